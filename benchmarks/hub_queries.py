@@ -20,7 +20,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.documents import Section, merged
+from birthmark.documents import DocumentSection, merged
 from birthmark.iothub import store, twin_search
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, Twin
 from birthmark.iothub.ports import UNSEEN, SeenAt
@@ -62,7 +62,7 @@ def _twin(number: int) -> dict[str, Any]:
     tags = {"serial": f"s{number}", "site": number % 1000, "line": number % 7, "kind": "pump"}
     desired = {"interval": 5, "mode": {"night": True}}
     reported = {"load": number / 100, "firmware": {"version": f"1.{number % 9}.0", "at": number}, "on": True}
-    sections = (merged(Section(), values, 1) for values in (desired, reported))
+    sections = (merged(DocumentSection(), values, 1) for values in (desired, reported))
     twin = Twin("main", DeviceId(f"d-{number:07}"), tags, *sections)
     named = {"hub": twin.hub, "device_id": twin.device_id, "version": 1, "updated_at": 1}
     return {**named, "body": store.twin_body(twin)}

@@ -6,7 +6,7 @@ python tools/make_agent_config.py
 from pathlib import Path
 
 import birthmark
-from birthmark.agent.config.catalog import SECTIONS, Section, every_setting
+from birthmark.agent.config.catalog import SECTIONS, SettingSection, every_setting
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "agent-config.md"
 HEAD = """# Agent configuration
@@ -82,7 +82,7 @@ grammar, a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a shared key that
 """
 
 
-def table_of(section: Section) -> str:
+def table_of(section: SettingSection) -> str:
     """Return one section; where its keys stand in several tables, those are named before."""
     several = len(section.tables) > 1
     places = ", ".join(f"`[{name}]`" for name in section.tables)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark import metrics
-from birthmark.alerts.model import Rule, Thresholds
+from birthmark.alerts.model import AlertRule, Thresholds
 from birthmark.alerts.rules import RULES
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -42,7 +42,7 @@ def rules_yaml() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rule(rule: Rule) -> Iterator[str]:
+def _rule(rule: AlertRule) -> Iterator[str]:
     yield f"      - alert: {''.join(word.capitalize() for word in f'birthmark-{rule.name}'.split('-'))}"
     yield f"        expr: {json.dumps(rule.expression.format_map(Thresholds().in_words()))}"
     if rule.holds:

@@ -19,7 +19,7 @@ from typing import Any
 
 import birthmark
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.request_router import OPERATIONS, Operation
+from birthmark.awsiot.http.request_router import OPERATIONS, AwsOperation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
 from birthmark.clock import SystemClock, SystemEntropy
@@ -203,7 +203,7 @@ def _refused(function: ast.AST) -> Iterator[ast.AST]:
             yield from node.body
 
 
-def nearest(operation: Operation, uses: Sequence[Use]) -> Use | None:
+def nearest(operation: AwsOperation, uses: Sequence[Use]) -> Use | None:
     """Return the test that is named: it shows an effect, has the operation's words in its name, and does little."""
     words = {word.lower().rstrip("s") for word in _WORDS.findall(operation.name)}
 
@@ -290,7 +290,7 @@ def without_test() -> Sequence[str]:
     """Return the operations that are served and whose effect no test shows by any client."""
     by_boto3, by_cli, by_device = evidence()
 
-    def uses(one: Operation) -> Sequence[Use]:
+    def uses(one: AwsOperation) -> Sequence[Use]:
         return [
             *by_boto3[one.handled_by],
             *by_cli[one.verb],

@@ -6,7 +6,7 @@ python tools/make_swarm.py
 from pathlib import Path
 
 import birthmark
-from birthmark.agent.config.catalog import Section
+from birthmark.agent.config.catalog import SettingSection
 from birthmark.swarm.scenario.settings import SECTIONS
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "swarm.md"
@@ -42,7 +42,7 @@ not acknowledged yet), `renewing`, `refused`, `away` or `done`.
 """
 
 
-def table_of(section: Section) -> str:
+def table_of(section: SettingSection) -> str:
     """Return one section."""
     (table,) = section.tables
     place = f"`[{table}]`\n\n" if table else ""

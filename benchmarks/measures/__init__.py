@@ -22,7 +22,7 @@ from measures.ingest import (
     IngestTenInFlight,
 )
 from measures.job import FirstGreenTest
-from measures.manifest import ManifestEntry
+from measures.manifest import ManifestMeasure
 from measures.measure import Measure
 from measures.people import PersonsRequest
 from measures.queries import FirstPage, QueryByTag
@@ -53,7 +53,7 @@ ALL: tuple[type[Measure], ...] = (
     Idle,
     Renewal,
     RegisterCertificate,
-    ManifestEntry,
+    ManifestMeasure,
     RegistrationAmongMany,
     LiveOne,
     LiveTen,

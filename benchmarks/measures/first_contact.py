@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 from rig import Device, Rig, connected, cpu_us_each, each
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Publish, SubAck
 from measures.measure import Measure, Sample
 from measures.registration import cost, expect, put_group
@@ -100,7 +100,7 @@ class JustInTime(_FirstContact):
 
     def _come(self, device: Device) -> None:
         with connected(self._rig.server.address, 8883, device.context) as sock:
-            engine = Engine(Role.CLIENT)
+            engine = MqttEngine(MqttRole.CLIENT)
             engine.send(Connect(device.name, clean_start=True))
             sock.sendall(engine.data_to_send())
             assert not sock.recv(16), "the first connection is closed"
@@ -120,7 +120,7 @@ class ByClaim(_FirstContact):
 
     def _come(self, device: tuple[str, str]) -> None:
         name, csr = device
-        engine = Engine(Role.CLIENT)
+        engine = MqttEngine(MqttRole.CLIENT)
         with connected(self._rig.server.address, 8883, self._claim.context) as sock:
             engine.send(Connect(name, clean_start=True))
             expect(sock, engine, ConnAck)
@@ -131,7 +131,7 @@ class ByClaim(_FirstContact):
             sock.sendall(engine.data_to_send())
 
 
-def _asked(sock: ssl.SSLSocket, engine: Engine, topic: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _asked(sock: ssl.SSLSocket, engine: MqttEngine, topic: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Subscribe to both answers, ask, and return what was accepted."""
     engine.subscribe([(f"{topic}/accepted", 1), (f"{topic}/rejected", 1)])
     expect(sock, engine, SubAck)

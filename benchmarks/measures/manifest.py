@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from rig import Rig
 
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.verification import verify_all
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles
 from measures.measure import Measure, Sample
 from support.pki.pki_builders import a_ca, a_device, a_key
@@ -19,7 +19,7 @@ from support.pki.pki_builders import a_ca, a_device, a_key
 ENTRIES = 400
 
 
-class ManifestEntry(Measure):
+class ManifestMeasure(Measure):
     """Beside one verification of P-256 by the library; an entry needs two. Both in this process, CPU time."""
 
     name, title, peer = "P11", "manifest entry", "one raw verification"
@@ -35,14 +35,16 @@ class ManifestEntry(Measure):
         for number in range(ENTRIES):
             unique_id, key = f"0123{number:012x}01", a_key()
             device = a_device(issuer, f"sn{unique_id.upper()}", key=key, now=rig.now)
-            chip = Chip(unique_id, [key.public_key(), a_key().public_key()], (device.certificate, issuer.certificate))
+            chip = ManifestChip(
+                unique_id, [key.public_key(), a_key().public_key()], (device.certificate, issuer.certificate)
+            )
             entries.append(render_entry(chip, signer, rig.now))
         self._manifest = json.dumps(entries).encode()
         self._key = log.private_key
 
     def round(self) -> Sample:
         began = time.process_time()
-        good = sum(isinstance(entry, Entry) for entry in verify_all(io.BytesIO(self._manifest), self._trust))
+        good = sum(isinstance(entry, ManifestEntry) for entry in verify_all(io.BytesIO(self._manifest), self._trust))
         entry_us = (time.process_time() - began) / ENTRIES * 1e6
         assert good == ENTRIES, f"{good} of {ENTRIES} entries were good"
         return Sample(entry_us, self._raw_us())

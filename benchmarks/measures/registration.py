@@ -9,7 +9,7 @@ from itertools import count
 import peers
 from rig import Device, Rig, connected, cpu_us_each, each
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, Publish, SubAck
 from measures.handshake import shake_nginx
 from measures.measure import Measure, Sample
@@ -22,7 +22,7 @@ FEW, MANY = 1_000, 100_000
 def register(server: RunningServer, device: Device) -> None:
     """Connect, subscribe, register, read `assigned`, go: what the vendors' SDKs do."""
     scope = server.endpoints["dps"]["id_scope"]
-    engine = Engine(Role.CLIENT)
+    engine = MqttEngine(MqttRole.CLIENT)
     with connected(server.address, 8883, device.context) as sock:
         username = f"{scope}/registrations/{device.name}/api-version=2019-03-31"
         engine.send(Connect(device.name, clean_start=False, username=username))
@@ -39,7 +39,7 @@ def register(server: RunningServer, device: Device) -> None:
         sock.sendall(engine.data_to_send())
 
 
-def expect(sock: ssl.SSLSocket, engine: Engine, kind: type) -> Packet:
+def expect(sock: ssl.SSLSocket, engine: MqttEngine, kind: type) -> Packet:
     """Say what there is to say, and return the next packet of a kind."""
     while True:
         sock.sendall(engine.data_to_send())

@@ -17,7 +17,7 @@ Record: TypeAlias = Callable[[BirthmarkError, Request], str]
 """Stores a rejected request, and returns its tracking id."""
 
 
-class MqttConnection(Protocol):
+class TrackedMqttConnection(Protocol):
     """A live MQTT connection."""
 
     @property
@@ -29,7 +29,7 @@ class MqttConnections(Protocol):
 
     traffic: Traffic
 
-    def everyone(self) -> Sequence[MqttConnection]: ...
+    def everyone(self) -> Sequence[TrackedMqttConnection]: ...
 
     def revoked(self) -> None:
         """Check again every client that is about to connect: a certificate was revoked."""

@@ -1,7 +1,7 @@
 """What this server counts: one catalogue, plain numbers where things happen, samples when somebody asks.
 
 A metric is declared here once, with name, kind, help and labels. Whoever counts keeps integers of its own, `Traffic`
-and `Distribution` among them; a `Source` makes samples of them at the time of asking, so that a message costs an
+and `Distribution` among them; a `SampleSource` makes samples of them at the time of asking, so that a message costs an
 addition and no look-up. How samples are written down is somebody else's (the server).
 """
 
@@ -16,7 +16,7 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 
-class Kind(StrEnum):
+class MetricKind(StrEnum):
     """How a metric moves: only up, up and down, or by how often which values came."""
 
     COUNTER = "counter"
@@ -29,7 +29,7 @@ class Metric:
     """One metric. A counter's name ends in `_total`; units are in the names, and are base units."""
 
     name: str
-    kind: Kind
+    kind: MetricKind
     help: str
     labels: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ class Sample:
     value: float | Distribution
 
 
-class Source(Protocol):
+class SampleSource(Protocol):
     """Whoever knows numbers."""
 
     async def samples(self) -> Iterable[Sample]:
@@ -123,122 +123,134 @@ class Source(Protocol):
 _CLOUD = ("cloud",)
 CONNECTIONS = Metric(
     "birthmark_connections",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "MQTT clients that are connected, by the protocol they speak.",
     (*_CLOUD, "protocol"),
 )
-SESSIONS = Metric("birthmark_sessions", Kind.GAUGE, "MQTT sessions that outlive their connections.", _CLOUD)
-RECEIVED = Metric("birthmark_messages_received_total", Kind.COUNTER, "Messages from clients.", (*_CLOUD, "qos"))
-SENT = Metric("birthmark_messages_sent_total", Kind.COUNTER, "Messages to clients.", (*_CLOUD, "qos"))
-RECEIVED_BYTES = Metric("birthmark_received_bytes_total", Kind.COUNTER, "Bytes of MQTT from clients.", _CLOUD)
-SENT_BYTES = Metric("birthmark_sent_bytes_total", Kind.COUNTER, "Bytes of MQTT to clients.", _CLOUD)
+SESSIONS = Metric("birthmark_sessions", MetricKind.GAUGE, "MQTT sessions that outlive their connections.", _CLOUD)
+RECEIVED = Metric("birthmark_messages_received_total", MetricKind.COUNTER, "Messages from clients.", (*_CLOUD, "qos"))
+SENT = Metric("birthmark_messages_sent_total", MetricKind.COUNTER, "Messages to clients.", (*_CLOUD, "qos"))
+RECEIVED_BYTES = Metric("birthmark_received_bytes_total", MetricKind.COUNTER, "Bytes of MQTT from clients.", _CLOUD)
+SENT_BYTES = Metric("birthmark_sent_bytes_total", MetricKind.COUNTER, "Bytes of MQTT to clients.", _CLOUD)
 DROPPED = Metric(
     "birthmark_messages_dropped_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Messages that a client did not get: its policy forbids it, it is too slow, or too many wait for it.",
     (*_CLOUD, "reason"),
 )
-REFUSALS = Metric("birthmark_refusals_total", Kind.COUNTER, "Refusals, by code; `birthmark why` tells each.", ("code",))
-REGISTRATIONS = Metric("birthmark_registrations_total", Kind.COUNTER, "Devices that registered at DPS.")
-ISSUED = Metric("birthmark_certificates_issued_total", Kind.COUNTER, "Certificates issued, renewals too.", ("profile",))
-RENEWED = Metric("birthmark_certificates_renewed_total", Kind.COUNTER, "Certificates renewed by EST.")
+REFUSALS = Metric(
+    "birthmark_refusals_total", MetricKind.COUNTER, "Refusals, by code; `birthmark why` tells each.", ("code",)
+)
+REGISTRATIONS = Metric("birthmark_registrations_total", MetricKind.COUNTER, "Devices that registered at DPS.")
+ISSUED = Metric(
+    "birthmark_certificates_issued_total", MetricKind.COUNTER, "Certificates issued, renewals too.", ("profile",)
+)
+RENEWED = Metric("birthmark_certificates_renewed_total", MetricKind.COUNTER, "Certificates renewed by EST.")
 FAILED_RENEWALS = Metric(
     "birthmark_renewals_refused_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Refusals, by code, by which EST did not renew a certificate of this server, and nobody has wanted that.",
     ("code",),
 )
-REVOKED = Metric("birthmark_certificates_revoked_total", Kind.COUNTER, "Certificates and keys taken back.")
-COMMITS = Metric("birthmark_commit_seconds", Kind.HISTOGRAM, "Time of a commit of the database, however much is in it.")
-COMMITTED = Metric("birthmark_commit_changes", Kind.HISTOGRAM, "Changes that share a commit.")
-WAITING = Metric("birthmark_writer_waiting", Kind.GAUGE, "Changes that wait for the database's writer.")
-LAG = Metric("birthmark_event_loop_lag_seconds", Kind.HISTOGRAM, "How late the event loop is, twice a second.")
+REVOKED = Metric("birthmark_certificates_revoked_total", MetricKind.COUNTER, "Certificates and keys taken back.")
+COMMITS = Metric(
+    "birthmark_commit_seconds", MetricKind.HISTOGRAM, "Time of a commit of the database, however much is in it."
+)
+COMMITTED = Metric("birthmark_commit_changes", MetricKind.HISTOGRAM, "Changes that share a commit.")
+WAITING = Metric("birthmark_writer_waiting", MetricKind.GAUGE, "Changes that wait for the database's writer.")
+LAG = Metric("birthmark_event_loop_lag_seconds", MetricKind.HISTOGRAM, "How late the event loop is, twice a second.")
 HANDSHAKES = Metric(
     "birthmark_tls_handshakes_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Finished TLS handshakes; `group` is the key exchange as OpenSSL names it.",
     ("version", "group"),
 )
 FAILED = Metric(
     "birthmark_background_failures_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Failures of work in the background, which goes on; the log tells each as `background.failed`.",
     ("work",),
 )
 CERTIFICATE_ENDS = Metric(
     "birthmark_certificate_expiry_timestamp_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "When a certificate that the server lives by ends, in seconds since 1970: its own, and its CAs'.",
     ("of",),
 )
 CERTIFICATE_TAKEN = Metric(
     "birthmark_server_certificate_taken",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "1 where the server's certificate is the one that is configured, 0 where that one cannot be used.",
 )
-OUTBOX = Metric("birthmark_outbox_events", Kind.GAUGE, "Events that are committed and not yet handed on.")
-TELEMETRY = Metric("birthmark_telemetry_messages_total", Kind.COUNTER, "Telemetry that was committed.", ("hub",))
-STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", Kind.COUNTER, "Commits of telemetry.", ("hub",))
+OUTBOX = Metric("birthmark_outbox_events", MetricKind.GAUGE, "Events that are committed and not yet handed on.")
+TELEMETRY = Metric("birthmark_telemetry_messages_total", MetricKind.COUNTER, "Telemetry that was committed.", ("hub",))
+STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", MetricKind.COUNTER, "Commits of telemetry.", ("hub",))
 KEPT_COMMITS = Metric(
     "birthmark_telemetry_kept_commits",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "Commits of telemetry that are kept.",
     ("hub",),
 )
-KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", Kind.GAUGE, "Bytes of telemetry that are kept.", ("hub",))
-LETTERS = Metric("birthmark_inbox_letters", Kind.GAUGE, "Messages that wait for devices of IoT Hub.")
-TWINS = Metric("birthmark_twin_updates_total", Kind.COUNTER, "Changes of twins, by who asked for them.", ("by",))
+KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", MetricKind.GAUGE, "Bytes of telemetry that are kept.", ("hub",))
+LETTERS = Metric("birthmark_inbox_letters", MetricKind.GAUGE, "Messages that wait for devices of IoT Hub.")
+TWINS = Metric("birthmark_twin_updates_total", MetricKind.COUNTER, "Changes of twins, by who asked for them.", ("by",))
 ROUTED = Metric(
     "birthmark_routed_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "Messages that left a hub by routes, were dropped for want of room, or put aside; by the worker that leads.",
     ("hub", "outcome"),
 )
 ROUTES_LAG = Metric(
     "birthmark_routes_lag_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "How old the oldest message is that a hub's routes have not seen; each worker says the same.",
     ("hub",),
 )
-SHADOWS = Metric("birthmark_shadow_updates_total", Kind.COUNTER, "Changes of shadows, deletions too.")
-RULE_SEEN = Metric("birthmark_rule_matched_total", Kind.COUNTER, "Messages that a topic rule selected.", ("rule",))
+SHADOWS = Metric("birthmark_shadow_updates_total", MetricKind.COUNTER, "Changes of shadows, deletions too.")
+RULE_SEEN = Metric(
+    "birthmark_rule_matched_total", MetricKind.COUNTER, "Messages that a topic rule selected.", ("rule",)
+)
 RULE_SENT = Metric(
     "birthmark_rule_letters_total",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "What topic rules sent, by rule, number of the action, and what came of it.",
     ("rule", "action", "outcome"),
 )
 RULE_LAG = Metric(
-    "birthmark_rules_lag_seconds", Kind.GAUGE, "How old the newest message is that every topic rule has seen; 0: all."
+    "birthmark_rules_lag_seconds",
+    MetricKind.GAUGE,
+    "How old the newest message is that every topic rule has seen; 0: all.",
 )
 RULE_MISSED = Metric(
-    "birthmark_rules_missed_total", Kind.COUNTER, "How often messages were trimmed before topic rules saw them."
+    "birthmark_rules_missed_total", MetricKind.COUNTER, "How often messages were trimmed before topic rules saw them."
 )
-METHODS = Metric("birthmark_method_calls_total", Kind.COUNTER, "Direct methods, by what came of them.", ("outcome",))
+METHODS = Metric(
+    "birthmark_method_calls_total", MetricKind.COUNTER, "Direct methods, by what came of them.", ("outcome",)
+)
 
 UNRENEWED = Metric(
     "birthmark_certificates_unrenewed",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "Certificates near their end whose name has no later one; of the worker that judges alerts.",
 )
 LISTS_END = Metric(
     "birthmark_crl_expiry_timestamp_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "When the revocation list of a CA ends that was handed out, in seconds since 1970.",
     ("of",),
 )
-DISK_FREE = Metric("birthmark_disk_free_ratio", Kind.GAUGE, "The part of the data directory's disk that is free.")
-CLOCK_STEADY = Metric("birthmark_clock_steady", Kind.GAUGE, "0 for ten minutes after the clock was set, else 1.")
+DISK_FREE = Metric("birthmark_disk_free_ratio", MetricKind.GAUGE, "The part of the data directory's disk that is free.")
+CLOCK_STEADY = Metric("birthmark_clock_steady", MetricKind.GAUGE, "0 for ten minutes after the clock was set, else 1.")
 CLOCK_OFF = Metric(
     "birthmark_clock_offset_seconds",
-    Kind.GAUGE,
+    MetricKind.GAUGE,
     "How far the clock of the machine is ahead of the database's, at least; with PostgreSQL.",
 )
-OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", Kind.GAUGE, "Age of the oldest event that was not handed on.")
+OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", MetricKind.GAUGE, "Age of the oldest event that was not handed on.")
 HOOKS_FAILING = Metric(
-    "birthmark_webhook_failing_seconds", Kind.GAUGE, "Since when a receiver takes nothing.", ("name",)
+    "birthmark_webhook_failing_seconds", MetricKind.GAUGE, "Since when a receiver takes nothing.", ("name",)
 )
-ALERTS = Metric("birthmark_alerts", Kind.GAUGE, "Alerts that are raised, of each rule.", ("rule",))
+ALERTS = Metric("birthmark_alerts", MetricKind.GAUGE, "Alerts that are raised, of each rule.", ("rule",))
 
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),

@@ -16,14 +16,14 @@ _MICRO = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Notifier:
+class SystemdNotifier:
     """Speaks to the service manager, if there is one."""
 
     address: str | None = None
     watchdog_s: float | None = None
 
     @classmethod
-    def of(cls, environment: Mapping[str, str], pid: int) -> "Notifier":
+    def of(cls, environment: Mapping[str, str], pid: int) -> "SystemdNotifier":
         """Return the notifier that the environment describes; a watchdog of another process is not ours."""
         found = environment.get("NOTIFY_SOCKET", "")
         address = "\0" + found[1:] if found.startswith("@") else found
@@ -71,6 +71,6 @@ class Notifier:
             await asyncio.sleep(every_s)
 
 
-def notifier() -> Notifier:
+def notifier() -> SystemdNotifier:
     """Return this process's."""
-    return Notifier.of(os.environ, os.getpid())
+    return SystemdNotifier.of(os.environ, os.getpid())

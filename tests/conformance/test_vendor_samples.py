@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from birthmark.testing.cloud import ChipMade, Cloud
+from birthmark.testing.cloud import ChipFiles, Cloud
 from support.aws.device import document, statement
 from support.server.servers import RunningServer
 
@@ -26,7 +26,7 @@ def samples(name: str) -> list[Path]:
 
 
 @pytest.fixture
-def chip(server: RunningServer, cloud: Cloud, tmp_path: Path) -> ChipMade:
+def chip(server: RunningServer, cloud: Cloud, tmp_path: Path) -> ChipFiles:
     """A software SE050 as its RSA key is used: awscrt takes no other by PKCS#11."""
     made = cloud.chip()
     certificate, key = str(tmp_path / "device.pem"), str(tmp_path / "device.key")
@@ -35,7 +35,7 @@ def chip(server: RunningServer, cloud: Cloud, tmp_path: Path) -> ChipMade:
     return replace(made, certificate_file=certificate, key_file=key)
 
 
-def pin_of(chip: ChipMade) -> str:
+def pin_of(chip: ChipFiles) -> str:
     return Path(chip.environment["BIRTHMARK_PIN_FILE"]).read_text().strip()
 
 
@@ -44,7 +44,7 @@ def pin_of(chip: ChipMade) -> str:
 
 @pytest.mark.parametrize("sample", samples("provision_x509.py"), ids=str)
 def test_provision_x509_registers_and_sends_with_the_chips_key(
-    server: RunningServer, cloud: Cloud, chip: ChipMade, sample: Path
+    server: RunningServer, cloud: Cloud, chip: ChipFiles, sample: Path
 ) -> None:
     device = cloud.azure_device(by=chip)
     server.run("chip", "exec", "--", "python", str(sample), **device.environment(**chip.environment))
@@ -67,7 +67,7 @@ def test_provision_x509_with_an_encrypted_key_file(cloud: Cloud, tmp_path: Path,
 @pytest.mark.parametrize("sample", samples("pkcs11_connect.py"), ids=str)
 @pytest.mark.parametrize("names", [("token_label",), ("slot",), ("token_label", "slot")], ids=" and ".join)
 def test_pkcs11_connect_finds_the_chip(
-    server: RunningServer, cloud: Cloud, chip: ChipMade, sample: Path, names: tuple[str, ...]
+    server: RunningServer, cloud: Cloud, chip: ChipFiles, sample: Path, names: tuple[str, ...]
 ) -> None:
     (token, *_) = server.rows("chip", "ls", **chip.environment)
     told = {"token_label": chip.environment["BIRTHMARK_TOKEN"], "slot": str(token["slot"])}
@@ -77,14 +77,14 @@ def test_pkcs11_connect_finds_the_chip(
     assert "Connected!" in done.stdout
 
 
-def test_an_empty_pin_opens_a_real_se050_and_not_the_software_chip(cloud: Cloud, chip: ChipMade) -> None:
+def test_an_empty_pin_opens_a_real_se050_and_not_the_software_chip(cloud: Cloud, chip: ChipFiles) -> None:
     """The tutorial says so: NXP's library takes any PIN and has one slot, SoftHSM has a PIN and a spare slot."""
     done = connect(cloud, chip, OURS / "pkcs11_connect.py", "--pin", "")
     assert done.returncode != 0
     assert "PKCS11" in done.stderr
 
 
-def connect(cloud: Cloud, chip: ChipMade, sample: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+def connect(cloud: Cloud, chip: ChipFiles, sample: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     thing = cloud.aws_thing(policy=document(statement("iot:Connect")), by=chip)
     where = ("--endpoint", thing.endpoint, "--ca_file", cloud.ca_file, "--client_id", thing.name)
     what = ("--cert", chip.certificate_file, "--pkcs11_lib", chip.environment["BIRTHMARK_PKCS11_MODULE"])
@@ -118,7 +118,7 @@ def test_openssl_answers_a_clouds_challenge_for_a_cas_certificate(cloud: Cloud, 
 
 
 def test_openssl_proves_by_the_chip_that_it_has_its_key(
-    server: RunningServer, cloud: Cloud, chip: ChipMade, tmp_path: Path
+    server: RunningServer, cloud: Cloud, chip: ChipFiles, tmp_path: Path
 ) -> None:
     nonce, signature, public = (str(tmp_path / name) for name in ("nonce", "signature", "public"))
     Path(nonce).write_text("chosen by the asker\n")

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import BundlePosition, ChipIntake, Trust
+from birthmark.manifests.bundle.model import BundlePosition, BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of, station_name
 from birthmark.manifests.errors import ManifestError
@@ -21,7 +21,7 @@ from fuzz.manifest import CHIP_CERTIFICATE
 from support.fakes import NOON
 
 STATION = parse_der(corpus.one("certificate", "6signer"))
-TRUST = Trust((STATION,), (ROOT,))
+TRUST = BundleTrust((STATION,), (ROOT,))
 BUNDLE, CHALLENGE, AT = "ab" * 16, "cd" * 32, wire.render_time(NOON)
 WISH = ChipIntake("B-1", "ann", (CHIP_CERTIFICATE, ISSUING), None)
 
@@ -41,7 +41,7 @@ OPENING = wire.render_line(
     ),
     _sign,
 )
-_CHIP = wire.Chip(
+_CHIP = wire.ChipLine(
     seq=1,
     at=AT,
     previous=wire.digest(OPENING),
@@ -56,11 +56,11 @@ _CHIP = wire.Chip(
     ),
 )
 _CHIP_LINE = wire.render_line(_CHIP, _sign)
-_SEAL = wire.render_line(wire.Seal(seq=2, at=AT, previous=wire.digest(_CHIP_LINE), bundle=BUNDLE, chips=1), _sign)
+_SEAL = wire.render_line(wire.SealLine(seq=2, at=AT, previous=wire.digest(_CHIP_LINE), bundle=BUNDLE, chips=1), _sign)
 WHOLE = b"\n".join((OPENING, _CHIP_LINE, _SEAL)) + b"\n"
 SAID = (
     msgspec.json.encode(_CHIP),
-    msgspec.json.encode(wire.Seal(seq=1, at=AT, previous=wire.digest(OPENING), bundle=BUNDLE, chips=0)),
+    msgspec.json.encode(wire.SealLine(seq=1, at=AT, previous=wire.digest(OPENING), bundle=BUNDLE, chips=0)),
 )
 
 

@@ -30,8 +30,8 @@ from birthmark.pki.cms import parse_certs_only
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.extensions import names_of
 from birthmark.pki.hostname_verification import check_host
-from birthmark.pki.issuance import Issuer, issue
-from birthmark.pki.ocsp import Answer, Status, build_answer, ids_of, parse_request
+from birthmark.pki.issuance import LeafIssuer, issue
+from birthmark.pki.ocsp import OcspResponse, OcspStatus, build_answer, ids_of, parse_request
 from birthmark.pki.path_validation import build_chain, check_dates
 from birthmark.pki.pem import unarmor
 from fuzz import corpus
@@ -41,7 +41,7 @@ from support.pki.crl_reader import check_crls, parse_crl
 from support.pki.pki_builders import a_device
 
 RESPONDER = a_device(profile=OCSP).as_issuer
-OCSP_ANSWER = Answer(b"", NOON, NOON)
+OCSP_ANSWER = OcspResponse(b"", NOON, NOON)
 ROOT, ISSUING, DEVICE_CERTIFICATE = (parse_der(one) for one in corpus.read("certificate")[:3])
 _ECDSA_SHA256 = tlv(0x30, tlv(0x06, bytes.fromhex("2a8648ce3d040302")))
 
@@ -87,7 +87,7 @@ def ocsp_request(data: bytes) -> None:
     """Read what is asked, and answer it."""
     request = parse_request(data)
     known = dict.fromkeys(ids_of(ISSUING))
-    found = [(one, Status(is_known=False)) for one in request.asked if one.issuer in known]
+    found = [(one, OcspStatus(is_known=False)) for one in request.asked if one.issuer in known]
     if found:
         build_answer(RESPONDER, found, OCSP_ANSWER, nonce=request.nonce)
 
@@ -153,7 +153,7 @@ def use_request(asked: CertificateRequest) -> None:
     with contextlib.suppress(BirthmarkError):
         check_same_identity(asked, DEVICE_CERTIFICATE)
     subject = granted_subject(asked.subject, {"O": "Plant"})
-    above = Issuer(ISSUING, corpus.ISSUING_KEY)
+    above = LeafIssuer(ISSUING, corpus.ISSUING_KEY)
     made = issue(DEVICE, subject, asked.public_key, issuer=above, serial=77, now=NOON, lifetime=DEVICE.lifetime)
     assert is_signed_by(made, ISSUING)
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
 from birthmark.manifests.verification import verify_all
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 from fuzz import corpus
 from fuzz.certificates import ISSUING, ROOT, first_of, signed, use
@@ -22,7 +22,7 @@ from support.fakes import NOON
 
 SIGNER = ManifestKey(parse_der(corpus.one("certificate", "6signer")), corpus.SIGNER_KEY)
 CHIP_CERTIFICATE = parse_der(corpus.one("certificate", "5chip"))
-CHIP = Chip("0123aabbccddeeff01", [corpus.DEVICE_KEY.public_key()], (CHIP_CERTIFICATE, ISSUING))
+CHIP = ManifestChip("0123aabbccddeeff01", [corpus.DEVICE_KEY.public_key()], (CHIP_CERTIFICATE, ISSUING))
 TRUST = trust_of([signer_of(SIGNER.certificate)], [root_of(ROOT)])
 
 
@@ -38,7 +38,7 @@ PAYLOAD = _decoded(_entry()["payload"])
 
 
 def file_seeds() -> tuple[bytes, ...]:
-    bare = render_entry(Chip("0123aabbccddeeff02", [], None), SIGNER, NOON)
+    bare = render_entry(ManifestChip("0123aabbccddeeff02", [], None), SIGNER, NOON)
     return json.dumps([_entry()]).encode(), json.dumps([bare, _entry()]).encode()
 
 

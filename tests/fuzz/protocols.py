@@ -16,14 +16,14 @@ from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.request_router import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
 from birthmark.awsiot.rules import jobs, provisioning_templates, shadows, topic_validation
-from birthmark.awsiot.rules.policy import Permissions, parse_policy
+from birthmark.awsiot.rules.policy import ConnectionPermissions, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
 from birthmark.device_transports.urls import UrlInvalidError
-from birthmark.documents import Section, merged, query_evaluator
+from birthmark.documents import DocumentSection, merged, query_evaluator
 from birthmark.dps import enrollment_document
 from birthmark.dps import wire as dps
 from birthmark.dps.rules import enrollment as enrollments
@@ -40,7 +40,7 @@ from birthmark.iothub.rules.twins import begun, desire
 from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import Engine, Limits, Role
+from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import (
@@ -60,10 +60,10 @@ from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
-from birthmark.secure_elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, Subject, whole
+from birthmark.secure_elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, TemplateSubject, whole
 from birthmark.secure_elements.atecc.compressed_certificate import parse_compressed
-from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, Memory, SoftwareChip
-from birthmark.secure_elements.possession import Proof, check_proof
+from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, ChipMemory, SoftwareChip
+from birthmark.secure_elements.possession import PossessionProof, check_proof
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader
 from birthmark.swarm.scenario.parse import parse_scenario
 from birthmark.untrusted_text import read_json
@@ -76,7 +76,7 @@ from support.fakes import NOON, SeededEntropy
 KEY = b"k" * 32
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 _MOST_BYTES = 64 * 1024
-_LIMITS = Limits(max_packet_bytes=4096)
+_LIMITS = MqttLimits(max_packet_bytes=4096)
 OFFERED: Properties = (
     (PropertyId.RECEIVE_MAXIMUM, 30),
     (PropertyId.MAXIMUM_QOS, 1),
@@ -113,7 +113,7 @@ def _read_frames(framer: Framer, level: int) -> None:
 
 def mqtt_server(data: bytes) -> None:
     """A stream from a client, in two pieces; the server says yes to everything."""
-    engine = Engine(Role.SERVER, _LIMITS)
+    engine = MqttEngine(MqttRole.SERVER, _LIMITS)
     for at, piece in enumerate((data[: len(data) // 3], data[len(data) // 3 :])):
         engine.receive_data(piece, float(at))
         while (event := engine.next_event()) is not None:
@@ -122,7 +122,7 @@ def mqtt_server(data: bytes) -> None:
     _ = (engine.data_to_send(), engine.deadline)
 
 
-def _answer(engine: Engine, event: object) -> None:
+def _answer(engine: MqttEngine, event: object) -> None:
     match event:
         case Connect(level=level):
             engine.send(ConnAck(properties=OFFERED if level == LEVEL_5 else ()))
@@ -135,7 +135,7 @@ def _answer(engine: Engine, event: object) -> None:
             pass  # it wants no answer
 
 
-class _CodecOnly(Engine):
+class _CodecOnly(MqttEngine):
     """An engine whose fast path finds nothing."""
 
     def next_burst(self) -> list[Publish]:
@@ -144,13 +144,13 @@ class _CodecOnly(Engine):
 
 def mqtt_server_5(data: bytes) -> None:
     """What a client of MQTT 5 sends behind its CONNECT: the fast path hears and says what the codec does."""
-    heard = _talk(Engine(Role.SERVER, _LIMITS), data)
-    assert heard == _talk(_CodecOnly(Role.SERVER, _LIMITS), data)
+    heard = _talk(MqttEngine(MqttRole.SERVER, _LIMITS), data)
+    assert heard == _talk(_CodecOnly(MqttRole.SERVER, _LIMITS), data)
     if heard[1]:
         raise RemoteProtocolError(heard[1])
 
 
-def _talk(engine: Engine, data: bytes) -> tuple[list[object], str, bytes]:
+def _talk(engine: MqttEngine, data: bytes) -> tuple[list[object], str, bytes]:
     """Return what the server hears, why it ends, and what it says; it acknowledges at the end."""
     greeting: Properties = ((PropertyId.TOPIC_ALIAS_MAXIMUM, 3), (PropertyId.MAXIMUM_PACKET_SIZE, 300))
     engine.receive_data(codec.encode(Connect("d", level=LEVEL_5, properties=greeting)), 0.0)
@@ -172,7 +172,7 @@ def _talk(engine: Engine, data: bytes) -> tuple[list[object], str, bytes]:
 
 def mqtt_client(data: bytes) -> None:
     """A stream from a server that a client is connected to."""
-    engine = Engine(Role.CLIENT, _LIMITS)
+    engine = MqttEngine(MqttRole.CLIENT, _LIMITS)
     engine.send(Connect("d", level=5 if len(data) % 2 else 4))
     engine.receive_data(data[:4], 0.0)
     engine.receive_data(data[4:], 1.0)
@@ -281,7 +281,7 @@ def aws_policy(data: bytes) -> None:
     parse_policy.cache_clear()
     policy = parse_policy("p", data.decode("utf-8", "replace"))
     for action, resource in (("iot:Connect", "client/pump-1"), ("iot:Publish", "topic/a/b"), ("iot:Subscribe", "x")):
-        Permissions([policy], _CONNECTION).decide(action, f"arn:aws:iot:us-east-1:0:{resource}", NOON)
+        ConnectionPermissions([policy], _CONNECTION).decide(action, f"arn:aws:iot:us-east-1:0:{resource}", NOON)
 
 
 TEMPLATES: Sequence[Any] = (
@@ -470,11 +470,11 @@ def rebuilt(data: bytes) -> None:
     """From a chip's slot to a certificate that is parsed."""
     short = parse_compressed(data)
     for template in (SIGNER, TNGTLS, TRUSTFLEX):
-        parse_der(whole(template, short, Subject(bytes(64), bytes(9), "0" * 12), bytes(20)))
+        parse_der(whole(template, short, TemplateSubject(bytes(64), bytes(9), "0" * 12), bytes(20)))
 
 
 def atecc_packet(data: bytes) -> None:
-    memory = Memory(bytes(CONFIG_BYTES), bytes(OTP_BYTES), [bytes(size) for size in SLOT_BYTES])
+    memory = ChipMemory(bytes(CONFIG_BYTES), bytes(OTP_BYTES), [bytes(size) for size in SLOT_BYTES])
     answer = SoftwareChip(memory, bytes).answer(data)
     assert answer[0] == len(answer)
 
@@ -505,7 +505,7 @@ def host(data: bytes) -> None:
 
 def proof(data: bytes) -> None:
     with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # what the command catches
-        check_proof(msgspec.json.decode(data, type=Proof), b"12345678")
+        check_proof(msgspec.json.decode(data, type=PossessionProof), b"12345678")
 
 
 def allocation(data: bytes) -> None:
@@ -519,7 +519,7 @@ def allocation(data: bytes) -> None:
 def digital_twin_patch(data: bytes) -> None:
     """Read a JSON Patch of a digital twin, and apply what it means."""
     component = {"__t": "c", "speed": 3}
-    twin = Twin("hub", "d", {}, merged(Section(), {"fan": component, "n": 1}, 1))
+    twin = Twin("hub", "d", {}, merged(DocumentSection(), {"fan": component, "n": 1}, 1))
     meant = desired_by(twin, read_json(data, object, hub.BodyInvalidError))
     digital_twin(desire(twin, {"properties": {"desired": meant}}, 2))
 

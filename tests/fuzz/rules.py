@@ -1,7 +1,7 @@
 """What operators write into rules and routes, and what devices send to them: a statement, a newline, a message."""
 
-from birthmark.message_routing.model import Message
-from birthmark.message_routing.rules.conditions import Subject, holds, parse_condition
+from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.rules.conditions import RoutedSubject, holds, parse_condition
 from birthmark.message_routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
 from support.fakes import SeededEntropy
 
@@ -21,9 +21,9 @@ CONDITIONS = (
 _SYSTEM = (("contentType", "application/json"), ("contentEncoding", "utf-8"), ("connectionDeviceId", "pump-1"))
 
 
-def _parts(data: bytes) -> tuple[str, Message]:
+def _parts(data: bytes) -> tuple[str, RoutableMessage]:
     text, _, payload = data.partition(b"\n")
-    message = Message("a/x/b", payload, user_properties=(("level", "hot"),), system_properties=_SYSTEM)
+    message = RoutableMessage("a/x/b", payload, user_properties=(("level", "hot"),), system_properties=_SYSTEM)
     return text.decode("utf-8", "surrogateescape"), message
 
 
@@ -46,6 +46,6 @@ def template(data: bytes) -> None:
 def condition(data: bytes) -> None:
     text, message = _parts(data)
     try:
-        holds(parse_condition(text), Subject(message, {"tags": {"floor": 1}}))
+        holds(parse_condition(text), RoutedSubject(message, {"tags": {"floor": 1}}))
     except (SqlMistake, TooMuchError) as error:
         str(error).encode()

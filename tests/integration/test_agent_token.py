@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.control_socket import ControlCommand
-from birthmark.agent.library import Device, identity_of
+from birthmark.agent.library import AgentDevice, identity_of
 from birthmark.agent.run import Loop
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.secure_elements.simulated_element import initialize_token
@@ -100,7 +100,7 @@ async def test_a_renewal_goes_on_after_the_chip_was_reset(world: Servers) -> Non
 
 async def test_a_program_s_renewal_goes_on_after_the_chip_was_reset(world: Servers) -> None:
     agent = world.device()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     before = device.identity.thumbprint
     Chip(world.directory / "chip").reset()
     assert (await device.renew()).thumbprint != before

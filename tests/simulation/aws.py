@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from birthmark.auth.sigv4 import ALGORITHM, SignedRequest, canonical_request, signing_key
 from birthmark.awsiot.model import AccessKey
-from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe, Will
+from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe, WillMessage
 from birthmark.mqtt.properties import PropertyId
 from simulation.book import Book, Doing
 from simulation.hub import Asked, outcome_of
@@ -48,7 +48,7 @@ class Thing(Client):
         self.certificate_id = holder.certificate.thumbprint.hex()
         self.arn = f"{ARN}cert/{self.certificate_id}"
         self.filters: tuple[str, ...] = ()
-        self.will: Will | None = None
+        self.will: WillMessage | None = None
         self.listens_since: float | None = None
         self.unacknowledged: list[tuple[str, str]] = []
         self.sent: dict[str, Doing] = {}

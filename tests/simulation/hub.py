@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.broker.stream import SqlStream
 from birthmark.iothub import wire
-from birthmark.iothub.model import Message, space_of
+from birthmark.iothub.model import TelemetryMessage, space_of
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe
 from simulation.book import Book, Doing
 from simulation.lines import Client, Line, peer_of
@@ -314,7 +314,7 @@ class Hub:
     async def _streamed(self) -> list[tuple[str, float]]:
         """Return all telemetry there is, by its text, and when a worker took it."""
         worker = next(one for one in self.house.workers if one is not None and one.is_ready)
-        stream = SqlStream(space_of(HUB), Message, worker.engine, self.house.world.clock)
+        stream = SqlStream(space_of(HUB), TelemetryMessage, worker.engine, self.house.world.clock)
         clock = self.house.world.clock
         ahead = clock.monotonic() - clock.micros() / _MICROS
         page = await stream.read((0,) * PARTITIONS, _ALL)

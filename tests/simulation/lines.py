@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
@@ -25,7 +25,7 @@ class Line:
 
     def __init__(self, worker: RoomWorker, peer: TlsPeer, hear: Callable[["Line", Packet], None]) -> None:
         self.worker = worker
-        self.client = Engine(Role.CLIENT)
+        self.client = MqttEngine(MqttRole.CLIENT)
         self.is_open = self.is_over = False
         self.heard: list[Packet] = []
         self._hear = hear

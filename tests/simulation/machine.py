@@ -8,7 +8,7 @@ from functools import partial
 from typing import cast
 
 from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
-from birthmark.broker.model import NEVER, Message, Will, subscription_of
+from birthmark.broker.model import NEVER, BrokerMessage, Will, subscription_of
 from birthmark.broker.rules.leases import BEAT_S
 from birthmark.broker.worker_leases import keep_beating, keep_looking
 from birthmark.errors import BirthmarkError
@@ -270,7 +270,7 @@ class Fleet:
                 self.violations.append(f"{client.name}/{connection.number} had an effect after it was revoked")
             client.acknowledged.extend(texts)
 
-        messages = [Message(topic, text.encode(), 1, publisher=client.name) for text in texts]
+        messages = [BrokerMessage(topic, text.encode(), 1, publisher=client.name) for text in texts]
         before, connection.taken = connection.taken, asyncio.get_running_loop().create_future()
         taken = connection.taken
 

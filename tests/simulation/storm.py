@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from birthmark.agent.renewal_policy import overdue_pause, pause_as_asked, retry_pause
-from birthmark.est.rules.caller_rate_limit import EstBusyError, Pace
+from birthmark.est.rules.caller_rate_limit import CallerRateLimit, EstBusyError
 
 _MINUTE = 60.0
 _PARTS = 50
@@ -68,7 +68,7 @@ class Outcome:
 
 def run(storm: Storm) -> Outcome:
     """Play it; times are seconds since the certificates were issued."""
-    dice, pace, outcome = random.Random(storm.seed), Pace(storm.per_s), Outcome()
+    dice, pace, outcome = random.Random(storm.seed), CallerRateLimit(storm.per_s), Outcome()
     life = storm.lifetime.total_seconds()
     retry = storm.lifetime * storm.retry_percent / 100
     away_from = life * storm.begins

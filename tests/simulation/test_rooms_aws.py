@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker.rules.leases import LEASE_S
-from birthmark.mqtt.packets import Disconnect, Will
+from birthmark.mqtt.packets import Disconnect, WillMessage
 from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
 from simulation.rooms import a_house
 from simulation.virtual import Fate
@@ -88,7 +88,7 @@ async def test_a_session_of_a_worker_that_died_goes_on_at_another(tmp_path: Path
 async def test_the_will_of_a_thing_is_heard_whether_its_line_or_its_worker_dies(tmp_path: Path, dies: bool) -> None:
     async with an_account_on(tmp_path) as account:
         hears, pump = await account.thing("hears", "t/will"), await account.thing("pump")
-        pump.will = Will("t/will", b"pump is gone", 1)
+        pump.will = WillMessage("t/will", b"pump is gone", 1)
         await account.connected(hears, 1)
         line = await account.connected(pump, 0)
         if dies:

@@ -11,8 +11,8 @@ import pytest
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules import shadows as shadow_rules
 from birthmark.awsiot.store import shadows as shadow_store
-from birthmark.broker.publisher import Messages
-from birthmark.broker.rules.device_queue import Outcome
+from birthmark.broker.publisher import MessagePublisher
+from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.broker.stream import SqlStream
 from birthmark.bus.nats import NatsBus
 from birthmark.bus.wire import EventFrame
@@ -147,7 +147,7 @@ def a_message_is_completed_before_it_is_acknowledged(patch: Patch) -> None:
 
     async def send(self: C2dDelivery, letter: Any, taken: Any) -> None:
         await right(self, letter, taken)
-        await self._c2d.inboxes.settle(self._space, self._device_id, taken.lock, Outcome.COMPLETED)
+        await self._c2d.inboxes.settle(self._space, self._device_id, taken.lock, QueueOutcome.COMPLETED)
 
     patch.setattr(C2dDelivery, "_send", send)
 
@@ -188,7 +188,7 @@ def a_connection_keeps_the_rights_it_came_with(patch: Patch) -> None:
 
 
 def a_delta_is_told_to_nobody(patch: Patch) -> None:
-    patch.setattr(Messages, "may_hear", lambda *_: False)
+    patch.setattr(MessagePublisher, "may_hear", lambda *_: False)
 
 
 def a_shadow_skips_a_version(patch: Patch) -> None:

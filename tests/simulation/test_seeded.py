@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.broker import namespace, session_queue_writer, subscriptions
 from birthmark.broker.broker import Broker
-from birthmark.broker.model import Message, Record, encode_messages
+from birthmark.broker.model import BrokerMessage, SessionRecord, encode_messages
 from birthmark.broker.rules.leases import LEASE_S, Lease
 from birthmark.broker.rules.send_window import SendWindow
 from birthmark.broker.worker_leases import Workers
@@ -155,7 +155,7 @@ def it_is_acknowledged_and_never_written(patch: Patch) -> None:
 def a_queue_is_read_from_behind(patch: Patch) -> None:
     right = namespace.Namespace.queued_after
 
-    async def queued_after(self: namespace.Namespace, client: str, after: int) -> list[tuple[int, Message]]:
+    async def queued_after(self: namespace.Namespace, client: str, after: int) -> list[tuple[int, BrokerMessage]]:
         found = await right(self, client, after)
         messages = [message for _, message in found][::-1]
         return [(number, message) for (number, _), message in zip(found, messages, strict=True)]
@@ -174,7 +174,7 @@ def nobody_is_told_that_something_is_revoked(patch: Patch) -> None:
 
 
 def a_session_begins_anew_each_time(patch: Patch) -> None:
-    patch.setattr(Record, "goes_on", lambda *_: False)
+    patch.setattr(SessionRecord, "goes_on", lambda *_: False)
 
 
 def what_was_not_acknowledged_is_not_sent_again(patch: Patch) -> None:

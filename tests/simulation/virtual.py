@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from birthmark.bus.local import LatestVersions
-from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, NobodyThereError, R
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
 from birthmark.store.database import Hear, Heard, Row, SharedDatabase
@@ -249,7 +249,7 @@ class VirtualBus:
         self._wanted = asyncio.Event()
         self.last = 0
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
-        self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
+        self._servers: dict[type[BusRequest[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self.tasks: set[asyncio.Task[Any]] = set()
         self.is_alive: Callable[[str], Awaitable[bool]]
         self.others: Callable[[], Awaitable[list[str]]]
@@ -295,7 +295,7 @@ class VirtualBus:
                     self._handled.discard(self.last)
                 database.discard_events(self.last)
 
-    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+    def serve(self, kind: type[BusRequest[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         self._servers[kind] = handler
 
     def announce(self, event: Event) -> None:
@@ -324,7 +324,7 @@ class VirtualBus:
 
         await confirmed_by(await self.others(), tell, self.is_alive, pause)
 
-    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+    async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
         kind = type(request).__name__
         if worker not in self._world.buses:
             raise NobodyThereError(worker=worker)
@@ -336,7 +336,7 @@ class VirtualBus:
             raise NoAnswerError(worker=worker, request=kind, reason="nothing came")
         return answer.result()
 
-    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+    def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:
         sent = self._world.ask_for(self.worker, "tell", partial(self._tell_at, worker, tuple(batch)))
         sent.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -353,7 +353,7 @@ class VirtualBus:
         future.result()
         return True
 
-    async def _ask_at(self, worker: str, request: Request[Any], answer: "asyncio.Future[Any]") -> None:
+    async def _ask_at(self, worker: str, request: BusRequest[Any], answer: "asyncio.Future[Any]") -> None:
         """The request arrives; the answer comes back as another message."""
         there = self._world.buses.get(worker)
         if there is None:
@@ -370,15 +370,15 @@ class VirtualBus:
 
         there.run(handle())
 
-    async def _tell_at(self, worker: str, batch: Sequence[Request[Any]]) -> None:
+    async def _tell_at(self, worker: str, batch: Sequence[BusRequest[Any]]) -> None:
         if (there := self._world.buses.get(worker)) is not None:
             there.run(there._served_all(batch))
 
-    async def _served_all(self, batch: Sequence[Request[Any]]) -> None:
+    async def _served_all(self, batch: Sequence[BusRequest[Any]]) -> None:
         for request in batch:
             await _quiet(self._served(request))
 
-    async def _served(self, request: Request[Any]) -> Any:
+    async def _served(self, request: BusRequest[Any]) -> Any:
         facts = {"worker": self.worker, "request": type(request).__name__}
         if (handler := self._servers.get(type(request))) is None:
             raise NoAnswerError(reason="it serves nothing of that kind", **facts)

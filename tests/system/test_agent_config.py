@@ -17,7 +17,7 @@ from pkcs11.mechanisms import KeyType
 from birthmark.agent.paths import EDGE_CA, AgentPaths
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.pki.certificates import parse_bundle
 from birthmark.secure_elements.simulated_element import initialize_token
 from support.agent.device import AgentOnDevice, until
@@ -120,7 +120,7 @@ def a_place_for(
         return f"file://{path}", "", {}
     monkeypatch.setenv("SOFTHSM2_CONF", "")
     module = initialize_token(directory / "chip", "device", "1234")
-    with Token.open(module, label="device", pin=Pin("1234")) as token, token.session() as session:
+    with Pkcs11Token.open(module, label="device", pin=Pin("1234")) as token, token.session() as session:
         wanted = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.GENERIC_SECRET}
         more = {Attribute.LABEL: "shared", Attribute.SENSITIVE: True, Attribute.SIGN: True, Attribute.TOKEN: True}
         session.create_object({**wanted, **more, Attribute.VALUE: key})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, PubAck
 from support.azure.clients import Device, a_file_device, run_app
 from support.server.servers import RunningServer, a_server
@@ -67,11 +67,11 @@ def attach(server: RunningServer, trace: Path) -> "subprocess.Popen[bytes]":
     return tracer
 
 
-def connected(server: RunningServer, device: Device) -> tuple[Engine, ssl.SSLSocket]:
+def connected(server: RunningServer, device: Device) -> tuple[MqttEngine, ssl.SSLSocket]:
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     context.load_cert_chain(device.certificate_file, device.key_file)
     sock = context.wrap_socket(socket.create_connection((server.address, 8883), 10), server_hostname=server.address)
-    engine = Engine(Role.CLIENT)
+    engine = MqttEngine(MqttRole.CLIENT)
     engine.send(Connect("synced-1", username=f"{server.address}/synced-1/?api-version=2021-04-12"))
     sock.sendall(engine.data_to_send())
     answer = read(engine, sock)
@@ -80,7 +80,7 @@ def connected(server: RunningServer, device: Device) -> tuple[Engine, ssl.SSLSoc
     return engine, sock
 
 
-def read(engine: Engine, sock: ssl.SSLSocket) -> object:
+def read(engine: MqttEngine, sock: ssl.SSLSocket) -> object:
     while (packet := engine.next_event()) is None:
         engine.receive_data(sock.recv(4096), 0.0)
     return packet

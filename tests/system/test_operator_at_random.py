@@ -12,7 +12,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from birthmark.iam.model import RIGHTS_OF, Role
+from birthmark.iam.model import RIGHTS_OF, UserRole
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system
@@ -37,7 +37,7 @@ class Asked:
         assert answer.ok, answer.text
         return answer.json()
 
-    def token(self, role: Role) -> dict[str, str]:
+    def token(self, role: UserRole) -> dict[str, str]:
         name = f"a-{role.value}"
         self.post("/people/users", {"name": name, "role": role.value})
         made = self.post("/people/tokens", {"user": name, "label": "at random"})
@@ -79,8 +79,8 @@ def wrong_of(operation: Any, headers: Mapping[str, str], *, may: bool) -> str | 
     return None
 
 
-@pytest.mark.parametrize("role", Role)
-def test_every_request_is_answered_and_none_beyond_its_role(asked: Asked, role: Role) -> None:
+@pytest.mark.parametrize("role", UserRole)
+def test_every_request_is_answered_and_none_beyond_its_role(asked: Asked, role: UserRole) -> None:
     headers = asked.token(role)
     schema = schemathesis.openapi.from_dict(asked.document)
     schema.config.update(base_url=asked.url)

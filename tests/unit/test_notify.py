@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.systemd_notify import Notifier
+from birthmark.systemd_notify import SystemdNotifier
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def manager(tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
 
 def test_who_is_connected_is_ready_and_who_stops_says_so(manager: tuple[str, socket.socket]) -> None:
     path, listening = manager
-    notifier = Notifier.of({"NOTIFY_SOCKET": path}, pid=7)
+    notifier = SystemdNotifier.of({"NOTIFY_SOCKET": path}, pid=7)
     notifier.status("connected", {"hub": "hub.test"})
     assert listening.recv(4096).decode().splitlines() == ["READY=1", "STATUS=connected hub.test"]
     notifier.status("failed", {"cause": "two\nlines"})
@@ -34,7 +34,7 @@ def test_who_is_connected_is_ready_and_who_stops_says_so(manager: tuple[str, soc
 
 async def test_the_watchdog_is_fed_twice_in_each_period(manager: tuple[str, socket.socket]) -> None:
     path, listening = manager
-    notifier = Notifier.of({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": "7"}, pid=7)
+    notifier = SystemdNotifier.of({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "20000", "WATCHDOG_PID": "7"}, pid=7)
     async with notifier.watched():
         await asyncio.sleep(0.05)
     assert listening.recv(4096) == b"WATCHDOG=1"
@@ -45,12 +45,12 @@ def test_an_abstract_socket_is_found_by_its_at_sign() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("\0birthmark-notify-test")
         listening.settimeout(5)
-        Notifier.of({"NOTIFY_SOCKET": "@birthmark-notify-test"}, pid=7).tell(ready="1")
+        SystemdNotifier.of({"NOTIFY_SOCKET": "@birthmark-notify-test"}, pid=7).tell(ready="1")
         assert listening.recv(100) == b"READY=1"
 
 
 def test_without_a_manager_nothing_happens_and_another_process_s_watchdog_is_not_ours() -> None:
-    Notifier.of({}, pid=7).tell(ready="1")
-    Notifier.of({"NOTIFY_SOCKET": "/nowhere/at/all"}, pid=7).tell(ready="1")
-    assert Notifier.of({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "8"}, pid=7).watchdog_s is None
-    assert Notifier.of({"WATCHDOG_USEC": "x"}, pid=7).watchdog_s is None
+    SystemdNotifier.of({}, pid=7).tell(ready="1")
+    SystemdNotifier.of({"NOTIFY_SOCKET": "/nowhere/at/all"}, pid=7).tell(ready="1")
+    assert SystemdNotifier.of({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "8"}, pid=7).watchdog_s is None
+    assert SystemdNotifier.of({"WATCHDOG_USEC": "x"}, pid=7).watchdog_s is None

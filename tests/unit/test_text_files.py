@@ -20,7 +20,7 @@ from birthmark.agent.service import payload_of
 from birthmark.cli.common import FileEncodingError, read_file, read_text
 from birthmark.cli.device_enroll_list import template_of
 from birthmark.cli.device_enroll_options import DeviceOptions
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
@@ -91,7 +91,7 @@ def hook_module() -> ModuleType:
 
 def shown_by_openssl(file: Path) -> int:
     identity = FileIdentity((CERTIFICATE,), FileKey.load(file))
-    return int(client_context(identity, Trust(CERTIFICATE.pem())).verify_mode)
+    return int(client_context(identity, ServerTrust(CERTIFICATE.pem())).verify_mode)
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {

@@ -21,14 +21,14 @@ This room imports no server framework and no database: it runs on small devices.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from birthmark.agent.library import Device, Identity, connect
+    from birthmark.agent.library import AgentDevice, Identity, connect
 
-__all__ = ["Device", "Identity", "connect"]
+__all__ = ["AgentDevice", "Identity", "connect"]
 
 
 def __getattr__(name: str) -> Any:
     """Load the library when a program asks for it: the commands do not."""
-    if name not in __all__:
+    if name not in (*__all__, "Device"):  # the earlier name of AgentDevice
         raise AttributeError(name)
     from birthmark.agent import library
 

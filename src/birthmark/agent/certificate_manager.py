@@ -21,14 +21,14 @@ from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuance import (
     CertificateNameError,
     CertificateSource,
+    EstProof,
     IssuedChain,
     NotAuthorityError,
-    Proof,
     request_for,
     subject_of,
 )
 from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed_certificates import Kind, ManagedCertificate, est_identity_of
+from birthmark.agent.managed_certificates import CertificateUse, ManagedCertificate, est_identity_of
 from birthmark.agent.paths import DEVICE_ID, next_of
 from birthmark.agent.renewal_policy import Renewal, chance_of, renew_at, spread
 from birthmark.agent.trusted_clock import TOLERANCE
@@ -119,7 +119,7 @@ class CertificateManager:
         slot = self.slot(managed.id)
         current = slot.current()
         fresh = await self.fresh(managed, current, is_key_over=is_key_over)
-        if managed.kind is Kind.EST and current is not None and not self.is_expired(current):
+        if managed.kind is CertificateUse.EST and current is not None and not self.is_expired(current):
             fresh = await self._believed(managed, fresh)
         return self._put_to_use(slot, fresh)
 
@@ -161,25 +161,27 @@ class CertificateManager:
 
     async def proofs(
         self, managed: ManagedCertificate, est: EstIssuance, current: HeldIdentity | None
-    ) -> AsyncIterator[Proof]:
+    ) -> AsyncIterator[EstProof]:
         """Say who asks an EST server for a certificate, the best proof first."""
         pair = est.auth.pair
         if pair is None or not pair.is_bootstrap:  # a password, or an identity of its own
             if pair is None and current is not None:
                 yield self._proof(current)
-            yield Proof(None if pair is None else self.identities.preloaded(pair).for_links())
+            yield EstProof(None if pair is None else self.identities.preloaded(pair).for_links())
             return
         if (asking := est_identity_of(managed)) is None:
             device = self.slot(DEVICE_ID).current() if DEVICE_ID in self.managed else None
             for held in (current, device):
                 if held is not None:
                     yield self._proof(held)
-            yield Proof(self.identities.preloaded(pair).for_links())
+            yield EstProof(self.identities.preloaded(pair).for_links())
             return
         async for proof in self._by_est_identity(asking, current):
             yield proof
 
-    async def _by_est_identity(self, asking: ManagedCertificate, current: HeldIdentity | None) -> AsyncIterator[Proof]:
+    async def _by_est_identity(
+        self, asking: ManagedCertificate, current: HeldIdentity | None
+    ) -> AsyncIterator[EstProof]:
         identity = self.slot(asking.id).current()
         refusal: BirthmarkError | None = None
         is_new = identity is None
@@ -238,10 +240,10 @@ class CertificateManager:
 
     def _is_named(self, managed: ManagedCertificate, held: HeldIdentity) -> bool:
         """Only a device's name counts: DPS goes by it. What an EST server calls the others is its own affair."""
-        return managed.kind is not Kind.DEVICE or held.leaf.subject_cn == managed.issued.common_name
+        return managed.kind is not CertificateUse.DEVICE or held.leaf.subject_cn == managed.issued.common_name
 
-    def _proof(self, held: HeldIdentity) -> Proof:
-        return Proof(held.for_links(), self.is_expired(held))
+    def _proof(self, held: HeldIdentity) -> EstProof:
+        return EstProof(held.for_links(), self.is_expired(held))
 
     async def _next_request(
         self, managed: ManagedCertificate, slot: Slot, current: HeldIdentity | None, *, is_key_over: bool
@@ -273,7 +275,7 @@ class CertificateManager:
     async def _believed(self, managed: ManagedCertificate, fresh: HeldIdentity) -> HeldIdentity:
         """Have the EST server believe a new identity: it enrolls, for the same key. Raise when it is refused."""
         try:
-            answered = await self.source.ask(managed, request_for(managed, fresh.key), Proof(fresh.for_links()))
+            answered = await self.source.ask(managed, request_for(managed, fresh.key), EstProof(fresh.for_links()))
         except EstServerBusyError as error:
             if error.status == _ACCEPTED:  # it was believed, and somebody shall approve
                 return fresh
@@ -292,9 +294,9 @@ class CertificateManager:
         Who does not answer, or is not trusted, refuses nothing: then it is put to use as it is.
         """
         try:
-            if managed.kind is Kind.EST:
+            if managed.kind is CertificateUse.EST:
                 return await self._believed(managed, pending)
-            if managed.kind is Kind.DEVICE:
+            if managed.kind is CertificateUse.DEVICE:
                 await self.register(pending)
         except _REFUSALS as error:
             log.warning("certificate.not_proven", extra={"id": managed.id, "code": error.code})

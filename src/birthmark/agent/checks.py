@@ -22,7 +22,7 @@ from birthmark.agent.config.model import (
     IssuedIdentity,
     LocalIssuance,
     PreloadedIdentity,
-    SymmetricKey,
+    SymmetricKeySource,
 )
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.issuance import est_trust, subject_of
@@ -32,7 +32,7 @@ from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.service import Agent, Held
 from birthmark.agent.symmetric_key import open_shared
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.errors import BirthmarkError, about
@@ -49,7 +49,7 @@ _MAX_LABEL = 63
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-.]{0,252}[A-Za-z0-9])?")
 
 
-class Result(StrEnum):
+class CheckResult(StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -58,10 +58,10 @@ class Result(StrEnum):
     SKIPPED = "skipped"
 
 
-class Answer(NamedTuple):
+class CheckAnswer(NamedTuple):
     """How it came out, what there is to say, the command that mends it, and the refusal behind it."""
 
-    result: Result
+    result: CheckResult
     details: str = ""
     command: str = ""
     error: BirthmarkError | None = None
@@ -72,14 +72,14 @@ class Check:
     """One line of the report; `details` has the command too."""
 
     id: str
-    result: Result
+    result: CheckResult
     details: str = ""
     command: str = ""
     error: BirthmarkError | None = None
 
 
-Look: TypeAlias = Callable[[], Answer | Awaitable[Answer]]
-_FINE = Answer(Result.OK)
+Look: TypeAlias = Callable[[], CheckAnswer | Awaitable[CheckAnswer]]
+_FINE = CheckAnswer(CheckResult.OK)
 
 
 @dataclass(slots=True)
@@ -98,7 +98,9 @@ class Checks:
             "identityd-config-well-formed": self._warnings,
             "configs-up-to-date": self._up_to_date,
             "hostname": self._hostname,
-            "aziot-version": lambda: Answer(Result.OK, f"birthmark {__version__}, in the place of aziot's services"),
+            "aziot-version": lambda: CheckAnswer(
+                CheckResult.OK, f"birthmark {__version__}, in the place of aziot's services"
+            ),
             "identity-certificate-expiry": self._identity_expiry,
             "est-identity-and-bootstrap-certificate-expiry": self._bootstrap_expiry,
             "local-ca-certificate-expiry": self._local_ca_expiry,
@@ -120,7 +122,7 @@ class Checks:
             "host-connect-iothub-mqtt": self._hub_connects,
         }
         if self.is_offline:
-            over = dict.fromkeys(over, lambda: Answer(Result.SKIPPED, "offline"))
+            over = dict.fromkeys(over, lambda: CheckAnswer(CheckResult.SKIPPED, "offline"))
         return [Check(name, *await _guarded(look)) for name, look in (here | over).items()]
 
     def _command(self, verb: str) -> str:
@@ -130,87 +132,91 @@ class Checks:
         config = [] if file == places.config else ["--config", str(file)]
         return shlex.join(["birthmark", "agent", verb, *root, *config])
 
-    def _advised(self, result: Result, words: str, verb: str) -> Answer:
+    def _advised(self, result: CheckResult, words: str, verb: str) -> CheckAnswer:
         command = self._command(verb)
-        return Answer(result, f"{words}: {command}", command)
+        return CheckAnswer(result, f"{words}: {command}", command)
 
     # ---- configuration
 
-    def _warnings(self) -> Answer:
+    def _warnings(self) -> CheckAnswer:
         config = self.agent.config
         told = [f"{one.file or config.file}:{one.line}: {one.key} {one.detail}" for one in config.warnings]
         if (warning := self.agent.enrollment_warning()) is not None:
             told.append(warning)
-        return Answer(Result.WARNING, "; ".join(told)) if told else _FINE
+        return CheckAnswer(CheckResult.WARNING, "; ".join(told)) if told else _FINE
 
-    def _up_to_date(self) -> Answer:
+    def _up_to_date(self) -> CheckAnswer:
         applied = self.agent.state.config_digest
         if applied is None:
-            return self._advised(Result.WARNING, "not applied yet", "apply")
+            return self._advised(CheckResult.WARNING, "not applied yet", "apply")
         if applied != self.agent.config.digest:
-            return self._advised(Result.WARNING, "the configuration was changed after it was applied", "apply")
+            return self._advised(CheckResult.WARNING, "the configuration was changed after it was applied", "apply")
         return _FINE
 
-    def _hostname(self) -> Answer:
+    def _hostname(self) -> CheckAnswer:
         name = self.agent.config.hostname or socket.gethostname()
         if _HOST_NAME.fullmatch(name) is None:
-            return Answer(Result.ERROR, f"'{name[:64]}' is no host name")
+            return CheckAnswer(CheckResult.ERROR, f"'{name[:64]}' is no host name")
         if max(map(len, name.split("."))) > _MAX_LABEL:
             detail = f"has a part of more than {_MAX_LABEL} characters between its dots (RFC 1035)"
-            return Answer(Result.ERROR, f"'{name[:64]}…' {detail}")
+            return CheckAnswer(CheckResult.ERROR, f"'{name[:64]}…' {detail}")
         return _FINE
 
-    def _running(self) -> Answer:
+    def _running(self) -> CheckAnswer:
         is_running = flock.is_taken(self.agent.places.lock)
-        return _FINE if is_running else self._advised(Result.WARNING, "no agent is running here", "run")
+        return _FINE if is_running else self._advised(CheckResult.WARNING, "no agent is running here", "run")
 
-    def _tpm(self) -> Answer:
+    def _tpm(self) -> CheckAnswer:
         """Look at the TPM, for which aziot has a service of its own; it is asked for nothing that it has not yet."""
         given = self.agent.config.source.identity
         if not isinstance(given, TpmSettings):
-            return Answer(Result.SKIPPED, "no TPM is used")
+            return CheckAnswer(CheckResult.SKIPPED, "no TPM is used")
         tpm = Tpm(given)
         if not tpm.has_key():
-            return self._advised(Result.WARNING, f"the TPM {given.tcti} has no key for the hub yet", "apply")
+            return self._advised(CheckResult.WARNING, f"the TPM {given.tcti} has no key for the hub yet", "apply")
         tpm.sign(b"birthmark agent check")
-        return Answer(Result.OK, f"signs with {open_tpm(given).describe}")
+        return CheckAnswer(CheckResult.OK, f"signs with {open_tpm(given).describe}")
 
-    def _est_is_https(self) -> Answer:
-        return _FINE if self._est() is not None else Answer(Result.SKIPPED, "no EST server is configured")
+    def _est_is_https(self) -> CheckAnswer:
+        return _FINE if self._est() is not None else CheckAnswer(CheckResult.SKIPPED, "no EST server is configured")
 
     # ---- certificates and keys
 
-    def _identity_expiry(self) -> Answer:
+    def _identity_expiry(self) -> CheckAnswer:
         held = self.agent.held()
         if held is None:
             if self._without:
-                return Answer(Result.SKIPPED, self._without)
-            return self._advised(Result.SKIPPED, "there is no certificate yet", "apply")
+                return CheckAnswer(CheckResult.SKIPPED, self._without)
+            return self._advised(CheckResult.SKIPPED, "there is no certificate yet", "apply")
         found = self._expiry(held, self.agent.renewal)
         is_issued = isinstance(self.agent.config.source.identity, IssuedIdentity)
-        return found._replace(command=self._command("apply")) if is_issued and found.result is not Result.OK else found
+        return (
+            found._replace(command=self._command("apply"))
+            if is_issued and found.result is not CheckResult.OK
+            else found
+        )
 
-    def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> Answer:
+    def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> CheckAnswer:
         now, leaf = self.agent.now_for(held), held.leaf
         until = f"{leaf.subject_text} until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
         if now > leaf.not_after:
-            return Answer(Result.ERROR, f"expired: {until}")
+            return CheckAnswer(CheckResult.ERROR, f"expired: {until}")
         if now >= warn_at(leaf.not_before, leaf.not_after, renewal or Renewal()):
-            return Answer(Result.WARNING, f"expires soon and was not renewed: {until}")
-        return Answer(Result.OK, until)
+            return CheckAnswer(CheckResult.WARNING, f"expires soon and was not renewed: {until}")
+        return CheckAnswer(CheckResult.OK, until)
 
-    def _bootstrap_expiry(self) -> Answer:
+    def _bootstrap_expiry(self) -> CheckAnswer:
         est = self._est()
         pair = None if est is None else est.auth.pair
         if est is None or pair is None:
-            return Answer(Result.SKIPPED, "no certificate introduces this device to the EST server")
+            return CheckAnswer(CheckResult.SKIPPED, "no certificate introduces this device to the EST server")
         answers = [self._expiry(self.agent.identities.preloaded(pair), None)]
         if (held := self.agent.identities.slot(est.identity_id).current()) is not None:
             answers.append(self._expiry(held, est.identity_renewal))
-        worst = max(answers, key=lambda answer: list(Result).index(answer.result))
+        worst = max(answers, key=lambda answer: list(CheckResult).index(answer.result))
         return worst._replace(details="; ".join(answer.details for answer in answers))
 
-    def _local_ca_expiry(self) -> Answer:
+    def _local_ca_expiry(self) -> CheckAnswer:
         if (issued := self.agent.managed.get(LOCAL_CA)) is not None:
             return self._kept_expiry(issued)
         identity = self.agent.config.source.identity
@@ -219,33 +225,33 @@ class Checks:
             or not isinstance(identity.by, LocalIssuance)
             or identity.by.ca is None
         ):
-            return Answer(Result.SKIPPED, "no local CA is used")
+            return CheckAnswer(CheckResult.SKIPPED, "no local CA is used")
         return self._expiry(self.agent.identities.preloaded(PreloadedIdentity(*identity.by.ca)), None)
 
-    def _edge_ca_expiry(self) -> Answer:
+    def _edge_ca_expiry(self) -> CheckAnswer:
         if (issued := self.agent.managed.get(EDGE_CA)) is not None:
             return self._kept_expiry(issued)
         given = self.agent.config.edge_ca
         if not isinstance(given, PreloadedIdentity):
-            return Answer(Result.SKIPPED, "no edge CA is configured")
+            return CheckAnswer(CheckResult.SKIPPED, "no edge CA is configured")
         return self._expiry(self.agent.identities.preloaded(given), None)
 
-    def _kept_expiry(self, managed: ManagedCertificate) -> Answer:
+    def _kept_expiry(self, managed: ManagedCertificate) -> CheckAnswer:
         held = self.agent.identities.slot(managed.id).current()
         if held is None:
-            return self._advised(Result.WARNING, "there is none yet", "apply")
+            return self._advised(CheckResult.WARNING, "there is none yet", "apply")
         return self._expiry(held, managed.renewal)
 
-    def _preloaded(self) -> Answer:
+    def _preloaded(self) -> CheckAnswer:
         for name, files in self.agent.config.preloaded_certs.items():
             for path in files:
                 if not path.exists():
-                    return Answer(Result.ERROR, f"{name}: {path} does not exist")
+                    return CheckAnswer(CheckResult.ERROR, f"{name}: {path} does not exist")
                 with about(path):
                     parse_bundle(path.read_bytes())
         return _FINE
 
-    def _certs_read(self) -> Answer:
+    def _certs_read(self) -> CheckAnswer:
         self._trust()
         if (est := self._est()) is not None:
             est_trust(est, self.agent.cloud_trust)
@@ -254,22 +260,26 @@ class Checks:
         self.agent.held()
         return _FINE
 
-    def _key_pairs(self) -> Answer:
+    def _key_pairs(self) -> CheckAnswer:
         seen = self.agent.identities.keys.look()
         held = self.agent.held()
         if held is None:
-            return Answer(Result.OK, seen) if seen else Answer(Result.SKIPPED, self._without or "there is no key yet")
+            return (
+                CheckAnswer(CheckResult.OK, seen)
+                if seen
+                else CheckAnswer(CheckResult.SKIPPED, self._without or "there is no key yet")
+            )
         key = held.key.handle
         key.sign(b"birthmark agent check", default_scheme(key.public_key))
-        return Answer(Result.OK, key.describe())
+        return CheckAnswer(CheckResult.OK, key.describe())
 
-    def _match(self) -> Answer:
+    def _match(self) -> CheckAnswer:
         est = self._est()
         if est is not None and (pair := est.auth.pair) is not None:
             self.agent.identities.preloaded(pair).for_links()  # raises when they are no pair
         held = self.agent.held()
         if held is None:
-            return Answer(Result.SKIPPED, self._without or "there is no certificate yet")
+            return CheckAnswer(CheckResult.SKIPPED, self._without or "there is no certificate yet")
         held.for_links()
         for managed in self.agent.others:
             if (other := self.agent.identities.slot(managed.id).current()) is not None:
@@ -280,14 +290,16 @@ class Checks:
 
     # ---- the network
 
-    async def _local_time(self) -> Answer:
+    async def _local_time(self) -> CheckAnswer:
         """Compare the clock with the servers' own, which an answer's Date tells; no time server is needed."""
         stated = await self._stated_time()
         if stated is None:
-            return Answer(Result.SKIPPED, "no server told the time")
+            return CheckAnswer(CheckResult.SKIPPED, "no server told the time")
         offset = self.agent.clock.machine.now() - stated
         if abs(offset) >= MAX_CLOCK_OFFSET:
-            return Answer(Result.ERROR, f"this clock differs from the server's by {offset.total_seconds():.0f} s")
+            return CheckAnswer(
+                CheckResult.ERROR, f"this clock differs from the server's by {offset.total_seconds():.0f} s"
+            )
         return _FINE
 
     async def _stated_time(self) -> datetime | None:
@@ -297,38 +309,38 @@ class Checks:
                     return stated.at
         return None
 
-    async def _est_answers(self) -> Answer:
+    async def _est_answers(self) -> CheckAnswer:
         est = self._est()
         if est is None:
-            return Answer(Result.SKIPPED, "no EST server is configured")
+            return CheckAnswer(CheckResult.SKIPPED, "no EST server is configured")
         self._trust()
         links = self.agent.links_for(None, est_trust(est, self.agent.cloud_trust))
         cas = await EstClient(est.url, links.https()).cacerts()
-        return Answer(Result.OK, ", ".join(one.subject_text for one in cas))
+        return CheckAnswer(CheckResult.OK, ", ".join(one.subject_text for one in cas))
 
-    async def _dps_connects(self) -> Answer:
+    async def _dps_connects(self) -> CheckAnswer:
         source = self.agent.config.source
         if not isinstance(source, DpsSource):
-            return Answer(Result.SKIPPED, "no provisioning service is used")
+            return CheckAnswer(CheckResult.SKIPPED, "no provisioning service is used")
         reached = await _handshake(source.host, source.port, self._trust())
         held = self._known_to_dps()
         if held is None or await self.agent.is_known(held, source):
             return reached
-        return self._advised(Result.OK, f"{reached.details} (enrolled, and not registered yet)", "apply")
+        return self._advised(CheckResult.OK, f"{reached.details} (enrolled, and not registered yet)", "apply")
 
     def _known_to_dps(self) -> Held | None:
         """Return what the device can ask a provisioning service by; a TPM is asked for nothing that it has not yet."""
         identity = self.agent.config.source.identity
         return (
             open_shared(identity, self.agent.identities.keys)
-            if isinstance(identity, SymmetricKey)
+            if isinstance(identity, SymmetricKeySource)
             else self.agent.held()
         )
 
-    async def _hub_connects(self) -> Answer:
+    async def _hub_connects(self) -> CheckAnswer:
         hub = self.agent.state.hub
         if hub is None:
-            return Answer(Result.SKIPPED, "no hub is assigned yet")
+            return CheckAnswer(CheckResult.SKIPPED, "no hub is assigned yet")
         return await _handshake(self.agent.gateway or hub, _HUB_PORT, self._trust())
 
     @property
@@ -341,7 +353,7 @@ class Checks:
             else "the device proves itself without a certificate"
         )
 
-    def _trust(self) -> Trust:
+    def _trust(self) -> ServerTrust:
         """Return whom the device believes. Raise what keeps it from believing anybody."""
         if (problem := self.agent.trust_problem) is not None:
             raise problem
@@ -352,7 +364,7 @@ class Checks:
         return identity.by if isinstance(identity, IssuedIdentity) and isinstance(identity.by, EstIssuance) else None
 
 
-async def _handshake(host: str, port: int, trust: Trust) -> Answer:
+async def _handshake(host: str, port: int, trust: ServerTrust) -> CheckAnswer:
     """Connect and check the server's certificate, showing none and saying nothing."""
     try:
         async with asyncio.timeout(_CONNECT_S):
@@ -364,14 +376,14 @@ async def _handshake(host: str, port: int, trust: Trust) -> Answer:
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-    return Answer(Result.OK, f"{host}:{port}")
+    return CheckAnswer(CheckResult.OK, f"{host}:{port}")
 
 
-async def _guarded(look: Look) -> Answer:
+async def _guarded(look: Look) -> CheckAnswer:
     try:
         answer = look()
         return await answer if isinstance(answer, Awaitable) else answer
     except BirthmarkError as error:
-        return Answer(Result.ERROR, f"{error.explain_case()} {error.explain_fix()}", error=error)
+        return CheckAnswer(CheckResult.ERROR, f"{error.explain_case()} {error.explain_fix()}", error=error)
     except OSError as error:  # a file that a check reads itself
-        return Answer(Result.ERROR, f"{error.filename}: {reason_of(error)}")
+        return CheckAnswer(CheckResult.ERROR, f"{error.filename}: {reason_of(error)}")

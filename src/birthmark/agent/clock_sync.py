@@ -19,16 +19,16 @@ from birthmark.agent.issuance import MakeLinks, est_trust
 from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
+from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.clock_tolerant import StatedTime
-from birthmark.device_transports.ports import HttpAnswer, HttpsClient, Links, Message, MqttClient
+from birthmark.device_transports.ports import HttpResponse, HttpsClient, Links, MqttClient, ReceivedMessage
 from birthmark.device_transports.urls import parse_url
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import Connect
 
 log = logging.getLogger(__name__)
 
-AskTime = Callable[[str, Trust], Awaitable[StatedTime | None]]
+AskTime = Callable[[str, ServerTrust], Awaitable[StatedTime | None]]
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class TimeServers:
     time: Timekeeper
     ask: AskTime
     on_learnt: Callable[[], None]
-    urls: Sequence[tuple[str, Callable[[], Trust]]] = ()
+    urls: Sequence[tuple[str, Callable[[], ServerTrust]]] = ()
     _unbelieved: dict[str, timedelta] = field(default_factory=dict)
     """How far from the clock a server was that alone was not believed: it is not asked again for saying so again."""
 
@@ -69,7 +69,7 @@ class TimeServers:
             log.warning("clock.not_believed", extra={"stated": at.isoformat(), "source": host})
         return False
 
-    async def heard(self, answer: HttpAnswer, url: str) -> None:
+    async def heard(self, answer: HttpResponse, url: str) -> None:
         """Take the time from an answer of a server that proved who it is.
 
         One that is far from what was thought has to be within the chain by which it is stated: so it is asked for anew.
@@ -99,7 +99,7 @@ class ClockSyncTransports:
 
     make: MakeLinks
     identity: Identity | None
-    trust: Trust
+    trust: ServerTrust
     servers: TimeServers
 
     def https(self) -> HttpsClient:
@@ -127,7 +127,7 @@ class ClockSyncTransports:
 class _Https:
     links: ClockSyncTransports
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         try:
             answer = await self.links.inner().https().request(method, url, headers=headers, body=body)
         except ServerUntrustedError as error:
@@ -161,7 +161,7 @@ class _Mqtt:
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         await self._inner.publish(topic, payload, qos)
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         return await self._inner.next_message()
 
     async def lost(self) -> Exception:
@@ -172,10 +172,13 @@ class _Mqtt:
 
 
 def time_urls(
-    config: AgentConfig, every: Iterable[ManagedCertificate], cloud: Trust, beyond: Callable[[Trust], Trust]
-) -> list[tuple[str, Callable[[], Trust]]]:
+    config: AgentConfig,
+    every: Iterable[ManagedCertificate],
+    cloud: ServerTrust,
+    beyond: Callable[[ServerTrust], ServerTrust],
+) -> list[tuple[str, Callable[[], ServerTrust]]]:
     """Return who can be asked for the time: the EST servers, and the provisioning service."""
-    found: dict[str, Callable[[], Trust]] = {}
+    found: dict[str, Callable[[], ServerTrust]] = {}
     for managed in every:
         if isinstance(est := managed.issued.by, EstIssuance):
             found.setdefault(f"{est.url.rstrip('/')}/cacerts", partial(_trusting, est, cloud, beyond))
@@ -185,5 +188,5 @@ def time_urls(
     return list(found.items())
 
 
-def _trusting(est: EstIssuance, cloud: Trust, beyond: Callable[[Trust], Trust]) -> Trust:
+def _trusting(est: EstIssuance, cloud: ServerTrust, beyond: Callable[[ServerTrust], ServerTrust]) -> ServerTrust:
     return beyond(est_trust(est, cloud))

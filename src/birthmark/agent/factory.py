@@ -10,10 +10,10 @@ from birthmark.agent.issuance import MakeLinks, cloud_trust
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.paths import AgentPaths
 from birthmark.agent.service import Agent
-from birthmark.agent.state import State, boot_id, read_state
+from birthmark.agent.state import AgentState, boot_id, read_state
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.clock import Clock, Entropy
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import ask_time
 from birthmark.errors import BirthmarkError
 
@@ -41,7 +41,7 @@ def open_agent(
     except BirthmarkError as error:
         if not is_looking:
             raise
-        trust, problem = Trust(""), error
+        trust, problem = ServerTrust(""), error
     state = read_state(places.state)
     boot = boot_id() if boot is None else boot
     time = timekeeper_of(state, clock, boot)
@@ -51,7 +51,7 @@ def open_agent(
     return agent
 
 
-def timekeeper_of(state: State, clock: Clock, boot: str) -> Timekeeper:
+def timekeeper_of(state: AgentState, clock: Clock, boot: str) -> Timekeeper:
     """Return the clock of an agent that remembers `state`; an offset counts until the machine starts anew."""
     is_same_boot = state.clock_boot == boot != ""
     offset = timedelta(seconds=state.clock_offset_s if is_same_boot else 0)

@@ -24,12 +24,12 @@ from birthmark.agent.config.model import AzureIssuance, EstIssuance, IssuedIdent
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed_certificates import EXTENSIONS, Kind, ManagedCertificate
+from birthmark.agent.managed_certificates import EXTENSIONS, CertificateUse, ManagedCertificate
 from birthmark.agent.paths import LOCAL_CA
 from birthmark.agent.trust_anchors import FollowedAnchors
 from birthmark.clock import Clock, Entropy
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
-from birthmark.device_transports.identity import Identity, Trust
+from birthmark.device_transports.identity import Identity, ServerTrust
 from birthmark.device_transports.ports import Links
 from birthmark.dps.client import HubAssignment
 from birthmark.dps.wire import AnswerInvalidError
@@ -40,11 +40,11 @@ from birthmark.iothub.client import HubClient, NotIssuedError
 from birthmark.keys.private_key import as_private_key
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issuance import Issuer, hash_for, issue, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, hash_for, issue, new_serial, self_signed
 from birthmark.untrusted_text import printable, reason_of
 
 TRUST_BUNDLE = "trust_bundle_cert"
-MakeLinks = Callable[[Identity | None, Trust], Links]
+MakeLinks = Callable[[Identity | None, ServerTrust], Links]
 
 
 class SubjectInvalidError(PolicyError):
@@ -116,10 +116,10 @@ def request_for(managed: ManagedCertificate, key: HeldKey) -> bytes:
     return request.sign(signing_key, hash_for(signing_key)).public_bytes(Encoding.DER)
 
 
-def est_trust(est: EstIssuance, system: Trust) -> Trust:
+def est_trust(est: EstIssuance, system: ServerTrust) -> ServerTrust:
     """Return trust in exactly the configured files, else the system's. Raise `CertificateMissingError` and the like."""
     with _reading():
-        return system if est.trusted is None else Trust.of(est.trusted)
+        return system if est.trusted is None else ServerTrust.of(est.trusted)
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def trusting_by(key: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class EstProof:
     """What is shown to an EST server. Of an expired one any failure only means: show the next."""
 
     identity: Identity | None
@@ -149,7 +149,7 @@ class IssuedChain:
     window: tuple[datetime, datetime] | None = None
 
 
-Proofs = Callable[[ManagedCertificate, EstIssuance, HeldIdentity | None], AsyncIterator[Proof]]
+Proofs = Callable[[ManagedCertificate, EstIssuance, HeldIdentity | None], AsyncIterator[EstProof]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class CertificateSource:
 
     identities: IdentityStore
     make_links: MakeLinks
-    system_trust: Trust
+    system_trust: ServerTrust
     clock: Clock
     entropy: Entropy
     anchors: FollowedAnchors
@@ -178,7 +178,7 @@ class CertificateSource:
             case _:
                 assert_never(managed.issued.by)
 
-    async def ask(self, managed: ManagedCertificate, request: bytes, proof: Proof) -> IssuedChain:
+    async def ask(self, managed: ManagedCertificate, request: bytes, proof: EstProof) -> IssuedChain:
         """Ask the EST server by one proof.
 
         A certificate is shown without the password first: one that was for once, or was taken back, would spoil it.
@@ -195,21 +195,25 @@ class CertificateSource:
                     raise
         return await self._asked(managed, request, proof, est)
 
-    async def _asked(self, managed: ManagedCertificate, request: bytes, proof: Proof, est: EstIssuance) -> IssuedChain:
+    async def _asked(
+        self, managed: ManagedCertificate, request: bytes, proof: EstProof, est: EstIssuance
+    ) -> IssuedChain:
         trust, identity = est_trust(est, self.system_trust), proof.identity
         https = self.make_links(identity, trust).https()
         with trusting_by(TRUST_BUNDLE if est.trusted is None else "cert_issuance.est.trusted_certs"):
             got = await EstClient(est.url, https, est.auth.username, est.auth.password).enroll(request)
         for one in (trust, self.system_trust):
             self.anchors.learn(one, got.bag, self.clock.now())
-        if managed.kind is Kind.CA:
+        if managed.kind is CertificateUse.CA:
             _check_authority(managed, got, est.url)
-        if managed.kind is Kind.DEVICE and got.leaf.subject_cn != managed.issued.common_name:
+        if managed.kind is CertificateUse.DEVICE and got.leaf.subject_cn != managed.issued.common_name:
             name = got.leaf.subject_cn or got.leaf.subject_text
             raise CertificateNameError(got=name, wanted=managed.issued.common_name, url=est.url)
         return IssuedChain(got.chain, got.window)
 
-    async def _by_est(self, managed: ManagedCertificate, request: bytes, proofs: AsyncIterator[Proof]) -> IssuedChain:
+    async def _by_est(
+        self, managed: ManagedCertificate, request: bytes, proofs: AsyncIterator[EstProof]
+    ) -> IssuedChain:
         """Show one proof after the other until one is believed. Raise what the last was told."""
         refusal: BirthmarkError | None = None
         async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators
@@ -234,7 +238,7 @@ class CertificateSource:
             private_key = as_private_key(key.handle)
             return (self_signed(profile, name, private_key, serial=serial, now=now, lifetime=lifetime),)
         ca = self.local_ca(local)
-        issuer = Issuer(ca.leaf, as_private_key(ca.key.handle))
+        issuer = LeafIssuer(ca.leaf, as_private_key(ca.key.handle))
         public_key = key.handle.public_key
         made = issue(profile, name, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
         return (made, *(one for one in ca.chain if not one.is_self_signed))
@@ -250,10 +254,10 @@ class CertificateSource:
         return held
 
 
-def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> Trust:
+def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> ServerTrust:
     """Return whom to believe as DPS and hub: the system's CAs (or SSL_CERT_FILE's), and those of trust_bundle_cert."""
     with _reading():
-        trust = Trust.default(environment)
+        trust = ServerTrust.default(environment)
         return trust if bundle is None else trust.plus([bundle])
 
 

@@ -35,7 +35,7 @@ from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import LOCK, stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PrivateKey, uri_in
 from birthmark.secure_elements.chip_profiles import Algorithm
@@ -260,14 +260,14 @@ class KeyStore:
         base = None if self.settings is None else self.settings.base_slot
         return None if base is None else _pin_of(base)
 
-    def _token(self, location: TokenLocation) -> tuple[Token, Pin | None]:
+    def _token(self, location: TokenLocation) -> tuple[Pkcs11Token, Pin | None]:
         if self.settings is None:  # the configuration was changed under a key file that names a token
             raise ModuleMissingError(path="([aziot_keys] pkcs11_lib_path)")
         uri, pin = location.uri, _pin_of(location)
         module = uri.module_path or self.settings.module
         label = None if uri.slot_id is not None else uri.token  # aziot: the slot's number comes first
         try:
-            return Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
+            return Pkcs11Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
         except (ModuleMissingError, PinMissingError, TokenNotFoundError) as error:
             told = error.explain_cause()
             raise AgentTokenError(module=module, detail=told) from error

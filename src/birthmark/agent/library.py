@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
-from birthmark.agent.config.model import SymmetricKey
+from birthmark.agent.config.model import SymmetricKeySource
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.factory import open_agent
@@ -33,7 +33,7 @@ from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, Renewal
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.factory import open_links
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
@@ -59,7 +59,7 @@ class Identity:
     thumbprint: str
     not_after: datetime
     held: HeldIdentity = field(repr=False)
-    trusted: Callable[[], Trust] = field(repr=False, compare=False)
+    trusted: Callable[[], ServerTrust] = field(repr=False, compare=False)
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return a TLS context that shows the identity and trusts what the device trusts now; for keys in files.
@@ -77,7 +77,7 @@ Renewed = Callable[[Identity], Awaitable[None] | None]
 
 
 @dataclass(slots=True)
-class Device:
+class AgentDevice:
     """A device whose identity is kept. Its identity changes with each renewal."""
 
     agent: Agent
@@ -225,10 +225,14 @@ class Device:
                 self.agent.note(problem, DEVICE_ID)
 
 
+Device = AgentDevice
+"""The name in releases up to 0.3."""
+
+
 @contextlib.asynccontextmanager
 async def connect(
     config: Path | str | None = None, *, root: Path | str = "/", prove: Prove | None = None
-) -> AsyncIterator[Device]:
+) -> AsyncIterator[AgentDevice]:
     """Get the device's identity, issued and registered where needed, and keep it while the block runs.
 
     Raise `AgentRunningError` where an agent runs on this root already, and whatever keeps the device from its identity.
@@ -236,7 +240,7 @@ async def connect(
     places = AgentPaths(Path(root))
     file = Path(config) if config is not None else places.config
     read = read_config(file)
-    if isinstance(read.source.identity, SymmetricKey | TpmSettings):
+    if isinstance(read.source.identity, SymmetricKeySource | TpmSettings):
         raise ConfigUnsupportedError(
             file=file,
             line="1",
@@ -269,7 +273,7 @@ async def connect(
             held = agent.held()
             if held is None:
                 raise UnavailableError
-            device = Device(agent, identity_of(agent, held), _orders=orders)
+            device = AgentDevice(agent, identity_of(agent, held), _orders=orders)
             task = asyncio.create_task(device.keep())
             try:
                 yield device
@@ -287,7 +291,7 @@ def identity_of(agent: Agent, held: HeldIdentity) -> Identity:
     file = key.path if isinstance(key, FileKey) else None
     until = held.leaf.not_after
 
-    def trusted() -> Trust:
+    def trusted() -> ServerTrust:
         return agent.anchors.beyond(agent.cloud_trust)
 
     return Identity(name, agent.state.hub, certificate, file, key.describe(), held.mark, until, held, trusted)

@@ -17,10 +17,10 @@ from birthmark.agent.config.model import AgentConfig, EstIssuance, IssuedIdentit
 from birthmark.agent.paths import DEVICE_ID, EDGE_CA, LOCAL_CA
 from birthmark.agent.renewal_policy import Renewal
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 
 
-class Kind(Enum):
+class CertificateUse(Enum):
     """What a certificate is for; decides what its request asks for."""
 
     DEVICE = "device identity"
@@ -34,16 +34,16 @@ class ManagedCertificate:
 
     id: str
     issued: IssuedIdentity
-    kind: Kind
+    kind: CertificateUse
 
     @property
     def renewal(self) -> Renewal | None:
         return self.issued.renewal
 
     @property
-    def profile(self) -> Profile:
+    def profile(self) -> CertificateProfile:
         """What a CA on the device would give it."""
-        return certificate_profiles.EDGE_CA if self.kind is Kind.CA else certificate_profiles.DEVICE
+        return certificate_profiles.EDGE_CA if self.kind is CertificateUse.CA else certificate_profiles.DEVICE
 
 
 def _usage(*bits: str) -> x509.KeyUsage:
@@ -61,11 +61,11 @@ _USAGES = (
     "encipher_only",
     "decipher_only",
 )
-EXTENSIONS: Mapping[Kind, tuple[tuple[x509.ExtensionType, bool], ...]] = MappingProxyType(
+EXTENSIONS: Mapping[CertificateUse, tuple[tuple[x509.ExtensionType, bool], ...]] = MappingProxyType(
     {
-        Kind.DEVICE: (),
-        Kind.EST: ((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),),
-        Kind.CA: (
+        CertificateUse.DEVICE: (),
+        CertificateUse.EST: ((x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False),),
+        CertificateUse.CA: (
             (_usage("digital_signature", "key_cert_sign"), True),
             (x509.BasicConstraints(ca=True, path_length=0), True),
         ),
@@ -77,11 +77,11 @@ EXTENSIONS: Mapping[Kind, tuple[tuple[x509.ExtensionType, bool], ...]] = Mapping
 def est_identity_of(managed: ManagedCertificate) -> ManagedCertificate | None:
     """Return the EST identity that asks for this certificate; None where there is none, and for an EST identity."""
     by = managed.issued.by
-    if managed.kind is Kind.EST or not isinstance(by, EstIssuance) or by.auth.pair is None:
+    if managed.kind is CertificateUse.EST or not isinstance(by, EstIssuance) or by.auth.pair is None:
         return None
     if not by.auth.pair.is_bootstrap:
         return None
-    return ManagedCertificate(by.identity_id, replace(managed.issued, renewal=by.identity_renewal), Kind.EST)
+    return ManagedCertificate(by.identity_id, replace(managed.issued, renewal=by.identity_renewal), CertificateUse.EST)
 
 
 def managed_by(config: AgentConfig) -> dict[str, ManagedCertificate]:
@@ -96,8 +96,8 @@ def managed_by(config: AgentConfig) -> dict[str, ManagedCertificate]:
 
 def _wanted(config: AgentConfig) -> Iterator[ManagedCertificate]:
     if config.local_ca is not None:
-        yield ManagedCertificate(LOCAL_CA, config.local_ca, Kind.CA)
+        yield ManagedCertificate(LOCAL_CA, config.local_ca, CertificateUse.CA)
     if isinstance(config.source.identity, IssuedIdentity):
-        yield ManagedCertificate(DEVICE_ID, config.source.identity, Kind.DEVICE)
+        yield ManagedCertificate(DEVICE_ID, config.source.identity, CertificateUse.DEVICE)
     if isinstance(config.edge_ca, IssuedIdentity):
-        yield ManagedCertificate(EDGE_CA, config.edge_ca, Kind.CA)
+        yield ManagedCertificate(EDGE_CA, config.edge_ca, CertificateUse.CA)

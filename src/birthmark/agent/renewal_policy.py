@@ -18,7 +18,7 @@ _WHOLE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class RenewalSpan:
     """A part of a lifetime in percent, or a duration: exactly one of them."""
 
     percent: int | None = None
@@ -43,18 +43,18 @@ class Renewal:
     """One `auto_renew` table."""
 
     rotate_key: bool = True
-    threshold: Span = Span(percent=80)
-    retry: Span = Span(percent=4)
+    threshold: RenewalSpan = RenewalSpan(percent=80)
+    retry: RenewalSpan = RenewalSpan(percent=4)
 
 
-def parse_span(text: str) -> Span | None:
+def parse_span(text: str) -> RenewalSpan | None:
     """Return the span; None for anything outside the grammar (`80%`, `30min`, `2day`; 1 to 99 percent)."""
     if (found := _SPAN.fullmatch(text)) is None:
         return None
     number = int(found[1])
     if found[2] == "%":
-        return Span(percent=number) if 0 < number < _WHOLE else None
-    return Span(duration=number * _UNITS[found[2]]) if number else None
+        return RenewalSpan(percent=number) if 0 < number < _WHOLE else None
+    return RenewalSpan(duration=number * _UNITS[found[2]]) if number else None
 
 
 def leaves_time(renewal: Renewal) -> bool:
@@ -70,7 +70,7 @@ def leaves_time(renewal: Renewal) -> bool:
     return True
 
 
-def renew_at(not_before: datetime, not_after: datetime, threshold: Span) -> datetime:
+def renew_at(not_before: datetime, not_after: datetime, threshold: RenewalSpan) -> datetime:
     """Return the moment of the first attempt: never after expiry, at once for a lifetime that is none."""
     lifetime = not_after - not_before
     if lifetime <= timedelta(0):

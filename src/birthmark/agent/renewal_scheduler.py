@@ -27,7 +27,7 @@ Tell = Callable[[str, dict[str, object]], None]
 
 
 @dataclass(slots=True)
-class Pace:
+class RetryPace:
     """When something that failed is tried again."""
 
     failures: int = 0
@@ -71,7 +71,7 @@ class RenewalTurn:
     """When the device's own certificate is renewed: when it is due, but not at once by everybody who was away."""
 
     agent: Agent
-    _pace: Pace = field(default_factory=Pace)
+    _pace: RetryPace = field(default_factory=RetryPace)
     _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
 
     def due_s(self, held: Held, due: timedelta | None) -> float | None:
@@ -114,7 +114,7 @@ class RenewalScheduler:
     agent: Agent
     tell: Tell
     note: Note
-    _paces: dict[str, Pace] = field(default_factory=dict)
+    _paces: dict[str, RetryPace] = field(default_factory=dict)
 
     def due_s(self) -> float:
         """Return how long until there is something to do."""
@@ -132,7 +132,7 @@ class RenewalScheduler:
             await self._renew(managed)
 
     def _due_s(self, managed: ManagedCertificate) -> float:
-        now, pace = self.agent.clock.monotonic(), self._paces.get(managed.id, Pace())
+        now, pace = self.agent.clock.monotonic(), self._paces.get(managed.id, RetryPace())
         if now < pace.not_before:
             return pace.not_before - now
         try:
@@ -148,7 +148,7 @@ class RenewalScheduler:
             return timedelta(0)
 
     async def _renew(self, managed: ManagedCertificate) -> None:
-        pace = self._paces.setdefault(managed.id, Pace())
+        pace = self._paces.setdefault(managed.id, RetryPace())
         try:
             made = await self.agent.once_more(lambda: self.agent.keeper.renew(managed))
         except BirthmarkError as error:

@@ -14,7 +14,7 @@ from birthmark import supervised_tasks
 from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.jobs.file_update import fetching
-from birthmark.agent.jobs.service import Jobs
+from birthmark.agent.jobs.service import JobAgent
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import chance_of, pause_as_asked
 from birthmark.agent.renewal_scheduler import RenewalScheduler, RenewalTurn
@@ -53,7 +53,7 @@ class Loop:
     _next_telemetry: float = 0.0
     _sent: int = 0
 
-    _jobs: Jobs | None = field(init=False)
+    _jobs: JobAgent | None = field(init=False)
     _asked: asyncio.Future[BirthmarkError | None] | None = None
     """Gets what came of the next renewal, for the job that waits for it."""
 
@@ -223,7 +223,7 @@ class Loop:
 
     # ---- jobs
 
-    def _jobs_of(self, agent: Agent) -> Jobs | None:
+    def _jobs_of(self, agent: Agent) -> JobAgent | None:
         """Return what acts on jobs, where the configuration allows any."""
         if agent.config.jobs is None:
             return None
@@ -232,7 +232,7 @@ class Loop:
             held = agent.held()
             return None if held is None else held.mark
 
-        return Jobs(
+        return JobAgent(
             agent.config.jobs,
             agent.places.job,
             agent.boot,

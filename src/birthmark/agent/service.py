@@ -26,7 +26,7 @@ from birthmark.agent.config.model import (
     IssuedIdentity,
     ManualSource,
     PreloadedIdentity,
-    SymmetricKey,
+    SymmetricKeySource,
 )
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import IdentityStore
@@ -35,7 +35,7 @@ from birthmark.agent.keys import TOKEN_TROUBLE
 from birthmark.agent.managed_certificates import ManagedCertificate, managed_by
 from birthmark.agent.paths import DEVICE_ID, LOCAL_CA, AgentPaths, StateNotWritableError
 from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
-from birthmark.agent.state import LastError, PlannedRenewal, State, keep, write_state
+from birthmark.agent.state import AgentState, LastError, PlannedRenewal, keep, write_state
 from birthmark.agent.symmetric_key import SharedIdentity, open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.agent.trust_anchors import FollowedAnchors
@@ -43,7 +43,7 @@ from birthmark.agent.trusted_clock import Timekeeper
 from birthmark.awsiot.client import ThingClient, connect_thing
 from birthmark.clock import Entropy
 from birthmark.device_transports.errors import MqttRefusedError
-from birthmark.device_transports.identity import Identity, Trust
+from birthmark.device_transports.identity import Identity, ServerTrust
 from birthmark.device_transports.ports import Links
 from birthmark.dps.client import DpsRefusedError, DpsTarget, HubAssignment, is_registered_by_https, register_by_https
 from birthmark.errors import (
@@ -125,12 +125,12 @@ class Agent:
     places: AgentPaths
     identities: IdentityStore
     make_links: MakeLinks
-    cloud_trust: Trust
+    cloud_trust: ServerTrust
     clock: Timekeeper
     entropy: Entropy
     ask_time: AskTime
     boot: str
-    state: State = field(default_factory=State)
+    state: AgentState = field(default_factory=AgentState)
     managed: Mapping[str, ManagedCertificate] = field(init=False)
     keeper: CertificateManager = field(init=False)
     time_servers: TimeServers = field(init=False)
@@ -258,7 +258,7 @@ class Agent:
     async def ensure(self) -> Held:
         """Return a usable identity, issuing one when there is none, or it has expired, or is for another name."""
         identity = self.config.source.identity
-        if isinstance(identity, SymmetricKey):
+        if isinstance(identity, SymmetricKeySource):
             return open_shared(identity, self.identities.keys)
         if isinstance(identity, TpmSettings):
             return open_tpm(identity)
@@ -503,11 +503,11 @@ class Agent:
         self.clock.forget()
         self.update(seen_at=None, clock_offset_s=0.0, clock_why="", clock_boot="")
 
-    def links_for(self, identity: Identity | None, trust: Trust) -> Links:
+    def links_for(self, identity: Identity | None, trust: ServerTrust) -> Links:
         """Return links that know the time, and the roots to which those that are trusted have led."""
         return ClockSyncTransports(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
 
-    def trusted(self) -> Trust:
+    def trusted(self) -> ServerTrust:
         """Return whom the device believes now, with the roots to which those have led, at the time that it is."""
         trust = self.anchors.beyond(self.cloud_trust)
         return trust.dated(self.clock.now()) if self.clock.is_off else trust
@@ -566,7 +566,7 @@ class Agent:
     def held(self) -> HeldIdentity | None:
         """Return the certificate there is with its key, asking nobody; None too where a shared key stands for it."""
         identity = self.config.source.identity
-        if isinstance(identity, SymmetricKey | TpmSettings):
+        if isinstance(identity, SymmetricKeySource | TpmSettings):
             return None
         return (
             self.identities.preloaded(identity)

@@ -67,7 +67,7 @@ class PlannedRenewal(msgspec.Struct, frozen=True):
     at: datetime
 
 
-class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+class AgentState(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """Everything here can be found out again: losing the file costs one registration."""
 
     hub: str | None = None
@@ -91,14 +91,14 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     failing: dict[str, LastError] = {}  # what keeps a certificate from being renewed, by its id
 
 
-def read_state(path: Path) -> State:
+def read_state(path: Path) -> AgentState:
     """Return the state; a file that is missing or damaged counts as none."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), path.open("rb") as file:
-        return decode_json(file.read(MAX_STATE_BYTES), State)
-    return State()
+        return decode_json(file.read(MAX_STATE_BYTES), AgentState)
+    return AgentState()
 
 
-def write_state(path: Path, state: State) -> None:
+def write_state(path: Path, state: AgentState) -> None:
     write_file(path, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from birthmark.agent.config.model import SymmetricKey
+from birthmark.agent.config.model import SymmetricKeySource
 from birthmark.agent.config.provisioning import secret_of
 from birthmark.agent.keys import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
@@ -55,7 +55,7 @@ class SharedIdentity:
         return render_sas(resource, self.sign, now + self.lifetime, policy)
 
 
-def open_shared(given: SymmetricKey, keys: KeyStore) -> SharedIdentity:
+def open_shared(given: SymmetricKeySource, keys: KeyStore) -> SharedIdentity:
     """Return the identity of a shared key. Raise one of `keys.errors`."""
     if given.location is None:
         return SharedIdentity(hmac_sha256(given.value or b""), "a key in the configuration")

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from birthmark.agent.paths import write_file
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.pki import certificate_checks
 from birthmark.pki.certificate_checks import ChainError
@@ -27,7 +27,7 @@ MAX_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TrustStep:
     """A root that is trusted, what it certified, and the root that is trusted by that."""
 
     known: Certificate
@@ -35,7 +35,7 @@ class Step:
     root: Certificate
 
 
-def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[Step]:
+def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[TrustStep]:
     """Yield every step that the certificates of an EST server take, whether it starts at anything trusted or not.
 
     Roots and links are held to what chains are held to (RFC 5280 section 6), and to a bounded number of signatures.
@@ -55,10 +55,10 @@ def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[Step]:
                         and link.issuer_der == known.subject_der
                         and _has_certified(known, link, now, work)
                     ):
-                        yield Step(known, link, root)
+                        yield TrustStep(known, link, root)
 
 
-def reached(trust: Trust, steps: Sequence[Step]) -> list[Certificate]:
+def reached(trust: ServerTrust, steps: Sequence[TrustStep]) -> list[Certificate]:
     """Return the roots to which the steps lead from `trust`, which does not have them itself."""
     told = "".join((trust.pem or "").split())
     found: list[Certificate] = []
@@ -76,12 +76,12 @@ class FollowedAnchors:
 
     path: Path
 
-    def beyond(self, trust: Trust) -> Trust:
+    def beyond(self, trust: ServerTrust) -> ServerTrust:
         """Return `trust` with the roots it leads to."""
         roots = reached(trust, self._read())
         return trust.including("".join(root.pem() for root in roots)) if roots else trust
 
-    def learn(self, trust: Trust, bag: Sequence[Certificate], now: datetime) -> None:
+    def learn(self, trust: ServerTrust, bag: Sequence[Certificate], now: datetime) -> None:
         """Keep the steps that start at what is trusted. Raise `StateNotWritableError`."""
         before = self._read()
         steps = list(dict.fromkeys([*before, *steps_in(bag, now)]))
@@ -96,11 +96,11 @@ class FollowedAnchors:
         every = (one for step in kept for one in (step.known, step.link, step.root))
         write_file(self.path, "".join(one.pem() for one in every).encode())
 
-    def _read(self) -> list[Step]:
+    def _read(self) -> list[TrustStep]:
         """Return what was kept; what cannot be read counts as nothing, and is learnt again."""
         with suppress(OSError, BirthmarkError), self.path.open("rb") as file:
             found = parse_bundle(file.read(MAX_BUNDLE_BYTES))
-            steps = (Step(*found[n : n + 3]) for n in range(0, len(found) - 2, 3))
+            steps = (TrustStep(*found[n : n + 3]) for n in range(0, len(found) - 2, 3))
             return [step for step in steps if _is_sound(step.link) and _is_sound(step.root)]
         return []
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 
-class Severity(StrEnum):
+class AlertSeverity(StrEnum):
     """How soon somebody has to look."""
 
     WARNING = "warning"
@@ -14,14 +14,14 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class AlertRule:
     """What is judged: `holds` is how long it must be so before it is said, and how long not before it is over.
 
     `metric` and `expression` are what Prometheus judges alike (PromQL, with `{limit}`); `fix` is the next command.
     """
 
     name: str
-    severity: Severity
+    severity: AlertSeverity
     says: str
     fix: str
     expression: str
@@ -30,7 +30,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AlertFinding:
     """What a rule found: of whom or what, in words, how many, and a few of them by name."""
 
     rule: str
@@ -46,7 +46,7 @@ class Alert:
 
     rule: str
     subject: str
-    severity: Severity
+    severity: AlertSeverity
     detail: str
     count: int
     examples: tuple[str, ...]

@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 
 from birthmark.alerts.model import (
     Alert,
-    Finding,
+    AlertFinding,
+    AlertRule,
+    AlertSeverity,
     MachineReading,
     Readings,
-    Rule,
-    Severity,
     Silence,
     Thresholds,
     UpcomingExpiry,
@@ -25,102 +25,106 @@ _CALM = timedelta(minutes=2)
 """How long nothing must be found until it is over: what comes and goes is said once."""
 _SOME = 5
 
-Judge: TypeAlias = Callable[[Readings, Thresholds], Iterator[Finding]]
-_WARNING, _CRITICAL = Severity.WARNING, Severity.CRITICAL
+Judge: TypeAlias = Callable[[Readings, Thresholds], Iterator[AlertFinding]]
+_WARNING, _CRITICAL = AlertSeverity.WARNING, AlertSeverity.CRITICAL
 
 
-def _unrenewed(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+def _unrenewed(of: Readings, _limits: Thresholds) -> Iterator[AlertFinding]:
     if of.unrenewed:
         detail = f"{of.unrenewed} certificates end soon, and nobody has renewed them"
-        yield Finding("certificate-unrenewed", "certificates", detail, of.unrenewed, of.unrenewed_names)
+        yield AlertFinding("certificate-unrenewed", "certificates", detail, of.unrenewed, of.unrenewed_names)
 
 
-def _renewals(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _renewals(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     if (count := sum(of.failed_renewals.values())) >= limits.renewals:
         detail = f"{count} renewals were refused within an hour"
-        yield Finding("renewal-refused", "certificates", detail, count, _most(of.failed_renewals))
+        yield AlertFinding("renewal-refused", "certificates", detail, count, _most(of.failed_renewals))
 
 
-def _enrollments(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _enrollments(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     est = {code: count for code, count in of.refusals.items() if code.startswith(("est.", "ca."))}
     others = {code: count - of.failed_renewals.get(code, 0) for code, count in est.items()}
     refused = {code: count for code, count in others.items() if count > 0}
     if (count := sum(refused.values())) >= limits.enrollments:
-        yield Finding("enrollment-refused", "est", f"{count} refusals of EST within an hour", count, _most(refused))
+        yield AlertFinding(
+            "enrollment-refused", "est", f"{count} refusals of EST within an hour", count, _most(refused)
+        )
 
 
-def _spike(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _spike(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     for code, count in sorted(of.refusals.items()):
         before = of.refusals_before.get(code, 0.0)
         if count >= limits.refusals and count > limits.spike * before:
             detail = f"{count} refusals within an hour, {before:.0f} in one of the day before"
-            yield Finding("refusal-spike", code, detail, count)
+            yield AlertFinding("refusal-spike", code, detail, count)
 
 
-def _contested(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+def _contested(of: Readings, _limits: Thresholds) -> Iterator[AlertFinding]:
     if of.contested:
         detail = f"{len(of.contested)} identities are used from two places by turns"
-        yield Finding("identity-contested", "devices", detail, len(of.contested), of.contested[:_SOME])
+        yield AlertFinding("identity-contested", "devices", detail, len(of.contested), of.contested[:_SOME])
 
 
-def _cas(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _cas(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     for ca in of.cas:
         if ca.at - of.now < limits.ca_ends:
-            yield Finding("ca-ends", ca.name, _ends("the CA", ca, of.now))
+            yield AlertFinding("ca-ends", ca.name, _ends("the CA", ca, of.now))
 
 
-def _lists(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _lists(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     for one in of.lists:
         if one.at - of.now < limits.crl_ends:
-            yield Finding("crl-ends", one.name, _ends("the revocation list of", one, of.now))
+            yield AlertFinding("crl-ends", one.name, _ends("the revocation list of", one, of.now))
 
 
-def _server(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _server(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     shown = {one: one.server_ends for one in of.machines if one.server_ends is not None}
     for worst, workers in _by_machine(
         (one for one, ends in shown.items() if ends - of.now < limits.server_ends), lambda one: shown[one].timestamp()
     ):
         detail = _ends("the server's certificate of", UpcomingExpiry(worst.machine, shown[worst]), of.now)
-        yield Finding("server-certificate-ends", worst.machine, detail, len(workers), workers[:_SOME])
+        yield AlertFinding("server-certificate-ends", worst.machine, detail, len(workers), workers[:_SOME])
 
 
-def _clock(of: Readings, _limits: Thresholds) -> Iterator[Finding]:
+def _clock(of: Readings, _limits: Thresholds) -> Iterator[AlertFinding]:
     for one, workers in _by_machine((one for one in of.machines if not one.is_clock_steady), lambda _: 0):
         detail = f"the clock of {one.machine} was set to another time within ten minutes"
-        yield Finding("clock-jumped", one.machine, detail, len(workers), workers[:_SOME])
+        yield AlertFinding("clock-jumped", one.machine, detail, len(workers), workers[:_SOME])
 
 
-def _clock_off(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _clock_off(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     wrong = (one for one in of.machines if abs(one.clock_off) > limits.clock_off)
     for worst, workers in _by_machine(wrong, lambda one: -abs(one.clock_off)):
         way = "ahead of" if worst.clock_off > timedelta() else "behind"
         off = abs(worst.clock_off).total_seconds()
         detail = f"the clock of {worst.machine} is {off:.1f} s {way} the database's: one of them is wrong"
-        yield Finding("clock-wrong", worst.machine, detail, len(workers), workers[:_SOME])
+        yield AlertFinding("clock-wrong", worst.machine, detail, len(workers), workers[:_SOME])
 
 
-def _disk(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _disk(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     full = (one for one in of.machines if one.disk_free < limits.disk_free)
     for worst, workers in _by_machine(full, lambda one: one.disk_free):
         detail = f"{worst.disk_free:.1%} of the disk of the data directory of {worst.machine} is free"
-        yield Finding("disk-full", worst.machine, detail, len(workers), workers[:_SOME])
+        yield AlertFinding("disk-full", worst.machine, detail, len(workers), workers[:_SOME])
 
 
-def _outbox(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _outbox(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     if of.outbox > limits.behind:
-        yield Finding("outbox-behind", "workers", f"events wait since {of.outbox.total_seconds() / 60:.0f} minutes")
+        yield AlertFinding(
+            "outbox-behind", "workers", f"events wait since {of.outbox.total_seconds() / 60:.0f} minutes"
+        )
 
 
-def _failing(of: Readings, limits: Thresholds) -> Iterator[Finding]:
+def _failing(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     for one in of.failing:
         if of.now - one.at > limits.behind:
             since = f"the receiver takes nothing since {one.at:%Y-%m-%d %H:%M} UTC"
-            yield Finding("webhook-failing", one.name, f"{since}: {one.why}" if one.why else since)
+            yield AlertFinding("webhook-failing", one.name, f"{since}: {one.why}" if one.why else since)
 
 
 _END = "birthmark_certificate_expiry_timestamp_seconds"
-CATALOGUE: Mapping[Rule, Judge] = {
-    Rule(
+CATALOGUE: Mapping[AlertRule, Judge] = {
+    AlertRule(
         "certificate-unrenewed",
         _WARNING,
         "Certificates of devices end soon, and no later one was issued to their names.",
@@ -129,7 +133,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_certificates_unrenewed",
         timedelta(minutes=5),
     ): _unrenewed,
-    Rule(
+    AlertRule(
         "renewal-refused",
         _WARNING,
         "Devices that have a certificate of this server get no next one: they are away when theirs end.",
@@ -137,7 +141,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "sum(increase(birthmark_renewals_refused_total[1h])) >= {renewals}",
         "birthmark_renewals_refused_total",
     ): _renewals,
-    Rule(
+    AlertRule(
         "enrollment-refused",
         _WARNING,
         "EST refuses certificates, again and again.",
@@ -146,7 +150,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         '(sum(increase(birthmark_renewals_refused_total{{code=~"(est|ca)[.].+"}}[1h])) or vector(0)) >= {enrollments}',
         "birthmark_refusals_total",
     ): _enrollments,
-    Rule(
+    AlertRule(
         "refusal-spike",
         _WARNING,
         "Many more requests are refused than the day before.",
@@ -156,7 +160,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "(increase(birthmark_refusals_total[24h] offset 1h)) / 24",
         "birthmark_refusals_total",
     ): _spike,
-    Rule(
+    AlertRule(
         "identity-contested",
         _CRITICAL,
         "One identity is used from two places by turns: a copy of a key, or two devices with one.",
@@ -164,7 +168,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         'increase(birthmark_refusals_total{{code="mqtt.identity_contested"}}[1h]) > 0',
         "birthmark_refusals_total",
     ): _contested,
-    Rule(
+    AlertRule(
         "ca-ends",
         _CRITICAL,
         "A CA of this server ends: what it has signed ends with it.",
@@ -172,7 +176,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         _END + '{{of!="server"}} - time() < {ca_ends_s}',
         _END,
     ): _cas,
-    Rule(
+    AlertRule(
         "crl-ends",
         _CRITICAL,
         "A revocation list ends, and no later one could be made: clients that ask for it refuse everybody.",
@@ -181,7 +185,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_crl_expiry_timestamp_seconds",
         timedelta(minutes=10),
     ): _lists,
-    Rule(
+    AlertRule(
         "server-certificate-ends",
         _CRITICAL,
         "The certificate that this server shows ends, and was not made anew.",
@@ -190,7 +194,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         _END,
         timedelta(minutes=10),
     ): _server,
-    Rule(
+    AlertRule(
         "clock-jumped",
         _WARNING,
         "The clock of the server's machine was set to another time: what ends by it may end too soon.",
@@ -198,7 +202,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_clock_steady == 0",
         "birthmark_clock_steady",
     ): _clock,
-    Rule(
+    AlertRule(
         "clock-wrong",
         _WARNING,
         "A machine's clock and the database's tell different times: what ends, ends at another moment there.",
@@ -207,7 +211,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_clock_offset_seconds",
         timedelta(minutes=1),
     ): _clock_off,
-    Rule(
+    AlertRule(
         "disk-full",
         _CRITICAL,
         "The disk of the data directory is nearly full: a server that cannot write refuses everybody.",
@@ -216,7 +220,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_disk_free_ratio",
         timedelta(minutes=1),
     ): _disk,
-    Rule(
+    AlertRule(
         "outbox-behind",
         _WARNING,
         "What was committed is not handed on: a worker, or the bus, is away.",
@@ -224,7 +228,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_outbox_age_seconds > {behind_s}",
         "birthmark_outbox_age_seconds",
     ): _outbox,
-    Rule(
+    AlertRule(
         "webhook-failing",
         _WARNING,
         "A receiver takes nothing of what happens.",
@@ -233,7 +237,7 @@ CATALOGUE: Mapping[Rule, Judge] = {
         "birthmark_webhook_failing_seconds",
     ): _failing,
 }
-RULES: Mapping[str, Rule] = {rule.name: rule for rule in CATALOGUE}
+RULES: Mapping[str, AlertRule] = {rule.name: rule for rule in CATALOGUE}
 _BY_CODE = frozenset({"renewal-refused", "enrollment-refused"})
 """Rules whose examples are codes of refusals, the most frequent first."""
 
@@ -254,12 +258,12 @@ def fix_of(alert: Alert) -> str:
     return "" if (rule := RULES.get(alert.rule)) is None else rule.fix
 
 
-def found(readings: Readings, limits: Thresholds, off: Sequence[str] = ()) -> list[Finding]:
+def found(readings: Readings, limits: Thresholds, off: Sequence[str] = ()) -> list[AlertFinding]:
     """Return what the rules find, but for those that are switched off."""
     return [one for rule, judge in CATALOGUE.items() if rule.name not in off for one in judge(readings, limits)]
 
 
-def step(alert: Alert | None, finding: Finding | None, rule: Rule, now: datetime) -> Alert | None:
+def step(alert: Alert | None, finding: AlertFinding | None, rule: AlertRule, now: datetime) -> Alert | None:
     """Return what becomes of an alert by what was found now, or not; None: there is none, or none any more.
 
     One that is raised goes when nothing was found for a while. One that was not raised goes at once.

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypeAlias
 
 from birthmark.alerts import store
-from birthmark.alerts.model import Alert, Finding, Rule, Silence
+from birthmark.alerts.model import Alert, AlertFinding, AlertRule, Silence
 from birthmark.alerts.rules import OVER, RAISED, RULES, fix_of, is_silenced, say, step
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -114,7 +114,7 @@ class Alerts:
         changes = Changes().run(store.REMOVE_SILENCE, expect=1, otherwise=missing, rule=rule, subject=subject)
         await self.database.commit(changes.audit(actor, "alert.unsilence", rule, of=subject))
 
-    async def one(self, rule: str) -> tuple[Rule, Sequence[Alert], Sequence[Silence]]:
+    async def one(self, rule: str) -> tuple[AlertRule, Sequence[Alert], Sequence[Silence]]:
         """Return a rule, what it has raised and is not over, and its silences. Raise `RuleUnknownError`."""
         if (known := RULES.get(rule)) is None:
             raise RuleUnknownError(rule=rule[:64])
@@ -144,13 +144,13 @@ class Alerts:
             return False
         return True
 
-    async def judge(self, findings: Sequence[Finding]) -> Sequence[Said]:
+    async def judge(self, findings: Sequence[AlertFinding]) -> Sequence[Said]:
         """Let alerts follow what was found now, in one commit; return what was said."""
         now, silences = self.clock.now(), await self.silences()
         return await self._follow(await self._known(), [_clean(one) for one in findings], silences, now)
 
     async def _follow(
-        self, known: Sequence[Alert], findings: Sequence[Finding], silences: Sequence[Silence], now: datetime
+        self, known: Sequence[Alert], findings: Sequence[AlertFinding], silences: Sequence[Silence], now: datetime
     ) -> Sequence[Said]:
         there = {(one.rule, one.subject): one for one in known}
         found = {(one.rule, one.subject): one for one in findings}
@@ -195,7 +195,7 @@ class Alerts:
         return sorted(rows, key=lambda one: (one.rule, one.subject))
 
 
-def _clean(finding: Finding) -> Finding:
+def _clean(finding: AlertFinding) -> AlertFinding:
     """Return it with what every database keeps: what cannot be written would keep all others from being said."""
     subject, detail = printable(finding.subject), printable(finding.detail)
     return replace(finding, subject=subject, detail=detail, examples=tuple(map(printable, finding.examples)))

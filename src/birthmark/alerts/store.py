@@ -6,10 +6,10 @@ from birthmark.alerts.model import Alert, ConnectionTakeovers, MachineReading, S
 from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import change, find, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.schema import metadata
 
-ALERTS = Records(Alert)
+ALERTS = RowMapper(Alert)
 alerts = ALERTS.table("alerts", "rule", "subject")
 ALL = find(alerts, alerts.c.rule != "", limit=1000)
 ADD = insert(alerts)
@@ -18,20 +18,20 @@ AS_READ = ("rule", "subject", "seen_at", "is_told", "is_hushed")
 CHANGE = change(alerts, STATE, *AS_READ)
 REMOVE = remove(alerts, *AS_READ)
 
-SILENCES = Records(Silence)
+SILENCES = RowMapper(Silence)
 silences = SILENCES.table("alert_silences", "rule", "subject")
 ALL_SILENCES = find(silences, silences.c.rule != "", limit=1000)
 PUT_SILENCE = upsert(silences)
 REMOVE_SILENCE = remove(silences)
 PURGE_SILENCES = remove(silences, silences.c.until <= bindparam("now"))
 
-LOOKED = Records(MachineReading)
+LOOKED = RowMapper(MachineReading)
 looked = LOOKED.table("alert_machines", "worker")
 """What each worker saw of its machine when it looked last."""
 PUT_LOOKED = upsert(looked)
 LOOKED_SINCE = find(looked, looked.c.at > bindparam("since"), limit=1000)
 FORGET_LOOKED = remove(looked, looked.c.at <= bindparam("before"))
-ENDS = Records(ConnectionTakeovers)
+ENDS = RowMapper(ConnectionTakeovers)
 ends = ENDS.table("alert_ends", "kind", "name", "worker")
 PUT_ENDS = upsert(ends)
 ENDS_SINCE = find(ends, ends.c.at > bindparam("since"), limit=10_000)

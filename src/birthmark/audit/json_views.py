@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.audit.verify import ROWS, VerifiedChain
 from birthmark.net.fair_scheduler import give_way
 from birthmark.store import from_micros
-from birthmark.store.database import Reader
+from birthmark.store.database import DatabaseReader
 from birthmark.store.database_lock import MAIN
 
 _PAGE = 1000
@@ -23,7 +23,7 @@ def report(verified: Sequence[VerifiedChain]) -> dict[str, Any]:
     return {"rows": sum(one.rows - one.left_out for one in verified), "head": main["head"], "chains": chains}
 
 
-async def entries(database: Reader, verified: Sequence[VerifiedChain]) -> AsyncIterator[dict[str, Any]]:
+async def entries(database: DatabaseReader, verified: Sequence[VerifiedChain]) -> AsyncIterator[dict[str, Any]]:
     """Yield every row that was verified, chain by chain, oldest first."""
     for one in verified:
         seq = 0

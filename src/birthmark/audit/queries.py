@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, Text, bindparam, select, tuple_
 from sqlalchemy import text as sql
 
 from birthmark.store import Statement, from_micros, statement, to_micros
-from birthmark.store.database import Reader, Row
+from birthmark.store.database import DatabaseReader, Row
 from birthmark.store.pagination import Page, PageInvalidError
 from birthmark.store.schema import audit
 
@@ -104,7 +104,9 @@ def is_of(action: str, wanted: str) -> bool:
     return action.startswith(wanted) if wanted.endswith(".") else action == wanted
 
 
-async def latest(database: Reader, wanted: AuditQuery, *, before: str = "", limit: int) -> Page[Mapping[str, Any]]:
+async def latest(
+    database: DatabaseReader, wanted: AuditQuery, *, before: str = "", limit: int
+) -> Page[Mapping[str, Any]]:
     """Return the latest rows, or those before a place. Raise `PageInvalidError`."""
     place = _parsed(before) if before else _END
     by = next((name for name in BY if getattr(wanted, name) is not None), None)
@@ -125,7 +127,7 @@ async def latest(database: Reader, wanted: AuditQuery, *, before: str = "", limi
 
 
 async def _rows(
-    database: Reader, by: str | None, wanted: AuditQuery, place: _AuditPosition, limit: int
+    database: DatabaseReader, by: str | None, wanted: AuditQuery, place: _AuditPosition, limit: int
 ) -> Sequence[Row]:
     """Return rows before a place by one of the columns."""
     asked: dict[str, Any] = {"before_at": place.at, "chain": place.chain, "seq": place.seq, "limit": limit}

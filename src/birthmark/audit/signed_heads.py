@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
 from birthmark.store.audit_chain import ChainEnd, head_body, parse_seen
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.untrusted_text import decode_json
 
 MAX_HEAD_BYTES = 65_536
@@ -79,7 +79,7 @@ class Head(msgspec.Struct, frozen=True):
         return {name: value.hex() if isinstance(value, bytes) else value for name, value in told.items()}
 
 
-HEADS = Records(Head, at_micros="at")
+HEADS = RowMapper(Head, at_micros="at")
 
 
 def parse_head(text: bytes) -> Head:

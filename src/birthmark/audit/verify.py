@@ -14,7 +14,7 @@ from birthmark.net.fair_scheduler import give_way
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.audit_chain import GENESIS, HeadSigner, link
 from birthmark.store.crud_statements import find, page
-from birthmark.store.database import Reader, Row
+from birthmark.store.database import DatabaseReader, Row
 from birthmark.store.database_lock import MAIN
 from birthmark.store.schema import audit, audit_heads
 
@@ -113,7 +113,7 @@ class VerifiedChain:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ChainClaim:
     """What somebody says of a chain: its first `seq` rows end in `digest`."""
 
     chain: str
@@ -123,7 +123,7 @@ class Claim:
 
 
 async def verify_chains(
-    database: Reader, *, key: bytes | None, exported: Sequence[Head] = ()
+    database: DatabaseReader, *, key: bytes | None, exported: Sequence[Head] = ()
 ) -> Sequence[VerifiedChain]:
     """Return what was checked, chain by chain: there is one for each worker, and the heads of each tell of the others.
 
@@ -145,7 +145,7 @@ async def verify_chains(
 
 
 async def verify_chain(
-    database: Reader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[Claim] = ()
+    database: DatabaseReader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[ChainClaim] = ()
 ) -> VerifiedChain:
     """Return what was checked of one chain, which must be as each of `claims` about it says. Raise as above."""
     walk = _Walk(chain, claims)
@@ -169,9 +169,9 @@ async def verify_chain(
 class _Walk:
     """A chain from its first row on: each must follow from the one before it, and be as the claims say."""
 
-    def __init__(self, chain: str, claims: Sequence[Claim]) -> None:
+    def __init__(self, chain: str, claims: Sequence[ChainClaim]) -> None:
         self._chain = chain
-        self._wanted: defaultdict[int, list[Claim]] = defaultdict(list)
+        self._wanted: defaultdict[int, list[ChainClaim]] = defaultdict(list)
         for claim in claims:
             if claim.chain == chain:
                 self._wanted[claim.seq].append(claim)
@@ -213,10 +213,10 @@ def _is_restored(row: Row, last: int) -> bool:
         return False
 
 
-def _claims_of(head: Head, source: str, *, of_itself: bool = True) -> list[Claim]:
+def _claims_of(head: Head, source: str, *, of_itself: bool = True) -> list[ChainClaim]:
     """Return what a genuine head says of the other chains, and of its own."""
-    own = [Claim(head.chain, head.seq, head.digest, source)] if of_itself else []
-    return own + [Claim(one.chain, one.seq, one.digest, source) for one in head.seen]
+    own = [ChainClaim(head.chain, head.seq, head.digest, source)] if of_itself else []
+    return own + [ChainClaim(one.chain, one.seq, one.digest, source) for one in head.seen]
 
 
 def _check_exported(head: Head, key: bytes | None) -> None:
@@ -270,7 +270,7 @@ async def note_break(database: Database, signer: HeadSigner, *, is_key_new: bool
     return None
 
 
-async def _claims_of_others(database: Reader, key: bytes, chain: str) -> list[Claim]:
+async def _claims_of_others(database: DatabaseReader, key: bytes, chain: str) -> list[ChainClaim]:
     """Return what genuine heads of other chains say of this one."""
     heads = [HEADS.of(row) for row in await database.all(HEADS_OF_ALL)]
     genuine = [head for head in heads if head.chain != chain and head.key == key and head.is_genuine]
@@ -278,6 +278,6 @@ async def _claims_of_others(database: Reader, key: bytes, chain: str) -> list[Cl
     return [claim for claim in claims if claim.chain == chain]
 
 
-async def _head(database: Reader, chain: str) -> Head | None:
+async def _head(database: DatabaseReader, chain: str) -> Head | None:
     rows = await database.all(HEAD, chain=chain)
     return HEADS.of(rows[0]) if rows else None

@@ -30,7 +30,7 @@ class Right(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class PermissionStatement:
     """Allows, or denies, what fits one of `actions` on what fits one of `resources`."""
 
     actions: Sequence[Glob]
@@ -42,22 +42,22 @@ class Statement:
         return any(one.matches(action) for one in self.actions) and any(one.matches(resource) for one in self.resources)
 
 
-def statement_of(actions: Iterable[str], resources: Iterable[str], *, allows: bool = True) -> Statement:
+def statement_of(actions: Iterable[str], resources: Iterable[str], *, allows: bool = True) -> PermissionStatement:
     """Return the statement of these patterns: `*` is any run of characters, `?` one."""
-    return Statement(tuple(map(glob_of, actions)), tuple(map(glob_of, resources)), allows)
+    return PermissionStatement(tuple(map(glob_of, actions)), tuple(map(glob_of, resources)), allows)
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What somebody may do: each part on its own must allow it."""
 
-    parts: Sequence[Sequence[Statement]]
+    parts: Sequence[Sequence[PermissionStatement]]
 
     def allow(self, action: str, resource: str) -> bool:
         """Say whether `action` may be done on `resource`."""
         return all(_allows(statements, action, resource) for statements in self.parts)
 
-    def within(self, statements: Sequence[Statement]) -> "Rights":
+    def within(self, statements: Sequence[PermissionStatement]) -> "Rights":
         """Return the same rights, no further than these statements go."""
         return Rights((*self.parts, statements))
 
@@ -66,6 +66,6 @@ EVERYTHING = Rights(((statement_of("*", "*"),),))
 NOTHING = Rights(((),))
 
 
-def _allows(statements: Sequence[Statement], action: str, resource: str) -> bool:
+def _allows(statements: Sequence[PermissionStatement], action: str, resource: str) -> bool:
     about = [one.allows for one in statements if one.names(action, resource)]
     return bool(about) and all(about)

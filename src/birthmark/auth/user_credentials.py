@@ -17,7 +17,7 @@ _ID_CHARS, _NAME_CHARS = 12, 64
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class UserCredential:
     """Whoever a policy is of, and what signs by it."""
 
     caller: Caller
@@ -27,7 +27,7 @@ class Person:
 class UserDirectory(Protocol):
     """Knows people by the ids of their tokens."""
 
-    def person(self, token_id: str, address: str) -> Person | None:
+    def person(self, token_id: str, address: str) -> UserCredential | None:
         """Return whose token this is; None for one that is unknown, taken back or over."""
         ...
 

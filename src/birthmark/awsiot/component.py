@@ -24,7 +24,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
 from birthmark.bus import Bus
 from birthmark.component import Component
-from birthmark.devices.model import DeviceCounts, DevicePart, State
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
@@ -35,7 +35,7 @@ from birthmark.store.counters import SUMS
 from birthmark.store.pagination import each_among
 
 _MAX_PRINCIPALS, _MAX_THINGS = 100, 10
-_STATES = frozenset({State.CONNECTED, State.AWAY, State.REFUSED, State.REVOKED})
+_STATES = frozenset({DeviceState.CONNECTED, DeviceState.AWAY, DeviceState.REFUSED, DeviceState.REVOKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class ThingRecords(DeviceRecords):
     async def _page(self, after: str, limit: int) -> Sequence[str]:
         return [row["name"] for row in await self.database.all(registry.NAMES_OF_THINGS, after=after, limit=limit)]
 
-    async def _find(self, names: Sequence[str]) -> Mapping[str, State | None]:
+    async def _find(self, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
         return {row["name"]: None async for row in each_among(self.database, registry.THINGS_NAMED, names)}
 
     async def _attributes(self, names: Sequence[str]) -> Mapping[str, Mapping[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any, NewType
 
 import msgspec
 
-from birthmark.documents import Section
+from birthmark.documents import DocumentSection
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate
 
@@ -478,7 +478,7 @@ class JobExecution:
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class FailureReason:
     """What devices said when a job failed on them: how many, and one of them."""
 
     status: ExecutionStatus
@@ -508,14 +508,14 @@ class Shadow(msgspec.Struct, frozen=True):
 
     thing: str
     name: str = ""
-    desired: Section = Section()
-    reported: Section = Section()
+    desired: DocumentSection = DocumentSection()
+    reported: DocumentSection = DocumentSection()
     version: int = 0
     at: int = 0
     is_deleted: bool = False
 
     @property
-    def sections(self) -> Mapping[str, Section]:
+    def sections(self) -> Mapping[str, DocumentSection]:
         return {"desired": self.desired, "reported": self.reported}
 
     @property

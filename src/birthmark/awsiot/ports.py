@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol
 
-from birthmark.broker.model import Done, Message
+from birthmark.broker.model import BrokerMessage, Done
 
 
 class TopicPublisher(Protocol):
     """Whoever subscribed and may receive."""
 
-    def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+    def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
         """Hand messages on in their order; what is returned has to be awaited before the next ones."""
         ...
 
@@ -19,7 +19,7 @@ class TopicPublisher(Protocol):
         ...
 
 
-class Caller(Enum):
+class FunctionCaller(Enum):
     """For whom a function is called."""
 
     STRANGER = "stranger"
@@ -30,7 +30,7 @@ class Caller(Enum):
 class Functions(Protocol):
     """What stands for functions of AWS Lambda: addresses that the configuration maps their ARNs to."""
 
-    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
+    async def call(self, arn: str, event: Mapping[str, Any], caller: FunctionCaller, whose: str = "") -> Any:
         """Return what a function answers to an event, as JSON; callers of one kind wait for no others.
 
         Raise `FunctionNotMappedError` where no address is configured, `FunctionFailedError` where nothing came in time.

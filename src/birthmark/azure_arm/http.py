@@ -13,7 +13,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import keys_of, rights_of
 from birthmark.azure_arm import wire
 from birthmark.azure_arm.errors import http_error
-from birthmark.azure_arm.operations import Call, Kind, Operation
+from birthmark.azure_arm.operations import ArmOperation, ArmRequest, ArmResourceKind
 from birthmark.azure_arm.rules.paths import OperationNotServedError, call_of
 from birthmark.azure_arm.service import Management
 from birthmark.errors import BirthmarkError, NotFoundError
@@ -22,7 +22,7 @@ from birthmark.net.error_boundary import refusing, whole
 from birthmark.net.fair_scheduler import asker_turn
 
 Record = Callable[[BirthmarkError, Request], str]
-Answer = Callable[[Call, Caller, Request], Awaitable[Response]]
+Answer = Callable[[ArmRequest, Caller, Request], Awaitable[Response]]
 _MAX_SHOWN = 200
 _CHALLENGE = 'Bearer realm="birthmark"'
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
@@ -55,16 +55,16 @@ def routes(management: Management, record: Record) -> list[Route]:
     return [Route(f"{path}{rest}", guarded, methods=_ANY) for path in _BEGINS for rest in ("", "/{rest:path}")]
 
 
-def _of_certificates(management: Management) -> Mapping[Operation, Answer]:
-    async def listing(call: Call, _caller: Caller, _request: Request) -> Response:
+def _of_certificates(management: Management) -> Mapping[ArmOperation, Answer]:
+    async def listing(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
         room, of = management.certificates(call)
         return JSONResponse({"value": [wire.certificate_json(call, one) for one in await room.all(of)]})
 
-    async def get(call: Call, _caller: Caller, _request: Request) -> Response:
+    async def get(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
         room, of = management.certificates(call)
         return JSONResponse(wire.certificate_json(call, await room.get(of, call.name)))
 
-    async def put(call: Call, caller: Caller, request: Request) -> Response:
+    async def put(call: ArmRequest, caller: Caller, request: Request) -> Response:
         certificate, is_verified = wire.parse_certificate(await request.body())
         room, of = management.certificates(call)
         made = await room.add(
@@ -76,7 +76,7 @@ def _of_certificates(management: Management) -> Mapping[Operation, Answer]:
             )
         return JSONResponse(wire.certificate_json(call, made))
 
-    async def delete(call: Call, caller: Caller, request: Request) -> Response:
+    async def delete(call: ArmRequest, caller: Caller, request: Request) -> Response:
         etag = wire.needed(_etag(request))
         room, of = management.certificates(call)
         try:
@@ -85,95 +85,95 @@ def _of_certificates(management: Management) -> Mapping[Operation, Answer]:
             return Response(status_code=204)  # as Azure says of what is not there
         return Response(status_code=200)
 
-    async def new_code(call: Call, caller: Caller, request: Request) -> Response:
+    async def new_code(call: ArmRequest, caller: Caller, request: Request) -> Response:
         etag = wire.needed(_etag(request))
         room, of = management.certificates(call)
         made = await room.new_code(of, call.name, actor=caller.actor, etag=etag)
         return JSONResponse(wire.certificate_json(call, made, with_code=True))
 
-    async def verify(call: Call, caller: Caller, request: Request) -> Response:
+    async def verify(call: ArmRequest, caller: Caller, request: Request) -> Response:
         etag, proof = wire.needed(_etag(request)), wire.parse_proof(await request.body())
         room, of = management.certificates(call)
         made = await room.verify(of, call.name, proof, actor=caller.actor, etag=etag)
         return JSONResponse(wire.certificate_json(call, made))
 
     return {
-        Operation.LIST_CERTIFICATES: listing,
-        Operation.GET_CERTIFICATE: get,
-        Operation.PUT_CERTIFICATE: put,
-        Operation.DELETE_CERTIFICATE: delete,
-        Operation.NEW_CODE: new_code,
-        Operation.VERIFY: verify,
+        ArmOperation.LIST_CERTIFICATES: listing,
+        ArmOperation.GET_CERTIFICATE: get,
+        ArmOperation.PUT_CERTIFICATE: put,
+        ArmOperation.DELETE_CERTIFICATE: delete,
+        ArmOperation.NEW_CODE: new_code,
+        ArmOperation.VERIFY: verify,
     }
 
 
-def _of_services(management: Management) -> Mapping[Operation, Answer]:
-    async def get(call: Call, _caller: Caller, _request: Request) -> Response:
+def _of_services(management: Management) -> Mapping[ArmOperation, Answer]:
+    async def get(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
         return JSONResponse(management.view(call))
 
-    async def listing(call: Call, caller: Caller, _request: Request) -> Response:
+    async def listing(call: ArmRequest, caller: Caller, _request: Request) -> Response:
         return JSONResponse({"value": management.views(call, caller)})
 
-    async def key_of(call: Call, policy: str, actor: Actor) -> dict[str, Any]:
+    async def key_of(call: ArmRequest, policy: str, actor: Actor) -> dict[str, Any]:
         pair = keys_of(management.policies(call), policy, call.service)
         await management.note_shown(call, policy, actor)
         return wire.key_json(policy, rights_of(policy), pair)
 
-    async def keys(call: Call, caller: Caller, _request: Request) -> Response:
+    async def keys(call: ArmRequest, caller: Caller, _request: Request) -> Response:
         check_whole(caller)
         policies = management.policies(call)
         return JSONResponse({"value": [await key_of(call, policy, caller.actor) for policy in policies]})
 
-    async def key(call: Call, caller: Caller, _request: Request) -> Response:
+    async def key(call: ArmRequest, caller: Caller, _request: Request) -> Response:
         check_whole(caller)
         return JSONResponse(await key_of(call, call.name, caller.actor))
 
-    async def skus(call: Call, _caller: Caller, _request: Request) -> Response:
+    async def skus(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
         sku = management.view(call)["sku"]
-        if call.kind is Kind.DPS:
+        if call.kind is ArmResourceKind.DPS:
             return JSONResponse({"value": [{"name": sku["name"]}]})
         scale = {"minimum": 1, "maximum": 1, "default": 1, "scaleType": "None"}
         return JSONResponse({"value": [{"resourceType": "Microsoft.Devices/IotHubs", "sku": sku, "capacity": scale}]})
 
-    async def statistics(call: Call, _caller: Caller, _request: Request) -> Response:
+    async def statistics(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
         total, enabled = await management.statistics(call)
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
 
-    async def name_is_free(call: Call, _caller: Caller, request: Request) -> Response:
+    async def name_is_free(call: ArmRequest, _caller: Caller, request: Request) -> Response:
         name = wire.parse_name(await request.body())
         return JSONResponse(wire.free_json(call.kind, is_free=management.is_free(call.kind, name)))
 
-    async def put(call: Call, caller: Caller, request: Request) -> Response:
+    async def put(call: ArmRequest, caller: Caller, request: Request) -> Response:
         etag = _etag(request)
         return JSONResponse(await management.put_service(call, await request.body(), etag, actor=caller.actor))
 
-    async def try_all(call: Call, _caller: Caller, request: Request) -> Response:
+    async def try_all(call: ArmRequest, _caller: Caller, request: Request) -> Response:
         body = await request.body()
         await asker_turn()
         found = management.tested(call, body)
         return JSONResponse({"routes": [{"properties": one} for one in found]})
 
-    async def try_one(call: Call, _caller: Caller, request: Request) -> Response:
+    async def try_one(call: ArmRequest, _caller: Caller, request: Request) -> Response:
         body = await request.body()
         await asker_turn()
         return JSONResponse(management.tested_one(call, body))
 
-    async def health(call: Call, _caller: Caller, _request: Request) -> Response:
+    async def health(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
         return JSONResponse({"value": await management.endpoints_health(call)})
 
     return {
-        Operation.PUT_SERVICE: put,
-        Operation.TEST_ROUTE: try_one,
-        Operation.TEST_ROUTES: try_all,
-        Operation.ENDPOINTS_HEALTH: health,
-        Operation.GET_SERVICE: get,
-        Operation.LIST_SERVICES: listing,
-        Operation.LIST_KEYS: keys,
-        Operation.GET_KEY: key,
-        Operation.LIST_SKUS: skus,
-        Operation.STATISTICS: statistics,
-        Operation.NAME_IS_FREE: name_is_free,
+        ArmOperation.PUT_SERVICE: put,
+        ArmOperation.TEST_ROUTE: try_one,
+        ArmOperation.TEST_ROUTES: try_all,
+        ArmOperation.ENDPOINTS_HEALTH: health,
+        ArmOperation.GET_SERVICE: get,
+        ArmOperation.LIST_SERVICES: listing,
+        ArmOperation.LIST_KEYS: keys,
+        ArmOperation.GET_KEY: key,
+        ArmOperation.LIST_SKUS: skus,
+        ArmOperation.STATISTICS: statistics,
+        ArmOperation.NAME_IS_FREE: name_is_free,
     }
 
 

@@ -10,7 +10,7 @@ GROUP = "birthmark"
 """The resource group in ids of services that were listed without one."""
 
 
-class Kind(Enum):
+class ArmResourceKind(Enum):
     """A kind of service: its type in paths and ids, and its place among those where people have rights."""
 
     DPS = ("provisioningServices", "dps")
@@ -25,7 +25,7 @@ class Kind(Enum):
         return f"{self.value[1]}/{name}"
 
 
-class Operation(Enum):
+class ArmOperation(Enum):
     """What is served, by the right that it takes at the service; None is for whoever is known."""
 
     LIST_CERTIFICATES = ("list_certificates", Right.READ)
@@ -53,11 +53,11 @@ class Operation(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ArmRequest:
     """A request's path, read. Names are as the client wrote them, percent-decoded."""
 
-    operation: Operation
-    kind: Kind
+    operation: ArmOperation
+    kind: ArmResourceKind
     subscription: str
     group: str | None
     service: str = ""

@@ -18,11 +18,11 @@ from birthmark.iothub.wire.routing import (
     Enrichment,
     Fallback,
     FileEndpoint,
-    Route,
+    HubRoute,
     Routing,
     StreamEndpoint,
 )
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.conditions import SqlMistake
 from birthmark.unknown_fields import says_something, unread
 from birthmark.untrusted_text import read_json
@@ -89,7 +89,7 @@ class _Test(msgspec.Struct, rename="camel"):
 class SampleMessage(NamedTuple):
     """A message that was never sent, with its device's twin."""
 
-    message: Message
+    message: RoutableMessage
     twin: Mapping[str, Any] | None
     source: str
 
@@ -97,7 +97,7 @@ class SampleMessage(NamedTuple):
 # ---- out
 
 
-def route_json(route: Route) -> dict[str, Any]:
+def route_json(route: HubRoute) -> dict[str, Any]:
     """Return a route."""
     return {
         "name": route.name,
@@ -110,7 +110,7 @@ def route_json(route: Route) -> dict[str, Any]:
 
 def fallback_json(routing: Routing) -> dict[str, Any]:
     """Return the route of what no other takes."""
-    return route_json(Route(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled))
+    return route_json(HubRoute(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled))
 
 
 def routing_json(routing: Routing) -> dict[str, Any]:
@@ -193,9 +193,9 @@ def _file(one: _Container) -> FileEndpoint:
     return FileEndpoint(one.name, one.container_name, one.file_name_format or TEMPLATE)
 
 
-def _route(one: _Route, hub: str) -> Route:
+def _route(one: _Route, hub: str) -> HubRoute:
     source = configuration.parse_source(one.source, hub)
-    return Route(one.name, tuple(one.endpoint_names), source, one.condition or "true", one.is_enabled)
+    return HubRoute(one.name, tuple(one.endpoint_names), source, one.condition or "true", one.is_enabled)
 
 
 def _read(given: Mapping[str, Any], kind: Any, at: str = "") -> Any:
@@ -212,7 +212,7 @@ def parse_test_all(body: bytes) -> SampleMessage:
     return _tested(_read(read_json(body, dict[str, Any], BodyInvalidError), _Test))
 
 
-def parse_test_one(body: bytes, hub: str) -> tuple[SampleMessage, Route]:
+def parse_test_one(body: bytes, hub: str) -> tuple[SampleMessage, HubRoute]:
     """Return a message, and the route that is asked about it."""
     asked: _Test = _read(read_json(body, dict[str, Any], BodyInvalidError), _Test)
     if asked.route is None:

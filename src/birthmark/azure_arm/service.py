@@ -11,7 +11,7 @@ from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import Keys
 from birthmark.auth.user_credentials import is_of_person
 from birthmark.azure_arm import wire
-from birthmark.azure_arm.operations import Call, Kind
+from birthmark.azure_arm.operations import ArmRequest, ArmResourceKind
 from birthmark.azure_arm.routing_wire import (
     check_as_shown,
     fallback_json,
@@ -33,10 +33,10 @@ from birthmark.iothub.rules.routes import configuration, matching
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
-from birthmark.message_routing.rules.conditions import SqlMistake, Subject, parse_condition
+from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, parse_condition
 from birthmark.net.fair_scheduler import give_way
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 
 _BEARER, _STANDARD = "bearer", 443
 
@@ -71,13 +71,13 @@ def _none(hub: Hub) -> StoredRouting:
 class CertificatesOf(Protocol):
     """The CA certificates of a room; `of` is which one of its services. Each raises what its room says."""
 
-    async def all(self, of: Any, /) -> Sequence[Authority]: ...
-    async def get(self, of: Any, name: str, /) -> Authority: ...
+    async def all(self, of: Any, /) -> Sequence[CaCertificate]: ...
+    async def get(self, of: Any, name: str, /) -> CaCertificate: ...
     async def add(
         self, of: Any, name: str, certificate: Certificate, /, *, is_verified: bool, actor: Actor, etag: str | None
-    ) -> Authority: ...
-    async def new_code(self, of: Any, name: str, /, *, actor: Actor, etag: str) -> Authority: ...
-    async def verify(self, of: Any, name: str, proof: Certificate, /, *, actor: Actor, etag: str) -> Authority: ...
+    ) -> CaCertificate: ...
+    async def new_code(self, of: Any, name: str, /, *, actor: Actor, etag: str) -> CaCertificate: ...
+    async def verify(self, of: Any, name: str, proof: Certificate, /, *, actor: Actor, etag: str) -> CaCertificate: ...
     async def remove(self, of: Any, name: str, /, *, actor: Actor, etag: str) -> None: ...
 
 
@@ -90,7 +90,7 @@ class Management:
     authorities: Authorities
     iothub: IotHub
     https_port: Callable[[], int]
-    kinds: frozenset[Kind] = frozenset(Kind)
+    kinds: frozenset[ArmResourceKind] = frozenset(ArmResourceKind)
     """Those that this server serves."""
 
     def caller(self, authorization: str | None, address: str) -> Caller:
@@ -104,50 +104,52 @@ class Management:
             presented = "a token that is unknown here, was taken back, or has ended"
             raise ManagementTokenError(presented=presented) from error
 
-    def check(self, call: Call, caller: Caller) -> None:
+    def check(self, call: ArmRequest, caller: Caller) -> None:
         """Raise `RightMissingError` where the caller may not, whether there is such a service or not."""
         if call.operation.right is not None:
             demand(caller, call.operation.right, call.kind.place(call.service))
 
-    def certificates(self, call: Call) -> tuple[CertificatesOf, Any]:
+    def certificates(self, call: ArmRequest) -> tuple[CertificatesOf, Any]:
         """Return the CA certificates that a call is about: those of a room, and of which service of it."""
-        if call.kind is Kind.DPS:
+        if call.kind is ArmResourceKind.DPS:
             return self.authorities, self.instances.by_name(call.service).id_scope
         return self.iothub.authorities, self.iothub.hubs.by_name(call.service)
 
-    def policies(self, call: Call) -> Keys:
+    def policies(self, call: ArmRequest) -> Keys:
         """Return the policies of a service with their keys."""
         return self._service(call).policies
 
-    async def note_shown(self, call: Call, policy: str, actor: Actor) -> None:
+    async def note_shown(self, call: ArmRequest, policy: str, actor: Actor) -> None:
         """Write down who is about to be shown the keys of a policy."""
-        if call.kind is Kind.DPS:
+        if call.kind is ArmResourceKind.DPS:
             await self.instances.note_shown(self.instances.by_name(call.service), policy, actor=actor)
         else:
             await self.iothub.hubs.note_shown(self.iothub.hubs.by_name(call.service), policy, actor=actor)
 
-    async def statistics(self, call: Call) -> tuple[int, int]:
+    async def statistics(self, call: ArmRequest) -> tuple[int, int]:
         """Return how many devices a hub has, and how many of them may connect."""
         return await self.iothub.registry.count(self.iothub.hubs.by_name(call.service))
 
-    def view(self, call: Call) -> dict[str, Any]:
+    def view(self, call: ArmRequest) -> dict[str, Any]:
         """Return a service as it is."""
         return self._view(call, self._service(call))
 
-    def views(self, call: Call, caller: Caller) -> Sequence[dict[str, Any]]:
+    def views(self, call: ArmRequest, caller: Caller) -> Sequence[dict[str, Any]]:
         """Return the services that the caller may look at."""
-        every: Sequence[Instance | Hub] = self.instances.all() if call.kind is Kind.DPS else self.iothub.hubs.all()
+        every: Sequence[Instance | Hub] = (
+            self.instances.all() if call.kind is ArmResourceKind.DPS else self.iothub.hubs.all()
+        )
         seen = (one for one in every if caller.rights.allow(Right.READ, call.kind.place(one.name)))
         return [self._view(call, one) for one in seen]
 
     # ---- routes of a hub
 
-    async def put_service(self, call: Call, body: bytes, etag: str | None, *, actor: Actor) -> dict[str, Any]:
+    async def put_service(self, call: ArmRequest, body: bytes, etag: str | None, *, actor: Actor) -> dict[str, Any]:
         """Give a hub the routes of a body, which is otherwise as the hub is shown; return it.
 
         Raise `OperationNotServedError` where there is no such hub, `AuthorityChangedError` for another etag.
         """
-        if self.is_free(Kind.HUB, call.service):
+        if self.is_free(ArmResourceKind.HUB, call.service):
             raise OperationNotServedError(method="PUT", path=f"IotHubs/{call.service}")
         hub = self.iothub.hubs.by_name(call.service)
         shown = self._view(call, hub)
@@ -172,7 +174,7 @@ class Management:
         )
         return self._view(call, hub)
 
-    def tested(self, call: Call, body: bytes) -> Sequence[Mapping[str, Any]]:
+    def tested(self, call: ArmRequest, body: bytes) -> Sequence[Mapping[str, Any]]:
         """Return the routes of a hub that would take a message."""
         hub = self.iothub.hubs.by_name(call.service)
         asked = parse_test_all(body)
@@ -182,7 +184,7 @@ class Management:
         routes = {one.name: one for one in ready.kept.routing.routes}
         return [route_json(routes[name]) if name in routes else fallback_json(ready.kept.routing) for name in found]
 
-    def tested_one(self, call: Call, body: bytes) -> Mapping[str, Any]:
+    def tested_one(self, call: ArmRequest, body: bytes) -> Mapping[str, Any]:
         """Return whether a route would take a message, or what is wrong with its condition."""
         hub = self.iothub.hubs.by_name(call.service)
         asked, route = parse_test_one(body, hub.name)
@@ -190,10 +192,10 @@ class Management:
             condition = parse_condition(route.condition)
         except SqlMistake as error:
             return {"result": "undefined", "details": {"compilationErrors": [mistake_json(error)]}}
-        is_taken = matching.takes(condition, Subject(asked.message, asked.twin), route.name)
+        is_taken = matching.takes(condition, RoutedSubject(asked.message, asked.twin), route.name)
         return {"result": "true" if is_taken else "false", "details": {"compilationErrors": []}}
 
-    async def endpoints_health(self, call: Call) -> Sequence[Mapping[str, Any]]:
+    async def endpoints_health(self, call: ArmRequest) -> Sequence[Mapping[str, Any]]:
         """Return of each endpoint whether it takes what is sent there."""
         hub = self.iothub.hubs.by_name(call.service)
         routing, lanes = await self.iothub.routes.routing(hub), await self.iothub.routes.lanes(hub)
@@ -205,16 +207,18 @@ class Management:
             found.append({"endpointId": name, "healthStatus": status})
         return found
 
-    def is_free(self, kind: Kind, name: str) -> bool:
+    def is_free(self, kind: ArmResourceKind, name: str) -> bool:
         """Say whether no service of that kind has this name."""
-        every: Sequence[Instance | Hub] = self.instances.all() if kind is Kind.DPS else self.iothub.hubs.all()
+        every: Sequence[Instance | Hub] = (
+            self.instances.all() if kind is ArmResourceKind.DPS else self.iothub.hubs.all()
+        )
         return all(one.name != name for one in every)
 
-    def _service(self, call: Call) -> Instance | Hub:
-        of = self.instances if call.kind is Kind.DPS else self.iothub.hubs
+    def _service(self, call: ArmRequest) -> Instance | Hub:
+        of = self.instances if call.kind is ArmResourceKind.DPS else self.iothub.hubs
         return of.by_name(call.service)
 
-    def _view(self, call: Call, one: Instance | Hub) -> dict[str, Any]:
+    def _view(self, call: ArmRequest, one: Instance | Hub) -> dict[str, Any]:
         sku: dict[str, Any] = {"name": "S1", "tier": "Standard", "capacity": 1}
         if isinstance(one, Hub):
             if one.tier is not None:

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from birthmark.azure_arm.operations import PROVIDER, Call, Kind
+from birthmark.azure_arm.operations import PROVIDER, ArmRequest, ArmResourceKind
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_any
-from birthmark.pki.verified_ca import NOTHING, Authority
+from birthmark.pki.verified_ca import NOTHING, CaCertificate
 from birthmark.unknown_fields import unread
 from birthmark.untrusted_text import read_json
 
@@ -130,7 +130,7 @@ def _certificate(text: str) -> Certificate:
     return parse_any(inner)
 
 
-def certificate_json(call: Call, authority: Authority, *, with_code: bool = False) -> dict[str, Any]:
+def certificate_json(call: ArmRequest, authority: CaCertificate, *, with_code: bool = False) -> dict[str, Any]:
     """Return a CA certificate. Its code is told once, to whoever asks for one."""
     certificate = authority.certificate
     properties: dict[str, Any] = {
@@ -154,7 +154,7 @@ def certificate_json(call: Call, authority: Authority, *, with_code: bool = Fals
 
 
 def service_json(
-    call: Call, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any], revision: int = 0
+    call: ArmRequest, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any], revision: int = 0
 ) -> dict[str, Any]:
     """Return a service; `revision` is that of its routes."""
     return {
@@ -180,11 +180,11 @@ def key_json(policy: str, rights: str, keys: Sequence[bytes]) -> dict[str, Any]:
     return {"keyName": policy, "primaryKey": primary, "secondaryKey": secondary, "rights": rights}
 
 
-def free_json(kind: Kind, *, is_free: bool) -> dict[str, Any]:
+def free_json(kind: ArmResourceKind, *, is_free: bool) -> dict[str, Any]:
     """Return whether a name may be had."""
     if is_free:
         return {"nameAvailable": True}
-    what = "hub" if kind is Kind.HUB else "provisioning service"
+    what = "hub" if kind is ArmResourceKind.HUB else "provisioning service"
     return {"nameAvailable": False, "reason": "AlreadyExists", "message": f"There is a {what} of that name"}
 
 

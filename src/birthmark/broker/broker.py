@@ -13,12 +13,12 @@ from birthmark.broker.bus_requests import (
     AppendReply,
     AppendTo,
     AskClient,
-    AskConnected,
-    AskSeen,
     ClientThere,
+    ConnectedRequest,
     ConnectedThere,
     DeliverTo,
     EndClient,
+    LastSeenRequest,
     SeenThere,
     SubscriptionsChanged,
     Yield,
@@ -26,7 +26,7 @@ from birthmark.broker.bus_requests import (
 from birthmark.broker.connected_session import ConnectedSession, Observer, SessionNamespace
 from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.legacy_upgrade import take_over_earlier
-from birthmark.broker.model import Record, decode_messages
+from birthmark.broker.model import SessionRecord, decode_messages
 from birthmark.broker.namespace import Condition, Namespace, record_of
 from birthmark.broker.namespace_context import WorkerForwarder
 from birthmark.broker.ports import PublishListener, Watch
@@ -35,7 +35,7 @@ from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
 from birthmark.bus import Bus
-from birthmark.bus.ports import EmptyReply, NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.ports import BusRequest, EmptyReply, NoAnswerError, NobodyThereError, R
 from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
@@ -123,8 +123,8 @@ class Broker:
             bus.serve(AppendTo, self._append)
             bus.serve(DeliverTo, self._deliver)
             bus.serve(Yield, self._yield)
-            bus.serve(AskSeen, self._seen)
-            bus.serve(AskConnected, self._connected)
+            bus.serve(LastSeenRequest, self._seen)
+            bus.serve(ConnectedRequest, self._connected)
             bus.serve(AskClient, self._client)
             bus.serve(EndClient, self._end_client)
             bus.on(SubscriptionsChanged, self._subscriptions_changed)
@@ -235,7 +235,7 @@ class Broker:
         if self.workers is not None:
             await self.workers.fresh()
 
-    async def vacate(self, space: SessionNamespace, client: str, record: Record, *, ends: bool) -> None:
+    async def vacate(self, space: SessionNamespace, client: str, record: SessionRecord, *, ends: bool) -> None:
         """Return when the worker that has a session has let go of it, or is dead and its session is free."""
         owner = record.owner or ""
         while self._bus is not None and self.workers is not None:
@@ -258,7 +258,7 @@ class Broker:
         """Say whether this is the worker that does what one does for all: the first of those that live."""
         return self.workers is None or all(self.worker < other for other in await self.workers.others())
 
-    async def ask_others(self, request: Request[R]) -> list[R]:
+    async def ask_others(self, request: BusRequest[R]) -> list[R]:
         """Return what the other workers that live answer; those that do not answer are left out."""
         if self._bus is None or self.workers is None:
             return []
@@ -273,7 +273,7 @@ class Broker:
         answers = await asyncio.gather(*(ask(worker) for worker in await self.workers.others()))
         return [answer for answer in answers if answer is not None]
 
-    async def _seen(self, asked: AskSeen) -> SeenThere:
+    async def _seen(self, asked: LastSeenRequest) -> SeenThere:
         space = self._spaces.get(asked.space)
         seen = {client: space.seen(client) for client in asked.clients} if space is not None else {}
         return SeenThere({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
@@ -291,7 +291,7 @@ class Broker:
     async def connected(self) -> Mapping[str, int]:
         """Return how many clients are connected, by space: to this worker, and to others that answer."""
         found = Counter(self._counts_of_live())
-        for answer in await self.ask_others(AskConnected()):
+        for answer in await self.ask_others(ConnectedRequest()):
             found.update(answer.counts)
         return found
 
@@ -299,12 +299,12 @@ class Broker:
         """Return what this worker, and others that answer, have counted since each began, and who is connected."""
         found = Counter(self.counting())
         found["connected"] += sum(self._counts_of_live().values())
-        for answer in await self.ask_others(AskConnected()):
+        for answer in await self.ask_others(ConnectedRequest()):
             found.update(answer.totals)
             found["connected"] += sum(answer.counts.values())
         return found
 
-    async def _connected(self, _asked: AskConnected) -> ConnectedThere:
+    async def _connected(self, _asked: ConnectedRequest) -> ConnectedThere:
         return ConnectedThere(self._counts_of_live(), dict(self.counting()))
 
     def _counts_of_live(self) -> dict[str, int]:

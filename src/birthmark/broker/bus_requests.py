@@ -2,7 +2,7 @@
 
 import msgspec
 
-from birthmark.bus.ports import EmptyReply, Reply, Request
+from birthmark.bus.ports import BusRequest, EmptyReply, Reply
 from birthmark.store import Event
 
 
@@ -12,7 +12,7 @@ class AppendReply(Reply, frozen=True, tag="broker.appended"):
     is_here: bool
 
 
-class AppendTo(Request[AppendReply], frozen=True, tag="broker.append_to"):
+class AppendTo(BusRequest[AppendReply], frozen=True, tag="broker.append_to"):
     """Queue messages in a session that is connected there; answered when they are durable."""
 
     sender: str
@@ -29,7 +29,7 @@ class LiveMessage(msgspec.Struct, frozen=True, array_like=True):
     message: bytes
 
 
-class DeliverTo(Request[EmptyReply], frozen=True, tag="broker.deliver_to"):
+class DeliverTo(BusRequest[EmptyReply], frozen=True, tag="broker.deliver_to"):
     """Send clients that are connected there what stands in letters, each in its publisher's turns."""
 
     letters: tuple[LiveMessage, ...]
@@ -41,7 +41,7 @@ class SeenThere(Reply, frozen=True, tag="broker.seen_there"):
     clients: dict[str, tuple[int, str | None]]
 
 
-class AskSeen(Request[SeenThere], frozen=True, tag="broker.ask_seen"):
+class LastSeenRequest(BusRequest[SeenThere], frozen=True, tag="broker.ask_seen"):
     """Say of clients when they were there last: of a session that is not kept no row says it."""
 
     space: str
@@ -56,14 +56,14 @@ class ClientThere(Reply, frozen=True, tag="broker.client_there"):
     since: int | None = None
 
 
-class AskClient(Request[ClientThere], frozen=True, tag="broker.ask_client"):
+class AskClient(BusRequest[ClientThere], frozen=True, tag="broker.ask_client"):
     """Say what a connection is."""
 
     space: str
     client: str
 
 
-class EndClient(Request[ClientThere], frozen=True, tag="broker.end_client"):
+class EndClient(BusRequest[ClientThere], frozen=True, tag="broker.end_client"):
     """End a connection, with `forgets` also its session; say whether it was there."""
 
     space: str
@@ -79,11 +79,11 @@ class ConnectedThere(Reply, frozen=True, tag="broker.connected_there"):
     totals: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class AskConnected(Request[ConnectedThere], frozen=True, tag="broker.ask_connected"):
+class ConnectedRequest(BusRequest[ConnectedThere], frozen=True, tag="broker.ask_connected"):
     """Say how many clients are connected there."""
 
 
-class Yield(Request[EmptyReply], frozen=True, tag="broker.yield"):
+class Yield(BusRequest[EmptyReply], frozen=True, tag="broker.yield"):
     """Let go of a session: its client is about to connect elsewhere. `ends`: to a session of its own."""
 
     space: str

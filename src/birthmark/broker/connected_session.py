@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
-from birthmark.broker.model import RETAIN_AS_PUBLISHED, Message, Record, Subscription, Will
-from birthmark.broker.ports import Connection
+from birthmark.broker.model import RETAIN_AS_PUBLISHED, BrokerMessage, SessionRecord, Subscription, Will
+from birthmark.broker.ports import ClientConnection
 from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.broker.rules.send_window import SendWindow, packet_id_of
 from birthmark.errors import UnavailableError
@@ -52,7 +52,7 @@ class ConnectedSession:
         self,
         space: "SessionNamespace",
         client: str,
-        connection: Connection,
+        connection: ClientConnection,
         *,
         epoch: int,
         is_claimed: bool,
@@ -83,7 +83,7 @@ class ConnectedSession:
         self.is_over = False
         self.is_on_hold = True
         self._is_reading = False
-        self._held: deque[tuple[Message, int, int]] | None = None
+        self._held: deque[tuple[BrokerMessage, int, int]] | None = None
         self._held_bytes = 0
 
     @property
@@ -100,7 +100,7 @@ class ConnectedSession:
         """Note what the connection depends on from now on."""
         self.tags = tags
 
-    def deliver(self, message: Message, qos: int, options: int) -> None:
+    def deliver(self, message: BrokerMessage, qos: int, options: int) -> None:
         """Send a message that is not queued, now or as soon as the hold is over."""
         if self.is_on_hold:
             self._hold(message, qos, options)
@@ -112,7 +112,7 @@ class ConnectedSession:
             except LocalProtocolError as error:  # others get it
                 note(f"a message to {self.client}", error)
 
-    def _hold(self, message: Message, qos: int, options: int) -> None:
+    def _hold(self, message: BrokerMessage, qos: int, options: int) -> None:
         if self._held is None:
             self._held = deque()
         if len(self._held) >= MAX_HELD or self._held_bytes >= MAX_HELD_BYTES:
@@ -246,15 +246,15 @@ class SessionNamespace(Protocol):
         """Return after so many seconds."""
         ...
 
-    def parcel_of(self, message: Message, *, retain: bool = False) -> EncodedMessage | None:
+    def parcel_of(self, message: BrokerMessage, *, retain: bool = False) -> EncodedMessage | None:
         """Return a message as it is sent now; None when it has expired."""
         ...
 
-    async def record(self, client: str) -> Record | None:
+    async def record(self, client: str) -> SessionRecord | None:
         """Return what is stored of a session."""
         ...
 
-    async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
+    async def queued_after(self, client: str, after: int) -> list[tuple[int, BrokerMessage]]:
         """Return what waits in a queue after a position: numbers and messages, oldest first."""
         ...
 

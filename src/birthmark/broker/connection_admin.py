@@ -7,13 +7,13 @@ import msgspec
 
 from birthmark.broker.bus_requests import AskClient, ClientThere, EndClient
 from birthmark.broker.connected_session import ConnectedSession
-from birthmark.broker.model import Record, Subscription
+from birthmark.broker.model import SessionRecord, Subscription
 from birthmark.broker.namespace_context import BrokerContext
 from birthmark.broker.subscriptions import Subscriptions
 from birthmark.net.admission import CloseReason
 
 
-class Sessions(Protocol):
+class StoredSessions(Protocol):
     """The space, as far as this needs it."""
 
     name: str
@@ -22,9 +22,9 @@ class Sessions(Protocol):
     @property
     def live(self) -> Mapping[str, ConnectedSession]: ...
 
-    async def record(self, client: str) -> Record | None: ...
+    async def record(self, client: str) -> SessionRecord | None: ...
 
-    async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool: ...
+    async def forget(self, client: str, record: SessionRecord | None = None, *, epoch: int | None = None) -> bool: ...
 
 
 class ClientInfo(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class ClientInfo(msgspec.Struct, frozen=True):
 class ConnectionAdmin:
     """See the module."""
 
-    def __init__(self, broker: BrokerContext, space: Sessions) -> None:
+    def __init__(self, broker: BrokerContext, space: StoredSessions) -> None:
         self._broker = broker
         self._space = space
 

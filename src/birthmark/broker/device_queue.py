@@ -9,7 +9,7 @@ import msgspec
 from birthmark.broker import store
 from birthmark.broker.errors import InboxFullError, LockLostError
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.rules.device_queue import InboxRules, Outcome, QueuedMessage, end_of, is_locked
+from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome, end_of, is_locked
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, decided_again
@@ -22,7 +22,7 @@ _PAGE = 200
 _LOOKED = 500
 _MAX_UNSURE = 10_000
 NO_CONDITION = Changes()
-Ended = Callable[[str, str, QueuedMessage, Outcome], Changes]
+Ended = Callable[[str, str, QueuedMessage, QueueOutcome], Changes]
 """Space, client, letter and what became of it: returns what else is to be written then."""
 
 
@@ -100,7 +100,7 @@ class DeviceQueues:
                 return None  # it is free, and still not ours
             seen = letter
             if (outcome := end_of(letter, self._rules, now)) is not None:
-                if outcome is Outcome.EXPIRED and letter.enqueued_at < self._since():
+                if outcome is QueueOutcome.EXPIRED and letter.enqueued_at < self._since():
                     place["after"] = letter.seq  # it may be over, or may not: it stays, and nobody gets it now
                     continue
                 await self._end(space, client, letter, outcome)
@@ -123,7 +123,7 @@ class DeviceQueues:
             return taken
         return None
 
-    async def settle(self, space: str, client: str, lock: str, outcome: Outcome) -> QueuedMessage:
+    async def settle(self, space: str, client: str, lock: str, outcome: QueueOutcome) -> QueuedMessage:
         """End a letter by its lock. Raise `LockLostError` when it ran out, or never was."""
         letter = await self._locked(space, client, lock)
         if not await self._end(space, client, letter, outcome):
@@ -200,7 +200,7 @@ class DeviceQueues:
     async def purge(self, space: str, client: str) -> int:
         """Drop everything that waits; return how much that was."""
         letters = await self.letters(space, client)
-        dropped = [await self._end(space, client, letter, Outcome.PURGED) for letter in letters]
+        dropped = [await self._end(space, client, letter, QueueOutcome.PURGED) for letter in letters]
         return dropped.count(True)
 
     async def bury(self) -> int | None:
@@ -221,7 +221,7 @@ class DeviceQueues:
             raise LockLostError(lock=lock)
         return letter
 
-    async def _end(self, space: str, client: str, letter: QueuedMessage, outcome: Outcome) -> bool:
+    async def _end(self, space: str, client: str, letter: QueuedMessage, outcome: QueueOutcome) -> bool:
         name: dict[str, Any] = {"space": space, "client": client, "seq": letter.seq}
         name |= {"lock": letter.lock, "deliveries": letter.deliveries}
         changes = Changes().run(store.DROP_LETTER, expect=1, **name)

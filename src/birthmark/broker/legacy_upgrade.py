@@ -1,7 +1,7 @@
 """What version 0.1.0 kept for stored sessions, and how it becomes what there is now, at the first start."""
 
 from birthmark.broker import store
-from birthmark.broker.model import Message, encode_messages
+from birthmark.broker.model import BrokerMessage, encode_messages
 from birthmark.broker.rules.filter_index import shape_of
 from birthmark.store import Changes, Database
 
@@ -24,7 +24,7 @@ async def take_over_earlier(database: Database, now: int) -> None:
                 session = await database.one(store.RECORD, space=_SPACE, client=client)
                 tails[client] = 0 if session is None else session["tail"]
             tails[client] += 1
-            body = encode_messages([Message(row["topic"], row["payload"], 1)])
+            body = encode_messages([BrokerMessage(row["topic"], row["payload"], 1)])
             place = {"space": _SPACE, "client": client, "last": tails[client]}
             changes.run(store.APPEND, count=1, at=now, message=None, body=body, **place)
             changes.run(store.MOVED, seq=row["seq"])

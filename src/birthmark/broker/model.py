@@ -29,7 +29,7 @@ _HANDED_ON = frozenset(
 )
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class BrokerMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A message on its way. `expires_at` is in microseconds since 1970."""
 
     topic: str
@@ -50,21 +50,21 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_read_messages = msgspec.msgpack.Decoder(list[Message]).decode
+_read_messages = msgspec.msgpack.Decoder(list[BrokerMessage]).decode
 
 
-def encode_messages(messages: Sequence[Message]) -> bytes:
+def encode_messages(messages: Sequence[BrokerMessage]) -> bytes:
     """Return the row that holds messages."""
     return _encode(messages)
 
 
-def decode_messages(body: bytes) -> list[Message]:
+def decode_messages(body: bytes) -> list[BrokerMessage]:
     """Return the messages of a row."""
     messages = _read_messages(body)
     return [_readable(message) if message.properties else message for message in messages]
 
 
-def _readable(message: Message) -> Message:
+def _readable(message: BrokerMessage) -> BrokerMessage:
     properties = tuple(
         [
             (PropertyId(key), (value[0], value[1]) if isinstance(value, list) else value)
@@ -77,7 +77,7 @@ def _readable(message: Message) -> Message:
 class Will(msgspec.Struct, frozen=True, array_like=True):
     """What is published for a client that is gone, `delay_s` after its connection ended."""
 
-    message: Message
+    message: BrokerMessage
     delay_s: int = 0
     expiry_s: int | None = None
 
@@ -128,7 +128,7 @@ def subscription_of(name: str, asked: int, *, max_qos: int = 1) -> Subscription:
     return Subscription(topic_filter, qos, options, share)
 
 
-class Record(msgspec.Struct, frozen=True):
+class SessionRecord(msgspec.Struct, frozen=True):
     """A stored session as it was read: everything up to `cursor` is delivered, `tail` is the last that is queued."""
 
     epoch: int
@@ -161,7 +161,7 @@ def handed_on(properties: Properties, now: int) -> tuple[Properties, int | None]
     return tuple([pair for pair in properties if pair[0] in _HANDED_ON]), expires_at
 
 
-def properties_at(message: Message, now: int) -> Properties:
+def properties_at(message: BrokerMessage, now: int) -> Properties:
     """Return the properties to send at `now`: what is left of the expiry goes along ([MQTT-3.3.2-6])."""
     if message.expires_at is None:
         return message.properties

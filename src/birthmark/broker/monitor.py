@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.admission import CloseReason
 
@@ -52,11 +52,11 @@ class Viewer(ConnectedSession):
             outgoing=None,
             will=None,
         )
-        self._waiting: deque[Message] = deque()
+        self._waiting: deque[BrokerMessage] = deque()
         self._bytes = self._lost = 0
         self._came = asyncio.Event()
 
-    def deliver(self, message: Message, qos: int, options: int) -> None:
+    def deliver(self, message: BrokerMessage, qos: int, options: int) -> None:
         del qos, options
         self._came.set()
         if len(self._waiting) >= MAX_WAITING or self._bytes >= MAX_WAITING_BYTES:
@@ -65,7 +65,7 @@ class Viewer(ConnectedSession):
         self._waiting.append(message)
         self._bytes += message.size
 
-    async def take(self, wait_s: float) -> tuple[Sequence[Message], int]:
+    async def take(self, wait_s: float) -> tuple[Sequence[BrokerMessage], int]:
         """Return what came, and how many messages were lost after it; nothing when the time is up first."""
         try:
             async with asyncio.timeout(wait_s):

@@ -17,18 +17,18 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import nearly_emptied
-from birthmark.broker.bus_requests import AskSeen
+from birthmark.broker.bus_requests import LastSeenRequest
 from birthmark.broker.connected_session import ConnectedSession, Observer
 from birthmark.broker.connection_admin import ConnectionAdmin
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.model import Message, Record, Subscription, Will, decode_messages, decode_will
+from birthmark.broker.model import BrokerMessage, SessionRecord, Subscription, Will, decode_messages, decode_will
 from birthmark.broker.namespace_context import BrokerContext
-from birthmark.broker.ports import Connection, PublishListener
-from birthmark.broker.presence import LastSeen, Presence
-from birthmark.broker.publisher import Messages
+from birthmark.broker.ports import ClientConnection, PublishListener
+from birthmark.broker.presence import ClientPresence, LastSeen
+from birthmark.broker.publisher import MessagePublisher
 from birthmark.broker.retained_messages import RetainedMessages
-from birthmark.broker.routing import Router
+from birthmark.broker.routing import TopicRouter
 from birthmark.broker.rules import sessions
 from birthmark.broker.rules.quotas import Portions, SpaceRules, bounds_of_sessions
 from birthmark.broker.rules.send_window import SendWindow
@@ -54,7 +54,7 @@ class Arrival(msgspec.Struct, frozen=True):
     """A client that may connect."""
 
     client: str
-    connection: Connection
+    connection: ClientConnection
     clean_start: bool
     expiry_s: int = 0
     will: Will | None = None
@@ -65,7 +65,7 @@ class Arrival(msgspec.Struct, frozen=True):
     """Whose it is, whatever it calls itself: its stored sessions are this one's share. Empty where nobody shares."""
 
 
-class Namespace(Presence):
+class Namespace(ClientPresence):
     """See the module."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Namespace(Presence):
         super().__init__()
         self._broker = broker
         self._database = broker.database
-        self._router = Router(hash_matches_parent=rules.hash_matches_parent)
+        self._router = TopicRouter(hash_matches_parent=rules.hash_matches_parent)
         for shape, count in shapes.items():
             self._router.stored_shapes.add(shape, count)
         self._arriving: KeyedLock[str] = KeyedLock()
@@ -105,7 +105,7 @@ class Namespace(Presence):
         self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
         self.subscriptions = Subscriptions(broker, self, self._router)
         self.retained = RetainedMessages(broker.database, self, retained)
-        self.messages = Messages(broker, self, self._router, self.retained, tap)
+        self.messages = MessagePublisher(broker, self, self._router, self.retained, tap)
         self.parcel_of = self.messages.parcel_of
         self.asked = ConnectionAdmin(broker, self)
 
@@ -152,7 +152,7 @@ class Namespace(Presence):
                 continue
             found[row["client"]] = LastSeen(at, CloseReason(row["gone"] or CloseReason.LOST) if owner is None else None)
         away = tuple([client for client in missing if client not in found or found[client].reason is not None])
-        for answer in await self._broker.ask_others(AskSeen(self.name, away)) if away else ():
+        for answer in await self._broker.ask_others(LastSeenRequest(self.name, away)) if away else ():
             for client, (at, reason) in answer.clients.items():
                 if client not in found or at > found[client].at:
                     found[client] = LastSeen(at, None if reason is None else CloseReason(reason))
@@ -191,7 +191,7 @@ class Namespace(Presence):
         """Somebody is about to take this session."""
         return client in self._arriving
 
-    async def record(self, client: str) -> Record | None:
+    async def record(self, client: str) -> SessionRecord | None:
         """Return what is stored of a session."""
         row = await self._database.one(store.RECORD, space=self.name, client=client)
         return None if row is None else record_of(row)
@@ -324,12 +324,12 @@ class Namespace(Presence):
         return known
 
     def _outgoing(
-        self, arrival: Arrival, record: Record | None, old: ConnectedSession | None, *, goes_on: bool
+        self, arrival: Arrival, record: SessionRecord | None, old: ConnectedSession | None, *, goes_on: bool
     ) -> SendWindow:
         before = None if old is None else old.outgoing
         return sessions.resumed(record, before, arrival.window, goes_on=goes_on)
 
-    def _after(self, client: str, record: Record, *, goes_on: bool) -> None:
+    def _after(self, client: str, record: SessionRecord, *, goes_on: bool) -> None:
         """Do for the connection before what it can do no more: its worker was killed, or its will is waiting."""
         if sessions.will_is_due(record, self.worker, goes_on=goes_on):
             self._send_will(client, will_of(record.will))
@@ -337,7 +337,13 @@ class Namespace(Presence):
             self.observer.lost(client, record.epoch)
 
     def _claim(
-        self, changes: Changes, arrival: Arrival, record: Record | None, outgoing: SendWindow | None, *, goes_on: bool
+        self,
+        changes: Changes,
+        arrival: Arrival,
+        record: SessionRecord | None,
+        outgoing: SendWindow | None,
+        *,
+        goes_on: bool,
     ) -> tuple[int, bool]:
         """Add what makes the session this worker's; return its epoch, and whether a row says so."""
         may_skip = self._broker.is_alone and not self.rules.routes and arrival.will is None
@@ -368,7 +374,7 @@ class Namespace(Presence):
         self._latest_epoch = max(self._latest_epoch + 1, least)
         return self._latest_epoch
 
-    async def _make_room(self, client: str, record: Record | None, principal: str) -> None:
+    async def _make_room(self, client: str, record: SessionRecord | None, principal: str) -> None:
         """Forget the session whose client is away for the longest when there are too many, and count the new one.
 
         A principal that has its share already is refused instead: nobody else's session makes room for it.
@@ -507,7 +513,7 @@ class Namespace(Presence):
             self.subscriptions.changed()
             await self._broker.made_known(self)
 
-    async def forget(self, client: str, record: Record | None = None, *, epoch: int | None = None) -> bool:
+    async def forget(self, client: str, record: SessionRecord | None = None, *, epoch: int | None = None) -> bool:
         """End a session as it was read, with all it holds; say False when it changed meanwhile."""
         known = await self.subscriptions.stored(client)
         if not await self._emptied(client, record, epoch=epoch):
@@ -521,7 +527,7 @@ class Namespace(Presence):
         self.subscriptions.changed()
         await self._broker.made_known(self)
 
-    async def _emptied(self, client: str, record: Record | None, *, epoch: int | None = None) -> bool:
+    async def _emptied(self, client: str, record: SessionRecord | None, *, epoch: int | None = None) -> bool:
         """Do so, and tell nobody of its subscriptions."""
         epoch = record.epoch if record is not None else epoch
         if epoch is not None and not await nearly_emptied(
@@ -584,12 +590,12 @@ class Namespace(Presence):
 
     # ---- queues of stored sessions
 
-    async def queued_after(self, client: str, after: int) -> list[tuple[int, Message]]:
+    async def queued_after(self, client: str, after: int) -> list[tuple[int, BrokerMessage]]:
         """Return what waits in a queue after a position: numbers and messages, oldest first."""
         rows = await self._database.all(
             store.QUEUED_AFTER, space=self.name, client=client, after=after, limit=_QUEUE_ROWS
         )
-        found: list[tuple[int, Message]] = []
+        found: list[tuple[int, BrokerMessage]] = []
         for row in rows:
             body = row["body"] if row["body"] is not None else row["shared"]
             for number, message in enumerate(
@@ -621,9 +627,9 @@ def will_of(body: bytes | None) -> Will | None:
         return None
 
 
-def record_of(row: Row) -> Record:
+def record_of(row: Row) -> SessionRecord:
     """Return the record of a row."""
-    return Record(
+    return SessionRecord(
         row["epoch"],
         row["owner"],
         row["expires_at"],

@@ -7,10 +7,10 @@ from typing import Protocol
 from birthmark.broker.bus_requests import DeliverTo, LiveMessage
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.in_flight import InFlightBudget
-from birthmark.broker.model import Record
+from birthmark.broker.model import SessionRecord
 from birthmark.broker.ports import Watch
 from birthmark.broker.session_queue_writer import SessionQueueWriter
-from birthmark.bus.ports import NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.ports import BusRequest, NoAnswerError, NobodyThereError, R
 from birthmark.store import Changes, Database
 
 _SMALL_BYTES, _FEW_CLIENTS = 8 * 1024, 64
@@ -118,11 +118,11 @@ class BrokerContext(Protocol):
         """Write a cursor soon."""
         ...
 
-    async def vacate(self, space: SessionNamespace, client: str, record: Record, *, ends: bool) -> None:
+    async def vacate(self, space: SessionNamespace, client: str, record: SessionRecord, *, ends: bool) -> None:
         """Return when the worker that has a session has let go of it, or is dead and its session is free."""
         ...
 
-    async def ask_others(self, request: Request[R]) -> list[R]:
+    async def ask_others(self, request: BusRequest[R]) -> list[R]:
         """Return what the other workers that live answer; those that do not answer are left out."""
         ...
 

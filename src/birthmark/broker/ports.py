@@ -4,13 +4,13 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from birthmark.broker.model import Done, Message
+from birthmark.broker.model import BrokerMessage, Done
 from birthmark.broker.rules.partitions import Positions
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.admission import CloseReason
 
 
-class Connection(Protocol):
+class ClientConnection(Protocol):
     """A client's one connection."""
 
     def deliver(self, parcel: EncodedMessage, qos: int) -> None:
@@ -37,7 +37,7 @@ class Connection(Protocol):
 class Watch(Protocol):
     """Hears of every connection of this worker, in whichever space."""
 
-    def came(self, space: str, client: str, connection: Connection) -> None:
+    def came(self, space: str, client: str, connection: ClientConnection) -> None:
         """Hear that a client is connected."""
         ...
 
@@ -49,7 +49,7 @@ class Watch(Protocol):
 class PublishListener(Protocol):
     """Looks at everything that is published in a space."""
 
-    def take(self, messages: Sequence[Message], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
+    def take(self, messages: Sequence[BrokerMessage], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
         """Take what is wanted of it, which is safe before `done` is called; None where nothing is.
 
         Return what is to be called in the place of `done`, and what has to be awaited before the publisher's next ones.
@@ -65,7 +65,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class StreamPage(Generic[T]):
     """A part of a stream: `next` is where the part after it begins; `is_end` says that there is no more yet.
 
     `is_gap` says that messages which follow where it was to begin were trimmed before anybody read them there.
@@ -77,7 +77,7 @@ class Page(Generic[T]):
     is_gap: bool
 
 
-class Stream(Protocol[T]):
+class MessageStream(Protocol[T]):
     """Messages in the order of their commits, kept for a time and read by whoever wants, from wherever it wants.
 
     Everything that waits for the database raises `UnavailableError`.
@@ -96,7 +96,7 @@ class Stream(Protocol[T]):
 
     async def read(
         self, after: Positions, limit: int, device: str | None = None, *, most_bytes: int | None = None
-    ) -> Page[T]:
+    ) -> StreamPage[T]:
         """Return what follows, oldest first, of one device or of all.
 
         A page may be short or empty before the end: it has looked at its share, or its messages have `most_bytes` as

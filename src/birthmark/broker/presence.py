@@ -17,7 +17,7 @@ class LastSeen(NamedTuple):
     reason: CloseReason | None
 
 
-class Presence:
+class ClientPresence:
     """See the module. `live` has the connections by their clients."""
 
     def __init__(self) -> None:

@@ -20,8 +20,8 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import (
     NO_LOCAL,
     RETAIN_AS_PUBLISHED,
+    BrokerMessage,
     Done,
-    Message,
     Subscription,
     encode_messages,
     properties_at,
@@ -35,16 +35,16 @@ from birthmark.broker.routing import (
     PORTION,
     Owner,
     Receiver,
-    Route,
     RouteLookup,
-    Router,
     Share,
     StoredRow,
+    TopicRoute,
+    TopicRouter,
     at_once,
     portions,
     weight_of,
 )
-from birthmark.broker.session_queue_writer import Pending
+from birthmark.broker.session_queue_writer import PendingAppend
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.fair_scheduler import Backlog, Slices
 from birthmark.store.database import Row
@@ -54,14 +54,14 @@ Away: TypeAlias = defaultdict[str, list[tuple[str, int, int]]]
 _FEW = 64  # subscriptions that a topic fits are read at once; more are by their pages
 
 
-class Messages:
+class MessagePublisher:
     """See the module."""
 
     def __init__(
         self,
         broker: BrokerContext,
         space: SessionNamespace,
-        router: Router,
+        router: TopicRouter,
         retained: RetainedMessages,
         tap: PublishListener | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class Messages:
         self._unsafe: dict[str, tuple[int, asyncio.Future[None] | None]] = {}
         self._tap = tap
 
-    def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+    def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
         """Hand messages of one publisher on, in their order; `done` is called when they are as safe as they must be.
 
         What is returned has to be awaited before the publisher's next ones.
@@ -88,7 +88,7 @@ class Messages:
         waiting = self.hand_on(messages, done)
         return waiting if room is None else _after_both(room, waiting)
 
-    def hand_on(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+    def hand_on(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
         """Do what `publish` does, without a look at the messages."""
         place, left = 0, PORTION
         if self._broker.is_fresh:
@@ -109,9 +109,9 @@ class Messages:
                 return None
         return self._publish_stored(messages[place:], done)
 
-    def _publish_stored(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+    def _publish_stored(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
         """Do what `publish` does from the first message on that somebody's stored session may get, or very many get."""
-        pending, left = Pending(done, "" if self._space.is_alone else self._space.worker), PORTION
+        pending, left = PendingAppend(done, "" if self._space.is_alone else self._space.worker), PORTION
         broker, owner, weight = self._broker, self._owner_of(messages[0]) if messages else "", 0
         is_full = broker.unwritten.full(owner) is not None
         for place, message in enumerate(messages):
@@ -128,7 +128,9 @@ class Messages:
             self._not_safe(messages, pending, owner, weight)
         return broker.underway.full(owner) if broker.underway else broker.unwritten.full(owner)
 
-    def _not_safe(self, messages: Sequence[Message], pending: Pending, owner: str = "", weight: int = 0) -> None:
+    def _not_safe(
+        self, messages: Sequence[BrokerMessage], pending: PendingAppend, owner: str = "", weight: int = 0
+    ) -> None:
         """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere.
 
         So much `weight` counts against its `owner` until then; what the cloud itself says is nobody's.
@@ -169,20 +171,20 @@ class Messages:
             return True
         return not self._broker.is_fresh or self._router.find(topic) is not NOWHERE
 
-    def unsafe_until(self, waiting: Awaitable[None], message: Message) -> Coroutine[Any, Any, None]:
+    def unsafe_until(self, waiting: Awaitable[None], message: BrokerMessage) -> Coroutine[Any, Any, None]:
         """Note that a message is not safe until this is over; return what waits for that."""
-        pending = Pending(_nobody_waits)
+        pending = PendingAppend(_nobody_waits)
         self._not_safe((message,), pending)
         return _until_told(waiting, pending)
 
-    async def published(self, message: Message) -> None:
+    async def published(self, message: BrokerMessage) -> None:
         """Hand a message on; return when it is as safe as it must be, or raise why it is not."""
         safe, done = until_done()
         if (waiting := self.publish((message,), done)) is not None:
             await waiting
         await safe
 
-    async def _publish_rest(self, messages: Sequence[Message], pending: Pending) -> None:
+    async def _publish_rest(self, messages: Sequence[BrokerMessage], pending: PendingAppend) -> None:
         """What fails here is nobody's acknowledgement: the publisher hears of it by what is raised."""
         try:
             await self._broker.fresh()
@@ -203,7 +205,7 @@ class Messages:
             raise
         pending.one_done()
 
-    async def _publish_one(self, message: Message, owner: str, part: Pending, left: int) -> int:
+    async def _publish_one(self, message: BrokerMessage, owner: str, part: PendingAppend, left: int) -> int:
         """Hand a message on; return for how many receivers more may be done before others have their turn."""
         if message.retain:
             await self._retained.keep(message, part)
@@ -220,14 +222,14 @@ class Messages:
         self._send(route, message, part)
         return left
 
-    def _owner_of(self, message: Message) -> str:
+    def _owner_of(self, message: BrokerMessage) -> str:
         """Return in whose turns a message is handed on: a key's, else a client's; those of nobody are the cloud's."""
         if message.principal:
             return message.principal
         publisher = self._space.live.get(message.publisher)
         return (publisher.principal if publisher is not None else "") or message.publisher
 
-    async def _look_up(self, topic: str, owner: str) -> Route:
+    async def _look_up(self, topic: str, owner: str) -> TopicRoute:
         """Return where a topic leads; many rows are read by their pages, and made into a route in its owner's turns."""
         read = _Read(self._router.changes, self._router.known(topic))
         if read.found is None:
@@ -276,7 +278,7 @@ class Messages:
                 await slices.step()
         return read
 
-    def _send(self, route: Route, message: Message, pending: Pending) -> None:
+    def _send(self, route: TopicRoute, message: BrokerMessage, pending: PendingAppend) -> None:
         """Hand a message on to the receivers of a route that is no longer than a portion."""
         if route.live:
             self._send_live(route.live, message)
@@ -289,7 +291,9 @@ class Messages:
         if away:
             self._send_away(message, away)
 
-    def _sending(self, route: Route, message: Message, pending: Pending) -> Generator[None, None, None]:
+    def _sending(
+        self, route: TopicRoute, message: BrokerMessage, pending: PendingAppend
+    ) -> Generator[None, None, None]:
         """Hand a message on, to some receivers at a step."""
         away: Away = defaultdict(list)
         for live in portions(route.live, weight_of(message)):
@@ -303,7 +307,7 @@ class Messages:
         if away:
             self._send_away(message, away)
 
-    def _send_away(self, message: Message, away: Away) -> None:
+    def _send_away(self, message: BrokerMessage, away: Away) -> None:
         """Send other workers a message for clients of theirs that nobody keeps it for."""
         body, owner = encode_messages([message]), self._owner_of(message)
         for worker, clients in away.items():
@@ -311,10 +315,10 @@ class Messages:
 
     def _send_all_stored(
         self,
-        route: Route,
+        route: TopicRoute,
         stored: Sequence[tuple[str, int, int]],
-        message: Message,
-        pending: Pending,
+        message: BrokerMessage,
+        pending: PendingAppend,
         away: Away,
         *,
         is_for_many: bool = False,
@@ -330,7 +334,7 @@ class Messages:
                 to = client, min(granted, qos), options
                 self._send_stored(route, to, message, pending, away, is_for_many=is_for_many)
 
-    def _send_live(self, live: Sequence[tuple[ConnectedSession, int, int]], message: Message) -> None:
+    def _send_live(self, live: Sequence[tuple[ConnectedSession, int, int]], message: BrokerMessage) -> None:
         publisher, qos = message.publisher, message.qos
         parcel: EncodedMessage | None = None
         for attached, granted, options in live:
@@ -345,7 +349,7 @@ class Messages:
                     break
             attached.connection.deliver(parcel, min(granted, qos))
 
-    def parcel_of(self, message: Message, *, retain: bool = False) -> EncodedMessage | None:
+    def parcel_of(self, message: BrokerMessage, *, retain: bool = False) -> EncodedMessage | None:
         """Return a message as it is sent now; None when it has expired."""
         if message.expires_at is None:
             return EncodedMessage(message.topic, message.payload, message.properties, retain=retain)
@@ -355,10 +359,10 @@ class Messages:
 
     def _send_stored(
         self,
-        route: Route,
+        route: TopicRoute,
         to: tuple[str, int, int],
-        message: Message,
-        pending: Pending,
+        message: BrokerMessage,
+        pending: PendingAppend,
         away: Away,
         *,
         is_for_many: bool = False,
@@ -376,7 +380,7 @@ class Messages:
         self._broker.appends.add(self._space, client, message, pending, is_for_many=is_for_many)
 
     def _sending_to_one(
-        self, route: Route, share: Share, message: Message, pending: Pending, away: Away
+        self, route: TopicRoute, share: Share, message: BrokerMessage, pending: PendingAppend, away: Away
     ) -> Generator[None, None, None]:
         """A member that is connected and may have it gets it; else one whose session waits for it."""
         arrivals = self._space.arrivals
@@ -415,30 +419,32 @@ class Messages:
         finally:
             self._router.remove(viewer, one)
 
-    def delivered(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> asyncio.Future[None]:
+    def delivered(self, message: BrokerMessage, clients: Sequence[tuple[str, int, int]]) -> asyncio.Future[None]:
         """Hand on what another worker took for clients of this one, in its publisher's turns, one after the other."""
         return self._backlog.work(self._delivering(message, clients), self._owner_of(message))
 
-    def _delivering(self, message: Message, clients: Sequence[tuple[str, int, int]]) -> Generator[None, None, None]:
+    def _delivering(
+        self, message: BrokerMessage, clients: Sequence[tuple[str, int, int]]
+    ) -> Generator[None, None, None]:
         for some in portions(clients, weight_of(message)):
             for client, qos, options in some:
                 if (attached := self._space.live.get(client)) is not None:
                     attached.deliver(message, qos, options)
             yield
 
-    async def appended(self, client: str, messages: Sequence[Message], sender: str) -> None:
+    async def appended(self, client: str, messages: Sequence[BrokerMessage], sender: str) -> None:
         """Queue messages that `sender`, another worker, took for a session of this one; return when it is done."""
         safe, done = until_done()
-        pending = Pending(done, sender)
+        pending = PendingAppend(done, sender)
         for message in messages:
             self._broker.appends.add(self._space, client, message, pending)
         pending.one_done()
         await safe
 
-    def send_to(self, attached: ConnectedSession, message: Message, qos: int) -> None:
+    def send_to(self, attached: ConnectedSession, message: BrokerMessage, qos: int) -> None:
         """Send one client a message as it is, for instance what is retained when it subscribes."""
         if qos and attached.outgoing is not None:
-            self._broker.appends.add(self._space, attached.client, message, Pending(_nobody_waits))
+            self._broker.appends.add(self._space, attached.client, message, PendingAppend(_nobody_waits))
         else:
             attached.deliver(message, qos, RETAIN_AS_PUBLISHED)
 
@@ -470,7 +476,7 @@ def _client_of(row: Row) -> str:
     return str(row["client"])
 
 
-async def _until_told(waiting: Awaitable[None], pending: Pending) -> None:
+async def _until_told(waiting: Awaitable[None], pending: PendingAppend) -> None:
     try:
         await waiting
     finally:

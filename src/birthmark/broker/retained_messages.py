@@ -7,9 +7,9 @@ from birthmark.broker import store
 from birthmark.broker.connected_session import SessionNamespace
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.model import Message, decode_messages, encode_messages
+from birthmark.broker.model import BrokerMessage, decode_messages, encode_messages
 from birthmark.broker.rules.quotas import Portions, share_of
-from birthmark.broker.session_queue_writer import Pending
+from birthmark.broker.session_queue_writer import PendingAppend
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.pagination import Page, page_of
@@ -27,7 +27,7 @@ class RetainedMessages:
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
         self._more = 0  # by what is on its way
 
-    async def keep(self, message: Message, pending: Pending) -> None:
+    async def keep(self, message: BrokerMessage, pending: PendingAppend) -> None:
         """Keep, replace or delete the retained message of a topic (section 3.3.1.3)."""
         topic, limit = message.topic, self._space.rules.max_retained
         place: dict[str, Any] = {"space": self._space.name, "topic": topic}
@@ -56,7 +56,7 @@ class RetainedMessages:
                 self._shares.add(topic, message.principal, message.expires_at, self._space.now())
             self._write(changes, topic, int(not is_there), pending)
 
-    def _write(self, changes: Changes, topic: str, more: int, pending: Pending) -> None:
+    def _write(self, changes: Changes, topic: str, more: int, pending: PendingAppend) -> None:
         """Submit a change that makes them so many more; what comes before it is written knows of it."""
 
         def written(commit: asyncio.Future[None]) -> None:
@@ -86,7 +86,7 @@ class RetainedMessages:
         self._shares.forget_expired(now, since)
         self.count = self._more + sum(row["total"] for row in rows if row["space"] == self._space.name)
 
-    async def of(self, topic: str) -> tuple[Message, int] | None:
+    async def of(self, topic: str) -> tuple[BrokerMessage, int] | None:
         """Return the retained message of a topic, and when it was kept in microseconds."""
         row = await self._database.one(store.RETAINED, space=self._space.name, topic=topic)
         if row is None or (row["expires_at"] is not None and row["expires_at"] <= self._space.now()):

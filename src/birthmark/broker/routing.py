@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias, TypeVar
 
 from birthmark.broker.connected_session import ConnectedSession
-from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription
+from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Subscription
 from birthmark.broker.rules.filter_index import RouteCache, Shapes, shape_of
 
 PORTION = 256
@@ -42,7 +42,7 @@ class Share:
         self._nobody_at = arrivals
 
 
-def weight_of(message: Message) -> int:
+def weight_of(message: BrokerMessage) -> int:
     """Return for how many receivers of small messages one of this message counts: each has it copied and sealed.
 
     And its properties written one by one.
@@ -54,7 +54,7 @@ Owner: TypeAlias = tuple[str | None, bool]
 """Where several workers share a database: the worker that has a session, and whether the session is kept."""
 
 
-class Route:
+class TopicRoute:
     """Where the messages of one topic go."""
 
     __slots__ = ("is_live_only", "live", "owners", "rows", "shares", "size", "stored")
@@ -75,14 +75,14 @@ class Route:
         """In how many queues a message has to be written, at most."""
         self.size = len(live) + len(stored) + sum(len(share.members) for share in shares)
 
-    def cost_of(self, message: Message) -> int:
+    def cost_of(self, message: BrokerMessage) -> int:
         """Return for how many receivers of small messages a message counts here, against `PORTION`."""
         is_light = len(message.payload) < _LIGHT_BYTES and len(message.properties) < _FEW_PROPERTIES
         return self.size if is_light else self.size * weight_of(message)
 
 
 T = TypeVar("T")
-NOWHERE = Route((), (), (), {})
+NOWHERE = TopicRoute((), (), (), {})
 StoredRow: TypeAlias = tuple[str, Subscription]
 
 
@@ -97,14 +97,14 @@ class RouteLookup(NamedTuple):
 _NOTHING = RouteLookup(frozenset(), ())
 
 
-class Router:
+class TopicRouter:
     """The subscriptions of one space."""
 
     def __init__(self, *, hash_matches_parent: bool) -> None:
         self.stored_shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._shapes = Shapes(hash_matches_parent=hash_matches_parent)
         self._live: defaultdict[str, dict[tuple[str, str], tuple[ConnectedSession, Subscription]]] = defaultdict(dict)
-        self._routes: RouteCache[Route] = RouteCache()
+        self._routes: RouteCache[TopicRoute] = RouteCache()
         self._stored: RouteCache[RouteLookup] = RouteCache()
         self._route_of = self._routes.of.get
         self._changes = self._live_changes = self._shares_made = 0
@@ -144,7 +144,7 @@ class Router:
 
     # ---- look-ups
 
-    def find(self, topic: str) -> Route | None:
+    def find(self, topic: str) -> TopicRoute | None:
         """Return the route of a topic; None when it has to be looked up first, or is too long to be made at once."""
         if (known := self._route_of(topic)) is not None:
             return known
@@ -177,7 +177,7 @@ class Router:
 
     def looked_up(
         self, topic: str, rows: Sequence[StoredRow], seen: int, owners: Mapping[str, Owner] | None = None
-    ) -> Route:
+    ) -> TopicRoute:
         """Return the route of a topic, with what was looked up when `changes` was `seen`."""
         found = RouteLookup(frozenset([one.topic_filter for _, one in rows]), rows, owners or {})
         return at_once(self.making(topic, found, seen))
@@ -188,7 +188,7 @@ class Router:
             return ()
         return tuple([one for one in self._shapes.candidates(topic) if one in self._live])
 
-    def making(self, topic: str, stored: RouteLookup, seen: int) -> Generator[None, None, Route]:
+    def making(self, topic: str, stored: RouteLookup, seen: int) -> Generator[None, None, TopicRoute]:
         """Do what `looked_up` does, some receivers at a step."""
         fitting, is_lasting = self._fitting(topic), seen == self._changes
         key, live_seen = (fitting, stored.filters), self._live_changes
@@ -204,7 +204,7 @@ class Router:
 
     def _making(
         self, fitting: Sequence[str], stored: Sequence[StoredRow], owners: Mapping[str, Owner]
-    ) -> Generator[None, None, Route]:
+    ) -> Generator[None, None, TopicRoute]:
         live: dict[ConnectedSession, tuple[ConnectedSession, int, int]] = {}
         kept: dict[str, tuple[str, int, int]] = {}
         shared: defaultdict[tuple[str, str], list[Receiver]] = defaultdict(list)
@@ -226,7 +226,7 @@ class Router:
         if not live and not kept and not shared:
             return NOWHERE
         shares = tuple([Share(members, self._any_turn()) for members in shared.values()])
-        return Route(tuple(live.values()), tuple(kept.values()), shares, owners)
+        return TopicRoute(tuple(live.values()), tuple(kept.values()), shares, owners)
 
     def _any_turn(self) -> int:
         """Return where the turns of a share begin: what was looked up is forgotten with every change, or at once.

@@ -17,7 +17,7 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
-from birthmark.broker.model import Done, Message, Record, encode_messages
+from birthmark.broker.model import BrokerMessage, Done, SessionRecord, encode_messages
 from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.bus.ports import NoAnswerError, NobodyThereError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
@@ -45,7 +45,7 @@ Key = tuple[SessionNamespace, str]
 Facts = TypeVarTuple("Facts")
 
 
-class Pending:
+class PendingAppend:
     """What one publisher sent at once; `done` is called when it is in every queue it has to be in."""
 
     __slots__ = ("_done", "_left", "_problem", "_then", "sender")
@@ -65,10 +65,10 @@ class Pending:
         """One more thing has to be durable first."""
         self._left += 1
 
-    def part(self) -> "Pending":
+    def part(self) -> "PendingAppend":
         """Return what one thing more hangs on, which is over by itself."""
         self.expect()
-        return Pending(self.one_done, self.sender)
+        return PendingAppend(self.one_done, self.sender)
 
     def one_done(self, problem: BaseException | None = None) -> None:
         """One thing is, or never will be."""
@@ -98,7 +98,7 @@ def _nobody(problem: BaseException | None) -> None:
     del problem
 
 
-Item = tuple[Message, Pending]
+Item = tuple[BrokerMessage, PendingAppend]
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class _Write:
     attached: ConnectedSession | None
     items: list[Item]
     first: int
-    record: Record | None
+    record: SessionRecord | None
     cursor: int | None = None
     """Up to where its queue is emptied by the way."""
 
@@ -139,13 +139,19 @@ class SessionQueueWriter:
         self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._waiting: OrderedDict[Key, list[Item]] = OrderedDict()
         self._for_many: OrderedDict[Key, list[Item]] = OrderedDict()  # no session is in both
-        self._records: dict[Key, Record] = {}  # of sessions nobody has, as they were last seen
+        self._records: dict[Key, SessionRecord] = {}  # of sessions nobody has, as they were last seen
         self._held_back: dict[Key, asyncio.Future[None]] = {}
         self._is_running = False
         self.numbers = Numbers(database.sharing)  # of messages that go to several sessions
 
     def add(
-        self, space: SessionNamespace, client: str, message: Message, pending: Pending, *, is_for_many: bool = False
+        self,
+        space: SessionNamespace,
+        client: str,
+        message: BrokerMessage,
+        pending: PendingAppend,
+        *,
+        is_for_many: bool = False,
     ) -> None:
         """Queue a message for a client; one that is for very many does not keep what is for few waiting."""
         pending.expect()
@@ -336,7 +342,7 @@ class SessionQueueWriter:
         """Return what to write for a session, or the worker that has it; None where there is none, or no room in it."""
         space, client = key
         attached = space.live.get(client)
-        record: Record | None = None
+        record: SessionRecord | None = None
         if attached is not None and attached.outgoing is not None:
             tail, depth = attached.outgoing.tail, attached.outgoing.depth
         else:
@@ -387,11 +393,11 @@ class SessionQueueWriter:
             changes.run(store.APPEND, space=space.name, client=client, at=now, **row)
         return changes
 
-    def _away(self, record: Record, space: SessionNamespace) -> Statement:
+    def _away(self, record: SessionRecord, space: SessionNamespace) -> Statement:
         """A session that nobody has; or that this worker has not let go of yet."""
         return store.ADVANCE_AWAY if record.owner != space.worker else store.ADVANCE
 
-    def _as_read(self, record: Record, space: SessionNamespace, client: str, tail: int) -> dict[str, Any]:
+    def _as_read(self, record: SessionRecord, space: SessionNamespace, client: str, tail: int) -> dict[str, Any]:
         seen: dict[str, Any] = {"key_space": space.name, "key_client": client, "tail": tail}
         seen |= {"key_epoch": record.epoch, "key_tail": record.tail}
         return seen if record.owner != space.worker else {**seen, "key_owner": space.worker, "cursor": record.cursor}
@@ -456,7 +462,7 @@ def _fitting(items: Sequence[Item], room: int) -> int:
 def _rows(write: _Write, shared: Mapping[int, int]) -> Iterator[dict[str, Any]]:
     """Yield the rows of the queue: what is kept once by its number, everything else as runs of messages."""
     last = write.first - 1
-    run: list[Message] = []
+    run: list[BrokerMessage] = []
     size = 0
     for message, _ in write.items:
         number = shared.get(id(message))

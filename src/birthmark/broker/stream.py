@@ -17,7 +17,7 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.model import Done
-from birthmark.broker.ports import Page
+from birthmark.broker.ports import StreamPage
 from birthmark.broker.rules.partitions import (
     MAX_MESSAGES,
     PARTITIONS,
@@ -287,7 +287,7 @@ class SqlStream(Generic[T]):
 
     async def read(
         self, after: Positions, limit: int, device: str | None = None, *, most_bytes: int | None = None
-    ) -> Page[T]:
+    ) -> StreamPage[T]:
         trimmed = await self._trimming.trimmed()
         thinned = (await self._trimming.frontier()).seq
         newest = (await self._newest()).seq  # before the rows: what comes meanwhile is not taken for read
@@ -302,16 +302,16 @@ class SqlStream(Generic[T]):
                 for place, message in self._of(row, device, first_unread(seq, reached[partition])):
                     if len(found) == limit or (most_bytes is not None and kept > most_bytes):
                         reached[partition] = position_of(seq, place) - 1
-                        return Page(found, tuple(reached), is_end=False, is_gap=is_gap)
+                        return StreamPage(found, tuple(reached), is_end=False, is_gap=is_gap)
                     found.append(message)
                     kept += each
                 reached[partition] = max(reached[partition], through(seq)[0])
             if len(rows) < _ROWS:
                 everything = [max(one, through(newest)[0]) for one in reached]
-                return Page(found, tuple(everything), is_end=True, is_gap=is_gap)
+                return StreamPage(found, tuple(everything), is_end=True, is_gap=is_gap)
             first = rows[-1]["seq"]
             await asyncio.sleep(0)  # the others' turn: SQLite reads in the loop
-        return Page(found, tuple(reached), is_end=False, is_gap=is_gap)
+        return StreamPage(found, tuple(reached), is_end=False, is_gap=is_gap)
 
     async def latest(self, limit: int, device: str | None = None) -> list[T]:
         if device is None:

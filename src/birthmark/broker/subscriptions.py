@@ -8,7 +8,7 @@ from birthmark.broker import store
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
 from birthmark.broker.namespace_context import BrokerContext, CountedNamespace
-from birthmark.broker.routing import Router
+from birthmark.broker.routing import TopicRouter
 from birthmark.broker.rules.filter_index import shape_of
 from birthmark.broker.rules.sessions import unclaimed
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
@@ -18,7 +18,7 @@ from birthmark.store import Changes, may_be_kept
 class Subscriptions:
     """See the module."""
 
-    def __init__(self, broker: BrokerContext, space: CountedNamespace, router: Router) -> None:
+    def __init__(self, broker: BrokerContext, space: CountedNamespace, router: TopicRouter) -> None:
         self._broker = broker
         self._database = broker.database
         self._space = space

@@ -6,7 +6,7 @@ What is committed reaches it by the outbox, after it is durable.
 from typing import TYPE_CHECKING
 
 from birthmark.bus.local import LocalBus
-from birthmark.bus.ports import Bus, BusAwayError, EmptyReply, NoAnswerError, NobodyThereError, Reply, Request
+from birthmark.bus.ports import Bus, BusAwayError, BusRequest, EmptyReply, NoAnswerError, NobodyThereError, Reply
 
 if TYPE_CHECKING:
     from birthmark.bus.nats import NatsBus
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Bus",
     "BusAwayError",
+    "BusRequest",
     "EmptyReply",
     "LocalBus",
     "NoAnswerError",
     "NobodyThereError",
     "Reply",
-    "Request",
     "shared",
 ]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.bus.ports import ASK_S, NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, NobodyThereError, R
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database
 from birthmark.store.database import Heard, Row
@@ -64,7 +64,7 @@ class LocalBus:
         self._database = database
         self._kinds: dict[str, type[Event]] = {}
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
-        self._servers: dict[type[Request[Any]], Callable[[Any], Awaitable[Any]]] = {}
+        self._servers: dict[type[BusRequest[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self._latest = LatestVersions()
         self._handed_on: set[int] = set()  # the numbers of rows that the outbox has not been read up to
         self._last = 0
@@ -99,10 +99,10 @@ class LocalBus:
     def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None:
         self._missed.append(handler)  # nothing is, within one process
 
-    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+    def serve(self, kind: type[BusRequest[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         self._servers[kind] = handler
 
-    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+    async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
         if worker != self.worker:
             raise NobodyThereError(worker=worker)
         facts = {"worker": worker, "request": kind_of_request(request)}
@@ -121,7 +121,7 @@ class LocalBus:
             raise NoAnswerError(reason="it made a mistake", **facts) from error
         return answer
 
-    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+    def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:
         if worker != self.worker or len(self._told) >= _MAX_TOLD:
             log.info("bus.lost", extra={"worker": worker, "requests": len(batch)})
             return
@@ -158,7 +158,7 @@ class LocalBus:
         else:  # the engine may still be about to keep them
             self._later = asyncio.get_running_loop().call_later(UNSURE_S, self._wanted.set)
 
-    async def _handle(self, batch: Sequence[Request[Any]]) -> None:
+    async def _handle(self, batch: Sequence[BusRequest[Any]]) -> None:
         for request in batch:
             try:
                 await self.ask(self.worker, request)
@@ -217,7 +217,7 @@ class LocalBus:
             asyncio.get_running_loop().call_soon(handler, event)
 
 
-def kind_of_request(request: Request[Any]) -> str:
+def kind_of_request(request: BusRequest[Any]) -> str:
     """Return the tag of a request's kind."""
     return str(request.__struct_config__.tag)
 

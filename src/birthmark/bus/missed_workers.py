@@ -49,7 +49,7 @@ class _ReadWaiter:
     mark: int = 0
 
 
-class Marking:
+class MissedWorkerMarker:
     """One other worker's marks: the next one is made when it has read because of the last, or its lease is over."""
 
     def __init__(self, members: Members, worker: str, lease_s: float, pause_s: float) -> None:

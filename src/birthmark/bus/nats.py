@@ -26,13 +26,13 @@ from nats.errors import NoRespondersError
 from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.bus.local import LocalBus, kind_of_request
-from birthmark.bus.missed_workers import CoalescedReader, Marking
-from birthmark.bus.ports import ASK_S, BusAwayError, Members, NoAnswerError, NobodyThereError, R, Request
+from birthmark.bus.missed_workers import CoalescedReader, MissedWorkerMarker
+from birthmark.bus.ports import ASK_S, BusAwayError, BusRequest, Members, NoAnswerError, NobodyThereError, R
 from birthmark.bus.wire import (
-    Answer,
     Batch,
     EventAck,
     EventFrame,
+    ReplyFrame,
     RequestFrame,
     Sent,
     encode,
@@ -151,7 +151,7 @@ class NatsBus(LocalBus):
         self._at = f"birthmark.{installation}.at."
         self._number = number
         self._members: Members
-        self._requests: dict[str, type[Request[Any]]] = {}
+        self._requests: dict[str, type[BusRequest[Any]]] = {}
         self._known = kinds()
         self._waiting: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(_MAX_WAITING)
         self._serving: set[asyncio.Task[None]] = set()
@@ -159,7 +159,7 @@ class NatsBus(LocalBus):
         self._tokens = itertools.count(1)
         self._hearing: dict[int, dict[str, asyncio.Future[None]]] = {}
         self._others = CoalescedReader(self._read_others)
-        self._markings: dict[str, Marking] = {}
+        self._markings: dict[str, MissedWorkerMarker] = {}
         self._underway: dict[int, asyncio.Future[bool]] = {}  # numbers of rows, and whether each other has handled it
 
     @property
@@ -210,11 +210,11 @@ class NatsBus(LocalBus):
         await self._handled()
         await self._confirmed([(kind_of(type(event)), encode_event(event))])
 
-    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+    def serve(self, kind: type[BusRequest[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         super().serve(kind, handler)
         self._requests[str(kind.__struct_config__.tag)] = kind
 
-    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+    async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
         if worker == self.worker:
             return await super().ask(worker, request, timeout_s)
         facts = {"worker": worker, "request": kind_of_request(request)}
@@ -232,7 +232,7 @@ class NatsBus(LocalBus):
             else:
                 return answer
 
-    async def _asked(self, worker: str, asked: bytes, timeout_s: float, facts: dict[str, str]) -> Answer:
+    async def _asked(self, worker: str, asked: bytes, timeout_s: float, facts: dict[str, str]) -> ReplyFrame:
         """Ask once. Raise `NoRespondersError` where nobody heard it."""
         answering = asyncio.ensure_future(self._connection.request(self._at + worker, asked, timeout=timeout_s + 1.0))
         try:
@@ -250,7 +250,7 @@ class NatsBus(LocalBus):
             answering.cancel()
             del answering  # it has the error, whose trace has this, with what was asked
 
-    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+    def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:
         if worker == self.worker:
             super().tell(worker, batch)
             return
@@ -301,7 +301,7 @@ class NatsBus(LocalBus):
     async def _by_database(self, worker: str, heard: "asyncio.Future[None]", is_whole: bool) -> bool:  # noqa: FBT001 - a part of the above
         """Mark who did not say that it heard; return when its memory counts for nothing, and whether it has read."""
         if worker not in self._markings:
-            self._markings[worker] = Marking(self._members, worker, LEASE_S, _PAUSE_S)
+            self._markings[worker] = MissedWorkerMarker(self._members, worker, LEASE_S, _PAUSE_S)
         reading = asyncio.get_running_loop().create_task(self._markings[worker].read(is_whole=is_whole))
         try:
             either: set[asyncio.Future[Any]] = {heard, reading}
@@ -400,17 +400,17 @@ class NatsBus(LocalBus):
         with contextlib.suppress(NatsError, OSError):  # whoever asked looks again
             await message.respond(encode(answer))
 
-    async def _answer(self, asked: RequestFrame) -> Answer:
+    async def _answer(self, asked: RequestFrame) -> ReplyFrame:
         try:
             reply = await super().ask(self.worker, self._opened_request(asked.kind, asked.body), asked.timeout_s)
         except BirthmarkError as error:
             return refusal_of(error)
-        return Answer(str(reply.__struct_config__.tag), encode(reply))
+        return ReplyFrame(str(reply.__struct_config__.tag), encode(reply))
 
-    def _opened_request(self, kind: str, body: bytes) -> Request[Any]:
+    def _opened_request(self, kind: str, body: bytes) -> BusRequest[Any]:
         if (known := self._requests.get(kind)) is None:
             raise NoAnswerError(reason="it serves nothing of that kind", worker=self.worker, request=kind)
-        request: Request[Any] = msgspec.msgpack.decode(body, type=known)
+        request: BusRequest[Any] = msgspec.msgpack.decode(body, type=known)
         return request
 
     async def _handled(self) -> None:

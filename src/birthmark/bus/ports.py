@@ -63,7 +63,7 @@ class EmptyReply(Reply, frozen=True, tag="bus.done"):
 R = TypeVar("R", bound=Reply)
 
 
-class Request(msgspec.Struct, Generic[R], frozen=True, tag_field="kind"):
+class BusRequest(msgspec.Struct, Generic[R], frozen=True, tag_field="kind"):
     """A question to one worker, answered by an `R`. Subclasses have a tag of their own."""
 
 
@@ -131,11 +131,11 @@ class Bus(Protocol):
         """Call `handler` when announcements may have been missed; what was committed is handed on by itself."""
         ...
 
-    def serve(self, kind: type[Request[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
+    def serve(self, kind: type[BusRequest[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         """Let `handler` answer the requests of `kind` that come to this worker; one for each kind."""
         ...
 
-    async def ask(self, worker: str, request: Request[R], timeout_s: float = ASK_S) -> R:
+    async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
         """Return the answer of `worker`, or raise the `BirthmarkError` that its handler raised.
 
         Raise `NobodyThereError` at once when no such worker lives, and `NoAnswerError` when none comes in time, or
@@ -143,6 +143,6 @@ class Bus(Protocol):
         """
         ...
 
-    def tell(self, worker: str, batch: Sequence[Request[R]]) -> None:
+    def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:
         """Let `worker` handle requests, one after the other; answers and errors go to its log, and it may be lost."""
         ...

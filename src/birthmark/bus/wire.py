@@ -40,7 +40,7 @@ class Batch(msgspec.Struct, frozen=True, tag="batch", array_like=True):
     requests: tuple[tuple[str, bytes], ...]
 
 
-class Answer(msgspec.Struct, frozen=True, array_like=True):
+class ReplyFrame(msgspec.Struct, frozen=True, array_like=True):
     """A reply, or the refusal by its code and facts, and by its words for who does not know the code."""
 
     kind: str = ""
@@ -54,23 +54,23 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
 
 Sent = EventFrame | EventAck | RequestFrame | Batch
 read_sent = msgspec.msgpack.Decoder(Sent).decode
-read_answer = msgspec.msgpack.Decoder(Answer).decode
+read_answer = msgspec.msgpack.Decoder(ReplyFrame).decode
 encode = msgspec.msgpack.encode
 
 
 _WORDS = {"code", "message", "cause", "fix"}
 
 
-def refusal_of(error: BirthmarkError) -> Answer:
+def refusal_of(error: BirthmarkError) -> ReplyFrame:
     """Return a refusal as it travels."""
     facts = {name: value for name, value in vars(error).items() if not name.startswith("_") and name not in _WORDS}
     plain = {name: value if isinstance(value, int | float) else str(value) for name, value in facts.items()}
     kind = next(one for one in BirthmarkError.__subclasses__() if isinstance(error, one))
     words = dict(zip(("message", "cause", "fix"), (str(error), *error.explain_apart()), strict=True))
-    return Answer(code=error.code, facts=plain, behaves_as=vars(kind)["code"], words=words)
+    return ReplyFrame(code=error.code, facts=plain, behaves_as=vars(kind)["code"], words=words)
 
 
-def opened(answer: Answer, facts: dict[str, str]) -> Any:
+def opened(answer: ReplyFrame, facts: dict[str, str]) -> Any:
     """Return the reply. Raise the refusal, or `NoAnswerError` where it is of another version of this program."""
     if not answer.code:
         known = {str(one.__struct_config__.tag): one for one in _below(Reply)}.get(answer.kind)

@@ -19,17 +19,17 @@ from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import PolicyError, ThrottledError
-from birthmark.pki.certificate_profiles import SERVER, Profile, Purpose
+from birthmark.pki.certificate_profiles import SERVER, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import Issuer, issue
+from birthmark.pki.issuance import LeafIssuer, issue
 from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
 from birthmark.store import Changes
 
 
 def issue_server(
-    issuer: Issuer,
+    issuer: LeafIssuer,
     hosts: Sequence[str],
     public_key: CertificatePublicKeyTypes,
     *,
@@ -109,7 +109,7 @@ class IssuingThrottledError(ThrottledError):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CertificateOrder:
     """A certificate that a device has earned, as its room says."""
 
     request: CertificateRequest
@@ -142,7 +142,7 @@ class CertificateOrders:
         """Raise `IssuingPolicyUnknownError` for what is no policy by which devices may be issued certificates."""
         self._profile(policy)
 
-    def _profile(self, policy: str) -> Profile:
+    def _profile(self, policy: str) -> CertificateProfile:
         profiles = {name: one for name, one in self.authority.profiles.items() if _is_for_devices(one)}
         if policy not in profiles:
             raise IssuingPolicyUnknownError(policy=policy[:100], known=", ".join(sorted(profiles)))
@@ -157,7 +157,7 @@ class CertificateOrders:
         """Return what notes that a certificate proved to be in use."""
         return self.authority.registered(certificate, now)
 
-    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+    async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
         """Return the new certificate and those above it, the root last, once it is on record.
 
         What `also` returns for them is part of the same commit; it is asked again where another was faster. Raise
@@ -207,6 +207,6 @@ class CertificateOrders:
         return False
 
 
-def _is_for_devices(profile: Profile) -> bool:
+def _is_for_devices(profile: CertificateProfile) -> bool:
     is_client = ExtendedKeyUsageOID.CLIENT_AUTH in profile.extended_key_usage
     return is_client and not profile.is_ca and profile.purpose is Purpose.DEVICES and not profile.is_endless

@@ -20,7 +20,7 @@ from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl_of, entries_of
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
 from birthmark.store.database import Row
 
@@ -63,12 +63,12 @@ class RevocationLists:
         der = self.hierarchy.keeper.root_list() if certificate is not None else None
         return None if der is None else _read(der)
 
-    async def of(self, issuer: Issuer) -> RevocationList:
+    async def of(self, issuer: LeafIssuer) -> RevocationList:
         """Return the list that holds now; of many that ask at once one makes it."""
         async with self._turns.setdefault(issuer.certificate.thumbprint, asyncio.Lock()):
             return await decided_again(lambda: self._attempt(issuer), attempts=_ATTEMPTS)
 
-    async def _attempt(self, issuer: Issuer) -> RevocationList:
+    async def _attempt(self, issuer: LeafIssuer) -> RevocationList:
         name, now = issuer.certificate.thumbprint, self.clock.now()
         last = await self.database.one(store.CRL_STATE, issuer=name)
         if last is None:

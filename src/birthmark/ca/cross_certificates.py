@@ -12,12 +12,12 @@ from birthmark import atomic_files
 from birthmark.ca.hierarchy_files import alone_in, read_certificate
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
-from birthmark.pki.certificate_profiles import ROOT, Profile, Purpose
+from birthmark.pki.certificate_profiles import ROOT, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.issuance import Issuer, issue, new_serial
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 
 NEW_WITH_OLD, OLD_WITH_NEW = "new-with-old", "old-with-new"
-_LINK: Profile = replace(ROOT, name="root_link")
+_LINK: CertificateProfile = replace(ROOT, name="root_link")
 _IN_A_FILE = 4
 
 
@@ -47,14 +47,14 @@ class CrossCertificates:
         return "".join(one.pem() for one in (self.new_with_old, self.old_with_new, self.new, self.old))
 
 
-def link(of: Certificate, by: Issuer, *, now: datetime, entropy: Entropy) -> Certificate:
+def link(of: Certificate, by: LeafIssuer, *, now: datetime, entropy: Entropy) -> Certificate:
     """Return a root's key certified by another root, for as long as both live."""
     lifetime = min(of.not_after, by.certificate.not_after) - now
     serial = new_serial(entropy)
     return issue(_LINK, of.subject, of.public_key(), issuer=by, serial=serial, now=now, lifetime=lifetime)
 
 
-def make_links(old: Issuer, new: Issuer, *, now: datetime, entropy: Entropy) -> CrossCertificates:
+def make_links(old: LeafIssuer, new: LeafIssuer, *, now: datetime, entropy: Entropy) -> CrossCertificates:
     """Return both links."""
     there = link(new.certificate, old, now=now, entropy=entropy)
     back = link(old.certificate, new, now=now, entropy=entropy)

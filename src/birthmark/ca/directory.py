@@ -37,7 +37,7 @@ from birthmark.errors import ConflictError, NotFoundError, UnavailableError
 from birthmark.pki.certificate_profiles import ROOT, Purpose
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import Issuer, SigningKey, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial, self_signed
 from birthmark.pki.names import parse_common_name
 from birthmark.untrusted_text import reason_of
 
@@ -128,7 +128,7 @@ def create(
     )
     parts: list[tuple[Purpose, Certificate, SigningKey]] = [(Purpose.ROOT, root, root_key)]
     if not flat:
-        above = Issuer(root, root_key)
+        above = LeafIssuer(root, root_key)
         below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places, token=token)
         parts.append((Purpose.DEVICES, *below))
     passphrase = passphrase or Passphrase(directory)

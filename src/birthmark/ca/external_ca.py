@@ -13,16 +13,16 @@ from typing import Protocol
 from cryptography import x509
 
 from birthmark.errors import UnavailableError
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import CertificateRequest
 
 
-class Upstream(Protocol):
+class ExternalCa(Protocol):
     """Issues in the place of our own CAs."""
 
     async def issue(
-        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+        self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
         """Return a certificate for the request, whose other names were found good here. Raise why there is none.
 

@@ -21,7 +21,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 
 FIRST, ABANDONED = "ca", "abandoned"
 
@@ -123,7 +123,7 @@ class Generations:
         return generation
 
 
-def _with_key(generation: Generation) -> Issuer:
+def _with_key(generation: Generation) -> LeafIssuer:
     """Return its root. Raise `RootAwayError`, which says what has to be done where the key is."""
     try:
         return generation.root

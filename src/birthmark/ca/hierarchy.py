@@ -14,7 +14,7 @@ from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.distribution_points import DistributionPoints, name_of_key
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 
 
 class HierarchyStorage(Protocol):
@@ -23,19 +23,19 @@ class HierarchyStorage(Protocol):
     def add(
         self,
         purpose: Purpose,
-        root: Issuer | None,
+        root: LeafIssuer | None,
         *,
         now: datetime,
         entropy: Entropy,
         places: DistributionPoints | None = None,
-    ) -> Issuer:
+    ) -> LeafIssuer:
         """Make the CA of a purpose; return the one that another process has made meanwhile.
 
         Raise `PurposeMissingError` when there is none and no root to sign it.
         """
         ...
 
-    def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
+    def pair(self, name: str, is_good: Callable[[LeafIssuer], bool], make: Callable[[], LeafIssuer]) -> LeafIssuer:
         """Return the certificate and key of that name, made anew when there is none or it is not good any more."""
         ...
 
@@ -61,7 +61,11 @@ class Generation:
     __slots__ = ("_below", "_root", "anchor", "keeper")
 
     def __init__(
-        self, anchor: Certificate, root: Issuer | None, below: Mapping[Purpose, Issuer], keeper: HierarchyStorage
+        self,
+        anchor: Certificate,
+        root: LeafIssuer | None,
+        below: Mapping[Purpose, LeafIssuer],
+        keeper: HierarchyStorage,
     ) -> None:
         self.anchor = anchor
         self._root = root
@@ -77,7 +81,7 @@ class Generation:
         return self._root is not None
 
     @property
-    def root(self) -> Issuer:
+    def root(self) -> LeafIssuer:
         """The root with its key. Raise `RootAwayError`."""
         if self._root is None:
             raise RootAwayError(subject=self.anchor.subject_text)
@@ -89,12 +93,12 @@ class Generation:
         return not self._below
 
     @property
-    def issuing(self) -> Issuer:
+    def issuing(self) -> LeafIssuer:
         """The CA of devices."""
         return self._below.get(Purpose.DEVICES) or self.root
 
     @property
-    def issuers(self) -> Mapping[Purpose, Issuer]:
+    def issuers(self) -> Mapping[Purpose, LeafIssuer]:
         """Those whose keys are here."""
         return self._below if self._root is None else {**self._below, Purpose.ROOT: self._root}
 
@@ -105,7 +109,7 @@ class Generation:
 
     def issuer(
         self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: DistributionPoints | None = None
-    ) -> Issuer:
+    ) -> LeafIssuer:
         """Return the CA that signs for `purpose`, made now if there is none yet."""
         if purpose is Purpose.ROOT or self.is_flat:
             return self.root
@@ -118,11 +122,11 @@ class Generation:
         by_purpose = {purpose: one.certificate for purpose, one in self._below.items()} | {Purpose.ROOT: self.anchor}
         return next((one for purpose, one in by_purpose.items() if name in {purpose, name_of_key(one)}), None)
 
-    def with_key(self, certificate: Certificate) -> Issuer | None:
+    def with_key(self, certificate: Certificate) -> LeafIssuer | None:
         """Return a CA with its key, if that is here."""
         return next((one for one in self.issuers.values() if one.certificate == certificate), None)
 
-    def above(self, issuer: Issuer) -> tuple[Certificate, ...]:
+    def above(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
         """Return what whoever trusts the root needs of an issuer's chain: it first, the root last."""
         return tuple(dict.fromkeys((issuer.certificate, self.anchor)))
 
@@ -180,7 +184,7 @@ class Hierarchy:
         return self._signing.has_root
 
     @property
-    def root(self) -> Issuer:
+    def root(self) -> LeafIssuer:
         """The root that signs, with its key. Raise `RootAwayError`."""
         return self._signing.root
 
@@ -189,14 +193,14 @@ class Hierarchy:
         return self._signing.is_flat
 
     @property
-    def issuing(self) -> Issuer:
+    def issuing(self) -> LeafIssuer:
         """The CA of devices."""
         return self._signing.issuing
 
     @property
-    def issuers(self) -> Mapping[str, Issuer]:
+    def issuers(self) -> Mapping[str, LeafIssuer]:
         """Those whose keys are here: by purpose; of the other root by key identifier."""
-        found: dict[str, Issuer] = dict(self._signing.issuers.items())
+        found: dict[str, LeafIssuer] = dict(self._signing.issuers.items())
         others = () if self._other is None else self._other.issuers.values()
         return found | {name_of_key(one.certificate): one for one in others}
 
@@ -207,7 +211,7 @@ class Hierarchy:
 
     def issuer(
         self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: DistributionPoints | None = None
-    ) -> Issuer:
+    ) -> LeafIssuer:
         """Return the CA that signs for `purpose`, made now if there is none yet."""
         return self._signing.issuer(purpose, now=now, entropy=entropy, places=places)
 
@@ -216,15 +220,15 @@ class Hierarchy:
         found = (generation.named(name) for generation in self.generations)
         return next((one for one in found if one is not None), None)
 
-    def with_key(self, certificate: Certificate) -> Issuer | None:
+    def with_key(self, certificate: Certificate) -> LeafIssuer | None:
         """Return a CA with its key, if that is here."""
         return next((one for one in self.issuers.values() if one.certificate == certificate), None)
 
-    def above(self, issuer: Issuer) -> tuple[Certificate, ...]:
+    def above(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
         """Return what a holder of a certificate needs: its issuer first, then the roots and what leads between them."""
         return tuple(dict.fromkeys((issuer.certificate, *self.anchors, *self.links)))
 
-    def presented(self, issuer: Issuer) -> tuple[Certificate, ...]:
+    def presented(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
         """Return what a server presents above its own certificate, the end of the chain last.
 
         Not the new root where the bridge to it is shown: who knows the old one alone would take that for the end.

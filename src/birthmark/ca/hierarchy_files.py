@@ -27,13 +27,13 @@ from birthmark.ca.token_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.keys.private_key import PublicKey
-from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, Profile, Purpose
+from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import Issuer, SigningKey, issue, new_serial
+from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial
 from birthmark.pki.names import name_of
 
-BELOW: Mapping[Purpose, tuple[str, Profile]] = {
+BELOW: Mapping[Purpose, tuple[str, CertificateProfile]] = {
     Purpose.DEVICES: ("Issuing CA", ISSUING_CA),
     Purpose.EST: ("EST CA", ISSUING_CA),
     Purpose.EDGE: ("Edge CA", EDGE_ISSUING_CA),
@@ -78,7 +78,7 @@ def below_root(
     organization: str,
     tag: str,
     *,
-    root: Issuer,
+    root: LeafIssuer,
     now: datetime,
     entropy: Entropy,
     places: DistributionPoints | None,
@@ -101,12 +101,12 @@ class HierarchyFiles:
     def add(
         self,
         purpose: Purpose,
-        root: Issuer | None,
+        root: LeafIssuer | None,
         *,
         now: datetime,
         entropy: Entropy,
         places: DistributionPoints | None = None,
-    ) -> Issuer:
+    ) -> LeafIssuer:
         """Make the CA of a purpose where there is none; one that another process made meanwhile is taken.
 
         Raise `SecretUnreadableError` where the keys were given another passphrase meanwhile.
@@ -134,7 +134,7 @@ class HierarchyFiles:
         path = self._directory / ROOT_LIST
         return path.read_bytes() if path.exists() else None
 
-    def pair(self, name: str, is_good: Callable[[Issuer], bool], make: Callable[[], Issuer]) -> Issuer:
+    def pair(self, name: str, is_good: Callable[[LeafIssuer], bool], make: Callable[[], LeafIssuer]) -> LeafIssuer:
         """Return what is kept in one file, so that certificate and key are always of each other.
 
         Nobody is waited for: of two that make one at once each has a good one, and the later is kept.
@@ -213,10 +213,10 @@ def read_certificate(directory: Path, role: str) -> Certificate:
         raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
 
 
-def read_issuer(directory: Path, role: str, passphrase: bytes) -> Issuer:
+def read_issuer(directory: Path, role: str, passphrase: bytes) -> LeafIssuer:
     """Return a CA with its key. Raise `SecretUnreadableError`, `SecretExposedError`."""
     certificate = read_certificate(directory, role)
     key = read_key(directory / f"{role}.key", passphrase, cast("PublicKey", certificate.public_key()))
     if key.public_key() != certificate.public_key():
         raise SecretUnreadableError(path=directory / f"{role}.pem", reason="it belongs to another key")
-    return Issuer(certificate, key)
+    return LeafIssuer(certificate, key)

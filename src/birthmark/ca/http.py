@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.errors import BirthmarkError
-from birthmark.pki.ocsp import MAX_REQUEST_BYTES, Answer, OcspMalformedError, UnsignedStatus
+from birthmark.pki.ocsp import MAX_REQUEST_BYTES, OcspMalformedError, OcspResponse, UnsignedStatus
 
 REQUEST, RESPONSE = "application/ocsp-request", "application/ocsp-response"
 LIST, CERTIFICATE = "application/pkix-crl", "application/pkix-cert"
@@ -43,7 +43,7 @@ def routes(answers: OcspResponder, refused: Callable[[BirthmarkError, str], obje
 
     async def said(request: Request, der: bytes, *, is_kept: bool) -> Response:
         address = request.client.host if request.client else ""
-        answer: Answer | UnsignedStatus
+        answer: OcspResponse | UnsignedStatus
         try:
             answer = await answers.answer(der, address)
         except OcspMalformedError as error:

@@ -22,7 +22,7 @@ from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
 from birthmark.keys.private_key import PublicKey, uri_in
 from birthmark.pki.certificates import parse_pem
-from birthmark.pki.issuance import Issuer, SigningKey
+from birthmark.pki.issuance import LeafIssuer, SigningKey
 
 MAX_SECRET_BYTES = 1024 * 1024
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
@@ -128,14 +128,14 @@ def is_in_file(path: Path) -> bool:
     return uri_in(read_private(path)) is None
 
 
-def read_pair(path: Path, passphrase: bytes) -> Issuer:
+def read_pair(path: Path, passphrase: bytes) -> LeafIssuer:
     """Return the key and the certificate of one file. Raise `SecretExposedError` or `SecretUnreadableError`."""
     pem = read_private(path)
     try:
         certificate = parse_pem(pem)
     except InvalidRequestError as error:
         raise SecretUnreadableError(path=path, reason="the certificate cannot be read") from error
-    return Issuer(certificate, _key_in(pem, path, passphrase))
+    return LeafIssuer(certificate, _key_in(pem, path, passphrase))
 
 
 def opens(path: Path, passphrase: bytes) -> bool:

@@ -20,13 +20,13 @@ from birthmark.ca.token_keys import signed_by
 from birthmark.pki.certificate_profiles import OCSP
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.distribution_points import name_of_key
-from birthmark.pki.issuance import Issuer, issue, new_serial
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.ocsp import (
-    Answer,
     CertId,
     OcspRequest,
-    Status,
+    OcspResponse,
+    OcspStatus,
     UnsignedStatus,
     build_answer,
     ids_of,
@@ -48,11 +48,13 @@ class OcspResponder:
     may_sign: Callable[[str], bool] = field(repr=False)
     """Takes one signature's worth of an address's share, if there is."""
     signed: int = field(default=0, init=False)
-    _kept: OrderedDict[CertId, tuple[Answer, Thumbprint]] = field(default_factory=OrderedDict, init=False, repr=False)
+    _kept: OrderedDict[CertId, tuple[OcspResponse, Thumbprint]] = field(
+        default_factory=OrderedDict, init=False, repr=False
+    )
     _named: dict[Thumbprint, set[CertId]] = field(default_factory=dict, init=False, repr=False)
-    _issuers: dict[tuple[str, bytes, bytes], Issuer] = field(default_factory=dict, init=False, repr=False)
+    _issuers: dict[tuple[str, bytes, bytes], LeafIssuer] = field(default_factory=dict, init=False, repr=False)
     _looked_at: frozenset[Thumbprint] = field(default=frozenset(), init=False, repr=False)
-    _responders: dict[Thumbprint, Issuer] = field(default_factory=dict, init=False, repr=False)
+    _responders: dict[Thumbprint, LeafIssuer] = field(default_factory=dict, init=False, repr=False)
     _changes: int = field(default=0, init=False, repr=False)
     _unsure_until: float = field(default=0.0, init=False, repr=False)
 
@@ -62,7 +64,7 @@ class OcspResponder:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def answer(self, der: bytes, address: str) -> Answer | UnsignedStatus:
+    async def answer(self, der: bytes, address: str) -> OcspResponse | UnsignedStatus:
         """Return what is said to a request. Raise `OcspMalformedError`."""
         request = parse_request(der)
         now = self.ca.clock.now()
@@ -76,13 +78,13 @@ class OcspResponder:
             return await self._signed(request, issuer, now)
         return self._fresh(request.asked, now) or UnsignedStatus.TRY_LATER
 
-    def _fresh(self, asked: Sequence[CertId], now: datetime) -> Answer | None:
+    def _fresh(self, asked: Sequence[CertId], now: datetime) -> OcspResponse | None:
         if len(asked) != 1 or (kept := self._kept.get(asked[0])) is None:
             return None
         answer, _ = kept
         return answer if answer.this_update <= now < answer.next_update - LIFETIME / 4 else None
 
-    def _issuer(self, asked: CertId) -> Issuer | None:
+    def _issuer(self, asked: CertId) -> LeafIssuer | None:
         """Return the CA that is meant, if it is one of ours: some are made later, and others with another root."""
         if asked.issuer not in self._issuers:
             issuers = {one.certificate.thumbprint: one for one in self.ca.hierarchy.issuers.values()}
@@ -92,12 +94,12 @@ class OcspResponder:
             self._issuers = {name: one for one in issuers.values() for name in ids_of(one.certificate)}
         return self._issuers.get(asked.issuer)
 
-    async def _signed(self, request: OcspRequest, issuer: Issuer, now: datetime) -> Answer:
+    async def _signed(self, request: OcspRequest, issuer: LeafIssuer, now: datetime) -> OcspResponse:
         changes = self._changes
         found = [(asked, await self._status(asked, issuer)) for asked in request.asked]
         responder = await self._responder(issuer, now)
         this_update = now.replace(microsecond=0)
-        wanted = Answer(b"", this_update, min(this_update + LIFETIME, responder.certificate.not_after))
+        wanted = OcspResponse(b"", this_update, min(this_update + LIFETIME, responder.certificate.not_after))
         statuses = [(asked, status) for asked, (status, _) in found]
         made = build_answer(responder, statuses, wanted, nonce=request.nonce)
         self.signed += 1
@@ -108,15 +110,15 @@ class OcspResponder:
             self._keep(request.asked[0], made, thumbprint)
         return made
 
-    async def _status(self, asked: CertId, issuer: Issuer) -> tuple[Status, Thumbprint | None]:
+    async def _status(self, asked: CertId, issuer: LeafIssuer) -> tuple[OcspStatus, Thumbprint | None]:
         name = issuer.certificate.thumbprint
         row = await self.ca.database.one(store.STATUS, issuer=name, serial=f"{asked.serial:x}")
         if row is None:
-            return Status(is_known=False), None
+            return OcspStatus(is_known=False), None
         revocation = None if row["revoked_at"] is None else revocation_of(asked.serial, row)
-        return Status(is_known=True, revocation=revocation), Thumbprint(bytes(row["thumbprint"]))
+        return OcspStatus(is_known=True, revocation=revocation), Thumbprint(bytes(row["thumbprint"]))
 
-    def _keep(self, asked: CertId, made: Answer, thumbprint: Thumbprint) -> None:
+    def _keep(self, asked: CertId, made: OcspResponse, thumbprint: Thumbprint) -> None:
         self._kept[asked] = (made, thumbprint)
         self._kept.move_to_end(asked)
         self._named.setdefault(thumbprint, set()).add(asked)
@@ -143,13 +145,13 @@ class OcspResponder:
             self._named.clear()
             self._unsure_until = self.ca.clock.monotonic() + UNSURE_S
 
-    async def _responder(self, issuer: Issuer, now: datetime) -> Issuer:
+    async def _responder(self, issuer: LeafIssuer, now: datetime) -> LeafIssuer:
         """Return the responder that this CA itself has certified, another one in time before its end.
 
         And where it begins in the future, as the clock was ahead, unless another one would not begin earlier.
         """
 
-        def is_good(one: Issuer) -> bool:
+        def is_good(one: LeafIssuer) -> bool:
             certificate, above = one.certificate, issuer.certificate
             return (
                 certificate.issuer_der == above.subject_der
@@ -157,10 +159,10 @@ class OcspResponder:
                 and now < certificate.not_after - _RENEW_BEFORE
             )
 
-        def make() -> Issuer:
+        def make() -> LeafIssuer:
             key, serial = ec.generate_private_key(ec.SECP256R1()), new_serial(self.ca.entropy)
             subject = name_of(f"OCSP {self.ca.entropy.token(3).hex().upper()}")
-            return Issuer(issue(OCSP, subject, key.public_key(), issuer=issuer, serial=serial, now=now), key)
+            return LeafIssuer(issue(OCSP, subject, key.public_key(), issuer=issuer, serial=serial, now=now), key)
 
         name = issuer.certificate.thumbprint
         known = self._responders.get(name)

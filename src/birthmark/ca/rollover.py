@@ -19,9 +19,9 @@ from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.rules.rollover import (
     NoRolloverError,
     Phase,
-    Progress,
-    Rollover,
+    RolloverProgress,
     RolloverRunningError,
+    RolloverState,
     step_back,
     step_forward,
 )
@@ -114,7 +114,7 @@ class Rollovers:
     changed: Callable[[], None] = field(default=lambda: None, repr=False)
     """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
     shared: SharedGenerations = field(default_factory=_OneMachine, repr=False)
-    _current: Rollover | None = field(default=None, init=False)
+    _current: RolloverState | None = field(default=None, init=False)
     _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
     _loading: ReloadingCache = field(init=False, repr=False)
     _making: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
@@ -135,11 +135,11 @@ class Rollovers:
         return self._current is not None and self._current.phase is not Phase.FINISHED
 
     @property
-    def current(self) -> Rollover | None:
+    def current(self) -> RolloverState | None:
         """The exchange, where there is one or was."""
         return self._current
 
-    async def status(self) -> tuple[Rollover | None, Progress]:
+    async def status(self) -> tuple[RolloverState | None, RolloverProgress]:
         """Return the exchange, and what is measured now; without one, of the devices there are."""
         current = self._current
         if current is None:
@@ -151,12 +151,12 @@ class Rollovers:
         left = () if (groups := self.groups.get()) is None else await groups.without(old, new)
         return current, await self._measured(current, old, new, left)
 
-    async def start(self, actor: str) -> Rollover:
+    async def start(self, actor: str) -> RolloverState:
         """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`, what `shared` raises."""
         async with self._making:  # of two that are made at once nobody would take up one
             return await self._start(actor)
 
-    async def _start(self, actor: str) -> Rollover:
+    async def _start(self, actor: str) -> RolloverState:
         before = self._current
         if before is not None and before.phase is not Phase.FINISHED:
             raise _running(before)
@@ -165,7 +165,7 @@ class Rollovers:
         new = await beside(lambda: self.roots.make(old))  # a token takes its time
         changes = await self.shared.give(new)  # before anybody is told of it
         version = 0 if before is None else before.version + 1
-        made = Rollover(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
+        made = RolloverState(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
         row = store.RECORDS.row(made)
         if before is None:
             changes.run(store.ADD, id=store.ID, **row)
@@ -176,7 +176,7 @@ class Rollovers:
         await self._put_on_record(changes, made)
         return made
 
-    async def step_forward(self, share: float, actor: str, seen: str | None = None) -> Rollover:
+    async def step_forward(self, share: float, actor: str, seen: str | None = None) -> RolloverState:
         """Take the next step from the phase that was `seen`; None: from whichever there is.
 
         Raise why it is too early, `NoRolloverError` or `ChangedMeanwhileError`.
@@ -184,7 +184,7 @@ class Rollovers:
         current, progress = await self._running(seen)
         return await self._move(current, step_forward(current, progress, share, self.clock.now()), "next", actor)
 
-    async def step_back(self, actor: str, seen: str | None = None) -> Rollover | None:
+    async def step_back(self, actor: str, seen: str | None = None) -> RolloverState | None:
         """Take the last step back; None when the exchange is over by that. Raise as `step_forward` does."""
         current, progress = await self._running(seen)
         before = step_back(current, progress, self.clock.now())
@@ -217,7 +217,7 @@ class Rollovers:
 
     # ---- inside
 
-    async def _running(self, seen: str | None) -> tuple[Rollover, Progress]:
+    async def _running(self, seen: str | None) -> tuple[RolloverState, RolloverProgress]:
         current, progress = await self.status()
         if current is None:
             raise NoRolloverError
@@ -225,7 +225,7 @@ class Rollovers:
             raise _moved()
         return current, progress
 
-    async def _move(self, current: Rollover, to: Rollover, verb: str, actor: str) -> Rollover:
+    async def _move(self, current: RolloverState, to: RolloverState, verb: str, actor: str) -> RolloverState:
         facts = {"phase": to.phase.value, "changed_at": to_micros(to.changed_at), "version": to.version}
         changes = Changes().run(store.MOVE, expect=1, otherwise=_moved(), key_version=current.version, **facts)
         root = to.new if to.phase is Phase.FINISHED else to.old
@@ -238,7 +238,7 @@ class Rollovers:
         await self._put_on_record(changes, to)
         return to
 
-    async def _put_on_record(self, changes: Changes, to: Rollover | None) -> None:
+    async def _put_on_record(self, changes: Changes, to: RolloverState | None) -> None:
         """Commit, then follow; where that fails follow whatever is on record, as it may be kept all the same.
 
         A root is given up before: nobody would make up for it after a kill. On one that goes on it says nothing.
@@ -261,7 +261,7 @@ class Rollovers:
         if found != before and self._current is before:  # else a step was taken after what was read
             self._take_over(found, self._read(found))
 
-    def _read(self, rollover: Rollover | None) -> Callable[[], None]:
+    def _read(self, rollover: RolloverState | None) -> Callable[[], None]:
         """Read what this state needs, and return what has everyone sign and trust by it, which cannot fail.
 
         Before it is on record: a file that is lost then leaves everything as it was.
@@ -277,7 +277,7 @@ class Rollovers:
             return partial(become, old, new, links)
         return partial(become, new, old, links, links[0])
 
-    def _take_over(self, rollover: Rollover | None, become: Callable[[], None]) -> None:
+    def _take_over(self, rollover: RolloverState | None, become: Callable[[], None]) -> None:
         """Have everyone sign and trust by this state."""
         self._current = rollover
         self._noted.clear()
@@ -285,8 +285,8 @@ class Rollovers:
         self.changed()
 
     async def _measured(
-        self, current: Rollover | None, old: Generation | None, new: Generation | None, groups: Sequence[str]
-    ) -> Progress:
+        self, current: RolloverState | None, old: Generation | None, new: Generation | None, groups: Sequence[str]
+    ) -> RolloverProgress:
         after = self.clock.micros()
         mark = b"" if new is None else new.anchor.thumbprint
         left = store.issuers_of(() if old is None else old.certificates)
@@ -296,7 +296,7 @@ class Rollovers:
             found = await self.database.aside(store.NAMES_BELOW, after=after, **left)
         else:
             found = await self.database.aside(store.MISSING, after=after, new=mark)
-        return Progress(
+        return RolloverProgress(
             devices=(await self._one(store.DEVICES, after=after))["count"],
             fetched=(await self._one(store.FETCHED, after=after, new=mark))["count"],
             below_old=below_old["count"],
@@ -311,7 +311,7 @@ class Rollovers:
         return row
 
 
-def _running(rollover: Rollover) -> RolloverRunningError:
+def _running(rollover: RolloverState) -> RolloverRunningError:
     return RolloverRunningError(phase=rollover.phase.value, started_at=rollover.started_at.isoformat())
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from sqlalchemy import Table, and_, bindparam, exists, func, not_, select
 
-from birthmark.ca.rules.rollover import Rollover
+from birthmark.ca.rules.rollover import RolloverState
 from birthmark.ca.store import certificates
 from birthmark.pki.certificates import Certificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import blob, number, text
 from birthmark.store.crud_statements import change, find, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.schema import server_facts
 
 ID = "root"
@@ -19,7 +19,7 @@ MAX_ISSUERS = 6
 """A root and the CAs below it, one for each purpose."""
 MAX_NAMED = 20
 
-RECORDS = Records(Rollover)
+RECORDS = RowMapper(RolloverState)
 rollovers = RECORDS.table("ca_rollovers", more=[text("id", key=True)])
 ADD = insert(rollovers)
 GET = find(rollovers)

@@ -13,7 +13,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
 from birthmark.ca.crls import RevocationLists
 from birthmark.ca.events import CertificateIssued
-from birthmark.ca.external_ca import Upstream, issuer_of
+from birthmark.ca.external_ca import ExternalCa, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.model import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
@@ -29,11 +29,18 @@ from birthmark.ca.rules.names import (
 from birthmark.ca.token_keys import signed_by
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
-from birthmark.pki.certificate_profiles import DEVICE, EDGE_ISSUING_CA, FOR_REQUESTS, ISSUING_CA, Profile, Purpose
+from birthmark.pki.certificate_profiles import (
+    DEVICE,
+    EDGE_ISSUING_CA,
+    FOR_REQUESTS,
+    ISSUING_CA,
+    CertificateProfile,
+    Purpose,
+)
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import BACKDATING, Issuer, issue, new_serial
+from birthmark.pki.issuance import BACKDATING, LeafIssuer, issue, new_serial
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, decided_again, from_micros, name_index, to_micros
 
@@ -60,7 +67,7 @@ class NameNotHeldError(NotFoundError):
     name: str
 
 
-def profile_of(profiles: Mapping[str, Profile], name: str) -> Profile:
+def profile_of(profiles: Mapping[str, CertificateProfile], name: str) -> CertificateProfile:
     """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
     if (known := profiles.get(name)) is None:
         raise ProfileUnknownError(name=name, known=", ".join(sorted(profiles)))
@@ -79,7 +86,7 @@ class CertificateAuthority:
     """By profile name, where it differs from the profile's own."""
     subject: Mapping[str, str] = field(default_factory=dict)
     """What the operator says of every device: attributes by short name (O, OU, C, ST, L)."""
-    profiles: Mapping[str, Profile] = field(default_factory=lambda: FOR_REQUESTS, repr=False)
+    profiles: Mapping[str, CertificateProfile] = field(default_factory=lambda: FOR_REQUESTS, repr=False)
     """Those that can be asked for, by name."""
     places: DistributionPoints | None = None
     """Where relying parties reach this server's word of revocation, if they do."""
@@ -88,7 +95,7 @@ class CertificateAuthority:
     own_names: tuple[x509.GeneralName, ...] = ()
     """Of this server: what the CA of a device, such as a gateway, signs may have none of them."""
     _noted: set[Thumbprint] = field(default_factory=set, init=False, repr=False)
-    upstream: Upstream | None = None
+    upstream: ExternalCa | None = None
     """A CA elsewhere that signs instead of our own, but for servers."""
     on_record: OnRecord | None = field(default=None, repr=False)
     """Returns the CAs of a subject (DER) that this installation knows of others: devices need not send them."""
@@ -99,21 +106,21 @@ class CertificateAuthority:
         self.revocations = Revocations(self.hierarchy, self.database, self.clock, self.on_record)
         self.lists = RevocationLists(self.hierarchy, self.database, self.clock)
 
-    def profile(self, name: str) -> Profile:
+    def profile(self, name: str) -> CertificateProfile:
         """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
         return profile_of(self.profiles, name)
 
-    def issuer_for(self, profile: Profile) -> Issuer:
+    def issuer_for(self, profile: CertificateProfile) -> LeafIssuer:
         """Return the CA that signs certificates of a profile, made now if there was none yet."""
         now = self.clock.now()
         return self.hierarchy.issuer(profile.purpose, now=now, entropy=self.entropy, places=self.places)
 
-    def places_for(self, profile: Profile, lifetime: timedelta) -> DistributionPoints | None:
+    def places_for(self, profile: CertificateProfile, lifetime: timedelta) -> DistributionPoints | None:
         """Return the places that a certificate says, or None."""
         is_told = lifetime > self.told_beyond if profile.revocation is None else profile.revocation
         return self.places if is_told else None
 
-    def certificates_for(self, profile: Profile) -> tuple[Certificate, ...]:
+    def certificates_for(self, profile: CertificateProfile) -> tuple[Certificate, ...]:
         """Return what is needed above a certificate of a profile and nothing more, closest first and the root last."""
         if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
             return self.upstream.certificates()
@@ -123,7 +130,7 @@ class CertificateAuthority:
         self,
         request: CertificateRequest,
         principal: Principal,
-        profile: Profile = DEVICE,
+        profile: CertificateProfile = DEVICE,
         *,
         san: Sequence[x509.GeneralName] = (),
         lifetime: timedelta | None = None,
@@ -309,7 +316,7 @@ class CertificateAuthority:
         await self.database.commit(changes.audit(principal.actor, "name.release", fold(name), thumbprints=held))
         return held
 
-    async def crl(self, issuer: Issuer | None = None) -> bytes:
+    async def crl(self, issuer: LeafIssuer | None = None) -> bytes:
         """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
         return (await self.lists.of(issuer or self.hierarchy.issuing)).der
 
@@ -326,7 +333,7 @@ class CertificateAuthority:
                 await self.note(EDGE_ISSUING_CA if purpose == Purpose.EDGE else ISSUING_CA, issuer.certificate)
                 self._noted.add(issuer.certificate.thumbprint)
 
-    async def note(self, profile: Profile, *certificates: Certificate) -> None:
+    async def note(self, profile: CertificateProfile, *certificates: Certificate) -> None:
         """Put certificates of this installation's own on record, by which it is asked for their revocation too."""
         for one in certificates:
             above = next((ca for ca in self.hierarchy.certificates if is_signed_by(one, ca)), None)
@@ -380,7 +387,7 @@ class CertificateAuthority:
         request: CertificateRequest,
         device_id: str,
         principal: Principal,
-        profile: Profile,
+        profile: CertificateProfile,
         held: IssuedCertificate | None,
     ) -> x509.Name:
         is_operator = principal.kind is PrincipalKind.OPERATOR
@@ -394,7 +401,7 @@ class CertificateAuthority:
 
 
 def _names(
-    request: CertificateRequest, principal: Principal, profile: Profile, held: IssuedCertificate | None
+    request: CertificateRequest, principal: Principal, profile: CertificateProfile, held: IssuedCertificate | None
 ) -> Sequence[x509.GeneralName]:
     """Return the names of the request that the profile lets in; a renewal keeps those it has."""
     if profile.names is None:

@@ -34,7 +34,7 @@ from birthmark.store import Changes, insert, metadata, partial_index, statement,
 from birthmark.store.columns import blob, number, text
 from birthmark.store.counters import week_of
 from birthmark.store.crud_statements import among, change, find, page
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 certificates = Table(
     "ca_certificates",
@@ -138,7 +138,7 @@ FIGURE, VALID, TAKEN_BACK = "certificates", "valid", "revoked"
 RENEWALS = "renewals"
 PLACE = "server"
 """At which names of certificates are found."""
-INVENTORY = Records(IssuedCertificate, certificate="der")
+INVENTORY = RowMapper(IssuedCertificate, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)
 TWINS = tuple(f"twin_{number}" for number in range(MOST))

@@ -19,7 +19,7 @@ from birthmark.supervised_tasks import beside
 
 if TYPE_CHECKING:
     from birthmark.keys.pkcs11_key import TokenKey
-    from birthmark.keys.pkcs11_token import Token
+    from birthmark.keys.pkcs11_token import Pkcs11Token
 
 T = TypeVar("T")
 
@@ -147,8 +147,8 @@ def _signer(key: SigningKey) -> TokenSigner | None:
     return handle if isinstance(handle, TokenSigner) else None
 
 
-def _opened(uri: Pkcs11Uri) -> "Token":
-    from birthmark.keys.pkcs11_token import Token  # noqa: PLC0415 - see the module
+def _opened(uri: Pkcs11Uri) -> "Pkcs11Token":
+    from birthmark.keys.pkcs11_token import Pkcs11Token  # noqa: PLC0415 - see the module
 
     pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
-    return Token.open(cast("Path", uri.module_path), label=uri.token, pin=pin)
+    return Pkcs11Token.open(cast("Path", uri.module_path), label=uri.token, pin=pin)

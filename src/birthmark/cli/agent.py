@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from birthmark import flock
-from birthmark.agent.checks import Checks, Result
+from birthmark.agent.checks import CheckResult, Checks
 from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.instance_lock import AgentInProgramError, AgentNotRunningError, tell
 from birthmark.agent.instance_lock import stop as stop_running
@@ -30,7 +30,7 @@ from birthmark.untrusted_text import printable
 
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
-_SIGNS = {Result.OK: "ok", Result.WARNING: "warning", Result.ERROR: "ERROR", Result.SKIPPED: "-"}
+_SIGNS = {CheckResult.OK: "ok", CheckResult.WARNING: "warning", CheckResult.ERROR: "ERROR", CheckResult.SKIPPED: "-"}
 
 
 def check(
@@ -44,7 +44,7 @@ def check(
     for one in found:
         line = f"{_SIGNS[one.result]:<8} {one.id}" + (f": {one.details}" if one.details else "")
         say(options.as_json, {"id": one.id, "result": one.result, "details": one.details}, line)
-    bad = {Result.ERROR, Result.WARNING} if warnings_as_errors else {Result.ERROR}
+    bad = {CheckResult.ERROR, CheckResult.WARNING} if warnings_as_errors else {CheckResult.ERROR}
     if any(one.result in bad for one in found):
         raise typer.Exit(FAILED)
 

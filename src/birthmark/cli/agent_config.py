@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.agent.config.catalog import Setting, every_setting
+from birthmark.agent.config.catalog import AgentSetting, every_setting
 from birthmark.agent.config.parse import EffectiveSetting, effective
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.common import say
@@ -30,7 +30,7 @@ def list_settings(
         say(options.as_json, _found(found), f"{found.key} = {found.value}  ({found.file}:{found.line})")
 
 
-def _known(one: Setting) -> dict[str, str | None]:
+def _known(one: AgentSetting) -> dict[str, str | None]:
     return {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
 
 

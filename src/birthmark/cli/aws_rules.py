@@ -10,7 +10,7 @@ from birthmark.cli.common import emit, read_text, say
 from birthmark.cli.confirmation import agree, only
 from birthmark.cli.json_input import object_of
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.stream_reader import Reading, read
+from birthmark.cli.stream_reader import StreamReading, read
 from birthmark.untrusted_text import decode_json
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")
@@ -141,7 +141,7 @@ def read_stream(
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
     if since is None and after is None and consumer_group is None:
         since = "beginning"
-    asked = Reading(since, after, consumer_group, follow)
+    asked = StreamReading(since, after, consumer_group, follow)
     read(server, ("aws", "streams", stream), asked, lambda row: "  ".join((row["at"], row["body"])), device=key)
 
 

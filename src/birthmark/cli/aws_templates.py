@@ -22,14 +22,16 @@ _CERTIFICATE = {
 _OWN = "${iot:Connection.Thing.ThingName}"
 
 
-class Kind(StrEnum):
+class TemplateKind(StrEnum):
     """Which way the devices come."""
 
     CLAIM = "claim"
     JITP = "jitp"
 
 
-IsJitp = Annotated[Kind, typer.Option("--type", help="For devices with a claim certificate, or of a CA on record.")]
+IsJitp = Annotated[
+    TemplateKind, typer.Option("--type", help="For devices with a claim certificate, or of a CA on record.")
+]
 
 
 def list_templates(server: ListOptions) -> None:
@@ -49,7 +51,7 @@ def create_template(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Up to 36 letters, digits, _ and -.")],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The template, as JSON.")],
-    kind: IsJitp = Kind.CLAIM,
+    kind: IsJitp = TemplateKind.CLAIM,
     hook: Annotated[
         str | None, typer.Option(metavar="ARN", help="A function that is asked before a device is registered.")
     ] = None,
@@ -64,7 +66,7 @@ def create_template(
         *("aws", "templates"),
         name=name,
         body=body,
-        type="JITP" if kind is Kind.JITP else "FLEET_PROVISIONING",
+        type="JITP" if kind is TemplateKind.JITP else "FLEET_PROVISIONING",
         hook=hook,
         description=description,
     )
@@ -77,9 +79,9 @@ def remove_template(
     server.remove("aws", "templates", name, what=f"the provisioning template {name}, by which no device comes then")
 
 
-def example(kind: IsJitp = Kind.CLAIM) -> None:
+def example(kind: IsJitp = TemplateKind.CLAIM) -> None:
     """Print a template to begin with, and say on standard error what a device does."""
-    name = "AWS::IoT::Certificate::CommonName" if kind is Kind.JITP else "SerialNumber"
+    name = "AWS::IoT::Certificate::CommonName" if kind is TemplateKind.JITP else "SerialNumber"
     policy = {
         "Version": "2012-10-17",
         "Statement": [
@@ -109,7 +111,7 @@ def example(kind: IsJitp = Kind.CLAIM) -> None:
 
 
 _HOW = {
-    Kind.CLAIM: (
+    TemplateKind.CLAIM: (
         "A device connects by its claim certificate, subscribes to\n"
         "$aws/certificates/create-from-csr/json/accepted and /rejected, publishes\n"
         '{"certificateSigningRequest": "…"} to $aws/certificates/create-from-csr/json,\n'
@@ -118,7 +120,7 @@ _HOW = {
         "and connects again by its own certificate. Make the template of a file:\n"
         "birthmark aws template create NAME FILE"
     ),
-    Kind.JITP: (
+    TemplateKind.JITP: (
         "A device connects by a certificate of a CA on record that names the template,\n"
         "is closed, and connects again. Make the template of a file:\n"
         "birthmark aws template create NAME FILE --type jitp"

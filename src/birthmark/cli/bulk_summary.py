@@ -11,7 +11,7 @@ import typer
 from birthmark.cli.common import in_words, tell_row
 from birthmark.cli.table import counted
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.journal import Outcome
+from birthmark.fleet.journal import JournalOutcome
 from birthmark.fleet.target import Change, TargetOutcome
 from birthmark.untrusted_text import printable
 
@@ -48,7 +48,7 @@ class BulkSummary:
     _kinds: Counter[str] = field(default_factory=Counter)
     """Of each code how many kinds: past the first few, whatever differs is one more."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: JournalOutcome) -> None:
         self.counts[outcome.done] += 1
         for change in outcome.difference:
             self._differences[change.what] += 1

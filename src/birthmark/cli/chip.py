@@ -41,7 +41,7 @@ from birthmark.secure_elements.errors import (
     ElementMemoryInvalidError,
     ElementProofInvalidError,
 )
-from birthmark.secure_elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, Proof, check_proof, prove
+from birthmark.secure_elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, PossessionProof, check_proof, prove
 from birthmark.secure_elements.secure_element import Element
 from birthmark.untrusted_text import decode_json
 
@@ -268,7 +268,7 @@ def _hex(text: str | None) -> bytes | None:
 def _checked(path: Path, nonce: str) -> PublicKey:
     """Return the key of a proof that holds; a refusal says which proof of what is needed."""
     try:
-        proof = decode_json(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), Proof)
+        proof = decode_json(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), PossessionProof)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProofUnreadableError(path=path, nonce=nonce) from error
     try:

@@ -21,17 +21,17 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class CommandGroup:
     """Commands under one word."""
 
     what_for: str
-    commands: Mapping[str, "Leaf | Group"]
+    commands: Mapping[str, "Leaf | CommandGroup"]
     example: str
     panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """How --help puts them together, where they are many: title -> names."""
 
 
-CHIP = Group(
+CHIP = CommandGroup(
     "Read, use and write secure elements (PKCS#11).",
     {
         "ls": Leaf("chip:list_", "--pin-file ~/.pin"),
@@ -48,7 +48,7 @@ CHIP = Group(
     },
     "ls",
 )
-DEVICE = Group(
+DEVICE = CommandGroup(
     "Devices on record: enroll, follow, move, revoke. And what a device does itself.",
     {
         "enroll": Leaf("device_enroll:device", "--cert se050.pem --edge"),
@@ -83,7 +83,7 @@ DEVICE = Group(
         "As the device": ("register", "connect", "send"),
     },
 )
-AGENT = Group(
+AGENT = CommandGroup(
     "Keep a device's identity: get a certificate, register, stay connected, renew.",
     {
         "install": Leaf("service_install:install_agent", "--dry-run"),
@@ -97,11 +97,11 @@ AGENT = Group(
         "reprovision": Leaf("agent:reprovision"),
         "forget-time": Leaf("agent:forget_time"),
         "stop": Leaf("agent:stop"),
-        "config": Group("The agent's configuration.", {"ls": Leaf("agent_config:list_settings", "--doc")}, "ls"),
+        "config": CommandGroup("The agent's configuration.", {"ls": Leaf("agent_config:list_settings", "--doc")}, "ls"),
     },
     "check --offline",
 )
-SWARM = Group(
+SWARM = CommandGroup(
     "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
     {
         "init": Leaf("swarm:init", "swarm.toml"),
@@ -111,7 +111,7 @@ SWARM = Group(
     },
     "run --devices 50 --to local",
 )
-MANIFEST = Group(
+MANIFEST = CommandGroup(
     "Supplier lists (Microchip manifests, directories, tables): verify, extract certificates.",
     {
         "verify": Leaf("manifest:verify", "shipment.json"),
@@ -122,7 +122,7 @@ MANIFEST = Group(
     },
     "verify shipment.json",
 )
-CA = Group(
+CA = CommandGroup(
     "A certificate authority of your own in a directory, without a server.",
     {
         "init": Leaf("ca.hierarchy:init", '--dir ca --name "Example Gateways"'),
@@ -135,7 +135,7 @@ CA = Group(
         "install": Leaf("ca.offline:install_answer", "edge.answer --dir ca"),
         "revoke": Leaf("ca.revoke:revoke", "device-1 --reason keyCompromise --dir ca"),
         "crl": Leaf("ca.revoke:crl", "--dir ca --out ca.crl"),
-        "root": Group(
+        "root": CommandGroup(
             "Where the root's key is: sign what other machines ask for.",
             {
                 "sign": Leaf("ca.offline:sign", "edge.csr --dir ca --out edge.answer"),
@@ -146,14 +146,14 @@ CA = Group(
     },
     'init --name "Example Gateways" --dir ca',
 )
-PKI = Group(
+PKI = CommandGroup(
     "The server's certificates: issued, revoked, who may ask by EST, exchange of the root.",
     {
         "ls": Leaf("pki:certificates", "edge-0001"),
         "revoke": Leaf("pki:revoke", "--device edge-0001 --reason keyCompromise"),
         "release": Leaf("pki:release", "edge-0001"),
         "crl": Leaf("pki:crl", "--out issuing.crl.pem"),
-        "user": Group(
+        "user": CommandGroup(
             "Users with a password, for all devices or one.",
             {
                 "create": Leaf("pki:add_user", "line-1 --device gateway-7"),
@@ -162,12 +162,12 @@ PKI = Group(
             },
             "ls",
         ),
-        "token": Group(
+        "token": CommandGroup(
             "Passwords for one device, one key and a while.",
             {"create": Leaf("pki_requests:add_token", "gateway-7 --lifetime 12h")},
             "create gateway-7",
         ),
-        "maker": Group(
+        "maker": CommandGroup(
             "Makers' CAs, whose certificates introduce devices (bootstrap).",
             {
                 "create": Leaf("pki:add_ca", "maker-ca.pem --any-name"),
@@ -176,7 +176,7 @@ PKI = Group(
             },
             "ls",
         ),
-        "authority": Group(
+        "authority": CommandGroup(
             "Registration authorities, who ask for other devices.",
             {
                 "create": Leaf("pki_requests:add_authority", "ra.pem --names 'line7-*'"),
@@ -185,7 +185,7 @@ PKI = Group(
             },
             "ls",
         ),
-        "request": Group(
+        "request": CommandGroup(
             "Requests that wait for an operator's word.",
             {
                 "ls": Leaf("pki_requests:list_requests"),
@@ -194,7 +194,7 @@ PKI = Group(
             },
             "ls",
         ),
-        "rollover": Group(
+        "rollover": CommandGroup(
             "Exchange the root of a running server, with nobody cut off.",
             {
                 "plan": Leaf("ca.rollover:plan"),
@@ -209,7 +209,7 @@ PKI = Group(
     },
     "ls edge-0001",
 )
-DPS = Group(
+DPS = CommandGroup(
     "Azure's portal, here: provisioning services, links to hubs, CA certificates.",
     {
         "ls": Leaf("dps:show_all"),
@@ -218,7 +218,7 @@ DPS = Group(
         "show": Leaf("dps:show_one", "factory-2"),
         "tier": Leaf("dps:set_tier", "birthmark S1"),
         "key": Leaf("dps:key", "factory-2"),
-        "policy": Group(
+        "policy": CommandGroup(
             "Shared access policies: which there are, their keys, and keys made anew.",
             {
                 "ls": Leaf("dps:list_policies"),
@@ -229,7 +229,7 @@ DPS = Group(
         ),
         "rm": Leaf("dps:delete", "factory-2"),
         "release": Leaf("dps:release", "edge-0001"),
-        "ca": Group(
+        "ca": CommandGroup(
             "CA certificates on record, and proof of possession.",
             {
                 "ls": Leaf("dps:list_cas"),
@@ -243,7 +243,7 @@ DPS = Group(
     },
     "ls",
 )
-HUB = Group(
+HUB = CommandGroup(
     "Azure's portal, here: hubs, their devices, twins, methods, messages both ways.",
     {
         "ls": Leaf("hub:show_all"),
@@ -251,7 +251,7 @@ HUB = Group(
         "show": Leaf("hub:show_one", "hub-2"),
         "tier": Leaf("hub:set_tier", "birthmark S1 --units 2"),
         "key": Leaf("hub:key", "--policy service"),
-        "policy": Group(
+        "policy": CommandGroup(
             "Shared access policies: which there are, their keys, and keys made anew.",
             {
                 "ls": Leaf("hub:list_policies"),
@@ -261,7 +261,7 @@ HUB = Group(
             "ls",
         ),
         "rm": Leaf("hub:delete", "hub-2"),
-        "device": Group(
+        "device": CommandGroup(
             "Devices of a hub.",
             {
                 "ls": Leaf("hub:devices", "--edge"),
@@ -275,7 +275,7 @@ HUB = Group(
             },
             "ls",
         ),
-        "ca": Group(
+        "ca": CommandGroup(
             "CA certificates that vouch for a hub's devices, and proof of possession.",
             {
                 "ls": Leaf("hub:list_cas"),
@@ -286,7 +286,7 @@ HUB = Group(
             },
             "ls",
         ),
-        "module": Group(
+        "module": CommandGroup(
             "Modules of a device: programs with a key, a twin and a connection of their own.",
             {
                 "ls": Leaf("hub:modules", "edge-0001"),
@@ -297,7 +297,7 @@ HUB = Group(
             },
             "ls edge-0001",
         ),
-        "route": Group(
+        "route": CommandGroup(
             "Which messages of a hub leave, and where to.",
             {
                 "ls": Leaf("hub_routes:routes"),
@@ -314,7 +314,7 @@ HUB = Group(
             },
             "ls",
         ),
-        "endpoint": Group(
+        "endpoint": CommandGroup(
             "Where messages of a hub may leave to: webhooks, folders, streams, servers.",
             {
                 "ls": Leaf("hub_routes:endpoints"),
@@ -324,7 +324,7 @@ HUB = Group(
             },
             "ls",
         ),
-        "enrichment": Group(
+        "enrichment": CommandGroup(
             "What is added to messages of a hub that leave.",
             {
                 "ls": Leaf("hub_routes:enrichments"),
@@ -343,20 +343,20 @@ HUB = Group(
     },
     "device ls",
 )
-AWS = Group(
+AWS = CommandGroup(
     "AWS IoT's console, here: things, groups, certificates, policies, searches, jobs, rules, shadows, access keys.",
     {
-        "thing": Group(
+        "thing": CommandGroup(
             "Things, devices on record.",
             {"ls": Leaf("aws:things"), "show": Leaf("aws_registry:show_thing", "se050-0001")},
             "ls",
         ),
-        "group": Group(
+        "group": CommandGroup(
             "Thing groups.",
             {"ls": Leaf("aws_registry:list_groups"), "show": Leaf("aws_registry:show_group", "site-7")},
             "ls",
         ),
-        "certificate": Group(
+        "certificate": CommandGroup(
             "Certificates on record.",
             {
                 "ls": Leaf("aws:certificates"),
@@ -366,13 +366,13 @@ AWS = Group(
             },
             "ls",
         ),
-        "policy": Group(
+        "policy": CommandGroup(
             "Policies of devices.",
             {"ls": Leaf("aws_registry:list_policies"), "show": Leaf("aws_registry:show_policy", "sensors")},
             "ls",
         ),
         "search": Leaf("aws_registry:search", "'attributes.site:7 AND connectivity.connected:true'"),
-        "template": Group(
+        "template": CommandGroup(
             "Provisioning templates: what devices become that come by a CA, or a claim certificate.",
             {
                 "ls": Leaf("aws_templates:list_templates"),
@@ -383,7 +383,7 @@ AWS = Group(
             },
             "ls",
         ),
-        "job": Group(
+        "job": CommandGroup(
             "Jobs: what things are told to do, and how far they are.",
             {
                 "ls": Leaf("aws_jobs:list_jobs", "--status IN_PROGRESS"),
@@ -399,7 +399,7 @@ AWS = Group(
             },
             "ls",
         ),
-        "rule": Group(
+        "rule": CommandGroup(
             "Topic rules: which messages leave, and where to.",
             {
                 "ls": Leaf("aws_rules:list_rules"),
@@ -417,7 +417,7 @@ AWS = Group(
             },
             "ls",
         ),
-        "stream": Group(
+        "stream": CommandGroup(
             "Streams that rules write to; they stand for those of Amazon Kinesis.",
             {
                 "ls": Leaf("aws_rules:list_streams"),
@@ -429,7 +429,7 @@ AWS = Group(
         ),
         "shadow": Leaf("aws:shadow", """se050-0001 --desired '{"interval": 5}'"""),
         "monitor": Leaf("aws:monitor", "'sensors/#'"),
-        "key": Group(
+        "key": CommandGroup(
             "Access keys, for the AWS CLI and SDKs.",
             {
                 "create": Leaf("aws:add_key", "ci"),
@@ -441,7 +441,7 @@ AWS = Group(
     },
     "thing ls",
 )
-SERVER = Group(
+SERVER = CommandGroup(
     "The server of this machine: status, service, backup and restore, the record of changes.",
     {
         "status": Leaf("server_status:status"),
@@ -453,7 +453,7 @@ SERVER = Group(
         "restore": Leaf(
             "server_restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"
         ),
-        "machine": Group(
+        "machine": CommandGroup(
             "Several machines that serve as one, on one database and one NATS.",
             {
                 "ls": Leaf("server_machine:list_"),
@@ -463,7 +463,7 @@ SERVER = Group(
             },
             "ls",
         ),
-        "audit": Group(
+        "audit": CommandGroup(
             "The record of every change: read it, verify it, export its signed end.",
             {
                 "ls": Leaf("server_audit:list_", "edge-0001"),
@@ -475,12 +475,12 @@ SERVER = Group(
     },
     "install --dry-run",
 )
-DB = Group(
+DB = CommandGroup(
     "The database of a server that is stopped: into PostgreSQL, for several workers, and back.",
     {"move": Leaf("db:move", "--to postgresql://birthmark@localhost/birthmark")},
     "move --to postgresql://birthmark@localhost/birthmark",
 )
-USER = Group(
+USER = CommandGroup(
     "People who operate a server: on record with a role, invited, removed.",
     {
         "create": Leaf("users:create", "anna --role operator"),
@@ -493,7 +493,7 @@ USER = Group(
     },
     "create anna --role operator",
 )
-ROLE = Group(
+ROLE = CommandGroup(
     "What people may do, and where.",
     {
         "ls": Leaf("users:list_roles"),
@@ -502,7 +502,7 @@ ROLE = Group(
     },
     "ls",
 )
-TOKEN = Group(
+TOKEN = CommandGroup(
     "Tokens by which programs ask in somebody's name.",
     {
         "create": Leaf("users:create_token", "ci --role enroller --lifetime 90d"),
@@ -511,7 +511,7 @@ TOKEN = Group(
     },
     "ls",
 )
-SESSION = Group(
+SESSION = CommandGroup(
     "Browsers at which people are signed in.",
     {
         "ls": Leaf("sessions:list_sessions"),
@@ -519,8 +519,8 @@ SESSION = Group(
     },
     "ls",
 )
-CONSOLE = Group("The server's pages.", {"open": Leaf("console:open_console")}, "open")
-WEBHOOK = Group(
+CONSOLE = CommandGroup("The server's pages.", {"open": Leaf("console:open_console")}, "open")
+WEBHOOK = CommandGroup(
     "Receivers that are told what happens, by signed CloudEvents.",
     {
         "create": Leaf("events:create", "plant https://hooks.example.com/birthmark --type 'birthmark.device.*'"),
@@ -534,7 +534,7 @@ WEBHOOK = Group(
     },
     "ls",
 )
-ALERT = Group(
+ALERT = CommandGroup(
     "What needs somebody: raised, over, and silenced for a while.",
     {
         "ls": Leaf("alerts:list_"),
@@ -546,7 +546,7 @@ ALERT = Group(
     },
     "ls",
 )
-APPROVAL = Group(
+APPROVAL = CommandGroup(
     "What cannot be undone waits for a second person.",
     {
         "ls": Leaf("users:list_approvals"),
@@ -555,7 +555,7 @@ APPROVAL = Group(
     },
     "ls",
 )
-TREE = Group(
+TREE = CommandGroup(
     "",  # `birthmark.cli.app.root` says it, and what exit codes mean
     {
         "demo": Leaf("demo:demo", "azure"),
@@ -719,7 +719,7 @@ def note_on(path: tuple[str, ...], word: str) -> str:
     return _NOTES.get(" ".join((*path, word))) or _NOTES.get(" ".join(path), "")
 
 
-def leaves(group: Group = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
+def leaves(group: CommandGroup = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
     """Yield every command with its words, in the order of the help."""
     for name, node in group.commands.items():
         if isinstance(node, Leaf):
@@ -773,8 +773,8 @@ def meant(path: tuple[str, ...], word: str) -> list[str]:
     return [" ".join(words) for words in found or [path]]
 
 
-def _paths(group: Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _paths(group: CommandGroup, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, node in group.commands.items():
         yield (*path, name)
-        if isinstance(node, Group):
+        if isinstance(node, CommandGroup):
             yield from _paths(node, (*path, name))

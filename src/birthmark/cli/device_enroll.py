@@ -14,7 +14,7 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
 from birthmark.cli.confirmation import CannotWorkError, agree, device_with, only
 from birthmark.cli.device_enroll_options import (
-    Cloud,
+    CloudName,
     DeviceOptions,
     Edge,
     Force,
@@ -300,7 +300,7 @@ def manifest(
     """
     from birthmark.cli.device_enroll_list import EachTarget, Shipment, template_of
 
-    how.check(azure=where.goes(Cloud.AZURE), aws=where.goes(Cloud.AWS))
+    how.check(azure=where.goes(CloudName.AZURE), aws=where.goes(CloudName.AWS))
     for place in where.each():
         each = run.for_target(place.to, among=len(where.each()))
         check_reports(each.report, shipped.file, each.journal, template)

@@ -23,10 +23,16 @@ from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.adaptive_concurrency import PacedTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.field_validation import check_values
-from birthmark.fleet.journal import TAKEN_BACK, Journal, OtherTargetsJournalError, Outcome, refused
+from birthmark.fleet.journal import TAKEN_BACK, Journal, JournalOutcome, OtherTargetsJournalError, refused
 from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget, TargetOutcome
-from birthmark.fleet.template import NameTakenTwiceError, Template, TemplateInvalidError, check_name, parse_template
-from birthmark.manifests.model import Entry
+from birthmark.fleet.template import (
+    EnrollmentTemplate,
+    NameTakenTwiceError,
+    TemplateInvalidError,
+    check_name,
+    parse_template,
+)
+from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.preflight_checks import Judge
 from birthmark.manifests.verification import Marks
 
@@ -39,7 +45,7 @@ if TYPE_CHECKING:
         WriteOptions,
     )
 
-Tell: TypeAlias = Callable[[Outcome], None]
+Tell: TypeAlias = Callable[[JournalOutcome], None]
 
 
 class JournalNotNamedError(InvalidRequestError):
@@ -70,7 +76,7 @@ class Shipment:
     file: Path
     trust: Any
     total: int
-    template: Template
+    template: EnrollmentTemplate
     quiet: bool
     needs_common_name: bool = True
     force: bool = False
@@ -93,13 +99,13 @@ class Shipment:
             except BirthmarkError as error:
                 name = error.facts.get("unique_id") or f"entry {error.facts.get('place')}"
                 thumbprint = None
-                if isinstance(entry, Entry):
+                if isinstance(entry, ManifestEntry):
                     name, thumbprint = entry.device_id, entry.thumbprint
                 tell(refused(name, thumbprint.hex() if thumbprint else None, error, again()))
             else:
                 yield wish
 
-    def _wish(self, entry: Entry | BirthmarkError, number: int, names: Marks) -> EnrollmentRequest:
+    def _wish(self, entry: ManifestEntry | BirthmarkError, number: int, names: Marks) -> EnrollmentRequest:
         """Return what an entry is enrolled by. Raise why it is not; `names` are those given before."""
         if isinstance(entry, BirthmarkError):
             raise entry
@@ -119,7 +125,7 @@ class Shipment:
         return wish
 
 
-def template_of(path: Path | None, how: "DeviceOptions") -> Template:
+def template_of(path: Path | None, how: "DeviceOptions") -> EnrollmentTemplate:
     """Return what each device gets: what the file says, and what options say in its place."""
     text = "" if path is None else read_text(path)
     if path is not None and not text.strip():
@@ -244,7 +250,7 @@ def _told(tally: BulkSummary, run: "RunOptions", target: EnrollmentTarget, *, dr
     with opened(run.report, "Enrollment", target.description, dry_run=dry_run) as reports:
         takers = [tally.add, *(report.add for report in reports)]
 
-        def tell(outcome: Outcome) -> None:
+        def tell(outcome: JournalOutcome) -> None:
             for take in takers:
                 take(outcome)
 
@@ -313,7 +319,7 @@ def _shown(what: str, total: int, tally: BulkSummary) -> Iterator[Callable[[], N
         raise
 
 
-def _tell_taken_back(tell: Tell, where: "TargetOptions", step: Callable[[], None], outcome: Outcome) -> None:
+def _tell_taken_back(tell: Tell, where: "TargetOptions", step: Callable[[], None], outcome: JournalOutcome) -> None:
     if outcome.refusal is not None:
         outcome.refusal.add_facts(options=where.as_options())
     tell(outcome)

@@ -39,7 +39,7 @@ class HubNotLinkedError(ConflictError):
     linked: str
 
 
-class Cloud(StrEnum):
+class CloudName(StrEnum):
     """Whose interface it is."""
 
     AZURE = "azure"
@@ -50,7 +50,7 @@ class Cloud(StrEnum):
 class TargetSelection:
     """Where enrollments go: a cloud's interface, and whose records there where that is said with it."""
 
-    cloud: Cloud
+    cloud: CloudName
     profile: str | None = None
     name: str = ""
     """As it was written."""
@@ -69,17 +69,17 @@ def parse_place(text: "str | TargetSelection") -> TargetSelection:
     if isinstance(text, TargetSelection):  # the default
         return text
     if text == "local":
-        return TargetSelection(Cloud.AZURE, "local", text)
+        return TargetSelection(CloudName.AZURE, "local", text)
     cloud, has_profile, profile = text.partition(":")
-    if cloud not in set(Cloud) or bool(has_profile) != bool(profile):
+    if cloud not in set(CloudName) or bool(has_profile) != bool(profile):
         raise typer.BadParameter(f"{text!r} is none of 'azure', 'aws', 'local', nor one with a profile, as 'aws:plant'")
-    return TargetSelection(Cloud(cloud), profile or None, text)
+    return TargetSelection(CloudName(cloud), profile or None, text)
 
 
 DEFAULT_DPS = "birthmark"
 _HUBS = ".azure-devices.net"
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9_-]")
-AZURE = TargetSelection(Cloud.AZURE)
+AZURE = TargetSelection(CloudName.AZURE)
 PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
 
 
@@ -197,7 +197,7 @@ class TargetOptions:
 
     @property
     def is_azure(self) -> bool:
-        return self.to.cloud is Cloud.AZURE
+        return self.to.cloud is CloudName.AZURE
 
     def check(self) -> None:
         """Refuse options that would not count."""
@@ -276,12 +276,12 @@ class TargetsOptions:
         only_typed(unnamed, "where a --to names no profile of its own", "--profile")
         only_typed(any(one.profile.is_local for one in several), "with --profile local", "--data")
         only(any(one.is_azure for one in several), "with --to azure", dps=self.whose.dps)
-        found: dict[tuple[Cloud, str], TargetOptions] = {}
+        found: dict[tuple[CloudName, str], TargetOptions] = {}
         for one in several:
             found.setdefault((one.to.cloud, one.profile.profile_name), _OneOfSeveral(one.to, one.profile))
         return list(found.values())
 
-    def goes(self, to: Cloud) -> bool:
+    def goes(self, to: CloudName) -> bool:
         """Say whether it is one of them."""
         return any(one.cloud is to for one in self.to or [AZURE])
 

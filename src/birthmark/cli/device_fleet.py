@@ -15,7 +15,7 @@ from birthmark.cli.confirmation import agree, only, only_typed
 from birthmark.cli.device_enroll_list import Shipment, hint_at_policy, template_of
 from birthmark.cli.device_enroll_options import (
     PLACES,
-    Cloud,
+    CloudName,
     DeviceOptions,
     ProfileOptions,
     TargetOptions,
@@ -33,7 +33,7 @@ from birthmark.cli.server_client import DataOption
 from birthmark.cli.table import counted
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.migration import Move
-from birthmark.fleet.required_permissions import Work, azure_rights, iam_policy
+from birthmark.fleet.required_permissions import FleetTask, azure_rights, iam_policy
 from birthmark.fleet.tracking import Goal
 from birthmark.operator_api.api_client import DEFAULT_DATA
 
@@ -135,15 +135,15 @@ def move(
 
 
 def rights(
-    work: Annotated[Work, typer.Argument(help="What is to be done there.")],
-    to: Annotated[Cloud, typer.Option(help="Which cloud.")] = Cloud.AZURE,
+    work: Annotated[FleetTask, typer.Argument(help="What is to be done there.")],
+    to: Annotated[CloudName, typer.Option(help="Which cloud.")] = CloudName.AZURE,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a command has to be allowed at a cloud, and no more: for AWS the IAM policy, ready to be attached.
 
     `dry-run` is what `device enroll-list --dry-run` needs; `undo` is `device enroll-list --undo`.
     """
-    if to is Cloud.AWS:
+    if to is CloudName.AWS:
         typer.echo(json.dumps(iam_policy(work), indent=None if as_json else 2))
         return
     emit(as_json, {place: ", ".join(rights) for place, rights in azure_rights(work).items()})

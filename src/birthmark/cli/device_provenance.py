@@ -15,13 +15,13 @@ from birthmark.cli.manifest_merge import StationsOptions
 from birthmark.cli.server_audit import ask_chains
 from birthmark.cli.server_client import ServerOptions
 from birthmark.errors import NotFoundError
-from birthmark.fleet.provenance import Link, State, is_about, links_of_list, links_of_server
+from birthmark.fleet.provenance import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.untrusted_text import printable
 
-_COLORS = {State.HOLDS: typer.colors.GREEN, State.BROKEN: typer.colors.RED}
+_COLORS = {ProvenanceState.HOLDS: typer.colors.GREEN, ProvenanceState.BROKEN: typer.colors.RED}
 
 
 class NothingKnownError(NotFoundError):
@@ -40,7 +40,7 @@ class NothingKnownError(NotFoundError):
 
 
 @dataclass(frozen=True, slots=True)
-class ListOptions:
+class ProvenanceListOptions:
     """The list that the device came with, and whose word counts."""
 
     stations: StationsOptions
@@ -64,7 +64,7 @@ class ListOptions:
 
 
 def verify(
-    given: ListOptions,
+    given: ProvenanceListOptions,
     server: ServerOptions,
     name: Annotated[str, typer.Argument(help="Device id, serial number of the chip or board, or thumbprint.")],
     as_json: JsonOption = False,
@@ -75,18 +75,20 @@ def verify(
     """
     found, refused = given.found(name)
     links = [] if given.manifest is None else links_of_list(found)
-    entry = next((one for one in found if isinstance(one, Entry)), None)
+    entry = next((one for one in found if isinstance(one, ManifestEntry)), None)
     device = name if entry is None else entry.device_id
     factory = None if entry is None or entry.thumbprint is None else entry.thumbprint.hex()
     try:
         links += links_of_server(device, factory, *_records(server, device))
     except (ServerNotRunningError, NoAnswerInTimeError) as away:
-        links.append(Link("registration", State.NOT_CHECKED, away.explain_cause().rstrip("."), "nobody"))
-    if all(link.state in {State.MISSING, State.NOT_CHECKED} for link in links):
+        links.append(
+            ProvenanceLink("registration", ProvenanceState.NOT_CHECKED, away.explain_cause().rstrip("."), "nobody")
+        )
+    if all(link.state in {ProvenanceState.MISSING, ProvenanceState.NOT_CHECKED} for link in links):
         raise NothingKnownError(name=name, data=server.directory, refused=refused)
     for link in links:
         _tell(link, as_json=as_json)
-    if any(link.state in {State.BROKEN, State.MISSING} for link in links):
+    if any(link.state in {ProvenanceState.BROKEN, ProvenanceState.MISSING} for link in links):
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
@@ -105,10 +107,12 @@ def _records(server: ServerOptions, device: str) -> tuple[list[dict[str, Any]], 
     return rows, certificates
 
 
-def _tell(link: Link, *, as_json: bool) -> None:
+def _tell(link: ProvenanceLink, *, as_json: bool) -> None:
     if as_json:
         say(as_json, asdict(link), "")
         return
-    state = typer.style(f"{link.state.value:<11}", fg=_COLORS.get(link.state), bold=link.state is State.BROKEN)
+    state = typer.style(
+        f"{link.state.value:<11}", fg=_COLORS.get(link.state), bold=link.state is ProvenanceState.BROKEN
+    )
     typer.echo(f"{link.link:<12} {state} " + printable(link.what))
     typer.echo(f"{'':<24} by " + printable(link.by))

@@ -11,7 +11,7 @@ from birthmark.cli.common import SOME_ROWS_REFUSED
 from birthmark.cli.confirmation import agree
 from birthmark.cli.device_enroll_options import (
     PLACES,
-    Cloud,
+    CloudName,
     ProfileOptions,
     TargetOptions,
     TargetSelection,
@@ -106,7 +106,8 @@ def revoke(
     at any time: what was taken stays taken. Records stay, switched off, so that every list shows them.
     """
     wanted = sorted(
-        dict.fromkeys(to or [TargetSelection(Cloud.AZURE, "local", "local")]), key=lambda one: one.profile != "local"
+        dict.fromkeys(to or [TargetSelection(CloudName.AZURE, "local", "local")]),
+        key=lambda one: one.profile != "local",
     )
     if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
         list(_everywhere(_DeviceRevocation(name, server, replace(asked, dry_run=True)), wanted))

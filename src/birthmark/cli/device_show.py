@@ -8,7 +8,7 @@ import typer
 from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.confirmation import only
 from birthmark.cli.server_client import ListOptions, ServerOutputOptions, at, show
-from birthmark.devices.model import Order, State
+from birthmark.devices.model import DeviceOrder, DeviceState
 from birthmark.durations import FORMS
 
 _COLUMNS = ("place", "what", "id", "state", "detail")
@@ -20,10 +20,10 @@ def find_devices(
         str, typer.Argument(metavar="TEXT", help="With what a word of the name begins, in any case; else any name.")
     ] = "",
     place: Annotated[str, typer.Option("--at", metavar="PLACE", help="Only hub/NAME, dps/NAME, aws or server.")] = "",
-    state: Annotated[State | None, typer.Option(help="Only in this state.")] = None,
+    state: Annotated[DeviceState | None, typer.Option(help="Only in this state.")] = None,
     sort: Annotated[
-        Order, typer.Option(help="By name, or by the end of the last certificate of this server's CAs.")
-    ] = Order.NAME,
+        DeviceOrder, typer.Option(help="By name, or by the end of the last certificate of this server's CAs.")
+    ] = DeviceOrder.NAME,
     within: Annotated[
         timedelta | None,
         typer.Option(parser=parse_within, metavar="TIME", help=f"How soon `ending` is, 30 days at first: {FORMS}."),
@@ -35,11 +35,11 @@ def find_devices(
     certificate), `away`, `unassigned` (enrolled, never registered) or `connected`. `places` are hubs, provisioning
     services that enroll it individually, `aws` for a thing, and `server` for a name that has certificates.
     """
-    only(state is State.ENDING, "with --state ending", within=within)
+    only(state is DeviceState.ENDING, "with --state ending", within=within)
     asked = {} if within is None else {"ending_s": int(within.total_seconds())}
     nothing = "No device matches." if state or place or not begin else "No device has a word that begins so."
     columns = ("name", "state", "last_seen", "ends", "places")
-    order = None if sort is Order.NAME else sort
+    order = None if sort is DeviceOrder.NAME else sort
     server.show(
         "devices", columns=columns, nothing=nothing, begin=begin, at=place or None, state=state, order=order, **asked
     )

@@ -17,8 +17,8 @@ from birthmark.cli.device_enroll_list import Shipment
 from birthmark.cli.table import counted
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
-from birthmark.fleet.journal import Outcome
-from birthmark.fleet.migration import Move, Pair, Progress, TakenAtDestinationError
+from birthmark.fleet.journal import JournalOutcome
+from birthmark.fleet.migration import MigrationProgress, Move, Pair, TakenAtDestinationError
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.tracking import DeviceProgress, Goal, StatusSource, stands_of
 from birthmark.untrusted_text import printable
@@ -45,10 +45,10 @@ class PatienceOptions:
         return (self.timeout or _PATIENCE).total_seconds()
 
 
-def told_and_kept(tally: BulkSummary, keep: Keep) -> Callable[[Outcome], None]:
+def told_and_kept(tally: BulkSummary, keep: Keep) -> Callable[[JournalOutcome], None]:
     """Return what takes the outcome of an entry that is no device's."""
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: JournalOutcome) -> None:
         tally.add(outcome)
         keep(outcome.as_row())
 
@@ -98,7 +98,7 @@ def move(
     `tally` has what of the list is refused, and gets what is refused of the devices; `options` name source and
     destination to `device ls`.
     """
-    found: dict[str, Progress] = {}
+    found: dict[str, MigrationProgress] = {}
 
     def look(left: Sequence[Pair]) -> Iterator[tuple[Pair, bool]]:
         for pair, progress in zip(left, moving.look(left), strict=True):
@@ -117,7 +117,7 @@ def move(
             row = {"outcome": progress.moved.value, "cause": progress.detail, "thumbprint": thumbprints[name]}
             keep(row | progress.as_row())
             if progress.refusal is not None:
-                tally.add(Outcome(progress.device_id, None, TargetOutcome.REFUSED, progress.refusal))
+                tally.add(JournalOutcome(progress.device_id, None, TargetOutcome.REFUSED, progress.refusal))
         tally.show_refusals()
         where = f"{moving.source.description} to {moving.destination.description}"
         # Why one is refused was just told.

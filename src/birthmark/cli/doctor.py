@@ -17,8 +17,8 @@ from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.refusal_log import noted
 from birthmark.cli.table import counted, wrapped
 from birthmark.clock import SystemClock
-from birthmark.doctor.model import Finding, Severity, Topic, told
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic, told
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
@@ -70,40 +70,42 @@ def doctor(
     patient = InspectionContext(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
     found = [*told(examine(patient, working)), *_lately(patient)]
     for one in found:
-        if verbose or as_json or one.severity is not Severity.OK:
+        if verbose or as_json or one.severity is not FindingSeverity.OK:
             say_finding(one, as_json=as_json)
     if not as_json:
         typer.echo(_summary(found))
     raise typer.Exit(_exit_code(found))
 
 
-def _lately(patient: "InspectionContext") -> Iterator[Finding]:
+def _lately(patient: "InspectionContext") -> Iterator[DoctorFinding]:
     """Yield what was refused here last, and the chip that this shell does not name, where that may be what is asked."""
     if patient.get("module") is None and (command := simulated_chips.command()) is not None:
         seen = "a software chip was made here, and no variable names a chip"
-        yield Finding("doctor.chip_not_named", Topic.TOKEN, Severity.NOTE, seen, command=command, advice="To use it")
+        yield DoctorFinding(
+            "doctor.chip_not_named", Topic.TOKEN, FindingSeverity.NOTE, seen, command=command, advice="To use it"
+        )
     for row in noted(None, 1):
         if datetime.fromisoformat(row["at"]) > patient.now - _LATELY:
             seen = f"refused on this machine at {row['at'][11:19]} UTC: {row['code']}: {row['message']}"
             command = f"birthmark why {row['id']}"
-            yield Finding(
-                "doctor.refused_lately", Topic.ENVIRONMENT, Severity.NOTE, seen, command=command, advice="Why"
+            yield DoctorFinding(
+                "doctor.refused_lately", Topic.ENVIRONMENT, FindingSeverity.NOTE, seen, command=command, advice="Why"
             )
 
 
-def _settings(given: dict[str, str | None]) -> Iterator[tuple[str, Setting]]:
+def _settings(given: dict[str, str | None]) -> Iterator[tuple[str, SourcedSetting]]:
     typed = ("birthmark", *sys.argv[1:])
     for name, (option, variable) in _SETTINGS.items():
         if (value := given[name]) is not None:
-            yield name, Setting(Kind.OPTION, option, value, command=typed)
+            yield name, SourcedSetting(SettingSource.OPTION, option, value, command=typed)
         elif variable and os.environ.get(variable):
-            yield name, Setting(Kind.VARIABLE, variable, os.environ[variable])
+            yield name, SourcedSetting(SettingSource.VARIABLE, variable, os.environ[variable])
     for variable, value in os.environ.items():
         if value:
-            yield variable, Setting(Kind.VARIABLE, variable, value)
+            yield variable, SourcedSetting(SettingSource.VARIABLE, variable, value)
 
 
-def say_finding(one: Finding, *, as_json: bool) -> None:
+def say_finding(one: DoctorFinding, *, as_json: bool) -> None:
     """Print a finding: an object, or what people read of it."""
     if as_json:
         say(True, asdict(one) | {"fix": one.fix}, "")
@@ -114,29 +116,29 @@ def say_finding(one: Finding, *, as_json: bool) -> None:
     if one.fix:
         person = f" (For a person: {one.for_a_person}.)" if one.for_a_person else ""
         typer.echo(wrapped(printable(f"  Fix: {one.fix}{person}")))
-    if one.severity is not Severity.OK:
+    if one.severity is not FindingSeverity.OK:
         typer.echo(printable(f"  Code: {one.code}"))
 
 
-def _summary(found: list[Finding]) -> str:
+def _summary(found: list[DoctorFinding]) -> str:
     counts = Counter(one.severity for one in found)
-    parts = [_several(one, counts[one]) for one in Severity if counts[one]]
+    parts = [_several(one, counts[one]) for one in FindingSeverity if counts[one]]
     if not parts:
         return "Nothing is named that could be looked at: see `birthmark doctor --help`."
     return f"Looked at: {', '.join(parts)}."
 
 
-def _several(severity: Severity, count: int) -> str:
+def _several(severity: FindingSeverity, count: int) -> str:
     """Return `1 fault`, `2 faults`; `ok` and `unknown` are no nouns."""
     return (
         counted(count, severity)
-        if severity in {Severity.FAULT, Severity.WARNING, Severity.NOTE}
+        if severity in {FindingSeverity.FAULT, FindingSeverity.WARNING, FindingSeverity.NOTE}
         else f"{count} {severity}"
     )
 
 
-def _exit_code(found: list[Finding]) -> int:
+def _exit_code(found: list[DoctorFinding]) -> int:
     severities = {one.severity for one in found}
-    if severities & {Severity.FAULT, Severity.WARNING}:
+    if severities & {FindingSeverity.FAULT, FindingSeverity.WARNING}:
         return ACTION_NEEDED
-    return FAILED if Severity.UNKNOWN in severities else 0
+    return FAILED if FindingSeverity.UNKNOWN in severities else 0

@@ -86,7 +86,7 @@ def show_one(
     emit(server.as_json, server.client.get(at("dps", name)))
 
 
-class DpsTier(StrEnum):
+class DpsTierName(StrEnum):
     """The tier of provisioning services, and none."""
 
     S1 = "S1"
@@ -96,10 +96,10 @@ class DpsTier(StrEnum):
 def set_tier(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Its name on this server.")],
-    tier: Annotated[DpsTier, typer.Argument(metavar="TIER", help="S1, or none.")],
+    tier: Annotated[DpsTierName, typer.Argument(metavar="TIER", help="S1, or none.")],
 ) -> None:
     """Let the limits of Azure's tier count for a service: registrations and operations a minute, polls of devices."""
-    wanted = None if tier is DpsTier.NONE else tier.value
+    wanted = None if tier is DpsTierName.NONE else tier.value
     emit(server.as_json, server.client.put(at("dps", name, "tier"), {"tier": wanted}))
 
 

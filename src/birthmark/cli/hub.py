@@ -27,12 +27,12 @@ from birthmark.cli.policy_keys import (
 from birthmark.cli.revocation_status import say_if_revoked, with_standing
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at, presented_certificate, show
-from birthmark.cli.stream_reader import Reading, read
+from birthmark.cli.stream_reader import StreamReading, read
 from birthmark.clock import SystemClock
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.fleet.azure_registry import HubRegistry
+    from birthmark.fleet.azure_registry import AzureHubRegistry
 
 
 class ModuleTakesNoneError(UsageError):
@@ -75,16 +75,16 @@ Profile = Annotated[
 HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
 
 
-def registry_of(profile: str) -> "HubRegistry | None":
+def registry_of(profile: str) -> "AzureHubRegistry | None":
     """Return the hub of a profile, None for that of a local server. Raise `ProfileError`."""
     if profile == "local":
         return None
-    from birthmark.fleet.azure_registry import HubRegistry
+    from birthmark.fleet.azure_registry import AzureHubRegistry
     from birthmark.fleet.profiles import hub_profile
 
     only_typed(False, "with --profile local", "--hub", "--data")
     text, ca_file = hub_profile(profile)
-    registry = HubRegistry(text, ca_file, SystemClock())
+    registry = AzureHubRegistry(text, ca_file, SystemClock())
     registry.profile = shlex.quote(profile)
     return registry
 
@@ -92,12 +92,12 @@ def registry_of(profile: str) -> "HubRegistry | None":
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is changed at another profile.")]
 
 
-def agree_at(registry: "HubRegistry", *, yes: bool) -> None:
+def agree_at(registry: "AzureHubRegistry", *, yes: bool) -> None:
     """Return when the person says yes to a change at a hub of Azure's."""
     agree(f"Change something at {registry.description}?", yes=yes)
 
 
-class HubTier(StrEnum):
+class HubTierName(StrEnum):
     """The tiers of hubs, and none."""
 
     F1 = "F1"
@@ -128,12 +128,12 @@ def create(
     server: ServerOutputOptions,
     name: HubName,
     host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
-    tier: Annotated[HubTier, typer.Option(help="Whose limits count: F1, S1, S2, S3, or none.")] = HubTier.NONE,
+    tier: Annotated[HubTierName, typer.Option(help="Whose limits count: F1, S1, S2, S3, or none.")] = HubTierName.NONE,
     units: Units = 1,
 ) -> None:
     """Make another hub. Link it with `birthmark dps link NAME`."""
-    only(tier is not HubTier.NONE, "with --tier", units=None if units == 1 else units)
-    wanted = {"tier": None if tier is HubTier.NONE else tier.value, "units": units}
+    only(tier is not HubTierName.NONE, "with --tier", units=None if units == 1 else units)
+    wanted = {"tier": None if tier is HubTierName.NONE else tier.value, "units": units}
     made = server.client.post("/hubs", {"name": name, "host": host, **wanted})
     is_covered, fitting = made.pop("in_certificate"), made.pop("names_that_fit")
     emit(server.as_json, made)
@@ -160,15 +160,15 @@ def show_one(server: ServerOutputOptions, name: HubName = "birthmark") -> None:
 def set_tier(
     server: ServerOutputOptions,
     name: HubName,
-    tier: Annotated[HubTier, typer.Argument(metavar="TIER", help="F1, S1, S2, S3, or none.")],
+    tier: Annotated[HubTierName, typer.Argument(metavar="TIER", help="F1, S1, S2, S3, or none.")],
     units: Units = 1,
 ) -> None:
     """Let the limits of a tier of Azure's count for a hub from now on: what is too much is refused as there.
 
     What they are says `birthmark hub show`.
     """
-    only(tier is not HubTier.NONE, "with a tier", units=None if units == 1 else units)
-    wanted = {"tier": None if tier is HubTier.NONE else tier.value, "units": units}
+    only(tier is not HubTierName.NONE, "with a tier", units=None if units == 1 else units)
+    wanted = {"tier": None if tier is HubTierName.NONE else tier.value, "units": units}
     emit(server.as_json, server.client.put(at("hubs", name, "tier"), wanted))
 
 
@@ -512,7 +512,7 @@ def monitor(
     """Show telemetry as it was committed; without a beginning, what comes from now on."""
     only(device is None, "without a DEVICE: a group reads the hub", consumer_group=consumer_group)
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
-    asked = Reading(since, after, consumer_group, follow)
+    asked = StreamReading(since, after, consumer_group, follow)
     read(
         server,
         ("hubs", hub),

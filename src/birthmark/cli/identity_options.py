@@ -12,7 +12,7 @@ import typer
 from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.common import FileMissingError, UsageError, about, read_file
 from birthmark.cli.confirmation import only_typed
-from birthmark.device_transports.identity import Identity, Trust, identity_of
+from birthmark.device_transports.identity import Identity, ServerTrust, identity_of
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
@@ -71,7 +71,7 @@ class OpenedIdentity:
 
     identity: Identity
     element: Element | None
-    trust: Trust
+    trust: ServerTrust
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,11 @@ class IdentityOptions:
             chain = element.chain(selector) if self.cert is None else read_certificates(self.cert)
             yield OpenedIdentity(identity_of(element.key(selector), chain, pin=pin), element, trust)
 
-    def _trust(self) -> Trust:
+    def _trust(self) -> ServerTrust:
         path = self.ca_file or os.environ.get("SSL_CERT_FILE")
         try:
             with about(Path(path or "the system's CAs")):
-                return Trust.default(os.environ) if self.ca_file is None else Trust.of([self.ca_file])
+                return ServerTrust.default(os.environ) if self.ca_file is None else ServerTrust.of([self.ca_file])
         except OSError as error:
             raise CaFileMissingError(path=path, reason=reason_of(error)) from error
 
@@ -136,7 +136,7 @@ class IdentityOptions:
         object_id = parse_reference_key(read_key_file(Path(self.key))[0])
         return self.key if object_id is None else f"0x{object_id:08X}"
 
-    def _from_files(self, trust: Trust) -> OpenedIdentity:
+    def _from_files(self, trust: ServerTrust) -> OpenedIdentity:
         if self.cert is None:
             raise CertificateNotNamedError
         phrase = os.environ.get("PASS_PHRASE") or os.environ.get("X509_PASS_PHRASE")

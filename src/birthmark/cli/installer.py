@@ -19,7 +19,7 @@ import msgspec
 
 from birthmark import atomic_files
 from birthmark.cli.common import FileUnusableError
-from birthmark.cli.systemd_units import Service
+from birthmark.cli.systemd_units import SystemdService
 from birthmark.untrusted_text import decode_json, reason_of
 
 
@@ -37,7 +37,7 @@ class InstallManifest(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class InstallStep:
     """One thing to do, as it is told; `do` does it."""
 
     what: str
@@ -48,7 +48,7 @@ class Step:
 class Installer:
     """Installs one service below a root; / is this machine."""
 
-    service: Service
+    service: SystemdService
     root: Path
     _made: InstallManifest = field(default_factory=InstallManifest)
 
@@ -62,7 +62,7 @@ class Installer:
 
     # ---- install
 
-    def install(self) -> Iterator[Step]:
+    def install(self) -> Iterator[InstallStep]:
         """Yield what has to be done; nothing where everything is as it shall be."""
         self._made = self._recorded()
         found = {name: _text(self.root / name) for name in self.service.files}
@@ -70,27 +70,27 @@ class Installer:
         others = [name for name in different if not self._is_ours(name, found[name])]
         for name in others:
             way = f": `systemctl edit {self.service.name}` is for changes" if name.endswith(".service") else ""
-            yield Step(f"leave /{name}, which is not as it was installed{way}", _nothing)
+            yield InstallStep(f"leave /{name}, which is not as it was installed{way}", _nothing)
         different = [name for name in different if name not in others]
         for name in different:
-            yield Step(f"write /{name}", self._writer(name, self.service.files[name]))
+            yield InstallStep(f"write /{name}", self._writer(name, self.service.files[name]))
         has_users = (self.root / "etc/passwd").exists()  # without, the image's first start makes user and modes
         if not self._has_user() and has_users:
-            yield Step(f"make the system user {self.service.user}", self._make_user)
+            yield InstallStep(f"make the system user {self.service.user}", self._make_user)
         missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
         for name in missing:
-            yield Step(f"make /{name}", partial(self._make_directory, name))
+            yield InstallStep(f"make /{name}", partial(self._make_directory, name))
         was_cut_off = self.record.exists() and not self._made.settled
         if (different or missing or was_cut_off) and has_users:
             for step in self._tool("systemd-tmpfiles", "--create", self._place("tmpfiles.d")):
-                yield Step(step.what, partial(self._settle, step.do))
+                yield InstallStep(step.what, partial(self._settle, step.do))
         wants = self.root / self.service.wants
         if not wants.is_symlink():
-            yield Step(f"start it with the machine: /{self.service.wants}", self._enable)
+            yield InstallStep(f"start it with the machine: /{self.service.wants}", self._enable)
         if self.is_here and different:
             yield from self._systemctl("daemon-reload")
 
-    def uninstall(self) -> Iterator[Step]:
+    def uninstall(self) -> Iterator[InstallStep]:
         """Yield what has to be done to take it back."""
         made = self._made = self._recorded()
         unit = f"etc/systemd/system/{self.service.name}.service"
@@ -99,11 +99,11 @@ class Installer:
         yield from self._files_back(made)
         if made.user is not None and self._has_user():
             why = "for its number, and what is kept under that, would be the next one's"
-            yield Step(f"leave the system user {made.user}, {why}", _nothing)
+            yield InstallStep(f"leave the system user {made.user}, {why}", _nothing)
         if self.record.exists():
-            yield Step("forget the installation", self._forget)
+            yield InstallStep("forget the installation", self._forget)
         for name in reversed(made.directories):
-            yield Step(f"remove /{name}, if it is empty", partial(_rmdir, self.root / name))
+            yield InstallStep(f"remove /{name}, if it is empty", partial(_rmdir, self.root / name))
         if self.is_here and made.files:
             yield from self._systemctl("daemon-reload")
 
@@ -113,16 +113,16 @@ class Installer:
         """Say whether a file is missing, or as this wrote it."""
         return text is None or _is_one(self._made, name, text)
 
-    def _files_back(self, made: InstallManifest) -> Iterator[Step]:
+    def _files_back(self, made: InstallManifest) -> Iterator[InstallStep]:
         for name in made.links:
             if (self.root / name).is_symlink():
-                yield Step(f"remove /{name}", partial(_remove, self.root / name))
+                yield InstallStep(f"remove /{name}", partial(_remove, self.root / name))
         for name in made.files:
             found = _text(self.root / name)
             if found is not None and _is_one(made, name, found):
-                yield Step(f"remove /{name}", partial(_remove, self.root / name))
+                yield InstallStep(f"remove /{name}", partial(_remove, self.root / name))
             elif found is not None:
-                yield Step(f"leave /{name}, which was changed since", _nothing)
+                yield InstallStep(f"leave /{name}, which was changed since", _nothing)
 
     def _recorded(self) -> InstallManifest:
         """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
@@ -211,17 +211,17 @@ class Installer:
     def _place(self, directory: str) -> str:
         return str(self.root / f"etc/{directory}/{self.service.name}.conf")
 
-    def _tool(self, tool: str, *arguments: str) -> Iterator[Step]:
+    def _tool(self, tool: str, *arguments: str) -> Iterator[InstallStep]:
         """Yield a call of a program that works on images too; without it the image's first start does the same."""
         if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
             return
         roots = [] if self.is_here else ["--root", str(self.root)]
         command = [path, *roots, *arguments]
-        yield Step(" ".join(command), partial(_run, command))
+        yield InstallStep(" ".join(command), partial(_run, command))
 
-    def _systemctl(self, *arguments: str) -> Iterator[Step]:
+    def _systemctl(self, *arguments: str) -> Iterator[InstallStep]:
         if Path("/run/systemd/system").is_dir():  # systemd is what runs this machine
-            yield Step(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
+            yield InstallStep(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
 
 
 def _is_one(made: InstallManifest, name: str, text: str) -> bool:

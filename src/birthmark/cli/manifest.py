@@ -128,7 +128,7 @@ def tell_left_out(file: Path, *, as_json: bool) -> None:
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and refusals, with a progress bar for people; with a `judge`, doubts stand with each."""
     from birthmark.manifests.bundle import parallel_verifier
-    from birthmark.manifests.bundle.model import Trust
+    from birthmark.manifests.bundle.model import BundleTrust
     from birthmark.manifests.certificate_lists import ListTrust, verify_list
     from birthmark.manifests.model import judged
     from birthmark.manifests.verification import verify_all
@@ -143,7 +143,7 @@ def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Ite
             size = file.stat().st_size
             bar = wrap_file(raw, size, description="Verifying", console=console, transient=True)
             raw = stack.enter_context(bar)
-        if isinstance(trust, Trust):
+        if isinstance(trust, BundleTrust):
             yield from parallel_verifier.verify_all(raw, trust, judge)
         else:
             yield from verify_all(raw, trust, judge)
@@ -298,7 +298,7 @@ def _chip_at_hand() -> Any:
 
     from birthmark.cli.chip_options import ChipOptions
     from birthmark.manifests.errors import NameMismatchError
-    from birthmark.manifests.writer import Chip
+    from birthmark.manifests.writer import ManifestChip
 
     with ChipOptions.at_hand().open() as element:
         device, *issuers = element.chain()
@@ -306,7 +306,7 @@ def _chip_at_hand() -> Any:
     name = device.subject_cn or ""
     if not name.lower().startswith("sn") or not isinstance(key, ec.EllipticCurvePublicKey) or not issuers:
         raise NameMismatchError(place=1, common_name=name, unique_id="a Trust&GO chip")
-    return Chip(name[2:].lower(), [key], (device, issuers[0]))
+    return ManifestChip(name[2:].lower(), [key], (device, issuers[0]))
 
 
 def _file_name(device_id: str, taken: set[str]) -> str:

@@ -26,7 +26,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.text_files import plain_text, to_lines, to_utf_8, utf_16_of
 
 if TYPE_CHECKING:
-    from birthmark.manifests.bundle.model import Trust
+    from birthmark.manifests.bundle.model import BundleTrust
     from birthmark.pki.certificates import Certificate
 
 
@@ -39,10 +39,10 @@ class StationsOptions:
     ] = None
     trust_root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
 
-    def trust(self) -> "Trust":
-        from birthmark.manifests.bundle.model import Trust
+    def trust(self) -> "BundleTrust":
+        from birthmark.manifests.bundle.model import BundleTrust
 
-        return Trust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
+        return BundleTrust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
 
     def roots(self) -> Iterator["Certificate"]:
         """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""
@@ -97,14 +97,14 @@ def merge(
 
     A chip or a board that is in two of them is refused, and both places are named; nothing is written then.
     """
-    from birthmark.manifests.bundle.verifier import Verifier, verify_file
+    from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 
     if out.exists():
         raise FileExistsAlreadyError(path=out)
     for path in files:
         if not is_bundle(path):
             raise typer.BadParameter(f"{path} is no bundle of our own", param_hint="FILES")
-    verifier, refused = Verifier(stations.trust()), 0
+    verifier, refused = BundleVerifier(stations.trust()), 0
     try:
         with written_as(out), atomic_files.creating(out, 0o666) as written:
             for path in files:

@@ -35,10 +35,10 @@ def check_reports(reports: Sequence[Path] | None, *others: Path | None) -> None:
 @contextmanager
 def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: bool) -> Iterator["list[Report]"]:
     """Open the reports of a run."""
-    from birthmark.fleet.report import Report, Run
+    from birthmark.fleet.report import FleetRun, Report
 
     now = SystemClock().now
-    run = Run(where, now(), dry_run=dry_run, command=again(), title=title)
+    run = FleetRun(where, now(), dry_run=dry_run, command=again(), title=title)
     with ExitStack() as files:
         kept: list[Report] = []
         files.callback(_say_kept, kept)

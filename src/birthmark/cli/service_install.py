@@ -14,8 +14,8 @@ import typer
 from birthmark import errors
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import FileUnusableError, say, without
-from birthmark.cli.installer import Installer, Step, groups_of
-from birthmark.cli.systemd_units import Service, agent_service, is_hidden, server_service
+from birthmark.cli.installer import Installer, InstallStep, groups_of
+from birthmark.cli.systemd_units import SystemdService, agent_service, is_hidden, server_service
 from birthmark.file_ownership import as_root
 from birthmark.pki.hostname_verification import mistake_in_host
 from birthmark.untrusted_text import reason_of
@@ -90,7 +90,12 @@ def uninstall_server(root: RootOption = Path("/"), dry_run: DryRunOption = False
 
 
 def _do(
-    service: Service, root: Path, plan: Callable[[Installer], Iterator[Step]], *, dry_run: bool, as_json: bool
+    service: SystemdService,
+    root: Path,
+    plan: Callable[[Installer], Iterator[InstallStep]],
+    *,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     installer, count = Installer(service, root.resolve()), 0
     try:

@@ -15,7 +15,7 @@ from birthmark.interrupts import uninterrupted
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StreamReading:
     """Where to begin, and whether to go on with what comes; without a beginning, with what comes from now on."""
 
     since: str | None
@@ -31,7 +31,7 @@ class Reading:
 def read(
     server: ServerOutputOptions,
     stream: tuple[str, ...],
-    asked: Reading,
+    asked: StreamReading,
     line: Callable[[Mapping[str, Any]], str],
     **more: str | None,
 ) -> None:

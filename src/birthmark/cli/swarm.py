@@ -31,9 +31,9 @@ from birthmark.cli.server_client import DataOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.operator_api.api_client import DEFAULT_DATA
 from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
-from birthmark.swarm.model import Group, Origin, RegistrationProtocol, TargetKind
+from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
-from birthmark.swarm.runner import Outcome, Run, make_room
+from birthmark.swarm.runner import RunOutcome, SwarmRun, make_room
 from birthmark.swarm.scenario import value_parsers
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
@@ -78,7 +78,7 @@ Seconds = Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", 
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceOptions:
+class SwarmDeviceOptions:
     """Devices without a scenario file, or a file's settings said otherwise."""
 
     devices: Annotated[int | None, typer.Option(min=1, max=MAX_DEVICES, help="How many, without a file.")] = None
@@ -110,7 +110,7 @@ class DeviceOptions:
             scenario = _read(file)
         else:
             given = {"ramp": self.ramp, "interval_s": self.interval}
-            group = Group("device", self.devices or 0, **_said(given))
+            group = DeviceGroup("device", self.devices or 0, **_said(given))
             scenario = Scenario(groups=(group,))
         identities = {
             "directory": self.identities,
@@ -152,7 +152,7 @@ def init(
     say(as_json, {"file": str(file)}, f"Wrote {file}. Run it: birthmark swarm run {shlex.quote(str(file))}")
 
 
-async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: JsonOption = False) -> None:
+async def prepare(asked: SwarmDeviceOptions, scenario: ScenarioFile = None, as_json: JsonOption = False) -> None:
     """Make the keys and certificates that are missing, and put them on record at a local server."""
     wanted = asked.scenario(scenario)
     with ExitStack() as ends:
@@ -162,7 +162,7 @@ async def prepare(asked: DeviceOptions, scenario: ScenarioFile = None, as_json: 
 
 
 async def run(
-    asked: DeviceOptions,
+    asked: SwarmDeviceOptions,
     scenario: ScenarioFile = None,
     report: Annotated[
         list[Path] | None,
@@ -228,7 +228,7 @@ def _check_forms(paths: list[Path], option: str) -> None:
             raise ReportFormError(path=path, option=option, without=without(option, takes_value=True))
 
 
-async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> RunSetup:
+async def _ready(asked: SwarmDeviceOptions, wanted: Scenario, ends: ExitStack) -> RunSetup:
     data = asked.data.expanduser()
     target = target_of(wanted, data, os.environ)
     readying = SetupBuilder(wanted, target, data, SystemClock(), SystemEntropy())
@@ -238,10 +238,10 @@ async def _ready(asked: DeviceOptions, wanted: Scenario, ends: ExitStack) -> Run
         return await readying.run(ends)
 
 
-async def _run(ready: RunSetup, *, as_json: bool) -> Outcome:
+async def _run(ready: RunSetup, *, as_json: bool) -> RunOutcome:
     """Run to the end, or to Ctrl-C; tell of it as whoever looks can take it."""
     with ExitStack() as ends:
-        driven = Run(ready.scenario, ready.target, ready.dialer, ready.shelf, SystemClock())
+        driven = SwarmRun(ready.scenario, ready.target, ready.dialer, ready.shelf, SystemClock())
         if as_json:
             driven.watch = _every(lambda counting, now: typer.echo(json.dumps(progress_of(counting, now))))
         elif sys.stderr.isatty():

@@ -41,7 +41,7 @@ _OWNED = (("d", "0700"), ("Z", "-"))
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class SystemdService:
     """One service: its unit, its user and what that user owns, as sysusers.d(5) and tmpfiles.d(5) say it."""
 
     name: str
@@ -67,7 +67,7 @@ class Service:
         return f"etc/systemd/system/multi-user.target.wants/{self.name}.service"
 
 
-def agent_service(program: str, groups: Collection[str] = (), *, variables: str | None = None) -> Service:
+def agent_service(program: str, groups: Collection[str] = (), *, variables: str | None = None) -> SystemdService:
     """Return the agent's service. It reads /etc/aziot, and writes below /var/lib/aziot alone.
 
     Its user joins those of the machine's `groups` that may open secure elements and TPMs. `variables` names a file of
@@ -116,7 +116,7 @@ d /var/lib/aziot 0755 root root -
         f"m {AGENT_USER} {one}\n" for one in _CHIP_GROUPS if one in groups
     )
     directories = ("etc/aziot", "etc/aziot/config.d", "var/lib/aziot", *_STATE)
-    return Service("birthmark-agent", AGENT_USER, unit, sysusers, tmpfiles, directories)
+    return SystemdService("birthmark-agent", AGENT_USER, unit, sysusers, tmpfiles, directories)
 
 
 def is_hidden(path: str) -> bool:
@@ -131,7 +131,7 @@ def server_service(
     config: str | None = None,
     *,
     variables: str | None = None,
-) -> Service:
+) -> SystemdService:
     """Return the server's service; ports below 1024 are its only privilege. `variables` as for the agent."""
     given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
     given += ["--config", config] if config else []
@@ -166,7 +166,7 @@ WantedBy=multi-user.target
 """
     tmpfiles = f"d /var/lib/birthmark 0700 {SERVER_USER} {SERVER_USER} -\n"
     sysusers = _user(SERVER_USER, "Birthmark server", "/var/lib/birthmark")
-    return Service("birthmark-server", SERVER_USER, unit, sysusers, tmpfiles, ("var/lib/birthmark",))
+    return SystemdService("birthmark-server", SERVER_USER, unit, sysusers, tmpfiles, ("var/lib/birthmark",))
 
 
 def _read(variables: str | None) -> str:

@@ -15,7 +15,7 @@ from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
-from birthmark.iam.model import RIGHTS_OF, Role
+from birthmark.iam.model import RIGHTS_OF, UserRole
 from birthmark.operator_api.api_client import RemoteClient
 from birthmark.operator_api.saved_login import (
     NotSignedInError,
@@ -49,7 +49,7 @@ class NotReachableError(PolicyError):
 def create(
     server: ServerOptions,
     name: Annotated[str, typer.Argument(metavar="USER", help="A name: letters, digits, - . _")],
-    role: Annotated[Role, typer.Option(help="What that person is here for.")],
+    role: Annotated[UserRole, typer.Option(help="What that person is here for.")],
     place: PlaceOption = "*",
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -120,7 +120,7 @@ def _list_left(server: ServerOptions, name: str) -> None:
 def grant(
     server: ServerOutputOptions,
     name: UserArgument,
-    role: Annotated[Role, typer.Argument(help="What for.")],
+    role: Annotated[UserRole, typer.Argument(help="What for.")],
     place: PlaceOption = "*",
 ) -> None:
     """Give somebody a role at a place."""
@@ -130,7 +130,7 @@ def grant(
 def revoke(
     server: ServerOutputOptions,
     name: UserArgument,
-    role: Annotated[Role, typer.Argument(help="As `birthmark user show` says it.")],
+    role: Annotated[UserRole, typer.Argument(help="As `birthmark user show` says it.")],
     place: PlaceOption = "*",
 ) -> None:
     """Take a role at a place from somebody. It counts at once."""
@@ -147,7 +147,7 @@ def create_token(
     server: ServerOutputOptions,
     label: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = "",
     user: Annotated[str | None, typer.Option(help="Whose; without it, one's own.")] = None,
-    role: Annotated[Role | None, typer.Option(help="No further than this role goes.")] = None,
+    role: Annotated[UserRole | None, typer.Option(help="No further than this role goes.")] = None,
     place: Annotated[str | None, typer.Option("--at", help="And nowhere else, as `birthmark role grant`.")] = None,
     lifetime: Annotated[str, typer.Option(help="How long it lives: 12h, 30d; at most 366d.")] = "30d",
 ) -> None:
@@ -242,7 +242,7 @@ def _free(out: Path | None, name: str) -> Path:
     return file
 
 
-def _grant(role: Role, where: str) -> dict[str, str]:
+def _grant(role: UserRole, where: str) -> dict[str, str]:
     return {"role": role.value, "place": where}
 
 

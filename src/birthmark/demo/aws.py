@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from birthmark.demo.harness import IN_CHIP, Proof, Stage, app_path
+from birthmark.demo.harness import IN_CHIP, DemoProof, Stage, app_path
 from birthmark.pki.certificates import Certificate, parse_pem
 
 TITLE = "EdgeLock SE050 → AWS IoT Core by PKCS#11"
@@ -93,7 +93,7 @@ def _connect(stage: Stage, chip: Mapping[str, str], name: str, label: str, certi
     )
     place = f"thing {name}, key label {label}"
     told = f"{_MESSAGES} sent, {_MESSAGES} received"
-    stage.prove(Proof(name, IN_CHIP, certificate.thumbprint.hex(), place, told))
+    stage.prove(DemoProof(name, IN_CHIP, certificate.thumbprint.hex(), place, told))
 
 
 def _identity(stage: Stage, chip: Mapping[str, str], name: str, label: str) -> dict[str, str]:

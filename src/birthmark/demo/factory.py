@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.demo.harness import IN_CHIP, Job, Proof, Stage, app_path, together
+from birthmark.demo.harness import IN_CHIP, DemoProof, Job, Stage, app_path, together
 
 TITLE = "A production line → Azure and AWS"
 ABOUT = "Twenty chips, two stations without a network, one list that proves itself; both clouds know every board."
@@ -171,7 +171,7 @@ def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
     received = Counter(row["device"] for row in stage.rows("hub", "messages", "--limit", "1000"))
     for chip in chips:
         count = received[chip.name.lower()]
-        stage.prove(Proof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"hub {hub}", f"{count} received"))
+        stage.prove(DemoProof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"hub {hub}", f"{count} received"))
     stage.expect({received[chip.name.lower()] for chip in chips}, {_MESSAGES}, "messages of each at the hub")
 
 
@@ -191,5 +191,5 @@ def _connect_aws(stage: Stage, chips: Sequence[_Chip]) -> None:
         jobs.append((("python", str(app_path("aws_device.py"))), {**chip.variables, **identity}))
     for chip, done in zip(chips, together(stage, jobs), strict=True):
         told = done.stdout.splitlines()[-1]
-        stage.prove(Proof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
+        stage.prove(DemoProof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
     stage.note(f"{len(chips)} things, each with its messages sent and received")

@@ -75,7 +75,7 @@ class NoAddressError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class DemoProof:
     """A row of the table at the end."""
 
     device: str
@@ -96,7 +96,7 @@ class Stage:
         self.journey = journey
         self.directory = directory
         self.console = console
-        self.proofs: list[Proof] = []
+        self.proofs: list[DemoProof] = []
         self.endpoints: dict[str, Any] = {}
         self._entropy = entropy
         self.environment = _base_environment(directory)
@@ -122,19 +122,19 @@ class Stage:
         lines = self._filled(text, 5).lstrip()
         self.console.print(f"   [green]→[/] {escape(lines)}", soft_wrap=True)
 
-    def prove(self, proof: Proof) -> None:
+    def prove(self, proof: DemoProof) -> None:
         """Record a row of the final table."""
         self.proofs.append(proof)
 
     def prove_at_hub(self, name: str, thumbprint: str, hub: str, *, where: str = IN_CHIP) -> int:
         """Record a device at its hub for the final table, and return how many messages the hub has of it."""
         messages = len(self.rows("hub", "messages", name))
-        self.prove(Proof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
+        self.prove(DemoProof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
         return messages
 
     def prove_module(self, name: str, where: str, thumbprint: str, hub: str, messages: int) -> None:
         """Record a module at its hub for the final table."""
-        self.prove(Proof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
+        self.prove(DemoProof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
 
     def expect(self, found: object, expected: object, what: str) -> None:
         """Check what the journey claims. Raise `NotProvenError`."""

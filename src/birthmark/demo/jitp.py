@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from birthmark.demo.harness import IN_CHIP, Job, Proof, Stage, app_path, together
+from birthmark.demo.harness import IN_CHIP, DemoProof, Job, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "Twenty chips of one CA → AWS IoT Core, just in time"
@@ -86,7 +86,7 @@ def play(stage: Stage) -> None:
     stage.expect(words, [f"{_MESSAGES} messages published and received"], "the last word of each program")
     told = f"{_MESSAGES} sent, {_MESSAGES} received"
     for chip in good:
-        stage.prove(Proof(chip.name, IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
+        stage.prove(DemoProof(chip.name, IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
     things = stage.rows("aws", "thing", "ls")
     stage.expect(len(things), _CHIPS - 1, "things on record")
 

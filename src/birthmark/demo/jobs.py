@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from birthmark.demo.harness import Job, NotProvenError, Proof, Stage, app_path, together
+from birthmark.demo.harness import DemoProof, Job, NotProvenError, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "A rollout to twenty pumps that stops itself, and a webhook that is told"
@@ -95,7 +95,7 @@ def play(stage: Stage) -> None:
     stage.note(f"rule {rule['rule']}: {rule['matched']} selected, {rule['sent']} sent, {rule['dead']} put aside")
     for name, thumbprint in thumbprints.items():
         jobs = sorted(one["job"] for one in told if one["thing"] == name)
-        stage.prove(Proof(name, "a file of the pump's", thumbprint, f"thing {name}", ", ".join(jobs)))
+        stage.prove(DemoProof(name, "a file of the pump's", thumbprint, f"thing {name}", ", ".join(jobs)))
 
 
 def _prepare(stage: Stage) -> None:

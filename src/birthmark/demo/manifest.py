@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 
-from birthmark.demo.harness import Proof, Stage
+from birthmark.demo.harness import DemoProof, Stage
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "Trust&GO: the supplier's signed list → Azure DPS"
@@ -56,7 +56,7 @@ def play(stage: Stage) -> None:
     stage.run_azure_device(name)
     stage.expect(stage.state_of(name), "assigned", "state after")
     stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
-    others = Proof(f"{_CHIPS - 1} more", "in their chips", verified[-1]["thumbprint"], "on record", "unassigned")
+    others = DemoProof(f"{_CHIPS - 1} more", "in their chips", verified[-1]["thumbprint"], "on record", "unassigned")
     stage.prove(others)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import assert_never
 
 from birthmark.clock import Clock
-from birthmark.device_transports.identity import FileIdentity, Identity, TokenIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.https import OpensslHttps
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
@@ -20,7 +20,7 @@ class _Links:
     mqtt: Callable[[], MqttClient]
 
 
-def open_links(identity: Identity | None, trust: Trust, clock: Clock) -> Links:
+def open_links(identity: Identity | None, trust: ServerTrust, clock: Clock) -> Links:
     """Return links for this identity; None connects without a client certificate."""
     match identity:
         case None | FileIdentity():

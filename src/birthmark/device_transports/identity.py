@@ -65,7 +65,7 @@ _SYSTEM_BUNDLES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class ServerTrust:
     """The CAs whose servers are believed, as PEM; None means the system's own.
 
     Certificates must be valid at the time `at`; None means the machine's clock.
@@ -74,12 +74,12 @@ class Trust:
     pem: str | None = None
     at: datetime | None = None
 
-    def dated(self, at: datetime) -> "Trust":
+    def dated(self, at: datetime) -> "ServerTrust":
         """Trust the same CAs at another time than the machine's clock shows."""
         return replace(self, at=at)
 
     @classmethod
-    def of(cls, files: Iterable[Path]) -> "Trust":
+    def of(cls, files: Iterable[Path]) -> "ServerTrust":
         """Trust exactly these files' certificates. Raise `OSError` or `CertificateInvalidError`."""
         return cls("".join(map(_pem_in, files)))
 
@@ -93,19 +93,19 @@ class Trust:
             raise ServerUntrustedError(host="any server", port="any", reason="no CA was given")
         return self.pem
 
-    def plus(self, files: Iterable[Path]) -> "Trust":
+    def plus(self, files: Iterable[Path]) -> "ServerTrust":
         """Trust these files' CAs too. Raise `OSError` or `CertificateInvalidError`."""
         present = (path for path in _SYSTEM_BUNDLES if path.exists())
         system = next((path.read_bytes() for path in present), b"") if self.pem is None else b""
         roots = system.decode("ascii", "ignore") if self.pem is None else self.pem  # comments may name a CA otherwise
-        return Trust(roots.rstrip() + "\n" + (Trust.of(files).pem or ""))
+        return ServerTrust(roots.rstrip() + "\n" + (ServerTrust.of(files).pem or ""))
 
-    def including(self, pem: str) -> "Trust":
+    def including(self, pem: str) -> "ServerTrust":
         """Trust these CAs too, where it is not the system's that are trusted."""
         return self if self.pem is None else replace(self, pem=self.pem.rstrip() + "\n" + pem)
 
     @classmethod
-    def default(cls, environment: Mapping[str, str]) -> "Trust":
+    def default(cls, environment: Mapping[str, str]) -> "ServerTrust":
         """Trust SSL_CERT_FILE where it is set, else the system's CAs.
 
         Raise `OSError` or `CertificateInvalidError`.

@@ -4,7 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 
 from birthmark.device_transports.errors import CONNACK, LinkTimeoutError, MqttRefusedError, SubscriptionRefusedError
-from birthmark.mqtt.engine import Engine
+from birthmark.mqtt.engine import MqttEngine
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, SubAck
 
 FAILURE = 0x80
@@ -18,7 +18,7 @@ class Conversation(ABC):
     """
 
     __slots__ = ()
-    _engine: Engine
+    _engine: MqttEngine
     _host: str
     _port: int
     _timeout_s: float

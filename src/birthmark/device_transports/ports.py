@@ -12,7 +12,7 @@ from birthmark.mqtt.packets import Connect
 
 
 @dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpResponse:
     """An HTTP response, read to its end; header names in lower case."""
 
     status: int
@@ -21,7 +21,7 @@ class HttpAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ReceivedMessage:
     """An MQTT message that came in."""
 
     topic: str
@@ -31,7 +31,7 @@ class Message:
 class HttpsClient(Protocol):
     """One HTTPS request at a time, each on a connection of its own."""
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         """Return the answer, whatever its status."""
 
 
@@ -47,7 +47,7 @@ class MqttClient(Protocol):
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         """Send a message; with QoS 1 return when the server has acknowledged it."""
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         """Return the next message. Raise `LinkLostError` when the connection is over and all were taken."""
 
     async def lost(self) -> Exception:

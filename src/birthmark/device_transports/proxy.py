@@ -34,7 +34,7 @@ class ProxyFailedError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
+class HttpProxy:
     """An HTTP proxy, and who asks it."""
 
     host: str
@@ -46,7 +46,7 @@ class Proxy:
         return f"{self.host}:{self.port}"
 
 
-def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> Proxy | None:
+def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> HttpProxy | None:
     """Return the proxy on the way to a server, None where there is none. Raise `ProxyFailedError` for another kind.
 
     `proxies` are URLs by scheme, and under `no` the servers that are gone to without; default: the environment's.
@@ -64,10 +64,10 @@ def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> Pro
     if parts.scheme != "http" or not name or (parts.username is None and "@" in url):
         raise ProxyFailedError(proxy="of the environment", host=host, port=port, reason=_ODD)
     user = None if parts.username is None else unquote(parts.username)
-    return Proxy(name, number or _DEFAULT_PORT, user, unquote(parts.password or ""))
+    return HttpProxy(name, number or _DEFAULT_PORT, user, unquote(parts.password or ""))
 
 
-def tunnel(line: socket.socket, proxy: Proxy, host: str, port: int) -> None:
+def tunnel(line: socket.socket, proxy: HttpProxy, host: str, port: int) -> None:
     """Have a connected proxy make a tunnel. Raise `ProxyFailedError`."""
     try:
         line.sendall(request(proxy, host, port))
@@ -83,7 +83,7 @@ def tunnel(line: socket.socket, proxy: Proxy, host: str, port: int) -> None:
         raise ProxyFailedError(proxy=str(proxy), host=host, port=port, reason=reason)
 
 
-def request(proxy: Proxy, host: str, port: int) -> bytes:
+def request(proxy: HttpProxy, host: str, port: int) -> bytes:
     """Return what asks for a tunnel."""
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]

@@ -18,7 +18,7 @@ class UrlInvalidError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class HttpTarget:
     """Host without brackets, port, and path with its query."""
 
     host: str
@@ -45,7 +45,7 @@ def meant_url(text: str, path: str = "") -> str | None:
     return url
 
 
-def parse_url(url: str) -> Target:
+def parse_url(url: str) -> HttpTarget:
     """Return where `url` points. Raise `UrlInvalidError`."""
     try:
         parts = urlsplit(url)
@@ -55,4 +55,4 @@ def parse_url(url: str) -> Target:
     is_plain = url.isascii() and url.isprintable() and " " not in url
     if parts.scheme != "https" or not parts.hostname or parts.username is not None or not is_plain:
         raise UrlInvalidError("not an https URL")
-    return Target(parts.hostname, port or 443, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
+    return HttpTarget(parts.hostname, port or 443, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""))

@@ -11,7 +11,7 @@ from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import format_utc
-from birthmark.devices.model import DeviceCounts, DevicePart, State
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold
@@ -101,14 +101,14 @@ class CertificateRecords(DeviceRecords):
         return [one for one in sorted(thumbprints) if await self.authority.find(one) is None]
 
     def scopes(self) -> Iterable[DeviceScope]:
-        states = frozenset({State.ENDING, State.REFUSED, State.REVOKED})
+        states = frozenset({DeviceState.ENDING, DeviceState.REFUSED, DeviceState.REVOKED})
         return (DeviceScope(store.PLACE, store.PLACE, states, self._page, self._find),)
 
     async def _page(self, after: str, limit: int) -> Sequence[str]:
         rows = await self.authority.database.all(store.NAMES_OF_CERTIFICATES, after=after, limit=limit)
         return [row["name"] for row in rows]
 
-    async def _find(self, names: Sequence[str]) -> Mapping[str, State | None]:
+    async def _find(self, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
         rows = each_among(self.authority.database, store.NAMES_NAMED, map(fold, names))
         there = {row["name"] async for row in rows}
         return {name: None for name in names if fold(name) in there}

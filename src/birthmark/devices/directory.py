@@ -8,7 +8,7 @@ from itertools import chain
 
 from birthmark.broker import Broker
 from birthmark.bus import Bus
-from birthmark.bus.ports import Reply, Request
+from birthmark.bus.ports import BusRequest, Reply
 from birthmark.clock import format_utc
 from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
@@ -30,7 +30,7 @@ class ConnectionCounts(Reply, frozen=True, tag="devices.connection_counts"):
     places: tuple[tuple[str, str, int], ...]
 
 
-class CountConnections(Request[ConnectionCounts], frozen=True, tag="devices.count_connections"):
+class CountConnections(BusRequest[ConnectionCounts], frozen=True, tag="devices.count_connections"):
     """Count the connections of a device, by its names at a hub or by its certificates; with `ends`, close them."""
 
     names: tuple[str, ...]

@@ -59,7 +59,7 @@ class RevokedPart:
     """The command that an operator types next, where something is left to do."""
 
 
-class State(StrEnum):
+class DeviceState(StrEnum):
     """How a device stands at a place, as far as that is known there."""
 
     REVOKED = "revoked"
@@ -77,7 +77,7 @@ class State(StrEnum):
     """Something was refused it within the time that refusals are kept."""
 
 
-class Order(StrEnum):
+class DeviceOrder(StrEnum):
     """In which order devices are listed."""
 
     NAME = "name"
@@ -110,7 +110,7 @@ class ListedDevice:
     name: str
     scopes: Sequence[str]
     after: str
-    states: Sequence[State] = ()
+    states: Sequence[DeviceState] = ()
     last_seen: datetime | None = None
     ends: datetime | None = None
     tags: Sequence[str] = ()
@@ -131,10 +131,10 @@ class DeviceFilter:
 
     begin: str = ""
     scope: str = ""
-    state: State | None = None
+    state: DeviceState | None = None
     ending: timedelta = timedelta(days=30)
     """A certificate that ends within this time ends soon."""
-    order: Order = Order.NAME
+    order: DeviceOrder = DeviceOrder.NAME
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from birthmark.broker import store as broker_store
 from birthmark.broker.namespace import Namespace
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.devices.model import DeviceFilter, Order, State
+from birthmark.devices.model import DeviceFilter, DeviceOrder, DeviceState
 from birthmark.devices.records import DeviceScope
 from birthmark.pki.names import fold
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.store import name_index, to_micros
-from birthmark.store.database import Reader
+from birthmark.store.database import DatabaseReader
 from birthmark.store.pagination import PageInvalidError, each_among
 
 FEW = 10_000
@@ -30,7 +30,7 @@ FEW = 10_000
 _DIGITS = 18
 
 
-class Source(StrEnum):
+class NameSource(StrEnum):
     """Where a page comes from; a search goes on by the one that it began with."""
 
     WORDS = "words"
@@ -55,7 +55,7 @@ class Key(StrEnum):
     ENDING = "ending"
 
 
-class Name(NamedTuple):
+class DeviceName(NamedTuple):
     """A name, with how a source goes on behind it; None where what was looked at is none."""
 
     key: tuple[str, str]
@@ -63,7 +63,7 @@ class Name(NamedTuple):
 
 
 ReadNames: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
-_Page: TypeAlias = tuple[Sequence[Name], bool]
+_Page: TypeAlias = tuple[Sequence[DeviceName], bool]
 _EVER = 2**62
 _BEYOND = "\U0010ffff"
 """Beyond every name: a place without a spelling of a subject is done with it."""
@@ -74,7 +74,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class ScopeNames:
     """The names of one scope that a list is looked for among."""
 
-    database: Reader = field(repr=False)
+    database: DatabaseReader = field(repr=False)
     clock: Clock = field(repr=False)
     scope: DeviceScope
     wanted: DeviceFilter
@@ -82,56 +82,58 @@ class ScopeNames:
     @property
     def has_certificates(self) -> bool:
         """Whether it is the scope whose names are those of certificates."""
-        return State.ENDING in self.scope.states
+        return DeviceState.ENDING in self.scope.states
 
-    def source(self, key: Key) -> Source:
+    def source(self, key: Key) -> NameSource:
         """Return where pages in the order of such keys come from."""
         match key:
             case Key.ENDING:
-                return Source.ENDING
+                return NameSource.ENDING
             case Key.WORD:
-                return Source.WORDS
+                return NameSource.WORDS
             case Key.SUBJECT:
-                return Source.REVOKED if self.wanted.state is State.REVOKED else Source.REFUSED
+                return NameSource.REVOKED if self.wanted.state is DeviceState.REVOKED else NameSource.REFUSED
             case Key.NAME:
-                space = self.scope.space if self.wanted.state is State.CONNECTED else None
+                space = self.scope.space if self.wanted.state is DeviceState.CONNECTED else None
                 if space is not None and (self.wanted.begin or has_few(space)):
-                    return Source.LIVE
+                    return NameSource.LIVE
                 if space is not None and not space.is_alone:
-                    return Source.OWNED
-                return Source.OFF if self.wanted.state is State.DISABLED else Source.RECORD
+                    return NameSource.OWNED
+                return NameSource.OFF if self.wanted.state is DeviceState.DISABLED else NameSource.RECORD
             case _:
                 assert_never(key)
 
-    async def page(self, source: Source, key: tuple[str, str], limit: int) -> _Page:
+    async def page(self, source: NameSource, key: tuple[str, str], limit: int) -> _Page:
         """Return names behind a key, and whether they are the last. Raise `PageInvalidError`."""
-        read: Mapping[Source, Callable[[tuple[str, str], int], Awaitable[_Page]]] = {
-            Source.WORDS: self._by_word,
-            Source.RECORD: partial(self._on_record, self.scope.page),
-            Source.OFF: partial(self._on_record, self.scope.disabled_page or self.scope.page),
-            Source.LIVE: self._live,
-            Source.OWNED: self._owned,
-            Source.ENDING: self._ending,
-            Source.REFUSED: self._refused,
-            Source.REVOKED: self._revoked,
+        read: Mapping[NameSource, Callable[[tuple[str, str], int], Awaitable[_Page]]] = {
+            NameSource.WORDS: self._by_word,
+            NameSource.RECORD: partial(self._on_record, self.scope.page),
+            NameSource.OFF: partial(self._on_record, self.scope.disabled_page or self.scope.page),
+            NameSource.LIVE: self._live,
+            NameSource.OWNED: self._owned,
+            NameSource.ENDING: self._ending,
+            NameSource.REFUSED: self._refused,
+            NameSource.REVOKED: self._revoked,
         }
         return await read[source](key, limit)
 
     async def _live(self, key: tuple[str, str], limit: int) -> _Page:
         live = () if self.scope.space is None else self.scope.space.live
         names = sorted(client for client in live if client > key[1])[:limit]
-        return [Name(("", name), name if begins(name, self.wanted) else None) for name in names], len(names) < limit
+        return [DeviceName(("", name), name if begins(name, self.wanted) else None) for name in names], len(
+            names
+        ) < limit
 
     async def _on_record(self, read: ReadNames, key: tuple[str, str], limit: int) -> _Page:
         names = await read(key[1], limit)
-        return [Name(("", name), name) for name in names], len(names) < limit
+        return [DeviceName(("", name), name) for name in names], len(names) < limit
 
     async def _by_word(self, key: tuple[str, str], limit: int) -> _Page:
         begin = name_index.folded(self.wanted.begin)
         asked = name_index.range_of(begin, *key)
         rows = await self.database.all(name_index.FIND, place=self.scope.word_scope, limit=limit, **asked)
         found = [
-            Name(
+            DeviceName(
                 (row["word"], row["name"]),
                 row["name"] if name_index.is_first(row["word"], row["name"], begin) else None,
             )
@@ -143,7 +145,7 @@ class ScopeNames:
         if self.scope.space is None:
             return [], True
         rows = await self.database.all(broker_store.OWNED_PAGE, space=self.scope.space.name, after=key[1], limit=limit)
-        found = [Name(("", row["client"]), None if row["owner"] is None else row["client"]) for row in rows]
+        found = [DeviceName(("", row["client"]), None if row["owner"] is None else row["client"]) for row in rows]
         return found, len(rows) < limit
 
     async def _ending(self, key: tuple[str, str], limit: int) -> _Page:
@@ -159,7 +161,7 @@ class ScopeNames:
         for row in rows:
             is_last = last.get(row["name"]) == row["not_after"]
             key = ("", f"{row['not_after']}.{bytes(row['thumbprint']).hex()}")
-            found.append(Name(key, row["name"] if is_last else None))
+            found.append(DeviceName(key, row["name"] if is_last else None))
             if is_last:
                 del last[row["name"]]  # of two that end at one moment, the first
         return found, len(rows) < limit
@@ -177,17 +179,19 @@ class ScopeNames:
         rows = await self.database.all(ca_store.NAMES_REVOKED, after=key[0], limit=limit)
         names = [row["name"] for row in rows]
         if self.has_certificates:
-            return [Name((name, name), name) for name in names], len(rows) < limit
+            return [DeviceName((name, name), name) for name in names], len(rows) < limit
         return await self._spelled(key, names, names), len(rows) < limit
 
-    async def _spelled(self, key: tuple[str, str], every: Sequence[str], subjects: Sequence[str]) -> Sequence[Name]:
+    async def _spelled(
+        self, key: tuple[str, str], every: Sequence[str], subjects: Sequence[str]
+    ) -> Sequence[DeviceName]:
         begun = [key[0]] if key[1] else []  # more spellings of it may follow
         of: dict[str, list[str]] = {}
         cut = {name_index.folded(subject) for subject in (*begun, *subjects)}
         async for row in each_among(self.database, name_index.WHOLE, cut, place=self.scope.word_scope):
             of.setdefault(row["name"].lower(), []).append(row["name"])
         found = [
-            Name((subject, name or _BEYOND), name)
+            DeviceName((subject, name or _BEYOND), name)
             for subject in (*begun, *every)
             for name in sorted(of.get(subject, ())) or (None,)
         ]
@@ -200,13 +204,13 @@ class ScopeNames:
         )
         return {row["name"] async for row in rows}
 
-    async def states(self, names: Sequence[str]) -> Mapping[str, State | None]:
+    async def states(self, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
         """Return the state of each device that this scope has; None where it knows none."""
         found = await self.scope.find(names)
         if self.scope.space is None:
             return found
         connected = await self._connected(self.scope.space, [name for name in names if name in found])
-        there = {name: State.CONNECTED if name in connected else State.AWAY for name in found}
+        there = {name: DeviceState.CONNECTED if name in connected else DeviceState.AWAY for name in found}
         return {name: found[name] or state for name, state in there.items()}
 
     async def _connected(self, space: Namespace, names: Sequence[str]) -> AbstractSet[str]:
@@ -220,7 +224,7 @@ class ScopeNames:
 
     def _soon(self) -> tuple[int, int]:
         now = to_micros(self.clock.now())
-        is_any = self.wanted.order is Order.ENDS and self.wanted.state is not State.ENDING
+        is_any = self.wanted.order is DeviceOrder.ENDS and self.wanted.state is not DeviceState.ENDING
         return now, _EVER if is_any else now + self.wanted.ending // _MICROSECOND
 
     async def refused(self, names: Sequence[str]) -> AbstractSet[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.auth.principals import Principal
 from birthmark.broker.namespace import Namespace
-from birthmark.devices.model import DeviceCounts, DevicePart, RevokedPart, State
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState, RevokedPart
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason
@@ -85,10 +85,10 @@ class DeviceScope:
     """As role assignments name it."""
     word_scope: str
     """As rows of words name it."""
-    states: AbstractSet[State]
+    states: AbstractSet[DeviceState]
     """The states that its devices can have."""
     page: Callable[[str, int], Awaitable[Sequence[str]]] = field(repr=False)
-    find: Callable[[Sequence[str]], Awaitable[Mapping[str, State | None]]] = field(repr=False)
+    find: Callable[[Sequence[str]], Awaitable[Mapping[str, DeviceState | None]]] = field(repr=False)
     disabled_page: Callable[[str, int], Awaitable[Sequence[str]]] | None = field(default=None, repr=False)
     tags: Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = field(default=None, repr=False)
     """What operators noted of some devices: tags of twins, attributes of things."""

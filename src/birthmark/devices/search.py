@@ -9,7 +9,15 @@ import msgspec
 
 from birthmark.clock import Clock
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import DeviceFilter, DeviceListPage, DeviceTotal, IsVisible, ListedDevice, Order, State
+from birthmark.devices.model import (
+    DeviceFilter,
+    DeviceListPage,
+    DeviceOrder,
+    DeviceState,
+    DeviceTotal,
+    IsVisible,
+    ListedDevice,
+)
 from birthmark.devices.names import Key, ScopeNames, begins, has_few
 from birthmark.pki.names import fold
 from birthmark.store import from_micros
@@ -21,7 +29,7 @@ MAX_COUNTED = 5000
 MAX_LOOKED = 2000
 """How many names a page in a state looks at; it may then be short, with another behind it."""
 _PAGE, _FEWEST = 500, 100
-_NOT_COUNTED = {State.AWAY, State.UNASSIGNED}
+_NOT_COUNTED = {DeviceState.AWAY, DeviceState.UNASSIGNED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +46,7 @@ class DeviceSearch:
         order, key = _parsed(after, wanted) if after else (_order(sources, wanted), ("", ""))
         found: list[ListedDevice] = []
         looked, is_last = 0, False
-        is_sifted = wanted.state is not None or wanted.order is Order.ENDS
+        is_sifted = wanted.state is not None or wanted.order is DeviceOrder.ENDS
         while not is_last:
             if is_sifted and looked >= MAX_LOOKED:
                 return DeviceListPage(await self._told(found, every), _after(order, key))
@@ -56,8 +64,8 @@ class DeviceSearch:
 
     async def count(self, wanted: DeviceFilter, *, sees: IsVisible) -> DeviceTotal | None:
         """Return how many there are, or of how many there are more; None where each had to be looked at."""
-        is_sifted = wanted.state is not None and (wanted.begin or wanted.order is Order.ENDS)
-        if is_sifted or wanted.state in _NOT_COUNTED or (wanted.order is Order.ENDS and wanted.begin):
+        is_sifted = wanted.state is not None and (wanted.begin or wanted.order is DeviceOrder.ENDS)
+        if is_sifted or wanted.state in _NOT_COUNTED or (wanted.order is DeviceOrder.ENDS and wanted.begin):
             return None
         sources = _sources(self._names(wanted, sees), wanted)
         order = _order(sources, wanted)
@@ -70,8 +78,8 @@ class DeviceSearch:
         for names in sources:
             page, is_last = await names.page(names.source(order), ("", ""), most + 1)
             some = [name for _, name in page if name is not None]
-            if wanted.state is State.CONNECTED:  # connections may be of what is no device
-                some = [name for name, state in (await names.states(some)).items() if state is State.CONNECTED]
+            if wanted.state is DeviceState.CONNECTED:  # connections may be of what is no device
+                some = [name for name, state in (await names.states(some)).items() if state is DeviceState.CONNECTED]
             found |= {fold(name) for name in some}
             if not is_last or len(found) > most:
                 return DeviceTotal(most, is_more=True)
@@ -83,12 +91,12 @@ class DeviceSearch:
 
     async def _states(
         self, names: Sequence[str], every: Sequence[ScopeNames], wanted: DeviceFilter
-    ) -> Mapping[str, tuple[Sequence[str], Sequence[State]]]:
+    ) -> Mapping[str, tuple[Sequence[str], Sequence[DeviceState]]]:
         """Return where devices are and their states, the worst first; a name that is spelled otherwise is left out."""
         if not names:
             return {}
         at: dict[str, list[str]] = {name: [] for name in names}
-        told: dict[str, set[State | None]] = {name: set() for name in names}
+        told: dict[str, set[DeviceState | None]] = {name: set() for name in names}
         spelled: set[str] = set()
         for one in every:
             for name, state in (await one.states(names)).items():
@@ -102,11 +110,11 @@ class DeviceSearch:
             for one in every:
                 others |= {fold(name) for name in await one.spellings(folded)} if one.scope.is_case_sensitive else set()
         refused, revoked = await every[0].refused(names), await every[0].revoked(names)
-        ends = await every[0].ends(names) if wanted.state is State.ENDING else {}
+        ends = await every[0].ends(names) if wanted.state is DeviceState.ENDING else {}
         for name in names:
-            told[name] |= {State.REFUSED} if name.lower() in refused else set()
-            told[name] |= {State.REVOKED} if fold(name) in revoked else set()
-            told[name] |= {State.ENDING} if fold(name) in ends and every[0].is_soon(ends[fold(name)]) else set()
+            told[name] |= {DeviceState.REFUSED} if name.lower() in refused else set()
+            told[name] |= {DeviceState.REVOKED} if fold(name) in revoked else set()
+            told[name] |= {DeviceState.ENDING} if fold(name) in ends and every[0].is_soon(ends[fold(name)]) else set()
         return {
             name: (at[name], _ordered(told[name]))
             for name in names
@@ -152,7 +160,7 @@ def _texts(tags: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 def _sources(every: Sequence[ScopeNames], wanted: DeviceFilter) -> Sequence[ScopeNames]:
     """Return the places whose names are read for what is asked."""
-    if wanted.order is Order.ENDS or (wanted.state is State.ENDING and not wanted.begin):
+    if wanted.order is DeviceOrder.ENDS or (wanted.state is DeviceState.ENDING and not wanted.begin):
         return [one for one in every if one.has_certificates]
     return [
         one
@@ -163,14 +171,14 @@ def _sources(every: Sequence[ScopeNames], wanted: DeviceFilter) -> Sequence[Scop
 
 def _order(sources: Sequence[ScopeNames], wanted: DeviceFilter) -> Key:
     """Return by what the list is in order."""
-    if wanted.order is Order.ENDS or (wanted.state is State.ENDING and not wanted.begin):
+    if wanted.order is DeviceOrder.ENDS or (wanted.state is DeviceState.ENDING and not wanted.begin):
         return Key.ENDING
     spaces = [one.scope.space for one in sources if one.scope.space is not None]
-    if wanted.state is State.CONNECTED and all(has_few(one) for one in spaces):
+    if wanted.state is DeviceState.CONNECTED and all(has_few(one) for one in spaces):
         return Key.NAME
     if wanted.begin:
         return Key.WORD
-    return Key.SUBJECT if wanted.state in {State.REFUSED, State.REVOKED} else Key.NAME
+    return Key.SUBJECT if wanted.state in {DeviceState.REFUSED, DeviceState.REVOKED} else Key.NAME
 
 
 async def _merged(
@@ -190,18 +198,18 @@ async def _merged(
     return {one: found[one] for one in keys}, upto is None
 
 
-def _fits(at: tuple[Sequence[str], Sequence[State]], name: str, wanted: DeviceFilter) -> bool:
+def _fits(at: tuple[Sequence[str], Sequence[DeviceState]], name: str, wanted: DeviceFilter) -> bool:
     places, states = at
     is_there = wanted.scope in {"", *places}
     return is_there and (wanted.state is None or wanted.state in states) and begins(name, wanted)
 
 
-def _ordered(states: set[State | None]) -> Sequence[State]:
+def _ordered(states: set[DeviceState | None]) -> Sequence[DeviceState]:
     """Return states, the worst first; of being connected, away and never registered the best one counts."""
-    is_connected = State.CONNECTED in states
-    presence = [one for one in (State.CONNECTED, State.AWAY, State.UNASSIGNED) if one in states][:1]
-    flags = [one for one in (State.REVOKED, State.DISABLED) if one in states]
-    notes = [one for one in (State.REFUSED, State.ENDING) if one in states]
+    is_connected = DeviceState.CONNECTED in states
+    presence = [one for one in (DeviceState.CONNECTED, DeviceState.AWAY, DeviceState.UNASSIGNED) if one in states][:1]
+    flags = [one for one in (DeviceState.REVOKED, DeviceState.DISABLED) if one in states]
+    notes = [one for one in (DeviceState.REFUSED, DeviceState.ENDING) if one in states]
     return [*flags, *presence, *notes] if is_connected else [*flags, *notes, *presence]
 
 
@@ -214,7 +222,7 @@ def _parsed(after: str, wanted: DeviceFilter) -> tuple[Key, tuple[str, str]]:
         order, first, second = decode_json(after, tuple[Key, str, str])
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise PageInvalidError(detail="the marker is not one of ours") from error
-    known = {_order((), wanted), *([Key.NAME, Key.WORD] if wanted.state is State.CONNECTED else [])}
+    known = {_order((), wanted), *([Key.NAME, Key.WORD] if wanted.state is DeviceState.CONNECTED else [])}
     if order not in known:
         raise PageInvalidError(detail="the marker is of another list")
     return order, (first, second)

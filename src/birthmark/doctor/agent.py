@@ -6,28 +6,28 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import AgentConfig, PreloadedIdentity, read_config
 from birthmark.agent.config.model import KeyLocation, TokenLocation
 from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import AgentPaths
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.factory import open_links
-from birthmark.doctor.facts import CheckSeen, ChipAsked
+from birthmark.doctor.facts import CheckFacts, ChipSelection
 from birthmark.doctor.file_inspection import text_of
-from birthmark.doctor.pkcs11_probe import Question
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.pkcs11_probe import ProbeQuestion
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.errors import BirthmarkError
 
 
 @dataclass(frozen=True, slots=True)
-class AgentSeen:
+class AgentFacts:
     """A configuration, understood or refused; `texts` are its files, which may hold secrets: for looking things up."""
 
     file: Path
     root: Path
     config: AgentConfig | None
-    refused: CheckSeen | None = None
+    refused: CheckFacts | None = None
 
     @property
     def texts(self) -> list[tuple[str, str]]:
@@ -36,19 +36,19 @@ class AgentSeen:
         return [(str(path), text) for path, text in self.config.texts]
 
 
-def look(named: Setting | None, root: Path) -> AgentSeen | None:
+def look(named: SourcedSetting | None, root: Path) -> AgentFacts | None:
     """Return the agent's configuration; None where none is named and none is in its place."""
     file = Path(named.value) if named is not None else AgentPaths(root).config
     if named is None and not file.exists():
         return None
     file = file.absolute()  # it is written into commands, and its directory into the file
     try:
-        return AgentSeen(file, root.absolute(), read_config(file))
+        return AgentFacts(file, root.absolute(), read_config(file))
     except BirthmarkError as error:
-        return AgentSeen(file, root, None, _seen("identityd-config-well-formed", file, error))
+        return AgentFacts(file, root, None, _seen("identityd-config-well-formed", file, error))
 
 
-def checks_of(agent: AgentSeen, environment: Mapping[str, str], *, is_offline: bool) -> list[CheckSeen]:
+def checks_of(agent: AgentFacts, environment: Mapping[str, str], *, is_offline: bool) -> list[CheckFacts]:
     """Return what `birthmark agent check` finds wrong."""
     if agent.config is None:
         return [] if agent.refused is None else [agent.refused]
@@ -66,17 +66,17 @@ def checks_of(agent: AgentSeen, environment: Mapping[str, str], *, is_offline: b
         return [_seen("certs-read", agent.file, error)] if isinstance(error, BirthmarkError) else []
     with closing(opened.identities.keys):
         found = asyncio.run(Checks(opened, is_offline).run())
-    return [_of(one, agent.file) for one in found if one.result in {Result.ERROR, Result.WARNING}]
+    return [_of(one, agent.file) for one in found if one.result in {CheckResult.ERROR, CheckResult.WARNING}]
 
 
-def _of(one: Check, file: Path) -> CheckSeen:
+def _of(one: Check, file: Path) -> CheckFacts:
     if one.error is not None:
         return _seen(one.id, file, one.error)
-    return CheckSeen(one.id, str(file), one.result is Result.ERROR, one.details, one.command)
+    return CheckFacts(one.id, str(file), one.result is CheckResult.ERROR, one.details, one.command)
 
 
-def _seen(name: str, file: Path, error: BirthmarkError) -> CheckSeen:
-    return CheckSeen(
+def _seen(name: str, file: Path, error: BirthmarkError) -> CheckFacts:
+    return CheckFacts(
         name,
         str(file),
         is_error=True,
@@ -92,12 +92,12 @@ def _seen(name: str, file: Path, error: BirthmarkError) -> CheckSeen:
 # ---- the chips that the configuration names
 
 
-def has_token(agent: AgentSeen | None) -> bool:
+def has_token(agent: AgentFacts | None) -> bool:
     """Say whether the configuration has a chip of its own."""
     return agent is not None and agent.config is not None and agent.config.keys is not None
 
 
-def chips_in(agent: AgentSeen) -> Iterator[tuple[ChipAsked, Question]]:
+def chips_in(agent: AgentFacts) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
     """Yield each key in a token, and the token of new keys."""
     config = agent.config
     if config is None or config.keys is None:
@@ -110,17 +110,17 @@ def chips_in(agent: AgentSeen) -> Iterator[tuple[ChipAsked, Question]]:
         yield _asked(agent, config.keys.module, location), _question(config.keys.module, location)
 
 
-def _asked(agent: AgentSeen, module: Path, location: TokenLocation) -> ChipAsked:
+def _asked(agent: AgentFacts, module: Path, location: TokenLocation) -> ChipSelection:
     uri = location.uri
 
-    def said(name: str, value: object, *written: str) -> Setting | None:
+    def said(name: str, value: object, *written: str) -> SourcedSetting | None:
         if value is None:
             return None
         every = [(file, form) for form in written for file, text in agent.texts if form.format(value) in text]
         file, form = every[0] if every else (str(agent.file), written[0])
-        return Setting(Kind.FILE, name, str(value), file=file, written=form)
+        return SourcedSetting(SettingSource.FILE, name, str(value), file=file, written=form)
 
-    return ChipAsked(
+    return ChipSelection(
         module=said("pkcs11_lib_path", uri.module_path or module, '"{}"', "{}"),
         token=said("token", uri.token, "token={}"),
         slot=said("slot-id", uri.slot_id, "slot-id={}"),
@@ -131,9 +131,9 @@ def _asked(agent: AgentSeen, module: Path, location: TokenLocation) -> ChipAsked
     )
 
 
-def _question(module: Path, location: TokenLocation) -> Question:
+def _question(module: Path, location: TokenLocation) -> ProbeQuestion:
     uri = location.uri
-    return Question(
+    return ProbeQuestion(
         str(uri.module_path or module),
         token=None if uri.slot_id is not None else uri.token,
         serial=uri.serial,

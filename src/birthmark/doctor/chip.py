@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.doctor.facts import ChipAsked, ChipSeen, FileSeen, ProbeExit, SoftHsmSeen
+from birthmark.doctor.facts import ChipFacts, ChipSelection, FileFacts, ProbeExit, SoftHsmFacts
 from birthmark.doctor.file_inspection import bytes_of, libraries, machine_of, seen, text_of, this_machine
-from birthmark.doctor.pkcs11_probe import Answer, Question
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.pkcs11_probe import ProbeAnswer, ProbeQuestion
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.secure_elements.atecc.token import is_atecc
 from birthmark.text_files import plain_text, to_trimmed
 from birthmark.untrusted_text import decode_json
@@ -26,12 +26,12 @@ _MAX_DETAIL_CHARS = 200
 _MAX_PIN_FILE = 1024
 
 
-def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], root: Path) -> ChipSeen:
+def look(asked: ChipSelection, question: ProbeQuestion, environment: Mapping[str, str], root: Path) -> ChipFacts:
     """Return what the library named in `question` says, and what stands around it."""
     path = Path(question.module)
     pin_path = None if asked.pin_file is None else Path(asked.pin_file.value)
     pin = None if pin_path is None else seen(pin_path)
-    found = ChipSeen(
+    found = ChipFacts(
         asked,
         question.module,
         seen(Path(sys.executable)) if is_atecc(path) else seen(path),  # Microchip's own library is a Python package
@@ -49,7 +49,7 @@ def look(asked: ChipAsked, question: Question, environment: Mapping[str, str], r
     return _used(found, question)
 
 
-def _used(found: ChipSeen, question: Question) -> ChipSeen:
+def _used(found: ChipFacts, question: ProbeQuestion) -> ChipFacts:
     """Ask the library."""
     with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print without one
         try:
@@ -66,7 +66,7 @@ def _used(found: ChipSeen, question: Question) -> ChipSeen:
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
         last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
-        answer = decode_json(done.stdout, Answer)
+        answer = decode_json(done.stdout, ProbeAnswer)
     except msgspec.DecodeError:
         return replace(found, ending=ProbeExit.CRASHED, detail=_how_it_ended(done.returncode, last))
     return replace(
@@ -92,19 +92,19 @@ def _trimming(path: Path) -> str:
     return to_trimmed(path, raw) if line != line.strip() and "\n" not in line.strip() else ""
 
 
-def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmSeen | None:
+def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmFacts | None:
     """Return SoftHSM's settings where a variable names them: those of the user and the system are SoftHSM's own."""
     named = environment.get("SOFTHSM2_CONF")
     if not named:
         return None
     conf = Path(named)
     directories = _TOKENS.findall(text_of(conf))
-    tokens: FileSeen | None = seen(Path(directories[-1].strip())) if directories else None
+    tokens: FileFacts | None = seen(Path(directories[-1].strip())) if directories else None
     beside, own_pin = conf.parent / "tokens", conf.parent / "pin"
     of_pin = None if pin is None else pin.parent / "softhsm2.conf"
-    return SoftHsmSeen(
+    return SoftHsmFacts(
         seen(conf),
-        Setting(Kind.VARIABLE, "SOFTHSM2_CONF", named),
+        SourcedSetting(SettingSource.VARIABLE, "SOFTHSM2_CONF", named),
         tokens,
         tokens_beside=str(beside.absolute()) if beside.is_dir() else "",
         conf_beside_pin=str(of_pin.absolute()) if of_pin is not None and of_pin.is_file() else "",

@@ -4,11 +4,11 @@ import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 
 @dataclass(frozen=True, slots=True)
-class FileSeen:
+class FileFacts:
     """A path. `mode` is its permission bits; `reason` is why it cannot be read, empty where it can."""
 
     path: str
@@ -30,7 +30,7 @@ class ProbeExit(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenSeen:
+class TokenFacts:
     """A token, as it says without a login."""
 
     label: str
@@ -42,7 +42,7 @@ class TokenSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class KeySeen:
+class KeyFacts:
     """A private key in the token: its label and id, and the SHA-256 of its public half, empty where it is not told."""
 
     label: str
@@ -51,71 +51,71 @@ class KeySeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ChipAsked:
+class ChipSelection:
     """What was asked for, and where it was said; None is not said."""
 
-    module: Setting | None = None
-    token: Setting | None = None
-    slot: Setting | None = None
-    pin_file: Setting | None = None
-    key: Setting | None = None
+    module: SourcedSetting | None = None
+    token: SourcedSetting | None = None
+    slot: SourcedSetting | None = None
+    pin_file: SourcedSetting | None = None
+    key: SourcedSetting | None = None
     has_inline_pin: bool = False
     config: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class SoftHsmSeen:
+class SoftHsmFacts:
     """SoftHSM's settings: the file, the directory of tokens it names, and what stands beside other files of ours."""
 
-    conf: FileSeen
-    setting: Setting | None = None
-    tokens: FileSeen | None = None
+    conf: FileFacts
+    setting: SourcedSetting | None = None
+    tokens: FileFacts | None = None
     tokens_beside: str = ""
     conf_beside_pin: str = ""
     pin_beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class ChipSeen:
+class ChipFacts:
     """A library, and what came of using it. `code`, `cause` and `detail` are those of the refusal, if any."""
 
-    asked: ChipAsked
+    asked: ChipSelection
     module: str
-    library: FileSeen
+    library: FileFacts
     built_for: str = ""
     here: str = ""
     others: tuple[str, ...] = ()
     ending: ProbeExit = ProbeExit.FINE
-    tokens: tuple[TokenSeen, ...] = ()
+    tokens: tuple[TokenFacts, ...] = ()
     opened: str = ""
-    keys: tuple[KeySeen, ...] = ()
+    keys: tuple[KeyFacts, ...] = ()
     code: str = ""
     cause: str = ""
     detail: str = ""
-    pin: FileSeen | None = None
+    pin: FileFacts | None = None
     trimming: str = ""
     """The command that writes the PIN without the white space around it, where there is some."""
-    softhsm: SoftHsmSeen | None = None
+    softhsm: SoftHsmFacts | None = None
 
 
 # ---- servers and the environment
 
 
 @dataclass(frozen=True, slots=True)
-class TrustSeen:
+class TrustFacts:
     """A file or directory of CAs that a variable names; `certificates` is how many it has."""
 
-    setting: Setting
-    file: FileSeen
+    setting: SourcedSetting
+    file: FileFacts
     certificates: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class PathSeen:
+class PathFacts:
     """A path that a variable names; `instead` is one that would do, empty where there is none."""
 
-    setting: Setting
-    file: FileSeen
+    setting: SourcedSetting
+    file: FileFacts
     instead: str = ""
 
 
@@ -129,15 +129,15 @@ class MismatchedVariable:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerSeen:
+class ServerFacts:
     """A Birthmark server of this machine, by its data directory: one that was named, or that the environment is about.
 
     `has_database` is its own word, at its health address, on whether its database answers; None is not told.
     """
 
     data: str
-    setting: Setting | None = None
-    directory: FileSeen | None = None
+    setting: SourcedSetting | None = None
+    directory: FileFacts | None = None
     has_run: bool = False
     is_served: bool = False
     has_database: bool | None = None
@@ -147,7 +147,7 @@ class ServerSeen:
     certificate_trouble: str = ""
     """Why the one that is configured is not served."""
     foreign: tuple[MismatchedVariable, ...] = ()
-    exposed: tuple[FileSeen, ...] = ()
+    exposed: tuple[FileFacts, ...] = ()
     others: tuple[str, ...] = ()
     is_known_to_shell: bool = True
     """Any variable leads to it, or to another server."""
@@ -159,7 +159,7 @@ class ServerSeen:
     @property
     def env(self) -> str:
         """The command that sets its environment."""
-        is_known = self.setting is not None and self.setting.kind is Kind.VARIABLE
+        is_known = self.setting is not None and self.setting.kind is SettingSource.VARIABLE
         data = "" if is_known else f" --data {shlex.quote(self.data)}"
         return f'eval "$(birthmark env{data})"'
 
@@ -168,7 +168,7 @@ class ServerSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class LeafSeen:
+class LeafFacts:
     """A certificate in a file; `public` is the SHA-256 of its key."""
 
     subject: str
@@ -181,18 +181,18 @@ class LeafSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class IdentitySeen:
+class IdentityFacts:
     """Certificate and key in files. `code` and `cause` are those of a file's refusal.
 
     `matching_*` are files beside them that do belong together; `issuer` is the file of a CA that issued the last
     certificate of the chain and is not in it; `ca` is a directory from which it can be issued anew.
     """
 
-    certificate: Setting | None = None
-    key: Setting | None = None
-    certificate_file: FileSeen | None = None
-    key_file: FileSeen | None = None
-    leaf: LeafSeen | None = None
+    certificate: SourcedSetting | None = None
+    key: SourcedSetting | None = None
+    certificate_file: FileFacts | None = None
+    key_file: FileFacts | None = None
+    leaf: LeafFacts | None = None
     certificate_code: str = ""
     certificate_cause: str = ""
     is_der: bool = False
@@ -207,25 +207,25 @@ class IdentitySeen:
     matching_key: str = ""
     issuer: str = ""
     ca: str = ""
-    registration_id: Setting | None = None
+    registration_id: SourcedSetting | None = None
 
 
 # ---- OpenSSL's configuration, and the way to a chip on a bus
 
 
 @dataclass(frozen=True, slots=True)
-class OpensslSeen:
+class OpensslFacts:
     """OPENSSL_CONF's file. `sections` is its content, `missing` what it names by a path and is not there."""
 
-    setting: Setting
-    file: FileSeen
+    setting: SourcedSetting
+    file: FileFacts
     sections: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     missing: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class BusSeen:
+class BusFacts:
     """How NXP's middleware and Microchip's library are told where the chip is.
 
     `devices` are the buses beside the one that is named; `factory` is the variant whose published keys the file of
@@ -233,16 +233,16 @@ class BusSeen:
     `lacks_middleware` that no library is named and NXP's is nowhere.
     """
 
-    port: Setting | None = None
-    device: FileSeen | None = None
+    port: SourcedSetting | None = None
+    device: FileFacts | None = None
     devices: tuple[str, ...] = ()
-    scp03: Setting | None = None
-    scp03_file: FileSeen | None = None
+    scp03: SourcedSetting | None = None
+    scp03_file: FileFacts | None = None
     factory: str = ""
     has_nxp_library: bool = False
     lacks_middleware: bool = False
     microchip: tuple[tuple[str, str], ...] = ()
-    filestore: FileSeen | None = None
+    filestore: FileFacts | None = None
 
 
 # ---- the agent
@@ -260,7 +260,7 @@ class Reachable:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckSeen:
+class CheckFacts:
     """One check of `birthmark agent check` that did not come out well. `facts` are the refusal's; `command` mends it.
 
     `lines` are the places of the configuration that name a host, a port or a file of CAs: text -> file.
@@ -282,13 +282,13 @@ class CheckSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ProxySeen:
+class ProxyFacts:
     """Variables that name a proxy. `local` are hosts of this machine's server that they would be asked for.
 
     `trouble` is why the proxy does not answer; empty where it does, or was not asked.
     """
 
-    settings: tuple[Setting, ...]
+    settings: tuple[SourcedSetting, ...]
     address: str
     local: tuple[str, ...] = ()
     trouble: str = ""
@@ -296,10 +296,10 @@ class ProxySeen:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceSeen:
+class EndpointFacts:
     """A server that a variable names. `code` and `cause` are why it cannot be used; `fix` what is said of that."""
 
-    setting: Setting
+    setting: SourcedSetting
     host: str
     port: int
     code: str = ""
@@ -308,7 +308,7 @@ class PlaceSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class ClockSeen:
+class ClockFacts:
     """This machine's clock, and how far it is from what a server stated; None is not asked."""
 
     now: str

@@ -6,7 +6,7 @@ import platform
 import stat
 from pathlib import Path
 
-from birthmark.doctor.facts import FileSeen
+from birthmark.doctor.facts import FileFacts
 from birthmark.keys.pkcs11_library import find_libraries
 from birthmark.untrusted_text import reason_of
 
@@ -18,16 +18,16 @@ _TPMS = ("/dev/tpmrm0", "/dev/tpm0")
 _TPM_LIBRARY = "libtpm2_pkcs11"
 
 
-def seen(path: Path) -> FileSeen:
+def seen(path: Path) -> FileFacts:
     """Return what is at a path, and whether this user can read it."""
     try:
         status = path.stat()
     except OSError as error:
-        return FileSeen(str(path), exists=error.errno not in (errno.ENOENT, errno.ENOTDIR), reason=reason_of(error))
+        return FileFacts(str(path), exists=error.errno not in (errno.ENOENT, errno.ENOTDIR), reason=reason_of(error))
     reason = "" if os.access(path, os.R_OK) else "permission denied"
     if stat.S_ISFIFO(status.st_mode):
         reason = "a pipe, which is read once and not looked into"
-    return FileSeen(
+    return FileFacts(
         str(path),
         exists=True,
         is_directory=stat.S_ISDIR(status.st_mode),

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.ca.generations import directories_of
-from birthmark.doctor.facts import IdentitySeen, LeafSeen
+from birthmark.doctor.facts import IdentityFacts, LeafFacts
 from birthmark.doctor.file_inspection import bytes_of, seen
-from birthmark.doctor.setting_sources import Setting
+from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import FileKey, pem_of_key
@@ -38,13 +38,13 @@ _PEM = re.compile(rb"^-----BEGIN %b-----\r?\n([A-Za-z0-9+/=\s]*)-----END %b-----
 
 
 def look(
-    settings: Mapping[str, Setting], environment: Mapping[str, str], data: Path | None, now: datetime
-) -> IdentitySeen | None:
+    settings: Mapping[str, SourcedSetting], environment: Mapping[str, str], data: Path | None, now: datetime
+) -> IdentityFacts | None:
     """Return what the files are that the environment names; None where it names none."""
     certificate, key = settings.get("X509_CERT_FILE"), settings.get("X509_KEY_FILE")
     if certificate is None and key is None:
         return None
-    found = IdentitySeen(certificate, key, registration_id=settings.get("DPS_X509_REGISTRATION_ID"))
+    found = IdentityFacts(certificate, key, registration_id=settings.get("DPS_X509_REGISTRATION_ID"))
     chain: tuple[Certificate, ...] = ()
     if certificate is not None:
         found, chain = _with_certificate(found, Path(certificate.value), now)
@@ -54,8 +54,8 @@ def look(
 
 
 def _with_what_is_beside(
-    found: IdentitySeen, chain: tuple[Certificate, ...], environment: Mapping[str, str], data: Path | None
-) -> IdentitySeen:
+    found: IdentityFacts, chain: tuple[Certificate, ...], environment: Mapping[str, str], data: Path | None
+) -> IdentityFacts:
     paths = _beside(found.certificate, found.key)
     if found.key_public and (found.leaf is None or found.leaf.public != found.key_public):
         found = replace(found, matching_certificate=_certificate_of(found.key_public, paths))
@@ -67,7 +67,7 @@ def _with_what_is_beside(
     return found
 
 
-def _with_certificate(found: IdentitySeen, path: Path, now: datetime) -> tuple[IdentitySeen, tuple[Certificate, ...]]:
+def _with_certificate(found: IdentityFacts, path: Path, now: datetime) -> tuple[IdentityFacts, tuple[Certificate, ...]]:
     found = replace(found, certificate_file=seen(path))
     raw = bytes_of(path, MAX_BUNDLE_BYTES)
     if not raw:
@@ -87,8 +87,8 @@ def _with_certificate(found: IdentitySeen, path: Path, now: datetime) -> tuple[I
     return replace(found, leaf=_leaf(chain[0], now)), chain
 
 
-def _leaf(leaf: Certificate, now: datetime) -> LeafSeen:
-    return LeafSeen(
+def _leaf(leaf: Certificate, now: datetime) -> LeafFacts:
+    return LeafFacts(
         leaf.subject_text,
         leaf.subject_cn or "",
         _digest_of(leaf.public_key()),
@@ -99,7 +99,7 @@ def _leaf(leaf: Certificate, now: datetime) -> LeafSeen:
     )
 
 
-def _with_key(found: IdentitySeen, path: Path, environment: Mapping[str, str]) -> IdentitySeen:
+def _with_key(found: IdentityFacts, path: Path, environment: Mapping[str, str]) -> IdentityFacts:
     if path.is_fifo():
         return replace(found, key_file=seen(path))
     raw = bytes_of(path, MAX_KEY_FILE_BYTES)
@@ -130,7 +130,7 @@ def _digest_of(key: CertificatePublicKeyTypes) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _beside(*settings: Setting | None) -> list[Path]:
+def _beside(*settings: SourcedSetting | None) -> list[Path]:
     """Return the files in the directories of these, the nearest first."""
     directories = dict.fromkeys(Path(one.value).absolute().parent for one in settings if one is not None)
     found = [path for directory in directories for path in sorted(directory.glob("*")) if path.is_file()]

@@ -5,11 +5,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from birthmark.doctor.facts import BusSeen, OpensslSeen
+from birthmark.doctor.facts import BusFacts, OpensslFacts
 from birthmark.doctor.file_inspection import libraries, seen, text_of
 from birthmark.doctor.rules import bus, openssl
 from birthmark.doctor.rules.chip import NXP_LIBRARY
-from birthmark.doctor.setting_sources import Setting
+from birthmark.doctor.setting_sources import SourcedSetting
 
 _ENC = re.compile(r"^[ \t]*ENC[ \t]+([0-9A-Fa-f]{32})[ \t]*$", re.MULTILINE)
 _FILESTORE = re.compile(r"^[ \t]*filestore[ \t]*=[ \t]*(\S+)", re.MULTILINE)
@@ -35,17 +35,17 @@ PUBLISHED: Mapping[str, str] = {
 }
 
 
-def look_at_openssl(setting: Setting | None, root: Path) -> OpensslSeen | None:
+def look_at_openssl(setting: SourcedSetting | None, root: Path) -> OpensslFacts | None:
     """Return OPENSSL_CONF's file; None where the variable is not set."""
     if setting is None:
         return None
     path = Path(setting.value)
     sections = openssl.parse(text_of(path))
     missing = tuple(one for one in openssl.paths_in(sections) if not Path(one).exists())
-    return OpensslSeen(setting, seen(path), sections, missing, tuple(libraries(root)))
+    return OpensslFacts(setting, seen(path), sections, missing, tuple(libraries(root)))
 
 
-def look_at_bus(settings: Mapping[str, Setting], root: Path) -> BusSeen:
+def look_at_bus(settings: Mapping[str, SourcedSetting], root: Path) -> BusFacts:
     """Return how the chip is reached."""
     port, scp03, module = (settings.get(one) for one in ("EX_SSS_BOOT_SSS_PORT", "EX_SSS_BOOT_SCP03_PATH", "module"))
     device = "" if port is None else bus.device_in(port.value)
@@ -54,7 +54,7 @@ def look_at_bus(settings: Mapping[str, Setting], root: Path) -> BusSeen:
     main = root / "etc/cryptoauthlib/cryptoauthlib.conf"
     store = _FILESTORE.findall(text_of(main))
     slots = sorted(Path(store[0]).glob("*.conf"))[:_MAX_SLOTS] if store else []
-    return BusSeen(
+    return BusFacts(
         port,
         seen(Path(device)) if device else None,
         devices,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Severity(StrEnum):
+class FindingSeverity(StrEnum):
     """How bad it is. NOTE: nothing is wrong, and it may be meant otherwise. UNKNOWN: it could not be looked at."""
 
     OK = "ok"
@@ -38,7 +38,7 @@ class Topic(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class DoctorFinding:
     """One thing that was looked at. `command` mends it as it stands; where only a person can, `for_a_person` says why.
 
     `about` is whom it is about where there may be several (a host, a file): it explains findings about the same alone.
@@ -46,7 +46,7 @@ class Finding:
 
     code: str
     topic: Topic
-    severity: Severity
+    severity: FindingSeverity
     seen: str
     cause: str = ""
     command: str = ""
@@ -72,14 +72,14 @@ EXPLAINED_BY: Mapping[Topic, frozenset[Topic]] = {
 """A fault of one of these topics keeps back what is about the topic: it would be its consequence."""
 
 
-def told(findings: Iterable[Finding]) -> list[Finding]:
+def told(findings: Iterable[DoctorFinding]) -> list[DoctorFinding]:
     """Return the findings without the consequences of others and without what stands twice."""
     every = list(dict.fromkeys(findings))
-    faults = [one for one in every if one.severity is Severity.FAULT]
+    faults = [one for one in every if one.severity is FindingSeverity.FAULT]
 
-    def is_explained(one: Finding) -> bool:
+    def is_explained(one: DoctorFinding) -> bool:
         causes = EXPLAINED_BY.get(one.topic, frozenset())
-        return one.severity is not Severity.OK and any(
+        return one.severity is not FindingSeverity.OK and any(
             other.topic in causes and other is not one and _is_same(one.about, other.about) for other in faults
         )
 

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11 import exceptions as p11
 from pkcs11.constants import Attribute, ObjectClass, TokenFlag
 
-from birthmark.doctor.facts import KeySeen, TokenSeen
+from birthmark.doctor.facts import KeyFacts, TokenFacts
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import kind_of, load_library, stop_library
-from birthmark.keys.pkcs11_token import Token, bytes_of, text_of
+from birthmark.keys.pkcs11_token import Pkcs11Token, bytes_of, text_of
 from birthmark.secure_elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.untrusted_text import decode_json
 
@@ -33,7 +33,7 @@ _MAX_KEYS = 64
 _MAX_PRINTED_BYTES = 4 * 1024 * 1024
 
 
-class Question(msgspec.Struct, frozen=True):
+class ProbeQuestion(msgspec.Struct, frozen=True):
     """Which library and token, and by which PIN."""
 
     module: str
@@ -47,22 +47,22 @@ class Question(msgspec.Struct, frozen=True):
         return f"Question({self.module!r}, {self.token!r})"
 
 
-class Answer(msgspec.Struct, frozen=True):
+class ProbeAnswer(msgspec.Struct, frozen=True):
     """What came of it: the tokens, which one was opened, its keys; and the refusal, if any."""
 
-    tokens: tuple[TokenSeen, ...] = ()
+    tokens: tuple[TokenFacts, ...] = ()
     opened: str = ""
-    keys: tuple[KeySeen, ...] = ()
+    keys: tuple[KeyFacts, ...] = ()
     code: str = ""
     cause: str = ""
     detail: str = ""
 
 
-def ask(question: Question) -> Answer:
+def ask(question: ProbeQuestion) -> ProbeAnswer:
     """Look at the tokens, open the one that is meant, and list its keys."""
-    tokens: tuple[TokenSeen, ...] = ()
+    tokens: tuple[TokenFacts, ...] = ()
     opened = ""
-    keys: tuple[KeySeen, ...] = ()
+    keys: tuple[KeyFacts, ...] = ()
     try:
         tokens = tuple(_tokens(Path(question.module)))
         chosen = [one for one in tokens if _is_meant(one, question)]
@@ -72,34 +72,36 @@ def ask(question: Question) -> Answer:
             opened, keys = token.info.label, tuple(_keys(token))
     except BirthmarkError as error:
         detail = _root_of(error) or error.facts.get("detail", "")
-        return Answer(tokens, opened, keys, error.code, error.explain_cause(), detail)
+        return ProbeAnswer(tokens, opened, keys, error.code, error.explain_cause(), detail)
     except p11.PKCS11Error as error:
-        return Answer(tokens, opened, keys, "keys.token_failed", f"The token failed: {kind_of(error)}.", str(error))
-    return Answer(tokens, opened, keys)
+        return ProbeAnswer(
+            tokens, opened, keys, "keys.token_failed", f"The token failed: {kind_of(error)}.", str(error)
+        )
+    return ProbeAnswer(tokens, opened, keys)
 
 
-def _is_meant(token: TokenSeen, question: Question) -> bool:
+def _is_meant(token: TokenFacts, question: ProbeQuestion) -> bool:
     return question.token in {None, token.label} and question.slot in {None, token.slot_id}
 
 
-def _held_back(token: TokenSeen) -> Answer | None:
+def _held_back(token: TokenFacts) -> ProbeAnswer | None:
     if token.is_locked:
         cause = f"Token {token.label} is locked after too many wrong PINs."
-        return Answer(code="keys.pin_locked", cause=cause, detail="the token says that its PIN is locked")
+        return ProbeAnswer(code="keys.pin_locked", cause=cause, detail="the token says that its PIN is locked")
     if token.is_last_try:
-        return Answer(code="doctor.pin_last_try", cause="One more wrong PIN locks the token.")
+        return ProbeAnswer(code="doctor.pin_last_try", cause="One more wrong PIN locks the token.")
     return None
 
 
-def _tokens(module: Path) -> Iterator[TokenSeen]:
+def _tokens(module: Path) -> Iterator[TokenFacts]:
     if is_atecc(module):
-        yield from (TokenSeen(info.label, info.slot_id, info.manufacturer) for info in list_atecc(module))
+        yield from (TokenFacts(info.label, info.slot_id, info.manufacturer) for info in list_atecc(module))
         return
     for slot in load_library(module).get_slots(token_present=True):
         with contextlib.suppress(p11.TokenNotPresent, p11.TokenNotRecognised, p11.DeviceRemoved):
             token = slot.get_token()
             if token.flags & TokenFlag.TOKEN_INITIALIZED:
-                yield TokenSeen(
+                yield TokenFacts(
                     token.label,
                     slot.slot_id,
                     token.manufacturer_id,
@@ -109,25 +111,25 @@ def _tokens(module: Path) -> Iterator[TokenSeen]:
                 )
 
 
-def _open(question: Question) -> Token:
+def _open(question: ProbeQuestion) -> Pkcs11Token:
     pin = None if question.pin is None else Pin(question.pin)
     if question.pin_file is not None:
         pin = Pin.from_file(Path(question.pin_file))
     if is_atecc(Path(question.module)):
         return AteccToken.at(Path(question.module), label=question.token, slot_id=question.slot)
     place = {"label": question.token, "serial": question.serial, "slot_id": question.slot}
-    return Token.open(Path(question.module), **place, pin=pin)  # type: ignore[arg-type] # one table for three types
+    return Pkcs11Token.open(Path(question.module), **place, pin=pin)  # type: ignore[arg-type] # one table for three types
 
 
-def _keys(token: Token) -> Iterator[KeySeen]:
+def _keys(token: Pkcs11Token) -> Iterator[KeyFacts]:
     with token.session() as session:
         items = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))[:_MAX_KEYS]
         named = [(text_of(item, Attribute.LABEL), bytes_of(item, Attribute.ID)) for item in items]
     for label, key_id in named:
-        yield KeySeen(label, key_id.hex(), _public_of(token, label, key_id))
+        yield KeyFacts(label, key_id.hex(), _public_of(token, label, key_id))
 
 
-def _public_of(token: Token, label: str, key_id: bytes) -> str:
+def _public_of(token: Pkcs11Token, label: str, key_id: bytes) -> str:
     """Return the SHA-256 of the public half; empty where the chip does not tell it."""
     with contextlib.suppress(BirthmarkError, p11.PKCS11Error, ValueError):
         key = TokenKey.find(token, label=label or None, key_id=key_id or None).public_key
@@ -146,7 +148,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_PRINTED_BYTES, _MAX_PRINTED_BYTES))
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    question: Any = decode_json(sys.stdin.buffer.read(MAX_QUESTION_BYTES), Question)
+    question: Any = decode_json(sys.stdin.buffer.read(MAX_QUESTION_BYTES), ProbeQuestion)
     answer = msgspec.json.encode(ask(question))
     stop_library()
     os.write(answer_to, answer + b"\n")

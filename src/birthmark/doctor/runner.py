@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from birthmark.doctor import agent, chip, identity, middleware_config, network, servers
-from birthmark.doctor.facts import ChipAsked, ChipSeen, PathSeen, ProbeExit, Reachable, ServerSeen, TrustSeen
+from birthmark.doctor.facts import ChipFacts, ChipSelection, PathFacts, ProbeExit, Reachable, ServerFacts, TrustFacts
 from birthmark.doctor.file_inspection import bytes_of, libraries, seen
-from birthmark.doctor.model import Finding
-from birthmark.doctor.pkcs11_probe import Question
+from birthmark.doctor.model import DoctorFinding
+from birthmark.doctor.pkcs11_probe import ProbeQuestion
 from birthmark.doctor.rules import agent as agent_rules
 from birthmark.doctor.rules import bus as bus_rules
 from birthmark.doctor.rules import chip as chip_rules
@@ -19,7 +19,7 @@ from birthmark.doctor.rules import identity as identity_rules
 from birthmark.doctor.rules import network as network_rules
 from birthmark.doctor.rules import openssl as openssl_rules
 from birthmark.doctor.rules import server as server_rules
-from birthmark.doctor.setting_sources import Setting
+from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library import find_libraries, find_softhsm
 from birthmark.untrusted_text import whole_number
@@ -30,8 +30,8 @@ _SAID = ("module", "token", "slot", "pin_file", "key")
 
 
 def chips_asked(
-    settings: Mapping[str, Setting], environment: Mapping[str, str], *, has_other: bool
-) -> Iterator[tuple[ChipAsked, Question]]:
+    settings: Mapping[str, SourcedSetting], environment: Mapping[str, str], *, has_other: bool
+) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
     """Yield the chip that is named; SoftHSM, unless there is another, where a variable names its settings."""
     said = {name: settings.get(name) for name in _SAID}
     if not any(said.values()) and (has_other or not environment.get("SOFTHSM2_CONF")):
@@ -47,23 +47,23 @@ def chips_asked(
     yield _asked(said), _question(said, path)
 
 
-def not_named(settings: Mapping[str, Setting], environment: Mapping[str, str], root: Path) -> list[Path]:
+def not_named(settings: Mapping[str, SourcedSetting], environment: Mapping[str, str], root: Path) -> list[Path]:
     """Return the libraries of chips that this machine has, where no library is named at all."""
     if settings.get("module") is not None or environment.get("SOFTHSM2_CONF"):
         return []
     return [path for path in find_libraries(root) if path.name.startswith(_MADE_FOR_A_CHIP)]
 
 
-def _asked(said: Mapping[str, Setting | None]) -> ChipAsked:
-    return ChipAsked(said["module"], said["token"], said["slot"], said["pin_file"], said["key"])
+def _asked(said: Mapping[str, SourcedSetting | None]) -> ChipSelection:
+    return ChipSelection(said["module"], said["token"], said["slot"], said["pin_file"], said["key"])
 
 
-def _question(said: Mapping[str, Setting | None], module: Path) -> Question:
+def _question(said: Mapping[str, SourcedSetting | None], module: Path) -> ProbeQuestion:
     def value(name: str) -> str | None:
         found = said[name]
         return None if found is None else found.value
 
-    return Question(
+    return ProbeQuestion(
         str(module),
         token=value("token"),
         slot=whole_number(value("slot") or ""),
@@ -81,20 +81,20 @@ class InspectionContext:
 
     environment: Mapping[str, str]
     now: datetime
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, SourcedSetting] = field(default_factory=dict)
     root: Path = Path("/")
     is_offline: bool = False
 
-    def get(self, name: str) -> Setting | None:
+    def get(self, name: str) -> SourcedSetting | None:
         return self.settings.get(name)
 
 
-def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iterator[Finding]:
+def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iterator[DoctorFinding]:
     """Yield what is found, causes before consequences; `told` takes the consequences out."""
     server = servers.look(patient.get("data"), patient.environment)
     device = agent.look(patient.get("config"), patient.root)
     yield from _surroundings(patient, server)
-    chips: list[ChipSeen] = []
+    chips: list[ChipFacts] = []
     named = chips_asked(patient.settings, patient.environment, has_other=agent.has_token(device))
     for asked, question in [*named, *_chips_of(device)]:
         progress(f"Asking {question.module}")
@@ -115,8 +115,8 @@ def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iter
 
 
 def _network(
-    patient: InspectionContext, server: ServerSeen | None, known: Reachable | None, progress: Callable[[str], None]
-) -> Iterator[Finding]:
+    patient: InspectionContext, server: ServerFacts | None, known: Reachable | None, progress: Callable[[str], None]
+) -> Iterator[DoctorFinding]:
     """Yield what can be told of clock, proxy and names; the servers themselves are asked last, unless offline."""
     if server is not None:
         yield from server_rules.findings(server if patient.is_offline else servers.asked(server, patient.now))
@@ -135,7 +135,7 @@ def _network(
     yield from network_rules.places(asked, server)
 
 
-def _surroundings(patient: InspectionContext, server: ServerSeen | None) -> Iterator[Finding]:
+def _surroundings(patient: InspectionContext, server: ServerFacts | None) -> Iterator[DoctorFinding]:
     """Yield what is wrong with the environment, and on the way to a chip."""
     if server is not None:
         yield from environment_rules.of_another_server(server)
@@ -150,20 +150,20 @@ def _surroundings(patient: InspectionContext, server: ServerSeen | None) -> Iter
     yield from chip_rules.not_named([str(path) for path in unnamed])
 
 
-def _chips_of(device: agent.AgentSeen | None) -> Iterator[tuple[ChipAsked, Question]]:
+def _chips_of(device: agent.AgentFacts | None) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
     return iter(()) if device is None else agent.chips_in(device)
 
 
-def _paths(patient: InspectionContext) -> Iterator[PathSeen]:
+def _paths(patient: InspectionContext) -> Iterator[PathFacts]:
     for name in ("PKCS11_PROVIDER_MODULE", "TPM2_PKCS11_STORE", "SSL_CERT_DIR"):
         if (setting := patient.get(name)) is not None:
             instead = libraries(patient.root) if name == "PKCS11_PROVIDER_MODULE" else []
-            yield PathSeen(setting, seen(Path(setting.value)), next(iter(instead), ""))
+            yield PathFacts(setting, seen(Path(setting.value)), next(iter(instead), ""))
 
 
-def _trust(patient: InspectionContext) -> Iterator[TrustSeen]:
+def _trust(patient: InspectionContext) -> Iterator[TrustFacts]:
     for name in _CAS:
         if (setting := patient.get(name)) is not None:
             path = Path(setting.value)
             count = bytes_of(path, _MAX_BUNDLE_BYTES).count(b"-----BEGIN CERTIFICATE-----")
-            yield TrustSeen(setting, seen(path), count)
+            yield TrustFacts(setting, seen(path), count)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from birthmark.doctor.facts import FileSeen, MismatchedVariable, Reachable, ServerSeen
+from birthmark.doctor.facts import FileFacts, MismatchedVariable, Reachable, ServerFacts
 from birthmark.doctor.file_inspection import seen
-from birthmark.doctor.setting_sources import Setting
+from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
 from birthmark.file_ownership import as_owner, other_owner, starting
 from birthmark.operator_api.api_client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
@@ -42,7 +42,7 @@ _OTHERS = 0o077
 _PATIENCE_S = 5.0  # it asks its database anew, and waits for that a moment
 
 
-def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | None:
+def look(named: SourcedSetting | None, environment: Mapping[str, str]) -> ServerFacts | None:
     """Return the server that is meant: the one that is named, else the one whose host the environment has."""
     if named is not None:
         return _server(Path(named.value).expanduser(), named, environment)
@@ -58,12 +58,12 @@ def look(named: Setting | None, environment: Mapping[str, str]) -> ServerSeen | 
     return None
 
 
-def _server(data: Path, named: Setting | None, environment: Mapping[str, str]) -> ServerSeen:
+def _server(data: Path, named: SourcedSetting | None, environment: Mapping[str, str]) -> ServerFacts:
     if _is_closed(data):
-        return ServerSeen(str(data), named, as_owner=as_owner(other_owner(data) or "root"))
+        return ServerFacts(str(data), named, as_owner=as_owner(other_owner(data) or "root"))
     is_running, theirs = is_served(data), _variables(data)
     has_run = (data / "server.lock").exists()  # a server that ends takes its endpoints.json away
-    return ServerSeen(
+    return ServerFacts(
         str(data),
         named,
         seen(data),
@@ -149,7 +149,7 @@ def _is_loopback(value: str) -> bool:
     return host == "localhost"
 
 
-def _exposed(data: Path) -> Iterator[FileSeen]:
+def _exposed(data: Path) -> Iterator[FileFacts]:
     """Yield private files of the directory that others can read."""
     for path in (*sorted((data / "ca").glob("*.key")), data / "operator.token", data / "endpoints.json"):
         found = seen(path)
@@ -157,7 +157,7 @@ def _exposed(data: Path) -> Iterator[FileSeen]:
             yield found
 
 
-def asked(server: ServerSeen, now: datetime) -> ServerSeen:
+def asked(server: ServerFacts, now: datetime) -> ServerFacts:
     """Return a server that runs with its own word on its database and its certificate."""
     if not server.is_served:
         return server

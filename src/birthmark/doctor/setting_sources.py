@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class SettingSource(StrEnum):
     """Where a value was said."""
 
     VARIABLE = "variable"
@@ -14,14 +14,14 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SourcedSetting:
     """A value and where it was said, so that it can be said otherwise.
 
     `name` is a variable, an option of this command (`command` is all of it) or a key in the file `file`, where
     `written` is the text around the value, `{}` in its place.
     """
 
-    kind: Kind
+    kind: SettingSource
     name: str
     value: str
     command: tuple[str, ...] = ()
@@ -30,26 +30,26 @@ class Setting:
 
     def __str__(self) -> str:
         match self.kind:
-            case Kind.VARIABLE:
+            case SettingSource.VARIABLE:
                 return f"{self.name}={self.value}"
-            case Kind.OPTION:
+            case SettingSource.OPTION:
                 return f"{self.name} {self.value}"
-            case Kind.FILE:
+            case SettingSource.FILE:
                 return f"{self.written.format(self.value)} in {self.file}"
 
     def to(self, value: str) -> str:
         """Return the command that says another value."""
         match self.kind:
-            case Kind.VARIABLE:
+            case SettingSource.VARIABLE:
                 return f"export {self.name}={shlex.quote(value)}"
-            case Kind.OPTION:
+            case SettingSource.OPTION:
                 return shlex.join(_replaced(self.command, self.name, value))
-            case Kind.FILE:
+            case SettingSource.FILE:
                 return replacing(self.file, self.written.format(self.value), self.written.format(value))
 
     def away(self) -> str:
         """Return the command that says nothing of it any more."""
-        if self.kind is Kind.VARIABLE:
+        if self.kind is SettingSource.VARIABLE:
             return f"unset {self.name}"
         return shlex.join(_replaced(self.command, self.name, None))
 

@@ -5,7 +5,17 @@ the time and the version of its last change. What a cloud allows in one is a `Sh
 said as a `DocumentProblem`, which the cloud puts into its own words.
 """
 
-from birthmark.documents.sections import Section, delta, merged, replaced, submitted
+from birthmark.documents.sections import DocumentSection, delta, merged, replaced, submitted
 from birthmark.documents.validation import DocumentProblem, Problem, Shape, check
 
-__all__ = ["DocumentProblem", "Problem", "Section", "Shape", "check", "delta", "merged", "replaced", "submitted"]
+__all__ = [
+    "DocumentProblem",
+    "DocumentSection",
+    "Problem",
+    "Shape",
+    "check",
+    "delta",
+    "merged",
+    "replaced",
+    "submitted",
+]

@@ -12,22 +12,22 @@ from typing import Any, Final
 import msgspec
 
 from birthmark.documents.queries import (
-    And,
-    Compare,
+    Alternative,
+    Comparison,
     Condition,
+    Conjunction,
     Contains,
+    DocumentQuery,
+    FieldPath,
     InSet,
-    Is,
-    Item,
-    Kind,
-    Not,
+    Negation,
     Operand,
     Operator,
-    Or,
-    Part,
-    Path,
-    Query,
+    PathPart,
+    QueryKind,
+    SelectedField,
     Sum,
+    TypeCheck,
     Value,
 )
 
@@ -59,7 +59,7 @@ def fits(condition: Condition | None, document: Document) -> bool:
     return condition is None or _holds(condition, document) is True
 
 
-def value_at(path: Path, document: Document) -> Any:
+def value_at(path: FieldPath, document: Document) -> Any:
     """Return the value at a path, `UNDEFINED` where there is none."""
     found: Any = document
     for step in path.steps:
@@ -69,7 +69,7 @@ def value_at(path: Path, document: Document) -> Any:
     return found
 
 
-def row_of(query: Query, document: Document) -> dict[str, Any]:
+def row_of(query: DocumentQuery, document: Document) -> dict[str, Any]:
     """Return what a query with items, of which none is made of many, shows of a document."""
     found = ((item.name, value_at(item.path, document)) for item in query.items if item.path is not None)
     return {name: value for name, value in found if value is not UNDEFINED}
@@ -78,7 +78,7 @@ def row_of(query: Query, document: Document) -> dict[str, Any]:
 class GroupedRows:
     """Rows that are made of many documents, one for each group."""
 
-    def __init__(self, query: Query) -> None:
+    def __init__(self, query: DocumentQuery) -> None:
         self._query = query
         self._groups: dict[Hashable, list[_Sum | _GroupState]] = {}
         if not query.group_by:
@@ -105,7 +105,7 @@ class GroupedRows:
 class _GroupState:
     """What all of a group have alike."""
 
-    def __init__(self, item: Item) -> None:
+    def __init__(self, item: SelectedField) -> None:
         self.item = item
         self._value: Any = None
         self._is_known = False
@@ -121,7 +121,7 @@ class _GroupState:
 class _Sum:
     """What is made of the values of a group."""
 
-    def __init__(self, item: Item) -> None:
+    def __init__(self, item: SelectedField) -> None:
         self.item = item
         self._count = 0
         self._numbers = 0
@@ -155,7 +155,7 @@ class _Sum:
                 return UNDEFINED if ends is None else ends[0 if self.item.sum is Sum.LEAST else 1]
 
 
-def _kept(item: Item) -> _Sum | _GroupState:
+def _kept(item: SelectedField) -> _Sum | _GroupState:
     return _GroupState(item) if item.sum is None else _Sum(item)
 
 
@@ -171,21 +171,21 @@ def _hashable(value: Any) -> Hashable:
 
 def _holds(condition: Condition, document: Document) -> bool | None:  # noqa: PLR0911 - one for each form
     match condition:
-        case And(parts=parts):
+        case Conjunction(parts=parts):
             return _both(parts, document, decided=False)
-        case Or(parts=parts):
+        case Alternative(parts=parts):
             return _both(parts, document, decided=True)
-        case Not(one=one):
+        case Negation(one=one):
             found = _holds(one, document)
             return None if found is None else not found
-        case Compare(left=left, operator=operator, right=right):
+        case Comparison(left=left, operator=operator, right=right):
             return _compare(_value(left, document), operator, _value(right, document))
         case InSet(one=operand, values=values):
             value = _value(operand, document)
             if _kind(value) is None:
                 return None
             return any(_compare(value, Operator.SAME, other) for other in values)
-        case Is(kind=kind, path=path):
+        case TypeCheck(kind=kind, path=path):
             return _KINDS[kind](value_at(path, document))
         case Contains(part=part, one=operand, text=other):
             whole, text = _value(operand, document), _value(other, document)
@@ -245,18 +245,18 @@ _ORDERS: Mapping[Operator, Callable[[Any, Any], bool]] = {
     Operator.UP_TO: lambda left, right: bool(left <= right),
     Operator.FROM: lambda left, right: bool(left >= right),
 }
-_KINDS: Mapping[Kind, Callable[[Any], bool]] = {
-    Kind.DEFINED: lambda value: value is not UNDEFINED,
-    Kind.TEXT: lambda value: isinstance(value, str),
-    Kind.NUMBER: _is_number,
-    Kind.BOOL: lambda value: isinstance(value, bool),
-    Kind.NULL: lambda value: value is None,
-    Kind.OBJECT: lambda value: isinstance(value, Mapping),
-    Kind.ARRAY: lambda value: isinstance(value, list),
-    Kind.PRIMITIVE: lambda value: _kind(value) is not None,
+_KINDS: Mapping[QueryKind, Callable[[Any], bool]] = {
+    QueryKind.DEFINED: lambda value: value is not UNDEFINED,
+    QueryKind.TEXT: lambda value: isinstance(value, str),
+    QueryKind.NUMBER: _is_number,
+    QueryKind.BOOL: lambda value: isinstance(value, bool),
+    QueryKind.NULL: lambda value: value is None,
+    QueryKind.OBJECT: lambda value: isinstance(value, Mapping),
+    QueryKind.ARRAY: lambda value: isinstance(value, list),
+    QueryKind.PRIMITIVE: lambda value: _kind(value) is not None,
 }
-_PARTS: Mapping[Part, Callable[[str, str], bool]] = {
-    Part.BEGINS: lambda whole, text: whole.startswith(text),
-    Part.ENDS: lambda whole, text: whole.endswith(text),
-    Part.INSIDE: lambda whole, text: text in whole,
+_PARTS: Mapping[PathPart, Callable[[str, str], bool]] = {
+    PathPart.BEGINS: lambda whole, text: whole.startswith(text),
+    PathPart.ENDS: lambda whole, text: whole.endswith(text),
+    PathPart.INSIDE: lambda whole, text: text in whole,
 }

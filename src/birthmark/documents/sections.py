@@ -14,7 +14,7 @@ Stamps = dict[str, Any]
 _UNDATED: list[Any] = [0, 0, {}]  # of a document without stamps
 
 
-class Section(msgspec.Struct, frozen=True, array_like=True):
+class DocumentSection(msgspec.Struct, frozen=True, array_like=True):
     """Values with their stamps; `version` grows with every change. Nothing in it is ever changed in place."""
 
     values: dict[str, Any] = {}
@@ -23,18 +23,18 @@ class Section(msgspec.Struct, frozen=True, array_like=True):
     at: int = 0
 
 
-def merged(section: Section, patch: Mapping[str, Any], at: int) -> Section:
+def merged(section: DocumentSection, patch: Mapping[str, Any], at: int) -> DocumentSection:
     """Return the section with a patch merged in, one version on."""
     version = section.version + 1
     values, stamps = _merged(section.values, section.stamps, patch, at, version)
-    return Section(values, stamps, version, at)
+    return DocumentSection(values, stamps, version, at)
 
 
-def replaced(section: Section, values: Mapping[str, Any], at: int) -> Section:
+def replaced(section: DocumentSection, values: Mapping[str, Any], at: int) -> DocumentSection:
     """Return the section with nothing but these values, one version on."""
     version = section.version + 1
     made, stamps = _merged({}, {}, values, at, version)
-    return Section(made, stamps, version, at)
+    return DocumentSection(made, stamps, version, at)
 
 
 def _merged(
@@ -75,7 +75,7 @@ def submitted(stamps: Mapping[str, Any], patch: Mapping[str, Any]) -> Stamps:
     return found
 
 
-def delta(desired: Section, reported: Section) -> tuple[dict[str, Any], Stamps]:
+def delta(desired: DocumentSection, reported: DocumentSection) -> tuple[dict[str, Any], Stamps]:
     """Return what is desired and not so reported, with the stamps of the desire; what is only reported is no part."""
     return _delta(desired.values, desired.stamps, reported.values)
 

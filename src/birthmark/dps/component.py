@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from birthmark import metrics
 from birthmark.clock import Clock, format_utc
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DevicePart, State
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.dps import store
 from birthmark.dps.model import TAKEN_BACK, Instance, SymmetricKey, TpmKeys, X509Individual
@@ -26,7 +26,7 @@ from birthmark.store import Database
 from birthmark.store.pagination import each_among
 
 _KINDS = {X509Individual: "X.509", SymmetricKey: "symmetric key", TpmKeys: "TPM"}
-_STATES = frozenset({State.UNASSIGNED, State.REFUSED, State.REVOKED})
+_STATES = frozenset({DeviceState.UNASSIGNED, DeviceState.REFUSED, DeviceState.REVOKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,12 @@ class DpsDeviceRecords(DeviceRecords):
         rows = await self.database.all(store.NAMES_ENROLLED, scope=scope, after=after, limit=limit)
         return [row["id"] for row in rows]
 
-    async def _find(self, scope: str, names: Sequence[str]) -> Mapping[str, State | None]:
+    async def _find(self, scope: str, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
         rows = each_among(self.database, store.ENROLLED_NAMED, map(fold, names), scope=scope)
         there = {row["id"] async for row in rows}
         rows = each_among(self.database, store.REGISTERED_NAMED, there, scope=scope)
         registered = {row["registration_id"] async for row in rows}
-        states = {name: None if fold(name) in registered else State.UNASSIGNED for name in names}
+        states = {name: None if fold(name) in registered else DeviceState.UNASSIGNED for name in names}
         return {name: state for name, state in states.items() if fold(name) in there}
 
     async def counts(self, _connected: Mapping[str, int]) -> Sequence[DeviceCounts]:

@@ -30,7 +30,7 @@ from birthmark.dps.errors import http_error, wire_message
 from birthmark.dps.model import Claim, Instance
 from birthmark.dps.rules.attestation import check_same
 from birthmark.dps.rules.tiers import ThrottledOperation
-from birthmark.dps.service import Enrollments, Instances, Queries, Registrations
+from birthmark.dps.service import EnrollmentQueries, Enrollments, Instances, Registrations
 from birthmark.dps.service.queries import EnrollmentPage, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.iam.authorization import RightMissingError
@@ -149,7 +149,7 @@ def service_routes(
         authorization, address = request.headers.get("authorization"), request.client.host if request.client else ""
         return instances.authorize(authorization, request.scope["path"], right, address)
 
-    queries = Queries(enrollments, registrations, clock)
+    queries = EnrollmentQueries(enrollments, registrations, clock)
 
     def may_enroll(request: Request) -> bool:
         with suppress(RightMissingError):

@@ -137,7 +137,7 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class EnrollmentSigner:
     """A certificate whose holders' devices belong to a group."""
 
     group_id: str

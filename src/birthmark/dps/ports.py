@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from birthmark.ca.certificate_orders import Also, Order
+from birthmark.ca.certificate_orders import Also, CertificateOrder
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 
@@ -52,7 +52,7 @@ class HubIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class HubStanding:
+class HubDeviceStatus:
     """By which certificates a device connects to its hub."""
 
     in_use: Thumbprint | None = None
@@ -63,7 +63,7 @@ class HubStanding:
 class HubRegistry(Protocol):
     """The hubs behind the linked host names."""
 
-    async def standing(self, host: str, device_id: str) -> HubStanding:
+    async def standing(self, host: str, device_id: str) -> HubDeviceStatus:
         """Return by which certificates the device connects to the hub at `host`; none where there is no such device."""
         ...
 
@@ -109,7 +109,7 @@ class CertificateIssuer(Protocol):
         """Say whether a certificate was issued here, is alive and was not taken back."""
         ...
 
-    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+    async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
         """Return the new certificate and those above it, the root last, once it is on record.
 
         What `also` returns for them is part of the same commit. Raise what the CA does, or `ConflictError`.

@@ -7,17 +7,17 @@ import msgspec
 from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select, union
 
 from birthmark.dps.enrollment_document import EnrollmentDocument
-from birthmark.dps.model import IdScope, Instance, Registration, Signer
-from birthmark.pki.verified_ca import Authority
+from birthmark.dps.model import EnrollmentSigner, IdScope, Instance, Registration
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.crud_statements import among, change, find, held, page, present, remove
 from birthmark.store.database import Row
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.schema_revision import UnreadableDatabaseError
 from birthmark.untrusted_text import decode_json
 
-INSTANCES = Records(Instance)
+INSTANCES = RowMapper(Instance)
 instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")], sealed=["policies"])
 ADD_INSTANCE = insert(instances)
 REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs")
@@ -76,7 +76,7 @@ NAMES_ENROLLED = page(enrollments, "id", "scope", _IS_INDIVIDUAL, of=("id",))
 ENROLLED_NAMED = find(enrollments, "scope", _IS_INDIVIDUAL, among(enrollments.c.id), of=("id",))
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
-SIGNERS = Records(Signer, certificate="der")
+SIGNERS = RowMapper(EnrollmentSigner, certificate="der")
 _FOUND_BY = [text(name, key=True) for name in ("scope", "subject_digest", "thumbprint")]
 signers = SIGNERS.table("dps_signers", "group_id", more=_FOUND_BY)
 Index("dps_signers_group", signers.c.scope, signers.c.group_id)
@@ -85,7 +85,7 @@ DROP_SIGNERS = remove(signers, "scope", "group_id")
 SIGNERS_NAMED = find(signers, "scope", "subject_digest", limit=100)
 SOME_SIGNERS = find(signers, "scope", limit=20)
 
-AUTHORITIES = Records(Authority, certificate="der", is_verified="verified")
+AUTHORITIES = RowMapper(CaCertificate, certificate="der", is_verified="verified")
 authorities = AUTHORITIES.table(
     "dps_authorities", "name", more=[text("scope", key=True), text("subject_digest"), text("thumbprint")]
 )
@@ -113,7 +113,7 @@ CAS_NAMED = statement(
 
 FIGURE = "registrations"
 """Of those that are in the audit trail, by provisioning service and hour."""
-REGISTRATIONS = Records(Registration)
+REGISTRATIONS = RowMapper(Registration)
 registrations = REGISTRATIONS.table("dps_registrations", "registration_id", more=[text("scope", key=True)])
 Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
 ADD_REGISTRATION = insert(registrations)
@@ -154,7 +154,7 @@ def document_of(row: Row) -> EnrollmentDocument:
         raise UnreadableDatabaseError(path="table dps_enrollments", reason=error) from error
 
 
-def authority_row(scope: IdScope, authority: Authority) -> dict[str, Any]:
+def authority_row(scope: IdScope, authority: CaCertificate) -> dict[str, Any]:
     """Return the row of a CA certificate."""
     certificate = authority.certificate
     found_by = {"subject_digest": subject_digest(certificate.subject_der), "thumbprint": certificate.thumbprint.hex()}

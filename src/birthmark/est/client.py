@@ -87,7 +87,7 @@ class EstWrongCertificateError(InvalidRequestError):
     url: str
 
 
-class HttpAnswer(Protocol):
+class EstHttpResponse(Protocol):
     """An HTTP response; header names in lower case."""
 
     @property
@@ -103,7 +103,9 @@ class HttpAnswer(Protocol):
 class Https(Protocol):
     """One HTTPS request to a server whose certificate is checked. Raise `UnavailableError` if it cannot be reached."""
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer: ...
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b""
+    ) -> EstHttpResponse: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +165,7 @@ class EstClient:
         bag = (*received, *above)
         return replace(_sorted(leaf, bag), bag=bag, window=wire.parse_window(answer.headers.get("renewal-window")))
 
-    def _certificates(self, answer: HttpAnswer) -> tuple[Certificate, ...]:
+    def _certificates(self, answer: EstHttpResponse) -> tuple[Certificate, ...]:
         wanted = f"https://{urlsplit(self.url).hostname}:8085{wire.BASE_PATH}"
         try:
             return wire.parse_certs_only(answer.body)
@@ -173,7 +175,9 @@ class EstClient:
             error.add_facts(wanted=wanted)
             raise
 
-    async def _request(self, method: str, operation: str, body: bytes = b"", *, also: Sequence[int] = ()) -> HttpAnswer:
+    async def _request(
+        self, method: str, operation: str, body: bytes = b"", *, also: Sequence[int] = ()
+    ) -> EstHttpResponse:
         headers = {"Accept": "*/*"}
         if body:
             headers |= {"Content-Type": wire.PKCS10, "Content-Transfer-Encoding": "base64"}

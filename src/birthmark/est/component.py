@@ -11,8 +11,8 @@ from birthmark.component import Component
 from birthmark.devices.model import DevicePart, RevocationOutcome, RevokedPart
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
 from birthmark.errors import BACKTICK, shell_word
-from birthmark.est.service import Credentials, EstService, RegistrationAuthorities
-from birthmark.est.service.approvals import Approvals
+from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities
+from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.metrics import Sample
 from birthmark.pki.names import fold
 
@@ -22,8 +22,8 @@ class EstDeviceRecords(DeviceRecords):
     """The devices of EST."""
 
     authority: CertificateAuthority = field(repr=False)
-    credentials: Credentials = field(repr=False)
-    approvals: Approvals = field(repr=False)
+    credentials: EstCredentials = field(repr=False)
+    approvals: EnrollmentApprovals = field(repr=False)
     registrars: RegistrationAuthorities = field(repr=False)
 
     async def parts(self, device: DeviceIdentity) -> AsyncIterator[DevicePart]:

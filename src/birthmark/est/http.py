@@ -9,7 +9,7 @@ from starlette.routing import Route
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.est import wire
 from birthmark.est.errors import status_of, unrenewed_by
-from birthmark.est.model import Caller
+from birthmark.est.model import EstCaller
 from birthmark.est.service import EstService
 from birthmark.net.error_boundary import Handler, refusing
 from birthmark.pki.certificates import Certificate
@@ -129,9 +129,9 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _caller(request: Request) -> Caller:
+def _caller(request: Request) -> EstCaller:
     address = "" if request.client is None else request.client.host
-    return Caller(request.scope["extensions"]["tls"], request.headers.get("authorization"), address)
+    return EstCaller(request.scope["extensions"]["tls"], request.headers.get("authorization"), address)
 
 
 def _label(request: Request) -> str | None:

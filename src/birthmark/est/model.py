@@ -7,12 +7,12 @@ from typing import Protocol
 
 from birthmark.auth.principals import Principal
 from birthmark.ca.model import IssuedCertificate
-from birthmark.pki.certificate_profiles import DEVICE, Profile
+from birthmark.pki.certificate_profiles import DEVICE, CertificateProfile
 from birthmark.pki.certificates import Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class User:
+class EstUser:
     """Whoever knows the password may get a certificate for `device_id`, or for any device when it is None.
 
     A token is a user for one device and one key: after its first use only that key may ask again, until it ends.
@@ -37,7 +37,7 @@ class BootstrapCa:
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class RegistrationAuthority:
     """A registration authority: who has this certificate's key asks for others, whom it has checked itself.
 
     `names` is a pattern of the device ids it may ask for, with `*` and `?`.
@@ -57,12 +57,12 @@ class LateRenewalRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class CallerProof:
     """Someone whom a caller proves to be, and what follows from how that was proven."""
 
     principal: Principal
-    user: User | None = None
-    authority: Authority | None = None
+    user: EstUser | None = None
+    authority: RegistrationAuthority | None = None
     bootstrap: BootstrapCa | None = None
     comeback: LateRenewalRule | None = None
     """The rule by which a certificate counted that had expired."""
@@ -91,7 +91,7 @@ class WaitingRequest:
 class EstLabel:
     """What one label serves, or the path without one."""
 
-    profile: Profile = DEVICE
+    profile: CertificateProfile = DEVICE
     approval: bool = False
     """An operator decides each request of somebody who has no certificate from here."""
     key_generation: bool = False
@@ -120,7 +120,7 @@ class EstSettings:
     """How many serve as this one does: together they let nobody guess, and issue, more often than one alone."""
 
 
-class Peer(Protocol):
+class EstPeer(Protocol):
     """What the handshake proved: possession of the leaf's key. Nothing is verified yet."""
 
     @property
@@ -138,9 +138,9 @@ class Peer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class EstCaller:
     """Who sent a request, as far as the transport can tell."""
 
-    peer: Peer
+    peer: EstPeer
     authorization: str | None = field(default=None, repr=False)
     address: str = ""

@@ -16,16 +16,16 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
+from birthmark.est.model import BootstrapCa, EstUser, RegistrationAuthority, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
 from birthmark.store.crud_statements import find, page, present, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 MAX_WAITING_PER_NAME = 8
 
 
-USER_RECORDS = Records(User)
+USER_RECORDS = RowMapper(EstUser)
 users = USER_RECORDS.table("est_users", "name", more=[blob("nonce", optional=True)])
 ADD_USER = insert(users)
 USER = find(users)
@@ -45,7 +45,7 @@ USE_TOKEN = statement(
 )
 PURGE_TOKENS = remove(users, users.c.is_one_time == 1, users.c.expires_at < bindparam("before"))
 
-BOOTSTRAP_RECORDS = Records(BootstrapCa, certificate="der")
+BOOTSTRAP_RECORDS = RowMapper(BootstrapCa, certificate="der")
 bootstrap_cas = Table(
     "est_bootstrap_cas",
     metadata,
@@ -60,7 +60,7 @@ BOOTSTRAP_CAS_PAGE = page(bootstrap_cas, "thumbprint")
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
 BOOTSTRAP_CA_AS_READ = present(bootstrap_cas, "thumbprint", "any_name")
 
-AUTHORITY_RECORDS = Records(Authority, certificate="der")
+AUTHORITY_RECORDS = RowMapper(RegistrationAuthority, certificate="der")
 authorities = AUTHORITY_RECORDS.table("est_authorities", more=[blob("thumbprint", key=True)])
 ADD_AUTHORITY = upsert(authorities)
 AUTHORITY = find(authorities)
@@ -68,7 +68,7 @@ AUTHORITIES_PAGE = page(authorities, "thumbprint")
 REMOVE_AUTHORITY = remove(authorities)
 AUTHORITY_AS_READ = present(authorities, "thumbprint", "names")
 
-WAITING_RECORDS = Records(WaitingRequest)
+WAITING_RECORDS = RowMapper(WaitingRequest)
 waiting = WAITING_RECORDS.table("est_requests", "id")
 Index("est_requests_name", waiting.c.name)
 Index("est_requests_asked_at", waiting.c.asked_at)

@@ -14,7 +14,7 @@ from cryptography import x509
 from birthmark.ca.external_ca import PendingSignatures, UpstreamAnswerError, UpstreamUnknownError, check_answer
 from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
 from birthmark.est.client import EstClient, EstServerBusyError, Https
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 
@@ -87,7 +87,7 @@ class EstUpstream:
             self._is_kept = True
 
     async def issue(
-        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+        self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
         """Return a certificate for the request, handed on as it is: subject and lifetime are the other's to say."""
         del lifetime
@@ -96,7 +96,7 @@ class EstUpstream:
                 raise UpstreamBusyError(url=self.url, retry_after_s=_RETRY_S)
             return await self._issued(request, profile)
 
-    async def _issued(self, request: CertificateRequest, profile: Profile) -> Certificate:
+    async def _issued(self, request: CertificateRequest, profile: CertificateProfile) -> Certificate:
         label = self.labels.get(profile.name)
         url, asked = self.url if label is None else f"{self.url.rstrip('/')}/{label}", request.subject_cn or ""
         try:

@@ -12,7 +12,7 @@ CHANGED, RENEWED = f"{PREFIX}changed", f"{PREFIX}certificate.renewed"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class EventKind:
     """A type of events: its actions in the audit trail, and what it tells in words."""
 
     type: str
@@ -20,39 +20,47 @@ class Kind:
     tells: str
 
 
-KINDS: Sequence[Kind] = (
-    Kind(f"{PREFIX}enrollment.changed", ("dps.enrollment_put",), "A device, or a group, may register from now on."),
-    Kind(f"{PREFIX}enrollment.removed", ("dps.enrollment_delete",), "It may no more."),
-    Kind(f"{PREFIX}device.registered", ("dps.register",), "A device registered, and was assigned a hub."),
-    Kind(f"{PREFIX}device.released", ("dps.registration_delete", "dps.release", "name.release"), "Its name is free."),
-    Kind(
+KINDS: Sequence[EventKind] = (
+    EventKind(
+        f"{PREFIX}enrollment.changed", ("dps.enrollment_put",), "A device, or a group, may register from now on."
+    ),
+    EventKind(f"{PREFIX}enrollment.removed", ("dps.enrollment_delete",), "It may no more."),
+    EventKind(f"{PREFIX}device.registered", ("dps.register",), "A device registered, and was assigned a hub."),
+    EventKind(
+        f"{PREFIX}device.released", ("dps.registration_delete", "dps.release", "name.release"), "Its name is free."
+    ),
+    EventKind(
         f"{PREFIX}device.changed",
         ("iothub.device_put", "awsiot.thing_create", "awsiot.thing_update"),
         "A device is on record at a hub, or a thing at the account, or another than before.",
     ),
-    Kind(f"{PREFIX}device.connected", (CONNECTED,), "A device, or another client, is connected."),
-    Kind(f"{PREFIX}device.disconnected", (DISCONNECTED,), "It said goodbye."),
-    Kind(f"{PREFIX}device.lost", (LOST,), "Its connection ended without a goodbye; `reason` says why."),
-    Kind(f"{PREFIX}device.refused", (REFUSED,), "It was refused; `birthmark why` tells more by the `tracking_id`."),
-    Kind(f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "It is on record no more."),
-    Kind(
+    EventKind(f"{PREFIX}device.connected", (CONNECTED,), "A device, or another client, is connected."),
+    EventKind(f"{PREFIX}device.disconnected", (DISCONNECTED,), "It said goodbye."),
+    EventKind(f"{PREFIX}device.lost", (LOST,), "Its connection ended without a goodbye; `reason` says why."),
+    EventKind(
+        f"{PREFIX}device.refused", (REFUSED,), "It was refused; `birthmark why` tells more by the `tracking_id`."
+    ),
+    EventKind(f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "It is on record no more."),
+    EventKind(
         f"{PREFIX}module.changed", ("iothub.module_put",), "A module of a device is on record, or another than before."
     ),
-    Kind(f"{PREFIX}module.removed", ("iothub.module_delete",), "A module of a device is on record no more."),
-    Kind(
+    EventKind(f"{PREFIX}module.removed", ("iothub.module_delete",), "A module of a device is on record no more."),
+    EventKind(
         f"{PREFIX}device.revoked",
         ("device.revoke", "iothub.device_take_back", "name.lose"),
         "A device was taken back; the same device may be told of several times, for each place.",
     ),
-    Kind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued that renews none."),
-    Kind(RENEWED, (), "A certificate was issued in the place of one that is of the same name and profile."),
-    Kind(f"{PREFIX}device.came-back", ("certificate.comeback",), "A device whose certificate had ended has one again."),
-    Kind(
+    EventKind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued that renews none."),
+    EventKind(RENEWED, (), "A certificate was issued in the place of one that is of the same name and profile."),
+    EventKind(
+        f"{PREFIX}device.came-back", ("certificate.comeback",), "A device whose certificate had ended has one again."
+    ),
+    EventKind(
         f"{PREFIX}certificate.revoked",
         ("certificate.revoke", "key.revoke"),
         "A certificate, or all of a key, counts no more.",
     ),
-    Kind(
+    EventKind(
         f"{PREFIX}ca.changed",
         (
             *("ca.rollover.start", "ca.rollover.next", "ca.rollover.back", "ca.root_noted"),
@@ -62,9 +70,9 @@ KINDS: Sequence[Kind] = (
         ),
         "Another CA is trusted, or one no more, or the root is exchanged.",
     ),
-    Kind(f"{PREFIX}alert.raised", ("alert.raised",), "Something needs somebody; `fix` is the next command."),
-    Kind(f"{PREFIX}alert.over", ("alert.over",), "It needs nobody any more."),
-    Kind(CHANGED, (), "Everything else that the audit trail tells of: services, keys, people, approvals."),
+    EventKind(f"{PREFIX}alert.raised", ("alert.raised",), "Something needs somebody; `fix` is the next command."),
+    EventKind(f"{PREFIX}alert.over", ("alert.over",), "It needs nobody any more."),
+    EventKind(CHANGED, (), "Everything else that the audit trail tells of: services, keys, people, approvals."),
 )
 _BY_ACTION = {action: kind.type for kind in KINDS for action in kind.actions}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from birthmark.events.catalogue import CHANGED, KINDS, RENEWED, SPEC, Kind
+from birthmark.events.catalogue import CHANGED, KINDS, RENEWED, SPEC, EventKind
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _NAMES = ("specversion", "id", "source", "type", "subject", "time", "datacontenttype", "data")
@@ -28,7 +28,7 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _of(kind: Kind) -> Mapping[str, Any]:
+def _of(kind: EventKind) -> Mapping[str, Any]:
     action: Mapping[str, Any] = {"enum": sorted(kind.actions)} if kind.actions else _TEXT
     data: dict[str, Any] = {
         "type": "object",

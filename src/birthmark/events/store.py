@@ -6,10 +6,10 @@ from birthmark.events.model import DeadLetters, Webhook
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import change, find, page, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 PRUNED_AT_ONCE = 2000
-WEBHOOKS = Records(Webhook)
+WEBHOOKS = RowMapper(Webhook)
 webhooks = WEBHOOKS.table("webhooks", "name", sealed=["url", "secret", "former"])
 ADD = insert(webhooks, ignore_existing=True)
 GET = find(webhooks)
@@ -22,7 +22,7 @@ _FREE = or_(webhooks.c.owner == bindparam("key_owner"), webhooks.c.owned_until <
 CLAIM = change(webhooks, ("owner", "owned_until"), "name", _FREE)
 LET_GO = change(webhooks, ("owned_until",), "owner")
 
-DEAD = Records(DeadLetters)
+DEAD = RowMapper(DeadLetters)
 dead = DEAD.table("webhook_dead", "id")
 Index("webhook_dead_hook", dead.c.hook, dead.c.at)
 ADD_DEAD = insert(dead)

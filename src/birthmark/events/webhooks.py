@@ -23,7 +23,7 @@ from birthmark.events.catalogue import KINDS, PREFIX, event_of, type_of
 from birthmark.events.model import DeadLetters, OperationEvent, Webhook
 from birthmark.events.reader import Feed, parse_place, place_of
 from birthmark.events.url_redaction import host_only, without_secrets
-from birthmark.outbound.http_sender import NotAnsweredError, RefusedByReceiverError, Sender, check_url
+from birthmark.outbound.http_sender import HttpSender, NotAnsweredError, RefusedByReceiverError, check_url
 from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, MailSender, address_of
 from birthmark.outbound.webhook_signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
@@ -134,7 +134,7 @@ class Webhooks:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
-    sender: Sender = field(repr=False)
+    sender: HttpSender = field(repr=False)
     mailer: MailSender | None = field(default=None, repr=False, kw_only=True)
     source: str = "birthmark"
     me: str = "main"

@@ -19,7 +19,7 @@ NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
-class OnRecord:
+class AwsRecord:
     """What decides on a thing that is there."""
 
     principals: Sequence[str]
@@ -99,7 +99,7 @@ def thing_of(wish: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:
 
 
 def way_back(
-    wish: EnrollmentRequest, present: OnRecord | None, policies: frozenset[str], *, status: str | None
+    wish: EnrollmentRequest, present: AwsRecord | None, policies: frozenset[str], *, status: str | None
 ) -> dict[str, Any]:
     """Return what the journal keeps of a device before it is written.
 

@@ -14,7 +14,7 @@ from birthmark.errors import ConflictError, UnavailableError
 from birthmark.fleet.aws_record_diff import ACTIVE
 from birthmark.fleet.aws_revocation import AwsRevoker
 from birthmark.fleet.errors import NoSuchRecordError
-from birthmark.fleet.target import DeviceCertificate
+from birthmark.fleet.target import ShippedCertificate
 from birthmark.pki.certificates import parse_any
 
 _LOOK_S = 1.0
@@ -69,11 +69,11 @@ class CarriedOverAttachments:
     is_retired: bool = False
 
 
-class AwsRenewing(AwsRevoker):
+class AwsRenewer(AwsRevoker):
     """What follows a renewal."""
 
     def carry(
-        self, name: str, certificate: DeviceCertificate, old: str | None, *, dry_run: bool, command: str
+        self, name: str, certificate: ShippedCertificate, old: str | None, *, dry_run: bool, command: str
     ) -> CarriedOverAttachments:
         """Register a certificate with policies and things of the one that it renewed; again, it changes nothing.
 

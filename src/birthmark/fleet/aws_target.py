@@ -12,9 +12,9 @@ from birthmark.clock import Clock
 from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
 from birthmark.fleet.aws_record_diff import (
     ACTIVE,
+    AwsRecord,
     AwsRollbackEntry,
     CurrentThing,
-    OnRecord,
     PreviousThing,
     Undo,
     completes,
@@ -26,7 +26,7 @@ from birthmark.fleet.aws_record_diff import (
     undo_of,
     way_back,
 )
-from birthmark.fleet.aws_renewal import AwsRenewing
+from birthmark.fleet.aws_renewal import AwsRenewer
 from birthmark.fleet.aws_revocation import REVOKED
 from birthmark.fleet.errors import (
     DifferentRecordError,
@@ -40,9 +40,9 @@ from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import (
     Change,
     EnrollmentOutcome,
+    EnrollmentRecord,
     EnrollmentRequest,
     Note,
-    Record,
     RetirementOutcome,
     TargetOutcome,
     WayBack,
@@ -67,7 +67,7 @@ _WITHOUT = (
 )
 
 
-class AwsTarget(AwsRenewing):
+class AwsTarget(AwsRenewer):
     """One account in one region, as a target of enrollments."""
 
     def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:
@@ -128,7 +128,7 @@ class AwsTarget(AwsRenewing):
         self._write(wish, present, note, update=update)
         return EnrollmentOutcome(TargetOutcome.CREATED if present is None else TargetOutcome.UPDATED, difference)
 
-    def _present(self, wish: EnrollmentRequest) -> OnRecord | None:
+    def _present(self, wish: EnrollmentRequest) -> AwsRecord | None:
         """Return what is on record under the name, as far as the wish says anything of it."""
         name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
         if (principals := self._principals(name)) is None:
@@ -145,7 +145,7 @@ class AwsTarget(AwsRenewing):
                 found["attributes"] = thing.get("attributes", {})
             if wish.groups:
                 found["groups"] = frozenset(self._groups_of(name))
-        return OnRecord(principals, **found)
+        return AwsRecord(principals, **found)
 
     def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
         return DifferentRecordError(
@@ -166,7 +166,7 @@ class AwsTarget(AwsRenewing):
         if (change := status_change(status)) and not update:
             raise self._differs(wish, change)
 
-    def _write(self, wish: EnrollmentRequest, present: OnRecord | None, note: Note, *, update: bool) -> None:
+    def _write(self, wish: EnrollmentRequest, present: AwsRecord | None, note: Note, *, update: bool) -> None:
         """Make what is missing, and nothing that is there: what fails later takes back what was made, and no more.
 
         `note` is told before each.
@@ -225,7 +225,7 @@ class AwsTarget(AwsRenewing):
         except self._iot.exceptions.VersionConflictException:
             # The SDK repeats a change whose answer is lost, and the thing is at the next version then.
             now = self._iot.describe_thing(thingName=wish.device_id)
-            left = OnRecord((), type_name=now.get("thingTypeName"), attributes=now.get("attributes", {}))
+            left = AwsRecord((), type_name=now.get("thingTypeName"), attributes=now.get("attributes", {}))
             if now["version"] != before.version + 1 or left.changes_thing(wish):
                 raise
         undo.callback(write_back)
@@ -321,7 +321,7 @@ class AwsTarget(AwsRenewing):
             groups=frozenset(self._groups_of(thing) if way.groups and principals is not None else ()),
         )
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[EnrollmentRecord]:
         with self._translated():
             asleep = self._not_active(None)
             for page in self._iot.get_paginator("list_things").paginate():
@@ -391,7 +391,7 @@ class AwsTarget(AwsRenewing):
         return str(answer["certificateArn"])
 
 
-def _record_of(thing: str, certificates: Sequence[str], asleep: Mapping[str, str]) -> Record:
+def _record_of(thing: str, certificates: Sequence[str], asleep: Mapping[str, str]) -> EnrollmentRecord:
     """Return how a thing is listed: as attached, where a certificate of it lets it in."""
     over = [asleep[one] for one in certificates if one in asleep]
     awake = [one for one in certificates if one not in asleep]
@@ -400,4 +400,4 @@ def _record_of(thing: str, certificates: Sequence[str], asleep: Mapping[str, str
         state = f"certificate {over[0]}" if len(set(over)) == 1 else "no active certificate"
     detail = f"{len(certificates)} certificate" + ("" if len(certificates) == 1 else "s")
     detail += "".join(f", {over.count(one)} {one}" for one in dict.fromkeys(over))
-    return Record(thing, "thing", state, next(iter([*awake, *certificates]), None), detail)
+    return EnrollmentRecord(thing, "thing", state, next(iter([*awake, *certificates]), None), detail)

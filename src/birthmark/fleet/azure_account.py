@@ -27,7 +27,7 @@ _KEYS = "Microsoft.Devices/provisioningServices/keys/listkeys/action"
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AzureAccount:
     """Where a provisioning service is found. `management_url` is that of another cloud than the public one."""
 
     service: str
@@ -42,7 +42,7 @@ class Account:
         return f"Azure subscription {self.subscription}, resource group {self.resource_group}"
 
 
-def connect(account: Account, credential: Any = None) -> tuple[str, str | None]:
+def connect(account: AzureAccount, credential: Any = None) -> tuple[str, str | None]:
     """Return the service's connection string, and its ID scope. Raise what stops everything."""
     try:
         from azure.core import exceptions
@@ -71,7 +71,7 @@ def connect(account: Account, credential: Any = None) -> tuple[str, str | None]:
     return ConnectionString(str(host), account.policy, key).render(), found.properties.id_scope
 
 
-def _meant(account: Account, error: Any) -> Exception:
+def _meant(account: AzureAccount, error: Any) -> Exception:
     reason = str(error.message).splitlines()[0].rstrip(".")
     if error.status_code == HTTPStatus.FORBIDDEN:
         action = _ACTION.search(reason)

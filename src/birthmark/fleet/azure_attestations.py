@@ -8,7 +8,7 @@ from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.fleet.azure_client import RawBulkOperation
 from birthmark.fleet.azure_enablement import EnrollmentToggle
 from birthmark.fleet.azure_groups import GroupWish
-from birthmark.fleet.azure_record_diff import OnRecord, kept, on_record, policy_names
+from birthmark.fleet.azure_record_diff import AzureRecord, kept, on_record, policy_names
 from birthmark.fleet.errors import DifferentRecordError, different
 from birthmark.fleet.target import EnrollmentOutcome, TargetOutcome
 from birthmark.pki.certificates import Certificate
@@ -234,6 +234,6 @@ def _kind(is_edge: bool) -> str:
     return "IoT Edge " if is_edge else ""
 
 
-def _told(present: OnRecord) -> str:
+def _told(present: AzureRecord) -> str:
     said = ", ".join(present.thumbprints) or "another attestation"
     return f"{said} as {_kind(present.is_edge)}device {present.device_id}"

@@ -67,7 +67,7 @@ def policy_names(issue: str | None) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Twin:
+class InitialTwin:
     """What a device's twin begins with."""
 
     tags: Mapping[str, Any]
@@ -77,20 +77,20 @@ class Twin:
         return json.dumps({"tags": self.tags, "desired": self.desired}, sort_keys=True, separators=(",", ":"))
 
 
-def twin_of(wish: EnrollmentRequest) -> Twin | None:
+def twin_of(wish: EnrollmentRequest) -> InitialTwin | None:
     """Return the twin that is wished, None where nothing is said of it."""
-    return Twin(wish.tags, wish.desired) if wish.tags or wish.desired else None
+    return InitialTwin(wish.tags, wish.desired) if wish.tags or wish.desired else None
 
 
 @dataclass(frozen=True, slots=True)
-class OnRecord:
+class AzureRecord:
     """What decides on an individual enrollment that is there."""
 
     thumbprints: tuple[str, ...]
     device_id: str
     is_edge: bool
     is_disabled: bool
-    twin: Twin
+    twin: InitialTwin
     hubs: tuple[str, ...] = ()
     """Those it may give; empty: all that are linked."""
     issue: str | None = None
@@ -129,9 +129,9 @@ class OnRecord:
         return [one.lower() for one in self.hubs] == [hub.lower()]
 
 
-def on_record(enrollment: Any) -> OnRecord:
+def on_record(enrollment: Any) -> AzureRecord:
     """Return the SDK's `IndividualEnrollment` as far as it is decided on."""
-    return OnRecord(
+    return AzureRecord(
         tuple(thumbprints(enrollment)),
         enrollment.device_id or enrollment.registration_id,
         is_edge(enrollment),
@@ -151,7 +151,7 @@ def mark_of(wish: EnrollmentRequest) -> bytes:
 def mark(
     thumbprint: str,
     device_id: str,
-    twin: Twin | str | None,
+    twin: InitialTwin | str | None,
     hub: str | None,
     issue: str | None = None,
     *,
@@ -179,14 +179,14 @@ def thumbprints(enrollment: Any) -> list[str]:
     return [entry.info.sha256_thumbprint.lower() for entry in entries if entry and entry.info]
 
 
-def twin_json(twin: Twin) -> dict[str, Any]:
+def twin_json(twin: InitialTwin) -> dict[str, Any]:
     """Return a twin as an enrollment has it."""
     return {"tags": twin.tags, "properties": {"desired": twin.desired}}
 
 
-def _initial_twin(enrollment: Any) -> Twin:
+def _initial_twin(enrollment: Any) -> InitialTwin:
     twin = _object(enrollment.twin)
-    return Twin(_values(twin.get("tags")), _values(_object(twin.get("properties")).get("desired")))
+    return InitialTwin(_values(twin.get("tags")), _values(_object(twin.get("properties")).get("desired")))
 
 
 def _values(collection: object) -> dict[str, Any]:

@@ -16,7 +16,7 @@ _CONTINUATION = "x-ms-continuation"
 _SECRETS = ("symmetricKey",)
 
 
-class HubRegistry(HubDevices):
+class AzureHubRegistry(HubDevices):
     """A hub by its service connection string; `profile` is what names it."""
 
     profile = "cloud"

@@ -11,8 +11,8 @@ from birthmark.fleet.azure_hub import is_taken_back, stand_of
 from birthmark.fleet.azure_models import UnreadableRecord
 from birthmark.fleet.azure_record_diff import (
     IDENTITY,
-    OnRecord,
-    Twin,
+    AzureRecord,
+    InitialTwin,
     assigned_to,
     json_of,
     kept,
@@ -30,9 +30,9 @@ from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, differ
 from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.target import (
     EnrollmentOutcome,
+    EnrollmentRecord,
     EnrollmentRequest,
     Note,
-    Record,
     RetirementOutcome,
     TargetOutcome,
     WayBack,
@@ -300,7 +300,7 @@ class AzureTarget(AzureRevoker):
             record.iot_hub_host_name, record.iot_hubs, record.allocation_policy = None, [wish.hub], "static"
         return record
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[EnrollmentRecord]:
         query = self._models.QuerySpecification(query="SELECT * FROM enrollments")
         groups = self._models.QuerySpecification(query="SELECT * FROM enrollmentGroups")
         for page in self._pages(self._sdk.create_individual_enrollment_query(query, _PAGE)):
@@ -312,20 +312,24 @@ class AzureTarget(AzureRevoker):
                 status = state.status if state else "unassigned"
                 detail = _assigned_to(state, item.registration_id) if state and state.assigned_hub else "-"
                 told = status if item.provisioning_status == "enabled" else "disabled"
-                yield Record(item.registration_id, "individual", told, next(iter(thumbprints(item)), None), detail)
+                yield EnrollmentRecord(
+                    item.registration_id, "individual", told, next(iter(thumbprints(item)), None), detail
+                )
         for page in self._pages(self._sdk.create_enrollment_group_query(groups, _PAGE)):
             for item in page:
                 if isinstance(item, UnreadableRecord):
                     yield _unreadable(item, "group")
                     continue
-                yield Record(item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item))
+                yield EnrollmentRecord(
+                    item.enrollment_group_id, "group", item.provisioning_status, None, _group_detail(item)
+                )
                 yield from self._members(item.enrollment_group_id)
 
-    def _members(self, group: str) -> Iterator[Record]:
+    def _members(self, group: str) -> Iterator[EnrollmentRecord]:
         """Yield the devices that registered by a group."""
         for state in self._states_of(group):
             detail = f"{group}: {_assigned_to(state, state.registration_id)}" if state.assigned_hub else group
-            yield Record(state.registration_id, "of a group", state.status, None, detail)
+            yield EnrollmentRecord(state.registration_id, "of a group", state.status, None, detail)
 
     def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
         with self._translated(name):
@@ -348,7 +352,7 @@ class _AzureRollbackEntry(msgspec.Struct, frozen=True):
     thumbprints: tuple[str, ...] = ()
     """What the run left it with, where that is more than its own certificate."""
 
-    def is_as_left(self, now: OnRecord, device_id: str) -> bool:
+    def is_as_left(self, now: AzureRecord, device_id: str) -> bool:
         """Say whether a record is as the run left it."""
         is_same = (
             now.thumbprints == (self.thumbprints or (self.thumbprint,)) and now.device_id.lower() == device_id.lower()
@@ -357,15 +361,15 @@ class _AzureRollbackEntry(msgspec.Struct, frozen=True):
         return is_same and not now.is_disabled
 
 
-def _way_back(wish: EnrollmentRequest, present: OnRecord | None) -> dict[str, Any]:
+def _way_back(wish: EnrollmentRequest, present: AzureRecord | None) -> dict[str, Any]:
     thumbprint = wish.certificate.thumbprint.hex()
-    twin = twin_of(wish) or (Twin({}, {}) if present is None else present.twin)
+    twin = twin_of(wish) or (InitialTwin({}, {}) if present is None else present.twin)
     found = {"registration_id": registration_id(wish), "thumbprint": thumbprint}
     hub = {} if wish.hub is None else {"hub": wish.hub}
     return found | {"is_edge": wish.is_edge, "twin": str(twin)} | hub
 
 
-def _keeps_certificates(now: OnRecord, record: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
+def _keeps_certificates(now: AzureRecord, record: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
     """Say whether a record has the wished certificate and can be written with all that it has."""
     pair = ((record.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
     is_told = all(one.get("certificate") for one in pair.values() if one)
@@ -387,8 +391,8 @@ def _assigned_to(state: Any, name: str) -> str:
     return str(state.assigned_hub) if state.device_id == name else f"{state.assigned_hub} as {state.device_id}"
 
 
-def _unreadable(item: UnreadableRecord, kind: str) -> Record:
-    return Record(item.name, kind, "unreadable", None, item.reason)
+def _unreadable(item: UnreadableRecord, kind: str) -> EnrollmentRecord:
+    return EnrollmentRecord(item.name, kind, "unreadable", None, item.reason)
 
 
 def _group_detail(group: Any) -> str:

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
-from birthmark.fleet.journal import Journal, NoteWriter, Outcome, refused
+from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter, refused
 from birthmark.fleet.target import (
     AT_ONCE,
     EnrollmentRequest,
@@ -30,7 +30,7 @@ def enroll_all(
     target: EnrollmentTarget,
     wishes: Iterable[EnrollmentRequest],
     journal: Journal,
-    tell: Callable[[Outcome], None],
+    tell: Callable[[JournalOutcome], None],
     *,
     update: bool,
     dry_run: bool,
@@ -43,7 +43,7 @@ def enroll_all(
     Whatever ends the run, what was under way is waited for and told: nothing is done that nobody heard of.
     """
 
-    told: SimpleQueue[Outcome] = SimpleQueue()
+    told: SimpleQueue[JournalOutcome] = SimpleQueue()
     paced = PacedTarget(workers, says=says)
 
     def some(together: Sequence[EnrollmentRequest]) -> None:
@@ -102,7 +102,7 @@ class _RunningTasks:
             future.cancel()
 
 
-def _take(told: "SimpleQueue[Outcome]", journal: Journal, tell: Callable[[Outcome], None]) -> None:
+def _take(told: "SimpleQueue[JournalOutcome]", journal: Journal, tell: Callable[[JournalOutcome], None]) -> None:
     """Journal and tell what is known: none that left the queue is lost, and a full disk does not undo what was done."""
     problem: OSError | None = None
     with uninterrupted():
@@ -120,7 +120,7 @@ def _take(told: "SimpleQueue[Outcome]", journal: Journal, tell: Callable[[Outcom
 def take_back_all(
     target: EnrollmentTarget,
     journal: Journal,
-    tell: Callable[[Outcome], None],
+    tell: Callable[[JournalOutcome], None],
     *,
     dry_run: bool,
     again: str = "birthmark device enroll-list FILE --undo",
@@ -132,14 +132,14 @@ def take_back_all(
     What came before something that is left is not tried: the journal takes what was taken back for the latest.
     """
 
-    def one(written: tuple[str, WayBack]) -> Outcome:
+    def one(written: tuple[str, WayBack]) -> JournalOutcome:
         device_id, way = written
         thumbprint = way.get("thumbprint") or way.get("certificate")
         try:
             if device_id in journal.moved:
                 name = record_name(device_id, way)  # another device may have this one's id for its own record
                 raise NotTakenBackError(device=name, target=target.description, detail=_MOVED)
-            return Outcome(device_id, thumbprint, target.take_back(device_id, way, dry_run=dry_run))
+            return JournalOutcome(device_id, thumbprint, target.take_back(device_id, way, dry_run=dry_run))
         except _ENDS:
             raise
         except BirthmarkError as error:
@@ -173,7 +173,7 @@ def _distinct(written: Iterable[tuple[str, WayBack]], most: int) -> Iterator[lis
 def _created(
     target: EnrollmentTarget,
     together: Sequence[EnrollmentRequest],
-    told: "SimpleQueue[Outcome]",
+    told: "SimpleQueue[JournalOutcome]",
     journal: Journal,
 ) -> list[EnrollmentRequest]:
     """Put on record what is new, tell it, and return what has to be enrolled by itself."""
@@ -186,7 +186,7 @@ def _created(
     pairs = list(zip(together, created, strict=True))
     for wish, is_created in pairs:
         if is_created:
-            told.put(Outcome(wish.device_id, wish.certificate.thumbprint.hex(), TargetOutcome.CREATED))
+            told.put(JournalOutcome(wish.device_id, wish.certificate.thumbprint.hex(), TargetOutcome.CREATED))
     return [wish for wish, is_created in pairs if not is_created]
 
 
@@ -201,11 +201,11 @@ def _ending(paced: PacedTarget) -> Iterator[None]:
 
 def _one(
     target: EnrollmentTarget, wish: EnrollmentRequest, note: Note, *, update: bool, dry_run: bool, again: str
-) -> Outcome:
+) -> JournalOutcome:
     thumbprint = wish.certificate.thumbprint.hex()
     try:
         done = target.enroll(wish, note, update=update, dry_run=dry_run)
-        return Outcome(wish.device_id, thumbprint, done.done, difference=done.difference)
+        return JournalOutcome(wish.device_id, thumbprint, done.done, difference=done.difference)
     except _ENDS:
         raise
     except BirthmarkError as error:

@@ -120,7 +120,7 @@ class JournalInUseError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JournalOutcome:
     """What became of one device, and the refusal where it was refused."""
 
     device_id: str
@@ -219,7 +219,7 @@ class Journal:
                 else:
                     yield row["begun"], row["way_back"]
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: JournalOutcome) -> None:
         """Keep an outcome, also over a kill."""
         if self._path is not None and outcome.done in KEPT:
             self._write(outcome.as_row())
@@ -374,7 +374,7 @@ def _object(line: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> Outcome:
+def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> JournalOutcome:
     """Return the outcome of a refusal; `again` is the command that its fix may ask to run once more."""
     error.add_facts(again=again)
-    return Outcome(device_id, thumbprint, TargetOutcome.REFUSED, error)
+    return JournalOutcome(device_id, thumbprint, TargetOutcome.REFUSED, error)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.journal import Journal, NoteWriter, Outcome
+from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter
 from birthmark.fleet.target import AT_ONCE, EnrollmentRequest, EnrollmentTarget, Note, RetirementOutcome, TargetOutcome
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal, StatusSource
 
@@ -43,7 +43,7 @@ class TakenAtDestinationError(ConflictError):
     options: str = ""
 
 
-class Step(StrEnum):
+class MigrationStep(StrEnum):
     """What is to be done next for a device."""
 
     ENROLL = "enroll"
@@ -63,7 +63,7 @@ class MigrationStage(StrEnum):
     REFUSED = "refused"
 
 
-class Source(StatusSource, Protocol):
+class MigrationSource(StatusSource, Protocol):
     """Where devices come from."""
 
     def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
@@ -79,18 +79,18 @@ class Destination(StatusSource, EnrollmentTarget, Protocol):
         ...
 
 
-def next_step(source: DeviceStage, destination: DeviceStage) -> Step:
+def next_step(source: DeviceStage, destination: DeviceStage) -> MigrationStep:
     """Return what is to be done of a device that stands so at both; conflicts are for `check`."""
     if destination in {DeviceStage.MISSING, DeviceStage.DISABLED}:
-        return Step.ENROLL
+        return MigrationStep.ENROLL
     if not DeviceProgress("", destination).reached(Goal.CONNECTED):
-        return Step.WAIT
+        return MigrationStep.WAIT
     # Of a disabled record nobody knows whether the run that disabled it came as far as the hub: to retire asks again.
-    return Step.NOTHING if source is DeviceStage.MISSING else Step.RETIRE
+    return MigrationStep.NOTHING if source is DeviceStage.MISSING else MigrationStep.RETIRE
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class MigrationProgress:
     """What became of one device at this look."""
 
     device_id: str
@@ -114,7 +114,7 @@ Pair: TypeAlias = tuple[EnrollmentRequest, EnrollmentRequest]
 class Move:
     """From where to where, and what is kept of it: the destination's journal takes back what was enrolled."""
 
-    source: Source
+    source: MigrationSource
     destination: Destination
     journal: Journal
     dry_run: bool
@@ -124,11 +124,11 @@ class Move:
 
     def look(
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = AT_ONCE
-    ) -> Iterator[Progress]:
+    ) -> Iterator[MigrationProgress]:
         """Do for each what is next. Raise what stops everything."""
         paced = PacedTarget(workers, says=self.says)
 
-        def one(pair: Pair) -> Progress:
+        def one(pair: Pair) -> MigrationProgress:
             note = NoteWriter(self.journal.begin)
             return paced.ask(lambda: self._one(pair, note), partial(note.may_repeat, self.destination))
 
@@ -138,43 +138,45 @@ class Move:
             finally:
                 paced.stop()
 
-    def _one(self, pair: Pair, note: Note) -> Progress:
+    def _one(self, pair: Pair, note: Note) -> MigrationProgress:
         before, after = pair
         try:
             return self._moved(before, after, note)
         except (ConflictError, NotFoundError, InvalidRequestError) as error:
-            return Progress(after.device_id, MigrationStage.REFUSED, error.explain_cause(), error)
+            return MigrationProgress(after.device_id, MigrationStage.REFUSED, error.explain_cause(), error)
 
-    def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest, note: Note) -> Progress:
+    def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest, note: Note) -> MigrationProgress:
         there, here = self.destination.stand(after), self.source.stand(before)
         self._check(here, there)
         match next_step(here.standing, there.standing):
-            case Step.ENROLL:
+            case MigrationStep.ENROLL:
                 return self._enrolled(after, there, note)
-            case Step.WAIT:
-                return Progress(
+            case MigrationStep.WAIT:
+                return MigrationProgress(
                     after.device_id, MigrationStage.WAITING, f"{there.standing.value} {there.detail}".strip()
                 )
-            case Step.RETIRE:
+            case MigrationStep.RETIRE:
                 return self._retired(before, after, here)
             case _:
-                return Progress(after.device_id, MigrationStage.MOVED)
+                return MigrationProgress(after.device_id, MigrationStage.MOVED)
 
-    def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: DeviceProgress) -> Progress:
+    def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: DeviceProgress) -> MigrationProgress:
         done, why_left = self.source.retire(before, dry_run=True)
         if done is not TargetOutcome.LEFT and not self.dry_run:
             self.journal.settle(after.device_id)  # before: who is killed in between takes nothing back there
             if done is TargetOutcome.WOULD_RETIRE:
                 done, why_left = self.source.retire(before, dry_run=False)
         if done is TargetOutcome.LEFT:
-            return Progress(
+            return MigrationProgress(
                 after.device_id, MigrationStage.WAITING, f"seen, and {done.value}: {why_left or here.detail}"
             )
         if done is TargetOutcome.WOULD_RETIRE:
-            return Progress(after.device_id, MigrationStage.WOULD_RETIRE)
-        return Progress(after.device_id, MigrationStage.MOVED, "retired now" if done is TargetOutcome.RETIRED else "")
+            return MigrationProgress(after.device_id, MigrationStage.WOULD_RETIRE)
+        return MigrationProgress(
+            after.device_id, MigrationStage.MOVED, "retired now" if done is TargetOutcome.RETIRED else ""
+        )
 
-    def _enrolled(self, after: EnrollmentRequest, there: DeviceProgress, note: Note) -> Progress:
+    def _enrolled(self, after: EnrollmentRequest, there: DeviceProgress, note: Note) -> MigrationProgress:
         """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
         is_disabled, where = there.standing is DeviceStage.DISABLED, self.destination.description
         if is_disabled and not self.update:
@@ -183,16 +185,18 @@ class Move:
             raise DifferentRecordError(device=after.device_id, target=where, **status)
         done = self.destination.enroll(after, note, update=is_disabled, dry_run=self.dry_run).done
         if self.dry_run:
-            return Progress(after.device_id, MigrationStage.WOULD_ENROLL, "disabled now" if is_disabled else "")
+            return MigrationProgress(
+                after.device_id, MigrationStage.WOULD_ENROLL, "disabled now" if is_disabled else ""
+            )
         # With its outcome this way back stands for itself, also where a later look of this run writes once more.
-        self.journal.add(Outcome(after.device_id, after.certificate.thumbprint.hex(), done))
+        self.journal.add(JournalOutcome(after.device_id, after.certificate.thumbprint.hex(), done))
         if is_disabled:
             self.destination.reinstate(after)
-            return Progress(after.device_id, MigrationStage.WAITING, "enabled again")
+            return MigrationProgress(after.device_id, MigrationStage.WAITING, "enabled again")
         detail = (
             "enrolled now" if done is not TargetOutcome.UNCHANGED else f"{there.standing.value} {there.detail}".strip()
         )
-        return Progress(after.device_id, MigrationStage.WAITING, detail)
+        return MigrationProgress(after.device_id, MigrationStage.WAITING, detail)
 
     def _check(self, here: DeviceProgress, there: DeviceProgress) -> None:
         """Raise for a device that cannot be moved.

@@ -135,14 +135,14 @@ def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
     """Return the profile of a service whose key is asked for by who is signed in."""
-    from birthmark.fleet.azure_account import POLICY, Account, connect
+    from birthmark.fleet.azure_account import POLICY, AzureAccount, connect
 
     subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
     if not (subscription and table.get("resource_group")):
         missing = "subscription (or AZURE_SUBSCRIPTION_ID)" if table.get("resource_group") else "resource_group"
         raise ProfileError(profile=name, detail=f"[{name}.azure] names a service and has no {missing}")
     where = str(table["service"]), str(table["resource_group"]), str(subscription)
-    account = Account(*where, str(table.get("policy", POLICY)), table.get("management_url"))
+    account = AzureAccount(*where, str(table.get("policy", POLICY)), table.get("management_url"))
     connection_string, scope = connect(account)
     return AzureProfile(connection_string, _ca_file(name, table), scope, _hub(name, table))
 

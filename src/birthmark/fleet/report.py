@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self, TextIO
 
 from birthmark import atomic_files
 from birthmark.errors import InvalidRequestError
-from birthmark.fleet.journal import Outcome, naming
+from birthmark.fleet.journal import JournalOutcome, naming
 from birthmark.fleet.target import TargetOutcome
 from birthmark.untrusted_text import cell
 
@@ -45,7 +45,7 @@ class ReportFormError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FleetRun:
     """What the report is of."""
 
     target: str
@@ -75,7 +75,7 @@ class Report:
     """One file; use it in a `with`."""
 
     path: Path
-    run: Run
+    run: FleetRun
     now: Callable[[], datetime]
     counts: Counter[str] = field(default_factory=Counter)
     is_cut_off: bool = False
@@ -94,7 +94,7 @@ class Report:
         self._form = _FORMS[self.path.suffix](self._file, self.run)
         return self
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: JournalOutcome) -> None:
         """Take an outcome in."""
         self.add_row(outcome.as_row())
 
@@ -126,7 +126,7 @@ def _part_of(path: Path) -> Path:
 
 
 class _Csv:
-    def __init__(self, file: TextIO, run: Run) -> None:
+    def __init__(self, file: TextIO, run: FleetRun) -> None:
         del run
         self._writer = csv.DictWriter(file, FIELDS, restval="", extrasaction="ignore")
         self._writer.writeheader()
@@ -139,7 +139,7 @@ class _Csv:
 
 
 class _Json:
-    def __init__(self, file: TextIO, run: Run) -> None:
+    def __init__(self, file: TextIO, run: FleetRun) -> None:
         self._file = file
         told = {"target": run.target, "begun": run.begun.isoformat(), "dry_run": run.dry_run}
         self._write(told | {"command": run.command})
@@ -157,7 +157,7 @@ class _Json:
 
 
 class _Html:
-    def __init__(self, file: TextIO, run: Run) -> None:
+    def __init__(self, file: TextIO, run: FleetRun) -> None:
         self._file, self._run, self._shown = file, run, 0
         what = f"{run.title}, rehearsed" if run.dry_run else run.title
         head = f"<!doctype html><meta charset=utf-8><title>{what}</title><style>{_STYLE}</style><main>"
@@ -235,4 +235,4 @@ def bars(title: str, counts: Mapping[str, int], colour: str = _AS_IT_WAS) -> str
     return f'<h2>{html.escape(title)}</h2><svg width="760" height="{28 * len(rows)}" role="img">{"".join(rows)}</svg>'
 
 
-_FORMS: Mapping[str, Callable[[TextIO, Run], _Form]] = {".csv": _Csv, ".json": _Json, ".html": _Html}
+_FORMS: Mapping[str, Callable[[TextIO, FleetRun], _Form]] = {".csv": _Csv, ".json": _Json, ".html": _Html}

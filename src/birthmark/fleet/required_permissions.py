@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class Work(StrEnum):
+class FleetTask(StrEnum):
     """What is done at a cloud."""
 
     ENROLL = "enroll"
@@ -40,50 +40,50 @@ _WRITE: Sequence[str] = (
 _AFTER_A_FAILURE = ("DeleteThing", "DeleteCertificate", "DetachPolicy")
 _SEEN = ("ListThingPrincipals", "DescribeCertificate", "GetThingConnectivityData")
 
-AWS: Mapping[Work, Sequence[str]] = {
-    Work.ENROLL: (*_LOOK, *_WRITE, *_AFTER_A_FAILURE),
-    Work.DRY_RUN: _LOOK,
-    Work.UNDO: (
+AWS: Mapping[FleetTask, Sequence[str]] = {
+    FleetTask.ENROLL: (*_LOOK, *_WRITE, *_AFTER_A_FAILURE),
+    FleetTask.DRY_RUN: _LOOK,
+    FleetTask.UNDO: (
         *("DescribeEndpoint", "ListThingPrincipals", "DescribeCertificate", "ListPrincipalThings"),
         *("ListAttachedPolicies", "DescribeThing", "ListThingGroupsForThing", "UpdateThing"),
         *("RemoveThingFromThingGroup", "DetachThingPrincipal", "DetachPolicy", "UpdateCertificate"),
         *("DeleteCertificate", "DeleteThing"),
     ),
-    Work.LIST: ("ListCertificates", "ListThings", "ListThingPrincipals"),
-    Work.REMOVE: (
+    FleetTask.LIST: ("ListCertificates", "ListThings", "ListThingPrincipals"),
+    FleetTask.REMOVE: (
         *("ListThingPrincipals", "ListPrincipalThings", "UpdateCertificate", "ListAttachedPolicies"),
         *("DetachThingPrincipal", "DetachPolicy", "DeleteCertificate", "DeleteThing"),
     ),
-    Work.FOLLOW: _SEEN,
-    Work.REVOKE: ("ListThingPrincipals", "DescribeCertificate", "ListPrincipalThings", "UpdateCertificate"),
-    Work.MOVE: tuple(dict.fromkeys((*_LOOK, *_WRITE, *_AFTER_A_FAILURE, *_SEEN, "ListPrincipalThings"))),
+    FleetTask.FOLLOW: _SEEN,
+    FleetTask.REVOKE: ("ListThingPrincipals", "DescribeCertificate", "ListPrincipalThings", "UpdateCertificate"),
+    FleetTask.MOVE: tuple(dict.fromkeys((*_LOOK, *_WRITE, *_AFTER_A_FAILURE, *_SEEN, "ListPrincipalThings"))),
 }
 
 _READ, _WRITE_RECORDS = "Enrollment Read", "Enrollment Write"
-AZURE: Mapping[Work, Sequence[str]] = {
-    Work.ENROLL: (_READ, _WRITE_RECORDS),
-    Work.DRY_RUN: (_READ,),
-    Work.UNDO: (_READ, _WRITE_RECORDS),
-    Work.LIST: (_READ,),
-    Work.REMOVE: (_READ, _WRITE_RECORDS),
-    Work.FOLLOW: (_READ,),
-    Work.MOVE: (_READ, _WRITE_RECORDS),
-    Work.REVOKE: (_READ, _WRITE_RECORDS, "Registration Status Read"),
+AZURE: Mapping[FleetTask, Sequence[str]] = {
+    FleetTask.ENROLL: (_READ, _WRITE_RECORDS),
+    FleetTask.DRY_RUN: (_READ,),
+    FleetTask.UNDO: (_READ, _WRITE_RECORDS),
+    FleetTask.LIST: (_READ,),
+    FleetTask.REMOVE: (_READ, _WRITE_RECORDS),
+    FleetTask.FOLLOW: (_READ,),
+    FleetTask.MOVE: (_READ, _WRITE_RECORDS),
+    FleetTask.REVOKE: (_READ, _WRITE_RECORDS, "Registration Status Read"),
 }
-HUB: Mapping[Work, Sequence[str]] = {
-    Work.FOLLOW: ("Registry Read",),
-    Work.MOVE: ("Registry Read", "Registry Write"),
-    Work.REVOKE: ("Registry Read", "Registry Write"),
+HUB: Mapping[FleetTask, Sequence[str]] = {
+    FleetTask.FOLLOW: ("Registry Read",),
+    FleetTask.MOVE: ("Registry Read", "Registry Write"),
+    FleetTask.REVOKE: ("Registry Read", "Registry Write"),
 }
 
 
-def iam_policy(work: Work) -> dict[str, Any]:
+def iam_policy(work: FleetTask) -> dict[str, Any]:
     """Return the IAM policy document that allows this work."""
     actions = sorted(f"iot:{action}" for action in AWS[work])
     statement = {"Sid": "Birthmark", "Effect": "Allow", "Action": actions, "Resource": "*"}
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
-def azure_rights(work: Work) -> dict[str, Sequence[str]]:
+def azure_rights(work: FleetTask) -> dict[str, Sequence[str]]:
     """Return the permissions that this work needs: of the provisioning service, and of the hub where it is asked."""
     return {"provisioning service": AZURE[work]} | ({"hub": HUB[work]} if work in HUB else {})

@@ -17,10 +17,10 @@ from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.model import ChipIntake
 from birthmark.manifests.bundle.station import open_station
-from birthmark.manifests.writer import Chip, ManifestKey, write_manifest
-from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT, Profile
+from birthmark.manifests.writer import ManifestChip, ManifestKey, write_manifest
+from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT, CertificateProfile
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 
 _KEYS_PER_CHIP = 5
@@ -33,7 +33,7 @@ def make_rehearsal(
     clock: Clock,
     entropy: Entropy,
     *,
-    first: Chip | None = None,
+    first: ManifestChip | None = None,
     first_roots: Sequence[Certificate] = (),
 ) -> dict[str, Any]:
     """Write a manifest of `count` chips (`first` among them) with its signer's certificate and the roots."""
@@ -41,13 +41,13 @@ def make_rehearsal(
     maker, log_key = _Maker.new(clock, entropy), _new_key()
     log = maker.own(f"Rehearsal Manifest Signer {maker.tag}", log_key)
 
-    def chips() -> Iterator[Chip]:
+    def chips() -> Iterator[ManifestChip]:
         if first is not None:
             yield first
         for number in range(count - (first is not None)):
             unique_id, key, device = maker.chip(number)
             others = [_new_key().public_key() for _ in range(_KEYS_PER_CHIP - 1)]
-            yield Chip(unique_id, [key.public_key(), *others], (device, maker.issuer.certificate))
+            yield ManifestChip(unique_id, [key.public_key(), *others], (device, maker.issuer.certificate))
 
     manifest = directory / "manifest.json"
     with manifest.open("x", encoding="ascii") as file:
@@ -89,7 +89,7 @@ class _Maker:
 
     tag: str
     root: Certificate
-    issuer: Issuer
+    issuer: LeafIssuer
     now: datetime
     entropy: Entropy
 
@@ -99,9 +99,9 @@ class _Maker:
         root_key, issuer_key = _new_key(), _new_key()
         name = name_of(f"Rehearsal Root CA {tag}")
         root = self_signed(ROOT, name, root_key, serial=new_serial(entropy), now=now)
-        made = cls(tag, root, Issuer(root, root_key), now, entropy)
+        made = cls(tag, root, LeafIssuer(root, root_key), now, entropy)
         above = made._issued(ISSUING_CA, f"Rehearsal Signer {tag}", issuer_key)
-        return replace(made, issuer=Issuer(above, issuer_key))
+        return replace(made, issuer=LeafIssuer(above, issuer_key))
 
     def own(self, name: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
         """Return a certificate that vouches for itself."""
@@ -113,7 +113,7 @@ class _Maker:
         unique_id = f"0123{self.entropy.token(3).hex()}{number & 0xFFFFFF:06x}01"
         return unique_id, key, self._issued(DEVICE, "sn" + unique_id.upper(), key)
 
-    def _issued(self, profile: Profile, name: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
+    def _issued(self, profile: CertificateProfile, name: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
         given: dict[str, Any] = {"serial": new_serial(self.entropy), "now": self.now, "lifetime": _LIFETIME}
         return issue(profile, name_of(name), key.public_key(), issuer=self.issuer, **given)
 

@@ -25,7 +25,7 @@ def record_name(device_id: str, way: WayBack) -> str:
     return name if isinstance(name, str) else device_id
 
 
-class DeviceCertificate(Protocol):
+class ShippedCertificate(Protocol):
     """What a record needs of a device's certificate: a `Certificate`, or one that nobody had to parse."""
 
     @property
@@ -45,7 +45,7 @@ class EnrollmentRequest:
     """
 
     device_id: str
-    certificate: DeviceCertificate
+    certificate: ShippedCertificate
     is_edge: bool = False
     """Azure's, as are tags and desired properties: what the device's twin begins with."""
     tags: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +102,7 @@ class RetirementOutcome(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class EnrollmentRecord:
     """What is on record under one name; its fields are the stable JSON form."""
 
     name: str
@@ -159,7 +159,7 @@ class EnrollmentTarget(Protocol):
         """Undo what was done to a device, and nothing else. Raise `NotTakenBackError` where it changed since."""
         ...
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[EnrollmentRecord]:
         """Yield everything on record."""
         ...
 

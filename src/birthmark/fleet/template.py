@@ -1,7 +1,7 @@
 """What is to be true of each device of a shipment: its name, tags, twin, Edge flag, policy, thing type, groups.
 
 In:   TOML, every key of it in `EXAMPLE`; texts may name what an entry of the list has, as `{unique_id}`.
-Out:  a `Template`, and by it the wish for one device after the other.
+Out:  a `EnrollmentTemplate`, and by it the wish for one device after the other.
 Raises `TemplateInvalidError` with the line, and per device `TemplateUnfilledError`.
 """
 
@@ -18,9 +18,9 @@ from birthmark.awsiot.model import parse_thing_name
 from birthmark.documents.validation import DocumentProblem, check
 from birthmark.dps.model import parse_device_id
 from birthmark.errors import InvalidRequestError
-from birthmark.fleet.target import DeviceCertificate, EnrollmentRequest
+from birthmark.fleet.target import EnrollmentRequest, ShippedCertificate
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.text_files import to_lines
 from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
 
@@ -132,14 +132,14 @@ class _Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attributes: dict[str, str] = {}
 
 
-class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EnrollmentTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What every device gets; the texts are not filled in."""
 
     device_id: str | None = None
     azure: _Azure = _Azure()
     aws: _Aws = _Aws()
 
-    def wish(self, entry: Entry, number: int, certificate: DeviceCertificate) -> EnrollmentRequest:
+    def wish(self, entry: ManifestEntry, number: int, certificate: ShippedCertificate) -> EnrollmentRequest:
         """Return the wish for entry `number`. Raise `TemplateUnfilledError`."""
         facts: dict[str, str | int | None] = {}
 
@@ -163,7 +163,7 @@ class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-def facts_of(entry: Entry, number: int) -> dict[str, str | int | None]:
+def facts_of(entry: ManifestEntry, number: int) -> dict[str, str | int | None]:
     """Return what a text may name."""
     intake = entry.intake
     return {
@@ -193,21 +193,21 @@ def example() -> str:
     return EXAMPLE.format(names=f"{several};\n# and of a bundle of `birthmark chip intake`: {of_intake}")
 
 
-def parse_template(text: str, file: Path) -> Template:
+def parse_template(text: str, file: Path) -> EnrollmentTemplate:
     """Return the template in a file's text. Raise `TemplateInvalidError`."""
     if len(text) > MAX_BYTES:
         raise TemplateInvalidError(file=file, line=1, detail=f"it is larger than {MAX_BYTES} bytes")
     lines = lines_of(text)
     try:
         given = parse(text)
-        template = msgspec.convert(given, Template)
+        template = msgspec.convert(given, EnrollmentTemplate)
     except TomlError as error:
         refusal = TemplateInvalidError(file=file, line=error.line, detail=error.detail)
         if command := to_lines(file, text):
             refusal.quote(fix=f"End its lines with LF, and use that: `{command}`")
         raise refusal from error
     except msgspec.ValidationError as error:
-        mistake = mistakes_in(given, Template, text)[0]
+        mistake = mistakes_in(given, EnrollmentTemplate, text)[0]
         raise TemplateInvalidError(file=file, line=mistake.line or 1, detail=mistake.what) from error
     for key, detail in _problems(template):
         line = next((lines[key[:end]] for end in range(len(key), 0, -1) if key[:end] in lines), 1)
@@ -219,7 +219,7 @@ def parse_template(text: str, file: Path) -> Template:
     return template
 
 
-def _problems(template: Template) -> Iterator[tuple[tuple[str, ...], str]]:
+def _problems(template: EnrollmentTemplate) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what no cloud takes, with its key: what a rehearsal would not be told."""
     if template.device_id == "":
         yield ("device_id",), "a device has a name; leave it out, or name something"

@@ -11,7 +11,7 @@ from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError
 from birthmark.store import insert
 from birthmark.store.crud_statements import change, find, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 BY_MACHINE = "operator"
 
@@ -84,7 +84,7 @@ class Approval:
     is_approved: bool | None = None
 
 
-APPROVALS = Records(Approval, user="user_name", right="needs")
+APPROVALS = RowMapper(Approval, user="user_name", right="needs")
 approvals = APPROVALS.table("people_approvals", "digest")
 Index("people_approvals_id", approvals.c.id)
 BY_DIGEST = find(approvals)

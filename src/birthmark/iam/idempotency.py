@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, PolicyError, ThrottledError
 from birthmark.iam import idempotency_model as store
-from birthmark.iam.idempotency_model import IdempotentResponse, Request
+from birthmark.iam.idempotency_model import IdempotentRequest, IdempotentResponse
 from birthmark.store import Changes, Database, to_micros
 
 KEPT_FOR = timedelta(days=1)
@@ -76,7 +76,7 @@ class IdempotencyStore:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def begin(self, request: Request) -> IdempotentResponse:
+    async def begin(self, request: IdempotentRequest) -> IdempotentResponse:
         """Note that a request begins; return what was answered to it, where it was sent before.
 
         Raise `KeyUsedError`, `StillBeingDoneError`, `OutcomeUnknownError`, `TooManyKeysError`.
@@ -105,7 +105,7 @@ class IdempotencyStore:
         """Let a request be sent again, as nothing was done."""
         await self.database.commit(Changes().run(store.FORGET, digest=begun.digest, began_at=to_micros(begun.began_at)))
 
-    async def _known(self, request: Request, now: datetime) -> IdempotentResponse | None:
+    async def _known(self, request: IdempotentRequest, now: datetime) -> IdempotentResponse | None:
         row = await self.database.one(store.BY_DIGEST, digest=request.digest)
         known = None if row is None else store.KEPT.of(row)
         if known is None or known.ends_at <= now:

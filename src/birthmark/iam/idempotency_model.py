@@ -8,13 +8,13 @@ from sqlalchemy import Index, bindparam, func, select
 
 from birthmark.store import insert, statement
 from birthmark.store.crud_statements import change, find, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 MAX_KEY_CHARS = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class IdempotentRequest:
     """Who asks for what, under a key that this one chose for it."""
 
     who: str
@@ -62,7 +62,7 @@ def _digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 
-KEPT = Records(IdempotentResponse)
+KEPT = RowMapper(IdempotentResponse)
 kept = KEPT.table("people_once", "digest", sealed=("answer",))
 Index("people_once_who", kept.c.who)
 Index("people_once_ends", kept.c.ends_at)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from birthmark.auth.permissions import Right, Statement, statement_of
+from birthmark.auth.permissions import PermissionStatement, Right, statement_of
 
 EVERYWHERE = "*"
 SERVER = "server"
@@ -20,7 +20,7 @@ RESERVED = frozenset({MACHINE_USER, "stranger", "server", "unknown", "nobody"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class Role(StrEnum):
+class UserRole(StrEnum):
     """What people are here for."""
 
     VIEWER = "viewer"
@@ -30,12 +30,12 @@ class Role(StrEnum):
     ADMIN = "admin"
 
 
-RIGHTS_OF: Mapping[Role, Sequence[Right]] = {
-    Role.VIEWER: (Right.READ,),
-    Role.ENROLLER: (Right.READ, Right.ENROLL),
-    Role.OPERATOR: (Right.READ, Right.ENROLL, Right.OPERATE, Right.REVOKE),
-    Role.SECURITY_OFFICER: (Right.READ, Right.REVOKE, Right.TRUST),
-    Role.ADMIN: tuple(Right),
+RIGHTS_OF: Mapping[UserRole, Sequence[Right]] = {
+    UserRole.VIEWER: (Right.READ,),
+    UserRole.ENROLLER: (Right.READ, Right.ENROLL),
+    UserRole.OPERATOR: (Right.READ, Right.ENROLL, Right.OPERATE, Right.REVOKE),
+    UserRole.SECURITY_OFFICER: (Right.READ, Right.REVOKE, Right.TRUST),
+    UserRole.ADMIN: tuple(Right),
 }
 
 
@@ -49,21 +49,21 @@ def may_be_called(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def roles_with(right: Right) -> Sequence[Role]:
+def roles_with(right: Right) -> Sequence[UserRole]:
     """Return the roles that have a right."""
     return [role for role, rights in RIGHTS_OF.items() if right in rights]
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class RoleAssignment:
     """A role that a user has at a place."""
 
     user: str
-    role: Role
+    role: UserRole
     place: str
 
     @property
-    def statement(self) -> Statement:
+    def statement(self) -> PermissionStatement:
         return statement_of(RIGHTS_OF[self.role], (self.place,))
 
 
@@ -77,14 +77,14 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class AccessToken:
     """What a command shows in somebody's name; where it has a role, or a place, no further than these go."""
 
     id: str
     user: str
     digest: str = field(repr=False)
     label: str
-    role: Role | None
+    role: UserRole | None
     place: str | None
     created_at: datetime
     ends_at: datetime
@@ -97,7 +97,7 @@ class Token:
         return self.ends_at - self.created_at
 
     @property
-    def statement(self) -> Statement | None:
+    def statement(self) -> PermissionStatement | None:
         if self.role is None and self.place is None:
             return None
         rights = tuple(Right) if self.role is None else RIGHTS_OF[self.role]

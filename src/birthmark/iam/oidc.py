@@ -18,7 +18,7 @@ from birthmark.actor import Actor
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
 from birthmark.iam import sign_in_model as store
-from birthmark.iam.model import Grant, may_be_called
+from birthmark.iam.model import RoleAssignment, may_be_called
 from birthmark.iam.oidc_model import (
     Fetch,
     NobodyOnRecordError,
@@ -40,7 +40,7 @@ from birthmark.iam.oidc_responses import (
     verified,
 )
 from birthmark.iam.sign_in import SignIn
-from birthmark.iam.sign_in_model import Browser, Link
+from birthmark.iam.sign_in_model import Browser, OidcLink
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes
 
@@ -57,7 +57,7 @@ GOOD_FOR = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
-class _Of:
+class _ProviderClient:
     """What is known of a provider, and when that was asked."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -76,7 +76,7 @@ class Providers:
     entropy: Entropy = field(repr=False)
     outside: Fetch = field(repr=False)
     all: Sequence[Provider] = ()
-    _known: dict[str, _Of] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[str, _ProviderClient] = field(default_factory=dict, init=False, repr=False)
     _coming: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     """Who comes back from a provider and is asked about there, by their share of addresses."""
 
@@ -152,7 +152,7 @@ class Providers:
         if not code:
             known = await self._with_more(provider, metadata, known)
         user, let_in_by, changes = await self._linked(provider, known, code, browser)
-        link = Link(provider.issuer, known.subject, user, provider.name, let_in_by, people.clock.now())
+        link = OidcLink(provider.issuer, known.subject, user, provider.name, let_in_by, people.clock.now())
         changes.run(store.REMOVE_LINK, user_name=user, provider=provider.name)
         taken = NobodyOnRecordError(name=provider.name, detail="that account is another user's here")
         changes.run(store.ADD_LINK, expect=1, otherwise=taken, **store.LINKS.row(link))
@@ -181,7 +181,7 @@ class Providers:
         roles = [role for group, given in provider.roles.items() if group in groups for role in given]
         if not roles or not may_be_called(name):
             raise NobodyOnRecordError(name=provider.name, detail="there is no user of that name")
-        grants = [Grant(name, role, place) for role, place in roles if people.has_place(place)]
+        grants = [RoleAssignment(name, role, place) for role, place in roles if people.has_place(place)]
         if not grants:
             raise NobodyOnRecordError(name=provider.name, detail="its roles are at places that are not there")
         actor = Actor(by, {"from": browser.address})
@@ -234,7 +234,7 @@ class Providers:
 
         Raise `ProviderAwayError`; one that did not answer is left in peace for a while.
         """
-        of = self._known.setdefault(provider.name, _Of())
+        of = self._known.setdefault(provider.name, _ProviderClient())
         async with of.turn:
             age_s = self.sign_in.people.clock.monotonic() - of.asked_at
             is_wanted = age_s > _FRESH_S or (age_s > _AGAIN_S and (of.keys is None or of.keys is but))
@@ -268,7 +268,10 @@ class Providers:
     async def _fetched(
         self, provider: Provider, method: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
-        of, away = self._known.setdefault(provider.name, _Of()), {"name": provider.name, "issuer": provider.issuer}
+        of, away = (
+            self._known.setdefault(provider.name, _ProviderClient()),
+            {"name": provider.name, "issuer": provider.issuer},
+        )
         if of.busy >= _MOST_AT_ONCE:
             raise ProviderAwayError(**away, reason="so many are signing in that the next one has to wait")
         of.busy += 1

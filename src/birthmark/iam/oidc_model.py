@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.errors import ForbiddenError, NotFoundError, UnauthenticatedError, UnavailableError
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 
 
 class ProviderUnknownError(NotFoundError):
@@ -72,7 +72,7 @@ class Provider:
     domains: Sequence[str]
     """Of addresses whose part before the @ is that name, where the claim is `email`."""
     group_claim: str
-    roles: Mapping[str, Sequence[tuple[Role, str]]]
+    roles: Mapping[str, Sequence[tuple[UserRole, str]]]
     """By group, `*` for everybody, what somebody may do who is put on record at the first sign-in; empty for nobody."""
 
 

@@ -35,7 +35,7 @@ class Metadata(msgspec.Struct, frozen=True):
     authorization_response_iss_parameter_supported: bool = False
 
 
-class Tokens(msgspec.Struct, frozen=True):
+class OidcTokens(msgspec.Struct, frozen=True):
     """What is read of a token endpoint's answer."""
 
     id_token: str
@@ -77,9 +77,9 @@ def read_keys(body: bytes, provider: Provider) -> "KeySet":
     return KeySet(keys)
 
 
-def read_tokens(body: bytes, provider: Provider) -> Tokens:
+def read_tokens(body: bytes, provider: Provider) -> OidcTokens:
     """Return the tokens. Raise `ProviderAwayError`."""
-    found: Tokens = _read(body, Tokens, provider)
+    found: OidcTokens = _read(body, OidcTokens, provider)
     return found
 
 
@@ -89,7 +89,7 @@ def read_claims(body: bytes, provider: Provider) -> dict[str, Any]:
     return found
 
 
-def verified(tokens: Tokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> OidcIdentity:
+def verified(tokens: OidcTokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> OidcIdentity:
     """Return whom an ID token is of: for us, of now, and of this sign-in. Raise `ProviderRefusedError`."""
     from authlib.oauth2.rfc6749.errors import OAuth2Error  # noqa: PLC0415 - see above
     from authlib.oidc.core import CodeIDToken  # noqa: PLC0415 - see above

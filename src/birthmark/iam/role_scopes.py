@@ -27,7 +27,7 @@ class ScopeDirectory(Protocol):
         ...
 
 
-class Roles(Protocol):
+class ScopedRoles(Protocol):
     """What people may do at places."""
 
     async def end_with(self, place: str, changes: Changes, commit: Commit, *, actor: str) -> None:
@@ -46,4 +46,4 @@ class _NoScopes:
 
 
 ANYWHERE: ScopeDirectory = _AnyScope()
-NOBODYS: Roles = _NoScopes()
+NOBODYS: ScopedRoles = _NoScopes()

@@ -12,7 +12,7 @@ from birthmark.actor import Actor
 from birthmark.auth.passwords import hash_made, made_matches
 from birthmark.auth.permissions import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.auth.user_credentials import Person
+from birthmark.auth.user_credentials import UserCredential
 from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, sign_in_model, store
@@ -20,7 +20,17 @@ from birthmark.iam.approvals_model import SamePersonError, check_invited
 from birthmark.iam.authorization import demand
 from birthmark.iam.events import PeopleChanged
 from birthmark.iam.leftovers import bounded, narrowed
-from birthmark.iam.model import MACHINE_USER, RESERVED, SERVER, Grant, Invitation, Role, Token, User, is_place
+from birthmark.iam.model import (
+    MACHINE_USER,
+    RESERVED,
+    SERVER,
+    AccessToken,
+    Invitation,
+    RoleAssignment,
+    User,
+    UserRole,
+    is_place,
+)
 from birthmark.iam.removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
 from birthmark.net.fair_scheduler import count_for
@@ -140,7 +150,7 @@ class TooManyTokensError(ConflictError):
 class CreatedToken(NamedTuple):
     """A token with what a command shows; nobody sees that again."""
 
-    token: Token
+    token: AccessToken
     text: str
 
 
@@ -157,8 +167,8 @@ class People:
     read_too: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False, repr=False)
     """What else is read whenever people are: what others keep in memory of them."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
-    _grants: Mapping[str, Sequence[Grant]] = field(default_factory=dict, init=False, repr=False)
-    _tokens: dict[str, Token] = field(default_factory=dict, init=False, repr=False)
+    _grants: Mapping[str, Sequence[RoleAssignment]] = field(default_factory=dict, init=False, repr=False)
+    _tokens: dict[str, AccessToken] = field(default_factory=dict, init=False, repr=False)
     _rights: dict[str, Rights] = field(default_factory=dict, init=False, repr=False)
     _loading: ReloadingCache = field(init=False, repr=False)
     _steadiness: ClockStability = field(init=False, repr=False)
@@ -180,7 +190,7 @@ class People:
 
     async def _read(self) -> None:
         users = {row["name"]: store.USERS.of(row) for row in await every(self.database, store.USERS_PAGE, "name")}
-        grants: dict[str, list[Grant]] = defaultdict(list)
+        grants: dict[str, list[RoleAssignment]] = defaultdict(list)
         for row in await self.database.all(store.ALL_GRANTS):
             grant = store.GRANTS.of(row)
             grants[grant.user].append(grant)
@@ -198,7 +208,7 @@ class People:
         count_for(f"user:{known.user}")
         return self._caller(known, address)
 
-    def _caller(self, known: Token, address: str) -> Caller:
+    def _caller(self, known: AccessToken, address: str) -> Caller:
         is_bound = known.statement is not None
         is_narrowed = is_bound or known.lifetime < SIGNED_IN_FOR - _ABOUT
         actor = self.actor(known.user, known.made_by, token=known.id, address=address)
@@ -210,7 +220,7 @@ class People:
             caller = replace(caller, actor=Actor(str(actor), actor.told, takes))
         return caller
 
-    def rights_of(self, token: Token) -> Rights:
+    def rights_of(self, token: AccessToken) -> Rights:
         """Return what who shows a token may do: what its user may, as far as the token goes."""
         rights = self.rights(token.user)
         return rights if token.statement is None else rights.within((token.statement,))
@@ -224,14 +234,14 @@ class People:
         """Return what a user may do; nothing for who is no user."""
         return self._rights.get(name, NOTHING)
 
-    def person(self, token_id: str, address: str) -> Person | None:
+    def person(self, token_id: str, address: str) -> UserCredential | None:
         """Return whose token this is, for who signs by it: the digest of what he shows is the key of his policies."""
         known = self._tokens.get(token_id)
         if known is None or known.ends_at <= self.clock.now():
             return None
-        return Person(self._caller(known, address), base64.b64decode(known.digest.rpartition("$")[2]))
+        return UserCredential(self._caller(known, address), base64.b64decode(known.digest.rpartition("$")[2]))
 
-    def _known(self, text: str) -> Token:
+    def _known(self, text: str) -> AccessToken:
         begin, _, rest = text[:_MAX_CHARS].partition("_")
         name, _, _ = rest.partition("_")
         known = self._tokens.get(name) if begin == _TOKEN else None
@@ -259,17 +269,17 @@ class People:
         """Say whether what is over may be removed by the clock."""
         return self._steadiness.is_steady()
 
-    def grants(self, name: str) -> Sequence[Grant]:
+    def grants(self, name: str) -> Sequence[RoleAssignment]:
         """Return what a user may do."""
         return self._grants.get(name, ())
 
-    async def create(self, name: str, role: Role | None, place: str, *, actor: str) -> User:
+    async def create(self, name: str, role: UserRole | None, place: str, *, actor: str) -> User:
         """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
-        grants = [] if role is None else [Grant(name, role, place)]
+        grants = [] if role is None else [RoleAssignment(name, role, place)]
         await self.commit(self.making(name, grants, actor=actor), name)
         return self.user(name)
 
-    def making(self, name: str, grants: Sequence[Grant], *, actor: str) -> Changes:
+    def making(self, name: str, grants: Sequence[RoleAssignment], *, actor: str) -> Changes:
         """Return what makes a user. Raise `UserExistsError`, `NameReservedError` and as `grant` does."""
         exists = UserExistsError(name=name)
         if name in self._users:
@@ -295,20 +305,20 @@ class People:
         self._rights.pop(name, None)  # before the answer, which may be lost
         await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
-    async def grant(self, name: str, role: Role, place: str, *, actor: str) -> None:
+    async def grant(self, name: str, role: UserRole, place: str, *, actor: str) -> None:
         """Give a user a role at a place; twice is harmless.
 
         Raise `UserMissingError`, `PlaceInvalidError`, `PlaceMissingError`.
         """
         changes = self.counting_on(name)
-        self._grant(changes, Grant(name, role, place), actor)
+        self._grant(changes, RoleAssignment(name, role, place), actor)
         await self.commit(changes, name)
 
-    async def revoke(self, name: str, role: Role, place: str, *, actor: str) -> None:
+    async def revoke(self, name: str, role: UserRole, place: str, *, actor: str) -> None:
         """Take a role at a place from a user. Raise `UserMissingError`, `GrantMissingError`."""
         self.user(name)
         missing = GrantMissingError(name=name, role=role.value, place=place)
-        row = store.GRANTS.row(Grant(name, role, place))
+        row = store.GRANTS.row(RoleAssignment(name, role, place))
         changes = Changes().run(store.REMOVE_GRANT, expect=1, otherwise=missing, **row)
         self._rights.pop(name, None)  # until it is read what is left
         await self.commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=place), name)
@@ -372,7 +382,7 @@ class People:
 
     # Tokens
 
-    def tokens(self, name: str | None = None) -> Sequence[Token]:
+    def tokens(self, name: str | None = None) -> Sequence[AccessToken]:
         """Return every token, or those of one user, oldest first."""
         found = (one for one in self._tokens.values() if name is None or one.user == name)
         return sorted(found, key=lambda one: (one.created_at, one.id))
@@ -382,7 +392,7 @@ class People:
         name: str,
         label: str,
         lifetime: timedelta,
-        role: Role | None,
+        role: UserRole | None,
         place: str | None,
         *,
         actor: str,
@@ -423,7 +433,7 @@ class People:
         label: str,
         ends_at: datetime,
         *,
-        role: Role | None = None,
+        role: UserRole | None = None,
         place: str | None = None,
         made_by: str,
         actor: str,
@@ -434,7 +444,7 @@ class People:
         now = self.clock.now()
         if sum(one.user == user and one.ends_at > now for one in self._tokens.values()) >= _MOST_OF_ONE:
             raise TooManyTokensError(count=_MOST_OF_ONE, user=user)
-        token = Token(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
+        token = AccessToken(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
         if self.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now))
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
@@ -458,7 +468,7 @@ class People:
             raise PlaceInvalidError(place=place[:_MAX_LABEL])
         return self.places.counting_on(place)
 
-    def _grant(self, changes: Changes, grant: Grant, actor: str) -> None:
+    def _grant(self, changes: Changes, grant: RoleAssignment, actor: str) -> None:
         changes.merge(self._counting_on_place(grant.place))
         changes.run(store.ADD_GRANT, **store.GRANTS.row(grant))
         changes.audit(actor, "people.role_add", grant.user, role=grant.role.value, place=grant.place)

@@ -16,7 +16,7 @@ from birthmark.errors import NotFoundError, UnauthenticatedError
 from birthmark.iam import sign_in_model as store
 from birthmark.iam.model import MACHINE_USER
 from birthmark.iam.service import People
-from birthmark.iam.sign_in_model import Browser, Session
+from birthmark.iam.sign_in_model import Browser, BrowserSession
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, to_micros
 from birthmark.store.pagination import every
@@ -57,11 +57,11 @@ def machine_user_of(text: str) -> int | None:
 
 
 @dataclass(slots=True)
-class Sessions:
+class BrowserSessions:
     """All of them."""
 
     people: People = field(repr=False)
-    _all: dict[str, Session] = field(default_factory=dict, init=False, repr=False)
+    _all: dict[str, BrowserSession] = field(default_factory=dict, init=False, repr=False)
     _used: dict[str, datetime] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -84,19 +84,19 @@ class Sessions:
         actor = self.people.actor(known.user, known.let_in_by, session=known.id, address=address)
         return Caller(actor, self.people.rights(known.user), known.user, let_in_by=known.let_in_by)
 
-    def _known(self, text: str) -> Session:
+    def _known(self, text: str) -> BrowserSession:
         begin, _, rest = text[:_MAX_CHARS].partition("_")
         known = self._all.get(rest.partition("_")[0]) if begin == _BEGIN else None
         if known is None or not made_matches(text, known.digest) or not self._is_alive(known):
             raise SessionEndedError
         return known
 
-    def _is_alive(self, one: Session) -> bool:
+    def _is_alive(self, one: BrowserSession) -> bool:
         now = self.people.clock.now()
         is_there = one.user == MACHINE_USER or self.people.is_there(one.user)
         return is_there and now < one.ends_at and now < self._used_at(one) + IDLE
 
-    def _used_at(self, one: Session) -> datetime:
+    def _used_at(self, one: BrowserSession) -> datetime:
         return max(one.used_at, self._used.get(one.id, one.used_at))
 
     async def keep_noting(self) -> None:
@@ -128,7 +128,7 @@ class Sessions:
         text = f"{_BEGIN}_{name}_{self.people.entropy.token(_SECRET_BYTES).hex()}"
         text += "" if browser.machine_user is None else f"_{browser.machine_user}"
         address, agent, ends_at = browser.address, browser.agent[:_MAX_LABEL], now + LONGEST
-        made = Session(name, user, hash_made(text), how, address, agent, let_in_by, now, now, ends_at)
+        made = BrowserSession(name, user, hash_made(text), how, address, agent, let_in_by, now, now, ends_at)
         for oldest in self.of(user)[: -(_MOST_OF_ONE - 1)]:
             changes.run(store.REMOVE_SESSION, id=oldest.id)
         if self.people.is_steady():
@@ -138,7 +138,7 @@ class Sessions:
         changes.audit(Actor(who, {"from": address}), "people.sign_in", user, session=name, how=how)
         return text
 
-    def of(self, user: str | None = None) -> Sequence[Session]:
+    def of(self, user: str | None = None) -> Sequence[BrowserSession]:
         """Return every session that lives, or those of one user, oldest first."""
         found = (one for one in self._all.values() if user in {None, one.user} and self._is_alive(one))
         return sorted(found, key=lambda one: (one.created_at, one.id))

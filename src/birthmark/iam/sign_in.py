@@ -21,7 +21,7 @@ from birthmark.iam.model import MACHINE_USER, Invitation
 from birthmark.iam.passwords import Passwords, check_fit
 from birthmark.iam.removal_quota import inviter_of
 from birthmark.iam.service import InvitationRefusedError, People
-from birthmark.iam.sessions import Sessions
+from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in_model import Browser, Password
 from birthmark.iam.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS
 from birthmark.net.quota_key import share_of
@@ -84,7 +84,7 @@ class SignIn:
     """By password, and by an invitation that sets one."""
 
     people: People = field(repr=False)
-    sessions: Sessions = field(repr=False)
+    sessions: BrowserSessions = field(repr=False)
     passwords: Passwords = field(repr=False)
     workers: int = 1
     """How many serve as this one does: together they let nobody guess more often than one alone."""

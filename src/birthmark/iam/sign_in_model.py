@@ -8,7 +8,7 @@ from sqlalchemy import Index, bindparam
 
 from birthmark.store import insert
 from birthmark.store.crud_statements import change, find, page, present, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 
 class Browser(NamedTuple):
@@ -34,7 +34,7 @@ class Password:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class OidcLink:
     """A user as another provider knows that one."""
 
     issuer: str
@@ -46,7 +46,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class BrowserSession:
     """A browser that somebody signed in at."""
 
     id: str
@@ -80,7 +80,7 @@ class PendingDeviceLogin:
     is_agreed: bool | None = None
 
 
-PASSWORDS = Records(Password, user="user_name")
+PASSWORDS = RowMapper(Password, user="user_name")
 passwords = PASSWORDS.table("people_passwords", "user_name", sealed=["hash"])
 PASSWORD = find(passwords)
 ADD_PASSWORD = insert(passwords, ignore_existing=True)
@@ -89,7 +89,7 @@ DROP_PASSWORD = remove(passwords, "user_name", "hash")
 USE_PASSWORD = change(passwords, ("hash", "addresses"), "user_name", "hash")
 """Where it is what it was when it was checked."""
 
-LINKS = Records(Link, user="user_name")
+LINKS = RowMapper(OidcLink, user="user_name")
 links = LINKS.table("people_links", "issuer", "subject")
 Index("people_links_user", links.c.user_name)
 LINK = find(links)
@@ -99,7 +99,7 @@ LINKS_OF = find(links, "user_name", order=links.c.created_at)
 REMOVE_LINK = remove(links, "user_name", "provider")
 REMOVE_LINKS = remove(links, "user_name")
 
-SESSIONS = Records(Session, user="user_name")
+SESSIONS = RowMapper(BrowserSession, user="user_name")
 sessions = SESSIONS.table("people_sessions", "id", sealed=["digest"])
 Index("people_sessions_user", sessions.c.user_name)
 ADD_SESSION = insert(sessions)
@@ -109,7 +109,7 @@ PURGE_SESSIONS = remove(sessions, sessions.c.ends_at < bindparam("before"))
 SESSIONS_PAGE = page(sessions, "id")
 TOUCH_SESSION = change(sessions, ("used_at",), "id", sessions.c.used_at < bindparam("used_at"))
 
-ASKING = Records(PendingDeviceLogin, user="user_name")
+ASKING = RowMapper(PendingDeviceLogin, user="user_name")
 asking = ASKING.table("people_asking", "digest")
 Index("people_asking_code", asking.c.code, unique=True)
 ADD_ASKING = insert(asking, ignore_existing=True)

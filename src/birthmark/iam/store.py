@@ -4,21 +4,21 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case, literal_column, or_
 
-from birthmark.iam.model import Grant, Invitation, Token, User
+from birthmark.iam.model import AccessToken, Invitation, RoleAssignment, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import find, page, present, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Engine, insert_into
 
-USERS = Records(User)
+USERS = RowMapper(User)
 users = USERS.table("people_users", "name")
 ADD_USER = insert(users, ignore_existing=True)
 REMOVE_USER = remove(users)
 USERS_PAGE = page(users, "name")
 IS_THERE = present(users)
 
-GRANTS = Records(Grant, user="user_name")
+GRANTS = RowMapper(RoleAssignment, user="user_name")
 grants = GRANTS.table("people_grants", "user_name", "role", "place")
 ADD_GRANT = insert(grants, ignore_existing=True)
 REMOVE_GRANT = remove(grants)
@@ -26,7 +26,7 @@ REMOVE_GRANTS = remove(grants, "user_name")
 REMOVE_GRANTS_AT = remove(grants, "place")
 ALL_GRANTS = find(grants, grants.c.user_name != "", order=grants.c.user_name)
 
-TOKENS = Records(Token, user="user_name")
+TOKENS = RowMapper(AccessToken, user="user_name")
 tokens = TOKENS.table("people_tokens", "id", sealed=["digest"])
 Index("people_tokens_user", tokens.c.user_name)
 ADD_TOKEN = insert(tokens)
@@ -36,7 +36,7 @@ REMOVE_TOKENS_AT = remove(tokens, "place")
 PURGE_TOKENS = remove(tokens, tokens.c.ends_at <= bindparam("before"))
 TOKENS_PAGE = page(tokens, "id")
 
-INVITATIONS = Records(Invitation, user="user_name")
+INVITATIONS = RowMapper(Invitation, user="user_name")
 invitations = INVITATIONS.table("people_invitations", "digest")
 Index("people_invitations_user", invitations.c.user_name)
 ADD_INVITATION = insert(invitations)

@@ -14,7 +14,7 @@ from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.clock import format_utc
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DevicePart, State
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
@@ -31,7 +31,9 @@ from birthmark.store.pagination import each_among
 
 _REVOKED = "taken back: "
 """What the status reason of a revoked device begins with."""
-_STATES = frozenset({State.CONNECTED, State.AWAY, State.DISABLED, State.REFUSED, State.REVOKED})
+_STATES = frozenset(
+    {DeviceState.CONNECTED, DeviceState.AWAY, DeviceState.DISABLED, DeviceState.REFUSED, DeviceState.REVOKED}
+)
 _DISABLED = store.state_of(is_enabled=False)
 
 
@@ -100,10 +102,10 @@ class HubDeviceRecords(DeviceRecords):
         rows = await self.database.all(statement, hub=hub, after=after, limit=limit)
         return [row["device_id"] for row in rows]
 
-    async def _find(self, hub: str, names: Sequence[str]) -> Mapping[str, State | None]:
+    async def _find(self, hub: str, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
         rows = each_among(self.database, store.DEVICES_NAMED, names, hub=hub)
         enabled = {row["device_id"]: row["enabled"] async for row in rows}
-        return {name: None if enabled[name] else State.DISABLED for name in names if name in enabled}
+        return {name: None if enabled[name] else DeviceState.DISABLED for name in names if name in enabled}
 
     async def _tags(self, hub: str, names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         rows = each_among(self.database, store.TWINS_NAMED, names, hub=hub)

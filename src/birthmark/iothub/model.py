@@ -9,7 +9,7 @@ from typing import Any, NewType, TypeAlias
 
 import msgspec
 
-from birthmark.documents import Section
+from birthmark.documents import DocumentSection
 from birthmark.errors import InvalidRequestError
 
 DeviceId = NewType("DeviceId", str)
@@ -214,8 +214,8 @@ class Twin(msgspec.Struct, frozen=True):
     hub: str
     device_id: str
     tags: dict[str, Any] = {}
-    desired: Section = Section()
-    reported: Section = Section()
+    desired: DocumentSection = DocumentSection()
+    reported: DocumentSection = DocumentSection()
     version: int = 1
     model_id: str = ""
     """Which model (IoT Plug and Play) it has, as it said when it connected last and said any."""
@@ -238,7 +238,7 @@ class C2dMessage(msgspec.Struct, frozen=True, array_like=True):
     generation: str = ""
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One device-to-cloud message. `system` has the wire's own names (message-id, content-type …)."""
 
     device_id: str

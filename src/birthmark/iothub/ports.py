@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from birthmark.bus.ports import EmptyReply, Request
+from birthmark.bus.ports import BusRequest, EmptyReply
 from birthmark.iothub.model import Hub, Twin
 from birthmark.iothub.wire import MethodCall
 
 
-class Notify(Request[EmptyReply], frozen=True, tag="iothub.notify"):
+class Notify(BusRequest[EmptyReply], frozen=True, tag="iothub.notify"):
     """Tell a device that is connected there what is desired of it; without a topic, that messages wait for it."""
 
     hub: str
@@ -28,7 +28,7 @@ class SeenAt(NamedTuple):
 UNSEEN = SeenAt(None, is_connected=False)
 
 
-class Presence(Protocol):
+class DevicePresence(Protocol):
     """Who is connected."""
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
@@ -56,7 +56,7 @@ class Notifier(Protocol):
         ...
 
 
-class ToDevices(Presence, Protocol):
+class ToDevices(DevicePresence, Protocol):
     """The way from the service to the devices, wherever they are connected."""
 
     async def call(self, hub: Hub, device_id: str, call: MethodCall) -> tuple[int, Any]:

@@ -22,7 +22,7 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.documents import Section
+from birthmark.documents import DocumentSection
 from birthmark.iothub.model import (
     OPERATOR,
     AuthenticationType,
@@ -37,13 +37,13 @@ from birthmark.iothub.model import (
     thumbprint_text,
 )
 from birthmark.iothub.wire.routing import Routing, StoredRouting
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.crud_statements import among, change, find, page, present, remove, still
 from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Statement, statement
 from birthmark.untrusted_text import decode_json
 
@@ -78,7 +78,7 @@ modules = Table(
     *(number(name) for name in ("created_at", "updated_at")),
 )
 
-AUTHORITIES = Records(Authority, certificate="der", is_verified="verified")
+AUTHORITIES = RowMapper(CaCertificate, certificate="der", is_verified="verified")
 authorities = AUTHORITIES.table("hub_authorities", "name", more=[text("hub", key=True), text("subject_digest")])
 Index("hub_authorities_subject", authorities.c.hub, authorities.c.subject_digest)
 ADD_AUTHORITY = insert(authorities)
@@ -151,7 +151,7 @@ DELETE_TWINS_OF_MODULES = remove(
 )
 CHANGE_MODULE_TWIN = _changing(exists().where(*_THIS_MODULE))
 
-CREDENTIALS = Records(Credential)
+CREDENTIALS = RowMapper(Credential)
 credentials = CREDENTIALS.table("hub_credentials", "hub", "device_id")
 GET_CREDENTIAL = find(credentials)
 ADD_CREDENTIAL = insert(credentials)
@@ -174,7 +174,7 @@ class _RoutingRow:
     modified_at: datetime
 
 
-ROUTINGS = Records(_RoutingRow)
+ROUTINGS = RowMapper(_RoutingRow)
 routings = ROUTINGS.table("hub_routing", "hub", sealed=("secrets",))
 ADD_ROUTING = insert(routings, ignore_existing=True)
 GET_ROUTING = find(routings)
@@ -182,7 +182,7 @@ ROUTINGS_PAGE = page(routings, "hub")
 CHANGE_ROUTING = change(routings, ("document", "secrets", "revision", "modified_at"), "hub", "generation", "revision")
 ROUTING_IS_THERE = present(routings, "hub", "generation")
 
-HUBS = Records(Hub)
+HUBS = RowMapper(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
 ADD_HUB = insert(hubs)
 CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
@@ -251,8 +251,8 @@ class _Body(msgspec.Struct, array_like=True):
     """What is kept of a twin; those of before 0.3 end without a model."""
 
     tags: dict[str, Any]
-    desired: Section
-    reported: Section
+    desired: DocumentSection
+    reported: DocumentSection
     model_id: str = ""
 
 
@@ -338,7 +338,7 @@ def subject_digest(name: bytes) -> str:
     return hashlib.sha256(name).hexdigest()
 
 
-def authority_row(hub: str, authority: Authority) -> dict[str, Any]:
+def authority_row(hub: str, authority: CaCertificate) -> dict[str, Any]:
     """Return the row of a CA certificate."""
     found_by = subject_digest(authority.certificate.subject_der)
     return {"hub": hub, "subject_digest": found_by} | AUTHORITIES.row(authority)

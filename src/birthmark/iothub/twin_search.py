@@ -29,10 +29,10 @@ from birthmark.iothub.rules.queries import (
     Edge,
     Leaf,
     NamedWithin,
-    Span,
     TwinsByName,
     TwinsByRange,
     TwinsByTerm,
+    ValueSpan,
 )
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
 from birthmark.store import Changes, Statement, metadata, statement
@@ -257,7 +257,7 @@ def _valued(given: BoundParameters, leaf: TwinsByTerm | TwinsByRange) -> list[An
     return [terms.c.value.in_([given(value, Text) for value in leaf.values])]
 
 
-def _within(given: BoundParameters, column: Any, span: Span) -> list[Any]:
+def _within(given: BoundParameters, column: Any, span: ValueSpan) -> list[Any]:
     parts = [column >= given(span.low)]
     if span.high is not None:
         parts.append(column <= given(span.high) if span.with_high else column < given(span.high))

@@ -16,7 +16,7 @@ from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_
 from pkcs11.util.rsa import encode_rsa_public_key
 
 from birthmark.keys.errors import KeyUnsupportedError, PublicKeyMissingError
-from birthmark.keys.pkcs11_token import Token, bytes_of, text_of
+from birthmark.keys.pkcs11_token import Pkcs11Token, bytes_of, text_of
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import PublicKey, Scheme
 
@@ -29,14 +29,14 @@ _SIGN = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
 class TokenKey:
     """A private key in a PKCS#11 token."""
 
-    token: Token
+    token: Pkcs11Token
     label: str
     key_id: bytes
     public_key: PublicKey
     _private_key: Any = field(repr=False)
 
     @classmethod
-    def find(cls, token: Token, *, label: str | None = None, key_id: bytes | None = None) -> "TokenKey":
+    def find(cls, token: Pkcs11Token, *, label: str | None = None, key_id: bytes | None = None) -> "TokenKey":
         """Return the key with this label (either byte order) or id; it takes over `token` and closes it."""
         key = token.find_private_key(label=label, key_id=key_id)
         with token.session() as session:
@@ -74,7 +74,7 @@ class TokenKey:
         self.token.close()
 
 
-def made_for_signing(token: Token, label: str) -> PublicKey:
+def made_for_signing(token: Pkcs11Token, label: str) -> PublicKey:
     """Make a P-256 key that only signs and never leaves the token; return its public half."""
     with token.session() as session:
         curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}

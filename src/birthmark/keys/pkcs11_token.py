@@ -75,7 +75,7 @@ def list_tokens(module: Path) -> tuple[TokenInfo, ...]:
 
 
 @dataclass(slots=True)
-class Token:
+class Pkcs11Token:
     """An open token; close it, or use it in a `with`."""
 
     info: TokenInfo

@@ -26,7 +26,7 @@ from typing import NamedTuple, NoReturn, TextIO
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
-from birthmark.manifests.model import UNSIGNED, Entry
+from birthmark.manifests.model import UNSIGNED, ManifestEntry
 from birthmark.manifests.verification import DuplicateCheck
 from birthmark.pki.certificates import (
     Certificate,
@@ -168,7 +168,7 @@ def count_listed(path: Path) -> int:
 
 def verify_list(
     path: Path, trust: ListTrust, now: datetime, name_of: Callable[[Path], str] = str
-) -> Iterator[Entry | ManifestError]:
+) -> Iterator[ManifestEntry | ManifestError]:
     """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read.
 
     `name_of` is what a person calls a file.
@@ -182,7 +182,7 @@ def verify_list(
             yield error
 
 
-def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: SignatureCache) -> Entry:
+def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: SignatureCache) -> ManifestEntry:
     if isinstance(listed.data, ManifestError):
         raise listed.data
     try:
@@ -208,7 +208,7 @@ def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: Signatur
         raise ChainBrokenError(detail=detail, unique_id=name) from error
     except BirthmarkError as error:
         raise ChainBrokenError.by(error, name) from error
-    return Entry(
+    return ManifestEntry(
         unique_id=leaf.subject_cn or name,
         model=UNSIGNED,
         part_number="a list of certificates",

@@ -34,7 +34,7 @@ from birthmark.manifests.errors import (
     UniqueIdChangedError,
     UnknownSignerError,
 )
-from birthmark.manifests.model import Entry, Root, Signer
+from birthmark.manifests.model import ManifestEntry, ManifestSigner, Root
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
 from birthmark.pki.fast_parse import ParsedLeaf, glance, is_signed_with
 from birthmark.untrusted_text import read_json
@@ -110,22 +110,22 @@ class _Device(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class ManifestTrust:
     """Whose manifests and whose chips are believed."""
 
-    signers: Mapping[bytes, Signer]
+    signers: Mapping[bytes, ManifestSigner]
     roots: tuple[Root, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Verifier:
+class ManifestVerifier:
     """Checks entries, each by itself, in any order and in several threads; what the same few signers say is kept."""
 
-    trust: Trust
+    trust: ManifestTrust
     _keys: dict[bytes, ec.EllipticCurvePublicKey] = field(default_factory=dict)
     _issuers: dict[str, _ChipSigner] = field(default_factory=dict)
 
-    def verify(self, place: int, raw: bytes) -> Entry:
+    def verify(self, place: int, raw: bytes) -> ManifestEntry:
         """Return what entry number `place` (1 is the first) says, or raise the `ManifestError` that says why not."""
         try:
             if len(raw) > MAX_ENTRY_BYTES:
@@ -135,7 +135,7 @@ class Verifier:
             error.add_facts(place=place)
             raise
 
-    def _verify(self, given: _RawEntry) -> Entry:
+    def _verify(self, given: _RawEntry) -> ManifestEntry:
         signer = self._check_signature(given)
         payload = read_json(_unbase64url(given.payload), _Payload, MalformedEntryError)
         unique_id = payload.unique_id
@@ -155,7 +155,7 @@ class Verifier:
         device, name, issuer = None, None, None
         if holder is not None and point is not None:
             device, name, issuer = self._check_certificate(unique_id, holder.x5c, point)
-        return Entry(
+        return ManifestEntry(
             unique_id.lower(),
             payload.model,
             payload.part_number,
@@ -169,7 +169,7 @@ class Verifier:
             point,
         )
 
-    def _check_signature(self, given: _RawEntry) -> Signer:
+    def _check_signature(self, given: _RawEntry) -> ManifestSigner:
         protected = _protected(given.protected)
         if protected.alg != "ES256":
             raise MalformedEntryError(detail=f"alg {protected.alg[:20]}")
@@ -189,7 +189,7 @@ class Verifier:
             raise SignatureBrokenError(unique_id=unique_id, signer=signer.name) from error
         return signer
 
-    def _key_of(self, signer: Signer) -> ec.EllipticCurvePublicKey:
+    def _key_of(self, signer: ManifestSigner) -> ec.EllipticCurvePublicKey:
         if (key := self._keys.get(signer.thumbprint)) is None:
             key = self._keys[signer.thumbprint] = _key_at(signer.public_point)
         return key
@@ -225,9 +225,9 @@ class Verifier:
         return found
 
 
-def signer_of(certificate: Certificate) -> Signer:
+def signer_of(certificate: Certificate) -> ManifestSigner:
     """Return a signer's certificate as trust."""
-    return Signer(
+    return ManifestSigner(
         certificate.subject_text,
         certificate.thumbprint,
         _point_of(certificate),
@@ -241,9 +241,9 @@ def root_of(certificate: Certificate) -> Root:
     return Root(certificate.subject_cn or certificate.subject_text, _point_of(certificate))
 
 
-def trust_of(signers: Iterable[Signer], roots: Iterable[Root]) -> Trust:
+def trust_of(signers: Iterable[ManifestSigner], roots: Iterable[Root]) -> ManifestTrust:
     """Return trust in these."""
-    return Trust({signer.thumbprint: signer for signer in signers}, tuple(roots))
+    return ManifestTrust({signer.thumbprint: signer for signer in signers}, tuple(roots))
 
 
 def _is_below(issuer: Certificate, root: Root) -> bool:

@@ -13,7 +13,7 @@ UNSIGNED = "listed"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ManifestEntry:
     """One chip that a trusted signer vouched for.
 
     Parts without a certificate (TrustMANAGER) have no `device_der`, and so less of them is checked.
@@ -79,7 +79,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Signer:
+class ManifestSigner:
     """Whose signature on a manifest counts: a P-256 key (raw X and Y) named by its certificate's SHA-256."""
 
     name: str
@@ -113,10 +113,12 @@ def _unread(der: bytes, common_name: str | None) -> UnreadCertificate:
     return UnreadCertificate(der, common_name, thumbprint_of(der))
 
 
-Judge: TypeAlias = Callable[[Entry], tuple[str, ...]]
+Judge: TypeAlias = Callable[[ManifestEntry], tuple[str, ...]]
 """What returns the doubts about an entry; it goes from process to process."""
 
 
 def judged(verdict: Any, judge: Judge | None) -> Any:
     """Return an entry with what speaks against it; what is none, as it is."""
-    return replace(verdict, doubts=judge(verdict)) if judge is not None and isinstance(verdict, Entry) else verdict
+    return (
+        replace(verdict, doubts=judge(verdict)) if judge is not None and isinstance(verdict, ManifestEntry) else verdict
+    )

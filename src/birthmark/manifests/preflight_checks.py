@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.pki.certificate_checks import (
     ChainError,
     check_client,
@@ -31,7 +31,7 @@ class Judge:
     now: datetime
     needs_common_name: bool
 
-    def __call__(self, entry: Entry) -> tuple[str, ...]:
+    def __call__(self, entry: ManifestEntry) -> tuple[str, ...]:
         """Return the doubts about an entry; none about one without a certificate."""
         try:
             certificate = entry.certificate

@@ -25,7 +25,7 @@ _AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Work(Generic[Piece, Told]):
+class PoolTask(Generic[Piece, Told]):
     """What is done with a piece. All but `where` goes from process to process, so functions are those of a module."""
 
     make: Callable[..., Any]
@@ -38,7 +38,7 @@ class Work(Generic[Piece, Told]):
 
 
 def told_by_all(
-    file: BinaryIO, pieces: Iterable[Piece | Exception], work: Work[Piece, Told]
+    file: BinaryIO, pieces: Iterable[Piece | Exception], work: PoolTask[Piece, Told]
 ) -> Iterator[tuple[Piece, Told | None]]:
     """Yield each piece with what a process told of it; with None where it is for the caller to do.
 
@@ -67,7 +67,7 @@ def usable_cores() -> int:
 
 
 def _by_processes(
-    workers: int, path: str, pieces: Iterable[Piece | Exception], work: Work[Piece, Told]
+    workers: int, path: str, pieces: Iterable[Piece | Exception], work: PoolTask[Piece, Told]
 ) -> Iterator[tuple[Piece, Told | None]]:
     running: deque[tuple[Piece, Future[Any]]] = deque()
     context = multiprocessing.get_context("spawn")  # a fork would lose this process's threads, whatever they hold

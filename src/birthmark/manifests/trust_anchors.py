@@ -7,12 +7,12 @@ an old manifest stays good after its signer ran out, as long as it was made befo
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from birthmark.manifests.model import Root, Signer
+from birthmark.manifests.model import ManifestSigner, Root
 
 
-def _signer(name: str, thumbprint: str, point: str, begin: str, end: str) -> Signer:
+def _signer(name: str, thumbprint: str, point: str, begin: str, end: str) -> ManifestSigner:
     moments = [datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (begin, end)]
-    return Signer(name, bytes.fromhex(thumbprint), bytes.fromhex(point), *moments)
+    return ManifestSigner(name, bytes.fromhex(thumbprint), bytes.fromhex(point), *moments)
 
 
 _SIGNERS = (
@@ -58,7 +58,7 @@ _SIGNERS = (
     ),
 )
 
-MICROCHIP_SIGNERS: Mapping[bytes, Signer] = {signer.thumbprint: signer for signer in _SIGNERS}
+MICROCHIP_SIGNERS: Mapping[bytes, ManifestSigner] = {signer.thumbprint: signer for signer in _SIGNERS}
 
 MICROCHIP_ROOTS = (
     Root(

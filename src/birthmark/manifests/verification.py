@@ -9,9 +9,9 @@ from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.chunking import ManifestChunk, pieces_of
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
-from birthmark.manifests.microchip import Trust, Verifier
-from birthmark.manifests.model import Entry, Judge
-from birthmark.manifests.process_pool import Work, told_by_all
+from birthmark.manifests.microchip import ManifestTrust, ManifestVerifier
+from birthmark.manifests.model import Judge, ManifestEntry
+from birthmark.manifests.process_pool import PoolTask, told_by_all
 
 _BUCKETS = 1 << 12
 _MARK_BYTES = 8
@@ -52,12 +52,12 @@ def _place_in(bucket: bytearray, mark: bytes) -> int | None:
     return place
 
 
-Verdict: TypeAlias = Entry | ManifestError
+Verdict: TypeAlias = ManifestEntry | ManifestError
 Told: TypeAlias = tuple[type[ManifestError], dict[str, str]] | tuple[Any, ...]
-"""What goes from process to process: an error's class and facts, or the fields of an `Entry`."""
+"""What goes from process to process: an error's class and facts, or the fields of an `ManifestEntry`."""
 
 
-def verify_all(file: BinaryIO, trust: Trust, judge: Judge | None = None) -> Iterator[Verdict]:
+def verify_all(file: BinaryIO, trust: ManifestTrust, judge: Judge | None = None) -> Iterator[Verdict]:
     """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable.
 
     With a `judge`, each entry has the doubts about it; that is done where the entry is verified.
@@ -66,9 +66,9 @@ def verify_all(file: BinaryIO, trust: Trust, judge: Judge | None = None) -> Iter
     return map(once.check, _verdicts(file, trust, judge), count(1))
 
 
-def _verdicts(file: BinaryIO, trust: Trust, judge: Judge | None) -> Iterator[Verdict]:
+def _verdicts(file: BinaryIO, trust: ManifestTrust, judge: Judge | None) -> Iterator[Verdict]:
     reader = _reader(trust, judge)
-    work = Work(_reader, (trust, judge), _where, _tell)
+    work = PoolTask(_reader, (trust, judge), _where, _tell)
     for piece, told in told_by_all(file, _up_to_the_end(pieces_of(file)), work):
         if told is None:
             yield from _read(reader, piece)
@@ -105,17 +105,17 @@ def as_told(verdict: Verdict) -> Told:
 
 def as_verdict(told: Told) -> Verdict:
     """Return what came from another process."""
-    return told[0](**told[1]) if isinstance(told[0], type) else Entry(*told)
+    return told[0](**told[1]) if isinstance(told[0], type) else ManifestEntry(*told)
 
 
-_FIELDS = tuple(Entry.__dataclass_fields__)
+_FIELDS = tuple(ManifestEntry.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads entries, in this process or another."""
 
-    verifier: Verifier
+    verifier: ManifestVerifier
     judge: Judge | None
 
     def read(self, place: int, raw: bytes) -> Verdict:
@@ -126,8 +126,8 @@ class _Reader:
         return entry if self.judge is None else replace(entry, doubts=self.judge(entry))
 
 
-def _reader(trust: Trust, judge: Judge | None) -> _Reader:
-    return _Reader(Verifier(trust), judge)
+def _reader(trust: ManifestTrust, judge: Judge | None) -> _Reader:
+    return _Reader(ManifestVerifier(trust), judge)
 
 
 class DuplicateCheck:

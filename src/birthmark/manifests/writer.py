@@ -23,7 +23,7 @@ class ManifestKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Chip:
+class ManifestChip:
     """What is said of one chip. `keys` are the public keys of slots 0, 1 …; the chain is device and signer."""
 
     unique_id: str
@@ -34,7 +34,7 @@ class Chip:
     group_id: str = "0000000000000000"
 
 
-def render_entry(chip: Chip, signer: ManifestKey, provisioned_at: datetime) -> dict[str, Any]:
+def render_entry(chip: ManifestChip, signer: ManifestKey, provisioned_at: datetime) -> dict[str, Any]:
     """Return the JWS object of one chip."""
     organization = {"organizationName": "Birthmark test", "organizationalUnitName": "Manifests"}
     payload: dict[str, Any] = {
@@ -62,7 +62,7 @@ def render_entry(chip: Chip, signer: ManifestKey, provisioned_at: datetime) -> d
     return {"payload": body, "protected": head, "header": {"uniqueId": chip.unique_id}, "signature": signature}
 
 
-def write_manifest(file: TextIO, chips: Iterable[Chip], signer: ManifestKey, provisioned_at: datetime) -> int:
+def write_manifest(file: TextIO, chips: Iterable[ManifestChip], signer: ManifestKey, provisioned_at: datetime) -> int:
     """Write a manifest and return how many entries it has."""
     count = 0
     file.write("[")

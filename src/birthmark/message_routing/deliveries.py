@@ -12,7 +12,7 @@ PORTS: Mapping[str, int] = {"mqtt": 1883, "mqtts": 8883, "nats": 4222, "tls": 42
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class MessageServer:
     """A NATS server or an MQTT broker. `ca` is the CAs as PEM, None for the system's."""
 
     url: str

@@ -40,7 +40,7 @@ _COUNT_AGAIN_S = 60.0
 
 
 @dataclass(slots=True)
-class Lane:
+class DeliveryPartition:
     """What is known of a lane: how many letters it holds, with those put aside, and how many bytes of each kind."""
 
     count: int = 0
@@ -61,7 +61,7 @@ class Queue:
         self._database = database
         self._clock = clock
         self._served: dict[str, tuple[Sink, Failed]] = {}
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, DeliveryPartition] = {}
         self._counted_at: float | None = None
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: dict[str, datetime] = {}
@@ -78,9 +78,9 @@ class Queue:
         """Carry letters of more kinds; whoever sends them hears by `failed` of those that nobody took."""
         self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
 
-    def lane(self, name: str) -> Lane:
+    def lane(self, name: str) -> DeliveryPartition:
         """Return what is known of a lane."""
-        return self._lanes.setdefault(name, Lane())
+        return self._lanes.setdefault(name, DeliveryPartition())
 
     # ---- in
 
@@ -122,10 +122,12 @@ class Queue:
 
     # ---- what people do
 
-    async def counts(self, rule: str = "") -> Mapping[str, Lane]:
+    async def counts(self, rule: str = "") -> Mapping[str, DeliveryPartition]:
         """Return what each lane holds, of one rule or of all."""
         rows = await self._database.aside(store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES))
-        return {row["lane"]: Lane(row["count"], row["dead"], row["bytes"], row["dead_bytes"]) for row in rows}
+        return {
+            row["lane"]: DeliveryPartition(row["count"], row["dead"], row["bytes"], row["dead_bytes"]) for row in rows
+        }
 
     async def dead(self, rule: str, after: str, limit: int) -> Sequence[QueuedDelivery]:
         """Return what of a rule was put aside, oldest first."""
@@ -277,7 +279,7 @@ class Queue:
                 await self._database.commit(changes)
 
 
-def _has_too_much_aside(lane: Lane) -> bool:
+def _has_too_much_aside(lane: DeliveryPartition) -> bool:
     return lane.dead > MAX_DEAD or lane.dead_size > MAX_DEAD_BYTES
 
 

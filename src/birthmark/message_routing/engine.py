@@ -22,7 +22,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing.deliveries import Delivery, Sink, is_final
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.message_routing.shares import DeferredMessage, Pair, RoutedMessage, TimeShares, in_turns, spent
+from birthmark.message_routing.shares import DeferredMessage, RoutedMessage, RulePair, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
 from birthmark.supervised_tasks import Leads, always, ended, kept, note
 
@@ -50,7 +50,7 @@ T = TypeVar("T", bound=RoutedMessage)
 A_contra = TypeVar("A_contra", bound=RoutedMessage, contravariant=True)
 
 
-class Rule(Protocol[A_contra]):
+class RoutingRule(Protocol[A_contra]):
     """What decides on a message."""
 
     @property
@@ -63,17 +63,17 @@ class Rule(Protocol[A_contra]):
         ...
 
 
-Find = Callable[[T], Iterable[Rule[T]]]
+Find = Callable[[T], Iterable[RoutingRule[T]]]
 """Which rules want a message."""
 Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
-Refused = Callable[[Rule[T], T, BirthmarkError], None]
+Refused = Callable[[RoutingRule[T], T, BirthmarkError], None]
 
 
-def _nobody(rule: Rule[T], message: T, error: BirthmarkError) -> None:
+def _nobody(rule: RoutingRule[T], message: T, error: BirthmarkError) -> None:
     del rule, message, error
 
 
-class Engine(Generic[T]):
+class RuleEngine(Generic[T]):
     """See the module. `leads` says whether this worker is the one.
 
     Of a stream that others read, too, `group` is the name of its place in it, and it does not trim.
@@ -179,7 +179,7 @@ class Engine(Generic[T]):
         held: list[DeferredMessage[T]] = []
         for place, message in enumerate(messages):
             for rule in self._find(message):
-                pair = Pair(message.publisher, rule.name)
+                pair = RulePair(message.publisher, rule.name)
                 if self._held is not None and self.shares.is_used_up(pair):
                     held.append(DeferredMessage(rule.name, message))
                     self.shares.waiting[pair] += 1
@@ -280,7 +280,7 @@ class Engine(Generic[T]):
         if is_queued:
             self._queue.wake()
 
-    async def _decided(self, rule: Rule[T], message: T) -> Sequence[Delivery]:
+    async def _decided(self, rule: RoutingRule[T], message: T) -> Sequence[Delivery]:
         self.seen[rule.name] += 1
         began = spent()
         try:
@@ -292,7 +292,7 @@ class Engine(Generic[T]):
             note(f"the rule {rule.name}", error)
             return ()
         finally:
-            self.shares.count(Pair(message.publisher, rule.name), spent() - began)
+            self.shares.count(RulePair(message.publisher, rule.name), spent() - began)
         if letters:
             self.matched[rule.name] += 1
         return letters

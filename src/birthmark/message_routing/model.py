@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class RoutableMessage:
     """One published message with what is known of its way here."""
 
     topic: str

@@ -32,7 +32,7 @@ class RoutedMessage(FromDevice, Protocol):
 T = TypeVar("T", bound=RoutedMessage)
 
 
-class Pair(NamedTuple):
+class RulePair(NamedTuple):
     """A publisher, and a rule that its messages are for."""
 
     publisher: str
@@ -58,8 +58,8 @@ class DeferredMessage(msgspec.Struct, Generic[T], frozen=True, array_like=True, 
         return self.message.enqueued_micros
 
     @property
-    def pair(self) -> Pair:
-        return Pair(self.message.publisher, self.rule)
+    def pair(self) -> RulePair:
+        return RulePair(self.message.publisher, self.rule)
 
 
 class TimeShares:
@@ -70,9 +70,9 @@ class TimeShares:
         self._since = 0.0
         self._of_publisher: Counter[str] = Counter()
         self._of_rule: Counter[str] = Counter()
-        self.waiting: Counter[Pair] = Counter()
+        self.waiting: Counter[RulePair] = Counter()
 
-    def is_used_up(self, pair: Pair) -> bool:
+    def is_used_up(self, pair: RulePair) -> bool:
         """Say whether what a rule decides of a publisher has to wait."""
         now = self._clock.monotonic()
         if now - self._since >= _ROUND_S:
@@ -83,12 +83,12 @@ class TimeShares:
             return True
         return self._of_publisher[pair.publisher] > OF_PUBLISHER_S or self._of_rule[pair.rule] > OF_RULE_S
 
-    def count(self, pair: Pair, took: float) -> None:
+    def count(self, pair: RulePair, took: float) -> None:
         """Note what a decision took, in seconds."""
         self._of_publisher[pair.publisher] += took  # type: ignore[assignment] # a counter of seconds
         self._of_rule[pair.rule] += took  # type: ignore[assignment]
 
-    def forget(self, pairs: Sequence[Pair]) -> None:
+    def forget(self, pairs: Sequence[RulePair]) -> None:
         """Note what no longer waits."""
         self.waiting.subtract(pairs)
         self.waiting = +self.waiting
@@ -96,7 +96,7 @@ class TimeShares:
 
 def in_turns(held: Sequence[DeferredMessage[T]]) -> Iterator[tuple[int, DeferredMessage[T]]]:
     """Yield messages with their places: one of each publisher and rule, then the next of each."""
-    lines: dict[Pair, deque[tuple[int, DeferredMessage[T]]]] = {}
+    lines: dict[RulePair, deque[tuple[int, DeferredMessage[T]]]] = {}
     for place, one in enumerate(held):
         lines.setdefault(one.pair, deque()).append((place, one))
     while lines:

@@ -12,11 +12,11 @@ from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select
 from birthmark.message_routing.deliveries import QueuedDelivery
 from birthmark.store import insert, partial_index, statement
 from birthmark.store.crud_statements import change, find, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 PORTION, LANES = 64, 256
 """So many letters of a lane, and so many lanes, are read at once."""
-WAITING = Records(QueuedDelivery)
+WAITING = RowMapper(QueuedDelivery)
 letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which may have a token in a header
 _ALIVE = letters.c.dead_at.is_(None)
 _DEAD = letters.c.dead_at.is_not(None)

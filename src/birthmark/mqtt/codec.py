@@ -29,7 +29,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
-    Will,
+    WillMessage,
 )
 from birthmark.mqtt.properties import (
     Properties,
@@ -169,7 +169,7 @@ def _check_connect_flags(flags: int, level: int) -> None:
         raise RemoteProtocolError("CONNECT has a password without a user name")
 
 
-def _read_will(body: bytes, at: int, flags: int, level: int) -> tuple[Will, int]:
+def _read_will(body: bytes, at: int, flags: int, level: int) -> tuple[WillMessage, int]:
     properties: Properties = ()
     if level == LEVEL_5:
         properties, at = read_properties(body, at, PropertyScope.WILL)
@@ -179,7 +179,7 @@ def _read_will(body: bytes, at: int, flags: int, level: int) -> tuple[Will, int]
             "the will topic is empty or has a wildcard", reason_code=ReasonCode.TOPIC_NAME_INVALID
         )
     payload, at = p.read_binary(body, at)
-    return Will(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties), at
+    return WillMessage(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties), at
 
 
 def _write_connect(packet: Connect) -> bytes:

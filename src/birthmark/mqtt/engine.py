@@ -42,13 +42,13 @@ from birthmark.mqtt.sender import (
     FROM_CLIENT_ONLY,
     FROM_SERVER_ONLY,
     MAX_OWED,
-    Limits,
+    MqttLimits,
+    MqttRole,
+    MqttSender,
+    MqttState,
     Receipts,
-    Role,
-    Sender,
-    State,
 )
-from birthmark.mqtt.session import Session
+from birthmark.mqtt.session import MqttSession
 
 _PINGRESP = b"\xd0\x00"
 _PINGREQ = b"\xc0\x00"
@@ -58,12 +58,12 @@ _KEEP_ALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
 _OF_QOS_2 = (PubRec, PubRel, PubComp)
 
 
-class Engine(Sender):
-    """See the module, and `Sender` for what can be sent."""
+class MqttEngine(MqttSender):
+    """See the module, and `MqttSender` for what can be sent."""
 
     __slots__ = ("_connect_due", "_last_received", "_ping_due", "_pings", "_pong_due")
 
-    def __init__(self, role: Role, limits: Limits = Limits(), session: Session | None = None) -> None:  # noqa: B008 (frozen)
+    def __init__(self, role: MqttRole, limits: MqttLimits = MqttLimits(), session: MqttSession | None = None) -> None:  # noqa: B008 (frozen)
         super().__init__(role, limits, session)
         self._last_received: float | None = None
         self._connect_due: float | None = None
@@ -82,20 +82,20 @@ class Engine(Sender):
         """Take bytes as they came. Raise `RemoteProtocolError` when too much is sent before our CONNACK."""
         if self._failure is not None:
             self._fail(self._failure)
-        if self.state is State.CLOSED:
+        if self.state is MqttState.CLOSED:
             return
         self._last_received = now
         if self._connect_due is None:
             self.begin(now)
         self._framer.receive_data(data)
         self.received_bytes += len(data)
-        if self.state is State.CONNECTING and self._framer.buffered > 2 * self.limits.max_packet_bytes:
+        if self.state is MqttState.CONNECTING and self._framer.buffered > 2 * self.limits.max_packet_bytes:
             self._fail(
                 RemoteProtocolError(
                     "the client sends too much before its CONNACK", reason_code=ReasonCode.QUOTA_EXCEEDED
                 )
             )
-        if self.role is Role.CLIENT and self._ping_due is None and self.state is State.OPEN:
+        if self.role is MqttRole.CLIENT and self._ping_due is None and self.state is MqttState.OPEN:
             self._schedule_ping(now)
 
     @property
@@ -143,7 +143,9 @@ class Engine(Sender):
             self._fail(self._failure)
         if not self._framer.chunk:
             return None
-        while self.state is not State.CLOSED and not (self.role is Role.SERVER and self.state is State.CONNECTING):
+        while self.state is not MqttState.CLOSED and not (
+            self.role is MqttRole.SERVER and self.state is MqttState.CONNECTING
+        ):
             try:
                 frame = self._framer.next_frame()
                 if frame is None:
@@ -157,7 +159,7 @@ class Engine(Sender):
 
     def next_acks(self) -> Sequence[int]:
         """Return the packet ids of the PUBACKs that come next without a reason; none when `next_event` has to look."""
-        if self.state is not State.OPEN or self._burst or self._failure is not None:
+        if self.state is not MqttState.OPEN or self._burst or self._failure is not None:
             return ()
         packet_ids = self._framer.next_acks()
         if packet_ids and self.session.acknowledge(packet_ids):
@@ -166,7 +168,7 @@ class Engine(Sender):
 
     def next_burst(self) -> list[Publish]:
         """Return the plain PUBLISH packets that come next, all at once; none when `next_event` has to look."""
-        if self.state is not State.OPEN or not self._framer.chunk or self._burst or self._failure is not None:
+        if self.state is not MqttState.OPEN or not self._framer.chunk or self._burst or self._failure is not None:
             return []
         burst, packet_ids = self._framer.next_burst(self.limits.max_topic_bytes, self._terms)
         count = len(packet_ids)
@@ -185,13 +187,13 @@ class Engine(Sender):
     @property
     def deadline(self) -> float | None:
         """When `on_deadline` wants to be called, in the seconds of `now`; None for never."""
-        if self.state in (State.CLOSED, State.FAILED):
+        if self.state in (MqttState.CLOSED, MqttState.FAILED):
             return None
-        if self.role is Role.SERVER and self.state is State.NEW:
+        if self.role is MqttRole.SERVER and self.state is MqttState.NEW:
             return self._connect_due
         if self._last_received is None:
             return None
-        if self.role is Role.SERVER:
+        if self.role is MqttRole.SERVER:
             return self._last_received + _KEEP_ALIVE_FACTOR * self.keep_alive_s if self.keep_alive_s else None
         return self._pong_due if self._pong_due is not None else self._ping_due
 
@@ -200,9 +202,9 @@ class Engine(Sender):
         deadline = self.deadline
         if deadline is None or now < deadline:
             return
-        if self.role is Role.SERVER and self.state is State.NEW:
+        if self.role is MqttRole.SERVER and self.state is MqttState.NEW:
             self._fail(RemoteProtocolError("no CONNECT came in time"))
-        if self.role is Role.SERVER:
+        if self.role is MqttRole.SERVER:
             self._fail(RemoteProtocolError("the keep alive has run out", reason_code=ReasonCode.KEEP_ALIVE_TIMEOUT))
         if self._pong_due is not None:
             self._fail(
@@ -215,7 +217,7 @@ class Engine(Sender):
     # ---- inside
 
     def _decode(self, first: int, body: bytes) -> Packet:
-        if self.state is State.NEW and first == codec.CONNECT and body.startswith(_LEVEL_5_CONNECT):
+        if self.state is MqttState.NEW and first == codec.CONNECT and body.startswith(_LEVEL_5_CONNECT):
             self.level = LEVEL_5  # what is wrong with the rest of it is told in CONNACK
         return codec.decode(first, body, self.level)
 
@@ -223,12 +225,12 @@ class Engine(Sender):
         """Follow the peer's packet; return what the caller should hear of."""
         if isinstance(packet, Publish):
             return self._receive_publish(packet)
-        if self.role is Role.SERVER:
+        if self.role is MqttRole.SERVER:
             return self._receive_as_server(packet)
         return self._receive_as_client(packet)
 
     def _receive_publish(self, packet: Publish) -> Publish | None:
-        if self.state is not State.OPEN:
+        if self.state is not MqttState.OPEN:
             raise RemoteProtocolError(f"PUBLISH came while {self.state}", reason_code=ReasonCode.PROTOCOL_ERROR)
         topic, most = packet.topic, self.limits.max_topic_bytes
         if len(topic) > most or (not topic.isascii() and len(topic.encode()) > most):
@@ -263,7 +265,7 @@ class Engine(Sender):
     def _receive_as_server(self, packet: Packet) -> Packet | None:
         if isinstance(packet, Connect):
             return self._receive_connect(packet)
-        if self.state is State.NEW:
+        if self.state is MqttState.NEW:
             raise RemoteProtocolError("the first packet is not CONNECT", reason_code=ReasonCode.PROTOCOL_ERROR)
         # Nobody here speaks QoS 2 or authenticates in steps; in 3.1.1 the caller says so.
         if isinstance(packet, FROM_SERVER_ONLY) or (self.level == LEVEL_5 and isinstance(packet, (*_OF_QOS_2, Auth))):
@@ -279,17 +281,17 @@ class Engine(Sender):
             case Disconnect():
                 if self._terms is not None:
                     check_disconnect(packet, self._terms.theirs)
-                self.state = State.CLOSED
+                self.state = MqttState.CLOSED
             case _:
                 pass
         return packet
 
     def _receive_connect(self, packet: Connect) -> Connect:
-        if self.state is not State.NEW:
+        if self.state is not MqttState.NEW:
             raise RemoteProtocolError("CONNECT came twice", reason_code=ReasonCode.PROTOCOL_ERROR)
         if packet.level == LEVEL_5:
             check_connect(packet)
-        self.state = State.CONNECTING
+        self.state = MqttState.CONNECTING
         self._greet(packet)
         return packet
 
@@ -310,7 +312,7 @@ class Engine(Sender):
     def _receive_as_client(self, packet: Packet) -> Packet:
         if isinstance(packet, ConnAck):
             return self._receive_connack(packet)
-        if self.state is not State.OPEN and not isinstance(packet, Auth):
+        if self.state is not MqttState.OPEN and not isinstance(packet, Auth):
             raise RemoteProtocolError("the first packet is not CONNACK", reason_code=ReasonCode.PROTOCOL_ERROR)
         if isinstance(packet, FROM_CLIENT_ONLY):
             raise _out_of_place("a server", packet)
@@ -324,13 +326,13 @@ class Engine(Sender):
             case Disconnect():
                 if self.level != LEVEL_5:
                     raise _out_of_place("a server", packet)
-                self.state = State.CLOSED
+                self.state = MqttState.CLOSED
             case _:
                 pass
         return packet
 
     def _receive_connack(self, packet: ConnAck) -> ConnAck:
-        if self.state is not State.CONNECTING:
+        if self.state is not MqttState.CONNECTING:
             raise _out_of_place(f"a server that is {self.state}", packet)
         if self._terms is not None:
             self._terms.theirs = offer_of(packet.properties)
@@ -364,4 +366,4 @@ def _out_of_place(who: str, packet: Packet) -> RemoteProtocolError:
     return RemoteProtocolError(f"{who} sent {type(packet).__name__}", reason_code=ReasonCode.PROTOCOL_ERROR)
 
 
-__all__ = ["DISCARDED", "Engine", "Limits", "Role", "Session", "State"]
+__all__ = ["DISCARDED", "MqttEngine", "MqttLimits", "MqttRole", "MqttSession", "MqttState"]

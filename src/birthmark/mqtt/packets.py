@@ -15,7 +15,7 @@ LEVEL_5 = 5
 NEVER = 0xFFFFFFFF  # an expiry that does not come
 
 
-class Will(msgspec.Struct, frozen=True):
+class WillMessage(msgspec.Struct, frozen=True):
     """What the server publishes when the connection dies without DISCONNECT (section 3.1.2.5)."""
 
     topic: str
@@ -33,7 +33,7 @@ class Connect(msgspec.Struct, frozen=True):
     keep_alive_s: int = 60
     username: str | None = None
     password: bytes | None = None
-    will: Will | None = None
+    will: WillMessage | None = None
     level: int = LEVEL_3_1_1
     properties: Properties = ()
 

@@ -33,7 +33,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode, connack_reason, disconnect_reason
-from birthmark.mqtt.session import Session
+from birthmark.mqtt.session import MqttSession
 
 MAX_OWED = 65_535  # every packet id at once
 
@@ -100,14 +100,14 @@ class Receipts:
         return b"".join(ready)
 
 
-class Role(StrEnum):
+class MqttRole(StrEnum):
     """Which end of the connection we are."""
 
     CLIENT = "client"
     SERVER = "server"
 
 
-class State(StrEnum):
+class MqttState(StrEnum):
     """How far the connection is."""
 
     NEW = "new"  # no CONNECT yet
@@ -117,7 +117,7 @@ class State(StrEnum):
     FAILED = "failed"
 
 
-class Limits(msgspec.Struct, frozen=True):
+class MqttLimits(msgspec.Struct, frozen=True):
     """What one connection may cost us. The defaults take 256 KiB of payload with its topic and header."""
 
     max_packet_bytes: int = 270_336
@@ -139,7 +139,7 @@ FROM_CLIENT_ONLY = (Connect, Subscribe, Unsubscribe, PingReq)
 FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
 
 
-class Sender:
+class MqttSender:
     """See the module; `session` carries unacknowledged messages from one connection to the next."""
 
     __slots__ = (
@@ -164,11 +164,11 @@ class Sender:
         "state",
     )
 
-    def __init__(self, role: Role, limits: Limits, session: Session | None) -> None:
+    def __init__(self, role: MqttRole, limits: MqttLimits, session: MqttSession | None) -> None:
         self.role = role
         self.limits = limits
-        self.session = session or Session(limits.max_in_flight, limits.max_queued)
-        self.state = State.NEW
+        self.session = session or MqttSession(limits.max_in_flight, limits.max_queued)
+        self.state = MqttState.NEW
         self.level = LEVEL_3_1_1
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
         # Messages by QoS, and bytes, so far, for whoever counts them.
@@ -184,7 +184,7 @@ class Sender:
 
     def forget(self) -> None:
         """Release every queued and received message after the connection has closed."""
-        self.session = Session(self.limits.max_in_flight, self.limits.max_queued)
+        self.session = MqttSession(self.limits.max_in_flight, self.limits.max_queued)
         self._framer = Framer(self.limits.max_packet_bytes)
         self._burst, self._out = [], bytearray()
 
@@ -201,14 +201,14 @@ class Sender:
             case PubAck(packet_id=packet_id) if self._receipts is not None:
                 data = self._receipts.settle(packet_id, data)
             case Connect():
-                self.state = State.CONNECTING
+                self.state = MqttState.CONNECTING
                 self._greet(packet)
             case Subscribe() | Unsubscribe():
                 if self._requests is None:
                     self._requests = {}
                 self._requests[packet.packet_id] = len(packet.filters)
             case Disconnect():
-                self.state = State.CLOSED
+                self.state = MqttState.CLOSED
                 self._burst.clear()
             case _:
                 pass
@@ -235,7 +235,7 @@ class Sender:
 
     def deliver(self, parcel: EncodedMessage, qos: int = 0) -> int | None:
         """Send one message of many, as `publish` does. A server returns `DISCARDED` for what is too large."""
-        if self._terms is not None and self.role is Role.CLIENT:
+        if self._terms is not None and self.role is MqttRole.CLIENT:
             check_publish(parcel, qos, self._terms.theirs)
         if qos == 0:
             self._check_open()
@@ -243,8 +243,8 @@ class Sender:
             return None
         if qos != 1:
             raise LocalProtocolError("messages are sent with QoS 0 or 1")
-        is_open = self.state is State.OPEN
-        if not is_open and self.state in {State.CLOSED, State.FAILED}:
+        is_open = self.state is MqttState.OPEN
+        if not is_open and self.state in {MqttState.CLOSED, MqttState.FAILED}:
             raise LocalProtocolError("the connection is over")
         session = self.session
         packet_id, flies = session.add(parcel, may_fly=is_open)
@@ -291,7 +291,7 @@ class Sender:
         """
         if not packet_ids:
             return
-        if self.state is not State.OPEN:
+        if self.state is not MqttState.OPEN:
             self._check_open()
         receipts = self._receipts
         if code or (receipts is not None and not receipts.settle_next(packet_ids)):
@@ -316,24 +316,24 @@ class Sender:
         self.keep_alive_s = packet.keep_alive_s
         if packet.level == LEVEL_5:
             offer = offer_of(packet.properties)
-            is_ours = self.role is Role.CLIENT
+            is_ours = self.role is MqttRole.CLIENT
             self._terms = Terms(by_server=False, ours=offer) if is_ours else Terms(by_server=True, theirs=offer)
 
     def _accept(self, connack: ConnAck, *, may_resume: bool) -> None:
         """CONNACK went out or came in: the connection is open, and unacknowledged messages go again."""
         if connack.code:
-            self.state = State.CLOSED
+            self.state = MqttState.CLOSED
             return
-        self.state = State.OPEN
+        self.state = MqttState.OPEN
         window = self.limits.max_in_flight
         if self._terms is not None:
             window = min(window, self._terms.theirs.receive_maximum)
             self._framer.max_packet_bytes = min(self.limits.max_packet_bytes, self._terms.ours.max_packet_bytes)
-            from_server = self._terms.theirs if self.role is Role.CLIENT else self._terms.ours
+            from_server = self._terms.theirs if self.role is MqttRole.CLIENT else self._terms.ours
             if from_server.keep_alive_s is not None:  # [MQTT-3.1.2-21], [MQTT-3.2.2-21]
                 self.keep_alive_s = from_server.keep_alive_s
         self.session.window = window
-        if self.role is Role.SERVER and not connack.session_present:
+        if self.role is MqttRole.SERVER and not connack.session_present:
             self.session.clear()
             return
         # A server that lost the session never saw these: they are new to it, and still owed by us.
@@ -387,40 +387,40 @@ class Sender:
 
     def _check_may_send(self, packet: Packet) -> None:
         if isinstance(packet, Connect):
-            if self.role is Role.SERVER or self.state is not State.NEW:
+            if self.role is MqttRole.SERVER or self.state is not MqttState.NEW:
                 raise LocalProtocolError(f"a {self.role} that is {self.state} sends no CONNECT")
             return
         if isinstance(packet, ConnAck):
-            if self.role is Role.CLIENT or self.state is not State.CONNECTING:
+            if self.role is MqttRole.CLIENT or self.state is not MqttState.CONNECTING:
                 raise LocalProtocolError(f"a {self.role} that is {self.state} sends no CONNACK")
             return
-        if not (isinstance(packet, Disconnect | Auth) and self.state is State.CONNECTING):
+        if not (isinstance(packet, Disconnect | Auth) and self.state is MqttState.CONNECTING):
             self._check_open()
-        wrong_way = FROM_SERVER_ONLY if self.role is Role.CLIENT else FROM_CLIENT_ONLY
+        wrong_way = FROM_SERVER_ONLY if self.role is MqttRole.CLIENT else FROM_CLIENT_ONLY
         if isinstance(packet, wrong_way):
             raise LocalProtocolError(f"a {self.role} sends no {type(packet).__name__}")
-        if isinstance(packet, Disconnect) and self.role is Role.SERVER:
+        if isinstance(packet, Disconnect) and self.role is MqttRole.SERVER:
             if self.level != LEVEL_5:
                 raise LocalProtocolError("a server has no DISCONNECT in 3.1.1: close the connection")
             self._check_open()  # [MQTT-3.14.0-1]
 
     def _check_open(self) -> None:
-        if self.state is not State.OPEN:
+        if self.state is not MqttState.OPEN:
             raise LocalProtocolError(f"the connection is {self.state}")
 
     def _fail(self, error: RemoteProtocolError) -> NoReturn:
         """Say the last words the specification asks for, and stay failed."""
-        if self.state is not State.FAILED:
+        if self.state is not MqttState.FAILED:
             self._out += self._last_words(error)
-            self.state = State.FAILED
+            self.state = MqttState.FAILED
             self._failure = error
         raise error
 
     def _last_words(self, error: RemoteProtocolError) -> bytes:
         last: ConnAck | Disconnect
-        if self.level == LEVEL_5 and self.state is State.OPEN:
+        if self.level == LEVEL_5 and self.state is MqttState.OPEN:
             last = Disconnect(disconnect_reason(error.reason_code))
-        elif self.role is Role.CLIENT or self.state not in {State.NEW, State.CONNECTING}:
+        elif self.role is MqttRole.CLIENT or self.state not in {MqttState.NEW, MqttState.CONNECTING}:
             return b""
         elif self.level == LEVEL_5:
             last = ConnAck(code=connack_reason(error.reason_code))

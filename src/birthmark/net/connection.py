@@ -30,7 +30,7 @@ from birthmark.pki.certificates import CertificateInvalidError
 _HEADER = 5  # RFC 8446 section 5.1: type, version, and in the last two bytes the length of what follows
 
 
-class Records:
+class TlsRecords:
     """What came and was not handed to TLS yet."""
 
     __slots__ = ("_missing", "taken", "waiting")
@@ -182,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
         self._shut = False
         self._awaits_trust = False  # our certificate was sent, and no word on it came back
         self._linger_bytes = _LINGER_BYTES
-        self._records = Records()
+        self._records = TlsRecords()
         self._barren = 0  # records since the last plaintext
         self._is_gone = False
         self._unfinished_bytes = 0

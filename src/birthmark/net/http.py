@@ -50,7 +50,7 @@ _BUSY = 503
 _BACKSTOP_S = 5.0
 
 
-class _RequestRefused(Exception):  # noqa: N818 - a way out of the parser's callbacks, never seen outside
+class _RequestRejectedError(Exception):
     """Raised in a parser callback; the parser hands it back as its own error."""
 
 
@@ -193,7 +193,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _stop(self, status: int, error: BirthmarkError) -> None:
         self._refusal = (status, error)
-        raise _RequestRefused
+        raise _RequestRejectedError
 
     def _refuse(self, status: int, error: BirthmarkError) -> None:
         if self.transport.is_closing():

@@ -33,7 +33,7 @@ from birthmark.net.unauthenticated_quota import GRACE_S, UnauthenticatedQuota
 Holder = TypeVar("Holder")
 
 
-class Pending(Generic[Holder]):
+class PendingHandshakes(Generic[Holder]):
     """See the module. Each call takes the same time, however many addresses there are."""
 
     __slots__ = ("_address", "_most", "_of", "_with")
@@ -199,7 +199,7 @@ class Listeners:
         self.doors: list[Acceptor] = []
         self._servers: list[asyncio.Server] = []  # on Unix sockets
         self._connections: set[Connection] = set()
-        self._pending = Pending[Connection]()
+        self._pending = PendingHandshakes[Connection]()
         self._per_peer: Counter[str] = Counter()
         self._keys: dict[Connection, str] = {}  # of those that proved who they are by a certificate
         self._per_key: Counter[str] = Counter()

@@ -22,7 +22,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
-from birthmark.mqtt.engine import Engine, Limits, Role, State
+from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole, MqttState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
     LEVEL_5,
@@ -57,7 +57,7 @@ from birthmark.net.tls import NO_PEER, TlsPeer
 
 log = logging.getLogger(__name__)
 
-_LIMITS = Limits()
+_LIMITS = MqttLimits()
 
 
 Accept = Callable[["MqttPump", Connect], Awaitable[Admission]]
@@ -161,7 +161,7 @@ class MqttPump(asyncio.Protocol):
         report: Report,
         clock: Clock,
         peer: TlsPeer = NO_PEER,
-        limits: Limits = _LIMITS,
+        limits: MqttLimits = _LIMITS,
         *,
         freshness: Freshness | None = None,
     ) -> None:
@@ -170,7 +170,7 @@ class MqttPump(asyncio.Protocol):
         self._report = report
         self._clock = clock
         self._freshness = freshness
-        self._engine = Engine(Role.SERVER, limits)
+        self._engine = MqttEngine(MqttRole.SERVER, limits)
         self._turn = _TickFlush.running()
         self._backlog = Backlog.running()
         self._connection: MqttConnection | None = None
@@ -560,10 +560,10 @@ class MqttPump(asyncio.Protocol):
         if self._engine.level != LEVEL_5:
             return
         with contextlib.suppress(RemoteProtocolError):  # it has no room for it
-            if self._engine.state is State.OPEN:
+            if self._engine.state is MqttState.OPEN:
                 self._flush_acks()
                 self._engine.send(Disconnect(disconnect_reason(code)))
-            elif self._engine.state is State.CONNECTING:
+            elif self._engine.state is MqttState.CONNECTING:
                 self._engine.send(ConnAck(code=connack_reason(code)))
 
     def _end(self, reason: CloseReason, session_expiry_s: int | None = None) -> None:

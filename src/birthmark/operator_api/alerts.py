@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.alerts.model import Alert, Rule, Silence
+from birthmark.alerts.model import Alert, AlertRule, Silence
 from birthmark.alerts.rules import RULES, code_of, fix_of, is_silenced
 from birthmark.alerts.service import Alerts
 from birthmark.auth.permissions import Right
@@ -73,7 +73,7 @@ def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoin
     ]
 
 
-def _rule_view(one: Rule, off: Sequence[str]) -> dict[str, Any]:
+def _rule_view(one: AlertRule, off: Sequence[str]) -> dict[str, Any]:
     view = {"rule": one.name, "severity": one.severity.value, "says": one.says, "fix": one.fix}
     return view | {"judged": one.name not in off}
 

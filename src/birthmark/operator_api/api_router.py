@@ -26,8 +26,7 @@ from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.iam.approvals_model import MAX_BODY, ApprovalRequest
 from birthmark.iam.authorization import demand
 from birthmark.iam.idempotency import FAILED, IdempotencyStore
-from birthmark.iam.idempotency_model import MAX_KEY_CHARS, key_of
-from birthmark.iam.idempotency_model import Request as OnceRequest
+from birthmark.iam.idempotency_model import MAX_KEY_CHARS, IdempotentRequest, key_of
 from birthmark.iam.model import SERVER
 from birthmark.net.error_boundary import Handler, LazyApp, refusing, whole
 from birthmark.net.fair_scheduler import begin_task, give_way
@@ -349,7 +348,7 @@ async def _list_of(rows: Rows, status: int) -> Response:
     return Response(content, status, media_type=JSONResponse.media_type)
 
 
-async def _keyed(request: Request, caller: Caller) -> OnceRequest:
+async def _keyed(request: Request, caller: Caller) -> IdempotentRequest:
     """Return a request with the key that it was given. Raise `OperatorRequestError`."""
     given = request.headers.getlist(IDEMPOTENCY_KEY)
     key = key_of(given[0]) if len(given) == 1 else None
@@ -359,7 +358,7 @@ async def _keyed(request: Request, caller: Caller) -> OnceRequest:
             detail=f"Idempotency-Key holds {most}, in quotation marks or without, and comes once"
         )
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return OnceRequest(str(caller.actor), told_by(caller), key, request.method, path, await request.body())
+    return IdempotentRequest(str(caller.actor), told_by(caller), key, request.method, path, await request.body())
 
 
 def told_by(caller: Caller) -> str:
@@ -368,7 +367,7 @@ def told_by(caller: Caller) -> str:
 
 
 async def answered_once(
-    once: IdempotencyStore, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]
+    once: IdempotencyStore, request: IdempotentRequest, carry_out: Callable[[], Awaitable[Response]]
 ) -> Response:
     """Return what was answered to a request before, or carry it out and keep the answer."""
     begun = await once.begin(request)

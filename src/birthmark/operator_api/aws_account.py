@@ -14,7 +14,7 @@ from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.service import AwsIot
 from birthmark.broker import Namespace
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 from birthmark.operator_api import aws_jobs, aws_registry, aws_shadows, aws_templates, aws_topic_rules
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, PageQuery, Rows
@@ -108,7 +108,7 @@ async def _seen(space: Namespace, topic_filter: str) -> AsyncIterator[Mapping[st
             yield {"items": [_message_view(at, message) for message in messages], "lost": lost}
 
 
-def _message_view(at: str, message: Message) -> dict[str, Any]:
+def _message_view(at: str, message: BrokerMessage) -> dict[str, Any]:
     body, encoding = readable(message.payload)
     body = _SIGNATURE.sub(r"\1…", body)  # of a file's URL, which the device alone is told
     return {

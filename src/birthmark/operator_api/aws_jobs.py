@@ -10,12 +10,12 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import (
     ExecutionStatus,
+    FailureReason,
     Job,
     JobExecution,
     JobStatus,
     JobTarget,
     MemberNotServedError,
-    Reason,
     parse_job_id,
 )
 from birthmark.awsiot.rules.job_documents import parse_parameters, resolved
@@ -143,7 +143,7 @@ def _while_it_goes(aws: AwsIot, one: str, change: Right) -> Sequence[Endpoint]:
     ]
 
 
-def _reason(known: Reason) -> dict[str, Any]:
+def _reason(known: FailureReason) -> dict[str, Any]:
     return {
         "things": known.count,
         "status": known.status.value,

@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.wire.shadows import Request, shadow_json
+from birthmark.awsiot.wire.shadows import ShadowRequest, shadow_json
 from birthmark.operator_api.api_router import ApiRequest, Endpoint
 from birthmark.untrusted_text import decode_json
 
@@ -31,12 +31,12 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         body: ShadowPatch = asked.body
         thing, name = _shadow_of(asked)
         wanted: dict[str, Any] = {"state": {"desired": body.desired}, "version": body.version}
-        request = Request(wanted, size=len(msgspec.json.encode(wanted)))
+        request = ShadowRequest(wanted, size=len(msgspec.json.encode(wanted)))
         await aws.shadows.update(thing, name, request, actor=asked.actor)
         return await shadow(asked)
 
     async def delete_shadow(asked: ApiRequest) -> None:
-        await aws.shadows.delete(*_shadow_of(asked), Request({}), actor=asked.actor)
+        await aws.shadows.delete(*_shadow_of(asked), ShadowRequest({}), actor=asked.actor)
 
     of = "/aws/shadows/{shadow:path}"
     return [

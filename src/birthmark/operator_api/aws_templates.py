@@ -24,7 +24,7 @@ class NewTemplate(msgspec.Struct):
     description: str = ""
 
 
-class Claim(msgspec.Struct):
+class ClaimBody(msgspec.Struct):
     """Whether a certificate is a claim's."""
 
     claim: bool
@@ -91,7 +91,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         ),
         Endpoint(
             *("PUT", "/aws/certificates/{id}/claim", Right.ENROLL),
-            *("Say that a certificate is a claim's, or is not.", set_claim, Claim),
+            *("Say that a certificate is a claim's, or is not.", set_claim, ClaimBody),
             status=204,
         ),
     ]

@@ -15,9 +15,9 @@ from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
 from birthmark.errors import mended_by
-from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.carriers.streams import StreamRecord
 from birthmark.message_routing.deliveries import QueuedDelivery
-from birthmark.message_routing.delivery_queue import Lane
+from birthmark.message_routing.delivery_queue import DeliveryPartition
 from birthmark.net.fair_scheduler import each, fitting
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, PageQuery, Rows
 from birthmark.operator_api.name_validation import parse_name
@@ -37,7 +37,7 @@ class NewRule(msgspec.Struct, forbid_unknown_fields=True):
     payload: dict[str, Any]
 
 
-class Trial(msgspec.Struct, forbid_unknown_fields=True):
+class RuleTrialBody(msgspec.Struct, forbid_unknown_fields=True):
     """A message, and the statement or the rule that it is tried with."""
 
     topic: Annotated[str, msgspec.Meta(max_length=512)]
@@ -103,7 +103,7 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         Endpoint("GET", "/aws/rules", Right.READ, "A page of topic rules.", listing, query=PageQuery),
         Endpoint("GET", one, Right.READ, "A topic rule whole, with what waits.", one_rule),
         Endpoint("POST", "/aws/rules", change, "Make a topic rule.", create, NewRule, status=201),
-        Endpoint("POST", "/aws/rules-test", Right.READ, "What a rule makes of a message.", test, Trial),
+        Endpoint("POST", "/aws/rules-test", Right.READ, "What a rule makes of a message.", test, RuleTrialBody),
         Endpoint("POST", f"{one}/enable", change, "Switch a rule on.", enable),
         Endpoint("POST", f"{one}/disable", change, "Switch a rule off.", disable),
         Endpoint("GET", f"{one}/dead", Right.READ, "What a rule could not send.", dead, query=PageQuery),
@@ -150,7 +150,7 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
 
 async def _tried(rules: TopicRules, asked: ApiRequest) -> Any:
-    given: Trial = asked.body
+    given: RuleTrialBody = asked.body
     with mended_by("birthmark aws rule test --help", BodyInvalidError):
         told = await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
     if asked.caller.rights.allow(Right.ADMINISTER, PLACE):
@@ -158,7 +158,7 @@ async def _tried(rules: TopicRules, asked: ApiRequest) -> Any:
     return {**told, "actions": [one | {"address": masked_address(one["address"])} for one in told["actions"]]}
 
 
-def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, Lane]) -> dict[str, Any]:
+def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, DeliveryPartition]) -> dict[str, Any]:
     own = [lane for name, lane in lanes.items() if name.rpartition("/")[0] == known.name]
     return {
         "rule": known.name,
@@ -173,9 +173,9 @@ def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, 
     }
 
 
-def _action(aws: AwsIot, rule: str, number: int, action: Any, lanes: Mapping[str, Lane]) -> dict[str, Any]:
+def _action(aws: AwsIot, rule: str, number: int, action: Any, lanes: Mapping[str, DeliveryPartition]) -> dict[str, Any]:
     name = f"{rule}/{number}"
-    lane, queue = lanes.get(name, Lane()), aws.rules.queue
+    lane, queue = lanes.get(name, DeliveryPartition()), aws.rules.queue
     return {
         "action": action.kind,
         "sent": aws.rules.engine.gone[name] + queue.carried[name],
@@ -200,7 +200,7 @@ def _dead(one: QueuedDelivery) -> dict[str, Any]:
     }
 
 
-def _entry(one: Entry) -> dict[str, Any]:
+def _entry(one: StreamRecord) -> dict[str, Any]:
     body, encoding = readable(one.body)
     return {
         "at": from_micros(one.enqueued_micros).isoformat(),

@@ -10,15 +10,15 @@ from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.store import from_micros, to_micros
-from birthmark.store.counters import Figure, Proof
+from birthmark.store.counters import CounterMismatch, StoredCounter
 
 
-class Source(Protocol):
+class CounterSource(Protocol):
     """Whoever counts."""
 
-    def read(self, name: str, since: int = 0) -> Awaitable[Sequence[Figure]]: ...
+    def read(self, name: str, since: int = 0) -> Awaitable[Sequence[StoredCounter]]: ...
 
-    def prove(self) -> Awaitable[Sequence[Proof]]: ...
+    def prove(self) -> Awaitable[Sequence[CounterMismatch]]: ...
 
 
 class FigureQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -27,7 +27,7 @@ class FigureQuery(msgspec.Struct, forbid_unknown_fields=True):
     back_s: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 86_400
 
 
-def figure_endpoints(source: Source, periods: Mapping[str, int], clock: Clock) -> Sequence[Endpoint]:
+def figure_endpoints(source: CounterSource, periods: Mapping[str, int], clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark server figures`."""
 
     async def listing(asked: ApiRequest) -> Rows:
@@ -45,7 +45,7 @@ def figure_endpoints(source: Source, periods: Mapping[str, int], clock: Clock) -
     ]
 
 
-def view(figure: Figure) -> dict[str, Any]:
+def view(figure: StoredCounter) -> dict[str, Any]:
     """Return how a figure is shown: `since` is null for what is there now."""
     since: datetime | None = from_micros(figure.since) if figure.since else None
     return {

@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import DeviceFilter, IsVisible, ListedDevice, Order, State
+from birthmark.devices.model import DeviceFilter, DeviceOrder, DeviceState, IsVisible, ListedDevice
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
@@ -22,9 +22,9 @@ class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     begin: Annotated[str, msgspec.Meta(max_length=256)] = ""
     at: Annotated[str, msgspec.Meta(max_length=256)] = ""
-    state: State | None = None
+    state: DeviceState | None = None
     ending_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] = 30 * 86_400
-    order: Order = Order.NAME
+    order: DeviceOrder = DeviceOrder.NAME
     after: Annotated[str, msgspec.Meta(max_length=2048)] = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
 

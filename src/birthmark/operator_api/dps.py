@@ -13,7 +13,7 @@ from birthmark.iothub.service import Hubs
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import parse_host, parse_name
 from birthmark.pki.certificates import parse_any, parse_ca
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 
 
 class NewInstance(msgspec.Struct):
@@ -23,7 +23,7 @@ class NewInstance(msgspec.Struct):
     host: str | None = None
 
 
-class Link(msgspec.Struct):
+class HubLinkBody(msgspec.Struct):
     """A hub by its name."""
 
     hub: str
@@ -91,7 +91,7 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
         Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, DpsTier),
         Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
         Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),
-        Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, Link),
+        Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, HubLinkBody),
         Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Let a name go.", release),
     ]
 
@@ -169,7 +169,7 @@ def _instance_view(instance: Instance) -> dict[str, Any]:
     }
 
 
-def authority_view(authority: Authority) -> dict[str, Any]:
+def authority_view(authority: CaCertificate) -> dict[str, Any]:
     """Return a CA certificate on record."""
     return {
         "name": authority.name,

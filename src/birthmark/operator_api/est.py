@@ -12,8 +12,8 @@ from birthmark.auth.permissions import Right
 from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.est.model import Authority, BootstrapCa, User, WaitingRequest
-from birthmark.est.service import Approvals, Credentials, RegistrationAuthorities, Tokens
+from birthmark.est.model import BootstrapCa, EstUser, RegistrationAuthority, WaitingRequest
+from birthmark.est.service import EnrollmentApprovals, EstCredentials, RegistrationAuthorities, TokenIssuer
 from birthmark.iam.model import SERVER
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows, Seconds
 from birthmark.operator_api.devices import reason_of
@@ -57,7 +57,7 @@ class NewBootstrapCa(msgspec.Struct):
     any_name: bool = False
 
 
-def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
+def est_endpoints(credentials: EstCredentials, seed: bytes) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
 
     async def list_users(asked: ApiRequest) -> Rows:
@@ -101,7 +101,9 @@ def est_endpoints(credentials: Credentials, seed: bytes) -> Sequence[Endpoint]:
     ]
 
 
-def door_endpoints(tokens: Tokens, authorities: RegistrationAuthorities, approvals: Approvals) -> Sequence[Endpoint]:
+def door_endpoints(
+    tokens: TokenIssuer, authorities: RegistrationAuthorities, approvals: EnrollmentApprovals
+) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki token`, `authority` and `request`."""
 
     async def add_token(asked: ApiRequest) -> Any:
@@ -281,7 +283,7 @@ def _registered_view(name: str, thumbprint: Thumbprint) -> dict[str, Any]:
     return {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex()} | unknown
 
 
-def _user_view(user: User) -> dict[str, Any]:
+def _user_view(user: EstUser) -> dict[str, Any]:
     return {
         "name": user.name,
         "device": user.device_id,
@@ -291,7 +293,7 @@ def _user_view(user: User) -> dict[str, Any]:
     }
 
 
-def _authority_view(authority: Authority) -> dict[str, Any]:
+def _authority_view(authority: RegistrationAuthority) -> dict[str, Any]:
     return {
         "subject": authority.certificate.subject_text,
         "thumbprint": authority.certificate.thumbprint.hex(),

@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.broker.rules.partitions import parse_positions
 from birthmark.dps.service import Instances
-from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
 from birthmark.net.fair_scheduler import each, fitting
@@ -176,7 +176,7 @@ def _hub_view(hub: Hub) -> dict[str, Any]:
     return {"name": hub.name, "host": hub.host, "tier": None if hub.tier is None else str(edition_of(hub.tier))}
 
 
-def _message_view(hub: Hub, message: Message) -> dict[str, Any]:
+def _message_view(hub: Hub, message: TelemetryMessage) -> dict[str, Any]:
     body, encoding = readable(message.body)
     return {
         "hub": hub.name,

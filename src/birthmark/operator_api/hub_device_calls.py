@@ -24,7 +24,7 @@ class TwinPatch(msgspec.Struct):
     etag: str | None = None
 
 
-class Call(msgspec.Struct):
+class MethodCallBody(msgspec.Struct):
     """A direct method with its payload, any JSON."""
 
     method: str
@@ -66,7 +66,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
         return twin_json(twin, await registry.identity(hub, device_id), is_connected=seen.is_connected)
 
     async def call(asked: ApiRequest) -> Any:
-        body: Call = asked.body
+        body: MethodCallBody = asked.body
         hub = hubs.by_name(asked["name"])
         wanted = MethodCall(body.method, body.payload, body.response_timeout_s, body.connect_timeout_s)
         status, payload = await to_devices.call(hub, asked["device"], wanted)
@@ -118,7 +118,7 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
             Right.OPERATE,
             "Call a method of a device.",
             call,
-            Call,
+            MethodCallBody,
             waits=True,
         ),
         Endpoint("POST", mail, Right.OPERATE, "Send a device a message.", send, NewMail, status=201),

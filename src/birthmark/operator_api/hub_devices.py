@@ -8,15 +8,15 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
-from birthmark.iothub.ports import Presence
+from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.rules.tiers import ThrottleClass, edition_of
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire import Capabilities, DeviceBody, device_json, module_json
+from birthmark.iothub.wire import DeviceBody, DeviceCapabilities, device_json, module_json
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows
 from birthmark.pki.certificates import parse_thumbprint
 
 
-class NewDevice(msgspec.Struct):
+class NewDeviceBody(msgspec.Struct):
     """A device with a certificate's thumbprint, with certificates of the hub's CAs, or with fresh keys."""
 
     device_id: str
@@ -38,7 +38,7 @@ class DeviceSwitch(msgspec.Struct):
     enabled: bool
 
 
-def show_endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+def show_endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     """Return the routes that show one hub, one device, one module."""
     hubs, registry = iothub.hubs, iothub.registry
 
@@ -76,7 +76,7 @@ def tier_view(hub: Hub) -> dict[str, Any]:
     return {"tier": str(edition), "most_devices": edition.most_devices, "limits": limits}
 
 
-def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub device`."""
     hubs, registry = iothub.hubs, iothub.registry
 
@@ -101,10 +101,10 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
         return {"device": found.device_id, "hub": hub.host, "status": "enabled" if found.is_enabled else "disabled"}
 
     async def create_device(asked: ApiRequest) -> Any:
-        body: NewDevice = asked.body
+        body: NewDeviceBody = asked.body
         hub = hubs.by_name(asked["name"])
         await _check_lost(iothub, asked, body.device_id)
-        wanted = DeviceBody(body.device_id, capabilities=Capabilities(body.iot_edge))
+        wanted = DeviceBody(body.device_id, capabilities=DeviceCapabilities(body.iot_edge))
         proof = DeviceAuthentication(AuthenticationType.AUTHORITY)
         proof = proof if body.by_authority else _proof_of(body.thumbprint)
         made = await registry.put(hub, body.device_id, wanted, proof, None, actor=asked.actor)
@@ -138,7 +138,7 @@ def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
     inside = "/hubs/{name}/modules/{device}"
     return [
         Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
-        Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDevice, status=201),
+        Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDeviceBody, status=201),
         Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),
         Endpoint("DELETE", one, Right.ENROLL, "Remove a device.", delete_device, status=204),
         Endpoint("GET", inside, Right.READ, "The modules of a device.", modules),

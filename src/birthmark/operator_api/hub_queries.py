@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.iothub.ports import Presence
+from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.service import IotHub
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
@@ -19,7 +19,7 @@ class HubQuery(msgspec.Struct, forbid_unknown_fields=True):
     limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
 
 
-def endpoints(iothub: IotHub, presence: Presence) -> Sequence[Endpoint]:
+def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     """Return the route of `birthmark hub query`."""
 
     async def query(asked: ApiRequest) -> Rows:

@@ -21,16 +21,16 @@ from birthmark.iothub.wire.routing import (
     Enrichment,
     Fallback,
     FileEndpoint,
-    Route,
+    HubRoute,
     Routing,
     ServerEndpoint,
     StreamEndpoint,
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
-from birthmark.message_routing.carriers.streams import Entry
-from birthmark.message_routing.delivery_queue import Lane
-from birthmark.message_routing.rules.conditions import Subject
+from birthmark.message_routing.carriers.streams import StreamRecord
+from birthmark.message_routing.delivery_queue import DeliveryPartition
+from birthmark.message_routing.rules.conditions import RoutedSubject
 from birthmark.net.fair_scheduler import asker_turn
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
@@ -189,7 +189,7 @@ class _Routes:
     async def add(self, asked: ApiRequest) -> Any:
         hub, body = self._hubs.by_name(asked["name"]), asked.body
         source = configuration.parse_source(body.source, hub.name)
-        made = Route(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
+        made = HubRoute(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
         await self._change(asked, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name)
         return _route_view(made, {})
 
@@ -261,7 +261,7 @@ async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any
     message = matching.read(matching.imagined(asked.device, asked.body, asked.properties, asked.system))
     if asked.condition is not None:
         condition = configuration.compiled(asked.condition, hub.name)
-        return {"holds": matching.takes(condition, Subject(message, asked.twin), "test")}
+        return {"holds": matching.takes(condition, RoutedSubject(message, asked.twin), "test")}
     if (ready := routes.ready(hub.name)) is None:
         return {"routes": []}
     found = matching.matching(ready, source, message, asked.twin)
@@ -288,17 +288,17 @@ def _endpoint_view(routing: Routing, one: HubEndpoint) -> dict[str, Any]:
     return {**shown, "to": to, "routes": list(routing.leads_to(one.name))}
 
 
-def _route_view(route: Route, lanes: Mapping[tuple[str, str], Lane]) -> dict[str, Any]:
+def _route_view(route: HubRoute, lanes: Mapping[tuple[str, str], DeliveryPartition]) -> dict[str, Any]:
     own = [lane for (name, _), lane in lanes.items() if name == route.name]
     counts = {"waiting": sum(one.count - one.dead for one in own), "put_aside": sum(one.dead for one in own)}
     return {**msgspec.to_builtins(route), **counts}
 
 
-def _fallback_of(routing: Routing) -> Route:
-    return Route(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled)
+def _fallback_of(routing: Routing) -> HubRoute:
+    return HubRoute(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled)
 
 
-async def _beginning(stream: SqlStream[Entry], query: StreamQuery) -> Positions:
+async def _beginning(stream: SqlStream[StreamRecord], query: StreamQuery) -> Positions:
     """Return where to begin: at the beginning, unless it is said otherwise."""
     if query.after is not None:
         return parse_positions(query.after)
@@ -311,7 +311,7 @@ async def _beginning(stream: SqlStream[Entry], query: StreamQuery) -> Positions:
     return await stream.find(max(0, to_micros(query.since)))
 
 
-def _entry_view(one: Entry) -> dict[str, Any]:
+def _entry_view(one: StreamRecord) -> dict[str, Any]:
     body, encoding = readable(one.body)
     came = from_micros(one.enqueued_micros).isoformat()
     return {"device": one.device_id, "came": came, "body": body, "encoding": encoding}

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from birthmark.auth.principals import Caller
 from birthmark.iam.authorization import RightMissingError
 from birthmark.iam.idempotency import IdempotencyStore, StillBeingDoneError
-from birthmark.iam.idempotency_model import Request as OnceRequest
+from birthmark.iam.idempotency_model import IdempotentRequest as OnceRequest
 from birthmark.operator_api.api_router import (
     ApiContext,
     ApiRequest,
@@ -35,7 +35,7 @@ _PATIENCE_S, _AGAIN_S = 10.0, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class SignedInUser:
     """Who looks at a page, and from where."""
 
     caller: Caller
@@ -49,30 +49,30 @@ class InProcessClient:
         self._table = {(one.method, one.template): one for one in table}
         self._beside = beside
 
-    async def ask(self, who: Person, path: str, /, *names: str, **query: Any) -> Any:
+    async def ask(self, who: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
         """Return what a GET of a path answers: `names` are those in its braces. Raise what the route raises."""
         endpoint = self._table["GET", path]
         asked = _asked(endpoint, who, names, {name: value for name, value in query.items() if value is not None})
         return await _value(endpoint, asked)
 
-    async def look(self, who: Person, path: str, /, *names: str, **query: Any) -> Any:
+    async def look(self, who: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
         """Return the same; None where that one may not look."""
         try:
             return await self.ask(who, path, *names, **query)
         except RightMissingError:
             return None
 
-    async def read(self, who: Person, path: str, body: Mapping[str, Any], *names: str) -> Any:
+    async def read(self, who: SignedInUser, path: str, body: Mapping[str, Any], *names: str) -> Any:
         """Return what a POST answers that changes nothing."""
         endpoint = self._table["POST", path]
         return await _value(endpoint, _asked(endpoint, who, names, {}, body))
 
-    def may(self, who: Person, method: str, path: str, *names: str) -> None:
+    def may(self, who: SignedInUser, method: str, path: str, *names: str) -> None:
         """Raise `RightMissingError` where somebody may not, before anything of it begins."""
         endpoint = self._table[method, path]
         authorize(endpoint, who.caller, dict(zip(endpoint.names, names, strict=True)))
 
-    async def do(self, who: Person, deed: "ApiOperation") -> Any:
+    async def do(self, who: SignedInUser, deed: "ApiOperation") -> Any:
         """Carry something out, once for each key. Raise what the route raises, and what a second person is asked by."""
         endpoint = self._table[deed.method, deed.path]
         asked = _asked(endpoint, who, deed.names, deed.query, deed.body)
@@ -106,7 +106,7 @@ class ApiOperation:
 
 def _asked(
     endpoint: Endpoint,
-    who: Person,
+    who: SignedInUser,
     names: Sequence[str],
     query: Mapping[str, Any],
     body: Mapping[str, Any] | None = None,

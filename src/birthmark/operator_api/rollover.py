@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.rollover import Rollovers
-from birthmark.ca.rules.rollover import NoRolloverError, Progress, Rollover
+from birthmark.ca.rules.rollover import NoRolloverError, RolloverProgress, RolloverState
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, always
 from birthmark.operator_api.name_validation import OperatorRequestError
 
@@ -84,7 +84,7 @@ async def _as_it_stood(asked: ApiRequest) -> bool:
     return True
 
 
-def _view(rollovers: Rollovers, current: Rollover | None, progress: Progress | None) -> dict[str, Any]:
+def _view(rollovers: Rollovers, current: RolloverState | None, progress: RolloverProgress | None) -> dict[str, Any]:
     signing = rollovers.hierarchy.anchor
     view: dict[str, Any] = {
         "state": "one root" if current is None else current.phase.value,

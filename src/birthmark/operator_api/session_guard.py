@@ -20,7 +20,7 @@ from starlette.responses import Response
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
-from birthmark.iam.sessions import SessionEndedError, Sessions, machine_user_of
+from birthmark.iam.sessions import BrowserSessions, SessionEndedError, machine_user_of
 from birthmark.net.connection import Connection
 from birthmark.net.peer_uid import user_of
 
@@ -85,13 +85,13 @@ def local_path(text: str | None) -> str:
 class SessionGuard:
     """Cookies of one listener. By TLS they are the host's alone (`__Host-`); on loopback they carry its port."""
 
-    sessions: Sessions
+    sessions: BrowserSessions
     names: frozenset[str]
     port: int | None = None
     """Of plain HTTP on loopback; None is TLS."""
 
     @classmethod
-    def of(cls, sessions: Sessions, names: Iterable[str], port: int | None = None) -> "SessionGuard":
+    def of(cls, sessions: BrowserSessions, names: Iterable[str], port: int | None = None) -> "SessionGuard":
         """Return the gate of a server of these names."""
         return cls(sessions, frozenset({"localhost", *(name.lower().rstrip(".") for name in names)}), port)
 

@@ -20,7 +20,7 @@ from birthmark.iam.model import SERVER
 from birthmark.iam.oidc import GOOD_FOR, Providers
 from birthmark.iam.oidc_model import PendingOidcLogin
 from birthmark.iam.sign_in import SignIn
-from birthmark.iam.sign_in_model import Session
+from birthmark.iam.sign_in_model import BrowserSession
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.plain_pages import link, page, paragraph
@@ -208,7 +208,7 @@ def _check_own(asked: ApiRequest, user: str) -> None:
         asked.demand(Right.ADMINISTER, SERVER)
 
 
-def _view(one: Session) -> dict[str, Any]:
+def _view(one: BrowserSession) -> dict[str, Any]:
     return {
         "id": one.id,
         "user": one.user,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from birthmark.broker.ports import Stream
+from birthmark.broker.ports import MessageStream
 from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
 from birthmark.net.fair_scheduler import MAX_ANSWER_BYTES, give_way
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S
@@ -36,7 +36,7 @@ class StreamPosition(msgspec.Struct):
     after: str
 
 
-async def beginning(stream: Stream[T], query: StreamQuery) -> Positions:
+async def beginning(stream: MessageStream[T], query: StreamQuery) -> Positions:
     """Return where to begin; a group that never said so begins where it is told, else at the beginning."""
     if query.after is not None:
         return parse_positions(query.after)
@@ -53,7 +53,7 @@ async def beginning(stream: Stream[T], query: StreamQuery) -> Positions:
 
 
 async def pages(
-    stream: Stream[T], where: Positions, query: StreamQuery, view: Callable[[T], Mapping[str, Any]]
+    stream: MessageStream[T], where: Positions, query: StreamQuery, view: Callable[[T], Mapping[str, Any]]
 ) -> AsyncIterator[Mapping[str, Any]]:
     """Yield pages as they come; an empty one as a sign of life."""
     loop = asyncio.get_running_loop()

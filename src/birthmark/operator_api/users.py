@@ -14,16 +14,16 @@ from birthmark.iam.approvals import Approvals
 from birthmark.iam.approvals_model import Approval
 from birthmark.iam.authorization import NarrowedTokenError, check_whole
 from birthmark.iam.leftovers import left_by
-from birthmark.iam.model import EVERYWHERE, SERVER, Grant, Role, Token, User
+from birthmark.iam.model import EVERYWHERE, SERVER, AccessToken, RoleAssignment, User, UserRole
 from birthmark.iam.removal_quota import inviter_of
 from birthmark.iam.service import CreatedToken, People
-from birthmark.iam.sign_in_model import Session
+from birthmark.iam.sign_in_model import BrowserSession
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, Seconds
 from birthmark.operator_api.name_validation import parse_name
 
 Reached = Callable[[], Mapping[str, Any]]
 """Where people of other machines reach the operator interface, and by which roots they know it."""
-SessionsOf = Callable[[str], Sequence[Session]]
+SessionsOf = Callable[[str], Sequence[BrowserSession]]
 """The browsers at which a user is signed in."""
 _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
@@ -46,7 +46,7 @@ class LeftQuery(msgspec.Struct, forbid_unknown_fields=True):
 class GrantBody(msgspec.Struct):
     """A role, and where: `*` is everywhere."""
 
-    role: Role
+    role: UserRole
     place: str = EVERYWHERE
 
 
@@ -54,7 +54,7 @@ class NewPerson(msgspec.Struct):
     """Somebody, and a role to begin with."""
 
     name: str
-    role: Role | None = None
+    role: UserRole | None = None
     place: str = EVERYWHERE
 
 
@@ -77,7 +77,7 @@ class NewPersonToken(msgspec.Struct):
     label: _Label = ""
     lifetime_s: Seconds = 30 * 86400
     user: str | None = None
-    role: Role | None = None
+    role: UserRole | None = None
     place: str | None = None
 
 
@@ -144,7 +144,7 @@ async def _left(people: People, asked: ApiRequest) -> Rows:
 async def _me(people: People, asked: ApiRequest) -> Any:
     caller = asked.caller
     if caller.user is None:
-        return {"user": None, "roles": [{"role": Role.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
+        return {"user": None, "roles": [{"role": UserRole.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
     told = {"user": caller.user, "roles": _roles(people.grants(caller.user)), "narrowed": caller.is_narrowed}
     if caller.is_narrowed:
         own = next(one for one in people.tokens(caller.user) if one.id == caller.actor.told["token"])
@@ -242,7 +242,7 @@ def may_administer(caller: Caller) -> bool:
     return caller.rights.allow(Right.ADMINISTER, SERVER)
 
 
-def _roles(grants: Sequence[Grant]) -> list[Mapping[str, str]]:
+def _roles(grants: Sequence[RoleAssignment]) -> list[Mapping[str, str]]:
     return [{"role": one.role.value, "place": one.place} for one in grants]
 
 
@@ -257,14 +257,14 @@ def _user_view(people: People, sessions: SessionsOf, user: User) -> dict[str, An
     }
 
 
-def _may(people: People, token: Token) -> dict[str, Any]:
+def _may(people: People, token: AccessToken) -> dict[str, Any]:
     """Return what a token is good for by now: its user may have another role than it was made for."""
     places = [token.place] if token.place else {one.place for one in people.grants(token.user)}
     rights = people.rights_of(token)
     return {"may": ", ".join(right for right in Right if any(rights.allow(right, place) for place in places))}
 
 
-def _token_view(token: Token) -> dict[str, Any]:
+def _token_view(token: AccessToken) -> dict[str, Any]:
     return {
         "id": token.id,
         "user": token.user,

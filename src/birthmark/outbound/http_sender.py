@@ -60,7 +60,7 @@ class RefusedByReceiverError(NotAnsweredError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OutboundResponse:
     """What a receiver said."""
 
     status: int
@@ -121,7 +121,7 @@ async def callable_addresses(
     return check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), allowed, is_plain=is_plain)
 
 
-class Sender:
+class HttpSender:
     """Sends to receivers; each call has a connection of its own, so that no receiver keeps another waiting."""
 
     def __init__(self, allowed: Sequence[Network], context: ssl.SSLContext | None = None) -> None:
@@ -133,10 +133,10 @@ class Sender:
         """Check a URL before it is kept. Raise `UrlInvalidError`, `AddressRefusedError`."""
         check_target(url, self._allowed)
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundResponse:
         """Send, and return what the receiver said. Raise `NotAnsweredError`, `AddressRefusedError`."""
         status, text = await self._asked("POST", url, headers, body, _MOST)
-        return Answer(status, text[:_MOST].decode("utf-8", "replace"))
+        return OutboundResponse(status, text[:_MOST].decode("utf-8", "replace"))
 
     async def fetch(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int

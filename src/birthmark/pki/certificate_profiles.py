@@ -37,7 +37,7 @@ class AllowedNames:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class CertificateProfile:
     """What a certificate of one kind carries, and how long it lives unless told otherwise."""
 
     name: str
@@ -69,10 +69,12 @@ _CA_USAGE = frozenset({"key_cert_sign", "crl_sign"})
 _CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH,)
 _YEARS_5 = timedelta(days=5 * 365 + 1)
 
-ROOT = Profile("root", timedelta(days=20 * 365 + 5), Purpose.ROOT, is_ca=True, key_usage=_CA_USAGE)
-ISSUING_CA = Profile("issuing_ca", _YEARS_5, Purpose.ROOT, is_ca=True, path_length=0, key_usage=_CA_USAGE)
-EDGE_ISSUING_CA = Profile("edge_issuing_ca", _YEARS_5, Purpose.ROOT, is_ca=True, path_length=1, key_usage=_CA_USAGE)
-EDGE_CA = Profile(
+ROOT = CertificateProfile("root", timedelta(days=20 * 365 + 5), Purpose.ROOT, is_ca=True, key_usage=_CA_USAGE)
+ISSUING_CA = CertificateProfile("issuing_ca", _YEARS_5, Purpose.ROOT, is_ca=True, path_length=0, key_usage=_CA_USAGE)
+EDGE_ISSUING_CA = CertificateProfile(
+    "edge_issuing_ca", _YEARS_5, Purpose.ROOT, is_ca=True, path_length=1, key_usage=_CA_USAGE
+)
+EDGE_CA = CertificateProfile(
     "edge_ca",
     timedelta(days=90),
     Purpose.EDGE,
@@ -80,9 +82,9 @@ EDGE_CA = Profile(
     path_length=0,
     key_usage=_CA_USAGE | {"digital_signature"},
 )
-DEVICE = Profile("device", timedelta(days=1), extended_key_usage=_CLIENT)
-EST_IDENTITY = Profile("est_identity", timedelta(days=30), Purpose.EST, extended_key_usage=_CLIENT)
-IDEVID = Profile(
+DEVICE = CertificateProfile("device", timedelta(days=1), extended_key_usage=_CLIENT)
+EST_IDENTITY = CertificateProfile("est_identity", timedelta(days=30), Purpose.EST, extended_key_usage=_CLIENT)
+IDEVID = CertificateProfile(
     "idevid",
     timedelta(days=20 * 365 + 5),
     extended_key_usage=_CLIENT,
@@ -91,17 +93,19 @@ IDEVID = Profile(
     has_serial_number=True,
 )
 """A device's birth certificate (IEEE 802.1AR): for good, and found by its serialNumber."""
-LDEVID = Profile("ldevid", timedelta(days=90), extended_key_usage=_CLIENT, has_serial_number=True)
+LDEVID = CertificateProfile("ldevid", timedelta(days=90), extended_key_usage=_CLIENT, has_serial_number=True)
 """What an operator gives a device with a birth certificate, and EST renews."""
-SERVER = Profile(
+SERVER = CertificateProfile(
     "server",
     timedelta(days=90),
     Purpose.SERVERS,
     extended_key_usage=(ExtendedKeyUsageOID.SERVER_AUTH,),
     takes_subject_alt_name=True,
 )
-OCSP = Profile("ocsp", timedelta(days=30), extended_key_usage=(ExtendedKeyUsageOID.OCSP_SIGNING,), ocsp_no_check=True)
-VERIFICATION = Profile("verification", timedelta(days=1), extended_key_usage=_CLIENT)
+OCSP = CertificateProfile(
+    "ocsp", timedelta(days=30), extended_key_usage=(ExtendedKeyUsageOID.OCSP_SIGNING,), ocsp_no_check=True
+)
+VERIFICATION = CertificateProfile("verification", timedelta(days=1), extended_key_usage=_CLIENT)
 """Proves to a cloud that its holder has a CA's key; see `possession`."""
 
 PROFILES = {
@@ -120,7 +124,9 @@ PROFILES = {
         VERIFICATION,
     )
 }
-FOR_REQUESTS: Mapping[str, Profile] = {one.name: one for one in (DEVICE, SERVER, EDGE_CA, EST_IDENTITY, IDEVID, LDEVID)}
+FOR_REQUESTS: Mapping[str, CertificateProfile] = {
+    one.name: one for one in (DEVICE, SERVER, EDGE_CA, EST_IDENTITY, IDEVID, LDEVID)
+}
 """Those that somebody can ask for; the others are the CA's own."""
 
 
@@ -131,6 +137,6 @@ def kind_of_key(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
     return f"P-{key.key_size}"
 
 
-def takes_key(profile: Profile, kind: str) -> bool:
+def takes_key(profile: CertificateProfile, kind: str) -> bool:
     """Say whether a key of that kind may have such a certificate."""
     return not profile.key_kinds or kind in profile.key_kinds or kind.partition("-")[0] in profile.key_kinds

@@ -25,7 +25,7 @@ from birthmark.pki.der import (
     time,
     wrap,
 )
-from birthmark.pki.issuance import Issuer, algorithm_of, authority_key_id, signature_of
+from birthmark.pki.issuance import LeafIssuer, algorithm_of, authority_key_id, signature_of
 
 _VERSION_2 = positive(1)
 _REASON, _NUMBER, _AUTHORITY_KEY = (wrap(OID, bytes((0x55, 0x1D, last))) for last in (21, 20, 35))  # id-ce
@@ -69,7 +69,7 @@ class Revocation:
 
 
 def build_crl(
-    issuer: Issuer, revocations: Iterable[Revocation], *, number: int, now: datetime, lifetime: timedelta
+    issuer: LeafIssuer, revocations: Iterable[Revocation], *, number: int, now: datetime, lifetime: timedelta
 ) -> bytes:
     """Return the DER list. `number` must grow with each list of this issuer."""
     rows = [(f"{one.serial:x}", int(one.revoked_at.timestamp()) * _MICROS, one.reason.value) for one in revocations]
@@ -94,7 +94,7 @@ def entries_of(rows: Iterable[Revoked]) -> bytes:
     return b"".join(made)
 
 
-def build_crl_of(issuer: Issuer, entries: bytes, *, number: int, now: datetime, lifetime: timedelta) -> bytes:
+def build_crl_of(issuer: LeafIssuer, entries: bytes, *, number: int, now: datetime, lifetime: timedelta) -> bytes:
     """Return the DER list with these entries."""
     this_update = now.astimezone(UTC).replace(microsecond=0)
     extensions = wrap(

@@ -14,7 +14,7 @@ from asn1crypto import x509 as asn1
 from cryptography import x509
 
 from birthmark.pki.der import check_quick
-from birthmark.pki.name_constraints import MAX_CONSTRAINTS, Name, NameConstraints
+from birthmark.pki.name_constraints import MAX_CONSTRAINTS, ConstrainedName, NameConstraints
 
 # asn1crypto trips over damaged values in more ways than it says.
 ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, AttributeError, RecursionError)
@@ -193,7 +193,7 @@ def _read_thoroughly(der: bytes) -> Extensions:
     )
 
 
-def names_of(der: bytes) -> tuple[Name, ...]:
+def names_of(der: bytes) -> tuple[ConstrainedName, ...]:
     """Return the names of a DER certificate that name constraints are about: subject, mail addresses in it, and SAN.
 
     Raise `ValueError` or `TypeError`.
@@ -201,16 +201,16 @@ def names_of(der: bytes) -> tuple[Name, ...]:
     try:
         check_quick(der)
         tbs = asn1.Certificate.load(der, strict=True)["tbs_certificate"]
-        found: list[Name] = []
+        found: list[ConstrainedName] = []
         subject = tbs["subject"]
         if rdns := _rdns(subject):
-            found.append(Name("directory_name", rdns))
+            found.append(ConstrainedName("directory_name", rdns))
         san = next((one for one in tbs["extensions"] or () if _named(one) == "subject_alt_name"), None)
         if san is not None:
             found += [_name(general) for general in san["extn_value"].parsed]
         if not any(name.form == "rfc822_name" for name in found):  # RFC 5280 section 4.2.1.10, legacy
             found += [
-                Name("rfc822_name", pair["value"].native)
+                ConstrainedName("rfc822_name", pair["value"].native)
                 for rdn in subject.chosen
                 for pair in rdn
                 if pair["type"].native == "email_address"
@@ -241,18 +241,18 @@ def _constraints_in(der: bytes) -> NameConstraints:
     return NameConstraints(*(tuple(_name(subtree["base"]) for subtree in value[part] or ()) for part in _SUBTREES))
 
 
-def _name(general: Any) -> Name:
+def _name(general: Any) -> ConstrainedName:
     """Return a general name; of forms that nobody compares, only the form."""
     form: str = general.name
     match form:
         case "directory_name":
-            return Name(form, _rdns(general.chosen))
+            return ConstrainedName(form, _rdns(general.chosen))
         case "ip_address":
-            return Name(form, bytes(general.chosen.contents or b""))
+            return ConstrainedName(form, bytes(general.chosen.contents or b""))
         case "dns_name" | "rfc822_name" | "uniform_resource_identifier":
-            return Name(form, (general.chosen.contents or b"").decode("latin-1"))
+            return ConstrainedName(form, (general.chosen.contents or b"").decode("latin-1"))
         case _:
-            return Name(form, b"")
+            return ConstrainedName(form, b"")
 
 
 def _rdns(name: Any) -> tuple[bytes, ...]:

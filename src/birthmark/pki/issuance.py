@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificate_template import CertificateTemplate, mold_of
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.distribution_points import DistributionPoints
@@ -68,7 +68,7 @@ class IssuerNotBegunError(PolicyError):
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
+class LeafIssuer:
     """A CA: its certificate and the key that signs."""
 
     certificate: Certificate
@@ -81,11 +81,11 @@ def new_serial(entropy: Entropy) -> int:
 
 
 def issue(
-    profile: Profile,
+    profile: CertificateProfile,
     subject: x509.Name,
     public_key: CertificatePublicKeyTypes,
     *,
-    issuer: Issuer,
+    issuer: LeafIssuer,
     serial: int,
     now: datetime,
     lifetime: timedelta | None = None,
@@ -126,7 +126,7 @@ def issue(
 def _below(
     above: Certificate,
     named: x509.AuthorityKeyIdentifier,
-    profile: Profile,
+    profile: CertificateProfile,
     places: DistributionPoints | None,
     excluded: tuple[x509.GeneralName, ...],
     *,
@@ -147,7 +147,7 @@ def _below(
 def _mold(
     above: Certificate,
     named: x509.AuthorityKeyIdentifier,
-    profile: Profile,
+    profile: CertificateProfile,
     places: DistributionPoints | None,
     excluded: tuple[x509.GeneralName, ...],
     *,
@@ -160,7 +160,7 @@ def _mold(
 
 
 def self_signed(
-    profile: Profile,
+    profile: CertificateProfile,
     subject: x509.Name,
     private_key: SigningKey,
     *,
@@ -176,7 +176,7 @@ def self_signed(
     return _sign(_with_profile(builder, profile, private_key.public_key(), san), private_key)
 
 
-def authority_key_id(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+def authority_key_id(issuer: LeafIssuer) -> x509.AuthorityKeyIdentifier:
     """Return how what `issuer` signs names its key: as its certificate does."""
     if (key_id := issuer.certificate.extensions.subject_key_id) is not None:
         return x509.AuthorityKeyIdentifier(key_id, None, None)
@@ -211,7 +211,7 @@ def _validity(now: datetime, lifetime: timedelta) -> tuple[datetime, datetime]:
 
 def _with_profile(
     builder: x509.CertificateBuilder,
-    profile: Profile,
+    profile: CertificateProfile,
     public_key: CertificatePublicKeyTypes,
     san: Sequence[x509.GeneralName],
 ) -> x509.CertificateBuilder:
@@ -232,7 +232,7 @@ def _with_profile(
     return builder
 
 
-def _takes_names(profile: Profile) -> bool:
+def _takes_names(profile: CertificateProfile) -> bool:
     return profile.takes_subject_alt_name or profile.names is not None
 
 

@@ -20,7 +20,7 @@ Value = str | bytes | tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class ConstrainedName:
     """One general name."""
 
     form: str
@@ -31,8 +31,8 @@ class Name:
 class NameConstraints:
     """Subtrees that are permitted and excluded; none permitted of a form means that all of it are."""
 
-    permitted: tuple[Name, ...] = ()
-    excluded: tuple[Name, ...] = ()
+    permitted: tuple[ConstrainedName, ...] = ()
+    excluded: tuple[ConstrainedName, ...] = ()
 
 
 class NameUnusableError(ValueError):
@@ -43,7 +43,7 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _IP4, _IP6 = 4, 16
 
 
-def refused_by(constraints: NameConstraints, names: Sequence[Name]) -> Name | None:
+def refused_by(constraints: NameConstraints, names: Sequence[ConstrainedName]) -> ConstrainedName | None:
     """Return the first name that may not be under these constraints; None when all may.
 
     Raise `NameUnusableError` for a name or a constraint of a compared form that cannot be read.
@@ -67,11 +67,11 @@ def refused_by(constraints: NameConstraints, names: Sequence[Name]) -> Name | No
     return None
 
 
-def _matches(name: Name, constraint: Name) -> bool:
+def _matches(name: ConstrainedName, constraint: ConstrainedName) -> bool:
     return _FORMS[name.form].matches(name.value, constraint.value)
 
 
-def _may_match(name: Name, constraint: Name) -> bool:
+def _may_match(name: ConstrainedName, constraint: ConstrainedName) -> bool:
     """A wildcard stands for names on both sides of a constraint below it: some that it covers, some not."""
     if name.form != "dns_name":
         return False

@@ -24,7 +24,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import UNREADABLE, Certificate
 from birthmark.pki.crl import Revocation, RevocationReason
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
-from birthmark.pki.issuance import Issuer, hash_for
+from birthmark.pki.issuance import LeafIssuer, hash_for
 
 MAX_REQUEST_BYTES = 4096
 MAX_ASKED = 16
@@ -82,7 +82,7 @@ class OcspRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class OcspStatus:
     """What is on record of one certificate: good, revoked with a time and reason, or never issued."""
 
     is_known: bool
@@ -90,7 +90,7 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class OcspResponse:
     """What is said, and until when it holds."""
 
     der: bytes
@@ -177,8 +177,12 @@ def _checked(nonce: bytes) -> bytes:
 
 
 def build_answer(
-    responder: Issuer, found: Sequence[tuple[CertId, Status]], answer: Answer, *, nonce: bytes | None = None
-) -> Answer:
+    responder: LeafIssuer,
+    found: Sequence[tuple[CertId, OcspStatus]],
+    answer: OcspResponse,
+    *,
+    nonce: bytes | None = None,
+) -> OcspResponse:
     """Return `answer` with what is said of each, signed by a responder whose certificate the CA itself has issued."""
     first, *others = found
     builder = (
@@ -192,7 +196,9 @@ def build_answer(
     return replace(answer, der=_with(made, others, answer, responder) if others else made)
 
 
-def _add(builder: ocsp.OCSPResponseBuilder, asked: CertId, status: Status, answer: Answer) -> ocsp.OCSPResponseBuilder:
+def _add(
+    builder: ocsp.OCSPResponseBuilder, asked: CertId, status: OcspStatus, answer: OcspResponse
+) -> ocsp.OCSPResponseBuilder:
     revoked = status.revocation
     word = ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD
     has_reason = revoked is not None and revoked.reason is not RevocationReason.UNSPECIFIED
@@ -209,7 +215,9 @@ def _add(builder: ocsp.OCSPResponseBuilder, asked: CertId, status: Status, answe
     )
 
 
-def _with(der: bytes, others: Sequence[tuple[CertId, Status]], answer: Answer, responder: Issuer) -> bytes:
+def _with(
+    der: bytes, others: Sequence[tuple[CertId, OcspStatus]], answer: OcspResponse, responder: LeafIssuer
+) -> bytes:
     """Return the response `der` with what is said of others in it too, signed again."""
     from asn1crypto import ocsp as asn1  # noqa: PLC0415 - as above
 
@@ -227,7 +235,7 @@ def _with(der: bytes, others: Sequence[tuple[CertId, Status]], answer: Answer, r
     return bytes(response.dump(force=True))
 
 
-def _signature(responder: Issuer, data: bytes) -> bytes:
+def _signature(responder: LeafIssuer, data: bytes) -> bytes:
     key, algorithm = responder.private_key, hash_for(responder.private_key)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(algorithm))

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from birthmark.errors import ForbiddenError
 from birthmark.pki.certificate_profiles import VERIFICATION
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.issuance import Issuer, issue
+from birthmark.pki.issuance import LeafIssuer, issue
 from birthmark.pki.names import name_of
 from birthmark.pki.path_validation import check_dates
 from birthmark.untrusted_text import printable
@@ -65,7 +65,13 @@ def check_possession(verification: Certificate, ca: Certificate, code: str, now:
 
 
 def prove_possession(
-    code: str, issuer: Issuer, public_key: CertificatePublicKeyTypes, *, serial: int, now: datetime, lifetime: timedelta
+    code: str,
+    issuer: LeafIssuer,
+    public_key: CertificatePublicKeyTypes,
+    *,
+    serial: int,
+    now: datetime,
+    lifetime: timedelta,
 ) -> Certificate:
     """Return the verification certificate for `code`. `public_key` may be of any fresh key; nobody uses it again."""
     return issue(

@@ -28,7 +28,7 @@ class AuthorityChangedError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class CaCertificate:
     """See the module."""
 
     name: str
@@ -44,15 +44,15 @@ class Authority:
         if etag not in {None, ANY, self.etag}:
             raise AuthorityChangedError(name=self.name, etag=str(etag)[:_MAX_SHOWN])
 
-    def with_code(self, code: str, etag: str, now: datetime) -> "Authority":
+    def with_code(self, code: str, etag: str, now: datetime) -> "CaCertificate":
         """Return it with a fresh verification code; an earlier one is void."""
         return replace(self, verification_code=code, updated_at=now, etag=etag)
 
-    def trusted(self, etag: str, now: datetime) -> "Authority":
+    def trusted(self, etag: str, now: datetime) -> "CaCertificate":
         """Return it taken for verified, by the word of who may."""
         return replace(self, is_verified=True, updated_at=now, etag=etag)
 
-    def proven(self, verification: Certificate, code: str, etag: str, now: datetime) -> "Authority":
+    def proven(self, verification: Certificate, code: str, etag: str, now: datetime) -> "CaCertificate":
         """Return it verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
         check_possession(verification, self.certificate, code, now)
         return replace(self, is_verified=True, verification_code=None, updated_at=now, etag=etag)

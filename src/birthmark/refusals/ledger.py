@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from birthmark import supervised_tasks
-from birthmark.bus.ports import Reply, Request
+from birthmark.bus.ports import BusRequest, Reply
 from birthmark.clock import Clock, ClockStability, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.quota_key import share_of
@@ -27,7 +27,7 @@ from birthmark.refusals.presented_certificates import PresentedCertificates
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.counters import HOUR
-from birthmark.store.database import Reader
+from birthmark.store.database import DatabaseReader
 from birthmark.store.pagination import PageInvalidError
 
 
@@ -37,7 +37,7 @@ class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):
     der: bytes
 
 
-class AskPresented(Request[PresentedThere], frozen=True, tag="refusals.ask_presented"):
+class PresentedRequest(BusRequest[PresentedThere], frozen=True, tag="refusals.ask_presented"):
     """Say which certificate was presented to you, by its thumbprint."""
 
     thumbprint: bytes
@@ -287,7 +287,12 @@ def _cut(text: str, limit: int) -> str:
 
 
 async def refusals_about(
-    database: Reader, subject: str | None, limit: int = 20, *, code: str | None = None, before: str | None = None
+    database: DatabaseReader,
+    subject: str | None,
+    limit: int = 20,
+    *,
+    code: str | None = None,
+    before: str | None = None,
 ) -> Sequence[Refusal]:
     """Return the latest refusals filed under `subject` (any letter case), or of all when it is None.
 

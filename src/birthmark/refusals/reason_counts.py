@@ -16,7 +16,7 @@ from birthmark.refusals.ledger import FIGURE, refusals_about
 from birthmark.refusals.store import Refusal
 from birthmark.store import statement, to_micros
 from birthmark.store.counters import HOUR
-from birthmark.store.database import Reader
+from birthmark.store.database import DatabaseReader
 
 # Of a code the hours that are asked for alone are read, and not those of all the time that figures are kept.
 _COUNTS = statement(
@@ -37,7 +37,7 @@ FROM codes WHERE code IS NOT NULL
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
+class ReasonCount:
     """A code with how often it came, and how often in as much time before that."""
 
     code: str
@@ -57,13 +57,13 @@ class Reason:
         return {"code": self.code, **counts, "latest": latest}
 
 
-async def reasons(database: Reader, now: datetime, back: timedelta) -> Sequence[Reason]:
+async def reasons(database: DatabaseReader, now: datetime, back: timedelta) -> Sequence[ReasonCount]:
     """Return every code that was refused in the time up to now, the one that came most first."""
     since = to_micros(now - back) // HOUR * HOUR
     earlier = since - (to_micros(now) - since) // HOUR * HOUR
     rows = await database.all(_COUNTS, figure=FIGURE, since=since, earlier=earlier)
-    found: list[Reason] = []
+    found: list[ReasonCount] = []
     for row in sorted((row for row in rows if row["now"]), key=lambda row: (-row["now"], row["code"])):
         latest = await refusals_about(database, None, 1, code=row["code"])
-        found.append(Reason(row["code"], int(row["now"]), int(row["before"] or 0), next(iter(latest), None)))
+        found.append(ReasonCount(row["code"], int(row["now"]), int(row["before"] or 0), next(iter(latest), None)))
     return found

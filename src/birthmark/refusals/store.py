@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, 
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import among, find, page, remove
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
 
@@ -34,7 +34,7 @@ class Refusal:
         return asdict(self) | {"at": self.at.isoformat()}
 
 
-REFUSALS = Records(Refusal)
+REFUSALS = RowMapper(Refusal)
 refusals = REFUSALS.table("refusals", "id")
 Index("refusals_at", refusals.c.at)
 Index("refusals_code", refusals.c.code, refusals.c.at)

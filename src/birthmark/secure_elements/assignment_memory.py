@@ -1,7 +1,7 @@
 """What a chip remembers between starts: to which hub it was assigned, and as which device.
 
 In:   the bytes of a small data object (slot 8 of an ATECC608 has 416), padded with zero or 0xFF bytes.
-Out:  a `Memory` in one of two layouts; a blank one when nothing was ever written; a refusal for other bytes.
+Out:  a `AssignmentMemory` in one of two layouts; a blank one when nothing was ever written; a refusal for other bytes.
 
 Birthmark's layout is compact JSON, version first, with a counter so that the newer of two copies wins when a write was
 cut short. The how-to's, which its firmware reads, is two fields of zero-padded ASCII: `serial[20]` at 0, the name the
@@ -49,7 +49,7 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class AssignmentMemory:
     """What stands in the object; `layout` is None when it is blank. A how-to's device may have no hub yet."""
 
     layout: Layout | None = None
@@ -73,12 +73,12 @@ class _StoredAssignment(msgspec.Struct, frozen=True):
     s: str = ""
 
 
-def read_memory(raw: bytes) -> Memory:
+def read_memory(raw: bytes) -> AssignmentMemory:
     """Return what is remembered. Raise `ElementMemoryInvalidError` for what has neither layout."""
     if len(raw) > MAX_MEMORY_BYTES:
         raise ElementMemoryInvalidError(detail=f"{len(raw)} bytes")
     if is_blank(raw):
-        return Memory()
+        return AssignmentMemory()
     return _howto(raw) or _birthmark(raw)
 
 
@@ -87,7 +87,7 @@ def is_blank(raw: bytes) -> bool:
     return not raw.strip(_PADDING)
 
 
-def write_memory(assignment: Assignment, layout: Layout, over: Memory, limit: int, label: str) -> bytes:
+def write_memory(assignment: Assignment, layout: Layout, over: AssignmentMemory, limit: int, label: str) -> bytes:
     """Return exactly `limit` bytes to stand in place of `over`.
 
     Raise `ElementDataTooLargeError`, or `ElementLayoutTooSmallError` for what has no room in the how-to's fields.
@@ -103,17 +103,17 @@ def write_memory(assignment: Assignment, layout: Layout, over: Memory, limit: in
     return raw.ljust(limit, b"\0")
 
 
-def _birthmark(raw: bytes) -> Memory:
+def _birthmark(raw: bytes) -> AssignmentMemory:
     try:
         stored = decode_json(raw.rstrip(_PADDING), _StoredAssignment)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ElementMemoryInvalidError(detail="it has neither Birthmark's layout nor the how-to's") from error
     if stored.v != _VERSION or not stored.h or not stored.d:
         raise ElementMemoryInvalidError(detail=f"version {stored.v}")
-    return Memory(Layout.BIRTHMARK, stored.d, stored.h, stored.s, stored.n)
+    return AssignmentMemory(Layout.BIRTHMARK, stored.d, stored.h, stored.s, stored.n)
 
 
-def _howto(raw: bytes) -> Memory | None:
+def _howto(raw: bytes) -> AssignmentMemory | None:
     """Return what two fields of a name each say, the second of which may be blank; None for anything else."""
     if len(raw) < _HOWTO_BYTES:
         return None
@@ -121,7 +121,7 @@ def _howto(raw: bytes) -> Memory | None:
     hub = _text(raw[SERIAL_BYTES:_HOWTO_BYTES], _HUB)
     if not serial or hub is None:
         return None
-    return Memory(Layout.HOWTO, serial, hub, rest=raw[_HOWTO_BYTES:])
+    return AssignmentMemory(Layout.HOWTO, serial, hub, rest=raw[_HOWTO_BYTES:])
 
 
 def _text(raw: bytes, allowed: re.Pattern[str]) -> str | None:

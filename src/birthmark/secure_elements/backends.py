@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_token import Token, TokenInfo, list_tokens
+from birthmark.keys.pkcs11_token import Pkcs11Token, TokenInfo, list_tokens
 from birthmark.secure_elements.atecc.token import AteccToken, is_atecc, list_atecc
 from birthmark.secure_elements.errors import ChipWithoutTlsError
 from birthmark.secure_elements.secure_element import Element
@@ -18,7 +18,7 @@ def open_chip(module: Path, *, label: str | None, slot_id: int | None, pin: Pin 
     """Open the one chip that matches. Raise `TokenNotFoundError`, `TokenAmbiguousError` or a PIN error."""
     if is_atecc(module):
         return Element(AteccToken.at(module, label=label, slot_id=slot_id))
-    return Element(Token.open(module, label=label, slot_id=slot_id, pin=pin))
+    return Element(Pkcs11Token.open(module, label=label, slot_id=slot_id, pin=pin))
 
 
 def check_tls(element: Element) -> Element:

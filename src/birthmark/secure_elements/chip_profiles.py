@@ -40,7 +40,7 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ChipProfile:
     """One kind of chip. `keys` has the identity key first, unless there are `variants`: then one has to look."""
 
     name: str
@@ -68,7 +68,7 @@ _RSA = (
     _slot(0xF0000122, Algorithm.RSA4096),
 )
 
-SE050 = Profile(
+SE050 = ChipProfile(
     name="se050",
     title="NXP EdgeLock SE050",
     token_label="SSS_PKCS11",  # noqa: S106 (a label)
@@ -85,7 +85,7 @@ SE050 = Profile(
         "SE052F": Variant("SE052F", ("B501",), _EC + _RSA, is_presumed=True),
     },
 )
-ATECC608 = Profile(
+ATECC608 = ChipProfile(
     name="atecc608",
     title="Microchip ATECC608 Trust&GO",
     token_label="00ABC",  # noqa: S106 (a label)
@@ -94,15 +94,15 @@ ATECC608 = Profile(
     memory_label="slot8",
     memory_bytes=416,
 )
-GENERIC = Profile(name="generic", title="PKCS#11 token", memory_label="birthmark", memory_bytes=1024)
+GENERIC = ChipProfile(name="generic", title="PKCS#11 token", memory_label="birthmark", memory_bytes=1024)
 
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (SE050, ATECC608, GENERIC)}
+PROFILES: Mapping[str, ChipProfile] = {profile.name: profile for profile in (SE050, ATECC608, GENERIC)}
 
 # cryptoauthlib names a token by its slot: two hex digits and ABC.
 _ATECC_TOKEN = re.compile(r"[0-9A-F]{2}ABC")
 
 
-def profile_of(token_label: str) -> Profile:
+def profile_of(token_label: str) -> ChipProfile:
     """Return the profile of a token by its label; GENERIC when it is nobody's."""
     if token_label == SE050.token_label:
         return SE050

@@ -18,7 +18,7 @@ MAX_NONCE_BYTES = 1024
 MIN_NONCE_BYTES = 8
 
 
-class Proof(msgspec.Struct, frozen=True):
+class PossessionProof(msgspec.Struct, frozen=True):
     """As it is printed and sent: `nonce` and `signature` are base64, the public key is PEM."""
 
     nonce: str
@@ -27,17 +27,17 @@ class Proof(msgspec.Struct, frozen=True):
     public_key: str
 
 
-def prove(key: KeyHandle, nonce: bytes) -> Proof:
+def prove(key: KeyHandle, nonce: bytes) -> PossessionProof:
     """Return the proof that `key` signs. The nonce is 8 to 1024 bytes that the asker chose."""
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
         raise ElementProofInvalidError(detail="the nonce must have 8 to 1024 bytes")
     scheme = default_scheme(key.public_key)
     signature = sign_nonce(key, nonce)
     pem = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-    return Proof(base64.b64encode(nonce).decode(), scheme.value, base64.b64encode(signature).decode(), pem)
+    return PossessionProof(base64.b64encode(nonce).decode(), scheme.value, base64.b64encode(signature).decode(), pem)
 
 
-def check_proof(proof: Proof, nonce: bytes) -> PublicKey:
+def check_proof(proof: PossessionProof, nonce: bytes) -> PublicKey:
     """Return the public key whose private half the prover has. Raise `ElementProofInvalidError`."""
     try:
         if base64.b64decode(proof.nonce, validate=True) != nonce:

@@ -17,15 +17,22 @@ from pkcs11.util.x509 import decode_x509_certificate
 
 from birthmark.keys.errors import KeyNotFoundError
 from birthmark.keys.pkcs11_key import TokenKey, cut_der
-from birthmark.keys.pkcs11_token import Token, TokenInfo, bytes_of, text_of
+from birthmark.keys.pkcs11_token import Pkcs11Token, TokenInfo, bytes_of, text_of
 from birthmark.keys.private_key import as_private_key
 from birthmark.keys.reference_keys import render_reference_key
 from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.issuance import hash_for
 from birthmark.pki.names import name_of
-from birthmark.secure_elements.assignment_memory import Assignment, Layout, Memory, is_blank, read_memory, write_memory
-from birthmark.secure_elements.chip_profiles import Algorithm, Profile, profile_of
+from birthmark.secure_elements.assignment_memory import (
+    Assignment,
+    AssignmentMemory,
+    Layout,
+    is_blank,
+    read_memory,
+    write_memory,
+)
+from birthmark.secure_elements.chip_profiles import Algorithm, ChipProfile, profile_of
 from birthmark.secure_elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,
@@ -82,7 +89,7 @@ def parse_selector(text: str | None) -> Selector:
 class Element:
     """An open chip; close it, or use it in a `with`. `key` gives handles that stay open as long as the element."""
 
-    def __init__(self, token: Token, profile: Profile | None = None) -> None:
+    def __init__(self, token: Pkcs11Token, profile: ChipProfile | None = None) -> None:
         """Take over an open token, whose label tells the profile unless given."""
         self.token = token
         self.profile = profile or profile_of(token.info.label)
@@ -246,12 +253,12 @@ class Element:
         """Return what the chip remembers, or None. Raise `ElementMemoryInvalidError` for somebody else's data."""
         return self.memory().assignment
 
-    def memory(self) -> Memory:
+    def memory(self) -> AssignmentMemory:
         """Return what the chip remembers and how it is written. Raise `ElementMemoryInvalidError`."""
         copies = [read_memory(raw) for raw in self._data(self._memory_label())]
-        return max(copies, key=lambda copy: (copy.layout is not None, copy.counter), default=Memory())
+        return max(copies, key=lambda copy: (copy.layout is not None, copy.counter), default=AssignmentMemory())
 
-    def check_memory(self, layout: Layout | None = None, device: str | None = None) -> Memory:
+    def check_memory(self, layout: Layout | None = None, device: str | None = None) -> AssignmentMemory:
         """Return what may be written over as `device`, in the layout that is there or the one that is wanted.
 
         Raise `ElementDataOccupiedError` for bytes of anybody else: of another layout, or a how-to's firmware that goes
@@ -273,7 +280,7 @@ class Element:
 
         Raise `ElementDataOccupiedError` for somebody else's data, unless it `may_replace` that.
         """
-        label, before = self._memory_label(), Memory()
+        label, before = self._memory_label(), AssignmentMemory()
         if not may_replace:
             before = self.check_memory(layout, assignment.device)
         else:

@@ -23,13 +23,13 @@ from birthmark.keys.errors import ModuleBrokenError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import LOCK, find_softhsm, load_library, stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.se050_labels import ids_of, label_of, swapped
 from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
-from birthmark.secure_elements.chip_profiles import ATECC608, GENERIC, PROFILES, SE050, KeySlot, Profile, Variant
+from birthmark.secure_elements.chip_profiles import ATECC608, GENERIC, PROFILES, SE050, ChipProfile, KeySlot, Variant
 from birthmark.secure_elements.errors import ElementExistsError
 from birthmark.secure_elements.secure_element import Element
 from birthmark.secure_elements.token_objects import certificate_label, generate
@@ -106,7 +106,7 @@ class SoftwareElement:
     """Where it lives and how to use it."""
 
     directory: Path
-    profile: Profile
+    profile: ChipProfile
     module: Path
 
     @property
@@ -135,7 +135,7 @@ class SoftwareElement:
     def open(self) -> Element:
         """Open it in this process, whose SoftHSM then looks at this directory."""
         select(self.directory)
-        token = Token.open(self.module, label=self.token_label, pin=Pin.from_file(self.pin_file))
+        token = Pkcs11Token.open(self.module, label=self.token_label, pin=Pin.from_file(self.pin_file))
         return Element(token, self.profile)
 
 
@@ -147,7 +147,7 @@ def open_software_element(directory: Path) -> SoftwareElement:
 
 def create_software_element(
     directory: Path,
-    profile: Profile,
+    profile: ChipProfile,
     *,
     now: datetime,
     entropy: Entropy,
@@ -187,17 +187,17 @@ def create_software_element(
 class _Maker:
     """A chip maker for one moment: root and signer; nobody keeps the keys."""
 
-    def __init__(self, profile: Profile, now: datetime, entropy: Entropy) -> None:
+    def __init__(self, profile: ChipProfile, now: datetime, entropy: Entropy) -> None:
         self.profile, self._now, self._entropy = profile, now, entropy
         root_name, signer_name = (name_of(name, _ORGANIZATION) for name in _MAKERS[profile.name])
         root_key, signer_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         serial, other = new_serial(entropy), new_serial(entropy)
         self.root = self_signed(ROOT, root_name, root_key, serial=serial, now=now, lifetime=_LIFETIME)
-        above = Issuer(self.root, root_key)
+        above = LeafIssuer(self.root, root_key)
         signer = issue(
             ISSUING_CA, signer_name, signer_key.public_key(), issuer=above, serial=other, now=now, lifetime=_LIFETIME
         )
-        self.issuer = Issuer(signer, signer_key)
+        self.issuer = LeafIssuer(signer, signer_key)
 
     def certify(self, common_name: str, key: TokenKey) -> Certificate:
         subject, serial = name_of(common_name, _ORGANIZATION), new_serial(self._entropy)
@@ -231,7 +231,7 @@ def _make_key(element: Element, slot: KeySlot, maker: _Maker, chip_id: str, *, h
         session.create_object(template)
 
 
-def _common_name(profile: Profile, slot: KeySlot, chip_id: str) -> str:
+def _common_name(profile: ChipProfile, slot: KeySlot, chip_id: str) -> str:
     """Die-individual names: an SE050 by its 18-byte UID, a Trust&GO part by its 9-byte serial number (sn0123…01)."""
     if profile is ATECC608:
         return f"sn0123{chip_id.upper()}01"

@@ -23,7 +23,7 @@ from birthmark.clock import STEADY_S, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.operator_api.server_status import OwnEnd
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
@@ -71,7 +71,7 @@ _CONTESTED = statement(
 
 
 @dataclass(slots=True)
-class Alerting:
+class AlertEvaluator:
     """Judges; `last` is what it read last, None for a worker that does not judge."""
 
     rooms: Rooms = field(repr=False)
@@ -231,6 +231,6 @@ class Alerting:
         return tuple(sorted({str(json.loads(row["facts"]).get("device_id", "")) for row in rows} - {""}))
 
 
-def near_end(profile: Profile, lifetimes: Mapping[str, timedelta], most: timedelta) -> timedelta:
+def near_end(profile: CertificateProfile, lifetimes: Mapping[str, timedelta], most: timedelta) -> timedelta:
     """Return how long before its end a certificate of a profile should have been renewed."""
     return min(most, (lifetimes.get(profile.name) or profile.lifetime) / 5)

@@ -13,7 +13,7 @@ from birthmark.durations import lifetime_of
 _SELDOM = timedelta(minutes=10)
 
 
-class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """From when on something is an alert, and which rules are off."""
 
     off: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ class Alerting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
 
-def mistakes_of_alerts(alerts: Alerting) -> Iterator[str]:
+def mistakes_of_alerts(alerts: AlertSettings) -> Iterator[str]:
     """Yield what is wrong with values that are each in order."""
     for name in ("every", "unrenewed", "ca_ends", "crl_ends", "server_ends", "behind", "clock_off"):
         try:

@@ -20,7 +20,7 @@ from birthmark import supervised_tasks
 from birthmark.ca.external_ca import PendingSignatures, UpstreamAnswerError, check_answer
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import UnavailableError
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.csr import CertificateRequest
 
@@ -80,7 +80,7 @@ class PrivateCa:
             self._is_kept = True
 
     async def issue(
-        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+        self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
         """Return a certificate with that subject. Raise `PrivateCaError`, `UpstreamAnswerError`."""
         try:
@@ -93,7 +93,7 @@ class PrivateCa:
             raise
 
     async def _issue(
-        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+        self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
         if self._algorithm is None:
             await self.refresh()
@@ -159,7 +159,7 @@ def private_ca_of(
     return PrivateCa(arn, client, clock, entropy, keep, known)
 
 
-def template_for(profile: Profile) -> str:
+def template_for(profile: CertificateProfile) -> str:
     """Return the ARN of the template that fits best; subjects come from this server, extensions from the template."""
     if profile.is_ca:
         kind = f"SubordinateCACertificate_PathLen{profile.path_length or 0}_APIPassthrough"

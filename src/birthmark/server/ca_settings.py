@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from birthmark.ca.passphrase import FORMS, SourceInvalidError, check_source
 from birthmark.durations import lifetime_of
-from birthmark.pki.certificate_profiles import FOR_REQUESTS, AllowedNames, Profile
+from birthmark.pki.certificate_profiles import FOR_REQUESTS, AllowedNames, CertificateProfile
 from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.name_constraints import is_host_name
 
@@ -33,7 +33,7 @@ _Usage = Literal["digitalSignature", "contentCommitment", "keyEncipherment", "da
 _Key = Literal["P-256", "P-384", "RSA", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
-class Subject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class CaSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every device certificate says besides the device's name (RFC 5280 appendix A.1 bounds them)."""
 
     C: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
@@ -55,7 +55,7 @@ class ProfileTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     san_ip: tuple[str, ...] = ()
     san_uri: tuple[str, ...] = ()
     keys: tuple[_Key, ...] | None = None
-    subject: Subject = Subject()
+    subject: CaSubject = CaSubject()
     serial_number: bool | None = None
     revocation: bool | None = None
 
@@ -89,7 +89,7 @@ class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return lifetime_of(self.revocation_beyond)
 
 
-def profiles_of(ca: Ca, built_in: Mapping[str, Profile] = FOR_REQUESTS) -> Mapping[str, Profile]:
+def profiles_of(ca: Ca, built_in: Mapping[str, CertificateProfile] = FOR_REQUESTS) -> Mapping[str, CertificateProfile]:
     """Return the profiles there are: the built-in ones and those of the file, in which `mistakes_of` finds nothing."""
     return {**built_in, **{name: _profile(name, table, built_in) for name, table in ca.profiles.items()}}
 
@@ -158,11 +158,11 @@ def _wrong_names(table: ProfileTable) -> Iterator[tuple[str, str]]:
         yield "san", 'needs san_dns, san_ip or san_uri beside "keep": which names a request may ask for'
 
 
-def _allows_chips(base: Profile) -> bool:
+def _allows_chips(base: CertificateProfile) -> bool:
     return base.names is not None and base.names.hardware_module
 
 
-def _profile(name: str, table: ProfileTable, built_in: Mapping[str, Profile]) -> Profile:
+def _profile(name: str, table: ProfileTable, built_in: Mapping[str, CertificateProfile]) -> CertificateProfile:
     base = built_in[table.based_on]
     changed: dict[str, Any] = {"name": name}
     if table.lifetime is not None:
@@ -184,7 +184,7 @@ def _profile(name: str, table: ProfileTable, built_in: Mapping[str, Profile]) ->
     return replace(base, **changed)
 
 
-def _names(table: ProfileTable, base: Profile) -> AllowedNames | None:
+def _names(table: ProfileTable, base: CertificateProfile) -> AllowedNames | None:
     if table.san == "none":
         return None
     networks = tuple(map(ip_network, table.san_ip))

@@ -21,11 +21,11 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
-from birthmark.broker.ports import Connection, Watch
+from birthmark.broker.ports import ClientConnection, Watch
 from birthmark.bus import Bus, shared
 from birthmark.ca.certificate_orders import excluding
 from birthmark.ca.events import CertificateRevoked
-from birthmark.ca.external_ca import Upstream
+from birthmark.ca.external_ca import ExternalCa
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
@@ -39,7 +39,7 @@ from birthmark.dps.service import Authorities, Enrollments, Instances, Registrat
 from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.component import EstComponent, EstDeviceRecords
-from birthmark.est.service import Credentials, EstService, RegistrationAuthorities, Tokens
+from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities, TokenIssuer
 from birthmark.events.transient_events import Notices
 from birthmark.events.webhooks import Webhooks
 from birthmark.iam.approvals import Approvals
@@ -49,7 +49,7 @@ from birthmark.iam.oidc import Providers
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.role_scopes import PlaceMissingError
 from birthmark.iam.service import People
-from birthmark.iam.sessions import Sessions
+from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in import SignIn
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
@@ -60,21 +60,21 @@ from birthmark.iothub.service.routing_endpoints import carriers_of
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.net.admission import CloseReason
 from birthmark.net.quota_key import share_of
-from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.http_sender import HttpSender
 from birthmark.outbound.mail_config import MailSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.pki.certificates import Certificate
 from birthmark.rate_limits import RateLimits
 from birthmark.ref import Ref
 from birthmark.refusals import Ledger
-from birthmark.refusals.ledger import AskPresented
+from birthmark.refusals.ledger import PresentedRequest
 from birthmark.server.ca_component import CaComponent
 from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, orders_of
 from birthmark.server.est_settings import est_settings
 from birthmark.server.mapping_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.presented_certificates import presented_here
-from birthmark.server.revoked_connections import EndRevoked
+from birthmark.server.revoked_connections import EndConnectionsRequest
 from birthmark.server.rollover_groups import GroupsOfRoots
 from birthmark.server.settings import Settings
 from birthmark.store import Changes, Database
@@ -192,8 +192,8 @@ class Rooms:
     groups: GroupsOfRoots
     answers: OcspResponder
     est: EstService
-    credentials: Credentials
-    tokens: Tokens
+    credentials: EstCredentials
+    tokens: TokenIssuer
     registrars: RegistrationAuthorities
     instances: Instances
     authorities: Authorities
@@ -248,7 +248,7 @@ class Rooms:
 
     def subscribe(self, bus: Bus) -> None:
         """Let live connections hear of what changed about them."""
-        bus.on(CertificateRevoked, EndRevoked(self.authority.revocations.check, self._mqtt))
+        bus.on(CertificateRevoked, EndConnectionsRequest(self.authority.revocations.check, self._mqtt))
         for one in self.components:
             one.subscribe(bus)
 
@@ -282,7 +282,7 @@ class _PresenceLog:
 
     notices: Notices
 
-    def came(self, space: str, client: str, connection: Connection) -> None:
+    def came(self, space: str, client: str, connection: ClientConnection) -> None:
         address = connection.pump.address if isinstance(connection, HubConnection | AwsConnection) else ""
         self.notices.came(space, client, address)
 
@@ -290,10 +290,10 @@ class _PresenceLog:
         self.notices.went(space, client, reason)
 
 
-def _sender(settings: Settings) -> Sender:
+def _sender(settings: Settings) -> HttpSender:
     cas = cas_of("outbound.ca", settings.outbound.ca)
     context = None if cas is None else ssl.create_default_context(cadata=cas)
-    return Sender(networks_of(settings.outbound.allow), context)
+    return HttpSender(networks_of(settings.outbound.allow), context)
 
 
 def _mailer(settings: Settings) -> MailSender | None:
@@ -308,7 +308,7 @@ def _mailer(settings: Settings) -> MailSender | None:
     return Mailer(mail.host, mail.port, mail.tls, mail.sender, mail.user, file, context, allowed)
 
 
-def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: Sender) -> None:
+def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: HttpSender) -> None:
     """Give routes the ways out that rules have, and one queue with them."""
     routes, servers = iothub.routes, servers_of(settings)
     ways = carriers_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
@@ -322,7 +322,7 @@ async def open_rooms(
     bus: Bus,
     clock: Clock,
     entropy: Entropy,
-    upstream: Upstream | None,
+    upstream: ExternalCa | None,
 ) -> Rooms:
     """Make the rooms over `database`, and load what they keep in memory."""
     hierarchy = rollovers.hierarchy
@@ -435,7 +435,7 @@ async def open_rooms(
     await broker.load()
     if broker.is_alone:
         await aws.index.nobody_is_connected()
-    sign_in = SignIn(people, Sessions(people), Passwords(entropy), settings.workers)
+    sign_in = SignIn(people, BrowserSessions(people), Passwords(entropy), settings.workers)
     await people.load()
     rules = SpaceRules(
         settings.aws.max_sessions,
@@ -448,7 +448,7 @@ async def open_rooms(
     aws_connections = AwsConnections(aws, ledger, clock, entropy, broker=broker, rules=rules)
     aws.run(aws_connections.space.messages, aws_connections.reserved.ask, aws_connections.principal_of)
     if (among := shared(bus)) is not None:
-        among.serve(AskPresented, partial(presented_here, ledger.presented))
+        among.serve(PresentedRequest, partial(presented_here, ledger.presented))
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
     est = EstService(
@@ -458,7 +458,7 @@ async def open_rooms(
         note_fetched=rollovers.note_fetched,
         presented_by=lambda name: later.devices().thumbprints(name),
     )
-    credentials, registrars = Credentials(database, clock, entropy), RegistrationAuthorities(database, clock)
+    credentials, registrars = EstCredentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsMqtt(registrations, ledger, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
     iothub.notifier.fill(hub_devices)
@@ -478,7 +478,7 @@ async def open_rooms(
         OcspResponder(authority, SigningShare(clock, settings.workers)),
         est,
         credentials,
-        Tokens(database, clock, entropy),
+        TokenIssuer(database, clock, entropy),
         registrars,
         instances,
         authorities,

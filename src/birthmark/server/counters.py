@@ -27,7 +27,7 @@ from birthmark.iothub import store as hub_store
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.store import Changes, Database, Statement, statement, to_micros
-from birthmark.store.counters import HOUR, SUMS, WEEK, Figure, Proof, figures, week_of
+from birthmark.store.counters import HOUR, SUMS, WEEK, CounterMismatch, StoredCounter, figures, week_of
 from birthmark.store.schema import audit
 from birthmark.store.statements import Engine
 
@@ -118,11 +118,11 @@ class Figures:
         self._database = database
         self._clock = clock
 
-    async def read(self, name: str, since: int = 0) -> Sequence[Figure]:
+    async def read(self, name: str, since: int = 0) -> Sequence[StoredCounter]:
         """Return the figures of a name, those of periods that begin at `since`, in microseconds, or later."""
         return [_of(row) for row in await self._database.all(SUMS, name=name, from_since=since) if row["value"]]
 
-    async def prove(self) -> Sequence[Proof]:
+    async def prove(self) -> Sequence[CounterMismatch]:
         """Return what differs from a scan of all that is on record: nothing, where every figure is right."""
         oldest = to_micros(self._clock.now() - KEPT) // HOUR * HOUR
         counted: dict[tuple[str, str, str, int], int] = {}
@@ -132,7 +132,7 @@ class Figures:
             side = counted if row["is_counted"] else found
             side[(one.name, one.place, one.state, one.since)] = one.value
         return [
-            Proof(Figure(*key, counted.get(key, 0)), found.get(key, 0))
+            CounterMismatch(StoredCounter(*key, counted.get(key, 0)), found.get(key, 0))
             for key in sorted(counted.keys() | found.keys())
             if not _holds(key[0], counted.get(key, 0), found.get(key, 0))
         ]
@@ -160,5 +160,5 @@ def _holds(name: str, counted: int, found: int) -> bool:
     return counted >= found if name in AT_LEAST else counted == found
 
 
-def _of(row: Mapping[str, Any]) -> Figure:
-    return Figure(row["name"], row["place"], row["state"], int(row["since"]), int(row["value"]))
+def _of(row: Mapping[str, Any]) -> StoredCounter:
+    return StoredCounter(row["name"], row["place"], row["state"], int(row["since"]), int(row["value"]))

@@ -54,7 +54,7 @@ from birthmark.operator_api.environment import system_roots
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import Issuer, SigningKey, new_serial
+from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial
 
 _RENEW_BEFORE = timedelta(days=30)
 _LIFETIME = timedelta(days=365)
@@ -257,7 +257,7 @@ class DataDirectory:
             return None
         return (chain, key) if self._still_good(chain, key, hierarchy, wanted) else None
 
-    def _signer(self, hierarchy: Hierarchy) -> Issuer:
+    def _signer(self, hierarchy: Hierarchy) -> LeafIssuer:
         if hierarchy.has_root:
             return hierarchy.root
         return hierarchy.issuer(Purpose.SERVERS, now=self._clock.now(), entropy=self._entropy)

@@ -22,7 +22,7 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.devices.search import DeviceSearch
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
-from birthmark.mqtt.engine import Limits as EngineLimits
+from birthmark.mqtt.engine import MqttLimits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
@@ -70,14 +70,14 @@ from birthmark.operator_api.sign_in import SignInPages
 from birthmark.operator_api.sign_in_handlers import SignInHandlers
 from birthmark.operator_api.users import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.ref import Ref
-from birthmark.server.alert_evaluator import Alerting
+from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.composition_root import Rooms
 from birthmark.server.counters import PERIODS, Figures
 from birthmark.server.enrollment import ServerEnrollment
 from birthmark.server.machines.file_sync import FileSync
 from birthmark.server.metrics_sources import MetricsSource
 from birthmark.server.presented_certificates import presented_anywhere
-from birthmark.server.settings import Service, Settings
+from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.settings_view import views_of
 
 KEPT_S = 1.0
@@ -153,7 +153,7 @@ class Applications:
         self._entropy = entropy
         self._freshness = None if rooms.broker.is_alone else rooms.broker
         asked = settings.alerts
-        self.alerting = Alerting(
+        self.alerting = AlertEvaluator(
             *(rooms, rooms.alerts, settings.directory, asked.thresholds, asked.off, asked.interval),
             machine=machine,
             server=served,
@@ -198,31 +198,31 @@ class Applications:
             await socket.close()  # before it is accepted: 403
 
         record, serves = self._record, self._settings.serves
-        devices = est_http.routes(rooms.est, rooms.ledger) if serves(Service.EST) else []
+        devices = est_http.routes(rooms.est, rooms.ledger) if serves(ServedCloud.EST) else []
 
         def whole() -> ASGIApp:
             from birthmark.azure_arm import http as management_http
-            from birthmark.azure_arm.operations import Kind
+            from birthmark.azure_arm.operations import ArmResourceKind
             from birthmark.azure_arm.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
             for one in reversed(rooms.components):  # paths of DPS begin with any scope: those of hubs come first
-                if not one.service or serves(Service(one.service)):
+                if not one.service or serves(ServedCloud(one.service)):
                     routes += one.routes(record)
                     routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
-            if serves(Service.IOTHUB, Service.DPS):
+            if serves(ServedCloud.IOTHUB, ServedCloud.DPS):
                 places = rooms.instances, rooms.authorities, rooms.iothub
-                served = {Service.DPS: Kind.DPS, Service.IOTHUB: Kind.HUB}
+                served = {ServedCloud.DPS: ArmResourceKind.DPS, ServedCloud.IOTHUB: ArmResourceKind.HUB}
                 kinds = frozenset(kind for service, kind in served.items() if serves(service))
                 management = Management(rooms.people, *places, rooms.port, kinds)
                 routes += management_http.routes(management, record)
-            if serves(Service.AWS, Service.IOTHUB, Service.DPS):
+            if serves(ServedCloud.AWS, ServedCloud.IOTHUB, ServedCloud.DPS):
                 routes.append(WebSocketRoute("/mqtt", websocket))
             routes.append(WebSocketRoute("/{path:path}", no_websocket))
             return _application(routes)
 
         others = StaticRoutes(devices, LazyApp(whole))
-        if not serves(Service.AWS):
+        if not serves(ServedCloud.AWS):
             return self._guarded(others)
         aws_side = rooms.aws_connections
         clouds = AwsHttp(rooms.aws, aws_side.space, aws_side.reserved.ask, record, self._entropy, otherwise=others)
@@ -280,14 +280,14 @@ class Applications:
     def _pages(self, gate: SessionGuard, table: Sequence[Endpoint]) -> ASGIApp:
         """Return every page, and what says that none is there."""
         from birthmark.webconsole.app import Console
-        from birthmark.webconsole.page_base import About
+        from birthmark.webconsole.page_base import ServerInfo
 
         desk = SignInHandlers(gate, self._rooms.sign_in, self._entropy, self._refused)
         providers = self._rooms.providers
         others = [(one.name, one.title) for one in providers.all]
         ways = [*SignInPages(desk, others).routes(), *ProviderPages(desk, providers).routes()]
         own = OwnPages(desk, self._rooms.askings).routes()
-        about = About(self._settings.host_name, __version__, self._settings.workers)
+        about = ServerInfo(self._settings.host_name, __version__, self._settings.workers)
         console = Console.of(
             desk,
             table,
@@ -405,11 +405,11 @@ class Applications:
         """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
         rooms, username = self._rooms, packet.username or ""
         await rooms.broker.fresh()
-        service, accept = Service.AWS, of_aws or rooms.aws_connections.accept
+        service, accept = ServedCloud.AWS, of_aws or rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
             for one in rooms.components:
                 if (acceptor := one.find_acceptor(username)) is not None:
-                    service, accept = Service(one.service), acceptor
+                    service, accept = ServedCloud(one.service), acceptor
         if not self._settings.serves(service):
             error = NotServedError(data=self._settings.directory, service=service)
             raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)

@@ -6,7 +6,7 @@ from typing import Any
 
 from birthmark.ca.certificate_orders import BURST, EVERY_S, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
-from birthmark.dps.ports import HubIdentity, HubStanding
+from birthmark.dps.ports import HubDeviceStatus, HubIdentity
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.service.registrations import while_enrolled
 from birthmark.dps.wire import BodyInvalidError
@@ -14,8 +14,8 @@ from birthmark.errors import NotFoundError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
 from birthmark.iothub.rules.credentials import NoCredentialPolicyError, unused_of
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
-from birthmark.iothub.service import Credentials, ProvisionedDevice, Registry
-from birthmark.iothub.service.credentials import Grant, NewDevice
+from birthmark.iothub.service import CertificateRequests, ProvisionedDevice, Registry
+from birthmark.iothub.service.credentials import IssuanceGrant, NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.pki.certificates import Thumbprint
 from birthmark.rate_limits import RateLimits
@@ -31,7 +31,7 @@ class GrantsByEnrollment:
         self._enrollments = enrollments
         self._registrations = registrations
 
-    async def of(self, device: Device) -> Grant:
+    async def of(self, device: Device) -> IssuanceGrant:
         """Return the grant of the enrollment by which a device registered. Raise `NoCredentialPolicyError`."""
 
         def refusal(detail: str) -> NoCredentialPolicyError:
@@ -54,7 +54,7 @@ class GrantsByEnrollment:
         if found.policy is None:
             raise refusal(f"its enrollment {found.id} has none")
         names = dict.fromkeys((device.device_id, registered.common_name or registration_id))
-        return Grant(found.policy, tuple(names), while_enrolled(instance, found, registration_id))
+        return IssuanceGrant(found.policy, tuple(names), while_enrolled(instance, found, registration_id))
 
 
 def orders_of(authority: CertificateAuthority, most_alive: int | None = None) -> CertificateOrders:
@@ -66,7 +66,7 @@ def orders_of(authority: CertificateAuthority, most_alive: int | None = None) ->
 class HubsForDps:
     """The hubs, as DPS knows them."""
 
-    def __init__(self, registry: Registry, credentials: Credentials) -> None:
+    def __init__(self, registry: Registry, credentials: CertificateRequests) -> None:
         self._registry = registry
         self._credentials = credentials
 
@@ -84,15 +84,15 @@ class HubsForDps:
         changes = await self._registry.provision(host, device_id, made, now)
         return await self._noted(changes, host, device_id, identity, now)
 
-    async def standing(self, host: str, device_id: str) -> HubStanding:
+    async def standing(self, host: str, device_id: str) -> HubDeviceStatus:
         """Return by which certificates the device connects to the hub at `host`; by none where it is no device."""
         device, hub = await self._registry.find(host, device_id)
         if device is None or hub is None:
-            return HubStanding()
+            return HubDeviceStatus()
         fresh = unused_of(device, await self._credentials.known(hub, device_id))
         unused = None if fresh is None else fresh.thumbprint
         in_use = device.authentication.primary_thumbprint
-        return HubStanding(
+        return HubDeviceStatus(
             None if in_use is None or in_use == unused else Thumbprint(in_use),
             None if unused is None else Thumbprint(unused),
         )

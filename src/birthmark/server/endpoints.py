@@ -8,7 +8,7 @@ from birthmark.auth.connection_strings import ConnectionString
 from birthmark.dps.model import Instance
 from birthmark.dps.service.instances import OWNER
 from birthmark.iothub.model import Hub
-from birthmark.server.settings import Service, Settings
+from birthmark.server.settings import ServedCloud, Settings
 
 _MQTT_PORT = 8883
 _PLAIN = frozenset(range(0x20, 0x7F)) - set(b'"\\')
@@ -96,26 +96,26 @@ def describe(
     def at(name: str) -> str:
         return name if https_port == _STANDARD else f"{name}:{https_port}"
 
-    parts: dict[Service, dict[str, Any]] = {
-        Service.EST: {
+    parts: dict[ServedCloud, dict[str, Any]] = {
+        ServedCloud.EST: {
             "url": f"https://{host if est_port == _STANDARD else f'{host}:{est_port}'}/.well-known/est",
             "username": None if est_password is None else settings.est.user,
             "password": est_password,
         },
-        Service.DPS: {
+        ServedCloud.DPS: {
             "host": instance.host,
             "https_port": https_port,
             "id_scope": instance.id_scope,
             "service_connection_string": ConnectionString(at(host), OWNER, instance.policies[OWNER][0]).render(),
         },
-        Service.IOTHUB: {
+        ServedCloud.IOTHUB: {
             "host": hub.host,
             "https_port": https_port,
             "service_connection_string": ConnectionString(
                 at(hub.host), "iothubowner", hub.policies["iothubowner"][0]
             ).render(),
         },
-        Service.AWS: {
+        ServedCloud.AWS: {
             "endpoint_url": f"https://{at(host)}",
             "data_endpoint": host,
             "region": settings.aws.region,

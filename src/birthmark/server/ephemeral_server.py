@@ -27,7 +27,7 @@ import uvloop
 from msgspec.structs import replace
 
 from birthmark import atomic_files
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.clock import MICROSECOND, Entropy, SystemClock, SystemEntropy
 from birthmark.server.composition_root import Rooms
 from birthmark.server.fault_proxy import FaultProxy, LineState
@@ -112,7 +112,7 @@ class TrialServer:
         self._places: set[Path] = set()
         self._line: FaultProxy | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._published: deque[Message] = deque(maxlen=_REMEMBERED)
+        self._published: deque[BrokerMessage] = deque(maxlen=_REMEMBERED)
         self._used_up: list[tuple[float, timedelta, bool]] = []
         self.ending = EndRequest()
 
@@ -222,7 +222,7 @@ class TrialServer:
             self._watching = kept("what a test looks at", self._remember)
 
     @property
-    def published(self) -> tuple[Message, ...]:
+    def published(self) -> tuple[BrokerMessage, ...]:
         """What was published since `watch`, the latest ten thousand."""
         return tuple(self._published)
 

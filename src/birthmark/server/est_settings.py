@@ -11,8 +11,8 @@ from birthmark.durations import FORMS, lifetime_of
 from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule
 from birthmark.est.rules.csr_attributes import KeyRequirements, render_wish
 from birthmark.est.wire import OPERATIONS
-from birthmark.pki.certificate_profiles import Profile
-from birthmark.server.ca_settings import Subject
+from birthmark.pki.certificate_profiles import CertificateProfile
+from birthmark.server.ca_settings import CaSubject
 
 _LABEL = re.compile("[A-Za-z0-9][A-Za-z0-9._~-]{0,63}")
 _Percent = Annotated[int, msgspec.Meta(ge=1, le=99)]
@@ -26,7 +26,7 @@ class CsrAttributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channel_binding: bool = False
 
 
-class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EstLabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One path segment before the operation."""
 
     profile: str = "device"
@@ -55,11 +55,11 @@ class UpstreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels: dict[str, str] = {}
 
 
-class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EstConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """EST: how long device certificates live, what their subjects say besides the name, and the rules of each door."""
 
     device_lifetime_s: int = 86400
-    subject: Subject = Subject()
+    subject: CaSubject = CaSubject()
     user: str = "estuser"
     """The user that version 0.1.0 made at its first start; later versions make none."""
     profile: str = "device"
@@ -70,12 +70,12 @@ class Est(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     renewals_per_s: Annotated[float, msgspec.Meta(ge=0.1, le=1e6)] = 400.0
     renewal_window: tuple[_Percent, _Percent] = (60, 80)
     max_live: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
-    labels: dict[str, Label] = {}
+    labels: dict[str, EstLabelSettings] = {}
     comeback: dict[str, ComebackTable] = {}
     upstream: UpstreamTable | None = None
 
 
-def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
+def mistakes_of_est(est: EstConfiguration, profiles: Mapping[str, CertificateProfile]) -> Iterator[tuple[str, str]]:
     """Yield key and what is wrong with it, for what the types cannot tell."""
     known = ", ".join(sorted(profiles))
     if est.renewal_window[0] > est.renewal_window[1]:
@@ -98,7 +98,9 @@ def mistakes_of_est(est: Est, profiles: Mapping[str, Profile]) -> Iterator[tuple
             yield f"est.comeback.{name}.window", f"must be like {FORMS}"
 
 
-def _mistakes_of_upstream(table: UpstreamTable, profiles: Mapping[str, Profile]) -> Iterator[tuple[str, str]]:
+def _mistakes_of_upstream(
+    table: UpstreamTable, profiles: Mapping[str, CertificateProfile]
+) -> Iterator[tuple[str, str]]:
     for one, other in (("certificate", "key"), ("username", "password_file")):
         if (getattr(table, one) is None) != (getattr(table, other) is None):
             yield f"est.upstream.{one}", f"and est.upstream.{other} belong together: give both or none"
@@ -109,7 +111,7 @@ def _mistakes_of_upstream(table: UpstreamTable, profiles: Mapping[str, Profile])
             yield f"est.upstream.labels.{name}", f"is no profile; there are {', '.join(sorted(profiles))}"
 
 
-def est_settings(est: Est, profiles: Mapping[str, Profile], workers: int = 1) -> EstSettings:
+def est_settings(est: EstConfiguration, profiles: Mapping[str, CertificateProfile], workers: int = 1) -> EstSettings:
     """Return what the EST service goes by; `mistakes_of_est` found nothing."""
     labels = {name: _door(label, profiles) for name, label in est.labels.items()}
     comeback = {name: _comeback(rule) for name, rule in est.comeback.items()}
@@ -118,7 +120,7 @@ def est_settings(est: Est, profiles: Mapping[str, Profile], workers: int = 1) ->
     return EstSettings(_door(est, profiles), labels, comeback, pace, (earliest, latest), est.max_live, workers)
 
 
-def _door(said: Est | Label, profiles: Mapping[str, Profile]) -> EstLabel:
+def _door(said: EstConfiguration | EstLabelSettings, profiles: Mapping[str, CertificateProfile]) -> EstLabel:
     wish = said.csr_attributes
     attributes = None if wish is None else render_wish(KeyRequirements(wish.key, wish.channel_binding))
     return EstLabel(profiles[said.profile], said.approval, said.serverkeygen, attributes, said.base64_lines)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from birthmark.ca.external_ca import Upstream
+from birthmark.ca.external_ca import ExternalCa
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import Https
@@ -26,7 +26,7 @@ _FILE = "upstream.pem"
 _AGAIN_S, _EVERY_S = 10.0, 900.0
 
 
-class KeptUpstream(Upstream, Protocol):
+class KeptUpstream(ExternalCa, Protocol):
     """One whose CAs are asked for now and then."""
 
     url: str
@@ -64,12 +64,12 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
 
 def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
     from birthmark.device_transports.factory import open_links
-    from birthmark.device_transports.identity import Trust, identity_of
+    from birthmark.device_transports.identity import ServerTrust, identity_of
 
     files = [Path(one).expanduser() for one in table.trusted_certs]
 
     def links() -> Https:
-        trust = Trust.of(files) if files else Trust()
+        trust = ServerTrust.of(files) if files else ServerTrust()
         identity = None
         if table.certificate is not None and table.key is not None:
             file = Path(table.certificate).expanduser()

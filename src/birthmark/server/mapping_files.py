@@ -5,10 +5,10 @@ import binascii
 from collections.abc import Mapping
 from pathlib import Path
 
-from birthmark.awsiot.rules.policy import Policy, PolicyMalformedError, parse_policy
-from birthmark.awsiot.service.lambda_functions import Function
+from birthmark.awsiot.rules.policy import AwsPolicy, PolicyMalformedError, parse_policy
+from birthmark.awsiot.service.lambda_functions import LambdaFunction
 from birthmark.errors import about
-from birthmark.message_routing.deliveries import Server
+from birthmark.message_routing.deliveries import MessageServer
 from birthmark.outbound.http_sender import check_url
 from birthmark.outbound.webhook_signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
@@ -19,18 +19,18 @@ from birthmark.untrusted_text import check_keys_once, reason_of
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 
 
-def functions_of(settings: Settings) -> Mapping[str, Function]:
+def functions_of(settings: Settings) -> Mapping[str, LambdaFunction]:
     """Return the functions by ARN, with their secrets. Raise `ConfigInvalidError`."""
     allows_plain = bool(settings.outbound.allow)
     return {
-        arn: Function(one.url, check_url(one.url, allows_plain=allows_plain), _secret(arn, one.secret_file))
+        arn: LambdaFunction(one.url, check_url(one.url, allows_plain=allows_plain), _secret(arn, one.secret_file))
         for arn, one in settings.functions.items()
     }
 
 
-def roles_of(settings: Settings) -> Mapping[str, Policy]:
+def roles_of(settings: Settings) -> Mapping[str, AwsPolicy]:
     """Return what each role may do, by ARN. Raise `ConfigInvalidError`."""
-    found: dict[str, Policy] = {}
+    found: dict[str, AwsPolicy] = {}
     for arn, one in settings.roles.items():
         where = f"The file {one.policy_file} of roles.{arn}.policy_file"
         try:
@@ -42,15 +42,15 @@ def roles_of(settings: Settings) -> Mapping[str, Policy]:
     return found
 
 
-def servers_of(settings: Settings) -> Mapping[str, Server]:
+def servers_of(settings: Settings) -> Mapping[str, MessageServer]:
     """Return the servers that rules may send to, with their passwords. Raise `ConfigInvalidError`."""
-    found: dict[str, Server] = {}
+    found: dict[str, MessageServer] = {}
     for name, one in settings.servers.items():
         password = ""
         if one.password_file is not None:
             where = f"The file {one.password_file} of servers.{name}.password_file"
             password = _in_one_line(where, _read(where, one.password_file).strip())
-        found[name] = Server(one.url, one.user, password, cas_of(f"servers.{name}.ca", one.ca))
+        found[name] = MessageServer(one.url, one.user, password, cas_of(f"servers.{name}.ca", one.ca))
     return found
 
 

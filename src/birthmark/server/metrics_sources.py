@@ -8,7 +8,7 @@ from birthmark import metrics
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.metrics import Distribution, Sample, Traffic
 from birthmark.operator_api.server_status import OwnEnd
-from birthmark.server.alert_evaluator import Alerting
+from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.composition_root import Rooms
 from birthmark.store.schema import COUNT_OUTBOX
 from birthmark.supervised_tasks import FAILURES
@@ -20,7 +20,7 @@ _PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}
 class MetricsSource:
     """A `Source` of everything in `rooms`. `certificate` is the server's, where it has TLS ports."""
 
-    def __init__(self, rooms: Rooms, alerting: Alerting, certificate: OwnEnd | None = None) -> None:
+    def __init__(self, rooms: Rooms, alerting: AlertEvaluator, certificate: OwnEnd | None = None) -> None:
         self._rooms, self._alerting, self._certificate = rooms, alerting, certificate
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Those of the ports, which count themselves."""

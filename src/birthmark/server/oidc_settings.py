@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.errors import UnavailableError
-from birthmark.iam.model import EVERYWHERE, Role, is_place, may_be_called
+from birthmark.iam.model import EVERYWHERE, UserRole, is_place, may_be_called
 from birthmark.iam.oidc_model import Provider
 from birthmark.text_files import decode_text, in_utf_8
 from birthmark.untrusted_text import reason_of
@@ -96,12 +96,12 @@ def _is_issuer(text: str) -> bool:
     return parts.scheme in {"https", "http"} and bool(parts.hostname) and not parts.query and not parts.fragment
 
 
-def _role_of(text: str) -> tuple[Role, str] | None:
+def _role_of(text: str) -> tuple[UserRole, str] | None:
     found = _ROLE.fullmatch(text)
-    if found is None or found["role"] not in set(Role):
+    if found is None or found["role"] not in set(UserRole):
         return None
     place = found["place"] or EVERYWHERE
-    return (Role(found["role"]), place) if is_place(place) else None
+    return (UserRole(found["role"]), place) if is_place(place) else None
 
 
 def _secret(name: str, file: str | None) -> str | None:

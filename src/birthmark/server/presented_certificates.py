@@ -2,7 +2,7 @@
 
 from birthmark.broker import Broker
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
-from birthmark.refusals.ledger import AskPresented, PresentedThere
+from birthmark.refusals.ledger import PresentedRequest, PresentedThere
 from birthmark.refusals.presented_certificates import CertificateNotKeptError, Find, PresentedCertificates
 
 
@@ -13,7 +13,7 @@ def presented_anywhere(presented: PresentedCertificates, broker: Broker) -> Find
         try:
             return presented.get(thumbprint)
         except CertificateNotKeptError:
-            for answer in await broker.ask_others(AskPresented(thumbprint)):
+            for answer in await broker.ask_others(PresentedRequest(thumbprint)):
                 if answer.der:
                     return parse_der(answer.der)
             raise
@@ -21,7 +21,7 @@ def presented_anywhere(presented: PresentedCertificates, broker: Broker) -> Find
     return find
 
 
-async def presented_here(presented: PresentedCertificates, asked: AskPresented) -> PresentedThere:
+async def presented_here(presented: PresentedCertificates, asked: PresentedRequest) -> PresentedThere:
     """Answer another worker."""
     try:
         return PresentedThere(presented.get(Thumbprint(asked.thumbprint)).der)

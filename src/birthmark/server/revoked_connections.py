@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
-from birthmark.component import MqttConnection, MqttConnections
+from birthmark.component import MqttConnections, TrackedMqttConnection
 from birthmark.errors import BirthmarkError
 from birthmark.net.admission import CloseReason
 from birthmark.net.fair_scheduler import Slices
@@ -21,7 +21,7 @@ _STEPS = 4
 """Connections that a CA is looked for at, between two looks at the clock."""
 
 
-class EndRevoked:
+class EndConnectionsRequest:
     """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more.
 
     All that is revoked in one turn of the loop is looked for at once: each connection is asked once for all of it.
@@ -51,7 +51,7 @@ class EndRevoked:
         self._gone.append(revoked)
 
     @property
-    def _everyone(self) -> list[MqttConnection]:
+    def _everyone(self) -> list[TrackedMqttConnection]:
         return [connection for room in self._rooms for connection in room.everyone()]
 
     def _end(self) -> None:
@@ -71,7 +71,7 @@ class EndRevoked:
             self._looking_for_twins.add(looking)
             looking.add_done_callback(self._looking_for_twins.discard)
 
-    async def _end_twins(self, connections: Sequence[MqttConnection], alone: AbstractSet[bytes]) -> None:
+    async def _end_twins(self, connections: Sequence[TrackedMqttConnection], alone: AbstractSet[bytes]) -> None:
         """End those that showed another form of what is gone, which is dear to find out."""
         slices = Slices(_STEPS)
         for connection in connections:
@@ -92,7 +92,7 @@ class EndRevoked:
         finally:
             self._looking = None
 
-    async def _look_at(self, connection: MqttConnection) -> None:
+    async def _look_at(self, connection: TrackedMqttConnection) -> None:
         peer = connection.pump.peer
         if peer.leaf is None or connection.pump.is_over:
             return

@@ -14,7 +14,7 @@ from birthmark.dps.rules.enrollment import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.distribution_points import name_of_key
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes
 
 _PAGE = 250
@@ -107,16 +107,16 @@ def _places(group: EnrollmentDocument, on_record: Mapping[str, Certificate]) -> 
     return {"primary": first, "secondary": second}
 
 
-def _is_over(ca: Certificate | None, on_record: Sequence[Authority]) -> bool:
+def _is_over(ca: Certificate | None, on_record: Sequence[CaCertificate]) -> bool:
     """Say whether nobody comes in by what stands in a place: nothing, or a CA of an exchange that is over."""
     return ca is None or any(_is_or_signed(one, ca) for one in on_record if not one.is_verified)
 
 
-def _is_or_signed(authority: Authority, ca: Certificate) -> bool:
+def _is_or_signed(authority: CaCertificate, ca: Certificate) -> bool:
     return authority.certificate == ca or is_signed_by(ca, authority.certificate)
 
 
-def _named(names: Sequence[str], on_record: Sequence[Authority], known: Certificate) -> str:
+def _named(names: Sequence[str], on_record: Sequence[CaCertificate], known: Certificate) -> str:
     """Return the name, without what an earlier exchange put behind it, of a CA that a group goes by."""
     name = next(one.name for one in on_record if one.name in names and one.certificate == known)
     return name.removesuffix(f"-{name_of_key(known)[:8]}")

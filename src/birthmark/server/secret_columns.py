@@ -8,7 +8,7 @@ from sqlalchemy import Table, bindparam, select, tuple_
 
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
-from birthmark.store.column_encryption import Seal, SealBrokenError, is_sealed
+from birthmark.store.column_encryption import ColumnCipher, SealBrokenError, is_sealed
 from birthmark.store.columns import holds_secrets
 from birthmark.store.crud_statements import change
 from birthmark.store.database import Row
@@ -39,7 +39,7 @@ class _Rows:
 _ROWS = [_Rows(table) for table in TABLES.values() if any(holds_secrets(column) for column in table.columns)]
 
 
-async def unlock(database: Database, seal: Seal) -> None:
+async def unlock(database: Database, seal: ColumnCipher) -> None:
     """Have the database seal and open by `seal`, after everything that is kept plainly was sealed.
 
     The database notes by which seal. What was cut off goes on at the next start. Raise `SealBrokenError` where the
@@ -59,7 +59,7 @@ async def unlock(database: Database, seal: Seal) -> None:
     database.unlock(seal)
 
 
-async def _seal_rows(database: Database, rows: _Rows, seal: Seal) -> int:
+async def _seal_rows(database: Database, rows: _Rows, seal: ColumnCipher) -> int:
     count, after = 0, dict[str, Any]()
     while found := await database.all(rows.next_page if after else rows.first, **after):
         changes = Changes()
@@ -72,7 +72,7 @@ async def _seal_rows(database: Database, rows: _Rows, seal: Seal) -> int:
     return count
 
 
-def _sealing(row: Row, keys: Sequence[str], replace: Mapping[str, Statement], seal: Seal) -> Changes:
+def _sealing(row: Row, keys: Sequence[str], replace: Mapping[str, Statement], seal: ColumnCipher) -> Changes:
     changes, named = Changes(), {f"key_{one}": row[one] for one in keys}
     for name, how in replace.items():
         if (plain := row[name]) is not None and not is_sealed(plain):  # as it was read: the database has no seal yet

@@ -45,12 +45,12 @@ from birthmark.server.installation import DEFAULT, ensure_defaults
 from birthmark.server.machines.file_sync import FileSync
 from birthmark.server.machines.machine_file import check_bus, machine_named, machine_of
 from birthmark.server.secret_columns import unlock
-from birthmark.server.settings import Service, Settings
+from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.tls_context import FreshContext
 from birthmark.server.workers.parent_http import ForWhoAsks
 from birthmark.server.workers.worker_context import WorkerContext
 from birthmark.store import Database, DatabaseLock, hold_database, open_database
-from birthmark.store.column_encryption import Seal
+from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.database import Heard
 from birthmark.supervised_tasks import ended, kept
 
@@ -197,7 +197,7 @@ class Server:
         await installation.note_holder(database, hold)
         if self._place.is_first:
             await installation.forget_outboxes(database, self._place.is_no_more)
-        await unlock(database, Seal.of(self._data.secret("est.seed").encode()))
+        await unlock(database, ColumnCipher.of(self._data.secret("est.seed").encode()))
         sharing = self._sharing = self._shared(database)
         root = await installation.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
@@ -299,8 +299,8 @@ class Server:
 
     def _hosts(self, rooms: Rooms) -> set[str]:
         """Return the names that devices are told."""
-        hubs = {one.host for one in rooms.iothub.hubs.all()} if self.settings.serves(Service.IOTHUB) else set()
-        return hubs | ({one.host for one in rooms.instances.all()} if self.settings.serves(Service.DPS) else set())
+        hubs = {one.host for one in rooms.iothub.hubs.all()} if self.settings.serves(ServedCloud.IOTHUB) else set()
+        return hubs | ({one.host for one in rooms.instances.all()} if self.settings.serves(ServedCloud.DPS) else set())
 
     async def _est_password(self, rooms: Rooms) -> str | None:
         """Return the password of the EST user that version 0.1.0 made at its first start, while that user is there."""

@@ -20,11 +20,11 @@ from birthmark.net.limits import Limits
 from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import ssrf_guard as outside
 from birthmark.outbound.mail_config import Tls
-from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, Profile
+from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, CertificateProfile
 from birthmark.pki.hostname_verification import mistake_in_host
-from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
+from birthmark.server.alert_settings import AlertSettings, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
-from birthmark.server.est_settings import Est, mistakes_of_est
+from birthmark.server.est_settings import EstConfiguration, mistakes_of_est
 from birthmark.server.function_settings import (
     FunctionTable,
     RoleTable,
@@ -57,7 +57,7 @@ class ConfigInvalidError(InvalidRequestError):
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
-class Service(StrEnum):
+class ServedCloud(StrEnum):
     """What one process serves."""
 
     EST = "est"
@@ -99,7 +99,7 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A folder whose folders stand for buckets of Amazon S3."""
 
 
-class TelemetryKept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TelemetryRetention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long, and how much, the telemetry of each hub is kept."""
 
     keep_s: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = KEEP_S
@@ -156,13 +156,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proxies: tuple[str, ...] = ()
     """Load balancers, by address or network, that say by the PROXY protocol, version 2, whom they speak for."""
     database: str | None = None
-    only: tuple[Service, ...] = ()
+    only: tuple[ServedCloud, ...] = ()
     """Which services there are; all when it names none."""
     ports: Ports = Ports()
-    est: Est = Est()
+    est: EstConfiguration = EstConfiguration()
     ca: Ca = Ca()
     aws: Aws = Aws()
-    telemetry: TelemetryKept = TelemetryKept()
+    telemetry: TelemetryRetention = TelemetryRetention()
     limits: dict[str, float] = {}
     health_listen: tuple[str, ...] = ()
     health_metrics: bool = False
@@ -173,7 +173,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """NATS, where workers meet; without one, several workers start their own."""
     bus_tls: BusTls = BusTls()
     outbound: Outbound = Outbound()
-    alerts: Alerting = Alerting()
+    alerts: AlertSettings = AlertSettings()
     mail: MailSettings = MailSettings()
     people: PeopleSettings = PeopleSettings()
     oidc: dict[str, Oidc] = {}
@@ -215,7 +215,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Every name and address by which clients reach this server."""
         return [self.host_name, *self.listen, *self.names]
 
-    def serves(self, *services: Service) -> bool:
+    def serves(self, *services: ServedCloud) -> bool:
         """Say whether one of these is served."""
         return not self.only or any(one in self.only for one in services)
 
@@ -223,7 +223,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def bound(self) -> Ports:
         """The ports that are bound: of a cloud where one is served, and EST has its own before it shares another."""
         ports, clouds = self.ports, self.serves(*_CLOUDS)
-        est = ports.est if self.serves(Service.EST) else 0
+        est = ports.est if self.serves(ServedCloud.EST) else 0
         web = clouds or not est
         return Ports(
             ports.mqtt if clouds else 0,
@@ -249,7 +249,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(dict.fromkeys((self.health_address, *self.health_listen)))
 
     @property
-    def profiles(self) -> Mapping[str, Profile]:
+    def profiles(self) -> Mapping[str, CertificateProfile]:
         """The certificates that can be asked for: a device's lives as long as `est` says."""
         device = replace(DEVICE, lifetime=timedelta(seconds=self.est.device_lifetime_s))
         return profiles_of(self.ca, {**FOR_REQUESTS, DEVICE.name: device})
@@ -270,7 +270,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return msgspec.convert({n: int(v) if n in whole else v for n, v in self.limits.items()}, Limits, strict=False)
 
 
-_CLOUDS = (Service.DPS, Service.IOTHUB, Service.AWS)
+_CLOUDS = (ServedCloud.DPS, ServedCloud.IOTHUB, ServedCloud.AWS)
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 _Count = Annotated[float, msgspec.Meta(ge=1, le=1e15)]
 _LimitsTable = msgspec.defstruct(

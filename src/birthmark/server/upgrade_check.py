@@ -77,7 +77,7 @@ class Backup(msgspec.Struct, frozen=True):
     version: str = __version__
 
 
-class Step(msgspec.Struct, frozen=True):
+class UpgradeStep(msgspec.Struct, frozen=True):
     """One revision that would be done."""
 
     revision: str
@@ -94,7 +94,7 @@ class UpgradeReport(msgspec.Struct, frozen=True, kw_only=True):
     found_schema: str | None
     found_release: str | None
     """The release that wrote the database, as its schema tells; None where that is no release's."""
-    steps: Sequence[Step]
+    steps: Sequence[UpgradeStep]
     database_bytes: int
     needed_bytes: int
     free_bytes: int
@@ -127,7 +127,7 @@ async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Upg
     schema = await schema_of(url)
     if schema is None or not directories_of(data):
         raise NothingToUpgradeError(path=data)
-    steps = [Step(*one) for one in migrate.steps_after(schema.revision)] if _is_known(schema) else []
+    steps = [UpgradeStep(*one) for one in migrate.steps_after(schema.revision)] if _is_known(schema) else []
     free = shutil.disk_usage(data).free
     needed = _COPIES * schema.size_bytes + _LEAST_FREE if steps and url.startswith("sqlite") else 0
     outlook = UpgradeReport(

@@ -34,7 +34,7 @@ class SealBrokenError(UnavailableError):
     reason: str
 
 
-class Seal:
+class ColumnCipher:
     """Seals and opens values; of any thread."""
 
     def __init__(self, key: bytes) -> None:

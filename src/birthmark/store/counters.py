@@ -14,7 +14,7 @@ from sqlalchemy import Table, bindparam, delete, func, select
 from birthmark.store.columns import number, text
 from birthmark.store.schema import metadata
 from birthmark.store.statements import Engine, Statement, insert_into, statement
-from birthmark.store.unit_of_work import Changes, Count
+from birthmark.store.unit_of_work import Changes, CounterChange
 
 HOUR = 3_600_000_000
 """Microseconds."""
@@ -32,7 +32,7 @@ figures = Table(
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class StoredCounter:
     """How many of `name` there are at `place` in `state`, in the period from `since`, in microseconds; 0 for now."""
 
     name: str
@@ -43,10 +43,10 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class CounterMismatch:
     """A figure that is not what a scan of what is on record finds, or less than what it finds at least."""
 
-    counted: Figure
+    counted: StoredCounter
     found: int
 
 
@@ -89,5 +89,5 @@ def week_of(at: int) -> int:
     return (at + _THURSDAY) // WEEK * WEEK - _THURSDAY  # 1970 began with a Thursday
 
 
-def _row_of(count: Count, at: int) -> tuple[str, str, str, int]:
+def _row_of(count: CounterChange, at: int) -> tuple[str, str, str, int]:
     return count.name, count.place, count.state, at - at % HOUR if count.since is None else count.since

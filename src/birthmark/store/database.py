@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.metrics import SECONDS, SIZES, Distribution
-from birthmark.store.column_encryption import Seal
+from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
@@ -106,7 +106,7 @@ def _always() -> bool:
     return True
 
 
-class Reader(Protocol):
+class DatabaseReader(Protocol):
     """Whatever answers a statement: a server's database, or its file alone."""
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
@@ -114,10 +114,10 @@ class Reader(Protocol):
         ...
 
 
-class Database(Reader, Protocol):
+class Database(DatabaseReader, Protocol):
     """Durable state. Reads see every commit that has returned."""
 
-    def unlock(self, seal: Seal) -> None:
+    def unlock(self, seal: ColumnCipher) -> None:
         """Seal and open the columns with secrets from now on; until then they are as they are kept."""
         ...
 

@@ -252,11 +252,15 @@ async def _locked(url: str, ended: asyncio.Event, worker: str, before: _Session 
     import asyncpg  # noqa: PLC0415 - as above
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
-    from birthmark.store.postgresql.retry import Session  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.retry import RetryingSession  # noqa: PLC0415 - as above
 
     with translated():
         connection: Any = await asyncpg.connect(
-            url, server_settings=_SETTINGS, timeout=_CONNECT_S, command_timeout=_CONNECT_S, connection_class=Session
+            url,
+            server_settings=_SETTINGS,
+            timeout=_CONNECT_S,
+            command_timeout=_CONNECT_S,
+            connection_class=RetryingSession,
         )
 
     async def take() -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 from birthmark.pki.names import fold
 from birthmark.store.columns import text
 from birthmark.store.crud_statements import among, find, remove
-from birthmark.store.database import Reader
+from birthmark.store.database import DatabaseReader
 from birthmark.store.schema import metadata
 from birthmark.store.statements import insert, statement
 from birthmark.store.unit_of_work import Changes
@@ -61,7 +61,7 @@ WHOLE = find(words, "place", among(words.c.word), _IS_WHOLE, of=("name",))
 """Names that are one of some folded ones, or begin so where those are cut."""
 
 
-async def spelled(database: Reader, place: str, name: str) -> set[str]:
+async def spelled(database: DatabaseReader, place: str, name: str) -> set[str]:
     """Return how a name is written at a place, where letter case counts."""
     rows = await database.all(_SPELLED, place=place, word=words_of(name)[0])
     return {row["name"] for row in rows if fold(row["name"]) == fold(name)}

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
 from birthmark.store.crud_statements import MOST_AMONG, these
-from birthmark.store.database import Reader, Row
+from birthmark.store.database import DatabaseReader, Row
 from birthmark.store.statements import Statement
 from birthmark.untrusted_text import whole_number
 
@@ -67,7 +67,7 @@ def page_of(items: Sequence[T], size: int, keys: Sequence[str]) -> Page[T]:
     return Page(items[:size], keys[size - 1] if len(items) > size else None)
 
 
-async def every(reader: Reader, page: Statement, key: str, *, after: Any = "", **params: Any) -> list[Row]:
+async def every(reader: DatabaseReader, page: Statement, key: str, *, after: Any = "", **params: Any) -> list[Row]:
     """Return all rows, read by a statement of one page (`keyed.page`): for lists that somebody decides by."""
     found: list[Row] = []
     while rows := await reader.all(page, after=after, limit=EACH, **params):
@@ -78,7 +78,9 @@ async def every(reader: Reader, page: Statement, key: str, *, after: Any = "", *
     return found
 
 
-async def each_among(reader: Reader, statement: Statement, values: Iterable[Any], **params: Any) -> AsyncIterator[Row]:
+async def each_among(
+    reader: DatabaseReader, statement: Statement, values: Iterable[Any], **params: Any
+) -> AsyncIterator[Row]:
     """Yield the rows of a statement with `keyed.among` for any number of values."""
     some = list(values)
     for first in range(0, len(some), MOST_AMONG):

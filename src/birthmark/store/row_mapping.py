@@ -50,7 +50,7 @@ _COLUMNS: Mapping[Any, Callable[..., Column[Any]]] = {
 }
 
 
-class Records(Generic[T]):
+class RowMapper(Generic[T]):
     """Makes values of one class from rows and rows from values; `columns` names those that are not as their field."""
 
     def __init__(self, kind: type[T], **columns: str) -> None:

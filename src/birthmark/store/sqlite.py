@@ -20,7 +20,7 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import give_way
 from birthmark.store import audit_chain, migrate
-from birthmark.store.column_encryption import Seal
+from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
@@ -31,7 +31,7 @@ from birthmark.untrusted_text import reason_of
 _T = TypeVar("_T")
 
 
-class Worker:
+class WriterThread:
     """Runs what it is given in its thread; the answer comes to the loop that made the worker."""
 
     def __init__(self, name: str) -> None:
@@ -110,11 +110,11 @@ class SqliteDatabase:
         self._path = path
         self._clock = clock
         self.worker = worker
-        self.seal: Seal | None = None
+        self.seal: ColumnCipher | None = None
         self._writer = _connect(path)
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
-        self._thread = Worker("sqlite-writer")
+        self._thread = WriterThread("sqlite-writer")
         self._others = audit_chain.OtherChains(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._aside = asyncio.Lock()
@@ -155,7 +155,7 @@ class SqliteDatabase:
     def sharing(self) -> SharedDatabase:
         return self._group.sharing
 
-    def unlock(self, seal: Seal) -> None:
+    def unlock(self, seal: ColumnCipher) -> None:
         self.seal = seal
 
     async def commit(self, changes: Changes) -> None:

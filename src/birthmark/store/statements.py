@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
-from birthmark.store.column_encryption import Seal
+from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.columns import is_sealed
 
 Engine = Literal["sqlite", "postgresql"]
@@ -35,7 +35,7 @@ class CompiledStatement:
     opened: tuple[str, ...] = ()
     """The sealed columns of its rows."""
 
-    def arguments(self, params: Mapping[str, Any], seal: Seal | None = None) -> tuple[Any, ...]:
+    def arguments(self, params: Mapping[str, Any], seal: ColumnCipher | None = None) -> tuple[Any, ...]:
         """Return the positional arguments; raise KeyError when one is missing."""
         if self.sealed and seal is not None:
             params = seal.closed(self.sealed, params)

@@ -51,7 +51,7 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class CounterChange:
     """One more, or fewer, of a figure (`figures`). `since` is where its period begins, None: the hour of the commit."""
 
     name: str
@@ -68,7 +68,7 @@ class Changes:
     writes: list[Write] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    counts: list[Count] = field(default_factory=list)
+    counts: list[CounterChange] = field(default_factory=list)
     first_event: int = 0
     """The number of the first event's row in the outbox."""
     at: int = 0
@@ -108,7 +108,7 @@ class Changes:
 
     def count(self, name: str, place: str = "", state: str = "", *, since: int | None = 0, by: int = 1) -> Self:
         """Let a figure follow: `by` more of `name` at `place` in `state`, of a period that begins at `since`."""
-        self.counts.append(Count(name, place, state, since, by))
+        self.counts.append(CounterChange(name, place, state, since, by))
         return self
 
     def number(self, first_event: int, at: int) -> None:

@@ -4,13 +4,15 @@ from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.client import AGENT
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.properties import PropertyId
-from birthmark.swarm.model import Group
-from birthmark.swarm.scenario.model import Target
+from birthmark.swarm.model import DeviceGroup
+from birthmark.swarm.scenario.model import SwarmTarget
 
 _RECEIVE_MAXIMUM = 100
 
 
-def connect_packet(target: Target, group: Group, hub: str, name: str, *, client_id: str | None = None) -> Connect:
+def connect_packet(
+    target: SwarmTarget, group: DeviceGroup, hub: str, name: str, *, client_id: str | None = None
+) -> Connect:
     """Return how a device says who it is; `client_id` is what it misbehaves with."""
     claimed = client_id or name
     if not target.where.is_aws:
@@ -20,7 +22,7 @@ def connect_packet(target: Target, group: Group, hub: str, name: str, *, client_
     return Connect(claimed, keep_alive_s=group.keep_alive_s, level=target.level, properties=properties)
 
 
-def topic_of(target: Target, group: Group, name: str) -> str:
+def topic_of(target: SwarmTarget, group: DeviceGroup, name: str) -> str:
     """Return where a device publishes."""
     if target.where.is_aws:
         return (group.topic or "devices/{name}/data").replace("{name}", name)
@@ -32,6 +34,6 @@ def jobs_topic(name: str, rest: str) -> str:
     return f"$aws/things/{name}/jobs/{rest}"
 
 
-def own_filter(target: Target, group: Group, name: str) -> str:
+def own_filter(target: SwarmTarget, group: DeviceGroup, name: str) -> str:
     """Return what a device may subscribe to: at AWS its own topic, at a hub the messages for it."""
     return topic_of(target, group, name) if target.where.is_aws else f"devices/{name}/messages/devicebound/#"

@@ -8,7 +8,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from birthmark.swarm.model import State
+from birthmark.swarm.model import SwarmState
 from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import Scenario
 
@@ -39,7 +39,7 @@ class Dashboard:
         scenario = self._scenario
         head = f"{scenario.title}: {scenario.count} devices, {now:.0f} of {scenario.duration_s:.0f} s  (Ctrl-C ends it)"
         states = Table("state", "devices", box=None, padding=(0, 2))
-        for state in State:
+        for state in SwarmState:
             if counting.states[state]:
                 states.add_row(state.value, str(counting.states[state]))
         took = Table("", "count", "p50 ms", "p99 ms", box=None, padding=(0, 2))

@@ -21,10 +21,10 @@ from birthmark.swarm import cloud_addressing
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.model import DeviceMetrics, Group, RegistrationProtocol, State
+from birthmark.swarm.model import DeviceGroup, DeviceMetrics, RegistrationProtocol, SwarmState
 from birthmark.swarm.rules import jobs as rules
 from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.behavior import Act, Plan
+from birthmark.swarm.rules.behavior import Act, BehaviorPlan
 from birthmark.swarm.rules.schedule import Dice
 from birthmark.swarm.run_context import RunContext
 
@@ -36,11 +36,11 @@ class DeviceJobs:
     """What is begun, and when it is done stands in the plan; a connection that is lost begins again where it was."""
 
     yard: RunContext
-    group: Group
+    group: DeviceGroup
     tally: DeviceMetrics
     mqtt: SwarmMqtt
-    plan: Plan
-    work: rules.Work | None = None
+    plan: BehaviorPlan
+    work: rules.SimulatedJob | None = None
 
     async def begin(self) -> None:
         """Listen, and ask for the first one; nothing where it does no jobs."""
@@ -88,7 +88,7 @@ class DeviceJobs:
         await self.mqtt.publish(cloud_addressing.jobs_topic(self.tally.name, "start-next"), b"{}")
 
 
-def payload_of(group: Group, name: str, number: int) -> bytes:
+def payload_of(group: DeviceGroup, name: str, number: int) -> bytes:
     """Return the message of that number: the template filled in, or as many bytes as were asked for."""
     if not group.size:
         return group.payload.replace("{n}", str(number)).replace("{name}", name).encode()
@@ -106,7 +106,7 @@ class SwarmDevice:
     """Its name, what it was told, and what it remembers."""
 
     yard: RunContext
-    group: Group
+    group: DeviceGroup
     number: int
     tally: DeviceMetrics
     dice: Dice
@@ -132,7 +132,7 @@ class SwarmDevice:
         except BirthmarkError as error:
             return self._failed(error)
         except OSError as problem:  # of this machine: a file, no descriptor left
-            self._enter(State.AWAY)
+            self._enter(SwarmState.AWAY)
             self.yard.counting.errors[f"machine.{problem.strerror or problem}"] += 1
             self.failures += 1
             return schedule.backoff_s(self.failures, self.dice.roll())
@@ -142,13 +142,13 @@ class SwarmDevice:
         yard.counting.failed(self.tally, error)
         yard.counting.totals["errors"] += 1
         is_refusal = isinstance(error, _REFUSALS) and not isinstance(error, ServerUntrustedError)
-        self._enter(State.REFUSED if is_refusal else State.AWAY)
+        self._enter(SwarmState.REFUSED if is_refusal else SwarmState.AWAY)
         if is_refusal and yard.target.way is not RegistrationProtocol.NONE:
             self.hub = ""  # perhaps it belongs elsewhere now
         self.failures += 1
         return schedule.backoff_s(self.failures, self.dice.roll())
 
-    def _enter(self, state: State, *, is_planned: bool = False) -> None:
+    def _enter(self, state: SwarmState, *, is_planned: bool = False) -> None:
         self.yard.counting.enter(self.tally, state, self.yard.now(), is_planned=is_planned)
 
     async def _register(self) -> None:
@@ -158,13 +158,13 @@ class SwarmDevice:
             self.hub, self.device_id = target.host, self.tally.name
             return
         async with yard.turns:
-            self._enter(State.REGISTERING)
+            self._enter(SwarmState.REGISTERING)
             begun = yard.now()
             assigned = await registered(yard, self.tally.name)
             yard.counting.took("register", yard.now() - begun)
         self.tally.registrations += 1
         self.hub, self.device_id = assigned.hub, assigned.device_id
-        self._enter(State.ASSIGNED)
+        self._enter(SwarmState.ASSIGNED)
 
     async def _connect(self) -> SwarmMqtt:
         yard, target = self.yard, self.yard.target
@@ -176,7 +176,7 @@ class SwarmDevice:
             yard.counting.took("connect", yard.now() - begun)
         self.tally.connects += 1
         self.failures = 0
-        self._enter(State.CONNECTED)
+        self._enter(SwarmState.CONNECTED)
         return mqtt
 
     async def _stay(self, mqtt: SwarmMqtt) -> float:
@@ -184,7 +184,7 @@ class SwarmDevice:
         yard, group = self.yard, self.group
         if math.isnan(self.renew_s):
             self.renew_s = self._next_renewal()
-        plan = Plan.on_connecting(group, yard.now(), self.dice, self.renew_s)
+        plan = BehaviorPlan.on_connecting(group, yard.now(), self.dice, self.renew_s)
         jobs = DeviceJobs(yard, group, self.tally, mqtt, plan)
         try:
             await jobs.begin()
@@ -198,7 +198,7 @@ class SwarmDevice:
                             return 0.0  # and back with the new certificate
                         plan.renew_s = self.renew_s
                     case Act.LEAVE:
-                        self._enter(State.AWAY, is_planned=True)
+                        self._enter(SwarmState.AWAY, is_planned=True)
                         return group.away_s
                     case Act.CUT | Act.STORM:
                         self._cut(mqtt)
@@ -218,13 +218,13 @@ class SwarmDevice:
         mqtt.cut()
         self.tally.lost += 1
         self.yard.counting.totals["cut"] += 1
-        self._enter(State.AWAY)
+        self._enter(SwarmState.AWAY)
 
     async def _send(self, mqtt: SwarmMqtt) -> None:
         yard, tally = self.yard, self.tally
         tally.sent += 1
         yard.counting.totals["sent"] += 1
-        self._enter(State.SENDING)
+        self._enter(SwarmState.SENDING)
         begun = yard.now()
         body = payload_of(self.group, tally.name, tally.sent)
         await mqtt.publish(cloud_addressing.topic_of(yard.target, self.group, self.device_id), body)
@@ -237,7 +237,7 @@ class SwarmDevice:
         else:
             tally.acknowledged += 1
         yard.counting.took("publish", yard.now() - begun)
-        self._enter(State.CONNECTED)
+        self._enter(SwarmState.CONNECTED)
 
     def _next_renewal(self) -> float:
         group = self.group
@@ -257,14 +257,14 @@ class SwarmDevice:
         except BirthmarkError as error:
             self.yard.counting.failed(self.tally, error)
             self.yard.counting.totals["errors"] += 1
-            self._enter(State.CONNECTED)
+            self._enter(SwarmState.CONNECTED)
             return False
         return True
 
     async def _renew(self) -> None:
         """Ask EST for a certificate with a new key, and register with it, as the hub knows the old one."""
         yard, name = self.yard, self.tally.name
-        self._enter(State.RENEWING)
+        self._enter(SwarmState.RENEWING)
         begun = yard.now()
         key = new_key()
         client = EstClient(yard.target.est_url, SwarmHttps(yard.dialer, yard.shelf.path_of(name)))

@@ -18,7 +18,7 @@ from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.links.stream import Dialer
-from birthmark.swarm.model import DeviceMetrics, Fault, Group, RegistrationProtocol, State, Verdict
+from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Fault, RegistrationProtocol, SwarmState, SwarmVerdict
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.schedule import Dice
 from birthmark.swarm.run_context import RunContext
@@ -44,7 +44,7 @@ class FaultyDevice:
     """One device with its fault, tried until the target could be reached."""
 
     yard: RunContext
-    group: Group
+    group: DeviceGroup
     number: int
     tally: DeviceMetrics
     dice: Dice
@@ -55,19 +55,19 @@ class FaultyDevice:
         await self.yard.sleep_until(schedule.arrival_s(self.group, self.number))
         failures = 0
         while True:
-            self._enter(State.REGISTERING)
+            self._enter(SwarmState.REGISTERING)
             try:
                 await _DEEDS[self.fault](self)
             except _StoppedError as stopped:
-                self._settle(Verdict.STOPPED, str(stopped))
+                self._settle(SwarmVerdict.STOPPED, str(stopped))
                 return
             except (BirthmarkError, OSError) as error:
                 failures += 1
                 self.tally.last_error = getattr(error, "code", type(error).__name__)
-                self._enter(State.AWAY)
+                self._enter(SwarmState.AWAY)
                 await asyncio.sleep(schedule.backoff_s(failures, self.dice.roll()))
             else:
-                self._settle(Verdict.TOLERATED, "")
+                self._settle(SwarmVerdict.TOLERATED, "")
                 return
 
     # ---- the deeds: each raises `_StoppedError`, or returns when the target let it pass
@@ -99,7 +99,7 @@ class FaultyDevice:
         sock = await self.yard.dialer.dial(target.host, target.mqtt_port)
         try:
             await loop.sock_sendall(sock, _HALF_A_HELLO)
-            self._enter(State.CONNECTED)
+            self._enter(SwarmState.CONNECTED)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.group.patience_s):
                     with contextlib.suppress(OSError):
@@ -153,13 +153,13 @@ class FaultyDevice:
     def _level(self) -> int:
         return self.yard.target.level
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: SwarmState) -> None:
         self.yard.counting.enter(self.tally, state, self.yard.now())
 
-    def _settle(self, verdict: Verdict, how: str) -> None:
+    def _settle(self, verdict: SwarmVerdict, how: str) -> None:
         self.tally.verdict, self.tally.how = verdict, how
         self.yard.counting.totals[f"fault {self.fault}: {verdict}"] += 1
-        self._enter(State.DONE)
+        self._enter(SwarmState.DONE)
 
     async def _hub(self) -> str:
         target = self.yard.target
@@ -173,7 +173,7 @@ class FaultyDevice:
         packet = cloud_addressing.connect_packet(self.yard.target, self.group, hub, self.tally.name)
         await mqtt.connect(hub, self.yard.target.mqtt_port, packet)
         self.tally.connects += 1
-        self._enter(State.CONNECTED)
+        self._enter(SwarmState.CONNECTED)
         return mqtt
 
     async def _tried(self, deed: Awaitable[_T]) -> _T:

@@ -5,7 +5,7 @@ Bounded: 32 KiB of head and as much body as the caller takes. Raises `AnswerBrok
 
 from collections.abc import Mapping
 
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.untrusted_text import whole_number
 
 _MAX_HEAD_BYTES = 32 * 1024
@@ -41,7 +41,7 @@ class AnswerReader:
         self._status = 0
         self._length: int | None = None
 
-    def receive(self, data: bytes) -> HttpAnswer | None:
+    def receive(self, data: bytes) -> HttpResponse | None:
         """Return the answer when it is whole. Raise `AnswerBrokenError`."""
         self._data += data
         while self._head is None:
@@ -49,7 +49,7 @@ class AnswerReader:
                 return None
         return self._chunked() if self._is_chunked else self._sized()
 
-    def end(self) -> HttpAnswer | None:
+    def end(self) -> HttpResponse | None:
         """Return an answer that lasts until the connection ends, None when what came is no whole one."""
         if self._head is None or self._is_chunked or self._length is not None:
             return None
@@ -88,14 +88,14 @@ class AnswerReader:
             raise AnswerBrokenError(f"a body of {told[:20]!r} bytes")
         return length
 
-    def _sized(self) -> HttpAnswer | None:
+    def _sized(self) -> HttpResponse | None:
         self._grow(len(self._data))
         if self._length is None or len(self._body) < self._length:
             return None
         del self._body[self._length :]
         return self._answer()
 
-    def _chunked(self) -> HttpAnswer | None:
+    def _chunked(self) -> HttpResponse | None:
         while (at := self._data.find(b"\r\n")) >= 0:
             size = self._chunk_size(at)
             if not size:  # trailers are dropped
@@ -124,5 +124,5 @@ class AnswerReader:
         if len(self._body) > self._max:
             raise AnswerBrokenError(f"a body of more than {self._max} bytes")
 
-    def _answer(self) -> HttpAnswer:
-        return HttpAnswer(self._status, self._head or {}, bytes(self._body))
+    def _answer(self) -> HttpResponse:
+        return HttpResponse(self._status, self._head or {}, bytes(self._body))

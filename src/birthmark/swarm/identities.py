@@ -31,7 +31,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.private_key import as_private_key
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError, DirectoryOpenError
 from birthmark.swarm.model import Origin
@@ -127,7 +127,7 @@ class IdentityDirectory:
 class CaMaker:
     """Signs devices' certificates by a CA at hand."""
 
-    issuer: Issuer
+    issuer: LeafIssuer
     above: tuple[Certificate, ...]
     """What devices present beside their own: the issuer, unless it is a root."""
     entropy: Entropy
@@ -154,7 +154,7 @@ class CaMaker:
         if own is None:
             raise _no_pair(chain[0], cert_file, key_file)
         above = tuple(one for one in dict.fromkeys((own, *chain)) if not one.is_self_signed)
-        return cls(Issuer(own, as_private_key(held)), above, entropy, timedelta(seconds=identities.lifetime_s))
+        return cls(LeafIssuer(own, as_private_key(held)), above, entropy, timedelta(seconds=identities.lifetime_s))
 
     def make(self, name: str, now: datetime, *, is_expired: bool = False) -> "tuple[Key, tuple[Certificate, ...]]":
         """Return a new key and its chain; one that is expired was valid for some time within its CA's life."""

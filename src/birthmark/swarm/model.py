@@ -37,7 +37,7 @@ class Origin(StrEnum):
     FILES = "files"
 
 
-class State(StrEnum):
+class SwarmState(StrEnum):
     """What a device is doing."""
 
     WAITING = "waiting"  # for its turn in the ramp
@@ -67,7 +67,7 @@ class Fault(StrEnum):
     RENEW_OTHER = "renew_other"
 
 
-class Verdict(StrEnum):
+class SwarmVerdict(StrEnum):
     """What came of it."""
 
     STOPPED = "stopped"  # refused, or the line was cut
@@ -76,7 +76,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class DeviceGroup:
     """Devices that are told the same."""
 
     name: str
@@ -110,7 +110,7 @@ class Group:
     storm_s: tuple[float, ...] = ()
     """Moments at which all lines of the group break at once, and all come back without waiting."""
     misbehave: tuple[tuple[Fault, float], ...] = ()
-    expect: tuple[tuple[Fault, Verdict], ...] = ()
+    expect: tuple[tuple[Fault, SwarmVerdict], ...] = ()
     patience_s: float = 30.0
     """What a target may take until it cuts off who misbehaves, and until a lost device is back."""
     skew_s: float = 20 * 365 * 86400.0
@@ -131,7 +131,7 @@ class DeviceMetrics:
     name: str
     group: str
     fault: Fault | None = None
-    state: State = State.WAITING
+    state: SwarmState = SwarmState.WAITING
     registrations: int = 0
     connects: int = 0
     lost: int = 0
@@ -144,7 +144,7 @@ class DeviceMetrics:
     """When it entered this state, or was lost, in seconds of the run."""
     is_planned: bool = False
     """Away by its own will."""
-    verdict: Verdict = Verdict.UNTRIED
+    verdict: SwarmVerdict = SwarmVerdict.UNTRIED
     how: str = ""
     """Of a fault: how it was stopped, by its code."""
 

@@ -12,7 +12,7 @@ from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.rules.schedule import faults_of
-from birthmark.swarm.scenario.model import Scenario, Target
+from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 
 _AT_ONCE = 32  # requests at the EST server
 
@@ -30,7 +30,7 @@ class Provisioner:
     """Makes what is missing; a second time there is nothing to do."""
 
     scenario: Scenario
-    target: Target
+    target: SwarmTarget
     shelf: IdentityDirectory
     clock: Clock
     entropy: Entropy

@@ -14,14 +14,14 @@ import msgspec
 from birthmark import atomic_files
 from birthmark.fleet.report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
-from birthmark.swarm.runner import Outcome
+from birthmark.swarm.runner import RunOutcome
 from birthmark.text_files import plain_text
 from birthmark.untrusted_text import cell, decode_json, reason_of
 
 FORMAT = "birthmark-swarm/1"
 
 
-def results_of(outcome: Outcome) -> dict[str, Any]:
+def results_of(outcome: RunOutcome) -> dict[str, Any]:
     """Return the run as JSON has it."""
     return {
         "format": FORMAT,
@@ -51,7 +51,7 @@ def results_of(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def summary_of(outcome: Outcome) -> dict[str, Any]:
+def summary_of(outcome: RunOutcome) -> dict[str, Any]:
     """Return the run in short."""
     scenario, counting = outcome.scenario, outcome.counting
     broken = [one for one in outcome.judgements if not one.held]

@@ -8,14 +8,14 @@ from birthmark.clock import Clock
 from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.run_metrics import RunMetrics
-from birthmark.swarm.scenario.model import Target
+from birthmark.swarm.scenario.model import SwarmTarget
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """What all devices of a run share."""
 
-    target: Target
+    target: SwarmTarget
     dialer: Dialer
     shelf: IdentityDirectory
     counting: RunMetrics

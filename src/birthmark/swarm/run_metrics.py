@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.errors import BirthmarkError
-from birthmark.swarm.model import DeviceMetrics, State
+from birthmark.swarm.model import DeviceMetrics, SwarmState
 
 _GROWTH = math.log(1.1)
 _LEAST_S = 1e-5
@@ -41,15 +41,15 @@ class Latencies:
 MAX_POINTS = 600
 """Of the timeline; a run that lasts longer has them further apart."""
 _MAX_EVENTS = 12
-_MISSING = frozenset({State.AWAY, State.REFUSED, State.REGISTERING, State.ASSIGNED})
-_STANDING = (State.CONNECTED, State.SENDING, State.RENEWING)
+_MISSING = frozenset({SwarmState.AWAY, SwarmState.REFUSED, SwarmState.REGISTERING, SwarmState.ASSIGNED})
+_STANDING = (SwarmState.CONNECTED, SwarmState.SENDING, SwarmState.RENEWING)
 
 
 @dataclass(slots=True)
 class RunMetrics:
     """Of the whole run; each device has its `DeviceMetrics`."""
 
-    states: Counter[State] = field(default_factory=Counter)
+    states: Counter[SwarmState] = field(default_factory=Counter)
     totals: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     causes: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class RunMetrics:
     _spacing_s: float = 1.0
     _before: tuple[float, Counter[str]] = (0.0, Counter())
 
-    def enter(self, tally: DeviceMetrics, state: State, now: float, *, is_planned: bool = False) -> None:
+    def enter(self, tally: DeviceMetrics, state: SwarmState, now: float, *, is_planned: bool = False) -> None:
         """Note that a device does something else now; who tries to come back is missing since it was lost."""
         if not (tally.state in _MISSING and state in _MISSING) or tally.is_planned:
             tally.since_s = now
@@ -95,7 +95,7 @@ class RunMetrics:
         point = {
             "s": round(now, 2),
             "connected": float(self.standing),
-            "away": float(self.states[State.AWAY] + self.states[State.REFUSED]),
+            "away": float(self.states[SwarmState.AWAY] + self.states[SwarmState.REFUSED]),
             "acknowledged_per_s": round((self.totals["publish"] - before["publish"]) / spent, 2),
             "connects_per_s": round((self.totals["connect"] - before["connect"]) / spent, 2),
             "errors_per_s": round((self.totals["errors"] - before["errors"]) / spent, 2),

@@ -14,12 +14,12 @@ from birthmark.swarm.errors import DescriptorsShortError
 from birthmark.swarm.faults import FaultyDevice
 from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.links.stream import Dialer
-from birthmark.swarm.model import DeviceMetrics, Group, Judgement, State
+from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Judgement, SwarmState
 from birthmark.swarm.rules.expectations import judge
 from birthmark.swarm.rules.schedule import Dice, faults_of
 from birthmark.swarm.run_context import RunContext
 from birthmark.swarm.run_metrics import RunMetrics
-from birthmark.swarm.scenario.model import Scenario, Target
+from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 
 RESERVE = 64
 """Descriptors beside the devices'; one that renews or is taken over has a second for a moment."""
@@ -27,7 +27,7 @@ _TICK_S = 1.0
 
 
 @dataclass(slots=True)
-class Outcome:
+class RunOutcome:
     """What came of a run."""
 
     scenario: Scenario
@@ -46,11 +46,11 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class Run:
+class SwarmRun:
     """One run of a scenario; `watch` hears of it each second."""
 
     scenario: Scenario
-    target: Target
+    target: SwarmTarget
     dialer: Dialer
     shelf: IdentityDirectory
     clock: Clock
@@ -58,11 +58,11 @@ class Run:
     counting: RunMetrics = field(default_factory=RunMetrics)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     tallies: list[DeviceMetrics] = field(default_factory=list)
-    _groups: list[Group] = field(default_factory=list)
+    _groups: list[DeviceGroup] = field(default_factory=list)
     _base_kib: int = 0
     _most_kib: int = 0
 
-    async def go(self) -> Outcome:
+    async def go(self) -> RunOutcome:
         """Run to the end of the time, or until `stop` is set."""
         loop = asyncio.get_running_loop()
         begun, self._base_kib, cpu_s = loop.time(), resident_kib(), _cpu_s()
@@ -93,7 +93,7 @@ class Run:
         for result in results:  # a device's own mistake is ours, and is not to be lost
             if isinstance(result, Exception):
                 raise result
-        return Outcome(
+        return RunOutcome(
             scenario=self.scenario,
             counting=self.counting,
             tallies=self.tallies,
@@ -121,7 +121,7 @@ class Run:
                     made.append(SwarmDevice(yard, group, number, tally, dice))
                 else:
                     made.append(FaultyDevice(yard, group, number, tally, dice, fault))
-        self.counting.states[State.WAITING] = len(made)
+        self.counting.states[SwarmState.WAITING] = len(made)
         return made
 
     async def _tick(self, yard: RunContext) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock import Clock, Entropy
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import ConflictError
 from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
@@ -18,7 +18,7 @@ from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.provisioning import EstAccount, Provisioner, names_of, those_with
-from birthmark.swarm.scenario.model import Scenario, Target
+from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 from birthmark.swarm.scenario.parse import resolve
 
 _HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # AWS takes MQTT there from who says so
@@ -31,7 +31,7 @@ class RunSetup:
     """What a run needs."""
 
     scenario: Scenario
-    target: Target
+    target: SwarmTarget
     dialer: Dialer
     shelf: IdentityDirectory
     made: int
@@ -42,7 +42,7 @@ class RunSetup:
     """The group that was put on record at a local server; empty elsewhere."""
 
 
-def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) -> Target:
+def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) -> SwarmTarget:
     """Return where the devices of a scenario go."""
     facts: Mapping[str, Any] = {}
     if scenario.wish.where.is_local:
@@ -57,7 +57,7 @@ class SetupBuilder:
     """Makes a scenario ready; a second time there is little to do."""
 
     scenario: Scenario
-    target: Target
+    target: SwarmTarget
     data: Path
     clock: Clock
     entropy: Entropy
@@ -66,7 +66,7 @@ class SetupBuilder:
     async def run(self, ends: contextlib.ExitStack) -> RunSetup:
         """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
         target = self.target
-        trust = Trust(target.trust) if target.trust is not None else Trust.default(os.environ)
+        trust = ServerTrust(target.trust) if target.trust is not None else ServerTrust.default(os.environ)
         is_alpn = target.where.is_aws and target.mqtt_port == _HTTPS
         dialer, shelf = (
             Dialer(trust, target.tls, (_ALPN,) if is_alpn else ()),

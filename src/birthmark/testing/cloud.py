@@ -19,7 +19,7 @@ import msgspec
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.environment import past_proxies, variables
-from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Subject
+from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
 from birthmark.untrusted_text import printable
 
@@ -45,7 +45,7 @@ _PACKAGES = {
 _T = TypeVar("_T")
 
 
-class Server(Protocol):
+class CloudServer(Protocol):
     """What a cloud asks: one that the tests started, or one that runs by itself."""
 
     @property
@@ -81,9 +81,9 @@ class Cloud:
     with `code`, `explain_cause()` and `explain_fix()`.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: CloudServer) -> None:
         self._server = server
-        self._latest: Device | None = None
+        self._latest: KitDevice | None = None
         self._names = 0
         self._run = f"{SystemEntropy().token(4).hex()}-" if server.is_kept else ""
         self._last_refusal = ""  # before this test, where the server is not as new
@@ -222,13 +222,13 @@ class Cloud:
         made = self.ask("est-identity", name=name or self._name("est"))
         return self._made(EstDevice(self, msgspec.convert(made, EstIdentity)))
 
-    def chip(self, name: str = "chip", *, kind: str = "se050") -> ChipMade:
+    def chip(self, name: str = "chip", *, kind: str = "se050") -> ChipFiles:
         """Make a software chip: "se050" or "atecc608" as its maker sells it, or "generic", which has nothing on it."""
-        return msgspec.convert(self.ask("chip", name=name, kind=kind), ChipMade)
+        return msgspec.convert(self.ask("chip", name=name, kind=kind), ChipFiles)
 
     # ---- faults
 
-    def refuse(self, code: str, device: "Device | None" = None) -> None:
+    def refuse(self, code: str, device: "KitDevice | None" = None) -> None:
         """Have a device refused with this code from now on; without one, the device that was made last.
 
         The server is brought into the state where it refuses so. Raise `BirthmarkError` `testing.not_provoked`, which
@@ -239,7 +239,7 @@ class Cloud:
         found = self._of(device)
         found.take(self.ask("refuse", name=found.name, code=code)["device"])
 
-    def expire(self, device: "Device | None" = None) -> None:
+    def expire(self, device: "KitDevice | None" = None) -> None:
         """Have the certificate of a device be over.
 
         An Azure device has another one then, which ended an hour ago. For a thing or an EST device the server's clock
@@ -248,7 +248,7 @@ class Cloud:
         found = self._of(device)
         found.take(self.ask("expire", name=found.name))
 
-    def revoke(self, device: "Device | None" = None) -> None:
+    def revoke(self, device: "KitDevice | None" = None) -> None:
         """Take everything of a device back, as for one that was lost."""
         self.ask("revoke", name=self._of(device).name)
 
@@ -271,7 +271,7 @@ class Cloud:
     # ---- looking
 
     def messages(
-        self, device: "Device | str | None" = None, *, at_least: int = 0, within_s: float = PATIENCE_S
+        self, device: "KitDevice | str | None" = None, *, at_least: int = 0, within_s: float = PATIENCE_S
     ) -> list[dict[str, Any]]:
         """Return what arrived at the hub, the oldest first: of a device, or of all.
 
@@ -293,7 +293,12 @@ class Cloud:
             raise
 
     def published(
-        self, topic: str = "", *, client: "Device | str | None" = None, at_least: int = 0, within_s: float = PATIENCE_S
+        self,
+        topic: str = "",
+        *,
+        client: "KitDevice | str | None" = None,
+        at_least: int = 0,
+        within_s: float = PATIENCE_S,
     ) -> list[dict[str, Any]]:
         """Return what was published at AWS IoT since the first thing was made, as `messages` does.
 
@@ -308,13 +313,13 @@ class Cloud:
 
         return _enough(look, at_least, f"messages at {topic or 'any topic'}", within_s)
 
-    def refusals(self, device: "Device | str | None" = None) -> list[dict[str, Any]]:
+    def refusals(self, device: "KitDevice | str | None" = None) -> list[dict[str, Any]]:
         """Return what was refused, the latest first: `code`, `message`, `cause`, `fix`, `facts`, `at`, `address`."""
         items: list[dict[str, Any]] = self.ask("why", name=_name_of(device), limit=1000, within_s=0)["items"]
         return items
 
     def why(
-        self, device: "Device | str | None" = None, *, code: str = "", within_s: float = PATIENCE_S
+        self, device: "KitDevice | str | None" = None, *, code: str = "", within_s: float = PATIENCE_S
     ) -> dict[str, Any]:
         """Return the latest refusal, of a device or of any; with `code` the latest of that code.
 
@@ -417,8 +422,8 @@ class Cloud:
                 error.add_note(f"  {note}")
             raise
 
-    def _of(self, device: "Device | None") -> "Device":
-        if not isinstance(device, Device | None):
+    def _of(self, device: "KitDevice | None") -> "KitDevice":
+        if not isinstance(device, KitDevice | None):
             made = "a device made by azure_device, aws_thing or est_identity"
             raise TypeError(f"a fault is of {made}, and not {device!r}")
         if (found := device or self._latest) is None:
@@ -444,7 +449,7 @@ class Cloud:
         return f"{kind}-{self._run}{self._names}"
 
 
-class Device:
+class KitDevice:
     """Something with a name and an identity that may be refused."""
 
     identity: Subject
@@ -489,7 +494,7 @@ class Device:
         return self.cloud.why(self, code=code, within_s=within_s)
 
 
-class AzureDevice(Device):
+class AzureDevice(KitDevice):
     """A device at the provisioning service or hub, with its certificate or key."""
 
     identity: AzureIdentity
@@ -543,7 +548,7 @@ class AzureDevice(Device):
         return _sdk("azure.iot.device").X509(self.certificate_file, self.key_file)
 
 
-class AwsThing(Device):
+class AwsThing(KitDevice):
     """A thing, and the certificate by which it connects."""
 
     identity: AwsIdentity
@@ -573,7 +578,7 @@ class AwsThing(Device):
         }
 
 
-class EstDevice(Device):
+class EstDevice(KitDevice):
     """A device with a certificate of the server's CA, and its EST user."""
 
     identity: EstIdentity
@@ -585,7 +590,7 @@ class EstDevice(Device):
 
 
 def _is_in_chip(by: "HasCertificate | None") -> bool:
-    return isinstance(by, ChipMade) or (isinstance(by, Device) and by.is_in_chip)
+    return isinstance(by, ChipFiles) or (isinstance(by, KitDevice) and by.is_in_chip)
 
 
 def clock_of_a_device(by: str) -> dict[str, str]:
@@ -603,8 +608,8 @@ def _files(files: Files | None) -> Files:
     return files
 
 
-def _name_of(device: "Device | str | None") -> str:
-    return device.name if isinstance(device, Device) else device or ""
+def _name_of(device: "KitDevice | str | None") -> str:
+    return device.name if isinstance(device, KitDevice) else device or ""
 
 
 def _sdk(module: str) -> Any:
@@ -637,4 +642,4 @@ def _looked(look: Callable[[], list[_T]], at_least: int, within_s: float) -> lis
     return found
 
 
-__all__: Sequence[str] = ("AwsThing", "AzureDevice", "BirthmarkError", "ChipMade", "Cloud", "Device", "EstDevice")
+__all__: Sequence[str] = ("AwsThing", "AzureDevice", "BirthmarkError", "ChipFiles", "Cloud", "EstDevice", "KitDevice")

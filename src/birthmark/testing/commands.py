@@ -46,7 +46,7 @@ class Environment(KitCommand, frozen=True, tag="environment"):
     """The variables that the vendors' programs read."""
 
 
-class AzureDevice(KitCommand, frozen=True, tag="azure-device"):
+class MakeAzureDevice(KitCommand, frozen=True, tag="azure-device"):
     """A device on record at the provisioning service, or at the hub; by a certificate that is there already, too."""
 
     name: Name
@@ -57,7 +57,7 @@ class AzureDevice(KitCommand, frozen=True, tag="azure-device"):
     key_file: str = ""
 
 
-class AwsThing(KitCommand, frozen=True, tag="aws-thing"):
+class MakeAwsThing(KitCommand, frozen=True, tag="aws-thing"):
     """A thing, its certificate, and a policy: one that allows `action` on everything, or the JSON of `policy`.
 
     The certificate may be there already.
@@ -71,13 +71,13 @@ class AwsThing(KitCommand, frozen=True, tag="aws-thing"):
     key_file: str = ""
 
 
-class Est(KitCommand, frozen=True, tag="est-identity"):
+class MakeEstIdentity(KitCommand, frozen=True, tag="est-identity"):
     """A certificate of the server's CA, by EST."""
 
     name: Name
 
 
-class Chip(KitCommand, frozen=True, tag="chip"):
+class MakeChip(KitCommand, frozen=True, tag="chip"):
     """A software chip: se050 or atecc608 as its maker sells it, or generic, which has nothing on it."""
 
     name: Name = "chip"
@@ -116,7 +116,7 @@ class LineWord(KitCommand, frozen=True, tag="line"):
     after_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
-class Throttle(KitCommand, frozen=True, tag="throttle"):
+class ThrottleTier(KitCommand, frozen=True, tag="throttle"):
     """Give hub and provisioning service a tier, and use up what it takes for so long; with `day` the day's, too."""
 
     lasts: str = "30s"
@@ -124,13 +124,13 @@ class Throttle(KitCommand, frozen=True, tag="throttle"):
     tier: Literal["F1", "S1", "S2", "S3"] = "F1"
 
 
-class Rollover(KitCommand, frozen=True, tag="rollover"):
+class RollOver(KitCommand, frozen=True, tag="rollover"):
     """Exchange the root of the CA: `start`, then `next` steps, or one `back`."""
 
     step: Literal["start", "next", "back"] = "start"
 
 
-class Messages(KitCommand, frozen=True, tag="messages"):
+class ListMessages(KitCommand, frozen=True, tag="messages"):
     """What arrived at the hub, or with `at` aws at AWS since the first thing was made; of one device, or of all.
 
     Where it is more than `limit`, the latest. `topic` is for AWS.
@@ -161,18 +161,18 @@ WORDS: Sequence[type[KitCommand]] = (
     Reset,
     Help,
     Environment,
-    AzureDevice,
-    AwsThing,
-    Est,
-    Chip,
+    MakeAzureDevice,
+    MakeAwsThing,
+    MakeEstIdentity,
+    MakeChip,
     Refuse,
     Expire,
     Revoke,
     ClockWord,
     LineWord,
-    Throttle,
-    Rollover,
-    Messages,
+    ThrottleTier,
+    RollOver,
+    ListMessages,
     ListRefusals,
     IsKnown,
 )

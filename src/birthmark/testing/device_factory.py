@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 from birthmark import atomic_files
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.clock import Clock, SystemClock, SystemEntropy
 from birthmark.durations import lifetime_of
 from birthmark.errors import NotFoundError
@@ -49,7 +49,7 @@ from birthmark.secure_elements.chip_profiles import PROFILES
 from birthmark.secure_elements.simulated_element import create_software_element
 from birthmark.testing import commands, provoked_refusals
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
-from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipMade, EstIdentity, Files, Row, Subject
+from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Row, Subject
 from birthmark.untrusted_text import printable, readable, reason_of
 
 _API = "2021-10-01"
@@ -129,13 +129,13 @@ class DeviceFactory:
                 return commands.help_of(provoked_refusals.POSSIBLE)
             case commands.Environment():
                 return self.environment
-            case commands.AzureDevice():
+            case commands.MakeAzureDevice():
                 return _json(self.azure_device(word))
-            case commands.AwsThing():
+            case commands.MakeAwsThing():
                 return _json(self.aws_thing(word))
-            case commands.Est(name=name):
+            case commands.MakeEstIdentity(name=name):
                 return _json(self.est_identity(name))
-            case commands.Chip(name=name, kind=kind):
+            case commands.MakeChip(name=name, kind=kind):
                 return _json(self.chip(name, kind))
             case commands.Refuse(name=name, code=code):
                 return provoked_refusals.provoke(self, self.subject(name), code)
@@ -143,11 +143,11 @@ class DeviceFactory:
                 return _json(self.expire(self.subject(name)))
             case commands.Revoke(name=name):
                 return {"taken": self.operator.post(f"/devices/{quote(name, safe='')}/revoke", {})}
-            case commands.Rollover(step=step):
+            case commands.RollOver(step=step):
                 body = {"share": 0.0} if step == "next" else {}
                 found: Mapping[str, Any] = self.operator.post(f"/ca/rollover/{step}", body)
                 return found
-            case commands.Messages(name=name, limit=limit):
+            case commands.ListMessages(name=name, limit=limit):
                 query: dict[str, object] = {"limit": limit, "device": name or None}
                 return {"items": list(self.operator.rows(f"/hubs/{_HUB}/messages", **query))}
             case commands.IsKnown(name=name):
@@ -195,7 +195,7 @@ class DeviceFactory:
 
     # ---- Azure
 
-    def azure_device(self, asked: commands.AzureDevice) -> AzureIdentity:
+    def azure_device(self, asked: commands.MakeAzureDevice) -> AzureIdentity:
         """Put a device on record."""
         files, key, string = None, None, None
         if asked.auth == "x509":
@@ -297,7 +297,7 @@ class DeviceFactory:
             verify=self.endpoints["trust_bundle"],
         )
 
-    def aws_thing(self, asked: commands.AwsThing) -> AwsIdentity:
+    def aws_thing(self, asked: commands.MakeAwsThing) -> AwsIdentity:
         """Make a thing, register its certificate, and allow it something."""
         certificate, files = self._shown(asked)
         arn = str(self.iot.create_thing(thingName=asked.name)["thingArn"])
@@ -364,7 +364,7 @@ class DeviceFactory:
 
     # ---- chips
 
-    def chip(self, name: str, kind: str) -> ChipMade:
+    def chip(self, name: str, kind: str) -> ChipFiles:
         """Make a software chip, as its maker sells it."""
         directory = self._new_place()
         element = create_software_element(
@@ -380,7 +380,7 @@ class DeviceFactory:
             certificate_file.write_text(certificate)
         if reference:
             atomic_files.put(key_file, reference.encode(), 0o600)
-        return ChipMade(
+        return ChipFiles(
             name=name,
             kind=kind,
             directory=str(directory / "chip"),
@@ -420,7 +420,7 @@ class DeviceFactory:
 
     # ---- parts
 
-    def _shown(self, asked: commands.AzureDevice | commands.AwsThing) -> tuple[Certificate, Files]:
+    def _shown(self, asked: commands.MakeAzureDevice | commands.MakeAwsThing) -> tuple[Certificate, Files]:
         """Return the certificate that a device is to show: the one that is named, or a new one."""
         if not asked.certificate_file:
             if asked.key_file:
@@ -534,7 +534,7 @@ def _failed(word: commands.KitCommand, url: str, status: str, body: str) -> Answ
     return AnswerError(url=url, status=status, body=printable(body), name=name, word=f"{tag} {name}".strip())
 
 
-def message_of_aws(message: Message) -> Row:
+def message_of_aws(message: BrokerMessage) -> Row:
     """Return a message that was published, as it is answered; `client` is who published it."""
     body, encoding = readable(message.payload)
     return {

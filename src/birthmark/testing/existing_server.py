@@ -47,8 +47,8 @@ class StandingServer:
                 commands.Reset()
                 | commands.ClockWord()
                 | commands.LineWord()
-                | commands.Throttle()
-                | commands.Messages(at="aws")
+                | commands.ThrottleTier()
+                | commands.ListMessages(at="aws")
             ):
                 raise RunsByItselfError(word=commands.tag_of(asked), data=self._data)
             case _:

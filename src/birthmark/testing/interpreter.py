@@ -10,13 +10,13 @@ from birthmark.operator_api.api_client import OperatorClient
 from birthmark.server.ephemeral_server import TrialServer
 from birthmark.supervised_tasks import beside, note
 from birthmark.testing.commands import (
-    AwsThing,
     ClockWord,
     KitCommand,
     LineWord,
-    Messages,
+    ListMessages,
+    MakeAwsThing,
     Reset,
-    Throttle,
+    ThrottleTier,
     offset_of,
     parse_word,
     told,
@@ -58,14 +58,14 @@ class Interpreter:
             case LineWord(state=state, after_bytes=after_bytes):
                 await trial.set_line(state, after_bytes)
                 return {"line": state.value}
-            case Throttle(lasts=lasts, day=day, tier=tier):
+            case ThrottleTier(lasts=lasts, day=day, tier=tier):
                 duration = _valid(duration_of, lasts)
                 await beside(lambda: self._here(trial).set_tier(tier))
                 trial.use_up(duration, is_day=day)
                 return {"throttled_s": duration.total_seconds()}
-            case AwsThing():
+            case MakeAwsThing():
                 trial.watch()
-            case Messages(at="aws", name=name, limit=limit, topic=topic):
+            case ListMessages(at="aws", name=name, limit=limit, topic=topic):
                 from birthmark.testing.device_factory import message_of_aws
 
                 asked = trial.published

@@ -63,7 +63,7 @@ class EstIdentity(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
 
 
-class ChipMade(msgspec.Struct, frozen=True, kw_only=True):
+class ChipFiles(msgspec.Struct, frozen=True, kw_only=True):
     """A software chip (SoftHSM2): the environment to use it, and the certificate that its maker put on it.
 
     `key_file` is a reference key, which names the key in the chip; programs that use it run by `birthmark chip exec`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from birthmark.testing.cloud import AwsThing, AzureDevice, ChipMade, Cloud, Device, EstDevice
+    from birthmark.testing.cloud import AwsThing, AzureDevice, ChipFiles, Cloud, EstDevice, KitDevice
 
 _EXTRA = "the fixtures of birthmark need what `pip install 'birthmark[pytest]'` brings, and {} is missing"
 
@@ -55,7 +55,7 @@ class WrongClock:
         return clock_of_a_device(by)
 
 
-class Rollover:
+class RootRollover:
     """The exchange of the CA's root, step by step; each returns how it stands."""
 
     def __init__(self, cloud: "Cloud") -> None:
@@ -142,19 +142,19 @@ def est_identity(birthmark_cloud: "Cloud") -> "EstDevice":
 
 
 @pytest.fixture
-def chip(birthmark_cloud: "Cloud") -> "ChipMade":
+def chip(birthmark_cloud: "Cloud") -> "ChipFiles":
     """A software SE050, with its maker's certificate."""
     return birthmark_cloud.chip()
 
 
 @pytest.fixture
-def expired(birthmark_cloud: "Cloud") -> "Callable[[Device | None], None]":
+def expired(birthmark_cloud: "Cloud") -> "Callable[[KitDevice | None], None]":
     """`expired(device)`: its certificate is over."""
     return birthmark_cloud.expire
 
 
 @pytest.fixture
-def revoked(birthmark_cloud: "Cloud") -> "Callable[[Device | None], None]":
+def revoked(birthmark_cloud: "Cloud") -> "Callable[[KitDevice | None], None]":
     """`revoked(device)`: everything of it is taken back."""
     return birthmark_cloud.revoke
 
@@ -184,6 +184,6 @@ def cut_line(birthmark_cloud: "Cloud") -> FaultyLine:
 
 
 @pytest.fixture
-def rollover(birthmark_cloud: "Cloud") -> Rollover:
+def rollover(birthmark_cloud: "Cloud") -> RootRollover:
     """The exchange of the CA's root: `start`, `next`, `back`."""
-    return Rollover(birthmark_cloud)
+    return RootRollover(birthmark_cloud)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.iam.model import MACHINE_USER
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.users import said_roles
 
@@ -24,7 +24,7 @@ class MePage:
         """Return its route."""
         return [self.site.route("/me", self.show)]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw it."""
         ask, user = self.site.inside.ask, who.caller.user or MACHINE_USER
         known = await ask(who, "/people/me")

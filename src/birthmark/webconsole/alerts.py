@@ -12,7 +12,7 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.events.catalogue import type_of
 from birthmark.iam.model import SERVER
-from birthmark.operator_api.in_process_client import ApiOperation, Person
+from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.webconsole.i18n import count_of, number, say
@@ -45,7 +45,7 @@ class AlertsPage:
             route(f"{PATH}/webhook", self.steer, "POST"),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw it."""
         ask, rights = self.site.inside.ask, who.caller.rights
         alerts, rules = await ask(who, "/alerts"), await ask(who, "/alerts/rules")
@@ -63,7 +63,7 @@ class AlertsPage:
         }
         return await self.site.draw(request, who, "alerts.html", values)
 
-    async def _webhooks(self, who: Person) -> Sequence[Mapping[str, Any]]:
+    async def _webhooks(self, who: SignedInUser) -> Sequence[Mapping[str, Any]]:
         found: list[Mapping[str, Any]] = []
         for one in (await self.site.inside.ask(who, "/webhooks")).items:
             dead = (await self.site.inside.ask(who, "/webhooks/{name}/dead", one["name"])).items
@@ -71,7 +71,7 @@ class AlertsPage:
             found.append({**one, **aside, "words": words_of_types(one["types"])})
         return found
 
-    async def silence(self, request: Request, who: Person) -> Response:
+    async def silence(self, request: Request, who: SignedInUser) -> Response:
         """Say nothing of an alert, or of all of its rule, for a while."""
         given = await self.site.form(request)
         if (lifetime := LIFETIMES.get(given.get("lifetime", ""))) is None:
@@ -82,7 +82,7 @@ class AlertsPage:
         said = say("Nobody is told of {rule} for {time}.")
         return self.site.go(PATH, said=said.format(rule=body["rule"], time=say(lifetime[1])))
 
-    async def unsilence(self, request: Request, who: Person) -> Response:
+    async def unsilence(self, request: Request, who: SignedInUser) -> Response:
         """Say it again."""
         given = await self.site.form(request)
         rule, query = given.get("rule", ""), {"subject": given.get("subject", "")}
@@ -90,12 +90,12 @@ class AlertsPage:
         await self.site.inside.do(who, deed)
         return self.site.go(PATH, said=say("{rule} is told again.").format(rule=rule))
 
-    async def steer(self, request: Request, who: Person) -> Response:
+    async def steer(self, request: Request, who: SignedInUser) -> Response:
         """Pause a webhook, let it go on, or send once more what was put aside."""
         given = await self.site.form(request)
         return self.site.go(PATH, said=await self._steered(who, given, given.get("name", ""), given.get("deed", "")))
 
-    async def _steered(self, who: Person, given: Form, name: str, deed: str) -> str:
+    async def _steered(self, who: SignedInUser, given: Form, name: str, deed: str) -> str:
         if deed == "replay":
             told = await self.site.do(who, given, "POST", "/webhooks/{name}/replay", name)
             many = count_of("{n} event goes out once more.", "{n} events go out once more.", told["events"])

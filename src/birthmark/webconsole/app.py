@@ -12,7 +12,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
 from birthmark.events.reader import Feed
 from birthmark.operator_api.api_router import ApiContext, Endpoint
-from birthmark.operator_api.in_process_client import InProcessClient, Person
+from birthmark.operator_api.in_process_client import InProcessClient, SignedInUser
 from birthmark.operator_api.session_guard import local_path
 from birthmark.operator_api.sign_in_handlers import SignInHandlers
 from birthmark.store import Database
@@ -33,9 +33,9 @@ from birthmark.webconsole.enroll.page import enroll_page
 from birthmark.webconsole.i18n import LANGUAGES
 from birthmark.webconsole.jobs import JobsPages
 from birthmark.webconsole.live_updates import LiveUpdates
-from birthmark.webconsole.page_base import About, PageRenderer
+from birthmark.webconsole.page_base import PageRenderer, ServerInfo
 from birthmark.webconsole.refusals import RefusalsPages
-from birthmark.webconsole.rendering import LANGUAGE_COOKIE, Drawing, file_route
+from birthmark.webconsole.rendering import LANGUAGE_COOKIE, TemplateRenderer, file_route
 from birthmark.webconsole.rollover import RolloverPage
 from birthmark.webconsole.settings import SettingsPage
 from birthmark.webconsole.topic_rules import RulesPages
@@ -69,7 +69,7 @@ class Console:
         table: Sequence[Endpoint],
         beside: ApiContext,
         *,
-        about: About,
+        about: ServerInfo,
         database: Database,
         counted: Callable[[], Awaitable[Mapping[str, int]]],
         clock: Clock,
@@ -77,7 +77,9 @@ class Console:
         directory: Path,
     ) -> "Console":
         """Return the console of a server whose operator interface is `table`."""
-        site = PageRenderer(desk, InProcessClient(table, beside), Drawing(clock, entropy), about, Feed(database))
+        site = PageRenderer(
+            desk, InProcessClient(table, beside), TemplateRenderer(clock, entropy), about, Feed(database)
+        )
         rooms = (
             TodayPage(site, clock),
             DevicesPage(site),
@@ -114,12 +116,12 @@ class Console:
             headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
             return Response("Not Found", 404, headers, "text/plain")
 
-        async def missing(_request: Request, _who: Person) -> Response:
+        async def missing(_request: Request, _who: SignedInUser) -> Response:
             raise PageMissingError(path=printable(request.url.path)[:_MAX_SHOWN])
 
         return await self.site.answered(request, missing)
 
-    async def speak(self, request: Request, _who: Person) -> Response:
+    async def speak(self, request: Request, _who: SignedInUser) -> Response:
         """Show pages in another language from now on."""
         given = await self.site.form(request)
         response = self.site.go(local_path(given.get("next")))

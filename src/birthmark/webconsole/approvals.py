@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.untrusted_text import decode_json
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.page_base import PageRenderer
@@ -36,7 +36,7 @@ class ApprovalsPage:
             route(f"{PATH}/reject", self.reject, "POST"),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw what waits, as far as who looks might do it."""
         found = await self.site.inside.ask(who, "/people/approvals")
         rows = [
@@ -50,7 +50,7 @@ class ApprovalsPage:
         ]
         return await self.site.draw(request, who, "approvals.html", {"rows": rows, "most": MAX_MESSAGES})
 
-    async def _effect(self, who: Person, request: str) -> Mapping[str, Any]:
+    async def _effect(self, who: SignedInUser, request: str) -> Mapping[str, Any]:
         """Return the object of a request, and what goes with a hub or a provisioning service that is removed."""
         method, _, path = request.partition(" ")
         kind, *names = [unquote(part) for part in path.strip("/").split("/")]
@@ -65,27 +65,27 @@ class ApprovalsPage:
                 effect["messages"] = kept
         return effect
 
-    async def _messages(self, who: Person, hub: str) -> int | None:
+    async def _messages(self, who: SignedInUser, hub: str) -> int | None:
         """Return how many messages a hub keeps, `MAX_MESSAGES` for more; None where it is gone."""
         try:
             return len((await self.site.inside.ask(who, "/hubs/{name}/messages", hub, limit=MAX_MESSAGES)).items)
         except BirthmarkError:
             return None
 
-    async def approve(self, request: Request, who: Person) -> Response:
+    async def approve(self, request: Request, who: SignedInUser) -> Response:
         """Let it be done."""
         told = await self._decide(request, who, "/people/approvals/{id}/approve")
         said = say("Approved: {who} may do it now, once, by doing the same again.")
         return self.site.go(PATH, said=said.format(who=told["asked_by"]))
 
-    async def reject(self, request: Request, who: Person) -> Response:
+    async def reject(self, request: Request, who: SignedInUser) -> Response:
         """Do not let it be done."""
         told = await self._decide(request, who, "/people/approvals/{id}/reject")
         if told["asked_by"] == who.caller.user:
             return self.site.go(PATH, said=say("You ask for it no more."))
         return self.site.go(PATH, said=say("Rejected; {who} is told when trying again.").format(who=told["asked_by"]))
 
-    async def _decide(self, request: Request, who: Person, path: str) -> Mapping[str, Any]:
+    async def _decide(self, request: Request, who: SignedInUser, path: str) -> Mapping[str, Any]:
         given = await self.site.form(request)
         told: Mapping[str, Any] = await self.site.do(who, given, "POST", path, given.get("id", ""))
         return told

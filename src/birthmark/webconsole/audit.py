@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import ConflictError
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.page_base import PageRenderer
@@ -23,7 +23,7 @@ VERIFY = "/audit/verify"
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class AuditRowFilter:
     """Which rows."""
 
     by: str = ""
@@ -34,7 +34,7 @@ class Filter:
     before: str = ""
 
     @classmethod
-    def of(cls, request: Request) -> "Filter":
+    def of(cls, request: Request) -> "AuditRowFilter":
         """Return what an address asks for."""
         given = request.query_params
         by, about, action, before = (
@@ -73,15 +73,15 @@ class AuditPage:
         route = self.site.route
         return [route("/audit", self.show), route(VERIFY, self.back), route(VERIFY, self.verify, "POST")]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw a page of the rows."""
         return await self._draw(request, who, None)
 
-    async def back(self, _request: Request, _who: Person) -> Response:
+    async def back(self, _request: Request, _who: SignedInUser) -> Response:
         """Lead who loads an answer without script anew to the rows."""
         return self.site.go("/audit")
 
-    async def verify(self, request: Request, who: Person) -> Response:
+    async def verify(self, request: Request, who: SignedInUser) -> Response:
         """Verify the chains now, and say what came of it: in its place, or without script on the page."""
         await self.site.form(request)
         verified = await self._verified(who)
@@ -89,8 +89,8 @@ class AuditPage:
             return self.site.drawing.page(request, "verified.html", {"verified": verified})
         return await self._draw(request, who, verified)
 
-    async def _draw(self, request: Request, who: Person, verified: Mapping[str, Any] | None) -> Response:
-        wanted = Filter.of(request)
+    async def _draw(self, request: Request, who: SignedInUser, verified: Mapping[str, Any] | None) -> Response:
+        wanted = AuditRowFilter.of(request)
         asked = {"actor": wanted.by or None, "subject": wanted.about or None, "action": wanted.action or None}
         more: dict[str, Any] = {"people": "true"} if wanted.people else {}
         more |= {"back_s": PERIODS[wanted.last][0]} if wanted.last else {}
@@ -106,7 +106,7 @@ class AuditPage:
         }
         return await self.site.draw(request, who, "audit.html", values)
 
-    async def _verified(self, who: Person) -> Mapping[str, Any]:
+    async def _verified(self, who: SignedInUser) -> Mapping[str, Any]:
         """Return what the chains are: rows and heads, or where they are broken."""
         try:
             found = await self.site.inside.read(who, VERIFY, {})

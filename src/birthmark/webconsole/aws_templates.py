@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.awsiot.model import TemplateType
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import PageRenderer
@@ -33,7 +33,7 @@ class AwsTemplatesPage:
         """Return its route."""
         return [self.site.route(PATH, self.show)]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw a page of them; what somebody may not look at is said to be another's."""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
         found = await self.site.inside.look(who, "/aws/templates", limit=_PAGE, after=after or None)

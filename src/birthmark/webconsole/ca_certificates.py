@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import PageRenderer
 
@@ -33,12 +33,14 @@ class AuthoritiesPage:
         """Return its route."""
         return [self.site.route(PATH, self.show)]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw those of every place that somebody may look at."""
         found = [one for place in _PLACES for one in await self._of(who, *place)]
         return await self.site.draw(request, who, "authorities.html", {"places": found, "now": self.clock.now()})
 
-    async def _of(self, who: Person, places: str, path: str, word: str, title: str) -> Sequence[Mapping[str, Any]]:
+    async def _of(
+        self, who: SignedInUser, places: str, path: str, word: str, title: str
+    ) -> Sequence[Mapping[str, Any]]:
         known = await self.site.inside.look(who, places)
         found = []
         for one in [] if known is None else known.items:

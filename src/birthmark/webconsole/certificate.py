@@ -14,7 +14,7 @@ from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.clock import Clock
 from birthmark.errors import NotFoundError
 from birthmark.operator_api.certificate_details import MOST_BELOW
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.crl import RevocationReason
 from birthmark.untrusted_text import printable
 from birthmark.webconsole.certificates import standing
@@ -51,7 +51,7 @@ class CertificatePage:
             route("/certificates/{thumbprint}/revoke", self.revoke, "POST"),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw it. Raise `CertificateUnknownError`."""
         told = await self._told(request, who)
         values = {
@@ -61,12 +61,12 @@ class CertificatePage:
         }
         return await self.site.draw(request, who, "certificate.html", values)
 
-    async def download(self, request: Request, who: Person) -> Response:
+    async def download(self, request: Request, who: SignedInUser) -> Response:
         """Hand it out as a file."""
         told = await self._told(request, who)
         return self.site.file(told["pem"].encode(), "application/x-pem-file", f"{told['thumbprint'][:16]}.pem")
 
-    async def preview(self, request: Request, who: Person) -> Response:
+    async def preview(self, request: Request, who: SignedInUser) -> Response:
         """Show who is hit, and ask why."""
         told = await self._told(request, who)
         values = {
@@ -77,7 +77,7 @@ class CertificatePage:
         }
         return await self.site.draw(request, who, "revoke.html", values)
 
-    async def revoke(self, request: Request, who: Person) -> Response:
+    async def revoke(self, request: Request, who: SignedInUser) -> Response:
         """Take it back, and say what was taken back with it. Raise `AlreadyRevokedError` to whoever comes later."""
         given, thumbprint = await self.site.form(request), request.path_params["thumbprint"]
         reason = given.get("reason") or RevocationReason.UNSPECIFIED.value
@@ -86,18 +86,18 @@ class CertificatePage:
         text = count_of("{n} certificate was revoked.", "{n} certificates were revoked.", len(done))
         return self.site.go(f"/certificates/{thumbprint}", said=text.format(n=number(len(done))))
 
-    async def _told(self, request: Request, who: Person) -> Mapping[str, Any]:
+    async def _told(self, request: Request, who: SignedInUser) -> Mapping[str, Any]:
         wanted = request.path_params["thumbprint"]
         if _THUMBPRINT.fullmatch(wanted) is None:
             raise CertificateUnknownError(wanted=printable(wanted)[:_MAX_SHOWN])
         found: Mapping[str, Any] = await self.site.inside.ask(who, "/certificates/{thumbprint}", wanted)
         return found
 
-    async def _others(self, who: Person, told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    async def _others(self, who: SignedInUser, told: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         found = await self.site.inside.ask(who, "/certificates", subject=told["device"])
         return [row for row in found.items if row["thumbprint"] != told["thumbprint"]]
 
-    async def _hits(self, who: Person, told: Mapping[str, Any]) -> Sequence[RevocationImpact]:
+    async def _hits(self, who: SignedInUser, told: Mapping[str, Any]) -> Sequence[RevocationImpact]:
         """Return who is hit: the device and where it is connected, others of its key, what a CA has issued."""
         hits = [RevocationImpact(told["device"], say("this certificate never counts again"), kind="bad")]
         for one in told["same_key"]:

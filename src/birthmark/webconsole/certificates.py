@@ -14,7 +14,7 @@ from starlette.routing import Route
 from birthmark.ca.http import MAX_AGE_S
 from birthmark.ca.ocsp_responder import LIFETIME
 from birthmark.clock import Clock
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.certificate_profiles import FOR_REQUESTS
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
@@ -49,7 +49,7 @@ _LATE = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class CertificateFilter:
     """Which certificates; `find` is a device, a thumbprint or a serial number, and counts alone."""
 
     find: str = ""
@@ -61,7 +61,7 @@ class Filter:
     after: str = ""
 
     @classmethod
-    def of(cls, request: Request, now: datetime) -> "Filter":
+    def of(cls, request: Request, now: datetime) -> "CertificateFilter":
         """Return what an address asks for. Of a week what was taken back is not shown where nothing is said of it."""
         given = request.query_params
         week = monday_of(given.get("week", ""), now)
@@ -104,7 +104,7 @@ class Filter:
         asked = {**self.asked, **({"after": after} if after else {})}
         return f"/certificates?{urlencode(asked)}" if asked else "/certificates"
 
-    def beside(self, weeks: int) -> "Filter":
+    def beside(self, weeks: int) -> "CertificateFilter":
         """Return the same of another week."""
         return self if self.week is None else replace(self, week=self.week + weeks * _WEEK, after="")
 
@@ -155,10 +155,10 @@ class CertificatesPage:
             route("/certificates/lists/{name}.crl", self.download),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw a page of the inventory."""
         now = self.clock.now()
-        wanted = Filter.of(request, now)
+        wanted = CertificateFilter.of(request, now)
         if wanted.find:
             found = await self.site.inside.ask(who, "/certificates", subject=wanted.find)
         else:
@@ -175,13 +175,13 @@ class CertificatesPage:
         }
         return await self.site.draw(request, who, "certificates.html", values)
 
-    async def lists(self, request: Request, who: Person) -> Response:
+    async def lists(self, request: Request, who: SignedInUser) -> Response:
         """Draw how the revocation of each CA is told."""
         found = await self.site.inside.ask(who, "/lists")
         values = {"rows": found.items, "ocsp_hours": LIFETIME // timedelta(hours=1), "seen_minutes": MAX_AGE_S // 60}
         return await self.site.draw(request, who, "lists.html", values)
 
-    async def download(self, request: Request, who: Person) -> Response:
+    async def download(self, request: Request, who: SignedInUser) -> Response:
         """Hand a list out as a file."""
         made = await self.site.inside.ask(who, "/lists/{name}", request.path_params["name"])
         return self.site.file(made["crl"].encode(), "application/x-pem-file", f"{request.path_params['name']}.crl.pem")

@@ -15,10 +15,10 @@ from starlette.routing import Route
 
 from birthmark.audit.queries import is_person
 from birthmark.clock import Clock
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
-from birthmark.webconsole.i18n import Reader, dated, day, number, reader, say
+from birthmark.webconsole.i18n import PageLocale, dated, day, number, reader, say
 from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusals import localized_reason
@@ -49,7 +49,7 @@ class TodayPage:
         """Return its route."""
         return [self.site.route("/", self.show)]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw it, as far as who looks may see."""
         look, now = self.site.inside.look, self.clock.now()
         figures = await look(who, "/figures", back_s=_HOURS * 3600)
@@ -78,7 +78,7 @@ class TodayPage:
             values["chart_hours"] = draw_hours(each, _first_hour(now), reader.get())
         return await self.site.draw(request, who, "today.html", values)
 
-    async def _waits(self, who: Person) -> Mapping[str, Any]:
+    async def _waits(self, who: SignedInUser) -> Mapping[str, Any]:
         look = self.site.inside.look
         approvals, alerts = await look(who, "/people/approvals"), await look(who, "/alerts")
         requests, rollover = await look(who, "/est/requests"), await look(who, "/ca/rollover", measured=False)
@@ -184,7 +184,7 @@ def hours_of(hours: Mapping[str, Sequence[int]], now: datetime) -> Sequence[Mapp
 
 
 @lru_cache(maxsize=_DRAWN)
-def draw_weeks(weeks: Sequence[int], monday: datetime, who: Reader) -> Markup:
+def draw_weeks(weeks: Sequence[int], monday: datetime, who: PageLocale) -> Markup:
     """Return the chart of what ends when, as `who` reads it."""
     given = [
         Bar(
@@ -218,13 +218,13 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, who: Reader) -> Markup:
     return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
 
 
-def _noon(day: date, who: Reader) -> datetime:
+def _noon(day: date, who: PageLocale) -> datetime:
     """Return a day as a time that is of the same day wherever it is written."""
     return datetime(day.year, day.month, day.day, 12, tzinfo=who.zone)
 
 
 @lru_cache(maxsize=_DRAWN)
-def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, who: Reader) -> Markup:
+def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, who: PageLocale) -> Markup:
     """Return the chart of the hours from `since` on, as `who` reads it."""
     hours, first, unit = dict(counted), since.astimezone(who.zone), say("per hour")
     latest = say("{n} this hour")

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from birthmark.clock import Clock
 from birthmark.errors import NotFoundError
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.untrusted_text import decode_json, whole_number
 from birthmark.webconsole.device_timeline import draw, lanes_of
@@ -47,7 +47,7 @@ class DevicePage:
             route("/deed/desired", self.desire, "POST"),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw it, as far as who looks may see. Raise `DeviceNotOnRecordError`."""
         name, inside, now = request.path_params["name"], self.site.inside, self.clock.now()
         parts = await inside.ask(who, "/devices/{name}", name)
@@ -78,7 +78,7 @@ class DevicePage:
         return await self.site.draw(request, who, "device.html", values)
 
     async def _at_hub(
-        self, who: Person, part: Mapping[str, Any]
+        self, who: SignedInUser, part: Mapping[str, Any]
     ) -> tuple[str, Mapping[str, Any], Sequence[Any], Sequence[Any]]:
         """Return a device's hub, what it is there, its modules, and the certificates by which it was known."""
         hub, name, inside = part["place"].removeprefix("hub "), part["id"], self.site.inside
@@ -88,7 +88,7 @@ class DevicePage:
             known = await inside.look(who, "/hubs/{name}/thumbprints/{device}", hub, name)
         return hub, part, ([] if modules is None else modules.items), ([] if known is None else known.items)
 
-    async def _documents(self, who: Person, parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    async def _documents(self, who: SignedInUser, parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return twin and shadow, in the same shape: what is desired, what is reported, and what is not yet so."""
         found: list[Mapping[str, Any]] = []
         for part in parts:
@@ -104,21 +104,21 @@ class DevicePage:
                         found.append(document_of_shadow(part["id"], shadow))
         return found
 
-    async def messages(self, request: Request, who: Person) -> Response:
+    async def messages(self, request: Request, who: SignedInUser) -> Response:
         """Draw the latest messages of a device at a hub."""
         hub, name = request.path_params["hub"], request.path_params["name"]
         found = await self.site.inside.ask(who, "/hubs/{name}/messages", hub, device=name, limit=_MESSAGES)
         rows = [{**row, "text": str(row["body"])[:_MAX_SHOWN]} for row in reversed(found.items)]
         return self.site.drawing.page(request, "messages.html", {"rows": rows, "hub": hub, "name": name})
 
-    async def send(self, request: Request, who: Person) -> Response:
+    async def send(self, request: Request, who: SignedInUser) -> Response:
         """Send a device a message."""
         given = await self.site.form(request)
         hub, name = given.get("hub", ""), given.get("device", "")
         await self.site.do(who, given, "POST", "/hubs/{name}/mail/{device}", hub, name, text=given.get("text", ""))
         return self._answer(request, given, say("It waits for the device, which takes it when it is connected."))
 
-    async def call(self, request: Request, who: Person) -> Response:
+    async def call(self, request: Request, who: SignedInUser) -> Response:
         """Call a method of a device, and show what it answers."""
         given = await self.site.form(request)
         hub, name, payload = given.get("hub", ""), given.get("device", ""), given.get("payload", "").strip()
@@ -127,7 +127,7 @@ class DevicePage:
         text = say("The device answered {status}").format(status=told["status"])
         return self._answer(request, given, text, json.dumps(told["payload"], ensure_ascii=False, indent=2))
 
-    async def desire(self, request: Request, who: Person) -> Response:
+    async def desire(self, request: Request, who: SignedInUser) -> Response:
         """Change what is desired of a device, where it is still as it was looked at."""
         given = await self.site.form(request)
         wanted = _json(given.get("desired", ""))

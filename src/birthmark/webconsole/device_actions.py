@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.in_process_client import ApiOperation, Person
+from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form, read_many
 from birthmark.pki.crl import RevocationReason
 from birthmark.webconsole.i18n import say
@@ -33,7 +33,7 @@ _OF_ONE: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ActionRow:
     """What would become, or became, of a part of a device."""
 
     device: str
@@ -60,27 +60,27 @@ class TakingPages:
             route("/bulk/do", self.carry_out, "POST"),
         ]
 
-    async def one(self, request: Request, who: Person) -> Response:
+    async def one(self, request: Request, who: SignedInUser) -> Response:
         """Show what taking one device back would do."""
         return await self._preview(request, who, _REVOKE, [request.query_params.get("device", "")])
 
-    async def look(self, request: Request, who: Person) -> Response:
+    async def look(self, request: Request, who: SignedInUser) -> Response:
         """Show what a deed would do to the chosen devices."""
         await self.site.form(request)
         deed, names = _chosen(await read_many(request))
         return await self._preview(request, who, deed, names)
 
-    async def carry_out(self, request: Request, who: Person) -> Response:
+    async def carry_out(self, request: Request, who: SignedInUser) -> Response:
         """Do it, device by device; one that is refused leaves the others be."""
         given = await self.site.form(request)
         deed, names = _chosen(await read_many(request))
-        rows: list[Row] = []
+        rows: list[ActionRow] = []
         for number, name in enumerate(names):
             try:
                 rows += await self._done(who, {**given, ONCE: f"{given.get(ONCE, '')}-{number}"}, deed, name)
             except BirthmarkError as error:
                 self.site.note(error, request)
-                rows.append(Row(name, "", "", say("not done"), str(error), error.explain_apart()[1], "bad"))
+                rows.append(ActionRow(name, "", "", say("not done"), str(error), error.explain_apart()[1], "bad"))
         values = {
             "deed": deed,
             "title": say((_OF_ONE if len(names) == 1 else DEEDS)[deed]),
@@ -91,13 +91,13 @@ class TakingPages:
         }
         return await self.site.draw(request, who, "taking.html", values | {"reasons": ()})
 
-    async def _preview(self, request: Request, who: Person, deed: str, names: Sequence[str]) -> Response:
-        rows: list[Row] = []
+    async def _preview(self, request: Request, who: SignedInUser, deed: str, names: Sequence[str]) -> Response:
+        rows: list[ActionRow] = []
         for name in names:
             try:
                 rows += await self._would(who, deed, name)
             except BirthmarkError as error:
-                rows.append(Row(name, "", "", say("cannot be done"), str(error), error.explain_apart()[1], "bad"))
+                rows.append(ActionRow(name, "", "", say("cannot be done"), str(error), error.explain_apart()[1], "bad"))
         reasons = [one.value for one in RevocationReason] if deed == _REVOKE else []
         values = {
             "deed": deed,
@@ -109,7 +109,7 @@ class TakingPages:
         }
         return await self.site.draw(request, who, "taking.html", values | {"reasons": reasons})
 
-    async def _would(self, who: Person, deed: str, name: str) -> Sequence[Row]:
+    async def _would(self, who: SignedInUser, deed: str, name: str) -> Sequence[ActionRow]:
         if deed == _REVOKE:
             told = await self.site.inside.read(who, "/devices/{name}/revoke", {"dry_run": True}, name)
             return [_taken(name, one) for one in told]
@@ -125,10 +125,14 @@ class TakingPages:
                 else say("would be disabled")
             )
             ends = "" if is_on or state == is_on else say("its connection ends at once")
-            rows.append(Row(name, part["place"], part["what"], words, ends, kind="off" if state == is_on else "warn"))
-        return rows or [Row(name, "", "", say("stays as it is"), say("It is at no hub of this server."), kind="off")]
+            rows.append(
+                ActionRow(name, part["place"], part["what"], words, ends, kind="off" if state == is_on else "warn")
+            )
+        return rows or [
+            ActionRow(name, "", "", say("stays as it is"), say("It is at no hub of this server."), kind="off")
+        ]
 
-    async def _done(self, who: Person, given: Form, deed: str, name: str) -> Sequence[Row]:
+    async def _done(self, who: SignedInUser, given: Form, deed: str, name: str) -> Sequence[ActionRow]:
         key = given[ONCE]
         if deed == _REVOKE:
             body = {"reason": given.get("reason") or RevocationReason.KEY_COMPROMISE.value}
@@ -145,10 +149,10 @@ class TakingPages:
                 who, ApiOperation("PATCH", path, (hub, part["id"]), {"enabled": is_on}, key=f"{key}-{number}")
             )
             words = say("enabled") if is_on else say("disabled")
-            rows.append(Row(name, part["place"], part["what"], words))
+            rows.append(ActionRow(name, part["place"], part["what"], words))
         return rows
 
-    async def _at_hubs(self, who: Person, name: str) -> Sequence[Mapping[str, Any]]:
+    async def _at_hubs(self, who: SignedInUser, name: str) -> Sequence[Mapping[str, Any]]:
         parts = await self.site.inside.ask(who, "/devices/{name}", name)
         return [part for part in parts if part["what"] == "device" and part["place"].startswith("hub ")]
 
@@ -171,6 +175,6 @@ def _command(deed: str, names: Sequence[str]) -> Mapping[str, str]:
     return {"command_line": f"birthmark {kind} {deed} {shlex.quote(names[0])}" if len(names) == 1 else ""}
 
 
-def _taken(name: str, one: Mapping[str, Any]) -> Row:
+def _taken(name: str, one: Mapping[str, Any]) -> ActionRow:
     kind = {"failed": "bad", "left": "off"}.get(one["became"], "warn")
-    return Row(name, one["place"], f"{one['what']} {one['id']}", one["became"], one["note"], one["command"], kind)
+    return ActionRow(name, one["place"], f"{one['what']} {one['id']}", one["became"], one["note"], one["command"], kind)

@@ -9,7 +9,17 @@ from markupsafe import Markup
 from birthmark.webconsole import svg
 from birthmark.webconsole.i18n import dated, exact, number, reader, say
 from birthmark.webconsole.labels import words_of
-from birthmark.webconsole.life import Item, Lane, Point, Row, Span, TimelineTexts, Unit, life, rows
+from birthmark.webconsole.life import (
+    Item,
+    Point,
+    TimelineLane,
+    TimelineRow,
+    TimelineSpan,
+    TimelineTexts,
+    Unit,
+    life,
+    rows,
+)
 from birthmark.webconsole.svg import Size, Tone
 
 _TONES = {"": Tone.GOOD, "warn": Tone.WARN, "bad": Tone.BAD}
@@ -30,7 +40,7 @@ def lanes_of(
     came: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]],
     now: datetime,
-) -> Sequence[Lane]:
+) -> Sequence[TimelineLane]:
     """Return the lanes in the order of a life: its record, its certificates, its connections, its refusals."""
     record = [
         Point(
@@ -43,10 +53,10 @@ def lanes_of(
         if row["action"].startswith(_RECORD)
     ]
     lanes = [
-        Lane(say("record"), record, several=_several(say("{n} changes"))),
-        Lane(say("certificates"), _certificates(certificates, now), several=_several(say("{n} certificates"))),
-        Lane(say("connected"), _connections(came), several=_several(say("{n} connections"))),
-        Lane(
+        TimelineLane(say("record"), record, several=_several(say("{n} changes"))),
+        TimelineLane(say("certificates"), _certificates(certificates, now), several=_several(say("{n} certificates"))),
+        TimelineLane(say("connected"), _connections(came), several=_several(say("{n} connections"))),
+        TimelineLane(
             say("refused"),
             [
                 Point(_at(one["at"]), say("refused"), Tone.BAD, f"/refusals/{one['id']}", one["message"])
@@ -58,7 +68,7 @@ def lanes_of(
     return [lane for lane in lanes if lane.items]
 
 
-def draw(lanes: Sequence[Lane], now: datetime) -> tuple[Markup, Sequence[Row]]:
+def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence[TimelineRow]]:
     """Return the drawing, and the same as rows of a table."""
     words = _words()
     local = now.astimezone(reader.get().zone)
@@ -90,10 +100,10 @@ def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Ite
         if row["revoked"]:
             over = min(end, max(begin, _at(row["revoked"])))
             found.append(
-                Span(begin, over, say("revoked"), Tone.BAD, exact=f"{told}, {say('revoked')}: {row['reason']}")
+                TimelineSpan(begin, over, say("revoked"), Tone.BAD, exact=f"{told}, {say('revoked')}: {row['reason']}")
             )
         else:
-            found.append(Span(begin, end, "", Tone.WARN if end <= now else Tone.GOOD, exact=told))
+            found.append(TimelineSpan(begin, end, "", Tone.WARN if end <= now else Tone.GOOD, exact=told))
     return found
 
 
@@ -106,16 +116,16 @@ def _connections(rows_: Sequence[Mapping[str, Any]]) -> list[Item]:
         if row["action"] == "device.connect":
             begun = open_at.pop(place, None)
             if begun is not None:  # its end was not written: what is known is when it began anew
-                found.append(Span(begun[0], at, "", Tone.GOOD, exact=place))
+                found.append(TimelineSpan(begun[0], at, "", Tone.GOOD, exact=place))
             open_at[place] = (at, place)
         elif row["action"] in {"device.disconnect", "device.lose"}:
             begun = open_at.pop(place, None)
             reason = str(row["detail"].get("reason", ""))
             if begun is not None:
-                found.append(Span(begun[0], at, "", Tone.GOOD, exact=f"{place}: {reason}"))
+                found.append(TimelineSpan(begun[0], at, "", Tone.GOOD, exact=f"{place}: {reason}"))
             if row["action"] == "device.lose":
                 found.append(Point(at, say("connection lost"), Tone.WARN, exact=f"{place}: {reason}"))
-    found += [Span(at, None, "", Tone.GOOD, exact=place) for at, place in open_at.values()]
+    found += [TimelineSpan(at, None, "", Tone.GOOD, exact=place) for at, place in open_at.values()]
     return found
 
 

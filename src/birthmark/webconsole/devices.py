@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import PageRenderer
@@ -42,7 +42,7 @@ _MAX_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class DevicesFilter:
     """Which devices."""
 
     begin: str = ""
@@ -55,7 +55,7 @@ class Filter:
     """Where the pages before begin, the nearest last; of very many the nearest."""
 
     @classmethod
-    def of(cls, request: Request) -> "Filter":
+    def of(cls, request: Request) -> "DevicesFilter":
         """Return what an address asks for."""
         given = request.query_params
         state = given.get("state", "")
@@ -93,29 +93,29 @@ class Filter:
         return f"/devices?{urlencode(asked, doseq=True)}" if asked else "/devices"
 
     @property
-    def first(self) -> "Filter":
+    def first(self) -> "DevicesFilter":
         """Its first page."""
         return replace(self, after="", number=1, back=())
 
     @property
-    def previous(self) -> "Filter | None":
+    def previous(self) -> "DevicesFilter | None":
         """The page before."""
         if not self.back:
             return self.first if self.after else None
         return replace(self, after=self.back[-1], number=max(1, self.number - 1), back=self.back[:-1])
 
-    def following(self, after: str) -> "Filter":
+    def following(self, after: str) -> "DevicesFilter":
         """Return the page that begins behind a device."""
         back = (*self.back, self.after)[-_MAX_BACK:] if self.after else ()
         return replace(self, after=after, number=self.number + 1, back=back)
 
-    def sorted_by(self, order: str) -> "Filter":
+    def sorted_by(self, order: str) -> "DevicesFilter":
         """Return the same devices, sorted otherwise."""
         return replace(self.first, order=order)
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
+class ListCount:
     """How many devices a list has, or that they are more."""
 
     devices: int
@@ -136,9 +136,9 @@ class DevicesPage:
         """Return the routes."""
         return [self.site.route("/devices", self.show), self.site.route("/find", self.find)]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw a page of the list."""
-        wanted = Filter.of(request)
+        wanted = DevicesFilter.of(request)
         found = await self.site.inside.ask(who, "/devices", limit=_PAGE, after=wanted.after or None, **wanted.asked)
         values = {
             "filter": wanted,
@@ -152,7 +152,7 @@ class DevicesPage:
         }
         return await self.site.draw(request, who, "devices.html", values)
 
-    async def find(self, request: Request, who: Person) -> Response:
+    async def find(self, request: Request, who: SignedInUser) -> Response:
         """Draw what is found while one types."""
         begin = request.query_params.get("begin", "").strip()[:_MAX_CHARS]
         rows: Sequence[Mapping[str, Any]] = ()
@@ -161,22 +161,22 @@ class DevicesPage:
             rows = found.items
         return self.site.drawing.page(request, "found.html", {"rows": rows, "begin": begin})
 
-    async def _count(self, who: Person, wanted: Filter, shown: int, *, is_last: bool) -> "Count":
+    async def _count(self, who: SignedInUser, wanted: DevicesFilter, shown: int, *, is_last: bool) -> "ListCount":
         """Return how many devices the list has: told by its last page, or counted as far as that is cheap."""
         if is_last:
-            return Count((wanted.number - 1) * _PAGE + shown)
+            return ListCount((wanted.number - 1) * _PAGE + shown)
         told = await self.site.inside.ask(who, "/figures/found", **wanted.asked)
         row: Mapping[str, Any] = told.items[0] if told.items else {"count": None, "is_more": True}
         count = max(row["count"] or 0, wanted.number * _PAGE) if row["is_more"] else row["count"]
-        return Count(count, is_more=row["is_more"])
+        return ListCount(count, is_more=row["is_more"])
 
-    async def _places(self, who: Person) -> Sequence[str]:
+    async def _places(self, who: SignedInUser) -> Sequence[str]:
         hubs, services = await self.site.inside.ask(who, "/hubs"), await self.site.inside.look(who, "/dps")
         places = [f"hub/{one['name']}" for one in hubs.items]
         places += [f"dps/{one['name']}" for one in services.items] if services else []
         return [*places, "aws", "server"]
 
-    async def _is_new(self, who: Person) -> bool:
+    async def _is_new(self, who: SignedInUser) -> bool:
         found = await self.site.inside.ask(who, "/devices", limit=1)
         return not found.items
 

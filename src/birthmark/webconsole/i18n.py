@@ -25,7 +25,7 @@ _MAX_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
+class PageLocale:
     """How somebody reads: language and time zone."""
 
     language: str = ENGLISH
@@ -38,7 +38,7 @@ class Reader:
         return _locale("en_GB" if self.language == ENGLISH else self.language)
 
 
-reader: ContextVar[Reader] = ContextVar("reader")
+reader: ContextVar[PageLocale] = ContextVar("reader")
 """Who reads the page that is drawn."""
 
 
@@ -157,7 +157,7 @@ def _local(at: datetime, zone: tzinfo) -> datetime:
 @cache
 def _pattern(skeleton: str, language: str) -> Any:
     """Return how a language writes some parts of a time: looking for it costs more than writing."""
-    locale = Reader(language).locale
+    locale = PageLocale(language).locale
     known = locale.datetime_skeletons
     name = skeleton if skeleton in known else match_skeleton(skeleton, known)
     if name is None:

@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 from birthmark.awsiot.model import ExecutionStatus, JobStatus
 from birthmark.iam.authorization import RightMissingError
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.webconsole import svg
-from birthmark.webconsole.charts.proportion_bars import Lane, lanes
+from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
 from birthmark.webconsole.i18n import number, say
 from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import PageRenderer
@@ -67,7 +67,7 @@ class JobsPages:
             self.site.route(_ONE, self.do, "POST"),
         ]
 
-    async def list(self, request: Request, who: Person) -> Response:
+    async def list(self, request: Request, who: SignedInUser) -> Response:
         """Draw a page of them; what somebody may not look at is said to be another's."""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
         found = await self.site.inside.look(who, "/aws/jobs", limit=_PAGE, after=after or None)
@@ -75,7 +75,7 @@ class JobsPages:
         rows = None if found is None else [{**row, "is": _state(row)} for row in found.items]
         return await self.site.draw(request, who, "jobs.html", {"rows": rows, "following": following})
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw one as it is now. Raise `UnknownJobError`."""
         name, inside = request.path_params["name"], self.site.inside
         row = await inside.ask(who, "/aws/jobs/{name}", name)
@@ -112,7 +112,7 @@ class JobsPages:
         }
         return await self.site.draw(request, who, "job.html", values)
 
-    async def do(self, request: Request, who: Person) -> Response:
+    async def do(self, request: Request, who: SignedInUser) -> Response:
         """Pause, resume or cancel one. Raise `JobStateError`."""
         given, name = await self.site.form(request), request.path_params["name"]
         if (deed := given.get("deed", "")) not in DONE:
@@ -122,7 +122,7 @@ class JobsPages:
         return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
 
 
-def _may(site: PageRenderer, who: Person, name: str) -> bool:
+def _may(site: PageRenderer, who: SignedInUser, name: str) -> bool:
     """Say whether somebody may change it."""
     try:
         site.inside.may(who, "POST", "/aws/jobs/{name}/pause", name)
@@ -155,8 +155,8 @@ def _counted(status: str, count: int, here: str) -> Mapping[str, Any]:
 def drawn(things: Mapping[str, int]) -> Markup:
     """Return the picture: a lane for each state, as long as so many things are in it."""
     total = sum(things.values())
-    given: Sequence[Lane] = [
-        Lane(
+    given: Sequence[ProportionBar] = [
+        ProportionBar(
             say(words),
             things[status],
             tone,

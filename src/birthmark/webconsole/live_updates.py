@@ -21,7 +21,7 @@ from birthmark.events.reader import parse_place
 from birthmark.iam.model import SERVER
 from birthmark.iam.sessions import SessionEndedError
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, SSE
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.supervised_tasks import ended, kept
 from birthmark.webconsole.page_base import PageRenderer
 
@@ -119,13 +119,13 @@ class LiveUpdates:
         """Return its route."""
         return [self.site.route("/live", self.follow), self.site.route("/news", self.since)]
 
-    async def since(self, request: Request, _who: Person) -> Response:
+    async def since(self, request: Request, _who: SignedInUser) -> Response:
         """Tell what happened after a page was drawn and before its stream was there. Raise `PlaceInvalidError`."""
         place = parse_place(request.query_params.get("after", ""))
         _, news = await self._news(place)
         return JSONResponse(news, headers={"cache-control": "no-store"})
 
-    async def follow(self, request: Request, who: Person) -> Response:
+    async def follow(self, request: Request, who: SignedInUser) -> Response:
         """Tell of what happens until the browser goes, or its session ends."""
         user = who.caller.user or "operator"
         own = sum(1 for one in self._listeners if one.user == user)

@@ -11,7 +11,7 @@ _SOON = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SuggestedStep:
     """Something to do: why, and what to type; `said` and `fix` are texts of a refusal, in its own words."""
 
     why: str
@@ -30,32 +30,34 @@ def next_steps(
     *,
     quoted: str,
     was_well_at: datetime | None = None,
-) -> Sequence[Step]:
+) -> Sequence[SuggestedStep]:
     """Return what a device waits for, what is worst first; nothing where it needs nobody.
 
     A refusal counts while it was not let in since (`was_well_at`). Of one that was taken back nothing is to be done:
     what would let it in again is no advice.
     """
-    found: list[Step] = []
+    found: list[SuggestedStep] = []
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for part in parts:
         by_kind.setdefault(part["what"], []).append(part)
     if any(part["state"] == "shut out" for part in by_kind.get("name", ())):
         told = marked("It is revoked, and nothing admits it. To give its name to another device:")
-        return [Step(told, f"birthmark pki release {quoted}", kind="off")]
+        return [SuggestedStep(told, f"birthmark pki release {quoted}", kind="off")]
     if is_refused(refusals, was_well_at):
         last = refusals[0]
         is_wanted = any(
             part["state"] == "disabled" for kind in ("enrollment", "device") for part in by_kind.get(kind, ())
         )
         kind = "off" if is_wanted and last["code"].endswith("disabled") else "bad"
-        found.append(Step(marked("It was refused last:"), said=last["message"], fix=last["fix"], kind=kind))
+        found.append(SuggestedStep(marked("It was refused last:"), said=last["message"], fix=last["fix"], kind=kind))
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
             at_hub = f"hub device enable {quoted} --hub {part['place'].removeprefix('hub ')}"
             command = f"birthmark {at_hub if part['what'] == 'device' else f'device enable {quoted}'}"
             if not any(f"`{command}`" in one.fix for one in found):  # the refusal says the same
-                found.append(Step(marked("It is disabled at {place}."), command, kind="warn", place=part["place"]))
+                found.append(
+                    SuggestedStep(marked("It is disabled at {place}."), command, kind="warn", place=part["place"])
+                )
     alive = [
         one for one in certificates if one["revoked"] is None and one["not_after"] and _time(one["not_after"]) > now
     ]
@@ -64,7 +66,7 @@ def next_steps(
     ]
     if ended and not alive:
         found.append(
-            Step(
+            SuggestedStep(
                 marked("Its last certificate has ended. It comes back by the key in its chip, or by a new token."),
                 f"birthmark pki token create {quoted}",
                 kind="bad",
@@ -72,7 +74,7 @@ def next_steps(
         )
     elif alive and max(_time(one["not_after"]) for one in alive) - now < _SOON:
         found.append(
-            Step(
+            SuggestedStep(
                 marked("Its certificate ends soon, and none has followed yet."),
                 f"birthmark pki ls {quoted}",
                 kind="warn",
@@ -80,13 +82,13 @@ def next_steps(
         )
     waits = marked("It waits for somebody to approve its certificate.")
     found += [
-        Step(waits, f"birthmark pki request approve {part['id']}", kind="warn")
+        SuggestedStep(waits, f"birthmark pki request approve {part['id']}", kind="warn")
         for part in by_kind.get("request", ())
         if part["state"] == "waits"
     ]
     if by_kind.get("enrollment") and not by_kind.get("registration") and not refusals:
         found.append(
-            Step(
+            SuggestedStep(
                 marked(
                     "It is on record, and has not registered yet: turn it on, and look whether it reaches this server."
                 ),

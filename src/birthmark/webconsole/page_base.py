@@ -14,13 +14,13 @@ from starlette.routing import Route
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.events.reader import Feed, place_of
 from birthmark.iam.sessions import SessionEndedError
-from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, Person
+from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, SignedInUser
 from birthmark.operator_api.session_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
 from birthmark.operator_api.sign_in_handlers import Form, SignInHandlers, read_form, status_of
 from birthmark.webconsole.i18n import reader, say
-from birthmark.webconsole.rendering import Drawing, reader_of
+from birthmark.webconsole.rendering import TemplateRenderer, reader_of
 
-Page: TypeAlias = Callable[[Request, Person], Awaitable[Response]]
+Page: TypeAlias = Callable[[Request, SignedInUser], Awaitable[Response]]
 DAY = timedelta(days=1)
 ONCE = "once"
 _MAX_SAID, _SAID_S = 400, 60
@@ -39,7 +39,7 @@ class FormUnfitError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ServerInfo:
     """Which server this is, as the pages say it."""
 
     host: str
@@ -53,8 +53,8 @@ class PageRenderer:
 
     desk: SignInHandlers
     inside: InProcessClient
-    drawing: Drawing
-    about: About
+    drawing: TemplateRenderer
+    about: ServerInfo
     feed: Feed
 
     def route(self, path: str, answer: Page, method: str = "GET") -> Route:
@@ -67,7 +67,7 @@ class PageRenderer:
 
     async def answered(self, request: Request, answer: Page) -> Response:
         """Return what a page answers, or what it refuses, in the language of who asks."""
-        person: Person | None = None
+        person: SignedInUser | None = None
         reads = reader.set(reader_of(request))
         try:
             self.desk.gate.check_host(request)
@@ -88,12 +88,12 @@ class PageRenderer:
         if isinstance(error, ForbiddenError | UnauthenticatedError) and not is_look:
             self.desk.note(error, request)
 
-    def who(self, request: Request) -> Person:
+    def who(self, request: Request) -> SignedInUser:
         """Return who looks. Raise `SessionEndedError`."""
-        return Person(self.desk.gate.signed_in(request), address_of(request))
+        return SignedInUser(self.desk.gate.signed_in(request), address_of(request))
 
     async def draw(
-        self, request: Request, who: Person, template: str, values: Mapping[str, Any], status: int = 200
+        self, request: Request, who: SignedInUser, template: str, values: Mapping[str, Any], status: int = 200
     ) -> Response:
         """Return a page with what stands around it."""
         around: dict[str, Any] = {
@@ -115,7 +115,7 @@ class PageRenderer:
         """How the cookie is called by which one page tells the next what was done: an address could be anybody's."""
         return f"{self.desk.gate.cookie}-said"
 
-    async def counts(self, who: Person) -> Mapping[str, int]:
+    async def counts(self, who: SignedInUser) -> Mapping[str, int]:
         """Return what stands beside the names of pages: what waits for somebody."""
         approvals = await self.inside.look(who, "/people/approvals")
         alerts = await self.inside.look(who, "/alerts")
@@ -126,7 +126,7 @@ class PageRenderer:
             "alerts": sum(1 for one in alerts.items if not one["silenced"]) if alerts else 0,
         }
 
-    async def refused(self, request: Request, who: Person | None, error: BirthmarkError) -> Response:
+    async def refused(self, request: Request, who: SignedInUser | None, error: BirthmarkError) -> Response:
         """Return a refusal as a page: what was wrong, and what to do."""
         cause, fix = error.explain_apart()
         told = {"problem": str(error), "cause": cause, "fix": fix, "code": error.code}
@@ -145,7 +145,7 @@ class PageRenderer:
         self.desk.gate.check_from_here(request, self.desk.gate.text(request), found.get(CSRF_FIELD, ""))
         return found
 
-    async def do(self, who: Person, given: Form, method: str, path: str, /, *names: str, **body: Any) -> Any:
+    async def do(self, who: SignedInUser, given: Form, method: str, path: str, /, *names: str, **body: Any) -> Any:
         """Carry out what a form asks for, once however often it is sent."""
         return await self.inside.do(who, ApiOperation(method, path, names, body, key=given.get(ONCE, "")))
 

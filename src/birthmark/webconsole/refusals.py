@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_pem
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
@@ -34,7 +34,7 @@ _PEM = "application/x-pem-file"
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class RefusalFilter:
     """Which refusals."""
 
     subject: str = ""
@@ -43,7 +43,7 @@ class Filter:
     back: str = _DAY
 
     @classmethod
-    def of(cls, request: Request) -> "Filter":
+    def of(cls, request: Request) -> "RefusalFilter":
         """Return what an address asks for; of a pasted text with a tracking id in it, that one."""
         given = request.query_params
         subject = given.get("subject", "").strip()
@@ -98,9 +98,9 @@ class RefusalsPages:
             route("/refusals/{id}/certificate.pem", self.certificate),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw the reasons, or the refusals that are asked for; who names one is led to it."""
-        wanted = Filter.of(request)
+        wanted = RefusalFilter.of(request)
         if wanted.is_list:
             return await self._list(request, who, wanted)
         seconds, words = PERIODS[wanted.back]
@@ -114,7 +114,7 @@ class RefusalsPages:
         }
         return await self.site.draw(request, who, "refusals.html", values)
 
-    async def _refused_of(self, who: Person, reason: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _refused_of(self, who: SignedInUser, reason: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return who was refused for a reason lately, each once, and whether there may be more."""
         if reason["latest"] is None or reason["count"] < _SEVERAL:
             return {"who": [], "is_more": False}
@@ -122,7 +122,7 @@ class RefusalsPages:
         names = dict.fromkeys(name for row in found.items if (name := whose(row["facts"])))
         return {"who": list(names), "is_more": len(found.items) == _LOOKED}
 
-    async def _list(self, request: Request, who: Person, wanted: Filter) -> Response:
+    async def _list(self, request: Request, who: SignedInUser, wanted: RefusalFilter) -> Response:
         before = wanted.before or None
         found = await self.site.inside.ask(who, "/refusals", before=before, limit=_PAGE, **wanted.asked)
         rows: Sequence[Mapping[str, Any]] = found.items
@@ -135,7 +135,7 @@ class RefusalsPages:
         }
         return await self.site.draw(request, who, "refusals_list.html", values)
 
-    async def one(self, request: Request, who: Person) -> Response:
+    async def one(self, request: Request, who: SignedInUser) -> Response:
         """Draw one refusal with what was shown in it, and how often its reason came lately."""
         wanted = request.path_params["id"][:_MAX_CHARS]
         refusal = await self._refusal(who, wanted)
@@ -153,7 +153,7 @@ class RefusalsPages:
         }
         return await self.site.draw(request, who, "refusal.html", values)
 
-    async def certificate(self, request: Request, who: Person) -> Response:
+    async def certificate(self, request: Request, who: SignedInUser) -> Response:
         """Send the certificate that was presented, as a file."""
         refusal = await self._refusal(who, request.path_params["id"][:_MAX_CHARS])
         found = None if refusal is None else await self._shown(who, refusal)
@@ -161,11 +161,11 @@ class RefusalsPages:
             return await self.site.draw(request, who, "refusal_gone.html", {"id": request.path_params["id"]}, 404)
         return self.site.drawing.download("presented.pem", found.pem(), _PEM)
 
-    async def _refusal(self, who: Person, wanted: str) -> Mapping[str, Any] | None:
+    async def _refusal(self, who: SignedInUser, wanted: str) -> Mapping[str, Any] | None:
         found = await self.site.inside.ask(who, "/refusals", subject=wanted, limit=1)
         return next((one for one in found.items if one["id"].lower() == wanted.lower()), None)
 
-    async def _devices(self, who: Person, facts: Mapping[str, str]) -> Sequence[str]:
+    async def _devices(self, who: SignedInUser, facts: Mapping[str, str]) -> Sequence[str]:
         """Return the devices that are named, and on record."""
         found: list[str] = []
         for name in dict.fromkeys(facts[key] for key in _DEVICES if facts.get(key)):
@@ -176,7 +176,7 @@ class RefusalsPages:
             found.append(name)
         return found
 
-    async def _shown(self, who: Person, refusal: Mapping[str, Any]) -> Certificate | None:
+    async def _shown(self, who: SignedInUser, refusal: Mapping[str, Any]) -> Certificate | None:
         """Return what was presented; None where nothing was, or it is kept no more."""
         thumbprint = refusal["facts"].get("thumbprint", "")
         if not thumbprint:
@@ -187,7 +187,7 @@ class RefusalsPages:
         except (NotFoundError, InvalidRequestError, CertificateInvalidError):
             return None
 
-    async def _count(self, who: Person, code: str, back: str) -> int:
+    async def _count(self, who: SignedInUser, code: str, back: str) -> int:
         try:
             found = await self.site.inside.ask(who, "/refusals/reasons", back_s=PERIODS[back][0])
         except BirthmarkError:

@@ -25,7 +25,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.operator_api.session_guard import path_of
 from birthmark.untrusted_text import printable
 from birthmark.webconsole import i18n
-from birthmark.webconsole.i18n import Reader, reader
+from birthmark.webconsole.i18n import PageLocale, reader
 from birthmark.webconsole.labels import word_of
 
 FILES = {
@@ -105,7 +105,7 @@ def policy(nonce: str) -> str:
     )
 
 
-class Drawing:
+class TemplateRenderer:
     """Makes pages of templates."""
 
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
@@ -187,11 +187,11 @@ class Drawing:
         return Markup('<time datetime="{}" title="{}">{}</time>').format(*said)
 
 
-def reader_of(request: Request) -> Reader:
+def reader_of(request: Request) -> PageLocale:
     """Return how who asks reads."""
     cookies = request.cookies
     found = i18n.language_of(request.headers.get("accept-language", ""), cookies.get(LANGUAGE_COOKIE, ""))
-    return Reader(found, *i18n.zone_of(cookies.get(ZONE_COOKIE, "").replace("%2F", "/")))
+    return PageLocale(found, *i18n.zone_of(cookies.get(ZONE_COOKIE, "").replace("%2F", "/")))
 
 
 def plain(text: object) -> Markup:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.ca.rules.rollover import Phase
 from birthmark.iam.model import SERVER
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.webconsole.i18n import say
@@ -24,7 +24,7 @@ _AT = "/certificates/rollover"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RolloverStep:
     """A state of an exchange: what it is called, who is trusted and signs, what it means, what the next one does."""
 
     state: str
@@ -37,8 +37,8 @@ class Step:
     back: str = ""
 
 
-STEPS: Sequence[Step] = (
-    Step(
+STEPS: Sequence[RolloverStep] = (
+    RolloverStep(
         _ONE,
         marked("One root"),
         marked("the old"),
@@ -46,7 +46,7 @@ STEPS: Sequence[Step] = (
         marked("Every device knows the one root there is."),
         marked("Make the new root, and trust both"),
     ),
-    Step(
+    RolloverStep(
         Phase.OLD_SIGNS.value,
         marked("Both are trusted, the old one signs"),
         marked("both"),
@@ -55,7 +55,7 @@ STEPS: Sequence[Step] = (
         marked("Let the new root sign"),
         marked("Give the new root up"),
     ),
-    Step(
+    RolloverStep(
         Phase.NEW_SIGNS.value,
         marked("Both are trusted, the new one signs"),
         marked("both"),
@@ -64,7 +64,7 @@ STEPS: Sequence[Step] = (
         marked("End the trust in the old root"),
         marked("Let the old root sign again"),
     ),
-    Step(
+    RolloverStep(
         Phase.FINISHED.value,
         marked("The new one alone"),
         marked("the new"),
@@ -101,7 +101,7 @@ class RolloverPage:
         """Return the routes."""
         return [self.site.route(_AT, self.show), self.site.route(_AT, self.go_on, "POST")]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw how it stands."""
         row = await self.site.inside.ask(who, "/ca/rollover")
         at = place_of(row["state"])
@@ -112,7 +112,7 @@ class RolloverPage:
             "takes_two": who.caller.user is not None,
             "may": who.caller.rights.allow(Right.TRUST, SERVER),
             "steps": [
-                {name: say(getattr(one, name)) if getattr(one, name) else "" for name in Step.__slots__}
+                {name: say(getattr(one, name)) if getattr(one, name) else "" for name in RolloverStep.__slots__}
                 for one in STEPS
             ],
             "gates": gates,
@@ -121,7 +121,7 @@ class RolloverPage:
         }
         return await self.site.draw(request, who, "rollover.html", values)
 
-    async def go_on(self, request: Request, who: Person) -> Response:
+    async def go_on(self, request: Request, who: SignedInUser) -> Response:
         """Take a step; of two who saw the same state the later one is told. Raise why it is too early."""
         given = await self.site.form(request)
         deed = given.get("deed", "")

@@ -10,21 +10,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.page_base import PageRenderer
 
 _MAX_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class SettingFilter:
     """Which settings."""
 
     begin: str = ""
     changed: bool = False
 
     @classmethod
-    def of(cls, request: Request) -> "Filter":
+    def of(cls, request: Request) -> "SettingFilter":
         """Return what an address asks for."""
         given = request.query_params
         return cls(given.get("begin", "").strip()[:_MAX_CHARS], given.get("changed", "") == "yes")
@@ -55,9 +55,9 @@ class SettingsPage:
         """Return its route."""
         return [self.site.route("/settings", self.show)]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw them, as far as who looks may see."""
-        look, wanted = self.site.inside.look, Filter.of(request)
+        look, wanted = self.site.inside.look, SettingFilter.of(request)
         settings, certificate = await look(who, "/server/settings"), await look(who, "/server/certificate")
         machines = await look(who, "/server/machines")
         values = {

@@ -182,7 +182,7 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class SvgLabel:
     """A text in its place: cut already, its base line at `y`."""
 
     text: str
@@ -203,12 +203,12 @@ class Label:
         return element("text", words, x=self.x, y=self.y, text_anchor=anchor, class_=self.look or None) if words else ""
 
 
-def centered(text: str, x: float, y: float, within: tuple[float, float], look: str = "") -> Label:
+def centered(text: str, x: float, y: float, within: tuple[float, float], look: str = "") -> SvgLabel:
     """Return a label about `x`, moved as far as it must to stay `within`, and cut to that."""
     left, right = within
     words = cut(text, right - left, is_strong="strong" in look)
     half = width_of(words, is_strong="strong" in look) / 2
-    return Label(words, min(max(x, left + half), right - half), y, Anchor.MIDDLE, look)
+    return SvgLabel(words, min(max(x, left + half), right - half), y, Anchor.MIDDLE, look)
 
 
 def drawing(inside: str, size: Size, *, name: str, height: float, title: str, desc: str, kind: str) -> str:

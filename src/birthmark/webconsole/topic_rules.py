@@ -12,10 +12,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.iam.authorization import RightMissingError
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.webconsole import svg
-from birthmark.webconsole.charts.proportion_bars import Lane, lanes
+from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
 from birthmark.webconsole.i18n import number, say
 from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import PageRenderer
@@ -51,7 +51,7 @@ class RulesPages:
             self.site.route(_ONE, self.do, "POST"),
         ]
 
-    async def list(self, request: Request, who: Person) -> Response:
+    async def list(self, request: Request, who: SignedInUser) -> Response:
         """Draw a page of them; what somebody may not look at is said to be another's."""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
         found = await self.site.inside.look(who, "/aws/rules", limit=_PAGE, after=after or None)
@@ -59,7 +59,7 @@ class RulesPages:
         rows = None if found is None else [{**row, "is": _state(row)} for row in found.items]
         return await self.site.draw(request, who, "rules.html", {"rows": rows, "following": following})
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw one as it is now. Raise `UnknownRuleError`."""
         name, inside = request.path_params["name"], self.site.inside
         row = await inside.ask(who, "/aws/rules/{name}", name)
@@ -83,7 +83,7 @@ class RulesPages:
         }
         return await self.site.draw(request, who, "rule.html", values)
 
-    async def do(self, request: Request, who: Person) -> Response:
+    async def do(self, request: Request, who: SignedInUser) -> Response:
         """Switch one on or off, or send again what was put aside."""
         given, name = await self.site.form(request), request.path_params["name"]
         if (deed := given.get("deed", "")) not in DONE:
@@ -92,7 +92,7 @@ class RulesPages:
         return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
 
 
-def _may(site: PageRenderer, who: Person, name: str, deed: str) -> bool:
+def _may(site: PageRenderer, who: SignedInUser, name: str, deed: str) -> bool:
     """Say whether somebody may do this to it."""
     try:
         site.inside.may(who, "POST", f"/aws/rules/{{name}}/{deed}", name)
@@ -114,8 +114,8 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
 def drawn(sums: Mapping[str, int]) -> Markup:
     """Return the picture: a lane for each outcome, as long as its part."""
     total = sum(sums.values())
-    given: Sequence[Lane] = [
-        Lane(
+    given: Sequence[ProportionBar] = [
+        ProportionBar(
             say(words),
             sums[outcome],
             tone,

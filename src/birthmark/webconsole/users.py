@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, Role
-from birthmark.operator_api.in_process_client import ApiOperation, Person
+from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, UserRole
+from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.operator_api.users import may_administer
 from birthmark.webconsole.i18n import count_of, number, say
@@ -20,12 +20,12 @@ from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import ONCE, PageRenderer
 
 PATH, ONE = "/people", "/people/users/{name}"
-ROLES: Mapping[Role, str] = {
-    Role.VIEWER: marked("Looks at everything that is no secret."),
-    Role.ENROLLER: marked("Puts devices on record, and lets them in."),
-    Role.OPERATOR: marked("Reaches and changes devices, and takes them back."),
-    Role.SECURITY_OFFICER: marked("Decides which CAs are trusted, and takes keys and devices back."),
-    Role.ADMIN: marked("Everything: services, secrets, people and what they may do."),
+ROLES: Mapping[UserRole, str] = {
+    UserRole.VIEWER: marked("Looks at everything that is no secret."),
+    UserRole.ENROLLER: marked("Puts devices on record, and lets them in."),
+    UserRole.OPERATOR: marked("Reaches and changes devices, and takes them back."),
+    UserRole.SECURITY_OFFICER: marked("Decides which CAs are trusted, and takes keys and devices back."),
+    UserRole.ADMIN: marked("Everything: services, secrets, people and what they may do."),
 }
 RIGHTS: Mapping[Right, str] = {
     Right.READ: marked("look"),
@@ -60,26 +60,26 @@ class PeoplePages:
             route(f"{one}/tokens/remove", self.remove_token, "POST"),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw who there is, and what each role may."""
         found = await self.site.inside.ask(who, "/people/users")
         values = {
             "people": [{**one, "said": said_roles(one["roles"])} for one in found.items],
             "may": may_administer(who.caller),
             "places": await self._places(who),
-            "roles": [one.value for one in Role],
+            "roles": [one.value for one in UserRole],
             **explained(),
         }
         return await self.site.draw(request, who, "people.html", values)
 
-    async def create(self, request: Request, who: Person) -> Response:
+    async def create(self, request: Request, who: SignedInUser) -> Response:
         """Put somebody on record, and show the invitation."""
         given = await self.site.form(request)
         body = {"name": given.get("name", "").strip(), "role": given.get("role") or None}
         made = await self.site.do(who, given, "POST", "/people/users", **body, place=given.get("place") or EVERYWHERE)
         return await self._invited(request, who, {**given, ONCE: f"{given.get(ONCE, '')}-i"}, made["name"])
 
-    async def one(self, request: Request, who: Person) -> Response:
+    async def one(self, request: Request, who: SignedInUser) -> Response:
         """Draw one of them. Raise `UserMissingError`."""
         name, ask, may = request.path_params["name"], self.site.inside.ask, may_administer(who.caller)
         user = await ask(who, ONE, name)
@@ -94,68 +94,68 @@ class PeoplePages:
             "may": may,
             "is_own": who.caller.user == name,
             "places": await self._places(who),
-            "roles": [one.value for one in Role],
+            "roles": [one.value for one in UserRole],
             "quoted": shlex.quote(name),
             "at": f"{PATH}/{quote(name, safe='')}",
         }
         return await self.site.draw(request, who, "person.html", values)
 
-    async def confirm(self, request: Request, who: Person) -> Response:
+    async def confirm(self, request: Request, who: SignedInUser) -> Response:
         """Say what is hit when somebody is removed."""
         name = request.path_params["name"]
         values = {"person": await self.site.inside.ask(who, ONE, name), "at": f"{PATH}/{quote(name, safe='')}"}
         values |= {"quoted": shlex.quote(name), "may": may_administer(who.caller), "is_own": who.caller.user == name}
         return await self.site.draw(request, who, "person_remove.html", values)
 
-    async def remove(self, request: Request, who: Person) -> Response:
+    async def remove(self, request: Request, who: SignedInUser) -> Response:
         """Remove somebody, with roles, sessions and tokens."""
         given, name = await self.site.form(request), request.path_params["name"]
         await self.site.do(who, given, "DELETE", ONE, name)
         return self.site.go(PATH, said=say("{name} is no more on record.").format(name=name))
 
-    async def invite(self, request: Request, who: Person) -> Response:
+    async def invite(self, request: Request, who: SignedInUser) -> Response:
         """Show an invitation, once."""
         given = await self.site.form(request)
         return await self._invited(request, who, given, request.path_params["name"])
 
-    async def _invited(self, request: Request, who: Person, given: Form, name: str) -> Response:
+    async def _invited(self, request: Request, who: SignedInUser, given: Form, name: str) -> Response:
         told = await self.site.do(who, given, "POST", f"{ONE}/invitation", name)
         url = told["url"] or self.site.desk.gate.origin(request)
         values = {"name": name, "link": f"{url}/invitation#{told['code']}", "ends": told["ends"]}
         return await self.site.draw(request, who, "invited.html", values | {"at": f"{PATH}/{quote(name, safe='')}"})
 
-    async def grant(self, request: Request, who: Person) -> Response:
+    async def grant(self, request: Request, who: SignedInUser) -> Response:
         """Give a role."""
         given = await self.site.form(request)
         return await self._role(request, who, given, "roles", say("{name} is {role} {where} from now on."))
 
-    async def revoke(self, request: Request, who: Person) -> Response:
+    async def revoke(self, request: Request, who: SignedInUser) -> Response:
         """Take a role."""
         given = await self.site.form(request)
         return await self._role(request, who, given, "roles/remove", say("{name} is {role} {where} no more."))
 
-    async def _role(self, request: Request, who: Person, given: Form, verb: str, said: str) -> Response:
+    async def _role(self, request: Request, who: SignedInUser, given: Form, verb: str, said: str) -> Response:
         name, role, place = request.path_params["name"], given.get("role", ""), given.get("place") or EVERYWHERE
         await self.site.do(who, given, "POST", f"{ONE}/{verb}", name, role=role, place=place)
         where = say("everywhere") if place == EVERYWHERE else say("at {place}").format(place=place)
         return self._back(name, said.format(name=name, role=role, where=where))
 
-    async def sign_out(self, request: Request, who: Person) -> Response:
+    async def sign_out(self, request: Request, who: SignedInUser) -> Response:
         """End all sessions of somebody."""
         given, name = await self.site.form(request), request.path_params["name"]
         told = await self.site.do(who, given, "POST", f"{ONE}/signout", name)
         many = count_of("{n} session has ended.", "{n} sessions have ended.", told["ended"])
         return self._back(name, many.format(n=number(told["ended"])))
 
-    async def end_session(self, request: Request, who: Person) -> Response:
+    async def end_session(self, request: Request, who: SignedInUser) -> Response:
         """End one session."""
         return await self._less(request, who, "/people/sessions/{id}", say("That session has ended."))
 
-    async def remove_token(self, request: Request, who: Person) -> Response:
+    async def remove_token(self, request: Request, who: SignedInUser) -> Response:
         """Take a token back."""
         return await self._less(request, who, "/people/tokens/{id}", say("That token counts no more."))
 
-    async def _less(self, request: Request, who: Person, path: str, said: str) -> Response:
+    async def _less(self, request: Request, who: SignedInUser, path: str, said: str) -> Response:
         given = await self.site.form(request)
         await self.site.inside.do(who, ApiOperation("DELETE", path, (given.get("id", ""),), key=given.get(ONCE, "")))
         return self._back(request.path_params["name"], said)
@@ -163,7 +163,7 @@ class PeoplePages:
     def _back(self, name: str, said: str) -> Response:
         return self.site.go(f"{PATH}/{quote(name, safe='')}", said=said)
 
-    async def _places(self, who: Person) -> Sequence[str]:
+    async def _places(self, who: SignedInUser) -> Sequence[str]:
         """Return where a role can be given."""
         hubs, services = await self.site.inside.look(who, "/hubs"), await self.site.inside.look(who, "/dps")
         found = [f"hub/{one['name']}" for one in hubs.items] if hubs else []
@@ -191,6 +191,6 @@ def explained() -> Mapping[str, Any]:
     return {
         "explained": [
             {"role": role.value, "words": say(ROLES[role]), "rights": [say(RIGHTS[right]) for right in RIGHTS_OF[role]]}
-            for role in Role
+            for role in UserRole
         ]
     }

@@ -10,9 +10,9 @@ import requests
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
-from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.required_permissions import AWS, Work
+from birthmark.fleet.required_permissions import AWS, FleetTask
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from support.aws.moto_pca import moto
 from support.pki.pki_builders import a_device
@@ -56,7 +56,7 @@ def wishes(**how: Any) -> list[EnrollmentRequest]:
 def enroll(
     target: AwsTarget, several: list[EnrollmentRequest], journal: Journal, *, update: bool = False
 ) -> set[TargetOutcome]:
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     target.survey(len(several))
     enroll_all(target, several, journal, told.append, update=update, dry_run=False)
     assert len(told) == len(several)
@@ -71,7 +71,7 @@ def test_a_shipment_is_enrolled_found_and_taken_back(iot: Any, target: AwsTarget
     for wish in several:
         (arn,) = iot.list_thing_principals(thingName=wish.device_id)["principals"]
         assert arn.endswith(wish.certificate.thumbprint.hex())
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(tmp_path / "journal", target.identity) as journal:
         take_back_all(target, journal, told.append, dry_run=False)
     assert [outcome.done for outcome in told] == [TargetOutcome.TAKEN_BACK] * 3
@@ -105,7 +105,7 @@ def test_types_groups_attributes_and_a_policy_are_given_and_put_back(
     assert (thing["thingTypeName"], thing["attributes"]) == ("pump", {"site": "osaka"})
     assert len(iot.list_things_in_thing_group(thingGroupName="line-3")["things"]) == 3
     with Journal(tmp_path / "journal", target.identity) as journal:
-        told: list[Outcome] = []
+        told: list[JournalOutcome] = []
         take_back_all(target, journal, told.append, dry_run=False)
     assert {outcome.done for outcome in told} == {TargetOutcome.TAKEN_BACK}
     assert iot.list_things_in_thing_group(thingGroupName="line-3")["things"] == []
@@ -145,18 +145,18 @@ def test_what_is_said_to_be_needed_is_what_is_asked(iot: Any, target: AwsTarget,
     with Journal(tmp_path / "journal", target.identity) as journal:
         for wish in several:
             target.enroll(wish, update=False, dry_run=True)
-        assert asked <= set(AWS[Work.DRY_RUN])
+        assert asked <= set(AWS[FleetTask.DRY_RUN])
         enroll(target, several, journal)
         enroll(target, wishes(), journal, update=True)
-        assert asked <= set(AWS[Work.ENROLL])
+        assert asked <= set(AWS[FleetTask.ENROLL])
         asked.clear()
         take_back_all(target, journal, lambda _: None, dry_run=False)
-        assert asked <= set(AWS[Work.UNDO])
+        assert asked <= set(AWS[FleetTask.UNDO])
     asked.clear()
     enroll(target, several[:1], Journal(None, ""))
     asked.clear()
     list(target.records())
-    assert asked == set(AWS[Work.LIST])
+    assert asked == set(AWS[FleetTask.LIST])
     asked.clear()
     target.remove("pump-1", is_group=False)
-    assert asked == set(AWS[Work.REMOVE])
+    assert asked == set(AWS[FleetTask.REMOVE])

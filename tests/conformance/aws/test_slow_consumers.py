@@ -22,7 +22,7 @@ from botocore.credentials import Credentials
 from paho.mqtt import client as paho
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Publish
 from support.aws.device import Enrolled
 from support.floods.strangers import masked
@@ -46,7 +46,7 @@ def a_raw_client(server: RunningServer, thing: Enrolled, topic: str, qos: int) -
     raw.connect((server.address, 8883))
     with context.wrap_socket(raw, server_hostname=thing.files["endpoint"]) as sock:
         sock.settimeout(10)
-        engine = Engine(Role.CLIENT)
+        engine = MqttEngine(MqttRole.CLIENT)
         engine.send(Connect(thing.name))
         sock.sendall(engine.data_to_send())
         engine.receive_data(sock.recv(4), 0.0)
@@ -75,7 +75,7 @@ def a_raw_websocket(server: RunningServer, thing: Enrolled, topic: str) -> Itera
         upgrade += "Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{upgrade}".encode())
         assert b" 101 " in sock.recv(4096)
-        engine = Engine(Role.CLIENT)
+        engine = MqttEngine(MqttRole.CLIENT)
         engine.send(Connect(thing.name))
         sock.sendall(masked(engine.data_to_send()))
         assert sock.recv(6)[2:] == b"\x20\x02\x00\x00"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
 from birthmark.testing.cloud import AzureDevice, Cloud
 from support.pki.pki_builders import a_ca
@@ -143,7 +143,7 @@ def mqtt(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 
 
 def heard(connect: bytes, more: bytes) -> list[Struct]:
-    engine = Engine(Role.SERVER)
+    engine = MqttEngine(MqttRole.SERVER)
     engine.receive_data(connect, 0.0)
     first = list(iter(engine.next_event, None))
     engine.send(ConnAck())

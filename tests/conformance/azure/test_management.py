@@ -20,7 +20,7 @@ from azure.mgmt.iothub import models as hub_models
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
 from azure.mgmt.iothubprovisioningservices import models as dps_models
 
-from birthmark.fleet.azure_account import Account, connect
+from birthmark.fleet.azure_account import AzureAccount, connect
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.possession import prove_possession
 from support.pki.pki_builders import Holder, a_ca
@@ -418,6 +418,6 @@ def test_our_own_commands_find_a_services_key_by_the_same_way(
     office: Office, admin: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", office.server.endpoints["trust_bundle"])
-    text, scope = connect(Account("birthmark", "factory", "any", management_url=office.url), SignedIn(admin))
+    text, scope = connect(AzureAccount("birthmark", "factory", "any", management_url=office.url), SignedIn(admin))
     assert scope == office.server.endpoints["dps"]["id_scope"]
     assert text == office.server.endpoints["dps"]["service_connection_string"]

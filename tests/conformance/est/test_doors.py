@@ -18,7 +18,7 @@ from birthmark.audit.verify import ROWS
 from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
 from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule
-from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens, approvals
+from birthmark.est.service import EstCredentials, RegistrationAuthorities, TokenIssuer, approvals
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
@@ -54,7 +54,7 @@ async def enroll(
 
 
 async def a_token(server: EstServer, device: str = "device-1", lifetime: timedelta = DAY) -> str:
-    tokens = Tokens(server.ca.database, server.clock, SeededEntropy())
+    tokens = TokenIssuer(server.ca.database, server.clock, SeededEntropy())
     user, password = await tokens.add(device, lifetime, actor="operator:test")
     return wire.render_basic(user.name, password)
 
@@ -66,7 +66,7 @@ async def test_a_token_gets_its_device_one_certificate(server: EstServer) -> Non
 
 
 async def test_a_clock_that_is_ahead_for_a_moment_forgets_no_token(server: EstServer) -> None:
-    tokens = Tokens(server.ca.database, server.clock, SeededEntropy())
+    tokens = TokenIssuer(server.ca.database, server.clock, SeededEntropy())
     user, password = await tokens.add("device-1", DAY, actor="operator:test")
     server.clock.jump(40 * DAY)
     await tokens.add("device-2", DAY, actor="operator:test")
@@ -99,7 +99,7 @@ async def test_two_that_use_a_token_at_once_get_one_certificate(server: EstServe
 
 async def test_a_token_that_was_removed_is_worth_nothing(server: EstServer) -> None:
     token = await a_token(server)
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     for user in await credentials.users("", 10):
         if user.is_one_time:
             await credentials.remove_user(user.name, actor="operator:test")
@@ -177,7 +177,7 @@ async def test_a_request_that_is_rejected_after_it_was_fetched_is_answered_no_mo
 
 @APPROVED
 async def test_what_was_fetched_takes_no_place_of_what_waits(server: EstServer) -> None:
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
     own = {"Authorization": wire.render_basic("own", "secret")}
     for _ in range(9):
@@ -334,7 +334,7 @@ async def test_what_an_operator_decided_takes_no_place_of_what_comes(server: Est
 
 @APPROVED
 async def test_who_may_ask_for_any_name_takes_no_place_of_the_names_own_device(server: EstServer) -> None:
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
     for _ in range(9):
         await server.post("simpleenroll", a_csr("device-1"))
@@ -347,7 +347,7 @@ async def test_who_asks_for_many_names_leaves_room_for_others(
     server: EstServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approvals, "MAX_WAITING_OF_ONE", 3)
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     await credentials.add_user("own", "secret", device_id="device-1", actor="operator:test")
     statuses = [(await server.post("simpleenroll", a_csr(f"other-{n}"))).status for n in range(4)]
     assert statuses == [202, 202, 202, 429]

@@ -12,7 +12,7 @@ from cryptography.x509.oid import AttributeOID
 
 from birthmark.est import wire
 from birthmark.est.model import EstLabel, EstSettings
-from birthmark.est.service import Credentials
+from birthmark.est.service import EstCredentials
 from birthmark.est.wire import CsrAttribute
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
@@ -119,7 +119,7 @@ async def test_a_guesser_behind_the_same_address_does_not_lock_out_who_knew_the_
 
 
 async def test_a_guesser_keeps_no_other_user_of_its_address_out(server: EstServer) -> None:
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     await credentials.add_user("pump-1", "chosen by somebody", device_id="pump-1", actor="operator:test")
     _, made = await credentials.ensure_user("pump-2", seed=b"seed", actor="operator:test")
     wrong = [("factory", "wrong"), ("pump-2", "wrong"), ("nobody", "wrong")]
@@ -248,7 +248,7 @@ async def test_a_revoked_certificate_is_forbidden(server: EstServer) -> None:
 
 async def bootstrapped(server: EstServer, *, any_name: bool) -> Certificate:
     maker = a_ca("Maker Root")
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     await credentials.accept_ca(maker.certificate, any_name=any_name, actor="operator")
     return a_device(maker, "chip-1").certificate
 
@@ -277,7 +277,7 @@ async def test_each_of_very_many_makers_is_listed_and_introduces_its_devices(
     server: EstServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pagination, "EACH", 2)
-    credentials = Credentials(server.ca.database, server.clock, SeededEntropy())
+    credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy())
     makers = [a_ca(f"Maker {number}") for number in range(5)]
     for maker in makers:
         await credentials.accept_ca(maker.certificate, any_name=False, actor="operator")

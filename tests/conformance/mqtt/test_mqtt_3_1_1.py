@@ -6,9 +6,9 @@ import pytest
 
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
-from birthmark.broker.routing import Router
+from birthmark.broker.routing import TopicRouter
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import Engine, Role, State
+from birthmark.mqtt.engine import MqttEngine, MqttRole, MqttState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import (
     ConnAck,
@@ -22,7 +22,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
-    Will,
+    WillMessage,
 )
 from birthmark.mqtt.topics import is_valid_filter, matches
 
@@ -36,14 +36,14 @@ class _Client:
 CLIENT = cast("ConnectedSession", _Client())
 
 
-def subscribed(*filters: tuple[str, int]) -> Router:
-    router = Router(hash_matches_parent=True)
+def subscribed(*filters: tuple[str, int]) -> TopicRouter:
+    router = TopicRouter(hash_matches_parent=True)
     for topic_filter, qos in filters:
         router.add(CLIENT, Subscription(topic_filter, qos))
     return router
 
 
-def routed(router: Router, topic: str) -> list[tuple[str, int]]:
+def routed(router: TopicRouter, topic: str) -> list[tuple[str, int]]:
     route = router.find(topic)
     assert route is not None
     return [(attached.client, qos) for attached, qos, _ in route.live]
@@ -53,8 +53,8 @@ def bytes_of(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-def a_server() -> Engine:
-    server = Engine(Role.SERVER)
+def a_server() -> MqttEngine:
+    server = MqttEngine(MqttRole.SERVER)
     server.receive_data(bytes_of(CONNECT), 0.0)
     server.next_event()
     server.send(ConnAck())
@@ -62,8 +62,8 @@ def a_server() -> Engine:
     return server
 
 
-def a_client(connack: str = "20020000") -> Engine:
-    client = Engine(Role.CLIENT)
+def a_client(connack: str = "20020000") -> MqttEngine:
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(Connect("c"))
     client.data_to_send()
     client.receive_data(bytes_of(connack), 0.0)
@@ -71,15 +71,15 @@ def a_client(connack: str = "20020000") -> Engine:
     return client
 
 
-def says(engine: Engine, text: str) -> Packet | None:
+def says(engine: MqttEngine, text: str) -> Packet | None:
     engine.receive_data(bytes_of(text), 0.0)
     return engine.next_event()
 
 
-def refuses(engine: Engine, text: str) -> RemoteProtocolError:
+def refuses(engine: MqttEngine, text: str) -> RemoteProtocolError:
     with pytest.raises(RemoteProtocolError) as refusal:
         says(engine, text)
-    assert engine.state is State.FAILED
+    assert engine.state is MqttState.FAILED
     return refusal.value
 
 
@@ -133,7 +133,7 @@ def test_mqtt_2_3_1_5_qos_0_has_no_packet_id() -> None:
 
 
 def test_mqtt_3_1_0_1_the_first_packet_is_connect() -> None:
-    refuses(Engine(Role.SERVER), "c000")
+    refuses(MqttEngine(MqttRole.SERVER), "c000")
 
 
 def test_mqtt_3_1_0_2_a_second_connect_closes_the_connection() -> None:
@@ -141,53 +141,53 @@ def test_mqtt_3_1_0_2_a_second_connect_closes_the_connection() -> None:
 
 
 def test_mqtt_3_1_2_1_another_protocol_name_is_closed_without_connack() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     assert refuses(server, "10 0d 0004 4d515458 04 02 003c 0001 63").return_code is None
     assert server.data_to_send() == b""
 
 
 @pytest.mark.parametrize("level", ["03", "06"])
 def test_mqtt_3_1_2_2_another_level_gets_return_code_1(level: str) -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     assert refuses(server, f"10 0d 0004 4d515454 {level} 02 003c 0001 63").return_code == 1
     assert server.data_to_send() == bytes_of("20 02 00 01")
 
 
 def test_mqtt_3_1_2_2_the_name_of_3_1_gets_return_code_1() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     refuses(server, "10 0f 0006 4d5149736470 03 02 003c 0001 63")
     assert server.data_to_send() == bytes_of("20 02 00 01")
 
 
 def test_mqtt_3_1_2_3_the_reserved_connect_flag_is_zero() -> None:
-    refuses(Engine(Role.SERVER), "10 0d 0004 4d515454 04 03 003c 0001 63")
+    refuses(MqttEngine(MqttRole.SERVER), "10 0d 0004 4d515454 04 03 003c 0001 63")
 
 
 def test_mqtt_3_1_2_9_a_will_has_topic_and_message() -> None:
-    event = says(Engine(Role.SERVER), "10 13 0004 4d515454 04 2e 003c 0001 63 0001 77 0001 6d")
+    event = says(MqttEngine(MqttRole.SERVER), "10 13 0004 4d515454 04 2e 003c 0001 63 0001 77 0001 6d")
     assert isinstance(event, Connect)
-    assert event.will == Will("w", b"m", qos=1, retain=True)
-    refuses(Engine(Role.SERVER), "10 0d 0004 4d515454 04 06 003c 0001 63")
+    assert event.will == WillMessage("w", b"m", qos=1, retain=True)
+    refuses(MqttEngine(MqttRole.SERVER), "10 0d 0004 4d515454 04 06 003c 0001 63")
 
 
 def test_mqtt_3_1_2_13_without_a_will_its_qos_is_zero() -> None:
-    refuses(Engine(Role.SERVER), "10 0d 0004 4d515454 04 0a 003c 0001 63")
+    refuses(MqttEngine(MqttRole.SERVER), "10 0d 0004 4d515454 04 0a 003c 0001 63")
 
 
 def test_mqtt_3_1_2_14_will_qos_is_not_3() -> None:
-    refuses(Engine(Role.SERVER), "10 13 0004 4d515454 04 1e 003c 0001 63 0001 77 0001 6d")
+    refuses(MqttEngine(MqttRole.SERVER), "10 13 0004 4d515454 04 1e 003c 0001 63 0001 77 0001 6d")
 
 
 def test_mqtt_3_1_2_15_without_a_will_retain_is_zero() -> None:
-    refuses(Engine(Role.SERVER), "10 0d 0004 4d515454 04 22 003c 0001 63")
+    refuses(MqttEngine(MqttRole.SERVER), "10 0d 0004 4d515454 04 22 003c 0001 63")
 
 
 def test_mqtt_3_1_2_19_a_user_name_that_is_announced_is_there() -> None:
-    refuses(Engine(Role.SERVER), "10 0d 0004 4d515454 04 82 003c 0001 63")
+    refuses(MqttEngine(MqttRole.SERVER), "10 0d 0004 4d515454 04 82 003c 0001 63")
 
 
 def test_mqtt_3_1_2_22_no_password_without_a_user_name() -> None:
-    refuses(Engine(Role.SERVER), "10 10 0004 4d515454 04 42 003c 0001 63 0001 70")
+    refuses(MqttEngine(MqttRole.SERVER), "10 10 0004 4d515454 04 42 003c 0001 63 0001 70")
 
 
 def test_mqtt_3_1_2_23_a_client_pings_within_its_keep_alive() -> None:
@@ -206,28 +206,28 @@ def test_mqtt_3_1_2_24_silence_of_one_and_a_half_keep_alives_closes() -> None:
 
 def test_mqtt_3_1_3_5_long_and_unusual_client_ids_are_taken() -> None:
     connect = Connect("é" * 300, keep_alive_s=0)
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     assert says(server, codec.encode(connect).hex()) == connect
     server.send(ConnAck())
     assert server.deadline is None
 
 
 def test_mqtt_3_1_3_8_an_empty_client_id_needs_a_clean_session() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     assert refuses(server, "10 0c 0004 4d515454 04 00 003c 0000").return_code == 2
     assert server.data_to_send() == bytes_of("20 02 00 02")
-    assert says(Engine(Role.SERVER), "10 0c 0004 4d515454 04 02 003c 0000") == Connect("")
+    assert says(MqttEngine(MqttRole.SERVER), "10 0c 0004 4d515454 04 02 003c 0000") == Connect("")
 
 
 def test_mqtt_3_1_4_1_a_connect_with_more_than_its_content_is_closed() -> None:
-    refuses(Engine(Role.SERVER), "10 0e 0004 4d515454 04 02 003c 0001 63 00")
+    refuses(MqttEngine(MqttRole.SERVER), "10 0e 0004 4d515454 04 02 003c 0001 63 00")
 
 
 # ---- 3.2 CONNACK
 
 
 def test_mqtt_3_2_0_1_the_client_takes_connack_first_only() -> None:
-    client = Engine(Role.CLIENT)
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(Connect("c"))
     refuses(client, "30 03 0001 74")
 
@@ -239,14 +239,14 @@ def test_mqtt_3_2_0_1_connack_comes_once() -> None:
 
 
 def test_mqtt_3_2_2_4_a_refusal_has_no_session() -> None:
-    client = Engine(Role.CLIENT)
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(Connect("c"))
     refuses(client, "20020105")
 
 
 def test_mqtt_3_2_2_5_after_a_refusal_nothing_is_sent() -> None:
     client = a_client("20020005")
-    assert client.state is State.CLOSED
+    assert client.state is MqttState.CLOSED
     with pytest.raises(LocalProtocolError):
         client.publish("t", b"")
 
@@ -258,7 +258,7 @@ def test_mqtt_3_3_1_1_the_first_attempt_has_no_dup_and_the_second_has() -> None:
     client = a_client()
     client.publish("t", b"", qos=1)
     assert client.data_to_send()[0] == 0x32
-    again = Engine(Role.CLIENT, session=client.session)
+    again = MqttEngine(MqttRole.CLIENT, session=client.session)
     again.send(Connect("c", clean_start=False))
     again.data_to_send()
     says(again, "20020100")

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import DISCARDED, Engine, Role, Session, State
+from birthmark.mqtt.engine import DISCARDED, MqttEngine, MqttRole, MqttSession, MqttState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import (
@@ -24,7 +24,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
-    Will,
+    WillMessage,
 )
 from birthmark.mqtt.properties import MAX_PROPERTIES, Properties, PropertyId, PropertyValue
 from birthmark.mqtt.reason_codes import ReasonCode
@@ -46,9 +46,9 @@ def with_property(key: PropertyId, value: PropertyValue) -> Properties:
 
 
 def a_server(
-    said: Properties = (), offered: Properties = OFFERED, *, session: Session | None = None, keep_alive_s: int = 60
-) -> Engine:
-    server = Engine(Role.SERVER, session=session)
+    said: Properties = (), offered: Properties = OFFERED, *, session: MqttSession | None = None, keep_alive_s: int = 60
+) -> MqttEngine:
+    server = MqttEngine(MqttRole.SERVER, session=session)
     connect = Connect("c", keep_alive_s=keep_alive_s, level=LEVEL_5, properties=said)
     server.receive_data(codec.encode(connect), 0.0)
     assert server.next_event() == connect
@@ -56,8 +56,8 @@ def a_server(
     return server
 
 
-def a_client(offered: Properties = (), said: Properties = (), session: Session | None = None) -> Engine:
-    client = Engine(Role.CLIENT, session=session)
+def a_client(offered: Properties = (), said: Properties = (), session: MqttSession | None = None) -> MqttEngine:
+    client = MqttEngine(MqttRole.CLIENT, session=session)
     client.send(Connect("c", level=LEVEL_5, properties=said))
     client.data_to_send()
     client.receive_data(codec.encode(ConnAck(session is not None, properties=offered), LEVEL_5), 0.0)
@@ -65,13 +65,13 @@ def a_client(offered: Properties = (), said: Properties = (), session: Session |
     return client
 
 
-def an_open_server(said: Properties = (), offered: Properties = OFFERED) -> Engine:
+def an_open_server(said: Properties = (), offered: Properties = OFFERED) -> MqttEngine:
     server = a_server(said, offered)
     server.data_to_send()
     return server
 
 
-def sent(engine: Engine) -> list[Packet]:
+def sent(engine: MqttEngine) -> list[Packet]:
     framer, packets = Framer(1 << 20), []
     framer.receive_data(engine.data_to_send())
     while (frame := framer.next_frame()) is not None:
@@ -79,18 +79,18 @@ def sent(engine: Engine) -> list[Packet]:
     return packets
 
 
-def says(engine: Engine, *what: str | Packet) -> Packet | None:
+def says(engine: MqttEngine, *what: str | Packet) -> Packet | None:
     for part in what:
         engine.receive_data(bytes.fromhex(part) if isinstance(part, str) else codec.encode(part, LEVEL_5), 0.0)
     return engine.next_event()
 
 
-def refused(engine: Engine, *what: str | Packet) -> int:
+def refused(engine: MqttEngine, *what: str | Packet) -> int:
     """Say it, see the connection fail, and return what the last packet of the server says."""
     engine.data_to_send()
     with pytest.raises(RemoteProtocolError):
         says(engine, *what)
-    assert engine.state is State.FAILED
+    assert engine.state is MqttState.FAILED
     last = sent(engine)[-1]
     assert isinstance(last, Disconnect | ConnAck)
     return last.code
@@ -201,7 +201,7 @@ def test_mqtt5_2_2_2_2_a_property_is_where_it_belongs_once_and_of_its_type(block
 
 
 def test_mqtt5_3_1_0_1_before_connect_nothing_is_answered() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     with pytest.raises(RemoteProtocolError):
         says(server, "c000")
     assert server.data_to_send() == b""
@@ -212,7 +212,7 @@ def test_mqtt5_3_1_0_2_a_second_connect_is_a_protocol_error() -> None:
 
 
 def test_mqtt5_3_1_2_2_an_unknown_level_is_told_so() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     with pytest.raises(RemoteProtocolError) as refusal:
         says(server, "10 0e 0004 4d515454 06 02 003c 00 0001 63")
     assert (refusal.value.reason_code, server.data_to_send()) == (0x84, bytes.fromhex("20020001"))
@@ -237,11 +237,11 @@ def test_mqtt5_3_1_2_2_an_unknown_level_is_told_so() -> None:
     ],
 )
 def test_mqtt5_3_1_4_1_a_connect_that_is_not_valid_is_told_so_in_connack(text: str, code: int) -> None:
-    assert refused(Engine(Role.SERVER), connecting(text)) == code
+    assert refused(MqttEngine(MqttRole.SERVER), connecting(text)) == code
 
 
 def test_mqtt5_3_1_2_19_a_password_needs_no_user_name() -> None:
-    event = says(Engine(Role.SERVER), connecting("42 003c 00 0001 63 0001 70"))
+    event = says(MqttEngine(MqttRole.SERVER), connecting("42 003c 00 0001 63 0001 70"))
     assert isinstance(event, Connect)
     assert (event.username, event.password) == (None, b"p")
 
@@ -278,11 +278,11 @@ def test_mqtt5_3_1_2_24_nothing_is_larger_than_the_client_takes() -> None:
     assert len(server.data_to_send()) == 99
     server.publish("t", b"x" * 95, 0)
     assert server.data_to_send() == b""
-    assert refused(Engine(Role.SERVER), Connect("c", level=LEVEL_5, properties=((P.AUTH_METHOD, "x"),))) == 0x8C
+    assert refused(MqttEngine(MqttRole.SERVER), Connect("c", level=LEVEL_5, properties=((P.AUTH_METHOD, "x"),))) == 0x8C
 
 
 def test_mqtt5_3_1_2_24_who_takes_no_connack_is_closed() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     says(server, Connect("c", level=LEVEL_5, properties=((P.MAXIMUM_PACKET_SIZE, 10),)))
     with pytest.raises(RemoteProtocolError):
         server.send(ConnAck(properties=OFFERED))
@@ -297,8 +297,8 @@ def test_mqtt5_3_1_2_25_what_is_too_large_counts_as_delivered() -> None:
 
 
 def test_mqtt5_3_1_2_25_also_of_an_earlier_connection() -> None:
-    session = Session()
-    wide = Engine(Role.SERVER, session=session)
+    session = MqttSession()
+    wide = MqttEngine(MqttRole.SERVER, session=session)
     wide.receive_data(codec.encode(Connect("c", level=LEVEL_5)), 0.0)
     wide.next_event()
     wide.send(ConnAck())
@@ -333,7 +333,7 @@ def test_mqtt5_3_1_2_29_who_wants_no_explanations_gets_none() -> None:
 
 
 def test_mqtt5_3_2_0_1_the_client_takes_connack_first_only() -> None:
-    client = Engine(Role.CLIENT)
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(Connect("c", level=LEVEL_5))
     with pytest.raises(RemoteProtocolError):
         says(client, Publish("t", b""))
@@ -348,10 +348,10 @@ def test_mqtt5_3_2_0_2_connack_comes_once() -> None:
 def test_mqtt5_3_2_2_6_and_7_a_refusal_has_no_session_and_ends_the_connection() -> None:
     with pytest.raises(LocalProtocolError):
         codec.encode(ConnAck(session_present=True, code=0x87), LEVEL_5)
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     says(server, Connect("c", level=LEVEL_5))
     server.send(ConnAck(code=0x87))
-    assert server.state is State.CLOSED
+    assert server.state is MqttState.CLOSED
 
 
 def test_mqtt5_3_2_2_11_the_client_keeps_to_the_qos_of_the_server() -> None:
@@ -663,7 +663,7 @@ def test_mqtt5_3_12_4_1_pingreq_is_answered() -> None:
 
 
 def test_mqtt5_3_14_0_1_there_is_no_disconnect_before_connack() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     says(server, Connect("c", level=LEVEL_5))
     with pytest.raises(LocalProtocolError):
         server.send(Disconnect(0x8B))
@@ -675,7 +675,7 @@ def test_mqtt5_3_14_2_1_disconnect_carries_its_reason() -> None:
     assert server.data_to_send() == bytes.fromhex("e0 01 8e")
     client = a_client()
     assert says(client, "e0 01 8e") == Disconnect(0x8E)
-    assert client.state is State.CLOSED
+    assert client.state is MqttState.CLOSED
 
 
 def test_mqtt5_3_14_2_2_a_session_that_was_to_end_cannot_be_prolonged() -> None:
@@ -703,9 +703,9 @@ def test_mqtt5_4_12_0_6_without_a_method_in_connect_there_is_no_auth(packet: Aut
 
 def test_mqtt5_4_12_0_1_an_authentication_method_is_not_supported() -> None:
     method: Properties = ((P.AUTH_METHOD, "SCRAM"),)
-    assert refused(Engine(Role.SERVER), Connect("c", level=LEVEL_5, properties=method)) == 0x8C
+    assert refused(MqttEngine(MqttRole.SERVER), Connect("c", level=LEVEL_5, properties=method)) == 0x8C
     data: Properties = ((P.AUTH_DATA, b"x"),)
-    assert refused(Engine(Role.SERVER), Connect("c", level=LEVEL_5, properties=data)) == 0x82
+    assert refused(MqttEngine(MqttRole.SERVER), Connect("c", level=LEVEL_5, properties=data)) == 0x82
 
 
 # ---- 4 behaviour
@@ -727,7 +727,7 @@ def test_mqtt5_4_4_0_1_unacknowledged_messages_go_again_with_their_ids_in_order(
 def test_mqtt5_4_4_0_1_a_session_that_is_not_there_sends_nothing_again() -> None:
     first = a_server()
     first.publish("t", b"", 1)
-    server = Engine(Role.SERVER, session=first.session)
+    server = MqttEngine(MqttRole.SERVER, session=first.session)
     says(server, Connect("c", level=LEVEL_5))
     server.send(ConnAck(session_present=False))
     assert sent(server) == [ConnAck()]
@@ -756,7 +756,7 @@ def test_mqtt5_4_8_2_1_and_2_a_share_has_a_name_and_a_filter(topic_filter: str) 
 
 def test_mqtt5_4_8_2_2_a_share_is_of_mqtt_5_alone() -> None:
     raw = b"$share//a"
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     says(server, codec.encode(Connect("c")).hex())
     server.send(ConnAck())
     assert says(server, bytes((0x82, len(raw) + 5, 0, 1, 0, len(raw), *raw, 0)).hex()) == Subscribe(
@@ -779,6 +779,6 @@ def test_mqtt5_4_13_1_1_client_ends_the_connection_on_what_only_clients_send(pac
 
 
 def test_mqtt5_3_1_2_5_a_will_keeps_its_properties() -> None:
-    will = Will("w", b"m", 1, True, ((P.WILL_DELAY, 5), (P.CONTENT_TYPE, "a"), (P.USER_PROPERTY, ("a", "b"))))
+    will = WillMessage("w", b"m", 1, True, ((P.WILL_DELAY, 5), (P.CONTENT_TYPE, "a"), (P.USER_PROPERTY, ("a", "b"))))
     connect = Connect("c", will=will, level=LEVEL_5)
-    assert says(Engine(Role.SERVER), connect) == connect
+    assert says(MqttEngine(MqttRole.SERVER), connect) == connect

@@ -15,7 +15,7 @@ from birthmark.pki import certificate_profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.ocsp import Answer
+from birthmark.pki.ocsp import OcspResponse
 from birthmark.server.settings import read_settings
 from support.fakes import NOON
 from support.pki.ca_world import OPERATOR, an_authority
@@ -114,11 +114,11 @@ async def test_rfc6960_4_2_answers_are_clean(tmp_path: Path) -> None:
         requests = [a_request(leaf, issuer), a_request(5, issuer, nonce=b"n" * 32)]
         for request in (*requests, together(requests)):
             answer = await answers.answer(request, "192.0.2.1")
-            assert isinstance(answer, Answer)
+            assert isinstance(answer, OcspResponse)
             assert findings_in_answer(answer.der) == []
         await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.KEY_COMPROMISE)
         answer = await answers.answer(requests[0], "192.0.2.1")
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, OcspResponse)
         assert findings_in_answer(answer.der) == []
 
 

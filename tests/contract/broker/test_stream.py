@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 
 from birthmark.broker import batched_deletes, store, stream
-from birthmark.broker.ports import Page, Stream
+from birthmark.broker.ports import MessageStream, StreamPage
 from birthmark.broker.rules.partitions import BEGINNING, PARTITIONS, key_of, partition_of, through
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import UnavailableError
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.store import Changes, Database, open_database, to_micros
 from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.supervised_tasks import FAILURES
@@ -29,7 +29,7 @@ FOUR = ("d1", "d2", "d0", "d6")
 class World:
     database: Database
     clock: FakeClock
-    stream: Stream[Message]
+    stream: MessageStream[TelemetryMessage]
     outcomes: list[BaseException | None] = field(default_factory=list)
 
     async def send(self, *messages: tuple[str, str]) -> None:
@@ -37,7 +37,7 @@ class World:
         before = len(self.outcomes)
         now = to_micros(self.clock.now())
         for device, body in messages:
-            sent = [Message(device, now, body.encode(), {}, {})]
+            sent = [TelemetryMessage(device, now, body.encode(), {}, {})]
             self.stream.append(key_of(device), sent, len(body), self.outcomes.append)
         async with asyncio.timeout(10):
             while len(self.outcomes) < before + len(messages):
@@ -57,8 +57,8 @@ class World:
         self.stream = a_stream(self.database, self.clock)
 
 
-def a_stream(database: Database, clock: FakeClock) -> SqlStream[Message]:
-    return SqlStream("hub/main", Message, database, clock)
+def a_stream(database: Database, clock: FakeClock) -> SqlStream[TelemetryMessage]:
+    return SqlStream("hub/main", TelemetryMessage, database, clock)
 
 
 @contextlib.asynccontextmanager
@@ -71,13 +71,13 @@ async def a_world(url: str) -> AsyncIterator[World]:
         await database.close()
 
 
-def bodies(messages: Iterable[Message]) -> list[str]:
+def bodies(messages: Iterable[TelemetryMessage]) -> list[str]:
     return [message.body.decode() for message in messages]
 
 
 async def read_all(
-    stream: Stream[Message], after: tuple[int, ...], limit: int, device: str | None = None
-) -> list[Page[Message]]:
+    stream: MessageStream[TelemetryMessage], after: tuple[int, ...], limit: int, device: str | None = None
+) -> list[StreamPage[TelemetryMessage]]:
     pages = [await stream.read(after, limit, device)]
     while not pages[-1].is_end:
         pages.append(await stream.read(pages[-1].next, limit, device))
@@ -326,7 +326,7 @@ async def test_two_writers_of_one_stream_lose_nothing_and_use_no_number_twice(da
         others = [world.stream, a_stream(world.database, world.clock)]
         for number in range(25):
             for place, writer in enumerate(others):
-                writer.append(number, [Message(f"w{place}", 0, str(number).encode(), {}, {})], 1, done.append)
+                writer.append(number, [TelemetryMessage(f"w{place}", 0, str(number).encode(), {}, {})], 1, done.append)
             await asyncio.sleep(0.002)
         async with asyncio.timeout(10):
             while len(done) < 50:
@@ -395,7 +395,7 @@ async def test_large_bursts_are_cut_into_commits_of_bounded_size(
     monkeypatch.setattr(stream, "MAX_COMMIT_BYTES", 1000)
     async with a_world(database_url) as world:
         for number in range(6):
-            message = Message("d0", number, bytes([number]) * 600, {}, {})
+            message = TelemetryMessage("d0", number, bytes([number]) * 600, {}, {})
             world.stream.append(0, [message], 600, world.outcomes.append)
         await world.stream.settled()
         assert await world.stream.end() == through(3)
@@ -422,7 +422,7 @@ async def test_an_answer_of_the_database_that_is_lost_costs_a_duplicate_at_most(
         assert list(dict.fromkeys(found)) == ["before", "lost", "lost too", "after"]
 
 
-UNWRITABLE = Message("d1", 1, b"x", {}, {"a": "\ud800"})
+UNWRITABLE = TelemetryMessage("d1", 1, b"x", {}, {"a": "\ud800"})
 
 
 @pytest.mark.parametrize("behind_another_commit", [False, True])
@@ -434,7 +434,7 @@ async def test_a_message_that_cannot_be_written_is_refused_and_the_stream_goes_o
         before = FAILURES["the stream"]
         monkeypatch.setattr(stream, "MAX_BURST", 1)
         if behind_another_commit:
-            world.stream.append(1, [Message("d1", 1, b"second", {}, {})], 1, world.outcomes.append)
+            world.stream.append(1, [TelemetryMessage("d1", 1, b"second", {}, {})], 1, world.outcomes.append)
         world.stream.append(1, [UNWRITABLE], 1, world.outcomes.append)
         await world.goes_on()
         assert [type(one) for one in world.outcomes if one is not None] == [UnicodeEncodeError]
@@ -476,7 +476,7 @@ async def test_who_fails_to_hear_that_it_is_written_keeps_nobody_else_from_it(da
 
     async with a_world(database_url) as world:
         before = FAILURES["the stream"]
-        world.stream.append(key_of("d2"), [Message("d2", 1, b"unheard", {}, {})], 1, deaf)
+        world.stream.append(key_of("d2"), [TelemetryMessage("d2", 1, b"unheard", {}, {})], 1, deaf)
         await world.send(("d1", "heard"))
         assert world.outcomes == [None]
         assert FAILURES["the stream"] == before + 1

@@ -4,7 +4,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from birthmark.bus import Bus, EmptyReply, Reply, Request
+from birthmark.bus import Bus, BusRequest, EmptyReply, Reply
 from birthmark.errors import ThrottledError
 from birthmark.store import Event
 from support.store.store_table import ThingTold
@@ -25,24 +25,24 @@ class Sum(Reply, frozen=True, tag="test.sum"):
     total: int
 
 
-class Add(Request[Sum], frozen=True, tag="test.add"):
+class Add(BusRequest[Sum], frozen=True, tag="test.add"):
     first: int
     second: int
 
 
-class Note(Request[EmptyReply], frozen=True, tag="test.note"):
+class Note(BusRequest[EmptyReply], frozen=True, tag="test.note"):
     text: str
 
 
-class Hang(Request[EmptyReply], frozen=True, tag="test.hang"):
+class Hang(BusRequest[EmptyReply], frozen=True, tag="test.hang"):
     """Is never answered."""
 
 
-class Stumble(Request[EmptyReply], frozen=True, tag="test.stumble"):
+class Stumble(BusRequest[EmptyReply], frozen=True, tag="test.stumble"):
     """Meets a mistake of ours."""
 
 
-class Refuse(Request[EmptyReply], frozen=True, tag="test.refuse"):
+class Refuse(BusRequest[EmptyReply], frozen=True, tag="test.refuse"):
     """Is refused."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from birthmark.device_transports.errors import LinkTimeoutError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl import clock_tolerant, trust_probe
 from birthmark.device_transports.openssl.https import OpensslHttps
 
@@ -45,7 +45,7 @@ async def no_thread_is_left() -> None:
 
 
 async def test_a_request_ends_in_its_time_and_leaves_no_thread(dripping: int) -> None:
-    https = OpensslHttps(None, Trust(), timeout_s=0.3)
+    https = OpensslHttps(None, ServerTrust(), timeout_s=0.3)
     with pytest.raises(LinkTimeoutError):
         await https.request("GET", f"https://localhost:{dripping}/", headers={})
     await no_thread_is_left()
@@ -53,11 +53,11 @@ async def test_a_request_ends_in_its_time_and_leaves_no_thread(dripping: int) ->
 
 async def test_whoever_is_asked_for_the_time_has_a_time_too(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock_tolerant, "_TIMEOUT_S", 0.3)
-    assert await clock_tolerant.ask_time(f"https://localhost:{dripping}/", Trust()) is None
+    assert await clock_tolerant.ask_time(f"https://localhost:{dripping}/", ServerTrust()) is None
     await no_thread_is_left()
 
 
 async def test_a_probe_ends_in_its_time(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust_probe, "_PROBE_S", 0.2)
-    assert await trust_probe.distrust_of("localhost", dripping, Trust()) is None
+    assert await trust_probe.distrust_of("localhost", dripping, ServerTrust()) is None
     await no_thread_is_left()

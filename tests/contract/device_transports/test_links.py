@@ -20,8 +20,8 @@ from birthmark.device_transports.errors import (
     ServerUntrustedError,
     SubscriptionRefusedError,
 )
-from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
-from birthmark.device_transports.ports import Links, Message, MqttClient
+from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
+from birthmark.device_transports.ports import Links, MqttClient, ReceivedMessage
 from birthmark.device_transports.urls import UrlInvalidError
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.mqtt.packets import Connect
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.integration
 @contextlib.asynccontextmanager
 async def links_and_peer(identity: Identity | None) -> AsyncIterator[tuple[Links, Peer]]:
     async with a_peer() as peer, asyncio.timeout(20):
-        yield links_of(identity, Trust(peer.ca.certificate.pem())), peer
+        yield links_of(identity, ServerTrust(peer.ca.certificate.pem())), peer
 
 
 async def connected(links: Links, peer: Peer, client_id: str = GOOD) -> MqttClient:
@@ -71,8 +71,8 @@ async def test_messages_go_out_acknowledged_and_come_in(identity: Identity) -> N
         await client.subscribe("echo/#")
         await client.publish("$dps/one", b"1")
         await client.publish("two", b"2", qos=0)
-        assert await client.next_message() == Message("echo/$dps/one", b"1")
-        assert await client.next_message() == Message("echo/two", b"2")
+        assert await client.next_message() == ReceivedMessage("echo/$dps/one", b"1")
+        assert await client.next_message() == ReceivedMessage("echo/two", b"2")
         await client.close()
         await client.close()
 
@@ -124,9 +124,9 @@ async def test_after_close_nothing_goes_out(identity: Identity) -> None:
 @pytest.mark.parametrize("identity", ["file", "swarm", "token-ec"], indirect=True)
 async def test_a_server_of_another_ca_or_name_is_not_believed(identity: Identity) -> None:
     async with a_peer() as peer:
-        strange = Trust(a_ca(now=SystemClock().now()).certificate.pem())
+        strange = ServerTrust(a_ca(now=SystemClock().now()).certificate.pem())
         stranger = links_of(identity, strange)
-        friend = links_of(identity, Trust(peer.ca.certificate.pem()))
+        friend = links_of(identity, ServerTrust(peer.ca.certificate.pem()))
         began = time.monotonic()
         refusals = await asyncio.gather(
             stranger.https().request("GET", f"{peer.url}/who", headers={}),
@@ -170,8 +170,8 @@ async def test_without_an_identity_no_certificate_is_shown() -> None:
         assert json.loads(answer.body)["name"] is None
 
 
-@pytest.mark.parametrize("trust", [Trust.of([]), Trust("\n")], ids=["no files", "nothing in them"])
-async def test_who_trusts_nobody_trusts_no_system_root_either(identity: Identity, trust: Trust) -> None:
+@pytest.mark.parametrize("trust", [ServerTrust.of([]), ServerTrust("\n")], ids=["no files", "nothing in them"])
+async def test_who_trusts_nobody_trusts_no_system_root_either(identity: Identity, trust: ServerTrust) -> None:
     async with links_and_peer(identity) as (_links, peer):
         for shown in (identity, None):
             with pytest.raises(ServerUntrustedError):
@@ -182,6 +182,6 @@ def test_trust_comes_from_files_or_the_environment(tmp_path: Path) -> None:
     pem = a_ca().certificate.pem()
     path = tmp_path / "ca.pem"
     path.write_text("words before\n" + pem)
-    assert Trust.of([path]).pem == pem
-    assert pem in (Trust.default({"SSL_CERT_FILE": str(path)}).pem or "")
-    assert Trust.default({}).pem is None
+    assert ServerTrust.of([path]).pem == pem
+    assert pem in (ServerTrust.default({"SSL_CERT_FILE": str(path)}).pem or "")
+    assert ServerTrust.default({}).pem is None

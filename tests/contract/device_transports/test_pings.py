@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.clock import SystemClock
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl import mqtt
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from birthmark.iothub.client import connect_hub
@@ -63,7 +63,7 @@ async def test_who_is_asked_and_not_heard_ends_the_connection(
 ) -> None:
     port, root = asking
     monkeypatch.setattr(mqtt, "WEBSOCKET_PORT", port)
-    client = OpensslMqtt(None, Trust.of([root]), SystemClock())
+    client = OpensslMqtt(None, ServerTrust.of([root]), SystemClock())
     hub = await connect_hub(client, "127.0.0.1", "device-1", port=port)
     async with asyncio.timeout(60):
         assert "does not read them" in str(await hub.lost())

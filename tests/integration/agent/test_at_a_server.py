@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent import connect
-from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import read_config
 from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.factory import open_agent
@@ -64,16 +64,16 @@ async def checked(agent: Agent) -> dict[str, Check]:
 async def test_a_new_device_is_told_what_is_left_to_do_and_after_that_all_is_well(device: AgentOnDevice) -> None:
     with an_agent(device) as agent:
         before = await checked(agent)
-        assert before["configs-up-to-date"].result is Result.WARNING
-        assert before["identity-certificate-expiry"].result is Result.SKIPPED
+        assert before["configs-up-to-date"].result is CheckResult.WARNING
+        assert before["identity-certificate-expiry"].result is CheckResult.SKIPPED
         assert before["host-connect-iothub-mqtt"].details == "no hub is assigned yet"
-        assert before["host-local-time"].result is before["host-connect-est-endpoint"].result is Result.OK
+        assert before["host-local-time"].result is before["host-connect-est-endpoint"].result is CheckResult.OK
         await agent.ensure()
         assert "(enrolled, and not registered yet)" in (await checked(agent))["host-connect-dps-endpoint"].details
         await agent.apply()
         after = await checked(agent)
-    assert {name for name, check in after.items() if check.result is Result.ERROR} == set()
-    assert after["configs-up-to-date"].result is after["certs-match-private-keys"].result is Result.OK
+    assert {name for name, check in after.items() if check.result is CheckResult.ERROR} == set()
+    assert after["configs-up-to-date"].result is after["certs-match-private-keys"].result is CheckResult.OK
     assert after["host-connect-iothub-mqtt"].details == f"{device.server.address}:8883"
     assert "CN=" in after["host-connect-est-endpoint"].details
 
@@ -88,9 +88,9 @@ async def test_servers_that_are_away_or_strangers_are_rows_of_their_own(device: 
     device.config.write_text(nowhere.replace(f":{dps['https_port']}", ":9"))
     with an_agent(device) as agent:
         away = await checked(agent)
-    assert away["host-connect-dps-endpoint"].result is away["host-connect-est-endpoint"].result is Result.ERROR
+    assert away["host-connect-dps-endpoint"].result is away["host-connect-est-endpoint"].result is CheckResult.ERROR
     assert away["host-local-time"].details == "no server told the time"
-    assert away["host-connect-iothub-mqtt"].result is Result.OK, "the hub is where it was"
+    assert away["host-connect-iothub-mqtt"].result is CheckResult.OK, "the hub is where it was"
     stranger = tmp_path / "stranger.pem"
     stranger.write_text(a_ca("Stranger").certificate.pem())
     device.trusted = stranger

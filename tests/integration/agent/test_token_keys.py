@@ -20,7 +20,7 @@ from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.private_key import default_scheme
 from birthmark.secure_elements.simulated_element import initialize_token
 from support.fakes import SeededEntropy
@@ -53,7 +53,7 @@ def a_store(
 
 def labels(module: Path) -> set[str]:
     """The labels of the private keys in the token."""
-    token = Token.open(module, label="device", pin=Pin(PIN))
+    token = Pkcs11Token.open(module, label="device", pin=Pin(PIN))
     with closing(token), token.session() as session:
         found = session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY})
         return {str(item[Attribute.LABEL]) for item in found}
@@ -149,7 +149,7 @@ def test_a_key_of_ours_that_the_token_lost_is_made_again_and_one_that_is_given_i
 
 
 def test_a_secret_key_in_the_token_signs_there(tmp_path: Path, module: Path) -> None:
-    token = Token.open(module, label="device", pin=Pin(PIN))
+    token = Pkcs11Token.open(module, label="device", pin=Pin(PIN))
     with closing(token), token.session() as session:
         kind = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.GENERIC_SECRET}
         what = {Attribute.LABEL: "shared", Attribute.VALUE: SECRET, Attribute.SIGN: True, Attribute.TOKEN: True}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.checks import Check, Checks, Result
+from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import parse_config
 from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import AgentPaths
@@ -96,10 +96,13 @@ async def test_the_checks_speak_of_the_tpm_and_use_no_key_that_is_not_there_yet(
 ) -> None:
     with an_agent(server, tmp_path, on_record(server, tpm), tpm.tcti) as agent:
         before = await checked(agent)
-        assert (before["tpmd-running"].result, "no key" in before["tpmd-running"].details) == (Result.WARNING, True)
+        assert (before["tpmd-running"].result, "no key" in before["tpmd-running"].details) == (
+            CheckResult.WARNING,
+            True,
+        )
         await agent.apply()
         after = await checked(agent)
-    assert after["tpmd-running"].result is Result.OK
+    assert after["tpmd-running"].result is CheckResult.OK
     assert tpm.tcti in after["tpmd-running"].details
     for one in ("identity-certificate-expiry", "certs-match-private-keys", "key-pairs-read"):
         assert after[one].details == "the device proves itself without a certificate"
@@ -130,7 +133,7 @@ async def test_a_tpm_that_is_away_is_told_and_nothing_is_registered(server: Runn
     with an_agent(server, tmp_path, next(NAMES), "swtpm:host=127.0.0.1,port=9") as agent:
         with pytest.raises(TpmUnavailableError):
             await agent.apply()
-        assert (await checked(agent))["tpmd-running"].result is Result.ERROR
+        assert (await checked(agent))["tpmd-running"].result is CheckResult.ERROR
         assert agent.state.hub is None
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.mqtt import AwsConnections
-from birthmark.awsiot.ports import Caller
+from birthmark.awsiot.ports import FunctionCaller
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizer_throttle import OF_ADDRESS
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
@@ -42,7 +42,7 @@ class Functions:
 
     def __init__(self) -> None:
         self.answer: Any = None
-        self.asked: list[tuple[Mapping[str, Any], Caller]] = []
+        self.asked: list[tuple[Mapping[str, Any], FunctionCaller]] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
@@ -50,7 +50,7 @@ class Functions:
         del arn
         return True
 
-    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
+    async def call(self, arn: str, event: Mapping[str, Any], caller: FunctionCaller, whose: str = "") -> Any:
         assert arn == ARN
         self.asked.append((event, caller))
         await self.may_answer.wait()
@@ -147,7 +147,7 @@ async def test_an_authorizer_is_asked_again_and_what_it_says_then_counts(databas
         assert not await client.may_publish()
         (first, _), (second, caller) = world.functions.asked
         assert first == second, "the same connection asks the same"
-        assert caller is Caller.KNOWN
+        assert caller is FunctionCaller.KNOWN
         world.functions.say(WIDE)
         world.pass_by(301)
         await until(lambda: len(world.connections._due) == 2 and len(world.functions.asked) == 3)

@@ -14,12 +14,12 @@ from birthmark.awsiot.model import CertificateId, CertificateStatus, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.broker import Broker, SpaceRules
-from birthmark.broker.model import Done, Message
+from birthmark.broker.model import BrokerMessage, Done
 from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, Will
+from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, WillMessage
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import CloseReason
@@ -55,14 +55,14 @@ class World:
     bus: LocalBus
     refused: list[BirthmarkError] = field(default_factory=list)
 
-    def start(self, will: Will | None = None) -> "Device":
+    def start(self, will: WillMessage | None = None) -> "Device":
         """Return a device whose CONNECT is on its way."""
         device = Device(MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER))
         device.pump.start(device.wire, "192.0.2.1")
         device.say(Connect("device-1", level=LEVEL_5, properties=((PropertyId.SESSION_EXPIRY, 60),), will=will))
         return device
 
-    async def connected(self, will: Will | None = None) -> "Device":
+    async def connected(self, will: WillMessage | None = None) -> "Device":
         device = self.start(will)
         await until(lambda: bool(device.wire.got(ConnAck)))
         while await self.aws.things.database.events_after(self.bus._last, 1):  # what was changed before is heard of
@@ -165,7 +165,7 @@ class Late:
         self._may_come: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         real = world.connections.admit
 
-        async def admit(visitor: ConnectionContext) -> Grant:
+        async def admit(visitor: ConnectionContext) -> ConnectionGrant:
             grant = await real(visitor)
             self.read += 1
             await self._may_come[self.read].wait()
@@ -241,7 +241,7 @@ def note_what_is_handed_on(world: World, monkeypatch: pytest.MonkeyPatch, is_saf
         if waiting is not None:
             await waiting
 
-    def publish(some: Sequence[Message], done: Done) -> Awaitable[None]:
+    def publish(some: Sequence[BrokerMessage], done: Done) -> Awaitable[None]:
         handed_on.extend(message.payload for message in some if message.topic == "t")
         return safe(real(some, done))
 
@@ -296,7 +296,7 @@ async def test_a_right_that_goes_before_a_service_is_asked_is_gone_for_that(
 async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def mistaken(_: ConnectionContext) -> Grant:
+    async def mistaken(_: ConnectionContext) -> ConnectionGrant:
         raise ZeroDivisionError
 
     async with a_world(database_url) as world:
@@ -315,7 +315,7 @@ async def test_a_will_that_waits_is_published_while_what_its_client_came_by_stan
 ) -> None:
     async with a_world(database_url) as world:
         await world.let_publish()
-        device = await world.connected(Will("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
+        device = await world.connected(WillMessage("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
         await lose(device.pump)
         await world.broker.settled()
         if is_taken_back:

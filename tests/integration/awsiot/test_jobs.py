@@ -12,12 +12,12 @@ from birthmark.awsiot.model import ExecutionStatus, JobExecution, JobStatus, Thi
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.job_executions import JobExecutions
-from birthmark.awsiot.service.jobs import Jobs
+from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError
 from birthmark.awsiot.service.things import UnknownThingError
 from birthmark.awsiot.wire.jobs import DeviceUpdate
-from birthmark.broker.model import Done, Message
+from birthmark.broker.model import BrokerMessage, Done
 from birthmark.errors import UnavailableError
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.fakes import FakeClock
@@ -36,7 +36,7 @@ class Listener:
     def may_hear(self, topic: str) -> bool:
         return True
 
-    def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+    def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
         self.heard += [(one.topic.removeprefix("$aws/things/"), json.loads(one.payload)) for one in messages]
         done(None)
         return None
@@ -60,7 +60,7 @@ class World:
             announcer=self.aws.events,
             audience=lambda: self.listener,
         )
-        jobs = Jobs(executions, self.aws.things, self.aws.thing_groups)
+        jobs = JobService(executions, self.aws.things, self.aws.thing_groups)
         return executions, Rollout(database, clock, jobs)
 
     async def things(self, count: int, group: str = "") -> list[str]:

@@ -22,10 +22,10 @@ from birthmark.awsiot.model import (
     ThingName,
     target_of_group,
 )
-from birthmark.awsiot.ports import Caller
+from birthmark.awsiot.ports import FunctionCaller
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
-from birthmark.awsiot.rules.provisioning_plans import Plan, RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plans import ProvisioningPlan, RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot, jit_registration
 from birthmark.awsiot.service.certificates import TooManyOwnedError, UnknownCertificateError
@@ -78,7 +78,7 @@ class Hook:
         del arn
         return True
 
-    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
+    async def call(self, arn: str, event: Mapping[str, Any], caller: FunctionCaller, whose: str = "") -> Any:
         del arn, caller, whose
         self.events.append(event)
         if self.clock is not None:
@@ -380,7 +380,7 @@ async def test_an_enroller_activates_nothing_that_reaches_far_by_a_template(data
             await aws.provisioning.register(activating(known.id), actor=an_enroller())
 
 
-def activating(certificate_id: str) -> Plan:
+def activating(certificate_id: str) -> ProvisioningPlan:
     """Return a plan that gives a certificate the status ACTIVE, whatever it has."""
     given = {"CertificateId": certificate_id, "Status": "ACTIVE"}
     whole = {"Type": "AWS::IoT::Certificate", "Properties": given, "OverrideSettings": {"Status": "REPLACE"}}

@@ -3,14 +3,14 @@
 import pytest
 
 from birthmark.awsiot.http.data_plane import DataOperations
-from birthmark.awsiot.http.request_router import OPERATIONS, Call
+from birthmark.awsiot.http.request_router import OPERATIONS, AwsRequest
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.mqtt import AwsConnections
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.errors import RetainedShareUsedError
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Will
+from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, WillMessage
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
@@ -30,15 +30,15 @@ PUBLISH = next(one for one in OPERATIONS if one.name == "Publish")
 WILL_LASTS = ((PropertyId.MESSAGE_EXPIRY, 60),)
 
 
-def a_publish(topic: str, principal: str) -> Call:
-    return Call(
+def a_publish(topic: str, principal: str) -> AwsRequest:
+    return AwsRequest(
         PUBLISH,
         {"topic": topic},
         {"qos": "1", "retain": "true"},
         {},
         b"x",
         principal,
-        Grant(principal, None, None, None),
+        ConnectionGrant(principal, None, None, None),
         lambda _error: None,
         ACCOUNT,
     )
@@ -63,7 +63,7 @@ async def test_over_https_and_by_wills_one_principal_keeps_a_fourth_of_the_retai
         async def goes_without_a_word(number: int, properties: tuple[tuple[PropertyId, int], ...]) -> None:
             pump, wire = MqttPump(connections.accept, lambda e, _a, _p: refused.append(e), clock, PEER), Wire()
             pump.start(wire, "192.0.2.1")
-            will = Will(f"will/{number}", b"gone", 1, True, properties)
+            will = WillMessage(f"will/{number}", b"gone", 1, True, properties)
             wire.client.send(Connect(f"device-{number}", level=LEVEL_5, will=will))
             pump.data_received(wire.client.data_to_send())
             await until(lambda: bool(wire.got(ConnAck)))

@@ -17,8 +17,8 @@ from birthmark.awsiot.rules.policy import KeyDeniedError, PolicyDeniedError, par
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.temporary_credentials import SessionEndedError, SessionTokenError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.device_authorization import Grant
-from birthmark.awsiot.service.role_aliases import Credentials, RoleNotMappedError
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
+from birthmark.awsiot.service.role_aliases import RoleNotMappedError, TemporaryCredentials
 from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect
@@ -54,7 +54,7 @@ async def a_device_that_may(database_url: str) -> AsyncIterator[tuple[AwsIot, Fa
         yield aws, clock, known.id
 
 
-def signed(made: Credentials, clock: FakeClock) -> SignedRequest:
+def signed(made: TemporaryCredentials, clock: FakeClock) -> SignedRequest:
     """Return a request as botocore signs it, at this clock's time."""
     request = AWSRequest("GET", "https://localhost/things")
     signer = SigV4Auth(BotoCredentials(made.access_key_id, made.secret, made.token), "iot", "us-east-1")
@@ -71,7 +71,7 @@ def signed(made: Credentials, clock: FakeClock) -> SignedRequest:
     return SignedRequest("GET", "/things", "", tuple((name.lower(), value) for name, value in request.headers.items()))
 
 
-async def grant_of(aws: AwsIot, made: Credentials, clock: FakeClock) -> Grant:
+async def grant_of(aws: AwsIot, made: TemporaryCredentials, clock: FakeClock) -> ConnectionGrant:
     request = signed(made, clock)
     return await aws.signer(request, parse_signature(request), SERVICES, "192.0.2.1")
 
@@ -131,7 +131,7 @@ async def test_a_key_lives_no_longer_than_the_certificate(database_url: str) -> 
 async def test_a_token_of_another_key_is_refused(database_url: str) -> None:
     async with a_device_that_may(database_url) as (aws, clock, _):
         one, two = [await aws.roles.issue("reading", VISITOR) for _ in range(2)]
-        mixed = Credentials(one.access_key_id, one.secret, two.token, one.expires_at)
+        mixed = TemporaryCredentials(one.access_key_id, one.secret, two.token, one.expires_at)
         with pytest.raises(SessionTokenError):
             await grant_of(aws, mixed, clock)
 

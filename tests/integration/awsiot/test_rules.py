@@ -14,14 +14,14 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import HELD_SPACE, RULES_SPACE
 from birthmark.awsiot.store.topic_rules import CHANGE_RULE
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines
 from birthmark.message_routing.carriers.errors import NotTakenError
 from birthmark.message_routing.deliveries import Delivery
-from birthmark.message_routing.engine import Engine
+from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.server.all_tables import TABLES
@@ -58,10 +58,10 @@ class Outside:
 class Taking:
     """Takes what a rule publishes."""
 
-    def __init__(self, sent: list[Message]) -> None:
+    def __init__(self, sent: list[BrokerMessage]) -> None:
         self._sent = sent
 
-    def hand_on(self, messages: Sequence[Message], done: Any) -> None:
+    def hand_on(self, messages: Sequence[BrokerMessage], done: Any) -> None:
         self._sent += messages
         done(None)
 
@@ -83,7 +83,7 @@ class World:
         self.queue._lanes, self.queue._counted_at, self.queue._paused = {}, None, {}
 
     @property
-    def engine(self) -> Engine[LoggedMessage]:
+    def engine(self) -> RuleEngine[LoggedMessage]:
         return self.rules.engine
 
     async def rule(self, name: str, sql: str, *actions: Mapping[str, Any], **more: Any) -> None:
@@ -91,7 +91,7 @@ class World:
 
     async def publish(self, topic: str, *payloads: str, publisher: str = "device", principal: str = "") -> None:
         safe, done = until_done()
-        messages = [Message(topic, one.encode(), 1, publisher=publisher, principal=principal) for one in payloads]
+        messages = [BrokerMessage(topic, one.encode(), 1, publisher=publisher, principal=principal) for one in payloads]
         tapped = self.rules.take(messages, done)
         if tapped is not None:
             tapped[0](None)
@@ -377,7 +377,7 @@ async def test_what_came_back_to_the_rule_that_republished_it_is_stopped(databas
         await world.publish("x", "1")
         await world.run()
         safe, done = until_done()
-        world.rules.republished([(Message("log", b"1"), ("one",))], done)(None)
+        world.rules.republished([(BrokerMessage("log", b"1"), ("one",))], done)(None)
         await safe
         await world.run()
         assert len(world.quick.got) == 1
@@ -576,7 +576,7 @@ async def test_what_no_packet_can_hold_is_put_aside_and_keeps_nothing_waiting(
 ) -> None:
     async with a_world(database_url) as world:
         world.carriers["republish"] = republisher = world.aws.republisher
-        sent: list[Message] = []
+        sent: list[BrokerMessage] = []
         republisher.messages = lambda: Taking(sent)  # type: ignore[assignment,return-value]
         filled = [{"key": "k", "value": "${x}"}] if header == "userProperties" else "${x}"
         await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "out", "headers": {header: filled}}})
@@ -590,7 +590,7 @@ async def test_what_no_packet_can_hold_is_put_aside_and_keeps_nothing_waiting(
 async def test_correlation_data_may_be_any_text(database_url: str) -> None:
     async with a_world(database_url) as world:
         world.carriers["republish"] = republisher = world.aws.republisher
-        sent: list[Message] = []
+        sent: list[BrokerMessage] = []
         republisher.messages = lambda: Taking(sent)  # type: ignore[assignment,return-value]
         headers = {"correlationData": "${x}"}
         await world.rule("one", "SELECT * FROM 'in'", {"republish": {"topic": "out", "headers": headers}})

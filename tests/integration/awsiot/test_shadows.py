@@ -24,10 +24,10 @@ from birthmark.awsiot.rules.shadows import (
     TooManyShadowsError,
 )
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.shadows import ShadowService
 from birthmark.awsiot.store.shadows import shadows
 from birthmark.awsiot.wire.shadows import parse_request
-from birthmark.broker.model import Done, Message
+from birthmark.broker.model import BrokerMessage, Done
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import statement
 from birthmark.store.schema import audit
@@ -53,7 +53,7 @@ class Listener:
     def may_hear(self, topic: str) -> bool:
         return not self.deaf_to or not topic.endswith(self.deaf_to)
 
-    def publish(self, messages: Sequence[Message], done: Done) -> Awaitable[None] | None:
+    def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
         self.heard += [(one.topic.removeprefix("$aws/things/t/shadow/"), json.loads(one.payload)) for one in messages]
         assert all((one.qos, one.publisher, one.retain) == (1, "", False) for one in messages)
         if self.gate is None:
@@ -77,9 +77,9 @@ class World:
         self.aws, self.clock, self.listener = aws, clock, Listener()
         aws.shadows.audience = lambda: self.listener
 
-    def another_worker(self) -> Shadows:
+    def another_worker(self) -> ShadowService:
         """Return shadows over the same database, that take no turns with the account's."""
-        return Shadows(self.aws.things.database, self.clock, self.aws.index, lambda: self.listener)
+        return ShadowService(self.aws.things.database, self.clock, self.aws.index, lambda: self.listener)
 
     async def update(self, name: str = "", version: int | None = None, **state: Any) -> dict[str, Any]:
         body = {"state": state, "clientToken": "t"} | ({} if version is None else {"version": version})

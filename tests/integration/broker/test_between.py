@@ -12,7 +12,7 @@ from birthmark.broker import Broker, SpaceRules, store
 from birthmark.broker.bus_requests import AppendTo, DeliverTo
 from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.in_flight import WINDOW_BYTES
-from birthmark.broker.model import Message, decode_messages
+from birthmark.broker.model import BrokerMessage, decode_messages
 from birthmark.broker.session_queue_writer import _MOST_BYTES
 from birthmark.net.admission import CloseReason
 from birthmark.store import Event, Statement, open_database
@@ -98,7 +98,7 @@ async def test_messages_that_come_together_go_to_another_worker_together(databas
     async with two_workers(database_url) as (here, there, bus):
         client = await there.connect("c")
         await there.subscribe(client, "t")
-        messages = [Message("t", b"%d" % number, 1, principal=f"p{number}") for number in range(20)]
+        messages = [BrokerMessage("t", b"%d" % number, 1, principal=f"p{number}") for number in range(20)]
         await here.publish("t", b"first")  # and know where they go
         bus.asked.clear()
         await asyncio.gather(*map(here.space.messages.published, messages))
@@ -112,7 +112,7 @@ async def test_what_one_sends_goes_in_its_order_whether_by_itself_or_with_others
         client = await there.connect("c")
         await there.subscribe(client, "t")
         sizes = [1, 9000, 1, 130_000, 1, 1, 20_000, 1]
-        messages = [Message("t", b"%d" % number * size, 1, publisher="p") for number, size in enumerate(sizes)]
+        messages = [BrokerMessage("t", b"%d" % number * size, 1, publisher="p") for number, size in enumerate(sizes)]
         await here.publish("t", b"first")
         for message in messages:
             here.space.messages.publish((message,), lambda _problem: None)
@@ -126,7 +126,7 @@ async def test_what_is_large_keeps_nobody_elses_room(database_url: str) -> None:
         await there.subscribe(client, "t")
         await here.publish("t", b"first")
         bus.asked.clear()
-        large, small = (Message("t", b"x" * size, 1, principal=f"of {size}") for size in (SIZE, 1))
+        large, small = (BrokerMessage("t", b"x" * size, 1, principal=f"of {size}") for size in (SIZE, 1))
         await asyncio.gather(*map(here.space.messages.published, (large, small, large)))
         await here.broker.settled()
         assert [len(asked.letters) for asked in bus.asked] == [1, 1, 1]
@@ -268,7 +268,7 @@ async def test_a_session_that_goes_from_worker_to_worker_keeps_none_of_its_publi
             sent: list[bytes] = []
             while not is_over:
                 sent.append(f"{who} {len(sent)}".encode())
-                await world.space.messages.published(Message("t", sent[-1], 1, publisher=who))
+                await world.space.messages.published(BrokerMessage("t", sent[-1], 1, publisher=who))
             return sent
 
         bus.is_slow = bus._all["w2"].is_slow = True
@@ -305,10 +305,10 @@ async def test_who_publishes_more_than_is_underway_waits(database_url: str) -> N
         client = await there.connect("c")
         await there.subscribe(client, "t")
         bus.gate.clear()
-        publishing = asyncio.create_task(here.space.messages.published(Message("t", b"x" * SIZE, 0)))
+        publishing = asyncio.create_task(here.space.messages.published(BrokerMessage("t", b"x" * SIZE, 0)))
         await publishing
         waiting = [
-            asyncio.create_task(here.space.messages.published(Message("t", b"x" * SIZE, 0, publisher="p")))
+            asyncio.create_task(here.space.messages.published(BrokerMessage("t", b"x" * SIZE, 0, publisher="p")))
             for _ in range(WINDOW_BYTES // SIZE + 2)
         ]
         await asyncio.sleep(0.2)
@@ -324,7 +324,10 @@ async def test_large_messages_for_a_session_at_another_worker_go_in_portions(dat
         client = await there.connect("c", expiry_s=600)
         await there.subscribe(client, "t")
         await asyncio.gather(
-            *(here.space.messages.published(Message("t", b"%d" % number + b"x" * SIZE, 1)) for number in range(30))
+            *(
+                here.space.messages.published(BrokerMessage("t", b"%d" % number + b"x" * SIZE, 1))
+                for number in range(30)
+            )
         )
         await there.broker.settled()
         portions = [decode_messages(one.messages) for one in bus.asked if isinstance(one, AppendTo)]

@@ -9,7 +9,7 @@ from birthmark.broker.batched_deletes import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.in_flight import ROW_BYTES, UNWRITTEN_BYTES
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.store import Changes
 from birthmark.store.sqlite import DatabaseUnavailableError
@@ -149,7 +149,9 @@ def flooding(world: World, *payloads: bytes, of: str = "flood") -> asyncio.Task[
 
     async def publish() -> None:
         for payload in payloads:
-            waiting = world.space.messages.publish((Message("t", payload, 1, principal=of),), lambda _problem: None)
+            waiting = world.space.messages.publish(
+                (BrokerMessage("t", payload, 1, principal=of),), lambda _problem: None
+            )
             if waiting is not None:
                 await waiting
 
@@ -172,7 +174,7 @@ async def test_what_one_key_has_waiting_for_the_disk_is_bounded_whatever_its_con
         held, last = world.broker.unwritten._bytes["flood"], len(floods) * (size + sessions * ROW_BYTES)
         assert held <= UNWRITTEN_BYTES + last  # each connection's last one went beyond
         assert not any(flood.done() for flood in floods)
-        other = asyncio.create_task(world.space.messages.published(Message("t", b"mine", 1, principal="other")))
+        other = asyncio.create_task(world.space.messages.published(BrokerMessage("t", b"mine", 1, principal="other")))
         await asyncio.sleep(0.05)
         go_on.set()
         await other
@@ -185,7 +187,7 @@ async def test_what_one_key_has_waiting_for_the_disk_is_bounded_whatever_its_con
 async def test_a_burst_larger_than_the_bound_is_written_all_the_same(database_url: str) -> None:
     async with a_world(database_url) as world:
         await away(world, "s")
-        burst = [Message("t", bytes([number]) * BIG, 1, principal="flood") for number in range(40)]
+        burst = [BrokerMessage("t", bytes([number]) * BIG, 1, principal="flood") for number in range(40)]
         safe, done = until_done()
         if (waiting := world.space.messages.publish(burst, done)) is not None:
             await waiting

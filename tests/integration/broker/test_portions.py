@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.broker import publisher, routing, session_queue_writer
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.broker.routing import Receiver, Share
 from birthmark.errors import UnavailableError
 from birthmark.net import fair_scheduler
@@ -69,7 +69,7 @@ async def test_queues_of_very_many_are_written_in_portions_and_others_commit_bet
     async with a_world(database_url) as world:
         clients = await stored(world)
         with sizes_of_commits(world, monkeypatch) as sizes:
-            publishing = asyncio.create_task(world.space.messages.published(Message("all", b"x", 1)))
+            publishing = asyncio.create_task(world.space.messages.published(BrokerMessage("all", b"x", 1)))
             others = 0
             while not publishing.done():
                 await world.database.commit(Changes())
@@ -97,7 +97,7 @@ async def test_a_publisher_is_told_when_the_last_portion_is_durable_and_not_befo
 
         monkeypatch.setattr(world.database, "submit", noted)
         safe, done = until_done()
-        waiting = world.space.messages.publish((Message("all", b"x", 1),), told)
+        waiting = world.space.messages.publish((BrokerMessage("all", b"x", 1),), told)
         assert waiting is not None, "the publisher is not read while it is handed on"
         await waiting
         await safe
@@ -120,7 +120,7 @@ async def test_a_publisher_hears_of_one_portion_that_failed(database_url: str, m
 
         monkeypatch.setattr(world.database, "submit", fail_once)
         with pytest.raises(UnavailableError):
-            await world.space.messages.published(Message("all", b"x", 1))
+            await world.space.messages.published(BrokerMessage("all", b"x", 1))
         monkeypatch.undo()
         await world.publish("all", b"x")
         assert all([await queued(world, client) for client in clients]), "what is sent again arrives everywhere"
@@ -131,7 +131,7 @@ async def test_what_one_publisher_sends_keeps_its_order_for_each_receiver(databa
         clients = await stored(world, MANY, "all", "few/+")
         await world.subscribe(lonely := await world.connect("lonely", expiry_s=HOUR), "lonely", "all")
         topics = ["all", "lonely", "few/1", "all", "few/2", "lonely", "all"]
-        messages = [Message(topic, str(number).encode(), 1) for number, topic in enumerate(topics)]
+        messages = [BrokerMessage(topic, str(number).encode(), 1) for number, topic in enumerate(topics)]
         safe, done = until_done()
         if (waiting := world.space.messages.publish(messages, done)) is not None:
             await waiting
@@ -146,11 +146,11 @@ async def test_what_is_for_few_does_not_wait_for_what_is_for_many(database_url: 
         await stored(world)
         await world.subscribe(await world.connect("quiet", expiry_s=HOUR), "quiet")
         order: list[str] = []
-        many = asyncio.create_task(world.space.messages.published(Message("all", b"x", 1)))
+        many = asyncio.create_task(world.space.messages.published(BrokerMessage("all", b"x", 1)))
         many.add_done_callback(lambda _: order.append("many"))
         while not world.broker.appends._for_many:
             await asyncio.sleep(0)
-        await world.space.messages.published(Message("quiet", b"x", 1))
+        await world.space.messages.published(BrokerMessage("quiet", b"x", 1))
         order.append("few")
         await many
         assert order == ["few", "many"]
@@ -170,7 +170,7 @@ async def test_between_two_turns_of_the_loop_a_message_goes_to_a_few_portions(
             client.deliver = lambda *_: got.append(turn)  # type: ignore[method-assign] # looks on
             await world.subscribe(client, "all")
         await stored(world, 2 * PORTION if burst == 1 else 0)
-        messages = [Message("all", b"x", qos)] * burst
+        messages = [BrokerMessage("all", b"x", qos)] * burst
         safe, done = until_done()
         waiting = world.space.messages.publish(messages, done)
         assert waiting is not None

@@ -15,7 +15,7 @@ from birthmark.broker.errors import (
     SessionShareUsedError,
     TooManySessionsError,
 )
-from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Will
+from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Will
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
@@ -249,7 +249,7 @@ async def test_a_slow_client_gets_everything_in_order_and_holds_little(database_
         client = await world.connect("c", expiry_s=HOUR, window=10)
         await world.subscribe(client, "t")
         for start in range(0, 1000, 100):
-            sent = [Message("t", str(number).encode(), 1) for number in range(start, start + 100)]
+            sent = [BrokerMessage("t", str(number).encode(), 1) for number in range(start, start + 100)]
             if (waiting := world.space.messages.publish(sent, lambda _problem: None)) is not None:
                 await waiting
         await world.broker.settled()
@@ -412,7 +412,7 @@ async def test_a_message_that_expired_is_not_sent_and_counts_as_done(database_ur
 
 
 def a_will(delay_s: int = 0) -> Will:
-    return Will(Message("will", b"gone", 1), delay_s)
+    return Will(BrokerMessage("will", b"gone", 1), delay_s)
 
 
 async def test_a_will_is_published_unless_the_client_says_goodbye(database_url: str) -> None:
@@ -474,7 +474,7 @@ async def test_retained_messages_are_counted_once_whatever_comes_together(databa
         for payload, count in ((b"x", 1), (b"", 0)):
             await asyncio.gather(*(world.publish("a", payload, retain=True) for _ in range(10)))
             assert world.space.retained.count == count
-        many = [Message("a", payload, 1, True) for payload in (b"x", b"", b"", b"y", b"z")]
+        many = [BrokerMessage("a", payload, 1, True) for payload in (b"x", b"", b"", b"y", b"z")]
         for waiting in [world.space.messages.publish(many, lambda _problem: None) for _ in range(2)]:
             assert waiting is not None
             await waiting
@@ -519,7 +519,9 @@ async def test_who_is_not_known_keeps_a_fourth_of_the_retained_messages_too(data
 async def test_a_will_that_is_retained_counts_as_its_principals_share(database_url: str, delay_s: int) -> None:
     async with a_world(database_url, SpaceRules(max_retained=16)) as world:
         for number in range(5):
-            will = Will(Message(f"will/{number}", b"gone", 1, True, publisher=f"c{number}", principal="one"), delay_s)
+            will = Will(
+                BrokerMessage(f"will/{number}", b"gone", 1, True, publisher=f"c{number}", principal="one"), delay_s
+            )
             await world.leave(await world.connect(f"c{number}", expiry_s=HOUR, will=will), with_will=True)
         world.clock.move(timedelta(seconds=delay_s))
         await world.broker.do_what_is_due()
@@ -674,7 +676,7 @@ async def test_a_session_whose_claim_was_kept_without_an_answer_runs_out(postgre
         await world.subscribe(watcher := await world.connect("watcher"), "gone")
         lose_the_next_answer(world.database)
         with pytest.raises(UnavailableError):
-            await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
+            await world.connect("c", expiry_s=HOUR, will=Will(BrokerMessage("gone", b"x", 1)))
         await world.broker.settled()
         left = await world.space.record("c")
         assert left is not None
@@ -759,7 +761,7 @@ async def test_a_will_is_told_once_where_the_connection_that_takes_over_fails(
 ) -> None:
     async with a_world(database_url) as world:
         await world.subscribe(watcher := await world.connect("watcher"), "gone")
-        await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
+        await world.connect("c", expiry_s=HOUR, will=Will(BrokerMessage("gone", b"x", 1)))
         with monkeypatch.context() as patched:
             patched.setattr(world.space, "record", away)
             with pytest.raises(UnavailableError):
@@ -773,7 +775,7 @@ async def test_a_will_that_was_taken_back_stays_so_where_the_next_connection_fai
 ) -> None:
     async with a_world(database_url) as world:
         await world.subscribe(watcher := await world.connect("watcher"), "gone")
-        client = await world.connect("c", expiry_s=HOUR, will=Will(Message("gone", b"x", 1)))
+        client = await world.connect("c", expiry_s=HOUR, will=Will(BrokerMessage("gone", b"x", 1)))
         with monkeypatch.context() as patched:
             patched.setattr(namespace, "_RELEASE_AGAIN_S", 0.0)
             patched.setattr(world.space, "record", away)
@@ -817,7 +819,9 @@ async def test_what_is_held_back_is_bounded_by_its_size_too(database_url: str) -
 async def test_a_will_that_nobody_can_read_keeps_no_other_session_from_its_end(database_url: str) -> None:
     async with a_world(database_url) as world:
         for name in ("broken", "fine"):
-            await world.leave(await world.connect(name, expiry_s=HOUR, will=Will(Message(f"gone/{name}", b"x", 1))))
+            await world.leave(
+                await world.connect(name, expiry_s=HOUR, will=Will(BrokerMessage(f"gone/{name}", b"x", 1)))
+            )
         spoil = change(store.sessions, ("will", "will_at"), "space", "client")
         row: dict[str, Any] = {"key_space": "test", "key_client": "broken", "will": b"\xc1"}
         await world.database.commit(Changes().run(spoil, will_at=world.space.now(), **row))

@@ -17,7 +17,7 @@ from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issuance import Issuer, issue, new_serial
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.path_validation import TooMuchWorkError
 from birthmark.store import Changes
@@ -179,7 +179,7 @@ async def test_a_revoked_ca_takes_everything_below_it_also_when_it_was_not_sent(
             DEVICE,
             name_of("module-1"),
             device_key.public_key(),
-            issuer=Issuer(below, key),
+            issuer=LeafIssuer(below, key),
             serial=new_serial(ca.entropy),
             now=NOON,
         )

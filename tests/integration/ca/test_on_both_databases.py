@@ -105,7 +105,7 @@ async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypat
     monkeypatch.setattr(pagination, "EACH", 2)
     clock = FakeClock()
     database = await open_database(database_url, clock)
-    known = credentials.Credentials(database, clock, SeededEntropy())
+    known = credentials.EstCredentials(database, clock, SeededEntropy())
     for number in range(5):
         await known.add_user(f"u{number}", "p", device_id="Pump-1", actor="ann")
     assert [one.name for one in await known.of_device("pump-1")] == [f"u{number}" for number in range(5)]
@@ -119,7 +119,7 @@ async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypat
 async def test_users_and_bootstrap_cas_come_and_go(database_url: str) -> None:
     clock, entropy, maker = FakeClock(), SeededEntropy(), a_ca().certificate
     database = await open_database(database_url, clock)
-    known = credentials.Credentials(database, clock, entropy)
+    known = credentials.EstCredentials(database, clock, entropy)
     user = await known.add_user("u", "p", device_id=None, actor="ann")
     with pytest.raises(credentials.UserExistsError):
         await known.add_user("u", "p", device_id="d", actor="ann")

@@ -16,7 +16,7 @@ from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
-from birthmark.pki.ocsp import Answer, UnsignedStatus
+from birthmark.pki.ocsp import OcspResponse, UnsignedStatus
 from birthmark.store import Changes, open_database, reloading_cache
 from birthmark.store.postgresql.database import PostgresUnavailableError
 from support.fakes import NOON, FakeClock, SeededEntropy
@@ -205,7 +205,7 @@ async def test_ocsp_answers_below_each_new_root_also_when_there_are_as_many_cas_
         for _ in range(2):
             await rollovers.start("operator")
             newer = made.generations[1].issuing.certificate
-            assert isinstance(await answers.answer(a_request(5, newer), "192.0.2.1"), Answer)
+            assert isinstance(await answers.answer(a_request(5, newer), "192.0.2.1"), OcspResponse)
             assert await answers.answer(a_request(5, a_ca().certificate), "192.0.2.1") is UnsignedStatus.UNAUTHORIZED
             if is_given_up:
                 await rollovers.step_back("operator")

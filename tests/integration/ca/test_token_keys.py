@@ -28,11 +28,11 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import TokenAwayError, TokenPlace, place_of
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import LOCK, stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.pki.certificate_profiles import EST_IDENTITY, Purpose
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
-from birthmark.pki.ocsp import Answer
+from birthmark.pki.ocsp import OcspResponse
 from birthmark.pki.path_validation import build_chain
 from birthmark.secure_elements.secure_element import Element
 from birthmark.secure_elements.simulated_element import initialize_token
@@ -85,14 +85,14 @@ async def test_everything_is_signed_in_the_token(tmp_path: Path, place: TokenPla
         key = one.certificate.public_key()
         assert x509.load_der_x509_crl(await ca.crl(one)).is_signature_valid(key)  # type: ignore[arg-type]  # an EC key
     answer = await OcspResponder(ca, lambda _: True).answer(a_request(identity, issuer), "192.0.2.1")
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, OcspResponse)
     await database.close()
 
 
 def test_keys_are_sensitive_not_extractable_and_only_sign(tmp_path: Path, place: TokenPlace) -> None:
     hierarchy = made(tmp_path, place)
     hierarchy.issuer(Purpose.EDGE, now=NOON, entropy=SeededEntropy(9))
-    with Element(Token.open(place.module, label="CA", pin=Pin("123456"))) as element:
+    with Element(Pkcs11Token.open(place.module, label="CA", pin=Pin("123456"))) as element:
         private = [one for one in element.objects() if one.kind == "private key"]
     assert len(private) == 3
     assert all(one.is_guarded for one in private)

@@ -16,7 +16,7 @@ from birthmark.broker.namespace import Arrival, Namespace
 from birthmark.ca import store as ca_store
 from birthmark.devices import names as scope_names
 from birthmark.devices import search
-from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceTotal, ListedDevice, Order, State
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceOrder, DeviceState, DeviceTotal, ListedDevice
 from birthmark.devices.search import DeviceSearch
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
@@ -58,7 +58,7 @@ async def places(rooms: Rooms, begin: str, sees: Callable[[str], bool] = lambda 
     return {one.name: list(one.scopes) for one in found}
 
 
-async def names(rooms: Rooms, state: State | None, begin: str = "", **asked: Any) -> list[str]:
+async def names(rooms: Rooms, state: DeviceState | None, begin: str = "", **asked: Any) -> list[str]:
     """Return which devices are in a state, and check that pages of any size and the count agree."""
     wanted = DeviceFilter(begin, state=state, **asked)
     found = [one.name for one in await every(rooms, wanted)]
@@ -113,10 +113,10 @@ async def test_without_a_beginning_all_are_listed_with_how_they_stand(database_u
         await connect(rooms.hub_connections.space("hub"), "of-group")
         assert [(one.name, list(one.scopes), list(one.states)) for one in await every(rooms, DeviceFilter())] == [
             ("bound", ["server"], []),
-            ("device-1", ["hub/hub"], [State.AWAY]),
-            ("of-group", ["hub/hub"], [State.CONNECTED]),
-            ("own", ["dps/main"], [State.UNASSIGNED]),
-            ("thing-1", ["aws"], [State.AWAY]),
+            ("device-1", ["hub/hub"], [DeviceState.AWAY]),
+            ("of-group", ["hub/hub"], [DeviceState.CONNECTED]),
+            ("own", ["dps/main"], [DeviceState.UNASSIGNED]),
+            ("thing-1", ["aws"], [DeviceState.AWAY]),
         ]
         assert await names(rooms, None, scope="hub/hub") == ["device-1", "of-group"]
         assert await names(rooms, None, scope="hub/other") == []
@@ -138,11 +138,11 @@ async def test_who_is_connected_away_or_off_is_found_by_it(
         await connect(rooms.hub_connections.space("hub"), "device-1", "of-group")
         await connect(rooms.aws_connections.space, "thing-1", "no-thing")
         connected = of("device-1", "of-group", "thing-1")
-        assert await names(rooms, State.CONNECTED, begin) == connected
-        assert await names(rooms, State.DISABLED, begin) == of("device-3")
-        assert await names(rooms, State.AWAY, begin) == of("device-2", "device-4")
+        assert await names(rooms, DeviceState.CONNECTED, begin) == connected
+        assert await names(rooms, DeviceState.DISABLED, begin) == of("device-3")
+        assert await names(rooms, DeviceState.AWAY, begin) == of("device-2", "device-4")
         monkeypatch.setattr(scope_names, "FEW", 0)  # many connections: any that are on record are looked at
-        assert await names(rooms, State.CONNECTED, begin) == connected
+        assert await names(rooms, DeviceState.CONNECTED, begin) == connected
 
 
 @pytest.mark.parametrize("begin", ["", "o"])
@@ -158,17 +158,17 @@ async def test_who_is_connected_to_another_worker_is_found_by_its_row(
         changes.run(broker_store.ADD, **row | {"client": "device-1", "owner": None})
         await rooms.database.commit(changes)
         monkeypatch.setattr(space, "is_alone", False)
-        assert await names(rooms, State.CONNECTED, begin, scope="hub/hub") == ["of-group"]
-        assert "of-group" not in await names(rooms, State.AWAY, begin)
+        assert await names(rooms, DeviceState.CONNECTED, begin, scope="hub/hub") == ["of-group"]
+        assert "of-group" not in await names(rooms, DeviceState.AWAY, begin)
 
 
 @pytest.mark.parametrize("begin", ["", "own"])
 async def test_who_never_registered_is_unassigned(database_url: str, tmp_path: Path, begin: str) -> None:
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
-        assert await names(rooms, State.UNASSIGNED, begin) == ["own"]
+        assert await names(rooms, DeviceState.UNASSIGNED, begin) == ["own"]
         await answered(rooms, OPERATIONS["register own"])
-        assert await names(rooms, State.UNASSIGNED, begin) == []
+        assert await names(rooms, DeviceState.UNASSIGNED, begin) == []
 
 
 @pytest.mark.parametrize("begin", ["", "bou"])
@@ -180,12 +180,12 @@ async def test_whose_last_certificate_ends_soon_is_found(database_url: str, tmp_
         (issued,) = await rooms.authority.of_name("bound")
         left = issued.certificate.not_after - CLOCK.now()
         soon, sooner = left + timedelta(hours=1), left - timedelta(hours=1)
-        assert await names(rooms, State.ENDING, begin, ending=soon) == ["bound"]
-        assert await names(rooms, State.ENDING, begin, ending=sooner) == []
+        assert await names(rooms, DeviceState.ENDING, begin, ending=soon) == ["bound"]
+        assert await names(rooms, DeviceState.ENDING, begin, ending=sooner) == []
         clock.move(timedelta(days=1))
         await answered(rooms, OPERATIONS["issue by password"])  # renewed: the one that ends first is not the last
         if len(await rooms.authority.of_name("bound")) > 1:
-            assert await names(rooms, State.ENDING, begin, ending=soon) == []
+            assert await names(rooms, DeviceState.ENDING, begin, ending=soon) == []
 
 
 @pytest.mark.parametrize("begin", ["", "own", "D"])
@@ -200,12 +200,14 @@ async def test_who_was_refused_something_is_found_where_it_is_on_record(
             rooms.ledger.record(ForbiddenError(), address="192.0.2.1", device_id=name)
         await rooms.ledger.settled()
         fitting = [name for name in ("device-1", "own") if name.startswith(begin.lower())]
-        assert await names(rooms, State.REFUSED, begin) == fitting
-        found = await every(rooms, DeviceFilter(begin, state=State.REFUSED), sees=lambda place: place == "dps/main")
+        assert await names(rooms, DeviceState.REFUSED, begin) == fitting
+        found = await every(
+            rooms, DeviceFilter(begin, state=DeviceState.REFUSED), sees=lambda place: place == "dps/main"
+        )
         assert [one.name for one in found] == [name for name in fitting if name == "own"]
         later = DeviceSearch(rooms.devices, FakeClock())
         later.clock.move(timedelta(days=8))  # type: ignore[attr-defined]
-        page = await later.find(DeviceFilter(begin, state=State.REFUSED), "", 100, sees=lambda _: True)
+        page = await later.find(DeviceFilter(begin, state=DeviceState.REFUSED), "", 100, sees=lambda _: True)
         assert page.items == []
 
 
@@ -218,9 +220,9 @@ async def test_a_revoked_device_is_listed_once_as_revoked_whatever_its_places_sa
         await answered(rooms, OPERATIONS["register own"])
         await rooms.authority.revocations.lose("own", OPERATOR, RevocationReason.KEY_COMPROMISE)
         (own,) = (one for one in await every(rooms, DeviceFilter()) if one.name == "own")
-        assert own.states[0] is State.REVOKED
+        assert own.states[0] is DeviceState.REVOKED
         assert list(own.scopes) == ["dps/main", "hub/hub", "server"]
-        assert await names(rooms, State.REVOKED, begin) == ["own"]
+        assert await names(rooms, DeviceState.REVOKED, begin) == ["own"]
 
 
 async def test_a_device_that_the_hub_spells_with_capitals_is_one_row(tmp_path: Path) -> None:
@@ -229,17 +231,17 @@ async def test_a_device_that_the_hub_spells_with_capitals_is_one_row(tmp_path: P
         await rooms.iothub.registry.put(hub(rooms), "Press-7", DeviceBody("Press-7"), by(DEVICE), None, **ME)
         await rooms.authority.revocations.lose("Press-7", OPERATOR, RevocationReason.KEY_COMPROMISE)
         assert "press-7" not in await names(rooms, None)
-        assert await names(rooms, State.REVOKED) == ["Press-7"]
+        assert await names(rooms, DeviceState.REVOKED) == ["Press-7"]
 
 
 async def test_devices_are_listed_by_the_end_of_their_certificates(database_url: str, tmp_path: Path) -> None:
     async with opened(tmp_path, FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
         await answered(rooms, OPERATIONS["issue by password"])
-        (found,) = await every(rooms, DeviceFilter(order=Order.ENDS))
+        (found,) = await every(rooms, DeviceFilter(order=DeviceOrder.ENDS))
         (issued,) = await rooms.authority.of_name("bound")
         assert (found.name, found.ends) == ("bound", issued.certificate.not_after)
-        assert await names(rooms, None, order=Order.ENDS) == ["bound"]
+        assert await names(rooms, None, order=DeviceOrder.ENDS) == ["bound"]
 
 
 async def test_when_a_device_was_seen_last_is_told(tmp_path: Path) -> None:
@@ -277,9 +279,9 @@ async def test_of_very_many_devices_it_is_told_that_they_are_more(
         )
 
 
-@pytest.mark.parametrize("state", [State.AWAY, State.REFUSED, State.UNASSIGNED])
+@pytest.mark.parametrize("state", [DeviceState.AWAY, DeviceState.REFUSED, DeviceState.UNASSIGNED])
 async def test_a_page_looks_at_so_many_names_and_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: DeviceState
 ) -> None:
     monkeypatch.setattr(search, "MAX_LOOKED", 4)
     monkeypatch.setattr(search, "_PAGE", 2)
@@ -302,12 +304,12 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
             told += [one.name for one in page.items]
             pages, after = pages + 1, page.next
         expected = {
-            State.AWAY: ["device-1", "of-group", "pump-8", "thing-1"],
-            State.REFUSED: [f"pump-{number}" for number in range(9)],
-            State.UNASSIGNED: ["own"],
+            DeviceState.AWAY: ["device-1", "of-group", "pump-8", "thing-1"],
+            DeviceState.REFUSED: [f"pump-{number}" for number in range(9)],
+            DeviceState.UNASSIGNED: ["own"],
         }
         assert told == expected[state]
-        assert pages > 1 or state is State.UNASSIGNED
+        assert pages > 1 or state is DeviceState.UNASSIGNED
 
 
 @pytest.mark.parametrize("after", ["x", "[]", '["other","",""]', '["name","",1]', '["ending","",""]', "{}"])

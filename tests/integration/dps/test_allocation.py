@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import Twins
 from birthmark.outbound.callouts import MOST_WAITING, QuestionsWaitError
-from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.http_sender import HttpSender
 from birthmark.outbound.ssrf_guard import networks_of
 from support.azure.dps_world import DpsWorld, a_dps, an_individual
 from support.pki.pki_builders import Holder, a_device
@@ -40,7 +40,7 @@ def webhook() -> Iterator[WebhookServer]:
 
 async def two_hubs(world: DpsWorld) -> Hub:
     """Let programs on this machine be asked, and link a second hub."""
-    world.enrollments.webhooks = AllocationWebhooks(Sender(HERE))
+    world.enrollments.webhooks = AllocationWebhooks(HttpSender(HERE))
     world.enrollments.webhooks.pauses_s = (0.0, 0.0)
     made = await world.registry._hubs.create("second", "second.example", actor="test")
     world.instance = await world.instances.link("main", made.host, actor="test")
@@ -303,7 +303,7 @@ INSIDE = "https://169.254.169.254/latest", "https://10.1.2.3/", "http://93.184.2
 @pytest.mark.parametrize("url", INSIDE)
 async def test_a_program_inside_or_without_tls_is_refused_when_it_is_named(database_url: str, url: str) -> None:
     async with a_dps(database_url) as world:
-        world.enrollments.webhooks = AllocationWebhooks(Sender(()))
+        world.enrollments.webhooks = AllocationWebhooks(HttpSender(()))
         with pytest.raises(WebhookInvalidError):
             await enroll(world, a_device(), url)
 
@@ -325,7 +325,7 @@ async def test_a_device_taken_back_stays_so_where_its_program_may_no_longer_be_a
     async with a_dps(database_url) as world:
         await two_hubs(world)
         await enroll(world, a_device(), webhook.url("/choose"))
-        world.enrollments.webhooks = AllocationWebhooks(Sender(()))
+        world.enrollments.webhooks = AllocationWebhooks(HttpSender(()))
         done = await world.enrollments.take_back(world.instance, "device-1", "lost", actor="test")
         assert done.provisioning_status == "disabled"
 

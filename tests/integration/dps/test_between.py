@@ -11,7 +11,7 @@ from birthmark.dps.service.registrations import RegistrationNotFoundError
 from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
 from support.fakes import NOON
@@ -26,7 +26,7 @@ async def a_proof(world: DpsWorld) -> Certificate:
     scope, ca = world.instance.id_scope, a_ca()
     await world.authorities.add(scope, "ca", ca.certificate, is_verified=False, actor="test")
     coded = await world.authorities.new_code(scope, "ca", actor="test")
-    issuer, key, lifetime = Issuer(ca.certificate, ca.private_key), a_key().public_key(), timedelta(days=1)
+    issuer, key, lifetime = LeafIssuer(ca.certificate, ca.private_key), a_key().public_key(), timedelta(days=1)
     return prove_possession(coded.verification_code or "", issuer, key, serial=7, now=NOON, lifetime=lifetime)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDocument
-from birthmark.dps.service import Queries, queries
+from birthmark.dps.service import EnrollmentQueries, queries
 from birthmark.dps.service.queries import QueryTooBroadError
 from support.azure.dps_world import DpsWorld, a_dps
 
@@ -16,9 +16,9 @@ GROUP_KEY = b"k" * 32
 
 
 @contextlib.asynccontextmanager
-async def a_world(database_url: str) -> AsyncIterator[tuple[DpsWorld, Queries]]:
+async def a_world(database_url: str) -> AsyncIterator[tuple[DpsWorld, EnrollmentQueries]]:
     async with a_dps(database_url) as world:
-        yield world, Queries(world.enrollments, world.registrations, world.clock)
+        yield world, EnrollmentQueries(world.enrollments, world.registrations, world.clock)
 
 
 async def enrolled(world: DpsWorld, name: str, status: str = "enabled", **more: Any) -> None:
@@ -27,7 +27,7 @@ async def enrolled(world: DpsWorld, name: str, status: str = "enabled", **more: 
     await world.enrollments.put(world.instance, document, None, actor="test")
 
 
-async def pages(asked: Queries, world: DpsWorld, text: str, limit: int) -> list[list[str]]:
+async def pages(asked: EnrollmentQueries, world: DpsWorld, text: str, limit: int) -> list[list[str]]:
     after, found = "", []
     while True:
         page = await asked.enrollments(world.instance, text, after, limit, is_group=False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.auth.password_scheduler import PasswordAttempt
-from birthmark.est.service import Credentials
+from birthmark.est.service import EstCredentials
 from support.azure.hub_world import until
 from support.fakes import SeededEntropy
 from support.pki.est_server import EstServer, an_est_server
@@ -24,7 +24,7 @@ class World:
 
     def __init__(self, server: EstServer) -> None:
         self.server = server
-        self.credentials = Credentials(server.ca.database, server.clock, SeededEntropy(1))
+        self.credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy(1))
         self._may_go_on = asyncio.Event()
 
     async def ask(self) -> "asyncio.Task[Answer]":

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.est import wire
-from birthmark.est.service import Credentials
+from birthmark.est.service import EstCredentials
 from support.fakes import SeededEntropy
 from support.pki.est_server import an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device
@@ -22,7 +22,7 @@ async def test_a_password_seen_before_counts_beside_a_certificate_that_proves_no
 
     strange = shown(a_device(a_ca("Strange"), "device-1").certificate)
     async with an_est_server(tmp_path) as server:
-        credentials = Credentials(server.ca.database, server.clock, SeededEntropy(7))
+        credentials = EstCredentials(server.ca.database, server.clock, SeededEntropy(7))
         await credentials.add_user("pump", "right", device_id="device-1", actor="operator:local")
         server.service.note_fetched = note
         assert (await server.get("cacerts", headers=RIGHT, peer=strange)).status == 200

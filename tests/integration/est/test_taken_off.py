@@ -11,9 +11,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
-from birthmark.est.service import Credentials, RegistrationAuthorities, Tokens
+from birthmark.est.service import EstCredentials, RegistrationAuthorities, TokenIssuer
 from birthmark.est.service.registration_authorities import AuthorityUnknownError
-from birthmark.pki.certificate_profiles import DEVICE, Profile
+from birthmark.pki.certificate_profiles import DEVICE, CertificateProfile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.extensions import CMC_RA
@@ -40,7 +40,7 @@ class Elsewhere:
         return self.ca.hierarchy.above(self.ca.issuer_for(DEVICE))
 
     async def issue(
-        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+        self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
         await self.meanwhile()
         issuer, serial = self.ca.issuer_for(profile), new_serial(self.ca.entropy)
@@ -55,8 +55,8 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield made
 
 
-def credentials(server: EstServer) -> Credentials:
-    return Credentials(server.ca.database, server.clock, SeededEntropy(7))
+def credentials(server: EstServer) -> EstCredentials:
+    return EstCredentials(server.ca.database, server.clock, SeededEntropy(7))
 
 
 async def enroll(
@@ -96,7 +96,7 @@ async def test_a_user_that_has_another_password(server: EstServer) -> None:
 
 async def test_a_token_that_was_removed(server: EstServer) -> None:
     known = credentials(server)
-    tokens = Tokens(server.ca.database, server.clock, SeededEntropy(8))
+    tokens = TokenIssuer(server.ca.database, server.clock, SeededEntropy(8))
     user, password = await tokens.add("device-1", timedelta(hours=1), actor=ACTOR)
     basic = {"Authorization": wire.render_basic(user.name, password)}
     answer = await enroll(server, lambda: known.remove_user(user.name, actor=ACTOR), headers=basic)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.outbound.http_sender import NotAnsweredError, Sender
+from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
 
 pytestmark = pytest.mark.integration
 COUNT = 24
@@ -21,7 +21,7 @@ async def test_names_that_nobody_answers_for_leave_the_threads_to_others(monkeyp
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", never)
-    sender = Sender(())
+    sender = HttpSender(())
     asking = [asyncio.create_task(sender.post(f"https://h{n}.example/", {}, b"")) for n in range(COUNT)]
     try:
         await asyncio.sleep(0.2)
@@ -37,4 +37,4 @@ async def test_a_name_that_cannot_be_one_is_an_answer_that_does_not_come(monkeyp
     """It may come from elsewhere than from who makes a webhook: a provider's metadata."""
     monkeypatch.setattr("birthmark.outbound.http_sender.check_url", lambda *_args, **_options: "a..example")
     with pytest.raises(NotAnsweredError):
-        await Sender(()).post("https://a..example/", {}, b"")
+        await HttpSender(()).post("https://a..example/", {}, b"")

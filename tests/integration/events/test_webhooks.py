@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 import birthmark.server.all_tables  # noqa: F401 - all tables
-from birthmark.alerts.model import Finding
+from birthmark.alerts.model import AlertFinding
 from birthmark.alerts.service import Alerts
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.events import webhooks as module
 from birthmark.events.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
-from birthmark.outbound.http_sender import NotAnsweredError, Sender, UrlInvalidError
+from birthmark.outbound.http_sender import HttpSender, NotAnsweredError, UrlInvalidError
 from birthmark.outbound.ssrf_guard import AddressRefusedError, networks_of
 from birthmark.outbound.webhook_signing import key_of
 from birthmark.store import Changes, Database, open_database
@@ -104,7 +104,7 @@ class World:
 @asynccontextmanager
 async def a_world(url: str, me: str = "main", *, is_telling: bool = True) -> AsyncIterator[World]:
     database = await open_database(url, SystemClock(), worker=me, signer=AuditKey("seed"))
-    webhooks = Webhooks(database, SystemClock(), SeededEntropy(), Sender(LOOPBACK), "birthmark://test", me)
+    webhooks = Webhooks(database, SystemClock(), SeededEntropy(), HttpSender(LOOPBACK), "birthmark://test", me)
     telling = asyncio.create_task(webhooks.keep_telling()) if is_telling else None
     try:
         yield World(database, webhooks)
@@ -244,8 +244,8 @@ async def test_what_one_judgement_changes_comes_by_one_call_and_in_one_mail(data
             await world.told("plant", receiver, "birthmark.alert.*")
             await world.webhooks.create("ops", "mailto:ops@plant.example", ["birthmark.alert.*"], **ME)
             alerts = Alerts(world.database, clock := FakeClock())
-            ends = [Finding("ca-ends", f"ca-{number}", f"ca-{number} ends") for number in range(3)]
-            await alerts.judge([*ends, Finding("outbox-behind", "workers", "events wait")])
+            ends = [AlertFinding("ca-ends", f"ca-{number}", f"ca-{number} ends") for number in range(3)]
+            await alerts.judge([*ends, AlertFinding("outbox-behind", "workers", "events wait")])
             await until(lambda: len(receiver.taken) == 4)
             letter = (await asyncio.to_thread(mails.line))["text"]
             assert "Subject: CRITICAL: ca-0 ends (and 3 more)" in letter
@@ -336,7 +336,7 @@ async def test_a_name_that_leads_inside_is_not_called_wherever_it_led_before(
 
         monkeypatch.setattr(socket, "getaddrinfo", leads_inside)
         with pytest.raises(AddressRefusedError):
-            await Sender(()).post(f"https://hooks.example:{port}/", {}, b"[]")
+            await HttpSender(()).post(f"https://hooks.example:{port}/", {}, b"[]")
         assert receiver.calls == []
 
 
@@ -355,7 +355,7 @@ async def test_what_cannot_be_made_says_why(tmp_path: Any) -> None:
             (AddressRefusedError, world.webhooks.create("other", "https://169.254.169.254/", [], **ME)),
             (WebhookMissingError, world.webhooks.remove("other", **ME)),
             (WebhookMissingError, world.webhooks.rotate("other", **ME)),
-            (NotAnsweredError, Sender(LOOPBACK).post("http://127.0.0.1:1/", {}, b"")),
+            (NotAnsweredError, HttpSender(LOOPBACK).post("http://127.0.0.1:1/", {}, b"")),
         ]
         for kind, doing in refused:
             with pytest.raises(kind):

@@ -16,7 +16,7 @@ from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
-from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.tracking import DeviceStage, stands_of
@@ -98,7 +98,7 @@ def test_a_list_is_enrolled_in_bulk_found_again_and_taken_back_to_nothing(target
     wishes = [a_wish(a_file_device(tmp_path, f"bulk-{number}")) for number in range(12)]
     target.enroll(wishes[3], update=False, dry_run=False)
     target.survey(len(wishes))
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(tmp_path / "journal", target.identity) as journal:
         enroll_all(target, wishes, journal, told.append, update=False, dry_run=False)
     done = {outcome.device_id: outcome.done for outcome in told}
@@ -119,7 +119,7 @@ def test_a_twin_with_members_named_as_those_of_the_sdk_s_model_passes_every_comm
     target: AzureTarget, tmp_path: Path, twin: dict[str, Any]
 ) -> None:
     wish = replace(a_wish(a_file_device(tmp_path, "versioned")), **twin)
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(tmp_path / "journal", target.identity) as journal:
         enroll_all(target, [wish], journal, told.append, update=False, dry_run=False)
         target.switch("versioned", is_group=False, is_enabled=False, dry_run=False)

@@ -12,7 +12,7 @@ from birthmark.devices.model import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
-from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import aws_profile
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.tracking import DeviceStage
@@ -52,14 +52,14 @@ def enrolled(
     target: AwsTarget, wishes: list[EnrollmentRequest], path: Path, *, update: bool = False
 ) -> list[TargetOutcome]:
     """Enroll a list as a run does, and keep its journal."""
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(path, target.identity) as journal:
         enroll_all(target, wishes, journal, told.append, update=update, dry_run=False)
     return [outcome.done for outcome in told]
 
 
 def taken_back(target: AwsTarget, path: Path, *, dry_run: bool = False) -> list[TargetOutcome]:
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(path, target.identity) as journal:
         take_back_all(target, journal, told.append, dry_run=dry_run)
     return [outcome.done for outcome in told]

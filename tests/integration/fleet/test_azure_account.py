@@ -18,7 +18,7 @@ from azure.core.credentials import AccessToken
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_account import Account, connect
+from birthmark.fleet.azure_account import AzureAccount, connect
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
@@ -91,8 +91,8 @@ def management(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mana
         http.shutdown()
 
 
-def account(management: Management) -> Account:
-    return Account("my-dps", "factory", "sub", management_url=management.url)
+def account(management: Management) -> AzureAccount:
+    return AzureAccount("my-dps", "factory", "sub", management_url=management.url)
 
 
 def service(host: str, scope: str) -> tuple[int, dict[str, Any]]:
@@ -147,7 +147,7 @@ def test_a_service_without_a_key_is_told(management: Management) -> None:
 def test_azure_that_does_not_answer_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("azure.core.pipeline.policies.RetryPolicy.sleep", lambda *_, **__: None)
     with pytest.raises(TargetUnreachableError):
-        connect(Account("my-dps", "factory", "sub", management_url="https://127.0.0.1:9"), SignedIn())
+        connect(AzureAccount("my-dps", "factory", "sub", management_url="https://127.0.0.1:9"), SignedIn())
 
 
 @pytest.mark.parametrize("table", ['service = "s"', 'service = "s"\nresource_group = "g"'])

@@ -23,10 +23,10 @@ from birthmark.iam.device_code import (
     DeviceCodeFlow,
     TooManyAskingError,
 )
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import CreatedToken, People
-from birthmark.iam.sessions import Sessions
+from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
@@ -52,7 +52,7 @@ async def house(url: str) -> AsyncIterator[World]:
     database = await open_database(url, clock)
     people = People(database, clock, SeededEntropy())
     await people.load()
-    await people.create("anna", Role.VIEWER, "*", actor="operator")
+    await people.create("anna", UserRole.VIEWER, "*", actor="operator")
     try:
         yield World(people, DeviceCodeFlow(people), clock)
     finally:
@@ -155,7 +155,7 @@ async def test_who_asks_without_a_pause_is_written_down_only_so_often(database_u
 async def test_a_code_that_was_agreed_to_ends_with_the_sessions_of_who_did(database_url: str, by: str) -> None:
     async with house(database_url) as world:
         passwords = Passwords(SeededEntropy(1), PasswordHasher(1, 8, 1))
-        sign_in = SignIn(world.people, Sessions(world.people), passwords)
+        sign_in = SignIn(world.people, BrowserSessions(world.people), passwords)
         begun = await world.askings.begin("somebody else's", HERE)
         await world.askings.decide(begun.code, world.anna, is_agreed=True)
         if by == "signed out everywhere":

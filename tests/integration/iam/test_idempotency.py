@@ -18,7 +18,7 @@ from birthmark.errors import ConflictError, UnavailableError
 from birthmark.iam import idempotency_model
 from birthmark.iam.idempotency import KEPT_FOR, LONGEST, MAX_ANSWER_CHARS, MOST_OF_ONE, IdempotencyStore
 from birthmark.iam.idempotency_model import key_of
-from birthmark.iam.model import Grant, Role
+from birthmark.iam.model import RoleAssignment, UserRole
 from birthmark.operator_api.api_router import ApiContext, ApiRequest, Endpoint, operator_mount
 from birthmark.operator_api.openapi import openapi
 from birthmark.store import Database, open_database
@@ -84,7 +84,7 @@ class Shop:
 
 def identify(request: Request) -> Caller:
     user, _, token = request.headers["authorization"].partition("/")
-    rights = Rights(((Grant(user, Role.OPERATOR, "*").statement,),))
+    rights = Rights(((RoleAssignment(user, UserRole.OPERATOR, "*").statement,),))
     return Caller(Actor(f"user:{user}", {"token": token, "from": "192.0.2.1"}), rights, user)
 
 

@@ -16,15 +16,15 @@ from joserfc.jwk import ECKey
 
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.iam.oidc import Providers
 from birthmark.iam.oidc_model import NobodyOnRecordError, PendingOidcLogin, Provider, ProviderAwayError
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import People
-from birthmark.iam.sessions import Sessions
+from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in import SignIn
 from birthmark.iam.sign_in_model import Browser
-from birthmark.outbound.http_sender import NotAnsweredError, Sender
+from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
@@ -96,10 +96,10 @@ async def house(url: str) -> AsyncIterator[World]:
     clock, entropy = FakeClock(), SeededEntropy()
     database = await open_database(url, clock)
     people, outside = People(database, clock, entropy), Outside(clock)
-    sign_in = SignIn(people, Sessions(people), Passwords(entropy))
+    sign_in = SignIn(people, BrowserSessions(people), Passwords(entropy))
     plant = Provider("plant", "Plant", ISSUER, "birthmark", None, ("openid",), "preferred_username", (), "groups", {})
     await people.load()
-    await people.create("anna", Role.VIEWER, "*", actor="operator")
+    await people.create("anna", UserRole.VIEWER, "*", actor="operator")
     try:
         yield World(Providers(sign_in, entropy, outside, [plant]), outside, clock, people)
     finally:
@@ -205,12 +205,12 @@ async def a_receiver(answer: bytes) -> AsyncIterator[str]:
 async def test_an_answer_without_end_or_sense_is_none(kind: str) -> None:
     async with a_receiver(ANSWERS[kind]) as url:
         with pytest.raises(NotAnsweredError):
-            await Sender(networks_of(["127.0.0.1"])).fetch("GET", url, {}, b"", 4096)
+            await HttpSender(networks_of(["127.0.0.1"])).fetch("GET", url, {}, b"", 4096)
 
 
 async def test_no_redirect_is_followed() -> None:
     async with a_receiver(ANSWERS["redirect"]) as url:
-        assert (await Sender(networks_of(["127.0.0.1"])).fetch("GET", url, {}, b"", 4096))[0] == 302
+        assert (await HttpSender(networks_of(["127.0.0.1"])).fetch("GET", url, {}, b"", 4096))[0] == 302
 
 
 async def test_a_provider_that_is_slow_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,6 +220,6 @@ async def test_a_provider_that_is_slow_is_waited_for_so_long_and_no_longer(monke
     async with server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises(NotAnsweredError):
-            await Sender(networks_of(["127.0.0.1"])).fetch("GET", url, {}, b"", 4096)
+            await HttpSender(networks_of(["127.0.0.1"])).fetch("GET", url, {}, b"", 4096)
         for writer in begun:
             writer.close()

@@ -13,7 +13,7 @@ import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError
 from birthmark.iam import service
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.iam.service import (
     GrantMissingError,
     InvitationRefusedError,
@@ -66,7 +66,7 @@ async def people_of(url: str, seed: int = 0) -> AsyncIterator[World]:
 
 async def test_who_redeems_an_invitation_is_known_by_the_token(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.VIEWER, "hub/birthmark", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "hub/birthmark", **ME)
         caller = world.people.caller(await world.signed_in(), HERE)
         assert (caller.user, caller.actor, caller.is_narrowed) == ("anna", "user:anna", False)
         assert caller.actor.told["from"] == HERE
@@ -77,7 +77,7 @@ async def test_who_redeems_an_invitation_is_known_by_the_token(database_url: str
 
 async def test_what_is_kept_is_there_after_a_restart(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.OPERATOR, "*", **ME)
+        await world.people.create("anna", UserRole.OPERATOR, "*", **ME)
         text = await world.signed_in()
     async with people_of(database_url, seed=1) as again:
         assert again.people.caller(text, HERE).rights.allow(Right.OPERATE, "hub/x")
@@ -115,37 +115,37 @@ async def test_no_other_code_is_an_invitation(tmp_path: Any, code: str) -> None:
 
 async def test_who_is_removed_may_nothing_from_then_on(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        await world.people.create("anna", UserRole.ADMIN, "*", **ME)
         text = await world.signed_in()
         code, _ = await world.people.invite("anna", **ME)
         await world.people.remove("anna", **ME)
         assert world.refuses(text)
         with pytest.raises(InvitationRefusedError):
             await world.people.redeem(code, "", HERE)
-        await world.people.create("anna", Role.VIEWER, "*", **ME)  # another person of that name
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)  # another person of that name
         assert world.refuses(text)
         assert world.people.tokens("anna") == []
 
 
 async def test_a_role_that_is_taken_counts_at_once(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
-        await world.people.grant("anna", Role.OPERATOR, "hub/a", **ME)
-        await world.people.grant("anna", Role.OPERATOR, "hub/a", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
+        await world.people.grant("anna", UserRole.OPERATOR, "hub/a", **ME)
+        await world.people.grant("anna", UserRole.OPERATOR, "hub/a", **ME)
         text = await world.signed_in()
         assert world.people.caller(text, HERE).rights.allow(Right.OPERATE, "hub/a")
-        await world.people.revoke("anna", Role.OPERATOR, "hub/a", **ME)
+        await world.people.revoke("anna", UserRole.OPERATOR, "hub/a", **ME)
         rights = world.people.caller(text, HERE).rights
         assert (rights.allow(Right.OPERATE, "hub/a"), rights.allow(Right.READ, "hub/a")) == (False, True)
         with pytest.raises(GrantMissingError):
-            await world.people.revoke("anna", Role.OPERATOR, "hub/a", **ME)
+            await world.people.revoke("anna", UserRole.OPERATOR, "hub/a", **ME)
 
 
 async def test_a_token_ends_by_time_and_by_being_taken_back(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
         short = await world.people.add_token("anna", "ci", timedelta(hours=1), None, None, **ME)
-        long = await world.people.add_token("anna", "ci", timedelta(days=2), Role.VIEWER, "hub/a", **ME)
+        long = await world.people.add_token("anna", "ci", timedelta(days=2), UserRole.VIEWER, "hub/a", **ME)
         assert world.people.caller(long.text, HERE).is_narrowed
         world.clock.move(timedelta(hours=1))
         assert (world.refuses(short.text), world.refuses(long.text)) == (True, False)
@@ -158,7 +158,7 @@ async def test_a_token_ends_by_time_and_by_being_taken_back(database_url: str) -
 @pytest.mark.parametrize("lifetime", [timedelta(0), timedelta(seconds=59), timedelta(days=367), timedelta(-1)])
 async def test_a_token_lives_a_minute_to_a_year(tmp_path: Any, lifetime: timedelta) -> None:
     async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
         with pytest.raises(TokenLifetimeError):
             await world.people.add_token("anna", "", lifetime, None, None, **ME)
 
@@ -166,7 +166,7 @@ async def test_a_token_lives_a_minute_to_a_year(tmp_path: Any, lifetime: timedel
 async def test_one_user_has_so_many_tokens_and_no_more(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_MOST_OF_ONE", 3)
     async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
         for _ in range(3):
             await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
         with pytest.raises(service.TooManyTokensError):
@@ -178,8 +178,8 @@ async def test_tokens_that_are_made_and_taken_back_again_and_again_are_counted(
 ) -> None:
     monkeypatch.setattr(service, "_MOST_OF_ONE", 3)
     async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
-        await world.people.create("bert", Role.VIEWER, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
+        await world.people.create("bert", UserRole.VIEWER, "*", **ME)
         for _ in range(3):
             made = await world.people.add_token("anna", "", timedelta(days=1), None, None, **ME)
             await world.people.remove_token(made.token.id, of="anna", **ME)
@@ -195,7 +195,7 @@ async def test_tokens_that_have_ended_keep_nobody_out_and_go_away(
 ) -> None:
     monkeypatch.setattr(service, "_MOST_OF_ONE", 3)
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
         for _ in range(3):
             await world.people.add_token("anna", "", timedelta(hours=1), None, None, **ME)
         world.clock.move(timedelta(hours=1))
@@ -205,7 +205,7 @@ async def test_tokens_that_have_ended_keep_nobody_out_and_go_away(
 
 async def test_a_token_for_one_place_goes_no_further_also_without_a_role(tmp_path: Any) -> None:
     async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
-        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        await world.people.create("anna", UserRole.ADMIN, "*", **ME)
         made = await world.people.add_token("anna", "", timedelta(hours=1), None, "hub/a", **ME)
         caller = world.people.caller(made.text, HERE)
         assert caller.is_narrowed
@@ -215,7 +215,7 @@ async def test_a_token_for_one_place_goes_no_further_also_without_a_role(tmp_pat
 
 async def test_a_text_that_is_nearly_a_token_is_none(tmp_path: Any) -> None:
     async with people_of(f"sqlite:///{tmp_path / 'people.db'}") as world:
-        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        await world.people.create("anna", UserRole.ADMIN, "*", **ME)
         text = await world.signed_in()
         for wrong in ("", "bmt", text[:-1], f"{text}0", text.upper(), text.replace("bmt", "bmi"), text[:17], "é" * 99):
             assert world.refuses(wrong), wrong
@@ -223,14 +223,14 @@ async def test_a_text_that_is_nearly_a_token_is_none(tmp_path: Any) -> None:
 
 async def test_nobody_is_made_twice_given_a_role_nowhere_or_found_who_is_not_there(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.VIEWER, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, "*", **ME)
         refused: list[tuple[type[BirthmarkError], Any]] = [
             (UserExistsError, world.people.create("anna", None, "*", **ME)),
-            (PlaceInvalidError, world.people.create("bert", Role.VIEWER, "hub/*", **ME)),
-            (service.NameReservedError, world.people.create("operator", Role.VIEWER, "*", **ME)),
-            (service.NameReservedError, world.people.create("Server", Role.VIEWER, "*", **ME)),
-            (PlaceInvalidError, world.people.grant("anna", Role.VIEWER, "nowhere", **ME)),
-            (UserMissingError, world.people.grant("bert", Role.VIEWER, "*", **ME)),
+            (PlaceInvalidError, world.people.create("bert", UserRole.VIEWER, "hub/*", **ME)),
+            (service.NameReservedError, world.people.create("operator", UserRole.VIEWER, "*", **ME)),
+            (service.NameReservedError, world.people.create("Server", UserRole.VIEWER, "*", **ME)),
+            (PlaceInvalidError, world.people.grant("anna", UserRole.VIEWER, "nowhere", **ME)),
+            (UserMissingError, world.people.grant("bert", UserRole.VIEWER, "*", **ME)),
             (UserMissingError, world.people.invite("bert", **ME)),
             (UserMissingError, world.people.remove("bert", **ME)),
             (UserMissingError, world.people.add_token("bert", "", timedelta(days=1), None, None, **ME)),
@@ -245,8 +245,8 @@ async def test_nobody_is_made_twice_given_a_role_nowhere_or_found_who_is_not_the
 async def test_two_that_make_the_same_user_make_one(database_url: str) -> None:
     async with people_of(database_url) as world, people_of(database_url, seed=1) as other:
         made = await asyncio.gather(
-            world.people.create("anna", Role.VIEWER, "*", **ME),
-            other.people.create("anna", Role.ADMIN, "*", **ME),
+            world.people.create("anna", UserRole.VIEWER, "*", **ME),
+            other.people.create("anna", UserRole.ADMIN, "*", **ME),
             return_exceptions=True,
         )
         assert sum(isinstance(one, UserExistsError) for one in made) == 1
@@ -256,7 +256,7 @@ async def test_two_that_make_the_same_user_make_one(database_url: str) -> None:
 
 async def test_the_audit_says_who_from_where_and_by_which_token(database_url: str) -> None:
     async with people_of(database_url) as world:
-        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        await world.people.create("anna", UserRole.ADMIN, "*", **ME)
         text = await world.signed_in()
         caller = world.people.caller(text, HERE)
         await world.people.create("bert", None, "*", actor=caller.actor)

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ForbiddenError
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.iam.removal_quota import TooManyTakenError, inviter_of
 from birthmark.iam.service import People
 from birthmark.store import Changes, Database, open_database, statement
@@ -34,7 +34,7 @@ async def of_two(database: Database) -> tuple[People, FakeClock, Caller, Caller]
     await people.load()
     callers = []
     for name in ("anna", "ben"):
-        await people.create(name, Role.ADMIN, "*", actor=MACHINE.actor)
+        await people.create(name, UserRole.ADMIN, "*", actor=MACHINE.actor)
         shown = await people.add_token(name, "", timedelta(days=30), None, None, actor=MACHINE.actor)
         callers.append(people.caller(shown.text, "192.0.2.1"))
     return people, clock, callers[0], callers[1]
@@ -107,7 +107,7 @@ async def test_somebody_else_allows_more_and_nobody_does_for_himself(database: D
 
 async def test_who_was_let_in_by_a_person_allows_nothing(database: Database) -> None:
     people, _, anna, _ = await of_two(database)
-    await people.create("carl", Role.ADMIN, "*", actor=anna.actor)
+    await people.create("carl", UserRole.ADMIN, "*", actor=anna.actor)
     shown = await people.add_token("carl", "", timedelta(days=30), None, None, actor=anna.actor)
     with pytest.raises(ForbiddenError):
         await people.allow("anna", 1, by=people.caller(shown.text, ""))
@@ -115,7 +115,7 @@ async def test_who_was_let_in_by_a_person_allows_nothing(database: Database) -> 
 
 async def let_in(people: People, name: str, by: Caller) -> Caller:
     """Return a user whom a person made and signed in as."""
-    await people.create(name, Role.ADMIN, "*", actor=by.actor)
+    await people.create(name, UserRole.ADMIN, "*", actor=by.actor)
     code, _ = await people.invite(name, actor=by.actor, by=inviter_of(by.actor, by.let_in_by))
     return people.caller((await people.redeem(code, "", "192.0.2.1")).text, "192.0.2.1")
 
@@ -136,7 +136,7 @@ async def test_a_user_that_is_removed_and_made_again_takes_no_more_by_it(databas
     for _ in range(2):
         await take(database, anna.actor)
     await people.remove("anna", actor=ben.actor)
-    await people.create("anna", Role.ADMIN, "*", actor=MACHINE.actor)
+    await people.create("anna", UserRole.ADMIN, "*", actor=MACHINE.actor)
     shown = await people.add_token("anna", "", timedelta(days=30), None, None, actor=MACHINE.actor)
     with pytest.raises(TooManyTakenError):
         await take(database, people.caller(shown.text, "").actor)

@@ -16,7 +16,7 @@ from birthmark.dps.service import Instances
 from birthmark.errors import BirthmarkError
 from birthmark.iam.approvals import Approvals, SecondPersonWantedError
 from birthmark.iam.approvals_model import ApprovalRequest
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.iam.role_scopes import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.service.hubs import Hubs
@@ -82,8 +82,8 @@ async def world_of(url: str, seed: int = 0, worker: str = "main") -> AsyncIterat
 async def test_no_role_outlives_its_place(database_url: str, place: str) -> None:
     async with world_of(database_url) as world:
         await world.make(place)
-        await world.people.create("anna", Role.VIEWER, place, **ME)
-        await world.people.create("bert", Role.ADMIN, "*", **ME)
+        await world.people.create("anna", UserRole.VIEWER, place, **ME)
+        await world.people.create("bert", UserRole.ADMIN, "*", **ME)
         assert world.may("anna", place)
         await world.remove(place)
         assert not world.may("anna", place)
@@ -102,10 +102,10 @@ async def test_no_role_outlives_its_place(database_url: str, place: str) -> None
 async def test_a_token_for_one_place_ends_with_it(database_url: str, place: str) -> None:
     async with world_of(database_url) as world:
         await world.make(place)
-        await world.people.create("bert", Role.ADMIN, "*", **ME)
+        await world.people.create("bert", UserRole.ADMIN, "*", **ME)
         lifetime = timedelta(days=1)
-        await world.people.add_token("bert", "one", lifetime, Role.VIEWER, place, **ME)
-        kept = await world.people.add_token("bert", "all", lifetime, Role.VIEWER, None, **ME)
+        await world.people.add_token("bert", "one", lifetime, UserRole.VIEWER, place, **ME)
+        kept = await world.people.add_token("bert", "all", lifetime, UserRole.VIEWER, None, **ME)
         await world.remove(place)
         await world.make(place)
         assert [one.id for one in world.people.tokens("bert")] == [kept.token.id]
@@ -116,7 +116,7 @@ async def test_no_approval_outlives_what_it_is_about(database_url: str, place: s
     async with world_of(database_url) as world:
         await world.make(place)
         for name in ("anna", "bert"):
-            await world.people.create(name, Role.ADMIN, "*", **ME)
+            await world.people.create(name, UserRole.ADMIN, "*", **ME)
         anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
         wanted = ApprovalRequest("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
         with pytest.raises(SecondPersonWantedError) as asked:
@@ -131,13 +131,13 @@ async def test_no_approval_outlives_what_it_is_about(database_url: str, place: s
 @pytest.mark.parametrize("place", BOTH)
 async def test_nobody_is_given_or_asks_for_anything_where_nothing_is(database_url: str, place: str) -> None:
     async with world_of(database_url) as world:
-        await world.people.create("anna", Role.ADMIN, "*", **ME)
+        await world.people.create("anna", UserRole.ADMIN, "*", **ME)
         anna, lifetime = await world.signed_in("anna"), timedelta(days=1)
         wanted = ApprovalRequest("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
         for doing in (
-            world.people.create("bert", Role.VIEWER, place, **ME),
-            world.people.grant("anna", Role.VIEWER, place, **ME),
-            world.people.add_token("anna", "", lifetime, Role.VIEWER, place, **ME),
+            world.people.create("bert", UserRole.VIEWER, place, **ME),
+            world.people.grant("anna", UserRole.VIEWER, place, **ME),
+            world.people.add_token("anna", "", lifetime, UserRole.VIEWER, place, **ME),
             world.approvals.check(anna, wanted),
         ):
             with pytest.raises(PlaceMissingError):
@@ -156,14 +156,14 @@ async def test_a_place_that_another_worker_removes_meanwhile_is_none(database_ur
         await other.people.load()
         await world.remove(place)
         with pytest.raises(BirthmarkError) as refused:
-            await other.people.grant("anna", Role.VIEWER, place, **ME)
+            await other.people.grant("anna", UserRole.VIEWER, place, **ME)
         assert refused.value.code == "people.place_missing"
 
 
 async def test_what_was_approved_is_done_once_also_where_two_workers_are_asked_at_once(database_url: str) -> None:
     async with world_of(database_url) as world, world_of(database_url, 1, "other") as other:
         for name in ("anna", "bert"):
-            await world.people.create(name, Role.ADMIN, "*", **ME)
+            await world.people.create(name, UserRole.ADMIN, "*", **ME)
         anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
         await other.people.load()
         wanted = ApprovalRequest("Revoke it.", "POST", "/keys/revoke", "{}", Right.REVOKE, "server")

@@ -14,10 +14,10 @@ from argon2 import PasswordHasher
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import InvitationRefusedError, People
-from birthmark.iam.sessions import IDLE, LONGEST, SessionEndedError, Sessions
+from birthmark.iam.sessions import IDLE, LONGEST, BrowserSessions, SessionEndedError
 from birthmark.iam.sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
 from birthmark.iam.sign_in_model import Browser
 from birthmark.net.fair_scheduler import Backlog
@@ -39,7 +39,7 @@ class World:
     clock: FakeClock
     database: Database
 
-    async def person(self, name: str = "anna", role: Role = Role.VIEWER) -> str:
+    async def person(self, name: str = "anna", role: UserRole = UserRole.VIEWER) -> str:
         """Put somebody on record, who has a password then and is signed in."""
         await self.sign_in.people.create(name, role, "*", **ME)
         code, _ = await self.sign_in.people.invite(name, **ME)
@@ -68,7 +68,7 @@ async def house(url: str, seed: int = 0, cost: int = 1, workers: int = 1) -> Asy
     clock, entropy = FakeClock(), SeededEntropy(seed)
     database = await open_database(url, clock)
     people = People(database, clock, entropy)
-    sign_in = SignIn(people, Sessions(people), Passwords(entropy, PasswordHasher(cost, 8, 1)), workers)
+    sign_in = SignIn(people, BrowserSessions(people), Passwords(entropy, PasswordHasher(cost, 8, 1)), workers)
     await people.load()
     try:
         yield World(sign_in, clock, database)

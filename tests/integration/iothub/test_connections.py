@@ -17,11 +17,11 @@ from birthmark.broker.stream import SqlStream
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.events import DeviceChanged
-from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, Message, space_of
+from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, TelemetryMessage, space_of
 from birthmark.iothub.mqtt import HubConnections, c2d
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
-from birthmark.iothub.mqtt.connections import Tokens
-from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodAnswered
+from birthmark.iothub.mqtt.connections import TokenConnections
+from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodReply
 from birthmark.iothub.mqtt.telemetry import WINDOW
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs import UnknownHubError
@@ -37,7 +37,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
-    Will,
+    WillMessage,
 )
 from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
@@ -136,7 +136,7 @@ async def test_a_connection_by_certificate_outlives_every_token(tmp_path: Path) 
 
 async def test_what_went_is_not_remembered_until_its_token_ends(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        tokens, link = Tokens[Any](), (await by_token(world, timedelta(days=1000)))[0]
+        tokens, link = TokenConnections[Any](), (await by_token(world, timedelta(days=1000)))[0]
         connection = world.connections.everyone()[0]
         token = parse_sas(make_sas("r", b"k", 2**33))
         tokens.add(token, connection)
@@ -284,7 +284,7 @@ async def test_a_device_may_not_answer_the_method_of_another(tmp_path: Path) -> 
         methods.answered("main", "thief", wire.MethodAnswer(200, rid), b'"stolen"')
         client.client.publish(f"$iothub/methods/res/201/?$rid={rid}", b'"mine"')
         link.data_received(client.client.data_to_send())
-        assert await call == MethodAnswered(201, b'"mine"')
+        assert await call == MethodReply(201, b'"mine"')
 
 
 async def test_a_device_that_asks_without_pause_gives_others_their_turn(tmp_path: Path) -> None:
@@ -593,7 +593,7 @@ async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hub
 
 
 async def keep(world: World, hub: Hub, body: bytes) -> None:
-    message = Message("device-1", to_micros(world.clock.now()), body, {}, {})
+    message = TelemetryMessage("device-1", to_micros(world.clock.now()), body, {}, {})
     await world.iothub.telemetry.written(hub, key_of("device-1"), [message], len(body))
 
 
@@ -658,7 +658,7 @@ async def test_a_subscription_on_its_way_while_its_device_is_deleted_brings_no_s
 async def test_a_connection_on_its_way_while_its_device_is_deleted_brings_no_session_back(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         while_it_commits_delete_the_device(world)
-        will = Will("devices/device-1/messages/events/", b"gone", 1)
+        will = WillMessage("devices/device-1/messages/events/", b"gone", 1)
         link, client = world.start(clean=False, will=will)
         await until(lambda: link.is_over)
         assert client.got(ConnAck) == [ConnAck(code=5)]

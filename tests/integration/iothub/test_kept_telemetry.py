@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.broker import batched_deletes, store
 from birthmark.broker.in_flight import UNWRITTEN_BYTES
-from birthmark.iothub.model import Message, space_of
+from birthmark.iothub.model import TelemetryMessage, space_of
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.store import Changes, to_micros
@@ -22,7 +22,7 @@ KEEP, MORE = 64 * 1024, 4 * 1024
 async def send(kept: Telemetry, world: World, count: int) -> None:
     body = b"x" * 4096
     for _ in range(count):
-        message = Message("device-1", to_micros(world.clock.now()), body, {}, {})
+        message = TelemetryMessage("device-1", to_micros(world.clock.now()), body, {}, {})
         await kept.written(world.hub, 1, [message], len(body))
 
 
@@ -86,7 +86,7 @@ async def test_what_one_device_has_unwritten_is_bounded_however_many_requests_br
         body = b"x" * 200_000
 
         def sent(key: int) -> asyncio.Task[None]:
-            message = Message(f"device-{key}", to_micros(world.clock.now()), body, {}, {})
+            message = TelemetryMessage(f"device-{key}", to_micros(world.clock.now()), body, {}, {})
             return asyncio.create_task(kept.written(world.hub, key, [message], len(body)))
 
         requests = [sent(1) for _ in range(30)]

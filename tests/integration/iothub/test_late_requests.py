@@ -14,7 +14,7 @@ from birthmark.bus import LocalBus, NoAnswerError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.http import routes
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import device_dispatcher
 from birthmark.iothub.mqtt.device_dispatcher import DevicesByBus
 from birthmark.iothub.rules.direct_methods import (
@@ -51,7 +51,7 @@ async def test_telemetry_for_a_hub_that_is_gone_is_not_the_next_ones_of_that_nam
         before = world.hub
         await made_anew(world)
         with pytest.raises(UnknownHubError):
-            await world.iothub.telemetry.written(before, 1, [Message("old", 1, b"late", {}, {})], 4)
+            await world.iothub.telemetry.written(before, 1, [TelemetryMessage("old", 1, b"late", {}, {})], 4)
         assert await world.iothub.telemetry.stream(world.hub).latest(10) == []
 
 
@@ -60,7 +60,7 @@ async def test_telemetry_for_a_hub_whose_keys_were_rotated_is_its_own(tmp_path: 
         before = world.hub
         for policy in before.policies:
             await world.iothub.hubs.rotate("main", policy, "primary", actor="test")
-        await world.iothub.telemetry.written(before, 1, [Message("device-1", 1, b"in time", {}, {})], 7)
+        await world.iothub.telemetry.written(before, 1, [TelemetryMessage("device-1", 1, b"in time", {}, {})], 7)
         assert len(await world.iothub.telemetry.stream(before).latest(10)) == 1
 
 

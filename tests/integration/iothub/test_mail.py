@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.broker.errors import InboxFullError, LockLostError
-from birthmark.broker.rules.device_queue import Outcome, QueuedMessage
+from birthmark.broker.rules.device_queue import QueuedMessage, QueueOutcome
 from birthmark.errors import UnavailableError
 from birthmark.iothub.model import (
     AuthenticationType,
@@ -82,8 +82,8 @@ async def test_letters_are_taken_in_their_order_and_settled_by_their_lock(databa
         first, second = await world.taken(), await world.taken()
         assert (first.id, second.id) == ("m-a", "m-b")
         assert await world.inboxes.take(SPACE, DEVICE) is None
-        await world.inboxes.settle(SPACE, DEVICE, second.lock or "", Outcome.COMPLETED)
-        await world.inboxes.settle(SPACE, DEVICE, first.lock or "", Outcome.REJECTED)
+        await world.inboxes.settle(SPACE, DEVICE, second.lock or "", QueueOutcome.COMPLETED)
+        await world.inboxes.settle(SPACE, DEVICE, first.lock or "", QueueOutcome.REJECTED)
         assert await world.told() == [("m-b", "Success"), ("m-a", "Rejected")]
 
 
@@ -92,7 +92,7 @@ async def test_a_record_says_when_the_end_was_and_which_device_of_that_name_it_w
         await world.send()
         letter = await world.taken()
         world.clock.move(timedelta(seconds=10))
-        await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", Outcome.COMPLETED)
+        await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", QueueOutcome.COMPLETED)
         (told,) = await world.iothub.c2d.feedback.letters(SPACE, FEEDBACK)
         record = world.iothub.c2d.record_of(told)
         device = await world.iothub.registry.device(world.hub, DEVICE)
@@ -106,12 +106,12 @@ async def test_a_lock_that_ran_out_settles_nothing_and_the_letter_comes_again(da
         letter = await world.taken()
         world.clock.move(timedelta(seconds=60))
         with pytest.raises(LockLostError):
-            await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", Outcome.COMPLETED)
+            await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", QueueOutcome.COMPLETED)
         again = await world.taken()
         assert (again.id, again.deliveries) == (letter.id, 2)
         with pytest.raises(LockLostError):
-            await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", Outcome.COMPLETED)
-        await world.inboxes.settle(SPACE, DEVICE, again.lock or "", Outcome.COMPLETED)
+            await world.inboxes.settle(SPACE, DEVICE, letter.lock or "", QueueOutcome.COMPLETED)
+        await world.inboxes.settle(SPACE, DEVICE, again.lock or "", QueueOutcome.COMPLETED)
 
 
 async def test_what_is_given_back_ten_times_is_a_dead_letter(database_url: str) -> None:

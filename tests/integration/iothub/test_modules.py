@@ -9,7 +9,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.service.modules import TooManyModulesError, UnknownModuleError
 from birthmark.iothub.service.registry import UnknownDeviceError
-from birthmark.iothub.wire import Capabilities, DeviceBody
+from birthmark.iothub.wire import DeviceBody, DeviceCapabilities
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps
 
 pytestmark = pytest.mark.integration
@@ -18,7 +18,7 @@ PINNED = DeviceAuthentication(AuthenticationType.SELF_SIGNED, b"t" * 32)
 
 
 async def a_gateway(world: DpsWorld) -> None:
-    body = DeviceBody(capabilities=Capabilities(iot_edge=True))
+    body = DeviceBody(capabilities=DeviceCapabilities(iot_edge=True))
     device = await world.registry.put(world.hub, "gateway", body, BY_HAND, None, actor="test")
     await world.registry.modules.put(device, "camera", PINNED, actor="test")
 
@@ -104,7 +104,7 @@ async def test_however_many_are_made_at_once_a_device_has_fifty(database_url: st
 async def test_a_device_that_becomes_a_gateway_has_its_modules_then(database_url: str) -> None:
     async with a_dps(database_url) as world:
         await world.registry.put(world.hub, "gateway", DeviceBody(), BY_HAND, None, actor="test")
-        edge = DeviceBody(capabilities=Capabilities(iot_edge=True))
+        edge = DeviceBody(capabilities=DeviceCapabilities(iot_edge=True))
         for _ in range(2):
             await world.registry.put(world.hub, "gateway", edge, BY_HAND, "*", actor="test")
         assert set(await proofs(world)) == {"$edgeAgent", "$edgeHub"}

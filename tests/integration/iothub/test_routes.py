@@ -15,7 +15,7 @@ from birthmark.broker import Broker
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub import wire
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.rules.routes import configuration
 from birthmark.iothub.service.routing_endpoints import carriers_of
@@ -24,17 +24,17 @@ from birthmark.iothub.wire.routing import (
     Enrichment,
     Fallback,
     FileEndpoint,
-    Route,
+    HubRoute,
+    RouteSource,
     Routing,
-    Source,
     StreamEndpoint,
     WebhookEndpoint,
 )
 from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.mqtt.packets import Will
+from birthmark.mqtt.packets import WillMessage
 from birthmark.net.admission import CloseReason
-from birthmark.outbound.http_sender import Sender
+from birthmark.outbound.http_sender import HttpSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import Changes
 from birthmark.supervised_tasks import ended, kept
@@ -55,14 +55,16 @@ class Routed:
     queue: Queue
     refused: list[BirthmarkError] = field(default_factory=list)
 
-    async def have(self, *endpoints: Endpoint, routes: tuple[Route, ...] = (), **more: Any) -> None:
+    async def have(self, *endpoints: Endpoint, routes: tuple[HubRoute, ...] = (), **more: Any) -> None:
         made = Routing(endpoints, routes, **more)
         await self.world.iothub.routes.change(
             self.world.hub, lambda _: configuration.checked(made, "main"), "test", "x", actor="test"
         )
 
     async def send(self, body: Any, device: str = "device-1", **properties: str) -> None:
-        message = Message(device, self.world.clock.micros(), json.dumps(body).encode(), dict(JSON), dict(properties))
+        message = TelemetryMessage(
+            device, self.world.clock.micros(), json.dumps(body).encode(), dict(JSON), dict(properties)
+        )
         await self.world.iothub.telemetry.written(self.world.hub, key_of(device), (message,), 1)
 
     def passes(self) -> bool:
@@ -85,7 +87,7 @@ async def routed(directory: Path, url: str | None = None) -> AsyncIterator[Route
         routes, buckets = world.iothub.routes, directory / "buckets"
         await routes.load()
         queue = Queue(world.database, world.clock)
-        sender = Sender(networks_of(["127.0.0.0/8"]), None)
+        sender = HttpSender(networks_of(["127.0.0.0/8"]), None)
         ways = carriers_of(routes, outside=sender, buckets=buckets, servers={})
         routes.begin(queue, ways, check_url=sender.check, servers={})
         made = Routed(world, buckets, queue)
@@ -108,8 +110,8 @@ async def until(condition: Any, seconds: float = 10) -> None:
 
 async def test_a_message_goes_where_conditions_say_and_once_to_each_endpoint(tmp_path: Path, database_url: str) -> None:
     async with routed(tmp_path, database_url) as hub:
-        hot = Route("hot", ("archive", "live"), condition="level = 'hot' AND $body.t > 20")
-        await hub.have(ARCHIVE, LIVE, routes=(hot, Route("all", ("live",))))
+        hot = HubRoute("hot", ("archive", "live"), condition="level = 'hot' AND $body.t > 20")
+        await hub.have(ARCHIVE, LIVE, routes=(hot, HubRoute("all", ("live",))))
         await hub.send({"t": 21}, level="hot")
         await hub.send({"t": 19}, level="hot")
         await until(hub.lines)
@@ -130,7 +132,7 @@ async def test_what_no_route_takes_goes_where_the_fallback_leads_and_monitor_see
     tmp_path: Path, database_url: str
 ) -> None:
     async with routed(tmp_path, database_url) as hub:
-        hot = Route("hot", ("live",), condition="level = 'hot'")
+        hot = HubRoute("hot", ("live",), condition="level = 'hot'")
         await hub.have(ARCHIVE, LIVE, routes=(hot,), fallback=Fallback(("archive",)))
         await hub.send(1, level="hot")
         await hub.send(2)
@@ -143,7 +145,7 @@ async def test_what_no_route_takes_goes_where_the_fallback_leads_and_monitor_see
 async def test_what_came_before_the_first_route_is_not_routed(tmp_path: Path, database_url: str) -> None:
     async with routed(tmp_path, database_url) as hub:
         await hub.send("before")
-        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        await hub.have(ARCHIVE, routes=(HubRoute("all", ("archive",)),))
         await hub.send("after")
         await until(hub.lines)
         assert [one["Body"] for one in hub.lines()] == ["after"]
@@ -151,7 +153,9 @@ async def test_what_came_before_the_first_route_is_not_routed(tmp_path: Path, da
 
 async def test_a_route_that_is_off_takes_nothing(tmp_path: Path) -> None:
     async with routed(tmp_path) as hub:
-        await hub.have(ARCHIVE, LIVE, routes=(Route("off", ("archive",), is_enabled=False), Route("on", ("live",))))
+        await hub.have(
+            ARCHIVE, LIVE, routes=(HubRoute("off", ("archive",), is_enabled=False), HubRoute("on", ("live",)))
+        )
         await hub.send(1)
         await until(lambda: _has(hub, 1))
         assert hub.lines() == []
@@ -164,7 +168,7 @@ async def test_a_twin_that_changes_says_what_was_set_and_what_is_gone(tmp_path: 
         await twins.desire(
             world.hub, "device-1", {"properties": {"desired": {"old": 1, "kept": 2}}}, None, replaces=False, actor="t"
         )
-        await hub.have(ARCHIVE, routes=(Route("twins", ("archive",), Source.TWINS),))
+        await hub.have(ARCHIVE, routes=(HubRoute("twins", ("archive",), RouteSource.TWINS),))
         patch = {"properties": {"desired": {"old": None, "a": {"b": 3}}}, "tags": {"site": "n"}}
         await twins.desire(world.hub, "device-1", patch, None, replaces=False, actor="t")
         device = await world.iothub.registry.device(world.hub, "device-1")
@@ -191,7 +195,7 @@ async def test_devices_and_modules_that_come_on_record_and_go_say_so(tmp_path: P
     async with routed(tmp_path, database_url) as hub:
         world = hub.world
         registry = world.iothub.registry
-        await hub.have(ARCHIVE, routes=(Route("life", ("archive",), Source.LIFECYCLE),))
+        await hub.have(ARCHIVE, routes=(HubRoute("life", ("archive",), RouteSource.LIFECYCLE),))
         twin = {"tags": {"site": "north"}}
         device = await registry.put(
             world.hub, "pump", wire.DeviceBody("pump"), ON_RECORD, None, twin=twin, actor="test"
@@ -208,7 +212,7 @@ async def test_devices_and_modules_that_come_on_record_and_go_say_so(tmp_path: P
 
 async def test_who_comes_and_goes_is_told_in_order(tmp_path: Path) -> None:
     async with routed(tmp_path) as hub:
-        await hub.have(ARCHIVE, routes=(Route("state", ("archive",), Source.CONNECTIONS),))
+        await hub.have(ARCHIVE, routes=(HubRoute("state", ("archive",), RouteSource.CONNECTIONS),))
         await hub.world.connected()
         link, _ = await hub.world.connected()
         link.close(CloseReason.SERVER)
@@ -219,7 +223,7 @@ async def test_who_comes_and_goes_is_told_in_order(tmp_path: Path) -> None:
 
 async def test_nothing_is_noted_of_what_no_route_asks_for(tmp_path: Path) -> None:
     async with routed(tmp_path) as hub:
-        await hub.have(ARCHIVE, routes=(Route("twins", ("archive",), Source.TWINS),))
+        await hub.have(ARCHIVE, routes=(HubRoute("twins", ("archive",), RouteSource.TWINS),))
         await hub.world.connected()
         assert await hub.world.iothub.routes.telling.stream("main").latest(10) == []
 
@@ -237,7 +241,7 @@ async def test_enrichments_add_texts_the_hub_and_what_the_twin_says(tmp_path: Pa
         )
         tags = {"site": "north", "floor": 2, "plan": {"is": "no primitive value"}}
         await world.iothub.twins.desire(world.hub, "device-1", {"tags": tags}, None, replaces=False, actor="t")
-        await hub.have(ARCHIVE, LIVE, routes=(Route("all", ("archive", "live")),), enrichments=added)
+        await hub.have(ARCHIVE, LIVE, routes=(HubRoute("all", ("archive", "live")),), enrichments=added)
         await hub.send(1)
         await until(hub.lines)
         await until(lambda: _has(hub, 1))
@@ -250,7 +254,7 @@ async def test_enrichments_add_texts_the_hub_and_what_the_twin_says(tmp_path: Pa
 async def test_a_webhook_is_signed_and_one_that_answers_500_gets_it_later(tmp_path: Path, database_url: str) -> None:
     with Receiver(status=500) as receiver:
         async with routed(tmp_path, database_url) as hub:
-            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(Route("all", ("hook",)),))
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(HubRoute("all", ("hook",)),))
             await hub.send(1)
             await until(lambda: receiver.bodies("/in"))
             receiver.status = 200
@@ -274,7 +278,7 @@ async def test_a_webhook_that_redirects_puts_it_aside_and_is_told_until_it_is_tr
     with Receiver(status=302, location="http://127.0.0.1:1/") as receiver:
         async with routed(tmp_path, database_url) as hub:
             routes, main = hub.world.iothub.routes, hub.world.hub
-            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(Route("all", ("hook",)),))
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(HubRoute("all", ("hook",)),))
             await hub.send(1)
             await until(lambda: hub.refused)
             assert hub.refused[0].code == "iothub.route_failed"
@@ -290,7 +294,9 @@ async def test_a_webhook_that_redirects_puts_it_aside_and_is_told_until_it_is_tr
 async def test_a_webhook_that_hangs_keeps_no_other_endpoint_waiting(tmp_path: Path) -> None:
     with Receiver(delay_s=3) as receiver:
         async with routed(tmp_path) as hub:
-            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), LIVE, routes=(Route("all", ("hook", "live")),))
+            await hub.have(
+                WebhookEndpoint("hook", receiver.url("/in")), LIVE, routes=(HubRoute("all", ("hook", "live")),)
+            )
             await hub.send(1)
             await until(lambda: _has(hub, 1), 2)
             await hub.send(2)
@@ -299,7 +305,7 @@ async def test_a_webhook_that_hangs_keeps_no_other_endpoint_waiting(tmp_path: Pa
 
 async def test_a_link_out_of_the_folder_is_followed_by_nobody(tmp_path: Path) -> None:
     async with routed(tmp_path) as hub:
-        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        await hub.have(ARCHIVE, routes=(HubRoute("all", ("archive",)),))
         (tmp_path / "elsewhere").mkdir()
         folder = hub.buckets / "hub@main" / "archive"
         folder.mkdir(parents=True)
@@ -313,7 +319,7 @@ async def test_a_hub_that_is_removed_takes_its_routes_along(tmp_path: Path, data
     with Receiver(status=500) as receiver:
         async with routed(tmp_path, database_url) as hub:
             iothub = hub.world.iothub
-            every_source = tuple(Route(one.value, ("hook", "live"), one) for one in Source)
+            every_source = tuple(HubRoute(one.value, ("hook", "live"), one) for one in RouteSource)
             await hub.have(WebhookEndpoint("hook", receiver.url("/in")), LIVE, routes=every_source)
             await hub.send(1)
             await until(lambda: receiver.got)
@@ -322,7 +328,7 @@ async def test_a_hub_that_is_removed_takes_its_routes_along(tmp_path: Path, data
             assert await iothub.routes.routing(hub.world.hub) == Routing()
             assert await _nothing_waits(hub)
             receiver.got.clear()
-            await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+            await hub.have(ARCHIVE, routes=(HubRoute("all", ("archive",)),))
             await hub.send(2)
             await until(hub.lines)
             assert [one["Body"] for one in hub.lines()] == [2]
@@ -366,8 +372,8 @@ async def test_ten_who_add_at_once_add_ten_and_no_eleventh(tmp_path: Path, datab
 
 async def test_of_a_worker_that_was_killed_another_says_who_went(tmp_path: Path, database_url: str) -> None:
     async with routed(tmp_path, database_url) as hub:
-        await hub.have(ARCHIVE, routes=(Route("state", ("archive",), Source.CONNECTIONS),))
-        await hub.world.connected(clean=False, will=Will("devices/device-1/messages/events/", b"gone"))
+        await hub.have(ARCHIVE, routes=(HubRoute("state", ("archive",), RouteSource.CONNECTIONS),))
+        await hub.world.connected(clean=False, will=WillMessage("devices/device-1/messages/events/", b"gone"))
         await until(hub.lines)
         after = Broker(hub.world.database, hub.world.clock, "the next")
         connections = HubConnections(hub.world.iothub, after, hub.world.clock)
@@ -385,7 +391,7 @@ async def test_how_far_routes_are_behind_is_known_also_while_nobody_leads(tmp_pa
             return False
 
         routes.leads = nobody
-        await hub.have(ARCHIVE, routes=(Route("all", ("archive",)),))
+        await hub.have(ARCHIVE, routes=(HubRoute("all", ("archive",)),))
         assert await routes.lags() == {"main": 0.0}
         await hub.send(1)
         hub.world.clock.move(timedelta(seconds=7))
@@ -396,7 +402,7 @@ async def test_lanes_of_one_hub_that_hang_leave_others_room(tmp_path: Path) -> N
     with Receiver(delay_s=2) as receiver:
         async with routed(tmp_path) as hub:
             hooks = tuple(WebhookEndpoint(f"h{n}", receiver.url("/in")) for n in range(9))
-            slow = tuple(Route(f"r{n}", tuple(one.name for one in hooks), condition=f"n = '{n}'") for n in range(10))
+            slow = tuple(HubRoute(f"r{n}", tuple(one.name for one in hooks), condition=f"n = '{n}'") for n in range(10))
             await hub.have(*hooks, routes=slow)
             for number in range(10):
                 await hub.send(number, n=str(number))
@@ -414,7 +420,7 @@ async def test_what_is_tried_again_by_a_person_waits_for_no_pause(tmp_path: Path
     with Receiver(status=410) as receiver:
         async with routed(tmp_path) as hub:
             routes, main = hub.world.iothub.routes, hub.world.hub
-            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(Route("all", ("hook",)),))
+            await hub.have(WebhookEndpoint("hook", receiver.url("/in")), routes=(HubRoute("all", ("hook",)),))
             await hub.send(1)
             await until(lambda: hub.refused)
             await until(_dead(hub))

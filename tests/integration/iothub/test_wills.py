@@ -8,17 +8,17 @@ import pytest
 from birthmark.broker import Broker
 from birthmark.errors import UnavailableError
 from birthmark.iothub.events import HubDeleted
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import HubConnections, connections
 from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs import UnknownHubError
-from birthmark.mqtt.packets import ConnAck, Disconnect, Will
+from birthmark.mqtt.packets import ConnAck, Disconnect, WillMessage
 from birthmark.net.mqtt_driver import MqttPump
 from support.azure.hub_world import Wire, World, a_world, lose, until
 
 pytestmark = pytest.mark.integration
 TOPIC = "devices/device-1/messages/events/site=a"
-LEFT = Will(TOPIC, b"gone", 1)
+LEFT = WillMessage(TOPIC, b"gone", 1)
 
 
 async def told(world: World) -> list[bytes]:
@@ -39,7 +39,7 @@ async def test_a_lost_connection_tells_the_will(tmp_path: Path, clean: bool) -> 
         await lose(link)
         assert await told(world) == [b"gone"]
         (message,) = await world.iothub.telemetry.stream(world.hub).latest(10)
-        assert message == Message(
+        assert message == TelemetryMessage(
             "device-1", message.enqueued_micros, b"gone", {}, {"site": "a", "iothub-MessageType": "Will"}
         )
 
@@ -104,7 +104,7 @@ async def test_the_next_server_tells_the_will_of_a_connection_that_ended_with_it
 
 async def test_a_will_that_is_no_telemetry_is_refused(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        link, client = world.start(clean=False, will=Will("devices/device-2/messages/events/", b"x"))
+        link, client = world.start(clean=False, will=WillMessage("devices/device-2/messages/events/", b"x"))
         await until(lambda: link.is_over)
         assert client.got(ConnAck) == [ConnAck(code=5)]
         assert [error.code for error in world.refused] == ["iothub.will_invalid"]

@@ -23,7 +23,7 @@ from birthmark.keys.errors import (
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.possession import check_nonce, sign_nonce
 from birthmark.keys.private_key import Scheme
 from birthmark.pki.certificate_profiles import DEVICE
@@ -48,19 +48,19 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
-def token(module: Path) -> Iterator[Token]:
-    with closing(Token.open(module, label="device", pin=Pin(PIN))) as opened:
+def token(module: Path) -> Iterator[Pkcs11Token]:
+    with closing(Pkcs11Token.open(module, label="device", pin=Pin(PIN))) as opened:
         yield opened
 
 
-def made(token: Token, algorithm: Algorithm) -> TokenKey:
+def made(token: Pkcs11Token, algorithm: Algorithm) -> TokenKey:
     with token.session() as session:
         generate(session, "key", algorithm, b"\x01")
     return TokenKey.find(token, label="key")
 
 
 @pytest.mark.parametrize("scheme", [one for one in Scheme if not one.is_ec])
-def test_an_rsa_key_signs_by_every_scheme_of_its_kind(token: Token, scheme: Scheme) -> None:
+def test_an_rsa_key_signs_by_every_scheme_of_its_kind(token: Pkcs11Token, scheme: Scheme) -> None:
     key = made(token, Algorithm.RSA2048)
     public = key.public_key
     assert isinstance(public, rsa.RSAPublicKey)
@@ -69,7 +69,7 @@ def test_an_rsa_key_signs_by_every_scheme_of_its_kind(token: Token, scheme: Sche
 
 
 @pytest.mark.parametrize("algorithm", [Algorithm.P256, Algorithm.P384, Algorithm.RSA2048])
-def test_a_proof_of_possession_is_for_its_nonce_alone(token: Token, algorithm: Algorithm) -> None:
+def test_a_proof_of_possession_is_for_its_nonce_alone(token: Pkcs11Token, algorithm: Algorithm) -> None:
     key = made(token, algorithm)
     signature = sign_nonce(key, b"nonce")
     check_nonce(key.public_key, b"nonce", signature)
@@ -81,12 +81,12 @@ def test_a_proof_of_possession_is_for_its_nonce_alone(token: Token, algorithm: A
     ("algorithm", "scheme"),
     [(Algorithm.P256, Scheme.RSA_PKCS1_SHA256), (Algorithm.RSA2048, Scheme.ECDSA_SHA256)],
 )
-def test_a_key_does_not_sign_by_another_kinds_scheme(token: Token, algorithm: Algorithm, scheme: Scheme) -> None:
+def test_a_key_does_not_sign_by_another_kinds_scheme(token: Pkcs11Token, algorithm: Algorithm, scheme: Scheme) -> None:
     with pytest.raises(KeyUnsupportedError):
         made(token, algorithm).sign(b"data", scheme)
 
 
-def put_private_half(token: Token, key: ec.EllipticCurvePrivateKey) -> None:
+def put_private_half(token: Pkcs11Token, key: ec.EllipticCurvePrivateKey) -> None:
     """Put a key without its public half, as chips hold them."""
     curve = bytes.fromhex("06082a8648ce3d030107")  # the OID of P-256
     scalar = key.private_numbers().private_value.to_bytes(32, "big")
@@ -96,7 +96,7 @@ def put_private_half(token: Token, key: ec.EllipticCurvePrivateKey) -> None:
         session.create_object({**kind, **how})
 
 
-def test_a_public_half_is_found_in_a_certificate_of_the_same_name_with_what_pads_it(token: Token) -> None:
+def test_a_public_half_is_found_in_a_certificate_of_the_same_name_with_what_pads_it(token: Pkcs11Token) -> None:
     key = a_key()
     put_private_half(token, key)
     certificate = self_signed(DEVICE, name_of("device-1"), key, serial=7, now=NOON)
@@ -107,14 +107,14 @@ def test_a_public_half_is_found_in_a_certificate_of_the_same_name_with_what_pads
     assert TokenKey.find(token, label="key").public_key == key.public_key()
 
 
-def test_a_key_whose_public_half_is_nowhere_is_told(token: Token) -> None:
+def test_a_key_whose_public_half_is_nowhere_is_told(token: Pkcs11Token) -> None:
     put_private_half(token, a_key())
     with pytest.raises(PublicKeyMissingError) as refused:
         TokenKey.find(token, label="key")
     assert "key 'key'" in refused.value.explain_cause()
 
 
-def test_what_there_is_instead_of_a_key_that_is_not_there_is_told(token: Token) -> None:
+def test_what_there_is_instead_of_a_key_that_is_not_there_is_told(token: Pkcs11Token) -> None:
     made(token, Algorithm.P256)
     with pytest.raises(KeyNotFoundError) as refused:
         token.find_private_key(label="other", key_id=b"\x02")
@@ -124,11 +124,11 @@ def test_what_there_is_instead_of_a_key_that_is_not_there_is_told(token: Token) 
 
 def test_a_wrong_pin_opens_nothing(module: Path) -> None:
     with pytest.raises(PinWrongError):
-        Token.open(module, label="device", pin=Pin("654321"))
+        Pkcs11Token.open(module, label="device", pin=Pin("654321"))
 
 
 def test_a_session_that_was_closed_signs_nothing(module: Path) -> None:
-    opened = Token.open(module, label="device", pin=Pin(PIN))
+    opened = Pkcs11Token.open(module, label="device", pin=Pin(PIN))
     key = made(opened, Algorithm.P256)
     opened.close()
     opened.close()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from support.floods.strangers import read_all, tls
 from support.server.servers import RunningServer, a_new_server
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 
 def connect(server: RunningServer, packet: Connect) -> bytes:
-    engine = Engine(Role.CLIENT)
+    engine = MqttEngine(MqttRole.CLIENT)
     engine.send(packet)
     with tls(server, 8883) as sock:
         sock.sendall(engine.data_to_send())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect
 from support.server.servers import RunningServer, a_server, clean_environment
 
@@ -224,7 +224,7 @@ async def says_who_it_is_in_pieces(server: RunningServer) -> None:
     # Not by websockets.sync, which reads and writes one TLS connection in two threads: now and then it hangs.
     from websockets.asyncio.client import connect as open_websocket
 
-    engine = Engine(Role.CLIENT)
+    engine = MqttEngine(MqttRole.CLIENT)
     engine.send(Connect("nobody", username="0neX/registrations/nobody/api-version=2019-03-31"))
     async with open_websocket(
         f"wss://{server.address}:8443/$iothub/websocket",
@@ -274,7 +274,7 @@ def test_alpn_decides_before_the_user_name_which_cloud_answers(
     context = client_context(server)
     if alpn:
         context.set_alpn_protocols([alpn])
-    engine = Engine(Role.CLIENT)
+    engine = MqttEngine(MqttRole.CLIENT)
     engine.send(Connect("nobody", username="0neX/registrations/nobody/api-version=2019-03-31"))
     with connect(server, 8883, context) as sock:
         assert sock.selected_alpn_protocol() == alpn

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of, parse_positions
 from birthmark.broker.stream import SqlStream
-from birthmark.iothub.model import Hub, Message
+from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.operator_api import stream_pages
 from birthmark.operator_api.hub import _message_view
 from birthmark.operator_api.stream_pages import StreamQuery, pages
@@ -23,13 +23,13 @@ HUB = Hub("main", "hub.example", {})
 
 
 class World:
-    def __init__(self, stream: SqlStream[Message], clock: FakeClock) -> None:
+    def __init__(self, stream: SqlStream[TelemetryMessage], clock: FakeClock) -> None:
         self.stream = stream
         self.clock = clock
 
     async def send(self, device: str, *bodies: str) -> None:
         done = asyncio.get_running_loop().create_future()
-        messages = [Message(device, to_micros(self.clock.now()), body.encode(), {}, {}) for body in bodies]
+        messages = [TelemetryMessage(device, to_micros(self.clock.now()), body.encode(), {}, {}) for body in bodies]
         self.stream.append(key_of(device), messages, 1, done.set_result)
         assert await done is None
         self.clock.move(timedelta(seconds=1))
@@ -42,7 +42,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     clock = FakeClock()
     database = await open_database(f"sqlite:///{tmp_path / 'x.db'}", clock)
-    yield World(SqlStream("hub/main", Message, database, clock), clock)
+    yield World(SqlStream("hub/main", TelemetryMessage, database, clock), clock)
     await database.close()
 
 

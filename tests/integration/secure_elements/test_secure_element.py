@@ -24,7 +24,7 @@ from birthmark.keys.errors import (
 )
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
-from birthmark.keys.pkcs11_token import Token, list_tokens
+from birthmark.keys.pkcs11_token import Pkcs11Token, list_tokens
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.keys.private_key import Scheme, as_private_key
 from birthmark.keys.reference_keys import parse_reference_key
@@ -279,7 +279,7 @@ def test_a_key_is_opened_by_its_uri_in_either_byte_order(any_se050: SoftwareElem
         text = f"pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private?pin-source=file:{any_se050.pin_file}"
         uri = parse_pkcs11_uri(text)
         assert uri.pin_source is not None
-        token = Token.open(any_se050.module, label=uri.token, pin=Pin.from_file(uri.pin_source))
+        token = Pkcs11Token.open(any_se050.module, label=uri.token, pin=Pin.from_file(uri.pin_source))
         key = TokenKey.find(token, label=uri.object)
         key.sign(b"x", Scheme.ECDSA_SHA256)
         key.close()
@@ -295,11 +295,11 @@ def test_a_pin_file_with_white_space_around_the_pin_takes_no_try_at_the_chip(se0
     for written in (f"{pin} \r\n".encode(), f"\u00a0{pin}".encode(), f"\ufeff {pin}\u3000\r\n".encode("utf-16-le")):
         around.write_bytes(written)
         with pytest.raises(PinFileError) as refused:
-            Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(around))
+            Pkcs11Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(around))
         (command,) = refused.value.explain_fix().split("`")[1::2]
         subprocess.run(["sh", "-c", command], check=True)
         trimmed = around.with_stem("around.trimmed")
-        Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(trimmed)).close()
+        Pkcs11Token.open(se050.module, label=se050.token_label, pin=Pin.from_file(trimmed)).close()
         trimmed.unlink()
 
 
@@ -308,12 +308,12 @@ def test_mistakes_with_tokens_are_told_apart(se050: SoftwareElement) -> None:
         pass
     module, label = se050.module, se050.token_label
     with pytest.raises(PinWrongError) as wrong:
-        Token.open(module, label=label, pin=Pin("000000"))
+        Pkcs11Token.open(module, label=label, pin=Pin("000000"))
     assert "SSS_PKCS11" in wrong.value.explain_cause()
     with pytest.raises(PinMissingError):
-        Token.open(module, label=label)
+        Pkcs11Token.open(module, label=label)
     with pytest.raises(TokenNotFoundError) as missing:
-        Token.open(module, label="nobody")
+        Pkcs11Token.open(module, label="nobody")
     assert "SSS_PKCS11" in missing.value.explain_cause()
     with se050.open() as element, pytest.raises(KeyNotFoundError) as no_key:
         element.key("0xF0000102")
@@ -326,7 +326,7 @@ def test_one_token_among_several_must_be_named(se050: SoftwareElement) -> None:
         assert [token.label for token in tokens] == ["SSS_PKCS11"]
         assert tokens[0].needs_pin
         with pytest.raises(TokenNotFoundError):
-            Token.open(se050.module, slot_id=tokens[0].slot_id + 1)
+            Pkcs11Token.open(se050.module, slot_id=tokens[0].slot_id + 1)
 
 
 def test_two_tokens_without_a_name_are_ambiguous(se050: SoftwareElement, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_two_tokens_without_a_name_are_ambiguous(se050: SoftwareElement, tmp_pat
     for token in (se050.directory / "tokens").iterdir():
         shutil.copytree(token, tmp_path / "two" / "tokens" / token.name)
     with pytest.raises(TokenAmbiguousError):
-        Token.open(module, label="SSS_PKCS11", pin=Pin("1234"))
+        Pkcs11Token.open(module, label="SSS_PKCS11", pin=Pin("1234"))
 
 
 def test_sharing_a_token_keeps_it_open_until_the_last_user_closes(se050: SoftwareElement) -> None:

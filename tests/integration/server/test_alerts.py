@@ -12,13 +12,13 @@ from sqlalchemy import select
 from birthmark.alerts import store
 from birthmark.alerts.identity_conflicts import IdentityConflicts, in_two_places
 from birthmark.alerts.machine_readings import Machines
-from birthmark.alerts.model import Finding, MachineReading, Readings, Thresholds
+from birthmark.alerts.model import AlertFinding, MachineReading, Readings, Thresholds
 from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
 from birthmark.clock import ClockStability, SystemClock
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.csr import parse_csr
-from birthmark.server.alert_evaluator import Alerting
+from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.store import Changes, Database, open_database, statement
 from birthmark.store.schema import audit
 from support.fakes import NOON, FakeClock
@@ -28,7 +28,7 @@ from support.pki.ca_world import OPERATOR
 from support.pki.pki_builders import a_csr
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]
-PLANT = Finding("ca-ends", "issuing", "the CA issuing ends in 3 days")
+PLANT = AlertFinding("ca-ends", "issuing", "the CA issuing ends in 3 days")
 SAID = statement(select(audit.c.action, audit.c.subject, audit.c.detail).order_by(audit.c.chain, audit.c.seq))
 HOUR = timedelta(hours=1)
 SEEN = MachineReading("w1", "gateway", NOON, disk_free_ppm=500_000, is_clock_steady=True)
@@ -130,7 +130,7 @@ async def test_of_two_workers_that_judge_at_once_one_says_it(database: Database)
 
 async def test_one_rule_is_shown_with_what_it_raised_and_its_silences(database: Database) -> None:
     alerts, _ = of(database)
-    await alerts.judge([replace(PLANT, examples=("pump-1",)), Finding("outbox-behind", "workers", "events wait")])
+    await alerts.judge([replace(PLANT, examples=("pump-1",)), AlertFinding("outbox-behind", "workers", "events wait")])
     await alerts.silence("ca-ends", "iss*", HOUR, "known", by="anna", actor="user:anna")
     await alerts.silence("disk-full", "*", HOUR, "known", by="anna", actor="user:anna")
     rule, raised, silences = await alerts.one("ca-ends")
@@ -201,14 +201,14 @@ async def test_what_was_said_is_said_to_be_over_also_while_it_is_silenced(databa
 
 async def test_one_that_no_database_would_keep_keeps_no_other_from_being_said(database: Database) -> None:
     alerts, _ = of(database)
-    odd = Finding("ca-ends", "a\0b\ud800", "c\0d", examples=("e\0",))
+    odd = AlertFinding("ca-ends", "a\0b\ud800", "c\0d", examples=("e\0",))
     assert len(await alerts.judge([PLANT, odd])) == 2
 
 
 async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url: str, tmp_path: Path) -> None:
     async with opened(tmp_path, clock := FakeClock(), database_url) as (rooms, _):
         await fill(rooms)
-        alerting = Alerting(rooms, rooms.alerts, tmp_path)
+        alerting = AlertEvaluator(rooms, rooms.alerts, tmp_path)
         readings = await alerting.read()
         assert (readings.unrenewed, readings.contested, readings.failing) == (0, (), [])
         assert {one.name for one in readings.cas} >= {"root", "issuing"}
@@ -229,7 +229,7 @@ async def test_every_worker_that_lives_is_judged_by_what_it_saw_of_its_own_machi
         await machines.note(replace(SEEN, worker="m3-w1", machine="m3 (third)", server_ends=clock.now()))
         gone = replace(SEEN, worker="m4-w1", machine="m4 (gone)", at=clock.now() - HOUR, disk_free_ppm=0)
         await rooms.database.commit(Changes().run(store.PUT_LOOKED, **store.LOOKED.row(gone)))
-        readings = await Alerting(rooms, rooms.alerts, tmp_path).read()
+        readings = await AlertEvaluator(rooms, rooms.alerts, tmp_path).read()
         assert [one.worker for one in readings.machines] == ["m2-w1", "m3-w1"]
         said = {(one.rule, one.subject) for one in found(readings, Thresholds())}
         assert said >= {("disk-full", "m2 (other)"), ("server-certificate-ends", "m3 (third)")}
@@ -297,12 +297,12 @@ async def test_a_certificate_that_ends_is_told_of_unless_its_name_has_a_later_on
         for name in ("pump-1", "pump-2"):
             await rooms.authority.issue(parse_csr(a_csr(name)), OPERATOR)
         clock.move(timedelta(hours=20))
-        alerting = Alerting(rooms, rooms.alerts, tmp_path)
+        alerting = AlertEvaluator(rooms, rooms.alerts, tmp_path)
         assert set((await alerting.read()).unrenewed_names) == {"pump-1", "pump-2"}
         await rooms.authority.issue(parse_csr(a_csr("pump-2")), OPERATOR)
         readings = await alerting.read()
         assert (readings.unrenewed, readings.unrenewed_names) == (1, ("pump-1",))
-        late = Alerting(rooms, rooms.alerts, tmp_path, Thresholds(unrenewed=timedelta(hours=1)))
+        late = AlertEvaluator(rooms, rooms.alerts, tmp_path, Thresholds(unrenewed=timedelta(hours=1)))
         assert (await late.read()).unrenewed_names == ()  # there is more time until then
         clock.move(timedelta(hours=5))
         assert (await alerting.read()).unrenewed_names == ()  # it has ended
@@ -313,7 +313,7 @@ async def test_refusals_are_those_of_the_hour_and_of_the_day_before(database_url
         for _ in range(24):
             rooms.ledger.record(IdentityContestedError(device_id="pump-1", count=4))
         await rooms.settled()
-        alerting = Alerting(rooms, rooms.alerts, tmp_path)
+        alerting = AlertEvaluator(rooms, rooms.alerts, tmp_path)
         readings = await alerting.read()
         assert readings.refusals == {"mqtt.identity_contested": 24}
         assert readings.contested == ("pump-1",)

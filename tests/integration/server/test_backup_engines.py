@@ -34,7 +34,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
 from birthmark.server.backup import archive, create, database_copy, database_move, restore
-from birthmark.server.backup.archive import BackupUnreadableError, Part, read_archive, write_archive
+from birthmark.server.backup.archive import ArchivePart, BackupUnreadableError, read_archive, write_archive
 from birthmark.server.backup.create import NAMES, BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.database_copy import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.database_move import move_database
@@ -226,7 +226,7 @@ def test_only_files_below_the_directory_are_written(tmp_path: Path, member: tarf
 def test_a_bit_that_changed_in_the_content_is_told_as_damage(tmp_path: Path) -> None:
     whole, damaged, into = tmp_path / "whole", tmp_path / "damaged", tmp_path / "into"
     into.mkdir()
-    write_archive(whole, SECRET, [Part("manifest.json", SeededEntropy().token(200_000))])
+    write_archive(whole, SECRET, [ArchivePart("manifest.json", SeededEntropy().token(200_000))])
     changed = bytearray(whole.read_bytes())
     changed[len(changed) // 2] ^= 1
     damaged.write_bytes(changed)
@@ -246,7 +246,7 @@ def test_a_key_that_is_a_link_to_itself_is_told_as_damage(tmp_path: Path) -> Non
 def a_backup(path: Path, *members: tuple[str, bytes]) -> Path:
     """A backup in all but what is in it."""
     manifest = json.dumps({"format": 1, "made_at": NOON.isoformat(), "revision": "0001", "version": "0.1.0"})
-    parts = [Part("manifest.json", manifest.encode()), *(Part(name, data) for name, data in members)]
+    parts = [ArchivePart("manifest.json", manifest.encode()), *(ArchivePart(name, data) for name, data in members)]
     write_archive(path, SECRET, parts)
     return path
 
@@ -310,7 +310,7 @@ async def test_a_backup_of_much_that_says_little_is_restored(tmp_path: Path) -> 
 def test_what_says_nothing_of_itself_is_not_unpacked(tmp_path: Path) -> None:
     into = tmp_path / "into"
     into.mkdir()
-    write_archive(tmp_path / "b", SECRET, [Part("birthmark.db", b"x"), Part("manifest.json", b"{}")])
+    write_archive(tmp_path / "b", SECRET, [ArchivePart("birthmark.db", b"x"), ArchivePart("manifest.json", b"{}")])
     with pytest.raises(BackupUnreadableError):
         read_archive(tmp_path / "b", SECRET, into, NAMES)
     assert list(into.iterdir()) == []
@@ -438,7 +438,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     url = f"sqlite:///{tmp_path}/data/birthmark.db"
     data = await a_data_directory(tmp_path, url)
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
-    parts = [Part(archive.FIRST, b"{}"), Part("data/other", tmp_path / "fifo")]
+    parts = [ArchivePart(archive.FIRST, b"{}"), ArchivePart("data/other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
     with atomic_files.directory_beside(data, create._COPIES) as copies:
         other.start()
@@ -667,7 +667,7 @@ async def test_an_archive_without_some_of_the_tables_is_refused_by_name(postgres
     (tmp_path / "parts/tables/dps_enrollments.rows").unlink()
     names = sorted(str(one.relative_to(tmp_path / "parts")) for one in (tmp_path / "parts").rglob("*") if one.is_file())
     names.sort(key=lambda name: name != "manifest.json")
-    write_archive(tmp_path / "cut", SECRET, [Part(name, tmp_path / "parts" / name) for name in names])
+    write_archive(tmp_path / "cut", SECRET, [ArchivePart(name, tmp_path / "parts" / name) for name in names])
     with pytest.raises(BackupUnreadableError) as refused:
         await restore_backup(tmp_path / "cut", tmp_path / "new", SECRET, SystemClock())
     assert "it lacks the tables dps_enrollments" in refused.value.explain_cause()
@@ -789,7 +789,7 @@ def test_a_disk_that_is_full_is_told_with_the_file_that_was_written(tmp_path: Pa
     """A limit of a file's size stands in for the disk: the system refuses the write in the same place."""
     into, whole = tmp_path / "into", tmp_path / "whole"
     into.mkdir()
-    parts = [Part("manifest.json", b"{}"), Part("data/big", random.Random(1).randbytes(3 << 20))]
+    parts = [ArchivePart("manifest.json", b"{}"), ArchivePart("data/big", random.Random(1).randbytes(3 << 20))]
     write_archive(whole, SECRET, parts)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))

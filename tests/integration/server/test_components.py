@@ -14,7 +14,7 @@ from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart, State
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
@@ -50,13 +50,13 @@ class MeterRecords(DeviceRecords):
             yield DeviceAccess("meters", "meter", name, None if self.meters[name] else disable)
 
     def scopes(self) -> Iterable[DeviceScope]:
-        return (DeviceScope("meters", "meters", frozenset({State.DISABLED}), self._page, self._find),)
+        return (DeviceScope("meters", "meters", frozenset({DeviceState.DISABLED}), self._page, self._find),)
 
     async def _page(self, after: str, limit: int) -> Sequence[str]:
         return sorted(name for name in self.meters if name > after)[:limit]
 
-    async def _find(self, names: Sequence[str]) -> Mapping[str, State | None]:
-        return {name: State.DISABLED if self.meters[name] else None for name in names if name in self.meters}
+    async def _find(self, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
+        return {name: DeviceState.DISABLED if self.meters[name] else None for name in names if name in self.meters}
 
     async def counts(self, _connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
         return [DeviceCounts("meters", len(self.meters))]
@@ -130,7 +130,10 @@ async def test_its_devices_are_listed_counted_shown_and_revoked(tmp_path: Path) 
         directory = replace(rooms.devices, records=[*rooms.devices.records, records])
         search = DeviceSearch(directory, FakeClock())
         page = await search.find(DeviceFilter(scope="meters"), "", 10, sees=lambda _: True)
-        assert [(one.name, list(one.states)) for one in page.items] == [("meter-1", []), ("meter-2", [State.DISABLED])]
+        assert [(one.name, list(one.states)) for one in page.items] == [
+            ("meter-1", []),
+            ("meter-2", [DeviceState.DISABLED]),
+        ]
         assert DeviceCounts("meters", 2) in await directory.counts(sees=lambda _: True)
         assert [one.what for one in await directory.show("meter-1", sees=lambda _: True)] == ["meter"]
         done = await DeviceRevoker(directory).revoke("meter-1", OPERATOR, RevocationReason.KEY_COMPROMISE)

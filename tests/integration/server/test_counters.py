@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, update
 from birthmark.pki.csr import parse_csr
 from birthmark.server.counters import KEPT, PERIODS, Figures
 from birthmark.store import Changes, Database, open_database, statement, to_micros
-from birthmark.store.counters import HOUR, Figure, figures, week_of
+from birthmark.store.counters import HOUR, StoredCounter, figures, week_of
 from support.fakes import NOON, FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import OPERATIONS, fill
@@ -68,7 +68,7 @@ async def test_the_counts_of_workers_are_one_figure(postgres_url: str) -> None:
     try:
         await one.commit(Changes().count("things", by=3))
         await other.commit(Changes().count("things", by=-1))
-        assert await Figures(one, FakeClock()).read("things") == [Figure("things", "", "", 0, 2)]
+        assert await Figures(one, FakeClock()).read("things") == [StoredCounter("things", "", "", 0, 2)]
     finally:
         await one.close()
         await other.close()

@@ -27,7 +27,7 @@ from birthmark.server.data_dir import DataDirectory, RecordsLostError
 from birthmark.server.installation import note_root
 from birthmark.server.machines.file_sync import FileSync, MachineAloneError, MachineElsewhereError
 from birthmark.server.machines.join import MachineOccupiedError, join
-from birthmark.server.machines.machine_file import FILE, InvitationRefusedError, Machine, machine_of
+from birthmark.server.machines.machine_file import FILE, ClusterNode, InvitationRefusedError, machine_of
 from birthmark.server.machines.sealed_files import SharedUnreadableError
 from birthmark.server.machines.shared_files import collected, put
 from birthmark.store import Changes, Database, open_database, statement, upsert
@@ -500,7 +500,7 @@ async def test_who_takes_the_lead_has_what_the_one_before_shares_at_that_moment(
     second = await second_of(database, database_url, first, tmp_path)
     looks, are_late = FileSync.take_over, ["ca-2f2f2f", "ca-3f3f3f"]
 
-    async def looked(one: FileSync, machine: Machine) -> int:
+    async def looked(one: FileSync, machine: ClusterNode) -> int:
         found = await looks(one, machine)
         if are_late:
             late = first / are_late.pop()

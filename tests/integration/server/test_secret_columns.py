@@ -14,12 +14,12 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
 from birthmark.server.secret_columns import unlock
 from birthmark.store import Database, open_database, statement
-from birthmark.store.column_encryption import Seal, SealBrokenError, is_sealed
+from birthmark.store.column_encryption import ColumnCipher, SealBrokenError, is_sealed
 from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.anyio
 
-SEAL = Seal.of(b"of this directory")
+SEAL = ColumnCipher.of(b"of this directory")
 KEY = b"0123456789abcdef0123456789abcdef"
 SAS = DeviceAuthentication(AuthenticationType.SAS, primary_key=KEY, secondary_key=KEY)
 KEPT = statement(select(hub_store.hubs.c.policies.label("kept")).union_all(select(aws_store.access_keys.c.secret)))
@@ -27,7 +27,7 @@ KEPT_BYTES = statement(select(hub_store.devices.c.primary_key.label("kept")))
 
 
 @asynccontextmanager
-async def opened(url: str, seal: Seal | None) -> AsyncIterator[Database]:
+async def opened(url: str, seal: ColumnCipher | None) -> AsyncIterator[Database]:
     database = await open_database(url, FakeClock())
     try:
         if seal is not None:
@@ -93,6 +93,6 @@ async def test_a_database_that_another_seal_sealed_is_refused(database_url: str)
     async with opened(database_url, SEAL) as database:
         await some_keys(database)
     with pytest.raises(SealBrokenError) as refused:
-        async with opened(database_url, Seal.of(b"of another directory")):
+        async with opened(database_url, ColumnCipher.of(b"of another directory")):
             pass
     assert "est.seed" in refused.value.explain_cause()

@@ -8,7 +8,7 @@ import pytest
 from birthmark.awsiot.model import CertificateMode, ThingName
 from birthmark.est import store as est_store
 from birthmark.est.model import WaitingRequest
-from birthmark.est.service import Approvals
+from birthmark.est.service import EnrollmentApprovals
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody
@@ -69,5 +69,5 @@ async def test_every_request_of_a_device_is_found_that_waits_for_an_operator(tmp
     for number in range(5):
         asked = WaitingRequest(f"{number}", "pump", "user:any", "device", "192.0.2.1", b"csr", NOON)
         await database.commit(Changes().run(est_store.ADD_WAITING, **est_store.WAITING_RECORDS.row(asked)))
-    assert [one.id for one in await Approvals(database, clock).of_name("PUMP")] == ["0", "1", "2", "3", "4"]
+    assert [one.id for one in await EnrollmentApprovals(database, clock).of_name("PUMP")] == ["0", "1", "2", "3", "4"]
     await database.close()

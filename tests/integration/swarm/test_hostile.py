@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkLostError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
@@ -48,7 +48,7 @@ async def a_target(serve: Serve, directory: Path) -> AsyncIterator[tuple[Dialer,
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # what is not read is soon felt
     server = await asyncio.start_server(served, sock=listening, ssl=context)
     async with server, asyncio.timeout(30):
-        yield Dialer(Trust(ca.certificate.pem())), server.sockets[0].getsockname()[1]
+        yield Dialer(ServerTrust(ca.certificate.pem())), server.sockets[0].getsockname()[1]
 
 
 async def pour(writer: asyncio.StreamWriter, data: bytes) -> None:

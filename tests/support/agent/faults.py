@@ -31,15 +31,15 @@ from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.paths import AgentPaths
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.device_transports.identity import Identity, TokenIdentity, Trust
+from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.tls import client_context
-from birthmark.device_transports.ports import HttpAnswer, Message
+from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
 from birthmark.iothub import wire as hub_wire
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.pki import certificate_profiles
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
@@ -88,7 +88,7 @@ class Servers(World):
     def device(self) -> Agent:
         return self.agent(self.text)
 
-    def links(self, identity: Identity | None, trust: Trust) -> "CountedLinks":
+    def links(self, identity: Identity | None, trust: ServerTrust) -> "CountedLinks":
         return CountedLinks(self, identity, trust)
 
     def certified(self, csr: bytes) -> list[str]:
@@ -143,12 +143,12 @@ class CountedLinks(FakeLinks):
             if "csr" in asked:
                 state["issuedCertificateChain"] = self.world.certified(base64.b64decode(asked["csr"]))
             self.world.fault.step(f"after {method} {url.rpartition('/')[2]}")
-            return HttpAnswer(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
+            return HttpResponse(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
         if url.endswith("simpleenroll"):
             key = est_wire.parse_csr(body).spki_der.hex()[-40:]
             is_introduced = self.identity is not None and self.identity.chain[0] == self.world.born.certificate
             if is_introduced and known["keys"] and key not in known["keys"]:
-                return HttpAnswer(403, {}, b"another key holds this name")
+                return HttpResponse(403, {}, b"another key holds this name")
             known["keys"].append(key)
         answer = await super().request(method, url, headers=headers, body=body)
         self.world.remember(at_hub=self.world.at_hub, keys=known["keys"])
@@ -156,7 +156,7 @@ class CountedLinks(FakeLinks):
         return answer
 
 
-def really_prepared(identity: Identity | None, trust: Trust) -> None:
+def really_prepared(identity: Identity | None, trust: ServerTrust) -> None:
     """Make the TLS context that the real links would connect with: that too may need a disk or a token."""
     if isinstance(identity, TokenIdentity):
         from birthmark.device_transports.crt import tls
@@ -176,7 +176,7 @@ class CountedMqtt(FakeMqtt):
         world.at_hub = world.recall()["at_hub"]
         found = await super().connect(host, port, connect)
         world.fault.step("after CONNECT")
-        self.answers: list[Message] = []
+        self.answers: list[ReceivedMessage] = []
         return found
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
@@ -189,9 +189,11 @@ class CountedMqtt(FakeMqtt):
         chain = world.certified(hub_wire.parse_credential_request(payload).csr.der)
         world.fault.step("after issueCertificate")
         bodies = ((202, b"{}"), (200, hub_wire.issued_json("c", chain)))
-        self.answers += [Message(hub_wire.credential_response_topic(status, rid), body) for status, body in bodies]
+        self.answers += [
+            ReceivedMessage(hub_wire.credential_response_topic(status, rid), body) for status, body in bodies
+        ]
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         return self.answers.pop(0)
 
 
@@ -266,7 +268,7 @@ def strays(places: AgentPaths) -> Iterator[str]:
 
 
 def labels_in(world: Servers) -> Iterator[str]:
-    with Token.open(find_softhsm(), label="device", pin=Pin(PIN)) as token, token.session() as session:
+    with Pkcs11Token.open(find_softhsm(), label="device", pin=Pin(PIN)) as token, token.session() as session:
         for item in session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}):
             yield str(item[Attribute.LABEL]).rpartition("-")[0]
 

@@ -3,7 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from birthmark.fleet.errors import NotTakenBackError
-from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, Record, TargetOutcome, WayBack, unnoted
+from birthmark.fleet.target import (
+    EnrollmentOutcome,
+    EnrollmentRecord,
+    EnrollmentRequest,
+    Note,
+    TargetOutcome,
+    WayBack,
+    unnoted,
+)
 
 
 class MemoryTarget:
@@ -61,7 +69,7 @@ class MemoryTarget:
         del self.on_record[device_id]
         return TargetOutcome.TAKEN_BACK
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[EnrollmentRecord]:
         raise NotImplementedError
 
     def remove(self, name: str, *, is_group: bool) -> Sequence[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from birthmark.clock import SystemClock
 from birthmark.device_transports.factory import open_links
-from birthmark.device_transports.identity import FileIdentity, Identity, Trust
+from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust
 from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
@@ -33,7 +33,7 @@ class SwarmLinks:
         return SwarmMqtt(self.dialer, self.pem, keeps=True)
 
 
-def links_of(identity: Identity | None, trust: Trust) -> Links:
+def links_of(identity: Identity | None, trust: ServerTrust) -> Links:
     """Return links that fit this identity."""
     if isinstance(identity, SwarmIdentity):
         return SwarmLinks(Dialer(trust), identity.pem)

@@ -15,9 +15,9 @@ from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
 from birthmark.agent.service import Agent
 from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
-from birthmark.device_transports.identity import Identity, Trust
+from birthmark.device_transports.identity import Identity, ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import StatedTime
-from birthmark.device_transports.ports import HttpAnswer, Message
+from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire
 from birthmark.keys.file_key import FileKey
@@ -74,7 +74,7 @@ class World:
     losing_answers: int = 0
     boot: str = "this"
     answers: dict[str, str] = field(default_factory=dict)
-    busy: HttpAnswer | None = None
+    busy: HttpResponse | None = None
     tells_time: bool = True
     passwords: list[str] = field(default_factory=list)
     issues_cas: bool = True
@@ -120,12 +120,12 @@ class World:
             is_looking=is_looking,
         )
 
-    async def tell_time(self, url: str, trust: Trust) -> StatedTime | None:
+    async def tell_time(self, url: str, trust: ServerTrust) -> StatedTime | None:
         self.asked.append("time")
         now = self.clock.now() + self.server_offset
         return StatedTime(now, now - timedelta(days=10), now + timedelta(days=10)) if self.tells_time else None
 
-    def links(self, identity: Identity | None, trust: Trust) -> "FakeLinks":
+    def links(self, identity: Identity | None, trust: ServerTrust) -> "FakeLinks":
         return FakeLinks(self, identity, trust)
 
     def who(self, identity: Identity | None) -> str:
@@ -148,7 +148,7 @@ class World:
         if what in self.failing:
             raise UnavailableError
 
-    def est_answer(self, identity: Identity | None, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+    def est_answer(self, identity: Identity | None, headers: Mapping[str, str], body: bytes) -> HttpResponse:
         """Return what the EST server says to who asks for a certificate."""
         who, has_password = self.who(identity), "Authorization" in headers
         if who in self.failing_for:
@@ -160,12 +160,12 @@ class World:
         both = " and password" if has_password else ""
         self.asked.append("est with password" if identity is None else f"est with certificate{both}")
         if not self._is_welcome(identity, who, has_password=has_password):
-            return HttpAnswer(401, {}, b"who are you")
+            return HttpResponse(401, {}, b"who are you")
         if self.losing_answers:
             self.losing_answers -= 1
             self.issued(body)
             raise UnavailableError
-        return HttpAnswer(200, self.answers, self.issued(body))
+        return HttpResponse(200, self.answers, self.issued(body))
 
     def _is_welcome(self, identity: Identity | None, who: str, *, has_password: bool) -> bool:
         if who in self.disbelieved or (has_password and self.refuses_passwords):
@@ -199,7 +199,7 @@ async def certified(agent: Agent) -> HeldIdentity:
 class FakeLinks:
     world: World
     identity: Identity | None
-    trust: Trust
+    trust: ServerTrust
 
     def https(self) -> "FakeLinks":
         return self
@@ -207,14 +207,14 @@ class FakeLinks:
     def mqtt(self) -> "FakeMqtt":
         return FakeMqtt(self.world, self.identity)
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         world, host = self.world, urlsplit(url).hostname
         if host in world.untrusted:
             world.shown.append(world.who(self.identity))
             raise ServerUntrustedError(host=host, port=443, reason="self-signed certificate")
         if url.endswith("/cacerts"):
             certificates = [world.issuer.certificate, world.root.certificate]
-            return HttpAnswer(200, {}, est_wire.render_certs_only(certificates))
+            return HttpResponse(200, {}, est_wire.render_certs_only(certificates))
         if "est.test" in url:
             world.check("est")
             return world.est_answer(self.identity, headers, body)
@@ -222,7 +222,7 @@ class FakeLinks:
         world.asked.append("dps")
         world.registered.append({"authorization": headers.get("Authorization"), **json.loads(body)})
         if self.identity is not None and self.identity.chain[0].thumbprint.hex() in world.taken_back:
-            return HttpAnswer(401, {}, json.dumps({"errorCode": 401002, "message": "Unauthorized"}).encode())
+            return HttpResponse(401, {}, json.dumps({"errorCode": 401002, "message": "Unauthorized"}).encode())
         if self.identity is not None:
             world.at_hub = self.identity.chain[0].thumbprint.hex()
         state: dict[str, Any] = {
@@ -232,7 +232,7 @@ class FakeLinks:
         }
         if self.identity is not None:
             state["x509"] = {} if world.is_individual else {"enrollmentGroupId": "group"}
-        return HttpAnswer(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
+        return HttpResponse(200, {}, json.dumps({"status": "assigned", "registrationState": state}).encode())
 
 
 class FakeMqtt:
@@ -261,7 +261,7 @@ class FakeMqtt:
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         self.sent.append(payload)
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         raise AssertionError
 
     async def lost(self) -> Exception:

@@ -5,10 +5,10 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from birthmark.awsiot.http.request_router import Call, Operation
+from birthmark.awsiot.http.request_router import AwsOperation, AwsRequest
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock, SeededEntropy
 from support.pki.pki_builders import a_ca
@@ -23,13 +23,15 @@ POLICY = json.dumps(
 ME: dict[str, Any] = {"actor": "test"}
 
 
-OPERATOR = Grant("AKIA", None, None, None)
+OPERATOR = ConnectionGrant("AKIA", None, None, None)
 
 
-def a_call(operation: Operation, query: Mapping[str, str] | None = None, body: bytes = b"", **headers: str) -> Call:
+def a_call(
+    operation: AwsOperation, query: Mapping[str, str] | None = None, body: bytes = b"", **headers: str
+) -> AwsRequest:
     """Return a request of an operator."""
     known = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Call(operation, {}, query or {}, known, body, "x", OPERATOR, lambda _error: None, ACCOUNT)
+    return AwsRequest(operation, {}, query or {}, known, body, "x", OPERATOR, lambda _error: None, ACCOUNT)
 
 
 def an_account(database: Database, clock: FakeClock) -> AwsIot:

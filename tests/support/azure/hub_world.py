@@ -13,8 +13,8 @@ from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import IotHub
-from birthmark.mqtt.engine import Engine, Role
-from birthmark.mqtt.packets import ConnAck, Connect, Packet, Will
+from birthmark.mqtt.engine import MqttEngine, MqttRole
+from birthmark.mqtt.packets import ConnAck, Connect, Packet, WillMessage
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.store import Database, open_database
@@ -31,7 +31,7 @@ P = TypeVar("P")
 class Wire:
     """The pump's transport, and the client at its other end."""
 
-    client: Engine = field(default_factory=lambda: Engine(Role.CLIENT))
+    client: MqttEngine = field(default_factory=lambda: MqttEngine(MqttRole.CLIENT))
     heard: list[Packet] = field(default_factory=list)
     is_paused: bool = False
     is_over: bool = False
@@ -72,7 +72,12 @@ class World:
     refused: list[BirthmarkError] = field(default_factory=list)
 
     def start(
-        self, *, clean: bool = True, will: Will | None = None, client_id: str = "device-1", token: str | None = None
+        self,
+        *,
+        clean: bool = True,
+        will: WillMessage | None = None,
+        client_id: str = "device-1",
+        token: str | None = None,
     ) -> tuple[MqttPump, Wire]:
         """Return a connection whose CONNECT is on its way."""
         password = None if token is None else token.encode()
@@ -86,7 +91,7 @@ class World:
         link.data_received(wire_.client.data_to_send())
         return link, wire_
 
-    async def connected(self, *, clean: bool = True, will: Will | None = None) -> tuple[MqttPump, Wire]:
+    async def connected(self, *, clean: bool = True, will: WillMessage | None = None) -> tuple[MqttPump, Wire]:
         link, wire_ = self.start(clean=clean, will=will)
         await until(lambda: bool(wire_.got(ConnAck)))
         return link, wire_

@@ -13,7 +13,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
-from birthmark.ca.certificate_orders import Also, CertificateOrders, Order
+from birthmark.ca.certificate_orders import Also, CertificateOrder, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.model import Claim, Registration
 from birthmark.iothub import wire
@@ -41,7 +41,7 @@ class Slow(CertificateOrders):
         self.go.clear()
         self.asked.clear()
 
-    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+    async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
         self.asked.set()
         await self.go.wait()
         return await super().issue(order, also)

@@ -9,7 +9,7 @@ from birthmark.iothub import twin_search
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.ports import UNSEEN, SeenAt
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.queries import Answer
+from birthmark.iothub.service.queries import QueryResult
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import Database, open_database
 from birthmark.store.crud_statements import these
@@ -47,7 +47,7 @@ class World:
         if reported:
             await self.iothub.twins.report(self.hub, device, reported, None)
 
-    async def asked(self, text: str, marker: str | None = None, size: int = 100) -> Answer:
+    async def asked(self, text: str, marker: str | None = None, size: int = 100) -> QueryResult:
         return await self.iothub.queries.answer(self.hub, text, marker, size, self.connected)
 
     async def found(self, where: str) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import ChipIntake, Trust
+from birthmark.manifests.bundle.model import BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.station import RecordedLine, Station, open_station
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import parse_pem
 from support.fakes import FakeClock, SeededEntropy
@@ -67,8 +67,8 @@ class Line:
         return self.bundle.read_bytes().splitlines()
 
     @property
-    def trust(self) -> Trust:
-        return Trust((parse_pem((self.directory / "station.pem").read_bytes()),), (ROOT.certificate,))
+    def trust(self) -> BundleTrust:
+        return BundleTrust((parse_pem((self.directory / "station.pem").read_bytes()),), (ROOT.certificate,))
 
     def sealed(self, count: int, name: str = "chip") -> Path:
         """Take so many chips in and seal the bundle."""
@@ -89,10 +89,10 @@ def take(station: Station, chip: Holder, board: str = "B-1", *, signer: Holder |
     return station.take(wish, asked, sign_nonce(handle_of(signer or chip), asked.nonce))
 
 
-def verified(lines: list[bytes], trust: Trust) -> list[str]:
+def verified(lines: list[bytes], trust: BundleTrust) -> list[str]:
     """Return of each entry its board, else the code of its refusal."""
     found = verify_all(io.BytesIO(b"".join(line + b"\n" for line in lines)), trust)
-    return [one.unique_id if isinstance(one, Entry) else one.code for one in found]
+    return [one.unique_id if isinstance(one, ManifestEntry) else one.code for one in found]
 
 
 def chip_line(raw: bytes) -> dict[str, Any]:

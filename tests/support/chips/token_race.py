@@ -15,7 +15,7 @@ from awscrt import http, io
 from birthmark.device_transports.crt.https import CrtHttps
 from birthmark.device_transports.crt.mqtt import CrtMqtt
 from birthmark.device_transports.crt.tls import client_context
-from birthmark.device_transports.identity import TokenIdentity, Trust, identity_of
+from birthmark.device_transports.identity import ServerTrust, TokenIdentity, identity_of
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.keys.private_key import KeyHandle, Scheme
@@ -38,12 +38,12 @@ async def main(directory: Path, rounds: int, *, leaves_one: bool) -> None:
         assert isinstance(identity, TokenIdentity)
         async with a_peer() as peer:
             signing = asyncio.create_task(asyncio.to_thread(signatures, key, over := [False]))
-            https = CrtHttps(identity, Trust(peer.ca.certificate.pem()))
+            https = CrtHttps(identity, ServerTrust(peer.ca.certificate.pem()))
             for _ in range(rounds):
                 asked = (https.request("GET", f"{peer.url}/who", headers={}) for _ in range(_HANDSHAKES_AT_ONCE))
                 assert [answer.status for answer in await asyncio.gather(*asked)] == [418] * _HANDSHAKES_AT_ONCE
             if leaves_one:
-                left_open.append(CrtMqtt(identity, Trust(peer.ca.certificate.pem())))
+                left_open.append(CrtMqtt(identity, ServerTrust(peer.ca.certificate.pem())))
                 await left_open[0].connect("localhost", peer.port, Connect(GOOD))
             over[0] = True
             made = await signing
@@ -63,7 +63,7 @@ def signatures(key: KeyHandle, over: list[bool]) -> int:
 async def stopped(directory: Path, rounds: int) -> None:
     chip = SoftwareElement(directory, PROFILES["se050"], find_softhsm())
     async with a_peer() as peer:
-        trust = Trust(peer.ca.certificate.pem())
+        trust = ServerTrust(peer.ca.certificate.pem())
         live: CrtMqtt | None = None
         for _ in range(rounds):
             with chip.open() as element:
@@ -91,7 +91,7 @@ async def late(directory: Path, rounds: int) -> None:
                 key, chain = element.key("0xF0000100"), element.chain("0xF0000100")
                 identity = identity_of(key, chain, pin=Pin.from_file(chip.pin_file))
                 assert isinstance(identity, TokenIdentity)
-                context = client_context(identity, Trust(peer.ca.certificate.pem()))
+                context = client_context(identity, ServerTrust(peer.ca.certificate.pem()))
                 before.clear()
                 await handshake(context, peer.port)
                 before.append(context)

@@ -3,7 +3,7 @@
 from itertools import combinations
 from xml.etree import ElementTree as ET
 
-from birthmark.webconsole.svg import Anchor, Box, Label, Size, Tone
+from birthmark.webconsole.svg import Anchor, Box, Size, SvgLabel, Tone
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 HOSTILE = '</title><script>alert(1)</script>" onload="x&\x00\x1b\u202e\u200f \ud800 שלום ' + "W" * 4000
@@ -31,7 +31,9 @@ def titles(svg: str) -> list[str]:
 
 def _box(text: ET.Element) -> Box:
     anchor = Anchor(text.get("text-anchor", "start"))
-    return Label(text.text or "", float(text.get("x", 0)), float(text.get("y", 0)), anchor, text.get("class", "")).box
+    return SvgLabel(
+        text.text or "", float(text.get("x", 0)), float(text.get("y", 0)), anchor, text.get("class", "")
+    ).box
 
 
 def _corners(element: ET.Element) -> list[tuple[float, float]]:

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from support.aws.clients import until
 from support.azure.sas_tokens import make_sas
 from support.console.browsers import SAME, Browser
@@ -140,7 +140,7 @@ def _of_a_report(browser: Browser) -> Requests:
     """Drop a manifest by a signer of one's own whose chips are called 22,000 tabs; return what asks for its report."""
     maker = a_ca("Manifest Signer")
     signer, device = ManifestKey(maker.certificate, maker.private_key), a_device(maker, "sn1").certificate  # type: ignore[arg-type]  # it is P-256
-    chips = [Chip("\t" * 22_000, [device.public_key()], (device, maker.certificate)) for _ in range(3)]  # type: ignore[list-item]
+    chips = [ManifestChip("\t" * 22_000, [device.public_key()], (device, maker.certificate)) for _ in range(3)]  # type: ignore[list-item]
     manifest = json.dumps([render_entry(chip, signer, maker.certificate.not_before) for chip in chips])
     fields = browser.fields("/enroll", "/enroll/drop")
     sent: list[tuple[str, Any]] = [(name, (None, fields[name])) for name in ("csrf", "once", "dps")]

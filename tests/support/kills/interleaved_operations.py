@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.awsiot.model import CertificateMode, CertificateStatus, PrincipalType, ThingName, target_of_group
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
-from birthmark.awsiot.wire.shadows import Request as ShadowRequest
+from birthmark.awsiot.wire.shadows import ShadowRequest
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
@@ -19,7 +19,7 @@ from birthmark.dps.enrollment_document import (
     X509Attestation,
 )
 from birthmark.dps.model import Claim, Instance
-from birthmark.est.model import Caller
+from birthmark.est.model import EstCaller
 from birthmark.est.wire import render_basic
 from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub
 from birthmark.iothub.wire import DeviceBody, HubUser
@@ -73,8 +73,8 @@ def peer(holder: Holder | None) -> TlsPeer:
     return TlsPeer(None if holder is None else holder.certificate, (), b"", "", "TLSv1.3")
 
 
-def with_password(name: str) -> Caller:
-    return Caller(peer(None), render_basic(name, "right"), "192.0.2.1")
+def with_password(name: str) -> EstCaller:
+    return EstCaller(peer(None), render_basic(name, "right"), "192.0.2.1")
 
 
 def id_of(holder: Holder) -> str:
@@ -179,7 +179,7 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "a shadow": lambda r: r.aws.shadows.update(ThingName("thing-1"), "", SHADOW),
     "issue by password": lambda r: r.est.enroll(REQUESTS["bound"], with_password("bound")),
-    "issue by the maker's": lambda r: r.est.enroll(REQUESTS["chip-1"], Caller(peer(CHIP), None, "192.0.2.1")),
+    "issue by the maker's": lambda r: r.est.enroll(REQUESTS["chip-1"], EstCaller(peer(CHIP), None, "192.0.2.1")),
     "remove the user": lambda r: r.credentials.remove_user("bound", **ME),
     "remove the maker": lambda r: r.credentials.remove_ca(CHIPS.certificate.thumbprint, **ME),
     **{f"lose {name}": lose(name) for name in ("own", "of-group", "device-1", "thing-1", "bound", "chip-1")},
@@ -197,5 +197,5 @@ AFTERWARDS: Mapping[str, Operation] = {
         ConnectionContext(THING.certificate, "thing-1", "192.0.2.1", "localhost")
     ),
     "bound is known": lambda r: r.est.callers.proofs(with_password("bound")),
-    "chip-1 is known": lambda r: r.est.callers.proofs(Caller(peer(CHIP), None, "192.0.2.1")),
+    "chip-1 is known": lambda r: r.est.callers.proofs(EstCaller(peer(CHIP), None, "192.0.2.1")),
 }

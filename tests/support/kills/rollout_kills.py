@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from birthmark.swarm.rules.jobs import Work, fails
+from birthmark.swarm.rules.jobs import SimulatedJob, fails
 from support.kills.kills import Kill, kill_server
 from support.server.servers import BIRTHMARK, RunningServer, clean_environment
 
@@ -147,9 +147,9 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 def right(name: str) -> tuple[str, int]:
     """Return how the job has to end on a device, and in which try."""
-    if not fails(name, Work(JOB, 1), SHARE):
+    if not fails(name, SimulatedJob(JOB, 1), SHARE):
         return "SUCCEEDED", 1
-    return ("FAILED" if fails(name, Work(JOB, 2), SHARE) else "SUCCEEDED"), 2
+    return ("FAILED" if fails(name, SimulatedJob(JOB, 2), SHARE) else "SUCCEEDED"), 2
 
 
 def keep_on(

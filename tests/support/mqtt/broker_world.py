@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
-from birthmark.broker.model import Message, Will, subscription_of
+from birthmark.broker.model import BrokerMessage, Will, subscription_of
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.admission import CloseReason
 from birthmark.store import Changes, Database, open_database
@@ -148,7 +148,7 @@ class World:
         await self.broker.settled()
 
     async def publish(self, topic: str, payload: bytes = b"x", qos: int = 1, **more: object) -> None:
-        await self.space.messages.published(Message(topic, payload, qos, **more))  # type: ignore[arg-type] # fields by name
+        await self.space.messages.published(BrokerMessage(topic, payload, qos, **more))  # type: ignore[arg-type] # fields by name
         await self.broker.settled()
 
 

@@ -21,7 +21,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
-    Will,
+    WillMessage,
 )
 from birthmark.mqtt.properties import _NEVER_ZERO, _TABLE, Properties, PropertyId, PropertyScope, _Type
 
@@ -62,7 +62,9 @@ def properties(place: PropertyScope, level: int) -> st.SearchStrategy[Properties
 
 
 def connects(level: int) -> st.SearchStrategy[Connect]:
-    wills = st.builds(Will, names, payloads, st.integers(0, 2), st.booleans(), properties(PropertyScope.WILL, level))
+    wills = st.builds(
+        WillMessage, names, payloads, st.integers(0, 2), st.booleans(), properties(PropertyScope.WILL, level)
+    )
     return st.builds(
         Connect,
         text.filter(bool),

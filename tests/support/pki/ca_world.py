@@ -7,7 +7,7 @@ from pathlib import Path
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import directory as ca_directory
 from birthmark.ca.service import CertificateAuthority
-from birthmark.pki.certificate_profiles import FOR_REQUESTS, Profile
+from birthmark.pki.certificate_profiles import FOR_REQUESTS, CertificateProfile
 from birthmark.store import open_database
 from support.fakes import NOON, FakeClock, SeededEntropy
 
@@ -24,7 +24,7 @@ def of(name: str) -> Principal:
 async def an_authority(
     directory: Path,
     url: str | None = None,
-    profiles: Mapping[str, Profile] = FOR_REQUESTS,
+    profiles: Mapping[str, CertificateProfile] = FOR_REQUESTS,
     clock: FakeClock | None = None,
 ) -> AsyncIterator[CertificateAuthority]:
     clock, entropy = clock or FakeClock(), SeededEntropy()

@@ -16,7 +16,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.http import routes
 from birthmark.est.model import EstSettings
-from birthmark.est.service import Credentials, EstService
+from birthmark.est.service import EstCredentials, EstService
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.store import open_database
@@ -61,7 +61,9 @@ async def an_est_server(
     made = ca_directory.create(directory / "ca", "Test", now=now, entropy=entropy)
     opened = await open_database(database or f"sqlite:///{directory}/x.db", clock)
     try:
-        await Credentials(opened, clock, entropy).add_user("factory", "secret", device_id=None, actor="operator:local")
+        await EstCredentials(opened, clock, entropy).add_user(
+            "factory", "secret", device_id=None, actor="operator:local"
+        )
         ca = CertificateAuthority(made, opened, clock, entropy)
         service = EstService(ca, PasswordCheck(entropy), settings or EstSettings())
         ledger = Ledger(opened, clock, entropy)

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.issuance import Issuer, SigningKey, issue, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from support.fakes import NOON, SeededEntropy
 
@@ -26,8 +26,8 @@ class Holder:
     private_key: SigningKey
 
     @property
-    def as_issuer(self) -> Issuer:
-        return Issuer(self.certificate, self.private_key)
+    def as_issuer(self) -> LeafIssuer:
+        return LeafIssuer(self.certificate, self.private_key)
 
     @property
     def key_pem(self) -> str:
@@ -52,7 +52,7 @@ def a_ca(
     common_name: str = "Test Root",
     *,
     parent: Holder | None = None,
-    profile: Profile = certificate_profiles.ROOT,
+    profile: CertificateProfile = certificate_profiles.ROOT,
     now: datetime = NOON,
     lifetime: timedelta | None = None,
     key: SigningKey | None = None,
@@ -91,7 +91,7 @@ def a_device(
     ca: Holder | None = None,
     common_name: str = "device-1",
     *,
-    profile: Profile = certificate_profiles.DEVICE,
+    profile: CertificateProfile = certificate_profiles.DEVICE,
     now: datetime = NOON,
     lifetime: timedelta | None = None,
     key: SigningKey | None = None,

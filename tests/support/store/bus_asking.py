@@ -5,14 +5,14 @@ import os
 import sys
 import tempfile
 
-from birthmark.bus import EmptyReply, LocalBus, Request
+from birthmark.bus import BusRequest, EmptyReply, LocalBus
 from birthmark.cli.common import tell
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.store import open_database
 
 
-class Question(Request[EmptyReply], frozen=True, tag="test.question"):
+class Question(BusRequest[EmptyReply], frozen=True, tag="test.question"):
     """What is asked."""
 
 

@@ -16,7 +16,7 @@ from fixes.peer import Peer, Say
 from fixes.scenario import Scenario, after, device, typed
 from fixes.scene import Scene
 
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from support.pki.pki_builders import a_ca, a_key
 
 ENROLL = 'birthmark device enroll --cert "$X509_CERT_FILE"'
@@ -32,7 +32,7 @@ def delivered(curve: str) -> Callable[[Scene], None]:
         ca, now = a_ca("Fixes Manifest Signer", now=datetime.now(UTC)), datetime.now(UTC)
         assert isinstance(ca.private_key, ec.EllipticCurvePrivateKey)
         signer = ManifestKey(ca.certificate, ca.private_key)
-        entry = render_entry(Chip("0123aabbccddeeff01", [a_key().public_key()], None), signer, now)
+        entry = render_entry(ManifestChip("0123aabbccddeeff01", [a_key().public_key()], None), signer, now)
         payload = json.loads(base64.urlsafe_b64decode(entry["payload"] + "=="))
         payload["publicKeySet"]["keys"][0]["crv"] = curve
         (scene.directory / "manifest.json").write_text(json.dumps([_signed(entry, payload, ca.private_key)]))

@@ -23,7 +23,7 @@ from birthmark.agent.config import (
     read_config,
 )
 from birthmark.agent.config.model import TokenLocation
-from birthmark.agent.renewal_policy import Span
+from birthmark.agent.renewal_policy import RenewalSpan
 from birthmark.errors import BirthmarkError
 from birthmark.secure_elements.chip_profiles import Algorithm
 
@@ -92,7 +92,7 @@ def test_the_tutorials_file_is_understood() -> None:
     assert isinstance(identity, IssuedIdentity)
     assert identity.common_name == "my-device"
     assert identity.renewal is not None
-    assert (identity.renewal.rotate_key, identity.renewal.threshold) == (True, Span(percent=80))
+    assert (identity.renewal.rotate_key, identity.renewal.threshold) == (True, RenewalSpan(percent=80))
     assert isinstance(identity.by, EstIssuance)
     assert identity.by.url == "https://127.0.0.7:8085/.well-known/est"
     assert identity.by.trusted == (Path("/data/trust.pem"),)
@@ -558,7 +558,7 @@ def test_an_edge_ca_that_signs_itself_always_gets_a_new_key() -> None:
     kept = parsed(f"{TUTORIAL}[edge_ca]\n{renewal.replace('false', 'true')}").edge_ca
     assert isinstance(kept, IssuedIdentity)
     assert kept.renewal is not None
-    assert kept.renewal.threshold == Span(percent=80)
+    assert kept.renewal.threshold == RenewalSpan(percent=80)
 
 
 def test_files_by_id_may_be_lists_of_others() -> None:

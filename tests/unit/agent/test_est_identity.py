@@ -9,7 +9,7 @@ import pytest
 from birthmark.agent.paths import DEVICE_ID, EST_ID
 from birthmark.agent.service import Agent
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.errors import BirthmarkError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
 from birthmark.est.service.approvals import ApprovalRejectedError
@@ -184,8 +184,8 @@ async def test_at_the_end_of_the_old_est_identity_an_unproven_one_is_put_to_use_
 async def test_a_request_that_an_operator_rejected_is_asked_again_as_it_was(tmp_path: Path) -> None:
     """So that one device is one row in the operator's queue, and its approval finds it."""
     world, agent = a_device(tmp_path)
-    rejected = HttpAnswer(403, {}, f"{wire.REJECTED}\nReference: 1".encode())
-    for answer in (HttpAnswer(202, {}, b"waits"), rejected, rejected, None):
+    rejected = HttpResponse(403, {}, f"{wire.REJECTED}\nReference: 1".encode())
+    for answer in (HttpResponse(202, {}, b"waits"), rejected, rejected, None):
         world.busy = answer
         with contextlib.suppress(BirthmarkError):
             await world.agent(BOOTSTRAP).keeper.ensure(agent.managed[EST_ID])
@@ -195,19 +195,19 @@ async def test_a_request_that_an_operator_rejected_is_asked_again_as_it_was(tmp_
 @pytest.mark.parametrize("status", [400, 401, 403])
 async def test_a_request_that_is_refused_otherwise_comes_by_another_key(tmp_path: Path, status: int) -> None:
     world, agent = a_device(tmp_path)
-    world.busy = HttpAnswer(status, {}, b"This key was taken back")
+    world.busy = HttpResponse(status, {}, b"This key was taken back")
     for _ in range(2):
         with pytest.raises(BirthmarkError):
             await world.agent(BOOTSTRAP).keeper.ensure(agent.managed[EST_ID])
     assert len({wire.parse_csr(one).spki_der for one in world.requests}) == 2
 
 
-@pytest.mark.parametrize("first", [HttpAnswer(202, {}, b"waits"), None])
+@pytest.mark.parametrize("first", [HttpResponse(202, {}, b"waits"), None])
 @pytest.mark.parametrize(
-    "between", ["another server", "no trusted file", HttpAnswer(404, {}, b""), HttpAnswer(200, {}, b"<html>")]
+    "between", ["another server", "no trusted file", HttpResponse(404, {}, b""), HttpResponse(200, {}, b"<html>")]
 )
 async def test_what_is_no_word_of_the_est_server_leaves_the_key_that_was_approved_or_that_a_password_was_spent_for(
-    tmp_path: Path, first: HttpAnswer | None, between: str | HttpAnswer
+    tmp_path: Path, first: HttpResponse | None, between: str | HttpResponse
 ) -> None:
     world = World(tmp_path, busy=first, losing_answers=1)
     trusted, away = tmp_path / "trust.pem", tmp_path / "trust.away"
@@ -217,7 +217,7 @@ async def test_what_is_no_word_of_the_est_server_leaves_the_key_that_was_approve
     if between == "no trusted file":
         trusted.rename(away)
     world.untrusted = {"est.test"} if between == "another server" else set()
-    world.busy = between if isinstance(between, HttpAnswer) else None
+    world.busy = between if isinstance(between, HttpResponse) else None
     with pytest.raises(BirthmarkError):
         await agent.ensure()
     world.untrusted, world.busy, world.losing_answers = set(), None, 0

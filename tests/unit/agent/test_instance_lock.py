@@ -28,7 +28,7 @@ from birthmark.agent.instance_lock import (
     tell,
 )
 from birthmark.agent.paths import StateNotWritableError, orders_beside
-from birthmark.agent.state import State, read_state, write_state
+from birthmark.agent.state import AgentState, read_state, write_state
 from birthmark.clock import SystemClock
 from support.fakes import FakeClock
 
@@ -125,11 +125,11 @@ def test_an_empty_lock_that_is_held_is_somebodys(tmp_path: Path, monkeypatch: py
 
 def test_a_damaged_state_counts_as_none(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    assert read_state(path) == State()
-    write_state(path, State(hub="hub.test", renewals=3))
-    assert read_state(path) == State(hub="hub.test", renewals=3)
+    assert read_state(path) == AgentState()
+    write_state(path, AgentState(hub="hub.test", renewals=3))
+    assert read_state(path) == AgentState(hub="hub.test", renewals=3)
     path.write_text("{")
-    assert read_state(path) == State()
+    assert read_state(path) == AgentState()
 
 
 async def test_an_order_is_answered_by_who_took_it(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import ConfigInvalidError, parse_config
-from birthmark.agent.jobs.model import Command, JobSettings, Proof, ReplaceableFile, RestartCommand
+from birthmark.agent.jobs.model import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
 
 FILE = Path("/etc/aziot/config.toml")
 AWS = """
@@ -47,9 +47,9 @@ def told(text: str) -> str:
 
 def test_all_of_it_is_read() -> None:
     assert parse_config(FILE, AWS + JOBS).jobs == JobSettings(
-        {"self-test": Command(("/usr/bin/self-test", "--json"), frozenset({"--full"}), 60, is_run_again=True)},
+        {"self-test": RunCommand(("/usr/bin/self-test", "--json"), frozenset({"--full"}), 60, is_run_again=True)},
         {"settings": ReplaceableFile(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), 1000, 10)},
-        RestartCommand(("/usr/bin/systemctl", "reboot"), 60, Proof.AGENT),
+        RestartCommand(("/usr/bin/systemctl", "reboot"), 60, RestartProof.AGENT),
         may_renew=True,
     )
 

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 
 from birthmark.agent.jobs.document import MAX_DOCUMENT_BYTES, is_below, parse_document
 from birthmark.agent.jobs.model import (
-    Command,
     JobRejectedError,
     JobSettings,
-    Renew,
-    Replace,
+    RenewAction,
     ReplaceableFile,
-    Restart,
+    ReplaceAction,
+    RestartAction,
     RestartCommand,
-    Run,
+    RunAction,
+    RunCommand,
 )
 
-TEST = Command(("/usr/bin/self-test",), frozenset({"--full", "--quick"}))
+TEST = RunCommand(("/usr/bin/self-test",), frozenset({"--full", "--quick"}))
 FILE = ReplaceableFile(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), max_bytes=1000)
 REBOOT = RestartCommand(("/sbin/reboot",))
 ALLOWED = JobSettings({"self-test": TEST}, {"settings": FILE}, REBOOT, may_renew=True)
@@ -44,12 +44,12 @@ def a_replacement(**changed: Any) -> bytes:
 
 
 def test_what_is_allowed_is_what_is_wanted() -> None:
-    assert parse_document(document("run", script="self-test"), ALLOWED) == Run("self-test", TEST, ())
+    assert parse_document(document("run", script="self-test"), ALLOWED) == RunAction("self-test", TEST, ())
     full = document("run", script="self-test", arguments=["--full"])
-    assert parse_document(full, ALLOWED) == Run("self-test", TEST, ("--full",))
-    assert parse_document(document("restart"), ALLOWED) == Restart(REBOOT)
-    assert parse_document(document("renew"), ALLOWED) == Renew()
-    wanted = Replace("settings", FILE, URL, DIGEST, 1000)
+    assert parse_document(full, ALLOWED) == RunAction("self-test", TEST, ("--full",))
+    assert parse_document(document("restart"), ALLOWED) == RestartAction(REBOOT)
+    assert parse_document(document("renew"), ALLOWED) == RenewAction()
+    wanted = ReplaceAction("settings", FILE, URL, DIGEST, 1000)
     assert parse_document(a_replacement(sha256=DIGEST.upper(), size=1000), ALLOWED) == wanted
 
 

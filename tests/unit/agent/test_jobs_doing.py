@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.execution_state import Record, Step, read_record
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, read_record
 from birthmark.agent.jobs.executor import JobExecutor
 from birthmark.agent.jobs.model import (
     MAX_CHARS,
-    Command,
-    Outcome,
-    Proof,
-    Renew,
-    Restart,
+    JobExecutionStatus,
+    JobOutcome,
+    RenewAction,
+    RestartAction,
     RestartCommand,
-    Run,
-    Status,
+    RestartProof,
+    RunAction,
+    RunCommand,
     Wanted,
     bounded,
     tail,
@@ -65,14 +65,14 @@ class Machine:
     def file(self) -> Path:
         return self.directory / "job.json"
 
-    async def does(self, wanted: Wanted, record: Record | None = None) -> Outcome:
-        given = record or Record("j", 1, 0, "test", boot=self.boot)
+    async def does(self, wanted: Wanted, record: JobRecord | None = None) -> JobOutcome:
+        given = record or JobRecord("j", 1, 0, "test", boot=self.boot)
         return await JobExecutor(
             wanted, given, self.file, self.boot, self.agent, self.clock, nothing, self.renew, lambda: self.mark
         ).work()
 
-    def begun(self, **more: object) -> Record:
-        return Record("j", 1, 0, "test", Step.BEGUN, 1, self.boot, self.agent, **more)  # type: ignore[arg-type]
+    def begun(self, **more: object) -> JobRecord:
+        return JobRecord("j", 1, 0, "test", JobStep.BEGUN, 1, self.boot, self.agent, **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -80,27 +80,31 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path)
 
 
-def a_run(words: tuple[str, ...], *, again: bool = False) -> Run:
-    return Run("test", Command(words, is_run_again=again), ())
+def a_run(words: tuple[str, ...], *, again: bool = False) -> RunAction:
+    return RunAction("test", RunCommand(words, is_run_again=again), ())
 
 
-def a_restart(words: tuple[str, ...], proof: Proof = Proof.DEVICE, within_s: int = 1) -> Restart:
-    return Restart(RestartCommand(words, within_s, proof))
+def a_restart(words: tuple[str, ...], proof: RestartProof = RestartProof.DEVICE, within_s: int = 1) -> RestartAction:
+    return RestartAction(RestartCommand(words, within_s, proof))
 
 
 async def test_what_came_of_it_is_on_disk_before_it_is_told(machine: Machine) -> None:
     outcome = await machine.does(a_run(machine.script("echo done")))
-    assert outcome == Outcome(Status.SUCCEEDED, {"exit": "0", "output": "done"})
+    assert outcome == JobOutcome(JobExecutionStatus.SUCCEEDED, {"exit": "0", "output": "done"})
     record = read_record(machine.file)
     assert record is not None
-    assert (record.step, record.status, record.details) == (Step.DONE, "SUCCEEDED", outcome.details)
+    assert (record.step, record.status, record.details) == (JobStep.DONE, "SUCCEEDED", outcome.details)
     assert stat.S_IMODE(machine.file.stat().st_mode) == 0o600
 
 
 async def test_nothing_is_begun_that_cannot_be_written_down(machine: Machine) -> None:
     machine.file.mkdir()
     outcome = await machine.does(a_run(machine.script("")))
-    assert (outcome.status, outcome.details["code"], machine.runs) == (Status.FAILED, "agent.state_not_writable", 0)
+    assert (outcome.status, outcome.details["code"], machine.runs) == (
+        JobExecutionStatus.FAILED,
+        "agent.state_not_writable",
+        0,
+    )
 
 
 async def test_a_script_that_was_begun_is_interrupted(machine: Machine) -> None:
@@ -110,8 +114,8 @@ async def test_a_script_that_was_begun_is_interrupted(machine: Machine) -> None:
 
 async def test_a_script_that_may_be_run_again_is_but_not_for_ever(machine: Machine) -> None:
     run = a_run(machine.script(""), again=True)
-    assert (await machine.does(run, machine.begun())).status is Status.SUCCEEDED
-    often = Record("j", 1, 0, "test", Step.BEGUN, 20)
+    assert (await machine.does(run, machine.begun())).status is JobExecutionStatus.SUCCEEDED
+    often = JobRecord("j", 1, 0, "test", JobStep.BEGUN, 20)
     assert "never ended" in (await machine.does(run, often)).details["reason"]
     assert machine.runs == 1
 
@@ -155,32 +159,34 @@ async def test_a_signal_that_ends_a_script_is_told(machine: Machine) -> None:
 
 async def test_what_a_script_leaves_in_the_background_holds_nothing_up(machine: Machine) -> None:
     outcome = await machine.does(a_run(machine.script(f"sleep 30 & echo $! > {machine.directory}/pid")))
-    assert outcome.status is Status.SUCCEEDED
+    assert outcome.status is JobExecutionStatus.SUCCEEDED
     os.kill(int((machine.directory / "pid").read_text()), 9)
 
 
 async def test_a_restart_is_over_when_the_machine_has_another_boot(machine: Machine) -> None:
     record, machine.boot = machine.begun(), "boot-2"
-    assert (await machine.does(a_restart(machine.script("")), record)).status is Status.SUCCEEDED
+    assert (await machine.does(a_restart(machine.script("")), record)).status is JobExecutionStatus.SUCCEEDED
     assert machine.runs == 0
 
 
 async def test_another_run_of_the_agent_is_no_restart_of_the_machine(machine: Machine) -> None:
     record, machine.agent = machine.begun(), "agent-2"
     outcome = await machine.does(a_restart(machine.script("")), record)
-    assert (outcome.status, machine.runs) == (Status.FAILED, 0)
-    assert (await machine.does(a_restart(machine.script(""), Proof.AGENT), record)).status is Status.SUCCEEDED
+    assert (outcome.status, machine.runs) == (JobExecutionStatus.FAILED, 0)
+    assert (
+        await machine.does(a_restart(machine.script(""), RestartProof.AGENT), record)
+    ).status is JobExecutionStatus.SUCCEEDED
 
 
 async def test_a_machine_that_tells_of_no_boots_has_restarted_with_its_agent(machine: Machine) -> None:
     machine.boot = ""
     record, machine.agent = machine.begun(), "agent-2"
-    assert (await machine.does(a_restart(machine.script("")), record)).status is Status.SUCCEEDED
+    assert (await machine.does(a_restart(machine.script("")), record)).status is JobExecutionStatus.SUCCEEDED
 
 
 async def test_a_restart_that_the_machine_refuses_has_failed(machine: Machine) -> None:
     outcome = await machine.does(a_restart(machine.script("echo not now; exit 1"), within_s=300))
-    assert outcome == Outcome(Status.FAILED, {"reason": "exit code 1", "output": "not now"})
+    assert outcome == JobOutcome(JobExecutionStatus.FAILED, {"reason": "exit code 1", "output": "not now"})
 
 
 async def test_a_restart_command_that_is_stopped_with_all_else_is_no_failure_of_it(machine: Machine) -> None:
@@ -190,19 +196,19 @@ async def test_a_restart_command_that_is_stopped_with_all_else_is_no_failure_of_
 
 async def test_a_renewal_that_was_done_before_the_agent_was_killed_is_not_done_twice(machine: Machine) -> None:
     record, machine.mark = machine.begun(mark="old"), "new"
-    assert await machine.does(Renew(), record) == Outcome(Status.SUCCEEDED, {"thumbprint": "new"})
+    assert await machine.does(RenewAction(), record) == JobOutcome(JobExecutionStatus.SUCCEEDED, {"thumbprint": "new"})
     assert machine.renewals == 0
 
 
 async def test_a_renewal_that_was_not_done_is(machine: Machine) -> None:
-    assert (await machine.does(Renew(), machine.begun(mark="old"))).details == {"thumbprint": "new"}
+    assert (await machine.does(RenewAction(), machine.begun(mark="old"))).details == {"thumbprint": "new"}
     assert machine.renewals == 1
 
 
 async def test_a_renewal_that_is_refused_is_told_with_its_code(machine: Machine) -> None:
     machine.is_failing = True
-    outcome = await machine.does(Renew())
-    assert (outcome.status, outcome.details["code"]) == (Status.FAILED, UnavailableError.code)
+    outcome = await machine.does(RenewAction())
+    assert (outcome.status, outcome.details["code"]) == (JobExecutionStatus.FAILED, UnavailableError.code)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\xff", b'{"job_id": 1}', b"[" * 50_000])

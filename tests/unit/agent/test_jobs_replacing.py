@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.jobs.file_update import FileUpdate
-from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace, ReplaceableFile
+from birthmark.agent.jobs.model import JobCutError, JobFailedError, ReplaceableFile, ReplaceAction
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
 from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
 
@@ -68,7 +68,7 @@ class Desk:
     def replacing(
         self, server: Server, data: bytes = DATA, *, size: int | None = None, most: int = 2 * len(DATA)
     ) -> FileUpdate:
-        wanted = Replace(
+        wanted = ReplaceAction(
             "settings", ReplaceableFile(self.path, (URL,), most), URL, hashlib.sha256(data).hexdigest(), size
         )
         return FileUpdate(wanted, server.fetch, self.sleep)

@@ -15,7 +15,7 @@ from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.library import Device, Identity, _proving, identity_of
+from birthmark.agent.library import AgentDevice, Identity, _proving, identity_of
 from birthmark.agent.paths import EDGE_CA, AgentPaths
 from birthmark.agent.renewal_scheduler import NEVER_S
 from birthmark.agent.service import Agent
@@ -56,7 +56,7 @@ async def test_a_device_without_a_certificate_is_refused_by_name_before_anything
 
 async def test_callbacks_hear_of_each_renewal_with_the_files_in_place(world: World) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     heard: list[Identity] = []
     device.on_renewed(heard.append)
     fresh = await device.renew()
@@ -69,7 +69,7 @@ async def test_callbacks_hear_of_each_renewal_with_the_files_in_place(world: Wor
 async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_disk(world: World) -> None:
     """And who was not told of it yet is told by what keeps it."""
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     began, told = asyncio.Event(), asyncio.Queue[Identity]()
 
     async def slow(_identity: Identity) -> None:
@@ -94,7 +94,7 @@ async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_d
 async def test_who_is_busy_with_the_first_identity_when_another_comes_is_told_of_it(world: World) -> None:
     """A program that connects, and asks for renewals when its connection ends, slept through the first one."""
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     for _ in range(2):
         fresh = await device.renew()
         assert await asyncio.wait_for(anext(device.renewals()), 5) == fresh
@@ -104,7 +104,7 @@ async def test_who_is_busy_with_the_first_identity_when_another_comes_is_told_of
 
 async def test_two_who_ask_for_renewals_get_each(world: World) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     both = device.renewals(), device.renewals()
     for _ in range(2):
         fresh = await device.renew()
@@ -115,7 +115,7 @@ async def test_two_who_ask_for_renewals_get_each(world: World) -> None:
 async def test_a_callback_that_waits_for_what_it_cancelled_ends_nothing(world: World) -> None:
     """`task.cancel(); await task` without catching what that raises: upkeep ended in silence."""
     agent = world.agent()
-    device, heard = Device(agent, identity_of(agent, await certified(agent))), asyncio.Queue[Identity]()
+    device, heard = AgentDevice(agent, identity_of(agent, await certified(agent))), asyncio.Queue[Identity]()
 
     async def ends_its_own(_identity: Identity) -> None:
         task = asyncio.create_task(asyncio.sleep(60))
@@ -146,7 +146,7 @@ async def test_a_proof_without_an_end_or_with_a_cancellation_of_its_own_proves_n
 
     agent = world.agent()
     agent.prove = _proving(agent, prove)
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     before = device.identity
     with pytest.raises(UnavailableError):
         await device.renew()
@@ -155,7 +155,7 @@ async def test_a_proof_without_an_end_or_with_a_cancellation_of_its_own_proves_n
 
 async def test_a_callback_may_renew(world: World) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     seen: list[Identity] = []
 
     async def once_more(identity: Identity) -> None:
@@ -170,7 +170,7 @@ async def test_a_callback_may_renew(world: World) -> None:
     assert seen[-1] == device.identity
 
 
-async def _without(device: Device, callback: object) -> Identity:
+async def _without(device: AgentDevice, callback: object) -> Identity:
     device._callbacks.remove(callback)  # type: ignore[arg-type]  # whatever it is
     return await device.renew()
 
@@ -179,7 +179,7 @@ async def test_the_identity_is_the_new_one_before_the_proofs_connection_is_close
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     before, closing = device.identity, asyncio.Event()
 
     class Hub:
@@ -206,7 +206,7 @@ async def test_the_identity_is_the_new_one_before_the_proofs_connection_is_close
 @pytest.mark.parametrize("problem", [OSError("no route"), RuntimeError("broken"), None])
 async def test_what_the_programs_proof_raises_leaves_the_old_identity(world: World, problem: Exception | None) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     before, shown = device.identity, []
 
     async def prove(identity: Identity) -> None:
@@ -224,7 +224,7 @@ async def test_what_the_programs_proof_raises_leaves_the_old_identity(world: Wor
 
 async def test_a_refusal_of_ours_in_a_proof_keeps_its_words(world: World) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
 
     async def prove(identity: Identity) -> None:
         raise MqttRefusedError(host="broker", client_id=identity.device_id, return_code="5")
@@ -236,7 +236,7 @@ async def test_a_refusal_of_ours_in_a_proof_keeps_its_words(world: World) -> Non
 
 async def test_renewals_take_turns(world: World) -> None:
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     steps = []
 
     async def prove(_identity: Identity) -> None:
@@ -251,7 +251,7 @@ async def test_renewals_take_turns(world: World) -> None:
 
 async def test_a_callback_that_raises_ends_neither_the_renewals_nor_the_other_callbacks(world: World) -> None:
     agent = world.agent()
-    device, heard = Device(agent, identity_of(agent, await certified(agent))), list[Identity]()
+    device, heard = AgentDevice(agent, identity_of(agent, await certified(agent))), list[Identity]()
 
     def breaks(_identity: Identity) -> None:
         raise RuntimeError("the program's own fault")
@@ -272,7 +272,7 @@ async def test_a_renewal_that_was_due_while_nobody_ran_waits_its_turn_in_a_progr
     agent = world.agent()
     held = await certified(agent)
     world.clock.move(LIFETIME * 0.9)
-    device = Device(agent, identity_of(agent, held))
+    device = AgentDevice(agent, identity_of(agent, held))
     assert device._due_s() > 0
     world.clock.move(timedelta(seconds=device._due_s()))
     assert device._due_s() <= 0
@@ -283,7 +283,7 @@ async def test_an_order_to_register_again_stands_until_it_is_carried_out(
 ) -> None:
     monkeypatch.setattr(library, "_LOOK_S", 0.01)
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     asked = 0
 
     async def register(_held: HeldIdentity) -> None:
@@ -309,7 +309,7 @@ async def test_an_order_to_renew_renews_what_is_kept_beside_the_identity_too(wor
     await agent.apply()
     held, before = agent.held(), agent.identities.slot(EDGE_CA).current()
     assert held is not None
-    device, heard = Device(agent, identity_of(agent, held)), asyncio.Queue[Identity]()
+    device, heard = AgentDevice(agent, identity_of(agent, held)), asyncio.Queue[Identity]()
     device.on_renewed(heard.put_nowait)
     keeping = asyncio.create_task(device.keep())
     assert device._orders.give(ControlCommand.RENEW)
@@ -323,7 +323,7 @@ async def test_an_order_to_renew_renews_what_is_kept_beside_the_identity_too(wor
 
 async def test_what_falls_due_beside_the_identity_is_made_by_what_keeps_it(world: World) -> None:
     agent = world.agent(CONFIG + "[edge_ca]\nauto_generated_edge_ca_expiry_days = 5\n")
-    device = Device(agent, identity_of(agent, await certified(agent)))
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     assert agent.identities.slot(EDGE_CA).current() is None
     keeping = asyncio.create_task(device.keep())
     async with asyncio.timeout(5):
@@ -335,15 +335,15 @@ async def test_what_falls_due_beside_the_identity_is_made_by_what_keeps_it(world
 async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_LOOK_S", 0.01)
     agent = world.agent()
-    device = Device(agent, identity_of(agent, await certified(agent)))
-    looked, kept = asyncio.Queue[None](), Device._kept
+    device = AgentDevice(agent, identity_of(agent, await certified(agent)))
+    looked, kept = asyncio.Queue[None](), AgentDevice._kept
 
-    async def breaks_once(device: Device, upkeep: Any) -> None:
-        monkeypatch.setattr(Device, "_kept", kept)
+    async def breaks_once(device: AgentDevice, upkeep: Any) -> None:
+        monkeypatch.setattr(AgentDevice, "_kept", kept)
         looked.put_nowait(None)
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Device, "_kept", breaks_once)
+    monkeypatch.setattr(AgentDevice, "_kept", breaks_once)
     before = device.identity
     keeping = asyncio.create_task(device.keep())
     await asyncio.wait_for(looked.get(), 5)
@@ -364,7 +364,7 @@ async def test_an_identity_that_the_configuration_gives_is_kept_and_never_renewe
     await agent.prepare()
     held = agent.held()
     assert held is not None
-    device = Device(agent, identity_of(agent, held))
+    device = AgentDevice(agent, identity_of(agent, held))
     assert device.identity.certificate_file == tmp_path / "born.pem"
     assert device._due_s() == NEVER_S
     world.clock.move(timedelta(days=4000))
@@ -374,13 +374,13 @@ async def test_an_identity_that_the_configuration_gives_is_kept_and_never_renewe
 async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answers(_device: Device, _upkeep: object) -> None:
+    async def answers(_device: AgentDevice, _upkeep: object) -> None:
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             raise TimeoutError from None
 
-    monkeypatch.setattr(Device, "_kept", answers)
+    monkeypatch.setattr(AgentDevice, "_kept", answers)
     monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.01)
     monkeypatch.setattr(library, "open_agent", lambda *_, **__: world.agent())
     config = world.directory / "config.toml"

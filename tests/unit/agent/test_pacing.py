@@ -9,7 +9,7 @@ from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import (
     Renewal,
-    Span,
+    RenewalSpan,
     moment_in,
     overdue_pause,
     pause_as_asked,
@@ -17,10 +17,10 @@ from birthmark.agent.renewal_policy import (
     spread,
     warn_at,
 )
-from birthmark.agent.renewal_scheduler import Pace, RenewalTurn
+from birthmark.agent.renewal_scheduler import RenewalTurn, RetryPace
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError
@@ -78,7 +78,7 @@ def test_what_was_issued_at_once_is_renewed_over_half_a_retry() -> None:
 
 
 def test_what_is_renewed_a_fixed_time_before_the_end_of_a_long_life_is_renewed_before_the_end() -> None:
-    months = Renewal(threshold=Span(duration=timedelta(days=30)), retry=Span(percent=4))
+    months = Renewal(threshold=RenewalSpan(duration=timedelta(days=30)), retry=RenewalSpan(percent=4))
     for end in (NOON.replace(year=NOON.year + 20), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)):
         due = renew_at(NOON, end, months.threshold)
         assert due <= spread(due, end, months.retry.of(end - NOON), 1.0) < end
@@ -96,10 +96,10 @@ async def test_a_server_that_says_when_is_asked_then_with_the_same_request(tmp_p
     world = World(tmp_path)
     agent = world.agent()
     held = await certified(agent)
-    world.busy = HttpAnswer(status, {"retry-after": "120"}, b"later")
+    world.busy = HttpResponse(status, {"retry-after": "120"}, b"later")
     with pytest.raises(EstServerBusyError) as refused:
         await agent.renew(held)
-    pause = Pace().failed(agent, refused.value, None, LIFETIME, LIFETIME).total_seconds()
+    pause = RetryPace().failed(agent, refused.value, None, LIFETIME, LIFETIME).total_seconds()
     assert 120 <= pause <= 132
     world.busy = None
     again = world.agent()
@@ -110,7 +110,7 @@ async def test_a_server_that_says_when_is_asked_then_with_the_same_request(tmp_p
 
 async def test_a_first_certificate_that_somebody_must_approve_is_asked_for_again(tmp_path: Path) -> None:
     world = World(tmp_path)
-    world.busy = HttpAnswer(202, {"retry-after": "60"}, b"")
+    world.busy = HttpResponse(202, {"retry-after": "60"}, b"")
     agent: Agent = world.agent(BOOTSTRAP)
     with pytest.raises(EstServerBusyError):
         await agent.apply()
@@ -141,7 +141,7 @@ class Waits(ControlServer):
 
 async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_that_has_no_identity_yet(tmp_path: Path) -> None:
     world, waits = World(tmp_path), Waits()
-    world.busy = HttpAnswer(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
+    world.busy = HttpResponse(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
     await Loop(world.agent(), waits, lambda *_: None).run()
     assert 3600 <= waits.seconds[0] <= 1.1 * 3600
 
@@ -150,7 +150,7 @@ async def test_one_answer_does_not_put_a_device_to_sleep_for_a_week_whose_identi
     world, waits = World(tmp_path), Waits()
     await certified(world.agent())
     world.clock.move(2 * LIFETIME)
-    world.busy = HttpAnswer(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
+    world.busy = HttpResponse(503, {"retry-after": str(7 * 24 * 3600)}, b"later")
     await Loop(world.agent(), waits, lambda *_: None).run()
     assert 3600 <= waits.seconds[0] <= 1.1 * 3600
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from birthmark.agent.renewal_policy import (
     Renewal,
-    Span,
+    RenewalSpan,
     chance_of,
     leaves_time,
     parse_span,
@@ -25,13 +25,13 @@ MINUTE = timedelta(minutes=1)
 @pytest.mark.parametrize(
     ("text", "span"),
     [
-        ("80%", Span(percent=80)),
-        ("+1%", Span(percent=1)),
-        ("30min", Span(duration=30 * MINUTE)),
-        ("2day", Span(duration=2 * DAY)),
+        ("80%", RenewalSpan(percent=80)),
+        ("+1%", RenewalSpan(percent=1)),
+        ("30min", RenewalSpan(duration=30 * MINUTE)),
+        ("2day", RenewalSpan(duration=2 * DAY)),
     ],
 )
-def test_the_grammar_is_azures(text: str, span: Span) -> None:
+def test_the_grammar_is_azures(text: str, span: RenewalSpan) -> None:
     assert parse_span(text) == span
     assert parse_span(str(span)) == span
 
@@ -44,20 +44,20 @@ def test_everything_else_is_outside_the_grammar(text: str) -> None:
 
 
 def test_a_certificate_of_a_day_is_renewed_after_19_hours_and_12_minutes() -> None:
-    assert renew_at(NOON, NOON + DAY, Span(percent=80)) == NOON + timedelta(hours=19, minutes=12)
-    assert Span(percent=4).of(DAY) == timedelta(minutes=57, seconds=36)
+    assert renew_at(NOON, NOON + DAY, RenewalSpan(percent=80)) == NOON + timedelta(hours=19, minutes=12)
+    assert RenewalSpan(percent=4).of(DAY) == timedelta(minutes=57, seconds=36)
 
 
 def test_a_time_counts_back_from_expiry_and_never_before_the_beginning() -> None:
-    assert renew_at(NOON, NOON + DAY, Span(duration=30 * MINUTE)) == NOON + DAY - 30 * MINUTE
-    assert renew_at(NOON, NOON + DAY, Span(duration=2 * DAY)) == NOON
-    assert renew_at(NOON, NOON + DAY, Span(duration=999_999 * DAY)) == NOON
-    assert renew_at(NOON, NOON, Span(percent=80)) == NOON
+    assert renew_at(NOON, NOON + DAY, RenewalSpan(duration=30 * MINUTE)) == NOON + DAY - 30 * MINUTE
+    assert renew_at(NOON, NOON + DAY, RenewalSpan(duration=2 * DAY)) == NOON
+    assert renew_at(NOON, NOON + DAY, RenewalSpan(duration=999_999 * DAY)) == NOON
+    assert renew_at(NOON, NOON, RenewalSpan(percent=80)) == NOON
 
 
 @given(st.integers(1, 99), st.timedeltas(timedelta(0), 9999 * DAY))
 def test_a_renewal_is_due_within_the_lifetime(percent: int, lifetime: timedelta) -> None:
-    due = renew_at(NOON, NOON + lifetime, Span(percent=percent))
+    due = renew_at(NOON, NOON + lifetime, RenewalSpan(percent=percent))
     assert NOON <= due <= NOON + lifetime
 
 
@@ -78,15 +78,15 @@ def test_jitter_stays_within_a_tenth(failures: int, retry: timedelta, chance: fl
 
 
 def test_no_retry_longer_than_the_time_that_is_left() -> None:
-    assert leaves_time(Renewal(True, Span(percent=80), Span(percent=20)))
-    assert not leaves_time(Renewal(True, Span(percent=80), Span(percent=21)))
-    assert not leaves_time(Renewal(True, Span(duration=DAY), Span(duration=2 * DAY)))
-    assert leaves_time(Renewal(True, Span(duration=DAY), Span(percent=50)))
+    assert leaves_time(Renewal(True, RenewalSpan(percent=80), RenewalSpan(percent=20)))
+    assert not leaves_time(Renewal(True, RenewalSpan(percent=80), RenewalSpan(percent=21)))
+    assert not leaves_time(Renewal(True, RenewalSpan(duration=DAY), RenewalSpan(duration=2 * DAY)))
+    assert leaves_time(Renewal(True, RenewalSpan(duration=DAY), RenewalSpan(percent=50)))
 
 
 def test_a_short_lived_certificate_is_warned_of_in_proportion() -> None:
     assert warn_at(NOON, NOON + DAY, Renewal()) == NOON + 0.88 * DAY
-    assert warn_at(NOON, NOON + DAY, Renewal(True, Span(percent=99), Span(percent=1))) == NOON + DAY
+    assert warn_at(NOON, NOON + DAY, Renewal(True, RenewalSpan(percent=99), RenewalSpan(percent=1))) == NOON + DAY
 
 
 def test_chance_is_between_nothing_and_certainty() -> None:

@@ -13,7 +13,7 @@ from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.paths import AgentPaths
 from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.errors import BirthmarkError
 from support.agent.faults import VirtualOrders
 from support.agent.world import LIFETIME, World
@@ -295,7 +295,7 @@ async def test_the_same_trouble_again_is_written_down_once_an_hour(tmp_path: Pat
     assert read_state(agent.places.state).failures == 1
     await Loop(agent, Counted(world, 80), lambda *_: None).run()
     assert 1 < read_state(agent.places.state).failures < 120
-    world.failing, world.busy = set(), HttpAnswer(503, {}, b"another trouble")
+    world.failing, world.busy = set(), HttpResponse(503, {}, b"another trouble")
     await Loop(agent, Counted(world, 1), lambda *_: None).run()
     assert read_state(agent.places.state).failures == 121
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config import ConfigInvalidError, DpsSource, ManualSource, SymmetricKey, parse_config
+from birthmark.agent.config import ConfigInvalidError, DpsSource, ManualSource, SymmetricKeySource, parse_config
 from birthmark.auth.sas import check_sas, parse_sas
 from birthmark.errors import UnavailableError
 from support.agent.world import CONFIG, World
@@ -20,9 +20,9 @@ MANUAL = '[provisioning]\nsource = "manual"\n'
 FILE = Path("/etc/aziot/config.toml")
 
 
-def identity_in(text: str) -> SymmetricKey:
+def identity_in(text: str) -> SymmetricKeySource:
     identity = parse_config(FILE, text).source.identity
-    assert isinstance(identity, SymmetricKey)
+    assert isinstance(identity, SymmetricKeySource)
     return identity
 
 
@@ -36,7 +36,7 @@ def test_a_key_may_have_white_space_and_quotes_and_no_padding_and_is_never_shown
 def test_a_connection_string_is_hub_device_and_key() -> None:
     text = MANUAL + f'connection_string = "HostName=hub.test;DeviceId=device-1;SharedAccessKey={TEXT}"\n'
     source = parse_config(FILE, text).source
-    assert source == ManualSource("hub.test", "device-1", SymmetricKey(KEY))
+    assert source == ManualSource("hub.test", "device-1", SymmetricKeySource(KEY))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from cryptography import x509
 
 from birthmark.agent.trust_anchors import MAX_STEPS, FollowedAnchors, steps_in
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.pki import path_validation
-from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, Profile
+from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, CertificateProfile
 from birthmark.pki.certificates import Certificate, is_signed_by
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate, usage
@@ -26,8 +26,8 @@ def link(of: Holder, by: Holder) -> Certificate:
     return a_ca(name, parent=by, profile=replace(ROOT, name="link"), key=of.private_key).certificate
 
 
-def trust(*roots: Holder) -> Trust:
-    return Trust("".join(one.certificate.pem() for one in roots))
+def trust(*roots: Holder) -> ServerTrust:
+    return ServerTrust("".join(one.certificate.pem() for one in roots))
 
 
 def handed(*more: Certificate) -> list[Certificate]:
@@ -40,7 +40,7 @@ def followed(tmp_path: Path) -> FollowedAnchors:
     return FollowedAnchors(tmp_path / "anchors.pem")
 
 
-def knows(trusted: Trust, root: Holder) -> bool:
+def knows(trusted: ServerTrust, root: Holder) -> bool:
     return root.certificate.pem() in (trusted.pem or "")
 
 
@@ -56,7 +56,9 @@ def test_a_root_that_comes_without_a_link_is_not(followed: FollowedAnchors) -> N
 
 
 @pytest.mark.parametrize("profile", [ISSUING_CA, EDGE_ISSUING_CA], ids=lambda one: one.name)
-def test_a_ca_below_a_trusted_root_does_not_become_a_root(followed: FollowedAnchors, profile: Profile) -> None:
+def test_a_ca_below_a_trusted_root_does_not_become_a_root(
+    followed: FollowedAnchors, profile: CertificateProfile
+) -> None:
     issuing = a_ca("Issuing", parent=OLD, profile=profile)
     as_root = a_ca("Issuing", key=issuing.private_key)
     followed.learn(trust(OLD), [OLD.certificate, issuing.certificate, as_root.certificate], NOON)
@@ -66,7 +68,7 @@ def test_a_ca_below_a_trusted_root_does_not_become_a_root(followed: FollowedAnch
 def test_who_trusts_another_root_does_not_follow(followed: FollowedAnchors) -> None:
     followed.learn(trust(OLD), handed(), NOON)
     assert followed.beyond(trust(OTHER)) == trust(OTHER)
-    assert followed.beyond(Trust()) == Trust()
+    assert followed.beyond(ServerTrust()) == ServerTrust()
 
 
 def test_a_root_of_a_root_that_was_followed_is_followed(followed: FollowedAnchors) -> None:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from birthmark.agent.clock_sync import TimeServers
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import StatedTime
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from support.agent.world import CONFIG, LIFETIME, World, certified
 from support.fakes import NOON, FakeClock
 
@@ -94,11 +94,11 @@ def test_the_time_never_goes_back_behind_what_was_learnt(hours: list[int]) -> No
 async def told(time: Timekeeper, stated: datetime, chain_ends: datetime) -> None:
     """A server whose chain ends then says what time it is, beside an answer, and whenever it is asked."""
 
-    async def ask(_url: str, _trust: Trust) -> StatedTime:
+    async def ask(_url: str, _trust: ServerTrust) -> StatedTime:
         return StatedTime(stated, NOON - YEAR, chain_ends)
 
-    servers = TimeServers(time, ask, lambda: None, [("https://est.test/cacerts", Trust)])
-    await servers.heard(HttpAnswer(200, {"date": format_datetime(stated, usegmt=True)}, b""), "https://est.test/x")
+    servers = TimeServers(time, ask, lambda: None, [("https://est.test/cacerts", ServerTrust)])
+    await servers.heard(HttpResponse(200, {"date": format_datetime(stated, usegmt=True)}, b""), "https://est.test/x")
 
 
 async def test_no_answer_moves_the_time_beyond_the_chain_of_who_answers() -> None:
@@ -182,11 +182,11 @@ async def test_one_servers_wrong_date_moves_no_right_clock_and_nothing_for_good(
 async def test_two_servers_that_agree_put_a_clock_right_that_might_have_been(tmp_path: Path) -> None:
     wrong, urls = Timekeeper(FakeClock(NOON - 20 * 24 * HOUR)), ["https://est.test/", "https://dps.test/"]
 
-    async def ask(_url: str, _trust: Trust) -> StatedTime:
+    async def ask(_url: str, _trust: ServerTrust) -> StatedTime:
         return StatedTime(NOON, NOON - YEAR, NOON + YEAR)
 
-    assert not await TimeServers(wrong, ask, lambda: None, [(urls[0], Trust), (urls[0], Trust)]).inquire()
-    assert await TimeServers(wrong, ask, lambda: None, [(url, Trust) for url in urls]).inquire()
+    assert not await TimeServers(wrong, ask, lambda: None, [(urls[0], ServerTrust), (urls[0], ServerTrust)]).inquire()
+    assert await TimeServers(wrong, ask, lambda: None, [(url, ServerTrust) for url in urls]).inquire()
     assert wrong.now() == NOON
 
 

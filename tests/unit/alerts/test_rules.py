@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from birthmark.alerts.model import (
     Alert,
-    Finding,
+    AlertFinding,
+    AlertRule,
+    AlertSeverity,
     MachineReading,
     Readings,
-    Rule,
-    Severity,
     Silence,
     Thresholds,
     UpcomingExpiry,
@@ -115,7 +115,7 @@ def test_a_receiver_that_takes_nothing_is_named_with_why() -> None:
 
 
 @pytest.mark.parametrize("rule", CATALOGUE, ids=lambda rule: rule.name)
-def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
+def test_a_rule_for_prometheus_takes_the_same_limits(rule: AlertRule) -> None:
     limits = {
         "renewals": 1,
         "enrollments": 1,
@@ -133,7 +133,7 @@ def test_a_rule_for_prometheus_takes_the_same_limits(rule: Rule) -> None:
 
 DISK = "disk-full"
 HELD = replace(next(rule for rule in CATALOGUE if rule.name == "disk-full"), holds=timedelta(minutes=5))
-FOUND = Finding("disk-full", "data", "full")
+FOUND = AlertFinding("disk-full", "data", "full")
 
 
 def test_what_has_not_held_is_not_raised_and_goes_without_a_word() -> None:
@@ -179,7 +179,7 @@ def test_it_is_raised_once_until_it_is_over(looks: list[tuple[bool, int]]) -> No
 def test_a_silence_is_of_a_rule_and_of_subjects_for_a_while(
     rule: str, subject: str, hours: int, is_quiet: bool
 ) -> None:
-    alert = Alert("disk-full", "data", Severity.CRITICAL, "full", 1, (), NOON, NOON)
+    alert = Alert("disk-full", "data", AlertSeverity.CRITICAL, "full", 1, (), NOON, NOON)
     silence = Silence(rule, subject, NOON + timedelta(hours=hours), "anna", "why", NOON)
     assert is_silenced(alert, [silence], NOON) is is_quiet
 
@@ -195,11 +195,11 @@ def test_a_silence_is_of_a_rule_and_of_subjects_for_a_while(
 )
 def test_an_alert_about_refusals_leads_to_those_of_its_code(rule: str, code: str) -> None:
     (finding,) = (one for one in found(replace(QUIET, **CAUSES[rule]), Thresholds()) if one.rule == rule)
-    alert = Alert(rule, finding.subject, Severity.WARNING, finding.detail, 1, finding.examples, NOON)
+    alert = Alert(rule, finding.subject, AlertSeverity.WARNING, finding.detail, 1, finding.examples, NOON)
     assert code_of(alert) == code
     assert fix_of(alert) == f"birthmark why --code {code}"
 
 
 def test_another_alert_leads_to_the_command_of_its_rule() -> None:
-    alert = Alert("ca-ends", "issuing", Severity.CRITICAL, "it ends", 1, (), NOON)
+    alert = Alert("ca-ends", "issuing", AlertSeverity.CRITICAL, "it ends", 1, (), NOON)
     assert (code_of(alert), fix_of(alert)) == ("", RULES["ca-ends"].fix)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from birthmark.awsiot.ports import Caller
+from birthmark.awsiot.ports import FunctionCaller
 from birthmark.awsiot.service.lambda_functions import (
-    Function,
     FunctionFailedError,
     FunctionNotMappedError,
+    LambdaFunction,
     MappedFunctions,
 )
 from birthmark.outbound import callouts
@@ -43,14 +43,14 @@ class Peer:
 
 
 def mapped(peer: Peer) -> MappedFunctions:
-    hook = Function("https://hook.example/x", "hook.example", SECRET)
+    hook = LambdaFunction("https://hook.example/x", "hook.example", SECRET)
     return MappedFunctions(FakeClock(), SeededEntropy(), peer, {ARN: hook})
 
 
 @pytest.mark.anyio
 async def test_a_function_is_sent_its_event_signed_and_what_it_says_is_returned() -> None:
     peer = Peer(body=b'{"allowProvisioning": true}')
-    assert await mapped(peer).call(ARN, {"a": 1}, Caller.STRANGER) == {"allowProvisioning": True}
+    assert await mapped(peer).call(ARN, {"a": 1}, FunctionCaller.STRANGER) == {"allowProvisioning": True}
     ((method, url, headers, body),) = peer.asked
     assert (method, url, body) == ("POST", "https://hook.example/x", b'{"a": 1}')
     again = headers_of(headers["webhook-id"], int(headers["webhook-timestamp"]), body, [SECRET])
@@ -60,9 +60,9 @@ async def test_a_function_is_sent_its_event_signed_and_what_it_says_is_returned(
 @pytest.mark.anyio
 async def test_a_function_without_an_address_is_refused_by_name() -> None:
     with pytest.raises(FunctionNotMappedError, match="function:other"):
-        await mapped(Peer()).call(f"{ARN[:-4]}other", {}, Caller.KNOWN)
+        await mapped(Peer()).call(f"{ARN[:-4]}other", {}, FunctionCaller.KNOWN)
     with pytest.raises(FunctionNotMappedError):
-        await MappedFunctions(FakeClock(), SeededEntropy()).call(ARN, {}, Caller.KNOWN)
+        await MappedFunctions(FakeClock(), SeededEntropy()).call(ARN, {}, FunctionCaller.KNOWN)
 
 
 @pytest.mark.anyio
@@ -79,7 +79,7 @@ async def test_a_function_without_an_address_is_refused_by_name() -> None:
 )
 async def test_what_is_no_answer_fails_with_its_reason(peer: Peer, reason: str) -> None:
     with pytest.raises(FunctionFailedError) as failed:
-        await mapped(peer).call(ARN, {}, Caller.STRANGER)
+        await mapped(peer).call(ARN, {}, FunctionCaller.STRANGER)
     assert reason in failed.value.explain_cause()
     assert reason not in str(failed.value), "who asked is not told where it is"
 
@@ -93,14 +93,14 @@ async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypat
 
     async def call(whose: str) -> Any:
         with pytest.raises(FunctionFailedError):
-            await hook.call(ARN, {}, Caller.STRANGER, whose)
+            await hook.call(ARN, {}, FunctionCaller.STRANGER, whose)
 
     async with asyncio.TaskGroup() as group:
         for number in range(callouts.MOST_WAITING + 10):
             group.create_task(call(str(number)))
     assert callouts.MOST_AT_ONCE <= len(peer.asked) <= callouts.MOST_WAITING
     peer.holds = False
-    assert await hook.call(ARN, {}, Caller.STRANGER) == {}
+    assert await hook.call(ARN, {}, FunctionCaller.STRANGER) == {}
 
 
 async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
@@ -108,10 +108,12 @@ async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
     peer.holds = True
     hook = mapped(peer)
 
-    def start(caller: Caller, whose: str) -> asyncio.Task[Any]:
+    def start(caller: FunctionCaller, whose: str) -> asyncio.Task[Any]:
         return asyncio.create_task(hook.call(ARN, {"whose": whose}, caller, whose))
 
-    tasks = [start(Caller.STRANGER, "one") for _ in range(callouts.MOST_WAITING)] + [start(Caller.STRANGER, "another")]
+    tasks = [start(FunctionCaller.STRANGER, "one") for _ in range(callouts.MOST_WAITING)] + [
+        start(FunctionCaller.STRANGER, "another")
+    ]
     try:
         await asyncio.sleep(0.01)
         refused = [task for task in tasks if task.done()]
@@ -121,7 +123,7 @@ async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
             task.cancel()
         await asyncio.sleep(0.01)
         assert b"another" in b"".join(body for *_, body in peer.asked[-2:]), "it waited for one of the first's"
-        tasks.append(start(Caller.PERSON, "somebody"))
+        tasks.append(start(FunctionCaller.PERSON, "somebody"))
         await asyncio.sleep(0.01)
         assert b"somebody" in peer.asked[-1][3], "people wait for no client"
     finally:

@@ -127,7 +127,7 @@ def test_a_job_stops_where_enough_of_enough_failed(counts: dict[ExecutionStatus,
     one = {"action": "CANCEL", "thresholdPercentage": 20, "minNumberOfExecutedThings": 10, "failureType": "FAILED"}
     settings = wire.settings_of({"abortConfig": {"criteriaList": [one]}})
     assert rules.aborts(settings, counts) is stops
-    assert not rules.aborts(wire.JobSettings(), counts)
+    assert not rules.aborts(wire.JobConfiguration(), counts)
 
 
 def a_rollout(**given_: Any) -> wire.RolloutConfig:

@@ -15,8 +15,8 @@ from birthmark.awsiot.rules.policy import (
     _SHARED,
     MAX_OF_ONE,
     MAX_SHARED,
-    Outcome,
-    Permissions,
+    AuthDecision,
+    ConnectionPermissions,
     PolicyMalformedError,
     check_new,
     parse_policy,
@@ -26,7 +26,7 @@ from support.fakes import NOON
 from support.pki.pki_builders import a_device
 
 A = "arn:aws:iot:us-east-1:000000000000:"
-ALLOWED, DENIED, SILENT = Outcome.ALLOWED, Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY
+ALLOWED, DENIED, SILENT = AuthDecision.ALLOWED, AuthDecision.EXPLICIT_DENY, AuthDecision.IMPLICIT_DENY
 CERTIFICATE = a_device(common_name="cn*1").certificate
 
 
@@ -52,9 +52,9 @@ def document(*statements: object) -> str:
 
 def outcome(
     statements: list[Any], action: str, resource: str, known: PolicyVariables | None = None, now: datetime = NOON
-) -> Outcome:
+) -> AuthDecision:
     policy = parse_policy("p", document(*statements))
-    return Permissions([policy], known or facts()).decide(action, resource, now).outcome
+    return ConnectionPermissions([policy], known or facts()).decide(action, resource, now).outcome
 
 
 ME = "${iot:ClientId}"
@@ -96,7 +96,7 @@ THING, CN = "${iot:Connection.Thing.ThingName}", "${iot:Certificate.Subject.Comm
         ([{"Effect": "Allow", "Action": "*", "NotResource": "arn:${no:such}"}], "iot:Publish", A + "topic/y", SILENT),
     ],
 )  # fmt: skip
-def test_statements(statements: list[Any], action: str, resource: str, expected: Outcome) -> None:
+def test_statements(statements: list[Any], action: str, resource: str, expected: AuthDecision) -> None:
     assert outcome(statements, action, resource) is expected
 
 
@@ -126,7 +126,7 @@ def test_statements(statements: list[Any], action: str, resource: str, expected:
         ({"ForAnyValue:StringEquals": {"iot:Certificate.Subject.CommonName.List": ["cn*1"]}}, ALLOWED),
     ],
 )
-def test_conditions(condition: object, expected: Outcome) -> None:
+def test_conditions(condition: object, expected: AuthDecision) -> None:
     known = facts(connect=("PersistentConnect",))
     assert outcome([allow("iot:Connect", "*", Condition=condition)], "iot:Connect", A + "client/x", known) is expected
 
@@ -173,7 +173,7 @@ def test_an_ordinary_client_id_is_denied_its_own_and_nothing_else() -> None:
 def test_an_answer_that_depends_on_the_time_is_not_kept() -> None:
     condition = {"DateLessThan": {"aws:CurrentTime": "2026-06-01T13:00:00Z"}}
     policy = parse_policy("p", document(allow("iot:Connect", "*", Condition=condition)))
-    permissions = Permissions([policy], facts())
+    permissions = ConnectionPermissions([policy], facts())
     assert permissions.decide("iot:Connect", A + "client/x", NOON).is_allowed
     assert not permissions.decide("iot:Connect", A + "client/x", NOON + timedelta(hours=2)).is_allowed
 
@@ -181,12 +181,15 @@ def test_an_answer_that_depends_on_the_time_is_not_kept() -> None:
 def test_the_hint_names_what_decided() -> None:
     def hint(*statements: object) -> str:
         policy = parse_policy("p", document(*statements))
-        return Permissions([policy], facts()).decide("iot:Publish", A + "topic/x", NOON).hint
+        return ConnectionPermissions([policy], facts()).decide("iot:Publish", A + "topic/x", NOON).hint
 
     assert hint(allow("iot:*"), deny("iot:Publish", Sid="NoPublish")) == "statement 2 (NoPublish) of policy p denies it"
     assert "not on this resource" in hint(allow("iot:Publish", A + "topic/y"))
     assert hint(allow("iot:Connect")) == "no statement of p allows it"
-    assert Permissions([], facts()).decide("iot:Connect", "x", NOON).hint == "no policy is attached to the certificate"
+    assert (
+        ConnectionPermissions([], facts()).decide("iot:Connect", "x", NOON).hint
+        == "no policy is attached to the certificate"
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_any_text_parses_or_is_malformed(text: str) -> None:
 
 def test_a_policy_of_another_region_is_told_with_the_setting() -> None:
     elsewhere = allow("iot:Connect", "arn:aws:iot:ap-northeast-1:000000000000:client/pump-1")
-    permissions = Permissions([parse_policy("p", document(elsewhere))], facts())
+    permissions = ConnectionPermissions([parse_policy("p", document(elsewhere))], facts())
     decision = permissions.decide("iot:Connect", "arn:aws:iot:us-east-1:000000000000:client/pump-1", NOON)
     assert not decision.is_allowed
     assert 'region = "ap-northeast-1"' in decision.hint
@@ -265,13 +268,13 @@ def test_a_control_character_in_a_client_id_lifts_no_denial(client_id: str) -> N
     assert outcome([allow("iot:Publish", mine)], "iot:Publish", A + "topic/pump-2/x", facts(client_id)) is SILENT
 
 
-def receiving(permissions: Permissions, count: int) -> list[bool]:
+def receiving(permissions: ConnectionPermissions, count: int) -> list[bool]:
     return [permissions.may_receive(f"t/{one}", f"{A}topic/t/{one}", NOON) for one in range(count)]
 
 
 def test_a_connection_remembers_few_answers_however_many_it_asks_for() -> None:
     policy = parse_policy("p", document(allow("iot:*", A + "topic/t/${iot:ClientId}*")))
-    permissions = Permissions([policy], facts())
+    permissions = ConnectionPermissions([policy], facts())
     receiving(permissions, 5000)
     for one in range(5000):
         permissions.decide("iot:Publish", f"{A}topic/t/{one}", NOON)
@@ -281,10 +284,10 @@ def test_a_connection_remembers_few_answers_however_many_it_asks_for() -> None:
 
 def test_those_with_the_same_policies_remember_together_what_is_more(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = parse_policy("plain", document(allow("iot:Receive", A + "topic/t/*")))
-    first, second = Permissions([plain], facts()), Permissions([plain], facts())
+    first, second = ConnectionPermissions([plain], facts()), ConnectionPermissions([plain], facts())
     assert receiving(first, 2000) == receiving(second, 2000) == [True] * 2000
     assert max(len(first.receives), len(second.receives)) <= MAX_OF_ONE
-    monkeypatch.setattr(Permissions, "judge", None)
+    monkeypatch.setattr(ConnectionPermissions, "judge", None)
     assert receiving(second, 2000) == [True] * 2000, "which is asked once"
     assert second._shared is first._shared
     receiving_all = first._shared
@@ -294,7 +297,7 @@ def test_those_with_the_same_policies_remember_together_what_is_more(monkeypatch
 
 def test_what_is_remembered_together_goes_with_the_last_that_has_it() -> None:
     other = parse_policy("other", document(allow("iot:Receive", A + "topic/t/*")))
-    permissions = Permissions([other], facts())
+    permissions = ConnectionPermissions([other], facts())
     assert (other,) in _SHARED
     del permissions
     assert (other,) not in _SHARED

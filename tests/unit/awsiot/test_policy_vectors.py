@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from birthmark.awsiot.model import Thing, ThingName
-from birthmark.awsiot.rules.policy import Outcome, Permissions, parse_policy
+from birthmark.awsiot.rules.policy import AuthDecision, ConnectionPermissions, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.pki.certificates import Certificate
 from support.fakes import NOON
@@ -20,7 +20,7 @@ from support.pki.pki_builders import a_device
 
 FILE = Path(__file__).with_name("policy_vectors.txt")
 ACCOUNT = "arn:aws:iot:us-east-1:000000000000:"
-OUTCOMES = {"+": Outcome.ALLOWED, "-": Outcome.IMPLICIT_DENY, "!": Outcome.EXPLICIT_DENY}
+OUTCOMES = {"+": AuthDecision.ALLOWED, "-": AuthDecision.IMPLICIT_DENY, "!": AuthDecision.EXPLICIT_DENY}
 
 
 @lru_cache
@@ -63,7 +63,7 @@ class Who:
             case _:
                 raise AssertionError(f"what is {word!r}?")
 
-    def permissions(self) -> Permissions:
+    def permissions(self) -> ConnectionPermissions:
         documents = {
             name: json.dumps({"Version": "2012-10-17", "Statement": statements})
             for name, statements in self.policies.items()
@@ -72,7 +72,7 @@ class Who:
         facts = facts_of(
             leaf, ConnectionContext(leaf, self.client, self.address, "localhost", self.attributes), self.thing
         )
-        return Permissions([parse_policy(name, document) for name, document in documents.items()], facts)
+        return ConnectionPermissions([parse_policy(name, document) for name, document in documents.items()], facts)
 
 
 def statement(word: str, rest: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ VECTORS = list(vectors())
 
 @pytest.mark.parametrize(("permissions", "action", "resource", "now", "expected"), VECTORS)
 def test_a_question_is_decided_as_the_file_says(
-    permissions: Permissions, action: str, resource: str, now: datetime, expected: Outcome
+    permissions: ConnectionPermissions, action: str, resource: str, now: datetime, expected: AuthDecision
 ) -> None:
     for _ in range(2):  # the second time from memory
         assert permissions.decide(action, resource, now).outcome is expected
@@ -125,4 +125,4 @@ def test_a_question_is_decided_as_the_file_says(
 def test_there_are_many_and_of_each_kind() -> None:
     expected = [one.values[-1] for one in VECTORS]
     assert len(expected) >= 300
-    assert {outcome: expected.count(outcome) >= 25 for outcome in Outcome} == dict.fromkeys(Outcome, True)
+    assert {outcome: expected.count(outcome) >= 25 for outcome in AuthDecision} == dict.fromkeys(AuthDecision, True)

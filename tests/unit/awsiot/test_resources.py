@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.awsiot.http.authorization_resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
-from birthmark.awsiot.http.request_router import OPERATIONS, Call
+from birthmark.awsiot.http.request_router import OPERATIONS, AwsRequest
 from support.aws.account import ACCOUNT, OPERATOR
 
 BY_NAME = {one.name: one for one in OPERATIONS}
@@ -15,7 +15,7 @@ CERT = ACCOUNT.arn("cert", "00" * 32)
 
 def of(operation: str, names: dict[str, str] | None = None, headers: dict[str, str] | None = None, **body: Any) -> Any:
     raw = json.dumps(body).encode()
-    call = Call(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print, ACCOUNT)
+    call = AwsRequest(BY_NAME[operation], names or {}, {}, headers or {}, raw, "x", OPERATOR, print, ACCOUNT)
     return resources_of(ACCOUNT, call)
 
 

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.request_router import FIRST_SEGMENTS, OPERATIONS, Call, Member, Operation, Router
+from birthmark.awsiot.http.request_router import (
+    FIRST_SEGMENTS,
+    OPERATIONS,
+    AwsOperation,
+    AwsRequest,
+    Member,
+    OperationRouter,
+)
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import AttributePayload, BodyInvalidError, parse_body
@@ -23,17 +30,17 @@ from support.aws.account import a_call
 from support.fakes import FakeClock, SeededEntropy
 
 
-async def nothing(_call: Call) -> None: ...
+async def nothing(_call: AwsRequest) -> None: ...
 
 
 TABLE = [
-    Operation("Named", "iot", "GET", "/groups/{name}", ()),
-    Operation("Literal", "iot", "GET", "/groups/literal", ()),
-    Operation("Target", "iot", "POST", "/attached-policies/{target}", ()),
-    Operation("Unserved", "iot", "GET", "/unserved", ()),
+    AwsOperation("Named", "iot", "GET", "/groups/{name}", ()),
+    AwsOperation("Literal", "iot", "GET", "/groups/literal", ()),
+    AwsOperation("Target", "iot", "POST", "/attached-policies/{target}", ()),
+    AwsOperation("Unserved", "iot", "GET", "/unserved", ()),
 ]
-ROUTER = Router(dict.fromkeys(("Named", "Literal", "Target"), nothing), TABLE)
-FLAG = Operation("Set", "iot", "GET", "/", (Member("setAsActive", "querystring", "setAsActive", "boolean"),))
+ROUTER = OperationRouter(dict.fromkeys(("Named", "Literal", "Target"), nothing), TABLE)
+FLAG = AwsOperation("Set", "iot", "GET", "/", (Member("setAsActive", "querystring", "setAsActive", "boolean"),))
 
 
 def test_a_literal_wins_over_a_name() -> None:
@@ -104,11 +111,11 @@ def test_the_table_is_that_of_the_installed_service_models() -> None:
 
 def test_of_operations_with_one_path_that_of_the_signed_service_is_meant() -> None:
     both = [
-        Operation("ListJobExecutionsForThing", "iot", "GET", "/things/{thingName}/jobs", ()),
-        Operation("GetPendingJobExecutions", "iot-jobs-data", "GET", "/things/{thingName}/jobs", ()),
+        AwsOperation("ListJobExecutionsForThing", "iot", "GET", "/things/{thingName}/jobs", ()),
+        AwsOperation("GetPendingJobExecutions", "iot-jobs-data", "GET", "/things/{thingName}/jobs", ()),
     ]
     for served in ([one.name for one in both], ["ListJobExecutionsForThing"]):
-        router = Router(dict.fromkeys(served, nothing), both)
+        router = OperationRouter(dict.fromkeys(served, nothing), both)
         assert router.find("GET", "/things/t/jobs", "iot")[0].name == "ListJobExecutionsForThing"
         assert router.find("GET", "/things/t/jobs", "iot-data")[0].name == "ListJobExecutionsForThing"
     with pytest.raises(OperationNotServedError, match="GetPendingJobExecutions"):
@@ -116,7 +123,7 @@ def test_of_operations_with_one_path_that_of_the_signed_service_is_meant() -> No
 
 
 def test_a_topic_stands_in_a_path_with_its_slashes_or_without() -> None:
-    router = Router({"Publish": nothing})
+    router = OperationRouter({"Publish": nothing})
     for path in ("/topics/a/b%2Fc", "/topics/a%2fb%2Fc"):
         assert router.find("POST", path)[2] == {"topic": "a/b/c"}
     with pytest.raises(BodyInvalidError, match="not UTF-8"):
@@ -129,19 +136,21 @@ def test_an_operation_that_is_known_and_not_served_is_named() -> None:
 
 
 def test_a_member_that_must_be_there_is_named() -> None:
-    needed = Operation("Set", "iot", "GET", "/", (Member("principal", "header", "x-amzn-principal", "string", True),))
+    needed = AwsOperation(
+        "Set", "iot", "GET", "/", (Member("principal", "header", "x-amzn-principal", "string", True),)
+    )
     with pytest.raises(BodyInvalidError, match="principal is missing"):
         a_call(needed).get("principal")
 
 
 def test_a_member_is_one_of_its_values() -> None:
-    choice = Operation("Set", "iot", "GET", "/", (Member("new", "querystring", "n", "string", enum=("ON", "OFF")),))
+    choice = AwsOperation("Set", "iot", "GET", "/", (Member("new", "querystring", "n", "string", enum=("ON", "OFF")),))
     assert a_call(choice, {"n": "ON"})["new"] == "ON"
     with pytest.raises(BodyInvalidError, match="none of ON, OFF"):
         a_call(choice, {"n": "on"}).get("new")
 
 
-BODY = Operation(
+BODY = AwsOperation(
     "Put",
     "iot",
     "PUT",
@@ -156,7 +165,7 @@ BODY = Operation(
 )
 
 
-def body(text: str) -> Call:
+def body(text: str) -> AwsRequest:
     return a_call(BODY, body=text.encode())
 
 
@@ -187,7 +196,9 @@ def test_members_that_a_body_leaves_out_have_their_defaults() -> None:
         ("[]", lambda call: call["document"], "Expected `object`"),
     ],
 )
-def test_a_body_s_member_of_another_type_is_refused(text: str, read: Callable[[Call], object], detail: str) -> None:
+def test_a_body_s_member_of_another_type_is_refused(
+    text: str, read: Callable[[AwsRequest], object], detail: str
+) -> None:
     with pytest.raises(BodyInvalidError, match=re.escape(detail)):
         read(body(text))
 

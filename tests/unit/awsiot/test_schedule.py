@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.awsiot.wire.jobs import JobSettings, SchedulingConfig
+from birthmark.awsiot.wire.jobs import JobConfiguration, SchedulingConfig
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)  # a Thursday
 
@@ -19,11 +19,11 @@ def at(text: str) -> datetime:
     return job_schedule.parse_moment(text, "startTime")
 
 
-def settings(**config: Any) -> JobSettings:
-    return msgspec.convert({"schedulingConfig": config}, JobSettings)
+def settings(**config: Any) -> JobConfiguration:
+    return msgspec.convert({"schedulingConfig": config}, JobConfiguration)
 
 
-def windows(*given: tuple[str, int], **more: Any) -> JobSettings:
+def windows(*given: tuple[str, int], **more: Any) -> JobConfiguration:
     return settings(maintenanceWindows=[{"startTime": one, "durationInMinutes": long} for one, long in given], **more)
 
 
@@ -134,7 +134,7 @@ def test_a_window_is_open_from_its_start_until_its_time_is_over() -> None:
 def test_one_of_several_windows_is_enough_and_none_is_needed() -> None:
     given = windows(("cron(0 1 * * ? *)", 10), ("cron(50 11 * * ? *)", 20))
     assert job_schedule.may_go_out(given, NOON)
-    assert job_schedule.may_go_out(JobSettings(), NOON)
+    assert job_schedule.may_go_out(JobConfiguration(), NOON)
 
 
 def test_a_window_over_midnight_is_open_after_it() -> None:
@@ -151,7 +151,7 @@ def test_the_next_seven_openings_are_told_while_the_job_goes_on() -> None:
     assert list(job_schedule.openings(ends, NOON)) == [at("2026-01-01 18:00"), at("2026-01-02 18:00")]
     later = windows(("cron(0 18 * * ? *)", 5), startTime="2026-02-01 00:00")
     assert next(job_schedule.openings(later, NOON)) == at("2026-02-01 18:00")
-    assert list(job_schedule.openings(JobSettings(), NOON)) == []
+    assert list(job_schedule.openings(JobConfiguration(), NOON)) == []
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from birthmark.awsiot.model import Shadow, Thing, ThingName
 from birthmark.awsiot.rules import index_terms
 from birthmark.awsiot.wire.index_query import (
-    All,
-    And,
+    AllTerms,
+    AnyTerm,
+    EveryThing,
+    FieldEquals,
     FieldRange,
-    Is,
-    Not,
-    Or,
+    NoTerm,
     Query,
     QueryInvalidError,
     SearchIndex,
@@ -22,42 +22,42 @@ from birthmark.awsiot.wire.index_query import (
     number_of,
     parse_query,
 )
-from birthmark.documents import Section
+from birthmark.documents import DocumentSection
 from birthmark.documents.query_evaluator import ordered
 from support.fakes import FakeClock
 
-A, B, C = Is("attributes.a", "1"), Is("attributes.b", "2"), Is("thingName", "x", begins=True)
+A, B, C = FieldEquals("attributes.a", "1"), FieldEquals("attributes.b", "2"), FieldEquals("thingName", "x", begins=True)
 
 
 @pytest.mark.parametrize(
     ("text", "query"),
     [
-        ("*", All()),
-        ("pump", Is("", "pump")),
-        ("pump*", Is("", "pump", begins=True)),
-        ('"two words"', Is("", "two words")),
+        ("*", EveryThing()),
+        ("pump", FieldEquals("", "pump")),
+        ("pump*", FieldEquals("", "pump", begins=True)),
+        ('"two words"', FieldEquals("", "two words")),
         ("thingName:x*", C),
-        ("thingName:*", Is("thingName", "", begins=True)),
+        ("thingName:*", FieldEquals("thingName", "", begins=True)),
         ("attributes.a:1", A),
-        ('attributes.a:"a \\"b\\" c"', Is("attributes.a", 'a "b" c')),
-        ("attributes.a:b\\*c", Is("attributes.a", "b*c")),
-        ("attributes.at:12:30:00", Is("attributes.at", "12:30:00")),
-        ("attributes.a:1 attributes.b:2", And((A, B))),
-        ("attributes.a:1 AND attributes.b:2", And((A, B))),
-        ("attributes.a:1 OR attributes.b:2 AND thingName:x*", Or((A, And((B, C))))),
-        ("(attributes.a:1 OR attributes.b:2) thingName:x*", And((Or((A, B)), C))),
-        ("NOT attributes.a:1", Not(A)),
-        ("NOT NOT attributes.a:1", Not(Not(A))),
-        ("attributes.a:1 AND NOT (attributes.b:2)", And((A, Not(B)))),
+        ('attributes.a:"a \\"b\\" c"', FieldEquals("attributes.a", 'a "b" c')),
+        ("attributes.a:b\\*c", FieldEquals("attributes.a", "b*c")),
+        ("attributes.at:12:30:00", FieldEquals("attributes.at", "12:30:00")),
+        ("attributes.a:1 attributes.b:2", AllTerms((A, B))),
+        ("attributes.a:1 AND attributes.b:2", AllTerms((A, B))),
+        ("attributes.a:1 OR attributes.b:2 AND thingName:x*", AnyTerm((A, AllTerms((B, C))))),
+        ("(attributes.a:1 OR attributes.b:2) thingName:x*", AllTerms((AnyTerm((A, B)), C))),
+        ("NOT attributes.a:1", NoTerm(A)),
+        ("NOT NOT attributes.a:1", NoTerm(NoTerm(A))),
+        ("attributes.a:1 AND NOT (attributes.b:2)", AllTerms((A, NoTerm(B)))),
         ("attributes.a:[1 TO 9]", FieldRange("attributes.a", "1", "9")),
         ("attributes.a:{1 TO 9]", FieldRange("attributes.a", "1", "9", False, True)),
         ("attributes.a:[* TO 9}", FieldRange("attributes.a", None, "9", True, False)),
         ("attributes.a > 4", FieldRange("attributes.a", "4", None, False, False)),
         ("attributes.a:>=4", FieldRange("attributes.a", "4", None)),
         ("attributes.a < 4", FieldRange("attributes.a", None, "4", False, False)),
-        ("shadow.name.lamp.reported.on:true", Is("shadow.name.lamp.reported.on", "true")),
-        ("shadow.desired.a.b:1", Is("shadow.desired.a.b", "1")),
-        ("connectivity.connected:false", Is("connectivity.connected", "false")),
+        ("shadow.name.lamp.reported.on:true", FieldEquals("shadow.name.lamp.reported.on", "true")),
+        ("shadow.desired.a.b:1", FieldEquals("shadow.desired.a.b", "1")),
+        ("connectivity.connected:false", FieldEquals("connectivity.connected", "false")),
     ],
 )
 def test_a_query_is_read(text: str, query: Query) -> None:
@@ -103,8 +103,8 @@ def test_what_is_no_query_is_refused_by_name(text: str) -> None:
 
 
 def test_groups_have_other_fields() -> None:
-    assert parse_query("thingGroupName:g", SearchIndex.GROUPS) == Is("thingGroupName", "g")
-    assert parse_query("description:d", SearchIndex.GROUPS) == Is("thingGroupDescription", "d")
+    assert parse_query("thingGroupName:g", SearchIndex.GROUPS) == FieldEquals("thingGroupName", "g")
+    assert parse_query("description:d", SearchIndex.GROUPS) == FieldEquals("thingGroupDescription", "d")
     with pytest.raises(QueryInvalidError):
         parse_query("thingName:g", SearchIndex.GROUPS)
 
@@ -122,15 +122,17 @@ WORDS = st.text(alphabet=string.ascii_letters + string.digits + "-_.", min_size=
     lambda text: text not in {"AND", "OR", "NOT"}
 )
 LEAVES = st.one_of(
-    st.builds(lambda name, value, begins: Is(f"attributes.{name}", value, begins), WORDS, WORDS, st.booleans()),
+    st.builds(
+        lambda name, value, begins: FieldEquals(f"attributes.{name}", value, begins), WORDS, WORDS, st.booleans()
+    ),
     st.builds(lambda name, low, high: FieldRange(f"attributes.{name}", low, high), WORDS, WORDS, WORDS),
 )
 QUERIES = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.builds(lambda parts: And(tuple(parts)), st.lists(inner, min_size=2, max_size=3)),
-        st.builds(lambda parts: Or(tuple(parts)), st.lists(inner, min_size=2, max_size=3)),
+        st.builds(NoTerm, inner),
+        st.builds(lambda parts: AllTerms(tuple(parts)), st.lists(inner, min_size=2, max_size=3)),
+        st.builds(lambda parts: AnyTerm(tuple(parts)), st.lists(inner, min_size=2, max_size=3)),
     ),
     max_leaves=6,
 )
@@ -138,17 +140,17 @@ QUERIES = st.recursive(
 
 def written(query: Query) -> str:
     match query:
-        case Is(field=name, value=value, begins=begins):
+        case FieldEquals(field=name, value=value, begins=begins):
             return f"{name}:{value}{'*' if begins else ''}"
         case FieldRange(field=name, low=low, high=high):
             return f"{name}:[{low} TO {high}]"
-        case Not(one=one):
+        case NoTerm(one=one):
             return f"NOT ({written(one)})"
-        case And(parts=parts):
+        case AllTerms(parts=parts):
             return " AND ".join(f"({written(part)})" for part in parts)
-        case Or(parts=parts):
+        case AnyTerm(parts=parts):
             return " OR ".join(f"({written(part)})" for part in parts)
-        case All():
+        case EveryThing():
             return "*"
 
 
@@ -180,8 +182,8 @@ def test_a_thing_and_its_shadow_become_terms() -> None:
     assert ("attributes.site", "7") in found
     assert ("*registry", "pump") in found
     assert len(found) == len({*found})
-    section = Section({"a": {"b": [1, True, None]}, "c": "x" * 300}, {}, 1)
-    told = dict(index_terms.of_shadow(Shadow("t", "lamp", Section(), section, 4)))
+    section = DocumentSection({"a": {"b": [1, True, None]}, "c": "x" * 300}, {}, 1)
+    told = dict(index_terms.of_shadow(Shadow("t", "lamp", DocumentSection(), section, 4)))
     assert told["shadow.name.lamp.reported.a.b"] == "true"
     assert told["shadow.name.lamp.reported.c"] == "x" * 256
     assert told["shadow.name.lamp.hasDelta"] == "false"
@@ -189,5 +191,5 @@ def test_a_thing_and_its_shadow_become_terms() -> None:
 
 
 def test_no_shadow_has_more_terms_than_are_kept() -> None:
-    section = Section({f"k{number}": number for number in range(2000)}, {}, 1)
+    section = DocumentSection({f"k{number}": number for number in range(2000)}, {}, 1)
     assert len(index_terms.of_shadow(Shadow("t", "", section, section, 4))) == index_terms.MAX_OF_SHADOW

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.rules.temporary_credentials import (
-    Session,
+    CredentialSession,
     SessionEndedError,
     SessionTokenError,
     secret_of,
@@ -17,7 +17,7 @@ from birthmark.awsiot.rules.temporary_credentials import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MASTER = b"m" * 32
-SESSION = Session("ASIA1", "reading", "id", "arn", "00" * 32, int(NOW.timestamp()), "pump-1")
+SESSION = CredentialSession("ASIA1", "reading", "id", "arn", "00" * 32, int(NOW.timestamp()), "pump-1")
 TOKEN = token_of(MASTER, SESSION)
 
 

@@ -236,7 +236,7 @@ def test_what_is_no_update_is_refused_with_400(payload: bytes, message: str) -> 
 def test_eight_levels_and_a_token_of_64_bytes_are_taken() -> None:
     assert values(update(FRESH, desired=nested(8)))["desired"] == nested(8)
     assert parse_request(json.dumps({"clientToken": "ä" * 32}).encode()).token == "ä" * 32
-    assert parse_request(b"") == wire.Request({})
+    assert parse_request(b"") == wire.ShadowRequest({})
     assert parse_request(b'{"clientToken":null}').token is None
 
 

@@ -14,7 +14,7 @@ from birthmark.awsiot.rules.provisioning_plans import Override, RegistrationFail
 from birthmark.awsiot.rules.provisioning_templates import (
     MAX_PARAMETERS_BYTES,
     MAX_TEMPLATE_CHARS,
-    Template,
+    ParsedTemplate,
     parse_template,
 )
 
@@ -22,7 +22,7 @@ THING: dict[str, Any] = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": 
 PARAMETERS = {"Name": {"Type": "String"}, "Place": {"Type": "String", "Default": "plant"}}
 
 
-def a_template(thing: Mapping[str, Any] = THING, **sections: Any) -> Template:
+def a_template(thing: Mapping[str, Any] = THING, **sections: Any) -> ParsedTemplate:
     """Return a template of one thing, and whatever else."""
     return parse_template(json.dumps({"Parameters": PARAMETERS, "Resources": {"thing": thing}, **sections}))
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.rules import topic_validation
-from birthmark.awsiot.rules.reserved_topics import Service, is_question, request_of
+from birthmark.awsiot.rules.reserved_topics import ReservedService, is_question, request_of
 from birthmark.errors import BirthmarkError
 
 
@@ -80,9 +80,12 @@ def test_nothing_is_retained_on_a_reserved_topic() -> None:
 
 
 def test_a_request_is_told_by_its_topic() -> None:
-    assert request_of("$aws/things/t:1/shadow/get") == (Service.SHADOW, {"thing": "t:1", "name": None, "verb": "get"})
+    assert request_of("$aws/things/t:1/shadow/get") == (
+        ReservedService.SHADOW,
+        {"thing": "t:1", "name": None, "verb": "get"},
+    )
     named = request_of("$aws/things/t/shadow/name/s/delete")
-    assert named == (Service.SHADOW, {"thing": "t", "name": "s", "verb": "delete"})
+    assert named == (ReservedService.SHADOW, {"thing": "t", "name": "s", "verb": "delete"})
     assert request_of("$aws/things/t/shadow/get\n") is None
     assert request_of("a/b") is None
 

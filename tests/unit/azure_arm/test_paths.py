@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from birthmark.azure_arm.operations import Kind, Operation
+from birthmark.azure_arm.operations import ArmOperation, ArmResourceKind
 from birthmark.azure_arm.rules.paths import OperationNotServedError, PathInvalidError, call_of
 from birthmark.errors import BirthmarkError
 
@@ -12,15 +12,20 @@ AT = "/subscriptions/sub/resourceGroups/a-group_(1)/providers/Microsoft.Devices"
 @pytest.mark.parametrize(
     ("method", "path", "operation", "kind"),
     [
-        ("GET", f"{AT}/IotHubs/h/certificates", Operation.LIST_CERTIFICATES, Kind.HUB),
-        ("PUT", f"{AT}/provisioningServices/h/certificates/c", Operation.PUT_CERTIFICATE, Kind.DPS),
-        ("POST", f"{AT}/IotHubs/h/IotHubKeys/c/listkeys", Operation.GET_KEY, Kind.HUB),
-        ("POST", f"{AT}/provisioningServices/h/keys/c/listkeys", Operation.GET_KEY, Kind.DPS),
-        ("GET", f"{AT}/IotHubs", Operation.LIST_SERVICES, Kind.HUB),
-        ("GET", "/subscriptions/sub/providers/Microsoft.Devices/IotHubs", Operation.LIST_SERVICES, Kind.HUB),
+        ("GET", f"{AT}/IotHubs/h/certificates", ArmOperation.LIST_CERTIFICATES, ArmResourceKind.HUB),
+        ("PUT", f"{AT}/provisioningServices/h/certificates/c", ArmOperation.PUT_CERTIFICATE, ArmResourceKind.DPS),
+        ("POST", f"{AT}/IotHubs/h/IotHubKeys/c/listkeys", ArmOperation.GET_KEY, ArmResourceKind.HUB),
+        ("POST", f"{AT}/provisioningServices/h/keys/c/listkeys", ArmOperation.GET_KEY, ArmResourceKind.DPS),
+        ("GET", f"{AT}/IotHubs", ArmOperation.LIST_SERVICES, ArmResourceKind.HUB),
+        (
+            "GET",
+            "/subscriptions/sub/providers/Microsoft.Devices/IotHubs",
+            ArmOperation.LIST_SERVICES,
+            ArmResourceKind.HUB,
+        ),
     ],
 )
-def test_a_path_is_an_operation(method: str, path: str, operation: Operation, kind: Kind) -> None:
+def test_a_path_is_an_operation(method: str, path: str, operation: ArmOperation, kind: ArmResourceKind) -> None:
     call = call_of(method, path)
     assert (call.operation, call.kind, call.subscription) == (operation, kind, "sub")
     assert call.group in {"a-group_(1)", None}
@@ -30,7 +35,7 @@ def test_a_path_is_an_operation(method: str, path: str, operation: Operation, ki
 
 def test_literal_parts_count_in_any_letter_case_and_names_in_theirs() -> None:
     call = call_of("GET", "/Subscriptions/sub/resourcegroups/G/PROVIDERS/microsoft.devices/iothubs/Mine")
-    assert (call.operation, call.group, call.service) == (Operation.GET_SERVICE, "G", "Mine")
+    assert (call.operation, call.group, call.service) == (ArmOperation.GET_SERVICE, "G", "Mine")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.broker.model import (
-    Message,
+    BrokerMessage,
     Will,
     decode_messages,
     decode_will,
@@ -16,18 +16,18 @@ from birthmark.broker.model import (
 from birthmark.broker.rules.send_window import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, SendWindow, packet_id_of
 from birthmark.mqtt.properties import PropertyId
 
-MESSAGE = Message("t", b"x", 1)
+MESSAGE = BrokerMessage("t", b"x", 1)
 
 
-def queue(count: int, first: int = 1) -> list[tuple[int, Message]]:
-    return [(number, Message("t", str(number).encode(), 1)) for number in range(first, first + count)]
+def queue(count: int, first: int = 1) -> list[tuple[int, BrokerMessage]]:
+    return [(number, BrokerMessage("t", str(number).encode(), 1)) for number in range(first, first + count)]
 
 
 @given(st.lists(st.sampled_from(["append", "read", "send", "first", "last"]), max_size=80), st.integers(1, 5))
 def test_everything_is_sent_once_in_order_and_the_cursor_never_passes_what_is_not_acknowledged(
     steps: list[str], window: int
 ) -> None:
-    outgoing, stored = SendWindow(0, 0, window), list[tuple[int, Message]]()
+    outgoing, stored = SendWindow(0, 0, window), list[tuple[int, BrokerMessage]]()
     sent: list[int] = []
     unacknowledged: list[int] = []
     for step in steps:
@@ -84,7 +84,7 @@ def test_packet_ids_are_never_0_and_repeat_after_all_others(number: int) -> None
 
 
 def test_properties_count_as_what_they_take_in_memory() -> None:
-    heavy = Message("t", b"", 1, properties=((PropertyId.USER_PROPERTY, ("a", "v" * 60_000)),))
+    heavy = BrokerMessage("t", b"", 1, properties=((PropertyId.USER_PROPERTY, ("a", "v" * 60_000)),))
     outgoing = SendWindow(0, 0, 1000)
     outgoing.appended(1, [heavy] * 100)
     sent = 0
@@ -103,7 +103,7 @@ PROPERTIES = (
 
 
 def test_a_message_and_a_will_come_back_from_a_row_as_they_were() -> None:
-    message = Message("t", b"x", 1, True, PROPERTIES, 5, "c", "p")
+    message = BrokerMessage("t", b"x", 1, True, PROPERTIES, 5, "c", "p")
     assert decode_messages(encode_messages([message, MESSAGE])) == [message, MESSAGE]
     will = Will(message, 5, 6)
     assert decode_will(encode_will(will)) == will
@@ -116,21 +116,21 @@ def test_of_a_messages_properties_only_those_for_subscribers_go_on() -> None:
 
 
 def test_what_is_left_of_an_expiry_goes_along() -> None:
-    message = Message("t", b"", expires_at=11_000_000)
+    message = BrokerMessage("t", b"", expires_at=11_000_000)
     assert properties_at(message, 1_000_000) == ((PropertyId.MESSAGE_EXPIRY, 10),)
     assert properties_at(message, 10_500_000) == ((PropertyId.MESSAGE_EXPIRY, 1),)
 
 
 def test_a_packet_id_is_not_used_again_while_its_message_is_on_its_way() -> None:
     outgoing = SendWindow(0, 0, 2)
-    outgoing.appended(1, [Message("t", b"first")])
+    outgoing.appended(1, [BrokerMessage("t", b"first")])
     assert outgoing.next() is not None
     for number in range(2, MAX_PACKET_ID + 1):
-        outgoing.appended(number, [Message("t", b"")])
+        outgoing.appended(number, [BrokerMessage("t", b"")])
         assert outgoing.next() is not None
         outgoing.settled((packet_id_of(number),))
-    outgoing.appended(MAX_PACKET_ID + 1, [Message("t", b"of the same id")])
+    outgoing.appended(MAX_PACKET_ID + 1, [BrokerMessage("t", b"of the same id")])
     assert outgoing.next() is None
     assert outgoing.cursor == 0
     outgoing.settled((1,))
-    assert outgoing.next() == (MAX_PACKET_ID + 1, Message("t", b"of the same id"))
+    assert outgoing.next() == (MAX_PACKET_ID + 1, BrokerMessage("t", b"of the same id"))

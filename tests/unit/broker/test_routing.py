@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.broker.connected_session import ConnectedSession
-from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, Message, Subscription, subscription_of
-from birthmark.broker.routing import Route, Router, weight_of
+from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Subscription, subscription_of
+from birthmark.broker.routing import TopicRoute, TopicRouter, weight_of
 from birthmark.broker.rules import filter_index as remembering
 from birthmark.broker.rules.filter_index import Shapes, shape_of
 from birthmark.mqtt.topics import is_valid_filter, matches
@@ -32,7 +32,7 @@ def somebody(client: str) -> ConnectedSession:
     return cast("ConnectedSession", Somebody(client))
 
 
-def routed(router: Router, topic: str) -> dict[str, int]:
+def routed(router: TopicRouter, topic: str) -> dict[str, int]:
     route = router.find(topic)
     assert route is not None
     return {attached.client: qos for attached, qos, _ in route.live}
@@ -60,7 +60,7 @@ def test_the_candidates_that_are_there_are_the_filters_that_match(
     level_names,
 )
 def test_routes_follow_every_change(steps: list[tuple[str, str, int, bool]], topic: str) -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     people = {name: somebody(name) for name in "xyz"}
     there: dict[tuple[str, str], int] = {}
     for topic_filter, name, qos, comes in steps:
@@ -79,7 +79,7 @@ def test_routes_follow_every_change(steps: list[tuple[str, str, int, bool]], top
 
 
 def test_what_is_stored_has_to_be_looked_up_and_is_remembered_until_it_changes() -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     assert router.find("t") is not None
     router.stored_shapes.add(".")
     router.stored_changed()
@@ -95,7 +95,7 @@ def test_what_is_stored_has_to_be_looked_up_and_is_remembered_until_it_changes()
 
 
 def test_what_several_workers_have_is_remembered_with_the_worker_of_each_until_it_changes() -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     router.stored_shapes.add(".")
     route = router.looked_up("t", [("c", Subscription("t", 1))], router.changes, {"c": ("w2", False)})
     router.add(somebody("viewer"), Subscription("other", 1))  # makes all routes anew
@@ -107,7 +107,7 @@ def test_what_several_workers_have_is_remembered_with_the_worker_of_each_until_i
 
 
 def test_a_session_that_took_over_is_not_taken_out_by_the_old_one() -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     old, new = somebody("c"), cast("ConnectedSession", [])
     router.add(old, Subscription("t", 1))
     router._live["t"]["c", ""] = (new, Subscription("t", 0))
@@ -124,17 +124,17 @@ def test_a_session_that_took_over_is_not_taken_out_by_the_old_one() -> None:
     ],
 )
 def test_of_two_that_fit_the_more_generous_counts(first: int, second: int, joined: int) -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     for topic_filter, options in (("t", first), ("+", second)):
         router.add(client := somebody("c"), Subscription(topic_filter, 1, options))
     route = router.find("t")
-    assert isinstance(route, Route)
+    assert isinstance(route, TopicRoute)
     assert route.live[0][1:] == (1, joined)
     assert client.client == "c"
 
 
 def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     for name, wanted in (("a", "$share/g/t"), ("b", "$share/g/t"), ("b", "$share/g/+"), ("a", "$share/h/t")):
         router.add(somebody(name), subscription_of(wanted, 1))
     route = router.find("t")
@@ -148,7 +148,7 @@ def test_a_shared_subscription_is_one_for_each_group_and_filter() -> None:
 @pytest.mark.parametrize("groups", [1, 2, 3])
 @pytest.mark.parametrize("members", [2, 3, 6])
 def test_each_member_of_a_share_has_its_part_where_a_route_is_of_one_message(groups: int, members: int) -> None:
-    router, got = Router(hash_matches_parent=True), Counter[str]()
+    router, got = TopicRouter(hash_matches_parent=True), Counter[str]()
     rows = [(f"c{n}", Subscription("t", 1, 0, f"g{group}")) for group in range(groups) for n in range(members)]
     owners = {client: ("w1", True) for client, _ in rows}
     for _ in range(600):
@@ -159,7 +159,7 @@ def test_each_member_of_a_share_has_its_part_where_a_route_is_of_one_message(gro
 
 
 def test_each_member_has_its_part_however_often_what_was_looked_up_is_forgotten() -> None:
-    router, got = Router(hash_matches_parent=True), Counter[str]()
+    router, got = TopicRouter(hash_matches_parent=True), Counter[str]()
     for name in "abcd":
         router.add(somebody(name), subscription_of("$share/g/t", 1))
     for _ in range(400):
@@ -171,7 +171,7 @@ def test_each_member_has_its_part_however_often_what_was_looked_up_is_forgotten(
 
 
 def test_topics_that_fit_the_same_filters_share_one_route() -> None:
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     router.add(somebody("live"), Subscription("m/#", 1))
     router.stored_shapes.add(".#")
     rows = [(f"c{number}", Subscription("m/#", 1)) for number in range(1000)]
@@ -182,7 +182,7 @@ def test_topics_that_fit_the_same_filters_share_one_route() -> None:
 
 def test_what_is_remembered_of_many_routes_is_bounded_by_their_receivers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remembering, "MAX_RECEIVERS", 500)
-    router = Router(hash_matches_parent=True)
+    router = TopicRouter(hash_matches_parent=True)
     router.stored_shapes.add("..")
     for number in range(50):
         rows = [(f"c{client}", Subscription(f"m/{number}", 1)) for client in range(100)]
@@ -196,6 +196,6 @@ def test_what_is_remembered_of_many_routes_is_bounded_by_their_receivers(monkeyp
     ("size", "properties", "weight"), [(1, 0, 1), (8191, 31, 1), (8192, 0, 2), (1, 32, 2), (1, 1000, 32)]
 )
 def test_a_message_counts_by_its_bytes_and_its_properties(size: int, properties: int, weight: int) -> None:
-    message = Message("a", b"x" * size, properties=((38, ("name", "value")),) * properties)
+    message = BrokerMessage("a", b"x" * size, properties=((38, ("name", "value")),) * properties)
     assert weight_of(message) == weight
-    assert Route([(None, 0, 0)] * 5, [], [], {}).cost_of(message) == 5 * weight  # type: ignore[list-item]  # it is counted
+    assert TopicRoute([(None, 0, 0)] * 5, [], [], {}).cost_of(message) == 5 * weight  # type: ignore[list-item]  # it is counted

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from test_errors import load_everything
 
-from birthmark.bus import Reply, Request
+from birthmark.bus import BusRequest, Reply
 from birthmark.store import Event
 
 EARLIER_NAMES = {"iam": "people"}
@@ -17,7 +17,7 @@ EARLIER_NAMES = {"iam": "people"}
 def kinds() -> list[type[msgspec.Struct]]:
     load_everything()
     found: list[type[msgspec.Struct]] = []
-    waiting: list[type[msgspec.Struct]] = [Event, Request, Reply]
+    waiting: list[type[msgspec.Struct]] = [Event, BusRequest, Reply]
     while waiting:
         children = [one for one in waiting.pop().__subclasses__() if one.__module__.startswith("birthmark.")]
         found += children

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from birthmark.bus.missed_workers import CoalescedReader, Marking
+from birthmark.bus.missed_workers import CoalescedReader, MissedWorkerMarker
 from birthmark.errors import UnavailableError
 
 LEASE_S, PAUSE_S = 0.2, 0.001
@@ -46,24 +46,26 @@ def members() -> Members:
 
 
 @pytest.fixture
-def marking(members: Members) -> Marking:
-    return Marking(members, "w2", LEASE_S, PAUSE_S)
+def marking(members: Members) -> MissedWorkerMarker:
+    return MissedWorkerMarker(members, "w2", LEASE_S, PAUSE_S)
 
 
-async def asked(marking: Marking, count: int, *, is_whole: bool = False) -> list["asyncio.Task[bool]"]:
+async def asked(marking: MissedWorkerMarker, count: int, *, is_whole: bool = False) -> list["asyncio.Task[bool]"]:
     tasks = [asyncio.create_task(marking.read(is_whole=is_whole)) for _ in range(count)]
     await asyncio.sleep(10 * PAUSE_S)
     return tasks
 
 
-async def test_a_hundred_who_wait_mark_a_worker_once(members: Members, marking: Marking) -> None:
+async def test_a_hundred_who_wait_mark_a_worker_once(members: Members, marking: MissedWorkerMarker) -> None:
     tasks = await asked(marking, 100)
     assert members.marks == 1
     members.heard = 1
     assert await asyncio.gather(*tasks) == [True] * 100
 
 
-async def test_who_comes_while_a_worker_reads_waits_for_the_next_mark(members: Members, marking: Marking) -> None:
+async def test_who_comes_while_a_worker_reads_waits_for_the_next_mark(
+    members: Members, marking: MissedWorkerMarker
+) -> None:
     first = await asked(marking, 1)
     late = await asked(marking, 50)
     assert members.marks == 1
@@ -76,11 +78,13 @@ async def test_who_comes_while_a_worker_reads_waits_for_the_next_mark(members: M
     assert await asyncio.gather(*late) == [True] * 50
 
 
-async def test_what_a_worker_remembers_counts_for_nothing_when_its_lease_is_over(marking: Marking) -> None:
+async def test_what_a_worker_remembers_counts_for_nothing_when_its_lease_is_over(marking: MissedWorkerMarker) -> None:
     assert await marking.read(is_whole=False) is False
 
 
-async def test_who_waits_until_it_has_read_waits_longer_than_its_lease(members: Members, marking: Marking) -> None:
+async def test_who_waits_until_it_has_read_waits_longer_than_its_lease(
+    members: Members, marking: MissedWorkerMarker
+) -> None:
     (whole,) = await asked(marking, 1, is_whole=True)
     assert await marking.read(is_whole=False) is False
     assert not whole.done()
@@ -88,13 +92,13 @@ async def test_who_waits_until_it_has_read_waits_longer_than_its_lease(members: 
     assert await whole
 
 
-async def test_nobody_waits_for_a_worker_that_is_dead(members: Members, marking: Marking) -> None:
+async def test_nobody_waits_for_a_worker_that_is_dead(members: Members, marking: MissedWorkerMarker) -> None:
     waiting = await asked(marking, 2, is_whole=True)
     members.is_dead = True
     assert await asyncio.gather(*waiting, marking.read(is_whole=True)) == [True] * 3
 
 
-async def test_a_database_that_comes_back_is_asked_again(members: Members, marking: Marking) -> None:
+async def test_a_database_that_comes_back_is_asked_again(members: Members, marking: MissedWorkerMarker) -> None:
     members.is_away = True
     (waiting,) = await asked(marking, 1)
     members.is_away = False
@@ -103,7 +107,7 @@ async def test_a_database_that_comes_back_is_asked_again(members: Members, marki
     assert members.marks == 1
 
 
-async def test_nothing_goes_on_when_all_have_given_up(members: Members, marking: Marking) -> None:
+async def test_nothing_goes_on_when_all_have_given_up(members: Members, marking: MissedWorkerMarker) -> None:
     for task in await asked(marking, 3):
         task.cancel()
     await asyncio.sleep(10 * PAUSE_S)
@@ -111,7 +115,7 @@ async def test_nothing_goes_on_when_all_have_given_up(members: Members, marking:
 
 
 async def test_a_mistake_of_ours_is_told_to_who_waits_and_keeps_nobody(
-    members: Members, marking: Marking, monkeypatch: pytest.MonkeyPatch
+    members: Members, marking: MissedWorkerMarker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def mistaken(_worker: str) -> int:
         raise RuntimeError("ours")

@@ -23,7 +23,15 @@ from birthmark.pki.certificate_profiles import EST_IDENTITY, SERVER
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.ocsp import Answer, CertId, OcspMalformedError, OcspRequest, UnsignedStatus, ids_of, parse_request
+from birthmark.pki.ocsp import (
+    CertId,
+    OcspMalformedError,
+    OcspRequest,
+    OcspResponse,
+    UnsignedStatus,
+    ids_of,
+    parse_request,
+)
 from support.fakes import FakeClock
 from support.pki.ca_world import OPERATOR, an_authority, of
 from support.pki.ocsp_requests import a_request, together
@@ -45,7 +53,7 @@ async def issued(answers: OcspResponder, name: str = "device-1") -> Certificate:
 
 async def said(answers: OcspResponder, der: bytes, address: str = NOBODY) -> ocsp.OCSPResponse:
     answer = await answers.answer(der, address)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, OcspResponse)
     return ocsp.load_der_ocsp_response(answer.der)
 
 
@@ -213,7 +221,7 @@ async def test_several_are_answered_together(tmp_path: Path) -> None:
         await answers.ca.revocations.certificate(leaves[1].thumbprint, OPERATOR)
         asked = together([*(about(answers, leaf, nonce=b"n" * 8) for leaf in leaves), about(answers, 5)])
         answer = await answers.answer(asked, NOBODY)
-        assert isinstance(answer, Answer)
+        assert isinstance(answer, OcspResponse)
         response = ocsp.load_der_ocsp_response(answer.der)
         statuses = [one.certificate_status.name for one in response.responses]
         assert statuses == ["GOOD", "REVOKED", "GOOD", "UNKNOWN"]

@@ -21,7 +21,7 @@ from birthmark.ca.passphrase import (
 from birthmark.ca.passphrase_rotation import move
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 from support.fakes import NOON, SeededEntropy
 from support.pki.pki_builders import a_ca
 
@@ -34,7 +34,7 @@ def ca(tmp_path: Path) -> Path:
     return tmp_path / "ca"
 
 
-def a_responder() -> Issuer:
+def a_responder() -> LeafIssuer:
     return a_ca("OCSP").as_issuer
 
 

@@ -15,7 +15,15 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.rules.issuance import CaNotIssuedError, KeyKindRefusedError
 from birthmark.ca.rules.names import HARDWARE_MODULE_NAME, NamesRefusedError, granted_names, names_in
 from birthmark.ca.service import CertificateAuthority, ProfileUnknownError
-from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, FOR_REQUESTS, IDEVID, LDEVID, AllowedNames, Profile
+from birthmark.pki.certificate_profiles import (
+    DEVICE,
+    EDGE_CA,
+    FOR_REQUESTS,
+    IDEVID,
+    LDEVID,
+    AllowedNames,
+    CertificateProfile,
+)
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.issuance import NO_END
@@ -194,7 +202,7 @@ async def test_a_name_that_no_serial_number_can_hold_is_told_by_its_digest(tmp_p
         assert len(str(number_of(leaf))) == 64
 
 
-async def kinds_taken(ca: CertificateAuthority, profile: Profile) -> list[str]:
+async def kinds_taken(ca: CertificateAuthority, profile: CertificateProfile) -> list[str]:
     taken = []
     for name, key in (("P-256", a_key()), ("P-384", ec.generate_private_key(ec.SECP384R1())), ("RSA", an_rsa_key())):
         try:

@@ -11,7 +11,7 @@ from birthmark.ca.hierarchy import Hierarchy
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, EST_IDENTITY, FOR_REQUESTS, SERVER, Purpose
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON, SeededEntropy
 from support.pki.ca_world import OPERATOR, an_authority
@@ -24,7 +24,7 @@ def a_hierarchy(path: Path, *, flat: bool = False) -> Hierarchy:
     return ca_directory.create(path / "ca", "Test", now=NOON, entropy=SeededEntropy(), flat=flat)
 
 
-def needed(hierarchy: Hierarchy, purpose: Purpose, seed: int = 1) -> Issuer:
+def needed(hierarchy: Hierarchy, purpose: Purpose, seed: int = 1) -> LeafIssuer:
     return hierarchy.issuer(purpose, now=NOON, entropy=SeededEntropy(seed))
 
 

@@ -11,19 +11,19 @@ from birthmark.ca.rules.rollover import (
     NoRolloverError,
     OldStillUsedError,
     Phase,
-    Progress,
-    Rollover,
+    RolloverProgress,
+    RolloverState,
     step_back,
     step_forward,
 )
 from birthmark.pki.certificates import Thumbprint
 from support.fakes import NOON
 
-STARTED = Rollover(Thumbprint(b"A" * 32), Thumbprint(b"B" * 32), Phase.OLD_SIGNS, NOON, NOON)
+STARTED = RolloverState(Thumbprint(b"A" * 32), Thumbprint(b"B" * 32), Phase.OLD_SIGNS, NOON, NOON)
 SWITCHED, FINISHED = replace(STARTED, phase=Phase.NEW_SIGNS), replace(STARTED, phase=Phase.FINISHED)
-ALL_KNOW = Progress(devices=1000, fetched=1000, below_old=1000, below_new=0)
+ALL_KNOW = RolloverProgress(devices=1000, fetched=1000, below_old=1000, below_new=0)
 SOME_KNOW = replace(ALL_KNOW, fetched=900, missing=("device-7",))
-NOBODY = Progress(0, 0, 0, 0)
+NOBODY = RolloverProgress(0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ NOBODY = Progress(0, 0, 0, 0)
         (FINISHED, ALL_KNOW, 1.0, NoRolloverError),
     ],
 )
-def test_a_step_forward(now: Rollover, progress: Progress, share: float, becomes: object) -> None:
+def test_a_step_forward(now: RolloverState, progress: RolloverProgress, share: float, becomes: object) -> None:
     if isinstance(becomes, type):
         with pytest.raises(becomes):
             step_forward(now, progress, share, NOON)
@@ -58,7 +58,7 @@ def test_a_step_forward(now: Rollover, progress: Progress, share: float, becomes
         (STARTED, replace(ALL_KNOW, below_new=1), NewStillUsedError),
     ],
 )
-def test_a_step_back(now: Rollover, progress: Progress, becomes: object) -> None:
+def test_a_step_back(now: RolloverState, progress: RolloverProgress, becomes: object) -> None:
     if isinstance(becomes, type):
         with pytest.raises(becomes):
             step_back(now, progress, NOON)

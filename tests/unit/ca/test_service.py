@@ -11,7 +11,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.ca.rules.issuance import KeyTakenError, NameLostError
 from birthmark.ca.rules.names import NamesRefusedError
-from birthmark.pki.certificate_profiles import DEVICE, SERVER, Profile
+from birthmark.pki.certificate_profiles import DEVICE, SERVER, CertificateProfile
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import CertificateRequest, parse_csr
@@ -91,7 +91,7 @@ class Elsewhere:
         self.asked: list[x509.Name] = []
 
     async def issue(
-        self, request: CertificateRequest, subject: x509.Name, profile: Profile, lifetime: timedelta
+        self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
         self.asked.append(subject)
         key, serial = request.public_key, 1000 + len(self.asked)

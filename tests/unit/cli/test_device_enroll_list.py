@@ -10,9 +10,9 @@ from birthmark.cli.bulk_summary import BulkSummary, Refusals
 from birthmark.cli.common import telling_refusals
 from birthmark.cli.device_enroll_list import Shipment, enroll_shipment, template_of
 from birthmark.cli.device_enroll_options import DeviceOptions, RunOptions
-from birthmark.fleet.journal import Outcome
+from birthmark.fleet.journal import JournalOutcome
 from birthmark.fleet.target import Change, TargetOutcome
-from birthmark.fleet.template import Template, TemplateInvalidError
+from birthmark.fleet.template import EnrollmentTemplate, TemplateInvalidError
 from birthmark.manifests.errors import MalformedEntryError
 from support.agent.memory_target import MemoryTarget
 
@@ -27,7 +27,7 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     journal.write_text(content)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr("sys.argv", ["birthmark", "device", "enroll-list", "m", "--journal", str(journal), "--update"])
-    shipment = Shipment(Path("m"), None, 3, Template(), quiet=True)
+    shipment = Shipment(Path("m"), None, 3, EnrollmentTemplate(), quiet=True)
     run = RunOptions(journal=journal)
     with pytest.raises(typer.Exit), telling_refusals():
         enroll_shipment(MemoryTarget(), shipment, BulkSummary(as_json=False), run, update=True, dry_run=False)
@@ -40,7 +40,9 @@ def test_what_differs_is_told_by_kind_with_the_first_few(capsys: pytest.CaptureF
     tally = BulkSummary(as_json=False)
     for number in range(5):
         tally.add(
-            Outcome(f"device-{number}", None, TargetOutcome.WOULD_UPDATE, difference=(Change("IoT Edge", "no", "yes"),))
+            JournalOutcome(
+                f"device-{number}", None, TargetOutcome.WOULD_UPDATE, difference=(Change("IoT Edge", "no", "yes"),)
+            )
         )
     tally.show_differences()
     told = capsys.readouterr().err.splitlines()
@@ -55,7 +57,7 @@ def test_refusals_that_differ_in_a_name_alone_are_not_told_a_thousand_times(
     tally = BulkSummary(as_json=False)
     for number in range(1000):
         error = MalformedEntryError(place=number, detail=f"device-{number} has no certificate")
-        tally.add(Outcome(f"device-{number}", None, TargetOutcome.REFUSED, error))
+        tally.add(JournalOutcome(f"device-{number}", None, TargetOutcome.REFUSED, error))
     tally.show_refusals()
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Refused")]
     assert told[:5] == [f"Refused 1 device: device-{number}" for number in range(5)]
@@ -70,7 +72,7 @@ def test_a_rehearsal_is_told_in_words() -> None:
         TargetOutcome.WOULD_UPDATE,
         TargetOutcome.CREATED,
     ):
-        tally.add(Outcome("device-1", None, done))
+        tally.add(JournalOutcome("device-1", None, done))
     assert sorted(tally.summary().split(", ")) == ["1 created", "1 would be updated", "2 would be created"]
 
 
@@ -114,4 +116,4 @@ def test_an_empty_template_is_not_none(tmp_path: Path) -> None:
         with pytest.raises(TemplateInvalidError) as refused:
             template_of(file, DeviceOptions())
         assert "it is empty" in refused.value.explain_cause()
-    assert template_of(None, DeviceOptions()) == Template()
+    assert template_of(None, DeviceOptions()) == EnrollmentTemplate()

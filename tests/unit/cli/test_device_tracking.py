@@ -12,7 +12,7 @@ from birthmark.cli.bulk_summary import BulkSummary
 from birthmark.cli.common import INTERRUPTED
 from birthmark.cli.device_tracking import PatienceOptions, follow, move
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.migration import MigrationStage, Pair, Progress
+from birthmark.fleet.migration import MigrationProgress, MigrationStage, Pair
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.pki.pki_builders import a_device
@@ -46,8 +46,8 @@ def test_who_stops_waiting_keeps_where_devices_stand(
 
 
 def test_what_was_moved_before_a_target_was_lost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    def look(_wishes: Sequence[Pair]) -> Iterator[Progress]:
-        yield Progress("gateway", MigrationStage.MOVED, "retired at there")
+    def look(_wishes: Sequence[Pair]) -> Iterator[MigrationProgress]:
+        yield MigrationProgress("gateway", MigrationStage.MOVED, "retired at there")
         raise TargetUnreachableError(target="there", reason="gone")
 
     moving, kept = cast(Any, SimpleNamespace(look=look, source=Target(), destination=Target())), list[Any]()

@@ -3,14 +3,14 @@
 import re
 from pathlib import Path
 
-from birthmark.cli.command_tree import TREE, Group, Leaf
+from birthmark.cli.command_tree import TREE, CommandGroup, Leaf
 
 GLOSSARY = (Path(__file__).parents[3] / "docs" / "reference" / "glossary.md").read_text()
 _COMMAND = re.compile(r"`birthmark ((?:[a-z][a-z0-9-]*)(?: [a-z][a-z0-9-]*)*)")
 
 
 def is_command(words: list[str]) -> bool:
-    node: Group | Leaf = TREE
+    node: CommandGroup | Leaf = TREE
     for word in words:
         if isinstance(node, Leaf):
             return True  # an argument of it

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from support.chips.intake_world import Line
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca
@@ -21,7 +21,7 @@ SIGNER = ManifestKey(LOG.certificate, LOG.private_key)  # type: ignore[arg-type]
 @pytest.fixture
 def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("HOME", str(tmp_path))
-    entry = render_entry(Chip("0123aabbccddeeff01", [], None), SIGNER, NOON)
+    entry = render_entry(ManifestChip("0123aabbccddeeff01", [], None), SIGNER, NOON)
     (tmp_path / "manifest.json").write_text(json.dumps([entry]))
     (tmp_path / "signer.pem").write_text(LOG.certificate.pem())
     return ["verify", str(tmp_path / "manifest.json"), "--signer", str(tmp_path / "signer.pem")]

@@ -8,8 +8,8 @@ import pytest
 
 from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.errors import shell_word
-from birthmark.fleet.journal import Outcome
-from birthmark.fleet.report import Report, Run
+from birthmark.fleet.journal import JournalOutcome
+from birthmark.fleet.report import FleetRun, Report
 from birthmark.fleet.target import TargetOutcome
 from birthmark.untrusted_text import decode_json
 from support.fakes import NOON
@@ -42,10 +42,10 @@ def test_a_word_of_a_command_is_typed_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["csv", "html", "json"])
 def test_a_report_is_whole(tmp_path: Path, form: str) -> None:
-    run = Run("target", NOON, dry_run=False, command="x", title="Enroll")
+    run = FleetRun("target", NOON, dry_run=False, command="x", title="Enroll")
     with Report(tmp_path / f"r.{form}", run, lambda: NOON) as report:
         for device in ("a", NAME, "b"):
-            report.add(Outcome(device, None, TargetOutcome.CREATED))
+            report.add(JournalOutcome(device, None, TargetOutcome.CREATED))
     assert "\\udcf6" in (tmp_path / f"r.{form}").read_text()
 
 

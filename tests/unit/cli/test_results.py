@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.cli.common import FileExistsAlreadyError, replacing, telling_refusals, write_result
-from birthmark.fleet.report import Report, Run
+from birthmark.fleet.report import FleetRun, Report
 from support.fakes import NOON
 from support.pki.pki_builders import a_key, key_pem
 
@@ -154,7 +154,7 @@ def test_what_is_written_line_by_line_keeps_the_earlier_one_too(tmp_path: Path) 
 
 def test_a_report_keeps_the_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "run.csv").write_text("my list")
-    with Report(tmp_path / "run.csv", Run("target", NOON, dry_run=False, command="x", title="Move"), lambda: NOON):
+    with Report(tmp_path / "run.csv", FleetRun("target", NOON, dry_run=False, command="x", title="Move"), lambda: NOON):
         pass
     assert (tmp_path / "run.csv.old").read_text() == "my list"
     assert (tmp_path / "run.csv").read_text().startswith("device,")

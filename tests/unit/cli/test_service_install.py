@@ -12,8 +12,8 @@ import pytest
 from birthmark import atomic_files
 from birthmark.cli import service_install
 from birthmark.cli.common import FileUnusableError
-from birthmark.cli.installer import Installer, InstallManifest, Step
-from birthmark.cli.systemd_units import Service, agent_service
+from birthmark.cli.installer import Installer, InstallManifest, InstallStep
+from birthmark.cli.systemd_units import SystemdService, agent_service
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_who_is_not_root_is_told_to_do_it_as_root(
     def forbidden() -> None:
         raise PermissionError(13, "Permission denied", "/etc/systemd/system/birthmark-agent.service")
 
-    def plan(_installer: Installer) -> Iterator[Step]:
-        yield Step("write it", forbidden)
+    def plan(_installer: Installer) -> Iterator[InstallStep]:
+        yield InstallStep("write it", forbidden)
 
     with pytest.raises(FileUnusableError) as refused:
         service_install._do(agent_service("birthmark", ()), tmp_path, plan, dry_run=False, as_json=True)
@@ -51,7 +51,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def every_step(plan: Iterator[Step]) -> None:
+def every_step(plan: Iterator[InstallStep]) -> None:
     for step in plan:
         step.do()
 
@@ -60,7 +60,7 @@ def names_in(root: Path) -> set[str]:
     return {str(one.relative_to(root)) for one in root.rglob("*")}
 
 
-def a_service(program: str = "/usr/bin/birthmark") -> Service:
+def a_service(program: str = "/usr/bin/birthmark") -> SystemdService:
     return agent_service(program, ())
 
 
@@ -117,13 +117,13 @@ def test_what_was_cut_off_before_it_had_its_owner_is_given_it_by_the_next_call(
     (root / "etc/passwd").write_text("birthmark-agent:x:990:990::/:/usr/sbin/nologin\n")
     given: list[str] = []
 
-    def tool(_installer: Installer, name: str, *_arguments: str) -> Iterator[Step]:
+    def tool(_installer: Installer, name: str, *_arguments: str) -> Iterator[InstallStep]:
         def do() -> None:
             if not given and is_cut:
                 raise KilledError
             given.append(name)
 
-        yield Step(name, do)
+        yield InstallStep(name, do)
 
     monkeypatch.setattr(Installer, "_tool", tool)
     is_cut = True
@@ -138,7 +138,9 @@ def test_what_was_cut_off_before_it_had_its_owner_is_given_it_by_the_next_call(
 def test_a_service_whose_unit_is_gone_is_not_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be refused as not loaded, for good, where an uninstallation was cut off."""
     monkeypatch.setattr(Installer, "is_here", True)
-    monkeypatch.setattr(Installer, "_systemctl", lambda _self, *words: iter([Step(" ".join(words), lambda: None)]))
+    monkeypatch.setattr(
+        Installer, "_systemctl", lambda _self, *words: iter([InstallStep(" ".join(words), lambda: None)])
+    )
     every_step(Installer(a_service(), root).install())
     steps = [one.what for one in Installer(a_service(), root).uninstall()]
     assert steps[0] == "stop birthmark-agent.service"
@@ -158,7 +160,7 @@ def test_a_file_that_somebody_changed_is_left(root: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"files": 7}'])
 @pytest.mark.parametrize("plan", [Installer.install, Installer.uninstall])
 def test_a_record_that_cannot_be_read_is_refused_by_name(
-    root: Path, content: bytes, plan: Callable[[Installer], Iterator[Step]]
+    root: Path, content: bytes, plan: Callable[[Installer], Iterator[InstallStep]]
 ) -> None:
     every_step(Installer(a_service(), root).install())
     installer = Installer(a_service(), root)

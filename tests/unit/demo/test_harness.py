@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from birthmark.demo.harness import Proof, Stage
+from birthmark.demo.harness import DemoProof, Stage
 from support.fakes import SeededEntropy
 
 LONG = "se050-74eb1c916194e9355703d4bdb3a07a5a0880-100"
@@ -41,8 +41,8 @@ def test_a_command_stays_one_line_to_be_copied(stage: Stage) -> None:
 
 
 def test_the_table_fits_and_names_every_fact(stage: Stage) -> None:
-    stage.prove(Proof(LONG, "inside the token, not extractable", "ab" * 32, "hub 127.0.0.1", "10 received"))
-    stage.prove(Proof("[red]odd", "a file", "cd" * 32, "hub 127.0.0.1", "5 received"))
+    stage.prove(DemoProof(LONG, "inside the token, not extractable", "ab" * 32, "hub 127.0.0.1", "10 received"))
+    stage.prove(DemoProof("[red]odd", "a file", "cd" * 32, "hub 127.0.0.1", "5 received"))
     stage.console.print(stage.table())
     text = "\n".join(told(stage))
     assert all(len(line) <= stage.console.width for line in told(stage))

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.clock import SystemClock
 from birthmark.device_transports.errors import ChainUnplacedError
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.keys.file_key import FileKey
 from support.pki.pki_builders import a_ca, a_device
@@ -31,7 +31,7 @@ def no_memory_files(*_: object) -> int:
 
 def test_a_context_needs_no_room_on_a_disk(identity: FileIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    assert client_context(identity, Trust()) is not None
+    assert client_context(identity, ServerTrust()) is not None
 
 
 def test_a_kernel_without_files_in_memory_is_served_too(
@@ -39,7 +39,7 @@ def test_a_kernel_without_files_in_memory_is_served_too(
 ) -> None:
     monkeypatch.setattr(os, "memfd_create", no_memory_files)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    assert client_context(identity, Trust()) is not None
+    assert client_context(identity, ServerTrust()) is not None
     assert [path.name for path in tmp_path.iterdir()] == ["device.key"]
 
 
@@ -47,4 +47,4 @@ def test_where_there_is_neither_it_is_a_refusal(identity: FileIdentity, monkeypa
     monkeypatch.setattr(os, "memfd_create", no_memory_files)
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     with pytest.raises(ChainUnplacedError):
-        client_context(identity, Trust())
+        client_context(identity, ServerTrust())

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from birthmark.device_transports.errors import LinkLostError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from support.fakes import FakeClock
 
-SYSTEM = Trust(None)
+SYSTEM = ServerTrust(None)
 
 
 async def test_a_link_that_stumbles_tells_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.device_transports.proxy import Proxy, ProxyFailedError, proxy_of, refusal_in, request
+from birthmark.device_transports.proxy import HttpProxy, ProxyFailedError, proxy_of, refusal_in, request
 
 
 @pytest.mark.parametrize(
@@ -12,18 +12,18 @@ from birthmark.device_transports.proxy import Proxy, ProxyFailedError, proxy_of,
     [
         ({}, None),
         ({"http": "http://proxy:3128"}, None),
-        ({"https": "http://proxy:3128"}, Proxy("proxy", 3128)),
-        ({"https": "proxy:3128"}, Proxy("proxy", 3128)),
-        ({"all": "http://proxy"}, Proxy("proxy", 80)),
-        ({"https": "http://me:p%40ss@proxy:3128/"}, Proxy("proxy", 3128, "me", "p@ss")),
-        ({"https": "http://[::1]:3128"}, Proxy("::1", 3128)),
+        ({"https": "http://proxy:3128"}, HttpProxy("proxy", 3128)),
+        ({"https": "proxy:3128"}, HttpProxy("proxy", 3128)),
+        ({"all": "http://proxy"}, HttpProxy("proxy", 80)),
+        ({"https": "http://me:p%40ss@proxy:3128/"}, HttpProxy("proxy", 3128, "me", "p@ss")),
+        ({"https": "http://[::1]:3128"}, HttpProxy("::1", 3128)),
         ({"https": "http://proxy:3128", "no": "hub.example"}, None),
         ({"https": "http://proxy:3128", "no": ".example"}, None),
         ({"https": "http://proxy:3128", "no": "*"}, None),
-        ({"https": "http://proxy:3128", "no": "other.example"}, Proxy("proxy", 3128)),
+        ({"https": "http://proxy:3128", "no": "other.example"}, HttpProxy("proxy", 3128)),
     ],
 )
-def test_the_environment_names_it(proxies: dict[str, str], found: Proxy | None) -> None:
+def test_the_environment_names_it(proxies: dict[str, str], found: HttpProxy | None) -> None:
     assert proxy_of("hub.example", 443, proxies) == found
 
 
@@ -46,13 +46,13 @@ def test_one_of_another_kind_is_refused_without_its_password(url: str) -> None:
 
 
 def test_a_password_is_shown_to_the_proxy_alone() -> None:
-    proxy = Proxy("proxy", 3128, "me", "hidden")
+    proxy = HttpProxy("proxy", 3128, "me", "hidden")
     assert b"Proxy-Authorization: Basic bWU6aGlkZGVu\r\n" in request(proxy, "hub.example", 443)
     assert "hidden" not in f"{proxy!r} {proxy}"
 
 
 def test_an_address_of_ipv6_stands_in_brackets() -> None:
-    assert request(Proxy("proxy", 80), "::1", 443).startswith(b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n")
+    assert request(HttpProxy("proxy", 80), "::1", 443).startswith(b"CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.doctor.facts import CheckSeen, Reachable
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import CheckFacts, Reachable
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.rules.agent import findings, not_checked
 
 FILE = "/etc/aziot/config.toml"
@@ -23,20 +23,20 @@ TEXTS = ((FILE, TEXT),)
 SERVER = Reachable("/data/trust.pem", "dps.test", 8443, "est.test", 8085)
 
 
-def a_check(name: str = "certs-read", *, is_error: bool = True, **facts: Any) -> CheckSeen:
+def a_check(name: str = "certs-read", *, is_error: bool = True, **facts: Any) -> CheckFacts:
     known = {"details": "it is wrong", **facts}
     known["facts"] = tuple(facts.get("facts", {}).items())
-    return CheckSeen(name, FILE, is_error, **known)
+    return CheckFacts(name, FILE, is_error, **known)
 
 
-def only(check: CheckSeen, server: Reachable | None = SERVER, texts: Any = TEXTS) -> Finding:
+def only(check: CheckFacts, server: Reachable | None = SERVER, texts: Any = TEXTS) -> DoctorFinding:
     (found,) = findings([check], texts, server)
     return found
 
 
 def test_without_trouble_the_agent_is_well_and_one_that_was_not_looked_at_is_unknown() -> None:
-    assert [one.severity for one in findings([], TEXTS, SERVER)] == [Severity.OK]
-    assert (not_checked(FILE).severity, FILE in not_checked(FILE).seen) == (Severity.UNKNOWN, True)
+    assert [one.severity for one in findings([], TEXTS, SERVER)] == [FindingSeverity.OK]
+    assert (not_checked(FILE).severity, FILE in not_checked(FILE).seen) == (FindingSeverity.UNKNOWN, True)
 
 
 def test_the_same_trouble_is_told_once_by_the_first_check_that_found_it() -> None:
@@ -64,7 +64,7 @@ def test_what_a_trouble_is_about_says_what_explains_it(name: str, code: str, top
 def test_a_wrong_clock_is_its_administrators_and_a_warning_is_no_fault() -> None:
     assert "timedatectl" in only(a_check("host-local-time")).for_a_person
     assert only(a_check(details="certificate is not yet valid")).for_a_person
-    assert only(a_check("hostname", is_error=False)).severity is Severity.WARNING
+    assert only(a_check("hostname", is_error=False)).severity is FindingSeverity.WARNING
 
 
 @pytest.mark.parametrize(

@@ -4,30 +4,39 @@ from dataclasses import replace
 
 import pytest
 
-from birthmark.doctor.facts import BusSeen, ChipAsked, ChipSeen, FileSeen, KeySeen, ProbeExit, SoftHsmSeen, TokenSeen
-from birthmark.doctor.model import Finding, Severity
+from birthmark.doctor.facts import (
+    BusFacts,
+    ChipFacts,
+    ChipSelection,
+    FileFacts,
+    KeyFacts,
+    ProbeExit,
+    SoftHsmFacts,
+    TokenFacts,
+)
+from birthmark.doctor.model import DoctorFinding, FindingSeverity
 from birthmark.doctor.pkcs11_probe import _held_back
 from birthmark.doctor.rules import bus, chip
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
-PORT = Setting(Kind.VARIABLE, "EX_SSS_BOOT_SSS_PORT", "/dev/i2c-1:0x48")
-TOKEN = TokenSeen("SSS_PKCS11", 1, needs_pin=True)
+PORT = SourcedSetting(SettingSource.VARIABLE, "EX_SSS_BOOT_SSS_PORT", "/dev/i2c-1:0x48")
+TOKEN = TokenFacts("SSS_PKCS11", 1, needs_pin=True)
 
 
-def a_chip(**facts: object) -> ChipSeen:
+def a_chip(**facts: object) -> ChipFacts:
     module = str(facts.pop("module", "/lib.so"))
-    return ChipSeen(ChipAsked(), module, FileSeen(module, exists=True), **facts)  # type: ignore[arg-type] # by name
+    return ChipFacts(ChipSelection(), module, FileFacts(module, exists=True), **facts)  # type: ignore[arg-type] # by name
 
 
 def test_no_login_is_tried_where_it_would_be_the_last() -> None:
-    held = _held_back(TokenSeen("t", 1, is_last_try=True))
+    held = _held_back(TokenFacts("t", 1, is_last_try=True))
     assert held is not None
     (found,) = chip.findings(a_chip(code=held.code, cause=held.cause, tokens=(TOKEN,)))
     assert (found.code, bool(found.for_a_person)) == ("doctor.pin_last_try", True)
 
 
 def test_a_locked_token_is_left_to_its_officer() -> None:
-    held = _held_back(TokenSeen("t", 1, is_locked=True))
+    held = _held_back(TokenFacts("t", 1, is_locked=True))
     assert held is not None
     (found,) = chip.findings(a_chip(code=held.code, cause=held.cause, tokens=(TOKEN,)))
     assert (found.code, bool(found.for_a_person)) == ("keys.pin_locked", True)
@@ -38,8 +47,8 @@ def test_another_token_is_tried() -> None:
 
 
 def test_a_library_is_not_blamed_where_its_settings_lead_nowhere() -> None:
-    setting = Setting(Kind.VARIABLE, "SOFTHSM2_CONF", "/chip/softhsm2.conf")
-    hsm = SoftHsmSeen(FileSeen(setting.value, exists=True), setting, FileSeen("/chip/tokens"))
+    setting = SourcedSetting(SettingSource.VARIABLE, "SOFTHSM2_CONF", "/chip/softhsm2.conf")
+    hsm = SoftHsmFacts(FileFacts(setting.value, exists=True), setting, FileFacts("/chip/tokens"))
     (found,) = chip.findings(a_chip(code="keys.module_broken", cause="GeneralError", softhsm=hsm))
     assert found.code == "doctor.softhsm_tokens_missing"
 
@@ -67,26 +76,26 @@ def test_an_se050_that_is_silent_may_be_in_deep_power_down(facts: dict[str, obje
 
 
 def test_a_silent_chip_behind_cryptoauthlib_is_looked_for_on_its_bus_and_no_other_library_is_named() -> None:
-    named = Setting(Kind.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "cryptoauthlib:i2c,0x6A,7")
+    named = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "cryptoauthlib:i2c,0x6A,7")
     seen = a_chip(code="keys.token_failed", cause="it failed", module=named.value, others=("/usr/lib/another.so",))
-    (found,) = chip.findings(replace(seen, asked=ChipAsked(module=named)))
+    (found,) = chip.findings(replace(seen, asked=ChipSelection(module=named)))
     assert "`i2cdetect -y 7`" in found.advice
     assert "another.so" not in found.command
 
 
 def test_a_chip_that_opens_is_right() -> None:
-    (found,) = chip.findings(a_chip(opened="SSS_PKCS11", keys=(KeySeen("sss:F0000100"),)))
-    assert found.severity is Severity.OK
+    (found,) = chip.findings(a_chip(opened="SSS_PKCS11", keys=(KeyFacts("sss:F0000100"),)))
+    assert found.severity is FindingSeverity.OK
 
 
 def test_a_bus_of_another_user_is_the_administrators() -> None:
-    seen = BusSeen(PORT, FileSeen("/dev/i2c-1", exists=True, mode=0o660, reason="permission denied"))
+    seen = BusFacts(PORT, FileFacts("/dev/i2c-1", exists=True, mode=0o660, reason="permission denied"))
     found = next(bus.findings(seen))
     assert (found.code, found.command) == ("doctor.bus_closed", 'sudo usermod -aG i2c "$(id -un)"')
 
 
 def test_no_bus_at_all_is_the_boards() -> None:
-    found = next(bus.findings(BusSeen(PORT, FileSeen("/dev/i2c-1"))))
+    found = next(bus.findings(BusFacts(PORT, FileFacts("/dev/i2c-1"))))
     assert (found.code, bool(found.for_a_person), found.command) == ("doctor.bus_missing", True, "")
 
 
@@ -94,23 +103,23 @@ def test_an_access_manager_is_no_bus() -> None:
     assert bus.device_in("127.0.0.1:8040") == ""
 
 
-MODULE = Setting(Kind.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "/lib.so")
-LABEL = Setting(Kind.VARIABLE, "BIRTHMARK_TOKEN", "north")
-SLOT = Setting(Kind.VARIABLE, "BIRTHMARK_SLOT", "9")
-PIN_FILE = Setting(Kind.VARIABLE, "BIRTHMARK_PIN_FILE", "/d/pin")
-KEY = Setting(Kind.VARIABLE, "BIRTHMARK_KEY", "key-1")
-CONF = Setting(Kind.VARIABLE, "SOFTHSM2_CONF", "/chip/softhsm2.conf")
+MODULE = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "/lib.so")
+LABEL = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_TOKEN", "north")
+SLOT = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_SLOT", "9")
+PIN_FILE = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_PIN_FILE", "/d/pin")
+KEY = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_KEY", "key-1")
+CONF = SourcedSetting(SettingSource.VARIABLE, "SOFTHSM2_CONF", "/chip/softhsm2.conf")
 SIMULATE = 'eval "$(birthmark chip simulate'
-THERE = FileSeen("/d/pin", exists=True, mode=0o600)
+THERE = FileFacts("/d/pin", exists=True, mode=0o600)
 
 
-def told(**facts: object) -> Finding:
+def told(**facts: object) -> DoctorFinding:
     (found,) = chip.findings(a_chip(**facts))
     return found
 
 
-def asked(**settings: object) -> ChipAsked:
-    return ChipAsked(**settings)  # type: ignore[arg-type] # by name
+def asked(**settings: object) -> ChipSelection:
+    return ChipSelection(**settings)  # type: ignore[arg-type] # by name
 
 
 def test_a_library_that_nobody_named_is_named() -> None:
@@ -122,8 +131,8 @@ def test_a_library_that_nobody_named_is_named() -> None:
 @pytest.mark.parametrize(
     ("facts", "code"),
     [
-        ({"library": FileSeen("/lib.so")}, "keys.module_missing"),
-        ({"library": FileSeen("/lib.so", exists=True, is_directory=True)}, "keys.module_missing"),
+        ({"library": FileFacts("/lib.so")}, "keys.module_missing"),
+        ({"library": FileFacts("/lib.so", exists=True, is_directory=True)}, "keys.module_missing"),
         ({"built_for": "aarch64", "here": "x86_64"}, "doctor.library_foreign"),
         ({"ending": ProbeExit.CRASHED, "detail": "SIGSEGV"}, "doctor.library_crashes"),
         ({"code": "keys.module_broken", "cause": "x"}, "keys.module_broken"),
@@ -139,28 +148,28 @@ def test_a_library_that_cannot_be_used_gives_way_to_one_that_is_here(facts: dict
 
 @pytest.mark.parametrize(("beside", "command"), [("/new/c.conf", "export SOFTHSM2_CONF=/new/c.conf"), ("", SIMULATE)])
 def test_settings_of_softhsm_that_are_gone_are_looked_for_beside_the_pin(beside: str, command: str) -> None:
-    hsm = SoftHsmSeen(FileSeen(CONF.value), CONF, conf_beside_pin=beside)
+    hsm = SoftHsmFacts(FileFacts(CONF.value), CONF, conf_beside_pin=beside)
     found = told(softhsm=hsm)
     assert (found.code, found.command.startswith(command)) == ("doctor.softhsm_settings_missing", True)
 
 
 def test_tokens_of_softhsm_that_were_moved_are_named_where_they_stand() -> None:
-    hsm = SoftHsmSeen(FileSeen(CONF.value, exists=True), CONF, None, tokens_beside="/chip/tokens")
+    hsm = SoftHsmFacts(FileFacts(CONF.value, exists=True), CONF, None, tokens_beside="/chip/tokens")
     assert "directories.tokendir = /chip/tokens" in told(softhsm=hsm).command
 
 
 @pytest.mark.parametrize(
     ("pin", "beside", "code", "command"),
     [
-        (FileSeen("/d/pin"), "", "keys.pin_file_missing", "(umask 077; set -C; cat > /d/pin)"),
-        (FileSeen("/d/pin"), "/chip/pin", "keys.pin_file_missing", "export BIRTHMARK_PIN_FILE=/chip/pin"),
+        (FileFacts("/d/pin"), "", "keys.pin_file_missing", "(umask 077; set -C; cat > /d/pin)"),
+        (FileFacts("/d/pin"), "/chip/pin", "keys.pin_file_missing", "export BIRTHMARK_PIN_FILE=/chip/pin"),
         (replace(THERE, mode=0o644), "", "keys.pin_file", "chmod 0600 /d/pin"),
     ],
 )
 def test_a_pin_that_cannot_be_read_or_that_all_can_is_mended(
-    pin: FileSeen, beside: str, code: str, command: str
+    pin: FileFacts, beside: str, code: str, command: str
 ) -> None:
-    hsm = SoftHsmSeen(FileSeen("/chip/c", exists=True), pin_beside=beside)
+    hsm = SoftHsmFacts(FileFacts("/chip/c", exists=True), pin_beside=beside)
     (found,) = chip.findings(replace(a_chip(pin=pin, softhsm=hsm), asked=asked(pin_file=PIN_FILE)))
     assert (found.code, found.command) == (code, command)
 
@@ -173,7 +182,7 @@ def test_white_space_around_a_pin_is_taken_away_where_the_token_refused_it() -> 
 
 @pytest.mark.parametrize("tokens", [(), (TOKEN,)])
 def test_a_pin_file_that_holds_no_pin_is_told_once_and_written_anew_with_or_without_a_token(
-    tokens: tuple[TokenSeen, ...],
+    tokens: tuple[TokenFacts, ...],
 ) -> None:
     seen = a_chip(pin=THERE, code="keys.pin_file", cause="several lines", tokens=tokens)
     (found,) = chip.findings(replace(seen, asked=asked(pin_file=PIN_FILE)))
@@ -181,7 +190,7 @@ def test_a_pin_file_that_holds_no_pin_is_told_once_and_written_anew_with_or_with
     assert found.command == "mv --backup=t /d/pin /d/pin.old && (umask 077; set -C; cat > /d/pin)"
 
 
-NORTH = TokenSeen("north", 3)
+NORTH = TokenFacts("north", 3)
 
 
 @pytest.mark.parametrize(
@@ -201,13 +210,13 @@ def test_a_token_that_is_not_there_gives_way_to_one_that_is(settings: dict[str, 
 @pytest.mark.parametrize(
     ("tokens", "settings", "command"),
     [
-        ((NORTH, TokenSeen("north", 4)), {}, "export BIRTHMARK_SLOT=3"),
-        ((NORTH, TokenSeen("south", 4)), {}, "export BIRTHMARK_TOKEN=north"),
-        ((NORTH, NORTH, TokenSeen("south", 4)), {"token": LABEL}, "export BIRTHMARK_TOKEN=south"),
+        ((NORTH, TokenFacts("north", 4)), {}, "export BIRTHMARK_SLOT=3"),
+        ((NORTH, TokenFacts("south", 4)), {}, "export BIRTHMARK_TOKEN=north"),
+        ((NORTH, NORTH, TokenFacts("south", 4)), {"token": LABEL}, "export BIRTHMARK_TOKEN=south"),
     ],
 )
 def test_of_several_tokens_one_is_named_that_only_one_is_called(
-    tokens: tuple[TokenSeen, ...], settings: dict[str, object], command: str
+    tokens: tuple[TokenFacts, ...], settings: dict[str, object], command: str
 ) -> None:
     seen = a_chip(code="keys.token_ambiguous", cause="several", tokens=tokens)
     (found,) = chip.findings(replace(seen, asked=asked(**settings)))
@@ -216,7 +225,7 @@ def test_of_several_tokens_one_is_named_that_only_one_is_called(
 
 @pytest.mark.parametrize("beside", ["", "/chip/pin"])
 def test_a_pin_that_nobody_named_is_typed_or_found_beside_the_settings(beside: str) -> None:
-    hsm = SoftHsmSeen(FileSeen("/chip/c", exists=True), pin_beside=beside)
+    hsm = SoftHsmFacts(FileFacts("/chip/c", exists=True), pin_beside=beside)
     found = told(code="keys.pin_missing", cause="x", tokens=(TOKEN,), softhsm=hsm)
     assert found.command.endswith("BIRTHMARK_PIN_FILE=/chip/pin" if beside else 'BIRTHMARK_PIN_FILE="$PWD/pin"')
 
@@ -231,9 +240,9 @@ def test_a_pin_that_nobody_named_is_typed_or_found_beside_the_settings(beside: s
     ],
 )
 def test_a_wrong_pin_is_never_guessed(
-    settings: dict[str, object], pin: FileSeen | None, beside: str, command: str
+    settings: dict[str, object], pin: FileFacts | None, beside: str, command: str
 ) -> None:
-    hsm = SoftHsmSeen(FileSeen("/chip/c", exists=True), pin_beside=beside)
+    hsm = SoftHsmFacts(FileFacts("/chip/c", exists=True), pin_beside=beside)
     seen = a_chip(code="keys.pin_wrong", detail="PinIncorrect", tokens=(TOKEN,), pin=pin, softhsm=hsm)
     (found,) = chip.findings(replace(seen, asked=asked(**settings)))
     assert found.command.startswith(command)
@@ -248,13 +257,13 @@ def test_what_a_token_refuses_otherwise_is_told_in_its_words() -> None:
 @pytest.mark.parametrize(
     ("keys", "code", "command"),
     [
-        ((KeySeen("key-2"),), "keys.key_not_found", "export BIRTHMARK_KEY=key-2"),
+        ((KeyFacts("key-2"),), "keys.key_not_found", "export BIRTHMARK_KEY=key-2"),
         ((), "keys.key_not_found", "birthmark chip ls"),
-        ((KeySeen("key-1"),), "doctor.chip", ""),
+        ((KeyFacts("key-1"),), "doctor.chip", ""),
     ],
 )
 def test_a_key_that_is_not_in_the_token_gives_way_to_one_that_is(
-    keys: tuple[KeySeen, ...], code: str, command: str
+    keys: tuple[KeyFacts, ...], code: str, command: str
 ) -> None:
     (found,) = chip.findings(replace(a_chip(opened="north", keys=keys), asked=asked(key=KEY)))
     assert (found.code, found.command) == (code, command)
@@ -262,18 +271,18 @@ def test_a_key_that_is_not_in_the_token_gives_way_to_one_that_is(
 
 def test_a_label_in_the_other_byte_order_is_told_as_the_library_says_it() -> None:
     wanted = replace(KEY, value="sss:000100F0")
-    seen = a_chip(opened="SSS_PKCS11", keys=(KeySeen("sss:F0000100"),))
+    seen = a_chip(opened="SSS_PKCS11", keys=(KeyFacts("sss:F0000100"),))
     (found,) = chip.findings(replace(seen, asked=asked(key=wanted)))
-    assert (found.code, found.severity) == ("doctor.label_byte_order", Severity.WARNING)
+    assert (found.code, found.severity) == ("doctor.label_byte_order", FindingSeverity.WARNING)
     assert "'sss:F0000100' for object 0xF0000100" in found.seen
 
 
-SCP03 = Setting(Kind.VARIABLE, "EX_SSS_BOOT_SCP03_PATH", "/keys.txt")
-KEYS = FileSeen("/keys.txt", exists=True, mode=0o600)
-ON_BUS = BusSeen(PORT, FileSeen("/dev/i2c-1", exists=True), scp03=SCP03, scp03_file=KEYS)
+SCP03 = SourcedSetting(SettingSource.VARIABLE, "EX_SSS_BOOT_SCP03_PATH", "/keys.txt")
+KEYS = FileFacts("/keys.txt", exists=True, mode=0o600)
+ON_BUS = BusFacts(PORT, FileFacts("/dev/i2c-1", exists=True), scp03=SCP03, scp03_file=KEYS)
 
 
-def codes(seen: BusSeen) -> list[str]:
+def codes(seen: BusFacts) -> list[str]:
     return [found.code for found in bus.findings(seen)]
 
 
@@ -286,16 +295,16 @@ def codes(seen: BusSeen) -> list[str]:
         (replace(ON_BUS, scp03_file=replace(KEYS, mode=0o644)), ["doctor.bus", "doctor.channel_keys_exposed"]),
         (replace(ON_BUS, factory="SE050C"), ["doctor.bus", "doctor.channel_factory_keys"]),
         (replace(ON_BUS, lacks_middleware=True), ["doctor.bus", "doctor.middleware_missing", "doctor.channel"]),
-        (BusSeen(has_nxp_library=True), ["doctor.channel_plain"]),
-        (BusSeen(), []),
+        (BusFacts(has_nxp_library=True), ["doctor.channel_plain"]),
+        (BusFacts(), []),
     ],
 )
-def test_who_can_listen_on_the_way_to_an_se050_is_told(seen: BusSeen, told: list[str]) -> None:
+def test_who_can_listen_on_the_way_to_an_se050_is_told(seen: BusFacts, told: list[str]) -> None:
     assert codes(seen) == told
 
 
 def test_a_bus_that_is_not_there_gives_way_to_one_that_is_with_the_chips_address() -> None:
-    found = next(bus.findings(replace(ON_BUS, device=FileSeen("/dev/i2c-1"), devices=("/dev/i2c-7",))))
+    found = next(bus.findings(replace(ON_BUS, device=FileFacts("/dev/i2c-1"), devices=("/dev/i2c-7",))))
     assert found.command == "export EX_SSS_BOOT_SSS_PORT=/dev/i2c-7:0x48"
 
 
@@ -306,6 +315,6 @@ def test_an_address_with_eight_bits_is_written_with_seven() -> None:
 
 def test_microchips_library_takes_eight_bits_and_a_directory_that_is_there() -> None:
     conf = ("/etc/cryptoauthlib/0.conf", "interface = i2c,0x60\ninterface = i2c,0xC0\n")
-    address, store = bus.findings(BusSeen(microchip=(conf,), filestore=FileSeen("/var/lib/cryptoauthlib")))
+    address, store = bus.findings(BusFacts(microchip=(conf,), filestore=FileFacts("/var/lib/cryptoauthlib")))
     assert address.command == "sed -i /interface/s/0x60/0xc0/ /etc/cryptoauthlib/0.conf"
     assert store.command == "mkdir -p /var/lib/cryptoauthlib"

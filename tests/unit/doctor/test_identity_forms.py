@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
-from birthmark.doctor.facts import IdentitySeen
+from birthmark.doctor.facts import IdentityFacts
 from birthmark.doctor.identity import look
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from support.fakes import NOON
 from support.pki.pki_builders import a_device, key_pem
 
@@ -24,12 +24,12 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
 P7B = pkcs7.serialize_certificates([DEVICE.certificate.parsed], Encoding.PEM)
 
 
-def seen(directory: Path, certificate: bytes, key: bytes) -> IdentitySeen:
+def seen(directory: Path, certificate: bytes, key: bytes) -> IdentityFacts:
     settings = {}
     for name, content in {"X509_CERT_FILE": certificate, "X509_KEY_FILE": key}.items():
         (path := directory / name).touch(0o600)
         path.write_bytes(content)
-        settings[name] = Setting(Kind.VARIABLE, name, str(path))
+        settings[name] = SourcedSetting(SettingSource.VARIABLE, name, str(path))
     found = look(settings, {}, None, NOON)
     assert found is not None
     return found

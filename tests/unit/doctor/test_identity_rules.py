@@ -5,41 +5,41 @@ from typing import Any
 
 import pytest
 
-from birthmark.doctor.facts import ChipAsked, ChipSeen, FileSeen, IdentitySeen, KeySeen, LeafSeen
-from birthmark.doctor.model import Finding, Severity
+from birthmark.doctor.facts import ChipFacts, ChipSelection, FileFacts, IdentityFacts, KeyFacts, LeafFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity
 from birthmark.doctor.rules.identity import findings
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
-CERTIFICATE = Setting(Kind.VARIABLE, "X509_CERT_FILE", "/d/device.pem")
-KEY = Setting(Kind.VARIABLE, "X509_KEY_FILE", "/d/device.key")
-LEAF = LeafSeen("CN=pump", "pump", "aa", "2026-01-01", "2027-01-01")
-GOOD = IdentitySeen(
+CERTIFICATE = SourcedSetting(SettingSource.VARIABLE, "X509_CERT_FILE", "/d/device.pem")
+KEY = SourcedSetting(SettingSource.VARIABLE, "X509_KEY_FILE", "/d/device.key")
+LEAF = LeafFacts("CN=pump", "pump", "aa", "2026-01-01", "2027-01-01")
+GOOD = IdentityFacts(
     CERTIFICATE,
     KEY,
-    FileSeen(CERTIFICATE.value, exists=True, mode=0o644),
-    FileSeen(KEY.value, exists=True, mode=0o600),
+    FileFacts(CERTIFICATE.value, exists=True, mode=0o644),
+    FileFacts(KEY.value, exists=True, mode=0o600),
     LEAF,
     key_public="aa",
 )
 FORGET = "unset X509_CERT_FILE X509_KEY_FILE"
 
 
-def only(seen: IdentitySeen, chips: tuple[ChipSeen, ...] = ()) -> Finding:
+def only(seen: IdentityFacts, chips: tuple[ChipFacts, ...] = ()) -> DoctorFinding:
     (found,) = findings(seen, chips)
     return found
 
 
-def but(**facts: Any) -> IdentitySeen:
+def but(**facts: Any) -> IdentityFacts:
     return replace(GOOD, **facts)
 
 
 def test_a_pair_that_belongs_together_is_said_to_be_well_with_its_dates() -> None:
     found = only(GOOD)
-    assert (found.severity, found.seen) == (Severity.OK, "CN=pump, valid from 2026-01-01 to 2027-01-01 UTC")
+    assert (found.severity, found.seen) == (FindingSeverity.OK, "CN=pump, valid from 2026-01-01 to 2027-01-01 UTC")
 
 
 def test_where_no_files_are_named_nothing_is_said() -> None:
-    assert list(findings(IdentitySeen())) == []
+    assert list(findings(IdentityFacts())) == []
 
 
 def test_files_that_are_swapped_are_exchanged() -> None:
@@ -51,7 +51,7 @@ def test_files_that_are_swapped_are_exchanged() -> None:
 @pytest.mark.parametrize(
     ("facts", "code"),
     [
-        ({"certificate_file": FileSeen(CERTIFICATE.value, reason="no such file")}, "device.certificate_missing"),
+        ({"certificate_file": FileFacts(CERTIFICATE.value, reason="no such file")}, "device.certificate_missing"),
         ({"certificate_code": "pki.certificate_invalid", "certificate_cause": "x"}, "pki.certificate_invalid"),
         ({"key_public": "bb"}, "links.certificate_key_mismatch"),
     ],
@@ -85,9 +85,9 @@ def test_a_key_that_belongs_to_the_certificate_is_named_where_there_is_one() -> 
     assert only(but(key_code="keys.file_missing", matching_key="/d/k")).command == "export X509_KEY_FILE=/d/k"
 
 
-def a_chip(public: str = "aa") -> ChipSeen:
-    keys = (KeySeen("other"), KeySeen("sss:10000000", public=public))
-    return ChipSeen(ChipAsked(), "/lib.so", FileSeen("/lib.so", exists=True), opened="SSS", keys=keys)
+def a_chip(public: str = "aa") -> ChipFacts:
+    keys = (KeyFacts("other"), KeyFacts("sss:10000000", public=public))
+    return ChipFacts(ChipSelection(), "/lib.so", FileFacts("/lib.so", exists=True), opened="SSS", keys=keys)
 
 
 REFERENCE = but(key_code="keys.reference_key", object_id=0x10000000, reference_public="aa")
@@ -123,12 +123,12 @@ def test_an_expired_certificate_whose_ca_is_here_is_issued_anew_for_the_same_key
 
 def test_a_ca_that_is_not_in_the_chain_is_added() -> None:
     found = only(but(issuer="/d/ca.pem"))
-    assert (found.severity, found.command) == (Severity.WARNING, "cat /d/ca.pem >> /d/device.pem")
+    assert (found.severity, found.command) == (FindingSeverity.WARNING, "cat /d/ca.pem >> /d/device.pem")
 
 
 @pytest.mark.parametrize(("name", "is_wrong"), [("pump", False), ("PUMP", False), ("valve", True)])
 def test_the_registration_id_is_the_common_name_in_any_letter_case(name: str, *, is_wrong: bool) -> None:
-    setting = Setting(Kind.VARIABLE, "DPS_X509_REGISTRATION_ID", name)
+    setting = SourcedSetting(SettingSource.VARIABLE, "DPS_X509_REGISTRATION_ID", name)
     found = only(but(registration_id=setting))
     assert (found.code == "doctor.registration_id_mismatch") is is_wrong
     assert found.command == ("export DPS_X509_REGISTRATION_ID=pump" if is_wrong else "")

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, ServerSeen
-from birthmark.doctor.model import Severity
+from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, ServerFacts
+from birthmark.doctor.model import FindingSeverity
 from birthmark.doctor.rules import network
 from birthmark.doctor.rules.network import is_bypassed
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 
 @pytest.mark.parametrize(
@@ -35,22 +35,25 @@ def test_what_is_no_address_is_no_part_of_a_network() -> None:
 @pytest.mark.parametrize(
     ("seen", "severity", "told"),
     [
-        (ClockSeen("noon"), Severity.OK, "noon"),
-        (ClockSeen("noon", offset_s=9.0, by="est.test"), Severity.OK, "noon, as est.test says"),
-        (ClockSeen("noon", offset_s=-11.0, by="est.test"), Severity.FAULT, "est.test says +11 s"),
-        (ClockSeen("1970", is_before_build=True), Severity.FAULT, "it is 1970 by this clock"),
+        (ClockFacts("noon"), FindingSeverity.OK, "noon"),
+        (ClockFacts("noon", offset_s=9.0, by="est.test"), FindingSeverity.OK, "noon, as est.test says"),
+        (ClockFacts("noon", offset_s=-11.0, by="est.test"), FindingSeverity.FAULT, "est.test says +11 s"),
+        (ClockFacts("1970", is_before_build=True), FindingSeverity.FAULT, "it is 1970 by this clock"),
     ],
 )
 def test_a_clock_is_wrong_that_cannot_be_or_that_a_server_contradicts(
-    seen: ClockSeen, severity: Severity, told: str
+    seen: ClockFacts, severity: FindingSeverity, told: str
 ) -> None:
     (found,) = network.clock(seen)
     assert (found.severity, told in found.seen) == (severity, True)
-    assert bool(found.for_a_person) is (severity is Severity.FAULT)
+    assert bool(found.for_a_person) is (severity is FindingSeverity.FAULT)
 
 
-PROXIES = (Setting(Kind.VARIABLE, "HTTPS_PROXY", "http://p:3128"), Setting(Kind.VARIABLE, "https_proxy", "x"))
-PROXY = ProxySeen(PROXIES, "p:3128")
+PROXIES = (
+    SourcedSetting(SettingSource.VARIABLE, "HTTPS_PROXY", "http://p:3128"),
+    SourcedSetting(SettingSource.VARIABLE, "https_proxy", "x"),
+)
+PROXY = ProxyFacts(PROXIES, "p:3128")
 
 
 @pytest.mark.parametrize(
@@ -60,23 +63,30 @@ PROXY = ProxySeen(PROXIES, "p:3128")
         (replace(PROXY, trouble="refused"), "doctor.proxy_unreachable"),
     ],
 )
-def test_a_proxy_that_is_none_is_named_no_more(seen: ProxySeen, code: str) -> None:
+def test_a_proxy_that_is_none_is_named_no_more(seen: ProxyFacts, code: str) -> None:
     (found,) = network.proxy(seen)
     assert (found.code, found.command) == (code, "unset HTTPS_PROXY https_proxy")
 
 
 def test_a_server_of_this_machine_is_asked_without_the_proxy_and_what_was_excepted_stays() -> None:
     (found,) = network.proxy(replace(PROXY, local=("127.0.0.7", "gateway")))
-    assert found.severity is Severity.WARNING
+    assert found.severity is FindingSeverity.WARNING
     assert 'no_proxy="127.0.0.7,gateway${no_proxy:+,$no_proxy}"' in found.command
 
 
 def test_a_proxy_that_answers_is_well() -> None:
-    assert [one.severity for one in network.proxy(PROXY)] == [Severity.OK]
+    assert [one.severity for one in network.proxy(PROXY)] == [FindingSeverity.OK]
 
 
-def a_place(name: str, host: str, code: str = "") -> PlaceSeen:
-    return PlaceSeen(Setting(Kind.VARIABLE, name, host), host, 8883, code, f"{code} at {host}" if code else "", "Look")
+def a_place(name: str, host: str, code: str = "") -> EndpointFacts:
+    return EndpointFacts(
+        SourcedSetting(SettingSource.VARIABLE, name, host),
+        host,
+        8883,
+        code,
+        f"{code} at {host}" if code else "",
+        "Look",
+    )
 
 
 def test_a_hub_is_no_provisioning_service() -> None:
@@ -89,8 +99,8 @@ def test_a_hub_is_no_provisioning_service() -> None:
 @pytest.mark.parametrize("is_served", [True, False])
 def test_what_is_the_same_for_several_servers_is_told_once(*, is_served: bool) -> None:
     away, well = [a_place(name, name.lower(), "links.unreachable") for name in ("A", "B")], a_place("C", "c")
-    fault, fine = network.places([away[0], well, away[1]], ServerSeen("/data", is_served=is_served))
+    fault, fine = network.places([away[0], well, away[1]], ServerFacts("/data", is_served=is_served))
     assert fault.seen == "A=a: links.unreachable at a; B=b: links.unreachable at b"
     assert fault.command == ('eval "$(birthmark env --data /data)"' if is_served else "")
     assert fault.advice == ("Set what is this machine's server's" if is_served else "Look")
-    assert (fine.severity, fine.seen) == (Severity.OK, "C=c: c:8883 answers and is trusted")
+    assert (fine.severity, fine.seen) == (FindingSeverity.OK, "C=c: c:8883 answers and is trusted")

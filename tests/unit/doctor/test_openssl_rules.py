@@ -3,16 +3,16 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.doctor.facts import FileSeen, OpensslSeen
+from birthmark.doctor.facts import FileFacts, OpensslFacts
 from birthmark.doctor.rules import openssl
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
-CONF = Setting(Kind.VARIABLE, "OPENSSL_CONF", "/openssl.cnf")
+CONF = SourcedSetting(SettingSource.VARIABLE, "OPENSSL_CONF", "/openssl.cnf")
 ENGINE = "openssl_conf = a\n[a]\nengines = b\n[b]\ne4sss = c\n[c]\ndynamic_path = /usr/lib/libsss_engine.so # NXP's\n"
 
 
 def found_in(text: str, *missing: str) -> list[str]:
-    seen = OpensslSeen(CONF, FileSeen("/openssl.cnf", exists=True, mode=0o600), openssl.parse(text), missing)
+    seen = OpensslFacts(CONF, FileFacts("/openssl.cnf", exists=True, mode=0o600), openssl.parse(text), missing)
     return [one.code for one in openssl.findings(seen)]
 
 
@@ -35,7 +35,7 @@ def test_no_providers_at_all_are_right() -> None:
 
 
 def test_a_configuration_that_is_not_there_is_named_no_more() -> None:
-    (found,) = openssl.findings(OpensslSeen(CONF, FileSeen("/openssl.cnf")))
+    (found,) = openssl.findings(OpensslFacts(CONF, FileFacts("/openssl.cnf")))
     assert (found.code, found.command) == ("doctor.openssl_conf_missing", "unset OPENSSL_CONF")
 
 

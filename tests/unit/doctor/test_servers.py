@@ -7,7 +7,7 @@ import pytest
 from birthmark.doctor.network import ask, places
 from birthmark.doctor.rules.server import findings
 from birthmark.doctor.servers import _foreign, look
-from birthmark.doctor.setting_sources import Kind, Setting
+from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 NAME = "IOTHUB_CONNECTION_STRING"
 OWN = "HostName=localhost;SharedAccessKeyName=iothubowner;SharedAccessKey=b3du"
@@ -32,7 +32,7 @@ def test_the_hubs_key_is_compared_where_the_policy_is_the_same(value: str, is_fo
 @pytest.mark.parametrize("value", ["http://[::1", "//[", "http://127.0.0.1:99999", "127.0.0.1:9\u0663", "\x1b"])
 def test_what_is_no_address_is_nobody_s_and_ends_nothing(name: str, value: str) -> None:
     list(_foreign(Path("data"), {name: "127.0.0.1"}, {name: value}))
-    (place,) = places({name: Setting(Kind.VARIABLE, name, value)})
+    (place,) = places({name: SourcedSetting(SettingSource.VARIABLE, name, value)})
     assert place.host
     assert 0 < place.port < 65536
     assert ask(place, {}).code
@@ -42,7 +42,7 @@ def test_a_server_that_ran_and_stopped_is_started_and_another_is_not_taken_for_i
     data = tmp_path / "data"
     data.mkdir()
     (data / "server.lock").touch()
-    setting = Setting(Kind.VARIABLE, "BIRTHMARK_DATA", str(data))
+    setting = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_DATA", str(data))
     seen = look(setting, {"PROVISIONING_HOST": "localhost"})
     assert seen is not None
     assert (seen.has_run, seen.others) == (True, ())

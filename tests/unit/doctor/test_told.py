@@ -1,10 +1,10 @@
 """Which findings are told: causes, without their consequences."""
 
-from birthmark.doctor.model import Finding, Severity, Topic, told
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic, told
 
 
-def a_fault(topic: Topic, about: str = "") -> Finding:
-    return Finding("doctor.x", topic, Severity.FAULT, "seen", about=about)
+def a_fault(topic: Topic, about: str = "") -> DoctorFinding:
+    return DoctorFinding("doctor.x", topic, FindingSeverity.FAULT, "seen", about=about)
 
 
 def test_a_missing_library_explains_that_there_is_no_token() -> None:
@@ -13,7 +13,7 @@ def test_a_missing_library_explains_that_there_is_no_token() -> None:
 
 
 def test_what_a_warning_is_about_explains_nothing() -> None:
-    warning = Finding("doctor.x", Topic.LIBRARY, Severity.WARNING, "seen")
+    warning = DoctorFinding("doctor.x", Topic.LIBRARY, FindingSeverity.WARNING, "seen")
     assert told([warning, a_fault(Topic.TOKEN)]) == [warning, a_fault(Topic.TOKEN)]
 
 
@@ -23,7 +23,7 @@ def test_a_fault_of_one_host_explains_nothing_of_another() -> None:
 
 
 def test_what_is_right_is_told_beside_a_fault() -> None:
-    right = Finding("doctor.x", Topic.TOKEN, Severity.OK, "seen")
+    right = DoctorFinding("doctor.x", Topic.TOKEN, FindingSeverity.OK, "seen")
     assert told([a_fault(Topic.LIBRARY), right])[1] == right
 
 

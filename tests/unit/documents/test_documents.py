@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.documents import DocumentProblem, Problem, Section, Shape, check, delta, merged, replaced, submitted
+from birthmark.documents import (
+    DocumentProblem,
+    DocumentSection,
+    Problem,
+    Shape,
+    check,
+    delta,
+    merged,
+    replaced,
+    submitted,
+)
 from birthmark.documents.validation import check_size
 
 SHAPE = Shape(
@@ -48,7 +58,7 @@ def shape_of_stamps(stamps: dict[str, Any]) -> Any:
 
 @given(st.lists(OBJECTS, max_size=4))
 def test_merging_is_rfc_7396_and_every_value_has_its_stamp(patches: list[dict[str, Any]]) -> None:
-    section = Section()
+    section = DocumentSection()
     expected: dict[str, Any] = {}
     for at, patch in enumerate(patches):
         section, expected = merged(section, patch, at), rfc_7396(expected, patch)
@@ -59,7 +69,7 @@ def test_merging_is_rfc_7396_and_every_value_has_its_stamp(patches: list[dict[st
 
 @given(OBJECTS, OBJECTS)
 def test_merging_changes_nothing_that_was_there_before(first: dict[str, Any], second: dict[str, Any]) -> None:
-    section = merged(Section(), first, 1)
+    section = merged(DocumentSection(), first, 1)
     before = repr(section)
     merged(section, second, 2)
     assert repr(section) == before
@@ -67,15 +77,17 @@ def test_merging_changes_nothing_that_was_there_before(first: dict[str, Any], se
 
 @given(OBJECTS, OBJECTS)
 def test_what_differs_reported_as_desired_leaves_no_delta(wanted: dict[str, Any], there: dict[str, Any]) -> None:
-    desired, reported = merged(Section(), wanted, 1), merged(Section(), there, 1)
+    desired, reported = merged(DocumentSection(), wanted, 1), merged(DocumentSection(), there, 1)
     values, stamps = delta(desired, reported)
     assert shape_of_stamps(stamps) == shape_of(values)
     assert delta(desired, merged(reported, values, 2))[0] == {}
 
 
 def test_a_delta_holds_what_differs_or_is_missing_and_nothing_that_is_only_reported() -> None:
-    desired = merged(Section(), {"same": 1, "other": 1, "missing": {"x": 1}, "in": {"same": 1, "other": [1]}}, 5)
-    reported = merged(Section(), {"same": 1, "other": 2, "extra": 3, "in": {"same": 1, "other": [2]}}, 6)
+    desired = merged(
+        DocumentSection(), {"same": 1, "other": 1, "missing": {"x": 1}, "in": {"same": 1, "other": [1]}}, 5
+    )
+    reported = merged(DocumentSection(), {"same": 1, "other": 2, "extra": 3, "in": {"same": 1, "other": [2]}}, 6)
     values, stamps = delta(desired, reported)
     assert values == {"other": 1, "missing": {"x": 1}, "in": {"other": [1]}}
     assert stamps["in"] == [5, 2, {"other": [5, 2]}]
@@ -83,21 +95,21 @@ def test_a_delta_holds_what_differs_or_is_missing_and_nothing_that_is_only_repor
 
 @pytest.mark.parametrize(("one", "other"), [(True, 1), (0, False), ([True], [1])])
 def test_true_is_not_one(one: object, other: object) -> None:
-    assert delta(merged(Section(), {"a": one}, 1), merged(Section(), {"a": other}, 1))[0] == {"a": one}
+    assert delta(merged(DocumentSection(), {"a": one}, 1), merged(DocumentSection(), {"a": other}, 1))[0] == {"a": one}
 
 
 def test_a_number_written_otherwise_is_the_same() -> None:
-    assert delta(merged(Section(), {"a": 1}, 1), merged(Section(), {"a": 1.0}, 1))[0] == {}
+    assert delta(merged(DocumentSection(), {"a": 1}, 1), merged(DocumentSection(), {"a": 1.0}, 1))[0] == {}
 
 
 def test_only_what_was_named_has_a_new_stamp() -> None:
-    section = merged(merged(Section(), {"a": 1, "in": {"b": 1, "c": 1}}, 10), {"in": {"b": 2}}, 20)
+    section = merged(merged(DocumentSection(), {"a": 1, "in": {"b": 1, "c": 1}}, 10), {"in": {"b": 2}}, 20)
     assert section.stamps == {"a": [10, 2], "in": [20, 3, {"b": [20, 3], "c": [10, 2]}]}
     assert submitted(section.stamps, {"in": {"b": 2}, "gone": None}) == {"in": [20, 3, {"b": [20, 3]}]}
 
 
 def test_replacing_forgets_what_is_not_named() -> None:
-    section = replaced(merged(Section(), {"a": 1, "b": 2}, 1), {"b": 3}, 2)
+    section = replaced(merged(DocumentSection(), {"a": 1, "b": 2}, 1), {"b": 3}, 2)
     assert (section.values, section.stamps, section.version) == ({"b": 3}, {"b": [2, 3]}, 3)
 
 

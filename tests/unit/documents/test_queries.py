@@ -9,21 +9,21 @@ from birthmark.documents.queries import (
     MAX_CONDITIONS,
     MAX_LEVELS,
     MAX_VALUES,
-    And,
-    Compare,
+    Alternative,
+    Comparison,
     Condition,
+    Conjunction,
     Contains,
+    FieldPath,
     InSet,
-    Is,
-    Item,
-    Kind,
-    Not,
+    Negation,
     Operator,
-    Or,
-    Part,
-    Path,
+    PathPart,
+    QueryKind,
     QueryProblem,
+    SelectedField,
     Sum,
+    TypeCheck,
     Value,
     parse_query,
     paths_of,
@@ -41,7 +41,7 @@ def problem(text: str) -> str:
     return str(caught.value)
 
 
-SITE, LOAD = Path(("tags", "site")), Path(("properties", "reported", "load"))
+SITE, LOAD = FieldPath(("tags", "site")), FieldPath(("properties", "reported", "load"))
 
 
 def test_a_query_selects_whole_documents_of_a_collection() -> None:
@@ -56,17 +56,17 @@ def test_keywords_have_no_case_and_a_semicolon_may_end_it() -> None:
 @pytest.mark.parametrize(
     ("text", "condition"),
     [
-        ("tags.site = 'north'", Compare(SITE, Operator.SAME, Value("north"))),
-        ("tags.site <> 'north'", Compare(SITE, Operator.OTHER, Value("north"))),
-        ("properties.reported.load >= -1.5e1", Compare(LOAD, Operator.FROM, Value(-15.0))),
-        ("3 < properties.reported.load", Compare(LOAD, Operator.ABOVE, Value(3.0))),
-        ("tags.site = 0xff", Compare(SITE, Operator.SAME, Value(255.0))),
+        ("tags.site = 'north'", Comparison(SITE, Operator.SAME, Value("north"))),
+        ("tags.site <> 'north'", Comparison(SITE, Operator.OTHER, Value("north"))),
+        ("properties.reported.load >= -1.5e1", Comparison(LOAD, Operator.FROM, Value(-15.0))),
+        ("3 < properties.reported.load", Comparison(LOAD, Operator.ABOVE, Value(3.0))),
+        ("tags.site = 0xff", Comparison(SITE, Operator.SAME, Value(255.0))),
         ("tags.site IN ['a', 1, true, null]", InSet(SITE, ("a", 1.0, True, None))),
-        ("tags.site NIN ('a')", Not(InSet(SITE, ("a",)))),
-        ("IS_DEFINED(tags.site)", Is(Kind.DEFINED, SITE)),
-        ("startswith(tags.site, 'n')", Contains(Part.BEGINS, SITE, Value("n"))),
+        ("tags.site NIN ('a')", Negation(InSet(SITE, ("a",)))),
+        ("IS_DEFINED(tags.site)", TypeCheck(QueryKind.DEFINED, SITE)),
+        ("startswith(tags.site, 'n')", Contains(PathPart.BEGINS, SITE, Value("n"))),
         ("tags.site", SITE),
-        ("NOT tags.site", Not(SITE)),
+        ("NOT tags.site", Negation(SITE)),
     ],
 )
 def test_a_condition_is_read(text: str, condition: Condition) -> None:
@@ -74,9 +74,9 @@ def test_a_condition_is_read(text: str, condition: Condition) -> None:
 
 
 def test_and_binds_more_tightly_than_or_and_parentheses_more_than_both() -> None:
-    a, b, c = (Path((name,)) for name in "abc")
-    assert where("a OR b AND c") == Or((a, And((b, c))))
-    assert where("(a OR b) AND c") == And((Or((a, b)), c))
+    a, b, c = (FieldPath((name,)) for name in "abc")
+    assert where("a OR b AND c") == Alternative((a, Conjunction((b, c))))
+    assert where("(a OR b) AND c") == Conjunction((Alternative((a, b)), c))
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_and_binds_more_tightly_than_or_and_parentheses_more_than_both() -> None
     ],
 )
 def test_a_quote_is_doubled_or_escaped(text: str, value: str) -> None:
-    assert where(f"tags.site = {text}") == Compare(SITE, Operator.SAME, Value(value))
+    assert where(f"tags.site = {text}") == Comparison(SITE, Operator.SAME, Value(value))
 
 
 @pytest.mark.parametrize("text", ["tags.[[two words]].x", "tags[[two words]].x", "tags['two words'].x"])
 def test_a_name_that_is_no_plain_word_stands_in_brackets(text: str) -> None:
-    assert where(text) == Path(("tags", "two words", "x"))
+    assert where(text) == FieldPath(("tags", "two words", "x"))
 
 
 def test_a_name_may_be_a_keyword_after_a_dot_and_begin_with_a_digit_or_a_dollar() -> None:
-    assert where("tags.from.2nd = 1") == Compare(Path(("tags", "from", "2nd")), Operator.SAME, Value(1.0))
-    assert where("properties.reported.$version > 1") == Compare(
-        Path(("properties", "reported", "$version")), Operator.ABOVE, Value(1.0)
+    assert where("tags.from.2nd = 1") == Comparison(FieldPath(("tags", "from", "2nd")), Operator.SAME, Value(1.0))
+    assert where("properties.reported.$version > 1") == Comparison(
+        FieldPath(("properties", "reported", "$version")), Operator.ABOVE, Value(1.0)
     )
 
 
@@ -110,17 +110,17 @@ def test_rows_show_paths_under_their_last_names_or_others() -> None:
     query = parse_query("SELECT deviceId, tags.site AS place, COUNT(), AVG(properties.reported.load) AS mean "
                         "FROM devices GROUP BY deviceId, tags.site")  # fmt: skip
     assert query.items == (
-        Item("deviceId", Path(("deviceId",))),
-        Item("place", SITE),
-        Item("$1", None, Sum.COUNT),
-        Item("mean", LOAD, Sum.AVERAGE),
+        SelectedField("deviceId", FieldPath(("deviceId",))),
+        SelectedField("place", SITE),
+        SelectedField("$1", None, Sum.COUNT),
+        SelectedField("mean", LOAD, Sum.AVERAGE),
     )
     assert query.is_summed
 
 
 def test_names_of_functions_are_names_where_they_are_not_called() -> None:
-    assert where("count = 1") == Compare(Path(("count",)), Operator.SAME, Value(1.0))
-    assert parse_query("SELECT [[top]] FROM devices").items == (Item("top", Path(("top",))),)
+    assert where("count = 1") == Comparison(FieldPath(("count",)), Operator.SAME, Value(1.0))
+    assert parse_query("SELECT [[top]] FROM devices").items == (SelectedField("top", FieldPath(("top",))),)
 
 
 def test_paths_are_told_and_exchanged_everywhere() -> None:
@@ -128,7 +128,7 @@ def test_paths_are_told_and_exchanged_everywhere() -> None:
         "SELECT a AS x, MAX(b) AS y FROM devices WHERE (c = 1 OR NOT d IN [2]) AND is_null(e) GROUP BY a"
     )
     assert [str(path) for path in paths_of(query)] == ["c", "d", "e", "a", "b", "a"]
-    other = with_paths(query, lambda path: Path((path.steps[0].upper(),)))
+    other = with_paths(query, lambda path: FieldPath((path.steps[0].upper(),)))
     assert [str(path) for path in paths_of(other)] == ["C", "D", "E", "A", "B", "A"]
 
 

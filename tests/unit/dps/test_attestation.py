@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.auth.sas import SasExpiredError, SasScopeError, SasSignatureError, derive_device_key
-from birthmark.dps.model import Claim, Enrollment, Signer, SymmetricKey, X509Individual
+from birthmark.dps.model import Claim, Enrollment, EnrollmentSigner, SymmetricKey, X509Individual
 from birthmark.dps.rules.attestation import (
     CaNotOnRecordError,
     CaUnverifiedError,
@@ -32,7 +32,7 @@ from birthmark.pki.path_validation import (
     SignatureCache,
     Signatures,
 )
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate
@@ -53,11 +53,11 @@ def an_enrollment(holder: Holder = DEVICE, **changes: object) -> Enrollment:
     return Enrollment(**fields)  # type: ignore[arg-type]  # fields by name
 
 
-def an_authority(holder: Holder = ROOT, *, is_verified: bool = True) -> Authority:
-    return Authority("ca", holder.certificate, is_verified, None, "e", NOON, NOON)
+def an_authority(holder: Holder = ROOT, *, is_verified: bool = True) -> CaCertificate:
+    return CaCertificate("ca", holder.certificate, is_verified, None, "e", NOON, NOON)
 
 
-def found(claim: Claim, signers: list[Signer], authorities: list[Authority]) -> str:
+def found(claim: Claim, signers: list[EnrollmentSigner], authorities: list[CaCertificate]) -> str:
     return find_group(claim, signers, authorities, Signatures(SignatureCache()), NOON).group_id
 
 
@@ -93,22 +93,22 @@ def test_an_expired_or_early_certificate_is_refused() -> None:
 
 
 def test_a_group_is_found_by_the_root_through_a_sent_intermediate() -> None:
-    signers = [Signer("by-root", ROOT.certificate)]
+    signers = [EnrollmentSigner("by-root", ROOT.certificate)]
     assert found(a_claim(DEVICE, MIDDLE), signers, [an_authority()]) == "by-root"
 
 
 def test_the_group_closest_to_the_leaf_wins() -> None:
-    signers = [Signer("by-root", ROOT.certificate), Signer("by-middle", MIDDLE.certificate)]
+    signers = [EnrollmentSigner("by-root", ROOT.certificate), EnrollmentSigner("by-middle", MIDDLE.certificate)]
     assert found(a_claim(DEVICE, MIDDLE), signers, [an_authority()]) == "by-middle"
 
 
 def test_an_intermediate_that_was_not_sent_is_named() -> None:
     with pytest.raises(IntermediateNotSentError) as refusal:
-        found(a_claim(DEVICE), [Signer("by-root", ROOT.certificate)], [an_authority()])
+        found(a_claim(DEVICE), [EnrollmentSigner("by-root", ROOT.certificate)], [an_authority()])
     assert "Middle" in refusal.value.facts["issuer"]
 
 
-def judged(device: Holder, *signers: Signer) -> BirthmarkError:
+def judged(device: Holder, *signers: EnrollmentSigner) -> BirthmarkError:
     claim = a_claim(device)
     with pytest.raises(IntermediateNotSentError) as missing:
         found(claim, list(signers), [])
@@ -130,14 +130,14 @@ def test_a_device_that_nobody_enrolled_is_told_so_and_nothing_of_its_chain() -> 
 
 
 def test_advice_about_the_chain_names_the_group_that_may_be_meant() -> None:
-    advice = judged(DEVICE, Signer("by-root", ROOT.certificate))
+    advice = judged(DEVICE, EnrollmentSigner("by-root", ROOT.certificate))
     assert isinstance(advice, IntermediateNotSentError)
     assert "by-root" in advice.explain_fix()
 
 
 def test_a_group_whose_ca_can_have_no_ca_below_is_not_meant() -> None:
     deepest = a_ca("Another", profile=certificate_profiles.ISSUING_CA)
-    assert isinstance(judged(DEVICE, Signer("other", deepest.certificate)), NotEnrolledError)
+    assert isinstance(judged(DEVICE, EnrollmentSigner("other", deepest.certificate)), NotEnrolledError)
 
 
 def test_a_self_signed_device_without_enrollment_is_not_enrolled() -> None:
@@ -152,25 +152,27 @@ def test_a_ca_on_record_without_a_group_enrolls_nobody() -> None:
 
 def test_a_group_whose_ca_is_not_verified_is_refused() -> None:
     with pytest.raises(CaUnverifiedError):
-        found(a_claim(DEVICE, MIDDLE), [Signer("g", ROOT.certificate)], [an_authority(is_verified=False)])
+        found(a_claim(DEVICE, MIDDLE), [EnrollmentSigner("g", ROOT.certificate)], [an_authority(is_verified=False)])
 
 
 def test_a_groups_own_intermediate_counts_when_its_root_is_verified() -> None:
-    assert found(a_claim(DEVICE), [Signer("g", MIDDLE.certificate)], [an_authority()]) == "g"
+    assert found(a_claim(DEVICE), [EnrollmentSigner("g", MIDDLE.certificate)], [an_authority()]) == "g"
 
 
 def test_a_verified_root_that_has_ended_vouches_for_nobody() -> None:
     root = a_ca("Ended")
     ended = a_ca("Ended", key=root.private_key, now=NOON - timedelta(days=40), lifetime=timedelta(days=30))
     middle = a_ca("Below ended", parent=root, profile=certificate_profiles.ISSUING_CA)
-    assert found(a_claim(a_device(middle, "Device-1")), [Signer("g", middle.certificate)], [an_authority(root)])
+    assert found(
+        a_claim(a_device(middle, "Device-1")), [EnrollmentSigner("g", middle.certificate)], [an_authority(root)]
+    )
     with pytest.raises(CertificateExpiredError):
-        found(a_claim(a_device(middle, "Device-1")), [Signer("g", middle.certificate)], [an_authority(ended)])
+        found(a_claim(a_device(middle, "Device-1")), [EnrollmentSigner("g", middle.certificate)], [an_authority(ended)])
 
 
 def test_a_groups_own_ca_that_is_on_record_nowhere_is_told_apart() -> None:
     with pytest.raises(CaNotOnRecordError) as refusal:
-        found(a_claim(DEVICE), [Signer("g:1", MIDDLE.certificate)], [])
+        found(a_claim(DEVICE), [EnrollmentSigner("g:1", MIDDLE.certificate)], [])
     assert refusal.value.explain_fix().endswith("`birthmark dps ca create g-1 --of-group g:1 --verified`")
 
 
@@ -178,15 +180,15 @@ def test_a_ca_made_again_under_the_same_name_is_told_apart() -> None:
     impostor = a_ca("Root")
     direct = a_device(ROOT, "device-1")
     with pytest.raises(SignatureBrokenError):
-        found(a_claim(direct), [Signer("g", impostor.certificate)], [an_authority(impostor)])
+        found(a_claim(direct), [EnrollmentSigner("g", impostor.certificate)], [an_authority(impostor)])
 
 
 def test_a_device_certificate_cannot_vouch_for_another_device() -> None:
     forged = a_device(DEVICE, "device-1")
     with pytest.raises((NotACAError, IntermediateNotSentError)):
-        found(a_claim(forged, DEVICE, MIDDLE), [Signer("g", ROOT.certificate)], [an_authority()])
+        found(a_claim(forged, DEVICE, MIDDLE), [EnrollmentSigner("g", ROOT.certificate)], [an_authority()])
     with pytest.raises((NotACAError, IntermediateNotSentError)):
-        found(a_claim(forged, DEVICE), [Signer("g", MIDDLE.certificate)], [an_authority()])
+        found(a_claim(forged, DEVICE), [EnrollmentSigner("g", MIDDLE.certificate)], [an_authority()])
 
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.device_transports.ports import HttpAnswer, Message
+from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.device_transports.web_page import WebPageError
 from birthmark.dps import wire
 from birthmark.dps.client import (
@@ -49,11 +49,11 @@ class CannedHttps:
         self.answers = list(answers)
         self.requests: list[tuple[str, str]] = []
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         self.requests.append((method, url))
         assert not body or json.loads(body) == {"registrationId": "device-1"}
         status, retry, answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return HttpAnswer(status, {} if retry is None else {"retry-after": str(retry)}, json.dumps(answer).encode())
+        return HttpResponse(status, {} if retry is None else {"retry-after": str(retry)}, json.dumps(answer).encode())
 
 
 class CannedMqtt:
@@ -63,7 +63,7 @@ class CannedMqtt:
         self.answers = list(answers)
         self.username = ""
         self.published: list[str] = []
-        self.inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self.inbox: asyncio.Queue[ReceivedMessage] = asyncio.Queue()
         self.is_closed = False
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
@@ -78,10 +78,12 @@ class CannedMqtt:
         self.published.append(topic)
         asked = wire.parse_topic(topic)
         status, retry, answer = self.answers.pop(0)
-        self.inbox.put_nowait(Message(wire.response_topic(200, "another"), b"{}"))
-        self.inbox.put_nowait(Message(wire.response_topic(status, asked.rid, retry), json.dumps(answer).encode()))
+        self.inbox.put_nowait(ReceivedMessage(wire.response_topic(200, "another"), b"{}"))
+        self.inbox.put_nowait(
+            ReceivedMessage(wire.response_topic(status, asked.rid, retry), json.dumps(answer).encode())
+        )
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         return await self.inbox.get()
 
     async def lost(self) -> Exception:
@@ -203,8 +205,8 @@ class Portal:
     def __init__(self, status: int) -> None:
         self.status = status
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
-        return HttpAnswer(self.status, {"content-type": "text/html"}, b"<title>Blocked by policy</title>")
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
+        return HttpResponse(self.status, {"content-type": "text/html"}, b"<title>Blocked by policy</title>")
 
 
 @pytest.mark.parametrize("status", [200, 403, 404, 503])

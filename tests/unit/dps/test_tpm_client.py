@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.dps.client import DpsRefusedError, DpsTarget, challenge_by_https, register_by_https
 from birthmark.dps.wire import AnswerInvalidError
 
@@ -20,9 +20,9 @@ class Canned:
     def __init__(self, status: int, answer: Mapping[str, Any]) -> None:
         self.status, self.answer, self.asked = status, answer, b""
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         self.asked = body
-        return HttpAnswer(self.status, {}, json.dumps(self.answer).encode())
+        return HttpResponse(self.status, {}, json.dumps(self.answer).encode())
 
 
 async def challenged(service: Canned) -> bytes:

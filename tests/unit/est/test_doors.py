@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import IssuedCertificate
-from birthmark.est.model import EstLabel, LateRenewalRule, Proof
+from birthmark.est.model import CallerProof, EstLabel, LateRenewalRule
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.est.rules.labels import comeback_at, is_stranger_at
 from birthmark.est.rules.late_renewal import ComebackTooLateError
@@ -24,8 +24,8 @@ OF_DEVICES, OF_CAS = EstLabel(), EstLabel(profile=EDGE_CA)
 LATE = NOON + 2 * DAY
 
 
-def a_proof(kind: PrincipalKind = PrincipalKind.DEVICE, issued: IssuedCertificate | None = ISSUED) -> Proof:
-    return Proof(Principal(kind, "device-1"), comeback=LAX, issued=issued)
+def a_proof(kind: PrincipalKind = PrincipalKind.DEVICE, issued: IssuedCertificate | None = ISSUED) -> CallerProof:
+    return CallerProof(Principal(kind, "device-1"), comeback=LAX, issued=issued)
 
 
 def test_at_the_door_of_its_own_profile_its_own_rule_counts() -> None:

@@ -13,7 +13,7 @@ from birthmark.errors import ThrottledError
 from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetThrottledError
-from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.migration import MigrationStage, Move
 from birthmark.fleet.target import (
     EnrollmentOutcome,
@@ -77,19 +77,19 @@ class Strained(MemoryTarget):
 
 @pytest.mark.parametrize("most_at_once", [1, 5])
 def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(tmp_path, most_at_once: int) -> None:  # type: ignore[no-untyped-def]  # pytest's own
-    target, told = Strained(6, most_at_once), list[Outcome]()
+    target, told = Strained(6, most_at_once), list[JournalOutcome]()
     with Journal(tmp_path / "j", "here") as journal:
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False)
     assert sorted(outcome.device_id for outcome in told) == sorted(wish.device_id for wish in WISHES)
     assert {outcome.done for outcome in told} == {TargetOutcome.CREATED}
-    undone = list[Outcome]()
+    undone = list[JournalOutcome]()
     with Journal(tmp_path / "j", "here") as journal:
         take_back_all(target, journal, undone.append, dry_run=False)
     assert [outcome.done for outcome in undone] == [TargetOutcome.TAKEN_BACK] * len(WISHES)
 
 
 def test_a_device_of_several_writes_is_not_tried_again_when_one_of_them_was_refused() -> None:
-    target, told = Strained(1), list[Outcome]()
+    target, told = Strained(1), list[JournalOutcome]()
     target.writes_at_once = False
     with pytest.raises(ThrottledError):
         enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
@@ -102,7 +102,7 @@ def test_devices_are_followed_at_a_pace_that_is_borne() -> None:
 
 
 def test_a_target_that_never_bears_it_ends_the_run_and_what_is_done_is_told() -> None:
-    told = list[Outcome]()
+    told = list[JournalOutcome]()
     with pytest.raises(ThrottledError):
         enroll_all(Strained(10_000), WISHES, Journal(None, ""), told.append, update=False, dry_run=False)
     assert told == []
@@ -198,7 +198,7 @@ def test_many_who_are_never_answered_give_up_together_and_not_one_after_the_othe
             raise too_much()
 
     with pytest.raises(ThrottledError):
-        enroll_all(Never(0), WISHES, Journal(None, ""), list[Outcome]().append, update=False, dry_run=False)
+        enroll_all(Never(0), WISHES, Journal(None, ""), list[JournalOutcome]().append, update=False, dry_run=False)
     assert len(asked) <= 12 + 8 + 4 + 2 + 4 + 12  # a round each, and once more when it is over
 
 

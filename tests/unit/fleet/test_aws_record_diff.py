@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from birthmark.fleet.aws_record_diff import (
+    AwsRecord,
     AwsRollbackEntry,
     CurrentThing,
-    OnRecord,
     PreviousThing,
     Undo,
     completes,
@@ -68,7 +68,7 @@ def test_what_a_killed_run_did_not_come_to_write_is_nothing_to_take_back() -> No
 
 
 def test_what_only_adds_completes_a_record_and_what_replaces_changes_it() -> None:
-    present = OnRecord([ARN], ARN, type_name="pump", attributes={"site": "a", "other": "x"}, groups=frozenset({"g"}))
+    present = AwsRecord([ARN], ARN, type_name="pump", attributes={"site": "a", "other": "x"}, groups=frozenset({"g"}))
     more = EnrollmentRequest("gateway", CERTIFICATE, policy="p", attributes={"line": "3"}, groups=("g", "h"))
     assert [change.what for change in present.difference(more)] == ["policy", "attribute line", "group"]
     assert completes(present.difference(more))
@@ -78,7 +78,7 @@ def test_what_only_adds_completes_a_record_and_what_replaces_changes_it() -> Non
 
 
 def test_the_way_back_of_a_change_keeps_what_was_there() -> None:
-    present = OnRecord([ARN], ARN, type_name="pump", attributes={"site": "a"}, version=3)
+    present = AwsRecord([ARN], ARN, type_name="pump", attributes={"site": "a"}, version=3)
     wish = EnrollmentRequest("gateway", CERTIFICATE, attributes={"site": "b", "line": "3"}, groups=("g",))
     way = way_back(wish, present, frozenset(), status="ACTIVE")
     assert way["before"] == {"version": 3, "type_name": "pump", "attributes": {"site": "a"}, "added": ["line"]}

@@ -28,7 +28,7 @@ from birthmark.fleet.errors import (
     TargetUnreachableError,
 )
 from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import EnrollmentRequest, Record, TargetOutcome, WayBack
+from birthmark.fleet.target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 from support.fakes import NOON, FakeClock
 from support.pki.pki_builders import a_device
@@ -487,8 +487,8 @@ def test_a_thing_without_a_certificate_that_lets_it_in_is_not_listed_as_attached
     principals(aws, ARN, OTHER_ARN)
     answers(aws, ("list_thing_principals", {"principals": [ARN]}, {"thingName": "lost"}))
     assert list(target.records()) == [
-        Record("gateway", "thing", "no active certificate", ID, "2 certificates, 1 REVOKED, 1 INACTIVE"),
-        Record("lost", "thing", "certificate REVOKED", ID, "1 certificate, 1 REVOKED"),
+        EnrollmentRecord("gateway", "thing", "no active certificate", ID, "2 certificates, 1 REVOKED, 1 INACTIVE"),
+        EnrollmentRecord("lost", "thing", "certificate REVOKED", ID, "1 certificate, 1 REVOKED"),
     ]
 
 
@@ -498,8 +498,8 @@ def test_things_are_listed_with_their_certificates(aws: Stubber, target: AwsTarg
     principals(aws, ARN, OTHER_ARN)
     answers(aws, ("list_thing_principals", {"principals": []}, {"thingName": "bare"}))
     assert list(target.records()) == [
-        Record("gateway", "thing", "attached", ID, "2 certificates"),
-        Record("bare", "thing", "without certificate", None, "0 certificates"),
+        EnrollmentRecord("gateway", "thing", "attached", ID, "2 certificates"),
+        EnrollmentRecord("bare", "thing", "without certificate", None, "0 certificates"),
     ]
 
 

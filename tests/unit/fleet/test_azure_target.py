@@ -27,7 +27,7 @@ from birthmark.fleet.errors import (
 )
 from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import EnrollmentRequest, Record, TargetOutcome, WayBack
+from birthmark.fleet.target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.tracking import DeviceStage
 from birthmark.pki.certificates import parse_any
 from support.fakes import NOON
@@ -502,7 +502,7 @@ def test_the_records_are_listed_with_their_state(target: AzureTarget, service: S
     assert (fresh.state, fresh.detail, fresh.kind) == ("unassigned", "-", "individual")
     assert (known.state, known.detail) == ("assigned", "hub.test as pump")
     assert disabled.state == "disabled"
-    assert group == Record("g", "group", "enabled", None, "CA my-ca")
+    assert group == EnrollmentRecord("g", "group", "enabled", None, "CA my-ca")
 
 
 def test_the_devices_of_a_group_are_listed_behind_it_from_every_page(target: AzureTarget, service: Service) -> None:
@@ -510,7 +510,9 @@ def test_the_devices_of_a_group_are_listed_behind_it_from_every_page(target: Azu
     told = {"status": "assigned", "assigned_hub": "hub.test"}
     service.states["g"] = [SimpleNamespace(registration_id=one, device_id=one, **told) for one in ("pump-1", "pump-2")]
     _, *members = target.records()
-    assert members == [Record(one, "of a group", "assigned", None, "g: hub.test") for one in ("pump-1", "pump-2")]
+    assert members == [
+        EnrollmentRecord(one, "of a group", "assigned", None, "g: hub.test") for one in ("pump-1", "pump-2")
+    ]
 
 
 @pytest.mark.parametrize(

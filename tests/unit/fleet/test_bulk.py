@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.journal import Journal, Outcome
+from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from birthmark.pki.names import RegistrationIdInvalidError
 from support.agent.memory_target import MemoryTarget
@@ -21,7 +21,7 @@ WISHES = [EnrollmentRequest(f"device-{n}", a_device(common_name=f"device-{n}").c
 
 
 def enroll(target: MemoryTarget, *, dry_run: bool = False) -> dict[str, TargetOutcome]:
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(None, target.identity) as journal:
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=dry_run, workers=1)
     return {outcome.device_id: outcome.done for outcome in told}
@@ -84,16 +84,16 @@ class Ending(MemoryTarget):
 def test_what_was_created_is_told_whatever_ends_the_run() -> None:
     target = Ending(most_at_once=5)
     target.on_record["device-4"] = "another"
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(None, target.identity) as journal, pytest.raises(TargetUnreachableError):
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False, workers=1)
     assert [outcome.device_id for outcome in told] == [f"device-{n}" for n in range(4)]
 
 
 def test_an_interrupt_waits_until_what_is_known_is_told() -> None:
-    target, told = MemoryTarget(most_at_once=5), list[Outcome]()
+    target, told = MemoryTarget(most_at_once=5), list[JournalOutcome]()
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: JournalOutcome) -> None:
         if not told:
             signal.raise_signal(signal.SIGINT)
         told.append(outcome)
@@ -104,11 +104,11 @@ def test_an_interrupt_waits_until_what_is_known_is_told() -> None:
 
 
 def test_an_interrupt_that_another_thread_takes_waits_as_well() -> None:
-    target, told, over = MemoryTarget(most_at_once=5), list[Outcome](), threading.Event()
+    target, told, over = MemoryTarget(most_at_once=5), list[JournalOutcome](), threading.Event()
     other = threading.Thread(target=over.wait, daemon=True)
     other.start()
 
-    def tell(outcome: Outcome) -> None:
+    def tell(outcome: JournalOutcome) -> None:
         if not told:
             os.kill(os.getpid(), signal.SIGINT)  # any thread that does not hold it back is given it
             time.sleep(0.05)
@@ -123,13 +123,13 @@ def test_an_interrupt_that_another_thread_takes_waits_as_well() -> None:
 class Full(Journal):
     """Its disk is full from the second outcome on."""
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: JournalOutcome) -> None:
         if outcome.device_id != WISHES[0].device_id:
             raise OSError(errno.ENOSPC, "No space left on device", "run.journal")
 
 
 def test_what_a_full_disk_does_not_keep_is_told_all_the_same() -> None:
-    target, told = MemoryTarget(most_at_once=5), list[Outcome]()
+    target, told = MemoryTarget(most_at_once=5), list[JournalOutcome]()
     with pytest.raises(OSError, match="No space"):
         enroll_all(target, WISHES, Full(None, ""), told.append, update=False, dry_run=False, workers=1)
     assert len(told) == len(WISHES)

@@ -15,10 +15,10 @@ from birthmark.fleet.journal import (
     Journal,
     JournalChangedError,
     JournalInUseError,
+    JournalOutcome,
     NoJournalError,
     NoJournalOfRunError,
     OtherTargetsJournalError,
-    Outcome,
     naming,
 )
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
@@ -32,7 +32,7 @@ WISHES = [EnrollmentRequest(name, a_device(common_name=name).certificate) for na
 
 
 def enroll(target: MemoryTarget, journal: Path) -> dict[str, TargetOutcome]:
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(journal, target.identity) as kept:
         enroll_all(target, WISHES, kept, told.append, update=False, dry_run=False)
     return {outcome.device_id: outcome.done for outcome in told}
@@ -96,13 +96,13 @@ def test_the_journal_tells_how_far_a_run_came_that_was_cut_off(tmp_path: Path) -
     path = tmp_path / "journal"
     journal = Journal(path, HERE)
     journal.__enter__()
-    journal.add(Outcome("a", "00", TargetOutcome.CREATED))
+    journal.add(JournalOutcome("a", "00", TargetOutcome.CREATED))
     journal.__exit__(KeyboardInterrupt)
     with path.open("a") as file:
         file.write('{"device": "b", "outc')
     with Journal(path, HERE) as journal:
         assert journal.before == 1
-        journal.add(Outcome("b", "00", TargetOutcome.CREATED))
+        journal.add(JournalOutcome("b", "00", TargetOutcome.CREATED))
     with Journal(path, HERE) as journal:
         assert journal.before == 0
     rows = [json.loads(line) for line in path.read_text().splitlines() if line != '{"device": "b", "outc']

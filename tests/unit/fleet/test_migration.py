@@ -11,8 +11,8 @@ from birthmark.fleet.aws_record_diff import stand_of as stand_at_aws
 from birthmark.fleet.azure_hub import stand_of as stand_at_hub
 from birthmark.fleet.bulk import take_back_all
 from birthmark.fleet.errors import TargetRefusedError
-from birthmark.fleet.journal import Journal, Outcome
-from birthmark.fleet.migration import MigrationStage, Move, Step, next_step
+from birthmark.fleet.journal import Journal, JournalOutcome
+from birthmark.fleet.migration import MigrationStage, MigrationStep, Move, next_step
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, RetirementOutcome, TargetOutcome, unnoted
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.agent.memory_target import MemoryTarget
@@ -64,7 +64,7 @@ def moving(
 @pytest.mark.parametrize("source", list(DeviceStage))
 @pytest.mark.parametrize("destination", list(DeviceStage))
 def test_nothing_is_retired_before_it_was_connected(source: DeviceStage, destination: DeviceStage) -> None:
-    if next_step(source, destination) is Step.RETIRE:
+    if next_step(source, destination) is MigrationStep.RETIRE:
         assert destination in {DeviceStage.CONNECTED, DeviceStage.AWAY}
 
 
@@ -161,7 +161,7 @@ def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there
     source.retire = retire_and_die  # type: ignore[method-assign]  # a kill right after it
     with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "moving.journal", "there") as journal:
         list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(tmp_path / "moving.journal", "there") as journal:
         take_back_all(destination, journal, told.append, dry_run=False)
     assert [one.done for one in told] == [TargetOutcome.REFUSED]
@@ -193,7 +193,7 @@ def test_of_who_cannot_be_retired_it_is_said_why() -> None:
 
 
 def test_a_retirement_that_was_cut_off_is_gone_on_with() -> None:
-    assert next_step(DeviceStage.DISABLED, DeviceStage.AWAY) is Step.RETIRE
+    assert next_step(DeviceStage.DISABLED, DeviceStage.AWAY) is MigrationStep.RETIRE
 
 
 def test_one_device_s_refusal_leaves_the_others_theirs() -> None:
@@ -261,7 +261,7 @@ def test_what_moved_is_not_taken_back_for_nobody_would_let_it_in(tmp_path: Path)
         with Journal(path, destination.identity) as journal:
             list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
     assert source.standing is DeviceStage.DISABLED
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(path, destination.identity) as journal:
         take_back_all(destination, journal, told.append, dry_run=False)
     assert [one.refusal.code for one in told if one.refusal is not None] == ["fleet.not_taken_back"]
@@ -270,10 +270,10 @@ def test_what_moved_is_not_taken_back_for_nobody_would_let_it_in(tmp_path: Path)
 
 
 def test_what_moved_is_named_as_its_record_is_called_since_its_id_may_be_the_name_of_another_s(tmp_path: Path) -> None:
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(tmp_path / "journal", "") as journal:
         journal.begin("pump-2", {"registration_id": "pump-1", "thumbprint": "00"})
-        journal.add(Outcome("pump-2", "00", TargetOutcome.CREATED))
+        journal.add(JournalOutcome("pump-2", "00", TargetOutcome.CREATED))
         journal.settle("pump-2")
         take_back_all(Place(DeviceStage.CONNECTED), journal, told.append, dry_run=False)
     (refusal,) = [one.refusal for one in told]

@@ -7,7 +7,7 @@ import pytest
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.fleet.bulk import enroll_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
-from birthmark.fleet.journal import KEPT, Journal, Outcome
+from birthmark.fleet.journal import KEPT, Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
@@ -34,14 +34,14 @@ class Failing(MemoryTarget):
         return EnrollmentOutcome(TargetOutcome.CREATED)
 
 
-def run(target: Failing, told: list[Outcome]) -> None:
+def run(target: Failing, told: list[JournalOutcome]) -> None:
     with Journal(None, "") as journal:
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False, again="again", workers=2)
 
 
 def test_a_refused_device_is_one_outcome_and_the_others_are_enrolled() -> None:
     error = DifferentRecordError(device="device-3", target="failing", present="x", wanted="y")
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     run(Failing("device-3", error), told)
     assert len(told) == len(WISHES)
     (refused,) = [outcome for outcome in told if outcome.done is not TargetOutcome.CREATED]
@@ -60,7 +60,7 @@ def test_a_refused_device_is_one_outcome_and_the_others_are_enrolled() -> None:
 )
 def test_no_answer_and_refused_credentials_end_the_run(error: BirthmarkError) -> None:
     target = Failing("device-0", error)
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with pytest.raises(type(error)):
         run(target, told)
     assert len(target.asked) < len(WISHES)
@@ -77,5 +77,5 @@ def test_a_rehearsals_outcomes_are_not_journaled(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with Journal(path, "here") as journal:
         for done in TargetOutcome:
-            journal.add(Outcome("device", None, done))
+            journal.add(JournalOutcome("device", None, done))
     assert path.read_text().count('"outcome"') == len(KEPT)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from birthmark.fleet.provenance import Link, is_about, links_of_list, links_of_server
+from birthmark.fleet.provenance import ProvenanceLink, is_about, links_of_list, links_of_server
 from birthmark.manifests.bundle.model import BundlePosition, Intake
 from birthmark.manifests.errors import SignatureBrokenError
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device
 
@@ -27,7 +27,7 @@ def a_certificate(thumbprint: str, shown: str | None, profile: str = "device") -
     return row | {"not_after": f"2026-06-{thumbprint[:1]}", "requested_by": "est_user:pump"}
 
 
-def told(links: list[Link]) -> list[tuple[str, str]]:
+def told(links: list[ProvenanceLink]) -> list[tuple[str, str]]:
     return [(link.link, link.state.value) for link in links]
 
 
@@ -70,11 +70,11 @@ def test_an_older_row_that_does_not_tell_the_certificate_is_not_checked_against_
     assert told(links_of_server("pump-1", None, rows, [])) == [("enrollment", "holds")]
 
 
-def an_entry(board: str, device: str) -> Entry:
-    return Entry(board, "chip", "part", None, NOON, "north", None, device, None, ("0",))
+def an_entry(board: str, device: str) -> ManifestEntry:
+    return ManifestEntry(board, "chip", "part", None, NOON, "north", None, device, None, ("0",))
 
 
-def with_certificate(**more: Any) -> Entry:
+def with_certificate(**more: Any) -> ManifestEntry:
     """An entry of a list with a certificate, and with more of what a list may say."""
     return replace(an_entry("B-1", "pump-1"), device_der=DEVICE.certificate.der, **more)
 

@@ -14,21 +14,21 @@ from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED
 from birthmark.cli.report_option import add_row, opened
 from birthmark.fleet import report as module
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.journal import Outcome
-from birthmark.fleet.report import REFUSED, Report, ReportFormError, Run, bars, check_form
+from birthmark.fleet.journal import JournalOutcome
+from birthmark.fleet.report import REFUSED, FleetRun, Report, ReportFormError, bars, check_form
 from birthmark.fleet.target import TargetOutcome
 from support.fakes import NOON
 
 DIFFERENT = DifferentRecordError(device="b<script>", target="here", present="an old one", wanted="a new one")
 OUTCOMES = [
-    Outcome("a", "00ff", TargetOutcome.CREATED),
-    Outcome("b<script>", None, TargetOutcome.REFUSED, DIFFERENT),
-    Outcome("=1+1", "11ff", TargetOutcome.CREATED),
+    JournalOutcome("a", "00ff", TargetOutcome.CREATED),
+    JournalOutcome("b<script>", None, TargetOutcome.REFUSED, DIFFERENT),
+    JournalOutcome("=1+1", "11ff", TargetOutcome.CREATED),
 ]
 
 
-def written(path: Path, outcomes: list[Outcome] = OUTCOMES) -> str:
-    run = Run("AWS IoT & others", NOON, dry_run=False, command="birthmark device enroll <x>")
+def written(path: Path, outcomes: list[JournalOutcome] = OUTCOMES) -> str:
+    run = FleetRun("AWS IoT & others", NOON, dry_run=False, command="birthmark device enroll <x>")
     with Report(path, run, lambda: NOON + timedelta(seconds=2)) as report:
         for outcome in outcomes:
             report.add(outcome)
@@ -68,12 +68,12 @@ def test_a_page_shows_charts_and_each_device_with_nothing_of_theirs_as_markup(tm
 
 def test_a_page_of_very_many_shows_the_first_and_counts_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_ROWS", 10)
-    page = written(tmp_path / "run.html", [Outcome(f"d{n}", None, TargetOutcome.UNCHANGED) for n in range(12)])
+    page = written(tmp_path / "run.html", [JournalOutcome(f"d{n}", None, TargetOutcome.UNCHANGED) for n in range(12)])
     assert (page.count("<tr"), "The first 10 of 12" in page) == (11, True)
 
 
 def test_a_run_that_is_cut_off_leaves_what_is_known(tmp_path: Path) -> None:
-    path, run = tmp_path / "run.csv", Run("here", NOON, dry_run=True, command="again")
+    path, run = tmp_path / "run.csv", FleetRun("here", NOON, dry_run=True, command="again")
 
     def cut_off() -> None:
         with Report(path, run, lambda: NOON) as report:
@@ -86,7 +86,7 @@ def test_a_run_that_is_cut_off_leaves_what_is_known(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def ending(path: Path, outcomes: list[Outcome], end: BaseException) -> str:
+def ending(path: Path, outcomes: list[JournalOutcome], end: BaseException) -> str:
     with suppress(type(end)), opened([path], "Move", "here", dry_run=False) as reports:
         for outcome in outcomes:
             add_row(reports, outcome.as_row())

@@ -8,7 +8,7 @@ from botocore.loaders import Loader
 
 from birthmark.fleet import aws_account, aws_target
 from birthmark.fleet.aws_record_diff import denied_action
-from birthmark.fleet.required_permissions import AWS, AZURE, HUB, Work, azure_rights, iam_policy
+from birthmark.fleet.required_permissions import AWS, AZURE, HUB, FleetTask, azure_rights, iam_policy
 
 CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|(?:get_paginator|_all)\(\")([a-z_]+)")
 
@@ -29,15 +29,15 @@ def test_each_is_an_operation_of_the_service() -> None:
     assert all(action in operations for actions in AWS.values() for action in actions)
 
 
-@pytest.mark.parametrize("work", list(Work))
-def test_a_policy_names_each_once_and_every_work_has_rights(work: Work) -> None:
+@pytest.mark.parametrize("work", list(FleetTask))
+def test_a_policy_names_each_once_and_every_work_has_rights(work: FleetTask) -> None:
     actions = iam_policy(work)["Statement"][0]["Action"]
     assert actions == sorted({f"iot:{action}" for action in AWS[work]})
     assert AZURE[work]
 
 
-@pytest.mark.parametrize("work", list(Work))
-def test_rights_at_a_hub_are_named_only_for_work_that_asks_it(work: Work) -> None:
+@pytest.mark.parametrize("work", list(FleetTask))
+def test_rights_at_a_hub_are_named_only_for_work_that_asks_it(work: FleetTask) -> None:
     rights = azure_rights(work)
     assert rights["provisioning service"] == AZURE[work]
     assert rights.get("hub") == HUB.get(work)

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.fleet.bulk import enroll_all, take_back_all
 from birthmark.fleet.errors import TargetRefusedError
-from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, Outcome
+from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
@@ -24,7 +24,7 @@ def enroll(target: MemoryTarget, path: Path) -> None:
 def take_back(
     target: MemoryTarget, path: Path, *, dry_run: bool = False, ending: str = TAKEN_BACK
 ) -> dict[str, TargetOutcome]:
-    told: list[Outcome] = []
+    told: list[JournalOutcome] = []
     with Journal(path, target.identity) as kept:
         kept.ending = None if dry_run else ending
         take_back_all(target, kept, told.append, dry_run=dry_run)
@@ -185,7 +185,7 @@ def test_what_came_before_a_change_that_is_left_is_left_too(tmp_path: Path) -> N
     with Journal(path, target.identity) as kept:
         for certificate in (first, second):
             kept.begin("a", {"thumbprint": certificate.thumbprint.hex()})
-            kept.add(Outcome("a", certificate.thumbprint.hex(), TargetOutcome.CREATED))
+            kept.add(JournalOutcome("a", certificate.thumbprint.hex(), TargetOutcome.CREATED))
     target.on_record["a"] = first.thumbprint.hex()
     assert take_back(target, path, ending=COMPLETE) == {"a": TargetOutcome.REFUSED}
     target.on_record["a"] = second.thumbprint.hex()

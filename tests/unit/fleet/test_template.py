@@ -18,12 +18,14 @@ from birthmark.fleet.template import (
     facts_of,
     parse_template,
 )
-from birthmark.manifests.model import Entry, UnreadCertificate
+from birthmark.manifests.model import ManifestEntry, UnreadCertificate
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 
 DEVICE = a_device(common_name="sn0123").certificate
-ENTRY = Entry("0123", "ATECC608C", "ATECC608C-TNGTLS", None, NOON, "a signer", DEVICE.der, "sn0123", None, ("0",))
+ENTRY = ManifestEntry(
+    "0123", "ATECC608C", "ATECC608C-TNGTLS", None, NOON, "a signer", DEVICE.der, "sn0123", None, ("0",)
+)
 UNREAD = UnreadCertificate(DEVICE.der, "sn0123", DEVICE.thumbprint)
 FILE = Path("template.toml")
 

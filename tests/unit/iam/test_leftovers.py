@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.cli.command_tree import TREE, Group, Leaf
+from birthmark.cli.command_tree import TREE, CommandGroup, Leaf
 from birthmark.iam.authorization import NarrowedTokenError
 from birthmark.iam.leftovers import LEFT, narrowed
 from birthmark.webconsole.labels import ACTIONS
@@ -45,7 +45,7 @@ def test_every_action_is_sorted_by_what_it_leaves() -> None:
 @pytest.mark.parametrize("action", LEFT)
 def test_the_command_that_ends_it_is_a_command(action: str) -> None:
     words = shlex.split(LEFT[action].command({"subject": "x", "detail": FACTS}))
-    node: Group | Leaf = TREE
+    node: CommandGroup | Leaf = TREE
     for word in words[1:] if words[:1] == ["birthmark"] else ():
         if isinstance(node, Leaf):
             break

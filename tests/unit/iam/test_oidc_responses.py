@@ -11,7 +11,7 @@ from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
 
 from birthmark.iam.oidc_model import OidcIdentity, Provider, ProviderAwayError, ProviderRefusedError
 from birthmark.iam.oidc_responses import (
-    Tokens,
+    OidcTokens,
     groups_of,
     name_of,
     read_keys,
@@ -38,9 +38,9 @@ CLAIMS: Mapping[str, Any] = {
 }
 
 
-def a_token(key: Any = KEY, alg: str = "ES256", **claims: Any) -> Tokens:
+def a_token(key: Any = KEY, alg: str = "ES256", **claims: Any) -> OidcTokens:
     said = {name: value for name, value in {**CLAIMS, **claims}.items() if value is not None}
-    return Tokens(jwt.encode({"alg": alg, "kid": "1"}, said, key, algorithms=[alg]))
+    return OidcTokens(jwt.encode({"alg": alg, "kid": "1"}, said, key, algorithms=[alg]))
 
 
 def test_a_token_for_us_of_now_and_of_this_sign_in_says_who_it_is() -> None:
@@ -79,18 +79,20 @@ def test_any_other_token_says_nothing(wrong: dict[str, Any]) -> None:
 
 
 def test_a_token_counts_by_the_providers_own_signature_alone() -> None:
-    none = Tokens(".".join((*a_token().id_token.replace(a_token().id_token.split(".")[0], _none()).split(".")[:2], "")))
+    none = OidcTokens(
+        ".".join((*a_token().id_token.replace(a_token().id_token.split(".")[0], _none()).split(".")[:2], ""))
+    )
     public = OctKey.import_key(json.dumps(KEY.as_dict(private=False)).encode())
     wrong = [
         none,
-        Tokens(a_token().id_token[:-8] + "AAAAAAAA"),
+        OidcTokens(a_token().id_token[:-8] + "AAAAAAAA"),
         a_token(ECKey.generate_key("P-256", {"kid": "1"})),
         a_token(RSAKey.generate_key(2048, {"kid": "1"}), "RS256"),
         a_token(OctKey.import_key("a shared secret of 32 bytes......", {"kid": "1"}), "HS256"),
         a_token(public, "HS256"),
-        Tokens(""),
-        Tokens("a.b.c"),
-        Tokens("a.b.c.d.e"),
+        OidcTokens(""),
+        OidcTokens("a.b.c"),
+        OidcTokens("a.b.c.d.e"),
     ]
     for one in wrong:
         with pytest.raises(ProviderRefusedError):

@@ -94,7 +94,7 @@ def test_a_certificate_on_record_that_has_expired_is_refused() -> None:
     "profile", [certificate_profiles.SERVER, certificate_profiles.EDGE_CA], ids=lambda profile: profile.name
 )
 def test_what_a_certificate_is_for_does_not_count_where_its_thumbprint_is_registered(
-    profile: certificate_profiles.Profile,
+    profile: certificate_profiles.CertificateProfile,
 ) -> None:
     leaf = a_device(a_ca(), "device-1", profile=profile).certificate
     authenticate(by_thumbprints(leaf.thumbprint), HOST, leaf, None, NOON)

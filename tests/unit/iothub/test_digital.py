@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.documents import Section, merged
+from birthmark.documents import DocumentSection, merged
 from birthmark.iothub import store, twin_search
 from birthmark.iothub.model import Twin
 from birthmark.iothub.rules.digital_twins import DigitalTwinPatchError, desired_by, digital_twin, merge_patch
@@ -17,7 +17,7 @@ AT = 1_594_966_264_930_915
 
 
 def a_twin(desired: dict[str, Any], reported: dict[str, Any]) -> Twin:
-    wished, told = (merged(Section(), values, AT) for values in (desired, reported))
+    wished, told = (merged(DocumentSection(), values, AT) for values in (desired, reported))
     return Twin("hub", "sample-device", {}, wished, told, model_id="dtmi:com:example:Controller;1")
 
 
@@ -71,7 +71,7 @@ def test_what_is_only_desired_has_no_value_yet() -> None:
 
 
 def test_a_twin_that_an_earlier_version_kept_has_no_model() -> None:
-    body = msgspec.msgpack.encode(({"site": 1}, merged(Section(), {"a": 1}, AT), Section()))
+    body = msgspec.msgpack.encode(({"site": 1}, merged(DocumentSection(), {"a": 1}, AT), DocumentSection()))
     row = {"hub": "hub", "device_id": "d", "version": 3, "body": body}
     twin = store.twin_of(row)
     assert (twin.tags, twin.model_id, twin_search.values_of(body).model_id) == ({"site": 1}, "", "")

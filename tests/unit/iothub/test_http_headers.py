@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.iothub.http.message_headers import BATCH, headers_of, mail_of, telemetry_of
-from birthmark.iothub.model import C2dMessage, DeviceId, Message
+from birthmark.iothub.model import C2dMessage, DeviceId, TelemetryMessage
 from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError
 
@@ -22,7 +22,7 @@ def a_batch(*items: object) -> bytes:
 def test_a_message_has_its_systems_properties_and_the_applications() -> None:
     given = {"iothub-messageid": "m", "iothub-contenttype": "text/plain", "iothub-app-site": "a+b", "accept": "*/*"}
     (message,) = telemetry_of(D, given, b"x", 1)
-    assert message == Message("d", 1, b"x", {"message-id": "m", "content-type": "text/plain"}, {"site": "a+b"})
+    assert message == TelemetryMessage("d", 1, b"x", {"message-id": "m", "content-type": "text/plain"}, {"site": "a+b"})
 
 
 def test_a_batch_is_a_message_for_each_entry_in_base64_unless_it_says_text() -> None:
@@ -31,8 +31,8 @@ def test_a_batch_is_a_message_for_each_entry_in_base64_unless_it_says_text() -> 
         {"body": "text", "base64Encoded": False},
     )
     first, second = telemetry_of(D, {"content-type": BATCH}, body, 1)
-    assert first == Message("d", 1, b"\x00\x01", {"message-id": "m"}, {"n": "1"})
-    assert second == Message("d", 1, b"text", {}, {})
+    assert first == TelemetryMessage("d", 1, b"\x00\x01", {"message-id": "m"}, {"n": "1"})
+    assert second == TelemetryMessage("d", 1, b"text", {}, {})
 
 
 @pytest.mark.parametrize(

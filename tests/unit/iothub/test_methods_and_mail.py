@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.broker.rules.device_queue import InboxRules, Outcome, QueuedMessage, end_of, is_locked
+from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome, end_of, is_locked
 from birthmark.iothub import wire
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.rules.c2d import C2dInvalidError, check_mail, feedback_of, is_told, parse_expiry
@@ -76,14 +76,14 @@ def a_letter(**more: object) -> QueuedMessage:
     ("letter", "now", "expected"),
     [
         (a_letter(), 1, None),
-        (a_letter(), HOUR, Outcome.EXPIRED),
-        (a_letter(deliveries=10), 1, Outcome.DELIVERED_TOO_OFTEN),
+        (a_letter(), HOUR, QueueOutcome.EXPIRED),
+        (a_letter(deliveries=10), 1, QueueOutcome.DELIVERED_TOO_OFTEN),
         (a_letter(deliveries=10, lock="l", locked_until=5), 4, None),
-        (a_letter(deliveries=10, lock="l", locked_until=5), 5, Outcome.DELIVERED_TOO_OFTEN),
+        (a_letter(deliveries=10, lock="l", locked_until=5), 5, QueueOutcome.DELIVERED_TOO_OFTEN),
     ],
 )
 def test_a_letter_dies_of_age_or_of_too_many_deliveries(
-    letter: QueuedMessage, now: int, expected: Outcome | None
+    letter: QueuedMessage, now: int, expected: QueueOutcome | None
 ) -> None:
     assert end_of(letter, RULES, now) is expected
 
@@ -96,18 +96,20 @@ def test_a_lock_runs_out() -> None:
 @pytest.mark.parametrize(
     ("feedback", "outcome", "status"),
     [
-        ("full", Outcome.COMPLETED, "Success"),
-        ("positive", Outcome.COMPLETED, "Success"),
-        ("negative", Outcome.COMPLETED, None),
-        ("none", Outcome.EXPIRED, None),
-        ("", Outcome.COMPLETED, None),
-        ("negative", Outcome.EXPIRED, "Expired"),
-        ("full", Outcome.DELIVERED_TOO_OFTEN, "DeliveryCountExceeded"),
-        ("full", Outcome.REJECTED, "Rejected"),
-        ("full", Outcome.PURGED, "Purged"),
+        ("full", QueueOutcome.COMPLETED, "Success"),
+        ("positive", QueueOutcome.COMPLETED, "Success"),
+        ("negative", QueueOutcome.COMPLETED, None),
+        ("none", QueueOutcome.EXPIRED, None),
+        ("", QueueOutcome.COMPLETED, None),
+        ("negative", QueueOutcome.EXPIRED, "Expired"),
+        ("full", QueueOutcome.DELIVERED_TOO_OFTEN, "DeliveryCountExceeded"),
+        ("full", QueueOutcome.REJECTED, "Rejected"),
+        ("full", QueueOutcome.PURGED, "Purged"),
     ],
 )
-def test_the_service_hears_of_an_end_that_it_asked_for(feedback: str, outcome: Outcome, status: str | None) -> None:
+def test_the_service_hears_of_an_end_that_it_asked_for(
+    feedback: str, outcome: QueueOutcome, status: str | None
+) -> None:
     letter = a_letter(feedback=feedback)
     told = feedback_of("d", "g", letter, outcome, "then")["statusCode"] if is_told(letter, outcome) else None
     assert told == status

@@ -19,10 +19,10 @@ from birthmark.iothub.rules.queries import (
     HubQueryInvalidError,
     NamedWithin,
     Plan,
-    Span,
     TwinsByName,
     TwinsByRange,
     TwinsByTerm,
+    ValueSpan,
     plan,
     read_query,
 )
@@ -39,13 +39,13 @@ def test_a_value_is_found_by_its_term() -> None:
 
 
 def test_a_range_is_of_one_kind() -> None:
-    assert planned("tags.site > 'n'") == TwinsByRange("t.site", Span("sn", "t", with_high=False))
-    assert planned("tags.n <= 3") == TwinsByRange("t.n", Span("n", encode(3)))
+    assert planned("tags.site > 'n'") == TwinsByRange("t.site", ValueSpan("sn", "t", with_high=False))
+    assert planned("tags.n <= 3") == TwinsByRange("t.n", ValueSpan("n", encode(3)))
 
 
 def test_a_beginning_is_a_range() -> None:
-    assert planned("starts_with(tags.site, 'no')") == TwinsByRange("t.site", Span("sno", "snp", with_high=False))
-    assert planned("starts_with(deviceId, 'pump-')") == NamedWithin(Span("pump-", "pump.", with_high=False))
+    assert planned("starts_with(tags.site, 'no')") == TwinsByRange("t.site", ValueSpan("sno", "snp", with_high=False))
+    assert planned("starts_with(deviceId, 'pump-')") == NamedWithin(ValueSpan("pump-", "pump.", with_high=False))
 
 
 def test_devices_are_found_by_their_own_columns() -> None:
@@ -62,8 +62,10 @@ def test_of_what_has_to_hold_together_the_cheapest_is_for_who_counts() -> None:
 
 
 def test_bounds_of_one_path_are_one_span() -> None:
-    assert planned("tags.n >= 1 AND tags.n < 3") == CheapestPlan((TwinsByRange("t.n", Span(encode(1), encode(3))),))
-    assert planned("deviceId > 'b' AND deviceId <= 'd'") == CheapestPlan((NamedWithin(Span("b", "d")),))
+    assert planned("tags.n >= 1 AND tags.n < 3") == CheapestPlan(
+        (TwinsByRange("t.n", ValueSpan(encode(1), encode(3))),)
+    )
+    assert planned("deviceId > 'b' AND deviceId <= 'd'") == CheapestPlan((NamedWithin(ValueSpan("b", "d")),))
 
 
 def test_names_of_a_twin_have_no_case_and_those_of_its_values_have() -> None:
@@ -171,7 +173,7 @@ CONDITIONS = st.recursive(
 def names(found: Plan, document: dict[str, Any], terms: set[tuple[str, str]]) -> bool:  # noqa: C901, PLR0911 - each form
     """Say whether a device is one of those that a plan names."""
 
-    def inside(value: str, span: Span) -> bool:
+    def inside(value: str, span: ValueSpan) -> bool:
         is_low = span.high is None or (value <= span.high if span.with_high else value < span.high)
         return value >= span.low and is_low
 

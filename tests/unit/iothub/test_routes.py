@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from birthmark.documents import Section, merged
+from birthmark.documents import DocumentSection, merged
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.model import Message, Twin
+from birthmark.iothub.model import TelemetryMessage, Twin
 from birthmark.iothub.rules.routes import configuration, event_messages, matching
 from birthmark.iothub.wire.routing import (
     TEMPLATE,
@@ -18,10 +18,10 @@ from birthmark.iothub.wire.routing import (
     Enrichment,
     Fallback,
     FileEndpoint,
-    Route,
+    HubRoute,
+    RouteSource,
     Routing,
     ServerEndpoint,
-    Source,
     StoredRouting,
     StreamEndpoint,
 )
@@ -31,16 +31,18 @@ FILES, LIVE = FileEndpoint("files", "archive"), StreamEndpoint("live")
 WANTED: dict[str, str | None] = {"content-type": "application/json", "content-encoding": "utf-8"}
 
 
-def routing(*routes: Route, endpoints: Sequence[Endpoint] = (FILES, LIVE), **more: Any) -> Routing:
+def routing(*routes: HubRoute, endpoints: Sequence[Endpoint] = (FILES, LIVE), **more: Any) -> Routing:
     return Routing(tuple(endpoints), routes, **more)
 
 
-def a_message(body: bytes = b"{}", system: dict[str, str | None] | None = None, **properties: str | None) -> Message:
+def a_message(
+    body: bytes = b"{}", system: dict[str, str | None] | None = None, **properties: str | None
+) -> TelemetryMessage:
     micros = int(NOW.timestamp()) * 1_000_000
-    return Message("pump-7", micros, body, WANTED if system is None else system, dict(properties))
+    return TelemetryMessage("pump-7", micros, body, WANTED if system is None else system, dict(properties))
 
 
-def destinations(made: Routing, message: Message) -> dict[str, str]:
+def destinations(made: Routing, message: TelemetryMessage) -> dict[str, str]:
     ready = matching.make_ready(StoredRouting("main", "1", 1, made, {}, NOW))
     return dict(matching.destinations(ready, matching.source_of(message), matching.read(message), None))
 
@@ -85,16 +87,16 @@ def test_an_endpoint_is_not_called_as_the_service_calls_its_own(name: str) -> No
 @pytest.mark.parametrize(
     ("made", "refusal"),
     [
-        (routing(Route("a", ("live",)), Route("A", ("live",))), configuration.RouteNameTakenError),
+        (routing(HubRoute("a", ("live",)), HubRoute("A", ("live",))), configuration.RouteNameTakenError),
         (routing(endpoints=(LIVE, StreamEndpoint("LIVE"))), configuration.RouteNameTakenError),
-        (routing(Route("a", ("nowhere",))), configuration.UnknownEndpointError),
-        (routing(Route("a", ())), configuration.RouteInvalidError),
-        (routing(Route("a", ("live", "live"))), configuration.RouteInvalidError),
-        (routing(Route("a b", ("live",))), configuration.RouteInvalidError),
-        (routing(Route("$fallback", ("live",))), configuration.RouteInvalidError),
-        (routing(Route("a", ("live",), condition="a =")), configuration.RouteConditionError),
+        (routing(HubRoute("a", ("nowhere",))), configuration.UnknownEndpointError),
+        (routing(HubRoute("a", ())), configuration.RouteInvalidError),
+        (routing(HubRoute("a", ("live", "live"))), configuration.RouteInvalidError),
+        (routing(HubRoute("a b", ("live",))), configuration.RouteInvalidError),
+        (routing(HubRoute("$fallback", ("live",))), configuration.RouteInvalidError),
+        (routing(HubRoute("a", ("live",), condition="a =")), configuration.RouteConditionError),
         (routing(fallback=Fallback(("nowhere",))), configuration.UnknownEndpointError),
-        (routing(*(Route(f"r{n}", ("live",)) for n in range(101))), configuration.TooManyRoutesError),
+        (routing(*(HubRoute(f"r{n}", ("live",)) for n in range(101))), configuration.TooManyRoutesError),
         (routing(endpoints=[StreamEndpoint(f"e{n}") for n in range(11)]), configuration.TooManyRoutesError),
         (routing(enrichments=(Enrichment("k", "$other", ("live",)),)), configuration.RouteInvalidError),
         (routing(enrichments=(Enrichment("k", "v", ("none",)),)), configuration.UnknownEndpointError),
@@ -106,17 +108,17 @@ def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError])
 
 
 def test_a_change_reads_no_condition_that_was_kept_before() -> None:
-    routes = [Route(f"route-{n}", ("live",), Source.MESSAGES, f"level = {n}") for n in range(99)]
+    routes = [HubRoute(f"route-{n}", ("live",), RouteSource.MESSAGES, f"level = {n}") for n in range(99)]
     matching.make_ready(StoredRouting("main", "1", 1, configuration.checked(routing(*routes), "main"), {}, NOW))
     before = configuration.read_once.cache_info().misses
-    routes.append(Route("new", ("live",), Source.MESSAGES, "level = 'new'"))
+    routes.append(HubRoute("new", ("live",), RouteSource.MESSAGES, "level = 'new'"))
     matching.make_ready(StoredRouting("main", "1", 2, configuration.checked(routing(*routes), "main"), {}, NOW))
     assert configuration.read_once.cache_info().misses == before + 1
 
 
 def test_an_endpoint_that_is_led_to_stays() -> None:
     with pytest.raises(configuration.EndpointInUseError):
-        configuration.without_endpoint(routing(Route("a", ("live",))), "live", "main")
+        configuration.without_endpoint(routing(HubRoute("a", ("live",))), "live", "main")
 
 
 @pytest.mark.parametrize("name", ["DigitalTwinChangeEvents", "devicejoblifecycleevents", "other"])
@@ -126,12 +128,12 @@ def test_a_source_that_is_not_served_is_refused_by_its_name(name: str) -> None:
 
 
 def test_a_message_goes_to_an_endpoint_once_by_the_first_route_that_takes_it() -> None:
-    made = routing(Route("one", ("live",)), Route("two", ("live", "files")))
+    made = routing(HubRoute("one", ("live",)), HubRoute("two", ("live", "files")))
     assert destinations(made, a_message()) == {"live": "one", "files": "two"}
 
 
 def test_the_fallback_takes_what_no_route_takes_and_events_of_nobody() -> None:
-    made = routing(Route("hot", ("live",), condition="level = 'hot'"), fallback=Fallback(("files",)))
+    made = routing(HubRoute("hot", ("live",), condition="level = 'hot'"), fallback=Fallback(("files",)))
     assert destinations(made, a_message(level="hot")) == {"live": "hot"}
     assert destinations(made, a_message()) == {"files": "$fallback"}
     changed = event_messages.twin_changed(Twin("main", "pump-7"), Twin("main", "pump-7", {"a": 1}), NOW, replaces=False)
@@ -139,9 +141,9 @@ def test_the_fallback_takes_what_no_route_takes_and_events_of_nobody() -> None:
 
 
 def test_a_device_cannot_pass_telemetry_off_as_what_the_hub_says() -> None:
-    made = routing(Route("twins", ("live",), Source.TWINS))
+    made = routing(HubRoute("twins", ("live",), RouteSource.TWINS))
     said: dict[str, str | None] = {"iothub-message-source": "twinChangeEvents", "opType": "updateTwin"}
-    forged = Message("pump-7", 0, b"{}", WANTED, said)
+    forged = TelemetryMessage("pump-7", 0, b"{}", WANTED, said)
     assert destinations(made, forged) == {}
 
 
@@ -177,8 +179,10 @@ def test_a_devices_name_adds_no_level_and_no_wildcard_to_a_topic(name: str) -> N
 
 
 def test_a_change_says_what_was_set_again_to_what_it_was() -> None:
-    before = Twin("main", "pump-7", {}, Section(), merged(Section(), {"a": 1, "b": {"c": 2, "d": 3}}, 1))
-    after = Twin("main", "pump-7", {}, Section(), merged(before.reported, {"b": {"c": 2, "d": None}}, 2), 2)
+    before = Twin(
+        "main", "pump-7", {}, DocumentSection(), merged(DocumentSection(), {"a": 1, "b": {"c": 2, "d": 3}}, 1)
+    )
+    after = Twin("main", "pump-7", {}, DocumentSection(), merged(before.reported, {"b": {"c": 2, "d": None}}, 2), 2)
     told = json.loads(event_messages.twin_changed(before, after, NOW, replaces=False).body)
     own = {name: value for name, value in told["properties"]["reported"].items() if name[0] != "$"}
     assert own == {"b": {"c": 2, "d": None}}

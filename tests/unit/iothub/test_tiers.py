@@ -8,7 +8,7 @@ from birthmark.iothub.rules.tiers import (
     MAX_UNITS,
     Allowance,
     Edition,
-    Throttle,
+    HubThrottle,
     ThrottleClass,
     Tier,
     TierInvalidError,
@@ -70,7 +70,7 @@ def test_a_tier_that_there_is_not_is_refused(tier: str, units: int) -> None:
 
 
 def test_so_many_come_at_once_and_more_as_time_goes_by() -> None:
-    throttle = Throttle("hub-2", S1)
+    throttle = HubThrottle("hub-2", S1)
     for _ in range(20):
         throttle.take(ThrottleClass.QUERY, 100.0)
     with pytest.raises(TierThrottledError) as caught:
@@ -83,7 +83,7 @@ def test_so_many_come_at_once_and_more_as_time_goes_by() -> None:
 
 
 def test_what_is_refused_takes_nothing() -> None:
-    throttle = Throttle("hub-2", S1)
+    throttle = HubThrottle("hub-2", S1)
     for _ in range(20):
         throttle.take(ThrottleClass.QUERY, 0.0)
     for _ in range(50):
@@ -93,14 +93,14 @@ def test_what_is_refused_takes_nothing() -> None:
 
 
 def test_one_pace_is_not_anothers() -> None:
-    throttle = Throttle("hub-2", S1)
+    throttle = HubThrottle("hub-2", S1)
     for _ in range(20):
         throttle.take(ThrottleClass.QUERY, 0.0)
     throttle.take(ThrottleClass.TWIN_READ, 0.0)
 
 
 def test_who_asks_how_long_it_is_takes_nothing() -> None:
-    throttle = Throttle("hub-2", S1)
+    throttle = HubThrottle("hub-2", S1)
     throttle.take(ThrottleClass.TELEMETRY, 0.0, 100)
     assert throttle.wait_s(ThrottleClass.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
     assert throttle.wait_s(ThrottleClass.TELEMETRY, 0.0, 50) == pytest.approx(0.5)
@@ -124,7 +124,7 @@ def test_a_clock_that_goes_back_gives_nothing() -> None:
 
 
 def test_the_messages_of_a_day_end_and_the_next_day_has_its_own() -> None:
-    throttle = Throttle("hub-2", F1)
+    throttle = HubThrottle("hub-2", F1)
     throttle.count_blocks(7_999, TODAY)
     throttle.count(512, TODAY)
     with pytest.raises(TierQuotaError) as caught:
@@ -136,7 +136,7 @@ def test_the_messages_of_a_day_end_and_the_next_day_has_its_own() -> None:
 
 
 def test_each_of_several_workers_has_its_part() -> None:
-    throttle = Throttle("hub-2", F1, parts=4)
+    throttle = HubThrottle("hub-2", F1, parts=4)
     throttle.count_blocks(2_000, TODAY)
     with pytest.raises(TierQuotaError):
         throttle.count_blocks(1, TODAY)
@@ -147,7 +147,7 @@ def test_each_of_several_workers_has_its_part() -> None:
 
 
 def test_a_pace_that_is_divided_by_many_still_takes_one() -> None:
-    throttle = Throttle("hub-2", S1, parts=64)
+    throttle = HubThrottle("hub-2", S1, parts=64)
     throttle.take(ThrottleClass.QUERY, 0.0)
     with pytest.raises(TierThrottledError) as caught:
         throttle.take(ThrottleClass.QUERY, 0.0)
@@ -155,7 +155,7 @@ def test_a_pace_that_is_divided_by_many_still_takes_one() -> None:
 
 
 def test_a_hub_has_room_for_the_devices_of_its_tier() -> None:
-    throttle = Throttle("hub-2", F1)
+    throttle = HubThrottle("hub-2", F1)
     throttle.check_room(499)
     with pytest.raises(TooManyDevicesError):
         throttle.check_room(500)
@@ -205,7 +205,7 @@ def test_a_body_of_which_nothing_is_said_before_counts_as_the_largest_of_its_kin
 
 
 def fix_of(edition: Edition, what: ThrottleClass) -> str:
-    return Throttle("hub-2", edition).refused(what, 1).explain_fix()
+    return HubThrottle("hub-2", edition).refused(what, 1).explain_fix()
 
 
 @pytest.mark.parametrize(
@@ -242,14 +242,14 @@ def test_no_fix_makes_a_hub_smaller(edition: Edition) -> None:
 def test_the_largest_edition_has_nothing_but_to_wait() -> None:
     top = Edition(Tier.S3, MAX_UNITS)
     assert fix_of(top, ThrottleClass.QUERY) == "Wait as long as Retry-After says."
-    throttle = Throttle("hub-2", top)
+    throttle = HubThrottle("hub-2", top)
     with pytest.raises(TierQuotaError) as quota:
         throttle.count_blocks(top.most_messages + 1, TODAY)
     assert quota.value.explain_fix() == "Wait until the day ends (UTC)."
 
 
 def test_the_day_and_the_devices_of_a_free_hub_are_more_with_the_next_tier() -> None:
-    throttle = Throttle("hub-2", F1)
+    throttle = HubThrottle("hub-2", F1)
     with pytest.raises(TierQuotaError) as quota:
         throttle.count_blocks(8_001, TODAY)
     with pytest.raises(TooManyDevicesError) as full:
@@ -257,12 +257,12 @@ def test_the_day_and_the_devices_of_a_free_hub_are_more_with_the_next_tier() -> 
     for caught in (quota, full):
         assert "`birthmark hub tier hub-2 S1 --units 1`" in caught.value.explain_fix()
     with pytest.raises(TooManyDevicesError) as full:
-        Throttle("hub-2", S1).check_room(1_000_000)
+        HubThrottle("hub-2", S1).check_room(1_000_000)
     assert full.value.explain_fix() == "Remove one: `birthmark hub device ls --hub hub-2`"
 
 
 def test_what_is_used_up_is_there_again_when_its_time_is_over() -> None:
-    throttle = Throttle("birthmark", F1)
+    throttle = HubThrottle("birthmark", F1)
     throttle.use_up(now=100.0, for_s=30)
     with pytest.raises(TierThrottledError) as refused:
         throttle.take(ThrottleClass.TWIN_READ, 100.0)
@@ -271,7 +271,7 @@ def test_what_is_used_up_is_there_again_when_its_time_is_over() -> None:
 
 
 def test_a_day_that_is_used_up_takes_nothing_until_the_next() -> None:
-    throttle = Throttle("birthmark", F1)
+    throttle = HubThrottle("birthmark", F1)
     throttle.use_up_day(TODAY)
     with pytest.raises(TierQuotaError):
         throttle.count(1, TODAY)

@@ -10,7 +10,7 @@ from birthmark.iothub.rules.tiers import (
     BACKLOG_S,
     PATIENCE_S,
     Edition,
-    Throttle,
+    HubThrottle,
     ThrottleClass,
     Tier,
     TierThrottledError,
@@ -31,7 +31,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.throttle: Throttle | None = Throttle("hub-2", Edition(Tier.S1))
+        self.throttle: HubThrottle | None = HubThrottle("hub-2", Edition(Tier.S1))
         self.throttle.take(ThrottleClass.TELEMETRY, self.clock.monotonic(), 100)
         self.shaper = Shaper(lambda: self.throttle, self.clock)
         self.served: list[str] = []

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.iothub import wire
-from birthmark.iothub.model import DeviceId, Message
+from birthmark.iothub.model import DeviceId, TelemetryMessage
 from birthmark.iothub.rules.d2c import WillInvalidError, check_will, telemetry_of
 
 D = DeviceId("d")
@@ -40,7 +40,7 @@ def test_it_is_told_with_its_properties_and_as_what_it_is() -> None:
     topic = "devices/d/messages/events/%24.ct=text%2Fplain&site=a&iothub-MessageType=spoofed"
     told = telemetry_of("d", topic, b"gone", 7, is_retained=True)
     properties: dict[str, str | None] = {"site": "a", "iothub-MessageType": "Will", "mqtt-retain": "true"}
-    assert told == Message("d", 7, b"gone", {"content-type": "text/plain"}, properties)
+    assert told == TelemetryMessage("d", 7, b"gone", {"content-type": "text/plain"}, properties)
 
 
 def test_the_topic_may_lack_its_last_slash() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.documents import Section
+from birthmark.documents import DocumentSection
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Twin, parse_device_id
@@ -241,7 +241,7 @@ def a_shown_twin() -> dict[str, object]:
     known = Device("hub", parse_device_id("pump"), "1", "e", True, None, authentication, False, NOON, NOON)
     micros = int(NOON.timestamp() * 1_000_000)
     stamps = {"rate": [micros, 2, {"unit": [micros, 2]}], "name": [micros, 1]}
-    desired = Section(values={"rate": {"unit": "Hz"}, "name": "a"}, version=2, at=micros, stamps=stamps)
+    desired = DocumentSection(values={"rate": {"unit": "Hz"}, "name": "a"}, version=2, at=micros, stamps=stamps)
     return wire.twin_json(Twin("hub", known.device_id, {"site": "Osaka"}, desired), known, is_connected=True)
 
 

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.keys.errors import (
     KeyFileExposedError,
@@ -171,7 +171,7 @@ def test_a_key_in_any_form_is_read_and_shown_to_a_server(tmp_path: Path, form: s
     key = FileKey.load(path, Pin("open"))
     assert key.public_key == EC_KEY.public_key()
     chain = (self_signed(DEVICE, name_of("d1"), EC_KEY, serial=1, now=NOON),)
-    client_context(FileIdentity(chain, key, Pin("open")), Trust())
+    client_context(FileIdentity(chain, key, Pin("open")), ServerTrust())
     assert path.read_bytes() == KEY_FORMS[form]
 
 

@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import BundlePosition, ChipIntake, Trust
+from birthmark.manifests.bundle.model import BundlePosition, BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of
 from birthmark.manifests.bundle.verifier import count_chips, raw_lines
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.pki.certificates import parse_der
 from support.chips.intake_world import ISSUER, Line, a_chip, handle_of, take, verified
 from support.fakes import NOON
@@ -59,7 +59,7 @@ def test_a_bundle_with_a_byte_order_mark_is_believed(line: Line) -> None:
 
 def test_an_entry_says_who_took_which_chip_in_where_and_when(line: Line) -> None:
     entry = next(iter(verify_all(io.BytesIO(line.bundle.read_bytes()), line.trust)))
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
     assert entry.intake is not None
     assert (entry.device_id, entry.intake.board, entry.intake.operator) == ("chip-0", "CHIP-0", "ann")
     assert (entry.intake.station, entry.intake.place.seq, entry.intake.at) == (line.directory.name, 1, line.clock.now())
@@ -127,7 +127,7 @@ def test_what_was_changed_is_refused_and_nothing_else(line: Line, spoil: Spoil, 
 
 def test_a_station_that_nobody_named_is_refused_chip_by_chip(line: Line) -> None:
     other = a_device(None, "another").certificate
-    assert verified(line.lines, Trust((other,))) == ["manifest.station_unknown"] * 3
+    assert verified(line.lines, BundleTrust((other,))) == ["manifest.station_unknown"] * 3
 
 
 def test_no_other_device_of_the_station_s_ca_is_a_station(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_no_other_device_of_the_station_s_ca_is_a_station(tmp_path: Path) -> Non
     (line.directory / "station.pem").write_text(own.certificate.pem())
     line.sealed(1)
     assert verified(line.lines, line.trust) == ["CHIP-0"]
-    assert verified(line.lines, Trust((ca.certificate,))) == ["manifest.station_unknown"]
+    assert verified(line.lines, BundleTrust((ca.certificate,))) == ["manifest.station_unknown"]
 
 
 def test_a_station_cannot_call_itself_by_another_s_name(line: Line) -> None:
@@ -165,17 +165,17 @@ def test_a_line_after_the_station_s_certificate_ran_out_is_refused(tmp_path: Pat
     line.clock.move(timedelta(days=10))
     line.take(a_chip("chip-2", lifetime=timedelta(days=30)), "B-2")
     line.seal()
-    assert verified(line.lines, Trust((own.certificate,))) == ["B-1", "manifest.signer_not_valid_then"]
+    assert verified(line.lines, BundleTrust((own.certificate,))) == ["B-1", "manifest.signer_not_valid_then"]
 
 
 def test_a_chip_of_another_maker_is_refused_where_roots_are_named(line: Line) -> None:
-    trust = Trust(line.trust.stations, (a_ca("Another Maker").certificate,))
+    trust = BundleTrust(line.trust.stations, (a_ca("Another Maker").certificate,))
     assert verified(line.lines, trust) == ["manifest.chain_broken"] * 3
 
 
 def test_without_a_root_the_chain_counts_as_not_checked(line: Line) -> None:
-    found = verify_all(io.BytesIO(line.bundle.read_bytes()), Trust(line.trust.stations))
-    assert [one.intake.checked_now for one in found if isinstance(one, Entry) and one.intake] == [None] * 3
+    found = verify_all(io.BytesIO(line.bundle.read_bytes()), BundleTrust(line.trust.stations))
+    assert [one.intake.checked_now for one in found if isinstance(one, ManifestEntry) and one.intake] == [None] * 3
 
 
 # ---- a station that signs whatever it is told: the chip's own proof still has to hold
@@ -322,7 +322,7 @@ def test_of_many_lines_exactly_those_are_refused_that_were_changed(tmp_path: Pat
     assert refused == {number: str(number) for number in spoilt}
 
 
-def _sample() -> tuple[list[bytes], Trust]:
+def _sample() -> tuple[list[bytes], BundleTrust]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as directory:
@@ -336,7 +336,7 @@ _SAMPLE = _sample()
 
 def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
     endless = io.BytesIO(wire.BEGINNING + b"a" * (3 * wire.MAX_LINE_BYTES) + b"\n{}\n")
-    found = list(verify_all(endless, Trust(())))
+    found = list(verify_all(endless, BundleTrust(())))
     assert [one.explain_cause() for one in found if isinstance(one, BirthmarkError)] == [
         f"Entry 1 is not one of a manifest: over {wire.MAX_LINE_BYTES} bytes.",
         "Entry 2 is not one of a manifest: it does not end with a signature.",

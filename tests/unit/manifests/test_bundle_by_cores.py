@@ -10,10 +10,10 @@ import pytest
 from birthmark.manifests import process_pool
 from birthmark.manifests.bundle import parallel_verifier, wire
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
-from birthmark.manifests.bundle.model import Trust
-from birthmark.manifests.bundle.verifier import Verifier
+from birthmark.manifests.bundle.model import BundleTrust
+from birthmark.manifests.bundle.verifier import BundleVerifier
 from birthmark.manifests.errors import SignatureBrokenError
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from support.chips.intake_world import Line, verified
 
 from .test_bundle import REFUSED, Spoil
@@ -76,23 +76,23 @@ def test_a_line_too_long_to_be_one_is_read_by_nobody_else(line: Line, looked_at:
 def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp_path: Path) -> None:
     other = Line(tmp_path / "south")
     other.sealed(1, "other")
-    trust = Trust((*line.trust.stations, *other.trust.stations), line.trust.roots)
+    trust = BundleTrust((*line.trust.stations, *other.trust.stations), line.trust.roots)
     signed = wire.parse_line(line.lines[1])
-    assert isinstance(signed.line, wire.Chip)
+    assert isinstance(signed.line, wire.ChipLine)
     looked = LineChecker(trust).look(signed, signed.line, wire.digest(line.lines[1]), opened(line))
-    assert isinstance(looked.said, Entry)
-    verifier = Verifier(trust)
+    assert isinstance(looked.said, ManifestEntry)
+    verifier = BundleVerifier(trust)
     list(verifier.read(other.lines[0]))
     (told,) = verifier.read(line.lines[1], looked)
     assert isinstance(told, SignatureBrokenError)
 
 
 def test_what_was_found_out_of_other_bytes_does_not_count(line: Line) -> None:
-    verifier = Verifier(line.trust)
+    verifier = BundleVerifier(line.trust)
     list(verifier.read(line.lines[0]))
     of_another = LineFinding(opened(line).about(wire.digest(line.lines[2])), is_signed=False, said=None)
     (told,) = verifier.read(line.lines[1], of_another)
-    assert isinstance(told, Entry)
+    assert isinstance(told, ManifestEntry)
 
 
 def test_processes_say_the_same_as_one(line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_processes_say_the_same_as_one(line: Line, tmp_path: Path, monkeypatch: 
     def told() -> list[object]:
         with file.open("rb") as raw:
             found = list(parallel_verifier.verify_all(raw, line.trust))
-        return [one if isinstance(one, Entry) else (one.code, one.facts) for one in found]
+        return [one if isinstance(one, ManifestEntry) else (one.code, one.facts) for one in found]
 
     alone = told()
     monkeypatch.setattr(process_pool, "FEW", 1)

@@ -22,7 +22,7 @@ from birthmark.manifests.certificate_lists import (
     verify_list,
 )
 from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificate_checks import CertificateNonconformingError
 from birthmark.pki.certificates import Certificate
@@ -63,7 +63,7 @@ def pem(certificate: Certificate) -> bytes:
     return certificate.pem().encode()
 
 
-def verified(path: Path, trust: ListTrust = TRUST) -> list[Entry | ManifestError]:
+def verified(path: Path, trust: ListTrust = TRUST) -> list[ManifestEntry | ManifestError]:
     return list(verify_list(path, trust, NOON))
 
 
@@ -71,8 +71,8 @@ def verified(path: Path, trust: ListTrust = TRUST) -> list[Entry | ManifestError
 def test_each_certificate_is_an_entry_with_its_root(tmp_path: Path, write: Write) -> None:
     path = write(tmp_path, [(f"chip-{number}.pem", pem(one)) for number, one in enumerate(DEVICES)])
     found = verified(path)
-    assert [entry.device_id for entry in found if isinstance(entry, Entry)] == ["chip-0", "chip-1", "chip-2"]
-    assert [entry.certificate for entry in found if isinstance(entry, Entry)] == DEVICES
+    assert [entry.device_id for entry in found if isinstance(entry, ManifestEntry)] == ["chip-0", "chip-1", "chip-2"]
+    assert [entry.certificate for entry in found if isinstance(entry, ManifestEntry)] == DEVICES
     assert count_listed(path) == 3
 
 
@@ -83,7 +83,7 @@ def test_directories_in_a_directory_are_read_as_those_of_a_zip_are(tmp_path: Pat
     (below / "c.txt").write_bytes(pem(DEVICES[2]))
     subprocess.run(["python3", "-m", "zipfile", "-c", "../all.zip", "."], cwd=directory, check=True)
     for path in (directory, tmp_path / "all.zip"):
-        assert sorted(one.device_id for one in verified(path) if isinstance(one, Entry)) == ["chip-0", "chip-1"]
+        assert sorted(one.device_id for one in verified(path) if isinstance(one, ManifestEntry)) == ["chip-0", "chip-1"]
         assert sorted(left_out(path)) == ["README.txt", "lot 2/tray/c.txt"]
 
 
@@ -116,14 +116,14 @@ def test_a_directory_is_read_to_a_depth_and_a_number_of_files(tmp_path: Path, mo
 def test_the_line_that_tells_excel_the_separator_is_skipped(tmp_path: Path, line: str) -> None:
     table = a_table(tmp_path, [("chip-0", pem(DEVICES[0]))])
     table.write_text(f"{line}\n{table.read_text().replace(',', line.strip()[-1])}")
-    assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
+    assert [entry.device_id for entry in verified(table) if isinstance(entry, ManifestEntry)] == ["chip-0"]
 
 
 @pytest.mark.parametrize("line", ["#TYPE System.Management.Automation.PSCustomObject", "#TYPE Chip\r"])
 def test_the_line_of_the_type_that_powershell_writes_is_skipped(tmp_path: Path, line: str) -> None:
     table = a_table(tmp_path, [("chip-0", pem(DEVICES[0]))])
     table.write_text(f"{line}\n{table.read_text()}")
-    assert [entry.device_id for entry in verified(table) if isinstance(entry, Entry)] == ["chip-0"]
+    assert [entry.device_id for entry in verified(table) if isinstance(entry, ManifestEntry)] == ["chip-0"]
 
 
 KEY = a_key()
@@ -139,7 +139,7 @@ WRAPPED = {
 def test_a_certificate_in_pkcs7_is_an_entry(tmp_path: Path, name: str, encoding: Encoding) -> None:
     with_root = pkcs7.serialize_certificates([SIGNER.certificate.parsed, PARSED], encoding)
     (entry,) = verified(a_directory(tmp_path, [(name, with_root)]))
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
     assert entry.device_id == "chip-9"
 
 
@@ -148,7 +148,7 @@ def test_wrapped_certificates_among_others_are_not_left_out(
     tmp_path: Path, name: str, content: bytes, unpack: str
 ) -> None:
     refused, entry = verified(a_directory(tmp_path, [(name, content), ("b.pem", pem(DEVICES[1]))]))
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
     assert isinstance(refused, ManifestError)
     assert f"{name} holds no certificate that can be read" in refused.explain_cause()
     assert unpack.format(tmp_path / "certificates" / name) in refused.explain_fix()
@@ -178,8 +178,8 @@ def test_what_is_wrong_with_one_is_told_and_the_others_are_read(tmp_path: Path, 
         bad.pop("f.pem")  # a table ends where a line is too long
     files = [("a.pem", pem(DEVICES[0])), *((name, data) for name, (data, _) in bad.items()), ("z.pem", pem(DEVICES[1]))]
     first, *others, last = verified(write(tmp_path, files))
-    assert isinstance(first, Entry)
-    assert isinstance(last, Entry)
+    assert isinstance(first, ManifestEntry)
+    assert isinstance(last, ManifestEntry)
     assert [one.code for one in others if isinstance(one, ManifestError)] == [code for _, code in bad.values()]
     assert [one.facts["place"] for one in others if isinstance(one, ManifestError)] == [
         str(place) for place in range(2, 2 + len(bad))
@@ -197,7 +197,7 @@ def test_a_ca_that_breaks_the_rfc_is_mended_by_no_other_root() -> None:
 def test_a_chip_whose_name_differs_in_letter_case_alone_is_the_same_one(tmp_path: Path) -> None:
     again = a_device(SIGNER, "CHIP-0", key=a_key()).certificate
     first, second = verified(a_directory(tmp_path, [("a.pem", pem(DEVICES[0])), ("b.pem", pem(again))]))
-    assert isinstance(first, Entry)
+    assert isinstance(first, ManifestEntry)
     assert isinstance(second, DuplicateEntryError)
 
 
@@ -213,14 +213,14 @@ def test_a_table_with_two_columns_of_certificates_is_refused(tmp_path: Path) -> 
 def test_a_table_may_be_parted_as_spreadsheets_do(tmp_path: Path, separator: str) -> None:
     (tmp_path / "t.csv").write_text(f'serial{separator}certificate\nS1{separator}"{DEVICES[0].pem()}"\n')
     (entry,) = verified(tmp_path / "t.csv")
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
 
 
 def test_what_a_table_says_in_further_columns_is_kept_for_templates(tmp_path: Path) -> None:
     head = "Serial,Site Name,certificate,note,Note,"
     (tmp_path / "t.csv").write_text(f'{head}\nS1, Osaka ,"{DEVICES[0].pem()}",a,b,c\nS2\n')
     entry, _ = verified(tmp_path / "t.csv")
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
     assert dict(entry.columns) == {"serial": "S1", "site_name": "Osaka"}, "what is named twice, or not, says nothing"
 
 
@@ -254,7 +254,7 @@ def test_a_table_with_a_mark_of_how_it_is_written_is_read(tmp_path: Path, writte
     text = f'Serial\tSite\tcertificate\nS1\t\u5927\u962a\t"{DEVICES[0].pem()}"\n'
     (tmp_path / "t.csv").write_text(text, encoding=written_in)
     (entry,) = verified(tmp_path / "t.csv")
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
     assert dict(entry.columns)["site"] == "\u5927\u962a"
 
 
@@ -284,7 +284,7 @@ def test_a_table_as_excel_saves_unicode_text_is_read(tmp_path: Path, coded: str)
     path = tmp_path / "t.txt"
     path.write_text(f'Serial\tcertificate\nS1\t"{DEVICES[0].pem()}"\n', encoding=coded)
     assert is_list(path, path.read_bytes()[:512])
-    assert [isinstance(one, Entry) for one in verified(path)] == [True]
+    assert [isinstance(one, ManifestEntry) for one in verified(path)] == [True]
 
 
 @pytest.mark.parametrize(
@@ -309,12 +309,12 @@ def test_a_row_with_a_nul_is_refused_and_the_others_are_read(tmp_path: Path) -> 
     refused, entry = verified(table)
     assert isinstance(refused, MalformedEntryError)
     assert "chip-0 has a cell with U+0000" in refused.explain_cause()
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
 
 
 def test_a_row_of_blanks_is_none(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(f'serial;site;certificate\nS1;x;"{DEVICES[0].pem()}"\n;;\n ; ;\n')
-    assert [isinstance(one, Entry) for one in verified(tmp_path / "t.csv")] == [True]
+    assert [isinstance(one, ManifestEntry) for one in verified(tmp_path / "t.csv")] == [True]
 
 
 @pytest.mark.parametrize(
@@ -361,14 +361,14 @@ def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:
 def test_a_chain_in_the_file_needs_the_root_alone(tmp_path: Path, order: int) -> None:
     path = a_directory(tmp_path, [("a.pem", b"".join([pem(DEVICES[0]), pem(SIGNER.certificate)][::order]))])
     (found,) = verified(path, ListTrust((ROOT.certificate,)))
-    assert isinstance(found, Entry)
+    assert isinstance(found, ManifestEntry)
     assert found.issuer == SIGNER.certificate
 
 
 def test_a_table_may_have_base64_instead_of_pem(tmp_path: Path) -> None:
     path = tmp_path / "export.csv"
     path.write_text(f"\ufeffcert\n{base64.b64encode(DEVICES[0].der).decode()}\n")
-    assert [entry.device_id for entry in verified(path) if isinstance(entry, Entry)] == ["chip-0"]
+    assert [entry.device_id for entry in verified(path) if isinstance(entry, ManifestEntry)] == ["chip-0"]
 
 
 @pytest.mark.parametrize("comment", [b"", b"a comment"])
@@ -405,7 +405,7 @@ def test_a_zip_bomb_is_read_no_further_than_a_certificate_may_go(tmp_path: Path)
     first, second = verified(path)
     assert isinstance(first, ManifestError)
     assert "larger than" in first.explain_cause()
-    assert isinstance(second, Entry)
+    assert isinstance(second, ManifestEntry)
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     for candidate in (data, b"cert\n" + data, b"PK\x03\x04" + data):
         path.write_bytes(candidate)
         try:
-            assert all(isinstance(one, Entry | ManifestError) for one in verified(path))
+            assert all(isinstance(one, ManifestEntry | ManifestError) for one in verified(path))
         except ManifestError as error:
             assert error.explain_cause()
 
@@ -433,7 +433,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 def test_what_stands_before_the_names_of_a_table_is_passed_over(tmp_path: Path, first: str) -> None:
     line = pem(DEVICES[0]).decode().replace("\n", "\\n")
     (path := tmp_path / "x.csv").write_text(f"{first}certificate;site\r\n{line};a\r\n", encoding="utf-8")
-    assert [type(one) for one in verified(path)] == [Entry]
+    assert [type(one) for one in verified(path)] == [ManifestEntry]
 
 
 def test_a_zip_of_a_list_is_told_to_be_unpacked(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.manifests import errors
-from birthmark.manifests.microchip import Trust, root_of, signer_of, trust_of
-from birthmark.manifests.model import Entry
+from birthmark.manifests.microchip import ManifestTrust, root_of, signer_of, trust_of
+from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.verification import verify_all
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry, write_manifest
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry, write_manifest
 from birthmark.pki import certificate_profiles
 from support.fakes import NOON
 from support.pki.pki_builders import Holder, a_ca, a_device, a_key
@@ -38,13 +38,13 @@ def a_chip(
     name: str | None = None,
     issuer: Holder = ISSUER,
     key: ec.EllipticCurvePrivateKey | None = None,
-) -> Chip:
+) -> ManifestChip:
     key = key or a_key()
     device = a_device(issuer, name or f"sn{unique_id.upper()}", key=key)
-    return Chip(unique_id, [key.public_key(), a_key().public_key()], (device.certificate, issuer.certificate))
+    return ManifestChip(unique_id, [key.public_key(), a_key().public_key()], (device.certificate, issuer.certificate))
 
 
-def outcome(entry: dict[str, Any], trust: Trust = TRUST) -> Entry | errors.ManifestError:
+def outcome(entry: dict[str, Any], trust: ManifestTrust = TRUST) -> ManifestEntry | errors.ManifestError:
     (only,) = verify_all(io.BytesIO(json.dumps([entry]).encode()), trust)
     return only
 
@@ -52,7 +52,7 @@ def outcome(entry: dict[str, Any], trust: Trust = TRUST) -> Entry | errors.Manif
 def test_a_good_entry_tells_the_device_its_certificate_and_its_keys() -> None:
     chip = a_chip()
     entry = outcome(render_entry(chip, SIGNER, NOON))
-    assert isinstance(entry, Entry)
+    assert isinstance(entry, ManifestEntry)
     assert (entry.device_id, entry.unique_id, entry.key_ids) == ("sn0123AABBCCDDEEFF01", chip.unique_id, ("0", "1"))
     assert entry.certificate == chip.chain[0]  # type: ignore[index]  # the builders make P-256 and both certificates
 
@@ -62,7 +62,7 @@ def test_a_written_manifest_of_many_is_read_back() -> None:
     count = write_manifest(text, (a_chip(f"0123{n:012x}01") for n in range(5)), SIGNER, NOON)
     entries = list(verify_all(io.BytesIO(text.getvalue().encode()), TRUST))
     assert count == 5
-    assert all(isinstance(entry, Entry) for entry in entries)
+    assert all(isinstance(entry, ManifestEntry) for entry in entries)
 
 
 def test_a_changed_payload_breaks_the_signature() -> None:
@@ -75,7 +75,7 @@ def test_padding_of_base64url_changes_nothing_that_is_signed() -> None:
     entry = render_entry(a_chip(), SIGNER, NOON)
     padded = {name: entry[name] + "=" * (-len(entry[name]) % 4) for name in ("protected", "payload", "signature")}
     assert padded != {name: entry[name] for name in padded}
-    assert isinstance(outcome(entry | padded), Entry)
+    assert isinstance(outcome(entry | padded), ManifestEntry)
 
 
 def test_a_changed_header_is_found_although_the_signature_holds() -> None:
@@ -104,7 +104,7 @@ def test_a_certificate_of_another_chip_is_found() -> None:
 
 def test_a_certificate_with_another_key_is_found() -> None:
     good = a_chip()
-    mixed = Chip(good.unique_id, [ec.generate_private_key(ec.SECP256R1()).public_key()], good.chain)
+    mixed = ManifestChip(good.unique_id, [ec.generate_private_key(ec.SECP256R1()).public_key()], good.chain)
     assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.KeyMismatchError)
 
 
@@ -116,14 +116,14 @@ def test_a_certificate_of_an_unknown_root_is_found() -> None:
 def test_a_device_that_its_signer_did_not_issue_is_found() -> None:
     good = a_chip()
     twin = a_ca("Crypto Authentication Signer 0001", parent=ROOT, profile=certificate_profiles.ISSUING_CA)
-    mixed = Chip(good.unique_id, good.keys, (good.chain[0], twin.certificate))  # type: ignore[index]  # the builders make P-256 and both certificates
+    mixed = ManifestChip(good.unique_id, good.keys, (good.chain[0], twin.certificate))  # type: ignore[index]  # the builders make P-256 and both certificates
     assert isinstance(outcome(render_entry(mixed, SIGNER, NOON)), errors.ChainBrokenError)
 
 
 def test_a_device_of_the_root_s_signs_for_no_other() -> None:
     leaf, unique_id = a_device(ROOT, "a-device"), "0123456789abcdef01"
     device = a_device(leaf, "sn" + unique_id.upper())
-    chip = Chip(unique_id, [device.certificate.public_key()], (device.certificate, leaf.certificate))  # type: ignore[list-item]  # the builders make P-256
+    chip = ManifestChip(unique_id, [device.certificate.public_key()], (device.certificate, leaf.certificate))  # type: ignore[list-item]  # the builders make P-256
     found = outcome(render_entry(chip, SIGNER, NOON))
     assert isinstance(found, errors.ChainBrokenError)
     assert "no CA" in found.explain_cause()
@@ -141,14 +141,14 @@ def test_one_changed_bit_of_what_is_signed_is_one_refused_row_and_no_other(row: 
         1 << bit
     )  # a quote, a brace, a comma, no UTF-8: whatever comes of it
     found = list(verify_all(io.BytesIO(changed), TRUST))
-    assert [isinstance(one, Entry) for one in found] == [number != row for number in range(6)]
+    assert [isinstance(one, ManifestEntry) for one in found] == [number != row for number in range(6)]
     assert found[row].facts["place"] == str(row + 1)  # type: ignore[union-attr]  # the assertion before says so
 
 
 def test_the_same_chip_twice_is_found() -> None:
     entry = render_entry(a_chip(), SIGNER, NOON)
     first, second = verify_all(io.BytesIO(json.dumps([entry, entry]).encode()), TRUST)
-    assert isinstance(first, Entry)
+    assert isinstance(first, ManifestEntry)
     assert isinstance(second, errors.DuplicateEntryError)
 
 
@@ -156,22 +156,23 @@ def test_one_key_under_two_names_is_found() -> None:
     key = a_key()
     entries = [render_entry(a_chip(f"0123{n:012x}01", key=key), SIGNER, NOON) for n in range(2)]
     first, second = verify_all(io.BytesIO(json.dumps(entries).encode()), TRUST)
-    assert isinstance(first, Entry)
+    assert isinstance(first, ManifestEntry)
     assert isinstance(second, errors.DuplicateEntryError)
     assert "the same key" in second.explain_cause()
 
 
 def test_a_ca_cannot_be_a_device() -> None:
     device = a_ca("sn0123AABBCCDDEEFF01", parent=ISSUER, profile=certificate_profiles.ISSUING_CA)
-    chip = Chip("0123aabbccddeeff01", [device.private_key.public_key()], (device.certificate, ISSUER.certificate))  # type: ignore[list-item]  # the builders make P-256
+    key: ec.EllipticCurvePublicKey = device.private_key.public_key()  # type: ignore[assignment] # the builders make P-256
+    chip = ManifestChip("0123aabbccddeeff01", [key], (device.certificate, ISSUER.certificate))
     found = outcome(render_entry(chip, SIGNER, NOON))
     assert isinstance(found, errors.MalformedEntryError)
     assert "a CA's" in found.explain_cause()
 
 
 def test_an_entry_without_certificates_is_good_and_has_none() -> None:
-    entry = outcome(render_entry(Chip("0123aabbccddeeff01", [], None), SIGNER, NOON))
-    assert isinstance(entry, Entry)
+    entry = outcome(render_entry(ManifestChip("0123aabbccddeeff01", [], None), SIGNER, NOON))
+    assert isinstance(entry, ManifestEntry)
     assert entry.certificate is None
     assert entry.unchecked == "it lists no public keys"
     assert entry.device_id == "sn0123AABBCCDDEEFF01"
@@ -203,7 +204,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 Change = Callable[[dict[str, Any]], object]
 
 
-def signed_anew(change: Change, chip: Chip | None = None) -> dict[str, Any]:
+def signed_anew(change: Change, chip: ManifestChip | None = None) -> dict[str, Any]:
     """An entry whose payload the trusted signer signed after `change` had its way with it."""
     entry = render_entry(chip or a_chip(), SIGNER, NOON)
     payload = json.loads(base64.urlsafe_b64decode(entry["payload"] + "=="))
@@ -245,7 +246,7 @@ def test_a_bad_entry_under_a_good_signature_is_one_refused_row_and_the_others_ar
     first, second = verify_all(io.BytesIO(json.dumps([bad, good]).encode()), TRUST)
     assert isinstance(first, errors.ManifestError)
     assert first.explain_cause()
-    assert isinstance(second, Entry)
+    assert isinstance(second, ManifestEntry)
 
 
 UNCHECKABLE = {
@@ -265,10 +266,10 @@ def test_an_entry_whose_keys_cannot_be_checked_is_not_verified_and_says_what_was
 @pytest.mark.parametrize("part", ["publicKeySet", "x5c"])
 def test_an_entry_without_keys_or_certificate_says_what_was_not_checked(part: str) -> None:
     found = outcome(signed_anew(lambda payload: (payload if part == "publicKeySet" else first_key(payload)).pop(part)))
-    assert isinstance(found, Entry)
+    assert isinstance(found, ManifestEntry)
     assert found.unchecked == {"publicKeySet": "it lists no public keys", "x5c": "it has no certificate"}[part]
     whole = outcome(render_entry(a_chip(), SIGNER, NOON))
-    assert isinstance(whole, Entry)
+    assert isinstance(whole, ManifestEntry)
     assert whole.unchecked is None
 
 
@@ -290,4 +291,4 @@ def test_real_manifests_verify_with_the_facts_we_ship(number: int, tmp_path: Pat
     with file.open("rb") as raw:
         entries = list(verify_all(raw, trust))
     assert len(entries) == 10
-    assert all(isinstance(entry, Entry) for entry in entries)
+    assert all(isinstance(entry, ManifestEntry) for entry in entries)

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.preflight_checks import Judge, doubts_of, doubts_of_ca
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate
@@ -48,7 +48,7 @@ def test_an_expired_ca_raises_a_doubt() -> None:
 
 def judged(der: bytes | None, *, needs_common_name: bool = True) -> tuple[str, ...]:
     """What speaks against a device of a list."""
-    entry = Entry("0123", "chip", "part", None, NOON, "a signer", der, "sn0123", None, ("0",))
+    entry = ManifestEntry("0123", "chip", "part", None, NOON, "a signer", der, "sn0123", None, ("0",))
     return Judge(NOON, needs_common_name)(entry)
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.microchip import root_of, signer_of, trust_of
-from birthmark.manifests.model import Entry
+from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.verification import Verdict, verify_all
-from birthmark.manifests.writer import Chip, ManifestKey, render_entry
+from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
@@ -31,10 +31,10 @@ MANY_BYTES = 60_000
 """Blanks around an entry make a hundred of them a file that is shared out among processes."""
 
 
-def a_chip(number: int) -> Chip:
+def a_chip(number: int) -> ManifestChip:
     unique_id, key = f"0123{number:012x}01", a_key()
     device = a_device(ISSUER, f"sn{unique_id.upper()}", key=key)
-    return Chip(unique_id, [key.public_key()], (device.certificate, ISSUER.certificate))
+    return ManifestChip(unique_id, [key.public_key()], (device.certificate, ISSUER.certificate))
 
 
 ENTRIES = [json.dumps(render_entry(a_chip(number), SIGNER, NOON)) for number in range(COUNT)]
@@ -65,7 +65,7 @@ def verified(tmp_path: Path) -> Iterator[Verified]:
 
 def test_a_long_manifest_says_what_a_short_one_says_in_the_same_order(verified: Verified) -> None:
     short = [said(one) for one in verified(SHORT)]
-    assert [number for number, one in enumerate(short) if not isinstance(one, Entry)] == [40, 60, 80]
+    assert [number for number, one in enumerate(short) if not isinstance(one, ManifestEntry)] == [40, 60, 80]
     assert [said(one) for one in verified(LONG)] == short
 
 
@@ -92,8 +92,10 @@ def test_where_one_core_may_be_used_no_process_is_started(verified: Verified) ->
     os.sched_setaffinity(0, {min(usable)})
     try:
         told = verified(LONG)
-        assert isinstance(next(told), Entry)
+        assert isinstance(next(told), ManifestEntry)
         assert not multiprocessing.active_children()
-        assert sum(isinstance(one, Entry) for one in told) + 1 == sum(isinstance(one, Entry) for one in verified(SHORT))
+        assert sum(isinstance(one, ManifestEntry) for one in told) + 1 == sum(
+            isinstance(one, ManifestEntry) for one in verified(SHORT)
+        )
     finally:
         os.sched_setaffinity(0, usable)

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.message_routing.model import Message
-from birthmark.message_routing.rules.conditions import Subject, holds, parse_condition
+from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.rules.conditions import RoutedSubject, holds, parse_condition
 from birthmark.message_routing.rules.sql import (
     SqlMistake,
     TooMuchError,
@@ -86,7 +86,7 @@ def _evaluated(sql: str, payload: bytes) -> Any:
         assert mistake.instead.endswith(".")
         return None
     try:
-        selected = evaluate(statement, Message("a/b", payload), entropy=SeededEntropy())
+        selected = evaluate(statement, RoutableMessage("a/b", payload), entropy=SeededEntropy())
     except TooMuchError:
         return None
     if selected is not None and not statement.is_whole and selected.payload:
@@ -110,7 +110,9 @@ def test_any_expression_makes_json_of_any_message(expression: str, payload: byte
 @given(_expressions(), _PAYLOADS)
 def test_any_template_is_filled_with_text(expression: str, payload: bytes) -> None:
     try:
-        filled = fill(parse_template(f"a/${{{expression}}}/b"), Message("a/b", payload), entropy=SeededEntropy())
+        filled = fill(
+            parse_template(f"a/${{{expression}}}/b"), RoutableMessage("a/b", payload), entropy=SeededEntropy()
+        )
     except (SqlMistake, TooMuchError):
         return
     assert filled.startswith("a/")
@@ -126,8 +128,8 @@ def test_any_text_is_a_condition_or_says_what_is_wrong(text: str, payload: bytes
         assert 0 <= mistake.where <= len(text)
         return
     system = (("contentType", "application/json"), ("contentEncoding", "utf-8"))
-    message = Message("a", payload, system_properties=system)
-    assert holds(condition, Subject(message, {"tags": {"a": 1}})) in {True, False}
+    message = RoutableMessage("a", payload, system_properties=system)
+    assert holds(condition, RoutedSubject(message, {"tags": {"a": 1}})) in {True, False}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ OBJECTS = json.dumps({"list": [{"a": 1}] * 12_000}).encode()
 def test_what_costs_too_much_is_given_up(sql: str, payload: bytes) -> None:
     statement = parse(f"{sql} FROM 'a'")
     with pytest.raises(TooMuchError):
-        evaluate(statement, Message("a", payload), entropy=SeededEntropy())
+        evaluate(statement, RoutableMessage("a", payload), entropy=SeededEntropy())
 
 
 @pytest.mark.parametrize("pattern", ["[^ -~]", r"\\\\s+", "[0-9a-f]{2}", "a|b", "(a|b)c?"])
@@ -209,7 +211,7 @@ def test_an_everyday_pattern_may_match_thousands_of_times(pattern: str) -> None:
 
 
 def test_a_rule_pays_for_all_it_does_with_one_message() -> None:
-    statement, message = parse("SELECT lower(text) AS x FROM 'a'"), Message("a", LARGE)
+    statement, message = parse("SELECT lower(text) AS x FROM 'a'"), RoutableMessage("a", LARGE)
     meter = new_meter()
     evaluate(statement, message, entropy=SeededEntropy(), meter=meter)
     meter.left //= 200
@@ -247,12 +249,12 @@ def test_patterns_that_messages_bring_do_not_make_a_statements_own_cost_more() -
 
     def cost() -> int:
         meter = new_meter()
-        evaluate(own, Message("a", b'{"text":""}'), entropy=SeededEntropy(), meter=meter)
+        evaluate(own, RoutableMessage("a", b'{"text":""}'), entropy=SeededEntropy(), meter=meter)
         return new_meter().left - meter.left
 
     before = cost()
     for number in range(1000):
-        evaluate(brought, Message("a", json.dumps({"pattern": f"p{number}"}).encode()), entropy=SeededEntropy())
+        evaluate(brought, RoutableMessage("a", json.dumps({"pattern": f"p{number}"}).encode()), entropy=SeededEntropy())
     assert cost() == before
 
 
@@ -268,7 +270,7 @@ def test_a_payload_deeper_than_the_limit_is_bytes() -> None:
 def test_a_number_of_many_digits_goes_through_as_it_is() -> None:
     digits = b"9" * 4000
     statement = parse("SELECT a FROM 'a'")
-    selected = evaluate(statement, Message("a", b'{"a":%s}' % digits), entropy=SeededEntropy())
+    selected = evaluate(statement, RoutableMessage("a", b'{"a":%s}' % digits), entropy=SeededEntropy())
     assert selected is not None
     assert selected.payload == b'{"a":%s}' % digits
 
@@ -298,7 +300,7 @@ def test_long_numbers_are_calculated_with_at_the_cost_of_short_ones(expression: 
     statement = parse(f"SET @h = h SELECT 1 AS o FROM 't' WHERE EXISTS (SELECT n FROM a AS n WHERE {expression})")
 
     def cost(digits: int) -> float:
-        message = Message("t", b'{"h":%s,"a":[%s]}' % (b"9" * digits, b",".join([b"1"] * 3000)))
+        message = RoutableMessage("t", b'{"h":%s,"a":[%s]}' % (b"9" * digits, b",".join([b"1"] * 3000)))
         began = time.thread_time()
         evaluate(statement, message, entropy=SeededEntropy())
         return time.thread_time() - began
@@ -324,7 +326,7 @@ _AS_JSON = (("contentType", "application/json"), ("contentEncoding", "utf-8"))
 def _cost_of_conditions(text: str, count: int) -> float:
     conditions = [parse_condition(text) for _ in range(count)]
     began = time.thread_time()
-    subject = Subject(Message("t", _LARGE, system_properties=_AS_JSON))
+    subject = RoutedSubject(RoutableMessage("t", _LARGE, system_properties=_AS_JSON))
     with contextlib.suppress(TooMuchError):
         for condition in conditions:
             holds(condition, subject)
@@ -341,7 +343,7 @@ def test_a_hundred_conditions_cost_a_large_message_little_more_than_one(text: st
 
 
 def test_conditions_share_the_steps_of_a_message() -> None:
-    subject = Subject(Message("t", _LARGE, system_properties=_AS_JSON))
+    subject = RoutedSubject(RoutableMessage("t", _LARGE, system_properties=_AS_JSON))
     condition = parse_condition(" AND ".join([f"length($body.{'n' * 1000}) > 0"] * 14))
     assert holds(condition, subject)
     assert holds(condition, subject)
@@ -350,7 +352,7 @@ def test_conditions_share_the_steps_of_a_message() -> None:
 
 
 def test_a_name_in_another_letter_case_is_the_first_one_written_so() -> None:
-    subject = Subject(Message("t", b'{"Level": 1, "LEVEL": 2}', system_properties=_AS_JSON))
+    subject = RoutedSubject(RoutableMessage("t", b'{"Level": 1, "LEVEL": 2}', system_properties=_AS_JSON))
     assert holds(parse_condition("$body.level = 1 AND $body.LEVEL = 2"), subject)
 
 

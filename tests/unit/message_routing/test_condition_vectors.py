@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.model import Message
-from birthmark.message_routing.rules.conditions import SqlMistake, Subject, holds, parse_condition
+from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, holds, parse_condition
 
 FILE = Path(__file__).parents[2] / "vectors" / "route_conditions.toml"
 GROUPS = tomllib.loads(FILE.read_text(encoding="utf-8"))["group"]
@@ -30,14 +30,14 @@ TWIN = {
 }
 
 
-def message_of(vector: dict[str, Any]) -> Message:
+def message_of(vector: dict[str, Any]) -> RoutableMessage:
     encoding = vector.get("content_encoding", "UTF-8")
     system = [
         ("contentType", vector.get("content_type", "application/json")),
         ("connectionDeviceId", "pump-1"),
         ("dt-subject", "thermostat"),
     ]
-    return Message(
+    return RoutableMessage(
         "devices/pump-1/messages/events/",
         vector.get("body", json.dumps(BODY)).encode(vector.get("codec", "utf-8")),
         user_properties=(
@@ -60,7 +60,7 @@ def test_a_condition_holds_as_the_pages_say(vector: dict[str, Any]) -> None:
         assert vector["refused"] in str(refused.value)
         return
     condition = parse_condition(vector["condition"])
-    assert holds(condition, Subject(message_of(vector), TWIN)) is vector["holds"]
+    assert holds(condition, RoutedSubject(message_of(vector), TWIN)) is vector["holds"]
 
 
 def test_a_condition_says_that_it_needs_the_twin() -> None:
@@ -69,7 +69,7 @@ def test_a_condition_says_that_it_needs_the_twin() -> None:
 
 
 def test_without_a_twin_nothing_of_it_is_there() -> None:
-    assert not holds(parse_condition("is_defined($twin.tags.deploymentLocation.floor)"), Subject(message_of({})))
+    assert not holds(parse_condition("is_defined($twin.tags.deploymentLocation.floor)"), RoutedSubject(message_of({})))
 
 
 def test_there_are_enough_of_them_and_each_names_its_page() -> None:
@@ -102,6 +102,6 @@ def test_what_is_too_long_too_deep_or_no_text_is_a_mistake(text: str) -> None:
 
 
 def test_a_number_of_a_body_that_no_double_holds_makes_nothing_true() -> None:
-    huge = Subject(message_of({"body": '{"a":1' + "0" * 400 + "}"}))
+    huge = RoutedSubject(message_of({"body": '{"a":1' + "0" * 400 + "}"}))
     assert not holds(parse_condition("$body.a + 1 > 0"), huge)
     assert not holds(parse_condition("power($body.a, 2) > 0 OR sqrt($body.a) > 0 OR square($body.a) > 0"), huge)

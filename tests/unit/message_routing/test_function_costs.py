@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.model import Message
-from birthmark.message_routing.rules.conditions import Subject, holds, parse_condition
+from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.rules.conditions import RoutedSubject, holds, parse_condition
 from birthmark.message_routing.rules.conditions.functions import FUNCTIONS as CONDITION_FUNCTIONS
 from birthmark.message_routing.rules.sql import TooMuchError, evaluate, new_meter, parse
 from birthmark.message_routing.rules.sql.functions import FUNCTIONS
@@ -77,7 +77,7 @@ def _statement_cost(expression: str, text: str, words: list[Any]) -> float:
     where = f"EXISTS (SELECT n FROM words AS n WHERE {expression})"
     statement = parse(f"SET @t = text SELECT 1 AS x FROM 't' WHERE {where}")
     payload = json.dumps({"text": text, "words": words}).encode()
-    message = Message("t", payload, user_properties=_PROPERTIES, correlation_data=b"c" * 60_000)
+    message = RoutableMessage("t", payload, user_properties=_PROPERTIES, correlation_data=b"c" * 60_000)
 
     def measured() -> int:
         meter = new_meter()
@@ -120,7 +120,7 @@ def _condition_cost(expression: str) -> tuple[float, int]:
     system = (("contentType", "application/json"), ("contentEncoding", "utf-8"))
 
     def once() -> tuple[float, int]:
-        subject = Subject(Message("t", body, system_properties=system))
+        subject = RoutedSubject(RoutableMessage("t", body, system_properties=system))
         most = subject.meter.left
         began = time.thread_time()
         with contextlib.suppress(TooMuchError):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.sql import (
-    Shadows,
+    ShadowLookup,
     ShadowWantedError,
     SqlMistake,
     evaluate,
@@ -14,7 +14,7 @@ from birthmark.message_routing.rules.sql import (
 )
 from support.fakes import SeededEntropy
 
-MESSAGE = Message("plant/7/state", b'{"temperature": 50, "on": true}')
+MESSAGE = RoutableMessage("plant/7/state", b'{"temperature": 50, "on": true}')
 
 
 def test_a_statement_is_parsed_once_and_says_its_filter() -> None:
@@ -83,7 +83,7 @@ def test_a_shadow_is_asked_for_by_name_and_handed_in() -> None:
     except ShadowWantedError as error:
         wanted = (error.thing, error.name)
     assert wanted == ("7", None)
-    known = Shadows({("7", None): {"state": {"reported": {"limit": 9}}}})
+    known = ShadowLookup({("7", None): {"state": {"reported": {"limit": 9}}}})
     selected = evaluate(statement, MESSAGE, entropy=SeededEntropy(), lookups=known)
     assert selected is not None
     assert selected.payload == b'{"most":9}'

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.sql import SqlMistake, evaluate, parse, parse_version
 from support.fakes import SeededEntropy
 
@@ -17,13 +17,13 @@ VECTORS = [
 ]
 
 
-def message_of(vector: dict[str, Any]) -> Message:
+def message_of(vector: dict[str, Any]) -> RoutableMessage:
     given = {
         key: vector[key]
         for key in ("client_id", "principal", "source_ip", "trace_id", "content_type", "response_topic")
         if key in vector
     }
-    return Message(
+    return RoutableMessage(
         vector.get("topic", "plant/7/state"),
         bytes.fromhex(vector["raw"]) if "raw" in vector else vector["payload"].encode(),
         account_id="123456789012",

@@ -18,7 +18,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
     UnsubAck,
     Unsubscribe,
-    Will,
+    WillMessage,
 )
 from birthmark.mqtt.properties import PropertyId
 from support.mqtt.mqtt_strategies import packets
@@ -89,8 +89,8 @@ def test_a_signed_user_name_does_not_show_in_repr() -> None:
         Connect("c", password=b"p"),
         Connect("c", keep_alive_s=65536),
         Connect("c", level=3),
-        Connect("c", will=Will("a/#", b"")),
-        Connect("c", will=Will("a", b"", qos=3)),
+        Connect("c", will=WillMessage("a/#", b"")),
+        Connect("c", will=WillMessage("a", b"", qos=3)),
         ConnAck(session_present=True, code=5),
         ConnAck(code=256),
         Subscribe(1, ()),

@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.encoded_message import EncodedMessage
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import LEVEL_3_1_1, LEVEL_5, ConnAck, Connect, Publish
 from birthmark.mqtt.properties import Properties, PropertyId, get_property, replace_property
 from support.mqtt.mqtt_strategies import publishes
 
 
-def a_receiver(level: int, properties: Properties = ()) -> Engine:
-    server = Engine(Role.SERVER)
+def a_receiver(level: int, properties: Properties = ()) -> MqttEngine:
+    server = MqttEngine(MqttRole.SERVER)
     server.receive_data(codec.encode(Connect("c", level=level, properties=properties)), 0.0)
     server.next_event()
     server.send(ConnAck())
@@ -43,7 +43,7 @@ def test_every_receiver_gets_it_with_a_packet_id_of_its_own() -> None:
     ]
     got: list[list[Publish]] = []
     for receiver in receivers:
-        client = Engine(Role.CLIENT)
+        client = MqttEngine(MqttRole.CLIENT)
         client.send(Connect("c", level=receiver.level, properties=((PropertyId.TOPIC_ALIAS_MAXIMUM, 1),)))
         client.receive_data(codec.encode(ConnAck(), receiver.level), 0.0)
         client.next_event()
@@ -71,7 +71,7 @@ def test_aliases_and_impossible_properties_are_not_for_callers() -> None:
         with pytest.raises(LocalProtocolError):
             receiver.publish("topic", b"", 1, properties=properties)
         assert receiver.session.in_flight == ()
-        offline = Engine(Role.CLIENT)
+        offline = MqttEngine(MqttRole.CLIENT)
         with pytest.raises(LocalProtocolError):
             offline.publish("topic", b"", 1, properties=properties)
         assert offline.session.waiting == ()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import Engine, Limits, Role, Session, State
+from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole, MqttSession, MqttState
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError, RemoteProtocolError
 from birthmark.mqtt.packets import (
     ConnAck,
@@ -21,16 +21,16 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
 )
 
-DEFAULTS = Limits()
+DEFAULTS = MqttLimits()
 CONNECT = Connect("d1", clean_start=False, keep_alive_s=60, username="u", password=b"p")
 
 
-def carry(sender: Engine, receiver: Engine, now: float = 0.0) -> list[Packet]:
+def carry(sender: MqttEngine, receiver: MqttEngine, now: float = 0.0) -> list[Packet]:
     receiver.receive_data(sender.data_to_send(), now)
     return drain(receiver)
 
 
-def drain(engine: Engine) -> list[Packet]:
+def drain(engine: MqttEngine) -> list[Packet]:
     events: list[Packet] = []
     while (event := engine.next_event()) is not None:
         events.append(event)
@@ -38,9 +38,9 @@ def drain(engine: Engine) -> list[Packet]:
 
 
 def a_pair(
-    *, limits: Limits = DEFAULTS, session: Session | None = None, session_present: bool = False
-) -> tuple[Engine, Engine]:
-    client, server = Engine(Role.CLIENT, limits, session), Engine(Role.SERVER, limits)
+    *, limits: MqttLimits = DEFAULTS, session: MqttSession | None = None, session_present: bool = False
+) -> tuple[MqttEngine, MqttEngine]:
+    client, server = MqttEngine(MqttRole.CLIENT, limits, session), MqttEngine(MqttRole.SERVER, limits)
     client.send(CONNECT)
     assert carry(client, server) == [CONNECT]
     server.send(ConnAck(session_present=session_present))
@@ -64,7 +64,7 @@ def test_a_connection_publishes_subscribes_and_ends() -> None:
         Unsubscribe(unsub_id, ("a/+",)),
         Disconnect(),
     ]
-    assert server.state is State.CLOSED
+    assert server.state is MqttState.CLOSED
 
 
 def test_answers_reach_the_client() -> None:
@@ -93,8 +93,8 @@ def test_many_acknowledgements_are_one_write() -> None:
 
 
 def test_a_server_holds_packets_back_until_the_verdict() -> None:
-    server = Engine(Role.SERVER)
-    client = Engine(Role.CLIENT)
+    server = MqttEngine(MqttRole.SERVER)
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(CONNECT)
     server.receive_data(client.data_to_send() + bytes.fromhex("30 03 0001 74"), 0.0)
 
@@ -104,8 +104,8 @@ def test_a_server_holds_packets_back_until_the_verdict() -> None:
 
 
 def test_a_refused_connection_gives_nothing_more() -> None:
-    server = Engine(Role.SERVER)
-    client = Engine(Role.CLIENT)
+    server = MqttEngine(MqttRole.SERVER)
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(CONNECT)
     server.receive_data(client.data_to_send() + bytes.fromhex("30 03 0001 74"), 0.0)
     drain(server)
@@ -113,12 +113,12 @@ def test_a_refused_connection_gives_nothing_more() -> None:
 
     assert server.data_to_send() == bytes.fromhex("20 02 00 05")
     assert drain(server) == []
-    assert server.state is State.CLOSED
+    assert server.state is MqttState.CLOSED
 
 
 def test_a_flood_before_the_verdict_is_refused() -> None:
-    server = Engine(Role.SERVER, Limits(max_packet_bytes=100))
-    client = Engine(Role.CLIENT)
+    server = MqttEngine(MqttRole.SERVER, MqttLimits(max_packet_bytes=100))
+    client = MqttEngine(MqttRole.CLIENT)
     client.send(CONNECT)
     server.receive_data(client.data_to_send(), 0.0)
     drain(server)
@@ -129,7 +129,7 @@ def test_a_flood_before_the_verdict_is_refused() -> None:
 def test_unacknowledged_messages_go_again_with_dup_when_the_session_lives() -> None:
     client, _server = a_pair()
     packet_id = client.publish("t", b"one", qos=1) or 0
-    again, server = Engine(Role.CLIENT, session=client.session), Engine(Role.SERVER)
+    again, server = MqttEngine(MqttRole.CLIENT, session=client.session), MqttEngine(MqttRole.SERVER)
     again.send(CONNECT)
     carry(again, server)
     server.send(ConnAck(session_present=True))
@@ -146,8 +146,8 @@ def test_a_server_that_forgot_the_session_gets_them_as_new() -> None:
 
 
 def test_messages_published_while_offline_are_first_deliveries() -> None:
-    session = Session()
-    offline = Engine(Role.CLIENT, session=session)
+    session = MqttSession()
+    offline = MqttEngine(MqttRole.CLIENT, session=session)
     packet_id = offline.publish("t", b"early", qos=1)
     client, server = a_pair(session=session, session_present=True)
     assert carry(client, server) == [Publish("t", b"early", 1, packet_id=packet_id)]
@@ -157,7 +157,7 @@ def test_a_server_resends_to_a_client_that_resumes() -> None:
     _client, server = a_pair()
     server.publish("down", b"x", qos=1)
     server.data_to_send()
-    resumed, client = Engine(Role.SERVER, session=server.session), Engine(Role.CLIENT)
+    resumed, client = MqttEngine(MqttRole.SERVER, session=server.session), MqttEngine(MqttRole.CLIENT)
     client.send(CONNECT)
     carry(client, resumed)
     resumed.send(ConnAck(session_present=True))
@@ -165,7 +165,7 @@ def test_a_server_resends_to_a_client_that_resumes() -> None:
 
 
 def test_the_window_bounds_what_is_in_flight_and_the_queue_what_waits() -> None:
-    client, server = a_pair(limits=Limits(max_in_flight=2, max_queued=1))
+    client, server = a_pair(limits=MqttLimits(max_in_flight=2, max_queued=1))
     ids = [client.publish("t", bytes([n]), qos=1) or 0 for n in range(3)]
     with pytest.raises(QueueFullError):
         client.publish("t", b"too much", qos=1)
@@ -212,7 +212,7 @@ def test_a_server_that_does_not_answer_a_ping_is_given_up() -> None:
 
 
 def test_a_connect_that_never_ends_times_out() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     assert server.deadline is None
     server.receive_data(b"\x10", 5.0)
     server.receive_data(b"\x20", 25.0)
@@ -222,7 +222,7 @@ def test_a_connect_that_never_ends_times_out() -> None:
 
 
 def test_an_engine_stays_failed() -> None:
-    server = Engine(Role.SERVER)
+    server = MqttEngine(MqttRole.SERVER)
     server.receive_data(b"\xc0\x00", 0.0)
     for _ in range(2):
         with pytest.raises(RemoteProtocolError, match="not CONNECT"):
@@ -247,16 +247,20 @@ def test_a_password_does_not_show_in_repr() -> None:
     assert "b'p'" not in repr(CONNECT)
 
 
-@pytest.mark.parametrize("role", list(Role))
-def test_nothing_but_a_greeting_is_sent_before_the_connection_is_open(role: Role) -> None:
-    for packet in (Publish("t", b""), Disconnect(), ConnAck() if role is Role.SERVER else Subscribe(1, (("t", 0),))):
+@pytest.mark.parametrize("role", list(MqttRole))
+def test_nothing_but_a_greeting_is_sent_before_the_connection_is_open(role: MqttRole) -> None:
+    for packet in (
+        Publish("t", b""),
+        Disconnect(),
+        ConnAck() if role is MqttRole.SERVER else Subscribe(1, (("t", 0),)),
+    ):
         with pytest.raises(LocalProtocolError):
-            Engine(role).send(packet)
+            MqttEngine(role).send(packet)
 
 
 def test_a_role_sends_nothing_of_the_other() -> None:
     client, server = a_pair()
-    wrong: list[tuple[Engine, Packet]] = [
+    wrong: list[tuple[MqttEngine, Packet]] = [
         (client, SubAck(1, (0,))),
         (client, ConnAck()),
         (client, PingResp()),
@@ -290,7 +294,7 @@ def test_a_second_verdict_and_an_answer_before_the_first_end_the_connection() ->
     client.receive_data(codec.encode(ConnAck()), 0.0)
     with pytest.raises(RemoteProtocolError):
         drain(client)
-    early = Engine(Role.CLIENT)
+    early = MqttEngine(MqttRole.CLIENT)
     early.send(CONNECT)
     early.receive_data(codec.encode(PubAck(1)), 0.0)
     with pytest.raises(RemoteProtocolError):
@@ -325,7 +329,7 @@ def test_after_the_end_nothing_is_taken_or_read() -> None:
     client, server = a_pair()
     client.send(Disconnect())
     carry(client, server)
-    assert server.state is State.CLOSED
+    assert server.state is MqttState.CLOSED
     server.receive_data(b"\xff" * 10, 0.0)
     assert drain(server) == []
     with pytest.raises(LocalProtocolError):

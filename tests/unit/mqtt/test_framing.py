@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import Engine, Limits, Role
+from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, Publish
@@ -15,15 +15,15 @@ from birthmark.mqtt.properties import Properties, PropertyId
 from support.mqtt.mqtt_strategies import packets
 
 
-class CodecOnly(Engine):
+class CodecOnly(MqttEngine):
     """An engine whose fast path finds nothing."""
 
     def next_burst(self) -> list[Publish]:
         return []
 
 
-def an_open_server(limits: Limits | None = None, level: int = 4, kind: type[Engine] = Engine) -> Engine:
-    server = kind(Role.SERVER, limits or Limits())
+def an_open_server(limits: MqttLimits | None = None, level: int = 4, kind: type[MqttEngine] = MqttEngine) -> MqttEngine:
+    server = kind(MqttRole.SERVER, limits or MqttLimits())
     server.receive_data(codec.encode(Connect("c", level=level), level), 0.0)
     assert isinstance(server.next_event(), Connect)
     server.send(ConnAck())
@@ -87,7 +87,7 @@ def test_a_packet_that_is_like_the_one_before_but_for_an_error_is_one(level: int
         server.next_event()
 
 
-def outcome(server: Engine, data: bytes) -> tuple[list[Packet], int | None]:
+def outcome(server: MqttEngine, data: bytes) -> tuple[list[Packet], int | None]:
     """Return what a server hears in `data`, and the reason code it ends with."""
     heard: list[Packet] = []
     try:
@@ -128,8 +128,8 @@ def test_with_aliases_and_properties_the_fast_path_hears_what_the_codec_hears(ru
     data = b"".join(codec.encode(message, LEVEL_5) for run in runs for message in run)
     offered: Properties = ((PropertyId.TOPIC_ALIAS_MAXIMUM, 3), (PropertyId.RECEIVE_MAXIMUM, 6))
     outcomes = []
-    for kind in (Engine, CodecOnly):
-        server = kind(Role.SERVER)
+    for kind in (MqttEngine, CodecOnly):
+        server = kind(MqttRole.SERVER)
         server.receive_data(codec.encode(Connect("c", level=LEVEL_5)), 0.0)
         server.next_event()
         server.send(ConnAck(properties=offered))
@@ -171,7 +171,7 @@ def test_both_paths_judge_a_publish_alike(head: bytes, rest: bytes) -> None:
 
 
 def test_a_packet_too_large_is_refused_at_its_header() -> None:
-    server = an_open_server(Limits(max_packet_bytes=100))
+    server = an_open_server(MqttLimits(max_packet_bytes=100))
     server.receive_data(bytes((0x30, 98)) + b"\0\1t" + bytes(95), 0.0)
     assert server.next_event() is not None
     server.receive_data(bytes((0x30, 99)), 0.0)
@@ -180,7 +180,7 @@ def test_a_packet_too_large_is_refused_at_its_header() -> None:
 
 
 def test_a_topic_too_long_is_refused() -> None:
-    server = an_open_server(Limits(max_topic_bytes=4))
+    server = an_open_server(MqttLimits(max_topic_bytes=4))
     server.receive_data(codec.encode(Publish("éé", b"")) + codec.encode(Publish("ééa", b"")), 0.0)
     assert server.next_event() == Publish("éé", b"")
     with pytest.raises(RemoteProtocolError, match="too long"):

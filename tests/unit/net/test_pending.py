@@ -3,14 +3,14 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.listener import Pending
+from birthmark.net.listener import PendingHandshakes
 
 STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.sampled_from("abcd")), max_size=200)
 
 
 @given(STEPS)
 def test_it_is_always_the_oldest_of_an_address_that_has_most(steps: list[tuple[bool, int, str]]) -> None:
-    pending, of = Pending[int](), dict[str, list[int]]()
+    pending, of = PendingHandshakes[int](), dict[str, list[int]]()
     for is_new, holder, address in steps:
         if is_new and holder not in pending:
             pending.add(holder, address)

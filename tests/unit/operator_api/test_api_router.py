@@ -15,7 +15,7 @@ from birthmark.actor import Actor
 from birthmark.auth.permissions import Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
-from birthmark.iam.model import Grant, Role
+from birthmark.iam.model import RoleAssignment, UserRole
 from birthmark.net import fair_scheduler
 from birthmark.operator_api.api_router import (
     PROBLEM,
@@ -78,8 +78,8 @@ TABLE = [
     Endpoint("GET", "/lines", Right.READ, "Line by line.", counting, query=Fails),
 ]
 CALLERS = {
-    token: Caller(Actor(token), Rights(((Grant(token, role, "*").statement,),)), token)
-    for token, role in {"looks": Role.VIEWER, "works": Role.OPERATOR, "rules": Role.ADMIN}.items()
+    token: Caller(Actor(token), Rights(((RoleAssignment(token, role, "*").statement,),)), token)
+    for token, role in {"looks": UserRole.VIEWER, "works": UserRole.OPERATOR, "rules": UserRole.ADMIN}.items()
 }
 
 

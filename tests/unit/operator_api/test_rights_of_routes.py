@@ -9,7 +9,7 @@ from starlette.requests import Request
 from birthmark.actor import Actor
 from birthmark.auth.permissions import NOTHING, Rights, statement_of
 from birthmark.auth.principals import Caller
-from birthmark.iam.model import RIGHTS_OF, Grant, Role
+from birthmark.iam.model import RIGHTS_OF, RoleAssignment, UserRole
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, operator_mount
 from birthmark.operator_api.openapi import openapi
 from support.server.asgi import request as ask
@@ -28,13 +28,13 @@ def kind_of(one: Endpoint) -> str:
     return next((kind for begin, kind in PLACES.items() if one.path.startswith(begin)), "")
 
 
-def grants_for(one: Endpoint, role: Role) -> dict[str, Grant]:
+def grants_for(one: Endpoint, role: UserRole) -> dict[str, RoleAssignment]:
     """Return a grant that fits the route, and some that do not."""
     kind = kind_of(one) or ("aws" if one.path.startswith("/aws/") else "server")
     own = f"{kind}/{OWN}" if kind in PLACES.values() else kind
     elsewhere = {"hub/other", "dps/other", "hub/own", "dps/own", "aws", "server"} - {own}
-    return {"everywhere": Grant("anna", role, "*"), "there": Grant("anna", role, own)} | {
-        place: Grant("anna", role, place) for place in elsewhere
+    return {"everywhere": RoleAssignment("anna", role, "*"), "there": RoleAssignment("anna", role, own)} | {
+        place: RoleAssignment("anna", role, place) for place in elsewhere
     }
 
 
@@ -55,7 +55,7 @@ ROUTES = [pytest.param(one, id=f"{one.method} {one.template}") for one in operat
 
 @pytest.mark.parametrize("one", ROUTES)
 async def test_a_role_may_what_the_route_takes_where_it_was_given_and_nowhere_else(one: Endpoint) -> None:
-    for role in Role:
+    for role in UserRole:
         for place, grant in grants_for(one, role).items():
             status = await status_of(one, Rights(((grant.statement,),)))
             if one.right is None or one.rows_at:
@@ -69,11 +69,11 @@ async def test_a_role_may_what_the_route_takes_where_it_was_given_and_nowhere_el
 async def test_a_token_that_is_narrower_than_its_owner_does_no_more_than_it_says(one: Endpoint) -> None:
     if one.right is None or one.rows_at:
         return
-    owner = Rights(((Grant("anna", Role.ADMIN, "*").statement,),))
-    for role in Role:
+    owner = Rights(((RoleAssignment("anna", UserRole.ADMIN, "*").statement,),))
+    for role in UserRole:
         narrow = owner.within((statement_of(RIGHTS_OF[role], ("*",)),))
         assert (await status_of(one, narrow) != 403) is (one.right in RIGHTS_OF[role])
-    elsewhere = owner.within((statement_of(RIGHTS_OF[Role.ADMIN], ("hub/another",)),))
+    elsewhere = owner.within((statement_of(RIGHTS_OF[UserRole.ADMIN], ("hub/another",)),))
     assert await status_of(one, elsewhere) == 403
 
 
@@ -104,7 +104,9 @@ async def test_a_list_shows_what_one_may_look_at() -> None:
         return Rows([{"name": OWN}, {"name": OTHER}])
 
     def identify(_request: Request) -> Caller:
-        return Caller(Actor("user:anna"), Rights(((Grant("anna", Role.VIEWER, "hub/own").statement,),)), "anna")
+        return Caller(
+            Actor("user:anna"), Rights(((RoleAssignment("anna", UserRole.VIEWER, "hub/own").statement,),)), "anna"
+        )
 
     (hubs,) = (one for one in operator_table() if (one.method, one.path) == ("GET", "/hubs"))
     mount = operator_mount(identify, [replace(hubs, handler=listing)], openapi)

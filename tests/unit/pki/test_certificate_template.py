@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from birthmark.pki import issuance as issuing
-from birthmark.pki.certificate_profiles import PROFILES, Profile
+from birthmark.pki.certificate_profiles import PROFILES, CertificateProfile
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.der import element, positive, wrap
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.pki.issuance import NO_END, Issuer, SigningKey, issue
+from birthmark.pki.issuance import NO_END, LeafIssuer, SigningKey, issue
 from birthmark.pki.names import name_of
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_key
@@ -32,11 +32,11 @@ FIRST_DAY = datetime(1950, 1, 1, tzinfo=UTC)
 
 
 def built(
-    profile: Profile,
+    profile: CertificateProfile,
     subject: x509.Name,
     key: SigningKey,
     *,
-    issuer: Issuer,
+    issuer: LeafIssuer,
     places: DistributionPoints | None,
     like: Certificate,
 ) -> bytes:
@@ -53,7 +53,7 @@ def built(
 @pytest.mark.parametrize("ca", CAS)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_every_profile_is_cast_as_it_is_built(
-    profile: Profile, ca: str, kind: str, places: DistributionPoints | None
+    profile: CertificateProfile, ca: str, kind: str, places: DistributionPoints | None
 ) -> None:
     issuer, key, subject = CAS[ca].as_issuer, KEYS[kind], name_of("device-1", "Örg")
     public, serial = key.public_key(), 2**125 + 1
@@ -63,7 +63,7 @@ def test_every_profile_is_cast_as_it_is_built(
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
-def test_what_is_known_of_a_cast_certificate_is_what_a_reader_finds(profile: Profile) -> None:
+def test_what_is_known_of_a_cast_certificate_is_what_a_reader_finds(profile: CertificateProfile) -> None:
     issuer = CAS["P-256"].as_issuer
     made = issue(profile, name_of("device-1"), KEYS["P-256"].public_key(), issuer=issuer, serial=7, now=NOON)
     assert facts(made) == facts(parse_der(made.der))
@@ -94,18 +94,18 @@ def test_any_number_date_and_name_is_cast_as_it_is_built(
     assert facts(made) == facts(parse_der(made.der))
 
 
-def a_ca_without_end() -> Issuer:
+def a_ca_without_end() -> LeafIssuer:
     key = KEYS["P-256"]
     subject = name_of("Endless")
     builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1)
     builder = builder.not_valid_before(FIRST_DAY).not_valid_after(NO_END)
-    return Issuer(parse_der(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)), key)
+    return LeafIssuer(parse_der(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)), key)
 
 
 def test_a_profile_that_changes_has_a_mold_of_its_own() -> None:
     issuer = CAS["P-256"].as_issuer
     once = PROFILES["device"]
-    other = Profile(once.name, once.lifetime, extended_key_usage=PROFILES["server"].extended_key_usage)
+    other = CertificateProfile(once.name, once.lifetime, extended_key_usage=PROFILES["server"].extended_key_usage)
     first, second = (
         issue(one, name_of("device-1"), KEYS["P-256"].public_key(), issuer=issuer, serial=7, now=NOON)
         for one in (once, other)

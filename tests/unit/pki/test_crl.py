@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl, entries_of
-from birthmark.pki.issuance import Issuer, authority_key_id, hash_for
+from birthmark.pki.issuance import LeafIssuer, authority_key_id, hash_for
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, an_rsa_key
 
@@ -20,7 +20,7 @@ MOMENTS = st.datetimes(datetime(1970, 1, 1), datetime(2090, 1, 1), timezones=st.
 REVOCATIONS = st.builds(Revocation, st.integers(1, 2**159 - 1), MOMENTS, st.sampled_from(RevocationReason))
 
 
-def by_the_library(issuer: Issuer, revocations: list[Revocation], now: datetime) -> x509.CertificateRevocationList:
+def by_the_library(issuer: LeafIssuer, revocations: list[Revocation], now: datetime) -> x509.CertificateRevocationList:
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(issuer.certificate.subject)
@@ -45,7 +45,7 @@ def test_what_is_signed_is_what_the_library_would_sign(revocations: list[Revocat
 
 @pytest.mark.parametrize("key", [ec.generate_private_key(ec.SECP384R1()), an_rsa_key()], ids=["P-384", "RSA"])
 def test_each_kind_of_key_signs(key: ec.EllipticCurvePrivateKey) -> None:
-    issuer = Issuer(CA.certificate, key)
+    issuer = LeafIssuer(CA.certificate, key)
     der = build_crl(issuer, [Revocation(5, NOON)], number=9, now=NOON, lifetime=WEEK)
     ours = x509.load_der_x509_crl(der)
     assert ours.is_signature_valid(key.public_key())

@@ -7,25 +7,25 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.name_constraints import MAX_NAMES, Name, NameConstraints, NameUnusableError, refused_by
+from birthmark.pki.name_constraints import MAX_NAMES, ConstrainedName, NameConstraints, NameUnusableError, refused_by
 from birthmark.pki.path_validation import NameForbiddenError, build_chain
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate, a_root, anchors
 
 
-def dns(text: str) -> Name:
-    return Name("dns_name", text)
+def dns(text: str) -> ConstrainedName:
+    return ConstrainedName("dns_name", text)
 
 
-def mail(text: str) -> Name:
-    return Name("rfc822_name", text)
+def mail(text: str) -> ConstrainedName:
+    return ConstrainedName("rfc822_name", text)
 
 
-def address(text: str) -> Name:
+def address(text: str) -> ConstrainedName:
     if "/" in text:
         network = ipaddress.ip_network(text)
-        return Name("ip_address", network.network_address.packed + network.netmask.packed)
-    return Name("ip_address", ipaddress.ip_address(text).packed)
+        return ConstrainedName("ip_address", network.network_address.packed + network.netmask.packed)
+    return ConstrainedName("ip_address", ipaddress.ip_address(text).packed)
 
 
 @pytest.mark.parametrize(
@@ -47,23 +47,29 @@ def address(text: str) -> Name:
         (address("192.0.2.0/24"), address("::1"), False),
         (address("2001:db8::/32"), address("2001:db8::1"), True),
         (
-            Name("uniform_resource_identifier", ".example.com"),
-            Name("uniform_resource_identifier", "https://a.example.com/x"),
+            ConstrainedName("uniform_resource_identifier", ".example.com"),
+            ConstrainedName("uniform_resource_identifier", "https://a.example.com/x"),
             True,
         ),
         (
-            Name("uniform_resource_identifier", "example.com"),
-            Name("uniform_resource_identifier", "https://a.example.com/x"),
+            ConstrainedName("uniform_resource_identifier", "example.com"),
+            ConstrainedName("uniform_resource_identifier", "https://a.example.com/x"),
             False,
         ),
-        (Name("directory_name", (b"c", b"o")), Name("directory_name", (b"c", b"o", b"cn")), True),
-        (Name("directory_name", (b"c", b"o")), Name("directory_name", (b"c", b"x")), False),
+        (ConstrainedName("directory_name", (b"c", b"o")), ConstrainedName("directory_name", (b"c", b"o", b"cn")), True),
+        (ConstrainedName("directory_name", (b"c", b"o")), ConstrainedName("directory_name", (b"c", b"x")), False),
         (dns("example.com"), mail("a@elsewhere.example"), True),  # a constraint binds its own form only
-        (Name("registered_id", b""), Name("registered_id", b""), False),  # nobody here compares those
-        (Name("registered_id", b""), dns("example.com"), True),
+        (
+            ConstrainedName("registered_id", b""),
+            ConstrainedName("registered_id", b""),
+            False,
+        ),  # nobody here compares those
+        (ConstrainedName("registered_id", b""), dns("example.com"), True),
     ],
 )
-def test_only_what_is_permitted_of_its_form_may_be_certified(permitted: Name, name: Name, is_good: bool) -> None:
+def test_only_what_is_permitted_of_its_form_may_be_certified(
+    permitted: ConstrainedName, name: ConstrainedName, is_good: bool
+) -> None:
     assert (refused_by(NameConstraints(permitted=(permitted,)), [name]) is None) == is_good
 
 
@@ -78,13 +84,13 @@ def test_what_is_excluded_or_might_be_is_refused_also_where_it_is_permitted(name
     [
         (dns("example.com"), dns("bad name.example.com")),
         (mail("example.com"), mail("a@b@example.com")),
-        (address("192.0.2.0/24"), Name("ip_address", b"\xc0\x00\x02")),
+        (address("192.0.2.0/24"), ConstrainedName("ip_address", b"\xc0\x00\x02")),
         (dns(".example.com"), dns("a.example.com")),
         (dns("*.example.com"), dns("a.example.com")),
-        (Name("ip_address", bytes((192, 0, 2, 0, 255, 0, 255, 0))), address("192.0.2.1")),
+        (ConstrainedName("ip_address", bytes((192, 0, 2, 0, 255, 0, 255, 0))), address("192.0.2.1")),
     ],
 )
-def test_what_is_not_well_formed_is_refused(constraint: Name, name: Name) -> None:
+def test_what_is_not_well_formed_is_refused(constraint: ConstrainedName, name: ConstrainedName) -> None:
     with pytest.raises(NameUnusableError):
         refused_by(NameConstraints(permitted=(constraint,)), [name])
 
@@ -102,9 +108,9 @@ def test_a_wildcard_that_covers_an_excluded_name_is_refused() -> None:
 
 
 def test_an_address_of_the_web_without_a_host_is_not_well_formed() -> None:
-    web = Name("uniform_resource_identifier", "https://[bad/")
+    web = ConstrainedName("uniform_resource_identifier", "https://[bad/")
     with pytest.raises(NameUnusableError):
-        refused_by(NameConstraints(permitted=(Name("uniform_resource_identifier", "example.com"),)), [web])
+        refused_by(NameConstraints(permitted=(ConstrainedName("uniform_resource_identifier", "example.com"),)), [web])
 
 
 @given(
@@ -113,7 +119,7 @@ def test_an_address_of_the_web_without_a_host_is_not_well_formed() -> None:
     )
 )
 def test_any_text_gets_an_answer(pairs: list[tuple[str, str]]) -> None:
-    names = [Name(form, value) for form, value in pairs]
+    names = [ConstrainedName(form, value) for form, value in pairs]
     try:
         refused_by(NameConstraints(permitted=(dns("example.com"), mail("example.com"))), names)
     except NameUnusableError:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.secure_elements.assignment_memory import Assignment, Layout, Memory, read_memory, write_memory
+from birthmark.secure_elements.assignment_memory import Assignment, AssignmentMemory, Layout, read_memory, write_memory
 from birthmark.secure_elements.errors import (
     ElementDataTooLargeError,
     ElementLayoutTooSmallError,
@@ -24,7 +24,7 @@ hubs = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9\-.]{0,47}", fullmatch=True)
 @given(words, words, st.text(_any_text, max_size=20), st.integers(0, 2**31))
 def test_an_assignment_comes_back_as_it_was(hub: str, device: str, scope: str, counter: int) -> None:
     assignment = Assignment(hub, device, scope)
-    raw = write_memory(assignment, Layout.BIRTHMARK, Memory(counter=counter), 2000, "slot8")
+    raw = write_memory(assignment, Layout.BIRTHMARK, AssignmentMemory(counter=counter), 2000, "slot8")
     assert len(raw) == 2000
     found = read_memory(raw)
     assert (found.layout, found.assignment, found.counter) == (Layout.BIRTHMARK, assignment, counter + 1)
@@ -35,7 +35,7 @@ def test_an_assignment_comes_back_as_it_was(hub: str, device: str, scope: str, c
 def test_the_how_tos_layout_comes_back_with_what_the_firmware_keeps_behind_it(
     hub: str, serial: str, rest: bytes
 ) -> None:
-    raw = write_memory(Assignment(hub, serial, "0ne1"), Layout.HOWTO, Memory(rest=rest), 416, "slot8")
+    raw = write_memory(Assignment(hub, serial, "0ne1"), Layout.HOWTO, AssignmentMemory(rest=rest), 416, "slot8")
     assert raw == serial.encode().ljust(20, b"\0") + hub.encode().ljust(48, b"\0") + rest.ljust(348, b"\0")
     found = read_memory(raw)
     assert (found.layout, found.assignment) == (Layout.HOWTO, Assignment(hub, serial))
@@ -50,7 +50,7 @@ def test_a_firmware_that_knows_its_name_and_no_hub_yet_has_no_assignment() -> No
 
 @given(words, words, st.text(_any_text, max_size=20))
 def test_bytes_of_one_layout_are_never_those_of_the_other(hub: str, device: str, scope: str) -> None:
-    ours = write_memory(Assignment(hub, device, scope), Layout.BIRTHMARK, Memory(), 416, "slot8")
+    ours = write_memory(Assignment(hub, device, scope), Layout.BIRTHMARK, AssignmentMemory(), 416, "slot8")
     assert read_memory(ours).layout is Layout.BIRTHMARK
 
 
@@ -65,16 +65,16 @@ def test_bytes_of_one_layout_are_never_those_of_the_other(hub: str, device: str,
 )
 def test_what_the_how_tos_fields_have_no_room_for_is_refused(assignment: Assignment, named: str) -> None:
     with pytest.raises(ElementLayoutTooSmallError, match="room") as refused:
-        write_memory(assignment, Layout.HOWTO, Memory(), 416, "slot8")
+        write_memory(assignment, Layout.HOWTO, AssignmentMemory(), 416, "slot8")
     assert refused.value.what == named
 
 
 def test_a_blank_object_remembers_nothing_and_a_full_one_refuses() -> None:
-    assert read_memory(bytes(416)) == Memory()
-    assert read_memory(b"\xff" * 416) == Memory()
+    assert read_memory(bytes(416)) == AssignmentMemory()
+    assert read_memory(b"\xff" * 416) == AssignmentMemory()
     for layout, limit in ((Layout.BIRTHMARK, 20), (Layout.HOWTO, 67)):
         with pytest.raises(ElementDataTooLargeError):
-            write_memory(Assignment("h", "d"), layout, Memory(), limit, "slot8")
+            write_memory(Assignment("h", "d"), layout, AssignmentMemory(), limit, "slot8")
 
 
 @given(st.binary(max_size=120))
@@ -110,8 +110,8 @@ def test_memory_of_another_kind_is_told_apart(raw: bytes) -> None:
     ("raw", "said"),
     [
         (bytes(416), "blank"),
-        (write_memory(Assignment("hub1", "d1"), Layout.BIRTHMARK, Memory(), 99, ""), "device d1 at hub1"),
-        (write_memory(Assignment("hub1", "d1"), Layout.HOWTO, Memory(), 99, ""), "serial d1, hub hub1"),
+        (write_memory(Assignment("hub1", "d1"), Layout.BIRTHMARK, AssignmentMemory(), 99, ""), "device d1 at hub1"),
+        (write_memory(Assignment("hub1", "d1"), Layout.HOWTO, AssignmentMemory(), 99, ""), "serial d1, hub hub1"),
         (b"sn0123".ljust(68, b"\0"), "no hub yet"),
         (a_ca("Own").certificate.der.ljust(1024, b"\0"), "certificate of "),
         (a_ca("Own").certificate.pem().encode(), "PEM"),

@@ -14,13 +14,13 @@ import pytest
 from birthmark.secure_elements.errors import EngineMissingError, ProgramUnsupportedError
 from birthmark.secure_elements.exec.arguments import by_proxy
 from birthmark.secure_elements.exec.execution_plan import configuration
-from birthmark.secure_elements.exec.host_capabilities import Machine
-from birthmark.secure_elements.exec.program_detection import Kind, Program
-from birthmark.secure_elements.exec.proxy import Address, Authority, Proxy, owner_of, parse_target
+from birthmark.secure_elements.exec.host_capabilities import HostCapabilities
+from birthmark.secure_elements.exec.program_detection import Program, ProgramKind
+from birthmark.secure_elements.exec.proxy import Address, ProxyCa, TlsProxy, owner_of, parse_target
 from birthmark.secure_elements.exec.strategy import KeyAccess, choose
 
 ENGINE, PROVIDER = Path("/usr/lib/engines-3/pkcs11.so"), Path("/usr/lib/ossl-modules/pkcs11.so")
-BOTH, OLD, NEW = Machine(ENGINE, PROVIDER), Machine(ENGINE, None), Machine(None, PROVIDER)
+BOTH, OLD, NEW = HostCapabilities(ENGINE, PROVIDER), HostCapabilities(ENGINE, None), HostCapabilities(None, PROVIDER)
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1
@@ -29,62 +29,68 @@ TABLE = """\
 """
 
 
-def a_program(kind: Kind, *, links_openssl: bool = True, flag: str | None = None) -> Program:
+def a_program(kind: ProgramKind, *, links_openssl: bool = True, flag: str | None = None) -> Program:
     return Program("/usr/bin/program", kind, "as it is", flag, links_openssl)
 
 
 @pytest.mark.parametrize(
     ("kind", "machine", "way"),
     [
-        (Kind.PYTHON, BOTH, KeyAccess.HOOK),
-        (Kind.PYTHON, NEW, KeyAccess.PROVIDER),
-        (Kind.NODE, OLD, KeyAccess.HOOK),
-        (Kind.CURL, BOTH, KeyAccess.ENGINE),
-        (Kind.CURL, NEW, KeyAccess.PROVIDER),
-        (Kind.OPENSSL, OLD, KeyAccess.ENGINE),
-        (Kind.MOSQUITTO, BOTH, KeyAccess.PROVIDER),
-        (Kind.MOSQUITTO, OLD, KeyAccess.PROXY),
-        (Kind.LINKED, BOTH, KeyAccess.PROVIDER),
-        (Kind.LINKED, OLD, KeyAccess.PROXY),
-        (Kind.LAUNCHER, OLD, KeyAccess.HOOK),
-        (Kind.OTHER, BOTH, KeyAccess.PROXY),
+        (ProgramKind.PYTHON, BOTH, KeyAccess.HOOK),
+        (ProgramKind.PYTHON, NEW, KeyAccess.PROVIDER),
+        (ProgramKind.NODE, OLD, KeyAccess.HOOK),
+        (ProgramKind.CURL, BOTH, KeyAccess.ENGINE),
+        (ProgramKind.CURL, NEW, KeyAccess.PROVIDER),
+        (ProgramKind.OPENSSL, OLD, KeyAccess.ENGINE),
+        (ProgramKind.MOSQUITTO, BOTH, KeyAccess.PROVIDER),
+        (ProgramKind.MOSQUITTO, OLD, KeyAccess.PROXY),
+        (ProgramKind.LINKED, BOTH, KeyAccess.PROVIDER),
+        (ProgramKind.LINKED, OLD, KeyAccess.PROXY),
+        (ProgramKind.LAUNCHER, OLD, KeyAccess.HOOK),
+        (ProgramKind.OTHER, BOTH, KeyAccess.PROXY),
     ],
 )
-def test_the_first_way_that_the_machine_can_go_is_chosen(kind: Kind, machine: Machine, way: KeyAccess) -> None:
+def test_the_first_way_that_the_machine_can_go_is_chosen(
+    kind: ProgramKind, machine: HostCapabilities, way: KeyAccess
+) -> None:
     assert choose(a_program(kind), machine, ["program"]).way is way
 
 
 def test_a_python_with_its_own_openssl_goes_by_the_proxy_and_is_told_why() -> None:
-    choice = choose(a_program(Kind.PYTHON, links_openssl=False), OLD, ["python"])
+    choice = choose(a_program(ProgramKind.PYTHON, links_openssl=False), OLD, ["python"])
     assert choice.way is KeyAccess.PROXY
     assert "not by the hook: its OpenSSL is not the system's" in choice.reason
 
 
 def test_a_way_that_is_forced_is_gone() -> None:
-    assert choose(a_program(Kind.CURL), BOTH, ["curl"], KeyAccess.PROXY).way is KeyAccess.PROXY
-    assert choose(a_program(Kind.PYTHON), BOTH, ["python"], KeyAccess.PROVIDER).way is KeyAccess.PROVIDER
+    assert choose(a_program(ProgramKind.CURL), BOTH, ["curl"], KeyAccess.PROXY).way is KeyAccess.PROXY
+    assert choose(a_program(ProgramKind.PYTHON), BOTH, ["python"], KeyAccess.PROVIDER).way is KeyAccess.PROVIDER
 
 
 @pytest.mark.parametrize(
     ("kind", "machine", "how"),
-    [(Kind.NODE, BOTH, KeyAccess.ENGINE), (Kind.CURL, BOTH, KeyAccess.HOOK), (Kind.CURL, OLD, KeyAccess.PROVIDER)],
+    [
+        (ProgramKind.NODE, BOTH, KeyAccess.ENGINE),
+        (ProgramKind.CURL, BOTH, KeyAccess.HOOK),
+        (ProgramKind.CURL, OLD, KeyAccess.PROVIDER),
+    ],
 )
 def test_a_way_that_leads_nowhere_is_refused_with_the_command_without_it(
-    kind: Kind, machine: Machine, how: KeyAccess
+    kind: ProgramKind, machine: HostCapabilities, how: KeyAccess
 ) -> None:
     with pytest.raises(ProgramUnsupportedError) as refused:
         choose(a_program(kind), machine, ["program", "an argument"], how)
     assert "`birthmark chip exec -- program 'an argument'`" in refused.value.explain_fix()
 
 
-@pytest.mark.parametrize("kind", list(Kind))
-def test_on_a_machine_with_nothing_the_package_is_named(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", list(ProgramKind))
+def test_on_a_machine_with_nothing_the_package_is_named(kind: ProgramKind) -> None:
     with pytest.raises(EngineMissingError):
-        choose(a_program(kind), Machine(None, None), ["program"])
+        choose(a_program(kind), HostCapabilities(None, None), ["program"])
 
 
 def test_a_python_that_ignores_its_environment_is_refused_unless_by_the_proxy() -> None:
-    isolated = a_program(Kind.PYTHON, flag="-I")
+    isolated = a_program(ProgramKind.PYTHON, flag="-I")
     with pytest.raises(ProgramUnsupportedError) as refused:
         choose(isolated, OLD, ["python", "-I", "app.py"])
     assert "`birthmark chip exec -- python app.py`" in refused.value.explain_fix()
@@ -96,7 +102,7 @@ def test_a_python_that_ignores_its_environment_is_refused_unless_by_the_proxy() 
 
 def test_mosquittos_options_are_turned_to_the_proxy_and_name_no_key() -> None:
     given = ["-h", "hub", "--cafile", "ca.pem", "--cert", "c.pem", "--key", "k.pem", "-t", "a/b", "-m", "-h"]
-    arguments, targets, trust = by_proxy(Kind.MOSQUITTO, given)
+    arguments, targets, trust = by_proxy(ProgramKind.MOSQUITTO, given)
     assert targets == ("hub:8883",)
     assert trust == "ca.pem"
     assert arguments[-4:] == ("-t", "a/b", "-m", "-h")
@@ -149,7 +155,7 @@ def nobody_connects_with(port: int, door: Address) -> bytes:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 async def test_another_user_with_the_programs_port_is_not_let_in() -> None:
-    proxy = Proxy(ssl.create_default_context(), Authority(), [("hub", 2)])
+    proxy = TlsProxy(ssl.create_default_context(), ProxyCa(), [("hub", 2)])
     async with contextlib.AsyncExitStack() as stack:
         url = urlsplit((await proxy.start(stack))["HTTPS_PROXY"])
         door = (str(url.hostname), int(url.port or 0))

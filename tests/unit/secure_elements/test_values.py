@@ -18,7 +18,7 @@ from birthmark.secure_elements.errors import (
     ElementProofInvalidError,
     SelectorInvalidError,
 )
-from birthmark.secure_elements.possession import Proof, check_proof, prove
+from birthmark.secure_elements.possession import PossessionProof, check_proof, prove
 from birthmark.secure_elements.secure_element import parse_selector
 
 
@@ -62,7 +62,7 @@ def test_any_text_is_a_selector_or_a_refusal(text: str) -> None:
 
 
 @pytest.fixture
-def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
+def proof(tmp_path_factory: pytest.TempPathFactory) -> PossessionProof:
     path = tmp_path_factory.mktemp("key") / "key.pem"
     key = ec.generate_private_key(ec.SECP256R1())
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -70,8 +70,8 @@ def proof(tmp_path_factory: pytest.TempPathFactory) -> Proof:
     return prove(FileKey.load(path), b"12345678")
 
 
-def test_a_proof_is_checked_from_its_json(proof: Proof) -> None:
-    again = msgspec.json.decode(msgspec.json.encode(proof), type=Proof)
+def test_a_proof_is_checked_from_its_json(proof: PossessionProof) -> None:
+    again = msgspec.json.decode(msgspec.json.encode(proof), type=PossessionProof)
     check_proof(again, b"12345678")
 
 
@@ -84,6 +84,6 @@ def test_a_proof_is_checked_from_its_json(proof: Proof) -> None:
         {"public_key": "not a key"},
     ],
 )
-def test_a_changed_proof_does_not_hold(proof: Proof, change: dict[str, str]) -> None:
+def test_a_changed_proof_does_not_hold(proof: PossessionProof, change: dict[str, str]) -> None:
     with pytest.raises(ElementProofInvalidError):
         check_proof(msgspec.structs.replace(proof, **change), b"12345678")

@@ -11,7 +11,7 @@ from support.tools_pages import alert_files
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 NAMES = {one.name for one in metrics.CATALOGUE}
-HISTOGRAMS = {f"{one.name}_bucket" for one in metrics.CATALOGUE if one.kind is metrics.Kind.HISTOGRAM}
+HISTOGRAMS = {f"{one.name}_bucket" for one in metrics.CATALOGUE if one.kind is metrics.MetricKind.HISTOGRAM}
 TESTS = """
 rule_files: [prometheus-rules.yml]
 evaluation_interval: 1m

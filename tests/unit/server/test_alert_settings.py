@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from birthmark.alerts.model import Thresholds
-from birthmark.server.alert_settings import Alerting, mistakes_of_alerts
+from birthmark.server.alert_settings import AlertSettings, mistakes_of_alerts
 
 CONFIGURATION = Path(__file__).parents[3] / "docs" / "reference" / "server-config.md"
-OTHER = Alerting(
+OTHER = AlertSettings(
     disk_free=0.2,
     clock_off="1s",
     unrenewed="2d",
@@ -26,12 +26,12 @@ OTHER = Alerting(
 
 
 def test_without_a_word_the_limits_are_those_that_prometheus_has() -> None:
-    assert Alerting().thresholds == Thresholds()
-    assert [*mistakes_of_alerts(Alerting())] == []
+    assert AlertSettings().thresholds == Thresholds()
+    assert [*mistakes_of_alerts(AlertSettings())] == []
 
 
 def test_each_limit_can_be_another() -> None:
-    plain, other = msgspec.structs.asdict(Alerting()), OTHER.thresholds
+    plain, other = msgspec.structs.asdict(AlertSettings()), OTHER.thresholds
     for name in plain.keys() - {"off", "every"}:
         assert getattr(other, name) != getattr(Thresholds(), name), name
     assert other.crl_ends == timedelta(days=4)
@@ -40,18 +40,18 @@ def test_each_limit_can_be_another() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (Alerting(every="soon"), "alerts.every is no time"),
-        (Alerting(every="11min"), "alerts.every is 10min at most"),
-        (Alerting(clock_off="5"), "alerts.clock_off is no time"),
-        (Alerting(unrenewed="0s"), "alerts.unrenewed is no time"),
-        (Alerting(off=("disk-ful",)), "alerts.off names no rule: disk-ful"),
+        (AlertSettings(every="soon"), "alerts.every is no time"),
+        (AlertSettings(every="11min"), "alerts.every is 10min at most"),
+        (AlertSettings(clock_off="5"), "alerts.clock_off is no time"),
+        (AlertSettings(unrenewed="0s"), "alerts.unrenewed is no time"),
+        (AlertSettings(off=("disk-ful",)), "alerts.off names no rule: disk-ful"),
     ],
 )
-def test_what_is_no_limit_is_said_with_its_name(settings: Alerting, said: str) -> None:
+def test_what_is_no_limit_is_said_with_its_name(settings: AlertSettings, said: str) -> None:
     (mistake,) = mistakes_of_alerts(settings)
     assert said in mistake
 
 
 def test_each_is_in_the_reference() -> None:
     page = CONFIGURATION.read_text()
-    assert [name for name in msgspec.structs.asdict(Alerting()) if f"`alerts.{name}`" not in page] == []
+    assert [name for name in msgspec.structs.asdict(AlertSettings()) if f"`alerts.{name}`" not in page] == []

@@ -8,11 +8,11 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 
 from birthmark.bus.nats import by_certificates
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.fleet import profiles
 from birthmark.pki.certificates import parse_pem
-from birthmark.secure_elements.exec.proxy import Upstream
+from birthmark.secure_elements.exec.proxy import ProxyUpstream
 from birthmark.server.mapping_files import cas_of
 from support.pki.pki_builders import a_ca, a_key
 
@@ -47,12 +47,12 @@ def _of_bus(path: Path) -> str:
 
 
 PLACES: dict[str, Callable[[Path], str | None]] = {
-    "SSL_CERT_FILE": lambda path: Trust.default({"SSL_CERT_FILE": str(path)}).pem,
-    "--ca-file": lambda path: Trust.of([path]).pem,
+    "SSL_CERT_FILE": lambda path: ServerTrust.default({"SSL_CERT_FILE": str(path)}).pem,
+    "--ca-file": lambda path: ServerTrust.of([path]).pem,
     "ca_file of a profile": _of_profile,
     "outbound.ca and servers.NAME.ca": lambda path: cas_of("outbound.ca", str(path)),
     "bus_tls.ca": _of_bus,
-    "--cacert of a program": lambda path: Upstream("", "", {}, str(path), ()).roots(),
+    "--cacert of a program": lambda path: ProxyUpstream("", "", {}, str(path), ()).roots(),
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.est.upstream import EstUpstream
 from birthmark.est.wire import render_certs_only
 from birthmark.keys.errors import PinFileError
@@ -36,8 +36,8 @@ class Disk:
 class Above:
     """The server above, as EST's client and AWS Private CA's see it."""
 
-    async def request(self, *_: object, **__: object) -> HttpAnswer:
-        return HttpAnswer(200, {}, render_certs_only([CA]))
+    async def request(self, *_: object, **__: object) -> HttpResponse:
+        return HttpResponse(200, {}, render_certs_only([CA]))
 
     def describe_certificate_authority(self, **_: object) -> dict[str, Any]:
         return {"CertificateAuthority": {"CertificateAuthorityConfiguration": {"SigningAlgorithm": "SHA256WITHECDSA"}}}

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from birthmark.server.machines.machine_file import (
     BusMissingError,
+    ClusterNode,
     InvitationRefusedError,
     JoinUnfinishedError,
-    Machine,
     check_bus,
     machine_of,
     made,
@@ -115,7 +115,7 @@ def test_what_is_no_invitation_is_told(data: bytes) -> None:
 
 
 def test_a_machine_that_did_not_end_to_join_does_not_serve(tmp_path: Path) -> None:
-    note(tmp_path, Machine(1, INSTALLATION, KEY.hex(), "m2", is_whole=False))
+    note(tmp_path, ClusterNode(1, INSTALLATION, KEY.hex(), "m2", is_whole=False))
     with pytest.raises(JoinUnfinishedError):
         machine_of(tmp_path)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.iam.model import Role
+from birthmark.iam.model import UserRole
 from birthmark.server.oidc_settings import SecretFileError, providers_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
@@ -26,7 +26,7 @@ def test_what_the_page_says_is_taken(tmp_path: Path) -> None:
     text = found[1].replace("/etc/birthmark/plant.secret", str(tmp_path / "secret"))
     (plant,) = providers_of(read(text, tmp_path).oidc)
     assert (plant.title, plant.secret, plant.claim, plant.domains) == ("Plant", "s", "email", ["example.com"])
-    assert plant.roles == {"plant-operators": [(Role.OPERATOR, "hub/birthmark")]}
+    assert plant.roles == {"plant-operators": [(UserRole.OPERATOR, "hub/birthmark")]}
     assert '"s"' not in repr(plant)
     assert "secret" not in repr(plant)
 

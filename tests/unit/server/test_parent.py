@@ -9,12 +9,12 @@ import pytest
 
 from birthmark.bus import NobodyThereError
 from birthmark.server.workers import parent
-from birthmark.server.workers.parent import Parent, Worker
+from birthmark.server.workers.parent import Parent, WorkerProcess
 
 
 def a_worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     """One that serves, whose successor cannot be loaded."""
-    worker: Any = Worker("w1", Path(), {}, lambda _: pytest.fail("it is told nothing"))
+    worker: Any = WorkerProcess("w1", Path(), {}, lambda _: pytest.fail("it is told nothing"))
     worker.signals = []
     worker._process = SimpleNamespace(returncode=None, send_signal=worker.signals.append)
     worker._is_ready.set()

@@ -6,7 +6,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from birthmark import metrics
-from birthmark.metrics import CATALOGUE, Distribution, Kind, Sample
+from birthmark.metrics import CATALOGUE, Distribution, MetricKind, Sample
 from birthmark.server.prometheus import render
 from support.tools_pages import metrics_page
 
@@ -48,7 +48,7 @@ def test_names_and_helps_are_as_prometheus_wants_them() -> None:
     assert len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
     for metric in CATALOGUE:
         assert re.fullmatch("birthmark_[a-z_]+", metric.name)
-        assert metric.name.endswith("_total") == (metric.kind is Kind.COUNTER)
+        assert metric.name.endswith("_total") == (metric.kind is MetricKind.COUNTER)
         assert metric.help.endswith(".")
 
 

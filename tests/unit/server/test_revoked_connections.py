@@ -10,7 +10,7 @@ from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.metrics import Traffic
 from birthmark.net.admission import CloseReason
 from birthmark.pki.certificates import Certificate
-from birthmark.server.revoked_connections import EndRevoked
+from birthmark.server.revoked_connections import EndConnectionsRequest
 from support.pki.other_form import other_form
 from support.pki.pki_builders import a_ca, a_device
 from support.server.asgi import FakePeer
@@ -63,7 +63,7 @@ async def first_is_bad(leaf: Certificate, _bag: Sequence[Certificate]) -> None:
         raise CertificateRevokedError(device_id="first", revoked_at="now", thumbprint="00", what="the certificate")
 
 
-async def over(end: EndRevoked) -> None:
+async def over(end: EndConnectionsRequest) -> None:
     await asyncio.sleep(0)
     while end._looking is not None or end._looking_for_twins:
         await asyncio.sleep(0)
@@ -73,7 +73,7 @@ async def ended_by(**body: Any) -> list[bool]:
     """Which of the connections of FIRST, SECOND and one without a certificate have ended."""
 
     room = Room([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND, None)])
-    end = EndRevoked(first_is_bad, [room])
+    end = EndConnectionsRequest(first_is_bad, [room])
     end(CertificateRevoked("first", **body))
     await over(end)
     assert room.asked_again == 1
@@ -98,7 +98,7 @@ async def test_an_event_without_names_ends_nobody() -> None:
 
 async def test_what_is_revoked_together_asks_each_connection_once() -> None:
     room = Counted([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND)])
-    end = EndRevoked(first_is_bad, [room])
+    end = EndConnectionsRequest(first_is_bad, [room])
     for number in range(50):
         end(CertificateRevoked("another", thumbprint=bytes([number]) * 32, key=bytes([number]) * 32))
         end(CertificateRevoked("another", is_ca=True))
@@ -119,7 +119,7 @@ async def test_a_ca_that_is_revoked_while_another_is_looked_for_is_looked_for_to
             raise CertificateRevokedError(device_id="first", revoked_at="now", thumbprint="00", what="the certificate")
 
     room = Room([Connection(Pump(FakePeer(leaf))) for leaf in (FIRST, SECOND)])
-    end = EndRevoked(check, [room])
+    end = EndConnectionsRequest(check, [room])
     end(CertificateRevoked("first", is_ca=True))
     await over(end)
     assert [connection.pump.is_over for connection in room.connections] == [True, False]
@@ -128,7 +128,7 @@ async def test_a_ca_that_is_revoked_while_another_is_looked_for_is_looked_for_to
 async def test_the_other_form_of_a_certificate_ends_too_where_its_key_stays_good() -> None:
     other = other_form(FIRST, CA.private_key)
     room = Room([Connection(Pump(FakePeer(other)))])
-    end = EndRevoked(first_is_bad, [room])
+    end = EndConnectionsRequest(first_is_bad, [room])
     end(CertificateRevoked("first", thumbprint=FIRST.thumbprint))
     await over(end)
     assert room.connections[0].pump.is_over
@@ -136,7 +136,7 @@ async def test_the_other_form_of_a_certificate_ends_too_where_its_key_stays_good
 
 async def test_others_are_served_while_other_forms_are_looked_for() -> None:
     room = Room([Connection(Pump(FakePeer(SECOND))) for _ in range(2000)])
-    end = EndRevoked(first_is_bad, [room])
+    end = EndConnectionsRequest(first_is_bad, [room])
     end(CertificateRevoked("first", thumbprint=FIRST.thumbprint))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

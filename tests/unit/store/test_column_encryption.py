@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.store.column_encryption import BYTES_BEGIN, TEXT_BEGINS, Seal, SealBrokenError, is_sealed
+from birthmark.store.column_encryption import BYTES_BEGIN, TEXT_BEGINS, ColumnCipher, SealBrokenError, is_sealed
 
-SEAL, OTHER = Seal.of(b"one"), Seal.of(b"another")
+SEAL, OTHER = ColumnCipher.of(b"one"), ColumnCipher.of(b"another")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])) | st.binary() | st.none())

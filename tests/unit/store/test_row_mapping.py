@@ -11,7 +11,7 @@ from sqlalchemy import Column, LargeBinary, MetaData
 
 from birthmark.pki.certificates import Certificate
 from birthmark.store.columns import to_micros
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 
@@ -33,7 +33,7 @@ class Part:
     certificate: Certificate
 
 
-PARTS = Records(Part, certificate="der", is_new="fresh")
+PARTS = RowMapper(Part, certificate="der", is_new="fresh")
 
 
 @pytest.mark.parametrize(

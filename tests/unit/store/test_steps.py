@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import bindparam, delete
 from test_errors import load_everything
 
-from birthmark.store.postgresql.batch_functions import Plans, Steps
+from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlans
 from birthmark.store.statements import Statement, statement
 from support.store.store_table import ADD, BUMP, things
 
@@ -22,7 +22,7 @@ def writes() -> list[Statement]:
 
 
 def test_every_statement_that_writes_has_a_plan_and_gives_nothing_back() -> None:
-    found, plans = writes(), Plans()
+    found, plans = writes(), StatementPlans()
     assert len(found) > 50
     for one in found:
         plans.of(one.compiled("postgresql"))
@@ -30,7 +30,7 @@ def test_every_statement_that_writes_has_a_plan_and_gives_nothing_back() -> None
 
 
 def test_parameters_go_into_the_array_of_their_kind_in_the_statements_order() -> None:
-    plans, steps = Plans(), Steps()
+    plans, steps = StatementPlans(), BatchSteps()
     steps.add(plans.of(ADD.compiled("postgresql")), {"n": 1, "id": "a"})
     steps.add(plans.of(BUMP.compiled("postgresql")), {"n": 2, "key_id": "a", "key_n": 1}, expect=1)
     assert steps.arguments() == ([0, -1, 0, 0, 0, 1, 1, 1, 1, 0], ["a", "a"], [1, 2, 1], [])
@@ -38,7 +38,7 @@ def test_parameters_go_into_the_array_of_their_kind_in_the_statements_order() ->
 
 
 def test_a_statement_is_made_known_once_to_each_session() -> None:
-    plans = Plans()
+    plans = StatementPlans()
     plans.of(ADD.compiled("postgresql"))
     assert "birthmark_write_0" in plans.definition()
     plans.defined()
@@ -54,18 +54,18 @@ def test_a_statement_is_made_known_once_to_each_session() -> None:
 
 def test_a_parameter_that_is_missing_is_a_mistake() -> None:
     with pytest.raises(KeyError):
-        Steps().add(Plans().of(ADD.compiled("postgresql")), {"n": 1})
+        BatchSteps().add(StatementPlans().of(ADD.compiled("postgresql")), {"n": 1})
 
 
 def test_a_parameter_without_a_type_is_a_mistake_and_leaves_no_trace() -> None:
-    untyped, plans = statement(delete(things).where(bindparam("x") == bindparam("y"))), Plans()
+    untyped, plans = statement(delete(things).where(bindparam("x") == bindparam("y"))), StatementPlans()
     with pytest.raises(TypeError, match="needs a type"):
         plans.of(untyped.compiled("postgresql"))
     assert plans.definition() == ""
 
 
 def test_two_statements_of_one_text_and_other_names_have_a_plan_each() -> None:
-    plans, steps = Plans(), Steps()
+    plans, steps = StatementPlans(), BatchSteps()
     for name in ("one", "other"):
         named = statement(delete(things).where(things.c.id == bindparam(name)))
         steps.add(plans.of(named.compiled("postgresql")), {name: name})

@@ -6,11 +6,11 @@ from functools import partial
 
 import pytest
 
-from birthmark.store.sqlite import Worker
+from birthmark.store.sqlite import WriterThread
 
 
 async def test_jobs_are_done_in_order_in_a_thread_of_their_own() -> None:
-    worker, done = Worker("test"), list[tuple[int, str]]()
+    worker, done = WriterThread("test"), list[tuple[int, str]]()
 
     def job(number: int) -> None:
         done.append((number, threading.current_thread().name))
@@ -21,7 +21,7 @@ async def test_jobs_are_done_in_order_in_a_thread_of_their_own() -> None:
 
 
 async def test_what_a_job_raises_reaches_who_waits_and_the_next_is_done() -> None:
-    worker = Worker("test")
+    worker = WriterThread("test")
     failing, fine = worker.do(lambda: 1 // 0), worker.do(lambda: 1)
     with pytest.raises(ZeroDivisionError):
         await failing
@@ -30,7 +30,7 @@ async def test_what_a_job_raises_reaches_who_waits_and_the_next_is_done() -> Non
 
 
 async def test_who_stopped_waiting_does_not_get_in_the_way() -> None:
-    worker, go = Worker("test"), threading.Event()
+    worker, go = WriterThread("test"), threading.Event()
     given_up, next_one = worker.do(go.wait), worker.do(lambda: 2)
     given_up.cancel()
     go.set()
@@ -42,7 +42,7 @@ def test_a_job_that_ends_after_its_loop_is_no_trouble() -> None:
     go, workers = threading.Event(), []
 
     async def leave() -> None:
-        workers.append(Worker("test"))
+        workers.append(WriterThread("test"))
         workers[0].do(go.wait)
 
     loop = asyncio.new_event_loop()

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
 
 BODY = st.binary(max_size=200)
 
 
-def read(data: bytes, cuts: list[int], most: int = 1000) -> HttpAnswer | None:
+def read(data: bytes, cuts: list[int], most: int = 1000) -> HttpResponse | None:
     reader, places = AnswerReader(most), sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     for start, end in pairwise(places):
         if (answer := reader.receive(data[start:end])) is not None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.swarm.dashboard import line_of, sparks
-from birthmark.swarm.model import DeviceMetrics, State
+from birthmark.swarm.model import DeviceMetrics, SwarmState
 from birthmark.swarm.run_metrics import MAX_POINTS, Latencies, RunMetrics
 
 
@@ -25,23 +25,25 @@ def test_no_latency_is_none() -> None:
 
 def test_a_device_is_in_one_state_at_a_time() -> None:
     counting, tally = RunMetrics(), DeviceMetrics("a", "g")
-    counting.states[State.WAITING] = 1
-    for now, state in enumerate((State.REGISTERING, State.CONNECTED, State.RENEWING, State.SENDING)):
+    counting.states[SwarmState.WAITING] = 1
+    for now, state in enumerate(
+        (SwarmState.REGISTERING, SwarmState.CONNECTED, SwarmState.RENEWING, SwarmState.SENDING)
+    ):
         counting.enter(tally, state, float(now))
-    assert +counting.states == {State.SENDING: 1}
+    assert +counting.states == {SwarmState.SENDING: 1}
     assert counting.standing == 1
     assert tally.since_s == 3
 
 
 def test_a_device_is_missing_since_it_was_lost_however_often_it_tries_to_come_back() -> None:
-    counting, tally = RunMetrics(), DeviceMetrics("a", "g", state=State.CONNECTED)
-    for now, state in enumerate((State.AWAY, State.REGISTERING, State.AWAY, State.REFUSED), 10):
+    counting, tally = RunMetrics(), DeviceMetrics("a", "g", state=SwarmState.CONNECTED)
+    for now, state in enumerate((SwarmState.AWAY, SwarmState.REGISTERING, SwarmState.AWAY, SwarmState.REFUSED), 10):
         counting.enter(tally, state, float(now))
     assert tally.since_s == 10
-    counting.enter(tally, State.CONNECTED, 20.0)
+    counting.enter(tally, SwarmState.CONNECTED, 20.0)
     assert tally.since_s == 20
-    counting.enter(tally, State.AWAY, 30.0, is_planned=True)
-    counting.enter(tally, State.REGISTERING, 90.0)
+    counting.enter(tally, SwarmState.AWAY, 30.0, is_planned=True)
+    counting.enter(tally, SwarmState.REGISTERING, 90.0)
     assert (tally.since_s, tally.is_planned) == (90, False)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.errors import TargetNotNamedError
-from birthmark.swarm.model import Fault, Group, RegistrationProtocol, TargetKind, Verdict
+from birthmark.swarm.model import DeviceGroup, Fault, RegistrationProtocol, SwarmVerdict, TargetKind
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario, TargetSpec
 from birthmark.swarm.scenario.parse import AZURE, MAX_DEVICES, ScenarioInvalidError, parse_scenario, resolve
@@ -35,7 +35,7 @@ def refused(text: str) -> str:
 
 def test_the_least_that_is_needed_is_a_group_with_its_devices() -> None:
     scenario = parse(LEAST)
-    assert scenario.groups == (Group("meters", 50),)
+    assert scenario.groups == (DeviceGroup("meters", 50),)
     assert scenario.wish == TargetSpec()
     assert [scenario.groups[0].name_of(number) for number in (0, 49)] == ["meters-0", "meters-49"]
 
@@ -91,7 +91,7 @@ def test_everything_that_can_be_said_is_understood() -> None:
     assert (meters.ramp, meters.interval_s, meters.jitter, meters.renew_at) == (2.5, 0.5, 0.2, 0.8)
     assert (meters.storm_s, meters.name_of(3)) == ((30, 60), "m3")
     assert meters.misbehave == ((Fault.GARBAGE, 0.01),)
-    assert meters.expect == ((Fault.GARBAGE, Verdict.TOLERATED),)
+    assert meters.expect == ((Fault.GARBAGE, SwarmVerdict.TOLERATED),)
     assert (idle.interval_s, idle.renew_s) == (0, 10)
 
 
@@ -161,7 +161,7 @@ def test_the_example_with_every_value_that_it_shows_is_the_same_scenario() -> No
     assert shown.wish == plain.wish
     assert (shown.duration_s, shown.seed, shown.title) == (plain.duration_s, plain.seed, plain.title)
     group, other = shown.groups[0], plain.groups[0]
-    named = {name for name in Group.__slots__ if getattr(group, name) != getattr(other, name)}
+    named = {name for name in DeviceGroup.__slots__ if getattr(group, name) != getattr(other, name)}
     assert named <= {"topic", "expect"}  # which say what is otherwise implied
 
 
@@ -211,6 +211,6 @@ def test_a_target_without_a_name_is_refused(wish: TargetSpec) -> None:
 
 
 def test_devices_are_named_after_the_directory_of_their_keys_where_nothing_else_is_said() -> None:
-    scenario = tagged(Scenario(groups=(Group("a", 1), Group("b", 1, device="own-{n}"))), "3f9a")
+    scenario = tagged(Scenario(groups=(DeviceGroup("a", 1), DeviceGroup("b", 1, device="own-{n}"))), "3f9a")
     assert [group.name_of(0) for group in scenario.groups] == ["a-3f9a-0", "own-0"]
     assert tagged(scenario, "") == scenario

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.swarm.device import payload_of
-from birthmark.swarm.model import Fault, Group
+from birthmark.swarm.model import DeviceGroup, Fault
 from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.behavior import Act, Plan
+from birthmark.swarm.rules.behavior import Act, BehaviorPlan
 from birthmark.swarm.rules.schedule import Dice
 
 ROLL = st.floats(0, 1, exclude_max=True)
 NOW = st.floats(0, 1e6)
 
 
-def a_group(**given_: object) -> Group:
-    return Group("meters", **{"count": 10, **given_})  # type: ignore[arg-type]  # fields by name
+def a_group(**given_: object) -> DeviceGroup:
+    return DeviceGroup("meters", **{"count": 10, **given_})  # type: ignore[arg-type]  # fields by name
 
 
 @given(number=st.integers(0, 10_000), ramp=st.floats(0.1, 1e4), start=st.floats(0, 1e4))
@@ -87,7 +87,7 @@ def test_as_many_misbehave_as_were_asked_for(count: int, shares: list[tuple[Faul
 
 
 def test_what_is_due_first_is_done_first_and_of_two_what_ends_more() -> None:
-    plan = Plan(send_s=5, renew_s=5, cut_s=9)
+    plan = BehaviorPlan(send_s=5, renew_s=5, cut_s=9)
     assert plan.next() == (Act.RENEW, 5)
     plan.renew_s = math.inf
     assert plan.next() == (Act.SEND, 5)
@@ -96,7 +96,7 @@ def test_what_is_due_first_is_done_first_and_of_two_what_ends_more() -> None:
 
 
 def test_a_group_that_does_nothing_waits_for_ever() -> None:
-    plan = Plan.on_connecting(a_group(interval_s=0.0), 0, Dice(1), math.inf)
+    plan = BehaviorPlan.on_connecting(a_group(interval_s=0.0), 0, Dice(1), math.inf)
     assert plan.next()[1] == math.inf
 
 

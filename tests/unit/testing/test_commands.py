@@ -5,7 +5,16 @@ from datetime import timedelta
 import pytest
 
 from birthmark.server.fault_proxy import LineState
-from birthmark.testing.commands import WORDS, AzureDevice, LineWord, Messages, Reset, help_of, offset_of, parse_word
+from birthmark.testing.commands import (
+    WORDS,
+    LineWord,
+    ListMessages,
+    MakeAzureDevice,
+    Reset,
+    help_of,
+    offset_of,
+    parse_word,
+)
 from birthmark.testing.errors import WordInvalidError
 from birthmark.testing.interpreter import Interpreter
 from birthmark.testing.provoked_refusals import POSSIBLE
@@ -16,11 +25,11 @@ from birthmark.testing.provoked_refusals import POSSIBLE
     [
         (b"reset", Reset()),
         (b'{"do": "reset"}', Reset()),
-        (b"azure-device pump-1", AzureDevice("pump-1")),
-        (b"azure-device pump-1 auth=key at=hub", AzureDevice("pump-1", "key", "hub")),
-        (b'{"do": "azure-device", "name": "pump 1", "lasts": "2h"}', AzureDevice("pump 1", lasts="2h")),
+        (b"azure-device pump-1", MakeAzureDevice("pump-1")),
+        (b"azure-device pump-1 auth=key at=hub", MakeAzureDevice("pump-1", "key", "hub")),
+        (b'{"do": "azure-device", "name": "pump 1", "lasts": "2h"}', MakeAzureDevice("pump 1", lasts="2h")),
         (b"line break 100", LineWord(LineState.BREAK, 100)),
-        (b"messages", Messages()),
+        (b"messages", ListMessages()),
     ],
 )
 def test_a_word_is_json_or_in_short(line: bytes, word: object) -> None:

@@ -5,14 +5,14 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from starlette.requests import Request
 
-from birthmark.webconsole.certificates import Filter, monday_of, standing
-from birthmark.webconsole.i18n import Reader, reader
+from birthmark.webconsole.certificates import CertificateFilter, monday_of, standing
+from birthmark.webconsole.i18n import PageLocale, reader
 
 NOW = datetime(2026, 11, 25, 23, 30, tzinfo=UTC)  # a Wednesday
 
 
-def asked(query: str) -> Filter:
-    return Filter.of(Request({"type": "http", "query_string": query.encode(), "headers": []}), NOW)
+def asked(query: str) -> CertificateFilter:
+    return CertificateFilter.of(Request({"type": "http", "query_string": query.encode(), "headers": []}), NOW)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_weeks_beside_keep_the_rest_of_the_filter() -> None:
     ],
 )
 def test_a_certificate_is_marked_by_how_it_stands(revoked: str | None, begin: int, end: int, kind: str) -> None:
-    reader.set(Reader())
+    reader.set(PageLocale())
     row = {
         "not_before": (NOW + timedelta(days=begin)).isoformat(),
         "not_after": (NOW + timedelta(days=end)).isoformat(),

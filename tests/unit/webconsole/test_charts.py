@@ -19,7 +19,7 @@ from birthmark.webconsole.charts import (
     round_ticks,
     standouts,
 )
-from birthmark.webconsole.charts.proportion_bars import Lane, lanes
+from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
 from birthmark.webconsole.svg import NARROW, WIDE, Size, Tone, cut, for_each, local, width_of
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 
@@ -295,9 +295,9 @@ def test_one_drawing_of_each_size_is_made_of_which_the_widest_that_fits_is_shown
 
 def test_lanes_are_as_long_as_their_part_and_say_how_many() -> None:
     given = [
-        Lane("not begun", 75, Tone.USUAL, "not begun: 75 of 100"),
-        Lane("<failed>", 25, Tone.BAD, "failed: 25 of 100"),
-        Lane("begun", 0, Tone.INFO, "begun: none"),
+        ProportionBar("not begun", 75, Tone.USUAL, "not begun: 75 of 100"),
+        ProportionBar("<failed>", 25, Tone.BAD, "failed: 25 of 100"),
+        ProportionBar("begun", 0, Tone.INFO, "begun: none"),
     ]
     for size in (NARROW, WIDE):
         drawn = lanes(given, total=100, name="job", title="How far", desc="", number=number, size=size)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.webconsole.device import history
-from birthmark.webconsole.i18n import Reader, reader
+from birthmark.webconsole.i18n import PageLocale, reader
 from birthmark.webconsole.next_steps import next_steps
 
 NOW = datetime(2026, 11, 25, 9, 41, tzinfo=UTC)
@@ -15,7 +15,7 @@ ENABLE = "birthmark hub device enable pump-17 --hub birthmark"
 
 @pytest.fixture(autouse=True)
 def _somebody_who_reads() -> None:
-    reader.set(Reader())
+    reader.set(PageLocale())
 
 
 def a_refusal(minute: int = 30, message: str = "Device pump-17 is disabled", fix: str = "") -> dict[str, Any]:

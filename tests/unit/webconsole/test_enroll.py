@@ -29,9 +29,9 @@ from birthmark.webconsole.enroll import multipart
 from birthmark.webconsole.enroll.limits import MOST_OF_ONE
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, UploadedFile
 from birthmark.webconsole.enroll.page import _command, as_csv
-from birthmark.webconsole.enroll.parser import Kind, rows_of, sort
-from birthmark.webconsole.enroll.uploads import DropGoneError, State, TooManyDropsError, Upload, Uploads
-from birthmark.webconsole.i18n import Reader, reader
+from birthmark.webconsole.enroll.parser import UploadKind, rows_of, sort
+from birthmark.webconsole.enroll.uploads import DropGoneError, TooManyDropsError, Upload, Uploads, UploadState
+from birthmark.webconsole.i18n import PageLocale, reader
 from birthmark.webconsole.rollover import gates_of, place_of, share_of
 from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.pki_builders import a_ca, a_device, a_key
@@ -128,9 +128,12 @@ def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
 
 @pytest.mark.parametrize("coded", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize(
-    ("text", "kind"), [(wire.BEGINNING.decode() + '1"}', Kind.BUNDLE), ('\r\n[{"header": 1}]', Kind.MANIFEST)]
+    ("text", "kind"),
+    [(wire.BEGINNING.decode() + '1"}', UploadKind.BUNDLE), ('\r\n[{"header": 1}]', UploadKind.MANIFEST)],
 )
-def test_a_list_is_known_by_its_text_however_that_is_coded(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
+def test_a_list_is_known_by_its_text_however_that_is_coded(
+    tmp_path: Path, text: str, kind: UploadKind, coded: str
+) -> None:
     (path := tmp_path / "0").write_bytes(text.encode(coded))
     assert sort([UploadedFile(LIST, "shipment", path)]).kind is kind
 
@@ -142,14 +145,14 @@ CERTIFICATE = a_device().certificate
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        (CERTIFICATE.pem(), Kind.CERTIFICATES),
-        (f"Certificate:\n    Data:\n{CERTIFICATE.pem()}", Kind.CERTIFICATES),
-        (base64.b64encode(CERTIFICATE.der).decode(), Kind.CERTIFICATES),
-        ('#TYPE Chip\n"uid","certificate"\n', Kind.TABLE),
-        ("uid\tcertificate\n", Kind.TABLE),
+        (CERTIFICATE.pem(), UploadKind.CERTIFICATES),
+        (f"Certificate:\n    Data:\n{CERTIFICATE.pem()}", UploadKind.CERTIFICATES),
+        (base64.b64encode(CERTIFICATE.der).decode(), UploadKind.CERTIFICATES),
+        ('#TYPE Chip\n"uid","certificate"\n', UploadKind.TABLE),
+        ("uid\tcertificate\n", UploadKind.TABLE),
     ],
 )
-def test_a_text_file_is_known_by_what_it_holds(tmp_path: Path, text: str, kind: Kind, coded: str) -> None:
+def test_a_text_file_is_known_by_what_it_holds(tmp_path: Path, text: str, kind: UploadKind, coded: str) -> None:
     (path := tmp_path / "0").write_bytes(text.encode(coded))
     assert sort([UploadedFile(LIST, "chips.TXT", path)]).kind is kind
 
@@ -260,17 +263,17 @@ def test_what_is_too_old_goes_and_what_was_run_stays_longer(tmp_path: Path) -> N
     drops, clock = Uploads(tmp_path / "d", SeededEntropy(0)), FakeClock()
     path = drops.room("anna", clock.now())
     (path / "about.json").write_text('{"user": "anna", "at": "1"}')
-    Upload(path).keep_state(State("read", 1, 1))
+    Upload(path).keep_state(UploadState("read", 1, 1))
     assert drops.of("anna", path.name).state().phase == "read"
     with pytest.raises(DropGoneError):
         drops.of("bert", path.name)
     (path / "run.jsonl").write_text('{"begun": "1"}\n{"place": 1, "outcome": "created"}\n{"pla')
-    Upload(path).keep_state(State("running", 0, 3))
-    assert Upload(path).state() == State("cut off", 1, 3, {"created": 1})
+    Upload(path).keep_state(UploadState("running", 0, 3))
+    assert Upload(path).state() == UploadState("cut off", 1, 3, {"created": 1})
 
 
 def test_a_step_waits_for_what_was_measured() -> None:
-    reader.set(Reader())
+    reader.set(PageLocale())
     row = {"state": "both trusted, the old signs", "devices": 4, "fetched": 3, "groups": ["g"]}
     assert [(gate.is_open, gate.value, gate.most) for gate in gates_of(row)] == [(False, 3, 4), (False, 0, 0)]
     assert share_of(row) == 0.75
@@ -284,7 +287,7 @@ def a_drop(drops: Uploads, user: str, clock: FakeClock, *, is_run: bool = False)
     made = Upload(drops.room(user, clock.now()))
     drops.give_way(user)
     (made.path / "about.json").write_text(json.dumps({"user": user, "at": clock.now().isoformat()}))
-    made.keep_state(State("complete" if is_run else "read", 1, 1, {}))
+    made.keep_state(UploadState("complete" if is_run else "read", 1, 1, {}))
     if is_run:
         (made.path / "run.jsonl").touch()
     clock.move(timedelta(seconds=1))
@@ -296,7 +299,7 @@ def test_lists_of_one_that_are_looked_at_leave_room_for_others(tmp_path: Path) -
     locks = []
     for _ in range(MOST_OF_ONE):
         busy = a_drop(drops, "anna", clock)
-        busy.keep_state(State("reading"))
+        busy.keep_state(UploadState("reading"))
         locks.append(flock.take(busy.lock, patience=1))
     with pytest.raises(TooManyDropsError):
         drops.room("anna", clock.now())
@@ -318,20 +321,23 @@ def test_a_list_goes_when_another_one_has_come_whole_and_not_before(tmp_path: Pa
 
 
 def test_the_same_as_a_command_is_one_that_works() -> None:
-    def said(kind: Kind, *names: str, **others: object) -> str:
+    def said(kind: UploadKind, *names: str, **others: object) -> str:
         drop = {"kind": kind, "name": names[0], "names": names, "count": len(names), "dps": "birthmark"}
         return _command({**drop, SIGNERS: [], TRUST: [], **others})
 
     roots: dict[str, object] = {TRUST: ["root.pem"]}
-    assert said(Kind.CERTIFICATES, "a.cer") == "birthmark device enroll --cert a.cer"
+    assert said(UploadKind.CERTIFICATES, "a.cer") == "birthmark device enroll --cert a.cer"
     each = "for file in a.cer 'b c.cer'; do birthmark device enroll --cert \"$file\"; done"
-    assert said(Kind.CERTIFICATES, "a.cer", "b c.cer") == each
+    assert said(UploadKind.CERTIFICATES, "a.cer", "b c.cer") == each
     listed = "birthmark device enroll-list certificates --trust-root root.pem"
     for names in (("a.cer",), ("a.cer", "b.cer")):
         copied = f"mkdir certificates && cp -- {' '.join(names)} certificates && {listed}"
-        assert said(Kind.CERTIFICATES, *names, **roots) == copied
-    assert said(Kind.CERTIFICATES, "a.cer", count=30) == ""
-    assert said(Kind.ZIP, "a.zip", **roots, **{SIGNERS: ["s.pem"]}) == (
+        assert said(UploadKind.CERTIFICATES, *names, **roots) == copied
+    assert said(UploadKind.CERTIFICATES, "a.cer", count=30) == ""
+    assert said(UploadKind.ZIP, "a.zip", **roots, **{SIGNERS: ["s.pem"]}) == (
         "birthmark device enroll-list a.zip --trust-root root.pem"
     )
-    assert said(Kind.MANIFEST, "a.json", **{SIGNERS: ["s.pem"]}) == "birthmark device enroll-list a.json --signer s.pem"
+    assert (
+        said(UploadKind.MANIFEST, "a.json", **{SIGNERS: ["s.pem"]})
+        == "birthmark device enroll-list a.json --signer s.pem"
+    )

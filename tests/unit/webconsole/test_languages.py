@@ -12,7 +12,7 @@ from birthmark.webconsole.i18n import (
     CATALOGUE,
     ENGLISH,
     LANGUAGES,
-    Reader,
+    PageLocale,
     dated,
     exact,
     language_of,
@@ -89,7 +89,7 @@ def test_numbers_and_times_are_written_as_the_reader_has_them() -> None:
 
     at = datetime(2026, 3, 4, 15, 0, tzinfo=UTC)
     for language, zone, day in (("en", "UTC", "4 Mar"), ("ja", "Asia/Tokyo", "3月5日")):
-        token = reader.set(Reader(language, *zone_of(zone)))
+        token = reader.set(PageLocale(language, *zone_of(zone)))
         assert dated("MMMd", at) == day
         assert number(1234567) == "1,234,567"
         reader.reset(token)
@@ -99,7 +99,7 @@ def test_numbers_and_times_are_written_as_the_reader_has_them() -> None:
 @pytest.mark.parametrize("at", [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)])
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_time_at_the_end_of_the_calendar_is_written_in_every_zone(language: str, at: datetime, zone: str) -> None:
-    token = reader.set(Reader(language, *zone_of(zone)))
+    token = reader.set(PageLocale(language, *zone_of(zone)))
     try:
         assert f"{at:%Y-%m-%d}" in exact(at)
         assert str(at.year) in moment(at, datetime(2026, 1, 1, tzinfo=UTC))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.webconsole.life import Item, Lane, Point, Span, TimelineTexts, Unit, life, rows
+from birthmark.webconsole.life import Item, Point, TimelineLane, TimelineSpan, TimelineTexts, Unit, life, rows
 from birthmark.webconsole.life.rendering import MAX_BYTES
 from birthmark.webconsole.svg import NARROW, Size, Tone
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
@@ -47,25 +47,25 @@ def ago(days: float) -> datetime:
     return NOW - timedelta(days=days)
 
 
-def drawn(*lanes: Lane, size: Size = FULL, words: TimelineTexts = WORDS) -> str:
+def drawn(*lanes: TimelineLane, size: Size = FULL, words: TimelineTexts = WORDS) -> str:
     return life(lanes, now=NOW, name="life", title="Its life", desc="", words=words, size=size)
 
 
-def a_lane(*items: Item, label: str = "Chip") -> Lane:
-    return Lane(label, items)
+def a_lane(*items: Item, label: str = "Chip") -> TimelineLane:
+    return TimelineLane(label, items)
 
 
-def a_daily_renewer() -> list[Lane]:
+def a_daily_renewer() -> list[TimelineLane]:
     """A device that has renewed daily for three years; once it was refused, and came back."""
     certificates = [
-        Span(ago(1000 - day), ago(997 - day), "", Tone.USUAL, f"/c/{day}", f"{day:040x}") for day in range(999)
+        TimelineSpan(ago(1000 - day), ago(997 - day), "", Tone.USUAL, f"/c/{day}", f"{day:040x}") for day in range(999)
     ]
-    certificates.append(Span(ago(0.2), NOW + timedelta(days=3), "ends in 3 days", Tone.GOOD, "/c/now"))
+    certificates.append(TimelineSpan(ago(0.2), NOW + timedelta(days=3), "ends in 3 days", Tone.GOOD, "/c/now"))
     renewals = [Point(ago(1000 - day), "renewed", Tone.GOOD, f"/c/{day}") for day in range(1000)]
     trouble = [Point(ago(599), "refused", Tone.BAD), Point(ago(598), "came back", Tone.WARN)]
     return [
-        Lane("Certificates", certificates, "/certificates", lambda count: f"{count} certificates"),
-        Lane("Renewals", [*renewals, *trouble], "/certificates"),
+        TimelineLane("Certificates", certificates, "/certificates", lambda count: f"{count} certificates"),
+        TimelineLane("Renewals", [*renewals, *trouble], "/certificates"),
     ]
 
 
@@ -78,19 +78,19 @@ def points(words: st.SearchStrategy[str]) -> st.SearchStrategy[Point]:
 
 
 @st.composite
-def spans(draw: st.DrawFn) -> Span:
+def spans(draw: st.DrawFn) -> TimelineSpan:
     since = draw(MOMENTS)
     lasts = draw(st.none() | st.floats(0, 10_000))
     end = None if lasts is None else since + timedelta(days=lasts)
-    return Span(since, end, draw(FOREIGN), draw(st.sampled_from(TONES)), draw(LINKS), draw(FOREIGN))
+    return TimelineSpan(since, end, draw(FOREIGN), draw(st.sampled_from(TONES)), draw(LINKS), draw(FOREIGN))
 
 
 ITEMS = st.lists(points(st.sampled_from(["renewed", "refused", "更新"]) | FOREIGN) | spans(), max_size=25)
-LANES = st.lists(st.builds(Lane, FOREIGN, ITEMS, LINKS), max_size=6)
+LANES = st.lists(st.builds(TimelineLane, FOREIGN, ITEMS, LINKS), max_size=6)
 
 
 @given(LANES, st.sampled_from(SIZES))
-def test_no_label_lies_upon_another_whatever_a_life_was(lanes: list[Lane], size: Size) -> None:
+def test_no_label_lies_upon_another_whatever_a_life_was(lanes: list[TimelineLane], size: Size) -> None:
     svg = drawn(*lanes, size=size)
     check(svg)
     assert len(svg.encode()) <= MAX_BYTES
@@ -111,7 +111,7 @@ def test_what_went_wrong_is_never_hidden_among_what_did_not() -> None:
 
 
 def test_a_mark_for_several_tells_the_first_and_last_and_goes_to_all_of_them() -> None:
-    svg = drawn(Lane("Renewals", [Point(ago(900 - day), "renewed", link="/one") for day in range(900)], "/all"))
+    svg = drawn(TimelineLane("Renewals", [Point(ago(900 - day), "renewed", link="/one") for day in range(900)], "/all"))
     [told] = [title for title in titles(svg) if title.startswith("900 x renewed")]
     assert told.splitlines()[1] == "2024-06-08 09:41: renewed"
     assert told.splitlines()[-1] == "2026-11-24 09:41: renewed"
@@ -133,27 +133,27 @@ def test_points_of_different_words_at_one_moment_stand_below_each_other() -> Non
 
 
 def test_certificates_that_overlap_lie_in_different_rows() -> None:
-    svg = drawn(a_lane(*(Span(ago(since), ago(since - 30)) for since in (300, 279, 258))))
+    svg = drawn(a_lane(*(TimelineSpan(ago(since), ago(since - 30)) for since in (300, 279, 258))))
     tops = [bar.get("y") for bar in elements(svg, "rect", "span")]
     assert tops[0] == tops[2] != tops[1]
 
 
 def test_what_is_still_to_come_of_a_certificate_is_drawn_apart() -> None:
-    svg = drawn(a_lane(Span(ago(20), NOW + timedelta(days=3))))
+    svg = drawn(a_lane(TimelineSpan(ago(20), NOW + timedelta(days=3))))
     [future] = elements(svg, "rect", "future")
     [line] = elements(svg, "line", "today")
     assert future.get("x") == line.get("x1")
 
 
 def test_a_certificate_without_an_end_squeezes_no_life_and_has_an_arrow() -> None:
-    svg = drawn(a_lane(Span(ago(400), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))))
+    svg = drawn(a_lane(TimelineSpan(ago(400), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))))
     [past] = [bar for bar in elements(svg, "rect", "span") if "future" not in bar.get("class", "")]
     assert float(past.get("width", 0)) > FULL.width / 2
     assert len(elements(svg, "path", "arrow")) == 1
 
 
 def test_a_connection_that_goes_on_ends_at_now_and_says_so() -> None:
-    svg = drawn(a_lane(Span(ago(20), None, link="/x")))
+    svg = drawn(a_lane(TimelineSpan(ago(20), None, link="/x")))
     assert not elements(svg, "rect", "future")
     assert elements(svg, "circle", "open")
     assert "2026-11-05 09:41 \u2013 goes on" in titles(svg)
@@ -189,8 +189,10 @@ def test_the_axis_is_that_of_the_time_zone_of_now() -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("lanes", [[], [Lane("Chip", [])], [Lane("Chip", []), Lane("Record", [])]])
-def test_of_a_device_without_a_life_that_is_said(lanes: Sequence[Lane], size: Size) -> None:
+@pytest.mark.parametrize(
+    "lanes", [[], [TimelineLane("Chip", [])], [TimelineLane("Chip", []), TimelineLane("Record", [])]]
+)
+def test_of_a_device_without_a_life_that_is_said(lanes: Sequence[TimelineLane], size: Size) -> None:
     svg = drawn(*lanes, size=size)
     check(svg)
     assert texts(svg, "empty") == ["Nothing is known yet."]
@@ -221,5 +223,7 @@ def test_the_table_leaves_nothing_out_and_begins_with_the_latest() -> None:
 
 
 def test_a_row_says_what_goes_on_and_keeps_text_as_it_came() -> None:
-    [row] = rows([Lane("Connected", [Span(ago(1), None, HOSTILE, Tone.GOOD, "/x", "exact")])], words=WORDS)
+    [row] = rows(
+        [TimelineLane("Connected", [TimelineSpan(ago(1), None, HOSTILE, Tone.GOOD, "/x", "exact")])], words=WORDS
+    )
     assert (row.lane, row.until, row.word, row.exact, row.link) == ("Connected", "goes on", HOSTILE, "exact", "/x")

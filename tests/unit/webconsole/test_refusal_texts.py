@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.cli.log_patterns import refusals_in
-from birthmark.webconsole.i18n import Reader, catalogue, reader
+from birthmark.webconsole.i18n import PageLocale, catalogue, reader
 from birthmark.webconsole.refusal_texts import TEXTS, localize_refusal
 
 COMMAND = re.compile(r"`(\d)`")
@@ -15,7 +15,7 @@ COMMAND = re.compile(r"`(\d)`")
 
 @pytest.fixture(autouse=True, params=["ja"])
 def language(request: pytest.FixtureRequest) -> str:
-    reader.set(Reader(language=request.param))
+    reader.set(PageLocale(language=request.param))
     return str(request.param)
 
 

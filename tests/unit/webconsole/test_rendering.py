@@ -2,8 +2,8 @@
 
 import pytest
 
-from birthmark.webconsole.i18n import Reader, reader
-from birthmark.webconsole.rendering import Drawing
+from birthmark.webconsole.i18n import PageLocale, reader
+from birthmark.webconsole.rendering import TemplateRenderer
 from support.fakes import FakeClock, SeededEntropy
 
 
@@ -17,8 +17,8 @@ from support.fakes import FakeClock, SeededEntropy
     ],
 )
 def test_times_in_foreign_text_are_times_where_they_are(text: str, written: str) -> None:
-    token = reader.set(Reader())
+    token = reader.set(PageLocale())
     try:
-        assert written in Drawing(FakeClock(), SeededEntropy(0))._timed(text)
+        assert written in TemplateRenderer(FakeClock(), SeededEntropy(0))._timed(text)
     finally:
         reader.reset(token)

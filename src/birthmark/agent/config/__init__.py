@@ -11,7 +11,7 @@ from birthmark.agent.config.model import (
     LocalIssuance,
     ManualSource,
     PreloadedIdentity,
-    SymmetricKey,
+    SymmetricKeySource,
 )
 from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
@@ -29,7 +29,7 @@ __all__ = [
     "LocalIssuance",
     "ManualSource",
     "PreloadedIdentity",
-    "SymmetricKey",
+    "SymmetricKeySource",
     "parse_config",
     "read_config",
 ]

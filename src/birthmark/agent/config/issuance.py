@@ -33,7 +33,7 @@ from birthmark.agent.config.toml_tables import (
 )
 from birthmark.agent.config.uris import files_of, take_pair
 from birthmark.agent.paths import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
-from birthmark.agent.renewal_policy import Renewal, Span, leaves_time, parse_span
+from birthmark.agent.renewal_policy import Renewal, RenewalSpan, leaves_time, parse_span
 from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
 from birthmark.errors import BirthmarkError
 from birthmark.pki.names import parse_common_name
@@ -254,7 +254,7 @@ def _renewal(table: Table) -> Renewal:
     return renewal
 
 
-def _span(table: Table, name: str, example: str) -> Span:
+def _span(table: Table, name: str, example: str) -> RenewalSpan:
     accepted = f'`{name} = "{example}"`: {_GRAMMAR}'
     text = table.take(name, text_like(accepted.replace("{", "{{").replace("}", "}}")))
     span = parse_span(text or "")
@@ -264,4 +264,4 @@ def _span(table: Table, name: str, example: str) -> Span:
         span = parse_span(meant)
     if span is None:
         table.wrong(name, _ALL_THREE if text is None else "is outside the grammar", accepted)
-    return span or Span(percent=1)
+    return span or RenewalSpan(percent=1)

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.agent.config.toml_tables import FLAG, MistakeError, Read, Table, kind_of
 from birthmark.agent.config.uris import file_of
-from birthmark.agent.jobs.model import Command, JobSettings, Proof, ReplaceableFile, RestartCommand
+from birthmark.agent.jobs.model import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
 from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,64}")
@@ -49,10 +49,10 @@ def _names(table: Table) -> list[str]:
     return [name for name in table.names if _NAME.fullmatch(name)]
 
 
-def _command(table: Table) -> Command:
-    usual = Command(())
+def _command(table: Table) -> RunCommand:
+    usual = RunCommand(())
     again = table.take("run_again", FLAG)
-    found = Command(
+    found = RunCommand(
         _program(table, '`command = ["/usr/local/bin/self-test"]`'),
         frozenset(table.take("arguments", _arguments_of) or ()),
         table.take("timeout_s", _SECONDS) or usual.timeout_s,
@@ -132,11 +132,11 @@ def _urls_of(value: object) -> tuple[str, ...]:
     return urls
 
 
-def _proof_of(value: object) -> Proof:
+def _proof_of(value: object) -> RestartProof:
     try:
-        return Proof(str(value))
+        return RestartProof(str(value))
     except ValueError:
-        accepted = " or ".join(f'`{{name}} = "{one}"`' for one in Proof)
+        accepted = " or ".join(f'`{{name}} = "{one}"`' for one in RestartProof)
         raise MistakeError("is not known", accepted) from None
 
 

@@ -99,14 +99,14 @@ class IssuedIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class SymmetricKey:
+class SymmetricKeySource:
     """A key that the device shares with its cloud: in the configuration itself, in a file, or in a token."""
 
     value: bytes | None = field(default=None, repr=False)
     location: KeyLocation | None = None
 
 
-DeviceIdentity: TypeAlias = PreloadedIdentity | IssuedIdentity | SymmetricKey | TpmSettings
+DeviceIdentity: TypeAlias = PreloadedIdentity | IssuedIdentity | SymmetricKeySource | TpmSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from birthmark.agent.config.provisioning import parse_source
 from birthmark.agent.config.toml_tables import (
     ANY,
     TEXT,
+    ConfigSource,
     MistakeError,
     Read,
-    Source,
     Table,
     dotted,
     kind_of,
@@ -77,7 +77,7 @@ class EffectiveSetting:
 
 def effective(texts: Sequence[tuple[Path, str]]) -> Iterator[EffectiveSetting]:
     """Return every value, in the order of the files. Raise `ConfigInvalidError`."""
-    source = Source(texts)
+    source = ConfigSource(texts)
     for path, value in _each(merged(texts), ()):
         file, line = source.place_of(path)
         yield EffectiveSetting(dotted(path), _shown(path[-1], value), file, line)

@@ -11,7 +11,7 @@ from birthmark.agent.config.issuance import Issuers, parse_issued
 from birthmark.agent.config.toml_tables import ANY, TEXT, MistakeError, Table, kind_of, text_like
 from birthmark.agent.config.uris import file_of, key_of, take_key, take_pair
 from birthmark.agent.paths import DEVICE_ID
-from birthmark.device_transports.urls import Target, UrlInvalidError, meant_url, parse_url
+from birthmark.device_transports.urls import HttpTarget, UrlInvalidError, meant_url, parse_url
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 from birthmark.pki.names import parse_common_name, parse_registration_id
@@ -75,12 +75,12 @@ def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource:
     name = "?" if registration_id is None and "registration_id" in attestation else registration_id
     name = _for_certificate(attestation, "registration_id", name, attestation)
     identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key", tpm)
-    if isinstance(identity, model.SymmetricKey | TpmSettings) and name is None:
+    if isinstance(identity, model.SymmetricKeySource | TpmSettings) and name is None:
         attestation.wrong("registration_id", "is missing", '`registration_id = "my-device"`')
     return model.DpsSource(target.host, target.port, scope, registration_id, identity, sent)
 
 
-def _target(table: Table, url: str) -> Target:
+def _target(table: Table, url: str) -> HttpTarget:
     try:
         return parse_url(url)
     except UrlInvalidError:
@@ -158,7 +158,7 @@ def _connection_string_of(value: object) -> model.ManualSource:
     for name, allowed in (("HostName", _HOST), ("DeviceId", _DEVICE_ID)):
         if odd := _odd(parts[name], allowed):
             raise MistakeError(f"has {odd} in its {name}", _STRING)
-    key = model.SymmetricKey(_secret(parts["SharedAccessKey"]))
+    key = model.SymmetricKeySource(_secret(parts["SharedAccessKey"]))
     return model.ManualSource(parts["HostName"], parts["DeviceId"], key)
 
 
@@ -187,19 +187,19 @@ def _identity(
     return found
 
 
-def _symmetric_key(table: Table, name: str) -> model.SymmetricKey:
+def _symmetric_key(table: Table, name: str) -> model.SymmetricKeySource:
     accepted = _KEY.replace("{name}", name)
     if name not in table:
         table.wrong(name, "is missing", accepted)
-        return model.SymmetricKey()
+        return model.SymmetricKeySource()
     if (shape := table.take(name, kind_of(dict[str, Any], "must be a table", _KEY))) is None:
-        return model.SymmetricKey()
+        return model.SymmetricKeySource()
     inner = table.table(name)
     value, location = inner.take("value", lambda found: _secret(TEXT(found))), take_key(inner, "uri", key_of)
     if ("value" in shape) == ("uri" in shape):
         table.wrong(name, "needs value or uri, and not both", accepted)
     inner.finish()
-    return model.SymmetricKey(value, location)
+    return model.SymmetricKeySource(value, location)
 
 
 def _secret(text: str) -> bytes:

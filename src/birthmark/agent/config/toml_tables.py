@@ -119,7 +119,7 @@ ANY: Read[Any] = kind_of(Any, "", "")
 _MISSING, _NOT_KNOWN = "is missing", "is not known"
 
 
-class Source:
+class ConfigSource:
     """The file, and those of its directory that were read over it: where each key stands, and what was found."""
 
     def __init__(self, texts: Sequence[tuple[Path, str]]) -> None:
@@ -174,7 +174,7 @@ class Table:
     A mistake is noted, and something harmless goes on in its place: what is read of a file with mistakes is never used.
     """
 
-    def __init__(self, source: Source, data: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
+    def __init__(self, source: ConfigSource, data: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
         self.source = source
         self.path = path
         self._data = data
@@ -256,7 +256,7 @@ class Table:
 
 def parse_files(texts: Sequence[tuple[Path, str]]) -> Table:
     """Return the top table of several files, each over those before it. Raise `ConfigInvalidError`."""
-    return Table(Source(texts), merged(texts))
+    return Table(ConfigSource(texts), merged(texts))
 
 
 def merged(texts: Sequence[tuple[Path, str]]) -> dict[str, Any]:

@@ -17,7 +17,15 @@ from urllib.parse import unquote
 
 import msgspec
 
-from birthmark.agent.jobs.model import JobRejectedError, JobSettings, Renew, Replace, Restart, Run, Wanted
+from birthmark.agent.jobs.model import (
+    JobRejectedError,
+    JobSettings,
+    RenewAction,
+    ReplaceAction,
+    RestartAction,
+    RunAction,
+    Wanted,
+)
 from birthmark.device_transports.urls import UrlInvalidError, parse_url
 from birthmark.untrusted_text import decode_json
 
@@ -71,24 +79,24 @@ def parse_document(document: bytes, allowed: JobSettings) -> Wanted:
         case _Restart():
             if allowed.restart is None:
                 raise JobRejectedError("restart is not allowed by this device's configuration")
-            return Restart(allowed.restart)
+            return RestartAction(allowed.restart)
         case _Renew():
             if not allowed.may_renew:
                 raise JobRejectedError("renew is not allowed by this device's configuration")
-            return Renew()
+            return RenewAction()
 
 
-def _run(asked: _Run, allowed: JobSettings) -> Run:
+def _run(asked: _Run, allowed: JobSettings) -> RunAction:
     command = _named(asked.script, allowed.run, "script")
     if len(asked.arguments) > _MAX_ARGUMENTS:
         raise JobRejectedError(f"it has more than {_MAX_ARGUMENTS} arguments")
     for one in asked.arguments:
         if one not in command.arguments:
             raise JobRejectedError(f"{one[:60]!r} is no argument that this device's configuration allows")
-    return Run(asked.script, command, tuple(asked.arguments))
+    return RunAction(asked.script, command, tuple(asked.arguments))
 
 
-def _replace(asked: _Replace, allowed: JobSettings) -> Replace:
+def _replace(asked: _Replace, allowed: JobSettings) -> ReplaceAction:
     place = _named(asked.file, allowed.replace, "file")
     if _SHA256.fullmatch(asked.sha256) is None:
         raise JobRejectedError("sha256 has to be 64 hexadecimal digits")
@@ -97,7 +105,7 @@ def _replace(asked: _Replace, allowed: JobSettings) -> Replace:
     if not any(is_below(asked.url, one) for one in place.urls):
         shown = asked.url.partition("?")[0][:_MAX_SHOWN]  # what comes after it may be a signature
         raise JobRejectedError(f"the URL {shown} is none that this device's configuration allows")
-    return Replace(asked.file, place, asked.url, asked.sha256.lower(), asked.size)
+    return ReplaceAction(asked.file, place, asked.url, asked.sha256.lower(), asked.size)
 
 
 def _named(name: str, named: Mapping[str, _T], what: str) -> _T:

@@ -17,7 +17,7 @@ from birthmark.untrusted_text import decode_json
 _MAX_BYTES = 64 * 1024
 
 
-class Step(StrEnum):
+class JobStep(StrEnum):
     """How far a job is."""
 
     TAKEN = "taken"
@@ -25,14 +25,14 @@ class Step(StrEnum):
     DONE = "done"
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+class JobRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """One execution of a job. `deadline` is by the machine's monotonic clock, which counts within one boot."""
 
     job_id: str
     number: int
     queued_at: int
     what: str
-    step: Step = Step.TAKEN
+    step: JobStep = JobStep.TAKEN
     attempts: int = 0
     boot: str = ""
     agent: str = ""
@@ -44,14 +44,14 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     details: dict[str, str] = {}
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> JobRecord | None:
     """Return what there is; a file that is missing or damaged counts as none."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), path.open("rb") as file:
-        return decode_json(file.read(_MAX_BYTES), Record)
+        return decode_json(file.read(_MAX_BYTES), JobRecord)
     return None
 
 
-def write_record(path: Path, record: Record) -> None:
+def write_record(path: Path, record: JobRecord) -> None:
     """Write it down; it is on disk on return. Raise `StateNotWritableError`."""
     write_file(path, msgspec.json.encode(record))
 

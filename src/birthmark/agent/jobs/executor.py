@@ -18,18 +18,18 @@ from msgspec.structs import replace
 
 from birthmark import supervised_tasks
 from birthmark.agent.jobs import command_runner
-from birthmark.agent.jobs.execution_state import Record, Step, write_record
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, write_record
 from birthmark.agent.jobs.file_update import Fetch, FileUpdate
 from birthmark.agent.jobs.model import (
     JobCutError,
+    JobExecutionStatus,
     JobFailedError,
-    Outcome,
-    Proof,
-    Renew,
-    Replace,
-    Restart,
-    Run,
-    Status,
+    JobOutcome,
+    RenewAction,
+    ReplaceAction,
+    RestartAction,
+    RestartProof,
+    RunAction,
     Wanted,
     bounded,
 )
@@ -44,13 +44,13 @@ _MAX_ATTEMPTS = 20
 def what_of(wanted: Wanted) -> str:
     """Return what is wanted in a few words."""
     match wanted:
-        case Run():
+        case RunAction():
             return f"run {wanted.name}"
-        case Replace():
+        case ReplaceAction():
             return f"replace {wanted.name}"
-        case Restart():
+        case RestartAction():
             return "restart"
-        case Renew():
+        case RenewAction():
             return "renew"
 
 
@@ -59,7 +59,7 @@ class JobExecutor:
     """One job on its way; `record` is how far it is, and the same is on disk."""
 
     wanted: Wanted
-    record: Record
+    record: JobRecord
     file: Path
     boot: str
     agent: str
@@ -68,36 +68,38 @@ class JobExecutor:
     renew: Callable[[], Awaitable[None]]
     mark: Callable[[], str | None]
 
-    async def work(self) -> Outcome:
+    async def work(self) -> JobOutcome:
         """Do it, write down what came of it, and return that. Raise `JobCutError` where it is to be asked for anew."""
         try:
-            outcome = Outcome(Status.SUCCEEDED, bounded(await self._done()))
+            outcome = JobOutcome(JobExecutionStatus.SUCCEEDED, bounded(await self._done()))
         except JobCutError:
             raise
         except JobFailedError as error:
-            outcome = Outcome(Status.FAILED, bounded({"reason": str(error), **error.details}))
+            outcome = JobOutcome(JobExecutionStatus.FAILED, bounded({"reason": str(error), **error.details}))
         except BirthmarkError as error:
-            outcome = Outcome(Status.FAILED, bounded({"reason": error.explain_cause(), "code": error.code}))
+            outcome = JobOutcome(
+                JobExecutionStatus.FAILED, bounded({"reason": error.explain_cause(), "code": error.code})
+            )
         try:
-            self._write(step=Step.DONE, status=outcome.status.value, details=dict(outcome.details))
+            self._write(step=JobStep.DONE, status=outcome.status.value, details=dict(outcome.details))
         except BirthmarkError as error:  # it is told all the same; who starts anew calls it interrupted
             details = {**outcome.details, "record": error.explain_cause()}
-            return Outcome(outcome.status, bounded(details))
+            return JobOutcome(outcome.status, bounded(details))
         return outcome
 
     async def _done(self) -> dict[str, str]:
         match self.wanted:
-            case Run():
+            case RunAction():
                 return await self._run(self.wanted)
-            case Replace():
+            case ReplaceAction():
                 self._begin()
                 return await FileUpdate(self.wanted, self.fetch).work()
-            case Restart():
+            case RestartAction():
                 return await self._restart(self.wanted)
-            case Renew():
+            case RenewAction():
                 return await self._renew()
 
-    async def _run(self, wanted: Run) -> dict[str, str]:
+    async def _run(self, wanted: RunAction) -> dict[str, str]:
         if self._is_begun:
             await supervised_tasks.beside(partial(command_runner.end_left, self.record.agent))
             if not wanted.command.is_run_again:
@@ -111,10 +113,10 @@ class JobExecutor:
     async def _command(self, words: tuple[str, ...], timeout_s: float) -> command_runner.CommandResult:
         return await command_runner.run(words, self.record.job_id, self.record.agent, timeout_s)
 
-    async def _restart(self, wanted: Restart) -> dict[str, str]:
+    async def _restart(self, wanted: RestartAction) -> dict[str, str]:
         within_s, proof = wanted.command.within_s, wanted.command.proof
         if self._is_begun:
-            is_anew = self.record.agent != self.agent if proof is Proof.AGENT else self.record.boot != self.boot
+            is_anew = self.record.agent != self.agent if proof is RestartProof.AGENT else self.record.boot != self.boot
             if is_anew or not self.boot:  # where the machine tells of no boots, the agent's start has to do
                 return {"step": f"the {proof.value} has started anew"}
         else:
@@ -136,12 +138,12 @@ class JobExecutor:
 
     @property
     def _is_begun(self) -> bool:
-        return self.record.step is Step.BEGUN
+        return self.record.step is JobStep.BEGUN
 
     def _begin(self, **facts: object) -> None:
         if self.record.attempts >= _MAX_ATTEMPTS:
             raise JobFailedError(f"it was begun {_MAX_ATTEMPTS} times, and never ended")
-        self._write(step=Step.BEGUN, attempts=self.record.attempts + 1, boot=self.boot, agent=self.agent, **facts)
+        self._write(step=JobStep.BEGUN, attempts=self.record.attempts + 1, boot=self.boot, agent=self.agent, **facts)
 
     def _write(self, **changes: object) -> None:
         changed = replace(self.record, **changes)

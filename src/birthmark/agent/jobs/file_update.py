@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import IO
 
 from birthmark import atomic_files, supervised_tasks
-from birthmark.agent.jobs.model import JobCutError, JobFailedError, Replace
-from birthmark.device_transports.identity import Trust
+from birthmark.agent.jobs.model import JobCutError, JobFailedError, ReplaceAction
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take, download
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.untrusted_text import reason_of
@@ -36,7 +36,7 @@ Fetch = Callable[[str, int, Begin, Take, float], Awaitable[DownloadResponse]]
 Sleep = Callable[[float], Awaitable[None]]
 
 
-def fetching(trust: Callable[[], Trust]) -> Fetch:
+def fetching(trust: Callable[[], ServerTrust]) -> Fetch:
     """Return what fetches over the network, from servers that are trusted."""
 
     async def fetch(url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> DownloadResponse:
@@ -49,7 +49,7 @@ def fetching(trust: Callable[[], Trust]) -> Fetch:
 class FileUpdate:
     """One file on its way into another's place."""
 
-    wanted: Replace
+    wanted: ReplaceAction
     fetch: Fetch
     sleep: Sleep = asyncio.sleep
     _file: IO[bytes] | None = field(default=None, init=False)

@@ -30,7 +30,7 @@ def _in_one_line(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class RunCommand:
     """`[jobs.run.NAME]`: a program with its fixed arguments, and those that a job may add."""
 
     words: tuple[str, ...]
@@ -50,7 +50,7 @@ class ReplaceableFile:
     timeout_s: int = 3600
 
 
-class Proof(StrEnum):
+class RestartProof(StrEnum):
     """What has to have started anew before a restart counts as done."""
 
     DEVICE = "device"
@@ -63,30 +63,30 @@ class RestartCommand:
 
     words: tuple[str, ...]
     within_s: int = 300
-    proof: Proof = Proof.DEVICE
+    proof: RestartProof = RestartProof.DEVICE
 
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
     """`[jobs]`: all that a job may ask for."""
 
-    run: Mapping[str, Command] = field(default_factory=dict)
+    run: Mapping[str, RunCommand] = field(default_factory=dict)
     replace: Mapping[str, ReplaceableFile] = field(default_factory=dict)
     restart: RestartCommand | None = None
     may_renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunAction:
     """Run a command."""
 
     name: str
-    command: Command
+    command: RunCommand
     arguments: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Replace:
+class ReplaceAction:
     """Replace a file by what is at `url`, if its digest is `sha256` (32 bytes in hex)."""
 
     name: str
@@ -97,21 +97,21 @@ class Replace:
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class RestartAction:
     """Restart the device."""
 
     command: RestartCommand
 
 
 @dataclass(frozen=True, slots=True)
-class Renew:
+class RenewAction:
     """Renew the device's certificate."""
 
 
-Wanted: TypeAlias = Run | Replace | Restart | Renew
+Wanted: TypeAlias = RunAction | ReplaceAction | RestartAction | RenewAction
 
 
-class Status(StrEnum):
+class JobExecutionStatus(StrEnum):
     """How an execution stands, in AWS's words."""
 
     IN_PROGRESS = "IN_PROGRESS"
@@ -121,10 +121,10 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobOutcome:
     """What came of a job; `details` are what its operators read."""
 
-    status: Status
+    status: JobExecutionStatus
     details: Mapping[str, str] = field(default_factory=dict)
 
 

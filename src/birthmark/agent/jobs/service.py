@@ -12,10 +12,17 @@ from pathlib import Path
 
 from birthmark import supervised_tasks
 from birthmark.agent.jobs.document import parse_document
-from birthmark.agent.jobs.execution_state import Record, Step, forget, read_record, write_record
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, forget, read_record, write_record
 from birthmark.agent.jobs.executor import INTERRUPTED, JobExecutor, what_of
 from birthmark.agent.jobs.file_update import Fetch
-from birthmark.agent.jobs.model import JobCutError, JobRejectedError, JobSettings, Outcome, Status, bounded
+from birthmark.agent.jobs.model import (
+    JobCutError,
+    JobExecutionStatus,
+    JobOutcome,
+    JobRejectedError,
+    JobSettings,
+    bounded,
+)
 from birthmark.awsiot.client import ThingClient
 from birthmark.awsiot.client.jobs import (
     IN_PROGRESS,
@@ -40,7 +47,7 @@ _CHANGED = frozenset({"ResourceNotFound", "TerminalStateReached", "InvalidStateT
 
 
 @dataclass(slots=True)
-class Jobs:
+class JobAgent:
     """Acts on the jobs of one thing. Whoever has a connection gives it by `connected`."""
 
     settings: JobSettings
@@ -56,7 +63,7 @@ class Jobs:
     _client: ThingClient | None = field(default=None, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     _agent: str = field(default="", init=False)
-    _work: asyncio.Task[Outcome] | None = field(default=None, init=False)
+    _work: asyncio.Task[JobOutcome] | None = field(default=None, init=False)
     _seen: tuple[object, ...] = field(default=(), init=False)
     _repeats: int = field(default=0, init=False)
 
@@ -103,7 +110,7 @@ class Jobs:
         await jobs.open()
         while True:
             record = read_record(self.file)
-            if record is not None and record.step is Step.DONE:
+            if record is not None and record.step is JobStep.DONE:
                 await self._report(jobs, record)
                 continue
             try:
@@ -117,7 +124,7 @@ class Jobs:
             await self._paced(execution)
             await self._take(jobs, execution, record)
 
-    async def _unclaimed(self, record: Record | None) -> None:
+    async def _unclaimed(self, record: JobRecord | None) -> None:
         """Forget what is no job any more: it was cancelled, or timed out."""
         if self._work is not None:
             await asyncio.wait({self._work})
@@ -135,9 +142,9 @@ class Jobs:
 
     # ---- one job
 
-    async def _take(self, jobs: ThingJobs, execution: Execution, record: Record | None) -> None:
+    async def _take(self, jobs: ThingJobs, execution: Execution, record: JobRecord | None) -> None:
         is_known = record is not None and _is_of(record, execution)
-        if record is not None and record.step is Step.BEGUN and execution.status == QUEUED:
+        if record is not None and record.step is JobStep.BEGUN and execution.status == QUEUED:
             is_known = False  # one of the same name, made in the same second
         if not is_known:
             await self._unclaimed(record)
@@ -146,8 +153,8 @@ class Jobs:
             try:
                 doing = await self._begun(jobs, execution, record)
             except JobRejectedError as error:
-                status = Status.FAILED if is_known else Status.REJECTED
-                await self._ended(jobs, execution, Outcome(status, bounded({"reason": str(error)})))
+                status = JobExecutionStatus.FAILED if is_known else JobExecutionStatus.REJECTED
+                await self._ended(jobs, execution, JobOutcome(status, bounded({"reason": str(error)})))
                 return
             if doing is None:
                 return
@@ -161,26 +168,28 @@ class Jobs:
             await asyncio.sleep(_AGAIN_S)
             return
         written = read_record(self.file)
-        if written is None or written.step is not Step.DONE:  # it could not be written down
+        if written is None or written.step is not JobStep.DONE:  # it could not be written down
             await self._ended(jobs, execution, outcome)
 
-    async def _begun(self, jobs: ThingJobs, execution: Execution, record: Record | None) -> JobExecutor | None:
+    async def _begun(self, jobs: ThingJobs, execution: Execution, record: JobRecord | None) -> JobExecutor | None:
         """Take a job, or take it up again; None where it is not to be done. Raise `JobRejectedError`."""
         if record is None and execution.status == IN_PROGRESS:
-            await self._ended(jobs, execution, Outcome(Status.FAILED, {"reason": INTERRUPTED}))
+            await self._ended(jobs, execution, JobOutcome(JobExecutionStatus.FAILED, {"reason": INTERRUPTED}))
             return None
         wanted = parse_document(bytes(execution.job_document), self.settings)
         if record is None:
-            record = Record(
+            record = JobRecord(
                 execution.job_id, execution.execution_number, execution.queued_at, what_of(wanted), boot=self.boot
             )
             try:
                 write_record(self.file, record)
             except BirthmarkError as error:  # nothing is begun that would not be known of after a restart
-                outcome = Outcome(Status.FAILED, bounded({"reason": error.explain_cause(), "code": error.code}))
+                outcome = JobOutcome(
+                    JobExecutionStatus.FAILED, bounded({"reason": error.explain_cause(), "code": error.code})
+                )
                 await self._ended(jobs, execution, outcome)
                 return None
-        if execution.status == QUEUED and not await self._updated(jobs, execution, Status.IN_PROGRESS, {}):
+        if execution.status == QUEUED and not await self._updated(jobs, execution, JobExecutionStatus.IN_PROGRESS, {}):
             self._forgotten(record.job_id, "it is another's, or is over")
             return None
         self.tell("job begun", {"id": record.job_id, "what": record.what})
@@ -196,19 +205,19 @@ class Jobs:
             self.mark,
         )
 
-    async def _report(self, jobs: ThingJobs, record: Record) -> None:
+    async def _report(self, jobs: ThingJobs, record: JobRecord) -> None:
         """Say what came of a job; it is forgotten when that is known to have arrived, or nobody asks any more."""
-        await self._say(jobs, record, Outcome(Status(record.status), record.details))
+        await self._say(jobs, record, JobOutcome(JobExecutionStatus(record.status), record.details))
         forget(self.file)
 
-    async def _ended(self, jobs: ThingJobs, execution: Execution, outcome: Outcome) -> None:
+    async def _ended(self, jobs: ThingJobs, execution: Execution, outcome: JobOutcome) -> None:
         """Say what came of a job whose end is not on record."""
-        of = Record(execution.job_id, execution.execution_number, execution.queued_at, "")
+        of = JobRecord(execution.job_id, execution.execution_number, execution.queued_at, "")
         await self._say(jobs, of, outcome)
         if read_record(self.file) is not None:
             forget(self.file)
 
-    async def _say(self, jobs: ThingJobs, record: Record, outcome: Outcome) -> None:
+    async def _say(self, jobs: ThingJobs, record: JobRecord, outcome: JobOutcome) -> None:
         for _ in range(_MAX_TELLS):
             known = await jobs.described(record.job_id, record.number)
             if known is None or not known.is_pending or not _is_of(record, known):
@@ -217,7 +226,9 @@ class Jobs:
                 break
         self.tell("job done", {"id": record.job_id, "status": outcome.status.value, **outcome.details})
 
-    async def _updated(self, jobs: ThingJobs, execution: Execution, status: Status, details: Mapping[str, str]) -> bool:
+    async def _updated(
+        self, jobs: ThingJobs, execution: Execution, status: JobExecutionStatus, details: Mapping[str, str]
+    ) -> bool:
         """Say how it stands; False where it is over, or has changed meanwhile."""
         try:
             await jobs.update(execution, status.value, details)
@@ -243,6 +254,6 @@ class Jobs:
         return self.entropy.token(12).hex()
 
 
-def _is_of(record: Record, execution: Execution) -> bool:
+def _is_of(record: JobRecord, execution: Execution) -> bool:
     known = (execution.job_id, execution.execution_number, execution.queued_at)
     return (record.job_id, record.number, record.queued_at) == known

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from birthmark.device_transports.errors import LinkTimeoutError
-from birthmark.device_transports.ports import Message, MqttClient
+from birthmark.device_transports.ports import MqttClient, ReceivedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import decode_json
 
@@ -74,7 +74,7 @@ class ThingJobs:
     thing: str
     token: Callable[[], str]
     answer_s: float = ANSWER_S
-    _waiting: dict[str, asyncio.Future[Message]] = field(default_factory=dict, init=False)
+    _waiting: dict[str, asyncio.Future[ReceivedMessage]] = field(default_factory=dict, init=False)
     _news: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     @property
@@ -97,7 +97,7 @@ class ThingJobs:
                     future.set_exception(error)
             raise
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: ReceivedMessage) -> None:
         if message.topic == f"{self._topic}/notify-next":
             self._news.set()
             return
@@ -160,7 +160,7 @@ class ThingJobs:
 
     async def _ask(self, what: str, asked: Mapping[str, Any]) -> bytes:
         token, topic = self.token(), f"{self._topic}/{what}"
-        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ReceivedMessage] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
         try:
             await self.mqtt.publish(topic, _encode({**asked, "clientToken": token}))

@@ -28,7 +28,14 @@ from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobO
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.registration_tasks import TaskOperations, report, report_of
-from birthmark.awsiot.http.request_router import FIRST_SEGMENTS, OPERATIONS, Call, Handler, Operation, Router
+from birthmark.awsiot.http.request_router import (
+    FIRST_SEGMENTS,
+    OPERATIONS,
+    AwsOperation,
+    AwsRequest,
+    Handler,
+    OperationRouter,
+)
 from birthmark.awsiot.http.role_aliases import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
@@ -41,7 +48,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerExistsError
 from birthmark.awsiot.service.ca_certificates import CaExistsError
 from birthmark.awsiot.service.certificates import CertificateExistsError
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.service.policies import PolicyExistsError
 from birthmark.awsiot.service.provisioning_templates import TemplateExistsError
 from birthmark.awsiot.service.role_aliases import RoleAliasExistsError
@@ -148,9 +155,9 @@ class AwsHttp:
         self._devices = HttpDevices(aws, aws.keys.clock)
 
     @cached_property
-    def _router(self) -> Router:
+    def _router(self) -> OperationRouter:
         """Made when the first operation is asked for: there are hundreds."""
-        return Router(self._handlers())
+        return OperationRouter(self._handlers())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not is_for_aws(scope):
@@ -198,7 +205,7 @@ class AwsHttp:
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
         account = asked_in(self._aws.account, request.headers.get("authorization", ""))
-        call = Call(operation, names, _query(signed.query), headers, body, actor, grant, note, account)
+        call = AwsRequest(operation, names, _query(signed.query), headers, body, actor, grant, note, account)
         try:
             self._check_rights(call)
             call.check_served()
@@ -208,7 +215,7 @@ class AwsHttp:
             error.add_facts(command=operation.form, **named)
             raise
 
-    def _check_rights(self, call: Call) -> None:
+    def _check_rights(self, call: AwsRequest) -> None:
         """Raise `KeyDeniedError` for what a key may not do; operations on data ask about their own resource."""
         if (
             call.grant.is_operator
@@ -222,7 +229,7 @@ class AwsHttp:
 
     async def _for_operator(
         self, request: Request, signed: SignedRequest
-    ) -> tuple[Grant, str, Operation, Handler, Mapping[str, str]]:
+    ) -> tuple[ConnectionGrant, str, AwsOperation, Handler, Mapping[str, str]]:
         """Return who signed, and what is asked. Raise `RightMissingError` for what a person may not do."""
         keys, address = self._aws.keys, request.client.host if request.client else ""
         signature = parse_signature(signed)
@@ -233,11 +240,11 @@ class AwsHttp:
             return grant, actor, operation, handler, names
         operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[signature.service])
         demand(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)
-        return Grant(caller.actor, None, None, None, caller=caller), caller.actor, operation, handler, names
+        return ConnectionGrant(caller.actor, None, None, None, caller=caller), caller.actor, operation, handler, names
 
     async def _for_device(
         self, request: Request, signed: SignedRequest
-    ) -> tuple[Grant, Operation, Handler, Mapping[str, str]]:
+    ) -> tuple[ConnectionGrant, AwsOperation, Handler, Mapping[str, str]]:
         """Return who asks by a certificate, and what. Raise `SignatureMissingError` for what devices cannot ask."""
         try:
             operation, handler, names = self._router.find(signed.method, signed.path, _DATA)

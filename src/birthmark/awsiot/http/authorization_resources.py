@@ -6,7 +6,7 @@ Most stand in the path by a name; some in the body, and some are ARNs. An operat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, POLICY, THING, parse_template
@@ -65,7 +65,7 @@ _BY_DIGEST = frozenset({"cert", "cacert"})
 """Kinds whose name is a digest in hex, which is the same in either letter case."""
 
 
-def resources_of(account: Account, call: Call) -> Sequence[str]:
+def resources_of(account: Account, call: AwsRequest) -> Sequence[str]:
     """Return the ARNs that a call acts on, or `*`."""
     operation = call.operation
     if operation.name in _BY_ARN:
@@ -81,14 +81,14 @@ def resources_of(account: Account, call: Call) -> Sequence[str]:
     return acted or ["*"]
 
 
-def template_of(call: Call) -> str:
+def template_of(call: AwsRequest) -> str:
     """Return the body of a new template. Stored ones may have duplicate keys. Raise `TemplateInvalidError`."""
     body: str = call["templateBody"]
     check_keys_once(body, TemplateInvalidError)
     return body
 
 
-def acts_of(account: Account, call: Call) -> Iterator[tuple[str, str]]:
+def acts_of(account: Account, call: AwsRequest) -> Iterator[tuple[str, str]]:
     """Yield action and ARN of what a call does besides: what it makes, attaches or publishes needs those rights too.
 
     This limits access keys that have a policy. AWS limits such a call by the policy of the role that it passes.
@@ -152,7 +152,7 @@ def _here(account: Account, arn: str) -> str:
     return ":".join([parts[0], "aws", parts[2], account.region, parts[4], f"{kind}{slash}{_name(kind, name)}"])
 
 
-def _of_body(account: Account, call: Call, member: str) -> str:
+def _of_body(account: Account, call: AwsRequest, member: str) -> str:
     """Return the ARN of what the body has by its name, or by its ARN alone."""
     arn = call.get(f"{member.removesuffix('Name')}Arn")
     return _here(account, arn) if arn and call.get(member) is None else _arn(account, _KINDS[member], call[member])

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, Authorizer
 from birthmark.awsiot.rules.custom_authorizers import AuthorizerRequest
@@ -38,7 +38,7 @@ class AuthorizerOperations:
         self._account = aws.account
         self._authorizers = aws.authorizers
 
-    async def create_authorizer(self, call: Call) -> Any:
+    async def create_authorizer(self, call: AwsRequest) -> Any:
         made = Authorizer(
             call["authorizerName"],
             call["authorizerFunctionArn"],
@@ -53,18 +53,18 @@ class AuthorizerOperations:
         await self._authorizers.create(made, tags=tags_of(call, made.name), actor=call.actor)
         return _name_json(self._account, made)
 
-    async def describe_authorizer(self, call: Call) -> Any:
+    async def describe_authorizer(self, call: AwsRequest) -> Any:
         known = await self._authorizers.get(call["authorizerName"])
         return {"authorizerDescription": _authorizer_json(self._account, known)}
 
-    async def list_authorizers(self, call: Call) -> Any:
+    async def list_authorizers(self, call: AwsRequest) -> Any:
         status = call.get("status")
         is_active = None if status is None else status == _ACTIVE
         ascending = call.flag("ascendingOrder", default=True)
         page = await self._authorizers.page(call.after, call.size, ascending=ascending, is_active=is_active)
         return call.paged("authorizers", [_name_json(self._account, one) for one in page.items], page)
 
-    async def update_authorizer(self, call: Call) -> Any:
+    async def update_authorizer(self, call: AwsRequest) -> Any:
         status = call.get("status")
         made = await self._authorizers.change(
             call["authorizerName"],
@@ -77,20 +77,20 @@ class AuthorizerOperations:
         )
         return _name_json(self._account, made)
 
-    async def delete_authorizer(self, call: Call) -> None:
+    async def delete_authorizer(self, call: AwsRequest) -> None:
         await self._authorizers.delete(call["authorizerName"], actor=call.actor)
 
-    async def set_default_authorizer(self, call: Call) -> Any:
+    async def set_default_authorizer(self, call: AwsRequest) -> Any:
         return _name_json(self._account, await self._authorizers.set_default(call["authorizerName"], actor=call.actor))
 
-    async def describe_default_authorizer(self, _call: Call) -> Any:
+    async def describe_default_authorizer(self, _call: AwsRequest) -> Any:
         known = await self._authorizers.default()
         return {"authorizerDescription": _authorizer_json(self._account, known)}
 
-    async def clear_default_authorizer(self, call: Call) -> None:
+    async def clear_default_authorizer(self, call: AwsRequest) -> None:
         await self._authorizers.clear_default(actor=call.actor)
 
-    async def test_invoke_authorizer(self, call: Call) -> Any:
+    async def test_invoke_authorizer(self, call: AwsRequest) -> Any:
         http = call.part("httpContext", _HttpContext)
         mqtt = call.part("mqttContext", _MqttContext)
         tls = call.part("tlsContext", _TlsContext) or _TlsContext()

@@ -4,7 +4,7 @@ from typing import Any
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
 from birthmark.awsiot.rules.permissions import PLACE
@@ -20,13 +20,13 @@ class AuthorityOperations:
     def __init__(self, aws: AwsIot) -> None:
         self._authorities = aws.authorities
 
-    async def get_registration_code(self, _call: Call) -> Any:
+    async def get_registration_code(self, _call: AwsRequest) -> Any:
         return {"registrationCode": await self._authorities.registration_code()}
 
-    async def delete_registration_code(self, call: Call) -> None:
+    async def delete_registration_code(self, call: AwsRequest) -> None:
         await self._authorities.delete_registration_code(actor=call.actor)
 
-    async def register_ca_certificate(self, call: Call) -> Any:
+    async def register_ca_certificate(self, call: AwsRequest) -> Any:
         known = await self._authorities.register(
             call["caCertificate"],
             call.get("verificationCertificate"),
@@ -39,10 +39,10 @@ class AuthorityOperations:
         )
         return wire.certificate_name_json(call.account, known)
 
-    async def describe_ca_certificate(self, call: Call) -> Any:
+    async def describe_ca_certificate(self, call: AwsRequest) -> Any:
         return wire.ca_json(call.account, await self._authorities.get(parse_certificate_id(call["certificateId"])))
 
-    async def update_ca_certificate(self, call: Call) -> None:
+    async def update_ca_certificate(self, call: AwsRequest) -> None:
         await self._authorities.update(
             parse_certificate_id(call["certificateId"]),
             is_active=_choice(call, "newStatus", "ACTIVE"),
@@ -52,15 +52,15 @@ class AuthorityOperations:
             actor=call.actor,
         )
 
-    async def delete_ca_certificate(self, call: Call) -> None:
+    async def delete_ca_certificate(self, call: AwsRequest) -> None:
         await self._authorities.delete(parse_certificate_id(call["certificateId"]), actor=call.actor)
 
-    async def list_ca_certificates(self, call: Call) -> Any:
+    async def list_ca_certificates(self, call: AwsRequest) -> Any:
         page = await self._authorities.page(call.after, call.size, ascending=call.flag("ascendingOrder", default=True))
         return call.paged("certificates", [wire.ca_entry_json(call.account, known) for known in page.items], page)
 
 
-def _registration(call: Call) -> str | None:
+def _registration(call: AwsRequest) -> str | None:
     config = call.part("registrationConfig", wire.RegistrationConfig)
     if config is not None and config.template_body is not None:
         if config.template_name is not None:
@@ -71,6 +71,6 @@ def _registration(call: Call) -> str | None:
     return wire.config_text(config)
 
 
-def _choice(call: Call, name: str, yes: str) -> bool | None:
+def _choice(call: AwsRequest, name: str, yes: str) -> bool | None:
     text = call.get(name)
     return None if text is None else text == yes

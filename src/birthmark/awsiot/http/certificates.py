@@ -5,7 +5,7 @@ from typing import Any
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
 from birthmark.awsiot.rules.permissions import PLACE
 from birthmark.awsiot.service import AwsIot
@@ -27,41 +27,41 @@ class CertificateOperations:
     def __init__(self, aws: AwsIot) -> None:
         self._certificates = aws.certificates
 
-    async def register_certificate(self, call: Call) -> Any:
+    async def register_certificate(self, call: AwsRequest) -> Any:
         known = await self._certificates.register_by_ca(
             call["certificatePem"], call.get("caCertificatePem"), _registered_status(call), actor=call.actor
         )
         return wire.certificate_name_json(call.account, known)
 
-    async def register_certificate_without_ca(self, call: Call) -> Any:
+    async def register_certificate_without_ca(self, call: AwsRequest) -> Any:
         known = await self._certificates.register(call["certificatePem"], _registered_status(call), actor=call.actor)
         return wire.certificate_name_json(call.account, known)
 
-    async def create_certificate_from_csr(self, call: Call) -> Any:
+    async def create_certificate_from_csr(self, call: AwsRequest) -> Any:
         csr = call["certificateSigningRequest"]
         return wire.made_json(
             call.account, await self._certificates.create_from_csr(csr, _status(call), actor=call.actor)
         )
 
-    async def create_keys_and_certificate(self, call: Call) -> Any:
+    async def create_keys_and_certificate(self, call: AwsRequest) -> Any:
         known, private_key = await self._certificates.create_with_keys(_status(call), actor=call.actor)
         return wire.made_json(call.account, known) | {"keyPair": wire.key_pair_json(private_key)}
 
-    async def describe_certificate(self, call: Call) -> Any:
+    async def describe_certificate(self, call: AwsRequest) -> Any:
         known = await self._certificates.get(parse_certificate_id(call["certificateId"]))
         return {"certificateDescription": wire.certificate_json(call.account, known)}
 
-    async def update_certificate(self, call: Call) -> None:
+    async def update_certificate(self, call: AwsRequest) -> None:
         status = CertificateStatus(call["newStatus"])
         may = partial(_may_bring_back, call)
         certificate_id = parse_certificate_id(call["certificateId"])
         await self._certificates.set_status(certificate_id, status, actor=call.actor, may_bring_back=may)
 
-    async def delete_certificate(self, call: Call) -> None:
+    async def delete_certificate(self, call: AwsRequest) -> None:
         certificate_id = parse_certificate_id(call["certificateId"])
         await self._certificates.delete(certificate_id, force=call.flag("forceDelete"), actor=call.actor)
 
-    async def list_certificates(self, call: Call) -> Any:
+    async def list_certificates(self, call: AwsRequest) -> Any:
         ca_id = parse_certificate_id(call["caCertificateId"]) if call.get("caCertificateId") else None
         ascending = call.flag("ascendingOrder")
         page = await self._certificates.page(call.after, call.size, ascending=ascending, ca_id=ca_id)
@@ -71,7 +71,7 @@ class CertificateOperations:
 
     list_certificates_by_ca = list_certificates
 
-    async def describe_endpoint(self, call: Call) -> Any:
+    async def describe_endpoint(self, call: AwsRequest) -> Any:
         kind = call.get("endpointType") or "iot:Data-ATS"
         if kind in _RETIRED:
             raise EndpointRetiredError(answer=_RETIRED[kind])
@@ -80,20 +80,20 @@ class CertificateOperations:
         return {"endpointAddress": call.account.data_host}
 
 
-def _may_bring_back(call: Call) -> None:
+def _may_bring_back(call: AwsRequest) -> None:
     """Raise `RightMissingError` where a person asks who may revoke nothing."""
     if call.grant.caller is not None:
         demand(call.grant.caller, Right.REVOKE, PLACE)
 
 
-def _registered_status(call: Call) -> CertificateStatus:
+def _registered_status(call: AwsRequest) -> CertificateStatus:
     """Return the status of a certificate that an operator registers. Raise `PendingActivationError`."""
     if (status := _status(call)) is CertificateStatus.PENDING_ACTIVATION:
         raise PendingActivationError
     return status
 
 
-def _status(call: Call) -> CertificateStatus:
+def _status(call: AwsRequest) -> CertificateStatus:
     """What a new certificate is, by the status asked for or by the older flag."""
     if (text := call.get("status")) is not None:
         return CertificateStatus(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.reserved_topics import REASONS, is_answered_over_https
@@ -14,9 +14,9 @@ from birthmark.awsiot.rules.topic_validation import MAX_CLIENT_ID_BYTES, Retaine
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account import UnknownClientError
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.awsiot.wire.shadows import Request, parse_request, shadow_json
+from birthmark.awsiot.wire.shadows import ShadowRequest, parse_request, shadow_json
 from birthmark.broker import Namespace
-from birthmark.broker.model import MICROS, Message
+from birthmark.broker.model import MICROS, BrokerMessage
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
@@ -33,7 +33,7 @@ class ClientOperations:
         self._devices = aws.devices
         self._space = space
 
-    async def get_connection(self, call: Call) -> Any:
+    async def get_connection(self, call: AwsRequest) -> Any:
         client = self._client(call, "iot:GetConnection")
         if (known := await self._space.asked.client(client)) is None:
             raise UnknownClientError(thing=client)
@@ -46,7 +46,7 @@ class ClientOperations:
             return told
         return told | {"disconnectedSince": seen.at // 1000, "disconnectReason": REASONS[seen.reason]}
 
-    async def delete_connection(self, call: Call) -> None:
+    async def delete_connection(self, call: AwsRequest) -> None:
         client = self._client(call, "iot:DeleteConnection")
         with_will, forgets = not call.flag("preventWillMessage"), call.flag("cleanSession")
         if await self._space.asked.client(client) is None:
@@ -55,7 +55,7 @@ class ClientOperations:
         if not await self._space.asked.end(client, with_will=with_will, forgets=forgets):
             raise UnknownClientError(thing=client)
 
-    async def list_subscriptions(self, call: Call) -> Any:
+    async def list_subscriptions(self, call: AwsRequest) -> Any:
         client = self._client(call, "iot:ListSubscriptions")
         if await self._space.asked.client(client) is None:
             raise UnknownClientError(thing=client)
@@ -64,7 +64,7 @@ class ClientOperations:
         told = [{"topicFilter": one.name, "qos": one.qos} for one in page.items]
         return call.paged("subscriptions", told, page)
 
-    def _client(self, call: Call, action: str) -> str:
+    def _client(self, call: AwsRequest, action: str) -> str:
         client = call["clientId"][:MAX_CLIENT_ID_BYTES]
         self._devices.check(call.grant, action, "client", client)
         return client
@@ -98,7 +98,7 @@ class ConnectivityOperations:
         self._things = aws.things
         self._space = space
 
-    async def get_thing_connectivity_data(self, call: Call) -> Any:
+    async def get_thing_connectivity_data(self, call: AwsRequest) -> Any:
         name = (await self._things.get(call["thingName"])).name
         if (seen := (await self._space.seen_anywhere([name])).get(name)) is None:
             return {"thingName": name, "connected": False}
@@ -118,7 +118,7 @@ class DataOperations:
 
     # ---- messages
 
-    async def publish(self, call: Call) -> Any:
+    async def publish(self, call: AwsRequest) -> Any:
         topic, qos, retain = call["topic"], call.number("qos") or 0, call.flag("retain")
         if qos not in {0, 1}:
             raise BodyInvalidError(detail="qos is neither 0 nor 1")
@@ -136,11 +136,11 @@ class DataOperations:
                 raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
             expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
             whose = str(call.grant.principal)  # a person's is more than a name, which a message does not keep
-            message = Message(topic, call.body, qos, retain, _properties(call), expires_at, principal=whose)
+            message = BrokerMessage(topic, call.body, qos, retain, _properties(call), expires_at, principal=whose)
             await self._space.messages.published(message)
         return {"message": "OK", "traceId": new_uuid(self._entropy)}
 
-    async def get_retained_message(self, call: Call) -> Any:
+    async def get_retained_message(self, call: AwsRequest) -> Any:
         topic = call["topic"]
         self._devices.check(call.grant, "iot:GetRetainedMessage", "topic", topic)
         if (found := await self._space.retained.of(topic)) is None:
@@ -153,7 +153,7 @@ class DataOperations:
             answer["userProperties"] = base64.b64encode(msgspec.json.encode(named)).decode()
         return answer
 
-    async def list_retained_messages(self, call: Call) -> Any:
+    async def list_retained_messages(self, call: AwsRequest) -> Any:
         self._devices.check(call.grant, "iot:ListRetainedMessages", "topic", "*")
         if (given := call.number("maxResults")) is not None and not 1 <= given <= _MAX_RETAINED:
             raise BodyInvalidError(detail=f"Invalid maxResults value: {given}")
@@ -171,27 +171,27 @@ class DataOperations:
 
     # ---- shadows
 
-    async def get_thing_shadow(self, call: Call) -> Any:
+    async def get_thing_shadow(self, call: AwsRequest) -> Any:
         thing, name = self._shadow(call, "iot:GetThingShadow")
         return shadow_json(await self._shadows.get(thing, name), self._shadows.now())
 
-    async def update_thing_shadow(self, call: Call) -> Any:
+    async def update_thing_shadow(self, call: AwsRequest) -> Any:
         thing, name = self._shadow(call, "iot:UpdateThingShadow")
         return await self._shadows.update(
             thing, name, parse_request(call.body), principal=call.grant.principal, actor=call.operator
         )
 
-    async def delete_thing_shadow(self, call: Call) -> Any:
+    async def delete_thing_shadow(self, call: AwsRequest) -> Any:
         thing, name = self._shadow(call, "iot:DeleteThingShadow")
-        return await self._shadows.delete(thing, name, Request({}), actor=call.operator)
+        return await self._shadows.delete(thing, name, ShadowRequest({}), actor=call.operator)
 
-    async def list_named_shadows_for_thing(self, call: Call) -> Any:
+    async def list_named_shadows_for_thing(self, call: AwsRequest) -> Any:
         thing = parse_thing_name(call["thingName"])
         self._devices.check(call.grant, "iot:ListNamedShadowsForThing", "thing", thing)
         page = await self._shadows.names(thing, call.after, call.size)
         return call.paged("results", page.items, page) | {"timestamp": self._shadows.now() // MICROS}
 
-    def _shadow(self, call: Call, action: str) -> tuple[ThingName, str]:
+    def _shadow(self, call: AwsRequest, action: str) -> tuple[ThingName, str]:
         """Return which shadow is meant, by whoever may do this to it."""
         thing = parse_thing_name(call["thingName"])
         name = call.get("shadowName")
@@ -199,7 +199,7 @@ class DataOperations:
         return thing, "" if name is None else parse_shadow_name(thing, name)
 
 
-def _properties(call: Call) -> Properties:
+def _properties(call: AwsRequest) -> Properties:
     """Return the properties of MQTT 5 that a publish gives its message. Raise `BodyInvalidError`."""
     found: list[tuple[PropertyId, PropertyValue]] = []
     if (indicator := call.get("payloadFormatIndicator")) is not None:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.clock import Clock
 from birthmark.net.tls import TlsPeer
 
@@ -26,9 +26,9 @@ class HttpDevices:
     def __init__(self, aws: AwsIot, clock: Clock) -> None:
         self._aws = aws
         self._clock = clock
-        self._cached: OrderedDict[bytes, tuple[TlsPeer, Grant, float]] = OrderedDict()
+        self._cached: OrderedDict[bytes, tuple[TlsPeer, ConnectionGrant, float]] = OrderedDict()
 
-    async def admit(self, request: Request, query: str) -> Grant:
+    async def admit(self, request: Request, query: str) -> ConnectionGrant:
         """Return what who asks may do. Raise why it is not let in."""
         peer: TlsPeer = request.scope["extensions"]["tls"]
         address = request.client.host if request.client else ""
@@ -49,7 +49,7 @@ class HttpDevices:
         self._keep(key, peer, grant)
         return grant
 
-    def _keep(self, key: bytes, peer: TlsPeer, grant: Grant) -> None:
+    def _keep(self, key: bytes, peer: TlsPeer, grant: ConnectionGrant) -> None:
         authorized = grant.authorized
         if authorized is None or not authorized.caches_http:
             return

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.http.thing_groups import properties_of
 from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
@@ -35,14 +35,14 @@ class IndexingOperations:
 
     # ---- what is indexed
 
-    async def get_indexing_configuration(self, _call: Call) -> Any:
+    async def get_indexing_configuration(self, _call: AwsRequest) -> Any:
         known = await self._index.indexing()
         return {
             "thingIndexingConfiguration": {"thingIndexingMode": "OFF"} | dict(known.things),
             "thingGroupIndexingConfiguration": {"thingGroupIndexingMode": "OFF"} | dict(known.groups),
         }
 
-    async def update_indexing_configuration(self, call: Call) -> None:
+    async def update_indexing_configuration(self, call: AwsRequest) -> None:
         things = call.part("thingIndexingConfiguration", wire.ThingIndexing)
         groups = call.part("thingGroupIndexingConfiguration", wire.ThingGroupIndexing)
         if things is not None and things.device_defender_indexing_mode not in {None, "OFF"}:
@@ -54,12 +54,12 @@ class IndexingOperations:
             actor=call.actor,
         )
 
-    async def list_indices(self, call: Call) -> Any:
+    async def list_indices(self, call: AwsRequest) -> Any:
         known = await self._index.indexing()
         names = sorted(place.value for place in SearchIndex if known.has(place) and place.value > call.after)
         return call.paged("indexNames", names[: call.size], page_of(names, call.size, names))
 
-    async def describe_index(self, call: Call) -> Any:
+    async def describe_index(self, call: AwsRequest) -> Any:
         place, known = _place(call), await self._index.indexing()
         if not known.has(place):
             raise UnknownIndexError(index=place.value)
@@ -70,7 +70,7 @@ class IndexingOperations:
 
     # ---- searching
 
-    async def search_index(self, call: Call) -> Any:
+    async def search_index(self, call: AwsRequest) -> Any:
         place, size = _place(call), call.number("maxResults")
         if size is not None and not 1 <= size <= _MOST:
             raise wire.BodyInvalidError(detail=f"maxResults is not between 1 and {_MOST}")
@@ -86,18 +86,18 @@ class IndexingOperations:
             answer = {"thingGroups": await self._groups_json(page.items)}
         return answer | ({} if last is None else {"nextToken": marker_of(last)})
 
-    async def get_statistics(self, call: Call) -> Any:
+    async def get_statistics(self, call: AwsRequest) -> Any:
         return {"statistics": statistics(await self._values(call))}
 
-    async def get_cardinality(self, call: Call) -> Any:
+    async def get_cardinality(self, call: AwsRequest) -> Any:
         return {"cardinality": len({*await self._values(call)})}
 
-    async def get_percentiles(self, call: Call) -> Any:
+    async def get_percentiles(self, call: AwsRequest) -> Any:
         percents = call.part("percents", list[Percent]) or USUAL_PERCENTS
         found = percentiles(await self._values(call), percents)
         return {"percentiles": [{"percent": percent, "value": value} for percent, value in found]}
 
-    async def get_buckets_aggregation(self, call: Call) -> Any:
+    async def get_buckets_aggregation(self, call: AwsRequest) -> Any:
         asked = call.part("bucketsAggregationType", wire.BucketsAggregation)
         if asked is None:
             raise wire.BodyInvalidError(detail="bucketsAggregationType is missing")
@@ -106,7 +106,7 @@ class IndexingOperations:
         told = [{"keyValue": value, "count": number} for value, number in buckets(values, most)]
         return {"totalCount": count, "buckets": told}
 
-    async def _values(self, call: Call) -> Sequence[str]:
+    async def _values(self, call: AwsRequest) -> Sequence[str]:
         """Return what the things that a query finds have in the field that is asked for."""
         place = _place(call)
         query, field = parse_query(call["queryString"], place), call.get("aggregationField") or "registry.version"
@@ -147,7 +147,7 @@ class IndexingOperations:
 
     # ---- dynamic groups
 
-    async def create_dynamic_thing_group(self, call: Call) -> Any:
+    async def create_dynamic_thing_group(self, call: AwsRequest) -> Any:
         given, name = properties_of(call), parse_thing_name(call["thingGroupName"])
         query = await self._query(call)
         made = await self._groups.create(
@@ -156,7 +156,7 @@ class IndexingOperations:
         named = wire.thing_group_name_json(call.account, made) | {"thingGroupId": made.group_id}
         return named | wire.dynamic_json(made)
 
-    async def update_dynamic_thing_group(self, call: Call) -> Any:
+    async def update_dynamic_thing_group(self, call: AwsRequest) -> Any:
         given, name = properties_of(call), call["thingGroupName"]
         known = json.loads((await self._groups.dynamic(name)).query or "{}")
         asked = any(call.get(one) is not None for one in ("queryString", "indexName", "queryVersion"))
@@ -171,12 +171,12 @@ class IndexingOperations:
         )
         return {"version": made.version}
 
-    async def delete_dynamic_thing_group(self, call: Call) -> None:
+    async def delete_dynamic_thing_group(self, call: AwsRequest) -> None:
         name = call["thingGroupName"]
         await self._groups.check_deletable_as_dynamic(name)
         await self._groups.delete(name, call.number("expectedVersion"), actor=call.actor)
 
-    async def _query(self, call: Call, known: dict[str, Any] | None = None) -> str:
+    async def _query(self, call: AwsRequest, known: dict[str, Any] | None = None) -> str:
         """Return what finds a group's things, as it is kept. Raise `QueryInvalidError`, `IndexNotReadyError`."""
         place, text = _place(call), call.get("queryString") or (known or {}).get("queryString", "")
         if place is not SearchIndex.THINGS:
@@ -195,7 +195,7 @@ def _connectivity(presence: Mapping[str, str]) -> dict[str, Any]:
     return told
 
 
-def _place(call: Call) -> SearchIndex:
+def _place(call: AwsRequest) -> SearchIndex:
     """Return the index that is meant, and check the version of the language. Raise `UnknownIndexError`."""
     name = call.get("indexName") or SearchIndex.THINGS.value
     version = call.get("queryVersion") or VERSION

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import (
     ExecutionStatus,
@@ -58,7 +58,7 @@ class JobOperations:
 
     # ---- jobs
 
-    async def create_job(self, call: Call) -> Any:
+    async def create_job(self, call: AwsRequest) -> Any:
         job_id, template = parse_job_id(call["jobId"]), await self._template(call)
         document, source = await self._document(call)
         if document is None:
@@ -81,14 +81,14 @@ class JobOperations:
         )
         return _named(call, made)
 
-    async def _template(self, call: Call) -> JobTemplate | None:
+    async def _template(self, call: AwsRequest) -> JobTemplate | None:
         if (arn := call.get("jobTemplateArn")) is None:
             return None
         if (known := managed_job_templates.managed_by_arn(arn)) is not None:
             return JobTemplate(known.template_id, known.description, known.document, {}, EPOCH)
         return await self._jobs.template(call.account.parse_arn(arn, "jobtemplate")[1])
 
-    async def _document(self, call: Call) -> tuple[str | None, str | None]:
+    async def _document(self, call: AwsRequest) -> tuple[str | None, str | None]:
         """Return the document of a request and where it was read. Raise for what cannot be filled in."""
         text, source = call.get("document"), call.get("documentSource")
         if source is not None:
@@ -102,7 +102,7 @@ class JobOperations:
             raise MemberNotServedError(member=f"document with {what}", operation=call.operation.name)
         return text, source
 
-    async def describe_job(self, call: Call) -> Any:
+    async def describe_job(self, call: AwsRequest) -> Any:
         job = await self._jobs.get(call["jobId"])
         targets = await self._jobs.targets(job.job_id)
         counts = await self._executions.counts(job.job_id)
@@ -115,7 +115,7 @@ class JobOperations:
             told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%dT%H:%M}"} for one in following]
         return told if job.source is None else told | {"documentSource": job.source}
 
-    async def list_jobs(self, call: Call) -> Any:
+    async def list_jobs(self, call: AwsRequest) -> Any:
         selection = call.get("targetSelection")
         page = await self._jobs.page(
             call.after,
@@ -126,33 +126,33 @@ class JobOperations:
         )
         return call.paged("jobs", [wire.job_entry_json(call.account, job) for job in page.items], page)
 
-    async def update_job(self, call: Call) -> None:
+    async def update_job(self, call: AwsRequest) -> None:
         await self._jobs.update(call["jobId"], _text(call, "description"), _settings(call), actor=call.actor)
 
-    async def cancel_job(self, call: Call) -> Any:
+    async def cancel_job(self, call: AwsRequest) -> Any:
         comment, force = _text(call, "comment"), call.flag("force")
         reason = _text(call, "reasonCode", 128)
         return _named(call, await self._jobs.cancel(call["jobId"], reason, comment, force=force, actor=call.actor))
 
-    async def delete_job(self, call: Call) -> None:
+    async def delete_job(self, call: AwsRequest) -> None:
         await self._jobs.delete(call["jobId"], force=call.flag("force"), actor=call.actor)
 
-    async def get_job_document(self, call: Call) -> Any:
+    async def get_job_document(self, call: AwsRequest) -> Any:
         job = await self._jobs.get(call["jobId"])
         is_before = call.flag("beforeSubstitution")
         return {"document": job.document if is_before else resolved(job.document, job.parameters)}
 
-    async def associate_targets_with_job(self, call: Call) -> Any:
+    async def associate_targets_with_job(self, call: AwsRequest) -> Any:
         targets, comment = call.part("targets", list[str]) or [], _text(call, "comment")
         return _named(call, await self._jobs.associate(call["jobId"], targets, comment, actor=call.actor))
 
     # ---- executions
 
-    async def describe_job_execution(self, call: Call) -> Any:
+    async def describe_job_execution(self, call: AwsRequest) -> Any:
         known = await self._executions.get(call["jobId"], call["thingName"], call.number("executionNumber"))
         return {"execution": wire.execution_json(call.account, known, self._executions.clock.now())}
 
-    async def list_job_executions_for_job(self, call: Call) -> Any:
+    async def list_job_executions_for_job(self, call: AwsRequest) -> Any:
         status = call.get("status") or ""
         page = await self._executions.of_job(call["jobId"], status, call.after, call.size)
         found = [
@@ -164,21 +164,21 @@ class JobOperations:
         ]
         return call.paged("executionSummaries", found, page)
 
-    async def list_job_executions_for_thing(self, call: Call) -> Any:
+    async def list_job_executions_for_thing(self, call: AwsRequest) -> Any:
         thing, status = call["thingName"], call.get("status") or ""
         job_id = call.get("jobId")
         page = await self._executions.of_thing(thing, status, call.after, call.size, job_id=job_id or "")
         found = [{"jobId": one.job_id, "jobExecutionSummary": wire.execution_entry_json(one)} for one in page.items]
         return call.paged("executionSummaries", found, page)
 
-    async def cancel_job_execution(self, call: Call) -> None:
+    async def cancel_job_execution(self, call: AwsRequest) -> None:
         details = wire.parse_details(call.part("statusDetails", dict[str, str]))
         expected, force = call.number("expectedVersion"), call.flag("force")
         await self._executions.cancel(
             call["jobId"], call["thingName"], expected, details, force=force, actor=call.actor
         )
 
-    async def delete_job_execution(self, call: Call) -> None:
+    async def delete_job_execution(self, call: AwsRequest) -> None:
         number = call.number("executionNumber") or 0
         await self._executions.delete(
             call["jobId"], call["thingName"], number, force=call.flag("force"), actor=call.actor
@@ -186,7 +186,7 @@ class JobOperations:
 
     # ---- templates
 
-    async def create_job_template(self, call: Call) -> Any:
+    async def create_job_template(self, call: AwsRequest) -> Any:
         template_id = parse_job_id(call["jobTemplateId"], "Job template id", "aws iot list-job-templates")
         (document, source), settings = await self._document(call), _settings(call)
         if (arn := call.get("jobArn")) is not None:
@@ -210,15 +210,15 @@ class JobOperations:
         told = wire.template_entry_json(call.account, made)
         return {name: told[name] for name in ("jobTemplateArn", "jobTemplateId")}
 
-    async def describe_job_template(self, call: Call) -> Any:
+    async def describe_job_template(self, call: AwsRequest) -> Any:
         return wire.template_json(call.account, await self._jobs.template(call["jobTemplateId"]))
 
-    async def list_job_templates(self, call: Call) -> Any:
+    async def list_job_templates(self, call: AwsRequest) -> Any:
         page = await self._jobs.templates(call.after, call.size)
         found = [wire.template_entry_json(call.account, one) for one in page.items]
         return call.paged("jobTemplates", found, page)
 
-    async def list_managed_job_templates(self, call: Call) -> Any:
+    async def list_managed_job_templates(self, call: AwsRequest) -> Any:
         wanted = call.get("templateName")
         names = [name for name in MANAGED if name > call.after and wanted in {None, name}]
         page = page_of(names[: call.size + 1], call.size, names)
@@ -228,14 +228,14 @@ class JobOperations:
             page,
         )
 
-    async def describe_managed_job_template(self, call: Call) -> Any:
+    async def describe_managed_job_template(self, call: AwsRequest) -> Any:
         name, version = call["templateName"], call.get("templateVersion") or VERSION
         if (known := MANAGED.get(name)) is None or version != VERSION:
             command = "aws iot list-managed-job-templates"
             raise UnknownJobTemplateError(template=f"{name[:64]}:{version[:16]}", command=command)
         return managed_job_templates.managed_json(call.account, known)
 
-    async def delete_job_template(self, call: Call) -> bytes:
+    async def delete_job_template(self, call: AwsRequest) -> bytes:
         await self._jobs.delete_template(call["jobTemplateId"], actor=call.actor)
         return b""  # AWS answers with an empty body (measured)
 
@@ -247,11 +247,11 @@ class JobDataOperations:
         self._devices = aws.devices
         self._executions = aws.jobs.executions
 
-    async def get_pending_job_executions(self, call: Call) -> Any:
+    async def get_pending_job_executions(self, call: AwsRequest) -> Any:
         pending = await self._executions.pending(self._thing(call))
         return wire.answer(wire.lists(pending, ("inProgressJobs", "queuedJobs")))
 
-    async def start_next_pending_job_execution(self, call: Call) -> Any:
+    async def start_next_pending_job_execution(self, call: AwsRequest) -> Any:
         thing = self._thing(call)
         asked = _asked(call, is_update=False)
         found = await self._executions.start_next(thing, asked.status_details, asked.step_timeout_in_minutes)
@@ -262,7 +262,7 @@ class JobDataOperations:
         document = await self._executions.document(job, thing, to_person=_is_person(call))
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
-    async def describe_job_execution_by_device(self, call: Call) -> Any:
+    async def describe_job_execution_by_device(self, call: AwsRequest) -> Any:
         thing, job_id = self._thing(call), call["jobId"]
         known = await self._executions.described(thing, job_id, call.number("executionNumber"))
         if known is None:
@@ -274,7 +274,7 @@ class JobDataOperations:
             )
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
-    async def update_job_execution(self, call: Call) -> Any:
+    async def update_job_execution(self, call: AwsRequest) -> Any:
         thing, job_id = self._thing(call), call["jobId"]
         asked = _asked(call, is_update=True)
         known, job = await self._executions.update(thing, job_id, asked)
@@ -286,7 +286,7 @@ class JobDataOperations:
             told["jobDocument"] = await self._executions.document(job, thing, to_person=_is_person(call))
         return wire.answer(told)
 
-    def _thing(self, call: Call) -> ThingName:
+    def _thing(self, call: AwsRequest) -> ThingName:
         """Return whose jobs are meant, by whoever may do this to them."""
         thing = parse_thing_name(call["thingName"])
         service = "iotjobsdata" if call.grant.is_operator else "iot"
@@ -299,11 +299,11 @@ class JobDataOperations:
         return self._executions.clock.now()
 
 
-def _is_person(call: Call) -> bool:
+def _is_person(call: AwsRequest) -> bool:
     return call.grant.caller is not None
 
 
-def _asked(call: Call, *, is_update: bool) -> wire.DeviceUpdate:
+def _asked(call: AwsRequest, *, is_update: bool) -> wire.DeviceUpdate:
     return wire.checked(
         wire.DeviceUpdate(
             status=call.get("status") or "",
@@ -318,12 +318,12 @@ def _asked(call: Call, *, is_update: bool) -> wire.DeviceUpdate:
     )
 
 
-def _named(call: Call, job: Job) -> dict[str, Any]:
+def _named(call: AwsRequest, job: Job) -> dict[str, Any]:
     told = {"jobArn": call.account.arn("job", job.job_id), "jobId": job.job_id}
     return told if job.description is None else told | {"description": job.description}
 
 
-def _scheduled(call: Call, of_template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _scheduled(call: AwsRequest, of_template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a job's settings: those of its template, and what the request says of them and of its time."""
     made = {**of_template, **given}
     windows = made.pop("maintenanceWindows", None)
@@ -341,12 +341,12 @@ def _without_schedule(settings: Mapping[str, Any]) -> dict[str, Any]:
     return made if windows is None else {**made, "maintenanceWindows": windows}
 
 
-def _settings(call: Call) -> dict[str, Any]:
+def _settings(call: AwsRequest) -> dict[str, Any]:
     found = {name: call.part(name, kind) for name, kind in wire.SETTINGS.items()}
     return {name: given_json(one) for name, one in found.items() if one is not None}
 
 
-def _text(call: Call, name: str, most: int = _MAX_TEXT) -> str | None:
+def _text(call: AwsRequest, name: str, most: int = _MAX_TEXT) -> str | None:
     text = call.get(name)
     if text is not None and (len(text) > most or not text.isprintable()):
         raise BodyInvalidError(detail=f"{name} has up to {most} printable characters")

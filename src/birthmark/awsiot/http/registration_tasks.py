@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from birthmark.awsiot.http.authorization_resources import template_of
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.registration_tasks import UnknownTaskError
 from birthmark.awsiot.wire import BodyInvalidError, provisioning
@@ -27,7 +27,7 @@ class TaskOperations:
         self._tasks = aws.tasks
         self._aws = aws
 
-    async def start_thing_registration_task(self, call: Call) -> Any:
+    async def start_thing_registration_task(self, call: AwsRequest) -> Any:
         if _INPUT_KEY.fullmatch(key := call["inputFileKey"]) is None:
             raise BodyInvalidError(detail="inputFileKey has 1 to 1024 letters, digits and !_.*'()/-")
         made = await self._tasks.start(
@@ -35,17 +35,17 @@ class TaskOperations:
         )
         return {"taskId": made.task_id}
 
-    async def stop_thing_registration_task(self, call: Call) -> None:
+    async def stop_thing_registration_task(self, call: AwsRequest) -> None:
         await self._tasks.stop(call["taskId"], actor=call.actor)
 
-    async def describe_thing_registration_task(self, call: Call) -> Any:
+    async def describe_thing_registration_task(self, call: AwsRequest) -> Any:
         return provisioning.task_json(await self._tasks.get(call["taskId"]))
 
-    async def list_thing_registration_tasks(self, call: Call) -> Any:
+    async def list_thing_registration_tasks(self, call: AwsRequest) -> Any:
         page = await self._tasks.page(call.after, call.size, call.get("status") or "")
         return call.paged("taskIds", page.items, page)
 
-    async def list_thing_registration_task_reports(self, call: Call) -> Any:
+    async def list_thing_registration_task_reports(self, call: AwsRequest) -> Any:
         task, kind = await self._tasks.get(call["taskId"]), call["reportType"]
         _ = call.after, call.size  # one file: one page
         is_there = task.succeeded if kind == "RESULTS" else task.failed

@@ -15,7 +15,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import msgspec
 
 from birthmark.awsiot.model import Account, MemberNotServedError, OperationNotServedError
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.store.pagination import Page, marker_of, page_size, parse_marker
@@ -41,7 +41,7 @@ class Member(msgspec.Struct, frozen=True):
     max: int | None = None
 
 
-class Operation(msgspec.Struct, frozen=True, dict=True):
+class AwsOperation(msgspec.Struct, frozen=True, dict=True):
     """One operation; `path` has its names in braces."""
 
     name: str
@@ -81,7 +81,7 @@ class Operation(msgspec.Struct, frozen=True, dict=True):
         return {member.name: member for member in self.members}
 
 
-OPERATIONS = decode_json((Path(__file__).parent / "operations.json").read_bytes(), tuple[Operation, ...])
+OPERATIONS = decode_json((Path(__file__).parent / "operations.json").read_bytes(), tuple[AwsOperation, ...])
 FIRST_SEGMENTS = frozenset(operation.segments[0] for operation in OPERATIONS) - _NOT_OURS
 
 
@@ -109,13 +109,13 @@ _NOTHING = frozenset({"false", "False", "DISABLE"})
 """Texts that ask for nothing."""
 
 
-def check_served(operation: Operation, query: Mapping[str, str], body: Mapping[str, Any]) -> None:
+def check_served(operation: AwsOperation, query: Mapping[str, str], body: Mapping[str, Any]) -> None:
     """Raise `MemberNotServedError` for the first member that would be dropped."""
     for member in _dropped(operation, query, body):
         raise MemberNotServedError(member=member[:100], operation=operation.name)
 
 
-def _dropped(operation: Operation, query: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[str]:
+def _dropped(operation: AwsOperation, query: Mapping[str, str], body: Mapping[str, Any]) -> Iterator[str]:
     known = {member.wire for member in operation.members if member.place == "body"}
     yield from (name for name, value in body.items() if name not in known and says_something(value))
     for path in sorted(UNSERVED.get(operation.name, ())):
@@ -137,16 +137,16 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Call:
+class AwsRequest:
     """One authenticated request, its members by the names of the service model, and who asks."""
 
-    operation: Operation
+    operation: AwsOperation
     names: Mapping[str, str]
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
     actor: str
-    grant: Grant
+    grant: ConnectionGrant
     note: Callable[[BirthmarkError], object]
     """Files a refusal that is told elsewhere than in the answer."""
     account: Account
@@ -241,16 +241,16 @@ class Call:
         return {entries: list(items)} | ({} if page.last is None else {more: marker_of(page.last)})
 
 
-Handler = Callable[[Call], Awaitable[Any]]
+Handler = Callable[[AwsRequest], Awaitable[Any]]
 
 
-class Router:
+class OperationRouter:
     """Finds operations, and who serves them."""
 
-    def __init__(self, handlers: Mapping[str, Handler], table: Sequence[Operation] = OPERATIONS) -> None:
+    def __init__(self, handlers: Mapping[str, Handler], table: Sequence[AwsOperation] = OPERATIONS) -> None:
         self._handlers = handlers
-        self._by_shape: dict[tuple[str, int], list[Operation]] = {}
-        self._greedy: dict[str, list[Operation]] = {}
+        self._by_shape: dict[tuple[str, int], list[AwsOperation]] = {}
+        self._greedy: dict[str, list[AwsOperation]] = {}
         for operation in table:
             if operation.path.endswith("+}"):
                 self._greedy.setdefault(operation.method, []).append(operation)
@@ -260,14 +260,14 @@ class Router:
                 key=lambda one: ([segment.startswith("{") for segment in one.segments], one.title not in handlers)
             )
 
-    def _fitting(self, method: str, count: int) -> Iterator[Operation]:
+    def _fitting(self, method: str, count: int) -> Iterator[AwsOperation]:
         """Yield the operations that a path of so many segments may be: of some the last name is all of the rest."""
         yield from self._by_shape.get((method, count), ())
         yield from (one for one in self._greedy.get(method, ()) if len(one.segments) < count)
 
     def find(
         self, method: str, raw_path: str, service: str | None = None
-    ) -> tuple[Operation, Handler, Mapping[str, str]]:
+    ) -> tuple[AwsOperation, Handler, Mapping[str, str]]:
         """Return the operation, who serves it, and the names in the path. Raise `OperationNotServedError`.
 
         Of operations with the same path that of `service` wins, which the request was signed for.
@@ -276,7 +276,7 @@ class Router:
             segments = ["topics", _topic_of(raw_path)]
         else:
             segments = [unquote(segment) for segment in raw_path.strip("/").split("/")]
-        found: tuple[Operation, Mapping[str, str]] | None = None
+        found: tuple[AwsOperation, Mapping[str, str]] | None = None
         for operation in self._fitting(method, len(segments)):
             if found is not None and operation.service != service:
                 continue

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, RoleAlias
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
@@ -27,14 +27,14 @@ class RoleAliasOperations:
         self._account = aws.account
         self._roles = aws.roles
 
-    async def create_role_alias(self, call: Call) -> Any:
+    async def create_role_alias(self, call: AwsRequest) -> Any:
         duration_s = call.number("credentialDurationSeconds")
         made = await self._roles.create(
             call["roleAlias"], call["roleArn"], duration_s, tags=tags_of(call, call["roleAlias"]), actor=call.actor
         )
         return _name_json(self._account, made)
 
-    async def describe_role_alias(self, call: Call) -> Any:
+    async def describe_role_alias(self, call: AwsRequest) -> Any:
         known = await self._roles.get(call["roleAlias"])
         told = _name_json(self._account, known) | {
             "roleArn": known.role_arn,
@@ -45,17 +45,17 @@ class RoleAliasOperations:
         }
         return {"roleAliasDescription": told}
 
-    async def list_role_aliases(self, call: Call) -> Any:
+    async def list_role_aliases(self, call: AwsRequest) -> Any:
         ascending = call.flag("ascendingOrder", default=True)
         page = await self._roles.page(call.after, call.size, ascending=ascending)
         return call.paged("roleAliases", [one.name for one in page.items], page)
 
-    async def update_role_alias(self, call: Call) -> Any:
+    async def update_role_alias(self, call: AwsRequest) -> Any:
         role_arn, duration_s = call.get("roleArn"), call.number("credentialDurationSeconds")
         made = await self._roles.change(call["roleAlias"], role_arn, duration_s, actor=call.actor)
         return _name_json(self._account, made)
 
-    async def delete_role_alias(self, call: Call) -> None:
+    async def delete_role_alias(self, call: AwsRequest) -> None:
         await self._roles.delete(call["roleAlias"], actor=call.actor)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.tags import parse_tags
@@ -16,28 +16,28 @@ class TagOperations:
     def __init__(self, aws: AwsIot) -> None:
         self._tags = aws.tags
 
-    async def tag_resource(self, call: Call) -> None:
+    async def tag_resource(self, call: AwsRequest) -> None:
         kind, name = self._resource(call)
         await self._tags.add(kind, name, tags_of(call, name), actor=call.actor)
 
-    async def untag_resource(self, call: Call) -> None:
+    async def untag_resource(self, call: AwsRequest) -> None:
         kind, name = self._resource(call)
         await self._tags.remove(kind, name, call.part("tagKeys", list[str]) or [], actor=call.actor)
 
-    async def list_tags_for_resource(self, call: Call) -> Any:
+    async def list_tags_for_resource(self, call: AwsRequest) -> Any:
         page = await self._tags.page(*self._resource(call), call.after, call.size)
         return call.paged("tags", [{"Key": key, "Value": value} for key, value in page.items], page)
 
-    def _resource(self, call: Call) -> tuple[str, str]:
+    def _resource(self, call: AwsRequest) -> tuple[str, str]:
         kind, name = call.account.parse_arn(call["resourceArn"], *self._tags.carriers)
         return kind, parse_certificate_id(name) if kind == "cacert" else name
 
 
-def tags_of(call: Call, name: str) -> dict[str, str]:
+def tags_of(call: AwsRequest, name: str) -> dict[str, str]:
     """Return the tags that a request carries for the resource of this name. Raise `TagInvalidError`."""
     return parse_tags(name, [(one.key, one.value) for one in call.part("tags", list[wire.Tag]) or ()])
 
 
-def parse_header_tags(call: Call, name: str) -> dict[str, str]:
+def parse_header_tags(call: AwsRequest, name: str) -> dict[str, str]:
     """Return the tags of a request that has them in a header, as a query. Raise `TagInvalidError`."""
     return parse_tags(name, parse_qsl(call.get("tags") or "", keep_blank_values=True))

@@ -3,7 +3,7 @@
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import Call
+from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateId, MemberNotServedError, PrincipalType, parse_thing_name
 from birthmark.awsiot.service import AwsIot
@@ -20,7 +20,7 @@ class EventOperations:
     def __init__(self, aws: AwsIot) -> None:
         self._events = aws.events
 
-    async def describe_event_configurations(self, _call: Call) -> Any:
+    async def describe_event_configurations(self, _call: AwsRequest) -> Any:
         known = await self._events.configuration()
         answer: dict[str, Any] = {
             "eventConfigurations": {kind: {"Enabled": bool(known.value.get(kind))} for kind in _KNOWN}
@@ -30,7 +30,7 @@ class EventOperations:
             answer["lastModifiedDate"] = wire.seconds(from_micros(known.at))
         return answer
 
-    async def update_event_configurations(self, call: Call) -> None:
+    async def update_event_configurations(self, call: AwsRequest) -> None:
         given = call.part("eventConfigurations", dict[str, wire.EventConfiguration]) or {}
         wanted = {kind: one.enabled for kind, one in given.items()}
         for kind, is_on in wanted.items():
@@ -49,7 +49,7 @@ class ThingOperations:
         self._types = aws.things.types
         self._attachments = aws.attachments
 
-    async def create_thing(self, call: Call) -> Any:
+    async def create_thing(self, call: AwsRequest) -> Any:
         payload = call.part("attributePayload", wire.AttributePayload) or wire.AttributePayload()
         thing = await self._things.create(
             parse_thing_name(call["thingName"]),
@@ -60,10 +60,10 @@ class ThingOperations:
         )
         return wire.thing_name_json(call.account, thing)
 
-    async def describe_thing(self, call: Call) -> Any:
+    async def describe_thing(self, call: AwsRequest) -> Any:
         return wire.thing_json(call.account, await self._things.get(call["thingName"]))
 
-    async def update_thing(self, call: Call) -> None:
+    async def update_thing(self, call: AwsRequest) -> None:
         payload = call.part("attributePayload", wire.AttributePayload)
         await self._things.update(
             call["thingName"],
@@ -75,10 +75,10 @@ class ThingOperations:
             actor=call.actor,
         )
 
-    async def delete_thing(self, call: Call) -> None:
+    async def delete_thing(self, call: AwsRequest) -> None:
         await self._things.delete(call["thingName"], call.number("expectedVersion"), actor=call.actor)
 
-    async def list_things(self, call: Call) -> Any:
+    async def list_things(self, call: AwsRequest) -> Any:
         name, kind = call.get("attributeName"), call.get("thingTypeName")
         if name is not None and kind is not None:
             detail = "Listing things by the combination of attribute and thing type is not supported"
@@ -92,44 +92,44 @@ class ThingOperations:
         )
         return call.paged("things", [wire.thing_attribute_json(call.account, thing) for thing in page.items], page)
 
-    async def create_thing_type(self, call: Call) -> Any:
+    async def create_thing_type(self, call: AwsRequest) -> Any:
         name, properties = parse_thing_name(call["thingTypeName"]), _type_properties(call)
         made = await self._types.create(name, properties, tags=tags_of(call, name), actor=call.actor)
         return wire.thing_type_name_json(call.account, made)
 
-    async def update_thing_type(self, call: Call) -> None:
+    async def update_thing_type(self, call: AwsRequest) -> None:
         properties = _type_properties(call)
         if properties.keys() - {"mqtt5Configuration"}:
             raise BodyInvalidError(detail="Can only update mqtt5Configuration.")  # aws/aws-cli#9884
         await self._types.update(call["thingTypeName"], properties, actor=call.actor)
 
-    async def describe_thing_type(self, call: Call) -> Any:
+    async def describe_thing_type(self, call: AwsRequest) -> Any:
         return wire.thing_type_json(call.account, await self._types.get(call["thingTypeName"]))
 
-    async def list_thing_types(self, call: Call) -> Any:
+    async def list_thing_types(self, call: AwsRequest) -> Any:
         if call.get("thingTypeName") is not None:
             return {"thingTypes": [await self.describe_thing_type(call)]}
         page = await self._types.page(call.after, call.size)
         return call.paged("thingTypes", [wire.thing_type_json(call.account, known) for known in page.items], page)
 
-    async def deprecate_thing_type(self, call: Call) -> None:
+    async def deprecate_thing_type(self, call: AwsRequest) -> None:
         await self._types.deprecate(call["thingTypeName"], undo=call.flag("undoDeprecate"), actor=call.actor)
 
-    async def delete_thing_type(self, call: Call) -> None:
+    async def delete_thing_type(self, call: AwsRequest) -> None:
         await self._types.delete(call["thingTypeName"], actor=call.actor)
 
-    async def attach_thing_principal(self, call: Call) -> None:
+    async def attach_thing_principal(self, call: AwsRequest) -> None:
         kind = PrincipalType(call.get("thingPrincipalType") or PrincipalType.NON_EXCLUSIVE)
         await self._attachments.attach(call["thingName"], self._principal(call), kind, actor=call.actor)
 
-    async def detach_thing_principal(self, call: Call) -> None:
+    async def detach_thing_principal(self, call: AwsRequest) -> None:
         await self._attachments.detach(call["thingName"], self._principal(call), actor=call.actor)
 
-    async def list_thing_principals(self, call: Call) -> Any:
+    async def list_thing_principals(self, call: AwsRequest) -> Any:
         page = await self._attachments.principals(call["thingName"], call.after, call.size)
         return call.paged("principals", [call.account.arn("cert", each) for each, _ in page.items], page)
 
-    async def list_thing_principals_v2(self, call: Call) -> Any:
+    async def list_thing_principals_v2(self, call: AwsRequest) -> Any:
         page = await self._attachments.principals(call["thingName"], call.after, call.size)
         found = [
             {"principal": call.account.arn("cert", certificate_id), "thingPrincipalType": kind.value}
@@ -138,11 +138,11 @@ class ThingOperations:
         ]
         return call.paged("thingPrincipalObjects", found, page)
 
-    async def list_principal_things(self, call: Call) -> Any:
+    async def list_principal_things(self, call: AwsRequest) -> Any:
         page = await self._attachments.things(self._principal(call), call.after, call.size)
         return call.paged("things", [name for name, _ in page.items], page)
 
-    async def list_principal_things_v2(self, call: Call) -> Any:
+    async def list_principal_things_v2(self, call: AwsRequest) -> Any:
         page = await self._attachments.things(self._principal(call), call.after, call.size)
         found = [
             {"thingName": name, "thingPrincipalType": kind.value}
@@ -151,11 +151,11 @@ class ThingOperations:
         ]
         return call.paged("principalThingObjects", found, page)
 
-    def _principal(self, call: Call) -> CertificateId:
+    def _principal(self, call: AwsRequest) -> CertificateId:
         return call.account.parse_certificate_arn(call["principal"])
 
 
-def _type_properties(call: Call) -> dict[str, Any]:
+def _type_properties(call: AwsRequest) -> dict[str, Any]:
     """Return what a thing type is described by, as the client gave it."""
     given = call.part("thingTypeProperties", wire.ThingTypeProperties)
     return {} if given is None else wire.given_json(given)

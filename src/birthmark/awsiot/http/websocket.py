@@ -8,10 +8,10 @@ from starlette.websockets import WebSocket
 from birthmark.auth.sigv4 import parse_signature
 from birthmark.awsiot.http.app import signed_request_of
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.engine import Limits
+from birthmark.mqtt.engine import MqttLimits
 from birthmark.net.mqtt_driver import Accept, MqttPump, Report
 from birthmark.net.mqtt_websocket import serve_mqtt
 from birthmark.net.staleness_guard import Freshness
@@ -22,10 +22,10 @@ SERVICES = frozenset({"iotdevicegateway", "iotdata"})
 
 def endpoint(
     aws: AwsIot,
-    acceptor: Callable[[Grant], Accept],
+    acceptor: Callable[[ConnectionGrant], Accept],
     report: Report,
     clock: Clock,
-    limits: Limits,
+    limits: MqttLimits,
     *,
     freshness: Freshness | None,
 ) -> Callable[[WebSocket], Awaitable[None]]:

@@ -9,10 +9,10 @@ from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import is_question
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.service.fleet_provisioning import AnswerUnheardError, ProvisioningCaller
 from birthmark.broker import ConnectedSession
-from birthmark.broker.model import Done, Message, Subscription, handed_on, subscription_of
+from birthmark.broker.model import BrokerMessage, Done, Subscription, handed_on, subscription_of
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
@@ -100,7 +100,7 @@ class AwsConnection:
         connections: "AwsConnections",
         pump: MqttPump,
         visitor: ConnectionContext,
-        grant: Grant,
+        grant: ConnectionGrant,
         client_id: str,
         *,
         identifier: str,
@@ -192,7 +192,7 @@ class AwsConnection:
             self.attached.hold()
             self._connections.space.spawn(self._refreshed())
 
-    def grant_again(self, grant: Grant) -> None:
+    def grant_again(self, grant: ConnectionGrant) -> None:
         """Let it do from now on what its authorizer says now."""
         self.grant, self._usual_topic = grant, ""
 
@@ -218,7 +218,7 @@ class AwsConnection:
         except PolicyDeniedError as error:
             self.note_once(error)
             return
-        self.attached.deliver(Message(topic, body), 0, 0)
+        self.attached.deliver(BrokerMessage(topic, body), 0, 0)
 
     # ---- inside
 
@@ -327,9 +327,9 @@ class AwsConnection:
         if waiting is not None:
             await waiting
 
-    def _checked(self, packets: Sequence[Publish]) -> tuple[list[Message], list[int], PolicyDeniedError | None]:
+    def _checked(self, packets: Sequence[Publish]) -> tuple[list[BrokerMessage], list[int], PolicyDeniedError | None]:
         """Return the messages before the first that is denied or asks a service, their packet ids, and the denial."""
-        messages: list[Message] = []
+        messages: list[BrokerMessage] = []
         ids: list[int] = []
         topic, now = self._usual_topic, 0
         properties: Properties = ()
@@ -357,7 +357,7 @@ class AwsConnection:
                 ids.append(packet.packet_id)
             whose = self.client_id, self.grant.principal if packet.retain else ""
             messages.append(
-                Message(packet.topic, packet.payload, packet.qos, packet.retain, properties, expires_at, *whose)
+                BrokerMessage(packet.topic, packet.payload, packet.qos, packet.retain, properties, expires_at, *whose)
             )
         return messages, ids, None
 
@@ -369,7 +369,7 @@ class AwsConnection:
         if packet.retain:
             self._connections.check(self.grant, "iot:RetainPublish", "topic", packet.topic, self.client_id)
 
-    def _hand_on(self, messages: Sequence[Message], ids: Sequence[int]) -> Awaitable[None] | None:
+    def _hand_on(self, messages: Sequence[BrokerMessage], ids: Sequence[int]) -> Awaitable[None] | None:
         if not messages:
             return None
         return self._connections.space.messages.publish(messages, self._acks.expect(ids, len(messages)))

@@ -26,20 +26,20 @@ from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import REASONS, SUBSCRIPTIONS, is_answer, presence, subscription
-from birthmark.awsiot.rules.temporary_credentials import Session, SessionEndedError
+from birthmark.awsiot.rules.temporary_credentials import CredentialSession, SessionEndedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerInactiveError
-from birthmark.awsiot.service.device_authorization import CertificateInactiveError, ClaimClientIdError, Grant
+from birthmark.awsiot.service.device_authorization import CertificateInactiveError, ClaimClientIdError, ConnectionGrant
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.broker import Arrival, Broker, ConnectedSession, SpaceRules
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.model import Message, Will, handed_on
+from birthmark.broker.model import BrokerMessage, Will, handed_on
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect
-from birthmark.mqtt.packets import Will as WillPacket
+from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
 from birthmark.mqtt.session import EACH_BYTES
 from birthmark.net.admission import Admission, CloseReason, MqttRefusedError
@@ -84,7 +84,7 @@ class AwsConnections:
         """Admit a device by its certificate or by an authorizer, or raise `MqttRefusedError`."""
         return await self._accept(pump, packet, None)
 
-    def acceptor(self, grant: Grant) -> Accept:
+    def acceptor(self, grant: ConnectionGrant) -> Accept:
         """Return what accepts a connection whose WebSocket request was signed with a key that may do this."""
 
         async def accept(pump: MqttPump, packet: Connect) -> Admission:
@@ -100,15 +100,15 @@ class AwsConnections:
 
         return accept
 
-    async def admit(self, visitor: ConnectionContext) -> Grant:
+    async def admit(self, visitor: ConnectionContext) -> ConnectionGrant:
         """Return what a visitor may do now."""
         return await self._aws.devices.admit(visitor)
 
-    def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str) -> None:
+    def check(self, grant: ConnectionGrant, action: str, kind: str, name: str, client_id: str) -> None:
         """Raise `PolicyDeniedError` unless it is allowed."""
         self._aws.devices.check(grant, action, kind, name, client_id)
 
-    def may_receive(self, grant: Grant, topic: str) -> bool:
+    def may_receive(self, grant: ConnectionGrant, topic: str) -> bool:
         """Say whether a message may go out."""
         return self._aws.devices.may_receive(grant, topic)
 
@@ -117,7 +117,11 @@ class AwsConnections:
         self._ledger.record(error, address=connection.pump.address, presented=connection.pump.peer.leaf)
 
     async def _accept(
-        self, pump: MqttPump, packet: Connect, grant: Grant | None, http: tuple[Mapping[str, str], str] | None = None
+        self,
+        pump: MqttPump,
+        packet: Connect,
+        grant: ConnectionGrant | None,
+        http: tuple[Mapping[str, str], str] | None = None,
     ) -> Admission:
         # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
@@ -179,7 +183,7 @@ class AwsConnections:
             reason_of=reason_of,
         )
 
-    async def _check_claim(self, claim: Grant, client_id: str) -> None:
+    async def _check_claim(self, claim: ConnectionGrant, client_id: str) -> None:
         """Raise `ClaimClientIdError` where somebody else's session would be taken.
 
         Whose one is that nobody has just now, what it subscribed to tells: by a claim, to answers alone.
@@ -192,7 +196,7 @@ class AwsConnections:
             if not all(map(is_answer, await self.space.subscriptions.stored(client_id))):
                 raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
 
-    async def _admitted(self, visitor: ConnectionContext, grant: Grant | None) -> Grant:
+    async def _admitted(self, visitor: ConnectionContext, grant: ConnectionGrant | None) -> ConnectionGrant:
         if grant is None:
             return await self.admit(visitor)
         if grant.authorized is not None:
@@ -252,7 +256,7 @@ class AwsConnections:
         assert grant.authorized is not None  # noqa: S101 - as it came
         self._due.add(self._clock.monotonic() + grant.authorized.verdict.refresh_s, TimedAction.ASK, connection)
 
-    def _check_connect(self, grant: Grant, packet: Connect, client_id: str) -> None:
+    def _check_connect(self, grant: ConnectionGrant, packet: Connect, client_id: str) -> None:
         self.check(grant, "iot:Connect", "client", client_id, client_id)
         if (will := packet.will) is not None:
             topic_validation.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
@@ -260,12 +264,12 @@ class AwsConnections:
             if will.retain:
                 self.check(grant, "iot:RetainPublish", "topic", will.topic, client_id)
 
-    def _will_of(self, will: WillPacket, client_id: str, grant: Grant) -> Will:
+    def _will_of(self, will: WillPacket, client_id: str, grant: ConnectionGrant) -> Will:
         properties, _ = handed_on(will.properties, 0)
         delay_s = get_property(will.properties, PropertyId.WILL_DELAY) or 0
         lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
         whose = client_id, grant.principal  # who is gone by then
-        message = Message(will.topic, will.payload, will.qos, will.retain, properties, None, *whose)
+        message = BrokerMessage(will.topic, will.payload, will.qos, will.retain, properties, None, *whose)
         return Will(message, int(str(delay_s)), lasts_s if isinstance(lasts_s, int) else None)
 
     @property
@@ -273,7 +277,7 @@ class AwsConnections:
         """How often anything changed that a connection may depend on."""
         return self._changes
 
-    def retag(self, connection: AwsConnection, grant: Grant) -> None:
+    def retag(self, connection: AwsConnection, grant: ConnectionGrant) -> None:
         """Note what a connection with this grant depends on."""
         self.space.tag(connection.attached, tags_of(grant, connection.client_id))
 
@@ -287,7 +291,7 @@ class AwsConnections:
             if isinstance(changed, GrantsChanged) and (session := connection.grant.session) is not None:
                 self.space.spawn(self._check_key(connection, session))
 
-    async def _check_key(self, connection: AwsConnection, session: Session) -> None:
+    async def _check_key(self, connection: AwsConnection, session: CredentialSession) -> None:
         """End a connection where the short-lived key that opened it stands no longer."""
         try:
             await self._aws.roles.check_stands(session)
@@ -454,12 +458,12 @@ class AwsConnections:
         )
         self._publish(event)
 
-    def _publish(self, message: Message | None) -> None:
+    def _publish(self, message: BrokerMessage | None) -> None:
         if message is not None and (waiting := self.space.messages.publish((message,), _nobody_waits)) is not None:
             self.space.spawn(waiting)
 
 
-def tags_of(grant: Grant, client_id: str) -> frozenset[str]:
+def tags_of(grant: ConnectionGrant, client_id: str) -> frozenset[str]:
     """Return what a connection depends on."""
     tags = {f"thing:{client_id}", *(f"policy:{name}" for name in grant.policies)}
     tags |= {f"group:{name}" for name in grant.groups}
@@ -497,7 +501,7 @@ def _end_session(connection: AwsConnection, why: str) -> None:
         connection.pump.refuse(SessionEndedError(access_key_id=session.key_id, alias=session.alias, why=why))
 
 
-def _prover(grant: Grant) -> str:
+def _prover(grant: ConnectionGrant) -> str:
     """Return by what a client proved who it is, where no certificate did."""
     return grant.principal if grant.authorized is not None else f"key {grant.principal}"
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from birthmark.awsiot.errors import job_rejection, provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
-from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, Service, request_of
+from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, ReservedService, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.rules.topic_validation import ReportDroppedError
 from birthmark.awsiot.service import AwsIot
@@ -64,12 +64,12 @@ class ReservedTopics:
         self._claims = aws.claims
         self._jobs = aws.jobs.executions
         self._rules = aws.rules
-        self._handlers: Mapping[Service, Handler] = {
-            Service.SHADOW: self._shadow,
-            Service.JOBS: self._job,
-            Service.REPORTS: self._drop_report,
-            Service.CERTIFICATES: self._provisioning,
-            Service.PROVISION: self._provisioning,
+        self._handlers: Mapping[ReservedService, Handler] = {
+            ReservedService.SHADOW: self._shadow,
+            ReservedService.JOBS: self._job,
+            ReservedService.REPORTS: self._drop_report,
+            ReservedService.CERTIFICATES: self._provisioning,
+            ReservedService.PROVISION: self._provisioning,
         }
 
     async def ask(

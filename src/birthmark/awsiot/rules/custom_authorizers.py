@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from birthmark.awsiot.model import Authorizer
-from birthmark.awsiot.rules.policy import Policy, PolicyDeniedError, PolicyMalformedError, parse_policy
+from birthmark.awsiot.rules.policy import AwsPolicy, PolicyDeniedError, PolicyMalformedError, parse_policy
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.pki.certificate_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS, MIN_RSA_BITS
 
@@ -134,13 +134,13 @@ class AuthorizerRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AuthorizerVerdict:
     """A function's yes, or its no with nothing else in it."""
 
     is_authenticated: bool
     principal: str = ""
     documents: tuple[str, ...] = ()
-    policies: tuple[Policy, ...] = ()
+    policies: tuple[AwsPolicy, ...] = ()
     disconnect_s: int = MAX_TIME_S
     refresh_s: int = MAX_TIME_S
 
@@ -218,7 +218,7 @@ def event_of(
     }
 
 
-def verdict_of(authorizer: Authorizer, answer: Any) -> Verdict:
+def verdict_of(authorizer: Authorizer, answer: Any) -> AuthorizerVerdict:
     """Return what a function's answer says. Raise `AuthorizerAnswerError`."""
 
     def wrong(detail: str) -> AuthorizerAnswerError:
@@ -229,7 +229,7 @@ def verdict_of(authorizer: Authorizer, answer: Any) -> Verdict:
     except msgspec.ValidationError as error:
         raise wrong(str(error)[:_MAX_REASON]) from error
     if not read.is_authenticated:
-        return Verdict(is_authenticated=False)
+        return AuthorizerVerdict(is_authenticated=False)
     principal = read.principal_id
     if not (0 < len(principal) <= _MAX_PRINCIPAL and principal.isascii() and principal.isalnum()):
         raise wrong("principalId is not 1 to 128 letters and digits")
@@ -248,4 +248,4 @@ def verdict_of(authorizer: Authorizer, answer: Any) -> Verdict:
     except PolicyMalformedError as error:
         raise wrong(str(error)[:_MAX_REASON]) from error
     times = read.disconnect_after_in_seconds, read.refresh_after_in_seconds
-    return Verdict(True, principal, documents, policies, *times)  # noqa: FBT003 - what isAuthenticated says
+    return AuthorizerVerdict(True, principal, documents, policies, *times)  # noqa: FBT003 - what isAuthenticated says

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.awsiot.wire.jobs import JobSettings, MaintenanceWindow, SchedulingConfig
+from birthmark.awsiot.wire.jobs import JobConfiguration, MaintenanceWindow, SchedulingConfig
 
 LEAST = timedelta(minutes=30)
 MAX_AHEAD = timedelta(days=365)
@@ -208,19 +208,19 @@ def check_windows(windows: Sequence[MaintenanceWindow], now: datetime) -> None:
             raise BodyInvalidError(detail=f"maintenanceWindows startTime {one.start_time[:100]!r} never comes")
 
 
-def starts_at(settings: JobSettings) -> datetime | None:
+def starts_at(settings: JobConfiguration) -> datetime | None:
     """Return when a job begins; None for one that began when it was made."""
     config = settings.scheduling_config
     return None if config is None or config.start_time is None else parse_moment(config.start_time, "startTime")
 
 
-def is_over(settings: JobSettings, now: datetime) -> bool:
+def is_over(settings: JobConfiguration, now: datetime) -> bool:
     """Say whether the time of a job is over."""
     config = settings.scheduling_config
     return config is not None and config.end_time is not None and parse_moment(config.end_time, "endTime") <= now
 
 
-def may_go_out(settings: JobSettings, now: datetime) -> bool:
+def may_go_out(settings: JobConfiguration, now: datetime) -> bool:
     """Say whether one of a job's windows is open, or it has none."""
     config = settings.scheduling_config
     if config is None or not config.maintenance_windows:
@@ -232,7 +232,7 @@ def may_go_out(settings: JobSettings, now: datetime) -> bool:
     return False
 
 
-def openings(settings: JobSettings, now: datetime) -> Iterator[datetime]:
+def openings(settings: JobConfiguration, now: datetime) -> Iterator[datetime]:
     """Yield when a job's windows open next, while it goes on."""
     config = settings.scheduling_config
     if config is None or not config.maintenance_windows:

@@ -15,7 +15,7 @@ from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.wire.jobs import (
     DeviceUpdate,
     ExponentialRate,
-    JobSettings,
+    JobConfiguration,
     RetryConfig,
     RolloutConfig,
     settings_of,
@@ -320,7 +320,7 @@ def removed(known: JobExecution, now: datetime) -> JobExecution:
     return replace(known, status=ExecutionStatus.REMOVED, updated_at=now, ends_at=None, step_ends_at=None, due_at=None)
 
 
-def retries(settings: JobSettings, status: ExecutionStatus) -> int:
+def retries(settings: JobConfiguration, status: ExecutionStatus) -> int:
     """Return how often a try that ended so is followed by another."""
     config = settings.job_executions_retry_config or RetryConfig([])
     fitting = (one for one in config.criteria_list if one.failure_type in {status.value, "ALL"})
@@ -328,7 +328,7 @@ def retries(settings: JobSettings, status: ExecutionStatus) -> int:
     return max((one.number_of_retries for one in fitting), default=0) if may else 0
 
 
-def aborts(settings: JobSettings, counts: Mapping[ExecutionStatus, int]) -> bool:
+def aborts(settings: JobConfiguration, counts: Mapping[ExecutionStatus, int]) -> bool:
     """Say whether so many executions failed that the job stops itself."""
     executed = sum(counts.get(status, 0) for status in _EXECUTED)
     for one in settings.abort_config.criteria_list if settings.abort_config is not None else ():

@@ -1,7 +1,7 @@
 """Policies: documents to statements, and what they allow (developer guide, "AWS IoT Core policies"; IAM reference).
 
-An explicit deny wins, and what nothing allows is denied. A document is parsed once; `Permissions` binds the statements
-of one principal to the facts of one connection and answers from memory when it is asked the same thing again.
+An explicit deny wins, and what nothing allows is denied. A document is parsed once; `ConnectionPermissions`
+binds the statements of one principal to the variables of one connection and caches its decisions.
 """
 
 import enum
@@ -20,7 +20,7 @@ from birthmark.auth.wildcards import Glob, glob_of
 from birthmark.awsiot.rules.policy_conditions import (
     CURRENT_TIME,
     EPOCH_TIME,
-    Condition,
+    PolicyCondition,
     UnknownOperatorError,
     parse_condition,
 )
@@ -87,7 +87,7 @@ class KeyDeniedError(PolicyDeniedError):
     user: str
 
 
-class Outcome(enum.Enum):
+class AuthDecision(enum.Enum):
     """AuthDecision of the service model."""
 
     ALLOWED = "ALLOWED"
@@ -96,19 +96,19 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PolicyDecision:
     """An outcome, and in words which statement made it."""
 
-    outcome: Outcome
+    outcome: AuthDecision
     hint: str
 
     @property
     def is_allowed(self) -> bool:
-        return self.outcome is Outcome.ALLOWED
+        return self.outcome is AuthDecision.ALLOWED
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class AwsPolicyStatement:
     """One statement; `place` says where it stands, for people."""
 
     place: str
@@ -117,7 +117,7 @@ class Statement:
     except_actions: bool
     resources: tuple[str, ...]
     except_resources: bool
-    conditions: tuple[Condition, ...]
+    conditions: tuple[PolicyCondition, ...]
 
     def names(self, action: str) -> bool:
         """Say whether the statement is about this action (in lower case)."""
@@ -125,11 +125,11 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class AwsPolicy:
     """A parsed document."""
 
     name: str
-    statements: tuple[Statement, ...]
+    statements: tuple[AwsPolicyStatement, ...]
 
     @property
     def is_of_one_device(self) -> bool:
@@ -163,7 +163,7 @@ def are_of_one_device(documents: Iterable[str]) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def parse_policy(name: str, document: str, *, of_iam: bool = False) -> Policy:
+def parse_policy(name: str, document: str, *, of_iam: bool = False) -> AwsPolicy:
     """Return the policy: of a device, or `of_iam`, which may name actions of other services. Raise
     `PolicyMalformedError`.
     """
@@ -177,7 +177,9 @@ def parse_policy(name: str, document: str, *, of_iam: bool = False) -> Policy:
     if not statements:
         raise PolicyMalformedError(detail="Statement is empty")
     of_service = _ACTION if of_iam else _OF_IOT
-    return Policy(name, tuple(_statement(name, number, each, of_service) for number, each in enumerate(statements, 1)))
+    return AwsPolicy(
+        name, tuple(_statement(name, number, each, of_service) for number, each in enumerate(statements, 1))
+    )
 
 
 def check_new(name: str, document: str) -> None:
@@ -200,17 +202,17 @@ class _SharedPolicyCache:
         self.receives: dict[str, bool] = {}
 
 
-_SHARED: "WeakValueDictionary[tuple[Policy, ...], _SharedPolicyCache]" = WeakValueDictionary()
+_SHARED: "WeakValueDictionary[tuple[AwsPolicy, ...], _SharedPolicyCache]" = WeakValueDictionary()
 
 
 @dataclass(slots=True)
-class Permissions:
+class ConnectionPermissions:
     """What one connection may do."""
 
-    policies: Sequence[Policy]
+    policies: Sequence[AwsPolicy]
     facts: PolicyVariables
     _patterns: dict[tuple[str, UnsafeVariableValue], Glob | None] = field(default_factory=dict)
-    _known: dict[tuple[str, str], Decision] = field(default_factory=dict)
+    _known: dict[tuple[str, str], PolicyDecision] = field(default_factory=dict)
     asks_time: bool = False
     """What is allowed now may not be later, with nothing changed."""
     receives: dict[str, bool] = field(default_factory=dict)
@@ -227,7 +229,7 @@ class Permissions:
                 known = _SHARED[key] = _SharedPolicyCache()
             self._shared = known
 
-    def decide(self, action: str, resource: str, now: datetime) -> Decision:
+    def decide(self, action: str, resource: str, now: datetime) -> PolicyDecision:
         """Return the decision about `action` (such as iot:Publish) on a resource's ARN."""
         if (known := self._known.get((action, resource))) is not None:
             return known
@@ -254,19 +256,19 @@ class Permissions:
                 known[topic] = may
         return may
 
-    def denial(self, action: str) -> Decision | None:
+    def denial(self, action: str) -> PolicyDecision | None:
         """Return the denial of an action on anything, under any condition, where there is one."""
         low = action.lower()
         for policy in self.policies:
             for one in policy.statements:
                 if not one.allows and one.names(low):
-                    return Decision(Outcome.EXPLICIT_DENY, f"{one.place} denies it for some")
+                    return PolicyDecision(AuthDecision.EXPLICIT_DENY, f"{one.place} denies it for some")
         return None
 
-    def judge(self, action: str, resource: str, now: datetime) -> Decision:
+    def judge(self, action: str, resource: str, now: datetime) -> PolicyDecision:
         """Return the same without remembering it."""
         low = action.lower()
-        allowed: Statement | None = None
+        allowed: AwsPolicyStatement | None = None
         for policy in self.policies:
             for statement in policy.statements:
                 if statement.allows and allowed is not None:
@@ -276,13 +278,13 @@ class Permissions:
                 if not all(condition.holds(self.facts, now) for condition in statement.conditions):
                     continue
                 if not statement.allows:
-                    return Decision(Outcome.EXPLICIT_DENY, f"{statement.place} denies it")
+                    return PolicyDecision(AuthDecision.EXPLICIT_DENY, f"{statement.place} denies it")
                 allowed = statement
         if allowed is not None:
-            return Decision(Outcome.ALLOWED, f"{allowed.place} allows it")
-        return Decision(Outcome.IMPLICIT_DENY, self._why_nothing(low, resource))
+            return PolicyDecision(AuthDecision.ALLOWED, f"{allowed.place} allows it")
+        return PolicyDecision(AuthDecision.IMPLICIT_DENY, self._why_nothing(low, resource))
 
-    def _covers(self, statement: Statement, resource: str) -> bool:
+    def _covers(self, statement: AwsPolicyStatement, resource: str) -> bool:
         """A variable that is not known makes the statement fit nothing, also under NotResource."""
         risky = UnsafeVariableValue.FITS_NOTHING
         if not statement.allows:
@@ -333,7 +335,7 @@ _OF_ONE_DEVICE = re.compile(r"\$\{iot:(?:Connection\.Thing\.ThingName|Certificat
 _ACTION = re.compile(r"\*|[a-z0-9-]{1,64}:[a-z0-9*?]{1,128}", re.IGNORECASE)
 
 
-def _statement(policy: str, number: int, given: _Statement, of_service: re.Pattern[str]) -> Statement:
+def _statement(policy: str, number: int, given: _Statement, of_service: re.Pattern[str]) -> AwsPolicyStatement:
     place = f"statement {number}{f' ({given.sid})' if given.sid else ''} of policy {policy}"
     if given.effect not in {"Allow", "Deny"}:
         raise PolicyMalformedError(detail=f"{place}: Effect is neither Allow nor Deny")
@@ -354,7 +356,7 @@ def _statement(policy: str, number: int, given: _Statement, of_service: re.Patte
         )
     except UnknownOperatorError as error:
         raise PolicyMalformedError(detail=f"{place}: {error}") from error
-    return Statement(
+    return AwsPolicyStatement(
         place,
         given.effect == "Allow",
         tuple(glob_of(action.lower()) for action in actions),
@@ -393,7 +395,7 @@ _CREATE = "$aws/certificates/create*"
 
 
 @lru_cache(maxsize=256)
-def claim_policies(template: str) -> tuple[Policy, ...]:
+def claim_policies(template: str) -> tuple[AwsPolicy, ...]:
     """Return the policies of a claim certificate by `template`; by any where that is empty."""
     topics = [_CREATE, f"$aws/provisioning-templates/{template or '*'}/provision/*"]
     concrete, filters = [f"{_ANY}topic/{one}" for one in topics], [f"{_ANY}topicfilter/{one}" for one in topics]
@@ -414,7 +416,7 @@ def claim_policies(template: str) -> tuple[Policy, ...]:
     return tuple(own)
 
 
-def _policy(name: str, statements: list[dict[str, object]]) -> Policy:
+def _policy(name: str, statements: list[dict[str, object]]) -> AwsPolicy:
     return parse_policy(name, json.dumps({"Version": "2012-10-17", "Statement": statements}))
 
 
@@ -428,10 +430,10 @@ _VARIABLE = re.compile(r"\$\{([^{}*?$]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PolicyVerdict:
     """What is decided, and the names of the policies that allow, that deny and that say nothing."""
 
-    outcome: Outcome
+    outcome: AuthDecision
     allowing: Sequence[str]
     denying: Sequence[str]
     silent: Sequence[str]
@@ -440,29 +442,29 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class PolicySimulation:
     """Policies, and what is known of whoever would come."""
 
-    policies: Sequence[Policy]
+    policies: Sequence[AwsPolicy]
     facts: PolicyVariables
     now: datetime
 
-    def judge(self, action: str, resources: Sequence[str]) -> Verdict:
+    def judge(self, action: str, resources: Sequence[str]) -> PolicyVerdict:
         """Return what is decided of an action on all of these resources together."""
-        whole = Permissions(self.policies, self.facts)
+        whole = ConnectionPermissions(self.policies, self.facts)
         outcomes = {whole.judge(action, resource, self.now).outcome for resource in resources}
         by_policy = {policy.name: self._outcomes(policy, action, resources) for policy in self.policies}
-        allowing = [name for name, found in by_policy.items() if Outcome.ALLOWED in found]
-        denying = [name for name, found in by_policy.items() if Outcome.EXPLICIT_DENY in found]
-        order = (Outcome.EXPLICIT_DENY, Outcome.IMPLICIT_DENY, Outcome.ALLOWED)
-        outcome = next((one for one in order if one in outcomes), Outcome.IMPLICIT_DENY)
+        allowing = [name for name, found in by_policy.items() if AuthDecision.ALLOWED in found]
+        denying = [name for name, found in by_policy.items() if AuthDecision.EXPLICIT_DENY in found]
+        order = (AuthDecision.EXPLICIT_DENY, AuthDecision.IMPLICIT_DENY, AuthDecision.ALLOWED)
+        outcome = next((one for one in order if one in outcomes), AuthDecision.IMPLICIT_DENY)
         silent = [name for name in by_policy if name not in (*allowing, *denying)]
-        return Verdict(
-            outcome, allowing, denying, silent if outcome is Outcome.IMPLICIT_DENY else (), self._missing(action)
+        return PolicyVerdict(
+            outcome, allowing, denying, silent if outcome is AuthDecision.IMPLICIT_DENY else (), self._missing(action)
         )
 
-    def _outcomes(self, policy: Policy, action: str, resources: Sequence[str]) -> set[Outcome]:
-        alone = Permissions([policy], self.facts)
+    def _outcomes(self, policy: AwsPolicy, action: str, resources: Sequence[str]) -> set[AuthDecision]:
+        alone = ConnectionPermissions([policy], self.facts)
         return {alone.judge(action, resource, self.now).outcome for resource in resources}
 
     def _missing(self, action: str) -> Sequence[str]:

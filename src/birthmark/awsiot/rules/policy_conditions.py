@@ -69,7 +69,7 @@ _SAMPLES = (("Numeric", "1"), ("Date", "2026-01-01T00:00:00Z"), ("IpAddress", "1
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class PolicyCondition:
     """One key under one operator; any of `wanted` will do (for a negation: none may)."""
 
     operator: str
@@ -123,7 +123,7 @@ class Condition:
             return False  # the fact is no number, date or address
 
 
-def parse_condition(name: str, key: str, wanted: Sequence[str]) -> Condition:
+def parse_condition(name: str, key: str, wanted: Sequence[str]) -> PolicyCondition:
     """Return the condition of an operator's name as it stands in the document. Raise `UnknownOperatorError`."""
     quantifier = next((prefix for prefix in (_FOR_ALL, _FOR_ANY) if name.startswith(prefix)), "")
     operator = name.removeprefix(quantifier)
@@ -142,4 +142,4 @@ def parse_condition(name: str, key: str, wanted: Sequence[str]) -> Condition:
                 _POSITIVE[operator](sample, value)
         except (ValueError, OverflowError) as error:
             raise UnknownOperatorError(f"{name} cannot use the value {value!r}") from error
-    return Condition(operator, is_negated, quantifier, if_exists, key, tuple(wanted))
+    return PolicyCondition(operator, is_negated, quantifier, if_exists, key, tuple(wanted))

@@ -94,7 +94,7 @@ class PolicyPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProvisioningPlan:
     """What one device gets."""
 
     thing: ThingPlan | None

@@ -1,7 +1,7 @@
 """Provisioning templates: a JSON document to a plan of what one device gets (developer guide, "Provisioning
 templates"; intrinsic functions as in "Fleet provisioning").
 
-A template is parsed once and says then what is wrong with it; `Template.plan` fills in the parameters of one device.
+A template is parsed and checked once; `ParsedTemplate.plan` fills in the parameters of one device.
 What a device sends is text and stays text: in a policy's document, a value with a sign that policies read as more than
 itself is refused, as it would widen what the template's author meant.
 """
@@ -18,8 +18,8 @@ from birthmark.awsiot.model import PrincipalType
 from birthmark.awsiot.rules.provisioning_plans import (
     CertificatePlan,
     Override,
-    Plan,
     PolicyPlan,
+    ProvisioningPlan,
     RegistrationFailedError,
     TemplateInvalidError,
     ThingPlan,
@@ -47,7 +47,7 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class ParsedTemplate:
     """A parsed template."""
 
     parameters: Mapping[str, str | None]
@@ -60,7 +60,7 @@ class Template:
         """Return the resources of a type."""
         return [one for one in self.resources if one.kind == kind]
 
-    def plan(self, given: Mapping[str, str]) -> Plan:
+    def plan(self, given: Mapping[str, str]) -> ProvisioningPlan:
         """Return what a device with these parameters gets. Raise `RegistrationFailedError`.
 
         Parameters that the template does not declare are left aside.
@@ -80,7 +80,7 @@ class Template:
         certificates = [_certificate(one, filling) for one in self.of_kind(CERTIFICATE)]
         policies = [_policy(one, filling) for one in self.of_kind(POLICY)]
         configuration = filling.of(self.device_configuration, "DeviceConfiguration")
-        return Plan(
+        return ProvisioningPlan(
             things[0] if things else None, certificates[0] if certificates else None, tuple(policies), configuration
         )
 
@@ -122,7 +122,7 @@ _KEYS = {THING: "ThingName", CERTIFICATE: "CertificateId", POLICY: "PolicyName"}
 
 
 @lru_cache(maxsize=256)
-def parse_template(body: str) -> Template:
+def parse_template(body: str) -> ParsedTemplate:
     """Return the template. Raise `TemplateInvalidError`."""
     if len(body) > MAX_TEMPLATE_CHARS:
         raise TemplateInvalidError(detail=f"it has more than {MAX_TEMPLATE_CHARS} characters")
@@ -142,7 +142,7 @@ def parse_template(body: str) -> Template:
     for kind in (THING, CERTIFICATE):
         if sum(one.kind == kind for one in resources) > 1:
             raise TemplateInvalidError(detail=f"it has more than one {kind}")
-    made = Template(
+    made = ParsedTemplate(
         parameters,
         _mappings(document.get("Mappings", {})),
         tuple(resources),
@@ -224,7 +224,7 @@ def _mappings(given: Any) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return found
 
 
-def _check_functions(template: Template, value: Any, place: str) -> None:
+def _check_functions(template: ParsedTemplate, value: Any, place: str) -> None:
     """Raise for a function that is none, or names what is not there."""
     if isinstance(value, list):
         for one in value:

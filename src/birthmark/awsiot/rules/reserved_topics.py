@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.net.admission import CloseReason
 
 EVENTS = "$aws/events/"
@@ -43,7 +43,7 @@ _EVENTS = frozenset(
 _SUBTREES = frozenset({"shadow", "jobs", "+", "#"})
 
 
-class Service(Enum):
+class ReservedService(Enum):
     """Who is asked, and by which topics."""
 
     SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow(?:/name/(?P<name>[^/]+))?/(?P<verb>get|update|delete)")
@@ -58,10 +58,10 @@ class Service(Enum):
     PROVISION = re.compile(r"\$aws/provisioning-templates/(?P<template>[^/]+)/(?P<verb>provision)/(?P<form>json|cbor)")
 
 
-_SERVICES = tuple(Service)  # to go through the class costs more than to match
+_SERVICES = tuple(ReservedService)  # to go through the class costs more than to match
 
 
-def request_of(topic: str) -> tuple[Service, Mapping[str, str | None]] | None:
+def request_of(topic: str) -> tuple[ReservedService, Mapping[str, str | None]] | None:
     """Return which service a topic asks, and the names in it; None when it asks nobody."""
     for service in _SERVICES:
         if (found := service.value.fullmatch(topic)) is not None:
@@ -80,7 +80,7 @@ def is_question(topic: str) -> bool:
 def is_answered_over_https(topic: str) -> bool:
     """Say whether HTTPS Publish takes a reserved topic: AWS takes some over MQTT alone (measured 2026-09)."""
     found = request_of(topic)
-    return found is None or found[0] not in {Service.JOBS, Service.REPORTS}
+    return found is None or found[0] not in {ReservedService.JOBS, ReservedService.REPORTS}
 
 
 def is_answer(topic_filter: str) -> bool:
@@ -117,15 +117,15 @@ REASONS: Mapping[CloseReason, str] = {
 }
 
 
-def presence(client_id: str, what: str, *, at_ms: int, **details: object) -> Message | None:
+def presence(client_id: str, what: str, *, at_ms: int, **details: object) -> BrokerMessage | None:
     """Return the event that a client connected or disconnected; none for a client id that no topic can have."""
     if "#" in client_id or "+" in client_id:
         return None
     event = {"clientId": client_id, "timestamp": at_ms, "eventType": what, **details}
-    return Message(f"{PRESENCE}{what}/{client_id}", json.dumps(event).encode(), 1)
+    return BrokerMessage(f"{PRESENCE}{what}/{client_id}", json.dumps(event).encode(), 1)
 
 
-def subscription(client_id: str, what: str, topics: Sequence[str], *, at_ms: int, **details: object) -> Message:
+def subscription(client_id: str, what: str, topics: Sequence[str], *, at_ms: int, **details: object) -> BrokerMessage:
     """Return the event that a client subscribed to filters, or took subscriptions back."""
     event = {"clientId": client_id, "timestamp": at_ms, "eventType": what, "topics": list(topics), **details}
-    return Message(f"{SUBSCRIPTIONS}{what}/{client_id}", json.dumps(event).encode(), 1)
+    return BrokerMessage(f"{SUBSCRIPTIONS}{what}/{client_id}", json.dumps(event).encode(), 1)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot.model import Shadow
-from birthmark.awsiot.wire.shadows import MAX_LEVELS, Request, ShadowInvalidError, state_size, too_deep
-from birthmark.documents import DocumentProblem, Problem, Section, Shape, check, merged
+from birthmark.awsiot.wire.shadows import MAX_LEVELS, ShadowInvalidError, ShadowRequest, state_size, too_deep
+from birthmark.documents import DocumentProblem, DocumentSection, Problem, Shape, check, merged
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 
 MAX_BYTES = 8 * 1024
@@ -121,7 +121,7 @@ class Update(msgspec.Struct, frozen=True):
     version: int | None = None
 
 
-def parse_update(request: Request, shadow: Shadow) -> Update:
+def parse_update(request: ShadowRequest, shadow: Shadow) -> Update:
     """Return the update of a shadow that is asked for. Raise `ShadowInvalidError` or `ShadowTooLargeError`."""
     document = request.document
     if "state" not in document:
@@ -173,11 +173,11 @@ def updated(shadow: Shadow, update: Update, size: int, at: int) -> Shadow:
     return made
 
 
-def _merged(section: Section, patch: dict[str, dict[str, Any] | None], name: str, at: int) -> Section:
+def _merged(section: DocumentSection, patch: dict[str, dict[str, Any] | None], name: str, at: int) -> DocumentSection:
     if name not in patch:
         return section
     part = patch[name]
-    return Section() if part is None else merged(section, part, at)
+    return DocumentSection() if part is None else merged(section, part, at)
 
 
 def _check_size(shadow: Shadow, state: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ class SessionEndedError(UnauthenticatedError):
     why: str
 
 
-class Session(msgspec.Struct, frozen=True, rename="camel"):
+class CredentialSession(msgspec.Struct, frozen=True, rename="camel"):
     """What a device was given: which role it has, by which alias, for which certificate, until when."""
 
     key_id: str
@@ -71,7 +71,7 @@ class Session(msgspec.Struct, frozen=True, rename="camel"):
             raise SessionEndedError(access_key_id=self.key_id, alias=self.alias, why="its time is over")
 
 
-def token_of(master: bytes, session: Session) -> str:
+def token_of(master: bytes, session: CredentialSession) -> str:
     """Return the session token."""
     told = _text(msgspec.json.encode(session))
     return f"{told}.{_text(_mac(master, b'token', told))}"
@@ -82,7 +82,7 @@ def secret_of(master: bytes, token: str) -> str:
     return base64.b64encode(_mac(master, b"secret", token)).decode()[:_SECRET_CHARS]
 
 
-def session_of(master: bytes, key_id: str, token: str | None) -> Session:
+def session_of(master: bytes, key_id: str, token: str | None) -> CredentialSession:
     """Return what a token says that was made here, for this key. Raise `SessionTokenError`."""
     if not token:
         raise SessionTokenError(access_key_id=key_id, how="without its session token")
@@ -91,7 +91,7 @@ def session_of(master: bytes, key_id: str, token: str | None) -> Session:
     try:
         if len(token) > _MAX_TOKEN_CHARS or not hmac.compare_digest(_bytes(mac), _mac(master, b"token", told)):
             raise wrong
-        session = decode_json(_bytes(told), Session)
+        session = decode_json(_bytes(told), CredentialSession)
     except (binascii.Error, msgspec.MsgspecError, UnicodeError, ValueError) as error:
         raise wrong from error
     if session.key_id != key_id:

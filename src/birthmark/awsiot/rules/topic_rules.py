@@ -13,7 +13,7 @@ from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.message_routing.deliveries import Delivery
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules import sql
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.mqtt.properties import PropertyId
@@ -116,7 +116,7 @@ class Action:
 
     kind: str
     what: wire.Kind
-    templates: Mapping[str, sql.Template]
+    templates: Mapping[str, sql.SubstitutionTemplate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class PreparedRule:
     """A rule made ready."""
 
     rule: TopicRule
-    statement: sql.Statement
+    statement: sql.SqlStatement
     actions: Sequence[Action]
     error_action: Action | None
     account_id: str = field(default="", repr=False)
@@ -155,7 +155,7 @@ def make_ready(rule: TopicRule, account_id: str) -> PreparedRule:
 
 def _action(given: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Action:
     what = wire.parse_action(given)
-    templates: dict[str, sql.Template] = {}
+    templates: dict[str, sql.SubstitutionTemplate] = {}
     for name, text in _texts(what):
         try:
             templates[name] = sql.parse_template(text, version, meter)
@@ -201,7 +201,7 @@ def _headers(given: wire.RepublishHeaders) -> Sequence[tuple[str, str]]:
     return found
 
 
-def message_of(noted: LoggedMessage, account_id: str) -> Message:
+def message_of(noted: LoggedMessage, account_id: str) -> RoutableMessage:
     """Return a message as statements see it."""
     plain: dict[int, Any] = {}
     pairs: list[tuple[str, str]] = []
@@ -210,7 +210,7 @@ def message_of(noted: LoggedMessage, account_id: str) -> Message:
             pairs.append((value[0], value[1]))
         else:
             plain[int(key)] = value
-    return Message(
+    return RoutableMessage(
         topic=noted.topic,
         payload=noted.payload,
         client_id=noted.device_id or None,
@@ -231,14 +231,14 @@ def message_of(noted: LoggedMessage, account_id: str) -> Message:
 class RuleMessage:
     """One message, and what its templates are filled from."""
 
-    message: Message
+    message: RoutableMessage
     origin: Mapping[str, Any]
     entropy: Entropy
     lookups: sql.Lookups = sql.NO_SHADOWS
     variables: Mapping[str, Any] = field(default_factory=dict)
     meter: sql.Meter = field(default_factory=sql.new_meter)
 
-    def fill(self, template: sql.Template) -> str:
+    def fill(self, template: sql.SubstitutionTemplate) -> str:
         """Return what a template is for this message."""
         known: dict[str, Any] = {"entropy": self.entropy, "lookups": self.lookups, "variables": self.variables}
         known["meter"] = self.meter
@@ -246,7 +246,7 @@ class RuleMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RuleOutcome:
     """What a rule makes of a message."""
 
     payload: bytes | None = None
@@ -256,7 +256,7 @@ class Outcome:
 
 def apply_rule(
     ready: PreparedRule, noted: LoggedMessage, entropy: Entropy, lookups: sql.Lookups, meter: sql.Meter
-) -> Outcome:
+) -> RuleOutcome:
     """Return what a rule makes of a message. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
     name = ready.name
     if name in noted.trail or len(noted.trail) >= MAX_TRAIL:
@@ -266,11 +266,11 @@ def apply_rule(
     try:
         selected = sql.evaluate(ready.statement, message, entropy=entropy, lookups=lookups, meter=meter)
         if selected is None:
-            return Outcome()
+            return RuleOutcome()
         case = RuleMessage(message, _origin(noted), entropy, lookups, selected.variables, meter)
         body = selected.payload
         letters = [_letter(f"{name}/{number}", action, case, body) for number, action in enumerate(ready.actions)]
-        return Outcome(body, letters)
+        return RuleOutcome(body, letters)
     except sql.TooMuchError as error:
         facts: dict[str, Any] = {"thing": noted.device_id, "topic": noted.topic[:_MAX_TOLD]}
         raise RuleFailedError(rule=name, reason=error.what.removesuffix("."), **facts) from error
@@ -298,7 +298,7 @@ def error_letter(ready: PreparedRule, failed: Delivery, reason: str, entropy: En
             }
         ],
     }
-    message = Message(origin["topic"], json.dumps(body).encode(), origin["client"] or None)
+    message = RoutableMessage(origin["topic"], json.dumps(body).encode(), origin["client"] or None)
     try:
         return _letter(lane, action, RuleMessage(message, origin, entropy), message.payload)
     except (sql.TooMuchError, sql.ShadowWantedError):

@@ -9,10 +9,10 @@ from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest
 from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
-from birthmark.awsiot.rules.policy import Permissions, PolicyMalformedError, parse_policy
+from birthmark.awsiot.rules.policy import ConnectionPermissions, PolicyMalformedError, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.device_authorization import Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.store import certificates as store
 from birthmark.errors import NotFoundError
 from birthmark.net.fair_scheduler import count_for
@@ -112,16 +112,16 @@ class AccessKeys(AccountService):
         check_signature(request, signature, key.secret, self.clock.now(), services=services)
         return key
 
-    def grant_of(self, key: AccessKey, address: str, account_id: str) -> Grant:
+    def grant_of(self, key: AccessKey, address: str, account_id: str) -> ConnectionGrant:
         """Return what may be done with a key, from this address."""
         if key.policy is None:
-            return Grant(key.id, None, None, None)
+            return ConnectionGrant(key.id, None, None, None)
         facts = facts_of(
             None, ConnectionContext(None, None, address, ""), more={"aws:username": key.name, "aws:userid": key.id}
         )
-        permissions = Permissions([parse_policy(key.name, key.policy, of_iam=True)], facts)
+        permissions = ConnectionPermissions([parse_policy(key.name, key.policy, of_iam=True)], facts)
         user = f"arn:aws:iam::{account_id}:user/{key.name or key.id}"
-        return Grant(key.id, None, None, permissions, receives=permissions.receives, user=user)
+        return ConnectionGrant(key.id, None, None, permissions, receives=permissions.receives, user=user)
 
     def person(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str

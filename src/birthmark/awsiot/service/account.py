@@ -8,51 +8,51 @@ from birthmark.auth.sigv4 import Signature, SignedRequest
 from birthmark.auth.user_credentials import NOBODY, UserDirectory
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
-from birthmark.awsiot.rules.policy import Policy
+from birthmark.awsiot.rules.policy import AwsPolicy
 from birthmark.awsiot.rules.temporary_credentials import KEY_PREFIX
 from birthmark.awsiot.service.access_keys import AccessKeys
-from birthmark.awsiot.service.account_settings import RegistryEvents, Settings
+from birthmark.awsiot.service.account_settings import AccountSettings, RegistryEvents
 from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.ca_certificates import CertificateAuthorities
 from birthmark.awsiot.service.certificate_renewal import Predecessors, Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
-from birthmark.awsiot.service.device_authorization import Devices, Grant
-from birthmark.awsiot.service.fleet_index import Index
+from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devices
+from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.service.fleet_provisioning import Claims
-from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND, FirstContact
+from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND, JitRegistration
 from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.job_files import JobFiles
-from birthmark.awsiot.service.jobs import Jobs
+from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.service.kinesis_streams import DataStreams
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
-from birthmark.awsiot.service.role_aliases import Roles
+from birthmark.awsiot.service.role_aliases import RoleAliases
 from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.rule_actions import Ask, ExternalTargets, NoOutside, Republisher, carriers_of
 from birthmark.awsiot.service.rule_destinations import Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.search_results import SearchResults
-from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.shadows import ShadowService
 from birthmark.awsiot.service.tags import TaggableResource, TagWriter
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.thing_principals import Attachments
-from birthmark.awsiot.service.thing_registration import Provisioning
+from birthmark.awsiot.service.thing_registration import ThingRegistration
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
 from birthmark.awsiot.store import certificates as certificate_store
-from birthmark.broker.publisher import Messages
+from birthmark.broker.publisher import MessagePublisher
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.message_routing.deliveries import Server
+from birthmark.message_routing.deliveries import MessageServer
 from birthmark.message_routing.deliveries import Sink as Letters
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
-from birthmark.pki.issuance import Issuer
+from birthmark.pki.issuance import LeafIssuer
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement
 from birthmark.store.pagination import Page, page_of
@@ -126,14 +126,14 @@ class AwsIot:
         database: Database,
         clock: Clock,
         entropy: Entropy,
-        issuer: Callable[[], Issuer],
+        issuer: Callable[[], LeafIssuer],
         *,
         revocations: RevocationCheck | None = None,
         functions: Functions | None = None,
         buckets: Path = Path("buckets"),
-        roles: Mapping[str, Policy] | None = None,
+        roles: Mapping[str, AwsPolicy] | None = None,
         outside: ExternalTargets | None = None,
-        servers: Mapping[str, Server] | None = None,
+        servers: Mapping[str, MessageServer] | None = None,
         persons: UserDirectory = NOBODY,
         predecessors: Predecessors | None = None,
         per_ca: int = MAX_PER_CA,
@@ -147,11 +147,11 @@ class AwsIot:
         """Where this server's HTTPS is, for links."""
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
         self.keys = AccessKeys(database, clock, entropy, persons)
-        self._messages: Ref[Messages] = Ref()
+        self._messages: Ref[MessagePublisher] = Ref()
         self._ask: Ref[Ask] = Ref()
-        self.settings = Settings(database, clock)
+        self.settings = AccountSettings(database, clock)
         self.events = RegistryEvents(account, self.settings, clock, entropy, self._messages.get)
-        self.index = Index(database, self.settings, clock)
+        self.index = FleetIndex(database, self.settings, clock)
         self.things = Things(database, clock, entropy, self.events, self.index)
         self.thing_groups = ThingGroups(self.things)
         self.certificates = Certificates(database, clock, entropy, issuer, revocations)
@@ -159,8 +159,10 @@ class AwsIot:
         self.policies = Policies(database, clock, entropy)
         self.attachments = Attachments(database, self.things)
         self.templates = ProvisioningTemplates(database, clock, entropy)
-        self.provisioning = Provisioning(database, self.certificates, self.things, self.thing_groups, self.policies)
-        self.first_contact = FirstContact(
+        self.provisioning = ThingRegistration(
+            database, self.certificates, self.things, self.thing_groups, self.policies
+        )
+        self.first_contact = JitRegistration(
             *(account, database, clock, self.certificates, self.provisioning, self.templates),
             audience=self._messages,
             per_ca=per_ca,
@@ -172,16 +174,16 @@ class AwsIot:
             first_contact=self.first_contact,
             renewals=self.renewals,
         )
-        self.roles = Roles(database, clock, entropy, self.devices, roles or {})
+        self.roles = RoleAliases(database, clock, entropy, self.devices, roles or {})
         self.authorizers = Authorizers(database, clock, entropy, self.functions)
-        self.shadows = Shadows(database, clock, self.index, self._messages)
+        self.shadows = ShadowService(database, clock, self.index, self._messages)
         self.found = SearchResults(database, self.index)
         folders = Buckets(buckets)
         files = JobFiles(folders, self.roles.secret, clock, self.https_url)
         executions = JobExecutions(
             *(account, database, clock, entropy, files), announcer=self.events, audience=self._messages
         )
-        self.jobs = Jobs(executions, self.things, self.thing_groups)
+        self.jobs = JobService(executions, self.things, self.thing_groups)
         self.rollout = Rollout(database, clock, self.jobs, leads)
         self.streams = DataStreams(database, clock, leads)
         self._leads = leads
@@ -214,7 +216,7 @@ class AwsIot:
         entropy: Entropy,
         outside: ExternalTargets,
         buckets: Path,
-        servers: Mapping[str, Server],
+        servers: Mapping[str, MessageServer],
         record: Callable[[BirthmarkError], object],
     ) -> TopicRules:
         """Put together the rules, their queue and their ways out."""
@@ -249,7 +251,7 @@ class AwsIot:
         )
         return made
 
-    def run(self, messages: Messages, ask: Ask, whose: Whose) -> None:
+    def run(self, messages: MessagePublisher, ask: Ask, whose: Whose) -> None:
         """Let services publish, and begin what rules do; `whose` knows by which principal a client is connected."""
         self._messages.fill(messages)
         self._ask.fill(ask)
@@ -259,14 +261,14 @@ class AwsIot:
 
     async def signer(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
-    ) -> Grant:
+    ) -> ConnectionGrant:
         """Return what who signed a request with an access key may do. Raise why signature or key does not hold."""
         if signature.access_key_id.startswith(KEY_PREFIX):
             return await self.roles.authenticate(request, signature, services, address)
         key = self.keys.authenticate(request, signature, services)
         return self.keys.grant_of(key, address, self.account.account_id)
 
-    async def check_signer(self, grant: Grant) -> None:
+    async def check_signer(self, grant: ConnectionGrant) -> None:
         """Raise where the key, by which a client came just now, is gone since."""
         if grant.session is not None:
             await self.roles.check_stands(grant.session)

@@ -11,7 +11,7 @@ from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules.reserved_topics import EVENTS
 from birthmark.awsiot.store import registry as store
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.database import Row
@@ -19,7 +19,7 @@ from birthmark.store.reloading_cache import RowCache
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class AccountSetting:
     """One setting; its `revision` counts changes from 0. Times are in microseconds, 0 where it was never set."""
 
     value: Mapping[str, Any]
@@ -28,7 +28,7 @@ class Setting:
     made_at: int
 
 
-class Settings:
+class AccountSettings:
     """The settings of the account, by name."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class Settings:
         self._clock = clock
         self._remembered: RowCache | None = None
 
-    async def get(self, name: str) -> Setting:
+    async def get(self, name: str) -> AccountSetting:
         """Return a setting; each that there may be is there."""
         if self._remembered is None:
             self._remembered = RowCache(self._database, SettingsChanged)
@@ -51,14 +51,14 @@ class Settings:
         *,
         more: Changes | None = None,
         actor: str,
-    ) -> Setting:
+    ) -> AccountSetting:
         """Set what `decide` makes of what is set, and do `more` with it."""
 
-        async def change() -> Setting:
+        async def change() -> AccountSetting:
             row = await self._database.one(store.GET, name=name)
             assert row is not None  # noqa: S101 - made with the schema
             known, now = _setting_of(row), self._clock.micros()
-            made = Setting(decide(known.value), known.revision + 1, now, known.made_at or now)
+            made = AccountSetting(decide(known.value), known.revision + 1, now, known.made_at or now)
             changes = Changes().run(
                 store.CHANGE,
                 expect=1,
@@ -76,8 +76,8 @@ class Settings:
         return await decided_again(change)
 
 
-def _setting_of(row: Row) -> Setting:
-    return Setting(json.loads(row["value"]), row["revision"], row["at"], row["made_at"])
+def _setting_of(row: Row) -> AccountSetting:
+    return AccountSetting(json.loads(row["value"]), row["revision"], row["at"], row["made_at"])
 
 
 ANNOUNCED = (
@@ -100,7 +100,7 @@ class RegistryEvents:
     def __init__(
         self,
         account: Account,
-        settings: Settings,
+        settings: AccountSettings,
         clock: Clock,
         entropy: Entropy,
         audience: Callable[[], TopicPublisher | None],
@@ -111,7 +111,7 @@ class RegistryEvents:
         self._entropy = entropy
         self._audience = audience
 
-    async def configuration(self) -> Setting:
+    async def configuration(self) -> AccountSetting:
         """Return which kinds are announced, by name."""
         return await self._settings.get(_SETTING)
 
@@ -133,6 +133,6 @@ class RegistryEvents:
             "accountId": self._account.account_id,
         }
         _, done = until_done()
-        message = Message(topic, json.dumps(told | event).encode(), 1)
+        message = BrokerMessage(topic, json.dumps(told | event).encode(), 1)
         if (waiting := audience.publish([message], done)) is not None:
             await waiting

@@ -5,24 +5,24 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.awsiot.events import AuthorizerChanged
 from birthmark.awsiot.model import Authorizer, parse_authorizer_name
-from birthmark.awsiot.ports import Caller, Functions
+from birthmark.awsiot.ports import FunctionCaller, Functions
 from birthmark.awsiot.rules.custom_authorizers import (
     MAX_KEYS,
     NAME,
     SIGNATURE,
     AuthorizerRefusedError,
     AuthorizerRequest,
-    Verdict,
+    AuthorizerVerdict,
     check_token,
     event_of,
     signing_key_of,
     verdict_of,
 )
-from birthmark.awsiot.rules.policy import Permissions
+from birthmark.awsiot.rules.policy import ConnectionPermissions
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.service.authorizer_throttle import AuthorizerThrottle
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.device_authorization import AuthorizerContext, Grant, NoCertificateError
+from birthmark.awsiot.service.device_authorization import AuthorizerContext, ConnectionGrant, NoCertificateError
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
@@ -195,7 +195,7 @@ class Authorizers(AccountService):
 
     # ---- deciding
 
-    async def authorize(self, presented: AuthorizerRequest, visitor: ConnectionContext) -> Grant:
+    async def authorize(self, presented: AuthorizerRequest, visitor: ConnectionContext) -> ConnectionGrant:
         """Return what a client may do that an authorizer lets in. Raise why it does not, or who is not asked."""
         name = presented.value(NAME) or await self._default_name()
         if name is None:
@@ -205,7 +205,7 @@ class Authorizers(AccountService):
         event = self._event(authorizer, presented, connection_id)
         self.strangers.begin(name, presented.address)
         try:
-            grant = await self._granted(authorizer, event, presented, visitor, Caller.STRANGER)
+            grant = await self._granted(authorizer, event, presented, visitor, FunctionCaller.STRANGER)
         except FunctionFailedError as error:
             if isinstance(error.__cause__, QuestionsWaitError):
                 self.strangers.not_asked(name, presented.address)
@@ -213,13 +213,13 @@ class Authorizers(AccountService):
         self.strangers.let_in(name, presented.address)
         return grant
 
-    async def ask_again(self, grant: Grant) -> Grant:
+    async def ask_again(self, grant: ConnectionGrant) -> ConnectionGrant:
         """Return what the function says now of a client that it let in. Raise why it may stay no longer."""
         authorized = grant.authorized
         assert authorized is not None  # noqa: S101 - it came by an authorizer
         authorizer = await self.get(authorized.authorizer)
         event = self._event(authorizer, authorized.presented, authorized.connection_id)
-        return await self._granted(authorizer, event, authorized.presented, authorized.visitor, Caller.KNOWN)
+        return await self._granted(authorizer, event, authorized.presented, authorized.visitor, FunctionCaller.KNOWN)
 
     async def check_stands(self, name: str, thing: str) -> None:
         """Raise why an authorizer that let a client in would let none in now."""
@@ -228,13 +228,15 @@ class Authorizers(AccountService):
 
     async def try_out(
         self, name: str, presented: AuthorizerRequest, token: str | None, signature: str | None, *, actor: str
-    ) -> Verdict:
+    ) -> AuthorizerVerdict:
         """Return what an authorizer's function says to this, for who looks."""
         authorizer = await self.get(name)
         if is_verified := not authorizer.signing_disabled:
             check_token(authorizer, token, signature, presented.thing)
         event = event_of(presented, token, new_uuid(self.entropy), is_verified=is_verified)
-        return verdict_of(authorizer, await self.functions.call(authorizer.function_arn, event, Caller.PERSON, actor))
+        return verdict_of(
+            authorizer, await self.functions.call(authorizer.function_arn, event, FunctionCaller.PERSON, actor)
+        )
 
     def _event(self, authorizer: Authorizer, presented: AuthorizerRequest, connection_id: str) -> Mapping[str, object]:
         """Return what the function is to be asked. Raise why it is not."""
@@ -251,20 +253,20 @@ class Authorizers(AccountService):
         event: Mapping[str, object],
         presented: AuthorizerRequest,
         visitor: ConnectionContext,
-        caller: Caller,
-    ) -> Grant:
+        caller: FunctionCaller,
+    ) -> ConnectionGrant:
         answer = await self.functions.call(authorizer.function_arn, event, caller, share_of(presented.address))
         verdict = verdict_of(authorizer, answer)
         if not verdict.is_authenticated:
             raise AuthorizerRefusedError(
                 authorizer=authorizer.name, function=authorizer.function_arn, thing=presented.thing
             )
-        permissions = Permissions(verdict.policies, facts_of(None, visitor))
+        permissions = ConnectionPermissions(verdict.policies, facts_of(None, visitor))
         connection = event["connectionMetadata"]
         assert isinstance(connection, dict)  # noqa: S101 - as it was made
         by = AuthorizerContext(authorizer.name, presented, visitor, connection["id"], verdict, authorizer.caches_http)
         principal = f"authorizer/{authorizer.name}/{verdict.principal}"
-        return Grant(principal, None, None, permissions, receives=permissions.receives, authorized=by)
+        return ConnectionGrant(principal, None, None, permissions, receives=permissions.receives, authorized=by)
 
 
 def _check(made: Authorizer) -> None:

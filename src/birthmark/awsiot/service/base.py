@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from birthmark.awsiot.service.fleet_index import Index
+from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.clock import Clock, Entropy
 from birthmark.store import Database
 
@@ -31,7 +31,7 @@ class RegistryService(AccountService):
     """What is committed is announced, and found by searches."""
 
     announcer: Announcer
-    index: Index
+    index: FleetIndex
 
 
 Told = Mapping[str, Any]

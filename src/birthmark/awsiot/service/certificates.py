@@ -39,7 +39,7 @@ from birthmark.errors import (
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.issuance import Issuer, issue, new_serial
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.store import Changes, decided_again
@@ -203,7 +203,7 @@ RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]
 class Certificates(AccountService):
     """The certificates of the account. `issuer` returns the CA that signs for the service."""
 
-    issuer: Callable[[], Issuer]
+    issuer: Callable[[], LeafIssuer]
     revocations: RevocationCheck | None = None
     keys: RsaKeys = field(default_factory=RsaKeys)
 

@@ -10,19 +10,19 @@ from typing import NoReturn, Protocol
 
 from birthmark.auth.principals import Caller
 from birthmark.awsiot.model import Account, CertificateId, CertificateStatus, DeviceCertificate, RegisteredCa
-from birthmark.awsiot.rules.custom_authorizers import AuthorizerDeniedError, AuthorizerRequest, Verdict
+from birthmark.awsiot.rules.custom_authorizers import AuthorizerDeniedError, AuthorizerRequest, AuthorizerVerdict
 from birthmark.awsiot.rules.policy import (
-    Decision,
+    AuthDecision,
+    ConnectionPermissions,
     KeyDeniedError,
-    Outcome,
-    Permissions,
+    PolicyDecision,
     PolicyDeniedError,
-    Trial,
+    PolicySimulation,
     claim_policies,
     parse_policy,
 )
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, PolicyVariables, facts_of
-from birthmark.awsiot.rules.temporary_credentials import Session
+from birthmark.awsiot.rules.temporary_credentials import CredentialSession
 from birthmark.awsiot.service.certificate_renewal import Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
@@ -35,7 +35,7 @@ from birthmark.pki.path_validation import check_dates
 from birthmark.store import Database
 
 
-class FirstContact(Protocol):
+class JitPort(Protocol):
     """Registers whom a CA on record vouches for."""
 
     async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str) -> NoReturn:
@@ -149,12 +149,12 @@ class AuthorizerContext:
     presented: AuthorizerRequest = field(repr=False)
     visitor: ConnectionContext = field(repr=False)
     connection_id: str
-    verdict: Verdict = field(repr=False)
+    verdict: AuthorizerVerdict = field(repr=False)
     caches_http: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class ConnectionGrant:
     """A visitor who was let in: by which certificate, as which thing, with which permissions.
 
     `permissions` is None for an operator's access key, which may do everything in its account.
@@ -163,7 +163,7 @@ class Grant:
     principal: str
     certificate_id: CertificateId | None
     thing: str | None
-    permissions: Permissions | None
+    permissions: ConnectionPermissions | None
     policies: frozenset[str] = frozenset()
     receives: dict[str, bool] = field(default_factory=dict)
     """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
@@ -177,7 +177,7 @@ class Grant:
     """The person, where it is one, for what hangs on more than the operation's name."""
     authorized: AuthorizerContext | None = field(default=None, repr=False)
     """By which custom authorizer it came, where it did."""
-    session: Session | None = field(default=None, repr=False)
+    session: CredentialSession | None = field(default=None, repr=False)
     """The short-lived key that it signed with, where it did."""
     user: str = ""
     """How refusals name who signed with an access key."""
@@ -209,10 +209,10 @@ class Devices:
     things: Things
     policies: Policies
     revocations: RevocationCheck | None = None
-    first_contact: FirstContact | None = None
+    first_contact: JitPort | None = None
     renewals: Renewals | None = None
 
-    async def admit(self, visitor: ConnectionContext, *, is_over_https: bool = False) -> Grant:
+    async def admit(self, visitor: ConnectionContext, *, is_over_https: bool = False) -> ConnectionGrant:
         """Return what a visitor may do. Raise why the certificate does not let it in.
 
         Nobody is registered over HTTPS, whatever client id is said there.
@@ -250,26 +250,26 @@ class Devices:
             groups, of_groups = await self.policies.of_groups(name)
             documents |= of_groups
         policies = [parse_policy(policy, document) for policy, document in documents.items()]
-        permissions = Permissions(policies, facts_of(leaf, visitor, thing))
+        permissions = ConnectionPermissions(policies, facts_of(leaf, visitor, thing))
         names = frozenset(documents)
-        return Grant(
+        return ConnectionGrant(
             *(certificate_id, certificate_id, name, permissions, names, permissions.receives),
             groups=groups,
             replaces=known.replaces is not None,
         )
 
-    async def _admit_claim(self, known: DeviceCertificate, visitor: ConnectionContext, who: str) -> Grant:
+    async def _admit_claim(self, known: DeviceCertificate, visitor: ConnectionContext, who: str) -> ConnectionGrant:
         """Return what a claim certificate may do: what its policies allow of the little that it may."""
         claim = known.claim or ""
         if known.until is not None and known.until <= self.clock.now():
             raise ClaimOverError(thing=who, certificate_id=known.id, status="over", template=claim)
         documents = await self.policies.documents_of(known.id)
         policies = [*claim_policies(claim), *(parse_policy(policy, document) for policy, document in documents)]
-        permissions = Permissions(policies, facts_of(known.certificate, visitor))
+        permissions = ConnectionPermissions(policies, facts_of(known.certificate, visitor))
         names = frozenset(policy for policy, _ in documents)
-        return Grant(known.id, known.id, None, permissions, names, permissions.receives, is_claim=True)
+        return ConnectionGrant(known.id, known.id, None, permissions, names, permissions.receives, is_claim=True)
 
-    async def check_claims_name(self, claim: Grant, client_id: str) -> None:
+    async def check_claims_name(self, claim: ConnectionGrant, client_id: str) -> None:
         """Raise `ClaimClientIdError` where a claim certificate would take a session under the name of a device.
 
         A device that lost the answer to its claim comes again as it came: for it, no session is there.
@@ -288,7 +288,7 @@ class Devices:
 
     async def tested(
         self, certificate_id: CertificateId | None, client_id: str | None, add: Sequence[str], skip: Sequence[str]
-    ) -> Trial:
+    ) -> PolicySimulation:
         """Return what can be tried of a certificate with its policies and its thing's, some added and some left out.
 
         Raise `NotFoundError` for a certificate or a policy that is not there.
@@ -307,15 +307,15 @@ class Devices:
             values = {key: texts for key, texts in facts.values.items() if key not in _OF_CONNECTION}
             facts = PolicyVariables(values)
         policies = [parse_policy(name, documents[name]) for name in sorted(documents) if name not in skip]
-        return Trial(policies, facts, self.clock.now())
+        return PolicySimulation(policies, facts, self.clock.now())
 
-    def check(self, grant: Grant, action: str, kind: str, name: str, client_id: str = "") -> None:
+    def check(self, grant: ConnectionGrant, action: str, kind: str, name: str, client_id: str = "") -> None:
         """Raise `PolicyDeniedError` unless the grant allows `action` on this client, topic or topicfilter."""
         if grant.permissions is None:
             return
         self.check_resource(grant, action, self.account.arn(kind, name), client_id)
 
-    def check_resource(self, grant: Grant, action: str, resource: str, client_id: str = "") -> None:
+    def check_resource(self, grant: ConnectionGrant, action: str, resource: str, client_id: str = "") -> None:
         """Raise `PolicyDeniedError` unless the grant allows `action` on what has this ARN."""
         if grant.permissions is None:
             return
@@ -323,7 +323,7 @@ class Devices:
         if not decision.is_allowed:
             raise self._denied(grant, decision, action, resource, client_id or "over HTTPS")
 
-    def check_every(self, grant: Grant, action: str, resource: str) -> None:
+    def check_every(self, grant: ConnectionGrant, action: str, resource: str) -> None:
         """Raise `PolicyDeniedError` unless the grant allows `action` on whatever an ARN with `*` may become.
 
         A Deny of the action counts then, whatever it names.
@@ -332,13 +332,15 @@ class Devices:
         if "*" in resource and grant.permissions is not None and (denied := grant.permissions.denial(action)):
             raise self._denied(grant, denied, action, resource, "over HTTPS")
 
-    def _denied(self, grant: Grant, decision: Decision, action: str, resource: str, thing: str) -> PolicyDeniedError:
+    def _denied(
+        self, grant: ConnectionGrant, decision: PolicyDecision, action: str, resource: str, thing: str
+    ) -> PolicyDeniedError:
         told = {"action": action, "resource": resource, "hint": decision.hint, "thing": thing}
         if (by := grant.authorized) is not None:
             return AuthorizerDeniedError(authorizer=by.authorizer, command="", certificate_id="", **told)
         if grant.certificate_id is None:
             kind = "identity-based policy"
-            denied = decision.outcome is Outcome.EXPLICIT_DENY
+            denied = decision.outcome is AuthDecision.EXPLICIT_DENY
             because = (
                 f"with an explicit deny in an {kind}" if denied else f"because no {kind} allows the {action} action"
             )
@@ -350,10 +352,12 @@ class Devices:
             denied_to.quote(fix=_OF_A_CLAIM.format(certificate_id=certificate_id))
         return denied_to
 
-    def _allowing(self, decision: Decision, action: str, resource: str, certificate_id: str) -> str:
+    def _allowing(self, decision: PolicyDecision, action: str, resource: str, certificate_id: str) -> str:
         """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""
         target = self.account.arn("cert", certificate_id)
-        if decision.outcome is Outcome.EXPLICIT_DENY or _PATTERN.search(resource):  # would allow more than was asked
+        if decision.outcome is AuthDecision.EXPLICIT_DENY or _PATTERN.search(
+            resource
+        ):  # would allow more than was asked
             return f"aws iot list-attached-policies --target {target}"
         statement = {"Effect": "Allow", "Action": action, "Resource": resource}
         document = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, ensure_ascii=False)
@@ -363,7 +367,7 @@ class Devices:
             f"aws iot attach-policy --policy-name {name} --target {target}"
         )
 
-    def may_receive(self, grant: Grant, topic: str) -> bool:
+    def may_receive(self, grant: ConnectionGrant, topic: str) -> bool:
         """Say whether a message may go out; iot:Receive is asked at every delivery, and its refusal nobody's error."""
         if (known := grant.receives.get(topic)) is not None:
             return known

@@ -15,17 +15,17 @@ from typing import Any
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
 from birthmark.awsiot.rules import index_terms as rules
 from birthmark.awsiot.rules.index_terms import Term
-from birthmark.awsiot.service.account_settings import Settings
+from birthmark.awsiot.service.account_settings import AccountSettings
 from birthmark.awsiot.store import index_queries, registry, shadows
 from birthmark.awsiot.store import index_queries as store
 from birthmark.awsiot.wire.index_query import (
-    All,
-    And,
+    AllTerms,
+    AnyTerm,
+    EveryThing,
+    FieldEquals,
     FieldRange,
-    Is,
     Leaf,
-    Not,
-    Or,
+    NoTerm,
     Query,
     SearchIndex,
     count_terms,
@@ -93,7 +93,7 @@ class SearchTooBroadError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Indexing:
+class FleetIndexing:
     """What is indexed. `generation` names the place of its terms; it is ready once those of everything are written."""
 
     things: Mapping[str, Any]
@@ -129,10 +129,10 @@ class Indexing:
         return f"{place.value}/{self.generation}"
 
 
-class Index:
+class FleetIndex:
     """See the module."""
 
-    def __init__(self, database: Database, settings: Settings, clock: Clock) -> None:
+    def __init__(self, database: Database, settings: AccountSettings, clock: Clock) -> None:
         self._clock = clock
         self._database = database
         self._settings = settings
@@ -144,11 +144,11 @@ class Index:
 
     # ---- what is indexed
 
-    async def indexing(self) -> Indexing:
+    async def indexing(self) -> FleetIndexing:
         """Return what is indexed."""
         known = await self._settings.get(SETTING)
         value = known.value
-        found = Indexing(
+        found = FleetIndexing(
             value.get("things") or {},
             value.get("groups") or {},
             value.get("generation", 0),
@@ -196,7 +196,7 @@ class Index:
 
     # ---- what commits write
 
-    async def condition(self) -> tuple[Indexing, Changes]:
+    async def condition(self) -> tuple[FleetIndexing, Changes]:
         """Return what is indexed, and the condition of a commit that counts on it."""
         known = await self.indexing()
         return known, Changes().run(registry.IS_SO, expect=1, key_name=SETTING, key_revision=known.revision)
@@ -337,27 +337,27 @@ class Index:
     async def _plan(self, at: str, query: Query) -> tuple[Sequence[Leaf], bool]:
         """Return by which terms to go through subjects, and whether all those fit."""
         cost, plan = await self._cheapest(at, query)
-        if cost > _MOST_COUNTED and not all(isinstance(leaf, Is) and not leaf.begins for leaf in plan):
-            return (All(),), isinstance(query, All)
-        return plan, isinstance(query, Is | FieldRange | All)
+        if cost > _MOST_COUNTED and not all(isinstance(leaf, FieldEquals) and not leaf.begins for leaf in plan):
+            return (EveryThing(),), isinstance(query, EveryThing)
+        return plan, isinstance(query, FieldEquals | FieldRange | EveryThing)
 
     async def _cheapest(self, at: str, query: Query) -> tuple[float, Sequence[Leaf]]:
         match query:
-            case Is() | FieldRange():
+            case FieldEquals() | FieldRange():
                 row = await self._database.one(index_queries.counting(at, query, _MOST_COUNTED + 1))
                 return (0 if row is None else row["count"]), (query,)
-            case And(parts=parts):
-                best: tuple[float, Sequence[Leaf]] = float("inf"), (All(),)
+            case AllTerms(parts=parts):
+                best: tuple[float, Sequence[Leaf]] = float("inf"), (EveryThing(),)
                 for part in parts:
                     best = min(best, await self._cheapest(at, part), key=lambda one: one[0])
                     if best[0] <= _FEW:
                         break
                 return best
-            case Or(parts=parts):
+            case AnyTerm(parts=parts):
                 each = [await self._cheapest(at, part) for part in parts]
                 return sum(cost for cost, _ in each), [leaf for _, plan in each for leaf in plan]
-            case All() | Not():
-                return float("inf"), (All(),)
+            case EveryThing() | NoTerm():
+                return float("inf"), (EveryThing(),)
 
     # ---- building
 
@@ -399,7 +399,7 @@ class Index:
         if (now := await self.indexing()).generation == known.generation:
             await self._forget_others(now)
 
-    async def _build_things(self, known: Indexing) -> None:
+    async def _build_things(self, known: FleetIndexing) -> None:
         place, after = known.place(SearchIndex.THINGS), ""
         while rows := await self._database.all(registry.LIST_THINGS, after=after, limit=EACH):
             things = [registry.THINGS.of(row) for row in rows]
@@ -445,7 +445,7 @@ class Index:
             _add(changes, place, thing.name, rules.GROUPS, rules.of_membership(group))
         return changes
 
-    async def _build_shadow(self, known: Indexing, row: Any) -> None:
+    async def _build_shadow(self, known: FleetIndexing, row: Any) -> None:
         shadow = shadows.shadow_of(row)
         if not known.has_shadow(shadow.name):
             return
@@ -459,7 +459,7 @@ class Index:
         with contextlib.suppress(ChangedMeanwhileError):
             await self._database.commit(changes)
 
-    async def _forget_others(self, known: Indexing) -> None:
+    async def _forget_others(self, known: FleetIndexing) -> None:
         """Take terms away that nobody looks for any more, some at a time."""
         earlier = range(max(0, known.generation - _FORGOTTEN), known.generation)
         for at in (f"{place.value}/{generation}" for generation in earlier for place in SearchIndex):

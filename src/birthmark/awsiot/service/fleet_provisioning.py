@@ -29,14 +29,14 @@ from birthmark.awsiot.model import (
     TemplateType,
     is_certificate_id,
 )
-from birthmark.awsiot.ports import Caller, Functions
+from birthmark.awsiot.ports import FunctionCaller, Functions
 from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import CURVES, Certificates, TooManyOwnedError, putting
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates, hook_arn
-from birthmark.awsiot.service.thing_registration import Provisioning, RegisteredThing
+from birthmark.awsiot.service.thing_registration import RegisteredThing, ThingRegistration
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.wire.provisioning import parse_hook_answer
@@ -139,7 +139,7 @@ class Claims(AccountService):
     account: Account
     certificates: Certificates
     templates: ProvisioningTemplates
-    provisioning: Provisioning
+    provisioning: ThingRegistration
     functions: Functions
     pace: RateLimits = field(default_factory=lambda: RateLimits(BURST, PER_SECOND))
     """By claim: one does not use up in a moment what all its devices may be given."""
@@ -248,7 +248,7 @@ class Claims(AccountService):
             "parameters": dict(parameters),
         }
         try:
-            answer = parse_hook_answer(await self.functions.call(arn, event, Caller.STRANGER, asker.principal))
+            answer = parse_hook_answer(await self.functions.call(arn, event, FunctionCaller.STRANGER, asker.principal))
         except msgspec.ValidationError as error:
             raise HookRefusedError(detail=f"its answer is not understood: {error}"[:200], **told) from error
         if not answer.allow_provisioning:

@@ -22,7 +22,7 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError, TemplateInvalidError
-from birthmark.awsiot.rules.provisioning_templates import Template, parse_template
+from birthmark.awsiot.rules.provisioning_templates import ParsedTemplate, parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, putting
 from birthmark.awsiot.service.device_authorization import (
@@ -31,9 +31,9 @@ from birthmark.awsiot.service.device_authorization import (
     FirstContactOffError,
 )
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
-from birthmark.awsiot.service.thing_registration import Provisioning, ThingTakenError
+from birthmark.awsiot.service.thing_registration import ThingRegistration, ThingTakenError
 from birthmark.awsiot.store import provisioning as provisioning_store
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.clock import Clock
 from birthmark.errors import ForbiddenError, NotFoundError, PolicyError, ThrottledError
 from birthmark.pki.certificates import Certificate
@@ -139,14 +139,14 @@ class _Pace:
 
 
 @dataclass(slots=True)
-class FirstContact:
+class JitRegistration:
     """Registers whom a CA on record vouches for."""
 
     account: Account
     database: Database
     clock: Clock
     certificates: Certificates
-    provisioning: Provisioning
+    provisioning: ThingRegistration
     templates: ProvisioningTemplates
     audience: Callable[[], TopicPublisher]
     """Hears of certificates that were registered."""
@@ -215,12 +215,12 @@ class FirstContact:
             "certificateRegistrationTimestamp": registered_ms,
             "sourceIp": source_ip,
         }
-        message = Message(f"$aws/events/certificates/registered/{ca_id}", json.dumps(event).encode(), 1)
+        message = BrokerMessage(f"$aws/events/certificates/registered/{ca_id}", json.dumps(event).encode(), 1)
         if (waiting := self.audience().publish((message,), _nobody_waits)) is not None:
             await waiting
 
     async def _provisioned(
-        self, ca: RegisteredCa, template: Template, own: DeviceCertificate, client_id: str
+        self, ca: RegisteredCa, template: ParsedTemplate, own: DeviceCertificate, client_id: str
     ) -> NoReturn:
         actor = f"ca:{ca.id}"
         try:
@@ -233,7 +233,7 @@ class FirstContact:
         self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
         raise RegisteredNowError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
 
-    async def _template(self, ca: RegisteredCa) -> Template | None:
+    async def _template(self, ca: RegisteredCa) -> ParsedTemplate | None:
         """Return what a CA's devices become, None where they are only registered. Raise `RegistrationFailedError`."""
         config = {} if ca.registration is None else json.loads(ca.registration)
         name, body = config.get("templateName"), config.get("templateBody")

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, Job, JobExecution, Reason
+from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, FailureReason, Job, JobExecution
 from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules.job_documents import LIFETIME_S, may_have_files, resolved
@@ -22,7 +22,7 @@ from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.jobs import settings_of
 from birthmark.broker.keyed_lock import KeyedLock, until_done
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, decided_again, to_micros
@@ -182,12 +182,12 @@ class JobExecutions(AccountService):
         rows = await self.database.aside(store.COUNTS, job_id=job_id)
         return {ExecutionStatus(row["status"]): row["count"] for row in rows}
 
-    async def reasons(self, job_id: str, most: int) -> Sequence[Reason]:
+    async def reasons(self, job_id: str, most: int) -> Sequence[FailureReason]:
         """Return why a job failed on things, the most frequent first. Raise `UnknownJobError`."""
         await self.job(job_id)
         rows = await self.database.aside(store.REASONS, job_id=job_id, limit=most)
         return [
-            Reason(ExecutionStatus(row["status"]), json.loads(row["details"]), row["count"], row["thing"])
+            FailureReason(ExecutionStatus(row["status"]), json.loads(row["details"]), row["count"], row["thing"])
             for row in rows
         ]
 
@@ -274,7 +274,9 @@ class JobExecutions(AccountService):
 
     async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
         safe, done = until_done()
-        if (waiting := self.audience().publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
+        if (
+            waiting := self.audience().publish([BrokerMessage(topic, body, 1) for topic, body in told], done)
+        ) is not None:
             await waiting
         return safe
 

@@ -35,7 +35,7 @@ _ATTEMPTS = 8
 _THING, _GROUP = "thing", "thinggroup"
 
 
-class Jobs(AccountService):
+class JobService(AccountService):
     """The jobs of the account, and the templates that some are made of."""
 
     def __init__(self, executions: JobExecutions, things: Things, groups: ThingGroups) -> None:

@@ -11,7 +11,7 @@ from birthmark.awsiot.store import topic_rules as store
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
-from birthmark.message_routing.carriers.streams import Entry
+from birthmark.message_routing.carriers.streams import StreamRecord
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import Page, page_of
 from birthmark.supervised_tasks import Leads, always
@@ -59,7 +59,7 @@ class DataStreams:
         self._database = database
         self._clock = clock
         self.leads = leads
-        self._streams: dict[str, SqlStream[Entry]] = {}
+        self._streams: dict[str, SqlStream[StreamRecord]] = {}
 
     async def get(self, name: str) -> DataStream:
         """Return what is known of a stream. Raise `UnknownStreamError`."""
@@ -67,11 +67,11 @@ class DataStreams:
             raise UnknownStreamError(stream=name[:128])
         return store.STREAMS.of(row)
 
-    async def find(self, name: str) -> SqlStream[Entry]:
+    async def find(self, name: str) -> SqlStream[StreamRecord]:
         """Return a stream to write to or read from. Raise `UnknownStreamError`."""
         await self.get(name)
         if (stream := self._streams.get(name)) is None:
-            stream = self._streams[name] = SqlStream(_SPACE + name, Entry, self._database, self._clock)
+            stream = self._streams[name] = SqlStream(_SPACE + name, StreamRecord, self._database, self._clock)
         return stream
 
     async def page(self, after: str, size: int) -> Page[DataStream]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.ports import Caller
+from birthmark.awsiot.ports import FunctionCaller
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.outbound.callouts import Ask, Questions
@@ -52,7 +52,7 @@ class FunctionFailedError(UnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class LambdaFunction:
     """Where a function is, and with what calls of it are signed."""
 
     url: str
@@ -68,7 +68,7 @@ class MappedFunctions:
         clock: Clock,
         entropy: Entropy,
         outside: Ask | None = None,
-        functions: Mapping[str, Function] | None = None,
+        functions: Mapping[str, LambdaFunction] | None = None,
     ) -> None:
         self._clock = clock
         self._entropy = entropy
@@ -79,7 +79,7 @@ class MappedFunctions:
         """Say whether it has an address."""
         return arn in self._functions
 
-    async def call(self, arn: str, event: Mapping[str, Any], caller: Caller, whose: str = "") -> Any:
+    async def call(self, arn: str, event: Mapping[str, Any], caller: FunctionCaller, whose: str = "") -> Any:
         """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`.
 
         Callers of each kind have a line of their own; in it, each of them (`whose`) has its turn.

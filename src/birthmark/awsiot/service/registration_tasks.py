@@ -18,7 +18,7 @@ from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.s3_buckets import Buckets
-from birthmark.awsiot.service.thing_registration import Provisioning
+from birthmark.awsiot.service.thing_registration import ThingRegistration
 from birthmark.awsiot.store import provisioning as store
 from birthmark.clock import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError
@@ -67,7 +67,7 @@ class RegistrationTasks(AccountService):
     """The bulk registrations of the account. `leads` says whether this worker goes on with them."""
 
     account: Account
-    provisioning: Provisioning
+    provisioning: ThingRegistration
     buckets: Buckets
     leads: Leads = always
     _started: asyncio.Event = field(default_factory=asyncio.Event)

@@ -12,21 +12,21 @@ from datetime import UTC, datetime
 from birthmark.auth.sigv4 import Signature, SignedRequest, check_signature
 from birthmark.awsiot.events import RoleAliasRemoved
 from birthmark.awsiot.model import CertificateId, RoleAlias, parse_alias_name
-from birthmark.awsiot.rules.policy import Permissions, Policy
+from birthmark.awsiot.rules.policy import AwsPolicy, ConnectionPermissions
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.rules.temporary_credentials import (
     DURATION_S,
     KEY_PREFIX,
     MAX_DURATION_S,
     MIN_DURATION_S,
-    Session,
+    CredentialSession,
     SessionEndedError,
     secret_of,
     session_of,
     token_of,
 )
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.device_authorization import Devices, Grant
+from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devices
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
@@ -81,7 +81,7 @@ class RoleNotMappedError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class TemporaryCredentials:
     """What a device signs with for a while."""
 
     access_key_id: str
@@ -91,11 +91,11 @@ class Credentials:
 
 
 @dataclass(slots=True)
-class Roles(AccountService):
+class RoleAliases(AccountService):
     """The role aliases of the account, and the keys that are made by them."""
 
     devices: Devices
-    roles: Mapping[str, Policy]
+    roles: Mapping[str, AwsPolicy]
     """What roles may do, by ARN."""
     _master: bytes | None = field(default=None, init=False, repr=False)
 
@@ -152,7 +152,7 @@ class Roles(AccountService):
 
     # ---- keys
 
-    async def issue(self, name: str, visitor: ConnectionContext) -> Credentials:
+    async def issue(self, name: str, visitor: ConnectionContext) -> TemporaryCredentials:
         """Return a key for a device that may have one by this alias.
 
         Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
@@ -168,7 +168,7 @@ class Roles(AccountService):
         assert visitor.leaf is not None  # noqa: S101 - as above
         known = None if grant.thing is None else await self.devices.things.find(grant.thing)
         until = int(self.clock.now().timestamp()) + alias.duration_s
-        session = Session(
+        session = CredentialSession(
             KEY_PREFIX + base64.b32encode(self.entropy.token(_ID_BYTES)).decode(),
             name,
             alias.alias_id,
@@ -181,11 +181,11 @@ class Roles(AccountService):
         master = await self.secret()
         token = token_of(master, session)
         ends = datetime.fromtimestamp(session.expires_at, UTC)
-        return Credentials(session.key_id, secret_of(master, token), token, ends)
+        return TemporaryCredentials(session.key_id, secret_of(master, token), token, ends)
 
     async def authenticate(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
-    ) -> Grant:
+    ) -> ConnectionGrant:
         """Return what who signed with a short-lived key may do. Raise why that does not hold, or does no longer."""
         master, token = await self.secret(), request.session_token()
         session = session_of(master, signature.access_key_id, token)
@@ -195,11 +195,13 @@ class Roles(AccountService):
         more = {"credentials-iot:AwsCertificateId": session.certificate_id}
         more |= {"credentials-iot:ThingName": session.thing, "credentials-iot:ThingTypeName": session.thing_type}
         facts = facts_of(None, ConnectionContext(None, None, address, ""), more=more)
-        permissions = Permissions([self.roles[session.role_arn]], facts)
-        grant = Grant(session.principal, None, None, permissions, receives=permissions.receives, session=session)
+        permissions = ConnectionPermissions([self.roles[session.role_arn]], facts)
+        grant = ConnectionGrant(
+            session.principal, None, None, permissions, receives=permissions.receives, session=session
+        )
         return replace(grant, user=f"{session.role_arn} ({session.principal})")
 
-    async def check_stands(self, session: Session) -> None:
+    async def check_stands(self, session: CredentialSession) -> None:
         """Raise why a key has ended."""
         session.check_time(self.clock.now())
         ended = {"access_key_id": session.key_id, "alias": session.alias}

@@ -16,9 +16,9 @@ from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus
 from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.rules import jobs as pace
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.service.jobs import Jobs
+from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.store import jobs as store
-from birthmark.awsiot.wire.jobs import JobSettings, settings_of
+from birthmark.awsiot.wire.jobs import JobConfiguration, settings_of
 from birthmark.clock import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.fair_scheduler import Slices
@@ -38,7 +38,7 @@ _ABORTED = "Its abort criteria stopped it: too many executions failed"
 class Rollout:
     """Does for all jobs what is due. `leads` says whether this worker does so."""
 
-    def __init__(self, database: Database, clock: Clock, jobs: Jobs, leads: Leads = always) -> None:
+    def __init__(self, database: Database, clock: Clock, jobs: JobService, leads: Leads = always) -> None:
         self._database = database
         self._clock = clock
         self._jobs = jobs
@@ -124,7 +124,7 @@ class Rollout:
         if not job.is_continuous and all(one.is_done for one in targets):
             await self._complete(job)
 
-    async def _end(self, job: Job, settings: JobSettings) -> None:
+    async def _end(self, job: Job, settings: JobConfiguration) -> None:
         """Do with a job whose time is over as it says: it goes to nobody else, and may be canceled."""
         behavior = None if settings.scheduling_config is None else settings.scheduling_config.end_behavior
         if behavior in {"CANCEL", "FORCE_CANCEL"}:
@@ -142,7 +142,7 @@ class Rollout:
         """Return since when the first one counts: it goes out at once."""
         return job.rolled_at if rate is None else min(job.rolled_at, self._clock.now()) - pace.MINUTE / rate
 
-    async def _counts(self, job: Job, settings: JobSettings) -> dict[ExecutionStatus, int]:
+    async def _counts(self, job: Job, settings: JobConfiguration) -> dict[ExecutionStatus, int]:
         """Return how far its executions are, where anything depends on it."""
         rollout = settings.job_executions_rollout_config
         if settings.abort_config is None and (rollout is None or rollout.exponential_rate is None):

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.awsiot.model import Account
-from birthmark.awsiot.ports import Caller, Functions
+from birthmark.awsiot.ports import FunctionCaller, Functions
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.service.kinesis_streams import DataStreams
 from birthmark.awsiot.service.rule_destinations import KIND, Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.model import MICROS, Message
-from birthmark.broker.publisher import Messages
+from birthmark.broker.model import MICROS, BrokerMessage
+from birthmark.broker.publisher import MessagePublisher
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import AddressInvalidError
 from birthmark.message_routing.carriers.files import FileCarrier, FolderQuota, LineCarrier
@@ -25,10 +25,10 @@ from birthmark.message_routing.carriers.http import HttpCarrier, Post
 from birthmark.message_routing.carriers.mqtt import MqttCarrier
 from birthmark.message_routing.carriers.nats import NatsCarrier
 from birthmark.message_routing.carriers.streams import StreamCarrier
-from birthmark.message_routing.deliveries import Delivery, Server, Sink
+from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import PropertyId, PropertyScope, write_properties
-from birthmark.outbound.http_sender import Answer, UrlInvalidError
+from birthmark.outbound.http_sender import OutboundResponse, UrlInvalidError
 from birthmark.untrusted_text import decode_json
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
@@ -51,7 +51,7 @@ class NoOutside:
         del url
         raise UrlInvalidError
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundResponse:
         """Raise `UrlInvalidError`."""
         del url, headers, body
         raise UrlInvalidError
@@ -63,7 +63,11 @@ class Republisher:
     is_quick = True
 
     def __init__(
-        self, account: Account, topic_rules: TopicRules, messages: Callable[[], Messages], ask: Callable[[], Ask]
+        self,
+        account: Account,
+        topic_rules: TopicRules,
+        messages: Callable[[], MessagePublisher],
+        ask: Callable[[], Ask],
     ) -> None:
         self._account = account
         self._rules = topic_rules
@@ -72,7 +76,7 @@ class Republisher:
     async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(letters)
-        some: list[tuple[int, Message, Sequence[str]]] = []
+        some: list[tuple[int, BrokerMessage, Sequence[str]]] = []
         for number, letter in enumerate(letters):
             topic = letter.address["topic"]
             try:
@@ -101,14 +105,14 @@ class Republisher:
         finally:
             LED_BY.reset(token)
 
-    async def _publish(self, some: Sequence[tuple[Message, Sequence[str]]]) -> None:
+    async def _publish(self, some: Sequence[tuple[BrokerMessage, Sequence[str]]]) -> None:
         safe, done = until_done()
         done = self._rules.republished(some, done)
         if (waiting := self.messages().hand_on([message for message, _ in some], done)) is not None:
             await waiting
         await safe
 
-    def _message(self, letter: Delivery) -> Message:
+    def _message(self, letter: Delivery) -> BrokerMessage:
         properties: list[tuple[PropertyId, Any]] = []
         expires_at: int | None = None
         for key, *values in letter.address["properties"]:
@@ -125,7 +129,7 @@ class Republisher:
             write_properties(tuple(properties), PropertyScope.PUBLISH)  # a template may have made anything of a message
         except LocalProtocolError as error:
             raise AddressInvalidError(receiver=address["topic"][:200], reason=str(error)) from error
-        return Message(address["topic"], letter.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
+        return BrokerMessage(address["topic"], letter.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
 
 
 def _trail_of(letter: Delivery) -> tuple[str, ...]:
@@ -197,7 +201,7 @@ class _Functions:
                 event = base64.b64encode(letter.body).decode()
             async with turns:
                 try:
-                    await self._functions.call(letter.address["arn"], event, Caller.KNOWN)
+                    await self._functions.call(letter.address["arn"], event, FunctionCaller.KNOWN)
                 except BirthmarkError as error:
                     return error
             return None
@@ -210,7 +214,7 @@ class _Servers:
 
     is_quick = False
 
-    def __init__(self, destinations: Destinations, servers: Mapping[str, Server]) -> None:
+    def __init__(self, destinations: Destinations, servers: Mapping[str, MessageServer]) -> None:
         self._destinations = destinations
         self._servers = servers
         self._nats = NatsCarrier(servers)
@@ -243,7 +247,7 @@ def carriers_of(
     functions: Functions,
     buckets: Buckets,
     streams: DataStreams,
-    servers: Mapping[str, Server],
+    servers: Mapping[str, MessageServer],
     account: Account,
     now: Callable[[], int],
 ) -> Mapping[str, Sink]:

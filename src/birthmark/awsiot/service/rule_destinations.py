@@ -26,7 +26,7 @@ from birthmark.errors import (
     NotFoundError,
 )
 from birthmark.message_routing.carriers.errors import AddressInvalidError
-from birthmark.message_routing.deliveries import Delivery, Server
+from birthmark.message_routing.deliveries import Delivery, MessageServer
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import Page, page_of
@@ -95,7 +95,7 @@ class Destinations:
     https_url: Callable[[], str]
     """Where links to this server begin."""
     queue: Queue
-    servers: Mapping[str, Server]
+    servers: Mapping[str, MessageServer]
     is_function: Callable[[str], bool]
     _enabled: Sequence[RuleDestination] = ()
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from birthmark.awsiot.model import Shadow, Thing, ThingGroup
-from birthmark.awsiot.service.fleet_index import Index
+from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.store import index_queries, registry, shadows
 from birthmark.awsiot.wire.index_query import SearchIndex
 from birthmark.store import Database
@@ -30,7 +30,7 @@ _EACH = 16
 class SearchResults:
     """Reads what names stand for; one that is gone since is left out."""
 
-    def __init__(self, database: Database, index: Index) -> None:
+    def __init__(self, database: Database, index: FleetIndex) -> None:
         self._database = database
         self._index = index
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from birthmark.awsiot.model import Shadow, ThingName
 from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules import shadows as rules
-from birthmark.awsiot.service.fleet_index import Index
+from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.keyed_lock import KeyedLock, until_done
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.quotas import Portions
 from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
@@ -42,10 +42,12 @@ def topic_of(thing: str, name: str, rest: str) -> str:
     return f"$aws/things/{thing}/shadow{named}/{rest}"
 
 
-class Shadows:
+class ShadowService:
     """The shadows of all things, registered or not; one without a name is the thing's classic shadow."""
 
-    def __init__(self, database: Database, clock: Clock, index: Index, audience: Callable[[], TopicPublisher]) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, index: FleetIndex, audience: Callable[[], TopicPublisher]
+    ) -> None:
         """`audience` hears what became of shadows."""
         self._database = database
         self._clock = clock
@@ -71,7 +73,7 @@ class Shadows:
         return page_of(names, size, names)
 
     async def update(
-        self, thing: ThingName, name: str, request: wire.Request, *, principal: str = "", actor: str | None = None
+        self, thing: ThingName, name: str, request: wire.ShadowRequest, *, principal: str = "", actor: str | None = None
     ) -> bytes:
         """Make an update, and return its answer once that is told to everybody.
 
@@ -99,7 +101,9 @@ class Shadows:
         await told_all
         return answer
 
-    async def delete(self, thing: ThingName, name: str, request: wire.Request, *, actor: str | None = None) -> bytes:
+    async def delete(
+        self, thing: ThingName, name: str, request: wire.ShadowRequest, *, actor: str | None = None
+    ) -> bytes:
         """Delete a shadow, and return the answer once that is told to everybody. Raise `ShadowMissingError`."""
         async with self._turns.alone_with((thing, name)):
             at = self.now()
@@ -118,7 +122,9 @@ class Shadows:
     async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
         """Publish in this order; the future ends when the messages are as safe as they must be."""
         safe, done = until_done()
-        if (waiting := self.audience().publish([Message(topic, body, 1) for topic, body in told], done)) is not None:
+        if (
+            waiting := self.audience().publish([BrokerMessage(topic, body, 1) for topic, body in told], done)
+        ) is not None:
             await waiting
         return safe
 

@@ -19,7 +19,7 @@ from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
-from birthmark.awsiot.wire.index_query import And, Is, Query, SearchIndex, parse_query
+from birthmark.awsiot.wire.index_query import AllTerms, FieldEquals, Query, SearchIndex, parse_query
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, decided_again
@@ -353,7 +353,7 @@ class ThingGroups(RegistryService):
         found = []
         for row in await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC):
             with contextlib.suppress(IndexNotReadyError, SearchTooBroadError):
-                query = And((Is("thingName", thing), _query_of(store.GROUPS.of(row))))
+                query = AllTerms((FieldEquals("thingName", thing), _query_of(store.GROUPS.of(row))))
                 if (await self.index.search(SearchIndex.THINGS, query, "", 1)).items:
                     found.append(str(row["name"]))
         return found

@@ -23,13 +23,13 @@ from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.rules.provisioning_plans import (
     CertificatePlan,
     Override,
-    Plan,
     PolicyPlan,
+    ProvisioningPlan,
     RegistrationFailedError,
     ResourceConflictsError,
     ThingPlan,
 )
-from birthmark.awsiot.rules.provisioning_templates import Template
+from birthmark.awsiot.rules.provisioning_templates import ParsedTemplate
 from birthmark.awsiot.service.certificates import (
     CURVES,
     CertificateExistsError,
@@ -116,7 +116,7 @@ def _conflicts(thing: Thing, of: str) -> ResourceConflictsError:
     return ResourceConflictsError(resource=f"Thing {thing.name}", property=of, thing=thing.name, command=command)
 
 
-class Provisioning:
+class ThingRegistration:
     """Registers devices by plans."""
 
     def __init__(
@@ -130,7 +130,7 @@ class Provisioning:
 
     async def register(
         self,
-        plan: Plan,
+        plan: ProvisioningPlan,
         *,
         actor: str,
         own: DeviceCertificate | None = None,
@@ -265,7 +265,7 @@ class Provisioning:
 
     # ---- policies
 
-    async def gives_wide(self, template: Template) -> bool:
+    async def gives_wide(self, template: ParsedTemplate) -> bool:
         """Say whether its devices may do more than what is named by the one that connects.
 
         What a parameter fills in counts as more; so does what cannot be told yet. A thing may be in any group, as its
@@ -286,7 +286,11 @@ class Provisioning:
             return True
 
     async def _policy(
-        self, plan: PolicyPlan, certificate: DeviceCertificate | None, making: _RegistrationWrites, whole: Plan
+        self,
+        plan: PolicyPlan,
+        certificate: DeviceCertificate | None,
+        making: _RegistrationWrites,
+        whole: ProvisioningPlan,
     ) -> None:
         step = f"Resources.{plan.logical}"
         if certificate is None:

@@ -14,19 +14,19 @@ from birthmark.awsiot.rules.topic_validation import check_client_id, check_size
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.rule_destinations import Destinations
 from birthmark.awsiot.service.s3_buckets import is_bucket, is_key
-from birthmark.awsiot.service.shadows import Shadows
+from birthmark.awsiot.service.shadows import ShadowService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.model import Done, Message
+from birthmark.broker.model import BrokerMessage, Done
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.message_routing.deliveries import Delivery, Sink
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.message_routing.engine import Engine
+from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.rules import sql
 from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage, WriteAheadLog
@@ -76,16 +76,16 @@ class _ActiveRule:
         """Return what goes out."""
         return (await self.apply(message)).letters
 
-    async def apply(self, message: LoggedMessage) -> rules.Outcome:
+    async def apply(self, message: LoggedMessage) -> rules.RuleOutcome:
         """Return what the rule makes of a message; shadows that its statement asks for are looked up first."""
         meter = sql.new_meter()
         known: dict[tuple[str, str | None], Any] = {}
         while True:
             try:
-                return rules.apply_rule(self.ready, message, self._rules.entropy, sql.Shadows(known), meter)
+                return rules.apply_rule(self.ready, message, self._rules.entropy, sql.ShadowLookup(known), meter)
             except sql.ShadowWantedError as wanted:
                 if len(known) >= _MAX_SHADOWS:
-                    return rules.Outcome()
+                    return rules.RuleOutcome()
                 known[wanted.thing, wanted.name] = await self._rules.shadow(wanted.thing, wanted.name)
 
 
@@ -99,7 +99,7 @@ class TopicRules(AccountService):
         clock: Clock,
         entropy: Entropy,
         *,
-        shadows: Shadows,
+        shadows: ShadowService,
         destinations: Destinations,
         queue: Queue,
         record: Callable[[BirthmarkError], object] = lambda _: None,
@@ -111,7 +111,7 @@ class TopicRules(AccountService):
         self.destinations = destinations
         self._ready: dict[str, _ActiveRule] = {}
         self.intake: WriteAheadLog | None = None
-        self.engine: Engine[LoggedMessage]
+        self.engine: RuleEngine[LoggedMessage]
         self.queue = queue
         self._whose: Whose = str
         self.record = record
@@ -127,7 +127,7 @@ class TopicRules(AccountService):
         """Take what is published from now on; rules that were read before are known to it."""
         self.intake, self._whose = WriteAheadLog(stream), whose
         parts = (self.database, self.clock, stream)
-        self.engine = Engine(
+        self.engine = RuleEngine(
             *parts,
             queue=self.queue,
             carriers=carriers,
@@ -317,7 +317,7 @@ class TopicRules(AccountService):
 
     # ---- what is published
 
-    def take(self, messages: Sequence[Message], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
+    def take(self, messages: Sequence[BrokerMessage], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
         """Note what some rule wants; see `birthmark.broker.ports.Tap`."""
         if (intake := self.intake) is None or not intake.wanted.any:
             return None
@@ -331,7 +331,7 @@ class TopicRules(AccountService):
         """Say whether some rule wants messages to this topic."""
         return self.intake is not None and self.intake.wanted.any and bool(self.intake.wanted.by(topic))
 
-    def republished(self, messages: Sequence[tuple[Message, Sequence[str]]], done: Done) -> Done:
+    def republished(self, messages: Sequence[tuple[BrokerMessage, Sequence[str]]], done: Done) -> Done:
         """Note of republished messages, each with the rules that led to it, what other rules want."""
         assert self.intake is not None  # noqa: S101 - an engine runs
         by = self.intake.wanted.by
@@ -353,7 +353,7 @@ class TopicRules(AccountService):
         owner = noted[0].publisher
         return one_done, intake.note(owner, noted, one_done)
 
-    def _noted(self, one: Message) -> LoggedMessage:
+    def _noted(self, one: BrokerMessage) -> LoggedMessage:
         principal = one.principal or (self._whose(one.publisher) if one.publisher else "")
         return LoggedMessage(
             one.publisher,

@@ -8,9 +8,9 @@ from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
 from birthmark.store.crud_statements import change, find, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
-CERTIFICATES = Records(DeviceCertificate, certificate="der")
+CERTIFICATES = RowMapper(DeviceCertificate, certificate="der")
 certificates = CERTIFICATES.table("aws_certificates", "id")
 Index("aws_certificates_created", certificates.c.created_at, certificates.c.id)
 Index("aws_certificates_ca", certificates.c.ca_id, certificates.c.created_at, certificates.c.id)
@@ -36,7 +36,7 @@ _OF_CA = certificates.c.ca_id == bindparam("ca_id")
 BY_AGE = {ascending: _by_age(descending=not ascending) for ascending in (True, False)}
 BY_AGE_OF_CA = {ascending: _by_age(_OF_CA, descending=not ascending) for ascending in (True, False)}
 
-CAS = Records(RegisteredCa, certificate="der", is_active="active")
+CAS = RowMapper(RegisteredCa, certificate="der", is_active="active")
 cas = CAS.table("aws_cas", "id", more=[blob("subject")])
 Index("aws_cas_subject", cas.c.subject)
 _CA_STATE = ("active", "auto_registration", "registration", "modified_at", "customer_version")
@@ -53,7 +53,7 @@ CODE = find(registration_codes)
 ADD_CODE = insert(registration_codes, ignore_existing=True)
 DROP_CODE = remove(registration_codes)
 
-KEYS = Records(AccessKey)
+KEYS = RowMapper(AccessKey)
 access_keys = KEYS.table("aws_access_keys", "id", sealed=["secret"])
 ADD_KEY = insert(access_keys)
 KEYS_PAGE = page(access_keys, "id")

@@ -6,9 +6,9 @@ from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
 from birthmark.store.columns import text
 from birthmark.store.crud_statements import change, find, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
-AUTHORIZERS = Records(Authorizer, is_active="active")
+AUTHORIZERS = RowMapper(Authorizer, is_active="active")
 authorizers = AUTHORIZERS.table("aws_authorizers", "name")
 ADD_AUTHORIZER = insert(authorizers, ignore_existing=True)
 GET_AUTHORIZER = find(authorizers)
@@ -31,7 +31,7 @@ AUTHORIZER_IS_THERE = still(authorizers, "name")
 _IS_DEFAULT = exists().where(and_(defaults.c.kind == AUTHORIZER, defaults.c.name == authorizers.c.name))
 DELETE_AUTHORIZER = remove(authorizers, "name", "version", authorizers.c.active == 0, ~_IS_DEFAULT)
 
-ALIASES = Records(RoleAlias)
+ALIASES = RowMapper(RoleAlias)
 role_aliases = ALIASES.table("aws_role_aliases", "name")
 ADD_ALIAS = insert(role_aliases, ignore_existing=True)
 GET_ALIAS = find(role_aliases)

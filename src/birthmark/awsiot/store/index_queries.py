@@ -26,7 +26,18 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.awsiot.wire.index_query import ANY_OF, All, And, FieldRange, Is, Leaf, Not, Or, Query, number_of
+from birthmark.awsiot.wire.index_query import (
+    ANY_OF,
+    AllTerms,
+    AnyTerm,
+    EveryThing,
+    FieldEquals,
+    FieldRange,
+    Leaf,
+    NoTerm,
+    Query,
+    number_of,
+)
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
@@ -80,7 +91,7 @@ _AFTER: ColumnElement[str] = bindparam("after", type_=Text())
 _LIMIT: ColumnElement[int] = bindparam("limit", type_=BigInteger())
 
 
-def counting(place: str, leaf: Is | FieldRange, most: int) -> Statement:
+def counting(place: str, leaf: FieldEquals | FieldRange, most: int) -> Statement:
     """Return a SELECT of how many terms a condition has, counted up to `most`."""
     given = BoundParameters()
     some = select(literal(1)).where(terms.c.place == given(place), _fits(given, leaf, terms)).limit(most).subquery()
@@ -120,7 +131,7 @@ def next_of(walk: Walk) -> Statement:
 
 def _subjects(given: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
     """Subjects that a condition finds, in their order; one by its value alone needs no sorting."""
-    if isinstance(leaf, All):
+    if isinstance(leaf, EveryThing):
         where = [terms.c.field == given(walk.name_field), terms.c.value > _AFTER]
         return (
             select(terms.c.subject)
@@ -128,7 +139,7 @@ def _subjects(given: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
             .order_by(terms.c.value)
             .limit(_LIMIT)
         )
-    if isinstance(leaf, Is) and leaf.field and not leaf.begins:
+    if isinstance(leaf, FieldEquals) and leaf.field and not leaf.begins:
         found = select(terms.c.subject).where(
             terms.c.place == given(walk.place), _fits(given, leaf, terms), terms.c.subject > _AFTER
         )
@@ -145,30 +156,32 @@ def _subjects(given: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
 
 def _holds(given: BoundParameters, place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
     match query:
-        case All():
+        case EveryThing():
             return literal(1) == 1
-        case And(parts=parts):
+        case AllTerms(parts=parts):
             return and_(*(_holds(given, place, part, subject) for part in parts))
-        case Or(parts=parts):
+        case AnyTerm(parts=parts):
             return or_(*(_holds(given, place, part, subject) for part in parts))
-        case Not(one=one):
+        case NoTerm(one=one):
             return not_(_holds(given, place, one, subject))
         case _:
             # Who has a value is found by that; for the others the few terms of the one subject are looked through.
             has = terms.alias()
-            is_there = isinstance(query, Is) and not query.begins
+            is_there = isinstance(query, FieldEquals) and not query.begins
             at = has.c.place if is_there else has.c.place + literal("", Text)
             return exists().where(
                 at == given(place), has.c.subject == subject, _fits(given, query, has, of_one=not is_there)
             )
 
 
-def _fits(given: BoundParameters, leaf: Is | FieldRange, at: Any, *, of_one: bool = False) -> ColumnElement[bool]:
+def _fits(
+    given: BoundParameters, leaf: FieldEquals | FieldRange, at: Any, *, of_one: bool = False
+) -> ColumnElement[bool]:
     """The condition on one row of terms; `of_one`: of one subject, whose few terms are looked through."""
     field, value, number = at.c.field, at.c.value, at.c.number
     if of_one:  # else by the field, of which there are very many
         field, value, number = field + literal("", Text), value + literal("", Text), number + literal(0, BigInteger)
-    if isinstance(leaf, Is):
+    if isinstance(leaf, FieldEquals):
         named = field == given(leaf.field)
         if not leaf.field:
             named = field.in_([literal(name, Text) for name in ANY_OF.values()])

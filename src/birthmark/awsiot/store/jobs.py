@@ -37,25 +37,25 @@ from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import change, find, held, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Engine, insert_into
 
 MAX_PENDING = 100
 """So many pending executions of one thing are read at once."""
 
-JOBS = Records(Job, is_continuous="continuous", force_canceled="forced")
+JOBS = RowMapper(Job, is_continuous="continuous", force_canceled="forced")
 jobs = JOBS.table("aws_jobs", "job_id")
 Index("aws_jobs_status", jobs.c.status, jobs.c.job_id)
-TARGETS = Records(JobTarget, is_done="done", after="reached")
+TARGETS = RowMapper(JobTarget, is_done="done", after="reached")
 job_targets = TARGETS.table("aws_job_targets", "job_id", "target")
-EXECUTIONS = Records(JobExecution, force_canceled="forced")
+EXECUTIONS = RowMapper(JobExecution, force_canceled="forced")
 executions = EXECUTIONS.table("aws_job_executions", "job_id", "thing")
 _IS_PENDING = or_(*(executions.c.status == status.value for status in sorted(PENDING)))
 Index("aws_job_executions_status", executions.c.job_id, executions.c.status, executions.c.thing)
 Index("aws_job_executions_thing", executions.c.thing, executions.c.status, executions.c.queued_at, executions.c.job_id)
 _IS_DUE = executions.c.due_at.is_not(None)
 partial_index("aws_job_executions_due", executions.c.due_at, where=_IS_DUE)
-TEMPLATES = Records(JobTemplate)
+TEMPLATES = RowMapper(JobTemplate)
 job_templates = TEMPLATES.table("aws_job_templates", "template_id")
 notices = Table(
     "aws_job_notices",

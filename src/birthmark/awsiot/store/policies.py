@@ -10,16 +10,16 @@ from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.crud_statements import among, change, find, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
-POLICIES = Records(NamedPolicy)
+POLICIES = RowMapper(NamedPolicy)
 policies = POLICIES.table("aws_policies", "name")
 ADD = insert(policies, ignore_existing=True)
 GET = find(policies)
 LIST, LIST_DOWN = page(policies, "name"), page(policies, "name", descending=True)
 UPDATE = change(policies, ("default_version", "last_version", "generation_id", "modified_at"), "name", "generation_id")
 
-POLICY_VERSIONS = Records(PolicyVersion)
+POLICY_VERSIONS = RowMapper(PolicyVersion)
 policy_versions = POLICY_VERSIONS.table("aws_policy_versions", "policy", "version")
 ADD_VERSION = insert(policy_versions)
 GET_VERSION = find(policy_versions)

@@ -14,9 +14,9 @@ from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
 from birthmark.store.crud_statements import change, find, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
-TEMPLATES = Records(ProvisioningTemplate, is_enabled="enabled")
+TEMPLATES = RowMapper(ProvisioningTemplate, is_enabled="enabled")
 templates = TEMPLATES.table("aws_templates", "name")
 ADD = insert(templates, ignore_existing=True)
 GET = find(templates)
@@ -27,7 +27,7 @@ DELETE = remove(templates, "name", "generation_id")
 TEMPLATE_IS_THERE = still(templates, "name")
 TEMPLATE_COUNT = statement(select(func.count().label("count")).select_from(templates))
 
-VERSIONS = Records(TemplateVersion)
+VERSIONS = RowMapper(TemplateVersion)
 template_versions = VERSIONS.table("aws_template_versions", "template", "version")
 ADD_VERSION = insert(template_versions)
 GET_VERSION = find(template_versions)
@@ -35,7 +35,7 @@ ALL_VERSIONS = find(template_versions, "template", order=template_versions.c.ver
 DELETE_VERSION = remove(template_versions)
 DELETE_VERSIONS = remove(template_versions, "template")
 
-OWNED = Records(OwnedCertificate)
+OWNED = RowMapper(OwnedCertificate)
 owned = OWNED.table("aws_owned_certificates", "certificate_id")
 Index("aws_owned_certificates_digest", owned.c.digest, unique=True)
 Index("aws_owned_certificates_principal", owned.c.principal, owned.c.until)
@@ -74,7 +74,7 @@ NOBODY_ELSES = still(
 """After what locks the thing: on PostgreSQL a statement that had to wait sees the rows as they were."""
 OF_CA_COUNT = statement(select(func.count().label("count")).where(certificates.c.ca_id == bindparam("ca_id")))
 
-TASKS = Records(RegistrationTask)
+TASKS = RowMapper(RegistrationTask)
 tasks = TASKS.table("aws_tasks", "task_id", sealed=["link"])
 Index("aws_tasks_status", tasks.c.status, tasks.c.task_id)
 ADD_TASK = insert(tasks)
@@ -96,7 +96,7 @@ STEP = {True: _step("succeeded"), False: _step("failed")}
 BEGIN = change(tasks, ("total", "modified_at"), "task_id", "done", "status")
 END = change(tasks, ("status", "message", "modified_at"), "task_id", "status")
 
-LINES = Records(TaskLine, is_done="done")
+LINES = RowMapper(TaskLine, is_done="done")
 task_lines = LINES.table("aws_task_lines", "task_id", "line")
 ADD_LINE = insert(task_lines)
 LINES_OF = page(task_lines, "line", "task_id", "done")

@@ -23,7 +23,7 @@ from birthmark.awsiot.store.policies import policies, policy_targets, policy_ver
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import among, change, find, held, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Engine
 
 settings = Table(
@@ -40,7 +40,7 @@ IS_SO = held(settings, "name", "revision")
 
 
 FIGURE, PLACE = "things", "aws"
-THINGS = Records(Thing)
+THINGS = RowMapper(Thing)
 things = THINGS.table("aws_things", "name")
 ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
@@ -80,7 +80,7 @@ FITTING_THINGS = Statement(_fitting)
 REPLACE_THING = change(things, ("type_name", "attributes", "billing_group", "version"), "name", "version")
 ONE_OF_TYPE = find(things, "type_name", of=("name",), limit=1)
 
-TYPES = Records(ThingType)
+TYPES = RowMapper(ThingType)
 thing_types = TYPES.table("aws_thing_types", "name")
 ADD_TYPE = insert(thing_types, ignore_existing=True)
 GET_TYPE = find(thing_types)
@@ -91,7 +91,7 @@ TYPE_IS_USABLE = still(thing_types, "name", thing_types.c.deprecated_at.is_(None
 TYPE_IS_THERE = still(thing_types, "name")
 DELETE_TYPE = remove(thing_types, "name", "deprecated_at", ~exists().where(things.c.type_name == thing_types.c.name))
 
-GROUPS = Records(ThingGroup)
+GROUPS = RowMapper(ThingGroup)
 thing_groups = GROUPS.table("aws_thing_groups", "name")
 members = Table(
     "aws_thing_group_members", metadata, text("thing_group", key=True), text("thing", key=True), number("joined_at")

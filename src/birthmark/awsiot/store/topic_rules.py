@@ -3,10 +3,10 @@
 from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
 from birthmark.store import insert
 from birthmark.store.crud_statements import change, find, page, remove, still
-from birthmark.store.row_mapping import Records
+from birthmark.store.row_mapping import RowMapper
 
 MAX_RULES = 1000
-RULES = Records(TopicRule)
+RULES = RowMapper(TopicRule)
 rules = RULES.table("aws_topic_rules", "name", sealed=("payload",))  # which may have a token in a header
 ADD_RULE = insert(rules, ignore_existing=True)
 GET_RULE = find(rules)
@@ -18,7 +18,7 @@ REMOVE_RULE = remove(rules)
 RULE_IS_THERE = still(rules, "name")
 
 MAX_DESTINATIONS = 1000
-DESTINATIONS = Records(RuleDestination)
+DESTINATIONS = RowMapper(RuleDestination)
 destinations = DESTINATIONS.table("aws_rule_destinations", "id", sealed=("token",))
 ADD_DESTINATION = insert(destinations)
 GET_DESTINATION = find(destinations)
@@ -28,7 +28,7 @@ CHANGE_DESTINATION = change(destinations, ("status", "reason", "token", "modifie
 REMOVE_DESTINATION = remove(destinations)
 
 MAX_STREAMS = 500
-STREAMS = Records(DataStream)
+STREAMS = RowMapper(DataStream)
 streams = STREAMS.table("aws_streams", "name")
 ADD_STREAM = insert(streams, ignore_existing=True)
 GET_STREAM = find(streams)

@@ -43,7 +43,7 @@ class QueryInvalidError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Is:
+class FieldEquals:
     """A field with a value; `begins`: with one that begins so. No field: any of those that name or describe."""
 
     field: str
@@ -67,41 +67,41 @@ class FieldRange:
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class EveryThing:
     """Everything."""
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class NoTerm:
     """What the other is not."""
 
     one: "Query"
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class AllTerms:
     """All of these."""
 
     parts: tuple["Query", ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class AnyTerm:
     """Any of these."""
 
     parts: tuple["Query", ...]
 
 
-Leaf: TypeAlias = Is | FieldRange | All
-Query: TypeAlias = Leaf | Not | And | Or
+Leaf: TypeAlias = FieldEquals | FieldRange | EveryThing
+Query: TypeAlias = Leaf | NoTerm | AllTerms | AnyTerm
 
 
 def count_terms(query: Query) -> int:
     """Return how many terms a query asks of each subject."""
     match query:
-        case And(parts=parts) | Or(parts=parts):
+        case AllTerms(parts=parts) | AnyTerm(parts=parts):
             return sum(map(count_terms, parts))
-        case Not(one=one):
+        case NoTerm(one=one):
             return count_terms(one)
         case _:
             return 1
@@ -166,10 +166,10 @@ def is_field(name: str, place: SearchIndex) -> bool:
 def leaves(query: Query) -> Iterator[Leaf]:
     """Yield the conditions at the ends of the tree."""
     match query:
-        case And(parts=parts) | Or(parts=parts):
+        case AllTerms(parts=parts) | AnyTerm(parts=parts):
             for part in parts:
                 yield from leaves(part)
-        case Not(one=one):
+        case NoTerm(one=one):
             yield from leaves(one)
         case _:
             yield query
@@ -201,13 +201,13 @@ class _Parser:
         parts = [self._together()]
         while self._takes("word", "OR"):
             parts.append(self._together())
-        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+        return parts[0] if len(parts) == 1 else AnyTerm(tuple(parts))
 
     def _together(self) -> Query:
         parts = [self._one()]
         while self._takes("word", "AND") or self._goes_on():
             parts.append(self._one())
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
+        return parts[0] if len(parts) == 1 else AllTerms(tuple(parts))
 
     def _goes_on(self) -> bool:
         kind, text = self._next()
@@ -215,7 +215,7 @@ class _Parser:
 
     def _one(self) -> Query:
         if self._takes("word", "NOT"):
-            return self._deeper(lambda: Not(self._one()))
+            return self._deeper(lambda: NoTerm(self._one()))
         if self._takes("open"):
             found = self._deeper(self.either)
             if not self._takes("close"):
@@ -237,13 +237,13 @@ class _Parser:
             raise QueryInvalidError(detail=f"it has more than {MAX_TERMS} terms")
         kind, text = self._take()
         if kind == "quoted":
-            return _bounded(Is("", _unquoted(text)))
+            return _bounded(FieldEquals("", _unquoted(text)))
         if kind != "word" or text in _WORDS:
             raise QueryInvalidError(detail=f"a term is missing before {text[:40]!r}" if text else "a term is missing")
         if self._next()[0] == "compare":
             return self._compared(self._field(text), self._take()[1])
         if not self._takes("colon"):
-            return All() if text == "*" else _word("", text)
+            return EveryThing() if text == "*" else _word("", text)
         return self._value(self._field(text))
 
     def _value(self, field: str) -> Query:
@@ -254,7 +254,7 @@ class _Parser:
             case "range":
                 return _range(field, text)
             case "quoted":
-                return _bounded(Is(field, _unquoted(text)))
+                return _bounded(FieldEquals(field, _unquoted(text)))
             case "word":
                 while self._next()[0] == "colon":  # a value with colons, such as a time
                     self.at += 1
@@ -298,7 +298,7 @@ class _Parser:
 
 def _word(field: str, text: str) -> Query:
     begins = text.endswith("*") and not text.endswith("\\*")
-    return _bounded(Is(field, _plain(text[:-1] if begins else text), begins))
+    return _bounded(FieldEquals(field, _plain(text[:-1] if begins else text), begins))
 
 
 def _plain(text: str) -> str:
@@ -319,9 +319,9 @@ def _range(field: str, text: str) -> Query:
     return _bounded(FieldRange(field, low, high, found[1] == "[", found[4] == "]"))
 
 
-def _bounded(query: Is | FieldRange) -> Query:
+def _bounded(query: FieldEquals | FieldRange) -> Query:
     """Cut values to what is found of them."""
-    if isinstance(query, Is):
-        return Is(query.field, query.value[:MAX_VALUE], query.begins or len(query.value) > MAX_VALUE)
+    if isinstance(query, FieldEquals):
+        return FieldEquals(query.field, query.value[:MAX_VALUE], query.begins or len(query.value) > MAX_VALUE)
     low, high = (None if one is None else one[:MAX_VALUE] for one in (query.low, query.high))
     return FieldRange(query.field, low, high, query.with_low, query.with_high)

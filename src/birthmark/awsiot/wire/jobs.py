@@ -114,7 +114,7 @@ class SchedulingConfig(msgspec.Struct, rename="camel", omit_defaults=True):
     maintenance_windows: list[MaintenanceWindow] | None = None
 
 
-class JobSettings(msgspec.Struct, rename="camel", omit_defaults=True):
+class JobConfiguration(msgspec.Struct, rename="camel", omit_defaults=True):
     """How a job goes out and when, stops itself, times out and is tried again."""
 
     job_executions_rollout_config: RolloutConfig | None = None
@@ -135,19 +135,19 @@ SETTINGS: Mapping[str, Any] = {
 """By their names in a request."""
 
 
-def parse_settings(given: Mapping[str, Any]) -> JobSettings:
+def parse_settings(given: Mapping[str, Any]) -> JobConfiguration:
     """Return a job's settings, as an operator wrote them: what is misspelled is none. Raise `BodyInvalidError`."""
-    if (member := unread(dict(given), JobSettings)) is not None:
+    if (member := unread(dict(given), JobConfiguration)) is not None:
         raise BodyInvalidError(detail=f"{member} in the settings is not known"[:300])
     try:
-        return msgspec.convert(dict(given), JobSettings)
+        return msgspec.convert(dict(given), JobConfiguration)
     except msgspec.ValidationError as error:
         raise BodyInvalidError(detail=f"the settings: {error}"[:300]) from error
 
 
-def settings_of(kept: Mapping[str, Any]) -> JobSettings:
+def settings_of(kept: Mapping[str, Any]) -> JobConfiguration:
     """Return a job's settings as they are kept."""
-    return msgspec.convert(dict(kept), JobSettings)
+    return msgspec.convert(dict(kept), JobConfiguration)
 
 
 def parse_document(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot.model import Shadow
-from birthmark.documents import Section, delta, submitted
+from birthmark.documents import DocumentSection, delta, submitted
 from birthmark.errors import InvalidRequestError
 from birthmark.untrusted_text import decode_json
 
@@ -50,7 +50,7 @@ class ShadowEncodingError(InvalidRequestError):
     thing: str = "hello"
 
 
-class Request(msgspec.Struct, frozen=True):
+class ShadowRequest(msgspec.Struct, frozen=True):
     """What was asked of a shadow: the document, and the token that its answers carry."""
 
     document: dict[str, Any]
@@ -58,7 +58,7 @@ class Request(msgspec.Struct, frozen=True):
     size: int = 0
 
 
-def parse_request(payload: bytes) -> Request:
+def parse_request(payload: bytes) -> ShadowRequest:
     """Return a request; an empty one is `{}`. Raise `ShadowInvalidError` or `ShadowEncodingError`."""
     try:
         document = _decode(payload.removeprefix(codecs.BOM_UTF8) or b"{}")  # RFC 8259 section 8.1
@@ -73,7 +73,7 @@ def parse_request(payload: bytes) -> Request:
     token = document.get("clientToken")
     if token is not None and (not isinstance(token, str) or len(token.encode()) > MAX_TOKEN_BYTES):
         raise ShadowInvalidError(detail="Invalid clientToken")
-    return Request(document, token, len(payload))
+    return ShadowRequest(document, token, len(payload))
 
 
 def _overflow_to_text(digits: str) -> float | str:
@@ -105,14 +105,14 @@ def state_size(state: Mapping[str, Any]) -> int:
     return len(_encode(state))
 
 
-def sections_body(desired: Section, reported: Section) -> bytes:
+def sections_body(desired: DocumentSection, reported: DocumentSection) -> bytes:
     """Return the column that holds a shadow; JSON, for its numbers may have more than 64 bits."""
     return _encode((desired, reported))
 
 
-def sections_of(body: bytes) -> tuple[Section, Section]:
+def sections_of(body: bytes) -> tuple[DocumentSection, DocumentSection]:
     """Return the sections of a column."""
-    sections: tuple[Section, Section] = decode_json(body, tuple[Section, Section])
+    sections: tuple[DocumentSection, DocumentSection] = decode_json(body, tuple[DocumentSection, DocumentSection])
     return sections
 
 

@@ -29,7 +29,7 @@ class ActionNotServedError(InvalidRequestError):
     action: str
 
 
-class Pair(msgspec.Struct):
+class KeyValue(msgspec.Struct):
     key: _Text
     value: _Text
 
@@ -40,7 +40,7 @@ class RepublishHeaders(msgspec.Struct, rename="camel", omit_defaults=True):
     response_topic: _Text | None = None
     correlation_data: _Text | None = None
     message_expiry: _Text | None = None
-    user_properties: Annotated[list[Pair], msgspec.Meta(max_length=100)] | None = None
+    user_properties: Annotated[list[KeyValue], msgspec.Meta(max_length=100)] | None = None
 
 
 class Republish(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -53,7 +53,7 @@ class Republish(msgspec.Struct, rename="camel", omit_defaults=True):
 class Http(msgspec.Struct, rename="camel", omit_defaults=True):
     url: _Name
     confirmation_url: _Name | None = None
-    headers: Annotated[list[Pair], msgspec.Meta(max_length=100)] | None = None
+    headers: Annotated[list[KeyValue], msgspec.Meta(max_length=100)] | None = None
 
 
 class S3(msgspec.Struct, rename="camel", omit_defaults=True):

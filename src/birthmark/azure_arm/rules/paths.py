@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from birthmark.azure_arm.operations import Call, Kind, Operation
+from birthmark.azure_arm.operations import ArmOperation, ArmRequest, ArmResourceKind
 from birthmark.errors import InvalidRequestError
 
 _MAX_SHOWN = 200
@@ -46,35 +46,35 @@ class PathInvalidError(InvalidRequestError):
 
 _OF_ONE = "/subscriptions/{subscription}/resourcegroups/{group}/providers/microsoft.devices"
 _OF_ALL = "/subscriptions/{subscription}/providers/microsoft.devices"
-_EACH: Mapping[str, Operation] = {
-    "GET {one}": Operation.GET_SERVICE,
-    "POST {one}/listkeys": Operation.LIST_KEYS,
-    "GET {one}/skus": Operation.LIST_SKUS,
-    "GET {one}/certificates": Operation.LIST_CERTIFICATES,
-    "GET {one}/certificates/{name}": Operation.GET_CERTIFICATE,
-    "PUT {one}/certificates/{name}": Operation.PUT_CERTIFICATE,
-    "DELETE {one}/certificates/{name}": Operation.DELETE_CERTIFICATE,
-    "POST {one}/certificates/{name}/generateverificationcode": Operation.NEW_CODE,
-    "POST {one}/certificates/{name}/verify": Operation.VERIFY,
+_EACH: Mapping[str, ArmOperation] = {
+    "GET {one}": ArmOperation.GET_SERVICE,
+    "POST {one}/listkeys": ArmOperation.LIST_KEYS,
+    "GET {one}/skus": ArmOperation.LIST_SKUS,
+    "GET {one}/certificates": ArmOperation.LIST_CERTIFICATES,
+    "GET {one}/certificates/{name}": ArmOperation.GET_CERTIFICATE,
+    "PUT {one}/certificates/{name}": ArmOperation.PUT_CERTIFICATE,
+    "DELETE {one}/certificates/{name}": ArmOperation.DELETE_CERTIFICATE,
+    "POST {one}/certificates/{name}/generateverificationcode": ArmOperation.NEW_CODE,
+    "POST {one}/certificates/{name}/verify": ArmOperation.VERIFY,
 }
-_OWN: Mapping[Kind, Mapping[str, Operation]] = {
-    Kind.DPS: {
-        "POST {one}/keys/{name}/listkeys": Operation.GET_KEY,
-        "POST {all}/checkprovisioningservicenameavailability": Operation.NAME_IS_FREE,
+_OWN: Mapping[ArmResourceKind, Mapping[str, ArmOperation]] = {
+    ArmResourceKind.DPS: {
+        "POST {one}/keys/{name}/listkeys": ArmOperation.GET_KEY,
+        "POST {all}/checkprovisioningservicenameavailability": ArmOperation.NAME_IS_FREE,
     },
-    Kind.HUB: {
-        "POST {one}/iothubkeys/{name}/listkeys": Operation.GET_KEY,
-        "GET {one}/iothubstats": Operation.STATISTICS,
-        "PUT {one}": Operation.PUT_SERVICE,
-        "POST {one}/routing/routes/$testnew": Operation.TEST_ROUTE,
-        "POST {one}/routing/routes/$testall": Operation.TEST_ROUTES,
-        "GET {one}/routingendpointshealth": Operation.ENDPOINTS_HEALTH,
-        "POST {all}/checknameavailability": Operation.NAME_IS_FREE,
+    ArmResourceKind.HUB: {
+        "POST {one}/iothubkeys/{name}/listkeys": ArmOperation.GET_KEY,
+        "GET {one}/iothubstats": ArmOperation.STATISTICS,
+        "PUT {one}": ArmOperation.PUT_SERVICE,
+        "POST {one}/routing/routes/$testnew": ArmOperation.TEST_ROUTE,
+        "POST {one}/routing/routes/$testall": ArmOperation.TEST_ROUTES,
+        "GET {one}/routingendpointshealth": ArmOperation.ENDPOINTS_HEALTH,
+        "POST {all}/checknameavailability": ArmOperation.NAME_IS_FREE,
     },
 }
 
 
-def _pattern_of(template: str, kind: Kind) -> re.Pattern[str]:
+def _pattern_of(template: str, kind: ArmResourceKind) -> re.Pattern[str]:
     """Return what a method and the raw path of an operation look like."""
     of_kind = kind.segment.lower()
     told = template.replace("{one}", f"{_OF_ONE}/{of_kind}/{{service}}").replace("{all}", _OF_ALL)
@@ -83,15 +83,15 @@ def _pattern_of(template: str, kind: Kind) -> re.Pattern[str]:
     return re.compile(text, re.IGNORECASE)
 
 
-_LISTS = {f"GET {at}/{{of_kind}}": Operation.LIST_SERVICES for at in (_OF_ONE, _OF_ALL)}
+_LISTS = {f"GET {at}/{{of_kind}}": ArmOperation.LIST_SERVICES for at in (_OF_ONE, _OF_ALL)}
 _TABLE = [
     (_pattern_of(template.replace("{of_kind}", kind.segment.lower()), kind), kind, operation)
-    for kind in Kind
+    for kind in ArmResourceKind
     for template, operation in {**_LISTS, **_EACH, **_OWN[kind]}.items()
 ]
 
 
-def call_of(method: str, raw_path: str) -> Call:
+def call_of(method: str, raw_path: str) -> ArmRequest:
     """Return what is asked. Raise `OperationNotServedError`, `PathInvalidError`.
 
     `raw_path` is percent-encoded, so that what is encoded in a name is no part of the path.
@@ -99,7 +99,7 @@ def call_of(method: str, raw_path: str) -> Call:
     for pattern, kind, operation in _TABLE:
         if (found := pattern.fullmatch(f"{method} {raw_path}")) is not None:
             names = {name: unquote(value) for name, value in found.groupdict().items()}
-            return _checked(Call(operation, kind, names["subscription"], names.get("group"), **_rest(names)))
+            return _checked(ArmRequest(operation, kind, names["subscription"], names.get("group"), **_rest(names)))
     raise OperationNotServedError(method=method, path=unquote(raw_path)[:_MAX_SHOWN])
 
 
@@ -107,7 +107,7 @@ def _rest(names: Mapping[str, str]) -> Mapping[str, str]:
     return {name: names[name] for name in ("service", "name") if name in names}
 
 
-def _checked(call: Call) -> Call:
+def _checked(call: ArmRequest) -> ArmRequest:
     asked = (
         ("subscription", call.subscription, _SUBSCRIPTION, 64),
         ("resource group", call.group, _GROUP, 90),

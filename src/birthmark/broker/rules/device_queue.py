@@ -34,7 +34,7 @@ class QueuedMessage(msgspec.Struct, frozen=True):
     feedback: str = ""
 
 
-class Outcome(StrEnum):
+class QueueOutcome(StrEnum):
     """What became of a letter."""
 
     COMPLETED = "completed"
@@ -49,10 +49,10 @@ def is_locked(letter: QueuedMessage, now: int) -> bool:
     return letter.locked_until is not None and letter.locked_until > now
 
 
-def end_of(letter: QueuedMessage, rules: InboxRules, now: int) -> Outcome | None:
+def end_of(letter: QueuedMessage, rules: InboxRules, now: int) -> QueueOutcome | None:
     """Return why a letter is dead, or None while it is not."""
     if is_locked(letter, now):
         return None
     if letter.expires_at <= now:
-        return Outcome.EXPIRED
-    return Outcome.DELIVERED_TOO_OFTEN if letter.deliveries >= rules.max_deliveries else None
+        return QueueOutcome.EXPIRED
+    return QueueOutcome.DELIVERED_TOO_OFTEN if letter.deliveries >= rules.max_deliveries else None

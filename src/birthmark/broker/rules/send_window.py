@@ -7,7 +7,7 @@ the rest from the database when there is room again, so that it costs a bounded 
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from birthmark.broker.model import Message
+from birthmark.broker.model import BrokerMessage
 
 MAX_READY = 256
 MAX_READY_BYTES = 256 * 1024
@@ -30,7 +30,7 @@ class SendWindow:
         self.window = window
         self.resent_upto = resent_upto  # an earlier connection was sent these
         self._in_flight: dict[int, int] = {}  # packet id -> number, in the order of sending
-        self._ready: deque[tuple[int, Message]] = deque()
+        self._ready: deque[tuple[int, BrokerMessage]] = deque()
         self._ready_upto = cursor
         self._bytes = 0
 
@@ -44,13 +44,13 @@ class SendWindow:
         """How many messages wait, sent or not."""
         return self.tail - self.cursor
 
-    def appended(self, first: int, messages: Sequence[Message]) -> None:
+    def appended(self, first: int, messages: Sequence[BrokerMessage]) -> None:
         """Note messages that were committed as `first` and following."""
         self.tail = max(self.tail, first + len(messages) - 1)
         if first == self._ready_upto + 1:
             self.loaded(enumerate(messages, first))
 
-    def loaded(self, queued: Iterable[tuple[int, Message]]) -> None:
+    def loaded(self, queued: Iterable[tuple[int, BrokerMessage]]) -> None:
         """Take the messages of the queue that come next, with their numbers, as far as they may be held in memory."""
         for number, message in queued:
             if number <= self._ready_upto:
@@ -75,7 +75,7 @@ class SendWindow:
             if not self._in_flight:
                 self.cursor = self.sent = max(self.sent, upto)
 
-    def next(self) -> tuple[int, Message] | None:
+    def next(self) -> tuple[int, BrokerMessage] | None:
         """Return the next message to send, which is then on its way; None when there is none or no room."""
         if not self._ready or len(self._in_flight) >= self.window:
             return None

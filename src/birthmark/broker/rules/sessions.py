@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from birthmark.broker.model import MICROS, NEVER, Record, Will, encode_will
+from birthmark.broker.model import MICROS, NEVER, SessionRecord, Will, encode_will
 from birthmark.broker.rules.send_window import SendWindow
 from birthmark.net.admission import CloseReason
 
 
-def resumed(record: Record | None, before: SendWindow | None, window: int, *, goes_on: bool) -> SendWindow:
+def resumed(record: SessionRecord | None, before: SendWindow | None, window: int, *, goes_on: bool) -> SendWindow:
     """Return where the queue goes on; the connection that is taken over, `before`, knows better than its row."""
     if record is None:
         return SendWindow(0, 0, window)
@@ -19,14 +19,14 @@ def resumed(record: Record | None, before: SendWindow | None, window: int, *, go
     return SendWindow(cursor, record.tail, window, resent_upto=sent)
 
 
-def will_is_due(record: Record, worker: str, *, goes_on: bool) -> bool:
+def will_is_due(record: SessionRecord, worker: str, *, goes_on: bool) -> bool:
     """Say whether a client's next connection sends the will of the one before: its worker was killed, or it waited."""
     if record.will is None:
         return False
     return was_lost(record, worker) if record.will_at is None else not goes_on
 
 
-def was_lost(record: Record, worker: str) -> bool:
+def was_lost(record: SessionRecord, worker: str) -> bool:
     """Say whether a session's worker ended, or does not answer, without saying that its client is gone."""
     return record.owner not in {None, worker}
 
@@ -77,7 +77,7 @@ def released(expiry_s: int, will: Will | None, delay_s: int, reason: CloseReason
     }
 
 
-def freed(record: Record, delay_s: int, now: int) -> dict[str, Any]:
+def freed(record: SessionRecord, delay_s: int, now: int) -> dict[str, Any]:
     """Return the columns of a session whose worker is no more; its will waits where `delay_s` is not 0."""
     return {
         "epoch": record.epoch + 1,

@@ -5,7 +5,7 @@ import shlex
 from birthmark.auth.principals import Principal, PrincipalKind, is_user_name
 from birthmark.ca.model import SubjectStatus, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
-from birthmark.pki.certificate_profiles import Profile, kind_of_key, takes_key
+from birthmark.pki.certificate_profiles import CertificateProfile, kind_of_key, takes_key
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import MAKE_REQUEST, RegistrationIdInvalidError, fold, parse_registration_id
 
@@ -131,7 +131,9 @@ def check_alive(device_id: str, alive: int, most: int | None) -> None:
         raise TooManyAliveError(device_id=device_id, most=most, more=2 * most)
 
 
-def decide(request: CertificateRequest, principal: Principal, profile: Profile, standing: SubjectStatus) -> str:
+def decide(
+    request: CertificateRequest, principal: Principal, profile: CertificateProfile, standing: SubjectStatus
+) -> str:
     """Return the device id the certificate will be for, or raise why there will be none."""
     asked = name_asked_for(request, principal, profile)
     if asked is None:
@@ -153,7 +155,7 @@ def decide(request: CertificateRequest, principal: Principal, profile: Profile, 
     return asked
 
 
-def name_asked_for(request: CertificateRequest, principal: Principal, profile: Profile) -> str | None:
+def name_asked_for(request: CertificateRequest, principal: Principal, profile: CertificateProfile) -> str | None:
     """Return whose certificate is asked for: a device's own CA is the device's, whatever its request calls it."""
     if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR and principal.device_id is not None:
         return principal.device_id
@@ -190,7 +192,7 @@ def _credential_of(name: str) -> str:
     return f"birthmark env --format aziot --registration-id {word}"
 
 
-def _check_kind(request: CertificateRequest, asked: str, profile: Profile) -> None:
+def _check_kind(request: CertificateRequest, asked: str, profile: CertificateProfile) -> None:
     if not profile.key_kinds:
         return
     kind = kind_of_key(request.public_key)

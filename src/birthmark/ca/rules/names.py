@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark.errors import PolicyError
-from birthmark.pki.certificate_profiles import AllowedNames, Profile
+from birthmark.pki.certificate_profiles import AllowedNames, CertificateProfile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.extensions import ASN1_TROUBLE
 from birthmark.pki.name_constraints import is_host_name
@@ -63,7 +63,7 @@ def ca_subject(device_id: str, said: Mapping[str, str] | None = None) -> x509.Na
 
 
 def granted_serial_number(
-    profile: Profile, device_id: str, asked: x509.Name, held: x509.Name | None, *, by_operator: bool
+    profile: CertificateProfile, device_id: str, asked: x509.Name, held: x509.Name | None, *, by_operator: bool
 ) -> str | None:
     """Return the serialNumber of a subject by `profile` (IEEE 802.1AR section 8.6), or None where it has none.
 
@@ -102,7 +102,11 @@ class NamesRefusedError(PolicyError):
 
 
 def granted_names(
-    asked: Sequence[x509.GeneralName], profile: Profile, *, held: Sequence[x509.GeneralName] = (), by_operator: bool
+    asked: Sequence[x509.GeneralName],
+    profile: CertificateProfile,
+    *,
+    held: Sequence[x509.GeneralName] = (),
+    by_operator: bool,
 ) -> tuple[x509.GeneralName, ...]:
     """Return the names for a certificate by `profile`. Raise `NamesRefusedError`.
 
@@ -169,7 +173,7 @@ def is_hardware_module(value: bytes) -> bool:
     return parts == [core.ObjectIdentifier, core.OctetString]
 
 
-def _refusal(name: str, profile: Profile) -> NamesRefusedError:
+def _refusal(name: str, profile: CertificateProfile) -> NamesRefusedError:
     allowed = profile.names or AllowedNames()
     words = [*(f"names below {one}" for one in allowed.dns), *(f"addresses in {one}" for one in allowed.networks)]
     words += [f"URIs that begin with {one}" for one in allowed.uris]
@@ -179,7 +183,10 @@ def _refusal(name: str, profile: Profile) -> NamesRefusedError:
 
 
 def check_taken_over(
-    issued: Certificate, asked: Sequence[x509.GeneralName], granted: Sequence[x509.GeneralName], profile: Profile
+    issued: Certificate,
+    asked: Sequence[x509.GeneralName],
+    granted: Sequence[x509.GeneralName],
+    profile: CertificateProfile,
 ) -> None:
     """Raise `NamesRefusedError` for what a CA elsewhere took over from a request that it should have left out.
 

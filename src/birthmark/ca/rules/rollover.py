@@ -26,7 +26,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rollover:
+class RolloverState:
     """An exchange of the root `old` for `new`."""
 
     old: Thumbprint
@@ -38,7 +38,7 @@ class Rollover:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RolloverProgress:
     """What was measured: devices by name, as far as a certificate of theirs is alive."""
 
     devices: int
@@ -146,7 +146,7 @@ class NewStillUsedError(PolicyError):
     count: int
 
 
-def step_forward(rollover: Rollover, progress: Progress, share: float, now: datetime) -> Rollover:
+def step_forward(rollover: RolloverState, progress: RolloverProgress, share: float, now: datetime) -> RolloverState:
     """Return the next state, or raise why it is too early. `share` is the part of the devices that must know both."""
     if rollover.phase is Phase.FINISHED:
         raise NoRolloverError
@@ -170,12 +170,12 @@ def step_forward(rollover: Rollover, progress: Progress, share: float, now: date
     return _moved(rollover, Phase.FINISHED, now)
 
 
-def _check_groups(progress: Progress) -> None:
+def _check_groups(progress: RolloverProgress) -> None:
     if progress.groups:
         raise GroupsMissingError(groups=", ".join(progress.groups))
 
 
-def step_back(rollover: Rollover, progress: Progress, now: datetime) -> Rollover | None:
+def step_back(rollover: RolloverState, progress: RolloverProgress, now: datetime) -> RolloverState | None:
     """Return the state before, None when nothing of the exchange is left; or raise why it cannot be left."""
     match rollover.phase:
         case Phase.FINISHED:
@@ -188,5 +188,5 @@ def step_back(rollover: Rollover, progress: Progress, now: datetime) -> Rollover
             return None
 
 
-def _moved(rollover: Rollover, phase: Phase, now: datetime) -> Rollover:
+def _moved(rollover: RolloverState, phase: Phase, now: datetime) -> RolloverState:
     return replace(rollover, phase=phase, changed_at=now, version=rollover.version + 1)

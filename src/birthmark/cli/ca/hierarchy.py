@@ -47,7 +47,7 @@ from birthmark.pki.possession import prove_possession
 _VERIFICATION_LIFETIME = timedelta(days=1)
 
 
-class Level(StrEnum):
+class HierarchyLevel(StrEnum):
     """Which CA."""
 
     ROOT = "root"
@@ -190,14 +190,16 @@ def _generations(directory: Path) -> list[Path]:
 def verify_possession(
     authority: AuthorityOptions,
     code: Annotated[str, typer.Argument(help="The verification code (Azure) or registration code (AWS).")],
-    level: Annotated[Level, typer.Option("--with", help="The CA that is put on record.")] = Level.ROOT,
+    level: Annotated[
+        HierarchyLevel, typer.Option("--with", help="The CA that is put on record.")
+    ] = HierarchyLevel.ROOT,
     out: Out = None,
 ) -> None:
     """Prove to a cloud that you have the CA's key: writes a certificate for CODE, signed by it."""
     made = authority.load()
     proof = prove_possession(
         code,
-        made.root if level is Level.ROOT else made.issuing,
+        made.root if level is HierarchyLevel.ROOT else made.issuing,
         ec.generate_private_key(ec.SECP256R1()).public_key(),
         serial=new_serial(SystemEntropy()),
         now=SystemClock().now(),

@@ -22,7 +22,7 @@ from birthmark.cli.common import FileExistsAlreadyError, about, read_file
 from birthmark.cli.confirmation import only
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.manifests.certificate_lists import is_table
-from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, SERVER, Profile
+from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, SERVER, CertificateProfile
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
@@ -112,20 +112,20 @@ async def issue(
 
 
 async def _issue(
-    authority: AuthorityOptions, request: CertificateRequest, profile: Profile, wish: IssueOptions
+    authority: AuthorityOptions, request: CertificateRequest, profile: CertificateProfile, wish: IssueOptions
 ) -> tuple[Certificate, ...]:
     async with opened(authority, _instead(request, profile)) as ca:
         lifetime = wish.lifetime or _BY_HAND.get(profile.name)
         return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
 
 
-def _instead(request: CertificateRequest, profile: Profile) -> ServerCommand:
+def _instead(request: CertificateRequest, profile: CertificateProfile) -> ServerCommand:
     if profile.name == DEVICE.name:
         return by_est(request.subject_cn or "device-1")
     return by_another(f"A certificate of the profile {profile.name}", directory="own-ca")
 
 
-def _profile(wish: IssueOptions) -> Profile:
+def _profile(wish: IssueOptions) -> CertificateProfile:
     profiles = FOR_REQUESTS
     if wish.config is not None:
         from birthmark.server.settings import read_settings

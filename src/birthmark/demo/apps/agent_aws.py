@@ -16,7 +16,7 @@ from awscrt import mqtt
 from awscrt.exceptions import AwsCrtError
 from awsiot import mqtt_connection_builder
 
-from birthmark.agent import Device, Identity, connect
+from birthmark.agent import AgentDevice, Identity, connect
 
 
 def connection_of(identity: Identity) -> mqtt.Connection:
@@ -52,7 +52,7 @@ async def prove(identity: Identity) -> None:
     await asyncio.wrap_future(connection.disconnect())
 
 
-async def talk(device: Device, identity: Identity) -> None:
+async def talk(device: AgentDevice, identity: Identity) -> None:
     """Publish something every second until the identity is renewed."""
     connection = await connected(identity)
     print(json.dumps({"connected": identity.thumbprint}), flush=True)

@@ -14,7 +14,7 @@ from azure.iot.device import X509, Message
 from azure.iot.device.aio import IoTHubDeviceClient
 from azure.iot.device.exceptions import ClientError
 
-from birthmark.agent import Device, Identity, connect
+from birthmark.agent import AgentDevice, Identity, connect
 
 
 def client_of(identity: Identity) -> IoTHubDeviceClient:
@@ -29,7 +29,7 @@ async def main(config: str, root: str) -> None:
             await talk(device, identity)
 
 
-async def talk(device: Device, identity: Identity) -> None:
+async def talk(device: AgentDevice, identity: Identity) -> None:
     """Send something every second until the identity is renewed."""
     client = client_of(identity)
     await client.connect()

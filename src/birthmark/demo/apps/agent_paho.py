@@ -12,7 +12,7 @@ import sys
 
 import paho.mqtt.client as mqtt
 
-from birthmark.agent import Device, Identity, connect
+from birthmark.agent import AgentDevice, Identity, connect
 
 
 def client_of(identity: Identity) -> mqtt.Client:
@@ -24,7 +24,7 @@ def client_of(identity: Identity) -> mqtt.Client:
     return client
 
 
-async def talk(device: Device, identity: Identity) -> None:
+async def talk(device: AgentDevice, identity: Identity) -> None:
     """Publish something every second until the identity is renewed."""
     client = await asyncio.to_thread(client_of, identity)
     print(json.dumps({"connected": identity.thumbprint}), flush=True)

@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from birthmark.agent import Device, Identity, connect
+from birthmark.agent import AgentDevice, Identity, connect
 
 HERE = Path(__file__).parent
 API = "api-version=2021-04-12"
@@ -95,7 +95,7 @@ def by_certificate(identity: Identity, module: str, directory: Path) -> dict[str
 class Runtime:
     """The modules that run."""
 
-    def __init__(self, device: Device, directory: Path) -> None:
+    def __init__(self, device: AgentDevice, directory: Path) -> None:
         self.device = device
         self.directory = directory
         self.running: dict[str, subprocess.Popen] = {}
@@ -157,7 +157,7 @@ async def main(config: str, root: str) -> None:
             await agent.shutdown()
 
 
-async def follow(device: Device) -> None:
+async def follow(device: AgentDevice) -> None:
     """Tell of each new certificate, and use it."""
     async for identity in device.renewals():
         modules = await asyncio.to_thread(call, identity, "GET", "")

@@ -21,7 +21,7 @@ def client_of_this() -> IoTHubModuleClient:
     return IoTHubModuleClient.create_from_x509_certificate(proof, os.environ["HUB"], os.environ["DEVICE"], NAME)
 
 
-class Module:
+class EdgeModule:
     def __init__(self, client: IoTHubModuleClient) -> None:
         self.client = client
         self.interval_s = 5.0
@@ -62,7 +62,7 @@ class Module:
 
 
 if __name__ == "__main__":
-    module = Module(client_of_this())
+    module = EdgeModule(client_of_this())
     signal.signal(signal.SIGTERM, module.end)
     module.start()
     module.run()

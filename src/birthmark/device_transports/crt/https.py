@@ -19,9 +19,9 @@ from birthmark.device_transports.crt.tls import (
     explained,
 )
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.device_transports.identity import TokenIdentity, Trust
-from birthmark.device_transports.ports import HttpAnswer
-from birthmark.device_transports.urls import MAX_ANSWER_BYTES, Target, parse_url
+from birthmark.device_transports.identity import ServerTrust, TokenIdentity
+from birthmark.device_transports.ports import HttpResponse
+from birthmark.device_transports.urls import MAX_ANSWER_BYTES, HttpTarget, parse_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class CrtHttps:
     """See `links.ports.HttpsClient`."""
 
     identity: TokenIdentity
-    trust: Trust
+    trust: ServerTrust
     timeout_s: float = CRT_TIMEOUT_S
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         target = parse_url(url)
         try:
             async with asyncio.timeout(self.timeout_s):
@@ -43,7 +43,7 @@ class CrtHttps:
         except TimeoutError as error:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
-    async def _request(self, method: str, target: Target, headers: Mapping[str, str], body: bytes) -> HttpAnswer:
+    async def _request(self, method: str, target: HttpTarget, headers: Mapping[str, str], body: bytes) -> HttpResponse:
         tls = client_context(self.identity, self.trust).new_connection_options()
         tls.set_server_name(target.host)
         options = io.SocketOptions()
@@ -69,7 +69,7 @@ class CrtHttps:
             await awaited(connection.close())
         if answer.is_too_large:
             raise LinkAnswerError(host=target.host, port=target.port, reason=f"more than {MAX_ANSWER_BYTES} bytes")
-        return HttpAnswer(answer.status, answer.headers, bytes(answer.body))
+        return HttpResponse(answer.status, answer.headers, bytes(answer.body))
 
 
 @dataclass(slots=True)

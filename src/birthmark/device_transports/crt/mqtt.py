@@ -26,8 +26,8 @@ from birthmark.device_transports.errors import (
     MqttRefusedError,
     SubscriptionRefusedError,
 )
-from birthmark.device_transports.identity import TokenIdentity, Trust
-from birthmark.device_transports.ports import Message
+from birthmark.device_transports.identity import ServerTrust, TokenIdentity
+from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.proxy import ProxyFailedError
 from birthmark.device_transports.urls import WEBSOCKET_PATH, WEBSOCKET_PORT
 from birthmark.errors import BirthmarkError
@@ -41,14 +41,14 @@ _NEVER_S = 3600  # awscrt would reconnect by itself; long before that we have di
 class CrtMqtt:
     """See `links.ports.MqttClient`. awscrt calls back on a thread of its own; the loop does the rest."""
 
-    def __init__(self, identity: TokenIdentity, trust: Trust, timeout_s: float = CRT_TIMEOUT_S) -> None:
+    def __init__(self, identity: TokenIdentity, trust: ServerTrust, timeout_s: float = CRT_TIMEOUT_S) -> None:
         self._identity = identity
         self._trust = trust
         self._timeout_s = timeout_s
         self._host, self._port = "", 0
         self._connection: mqtt.Connection | None = None
         self._loop = asyncio.get_running_loop()
-        self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._untaken: asyncio.Queue[ReceivedMessage | None] = asyncio.Queue()
         self._over: asyncio.Future[BirthmarkError] = self._loop.create_future()
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
@@ -102,7 +102,7 @@ class CrtMqtt:
         future, _packet_id = self._alive().publish(topic, payload, mqtt.QoS(qos))
         await self._answer(future)
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         message = await self._untaken.get()
         if message is None:
             self._untaken.put_nowait(None)  # for whoever asks next
@@ -149,7 +149,7 @@ class CrtMqtt:
         raise LinkTimeoutError(host=self._host, port=self._port, seconds=f"{self._timeout_s:g}")
 
     def _on_message(self, *, topic: str, payload: bytes, **_: Any) -> None:
-        self._in_loop(self._take, Message(topic, payload))
+        self._in_loop(self._take, ReceivedMessage(topic, payload))
 
     def _on_interrupted(self, *, error: AwsCrtError, **_: Any) -> None:
         lost = LinkLostError(host=self._host, reason=error.message)
@@ -159,7 +159,7 @@ class CrtMqtt:
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would listen
             self._loop.call_soon_threadsafe(act, argument)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: ReceivedMessage) -> None:
         if self._untaken.qsize() >= _MAX_UNTAKEN:
             reason = f"{_MAX_UNTAKEN} messages wait here and nobody takes them"
             self._end(LinkLostError(host=self._host, reason=reason))

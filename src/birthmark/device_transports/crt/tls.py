@@ -22,7 +22,7 @@ from birthmark.device_transports.errors import (
     ServerUntrustedError,
     TlsFailedError,
 )
-from birthmark.device_transports.identity import TokenIdentity, Trust
+from birthmark.device_transports.identity import ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.deadlines import connected
 from birthmark.device_transports.openssl.trust_probe import PROBE_AFTER_S, distrust_of
 from birthmark.device_transports.proxy import proxy_of
@@ -45,7 +45,7 @@ _outlived: list[io.ClientTlsContext] = []
 number to somebody else."""
 
 
-def client_context(identity: TokenIdentity, trust: Trust) -> io.ClientTlsContext:
+def client_context(identity: TokenIdentity, trust: ServerTrust) -> io.ClientTlsContext:
     """Return a context that checks the server and signs in the token."""
     token = identity.key.token
     pin = _ANY_PIN if identity.pin is None else identity.pin.reveal()
@@ -143,7 +143,7 @@ def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
     return mine
 
 
-async def check_trust(connecting: "asyncio.Future[Any]", host: str, port: int, trust: Trust) -> None:
+async def check_trust(connecting: "asyncio.Future[Any]", host: str, port: int, trust: ServerTrust) -> None:
     """Raise at once when the server is not trusted, which s2n says only after its delay; else return at once."""
     await asyncio.wait({connecting}, timeout=PROBE_AFTER_S)
     if not connecting.done() and (distrust := await distrust_of(host, port, trust)) is not None:

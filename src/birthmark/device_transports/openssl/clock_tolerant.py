@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.device_transports.urls import parse_url
@@ -43,7 +43,7 @@ def verified_chain(connection: Any) -> list[Certificate]:
     return [parse_der(bytes(one)) for one in found]
 
 
-def check_dates(connection: Any, trust: Trust, host: str, port: int) -> None:
+def check_dates(connection: Any, trust: ServerTrust, host: str, port: int) -> None:
     """Check the dates of a server's chain where the clock's time does not count. Raise `ServerUntrustedError`."""
     if trust.at is None:
         return
@@ -56,7 +56,7 @@ def check_dates(connection: Any, trust: Trust, host: str, port: int) -> None:
             raise error
 
 
-async def ask_time(url: str, trust: Trust) -> StatedTime | None:
+async def ask_time(url: str, trust: ServerTrust) -> StatedTime | None:
     """Ask a server for the time, its certificates' dates left to the caller to judge; None when it says nothing."""
     try:
         return await bounded(_TIMEOUT_S, partial(_ask, url, trust))
@@ -64,7 +64,7 @@ async def ask_time(url: str, trust: Trust) -> StatedTime | None:
         return None
 
 
-def _ask(url: str, trust: Trust, cut: ConnectionAbort) -> StatedTime | None:
+def _ask(url: str, trust: ServerTrust, cut: ConnectionAbort) -> StatedTime | None:
     target = parse_url(url)
     context = client_context(None, trust.dated(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
     connection = http.client.HTTPSConnection(target.host, target.port, timeout=_TIMEOUT_S, context=context)

@@ -11,11 +11,11 @@ from functools import partial
 from http import HTTPStatus
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
-from birthmark.device_transports.urls import TIMEOUT_S, Target, parse_url
+from birthmark.device_transports.urls import TIMEOUT_S, HttpTarget, parse_url
 from birthmark.untrusted_text import reason_of
 
 _READ_BYTES = 16 * 1024  # what is lost of a line that is cut
@@ -37,7 +37,7 @@ Take = Callable[[bytes], None]
 
 
 async def download(
-    url: str, trust: Trust, *, offset: int, begin: Begin, take: Take, timeout_s: float
+    url: str, trust: ServerTrust, *, offset: int, begin: Begin, take: Take, timeout_s: float
 ) -> DownloadResponse:
     """Fetch `url` from `offset` on; `begin` and `take` are called in a thread. Return the answer.
 
@@ -52,7 +52,7 @@ async def download(
 
 
 def _fetched(
-    target: Target, trust: Trust, offset: int, heard: tuple[Begin, Take], cut: ConnectionAbort
+    target: HttpTarget, trust: ServerTrust, offset: int, heard: tuple[Begin, Take], cut: ConnectionAbort
 ) -> DownloadResponse:
     begin, take = heard
     context = client_context(None, trust)
@@ -79,7 +79,7 @@ def _fetched(
         connection.close()
 
 
-def _read(response: http.client.HTTPResponse, target: Target) -> bytes:
+def _read(response: http.client.HTTPResponse, target: HttpTarget) -> bytes:
     try:
         data = response.read(_READ_BYTES)
     except http.client.HTTPException as error:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
-from birthmark.device_transports.ports import HttpAnswer
-from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, Target, parse_url
+from birthmark.device_transports.ports import HttpResponse
+from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, HttpTarget, parse_url
 from birthmark.untrusted_text import reason_of
 
 
@@ -20,10 +20,10 @@ class OpensslHttps:
     """See `links.ports.HttpsClient`."""
 
     identity: FileIdentity | None
-    trust: Trust
+    trust: ServerTrust
     timeout_s: float = TIMEOUT_S
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         target = parse_url(url)
         try:
             return await bounded(self.timeout_s, partial(self._request, method, target, headers, body))
@@ -31,8 +31,8 @@ class OpensslHttps:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
     def _request(
-        self, method: str, target: Target, headers: Mapping[str, str], body: bytes, cut: ConnectionAbort
-    ) -> HttpAnswer:
+        self, method: str, target: HttpTarget, headers: Mapping[str, str], body: bytes, cut: ConnectionAbort
+    ) -> HttpResponse:
         context = client_context(self.identity, self.trust)
         connection = http.client.HTTPSConnection(target.host, target.port, timeout=self.timeout_s, context=context)
         vars(connection)["_create_connection"] = cut.connect
@@ -51,4 +51,4 @@ class OpensslHttps:
             connection.close()
         if len(content) > MAX_ANSWER_BYTES:
             raise LinkAnswerError(host=target.host, port=target.port, reason=f"more than {MAX_ANSWER_BYTES} bytes")
-        return HttpAnswer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+        return HttpResponse(response.status, {name.lower(): value for name, value in response.getheaders()}, content)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from birthmark.clock import Clock
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.mqtt_session import Conversation
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
 from birthmark.device_transports.openssl.deadlines import connected
 from birthmark.device_transports.openssl.tls import client_context, explained
-from birthmark.device_transports.ports import Message
+from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.proxy import proxy_of
 from birthmark.device_transports.urls import TIMEOUT_S, WEBSOCKET_PORT
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
 from birthmark.supervised_tasks import ended
@@ -34,18 +34,20 @@ _MAX_UNTAKEN = 1000
 class OpensslMqtt(Conversation):
     """See `links.ports.MqttClient`."""
 
-    def __init__(self, identity: FileIdentity | None, trust: Trust, clock: Clock, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, identity: FileIdentity | None, trust: ServerTrust, clock: Clock, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._identity = identity
         self._trust = trust
         self._clock = clock
         self._timeout_s = timeout_s
-        self._engine = Engine(Role.CLIENT)
+        self._engine = MqttEngine(MqttRole.CLIENT)
         self._host, self._port = "", 0
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self._frames: WebSocketBytes | None = None
         self._task: asyncio.Task[None] | None = None
-        self._untaken: asyncio.Queue[Message | None] = asyncio.Queue()
+        self._untaken: asyncio.Queue[ReceivedMessage | None] = asyncio.Queue()
         self._waiting: dict[tuple[type[Packet], int], asyncio.Future[Packet]] = {}
         self._over: asyncio.Future[BirthmarkError] = asyncio.get_running_loop().create_future()
 
@@ -86,7 +88,7 @@ class OpensslMqtt(Conversation):
             with contextlib.suppress(OSError):  # the reader says why, to whoever waits next
                 await self._writer.drain()
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         message = await self._untaken.get()
         if message is None:
             self._untaken.put_nowait(None)  # for whoever asks next
@@ -180,7 +182,7 @@ class OpensslMqtt(Conversation):
             case Publish():
                 if self._untaken.qsize() >= _MAX_UNTAKEN:
                     raise self._lost(f"{_MAX_UNTAKEN} messages wait here and nobody takes them")
-                self._untaken.put_nowait(Message(packet.topic, packet.payload))
+                self._untaken.put_nowait(ReceivedMessage(packet.topic, packet.payload))
                 if packet.packet_id is not None:
                     self._engine.ack([packet.packet_id])
             case PubAck() | SubAck() | ConnAck():

@@ -18,7 +18,7 @@ from birthmark.device_transports.errors import (
     ServerUntrustedError,
     TlsFailedError,
 )
-from birthmark.device_transports.identity import FileIdentity, Trust
+from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
@@ -31,7 +31,7 @@ _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CE
 NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the standard library has no name for
 
 
-def client_context(identity: FileIdentity | None, trust: Trust) -> ssl.SSLContext:
+def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSLContext:
     """Return a context that checks the server and shows the identity, if any."""
     try:
         context = ssl.create_default_context(cadata=trust.roots)

@@ -4,7 +4,7 @@ import ssl
 from functools import partial
 
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.errors import BirthmarkError
@@ -13,7 +13,7 @@ PROBE_AFTER_S = 1.0
 _PROBE_S = 5.0
 
 
-async def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | None:
+async def distrust_of(host: str, port: int, trust: ServerTrust) -> BirthmarkError | None:
     """Return why this server would not be trusted; None when it is, or when that cannot be told."""
     try:
         return await bounded(2 * _PROBE_S, partial(_distrust_of, host, port, trust))
@@ -21,7 +21,7 @@ async def distrust_of(host: str, port: int, trust: Trust) -> BirthmarkError | No
         return None
 
 
-def _distrust_of(host: str, port: int, trust: Trust, cut: ConnectionAbort) -> BirthmarkError | None:
+def _distrust_of(host: str, port: int, trust: ServerTrust, cut: ConnectionAbort) -> BirthmarkError | None:
     try:
         with cut.connect((host, port), _PROBE_S) as sock:
             client_context(None, trust).wrap_socket(sock, server_hostname=host).close()

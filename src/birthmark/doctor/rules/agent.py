@@ -4,8 +4,8 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from birthmark.doctor.facts import CheckSeen, Reachable
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import CheckFacts, Reachable
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.setting_sources import replacing
 
 Texts = Sequence[tuple[str, str]]
@@ -27,7 +27,7 @@ _CLOSING = re.compile(r"(?:chgrp \S+ \S+ && )?chmod 06[04]0 [^\s;]+")
 _CLOCK = "a machine's clock is set by its administrator: `timedatectl set-ntp true`"
 
 
-def findings(checks: Sequence[CheckSeen], texts: Texts, server: Reachable | None) -> Iterator[Finding]:
+def findings(checks: Sequence[CheckFacts], texts: Texts, server: Reachable | None) -> Iterator[DoctorFinding]:
     """Return each trouble once, by the first check that found it."""
     told: set[str] = set()
     for one in checks:
@@ -36,21 +36,21 @@ def findings(checks: Sequence[CheckSeen], texts: Texts, server: Reachable | None
             told.add(found.code)
             yield found
     if not told:
-        yield Finding("doctor.agent", Topic.AGENT, Severity.OK, "the agent's checks are passed")
+        yield DoctorFinding("doctor.agent", Topic.AGENT, FindingSeverity.OK, "the agent's checks are passed")
 
 
-def not_checked(config: str) -> Finding:
+def not_checked(config: str) -> DoctorFinding:
     """Return that the agent was not looked at: the library would end this process, or hold it."""
-    return Finding(
+    return DoctorFinding(
         "doctor.agent_not_checked",
         Topic.CONFIGURATION,
-        Severity.UNKNOWN,
+        FindingSeverity.UNKNOWN,
         f"{config}: the library of the chip crashes or hangs, and the agent uses it",
         advice="Mend the library first",
     )
 
 
-def _finding(one: CheckSeen, texts: Texts, server: Reachable | None) -> Finding:
+def _finding(one: CheckFacts, texts: Texts, server: Reachable | None) -> DoctorFinding:
     code = one.code or _CODES.get(one.id) or f"doctor.{one.id.replace('-', '_')}"
     facts = dict(one.facts)
     command = one.command
@@ -59,10 +59,10 @@ def _finding(one: CheckSeen, texts: Texts, server: Reachable | None) -> Finding:
     command = command or _typed_in(one.fix) or "".join(_CLOSING.findall(one.details)[:1])
     advice = "Type" if command == one.command else "Mend the configuration"
     is_clock = code == "doctor.clock_wrong" or "certificate is not yet valid" in one.details
-    return Finding(
+    return DoctorFinding(
         code,
         _topic(one, code),
-        Severity.FAULT if one.is_error else Severity.WARNING,
+        FindingSeverity.FAULT if one.is_error else FindingSeverity.WARNING,
         f"{one.config}: {one.id}: {one.details if not one.code else one.cause}",
         cause=one.cause or one.details,
         command=command,
@@ -71,7 +71,7 @@ def _finding(one: CheckSeen, texts: Texts, server: Reachable | None) -> Finding:
     )
 
 
-def _topic(one: CheckSeen, code: str) -> Topic:
+def _topic(one: CheckFacts, code: str) -> Topic:
     if code == "doctor.clock_wrong":
         return Topic.CLOCK
     if code.startswith("agent.config"):

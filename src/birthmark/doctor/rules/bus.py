@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator
 from functools import partial
 
-from birthmark.doctor.facts import BusSeen
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import BusFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.rules.chip import NXP_LIBRARY
 
 SE050_ADDRESS = 0x48
@@ -15,8 +15,8 @@ _INTERFACE = re.compile(r"^([ \t]*interface[ \t]*=[ \t]*i2c[ \t]*,[ \t]*)(0[xX][
 _SEVEN_BITS = {0x35: 0x6A, 0x36: 0x6C, 0x60: 0xC0}
 """Microchip's parts by their address: on the bus (7 bits), and as cryptoauthlib writes it (8 bits)."""
 _PAGE = "docs/howto/se050.md, Keep the channel to the chip closed"
-_fault = partial(Finding, topic=Topic.BUS, severity=Severity.FAULT)
-_warning = partial(Finding, topic=Topic.BUS, severity=Severity.WARNING)
+_fault = partial(DoctorFinding, topic=Topic.BUS, severity=FindingSeverity.FAULT)
+_warning = partial(DoctorFinding, topic=Topic.BUS, severity=FindingSeverity.WARNING)
 
 
 def device_in(port: str) -> str:
@@ -25,7 +25,7 @@ def device_in(port: str) -> str:
     return "" if found is None else found[1]
 
 
-def findings(seen: BusSeen) -> Iterator[Finding]:
+def findings(seen: BusFacts) -> Iterator[DoctorFinding]:
     """Return what is wrong on the way to the chip."""
     yield from _nxp_port(seen)
     yield from _middleware(seen)
@@ -33,7 +33,7 @@ def findings(seen: BusSeen) -> Iterator[Finding]:
     yield from _microchip(seen)
 
 
-def _nxp_port(seen: BusSeen) -> Iterator[Finding]:
+def _nxp_port(seen: BusFacts) -> Iterator[DoctorFinding]:
     port, device = seen.port, seen.device
     if port is None or device is None:
         return
@@ -68,10 +68,10 @@ def _nxp_port(seen: BusSeen) -> Iterator[Finding]:
             advice="Write it with seven bits",
         )
     else:
-        yield Finding("doctor.bus", Topic.BUS, Severity.OK, str(port))
+        yield DoctorFinding("doctor.bus", Topic.BUS, FindingSeverity.OK, str(port))
 
 
-def _middleware(seen: BusSeen) -> Iterator[Finding]:
+def _middleware(seen: BusFacts) -> Iterator[DoctorFinding]:
     if seen.port is not None and seen.lacks_middleware:
         yield _warning(
             "doctor.middleware_missing",
@@ -82,7 +82,7 @@ def _middleware(seen: BusSeen) -> Iterator[Finding]:
         )
 
 
-def _channel(seen: BusSeen) -> Iterator[Finding]:
+def _channel(seen: BusFacts) -> Iterator[DoctorFinding]:
     """Whether commands to an SE050 can be read and changed on the wire."""
     said, file = seen.scp03, seen.scp03_file
     if said is None:
@@ -119,10 +119,10 @@ def _channel(seen: BusSeen) -> Iterator[Finding]:
             for_a_person="the vendor's tool writes keys into the chip, once and for good",
         )
     else:
-        yield Finding("doctor.channel", Topic.BUS, Severity.OK, f"{said}: keys of one's own")
+        yield DoctorFinding("doctor.channel", Topic.BUS, FindingSeverity.OK, f"{said}: keys of one's own")
 
 
-def _microchip(seen: BusSeen) -> Iterator[Finding]:
+def _microchip(seen: BusFacts) -> Iterator[DoctorFinding]:
     for path, text in seen.microchip:
         for _start, written in _INTERFACE.findall(text):
             if (eight := _SEVEN_BITS.get(int(written, 16))) is not None:

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from birthmark.doctor.facts import ChipSeen, KeySeen, ProbeExit, SoftHsmSeen
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import ChipFacts, KeyFacts, ProbeExit, SoftHsmFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 from birthmark.keys.se050_labels import is_same_label, object_id_of
 from birthmark.text_files import trimmed
 
@@ -21,22 +21,24 @@ _ENA = "An SE050 in deep power-down says nothing: drive its pin ENA high, and le
 _INTO = "Type the PIN, Enter and Ctrl-D after it"
 
 
-def findings(seen: ChipSeen) -> Iterator[Finding]:
+def findings(seen: ChipFacts) -> Iterator[DoctorFinding]:
     """Return what is wrong with a chip, the cause before what follows from it; else what is right."""
     found = [*_store(seen), *_library(seen), *_pin_file(seen), *_refused(seen), *_key(seen)]
     yield from found
     if not found and seen.opened:
         labels = ", ".join(f"'{one.label}'" for one in seen.keys) or "no private key"
-        yield Finding("doctor.chip", Topic.TOKEN, Severity.OK, f"{seen.module}: token '{seen.opened}' opens; {labels}")
+        yield DoctorFinding(
+            "doctor.chip", Topic.TOKEN, FindingSeverity.OK, f"{seen.module}: token '{seen.opened}' opens; {labels}"
+        )
 
 
-def not_named(libraries: Sequence[str]) -> Iterator[Finding]:
+def not_named(libraries: Sequence[str]) -> Iterator[DoctorFinding]:
     """Return that a chip's library is here and nobody says so."""
     if libraries:
-        yield Finding(
+        yield DoctorFinding(
             "doctor.library_not_named",
             Topic.LIBRARY,
-            Severity.WARNING,
+            FindingSeverity.WARNING,
             f"{', '.join(libraries)}; neither --module nor BIRTHMARK_PKCS11_MODULE names it",
             cause="This machine has a chip's library, and commands take SoftHSM while none is named.",
             command=f"export BIRTHMARK_PKCS11_MODULE={shlex.quote(libraries[0])}",
@@ -47,11 +49,11 @@ def not_named(libraries: Sequence[str]) -> Iterator[Finding]:
 # ---- SoftHSM's settings
 
 
-def _store(seen: ChipSeen) -> Iterator[Finding]:
+def _store(seen: ChipFacts) -> Iterator[DoctorFinding]:
     hsm = seen.softhsm
     if hsm is None or hsm.setting is None:
         return
-    fault = partial(Finding, topic=Topic.STORE, severity=Severity.FAULT)
+    fault = partial(DoctorFinding, topic=Topic.STORE, severity=FindingSeverity.FAULT)
     if not hsm.conf.exists:
         other = hsm.conf_beside_pin
         yield fault(
@@ -65,13 +67,13 @@ def _store(seen: ChipSeen) -> Iterator[Finding]:
         yield _moved(hsm)
 
 
-def _moved(hsm: SoftHsmSeen) -> Finding:
+def _moved(hsm: SoftHsmFacts) -> DoctorFinding:
     named = "no directory" if hsm.tokens is None else hsm.tokens.path
     line = f"/^directories.tokendir/c directories.tokendir = {hsm.tokens_beside}"
-    return Finding(
+    return DoctorFinding(
         "doctor.softhsm_tokens_missing",
         Topic.STORE,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"directories.tokendir of {hsm.conf.path}: {named} is not there",
         cause="The directory of SoftHSM's tokens was moved, or removed.",
         command=shlex.join(["sed", "-i", line, hsm.conf.path]) if hsm.tokens_beside else _SIMULATE,
@@ -82,7 +84,7 @@ def _moved(hsm: SoftHsmSeen) -> Finding:
 # ---- the library
 
 
-def _library(seen: ChipSeen) -> Iterator[Finding]:
+def _library(seen: ChipFacts) -> Iterator[DoctorFinding]:
     """Return why the library cannot be used, if so."""
     if not seen.library.exists or seen.library.is_directory:
         what = "a directory" if seen.library.is_directory else seen.library.reason or "no such file"
@@ -101,17 +103,17 @@ def _library(seen: ChipSeen) -> Iterator[Finding]:
         yield _unusable(seen, "keys.module_broken", seen.detail, seen.cause)
 
 
-def _unusable(seen: ChipSeen, code: str, what: str, cause: str) -> Finding:
+def _unusable(seen: ChipFacts, code: str, what: str, cause: str) -> DoctorFinding:
     command, advice = _SIMULATE, "Install the chip's own library and name it. Or take a software chip"
     if silent := _of_silence(seen):
         advice = f"{silent}Or take a software chip"
     elif seen.others and seen.asked.module is not None:
         command, advice = seen.asked.module.to(seen.others[0]), "Name a library that this machine has"
     where = f"{seen.asked.module or seen.module}: {what}"
-    return Finding(code, Topic.LIBRARY, Severity.FAULT, where, cause=cause, command=command, advice=advice)
+    return DoctorFinding(code, Topic.LIBRARY, FindingSeverity.FAULT, where, cause=cause, command=command, advice=advice)
 
 
-def _of_silence(seen: ChipSeen) -> str:
+def _of_silence(seen: ChipFacts) -> str:
     """Return what a chip may want whose library is in order and does not reach it; empty where that is not so."""
     is_silent = seen.ending is ProbeExit.HUNG or (seen.ending is ProbeExit.FINE and bool(seen.code) and not seen.tokens)
     if is_silent and seen.module.startswith(_MICROCHIP):
@@ -123,11 +125,11 @@ def _of_silence(seen: ChipSeen) -> str:
 # ---- the PIN's file
 
 
-def _pin_file(seen: ChipSeen) -> Iterator[Finding]:
+def _pin_file(seen: ChipFacts) -> Iterator[DoctorFinding]:
     file, asked = seen.pin, seen.asked.pin_file
     if file is None or asked is None:
         return
-    fault = partial(Finding, topic=Topic.PIN_FILE, severity=Severity.FAULT)
+    fault = partial(DoctorFinding, topic=Topic.PIN_FILE, severity=FindingSeverity.FAULT)
     beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
     if not file.exists or file.reason:
         yield fault(
@@ -169,20 +171,20 @@ def _writing(path: str) -> str:
 # ---- what the token said
 
 
-def _refused(seen: ChipSeen) -> Iterator[Finding]:
+def _refused(seen: ChipFacts) -> Iterator[DoctorFinding]:
     if (rule := _BY_CODE.get(seen.code)) is not None:
         yield rule(seen)
     elif seen.code not in {"", "keys.pin_file"} and seen.tokens:
-        yield Finding(seen.code, Topic.TOKEN, Severity.FAULT, seen.detail or seen.module, cause=seen.cause)
+        yield DoctorFinding(seen.code, Topic.TOKEN, FindingSeverity.FAULT, seen.detail or seen.module, cause=seen.cause)
 
 
-def _listed(seen: ChipSeen) -> str:
+def _listed(seen: ChipFacts) -> str:
     return ", ".join(f"'{one.label}' in slot {one.slot_id}" for one in seen.tokens) or "no token"
 
 
-def _no_token(seen: ChipSeen) -> Finding:
+def _no_token(seen: ChipFacts) -> DoctorFinding:
     asked = seen.asked.token or seen.asked.slot
-    fault = partial(Finding, seen.code, Topic.TOKEN, Severity.FAULT, cause=seen.cause)
+    fault = partial(DoctorFinding, seen.code, Topic.TOKEN, FindingSeverity.FAULT, cause=seen.cause)
     where = f"{asked or 'no name'}; {seen.module} sees {_listed(seen)}"
     if not seen.tokens:
         power = _of_silence(seen) or "Connect the chip and see that it has power. "
@@ -192,7 +194,7 @@ def _no_token(seen: ChipSeen) -> Finding:
     return fault(where, command=_naming(seen), advice="Name one of those")
 
 
-def _naming(seen: ChipSeen) -> str:
+def _naming(seen: ChipFacts) -> str:
     """Return the command that names a token that is there: by its slot where the label is right, else by its label."""
     token, slot = seen.asked.token, seen.asked.slot
     same = [one for one in seen.tokens if token is None or one.label == token.value]
@@ -201,7 +203,7 @@ def _naming(seen: ChipSeen) -> str:
     return "" if token is None else token.to(seen.tokens[0].label)
 
 
-def _several(seen: ChipSeen) -> Finding:
+def _several(seen: ChipFacts) -> DoctorFinding:
     labels = [one.label for one in seen.tokens]
     single = next((one for one in seen.tokens if labels.count(one.label) == 1), None)
     if single is None:
@@ -211,18 +213,24 @@ def _several(seen: ChipSeen) -> Finding:
     else:
         command = f"export BIRTHMARK_TOKEN={shlex.quote(single.label)}"
     where = f"{seen.asked.token or 'no name'}; {seen.module} sees {_listed(seen)}"
-    return Finding(
-        seen.code, Topic.TOKEN, Severity.FAULT, where, cause=seen.cause, command=command, advice="Name the one you mean"
+    return DoctorFinding(
+        seen.code,
+        Topic.TOKEN,
+        FindingSeverity.FAULT,
+        where,
+        cause=seen.cause,
+        command=command,
+        advice="Name the one you mean",
     )
 
 
-def _no_pin(seen: ChipSeen) -> Finding:
+def _no_pin(seen: ChipFacts) -> DoctorFinding:
     beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
     export = f"export BIRTHMARK_PIN_FILE={shlex.quote(beside)}"
-    return Finding(
+    return DoctorFinding(
         seen.code,
         Topic.PIN,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"{seen.module}: the token wants a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
         cause=seen.cause,
         command=export if beside else f'{_writing("pin")}; export BIRTHMARK_PIN_FILE="$PWD/pin"',
@@ -230,7 +238,7 @@ def _no_pin(seen: ChipSeen) -> Finding:
     )
 
 
-def _wrong_pin(seen: ChipSeen) -> Finding:
+def _wrong_pin(seen: ChipFacts) -> DoctorFinding:
     asked, file = seen.asked.pin_file, seen.pin
     beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
     if asked is not None and beside and beside != asked.value:
@@ -244,10 +252,10 @@ def _wrong_pin(seen: ChipSeen) -> Finding:
         inline = r's|pin-value=[^"&]*|pin-source=file:' + path + "|"
         command = f"{_writing(path)} && {shlex.join(['sed', '-i', inline, seen.asked.config])}"
         advice = f"{_INTO}; the configuration then names its file"
-    return Finding(
+    return DoctorFinding(
         "keys.pin_wrong",
         Topic.PIN,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"{asked or 'the PIN of the configuration'}: the token answered {seen.detail}",
         cause=seen.cause,
         command=command,
@@ -255,11 +263,11 @@ def _wrong_pin(seen: ChipSeen) -> Finding:
     )
 
 
-def _locked(seen: ChipSeen) -> Finding:
-    return Finding(
+def _locked(seen: ChipFacts) -> DoctorFinding:
+    return DoctorFinding(
         "keys.pin_locked",
         Topic.PIN,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"{seen.module}: {seen.detail}",
         cause=seen.cause,
         advice="Unlock it with its security officer's PIN, by the vendor's tool",
@@ -267,11 +275,11 @@ def _locked(seen: ChipSeen) -> Finding:
     )
 
 
-def _last_try(seen: ChipSeen) -> Finding:
-    return Finding(
+def _last_try(seen: ChipFacts) -> DoctorFinding:
+    return DoctorFinding(
         "doctor.pin_last_try",
         Topic.PIN,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"{seen.module}: token '{seen.opened or seen.tokens[0].label}' has one try left, so none was made",
         cause="One more wrong PIN locks the token.",
         advice="Make sure of the PIN. `birthmark chip ls` tries it; a right one sets the count back",
@@ -279,14 +287,14 @@ def _last_try(seen: ChipSeen) -> Finding:
     )
 
 
-def _no_key(seen: ChipSeen) -> Finding:
+def _no_key(seen: ChipFacts) -> DoctorFinding:
     wanted = seen.asked.key
     labels = [one.label for one in seen.keys if one.label]
     has_one = bool(labels) and wanted is not None
-    return Finding(
+    return DoctorFinding(
         "keys.key_not_found",
         Topic.KEY,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"{wanted}; token '{seen.opened}' has {', '.join(labels) or 'no private key'}",
         cause=f"The token has no private key {'' if wanted is None else wanted.value}.",
         command=wanted.to(labels[0]) if wanted is not None and labels else "birthmark chip ls",
@@ -294,7 +302,7 @@ def _no_key(seen: ChipSeen) -> Finding:
     )
 
 
-_BY_CODE: Mapping[str, Callable[[ChipSeen], Finding]] = {
+_BY_CODE: Mapping[str, Callable[[ChipFacts], DoctorFinding]] = {
     "keys.token_not_found": _no_token,
     "keys.token_ambiguous": _several,
     "keys.pin_missing": _no_pin,
@@ -307,7 +315,7 @@ _BY_CODE: Mapping[str, Callable[[ChipSeen], Finding]] = {
 # ---- the key
 
 
-def _key(seen: ChipSeen) -> Iterator[Finding]:
+def _key(seen: ChipFacts) -> Iterator[DoctorFinding]:
     wanted = seen.asked.key
     if wanted is None or not seen.opened or seen.code:
         return
@@ -317,13 +325,13 @@ def _key(seen: ChipSeen) -> Iterator[Finding]:
     yield _no_key(seen) if same is None else _swapped(seen, same)
 
 
-def _swapped(seen: ChipSeen, same: KeySeen) -> Finding:
+def _swapped(seen: ChipFacts, same: KeyFacts) -> DoctorFinding:
     wanted = seen.asked.key
     assert wanted is not None  # noqa: S101 (the caller looked)
-    return Finding(
+    return DoctorFinding(
         "doctor.label_byte_order",
         Topic.KEY,
-        Severity.WARNING,
+        FindingSeverity.WARNING,
         f"{wanted}; the library says '{same.label}' for object 0x{object_id_of(same.label) or 0:08X}",
         cause=(
             "NXP's middleware up to 4.3 turns the bytes of a label around. Birthmark finds the key by either; "

@@ -4,20 +4,20 @@ import shlex
 from collections.abc import Iterator
 from functools import partial
 
-from birthmark.doctor.facts import ChipSeen, FileSeen, IdentitySeen, KeySeen, LeafSeen
-from birthmark.doctor.model import Finding, Severity, Topic
-from birthmark.doctor.setting_sources import Setting
+from birthmark.doctor.facts import ChipFacts, FileFacts, IdentityFacts, KeyFacts, LeafFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.keys.se050_labels import object_id_of
 
 _EXCHANGE = 'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"'
 _RIGHT = "Name the right files. Until then name none"
 _ANEW = "Look at the clock: `date -u`. Else have one issued anew, and name none until then"
 _FORGET = "unset X509_CERT_FILE X509_KEY_FILE"
-_fault = partial(Finding, topic=Topic.IDENTITY, severity=Severity.FAULT)
-_warning = partial(Finding, topic=Topic.IDENTITY, severity=Severity.WARNING)
+_fault = partial(DoctorFinding, topic=Topic.IDENTITY, severity=FindingSeverity.FAULT)
+_warning = partial(DoctorFinding, topic=Topic.IDENTITY, severity=FindingSeverity.WARNING)
 
 
-def findings(seen: IdentitySeen, chips: tuple[ChipSeen, ...] = ()) -> Iterator[Finding]:
+def findings(seen: IdentityFacts, chips: tuple[ChipFacts, ...] = ()) -> Iterator[DoctorFinding]:
     """Return what is wrong with the files, the cause before what follows from it."""
     if seen.is_certificate_in_key and seen.is_key_in_certificate:
         yield _fault(
@@ -31,14 +31,16 @@ def findings(seen: IdentitySeen, chips: tuple[ChipSeen, ...] = ()) -> Iterator[F
     found = [*_certificate(seen), *_key(seen, chips)] or [*_pair(seen)]
     yield from found
     if not found and seen.leaf is not None:
-        yield Finding("doctor.identity", Topic.IDENTITY, Severity.OK, f"{seen.leaf.subject}, {_until(seen.leaf)}")
+        yield DoctorFinding(
+            "doctor.identity", Topic.IDENTITY, FindingSeverity.OK, f"{seen.leaf.subject}, {_until(seen.leaf)}"
+        )
 
 
-def _until(leaf: LeafSeen) -> str:
+def _until(leaf: LeafFacts) -> str:
     return f"valid from {leaf.not_before} to {leaf.not_after} UTC"
 
 
-def _certificate(seen: IdentitySeen) -> Iterator[Finding]:
+def _certificate(seen: IdentityFacts) -> Iterator[DoctorFinding]:
     file, said = seen.certificate_file, seen.certificate
     if file is None or said is None:
         return
@@ -71,7 +73,7 @@ def _certificate(seen: IdentitySeen) -> Iterator[Finding]:
         )
 
 
-def _key(seen: IdentitySeen, chips: tuple[ChipSeen, ...]) -> Iterator[Finding]:
+def _key(seen: IdentityFacts, chips: tuple[ChipFacts, ...]) -> Iterator[DoctorFinding]:
     file, said = seen.key_file, seen.key
     if file is None or said is None:
         return
@@ -108,7 +110,9 @@ def _key(seen: IdentitySeen, chips: tuple[ChipSeen, ...]) -> Iterator[Finding]:
             )
 
 
-def _reference(seen: IdentitySeen, said: Setting, file: FileSeen, chips: tuple[ChipSeen, ...]) -> Iterator[Finding]:
+def _reference(
+    seen: IdentityFacts, said: SourcedSetting, file: FileFacts, chips: tuple[ChipFacts, ...]
+) -> Iterator[DoctorFinding]:
     """A file that only names an object in a chip: is the chip here, and is it that chip?"""
     wanted = seen.object_id or 0
     for chip in chips:
@@ -125,7 +129,7 @@ def _reference(seen: IdentitySeen, said: Setting, file: FileSeen, chips: tuple[C
     )
 
 
-def _of_this_chip(seen: IdentitySeen, said: Setting, key: KeySeen, chip: ChipSeen) -> Finding:
+def _of_this_chip(seen: IdentityFacts, said: SourcedSetting, key: KeyFacts, chip: ChipFacts) -> DoctorFinding:
     if key.public and seen.reference_public and key.public != seen.reference_public:
         write = shlex.join(["birthmark", "chip", "refkey", f"0x{seen.object_id or 0:08X}", "--out", said.value])
         return _fault(
@@ -144,7 +148,7 @@ def _of_this_chip(seen: IdentitySeen, said: Setting, key: KeySeen, chip: ChipSee
     )
 
 
-def _pair(seen: IdentitySeen) -> Iterator[Finding]:
+def _pair(seen: IdentityFacts) -> Iterator[DoctorFinding]:
     leaf, said, key = seen.leaf, seen.certificate, seen.key
     if leaf is None or said is None:
         return
@@ -179,7 +183,7 @@ def _pair(seen: IdentitySeen) -> Iterator[Finding]:
         )
 
 
-def _out_of_time(seen: IdentitySeen, leaf: LeafSeen, said: Setting) -> Finding:
+def _out_of_time(seen: IdentityFacts, leaf: LeafFacts, said: SourcedSetting) -> DoctorFinding:
     when = "has ended" if leaf.is_expired else "begins later"
     code = "doctor.certificate_expired" if leaf.is_expired else "doctor.certificate_not_yet_valid"
     fault = partial(_fault, code, seen=f"{said}: {leaf.subject}, {_until(leaf)}")

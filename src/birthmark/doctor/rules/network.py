@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from birthmark.doctor.facts import ClockSeen, PlaceSeen, ProxySeen, ServerSeen
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, ServerFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 
 _HUB = re.compile(r"[\w\-]+\.azure-devices\.(net|cn|us)")
 _GLOBAL: Mapping[str, str] = {
@@ -18,7 +18,7 @@ _ALLOWED_S = 10.0
 _ADMINISTRATOR = "a machine's clock is set by its administrator"
 
 
-def clock(seen: ClockSeen) -> Iterator[Finding]:
+def clock(seen: ClockFacts) -> Iterator[DoctorFinding]:
     """Return that the clock cannot be right, or differs from a server's."""
     fix = "Set it, and let it be kept: `timedatectl set-ntp true`"
     if seen.is_before_build:
@@ -27,12 +27,18 @@ def clock(seen: ClockSeen) -> Iterator[Finding]:
         told = f"it is {seen.now} by this clock; {seen.by} says {-seen.offset_s:+.0f} s"
         cause = "The clock is wrong: certificates are judged by it, and signatures that carry the time are refused."
     else:
-        yield Finding(
-            "doctor.clock", Topic.CLOCK, Severity.OK, f"{seen.now}{f', as {seen.by} says' if seen.by else ''}"
+        yield DoctorFinding(
+            "doctor.clock", Topic.CLOCK, FindingSeverity.OK, f"{seen.now}{f', as {seen.by} says' if seen.by else ''}"
         )
         return
-    yield Finding(
-        "doctor.clock_wrong", Topic.CLOCK, Severity.FAULT, told, cause=cause, advice=fix, for_a_person=_ADMINISTRATOR
+    yield DoctorFinding(
+        "doctor.clock_wrong",
+        Topic.CLOCK,
+        FindingSeverity.FAULT,
+        told,
+        cause=cause,
+        advice=fix,
+        for_a_person=_ADMINISTRATOR,
     )
 
 
@@ -47,25 +53,25 @@ def is_bypassed(host: str, no_proxy: str) -> bool:
     return False
 
 
-def proxy(seen: ProxySeen) -> Iterator[Finding]:
+def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
     """Return what is wrong with the proxy that variables name."""
     said = ", ".join(one.name for one in seen.settings)
     unset = f"unset {' '.join(one.name for one in seen.settings)}"
     if seen.is_malformed:
-        yield Finding(
+        yield DoctorFinding(
             "doctor.proxy_malformed",
             Topic.PROXY,
-            Severity.FAULT,
+            FindingSeverity.FAULT,
             f"{said}: not http://HOST:PORT",
             cause="The proxy that is named is no address; each program makes something else of it.",
             command=unset,
             advice="Name none, or write http://HOST:PORT",
         )
     elif seen.trouble:
-        yield Finding(
+        yield DoctorFinding(
             "doctor.proxy_unreachable",
             Topic.PROXY,
-            Severity.FAULT,
+            FindingSeverity.FAULT,
             f"{said}: {seen.address}: {seen.trouble}",
             cause="The proxy does not answer, and SDKs, curl and the vendors' tools ask nobody without it.",
             command=unset,
@@ -74,27 +80,27 @@ def proxy(seen: ProxySeen) -> Iterator[Finding]:
     elif seen.local:
         hosts = ",".join(seen.local)
         rest = "${no_proxy:+,$no_proxy}"
-        yield Finding(
+        yield DoctorFinding(
             "doctor.proxy_for_local_server",
             Topic.PROXY,
-            Severity.WARNING,
+            FindingSeverity.WARNING,
             f"{said} is set; no_proxy has not {hosts}, the server of this machine",
             cause="Programs ask the proxy for a server that is here, which it cannot reach.",
             command=f'export no_proxy="{hosts}{rest}" NO_PROXY="{hosts}{rest}"',
             advice="Ask this server without it",
         )
     else:
-        yield Finding("doctor.proxy", Topic.PROXY, Severity.OK, f"{said}: {seen.address}")
+        yield DoctorFinding("doctor.proxy", Topic.PROXY, FindingSeverity.OK, f"{said}: {seen.address}")
 
 
-def named(seen: PlaceSeen) -> Iterator[Finding]:
+def named(seen: EndpointFacts) -> Iterator[DoctorFinding]:
     """Return that a name cannot be what it is taken for, without asking anybody."""
     hub = _HUB.fullmatch(seen.host.lower())
     if hub is not None and seen.setting.name == "PROVISIONING_HOST":
-        yield Finding(
+        yield DoctorFinding(
             "doctor.endpoint_is_hub",
             Topic.ENVIRONMENT,
-            Severity.FAULT,
+            FindingSeverity.FAULT,
             f"{seen.setting}: the name of an IoT hub",
             cause="Devices register at the provisioning service, which tells them their hub.",
             command=seen.setting.to(_GLOBAL[hub[1]]),
@@ -102,9 +108,9 @@ def named(seen: PlaceSeen) -> Iterator[Finding]:
         )
 
 
-def places(every: Sequence[PlaceSeen], server: ServerSeen | None) -> Iterator[Finding]:
+def places(every: Sequence[EndpointFacts], server: ServerFacts | None) -> Iterator[DoctorFinding]:
     """Return why servers cannot be reached or believed; what is the same for several is told once."""
-    by_code: dict[str, list[PlaceSeen]] = {}
+    by_code: dict[str, list[EndpointFacts]] = {}
     for one in every:
         by_code.setdefault(one.code, []).append(one)
     for code, same in by_code.items():
@@ -112,9 +118,11 @@ def places(every: Sequence[PlaceSeen], server: ServerSeen | None) -> Iterator[Fi
             f"{one.setting}: {one.cause or f'{one.host}:{one.port} answers and is trusted'}" for one in same
         )
         if not code:
-            yield Finding("doctor.place", Topic.NETWORK, Severity.OK, told)
+            yield DoctorFinding("doctor.place", Topic.NETWORK, FindingSeverity.OK, told)
             continue
         command = server.env if server is not None and server.is_served else ""
         advice = "Set what is this machine's server's" if command else same[0].fix
         cause = same[0].cause
-        yield Finding(code, Topic.NETWORK, Severity.FAULT, told, cause=cause, command=command, advice=advice)
+        yield DoctorFinding(
+            code, Topic.NETWORK, FindingSeverity.FAULT, told, cause=cause, command=command, advice=advice
+        )

@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from birthmark.doctor.facts import OpensslSeen
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import OpensslFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.setting_sources import replacing
 
 Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
@@ -16,7 +16,7 @@ _ENTRY = re.compile(r"\s*([\w.\-]+)\s*=\s*(.*?)\s*$")
 _PATHS = ("module", "dynamic_path", "pkcs11-module-path", "MODULE_PATH")
 _PIN = "pkcs11-module-token-pin"
 _MAX_LINES = 5_000
-_fault = partial(Finding, topic=Topic.OPENSSL, severity=Severity.FAULT)
+_fault = partial(DoctorFinding, topic=Topic.OPENSSL, severity=FindingSeverity.FAULT)
 
 
 def parse(text: str) -> Sections:
@@ -36,7 +36,7 @@ def paths_in(sections: Sections) -> list[str]:
     return [value for _name, entries in sections for key, value in entries if key in _PATHS and value.startswith("/")]
 
 
-def findings(seen: OpensslSeen) -> Iterator[Finding]:
+def findings(seen: OpensslFacts) -> Iterator[DoctorFinding]:
     """Return what is wrong with the configuration."""
     if not seen.file.exists or seen.file.reason:
         yield _fault(
@@ -50,10 +50,10 @@ def findings(seen: OpensslSeen) -> Iterator[Finding]:
     found = [*_missing(seen), *_providers(seen), *_pin(seen)]
     yield from found
     if not found:
-        yield Finding("doctor.openssl_conf", Topic.OPENSSL, Severity.OK, str(seen.setting))
+        yield DoctorFinding("doctor.openssl_conf", Topic.OPENSSL, FindingSeverity.OK, str(seen.setting))
 
 
-def _missing(seen: OpensslSeen) -> Iterator[Finding]:
+def _missing(seen: OpensslFacts) -> Iterator[DoctorFinding]:
     keys = {value: key for _name, entries in seen.sections for key, value in entries}
     for path in seen.missing:
         is_token = keys.get(path) in {"pkcs11-module-path", "MODULE_PATH"}
@@ -67,7 +67,7 @@ def _missing(seen: OpensslSeen) -> Iterator[Finding]:
         )
 
 
-def _providers(seen: OpensslSeen) -> Iterator[Finding]:
+def _providers(seen: OpensslFacts) -> Iterator[DoctorFinding]:
     """PKCS#11 by a provider: `default` stays active beside it, and keys are not shared between loads."""
     tables: Mapping[str, Mapping[str, str]] = {name: dict(entries) for name, entries in seen.sections}
     listing = next((table["providers"] for table in tables.values() if "providers" in table), "")
@@ -76,10 +76,10 @@ def _providers(seen: OpensslSeen) -> Iterator[Finding]:
         table = tables.get(section, {})
         is_pkcs11 = any(key.startswith("pkcs11-module") for key in table)
         if is_pkcs11 and table.get("pkcs11-module-cache-keys", "true") != "false":
-            yield Finding(
+            yield DoctorFinding(
                 "doctor.provider_caches_keys",
                 Topic.OPENSSL,
-                Severity.WARNING,
+                FindingSeverity.WARNING,
                 f"[{section}] of {seen.file.path}: pkcs11-module-cache-keys is not false",
                 cause="The provider shares one copy of a key between loads: a program that reconnects fails at last.",
                 command=_into(seen, section, "pkcs11-module-cache-keys = false"),
@@ -95,7 +95,7 @@ def _providers(seen: OpensslSeen) -> Iterator[Finding]:
         yield _no_default(seen, f"{_into(seen, listing, f'default = {own}')} && {add}")
 
 
-def _no_default(seen: OpensslSeen, command: str) -> Finding:
+def _no_default(seen: OpensslFacts, command: str) -> DoctorFinding:
     return _fault(
         "doctor.provider_default_missing",
         seen=f"{seen.setting}: providers are listed, and default is not active among them",
@@ -105,12 +105,12 @@ def _no_default(seen: OpensslSeen, command: str) -> Finding:
     )
 
 
-def _into(seen: OpensslSeen, section: str, line: str) -> str:
+def _into(seen: OpensslFacts, section: str, line: str) -> str:
     escaped = re.sub(r"([\\.*^$/\[\]])", r"\\\1", section)
     return shlex.join(["sed", "-i", rf"/^[[:space:]]*\[[[:space:]]*{escaped}[[:space:]]*\]/a {line}", seen.file.path])
 
 
-def _pin(seen: OpensslSeen) -> Iterator[Finding]:
+def _pin(seen: OpensslFacts) -> Iterator[DoctorFinding]:
     has_pin = any(
         key == _PIN and value and not value.startswith("file:")
         for _name, entries in seen.sections

@@ -3,19 +3,19 @@
 import shlex
 from collections.abc import Iterator
 
-from birthmark.doctor.facts import ServerSeen
-from birthmark.doctor.model import Finding, Severity, Topic
+from birthmark.doctor.facts import ServerFacts
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 
 _SOON_DAYS = 14
 
 
-def findings(seen: ServerSeen) -> Iterator[Finding]:
+def findings(seen: ServerFacts) -> Iterator[DoctorFinding]:
     """Return what is wrong with the server of a data directory."""
     for file in seen.exposed:
-        yield Finding(
+        yield DoctorFinding(
             "doctor.private_file_exposed",
             Topic.SERVER,
-            Severity.WARNING,
+            FindingSeverity.WARNING,
             f"{file.path}: mode {file.mode:04o}",
             cause="Others can read a key or a token of the server.",
             command=shlex.join(["chmod", "0600", file.path]),
@@ -23,10 +23,10 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
             about=file.path,
         )
     if seen.has_database is False:
-        yield Finding(
+        yield DoctorFinding(
             "doctor.database_away",
             Topic.SERVER,
-            Severity.FAULT,
+            FindingSeverity.FAULT,
             f"a server runs on {seen.data}, and says that its database is away",
             cause="The server's database takes no reads or no writes: nobody registers, and no telemetry is taken.",
             advice="Start the database again, or make room on its disk (`df -h`); the server goes on by itself then",
@@ -36,7 +36,7 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
         yield _of_certificate(
             seen,
             "doctor.server_certificate_not_taken",
-            Severity.FAULT,
+            FindingSeverity.FAULT,
             f"what is configured now is not served: {seen.certificate_trouble}",
             "New connections get the one before, and the server would not start again",
         )
@@ -44,28 +44,28 @@ def findings(seen: ServerSeen) -> Iterator[Finding]:
         yield _of_certificate(
             seen,
             "doctor.server_certificate_ends",
-            Severity.FAULT if seen.certificate_days < 0 else Severity.WARNING,
+            FindingSeverity.FAULT if seen.certificate_days < 0 else FindingSeverity.WARNING,
             f"it ends {seen.certificate_until}",
             "No device connects any more when it has ended",
         )
     elif seen.as_owner:
-        yield Finding(
+        yield DoctorFinding(
             "operator.data_directory_closed",
             Topic.SERVER,
-            Severity.FAULT,
+            FindingSeverity.FAULT,
             f"{seen.data} is closed to this user",
             cause=f"This user may not read the data directory {seen.data}.",
             command=seen.as_owner,
             advice="Do it as its owner",
         )
     elif seen.is_served:
-        yield Finding("doctor.server", Topic.SERVER, Severity.OK, f"a server runs on {seen.data}")
+        yield DoctorFinding("doctor.server", Topic.SERVER, FindingSeverity.OK, f"a server runs on {seen.data}")
     elif seen.setting is not None:
         yield _not_served(seen)
 
 
-def _of_certificate(seen: ServerSeen, code: str, severity: Severity, what: str, cause: str) -> Finding:
-    return Finding(
+def _of_certificate(seen: ServerFacts, code: str, severity: FindingSeverity, what: str, cause: str) -> DoctorFinding:
+    return DoctorFinding(
         code,
         Topic.SERVER,
         severity,
@@ -76,13 +76,13 @@ def _of_certificate(seen: ServerSeen, code: str, severity: Severity, what: str, 
     )
 
 
-def _not_served(seen: ServerSeen) -> Finding:
+def _not_served(seen: ServerFacts) -> DoctorFinding:
     where = "no server runs on it" if seen.has_run else "no server has run on it"
     other = seen.setting.to(seen.others[0]) if seen.others and seen.setting is not None else ""
-    return Finding(
+    return DoctorFinding(
         "operator.server_not_running",
         Topic.SERVER,
-        Severity.FAULT,
+        FindingSeverity.FAULT,
         f"{seen.setting}: {where}",
         cause=f"No Birthmark server answers for the data directory {seen.data}.",
         command=other or seen.start,

@@ -13,23 +13,23 @@ from math import isfinite
 from typing import TypeVar
 
 from birthmark.documents.queries.syntax import (
-    And,
-    Compare,
+    Alternative,
+    Comparison,
     Condition,
+    Conjunction,
     Contains,
+    DocumentQuery,
+    FieldPath,
     InSet,
-    Is,
-    Item,
-    Kind,
-    Not,
+    Negation,
     Operand,
     Operator,
-    Or,
-    Part,
-    Path,
+    PathPart,
     Primitive,
-    Query,
+    QueryKind,
+    SelectedField,
     Sum,
+    TypeCheck,
     Value,
 )
 
@@ -119,8 +119,8 @@ _LITERALS: dict[str, Primitive] = {"true": True, "false": False, "null": None}
 _OTHER_NAMES = {"startswith": "starts_with", "endswith": "ends_with", "is_boolean": "is_bool"}
 _OPERATORS = {one.value: one for one in Operator} | {"<>": Operator.OTHER}
 _KINDS, _PARTS, _SUMS = (
-    {one.value: one for one in Kind},
-    {one.value: one for one in Part},
+    {one.value: one for one in QueryKind},
+    {one.value: one for one in PathPart},
     {one.value: one for one in Sum},
 )
 _TURNED = {
@@ -131,7 +131,7 @@ _TURNED = {
 }
 
 
-def parse_query(text: str) -> Query:
+def parse_query(text: str) -> DocumentQuery:
     """Return the query. Raise `QueryProblem`."""
     if len(text) > MAX_CHARS:
         raise QueryProblem(MAX_CHARS + 1, f"it goes on: a query has at most {MAX_CHARS} characters")
@@ -148,21 +148,21 @@ class _Reader(Scanner):
         super().__init__(text.rstrip().removesuffix(";"))
         self._levels = self._conditions = self._values = 0
 
-    def query(self) -> Query:
+    def query(self) -> DocumentQuery:
         self._need_word("select", "SELECT")
         top = self._top()
         items = self._items()
         self._need_word("from", "FROM")
         collection = self._collection()
         where = self._either() if self._has_word("where") else None
-        group_by: tuple[Path, ...] = ()
+        group_by: tuple[FieldPath, ...] = ()
         if self._has_word("group"):
             self._need_word("by", "BY")
             group_by = tuple(self._listed(self._path))
         self._skip()
         if self._at < len(self._text):
             raise self._problem(_following(has_where=where is not None, is_grouped=bool(group_by)))
-        query = Query(collection, where, items, group_by, top)
+        query = DocumentQuery(collection, where, items, group_by, top)
         _check_groups(query, self._wrong)
         return query
 
@@ -176,12 +176,12 @@ class _Reader(Scanner):
             raise self._problem(f"a number of rows from 1 to {MAX_TOP}", at=None if found is None else found.start())
         return int(found[0])
 
-    def _items(self) -> tuple[Item, ...]:
+    def _items(self) -> tuple[SelectedField, ...]:
         if self._take(_STAR) is not None:
             return ()
         found = self._listed(self._item)
         numbered = 0
-        items: list[Item] = []
+        items: list[SelectedField] = []
         for item in found:
             name = item.name
             if not name:
@@ -189,10 +189,10 @@ class _Reader(Scanner):
                 name = f"${numbered}"
             if any(name == other.name for other in items):
                 raise self._wrong(f"ends a list with two items named {name!r}: name one of them by AS")
-            items.append(Item(name, item.path, item.sum))
+            items.append(SelectedField(name, item.path, item.sum))
         return tuple(items)
 
-    def _item(self) -> Item:
+    def _item(self) -> SelectedField:
         word = self._peek(WORD)
         name = "" if word is None else word[0].lower()
         if word is not None and name in _SUMS and self._is_called(word):
@@ -202,9 +202,9 @@ class _Reader(Scanner):
             if sum_ is not Sum.COUNT or self._peek(_CLOSE) is None:
                 path = self._path()
             self._need(")")
-            return Item(self._alias() or "", path, sum_)
+            return SelectedField(self._alias() or "", path, sum_)
         path = self._path()
-        return Item(self._alias() or path.steps[-1], path)
+        return SelectedField(self._alias() or path.steps[-1], path)
 
     def _alias(self) -> str | None:
         if not self._has_word("as"):
@@ -227,21 +227,21 @@ class _Reader(Scanner):
         parts = [self._together()]
         while self._has_word("or"):
             parts.append(self._together())
-        return parts[0] if len(parts) == 1 else Or(tuple(parts))
+        return parts[0] if len(parts) == 1 else Alternative(tuple(parts))
 
     def _together(self) -> Condition:
         parts = [self._one()]
         while self._has_word("and"):
             parts.append(self._one())
-        return parts[0] if len(parts) == 1 else And(tuple(parts))
+        return parts[0] if len(parts) == 1 else Conjunction(tuple(parts))
 
     def _one(self) -> Condition:
         if self._has_word("not"):
-            return self._deeper(lambda: Not(self._one()))
+            return self._deeper(lambda: Negation(self._one()))
         if self._take(_OPEN) is not None:
             found = self._deeper(self._either)
             self._need(")")
-            return self._goes_on(found) if isinstance(found, Path | Value) else found
+            return self._goes_on(found) if isinstance(found, FieldPath | Value) else found
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             raise self._wrong(f"is one more than the {MAX_CONDITIONS} conditions that a query may have")
@@ -254,13 +254,13 @@ class _Reader(Scanner):
         """Read what a value is compared with."""
         if (sign := self._take(_OPERATOR)) is not None:
             operator, right = _OPERATORS[sign[0]], self._operand()
-            if isinstance(left, Value) and isinstance(right, Path):
+            if isinstance(left, Value) and isinstance(right, FieldPath):
                 left, right, operator = right, left, _TURNED.get(operator, operator)
-            return Compare(left, operator, right)
+            return Comparison(left, operator, right)
         for word, is_not in (("in", False), ("nin", True)):
             if self._has_word(word):
                 among = InSet(left, self._array())
-                return Not(among) if is_not else among
+                return Negation(among) if is_not else among
         if isinstance(left, Value) and not isinstance(left.value, bool):
             raise self._problem("a comparison")
         return left
@@ -274,7 +274,7 @@ class _Reader(Scanner):
         self._need("(")
         made: Condition
         if name in _KINDS:
-            made = Is(_KINDS[name], self._path())
+            made = TypeCheck(_KINDS[name], self._path())
         else:
             one = self._operand()
             self._need(",")
@@ -338,7 +338,7 @@ class _Reader(Scanner):
             return _ESCAPED.sub(lambda escape: escape[0] if escape[0] == '""' else one(escape), inner)
         return _ESCAPED.sub(lambda escape: escape[0] if escape[0] == "''" else one(escape), inner)
 
-    def _path(self) -> Path:
+    def _path(self) -> FieldPath:
         steps: list[str] = []
         if (bracketed := self._take(_BRACKETED)) is not None:
             steps.append(bracketed[1])
@@ -352,7 +352,7 @@ class _Reader(Scanner):
             steps.append(step)
             if len(steps) > MAX_STEPS:
                 raise self._wrong(f"is one more than the {MAX_STEPS} steps that a name may have")
-        return Path(tuple(steps))
+        return FieldPath(tuple(steps))
 
     def _step(self) -> str | None:
         """Read what follows in a path, if anything does."""
@@ -404,7 +404,7 @@ def _following(*, has_where: bool, is_grouped: bool) -> str:
     return "AND, OR, GROUP BY or the end" if has_where else "WHERE, GROUP BY or the end"
 
 
-def _check_groups(query: Query, problem: Callable[[str], QueryProblem]) -> None:
+def _check_groups(query: DocumentQuery, problem: Callable[[str], QueryProblem]) -> None:
     """Raise `QueryProblem` where a row of a group would show what its documents do not share."""
     if not query.is_summed:
         return

@@ -19,7 +19,7 @@ class Operator(StrEnum):
     FROM = ">="
 
 
-class Kind(StrEnum):
+class QueryKind(StrEnum):
     """What is asked of the value at a path, or of whether there is one."""
 
     DEFINED = "is_defined"
@@ -32,7 +32,7 @@ class Kind(StrEnum):
     PRIMITIVE = "is_primitive"
 
 
-class Part(StrEnum):
+class PathPart(StrEnum):
     """Where one text stands in another."""
 
     BEGINS = "starts_with"
@@ -51,7 +51,7 @@ class Sum(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class FieldPath:
     """Names from the document down."""
 
     steps: tuple[str, ...]
@@ -67,11 +67,11 @@ class Value:
     value: Primitive
 
 
-Operand: TypeAlias = Path | Value
+Operand: TypeAlias = FieldPath | Value
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Comparison:
     """Two values compared."""
 
     left: Operand
@@ -88,64 +88,64 @@ class InSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Is:
+class TypeCheck:
     """A test of a path."""
 
-    kind: Kind
-    path: Path
+    kind: QueryKind
+    path: FieldPath
 
 
 @dataclass(frozen=True, slots=True)
 class Contains:
     """One text with another in it."""
 
-    part: Part
+    part: PathPart
     one: Operand
     text: Operand
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class Negation:
     """What the other is not."""
 
     one: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
-class And:
+class Conjunction:
     """All of these."""
 
     parts: tuple["Condition", ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Or:
+class Alternative:
     """Any of these."""
 
     parts: tuple["Condition", ...]
 
 
-Condition: TypeAlias = Compare | InSet | Is | Contains | Not | And | Or | Operand
+Condition: TypeAlias = Comparison | InSet | TypeCheck | Contains | Negation | Conjunction | Alternative | Operand
 """A path alone holds where the value there is true."""
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class SelectedField:
     """What a row shows: a value, or what is made of many, under a name."""
 
     name: str
-    path: Path | None
+    path: FieldPath | None
     sum: Sum | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class DocumentQuery:
     """A query; without items it selects whole documents."""
 
     collection: str
     where: Condition | None = None
-    items: tuple[Item, ...] = ()
-    group_by: tuple[Path, ...] = ()
+    items: tuple[SelectedField, ...] = ()
+    group_by: tuple[FieldPath, ...] = ()
     top: int | None = None
 
     @property
@@ -154,7 +154,7 @@ class Query:
         return bool(self.group_by) or any(item.sum is not None for item in self.items)
 
 
-def paths_of(query: Query) -> Iterator[Path]:
+def paths_of(query: DocumentQuery) -> Iterator[FieldPath]:
     """Yield each path that a query reads."""
     if query.where is not None:
         yield from paths_in(query.where)
@@ -162,25 +162,25 @@ def paths_of(query: Query) -> Iterator[Path]:
     yield from query.group_by
 
 
-def paths_in(condition: Condition) -> Iterator[Path]:
+def paths_in(condition: Condition) -> Iterator[FieldPath]:
     """Yield each path that a condition reads."""
     match condition:
-        case Path():
+        case FieldPath():
             yield condition
-        case And(parts=parts) | Or(parts=parts):
+        case Conjunction(parts=parts) | Alternative(parts=parts):
             for part in parts:
                 yield from paths_in(part)
-        case Not(one=one) | InSet(one=one):
+        case Negation(one=one) | InSet(one=one):
             yield from paths_in(one)
-        case Is(path=path):
+        case TypeCheck(path=path):
             yield path
-        case Compare(left=left, right=right) | Contains(one=left, text=right):
-            yield from (one for one in (left, right) if isinstance(one, Path))
+        case Comparison(left=left, right=right) | Contains(one=left, text=right):
+            yield from (one for one in (left, right) if isinstance(one, FieldPath))
         case Value():
             return
 
 
-def with_paths(query: Query, change: Callable[[Path], Path]) -> Query:
+def with_paths(query: DocumentQuery, change: Callable[[FieldPath], FieldPath]) -> DocumentQuery:
     """Return a query with each of its paths changed; a row that shows one under its own name takes the new one's."""
     return replace(
         query,
@@ -190,29 +190,29 @@ def with_paths(query: Query, change: Callable[[Path], Path]) -> Query:
     )
 
 
-def _item_with(item: Item, change: Callable[[Path], Path]) -> Item:
+def _item_with(item: SelectedField, change: Callable[[FieldPath], FieldPath]) -> SelectedField:
     if item.path is None:
         return item
     path = change(item.path)
     return replace(item, path=path, name=path.steps[-1] if item.name == item.path.steps[-1] else item.name)
 
 
-def _with_paths(condition: Condition, change: Callable[[Path], Path]) -> Condition:  # noqa: PLR0911 - one for each form
+def _with_paths(condition: Condition, change: Callable[[FieldPath], FieldPath]) -> Condition:  # noqa: PLR0911 - one for each form
     def operand(one: Operand) -> Operand:
-        return change(one) if isinstance(one, Path) else one
+        return change(one) if isinstance(one, FieldPath) else one
 
     match condition:
-        case And(parts=parts) | Or(parts=parts):
+        case Conjunction(parts=parts) | Alternative(parts=parts):
             return replace(condition, parts=tuple(_with_paths(part, change) for part in parts))
-        case Not(one=one):
-            return Not(_with_paths(one, change))
-        case Compare(left=left, right=right):
+        case Negation(one=one):
+            return Negation(_with_paths(one, change))
+        case Comparison(left=left, right=right):
             return replace(condition, left=operand(left), right=operand(right))
         case Contains(one=one, text=text):
             return replace(condition, one=operand(one), text=operand(text))
         case InSet(one=one):
             return replace(condition, one=operand(one))
-        case Is(path=path):
+        case TypeCheck(path=path):
             return replace(condition, path=change(path))
         case _:
             return operand(condition)

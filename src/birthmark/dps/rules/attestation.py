@@ -12,13 +12,13 @@ from datetime import datetime
 from cryptography.x509.oid import NameOID
 
 from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
-from birthmark.dps.model import Claim, Enrollment, Signer, SymmetricKey, X509Individual
+from birthmark.dps.model import Claim, Enrollment, EnrollmentSigner, SymmetricKey, X509Individual
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.certificate_checks import check_client
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import fold
 from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureBrokenError, Signatures, build_chain, check_dates
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 
 _MAX_CA_NAME = 60
 
@@ -312,8 +312,8 @@ def check_token(claim: Claim, keys: Sequence[bytes], now: datetime) -> None:
 
 def find_group(
     claim: Claim,
-    signers: Sequence[Signer],
-    authorities: Sequence[Authority],
+    signers: Sequence[EnrollmentSigner],
+    authorities: Sequence[CaCertificate],
     cache: Signatures,
     now: datetime,
 ) -> GroupHit:
@@ -363,7 +363,7 @@ def find_group(
 
 
 def judge_missing_issuer(
-    missing: IntermediateNotSentError, claim: Claim, signers: Sequence[Signer]
+    missing: IntermediateNotSentError, claim: Claim, signers: Sequence[EnrollmentSigner]
 ) -> AttestationError:
     """Return the refusal for a chain that ends below every CA on record, given the CAs of all groups.
 
@@ -392,7 +392,11 @@ def _may_be_above(ca: Certificate, leaf: Certificate) -> bool:
 
 
 def check_verified(
-    signer: Signer, bag: Sequence[Certificate], authorities: Sequence[Authority], cache: Signatures, now: datetime
+    signer: EnrollmentSigner,
+    bag: Sequence[Certificate],
+    authorities: Sequence[CaCertificate],
+    cache: Signatures,
+    now: datetime,
 ) -> None:
     """Check that the group's certificate is a verified CA, or leads to one. Raise `CaUnverifiedError`."""
     current, seen = signer.certificate, [signer.certificate]

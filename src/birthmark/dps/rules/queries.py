@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from birthmark.documents.queries import (
-    And,
-    Compare,
+    Alternative,
+    Comparison,
     Condition,
+    Conjunction,
     Contains,
+    FieldPath,
     InSet,
-    Not,
+    Negation,
     Operand,
     Operator,
-    Or,
-    Path,
     QueryProblem,
     Value,
     parse_query,
@@ -98,21 +98,23 @@ def read_query(text: str, kind: str) -> Condition | None:
         if path.steps[0].lower() not in known:
             detail = f"there is no {path.steps[0][:80]}, but {', '.join(NAMES[kind])}"
             raise QueryInvalidError(detail=detail, **told)
-    named = with_paths(query, lambda path: Path((known[path.steps[0].lower()], *path.steps[1:])))
+    named = with_paths(query, lambda path: FieldPath((known[path.steps[0].lower()], *path.steps[1:])))
     return None if named.where is None else _folded(named.where, ID[kind])
 
 
 def ids_of(condition: Condition | None, name: str) -> frozenset[str] | None:
     """Return the ids, which `name` has, that what fits can have; None where it may be any."""
     match condition:
-        case Compare(left=Path(steps=(one,)), operator=Operator.SAME, right=Value(value=str() as value)) if one == name:
+        case Comparison(left=FieldPath(steps=(one,)), operator=Operator.SAME, right=Value(value=str() as value)) if (
+            one == name
+        ):
             return frozenset([value])
-        case InSet(one=Path(steps=(one,)), values=values) if one == name:
+        case InSet(one=FieldPath(steps=(one,)), values=values) if one == name:
             return frozenset(value for value in values if isinstance(value, str))
-        case And(parts=parts):
+        case Conjunction(parts=parts):
             known = [found for part in parts if (found := ids_of(part, name)) is not None]
             return frozenset.intersection(*known) if known else None
-        case Or(parts=parts):
+        case Alternative(parts=parts):
             each = [ids_of(part, name) for part in parts]
             known = [found for found in each if found is not None]
             return frozenset.union(*known) if len(known) == len(each) else None
@@ -129,17 +131,17 @@ def _folded(condition: Condition, name: str) -> Condition:  # noqa: PLR0911 - on
     """Return a condition with ids in lower case, as they are kept: letter case tells no two apart."""
 
     def is_id(one: Operand) -> bool:
-        return isinstance(one, Path) and one.steps == (name,)
+        return isinstance(one, FieldPath) and one.steps == (name,)
 
     match condition:
-        case And(parts=parts):
-            return And(tuple(_folded(part, name) for part in parts))
-        case Or(parts=parts):
-            return Or(tuple(_folded(part, name) for part in parts))
-        case Not(one=one):
-            return Not(_folded(one, name))
-        case Compare(left=left, operator=operator, right=Value(value=str() as value)) if is_id(left):
-            return Compare(left, operator, Value(value.lower()))
+        case Conjunction(parts=parts):
+            return Conjunction(tuple(_folded(part, name) for part in parts))
+        case Alternative(parts=parts):
+            return Alternative(tuple(_folded(part, name) for part in parts))
+        case Negation(one=one):
+            return Negation(_folded(one, name))
+        case Comparison(left=left, operator=operator, right=Value(value=str() as value)) if is_id(left):
+            return Comparison(left, operator, Value(value.lower()))
         case Contains(part=part, one=one, text=Value(value=str() as value)) if is_id(one):
             return Contains(part, one, Value(value.lower()))
         case InSet(one=one, values=values) if is_id(one):

@@ -3,7 +3,7 @@
 from birthmark.dps.service.ca_certificates import Authorities
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.queries import Queries
+from birthmark.dps.service.queries import EnrollmentQueries
 from birthmark.dps.service.registrations import Registrations
 
-__all__ = ["Authorities", "Enrollments", "Instances", "Queries", "Registrations"]
+__all__ = ["Authorities", "EnrollmentQueries", "Enrollments", "Instances", "Registrations"]

@@ -17,7 +17,7 @@ from birthmark.dps.rules.custom_allocation import (
 )
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.callouts import Questions, QuestionsWaitError
-from birthmark.outbound.http_sender import NotAnsweredError, Sender
+from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
 
 PAUSES_S = (1.0, 3.0)
 PATIENCE_S = 20.0
@@ -29,7 +29,7 @@ _HEADERS = {"content-type": "application/json", "user-agent": "birthmark"}
 class AllocationWebhooks:
     """The programs of users that choose hubs."""
 
-    def __init__(self, sender: Sender | None = None) -> None:
+    def __init__(self, sender: HttpSender | None = None) -> None:
         """Without a `sender` nobody is called."""
         self._sender = sender
         self._questions = None if sender is None else Questions(sender)

@@ -13,7 +13,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidReques
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates
 from birthmark.pki.possession import which
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.row_mapping import certificate_of
 
@@ -71,7 +71,7 @@ class Authorities:
         self._clock = clock
         self._entropy = entropy
 
-    async def all(self, scope: IdScope) -> Sequence[Authority]:
+    async def all(self, scope: IdScope) -> Sequence[CaCertificate]:
         """Return every CA certificate of an instance."""
         return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, scope=scope)]
 
@@ -80,7 +80,7 @@ class Authorities:
         rows = await self._database.all(store.CAS_NAMED, scope=scope, subject_digest=store.subject_digest(subject))
         return [certificate_of(row["der"]) for row in rows]
 
-    async def get(self, scope: IdScope, name: str) -> Authority:
+    async def get(self, scope: IdScope, name: str) -> CaCertificate:
         """Return one. Raise `UnknownAuthorityError`."""
         row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
         if row is None:
@@ -96,7 +96,7 @@ class Authorities:
         is_verified: bool,
         actor: str,
         etag: str | None = None,
-    ) -> Authority:
+    ) -> CaCertificate:
         """Put a CA certificate on record; the same again is harmless. Raise `InvalidRequestError`, `ConflictError`.
 
         `etag` is that of what may be on record: `NOTHING` where nothing may.
@@ -106,13 +106,13 @@ class Authorities:
         now = self._clock.now()
         check_dates(certificate, now)
 
-        async def decide() -> Authority:
+        async def decide() -> CaCertificate:
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
             present = None if row is None else store.AUTHORITIES.of(row)
             if present is not None:
                 present.check_etag(etag)
             if present is None:
-                made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
+                made = CaCertificate(name, certificate, is_verified, None, self._etag(), now, now)
             elif present.certificate != certificate:
                 raise AuthorityExistsError(name=name)
             elif present.is_verified or not is_verified:
@@ -123,11 +123,11 @@ class Authorities:
 
         return await decided_again(decide)
 
-    async def new_code(self, scope: IdScope, name: str, *, actor: str, etag: str | None = None) -> Authority:
+    async def new_code(self, scope: IdScope, name: str, *, actor: str, etag: str | None = None) -> CaCertificate:
         """Return a CA with a fresh verification code; an earlier one is void. Raise `AuthorityChangedError`."""
         code = self._entropy.token(24).hex().upper()
 
-        async def decide() -> Authority:
+        async def decide() -> CaCertificate:
             present = await self.get(scope, name)
             present.check_etag(etag)
             made = present.with_code(code, self._etag(), self._clock.now())
@@ -137,10 +137,10 @@ class Authorities:
 
     async def verify(
         self, scope: IdScope, name: str, verification: Certificate, *, actor: str, etag: str | None = None
-    ) -> Authority:
+    ) -> CaCertificate:
         """Mark the CA verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
 
-        async def decide() -> Authority:
+        async def decide() -> CaCertificate:
             present = await self.get(scope, name)
             present.check_etag(etag)
             if not present.verification_code:
@@ -177,13 +177,25 @@ class Authorities:
         return changes
 
     async def _put(
-        self, scope: IdScope, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
-    ) -> Authority:
+        self,
+        scope: IdScope,
+        made: CaCertificate,
+        present: CaCertificate | None,
+        actor: str,
+        action: str,
+        **detail: object,
+    ) -> CaCertificate:
         await self._database.commit(self._written(scope, made, present, actor, action, **detail))
         return made
 
     def _written(
-        self, scope: IdScope, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
+        self,
+        scope: IdScope,
+        made: CaCertificate,
+        present: CaCertificate | None,
+        actor: str,
+        action: str,
+        **detail: object,
     ) -> Changes:
         row = store.authority_row(scope, made)
         if present is None:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from birthmark.dps import store
 from birthmark.dps.events import AuthorityChanged, GroupChanged
-from birthmark.dps.model import Claim, Enrollment, IdScope, Signer, SymmetricKey
+from birthmark.dps.model import Claim, Enrollment, EnrollmentSigner, IdScope, SymmetricKey
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.enrollment import enrollment_of
@@ -17,7 +17,7 @@ from birthmark.errors import UnauthenticatedError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, deciding
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Database
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import RowCache
@@ -70,15 +70,17 @@ class Groups:
                     return group
         raise problem or attestation.TokenNotEnrolledError(registration_id=claim.registration_id, scope=claim.id_scope)
 
-    async def _issuers_of(self, scope: IdScope, claim: Claim) -> tuple[Sequence[Signer], Sequence[Authority]]:
+    async def _issuers_of(
+        self, scope: IdScope, claim: Claim
+    ) -> tuple[Sequence[EnrollmentSigner], Sequence[CaCertificate]]:
         """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""
         presented = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
         names = list(dict.fromkeys(store.subject_digest(c.issuer_der) for c in presented))
-        signers: list[Signer] = []
+        signers: list[EnrollmentSigner] = []
         for name in names:
             asked = {"scope": scope, "subject_digest": name}
             signers += await self._remembered.all(store.SIGNERS_NAMED, store.SIGNERS.of, **asked)
-        authorities: dict[str, Authority] = {}
+        authorities: dict[str, CaCertificate] = {}
         for name in dict.fromkeys([*names, *(store.subject_digest(s.certificate.issuer_der) for s in signers)]):
             asked = {"scope": scope, "subject_digest": name}
             found = await self._remembered.all(store.AUTHORITIES_NAMED, store.AUTHORITIES.of, **asked)

@@ -17,7 +17,7 @@ from birthmark.dps.service.instances import UnknownInstanceError
 from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes, Database, decided_again, name_index
 
 
@@ -273,7 +273,7 @@ class Enrollments:
             row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
             if row is None:
                 raise _unnamed(group.id, name)
-            authority: Authority = store.AUTHORITIES.of(row)
+            authority: CaCertificate = store.AUTHORITIES.of(row)
             found.append(authority.certificate)
         return found
 

@@ -14,7 +14,7 @@ from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paces, ThrottledOperation
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iam.authorization import demand
-from birthmark.iam.role_scopes import NOBODYS, Roles
+from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, Database, decided_again, name_index
 from birthmark.store.reloading_cache import ReloadingCache
@@ -91,7 +91,7 @@ class Instances:
         workers: int = 1,
         *,
         persons: UserDirectory = NOBODY,
-        roles: Roles = NOBODYS,
+        roles: ScopedRoles = NOBODYS,
     ) -> None:
         """`persons` may call the service interface besides the services' own keys; `roles` end with their services."""
         self._host = host

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from birthmark.ca.certificate_orders import Also, IssuingPolicyUnknownError, Order
+from birthmark.ca.certificate_orders import Also, CertificateOrder, IssuingPolicyUnknownError
 from birthmark.ca.model import key_digest
 from birthmark.dps.model import Claim, Enrollment, Registration
-from birthmark.dps.ports import CertificateIssuer, HubIdentity, HubStanding
+from birthmark.dps.ports import CertificateIssuer, HubDeviceStatus, HubIdentity
 from birthmark.dps.rules.registration import check_csr, is_repeated
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.csr import CertificateRequest
@@ -33,7 +33,7 @@ class NoIssuer:
         del thumbprint
         return False
 
-    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+    async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
         """Raise `IssuingPolicyUnknownError`."""
         del also
         raise IssuingPolicyUnknownError(policy=order.policy, known="none")
@@ -56,7 +56,7 @@ class IssuanceContext:
     decided: Registration
     identity: HubIdentity
     """As the proof alone would have it."""
-    standing: HubStanding
+    standing: HubDeviceStatus
     at_hub: AtHub
     now: datetime
 
@@ -122,7 +122,7 @@ class CertificateIssuance:
             return await case.written(made, identity, write)
 
         known = {one for one in (old, standing.fresh) if one is not None} | bootstrap
-        order = Order(csr, policy, case.identity.maker, case.claim.leaf, known, standing.fresh)
+        order = CertificateOrder(csr, policy, case.identity.maker, case.claim.leaf, known, standing.fresh)
         await self._issuer.issue(order, also)
         return made
 

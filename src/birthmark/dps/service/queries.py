@@ -56,7 +56,7 @@ class EnrollmentPage:
     after: str | None
 
 
-class Queries:
+class EnrollmentQueries:
     """See the module."""
 
     def __init__(self, enrollments: Enrollments, registrations: Registrations, clock: Clock) -> None:

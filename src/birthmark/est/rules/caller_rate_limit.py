@@ -24,7 +24,7 @@ class EstBusyError(ThrottledError):
 
 
 @dataclass(slots=True)
-class Pace:
+class CallerRateLimit:
     """`per_s` turns a second, of which `burst_s` seconds' worth may be taken at once. Times are monotonic seconds."""
 
     per_s: float = 400.0

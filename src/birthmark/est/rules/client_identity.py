@@ -6,7 +6,7 @@ from datetime import datetime
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import IssuedCertificate
 from birthmark.errors import ForbiddenError, UnauthenticatedError
-from birthmark.est.model import Authority, BootstrapCa
+from birthmark.est.model import BootstrapCa, RegistrationAuthority
 from birthmark.pki.certificate_checks import check_client, check_purpose
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.extensions import CMC_RA
@@ -48,7 +48,7 @@ def identify_issued(issued: IssuedCertificate) -> Principal:
     return Principal(PrincipalKind.DEVICE, issued.device_id, issued.device_id, issued.certificate.thumbprint)
 
 
-def identify_authority(leaf: Certificate, authority: Authority, now: datetime) -> Principal:
+def identify_authority(leaf: Certificate, authority: RegistrationAuthority, now: datetime) -> Principal:
     """Return the principal of an authority on the list. Raise unless its certificate says that it is one."""
     check_client(leaf)
     check_purpose(leaf, CMC_RA)

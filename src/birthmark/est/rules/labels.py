@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from birthmark.auth.principals import PrincipalKind
-from birthmark.est.model import EstLabel, LateRenewalRule, Proof
+from birthmark.est.model import CallerProof, EstLabel, LateRenewalRule
 from birthmark.est.rules.late_renewal import check_comeback
 
 
 def comeback_at(
-    door: EstLabel, proof: Proof, rules: Mapping[str, LateRenewalRule], now: datetime
+    door: EstLabel, proof: CallerProof, rules: Mapping[str, LateRenewalRule], now: datetime
 ) -> LateRenewalRule | None:
     """Return the stricter of the two rules by which an expired certificate counts: its own, and the door's.
 
@@ -27,7 +27,7 @@ def comeback_at(
     return None if here is None else LateRenewalRule(min(own.window, here.window), own.approval or here.approval)
 
 
-def is_stranger_at(door: EstLabel, proof: Proof) -> bool:
+def is_stranger_at(door: EstLabel, proof: CallerProof) -> bool:
     """Say whether the door gives what the caller has not: then an operator decides, where the door says so."""
     kind = proof.principal.kind
     if kind in {PrincipalKind.EST_USER, PrincipalKind.BOOTSTRAP}:

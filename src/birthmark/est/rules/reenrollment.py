@@ -5,7 +5,7 @@ import hmac
 
 from birthmark.ca.rules.names import granted_subject
 from birthmark.errors import ForbiddenError, UnauthenticatedError
-from birthmark.est.model import Peer
+from birthmark.est.model import EstPeer
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 
@@ -23,7 +23,7 @@ class ChannelBindingError(UnauthenticatedError):
     common_name: str
 
 
-def check_channel_binding(request: CertificateRequest, peer: Peer) -> None:
+def check_channel_binding(request: CertificateRequest, peer: EstPeer) -> None:
     """Raise `ChannelBindingError` unless the request has no challengePassword or the right one; never overlook one."""
     if request.challenge_password is None:
         return

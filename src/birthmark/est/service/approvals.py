@@ -15,7 +15,7 @@ from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.est import store
 from birthmark.est.model import WaitingRequest
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import fold
 from birthmark.store import Changes, Database, to_micros
@@ -83,7 +83,7 @@ class RequestUnknownError(NotFoundError):
 
 
 @dataclass(frozen=True, slots=True)
-class Approvals:
+class EnrollmentApprovals:
     """The queue, and what an operator does with it."""
 
     database: Database = field(repr=False)
@@ -95,7 +95,9 @@ class Approvals:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_steadiness", ClockStability(self.clock))
 
-    async def check(self, request: CertificateRequest, principal: Principal, profile: Profile, address: str) -> Changes:
+    async def check(
+        self, request: CertificateRequest, principal: Principal, profile: CertificateProfile, address: str
+    ) -> Changes:
         """Return what belongs into the commit of an approved request.
 
         Raise `ApprovalPendingError`, `ApprovalRejectedError` or `TooManyWaitingError`.
@@ -186,7 +188,7 @@ def _dropping(decided: WaitingRequest) -> Changes:
     return Changes().run(store.DROP_DECIDED, id=decided.id, decided_at=at)
 
 
-def _key(request: CertificateRequest, principal: Principal, profile: Profile) -> str:
+def _key(request: CertificateRequest, principal: Principal, profile: CertificateProfile) -> str:
     parts = (
         principal.actor.encode(),
         profile.name.encode(),

@@ -14,7 +14,7 @@ from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire
-from birthmark.est.model import BootstrapCa, Caller, EstSettings, LateRenewalRule, Proof, User
+from birthmark.est.model import BootstrapCa, CallerProof, EstCaller, EstSettings, EstUser, LateRenewalRule
 from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
 from birthmark.est.rules.client_identity import (
     ClientCertificateRevokedError,
@@ -111,7 +111,7 @@ class Callers:
         self.failures = Limiter(burst=-(-_GUESSES // workers), every_s=_GUESS_EVERY_S * workers)
         self.guesses = PasswordScheduler(self.ca.clock, _sent_away, SHARE / workers)
 
-    async def proofs(self, caller: Caller) -> list[Proof]:
+    async def proofs(self, caller: EstCaller) -> list[CallerProof]:
         """Return everyone the caller proves to be, at least one; raise why none.
 
         A wrong password is refused even beside a good certificate. A certificate that proves nothing is overlooked when
@@ -130,12 +130,12 @@ class Callers:
             return [by_password]
         return [by_certificate] if by_password is None else [by_certificate, by_password]
 
-    async def known(self, caller: Caller) -> list[Proof]:
+    async def known(self, caller: EstCaller) -> list[CallerProof]:
         """Return who the caller proves to be at no cost: by a certificate of ours, or by a password seen before.
 
         Here too a certificate that proves nothing is overlooked. No chain to a maker is built for who may be anybody.
         """
-        found: list[Proof] = []
+        found: list[CallerProof] = []
         leaf = caller.peer.leaf
         if leaf is not None and await self.ca.presented(leaf) is not None:
             with suppress(BirthmarkError):
@@ -147,7 +147,7 @@ class Callers:
                 found = [self._proof(user)]
         return found
 
-    async def by_certificate(self, caller: Caller, leaf: Certificate) -> Proof:
+    async def by_certificate(self, caller: EstCaller, leaf: Certificate) -> CallerProof:
         """Return whom a certificate proves, which the handshake showed the key of."""
         database, now, bag = self.ca.database, self.ca.clock.now(), caller.peer.chain
         row = None
@@ -155,10 +155,10 @@ class Callers:
             row = await database.one(store.AUTHORITY, thumbprint=leaf.thumbprint)
         if row is not None:
             authority = store.AUTHORITY_RECORDS.of(row)
-            found = Proof(identify_authority(leaf, authority, now), authority=authority)
+            found = CallerProof(identify_authority(leaf, authority, now), authority=authority)
         elif (known := await self.ca.presented(leaf)) is not None:
             issued, key_revoked_at = known
-            found = Proof(identify_issued(issued), comeback=await self._comeback(issued), issued=issued)
+            found = CallerProof(identify_issued(issued), comeback=await self._comeback(issued), issued=issued)
             await self.ca.revocations.check_found(leaf, key_revoked_at, bag)
             return found
         else:
@@ -169,7 +169,7 @@ class Callers:
 
             steps = deciding(introduced, self._signatures)
             principal, bootstrap = await Backlog.running().decided(steps, share_of(caller.address))
-            found = Proof(principal, bootstrap=bootstrap)
+            found = CallerProof(principal, bootstrap=bootstrap)
         await self.ca.revocations.check(leaf, bag)
         return found
 
@@ -187,7 +187,7 @@ class Callers:
         check_comeback(issued, rules, now, newer=newer, parents=parents, in_use=in_use)
         return rule
 
-    async def _by_password(self, caller: Caller, authorization: str) -> Proof:
+    async def _by_password(self, caller: EstCaller, authorization: str) -> CallerProof:
         name, password = wire.parse_basic(authorization)
         address = f"address {share_of(caller.address)}"
         who = f"user '{printable(name)}' at {address}"
@@ -219,19 +219,19 @@ class Callers:
             raise PasswordWrongError(user=name, device_id=user.device_id or name)
         return self._proof(user)
 
-    async def _user(self, name: str) -> User | None:
+    async def _user(self, name: str) -> EstUser | None:
         row = await self.ca.database.one(store.USER, name=name)
         return None if row is None else store.USER_RECORDS.of(row)
 
-    def _proof(self, user: User) -> Proof:
+    def _proof(self, user: EstUser) -> CallerProof:
         if user.expires_at is not None and self.ca.clock.now() > user.expires_at:
             raise TokenEndedError(
                 user=user.name, device_id=user.device_id or "", expires_at=user.expires_at.isoformat()
             )
-        return Proof(Principal(PrincipalKind.EST_USER, user.name, user.device_id), user)
+        return CallerProof(Principal(PrincipalKind.EST_USER, user.name, user.device_id), user)
 
 
-def still_on_record(proof: Proof, leaf: Certificate | None) -> Changes:
+def still_on_record(proof: CallerProof, leaf: Certificate | None) -> Changes:
     """Return what makes a commit hold only while who was proven is on record as it was read.
 
     A CA elsewhere takes its time, and an operator removes them meanwhile.

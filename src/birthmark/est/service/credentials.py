@@ -11,7 +11,7 @@ from birthmark.auth.principals import is_user_name
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.est import store
-from birthmark.est.model import BootstrapCa, User
+from birthmark.est.model import BootstrapCa, EstUser
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold, parse_registration_id
 from birthmark.store import Changes, Database
@@ -67,7 +67,7 @@ class BootstrapCaUnknownError(NotFoundError):
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class EstCredentials:
     """Users with passwords, and the CAs whose certificates introduce devices."""
 
     database: Database = field(repr=False)
@@ -78,7 +78,7 @@ class Credentials:
 
     async def add_user(
         self, name: str, password: str, *, device_id: str | None, actor: str, nonce: bytes | None = None
-    ) -> User:
+    ) -> EstUser:
         """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
         if not is_user_name(name):
             raise UserNameInvalidError
@@ -89,12 +89,12 @@ class Credentials:
                 digest = await asyncio.to_thread(hash_password, password, self.entropy)
         else:
             digest = hash_made(password)
-        user = User(name, digest, device_id, self.clock.now())
+        user = EstUser(name, digest, device_id, self.clock.now())
         changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
         await self.database.commit(changes.audit(actor, "est.user.add", name, device_id=device_id))
         return user
 
-    async def ensure_user(self, device_id: str, *, seed: bytes, actor: str) -> tuple[User, str]:
+    async def ensure_user(self, device_id: str, *, seed: bytes, actor: str) -> tuple[EstUser, str]:
         """Return the user that is bound to one device, with its password; made at the first call, the same afterwards.
 
         The password follows from `seed`, a secret of this server, and a nonce of the user's row: it can be printed
@@ -116,23 +116,23 @@ class Credentials:
                 return await self.add_user(name, password, device_id=device_id, actor=actor, nonce=nonce), password
         raise UserExistsError(name=name)
 
-    async def user(self, name: str) -> User | None:
+    async def user(self, name: str) -> EstUser | None:
         """Return a user."""
         row = await self.database.one(store.USER, name=name)
         return None if row is None else store.USER_RECORDS.of(row)
 
-    async def users(self, after: str, limit: int) -> list[User]:
+    async def users(self, after: str, limit: int) -> list[EstUser]:
         """Return users whose name follows `after`, by name."""
         rows = await self.database.all(store.USERS_PAGE, after=after, limit=limit)
         return [store.USER_RECORDS.of(row) for row in rows]
 
-    async def of_device(self, name: str) -> list[User]:
+    async def of_device(self, name: str) -> list[EstUser]:
         """Return the users that are bound to a device, in any spelling: its passwords and its tokens."""
         rows = await every(self.database, store.USERS_OF_DEVICE_PAGE, "name", folded=name.lower())
         found = [store.USER_RECORDS.of(row) for row in rows]
         return [one for one in found if fold(one.device_id or "") == fold(name)]
 
-    async def for_all(self) -> list[User]:
+    async def for_all(self) -> list[EstUser]:
         """Return the users that are bound to no device."""
         return [store.USER_RECORDS.of(row) for row in await every(self.database, store.USERS_FOR_ALL_PAGE, "name")]
 

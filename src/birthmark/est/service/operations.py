@@ -23,12 +23,12 @@ from birthmark.errors import (
     PolicyError,
 )
 from birthmark.est import store, wire
-from birthmark.est.model import Caller, EstLabel, EstSettings, Proof, User
-from birthmark.est.rules.caller_rate_limit import Limiter, Pace
+from birthmark.est.model import CallerProof, EstCaller, EstLabel, EstSettings, EstUser
+from birthmark.est.rules.caller_rate_limit import CallerRateLimit, Limiter
 from birthmark.est.rules.csr_attributes import request_for_key
 from birthmark.est.rules.labels import comeback_at, is_stranger_at
 from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
-from birthmark.est.service.approvals import Approvals
+from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, still_on_record
 from birthmark.est.service.registration_authorities import follow
 from birthmark.pki.certificates import Certificate
@@ -54,7 +54,7 @@ class TokenLifetimeError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class TokenIssuer:
     """Makes them; they are users, listed and taken back as such."""
 
     database: Database = field(repr=False)
@@ -65,14 +65,14 @@ class Tokens:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_steadiness", ClockStability(self.clock))
 
-    async def add(self, device_id: str, lifetime: timedelta, *, actor: str) -> tuple[User, str]:
+    async def add(self, device_id: str, lifetime: timedelta, *, actor: str) -> tuple[EstUser, str]:
         """Return a new token and its password. Raise `TokenLifetimeError`, `RegistrationIdInvalidError`."""
         parse_registration_id(device_id)
         if not timedelta(seconds=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), device_id=device_id)
         now, password = self.clock.now(), self.entropy.token(_PASSWORD_BYTES).hex()
         name = f"token-{self.entropy.token(_NAME_BYTES).hex()}"
-        user = User(name, hash_made(password), device_id, now, now + lifetime, is_one_time=True)
+        user = EstUser(name, hash_made(password), device_id, now, now + lifetime, is_one_time=True)
         changes = Changes()
         if self._steadiness.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now - _KEPT))
@@ -157,21 +157,21 @@ class EstService:
     note_fetched: Callable[[str], Awaitable[None]] | None = field(default=None, repr=False)
     """Is told which device was handed the anchors."""
     presented_by: PresentedBy = field(default=nowhere, repr=False)
-    pace: Pace = field(init=False, repr=False)
+    pace: CallerRateLimit = field(init=False, repr=False)
     callers: Callers = field(init=False, repr=False)
-    approvals: Approvals = field(init=False, repr=False)
+    approvals: EnrollmentApprovals = field(init=False, repr=False)
     renewals: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self.pace = Pace(self.settings.renewals_per_s)
+        self.pace = CallerRateLimit(self.settings.renewals_per_s)
         self.callers = Callers(self.ca, self.passwords, self.settings, presented_by=self.presented_by)
-        self.approvals = Approvals(self.ca.database, self.ca.clock, self.ca.is_revoked_since)
+        self.approvals = EnrollmentApprovals(self.ca.database, self.ca.clock, self.ca.is_revoked_since)
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
         """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
         return self.ca.certificates_for(self._door(label).profile)
 
-    async def handed(self, caller: Caller) -> None:
+    async def handed(self, caller: EstCaller) -> None:
         """Take note that the anchors were handed out, if the caller proves to be a device; anybody may have them.
 
         A password that was not seen before is no guess here: it would keep waiting who needs none, and use up tries.
@@ -190,14 +190,14 @@ class EstService:
     def csr_attributes(self, label: str | None = None) -> bytes | None:
         return self._door(label).csr_attributes
 
-    async def enroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
+    async def enroll(self, body: bytes, caller: EstCaller, label: str | None = None) -> Certificate:
         """Issue a first or a further certificate (RFC 7030 section 4.2.1)."""
         door = self._door(label)
         async with self._saying_what_is_not_renewed(body, caller, door):
             proofs = await self.callers.proofs(caller)
             return await self._issue(wire.parse_csr(body), proofs, caller, door)
 
-    async def reenroll(self, body: bytes, caller: Caller, label: str | None = None) -> Certificate:
+    async def reenroll(self, body: bytes, caller: EstCaller, label: str | None = None) -> Certificate:
         """Renew the certificate shown in the handshake (RFC 7030 section 4.2.2)."""
         door, leaf = self._door(label), caller.peer.leaf
         async with self._saying_what_is_not_renewed(body, caller, door, is_renewal=True):
@@ -212,7 +212,7 @@ class EstService:
 
     @asynccontextmanager
     async def _saying_what_is_not_renewed(
-        self, body: bytes, caller: Caller, door: EstLabel, *, is_renewal: bool = False
+        self, body: bytes, caller: EstCaller, door: EstLabel, *, is_renewal: bool = False
     ) -> AsyncIterator[None]:
         """Have a refusal name the certificate that stays without a successor by it, as the fact `renews`.
 
@@ -229,7 +229,7 @@ class EstService:
                         error.add_facts(renews=leaf.thumbprint.hex())
             raise
 
-    async def generate(self, body: bytes, caller: Caller, label: str | None = None) -> tuple[bytes, Certificate]:
+    async def generate(self, body: bytes, caller: EstCaller, label: str | None = None) -> tuple[bytes, Certificate]:
         """Make a key for who asks, and issue for it (RFC 7030 section 4.4). Return PKCS#8 DER, kept nowhere here."""
         door = self._door(label)
         if not door.key_generation:
@@ -245,8 +245,8 @@ class EstService:
     async def _issue(
         self,
         request: CertificateRequest,
-        proofs: list[Proof],
-        caller: Caller,
+        proofs: list[CallerProof],
+        caller: EstCaller,
         door: EstLabel,
         *,
         known_by: CertificateRequest | None = None,
@@ -277,14 +277,14 @@ class EstService:
         earliest, latest = self.settings.renewal_window
         return issued.not_before + lifetime * earliest, issued.not_before + lifetime * latest
 
-    def _ends_in_s(self, proof: Proof, caller: Caller) -> float | None:
+    def _ends_in_s(self, proof: CallerProof, caller: EstCaller) -> float | None:
         """Return how long the certificate lives on by which somebody asks for the next."""
         if caller.peer.leaf is None or proof.principal.kind is not PrincipalKind.DEVICE or proof.comeback is not None:
             return None
         return (caller.peer.leaf.not_after - self.ca.clock.now()).total_seconds()
 
     async def _decided(
-        self, request: CertificateRequest, proof: Proof, caller: Caller, door: EstLabel
+        self, request: CertificateRequest, proof: CallerProof, caller: EstCaller, door: EstLabel
     ) -> Callable[[Certificate], Changes]:
         """Return what belongs into the commit; raise when an operator has a say and has not said yes."""
         principal, changes = proof.principal, still_on_record(proof, caller.peer.leaf)
@@ -306,7 +306,7 @@ class EstService:
 
         return also
 
-    async def _was_let_in(self, proof: Proof, door: EstLabel) -> bool:
+    async def _was_let_in(self, proof: CallerProof, door: EstLabel) -> bool:
         """Say whether an identity of this kind, of the same name, got what the door gives before, and has it still.
 
         An EST identity asks for the device's certificate again and again; an operator decides once.
@@ -318,7 +318,7 @@ class EstService:
         found = [await self.ca.find(parent) for parent in parents]
         return any(one is not None and one.profile == proof.issued.profile for one in found)
 
-    def _ca_elsewhere(self, proofs: list[Proof], door: EstLabel) -> CaElsewhereError:
+    def _ca_elsewhere(self, proofs: list[CallerProof], door: EstLabel) -> CaElsewhereError:
         """Return the refusal of a CA at a door for others, which names the labels for CAs."""
         principal = next((one.principal for one in proofs if one.principal.device_id), proofs[0].principal)
         labels = sorted(name for name, one in self.settings.labels.items() if one.profile.is_ca)[:_NAMED]
@@ -342,14 +342,14 @@ def _asks_for_the_same(body: bytes, held: IssuedCertificate, door: EstLabel) -> 
     return held.profile == door.profile.name and held.device_id == wire.parse_csr(body).subject_cn
 
 
-def _spent(user: User, request: CertificateRequest) -> Changes:
+def _spent(user: EstUser, request: CertificateRequest) -> Changes:
     """Return what uses a token up: it is for the first key that asks, which may ask again when an answer was lost."""
     used = TokenUsedError(user=user.name, device_id=user.device_id or "")
     digest = key_digest(request.spki_der)
     return Changes().run(store.USE_TOKEN, expect=1, otherwise=used, key_name=user.name, used_by=digest)
 
 
-def _proof_for(proofs: list[Proof], asked: str | None, door: EstLabel) -> Proof:
+def _proof_for(proofs: list[CallerProof], asked: str | None, door: EstLabel) -> CallerProof:
     """Return the first that may speak for `asked`. Raise `NameNotAllowedError` for the first when nobody may.
 
     A CA is for whoever asks, whatever its request says: IoT Edge names its CA after nobody.

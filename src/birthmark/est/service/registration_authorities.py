@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from birthmark.clock import Clock
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.est import store
-from birthmark.est.model import Authority
+from birthmark.est.model import RegistrationAuthority
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.extensions import CMC_RA
 from birthmark.store import Changes, Database
@@ -42,11 +42,11 @@ class RegistrationAuthorities:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def add(self, certificate: Certificate, names: str, *, actor: str) -> Authority:
+    async def add(self, certificate: Certificate, names: str, *, actor: str) -> RegistrationAuthority:
         """Put one on the list; doing it again changes `names`. Raise `NotAnAuthorityError`."""
         if CMC_RA not in (certificate.extensions.extended_key_usage or ()):
             raise NotAnAuthorityError(subject=certificate.subject_text)
-        made = Authority(certificate, names, self.clock.now())
+        made = RegistrationAuthority(certificate, names, self.clock.now())
         row, thumbprint = store.AUTHORITY_RECORDS.row(made), certificate.thumbprint
         changes = Changes().run(store.ADD_AUTHORITY, thumbprint=thumbprint, **row)
         subject = certificate.subject_text
@@ -55,7 +55,7 @@ class RegistrationAuthorities:
         )
         return made
 
-    async def all(self) -> list[Authority]:
+    async def all(self) -> list[RegistrationAuthority]:
         """Return every one on the list, the first added first."""
         rows = await every(self.database, store.AUTHORITIES_PAGE, "thumbprint", after=b"")
         return sorted((store.AUTHORITY_RECORDS.of(row) for row in rows), key=lambda one: one.added_at)
@@ -79,9 +79,9 @@ def _is_same(one: Certificate, other: Certificate) -> bool:
     return (one.subject, one.issuer) == (other.subject, other.issuer)
 
 
-def follow(authority: Authority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
+def follow(authority: RegistrationAuthority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
     """Return what puts the next certificate of an authority on the list, by the same commit that issues it."""
-    row = store.AUTHORITY_RECORDS.row(Authority(renewed, authority.names, clock.now()))
+    row = store.AUTHORITY_RECORDS.row(RegistrationAuthority(renewed, authority.names, clock.now()))
     facts = {"thumbprint": renewed.thumbprint.hex(), "names": authority.names}
     changes = Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)
     return changes.audit(actor, "est.authority.add", renewed.subject_text, **facts)

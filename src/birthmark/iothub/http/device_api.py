@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.broker.rules.device_queue import MAX_LOCK_S, Outcome
+from birthmark.broker.rules.device_queue import MAX_LOCK_S, QueueOutcome
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import message_headers
@@ -70,7 +70,7 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
         return Response(mail.payload, 200, found, "application/octet-stream")
 
     async def settle(request: Request, hub: Hub, device_id: str) -> Response:
-        outcome = Outcome.REJECTED if "reject" in request.query_params else Outcome.COMPLETED
+        outcome = QueueOutcome.REJECTED if "reject" in request.query_params else QueueOutcome.COMPLETED
         await inboxes.settle(space_of(hub.name), device_id, request.path_params["lock"], outcome)
         return Response(status_code=204)
 

@@ -10,7 +10,7 @@ import msgspec
 from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.http.responses import time_of
-from birthmark.iothub.model import C2dMessage, Message
+from birthmark.iothub.model import C2dMessage, TelemetryMessage
 from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError, message_of
 from birthmark.untrusted_text import read_json
@@ -65,7 +65,7 @@ def headers_of(device_id: str, letter: QueuedMessage, mail: C2dMessage) -> dict[
     return {name: quote(value, safe=_VISIBLE) for name, value in found.items()}
 
 
-def telemetry_of(device_id: str, headers: Mapping[str, str], body: bytes, at: int) -> list[Message]:
+def telemetry_of(device_id: str, headers: Mapping[str, str], body: bytes, at: int) -> list[TelemetryMessage]:
     """Return what a device sends: one message, or a batch. Raise `BatchInvalidError` or `PropertyBagError`."""
 
     def refused(detail: str) -> BirthmarkError:
@@ -79,7 +79,7 @@ def telemetry_of(device_id: str, headers: Mapping[str, str], body: bytes, at: in
     return [_message_of(device_id, item, at) for item in items]
 
 
-def _message_of(device_id: str, item: _BatchItem, at: int) -> Message:
+def _message_of(device_id: str, item: _BatchItem, at: int) -> TelemetryMessage:
     try:
         body = base64.b64decode(item.body, validate=True) if item.base64_encoded else item.body.encode()
     except (ValueError, binascii.Error) as error:

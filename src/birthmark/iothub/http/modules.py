@@ -23,7 +23,7 @@ from birthmark.iothub.http.responses import (
     seen_view,
 )
 from birthmark.iothub.model import Device, Hub, Module, parse_device_id
-from birthmark.iothub.ports import Presence
+from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
 from birthmark.net.error_boundary import Handler
@@ -36,7 +36,7 @@ class _UnprovenError(Exception):
         self.error = error
 
 
-def routes(iothub: IotHub, presence: Presence, authorized: Authorized, record: Record) -> list[Route]:
+def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, record: Record) -> list[Route]:
     """Return the modules' routes; `record` files a refusal and returns its tracking id."""
     registry, modules = iothub.registry, iothub.registry.modules
 

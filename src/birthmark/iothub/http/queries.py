@@ -10,7 +10,7 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.iothub import wire
 from birthmark.iothub.http.responses import Record, guarded, hub_of
-from birthmark.iothub.ports import Presence
+from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
@@ -25,7 +25,7 @@ class _Body(msgspec.Struct):
     query: str
 
 
-def routes(iothub: IotHub, presence: Presence, record: Record) -> list[Route]:
+def routes(iothub: IotHub, presence: DevicePresence, record: Record) -> list[Route]:
     """Return the route of queries; `record` files a refusal and returns its tracking id."""
 
     async def query(request: Request) -> Response:

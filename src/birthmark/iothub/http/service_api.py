@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.broker.rules.device_queue import Outcome
+from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
 from birthmark.iothub.http import digital_twins, modules
 from birthmark.iothub.http.message_headers import mail_of
@@ -247,7 +247,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         hub, _, _ = asked(request, "messages/servicebound/feedback")
         lock, inboxes = request.path_params["lock"], iothub.c2d.feedback
         if request.method == "DELETE":
-            outcome = Outcome.REJECTED if "reject" in request.query_params else Outcome.COMPLETED
+            outcome = QueueOutcome.REJECTED if "reject" in request.query_params else QueueOutcome.COMPLETED
             await inboxes.settle(space_of(hub.name), FEEDBACK, lock, outcome)
         else:
             await inboxes.abandon(space_of(hub.name), FEEDBACK, lock)

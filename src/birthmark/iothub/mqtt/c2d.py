@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from birthmark.broker.errors import LockLostError
 from birthmark.broker.model import Subscription
-from birthmark.broker.rules.device_queue import Outcome, QueuedMessage
+from birthmark.broker.rules.device_queue import QueuedMessage, QueueOutcome
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, space_of
@@ -175,7 +175,7 @@ class C2dDelivery:
 
     async def _settle(self, lock: str) -> None:
         with suppress(LockLostError):  # it ran out: the message is sent once more
-            await self._c2d.inboxes.settle(self._space, self._device_id, lock, Outcome.COMPLETED)
+            await self._c2d.inboxes.settle(self._space, self._device_id, lock, QueueOutcome.COMPLETED)
 
     async def give_back(self) -> None:
         """Let the next connection have what this one did not acknowledge."""

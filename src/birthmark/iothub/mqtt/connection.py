@@ -22,7 +22,7 @@ from birthmark.iothub.rules.d2c import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.credentials import AcceptedIssuance, Credentials
+from birthmark.iothub.service.credentials import AcceptedIssuance, CertificateRequests
 from birthmark.metrics import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
@@ -43,7 +43,9 @@ class CredentialRequests:
 
     __slots__ = ("_clock", "_credentials", "_device", "_hub", "_pump", "_session")
 
-    def __init__(self, credentials: Credentials, pump: MqttPump, clock: Clock, *, hub: Hub, device: Device) -> None:
+    def __init__(
+        self, credentials: CertificateRequests, pump: MqttPump, clock: Clock, *, hub: Hub, device: Device
+    ) -> None:
         self._credentials = credentials
         self._clock = clock
         self._pump = pump

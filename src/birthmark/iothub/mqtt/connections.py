@@ -11,7 +11,7 @@ from weakref import ReferenceType, WeakSet, ref
 
 from birthmark.auth.sas import SKEW, SasExpiredError, SasToken, check_expiry
 from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
-from birthmark.broker.model import NEVER, Message, Will
+from birthmark.broker.model import NEVER, BrokerMessage, Will
 from birthmark.broker.rules.partitions import key_of
 from birthmark.bus import Bus
 from birthmark.bus.ports import EmptyReply
@@ -23,7 +23,7 @@ from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, Hub
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
-from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodAnswered, MethodCalls
+from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodCalls, MethodReply
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
 from birthmark.iothub.rules.d2c import check_will, telemetry_of
@@ -33,7 +33,7 @@ from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.iothub.service.registry import still_there
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
-from birthmark.mqtt.packets import Will as WillPacket
+from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.net.admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.net.identity_conflicts import TakeoverHistory
 from birthmark.net.mqtt_driver import MqttPump
@@ -59,7 +59,7 @@ class TokenConnection(Protocol):
 OneHeld = TypeVar("OneHeld", bound=TokenConnection)
 
 
-class Tokens(Generic[OneHeld]):
+class TokenConnections(Generic[OneHeld]):
     """Asked every few seconds: it looks at those whose time has come, however many there are."""
 
     def __init__(self) -> None:
@@ -157,7 +157,7 @@ class HubConnections:
         """Who holds what a device's connection here took of its inbox."""
         self.living = broker.living
         self.methods = MethodCalls(broker.database.sharing, clock)
-        self._tokens = Tokens[HubConnection]()
+        self._tokens = TokenConnections[HubConnection]()
         self.traffic = Traffic()
         self.contested = TakeoverHistory(clock)
 
@@ -278,7 +278,7 @@ class HubConnections:
         bus.serve(CallMethod, self._called)
         bus.serve(Notify, self._notified)
 
-    async def _called(self, asked: CallMethod) -> MethodAnswered:
+    async def _called(self, asked: CallMethod) -> MethodReply:
         return await self.methods.call(self.space(asked.hub), asked)
 
     async def _notified(self, asked: Notify) -> EmptyReply:
@@ -286,7 +286,7 @@ class HubConnections:
         if not asked.topic:
             self.look_at(asked.hub, asked.device_id)
         elif attached is not None and (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
-            attached.deliver(Message(asked.topic, asked.payload, 1), wanted.qos, 0)
+            attached.deliver(BrokerMessage(asked.topic, asked.payload, 1), wanted.qos, 0)
         return EmptyReply()
 
     # ---- what the hub announces
@@ -340,4 +340,4 @@ class HubConnections:
 def _will_of(will: WillPacket, name: str) -> Will:
     """Return a device's will. Raise `WillInvalidError` or `PropertyBagError`."""
     check_will(name, will.topic, will.qos)
-    return Will(Message(will.topic, will.payload, will.qos, will.retain, publisher=name))
+    return Will(BrokerMessage(will.topic, will.payload, will.qos, will.retain, publisher=name))

@@ -5,8 +5,8 @@ import asyncio
 import msgspec
 
 from birthmark.broker import Namespace
-from birthmark.broker.model import Message
-from birthmark.bus.ports import Reply, Request
+from birthmark.broker.model import BrokerMessage
+from birthmark.bus.ports import BusRequest, Reply
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
@@ -17,14 +17,14 @@ from birthmark.store.time_ids import Numbers
 _json = msgspec.json.Encoder().encode
 
 
-class MethodAnswered(Reply, frozen=True, tag="iothub.method_answered"):
+class MethodReply(Reply, frozen=True, tag="iothub.method_answered"):
     """A device's status, and its payload as JSON."""
 
     status: int
     payload: bytes
 
 
-class CallMethod(Request[MethodAnswered], frozen=True, tag="iothub.call_method"):
+class CallMethod(BusRequest[MethodReply], frozen=True, tag="iothub.call_method"):
     """Call a method of a device that is connected there; `payload` is JSON."""
 
     hub: str
@@ -39,18 +39,18 @@ class MethodCalls:
 
     def __init__(self, sharing: SharedDatabase, clock: Clock) -> None:
         self._numbers, self._clock = Numbers(sharing), clock
-        self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodAnswered]]] = {}
+        self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodReply]]] = {}
 
-    async def call(self, space: Namespace, asked: CallMethod) -> MethodAnswered:
+    async def call(self, space: Namespace, asked: CallMethod) -> MethodReply:
         """Return the answer. Raise `DeviceNotOnlineError` at once, `MethodTimeoutError`, `MethodAnswerInvalidError`."""
         attached = space.live.get(asked.device_id)
         if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:
             raise DeviceNotOnlineError(device_id=asked.device_id)
         rid = f"{self._numbers.next(self._clock.micros()):x}"  # also not one of a worker that was killed
-        future: asyncio.Future[MethodAnswered] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[MethodReply] = asyncio.get_running_loop().create_future()
         self._waiting[rid] = (asked.hub, asked.device_id, future)
         try:
-            attached.deliver(Message(wire.method_topic(asked.method, rid), asked.payload), 0, 0)
+            attached.deliver(BrokerMessage(wire.method_topic(asked.method, rid), asked.payload), 0, 0)
             async with asyncio.timeout(asked.response_s):
                 return await future
         except TimeoutError as error:
@@ -66,6 +66,6 @@ class MethodCalls:
         if waiting is None or waiting[:2] != (hub, device_id) or waiting[2].done():
             return
         try:
-            waiting[2].set_result(MethodAnswered(answer.status, _json(read_answer(payload, device_id))))
+            waiting[2].set_result(MethodReply(answer.status, _json(read_answer(payload, device_id))))
         except BirthmarkError as error:
             waiting[2].set_exception(error)

@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from birthmark.broker.ports import Stream
+from birthmark.broker.ports import MessageStream
 from birthmark.broker.rules.partitions import key_of
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.d2c import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
@@ -47,7 +47,14 @@ class TelemetryWindow:
     )
 
     def __init__(
-        self, pump: MqttPump, name: str, stream: Stream[Message], clock: Clock, *, hub: str, throttles: Throttles
+        self,
+        pump: MqttPump,
+        name: str,
+        stream: MessageStream[TelemetryMessage],
+        clock: Clock,
+        *,
+        hub: str,
+        throttles: Throttles,
     ) -> None:
         """`name` is a device's, or a module's, whose messages stand in the row of its device's."""
         self._throttles = throttles
@@ -59,7 +66,7 @@ class TelemetryWindow:
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
         self._room: asyncio.Event | None = None
-        self._like: Message | None = None  # with nothing in it, of the topic that came last
+        self._like: TelemetryMessage | None = None  # with nothing in it, of the topic that came last
         self._topic = ""
 
     def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
@@ -103,7 +110,7 @@ class TelemetryWindow:
 
     def _queue(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         """Queue what is telemetry; what came before a packet that ends the connection is kept."""
-        messages: list[Message] = []
+        messages: list[TelemetryMessage] = []
         ids: list[int] = []
         at = self._clock.micros()
         size, topic, like = 0, self._topic, self._like
@@ -121,7 +128,7 @@ class TelemetryWindow:
                     self._like, self._topic = (
                         (like, topic) if len(topic) <= CACHED and not packet.retain else (None, "")
                     )
-                messages.append(Message(like.device_id, at, payload, like.system, like.properties))
+                messages.append(TelemetryMessage(like.device_id, at, payload, like.system, like.properties))
                 size += len(payload) + len(topic)
                 if packet.packet_id is not None:
                     ids.append(packet.packet_id)
@@ -133,7 +140,7 @@ class TelemetryWindow:
                 self._unwritten_bytes += size
                 self._stream.append(self._key, messages, size, partial(self._written, ids, len(messages), size))
 
-    def _message_like(self, topic: wire.TelemetryTopic, at: int, *, is_retained: bool) -> Message:
+    def _message_like(self, topic: wire.TelemetryTopic, at: int, *, is_retained: bool) -> TelemetryMessage:
         """Return a message with the properties of a topic, and nothing in it."""
         properties = wire.parse_property_bag(topic.bag)
         if is_retained:

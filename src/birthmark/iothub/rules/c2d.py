@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.broker.rules.device_queue import InboxRules, Outcome, QueuedMessage
+from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.wire import devicebound_topic
@@ -19,12 +19,12 @@ LIFE_S, MAX_LIFE_S = 3600, 48 * 3600
 _MICROS = 1_000_000
 _MAX_TOPIC_BYTES = 65_535
 _ACKS = ("none", "positive", "negative", "full")
-_STATUS: Mapping[Outcome, str] = {
-    Outcome.COMPLETED: "Success",
-    Outcome.REJECTED: "Rejected",
-    Outcome.EXPIRED: "Expired",
-    Outcome.DELIVERED_TOO_OFTEN: "DeliveryCountExceeded",
-    Outcome.PURGED: "Purged",
+_STATUS: Mapping[QueueOutcome, str] = {
+    QueueOutcome.COMPLETED: "Success",
+    QueueOutcome.REJECTED: "Rejected",
+    QueueOutcome.EXPIRED: "Expired",
+    QueueOutcome.DELIVERED_TOO_OFTEN: "DeliveryCountExceeded",
+    QueueOutcome.PURGED: "Purged",
 }
 FEEDBACK = "/feedback"
 """The inbox of the service's own: no device id has a slash."""
@@ -62,13 +62,15 @@ def check_mail(device_id: str, message_id: str, mail: C2dMessage, feedback: str,
         raise C2dInvalidError(device_id=device_id, detail=problem)
 
 
-def is_told(letter: QueuedMessage, outcome: Outcome) -> bool:
+def is_told(letter: QueuedMessage, outcome: QueueOutcome) -> bool:
     """Say whether the service asked for a record of a letter's end by this outcome."""
     wanted = {"none": (), "positive": (True,), "negative": (False,), "full": (True, False)}[letter.feedback or "none"]
-    return (outcome is Outcome.COMPLETED) in wanted
+    return (outcome is QueueOutcome.COMPLETED) in wanted
 
 
-def feedback_of(device_id: str, generation: str, letter: QueuedMessage, outcome: Outcome, at: str) -> dict[str, Any]:
+def feedback_of(
+    device_id: str, generation: str, letter: QueuedMessage, outcome: QueueOutcome, at: str
+) -> dict[str, Any]:
     """Return the record that the service gets of a letter's end, which happened `at` that time.
 
     As the class FeedbackRecord of Azure's service SDKs has it: `enqueuedTimeUtc` is the end's time, not the message's.

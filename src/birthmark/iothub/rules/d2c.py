@@ -2,7 +2,7 @@
 
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 
 
 class WillInvalidError(InvalidRequestError):
@@ -27,7 +27,7 @@ def check_will(device_id: str, topic: str, qos: int) -> None:
     telemetry_of(device_id, topic, b"", 0, is_retained=False)
 
 
-def telemetry_of(device_id: str, topic: str, payload: bytes, at: int, *, is_retained: bool) -> Message:
+def telemetry_of(device_id: str, topic: str, payload: bytes, at: int, *, is_retained: bool) -> TelemetryMessage:
     """Return a checked will as the message that the hub keeps."""
     properties = wire.parse_property_bag(topic.removeprefix(wire.telemetry_topic(device_id)[:-1]).removeprefix("/"))
     properties["iothub-MessageType"] = "Will"

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from birthmark.documents.queries import (
-    And,
-    Compare,
+    Alternative,
+    Comparison,
     Condition,
+    Conjunction,
     Contains,
+    DocumentQuery,
+    FieldPath,
     InSet,
-    Is,
-    Kind,
-    Not,
+    Negation,
     Operator,
-    Or,
-    Part,
-    Path,
+    PathPart,
     Primitive,
-    Query,
+    QueryKind,
     QueryProblem,
+    TypeCheck,
     Value,
     parse_query,
     paths_of,
@@ -40,7 +40,13 @@ _NAMES = (
     *("tags", "properties", "capabilities", "deviceScope", "parentScopes"),
 )
 _KNOWN: Mapping[str, str] = {name.lower(): name for name in _NAMES}
-_KINDS: Mapping[Kind, str] = {Kind.BOOL: BOOL, Kind.NUMBER: NUMBER, Kind.TEXT: TEXT, Kind.OBJECT: "o", Kind.ARRAY: "a"}
+_KINDS: Mapping[QueryKind, str] = {
+    QueryKind.BOOL: BOOL,
+    QueryKind.NUMBER: NUMBER,
+    QueryKind.TEXT: TEXT,
+    QueryKind.OBJECT: "o",
+    QueryKind.ARRAY: "a",
+}
 _LAST, _HALVES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
@@ -78,7 +84,7 @@ class TwinsByName:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ValueSpan:
     """From one text on to another, which is `with_high` among them; None is open."""
 
     low: str
@@ -90,7 +96,7 @@ class Span:
 class NamedWithin:
     """Those whose names are in a span."""
 
-    span: Span
+    span: ValueSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class TwinsByRange:
     """Those with a term of this path whose value is in a span."""
 
     path: str
-    span: Span
+    span: ValueSpan
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ Plan: TypeAlias = Leaf | ConnectedTwins | AnyOf | CheapestPlan
 _ALL = AllTwins()
 
 
-def read_query(text: str) -> Query:
+def read_query(text: str) -> DocumentQuery:
     """Return a query of a hub. Raise `HubQueryInvalidError` or `CollectionNotServedError`."""
     try:
         query = parse_query(text)
@@ -157,9 +163,9 @@ def read_query(text: str) -> Query:
     return with_paths(query, _as_known)
 
 
-def _as_known(path: Path) -> Path:
+def _as_known(path: FieldPath) -> FieldPath:
     """Return a path with the name of a twin in its own letter case, as Azure takes it in any."""
-    return Path((_KNOWN[path.steps[0].lower()], *path.steps[1:]))
+    return FieldPath((_KNOWN[path.steps[0].lower()], *path.steps[1:]))
 
 
 def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each form
@@ -167,21 +173,21 @@ def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each f
     match condition:
         case None:
             return _ALL
-        case And(parts=parts):
+        case Conjunction(parts=parts):
             return CheapestPlan(tuple(_narrowed([plan(part) for part in parts])))
-        case Or(parts=parts):
+        case Alternative(parts=parts):
             return AnyOf(tuple(plan(part) for part in parts))
-        case Not(one=one):
+        case Negation(one=one):
             return _where_not(one)
-        case Compare(left=Path() as path, operator=operator, right=Value(value=value)):
+        case Comparison(left=FieldPath() as path, operator=operator, right=Value(value=value)):
             return _compared(path, operator, value)
-        case InSet(one=Path() as path, values=values):
+        case InSet(one=FieldPath() as path, values=values):
             return _joined([_compared(path, Operator.SAME, value) for value in values])
-        case Is(kind=kind, path=path):
+        case TypeCheck(kind=kind, path=path):
             return _tested(path, kind)
-        case Contains(part=part, one=Path() as path, text=Value(value=str() as text)):
-            return _with_text(path, text if part is Part.BEGINS else "")
-        case Path():
+        case Contains(part=part, one=FieldPath() as path, text=Value(value=str() as text)):
+            return _with_text(path, text if part is PathPart.BEGINS else "")
+        case FieldPath():
             return _compared(condition, Operator.SAME, value=True)
         case _:
             return _ALL
@@ -216,27 +222,32 @@ def _narrowed(parts: Sequence[Plan]) -> Sequence[Plan]:
     return tuple(found.values())
 
 
-def _both(one: Span, other: Span) -> Span:
+def _both(one: ValueSpan, other: ValueSpan) -> ValueSpan:
     """Return what is in both spans."""
     ends = [(span.high, span.with_high) for span in (one, other) if span.high is not None]
     high, with_high = min(ends) if ends else (None, True)
-    return Span(max(one.low, other.low), high, with_high)
+    return ValueSpan(max(one.low, other.low), high, with_high)
 
 
 def _where_not(condition: Condition) -> Plan:
     """What is not so has, in a comparison, a value all the same."""
     match condition:
-        case Compare(left=Path() as path) | InSet(one=Path() as path) | Contains(one=Path() as path) | (Path() as path):
-            if path.steps == ("status",) and condition == Compare(path, Operator.SAME, Value("enabled")):
+        case (
+            Comparison(left=FieldPath() as path)
+            | InSet(one=FieldPath() as path)
+            | Contains(one=FieldPath() as path)
+            | (FieldPath() as path)
+        ):
+            if path.steps == ("status",) and condition == Comparison(path, Operator.SAME, Value("enabled")):
                 return DisabledTwins()
-            return _tested(path, Kind.DEFINED)
-        case Not(one=one):
+            return _tested(path, QueryKind.DEFINED)
+        case Negation(one=one):
             return plan(one)
         case _:
             return _ALL
 
 
-def _compared(path: Path, operator: Operator, value: Primitive) -> Plan:
+def _compared(path: FieldPath, operator: Operator, value: Primitive) -> Plan:
     key = path_key(path.steps)
     if key is None:
         return _of_device(path, operator, value)
@@ -245,18 +256,18 @@ def _compared(path: Path, operator: Operator, value: Primitive) -> Plan:
     if operator is Operator.SAME:
         return TwinsByTerm(key, (encode(value),))
     if operator is Operator.OTHER:
-        return _tested(path, Kind.DEFINED)
+        return _tested(path, QueryKind.DEFINED)
     low, high = _ends(encode(value)[0])
     edge = encode(value)
     if operator in {Operator.ABOVE, Operator.FROM}:
-        return TwinsByRange(key, Span(edge, high, with_high=False))
-    return TwinsByRange(key, Span(low, edge))  # as long texts are cut, what is below may have the same term
+        return TwinsByRange(key, ValueSpan(edge, high, with_high=False))
+    return TwinsByRange(key, ValueSpan(low, edge))  # as long texts are cut, what is below may have the same term
 
 
 _OFF = ((Operator.SAME, "disabled"), (Operator.OTHER, "enabled"))
 
 
-def _of_device(path: Path, operator: Operator, value: Primitive) -> Plan:
+def _of_device(path: FieldPath, operator: Operator, value: Primitive) -> Plan:
     match path.steps, value:
         case ("deviceId",), str():
             return _of_name(operator, value)
@@ -279,29 +290,29 @@ def _of_name(operator: Operator, value: str) -> Plan:
         case Operator.OTHER:
             return _ALL
         case Operator.ABOVE | Operator.FROM:
-            return NamedWithin(Span(value, None))
+            return NamedWithin(ValueSpan(value, None))
         case _:
-            return NamedWithin(Span("", value))
+            return NamedWithin(ValueSpan("", value))
 
 
-def _tested(path: Path, kind: Kind) -> Plan:
-    if (key := path_key(path.steps)) is None or kind is Kind.NULL:
+def _tested(path: FieldPath, kind: QueryKind) -> Plan:
+    if (key := path_key(path.steps)) is None or kind is QueryKind.NULL:
         return _ALL
     if (first := _KINDS.get(kind)) is None:
-        return TwinsByRange(key, Span("", None))
+        return TwinsByRange(key, ValueSpan("", None))
     low, high = _ends(first)
-    return TwinsByRange(key, Span(low, high, with_high=False))
+    return TwinsByRange(key, ValueSpan(low, high, with_high=False))
 
 
-def _with_text(path: Path, beginning: str) -> Plan:
+def _with_text(path: FieldPath, beginning: str) -> Plan:
     if (key := path_key(path.steps)) is not None:
         low = encode(beginning)
-        return TwinsByRange(key, Span(low, _beyond(low), with_high=False))
+        return TwinsByRange(key, ValueSpan(low, _beyond(low), with_high=False))
     if path.steps == ("deviceId",) and beginning:
-        return NamedWithin(Span(beginning, _beyond(beginning), with_high=False))
+        return NamedWithin(ValueSpan(beginning, _beyond(beginning), with_high=False))
     if path.steps == ("modelId",) and beginning:
         low = encode(beginning)
-        return TwinsByRange(MODEL, Span(low, _beyond(low), with_high=False))
+        return TwinsByRange(MODEL, ValueSpan(low, _beyond(low), with_high=False))
     return _ALL
 
 

@@ -105,7 +105,7 @@ class ThrottleClass(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class TierPace:
     """So many in so many seconds."""
 
     many: float
@@ -144,10 +144,10 @@ class Edition:
     def most_devices(self) -> int:
         return 500 if self.tier is Tier.F1 else 1_000_000
 
-    def pace(self, what: ThrottleClass) -> Pace:
+    def pace(self, what: ThrottleClass) -> TierPace:
         """Return what is taken of something at a time."""
         least, each, within_s = _PACES[what][self.tier]
-        return Pace(max(least, each * self.units), within_s)
+        return TierPace(max(least, each * self.units), within_s)
 
     def larger(self, grows: Callable[["Edition"], float]) -> "Edition | None":
         """Return the next edition that takes more of what `grows` tells, and less of nothing; None at the top.
@@ -232,7 +232,7 @@ class Allowance:
 
 
 @dataclass(slots=True)
-class Throttle:
+class HubThrottle:
     """What one hub's tier leaves at a moment, to one of so many workers."""
 
     hub: str

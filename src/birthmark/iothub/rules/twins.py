@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.documents import DocumentProblem, Section, Shape, check, merged, replaced
+from birthmark.documents import DocumentProblem, DocumentSection, Shape, check, merged, replaced
 from birthmark.documents.validation import check_size
 from birthmark.errors import ConflictError, InvalidRequestError
 from birthmark.iothub.model import Twin
@@ -81,7 +81,7 @@ def replace(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
     section = replaced(twin.desired, _fitting(twin, "desired", {} if desired is None else desired, PROPERTIES), at)
     for place, values, shape in (("desired", section.values, PROPERTIES), ("tags", kept, TAGS)):
         _sized(twin, place, values, shape)
-    tags_kept = replaced(Section(), kept, at).values
+    tags_kept = replaced(DocumentSection(), kept, at).values
     return msgspec.structs.replace(twin, desired=section, tags=tags_kept, version=twin.version + 1)
 
 
@@ -126,14 +126,14 @@ def _parts(twin: Twin, body: Mapping[str, Any]) -> tuple[object, object]:
     return (properties or {}).get("desired"), body.get("tags")
 
 
-def _changed(twin: Twin, place: str, patch: object, section: Section, at: int) -> Section:
+def _changed(twin: Twin, place: str, patch: object, section: DocumentSection, at: int) -> DocumentSection:
     made = merged(section, _fitting(twin, place, patch, PROPERTIES), at)
     _sized(twin, place, made.values, PROPERTIES)
     return made
 
 
 def _with_tags(twin: Twin, patch: object) -> dict[str, Any]:
-    made = merged(Section(twin.tags), _fitting(twin, "tags", patch, TAGS), 0).values
+    made = merged(DocumentSection(twin.tags), _fitting(twin, "tags", patch, TAGS), 0).values
     _sized(twin, "tags", made, TAGS)
     return made
 

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 
 from birthmark.auth.user_credentials import NOBODY, UserDirectory
 from birthmark.clock import Clock, Entropy
-from birthmark.iam.role_scopes import NOBODYS, Roles
+from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.ca_certificates import HubAuthorities, IsDevicesOwn
-from birthmark.iothub.service.credentials import Credentials, Grants, Issuer
+from birthmark.iothub.service.credentials import CertificateRequests, Grants, HubIssuer
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.message_routing import Record, Routes
-from birthmark.iothub.service.queries import Queries
+from birthmark.iothub.service.queries import HubQueries
 from birthmark.iothub.service.registry import ProvisionedDevice, Registry, RevocationCheck
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.throttles import Throttles
-from birthmark.iothub.service.twin_index import Index
+from birthmark.iothub.service.twin_index import TwinIndex
 from birthmark.iothub.service.twins import Twins
 from birthmark.ref import Ref
 from birthmark.store import Database
@@ -43,9 +43,9 @@ class IotHub:
     c2d: CloudToDevice
     bulk: Bulk
     authorities: HubAuthorities
-    credentials: Credentials
-    queries: Queries
-    index: Index
+    credentials: CertificateRequests
+    queries: HubQueries
+    index: TwinIndex
     throttles: Throttles
     routes: Routes
     notifier: Ref[Notifier]
@@ -74,8 +74,8 @@ class IotHub:
         *,
         is_lost: IsLost = nobody_is,
         persons: UserDirectory = NOBODY,
-        roles: Roles = NOBODYS,
-        issuer: Issuer | None = None,
+        roles: ScopedRoles = NOBODYS,
+        issuer: HubIssuer | None = None,
         grants: Grants | None = None,
         leads: Leads = always,
         record: Record = lambda _: None,
@@ -85,7 +85,7 @@ class IotHub:
         """Return all of it; `keep_s` and `keep_bytes` are for telemetry. Tiers are divided among so many `workers`."""
         later_telemetry: Ref[Telemetry] = Ref()
         later_routes: Ref[Routes] = Ref()
-        later_credentials: Ref[Credentials] = Ref()
+        later_credentials: Ref[CertificateRequests] = Ref()
         hubs = Hubs(
             *(database, clock, entropy),
             persons=persons,
@@ -111,9 +111,9 @@ class IotHub:
         twins = Twins(database, clock, registry, notifier)
         c2d = CloudToDevice(database, clock, entropy, registry, notifier)
         credentials = later_credentials.fill(
-            Credentials(database, clock, entropy, registry, issuer=issuer, grants=grants)
+            CertificateRequests(database, clock, entropy, registry, issuer=issuer, grants=grants)
         )
-        queries, index = Queries(database, clock, registry, c2d), Index(database, leads)
+        queries, index = HubQueries(database, clock, registry, c2d), TwinIndex(database, leads)
         bulk = Bulk(registry, twins)
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
@@ -122,15 +122,15 @@ class IotHub:
 
 
 __all__ = [
+    "CertificateRequests",
     "CloudToDevice",
-    "Credentials",
+    "HubQueries",
     "Hubs",
-    "Index",
     "IotHub",
     "ProvisionedDevice",
-    "Queries",
     "Registry",
     "Routes",
     "Telemetry",
+    "TwinIndex",
     "Twins",
 ]

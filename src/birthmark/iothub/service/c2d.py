@@ -10,7 +10,7 @@ import msgspec
 from birthmark.actor import Actor
 from birthmark.broker.device_queue import DeviceQueues, putting
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.rules.device_queue import Outcome, QueuedMessage
+from birthmark.broker.rules.device_queue import QueuedMessage, QueueOutcome
 from birthmark.clock import Clock, ClockStability, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import C2dMessage, Hub, space_of
@@ -119,7 +119,7 @@ class CloudToDevice:
         record: dict[str, Any] = decode_json(letter.body)
         return record
 
-    def _ended(self, space: str, client: str, letter: QueuedMessage, outcome: Outcome) -> Changes:
+    def _ended(self, space: str, client: str, letter: QueuedMessage, outcome: QueueOutcome) -> Changes:
         """Write the feedback in the commit that ends the letter; a purged inbox may be one of a device that is gone."""
         if not rules.is_told(letter, outcome):
             return Changes()

@@ -21,7 +21,7 @@ from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, deciding
 from birthmark.pki.possession import which
-from birthmark.pki.verified_ca import Authority
+from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.reloading_cache import RowCache
 
@@ -98,11 +98,11 @@ class HubAuthorities:
         self._remembered = RowCache(database, HubCaChanged)
         self._signatures = SignatureCache()
 
-    async def all(self, hub: Hub) -> Sequence[Authority]:
+    async def all(self, hub: Hub) -> Sequence[CaCertificate]:
         """Return every CA certificate of a hub."""
         return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, hub=hub.name)]
 
-    async def get(self, hub: Hub, name: str) -> Authority:
+    async def get(self, hub: Hub, name: str) -> CaCertificate:
         """Return one. Raise `UnknownCaError`."""
         row = await self._database.one(store.GET_AUTHORITY, hub=hub.name, name=name)
         if row is None:
@@ -118,7 +118,7 @@ class HubAuthorities:
         is_verified: bool,
         actor: str,
         etag: str | None = None,
-    ) -> Authority:
+    ) -> CaCertificate:
         """Put a CA certificate on record; the same again is harmless. Raise `CaNotACaError`, `CaExistsError`.
 
         `etag` is that of what may be on record: `NOTHING` where nothing may.
@@ -129,7 +129,7 @@ class HubAuthorities:
         now = self._clock.now()
         check_dates(certificate, now)
 
-        async def decide() -> Authority:
+        async def decide() -> CaCertificate:
             known = {one.name: one for one in await self.all(hub)}
             present = known.get(name)
             if present is not None:
@@ -137,7 +137,7 @@ class HubAuthorities:
             if present is None:
                 if len(known) >= MAX_CAS:
                     raise CaExistsError(hub=hub.name, name=name)
-                made = Authority(name, certificate, is_verified, None, self._etag(), now, now)
+                made = CaCertificate(name, certificate, is_verified, None, self._etag(), now, now)
             elif present.certificate != certificate:
                 raise CaExistsError(hub=hub.name, name=name)
             elif present.is_verified or not is_verified:
@@ -148,11 +148,11 @@ class HubAuthorities:
 
         return await decided_again(decide)
 
-    async def new_code(self, hub: Hub, name: str, *, actor: str, etag: str | None = None) -> Authority:
+    async def new_code(self, hub: Hub, name: str, *, actor: str, etag: str | None = None) -> CaCertificate:
         """Return a CA with a fresh verification code; an earlier one is void. Raise `AuthorityChangedError`."""
         code = self._entropy.token(24).hex().upper()
 
-        async def decide() -> Authority:
+        async def decide() -> CaCertificate:
             present = await self.get(hub, name)
             present.check_etag(etag)
             made = present.with_code(code, self._etag(), self._clock.now())
@@ -162,10 +162,10 @@ class HubAuthorities:
 
     async def verify(
         self, hub: Hub, name: str, verification: Certificate, *, actor: str, etag: str | None = None
-    ) -> Authority:
+    ) -> CaCertificate:
         """Mark a CA verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
 
-        async def decide() -> Authority:
+        async def decide() -> CaCertificate:
             present = await self.get(hub, name)
             present.check_etag(etag)
             if not present.verification_code:
@@ -226,8 +226,8 @@ class HubAuthorities:
                 raise DevicesOwnCaError(device_id=identity.name, hub=hub.name, subject=ca.subject_text)
 
     async def _put(
-        self, hub: Hub, made: Authority, present: Authority | None, actor: str, action: str, **detail: object
-    ) -> Authority:
+        self, hub: Hub, made: CaCertificate, present: CaCertificate | None, actor: str, action: str, **detail: object
+    ) -> CaCertificate:
         row = store.authority_row(hub.name, made)
         if present is None:
             gone = UnknownHubError(host=hub.host)

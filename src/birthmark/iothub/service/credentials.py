@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
-from birthmark.ca.certificate_orders import Also, Order
+from birthmark.ca.certificate_orders import Also, CertificateOrder
 from birthmark.ca.model import key_digest
 from birthmark.ca.rules.issuance import KeyTakenError
 from birthmark.clock import Clock, Entropy
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class IssuanceGrant:
     """By which policy a device gets certificates, for which names, and what has to hold for that still."""
 
     policy: str
@@ -51,19 +51,19 @@ class Grant:
 class Grants(Protocol):
     """Who said that a device may have certificates."""
 
-    async def of(self, device: Device) -> Grant:
+    async def of(self, device: Device) -> IssuanceGrant:
         """Return the grant. Raise `NoCredentialPolicyError`."""
         ...
 
 
-class Issuer(Protocol):
+class HubIssuer(Protocol):
     """The CA, as far as a hub needs it."""
 
     async def is_good(self, thumbprint: Thumbprint) -> bool:
         """Say whether a certificate was issued here, is alive and was not taken back."""
         ...
 
-    async def issue(self, order: Order, also: Also) -> Sequence[Certificate]:
+    async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
         """Return the new certificate and those above it, the root last, once it is on record with what `also` says."""
         ...
 
@@ -96,12 +96,12 @@ class NewDevice(NamedTuple):
 
 
 class _MissingIssuer:
-    async def of(self, device: Device) -> Grant:
+    async def of(self, device: Device) -> IssuanceGrant:
         detail = "there is no provisioning service that issues any"
         raise NoCredentialPolicyError(device_id=device.device_id, hub=device.hub, detail=detail)
 
 
-class Credentials:
+class CertificateRequests:
     """The certificates of all devices of all hubs."""
 
     def __init__(
@@ -111,7 +111,7 @@ class Credentials:
         entropy: Entropy,
         registry: Registry,
         *,
-        issuer: Issuer | None = None,
+        issuer: HubIssuer | None = None,
         grants: Grants | None = None,
     ) -> None:
         self._database = database
@@ -218,7 +218,7 @@ class Credentials:
         on_record = (device.authentication.primary_thumbprint, device.authentication.secondary_thumbprint)
         mine = {Thumbprint(one) for one in on_record if one is not None}
         supersedes = None if unused is None or unused.thumbprint is None else Thumbprint(unused.thumbprint)
-        await self.issuer.issue(Order(asked.csr, grant.policy, device.maker, leaf, mine, supersedes), also)
+        await self.issuer.issue(CertificateOrder(asked.csr, grant.policy, device.maker, leaf, mine, supersedes), also)
         return told
 
     async def used(self, hub: Hub, device: Device, leaf: Certificate) -> None:

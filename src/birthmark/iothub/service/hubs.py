@@ -13,10 +13,10 @@ from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iam.authorization import demand
-from birthmark.iam.role_scopes import NOBODYS, Roles
+from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.iothub import store, twin_search
 from birthmark.iothub.events import HubDeleted, HubsChanged
-from birthmark.iothub.model import Hub, Message, space_of
+from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
@@ -65,7 +65,7 @@ class Hubs:
         entropy: Entropy,
         *,
         persons: UserDirectory = NOBODY,
-        roles: Roles = NOBODYS,
+        roles: ScopedRoles = NOBODYS,
         without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext(),
         with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes,
     ) -> None:
@@ -165,7 +165,9 @@ class Hubs:
         name, policies = hub.name, store.HUBS.row(hub)["policies"]
         changed = ChangedMeanwhileError(what="The hub")
         as_read = Changes().run(store.SAME_HUB, expect=1, otherwise=changed, key_name=name, key_policies=policies)
-        await StreamRetention(space_of(name), Message, self._database, lambda one: one.device_id).nearly_all(as_read)
+        await StreamRetention(space_of(name), TelemetryMessage, self._database, lambda one: one.device_id).nearly_all(
+            as_read
+        )
         changes = (
             Changes()
             .run(store.REMOVE_HUB, expect=1, otherwise=changed, name=name, policies=policies)

@@ -18,7 +18,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
 from birthmark.iothub import store
 from birthmark.iothub.events import HubDeleted, RoutingChanged
-from birthmark.iothub.model import Hub, Message, Twin
+from birthmark.iothub.model import Hub, TelemetryMessage, Twin
 from birthmark.iothub.rules.routes import configuration, event_messages, matching
 from birthmark.iothub.rules.routes.configuration import EndpointInvalidError, UnknownEndpointError
 from birthmark.iothub.rules.routes.matching import PreparedRouting
@@ -29,20 +29,20 @@ from birthmark.iothub.wire.routing import (
     FALLBACK,
     Endpoint,
     FileEndpoint,
-    Route,
+    HubRoute,
+    RouteSource,
     Routing,
     ServerEndpoint,
-    Source,
     StoredRouting,
     StreamEndpoint,
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.twins import section_json
 from birthmark.message_routing import store as letters
-from birthmark.message_routing.carriers.streams import Entry
-from birthmark.message_routing.deliveries import Delivery, Server, Sink
-from birthmark.message_routing.delivery_queue import Lane, Queue, owner_of
-from birthmark.message_routing.engine import Engine
+from birthmark.message_routing.carriers.streams import StreamRecord
+from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
+from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
+from birthmark.message_routing.engine import RuleEngine
 from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
 from birthmark.store import Changes, Database, decided_again
 from birthmark.store.pagination import every
@@ -95,7 +95,7 @@ class _OfHub:
     def name(self) -> str:
         return f"hub:{self._part.hub}:{'messages' if self._part.is_telemetry else 'events'}"
 
-    async def decide(self, message: Message) -> Sequence[Delivery]:
+    async def decide(self, message: TelemetryMessage) -> Sequence[Delivery]:
         """Return what goes out."""
         ready = self._routes.ready(self._part.hub)
         if ready is None or ready.generation != self._part.generation:
@@ -110,7 +110,7 @@ class _OfHub:
     def _letter(  # noqa: PLR0917 - what a letter is made of
         self,
         ready: PreparedRouting,
-        message: Message,
+        message: TelemetryMessage,
         shown: Any,
         twin: Mapping[str, Any] | None,
         name: str,
@@ -149,21 +149,21 @@ class Routes:
         self._database, self.clock, self._entropy = database, clock, entropy
         self._hubs, self._telemetry, self.telling = hubs, telemetry, tells
         self._ready: dict[str, PreparedRouting] = {}
-        self._streams: dict[tuple[str, str, str], SqlStream[Entry]] = {}
+        self._streams: dict[tuple[str, str, str], SqlStream[StreamRecord]] = {}
         self._changed = asyncio.Event()
         self._saying: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._sequence = 0
         self._sent: Counter[str] = Counter()
-        self.engines: dict[_Part, Engine[Message]] = {}
+        self.engines: dict[_Part, RuleEngine[TelemetryMessage]] = {}
         self._loading = ReloadingCache(database, self._read, RoutingChanged, HubDeleted)
         self._queue: Queue | None = None
         self._carriers: Mapping[str, Sink] = {}
         self._check_url: CheckUrl = lambda _: None
-        self._servers: Mapping[str, Server] = {}
+        self._servers: Mapping[str, MessageServer] = {}
         self.leads, self.record = leads, record
 
     def begin(
-        self, queue: Queue, carriers: Mapping[str, Sink], *, check_url: CheckUrl, servers: Mapping[str, Server]
+        self, queue: Queue, carriers: Mapping[str, Sink], *, check_url: CheckUrl, servers: Mapping[str, MessageServer]
     ) -> None:
         """Know the ways out."""
         self._queue, self._carriers = queue, carriers
@@ -285,13 +285,13 @@ class Routes:
         return changes
 
     async def _begin_reading(
-        self, changes: Changes, hub: Hub, before: frozenset[Source], after: frozenset[Source]
+        self, changes: Changes, hub: Hub, before: frozenset[RouteSource], after: frozenset[RouteSource]
     ) -> None:
         """Let what nobody read be read from now on: what came before its first route is nobody's."""
-        if Source.MESSAGES in after and Source.MESSAGES not in before:
+        if RouteSource.MESSAGES in after and RouteSource.MESSAGES not in before:
             stream = self._telemetry.stream_of(hub)
             changes.merge(stream.noting(GROUP, await stream.end()))
-        events = frozenset(Source) - {Source.MESSAGES}
+        events = frozenset(RouteSource) - {RouteSource.MESSAGES}
         if after & events and not before & events:
             told = self.telling.stream(hub.name)
             changes.merge(told.noting(GROUP, await told.end()))
@@ -307,11 +307,11 @@ class Routes:
 
     # ---- what people ask
 
-    async def lanes(self, hub: Hub) -> Mapping[tuple[str, str], Lane]:
+    async def lanes(self, hub: Hub) -> Mapping[tuple[str, str], DeliveryPartition]:
         """Return what waits and was put aside, by route and endpoint."""
         if self._queue is None:
             return {}
-        found: dict[tuple[str, str], Lane] = {}
+        found: dict[tuple[str, str], DeliveryPartition] = {}
         for name in (FALLBACK, *(one.name for one in (await self.routing(hub)).routes)):
             rule = matching.rule_of(hub.name, name)
             for lane, known in (await self._queue.counts(rule)).items():
@@ -339,7 +339,7 @@ class Routes:
             await self._database.commit(changes.audit(actor, "iothub.route_retry", route, hub=hub.name))
             self._queue.wake()
 
-    async def _known(self, hub: Hub, route: str) -> Route | None:
+    async def _known(self, hub: Hub, route: str) -> HubRoute | None:
         if route == FALLBACK:
             return None
         return configuration.known_route(await self.routing(hub), route, hub.name)
@@ -350,8 +350,8 @@ class Routes:
         if ready is None:
             return 0.0
         oldest: list[int] = []
-        streams = [self._telemetry.stream_of(hub)] if Source.MESSAGES in ready.sources else []
-        if ready.sources - {Source.MESSAGES}:
+        streams = [self._telemetry.stream_of(hub)] if RouteSource.MESSAGES in ready.sources else []
+        if ready.sources - {RouteSource.MESSAGES}:
             streams.append(self.telling.stream(hub.name))
         for stream in streams:
             page = await stream.read(await stream.position(GROUP) or BEGINNING, 1)
@@ -394,7 +394,7 @@ class Routes:
             raise UnknownEndpointError(hub=hub, endpoint=name, is_final=True)
         return found
 
-    async def stream(self, name: str) -> SqlStream[Entry]:
+    async def stream(self, name: str) -> SqlStream[StreamRecord]:
         """Return the stream of an endpoint, by HUB/ENDPOINT. Raise `UnknownEndpointError`."""
         hub, _, endpoint = name.partition("/")
         known = self._ready.get(hub)
@@ -403,11 +403,11 @@ class Routes:
             raise UnknownEndpointError(hub=hub, endpoint=endpoint[:100], is_final=True)
         key = (hub, known.generation, found.name)
         if (stream := self._streams.get(key)) is None:
-            made = SqlStream(_stream_name(hub, found.name), Entry, self._database, self.clock)
+            made = SqlStream(_stream_name(hub, found.name), StreamRecord, self._database, self.clock)
             stream = self._streams[key] = made
         return stream
 
-    async def twin(self, hub: str, message: Message) -> Mapping[str, Any]:
+    async def twin(self, hub: str, message: TelemetryMessage) -> Mapping[str, Any]:
         """Return the twin of who sent a message, as conditions and enrichments look into it."""
         module = message.system.get("iothub-connection-module-id")
         name = message.device_id if module is None else f"{message.device_id}/{module}"
@@ -443,7 +443,7 @@ class Routes:
 
     def told_later(self, hub: str, name: str, *, is_connected: bool) -> None:
         """Do what `told` does, beside whatever else is done; `settled` waits for it."""
-        if self.telling.wants(hub, Source.CONNECTIONS):
+        if self.telling.wants(hub, RouteSource.CONNECTIONS):
             before = self._saying.get((hub, name))
             self._sequence = max(self._sequence + 1, self.clock.micros())
             message = event_messages.connection(hub, name, self._sequence, self.clock.now(), is_connected=is_connected)
@@ -491,19 +491,19 @@ class Routes:
         there = {hub.name for hub in self._hubs.all()}
         found: list[_Part] = []
         for one in self._ready.values():
-            if one.hub in there and Source.MESSAGES in one.sources:
+            if one.hub in there and RouteSource.MESSAGES in one.sources:
                 found.append(_Part(one.hub, one.generation, is_telemetry=True))
-            if one.hub in there and one.sources - {Source.MESSAGES}:
+            if one.hub in there and one.sources - {RouteSource.MESSAGES}:
                 found.append(_Part(one.hub, one.generation, is_telemetry=False))
         return found
 
-    def _engine(self, part: _Part) -> Engine[Message]:
+    def _engine(self, part: _Part) -> RuleEngine[TelemetryMessage]:
         assert self._queue is not None  # noqa: S101 - `begin` was called
         hub, rule = self._hubs.by_name(part.hub), (_OfHub(self, part),)
         stream = self._telemetry.stream_of(hub) if part.is_telemetry else self.telling.stream(part.hub)
         key = {"key_hub": part.hub, "key_generation": part.generation}
         missing = UnknownHubError(host=hub.host)
-        return Engine(
+        return RuleEngine(
             *(self._database, self.clock, stream),
             queue=self._queue,
             carriers=self._carriers,

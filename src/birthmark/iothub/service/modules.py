@@ -29,7 +29,7 @@ from birthmark.iothub.model import (
 )
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.service.routing_events import RoutingEvents
-from birthmark.iothub.wire.routing import Source
+from birthmark.iothub.wire.routing import RouteSource
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, decided_again, to_micros
 
@@ -259,7 +259,7 @@ class Modules:
 
     async def _gone(self, module: Module) -> Changes:
         """Return what says that a module is no more."""
-        if not self._telling.wants(module.hub, Source.LIFECYCLE):
+        if not self._telling.wants(module.hub, RouteSource.LIFECYCLE):
             return Changes()
         row = await self._database.one(store.GET_TWIN, hub=module.hub, device_id=module.name)
         return self._told(module, Twin(module.hub, module.name) if row is None else store.twin_of(row), is_made=False)
@@ -267,7 +267,7 @@ class Modules:
     def _told(self, module: Module, twin: Twin, *, is_made: bool) -> Changes:
         now = self._clock.now()
         return self._telling.adding(
-            module.hub, Source.LIFECYCLE, lambda: event_messages.lifecycle(module, twin, now, is_made=is_made)
+            module.hub, RouteSource.LIFECYCLE, lambda: event_messages.lifecycle(module, twin, now, is_made=is_made)
         )
 
     async def _find(self, hub: str, device_id: str, module_id: str) -> Module | None:

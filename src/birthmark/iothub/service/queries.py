@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.documents.queries import Query, paths_of
+from birthmark.documents.queries import DocumentQuery, paths_of
 from birthmark.documents.query_evaluator import MAX_GROUPS, GroupedRows, TooManyGroupsProblem, row_of
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Hub
-from birthmark.iothub.ports import Presence
+from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.rules.queries import DEVICES, MODULES, read_query
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.registry import Registry
@@ -26,10 +26,10 @@ from birthmark.iothub.service.search import (
     EXTRAS,
     MAX_READ,
     Candidate,
-    Finding,
     FullScanSource,
     QueryTooBroadError,
-    Source,
+    TwinSearch,
+    TwinSource,
     are_whole,
     extras_of,
     modules_of,
@@ -69,7 +69,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class QueryResult:
     """A page of a query: whole twins, or rows as the query selects them, and the marker of the next."""
 
     rows: Sequence[dict[str, Any]]
@@ -77,16 +77,19 @@ class Answer:
     marker: str | None
 
 
-class Queries:
+class HubQueries:
     """Queries of all hubs."""
 
     def __init__(self, database: Database, clock: Clock, registry: Registry, c2d: CloudToDevice) -> None:
-        self.finding = Finding(database, clock, c2d)
+        self.finding = TwinSearch(database, clock, c2d)
         self._registry = registry
-        self.sources: dict[str, Source] = {DEVICES: self.finding, MODULES: FullScanSource(modules_of(database), clock)}
+        self.sources: dict[str, TwinSource] = {
+            DEVICES: self.finding,
+            MODULES: FullScanSource(modules_of(database), clock),
+        }
         """What a query selects from, by its collection. Modules are as few as to be gone through."""
 
-    async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: Presence) -> Answer:
+    async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: DevicePresence) -> QueryResult:
         """Return a page of a query.
 
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
@@ -105,10 +108,10 @@ class Queries:
         following = None
         if not is_last and left != 0:
             following = _text_of(msgspec.structs.replace(known, after=found[-1].key, left=left))
-        return Answer(rows, not query.items, following)
+        return QueryResult(rows, not query.items, following)
 
     async def _page(
-        self, hub: Hub, query: Query, after: str, size: int, presence: Presence
+        self, hub: Hub, query: DocumentQuery, after: str, size: int, presence: DevicePresence
     ) -> tuple[Sequence[Candidate], bool]:
         """Return a page of what fits, of so many devices or of fewer that are large, and whether it is the last."""
         found: list[Candidate] = []
@@ -121,7 +124,7 @@ class Queries:
         return found, True
 
     async def _rows(
-        self, hub: Hub, query: Query, found: Sequence[Candidate], presence: Presence
+        self, hub: Hub, query: DocumentQuery, found: Sequence[Candidate], presence: DevicePresence
     ) -> Sequence[dict[str, Any]]:
         paths = [item.path for item in query.items if item.path is not None]
         await self.sources[query.collection].ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
@@ -129,12 +132,14 @@ class Queries:
         documents = (one.document(is_whole=is_whole) for one in found)
         return await _fitting(row_of(query, one) if query.items else one for one in documents)
 
-    async def _summed(self, hub: Hub, query: Query, known: _Marker, size: int, presence: Presence) -> Answer:
+    async def _summed(
+        self, hub: Hub, query: DocumentQuery, known: _Marker, size: int, presence: DevicePresence
+    ) -> QueryResult:
         """Return rows that are made of many, beginning behind as many as the marker says."""
         is_of_all = query.collection == DEVICES and query.where is None and not query.group_by
         if is_of_all and all(item.path is None for item in query.items):
             total, _ = await self._registry.count(hub)
-            return Answer([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - of no twins
+            return QueryResult([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - of no twins
         summing, paths = GroupedRows(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
@@ -161,7 +166,7 @@ class Queries:
         left = None if known.left is None else known.left - len(page)
         is_more = len(rows) > first + len(page) and left != 0
         following = msgspec.structs.replace(known, after=str(first + len(page)), left=left)
-        return Answer(page, False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
+        return QueryResult(page, False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
 
 
 async def _fitting(rows: Iterable[dict[str, Any]]) -> Sequence[dict[str, Any]]:

@@ -38,7 +38,7 @@ from birthmark.iothub.service.modules import Modules, module_still_there
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
-from birthmark.iothub.wire.routing import Source
+from birthmark.iothub.wire.routing import RouteSource
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, counters, decided_again, name_index
 from birthmark.store.columns import to_micros
@@ -83,7 +83,7 @@ class EtagMismatchError(ConflictError):
     etag: str
 
 
-class Peer(Protocol):
+class RegistryPeer(Protocol):
     """What a handshake proved: possession of the leaf's key. Nothing else is verified."""
 
     @property
@@ -410,7 +410,7 @@ class Registry:
         removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
         removed.merge(twin_search.without_terms(device.hub, device.device_id))
         removed.merge(await self.modules.going_with(device))
-        if self.telling.wants(device.hub, Source.LIFECYCLE):
+        if self.telling.wants(device.hub, RouteSource.LIFECYCLE):
             row = await self._database.one(store.GET_TWIN, hub=device.hub, device_id=device.device_id)
             gone = Twin(device.hub, device.device_id) if row is None else store.twin_of(row)
             removed.merge(self._told(device, gone, is_made=False))
@@ -420,7 +420,7 @@ class Registry:
     def _told(self, device: Device, twin: Twin, *, is_made: bool) -> Changes:
         now = self._clock.now()
         return self.telling.adding(
-            device.hub, Source.LIFECYCLE, lambda: event_messages.lifecycle(device, twin, now, is_made=is_made)
+            device.hub, RouteSource.LIFECYCLE, lambda: event_messages.lifecycle(device, twin, now, is_made=is_made)
         )
 
     def _adding(self, hub: Hub, made: Device, twin: Twin | None = None) -> Changes:
@@ -440,7 +440,7 @@ class Registry:
         return _if_as_read(store.REPLACE_DEVICE, present, **values)
 
     async def authenticate(
-        self, user: HubUser, peer: Peer, password: bytes | None, *, address: str = "", path: str = ""
+        self, user: HubUser, peer: RegistryPeer, password: bytes | None, *, address: str = "", path: str = ""
     ) -> tuple[Hub, Identity, SasToken | None]:
         """Return the device or module that a request proved to be, and the token that proved it; else raise why not.
 

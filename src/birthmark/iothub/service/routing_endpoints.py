@@ -13,7 +13,7 @@ from birthmark.message_routing.carriers.http import HttpCarrier, Post
 from birthmark.message_routing.carriers.mqtt import MqttCarrier
 from birthmark.message_routing.carriers.nats import NatsCarrier
 from birthmark.message_routing.carriers.streams import StreamCarrier
-from birthmark.message_routing.deliveries import Delivery, Server, Sink
+from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.outbound.webhook_signing import headers_of
 from birthmark.untrusted_text import reason_of
 
@@ -61,7 +61,7 @@ class _Webhooks:
 class _Servers:
     is_quick = False
 
-    def __init__(self, routes: Routes, servers: Mapping[str, Server]) -> None:
+    def __init__(self, routes: Routes, servers: Mapping[str, MessageServer]) -> None:
         self._routes, self._servers = routes, servers
         self._nats, self._mqtt = NatsCarrier(servers), MqttCarrier(servers)
 
@@ -79,7 +79,9 @@ class _Servers:
         return await by.carry([_to(one, server=endpoint.server) for one in letters])
 
 
-def carriers_of(routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, Server]) -> Mapping[str, Sink]:
+def carriers_of(
+    routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, MessageServer]
+) -> Mapping[str, Sink]:
     """Return the ways out, by kinds of endpoints. Files are below `buckets`, where no bucket can be."""
 
     def place(letter: Delivery) -> Path:

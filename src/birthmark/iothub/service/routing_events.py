@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.routes.event_messages import key
-from birthmark.iothub.wire.routing import Source
+from birthmark.iothub.wire.routing import RouteSource
 from birthmark.store import Changes, Database
 
 
@@ -23,24 +23,24 @@ class RoutingEvents:
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
-        self._wanted: Mapping[str, frozenset[Source]] = {}
-        self._streams: dict[str, SqlStream[Message]] = {}
+        self._wanted: Mapping[str, frozenset[RouteSource]] = {}
+        self._streams: dict[str, SqlStream[TelemetryMessage]] = {}
 
-    def become(self, wanted: Mapping[str, frozenset[Source]]) -> None:
+    def become(self, wanted: Mapping[str, frozenset[RouteSource]]) -> None:
         """Take this for what routes ask for, by hub."""
         self._wanted = wanted
 
-    def wants(self, hub: str, source: Source) -> bool:
+    def wants(self, hub: str, source: RouteSource) -> bool:
         """Say whether some route of a hub asks for messages of a source."""
         return source in self._wanted.get(hub, ())
 
-    def stream(self, hub: str) -> SqlStream[Message]:
+    def stream(self, hub: str) -> SqlStream[TelemetryMessage]:
         """Return the stream of what a hub says."""
         if (known := self._streams.get(hub)) is None:
-            known = self._streams[hub] = SqlStream(stream_name(hub), Message, self._database, self._clock)
+            known = self._streams[hub] = SqlStream(stream_name(hub), TelemetryMessage, self._database, self._clock)
         return known
 
-    def adding(self, hub: str, source: Source, make: Callable[[], Message]) -> Changes:
+    def adding(self, hub: str, source: RouteSource, make: Callable[[], TelemetryMessage]) -> Changes:
         """Return what says something with a commit, nothing where no route asks for it."""
         if not self.wants(hub, source):
             return Changes()

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.documents.queries import MAX_VALUES, Condition, Path, paths_in
+from birthmark.documents.queries import MAX_VALUES, Condition, FieldPath, paths_in
 from birthmark.documents.query_evaluator import fits
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.iothub import store, twin_search, wire
 from birthmark.iothub.model import Device, DeviceId, Hub, Identity, Twin
-from birthmark.iothub.ports import UNSEEN, Presence, SeenAt
+from birthmark.iothub.ports import UNSEEN, DevicePresence, SeenAt
 from birthmark.iothub.rules.queries import (
     AllTwins,
     AnyOf,
@@ -137,11 +137,11 @@ class Candidate(Protocol):
         ...
 
 
-class Source(Protocol):
+class TwinSource(Protocol):
     """What is selected from."""
 
     def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
+        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: DevicePresence
     ) -> AsyncIterator[Candidate]:
         """Yield what fits, in the order of the keys: `wanted` and one more, where there are as many.
 
@@ -149,7 +149,7 @@ class Source(Protocol):
         """
         ...
 
-    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: Presence) -> None:
+    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: DevicePresence) -> None:
         """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
         ...
 
@@ -162,9 +162,9 @@ class FullScanSource:
         self._clock = clock
 
     async def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
+        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: DevicePresence
     ) -> AsyncIterator[Candidate]:
-        """See `Source`."""
+        """See `TwinSource`."""
         paths = [] if where is None else list(paths_in(where))
         extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, began = 0, 0, self._clock.monotonic()
@@ -182,7 +182,7 @@ class FullScanSource:
                 return
             read, after = read + len(some), some[-1].key
 
-    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: Presence) -> None:
+    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: DevicePresence) -> None:
         """Learn who is connected, where that is wanted: a page has all the rest."""
         if extras & _PRESENCE and found:
             seen = await presence.seen(hub.name, [one.key for one in found])
@@ -202,7 +202,7 @@ def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequen
     return page
 
 
-class Finding:
+class TwinSearch:
     """Devices of hubs by conditions on their twins."""
 
     def __init__(self, database: Database, clock: Clock, c2d: CloudToDevice) -> None:
@@ -211,7 +211,7 @@ class Finding:
         self._c2d = c2d
 
     async def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: Presence
+        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: DevicePresence
     ) -> AsyncIterator[TwinMatch]:
         """Yield what fits, in the order of the ids: `wanted` and one more, where there are as many."""
         leaves = await self.leaves(hub, plan(where), presence)
@@ -265,7 +265,7 @@ class Finding:
             return IndexBehindError(waiting=waiting)
         return QueryTooBroadError(limit=read, detail="no index finds fewer")
 
-    async def ask(self, hub: Hub, found: Sequence[TwinMatch], extras: frozenset[str], presence: Presence) -> None:
+    async def ask(self, hub: Hub, found: Sequence[TwinMatch], extras: frozenset[str], presence: DevicePresence) -> None:
         """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
         if not found:
             return
@@ -278,7 +278,7 @@ class Finding:
             for one in found:
                 one.waiting = counts.get(one.key, 0)
 
-    async def leaves(self, hub: Hub, wanted: Plan, presence: Presence) -> Sequence[Leaf]:
+    async def leaves(self, hub: Hub, wanted: Plan, presence: DevicePresence) -> Sequence[Leaf]:
         """Return by which terms to go through devices."""
         cost, leaves = await self._cheapest(hub, wanted, presence)
         if cost <= _MOST_COUNTED:
@@ -288,7 +288,7 @@ class Finding:
         return single if is_in_order else (AllTwins(),)  # too many to be sorted for each page
 
     async def _cheapest(  # noqa: PLR0911 - one for each form
-        self, hub: Hub, wanted: Plan, presence: Presence
+        self, hub: Hub, wanted: Plan, presence: DevicePresence
     ) -> tuple[float, Sequence[Leaf]]:
         match wanted:
             case AllTwins():
@@ -336,12 +336,12 @@ def _singly(leaf: Leaf) -> Sequence[Leaf]:
     return [TwinsByTerm(leaf.path, (value,)) for value in leaf.values] if isinstance(leaf, TwinsByTerm) else [leaf]
 
 
-def extras_of(paths: Sequence[Path]) -> frozenset[str]:
+def extras_of(paths: Sequence[FieldPath]) -> frozenset[str]:
     """Return what has to be asked for besides the rows."""
     return EXTRAS & {path.steps[0] for path in paths}
 
 
-def are_whole(paths: Sequence[Path]) -> bool:
+def are_whole(paths: Sequence[FieldPath]) -> bool:
     """Say whether more of the sections is wanted than their values: what dates them, or all of one."""
     return any(
         path.steps[0] == "properties" and (len(path.steps) <= _SECTION or path.steps[_SECTION].startswith("$"))

@@ -13,11 +13,11 @@ from datetime import timedelta
 
 from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.ports import Stream
+from birthmark.broker.ports import MessageStream
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, ClockStability
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.model import Hub, Message, space_of
+from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.store import Database, to_micros
 from birthmark.supervised_tasks import Leads, always
@@ -50,22 +50,22 @@ class Telemetry:
         self._clock = clock
         self._keep = timedelta(seconds=keep_s)
         self._keep_bytes = keep_bytes
-        self._streams: dict[str, SqlStream[Message]] = {}
+        self._streams: dict[str, SqlStream[TelemetryMessage]] = {}
         self._unwritten = InFlightBudget(UNWRITTEN_BYTES)
         self._trimming = asyncio.Lock()
         self._steadiness = ClockStability(clock)
         self.leads = leads
 
-    def stream(self, hub: Hub) -> Stream[Message]:
+    def stream(self, hub: Hub) -> MessageStream[TelemetryMessage]:
         """Return the hub's stream. Raise `UnknownHubError`: what came too late is not the next hub's of that name."""
         return self.stream_of(hub)
 
-    def stream_of(self, hub: Hub) -> SqlStream[Message]:
+    def stream_of(self, hub: Hub) -> SqlStream[TelemetryMessage]:
         """Return what `stream` does, for whoever notes places in it with other changes."""
         self._hubs.check_is_there(hub)
         return self._stream(hub.name)
 
-    async def written(self, hub: Hub, key: int, messages: Sequence[Message], size: int) -> None:
+    async def written(self, hub: Hub, key: int, messages: Sequence[TelemetryMessage], size: int) -> None:
         """Keep messages of one device; return when they are durable. Raise `UnavailableError`.
 
         However many requests bring them: what a device has unwritten is bounded, as it is for one that comes by MQTT.
@@ -93,12 +93,12 @@ class Telemetry:
         finally:
             self._streams.pop(hub.name, None)
 
-    def _stream(self, name: str) -> SqlStream[Message]:
+    def _stream(self, name: str) -> SqlStream[TelemetryMessage]:
         if (stream := self._streams.get(name)) is None:
-            stream = self._streams[name] = SqlStream(space_of(name), Message, self._database, self._clock)
+            stream = self._streams[name] = SqlStream(space_of(name), TelemetryMessage, self._database, self._clock)
         return stream
 
-    def streams(self) -> Mapping[str, SqlStream[Message]]:
+    def streams(self) -> Mapping[str, SqlStream[TelemetryMessage]]:
         """Return the streams that were used, by the names of their hubs."""
         return self._streams
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from birthmark.clock import Clock
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.tiers import AT_A_TURN, Throttle, ThrottleClass
+from birthmark.iothub.rules.tiers import AT_A_TURN, HubThrottle, ThrottleClass
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.supervised_tasks import note
 
@@ -45,7 +45,7 @@ class Shaper:
     Nothing is taken before its turn is there, so what ends while it waits leaves its turn to the others.
     """
 
-    def __init__(self, throttle: Callable[[], Throttle | None], clock: Clock) -> None:
+    def __init__(self, throttle: Callable[[], HubThrottle | None], clock: Clock) -> None:
         """`throttle` returns what the hub's tier leaves, None as soon as it has none."""
         self._throttle = throttle
         self._clock = clock
@@ -79,7 +79,7 @@ class Shaper:
             self._serving = asyncio.get_running_loop().create_task(self._serve())
         return await waiter.has_it
 
-    def _wait_s(self, throttle: Throttle, device_id: str, part: int) -> float:
+    def _wait_s(self, throttle: HubThrottle, device_id: str, part: int) -> float:
         """Return how long it is until a device that comes now has a turn, about."""
         own, first = 0, 0
         if (line := self._lines.get(device_id)) is not None:
@@ -152,11 +152,11 @@ class Throttles:
     def __init__(self, hubs: Hubs, clock: Clock, parts: int = 1) -> None:
         self._hubs = hubs
         self._clock = clock
-        self._known: dict[str, Throttle] = {}
+        self._known: dict[str, HubThrottle] = {}
         self._shapers: dict[str, Shaper] = {}
         self._parts = parts
 
-    def of(self, hub: str) -> Throttle | None:
+    def of(self, hub: str) -> HubThrottle | None:
         """Return what a hub's tier leaves, None where it has none."""
         if not (editions := self._hubs.editions):
             return None
@@ -164,7 +164,7 @@ class Throttles:
             return None
         known = self._known.get(hub)
         if known is None or known.edition != edition:
-            known = self._known[hub] = Throttle(hub, edition, self._parts)
+            known = self._known[hub] = HubThrottle(hub, edition, self._parts)
         return known
 
     def take(self, hub: Hub, what: ThrottleClass, amount: float = 1) -> None:

@@ -30,7 +30,7 @@ _TO_INDEX = store.NEVER_INDEXED, store.CHANGED
 _FIRST = "", ""
 
 
-class Index:
+class TwinIndex:
     """See the module."""
 
     def __init__(self, database: Database, leads: Leads = always) -> None:

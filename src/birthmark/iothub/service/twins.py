@@ -15,7 +15,7 @@ from birthmark.iothub.rules.digital_twins import desired_by, merge_patch
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
-from birthmark.iothub.wire.routing import Source
+from birthmark.iothub.wire.routing import RouteSource
 from birthmark.ref import Ref
 from birthmark.store import Changes, Database, decided_again
 
@@ -149,7 +149,7 @@ class Twins:
             return Changes()
         now = self._clock.now()
         return self._telling.adding(
-            hub.name, Source.TWINS, lambda: event_messages.twin_changed(before, made, now, replaces=replaces)
+            hub.name, RouteSource.TWINS, lambda: event_messages.twin_changed(before, made, now, replaces=replaces)
         )
 
 

@@ -3,7 +3,7 @@
 from urllib.parse import quote, unquote
 
 from birthmark.errors import InvalidRequestError
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 
 MAX_PROPERTIES = 64
 
@@ -63,7 +63,7 @@ def render_property_bag(bag: dict[str, str | None]) -> str:
     )
 
 
-def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> Message:
+def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> TelemetryMessage:
     """Return the message of a device, or of a module by its name, with system and application properties apart.
 
     What only a hub may set is dropped. A module's message is its device's, and says of which module it is.
@@ -73,4 +73,4 @@ def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_m
     if slash:
         system[MODULE] = module_id
     custom = {key: value for key, value in bag.items() if not key.startswith("$.")}
-    return Message(device_id, enqueued_micros, payload, system, custom)
+    return TelemetryMessage(device_id, enqueued_micros, payload, system, custom)

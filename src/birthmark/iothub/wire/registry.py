@@ -100,7 +100,7 @@ class _Authentication(msgspec.Struct, rename="camel"):
     x509_thumbprint: _Thumbprints | None = None
 
 
-class Capabilities(msgspec.Struct, rename="camel"):
+class DeviceCapabilities(msgspec.Struct, rename="camel"):
     """What else a device is."""
 
     iot_edge: bool = False
@@ -119,7 +119,7 @@ class BulkItem(msgspec.Struct, rename="camel"):
     status: str = "enabled"
     status_reason: str | None = None
     authentication: _Authentication | None = None
-    capabilities: Capabilities | None = None
+    capabilities: DeviceCapabilities | None = None
     device_scope: str | None = None
     parent_scopes: list[str] | None = None
     tags: dict[str, Any] | None = None
@@ -165,7 +165,7 @@ class DeviceBody(msgspec.Struct, rename="camel"):
     status: str = "enabled"
     status_reason: str | None = None
     authentication: _Authentication | None = None
-    capabilities: Capabilities | None = None
+    capabilities: DeviceCapabilities | None = None
     device_scope: str | None = None
     parent_scopes: list[str] | None = None
 

@@ -14,7 +14,7 @@ MAX_ENDPOINTS, MAX_ROUTES, MAX_ENRICHMENTS = 10, 100, 10
 """ "IoT Hub quotas and throttling", "Message enrichments"."""
 
 
-class Source(StrEnum):
+class RouteSource(StrEnum):
     """What messages are of."""
 
     MESSAGES = "DeviceMessages"
@@ -54,12 +54,12 @@ class ServerEndpoint(_OneEndpoint, frozen=True, tag="server"):
 Endpoint: TypeAlias = WebhookEndpoint | FileEndpoint | StreamEndpoint | ServerEndpoint
 
 
-class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HubRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Messages of `source` for which `condition` holds go to `endpoints`, by their names."""
 
     name: str
     endpoints: tuple[str, ...]
-    source: Source = Source.MESSAGES
+    source: RouteSource = RouteSource.MESSAGES
     condition: str = "true"
     is_enabled: bool = msgspec.field(default=True, name="enabled")
 
@@ -83,7 +83,7 @@ class Routing(msgspec.Struct, frozen=True):
     """All of it, of one hub. Nothing of it is ever changed in place."""
 
     endpoints: tuple[Endpoint, ...] = ()
-    routes: tuple[Route, ...] = ()
+    routes: tuple[HubRoute, ...] = ()
     enrichments: tuple[Enrichment, ...] = ()
     fallback: Fallback = Fallback()
 
@@ -91,7 +91,7 @@ class Routing(msgspec.Struct, frozen=True):
         """Return the endpoint of a name; letter case does not count, as at Azure."""
         return next((one for one in self.endpoints if one.name.lower() == name.lower()), None)
 
-    def route(self, name: str) -> Route | None:
+    def route(self, name: str) -> HubRoute | None:
         """Return the route of a name; letter case does not count."""
         return next((one for one in self.routes if one.name.lower() == name.lower()), None)
 
@@ -102,11 +102,11 @@ class Routing(msgspec.Struct, frozen=True):
         return (*found, *(f"the enrichment {one.key}" for one in self.enrichments if name in one.endpoints))
 
     @property
-    def sources(self) -> frozenset[Source]:
+    def sources(self) -> frozenset[RouteSource]:
         """What some route sends somewhere but to where it is anyway."""
         found = {one.source for one in self.routes if one.is_enabled and set(one.endpoints) - {BUILT_IN}}
         if self.fallback.is_enabled and set(self.fallback.endpoints) - {BUILT_IN}:
-            found.add(Source.MESSAGES)
+            found.add(RouteSource.MESSAGES)
         return frozenset(found)
 
 

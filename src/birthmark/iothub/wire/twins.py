@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.documents import Section
+from birthmark.documents import DocumentSection
 from birthmark.iothub.model import Device, Identity, Module, Twin
 from birthmark.iothub.wire.common import NEVER, BodyInvalidError, TwinProperties, registry_time, to_json
 from birthmark.iothub.wire.registry import identity_json
@@ -63,7 +63,7 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
     return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
 
 
-def section_json(section: Section) -> dict[str, Any]:
+def section_json(section: DocumentSection) -> dict[str, Any]:
     """Return desired or reported properties as the service sees them."""
     metadata = _metadata(section.at, section.version, section.stamps)
     return {**section.values, "$metadata": metadata, "$version": section.version}

@@ -18,18 +18,18 @@ from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import find_softhsm
-from birthmark.keys.pkcs11_token import Token
+from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, uri_in
 from birthmark.manifests.bundle.errors import StationUnusableError
 from birthmark.manifests.bundle.rules import station_name
 from birthmark.manifests.bundle.wire import is_name
-from birthmark.pki.certificate_profiles import Profile
+from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import P256_SPKI, Certificate, parse_any
 from birthmark.pki.issuance import new_serial, self_signed
 from birthmark.pki.names import name_of
 
-_STATION = Profile("intake_station", timedelta(days=20 * 365))
+_STATION = CertificateProfile("intake_station", timedelta(days=20 * 365))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +107,5 @@ class _InToken:
 
 def _find(uri: Pkcs11Uri) -> TokenKey:
     pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
-    token = Token.open(uri.module_path or find_softhsm(), label=uri.token, slot_id=uri.slot_id, pin=pin)
+    token = Pkcs11Token.open(uri.module_path or find_softhsm(), label=uri.token, slot_id=uri.slot_id, pin=pin)
     return TokenKey.find(token, label=uri.object, key_id=uri.id)

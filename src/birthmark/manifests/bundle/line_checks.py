@@ -1,7 +1,7 @@
 """What of a line can be known by itself and its opening: the costly part, which any process may do.
 
 In:   a line, after the opening of its bundle.
-Out:  `LineFinding`: whether the station signed it, and the `Entry` that it says, or the `ManifestError`.
+Out:  `LineFinding`: whether the station signed it, and the `ManifestEntry` that it says, or the `ManifestError`.
 Whether it stands where it belongs is for `verify`, which sees the lines in their order.
 """
 
@@ -11,10 +11,10 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import ChipIntake, Intake, Trust
+from birthmark.manifests.bundle.model import BundleTrust, ChipIntake, Intake
 from birthmark.manifests.bundle.rules import believe, is_signed, station_key, station_name
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError
-from birthmark.manifests.model import Entry, Judge, judged
+from birthmark.manifests.model import Judge, ManifestEntry, judged
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import SignatureCache
 
@@ -40,7 +40,7 @@ class LineFinding(NamedTuple):
 
     about: str
     is_signed: bool
-    said: Entry | ManifestError | None
+    said: ManifestEntry | ManifestError | None
     """None where the station did not sign it."""
 
 
@@ -61,11 +61,11 @@ def opened_by(line: wire.OpeningLine) -> BundleOpening | None:
 class LineChecker:
     """Looks at lines; with a `judge`, entries have the doubts about them."""
 
-    trust: Trust
+    trust: BundleTrust
     judge: Judge | None = None
     _cache: SignatureCache = field(default_factory=SignatureCache)
 
-    def look(self, signed: wire.SignedLine, line: wire.Chip, digest: str, opened: BundleOpening) -> LineFinding:
+    def look(self, signed: wire.SignedLine, line: wire.ChipLine, digest: str, opened: BundleOpening) -> LineFinding:
         """Return what there is to know of a chip's line."""
         about = opened.about(digest)
         if not is_signed(signed, opened.key):
@@ -79,8 +79,8 @@ class LineChecker:
         return LineFinding(about, is_signed=True, said=judged(_entry(wish, intake), self.judge))
 
 
-def _entry(wish: ChipIntake, intake: Intake) -> Entry:
-    return Entry(
+def _entry(wish: ChipIntake, intake: Intake) -> ManifestEntry:
+    return ManifestEntry(
         unique_id=wish.board,
         model=_MODEL,
         part_number=f"intake at {intake.station}",

@@ -26,7 +26,7 @@ class BundlePosition:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class BundleTrust:
     """Whose bundles and whose chips are believed. Without roots, chains are not checked."""
 
     stations: tuple[Certificate, ...]

@@ -11,11 +11,11 @@ from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
-from birthmark.manifests.bundle.model import Trust
-from birthmark.manifests.bundle.verifier import Verifier, raw_lines, sized_lines
+from birthmark.manifests.bundle.model import BundleTrust
+from birthmark.manifests.bundle.verifier import BundleVerifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
-from birthmark.manifests.model import Entry, Judge
-from birthmark.manifests.process_pool import Work, told_by_all
+from birthmark.manifests.model import Judge, ManifestEntry
+from birthmark.manifests.process_pool import PoolTask, told_by_all
 from birthmark.manifests.verification import Told, as_told, as_verdict
 
 _PIECE_BYTES = 256 * 1024
@@ -33,12 +33,14 @@ class _BundleChunk:
     """The opening that counts where the piece begins."""
 
 
-def verify_all(file: BinaryIO, trust: Trust, judge: Judge | None = None) -> Iterator[Entry | ManifestError]:
+def verify_all(
+    file: BinaryIO, trust: BundleTrust, judge: Judge | None = None
+) -> Iterator[ManifestEntry | ManifestError]:
     """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks.
 
     With a `judge`, each entry has the doubts about it.
     """
-    verifier, work = Verifier(trust, judge), Work(LineChecker, (trust, judge), _where, _look)
+    verifier, work = BundleVerifier(trust, judge), PoolTask(LineChecker, (trust, judge), _where, _look)
     for piece, told in told_by_all(file, _pieces_of(file), work):
         for raw, seen in zip(piece.lines, told or [None] * len(piece.lines), strict=True):
             yield from verifier.read(raw, _as_looked(seen))
@@ -91,7 +93,7 @@ def _seen(looker: LineChecker, raw: bytes, opened: BundleOpening) -> _Seen:
         signed = wire.parse_line(raw)
     except MalformedEntryError:
         return None
-    if not isinstance(signed.line, wire.Chip) or opened.certificate not in looker.trust.stations:
+    if not isinstance(signed.line, wire.ChipLine) or opened.certificate not in looker.trust.stations:
         return None
     looked = looker.look(signed, signed.line, wire.digest(raw), opened)
     return looked.about, looked.is_signed, None if looked.said is None else as_told(looked.said)

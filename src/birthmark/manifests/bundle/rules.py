@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.keys.possession import check_nonce
 from birthmark.manifests.bundle.errors import NameUnusableError
-from birthmark.manifests.bundle.model import BundlePosition, ChipIntake, Intake, Trust
+from birthmark.manifests.bundle.model import BundlePosition, BundleTrust, ChipIntake, Intake
 from birthmark.manifests.bundle.wire import (
     FORMAT,
     MAX_CHAIN,
-    Chip,
+    ChipLine,
     SignedLine,
     is_digest,
     is_name,
@@ -101,7 +101,9 @@ def root_name(path: Sequence[Certificate]) -> str:
     return path[-1].subject_cn or path[-1].subject_text
 
 
-def believe(chip: Chip, bundle: str, station: str, trust: Trust, cache: SignatureCache) -> tuple[ChipIntake, Intake]:
+def believe(
+    chip: ChipLine, bundle: str, station: str, trust: BundleTrust, cache: SignatureCache
+) -> tuple[ChipIntake, Intake]:
     """Return what a line says that its station signed, having looked at the chip's part of it.
 
     Raise `MalformedEntryError`, `KeyMismatchError` where the chip did not prove that it has the certificate's key, or

@@ -140,7 +140,7 @@ class Station:
             raise NotThisChipError(subject=wish.chain[0].subject_text, board=wish.board)
         self._open(tail)
         key = wire.key_digest(wish.chain[0])
-        line = wire.Chip(
+        line = wire.ChipLine(
             seq=tail.next_seq,
             at=wire.render_time(self._clock.now()),
             previous=tail.head,
@@ -165,7 +165,7 @@ class Station:
         if not tail.is_sealed:
             at = wire.render_time(self._clock.now())
             self._append(
-                tail, wire.Seal(seq=tail.next_seq, at=at, previous=tail.head, bundle=tail.bundle, chips=tail.chips)
+                tail, wire.SealLine(seq=tail.next_seq, at=at, previous=tail.head, bundle=tail.bundle, chips=tail.chips)
             )
             tail.is_sealed = True
         return tail.path, tail.chips
@@ -252,7 +252,7 @@ class Station:
             return
         if line.previous != tail.head:
             raise MalformedEntryError(detail="before which a line was changed, taken out or added")
-        if isinstance(line, wire.Seal):
+        if isinstance(line, wire.SealLine):
             tail.is_sealed = True
             return
         self._remember(line.key, line.board)
@@ -272,13 +272,13 @@ class Station:
         subject = wish.chain[0].subject_text
         raise ChipOfAnotherBoardError(bundle=bundle, line=line, board=board, at=at, subject=subject, wanted=wish.board)
 
-    def _line_at(self, chip: int) -> tuple[Path, int, wire.Chip]:
+    def _line_at(self, chip: int) -> tuple[Path, int, wire.ChipLine]:
         """Return the line of the chip with this number, of all that were taken in here."""
         before, path = next(one for one in reversed(self._files) if one[0] < chip)
         number = chip - before + 1  # the first line opens the bundle
         with path.open("rb") as file:
             raw = next(itertools.islice(raw_lines(file), number - 1, None))
-        return path, number, cast(wire.Chip, wire.parse_line(raw).line)  # it was read as one
+        return path, number, cast(wire.ChipLine, wire.parse_line(raw).line)  # it was read as one
 
     def _remember(self, key: str, board: str) -> None:
         self._chips += 1

@@ -1,7 +1,7 @@
 """Read and verify bundles, line by line.
 
 In:   the lines of a file as they are read; whom to believe.
-Out:  of each chip's line its `Entry`, or the `ManifestError` that says why not. A line that is wrong by itself is
+Out:  for each chip's line its `ManifestEntry`, or the `ManifestError`. A line that is wrong by itself is
 refused by itself; one that is missing, moved or added is found by the next, which names the line before it.
 """
 
@@ -11,7 +11,7 @@ from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
-from birthmark.manifests.bundle.model import Trust
+from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
     DuplicateEntryError,
@@ -22,7 +22,7 @@ from birthmark.manifests.errors import (
     SignerNotValidError,
     StationUnknownError,
 )
-from birthmark.manifests.model import Entry, Judge
+from birthmark.manifests.model import Judge, ManifestEntry
 from birthmark.manifests.verification import Marks
 
 _NOTHING = (b"", b"\x1a")
@@ -52,23 +52,23 @@ class _Section:
         self.spoilt += 1
         self.head = None
 
-    def is_followed_by(self, line: wire.Chip | wire.Seal) -> bool:
+    def is_followed_by(self, line: wire.ChipLine | wire.SealLine) -> bool:
         """Say whether nothing is missing before the line; after what cannot be read that is for the seal to say."""
         if self.head is None:
             return line.seq > self.last_seq
         return line.seq == self.last_seq + 1 and line.previous == self.head
 
-    def follow(self, line: wire.Chip, head: str) -> None:
+    def follow(self, line: wire.ChipLine, head: str) -> None:
         """Go on after a line that the station signed."""
         self.last_seq, self.head = line.seq, head
         self.signed += 1
 
 
 @dataclass(slots=True)
-class Verifier:
+class BundleVerifier:
     """Takes lines of one file after the other; remembers which chips and boards it has seen."""
 
-    trust: Trust
+    trust: BundleTrust
     judge: Judge | None = None
     place: int = 0
     """How many chips' lines there were, in all files."""
@@ -84,7 +84,7 @@ class Verifier:
         """Begin a file, named as people will read it."""
         self._files.append((self.place, name))
 
-    def read(self, raw: bytes, looked: LineFinding | None = None) -> Iterator[Entry | ManifestError]:
+    def read(self, raw: bytes, looked: LineFinding | None = None) -> Iterator[ManifestEntry | ManifestError]:
         """Take a line; yield what is known by it: of a chip always one thing, of others what is wrong.
 
         `looked` is what somebody else found out of the line; it counts when it is about these bytes, and this opening.
@@ -101,9 +101,9 @@ class Verifier:
             case wire.OpeningLine():
                 yield from self.end()
                 self._section = self._opened(signed, signed.line, wire.digest(raw))
-            case wire.Seal():
+            case wire.SealLine():
                 yield from self._sealed(signed, signed.line)
-            case wire.Chip():
+            case wire.ChipLine():
                 self.place += 1
                 try:
                     yield self._chip(signed, signed.line, wire.digest(raw), looked)
@@ -133,7 +133,9 @@ class Verifier:
             section.trouble = SignerNotValidError(provisioned_at=at.isoformat(), signer=line.station)
         return section
 
-    def _chip(self, signed: wire.SignedLine, line: wire.Chip, head: str, looked: LineFinding | None) -> Entry:
+    def _chip(
+        self, signed: wire.SignedLine, line: wire.ChipLine, head: str, looked: LineFinding | None
+    ) -> ManifestEntry:
         section = self._section
         if section is None:
             raise MalformedEntryError(detail="no opening line of its bundle stands before it")
@@ -154,7 +156,7 @@ class Verifier:
         self._check_new(line)
         return looked.said
 
-    def _check_new(self, line: wire.Chip) -> None:
+    def _check_new(self, line: wire.ChipLine) -> None:
         before = {
             what: self._marks.add(what, said, self.place) for what, said in (("board", line.board), ("chip", line.key))
         }
@@ -163,7 +165,7 @@ class Verifier:
                 detail = f"entry {self._told(place)} has the same {what}"
                 raise DuplicateEntryError(what="board", unique_id=line.board, detail=detail)
 
-    def _sealed(self, signed: wire.SignedLine, line: wire.Seal) -> Iterator[ManifestError]:
+    def _sealed(self, signed: wire.SignedLine, line: wire.SealLine) -> Iterator[ManifestError]:
         section = self._section
         self._section = None
         if section is None:
@@ -218,7 +220,9 @@ def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
             skipped = 0
 
 
-def verify_file(file: BinaryIO, verifier: Verifier, out: IO[bytes] | None = None) -> Iterator[Entry | ManifestError]:
+def verify_file(
+    file: BinaryIO, verifier: BundleVerifier, out: IO[bytes] | None = None
+) -> Iterator[ManifestEntry | ManifestError]:
     """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks.
 
     Of one of several files; its lines are copied as they are.

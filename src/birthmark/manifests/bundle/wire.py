@@ -1,7 +1,7 @@
 """Lines of a bundle to values and back, for the station that writes and for whoever reads.
 
 In:   one line without its end, at most MAX_LINE_BYTES.
-Out:  `OpeningLine`, `Chip` or `Seal`, with the bytes that the station signed and the signature (DER), not yet checked.
+Out:  `OpeningLine`, `ChipLine` or `SealLine`, with the bytes that the station signed and the unchecked signature (DER).
 Raises `MalformedEntryError`.
 
 The signature is the last member of each line, and what it covers is everything before it, byte for byte: so a shell
@@ -55,7 +55,7 @@ class OpeningLine(_BundleLine, frozen=True, tag=f"{FORMAT} open", kw_only=True):
     certificate: str
 
 
-class Chip(_BundleLine, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
+class ChipLine(_BundleLine, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
     """One chip. `previous` is the SHA-256 of the line before; `key` that of the chip's SubjectPublicKeyInfo."""
 
     previous: str
@@ -68,7 +68,7 @@ class Chip(_BundleLine, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
     proof: str
 
 
-class Seal(_BundleLine, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
+class SealLine(_BundleLine, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
     """The last line: of which bundle, and how many chips there are."""
 
     previous: str
@@ -76,7 +76,7 @@ class Seal(_BundleLine, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
     chips: int
 
 
-Line = OpeningLine | Chip | Seal
+Line = OpeningLine | ChipLine | SealLine
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery, is_final
-from birthmark.outbound.http_sender import Answer
+from birthmark.outbound.http_sender import OutboundResponse
 from birthmark.untrusted_text import split_url
 
 MOST_AT_ONCE = 8
@@ -24,7 +24,7 @@ _MAX_SAID = 100
 class Post(Protocol):
     """The way out."""
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundResponse:
         """Send, and return what the receiver said."""
         ...
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from birthmark.message_routing.carriers.server import ServerCarrier
-from birthmark.message_routing.deliveries import PORTS, Delivery, Server
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.message_routing.deliveries import PORTS, Delivery, MessageServer
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, PubAck
 from birthmark.mqtt.topics import is_valid_name
@@ -26,7 +26,7 @@ class _Broker:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._engine = Engine(Role.CLIENT)
+        self._engine = MqttEngine(MqttRole.CLIENT)
         self.lock = asyncio.Lock()
 
     async def greet(self, connect: Connect) -> None:
@@ -74,7 +74,7 @@ class MqttCarrier(ServerCarrier):
     def mistake(self, topic: str) -> str | None:
         return None if is_valid_name(topic) else f"{topic[:100]!r} is no topic"
 
-    async def publish(self, server: Server, letters: Sequence[Delivery]) -> None:
+    async def publish(self, server: MessageServer, letters: Sequence[Delivery]) -> None:
         parts = urlsplit(server.url)
         context = None
         if parts.scheme == "mqtts":

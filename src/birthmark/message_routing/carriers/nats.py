@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.message_routing.carriers.server import ServerCarrier
-from birthmark.message_routing.deliveries import Delivery, Server
+from birthmark.message_routing.deliveries import Delivery, MessageServer
 
 CONNECT_S = FLUSH_S = 5
 
@@ -29,7 +29,7 @@ class NatsCarrier(ServerCarrier):
             return None
         return f"{topic[:100]!r} is no subject"
 
-    async def publish(self, server: Server, letters: Sequence[Delivery]) -> None:
+    async def publish(self, server: MessageServer, letters: Sequence[Delivery]) -> None:
         import nats  # noqa: PLC0415 - as above
 
         more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}

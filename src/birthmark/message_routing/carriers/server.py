@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
-from birthmark.message_routing.deliveries import Delivery, Server
+from birthmark.message_routing.deliveries import Delivery, MessageServer
 from birthmark.untrusted_text import reason_of
 
 
@@ -17,7 +17,7 @@ class ServerCarrier(ABC):
     is_quick = False
     patience_s: ClassVar[float]
 
-    def __init__(self, servers: Mapping[str, Server]) -> None:
+    def __init__(self, servers: Mapping[str, MessageServer]) -> None:
         self._servers = servers
 
     @property
@@ -30,7 +30,7 @@ class ServerCarrier(ABC):
         """Return what is wrong with a topic, as a template made it."""
 
     @abstractmethod
-    async def publish(self, server: Server, letters: Sequence[Delivery]) -> None:
+    async def publish(self, server: MessageServer, letters: Sequence[Delivery]) -> None:
         """Connect, publish, and return when the server has all of it."""
 
     async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:

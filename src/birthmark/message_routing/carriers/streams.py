@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.ports import Stream
+from birthmark.broker.ports import MessageStream
 from birthmark.broker.rules.partitions import key_of
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.deliveries import Delivery
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class StreamRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One entry of a stream; `device_id` is its partition key."""
 
     device_id: str
@@ -20,7 +20,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     body: bytes
 
 
-Find = Callable[[str], Awaitable[Stream[Entry]]]
+Find = Callable[[str], Awaitable[MessageStream[StreamRecord]]]
 """Returns a stream by its name. Raise a `BirthmarkError` where there is none."""
 
 
@@ -46,7 +46,7 @@ class StreamCarrier:
                 continue
             key = str(letter.address.get("key", ""))
             safe, done = until_done()
-            stream.append(key_of(key), [Entry(key, self._now(), letter.body)], len(letter.body), done)
+            stream.append(key_of(key), [StreamRecord(key, self._now(), letter.body)], len(letter.body), done)
             waiting.append((number, safe))
         for number, safe in waiting:
             try:

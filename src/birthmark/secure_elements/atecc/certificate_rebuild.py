@@ -37,7 +37,7 @@ _SAN, _BASIC, _USAGE, _SUBJECT_KEY, _ISSUER_KEY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class ChipCertificateTemplate:
     """What all certificates of one kind share. In names, {serial} is the chip's, {signer} the signer's id, in hex."""
 
     subject: str
@@ -47,17 +47,19 @@ class Template:
     organization: str = "Microchip Technology Inc"
 
 
-SIGNER = Template("Crypto Authentication Signer {signer}", "Crypto Authentication Root CA 002", is_ca=True)
-TNGTLS = Template("sn{serial}", "Crypto Authentication Signer {signer}", has_eui48=True)
-TRUSTFLEX = Template("sn{serial}", "Crypto Authentication Signer {signer}")
-TNGTLS_OLD = Template("{serial} ATECC", "Crypto Authentication Signer {signer}")
-TEMPLATES: Mapping[int, Template] = {1: SIGNER, 2: TNGTLS_OLD, 3: TNGTLS}
-BY_PRODUCT: Mapping[str, Template] = {"MKMwyhP1": TRUSTFLEX}
+SIGNER = ChipCertificateTemplate(
+    "Crypto Authentication Signer {signer}", "Crypto Authentication Root CA 002", is_ca=True
+)
+TNGTLS = ChipCertificateTemplate("sn{serial}", "Crypto Authentication Signer {signer}", has_eui48=True)
+TRUSTFLEX = ChipCertificateTemplate("sn{serial}", "Crypto Authentication Signer {signer}")
+TNGTLS_OLD = ChipCertificateTemplate("{serial} ATECC", "Crypto Authentication Signer {signer}")
+TEMPLATES: Mapping[int, ChipCertificateTemplate] = {1: SIGNER, 2: TNGTLS_OLD, 3: TNGTLS}
+BY_PRODUCT: Mapping[str, ChipCertificateTemplate] = {"MKMwyhP1": TRUSTFLEX}
 """TrustFLEX says 3 too; what tells it apart is the product code in the OTP zone."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class TemplateSubject:
     """What the chip adds: its key, and who it is."""
 
     point: bytes
@@ -70,7 +72,9 @@ def key_id(point: bytes) -> bytes:
     return hashlib.sha1(b"\x04" + point, usedforsecurity=False).digest()
 
 
-def signed_part(template: Template, short: CompressedCertificate, subject: Subject, issuer_key_id: bytes) -> bytes:
+def signed_part(
+    template: ChipCertificateTemplate, short: CompressedCertificate, subject: TemplateSubject, issuer_key_id: bytes
+) -> bytes:
     """Return what is signed (TBSCertificate). Raise `CertificateInvalidError` for what no template has."""
     if len(subject.point) != POINT_BYTES:
         raise CertificateInvalidError(detail=f"a public key of {len(subject.point)} bytes")
@@ -90,7 +94,9 @@ def signed_part(template: Template, short: CompressedCertificate, subject: Subje
     )
 
 
-def whole(template: Template, short: CompressedCertificate, subject: Subject, issuer_key_id: bytes) -> bytes:
+def whole(
+    template: ChipCertificateTemplate, short: CompressedCertificate, subject: TemplateSubject, issuer_key_id: bytes
+) -> bytes:
     """Return the certificate in DER."""
     r, s = (int.from_bytes(half, "big") for half in (short.signature[:32], short.signature[32:]))
     signature = DSASignature({"r": r, "s": s}).dump()
@@ -105,7 +111,7 @@ def _serial_number(short: CompressedCertificate, point: bytes) -> bytes:
     return bytes(digest)
 
 
-def _extensions(template: Template, subject: Subject, issuer_key_id: bytes) -> list[bytes]:
+def _extensions(template: ChipCertificateTemplate, subject: TemplateSubject, issuer_key_id: bytes) -> list[bytes]:
     usage = _extension(_USAGE, bytes.fromhex("03020186" if template.is_ca else "03020388"), is_critical=True)
     basic = _extension(_BASIC, bytes.fromhex("30060101ff020100" if template.is_ca else "3000"), is_critical=True)
     keys = [

@@ -23,8 +23,8 @@ from birthmark.secure_elements.atecc.certificate_rebuild import (
     ROOT_KEY_ID,
     SIGNER,
     TEMPLATES,
-    Subject,
-    Template,
+    ChipCertificateTemplate,
+    TemplateSubject,
     key_id,
     whole,
 )
@@ -43,7 +43,7 @@ _OTHER_ID = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Certificates:
+class ChipCertificates:
     """Reads them whole, and writes those of one's own CA."""
 
     chip: AteccChip
@@ -51,7 +51,7 @@ class Certificates:
     def device(self) -> bytes:
         """Return the device's certificate in DER. Raise `CertificateInvalidError` for what cannot be rebuilt."""
         short = parse_compressed(self.chip.read_slot(DEVICE_SLOT))
-        subject = Subject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
+        subject = TemplateSubject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
         issuer = self._signer_point()
         return _proven(whole(self._template(short, 0), short, subject, key_id(issuer)), issuer)
 
@@ -59,7 +59,7 @@ class Certificates:
         """Return its signer's certificate in DER; only its own CA can say whether its signature holds."""
         short = parse_compressed(self.chip.read_slot(SIGNER_SLOT))
         template, above = self._template(short, 1), _issuer_key_id()
-        return whole(template, short, Subject(self._signer_point(), self.chip.serial()), above)
+        return whole(template, short, TemplateSubject(self._signer_point(), self.chip.serial()), above)
 
     def write(self, label: str, der: bytes) -> None:
         """Write certificate `device` or `signer` of one's own CA. Raise `TokenFailedError` where it has no place."""
@@ -68,10 +68,12 @@ class Certificates:
         short, point = shortened(certificate, like=self._held(slot)), _point(certificate)
         if label == "device":
             template = self._template(short, 0)
-            subject = Subject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
+            subject = TemplateSubject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
             rebuilt = whole(template, short, subject, key_id(self._signer_point()))
         elif label == "signer":
-            rebuilt = whole(self._template(short, 1), short, Subject(point, self.chip.serial()), _issuer_key_id())
+            rebuilt = whole(
+                self._template(short, 1), short, TemplateSubject(point, self.chip.serial()), _issuer_key_id()
+            )
         else:
             raise TokenFailedError(detail=f"an ATECC608 has certificates device and signer, and not '{label}'")
         if rebuilt != der:
@@ -89,7 +91,7 @@ class Certificates:
         except CertificateInvalidError:
             return None
 
-    def _template(self, short: CompressedCertificate, place: int) -> Template:
+    def _template(self, short: CompressedCertificate, place: int) -> ChipCertificateTemplate:
         """Return the CA's own template where one is named, else the factory's of this number."""
         named = os.environ.get(VARIABLE)
         if named:
@@ -134,7 +136,7 @@ def shortened(certificate: Certificate, *, like: CompressedCertificate | None = 
     return compressed(signature, certificate.not_before, years, signer_id, template=template, chain=chain)
 
 
-def template_of(example: Certificate) -> Template:
+def template_of(example: Certificate) -> ChipCertificateTemplate:
     """Return what all certificates of an example's kind share: its own serial and signer's id stand for anybody's."""
     parsed = x509.load_der_x509_certificate(example.der)
     subject, issuer = _common_name(parsed.subject), _common_name(parsed.issuer)
@@ -143,7 +145,7 @@ def template_of(example: Certificate) -> Template:
     issuer = issuer if is_ca else _SIGNER_ID.sub("{signer}", issuer)
     organization = parsed.subject.get_attributes_for_oid(x509.NameOID.ORGANIZATION_NAME)
     name = str(organization[0].value) if organization else ""
-    return Template(subject, issuer, is_ca, b"eui48_" in example.der, name)
+    return ChipCertificateTemplate(subject, issuer, is_ca, b"eui48_" in example.der, name)
 
 
 def _examples(path: str) -> tuple[Certificate, ...]:

@@ -15,14 +15,14 @@ import msgspec
 from birthmark import atomic_files
 from birthmark.clock import SystemEntropy
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, TokenFailedError
-from birthmark.secure_elements.atecc.hal import Bus
+from birthmark.secure_elements.atecc.hal import AteccBus
 from birthmark.secure_elements.atecc.simulator import (
     CONFIG_BYTES,
     DATA_ZONE,
     OTP_BYTES,
     OTP_ZONE,
     SLOT_BYTES,
-    Memory,
+    ChipMemory,
     SoftwareChip,
 )
 from birthmark.untrusted_text import decode_json
@@ -67,12 +67,12 @@ class ChipAddress:
         return f"{NAME}:" + (f"i2c,0x{self.address:02X},{self.bus}" if self.directory is None else str(self.directory))
 
 
-def load_memory(directory: Path) -> Memory:
+def load_memory(directory: Path) -> ChipMemory:
     """Return a software chip's memory. Raise `ModuleMissingError` or `ModuleBrokenError`."""
     path = directory / CHIP_FILE
     try:
         with path.open("rb") as file:
-            memory = decode_json(file.read(_MAX_FILE_BYTES), Memory)
+            memory = decode_json(file.read(_MAX_FILE_BYTES), ChipMemory)
     except OSError as error:
         raise ModuleMissingError(path=path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -83,7 +83,7 @@ def load_memory(directory: Path) -> Memory:
     return memory
 
 
-def save_memory(directory: Path, memory: Memory) -> None:
+def save_memory(directory: Path, memory: ChipMemory) -> None:
     """Write it so that what is there is always whole: a power cut leaves the old chip or the new."""
     atomic_files.replace(directory / CHIP_FILE, msgspec.json.encode(memory))
 
@@ -91,7 +91,7 @@ def save_memory(directory: Path, memory: Memory) -> None:
 class AteccChip:
     """A chip that answers; close it."""
 
-    def __init__(self, place: ChipAddress, library: Any, bus: Bus | None) -> None:
+    def __init__(self, place: ChipAddress, library: Any, bus: AteccBus | None) -> None:
         """Take over the library after `open` has started it."""
         self.place, self._library, self._bus = place, library, bus
         self._points: dict[int, bytes] = {}  # the chip computes them anew each time, which takes it a while
@@ -109,7 +109,7 @@ class AteccChip:
         if (directory := place.directory) is not None:
             memory = load_memory(directory)
             chip = SoftwareChip(memory, SystemEntropy().token, lambda: save_memory(directory, memory))
-            bus = Bus(get_cryptoauthlib(), chip.answer)
+            bus = AteccBus(get_cryptoauthlib(), chip.answer)
         settings = cryptoauthlib.cfg_ateccx08a_i2c_default()
         settings.devtype = _TYPE_608
         settings.cfg.atcai2c.u.address, settings.cfg.atcai2c.bus = place.address, place.bus

@@ -37,7 +37,7 @@ class _Hal(ctypes.Structure):
     )
 
 
-class Bus:
+class AteccBus:
     """The bus with one chip on it. Keep it as long as the library may use it; then `remove` it."""
 
     def __init__(self, library: Any, answer: _Answer) -> None:

@@ -22,8 +22,8 @@ from birthmark.secure_elements.atecc.certificate_rebuild import (
     SIGNER,
     TNGTLS,
     TRUSTFLEX,
-    Subject,
-    Template,
+    ChipCertificateTemplate,
+    TemplateSubject,
     key_id,
     signed_part,
     whole,
@@ -38,7 +38,7 @@ from birthmark.secure_elements.atecc.certificates import (
 )
 from birthmark.secure_elements.atecc.chip import CHIP_FILE, ChipAddress, save_memory
 from birthmark.secure_elements.atecc.compressed_certificate import CompressedCertificate, compressed
-from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, REVISIONS, SLOT_BYTES, Memory
+from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, REVISIONS, SLOT_BYTES, ChipMemory
 from birthmark.secure_elements.errors import ElementExistsError
 
 _OWN = "Own CA (tests only)"
@@ -50,25 +50,25 @@ _EUI_SPARE = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ChipModel:
     """One kind of chip as it is delivered."""
 
     address: int
     code: bytes
-    device: Template
-    signer: Template
+    device: ChipCertificateTemplate
+    signer: ChipCertificateTemplate
     number: int
     is_open: bool
 
 
-KINDS: Mapping[str, Kind] = {
-    "TNGTLS": Kind(0x6A, b"x6tjuZMy", TNGTLS, SIGNER, 3, is_open=False),
-    "TRUSTFLEX": Kind(0x6C, b"MKMwyhP1", TRUSTFLEX, SIGNER, 3, is_open=True),
-    "TRUSTCUSTOM": Kind(
+KINDS: Mapping[str, ChipModel] = {
+    "TNGTLS": ChipModel(0x6A, b"x6tjuZMy", TNGTLS, SIGNER, 3, is_open=False),
+    "TRUSTFLEX": ChipModel(0x6C, b"MKMwyhP1", TRUSTFLEX, SIGNER, 3, is_open=True),
+    "TRUSTCUSTOM": ChipModel(
         0xC0,
         bytes(8),
-        Template("sn{serial}", "Own Signer {signer}", organization=_OWN),
-        Template("Own Signer {signer}", "Own Root CA", is_ca=True, organization=_OWN),
+        ChipCertificateTemplate("sn{serial}", "Own Signer {signer}", organization=_OWN),
+        ChipCertificateTemplate("Own Signer {signer}", "Own Root CA", is_ca=True, organization=_OWN),
         0,
         is_open=True,
     ),
@@ -113,7 +113,7 @@ def create_atecc(directory: Path, name: str, *, now: datetime, entropy: Entropy)
     keys = {slot: ec.generate_private_key(ec.SECP256R1()) for slot in (_KEY_SLOTS if kind.number else _BORN_SLOTS)}
     root, signer = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     eui = entropy.token(6).hex().upper()
-    about_signer, about_device = Subject(_point(signer)), Subject(_point(keys[0]), serial, eui)
+    about_signer, about_device = TemplateSubject(_point(signer)), TemplateSubject(_point(keys[0]), serial, eui)
     root_id = ROOT_KEY_ID if kind.signer is SIGNER else key_id(_point(root))
     short = _signed(kind.signer, 1 if kind.number else 0, about_signer, (root_id, root), (hour, _SIGNER_YEARS))
     device = _signed(kind.device, kind.number, about_device, (key_id(_point(signer)), signer), (hour, _DEVICE_YEARS))
@@ -122,7 +122,7 @@ def create_atecc(directory: Path, name: str, *, now: datetime, entropy: Entropy)
     slots[DEVICE_SLOT], slots[SIGNER_SLOT] = device.render(), short.render()
     slots[SIGNER_KEY_SLOT] = padded_point(_point(signer))
     private = {slot: key.private_numbers().private_value.to_bytes(32, "big") for slot, key in keys.items()}
-    memory = Memory(_config(kind, serial), kind.code.ljust(OTP_BYTES, b"\0"), slots, private)
+    memory = ChipMemory(_config(kind, serial), kind.code.ljust(OTP_BYTES, b"\0"), slots, private)
     signer_der = whole(kind.signer, short, about_signer, root_id)
     made = SoftwareAtecc(directory.resolve())
     made.maker_certificates.write_text(parse_der(signer_der).pem())
@@ -133,7 +133,7 @@ def create_atecc(directory: Path, name: str, *, now: datetime, entropy: Entropy)
     return made
 
 
-def _config(kind: Kind, serial: bytes) -> bytes:
+def _config(kind: ChipModel, serial: bytes) -> bytes:
     """Keys that sign and tell their public half (0x33); 2 to 4 may be made anew; the certificates are open or not."""
     config = bytearray(CONFIG_BYTES)
     config[0:4], config[8:13] = serial[:4], serial[4:]
@@ -150,9 +150,9 @@ def _config(kind: Kind, serial: bytes) -> bytes:
 
 
 def _signed(
-    template: Template,
+    template: ChipCertificateTemplate,
     number: int,
-    subject: Subject,
+    subject: TemplateSubject,
     issuer: tuple[bytes, ec.EllipticCurvePrivateKey],
     validity: tuple[datetime, int],
 ) -> CompressedCertificate:

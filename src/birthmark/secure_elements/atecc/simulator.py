@@ -37,7 +37,7 @@ _CREATE = 0x04
 _PASS_THROUGH, _MODE_BITS, _TO_BUFFER = 0x03, 0x03, 0x40
 
 
-class Memory(msgspec.Struct):
+class ChipMemory(msgspec.Struct):
     """What a chip keeps without power. `keys` are the private ones, which only `Sign` and `GenKey` use."""
 
     config: bytes
@@ -74,7 +74,7 @@ def packet(body: bytes) -> bytes:
 class SoftwareChip:
     """Answers commands. `changed` is called whenever the memory was written to."""
 
-    memory: Memory
+    memory: ChipMemory
     random: Callable[[int], bytes]
     changed: Callable[[], None] = lambda: None
     _temp_key: bytes = bytes(32)

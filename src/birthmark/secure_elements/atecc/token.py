@@ -22,9 +22,9 @@ from pkcs11.util.ec import encode_named_curve_parameters
 
 from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
 from birthmark.keys.pkcs11_library import LOCK
-from birthmark.keys.pkcs11_token import Token, TokenInfo, translated
+from birthmark.keys.pkcs11_token import Pkcs11Token, TokenInfo, translated
 from birthmark.pki.certificates import CertificateInvalidError
-from birthmark.secure_elements.atecc.certificates import Certificates
+from birthmark.secure_elements.atecc.certificates import ChipCertificates
 from birthmark.secure_elements.atecc.chip import NAME, AteccChip, ChipAddress
 from birthmark.secure_elements.atecc.simulator import SLOT_BYTES
 
@@ -37,10 +37,10 @@ _MODELS = {b"\x60\x02": "ATECC608A", b"\x60\x03": "ATECC608B", b"\x60\x04": "ATE
 
 
 @dataclass(slots=True)
-class AteccToken(Token):
+class AteccToken(Pkcs11Token):
     """The token; one of a process, as the library has one device."""
 
-    _atecc: "Session | None" = field(default=None, repr=False)
+    _atecc: "AteccSession | None" = field(default=None, repr=False)
 
     @classmethod
     def at(cls, module: Path, *, label: str | None = None, slot_id: int | None = None) -> Self:
@@ -52,7 +52,7 @@ class AteccToken(Token):
         with LOCK:
             chip = AteccChip.open(place)
             no_library: Any = None
-            return cls(_info(chip), module, no_library, _atecc=Session(chip))
+            return cls(_info(chip), module, no_library, _atecc=AteccSession(chip))
 
     def close(self) -> None:
         """Let go of the chip; closing twice is harmless."""
@@ -129,13 +129,13 @@ class _Object:
 class _Curve:
     """What python-pkcs11 calls domain parameters: from them a key is made."""
 
-    session: "Session"
+    session: "AteccSession"
 
     def generate_keypair(self, *, label: str, **_: object) -> None:
         self.session.generate(label)
 
 
-class Session:
+class AteccSession:
     """What the elements ask of a session."""
 
     def __init__(self, chip: AteccChip) -> None:
@@ -157,7 +157,7 @@ class Session:
             self.chip.write_slot(DATA_SLOT, template[Attribute.VALUE].ljust(SLOT_BYTES[DATA_SLOT], b"\0"))
             return
         if template[Attribute.CLASS] is ObjectClass.CERTIFICATE:
-            Certificates(self.chip).write(label, template[Attribute.VALUE])
+            ChipCertificates(self.chip).write(label, template[Attribute.VALUE])
             return
         raise TokenFailedError(detail=f"an ATECC608 has no place for '{label}': data goes into slot{DATA_SLOT}")
 
@@ -211,7 +211,7 @@ class Session:
         )
 
     def _certificates(self) -> Iterator[tuple[str, bytes]]:
-        held = Certificates(self.chip)
+        held = ChipCertificates(self.chip)
         for label, read in (("device", held.device), ("signer", held.signer)):
             try:
                 yield label, read()

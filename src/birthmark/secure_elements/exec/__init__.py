@@ -10,8 +10,8 @@ proxy     the rest: it talks TLS to loopback, and the proxy talks on with the ch
 No key is ever in a file. A PIN goes by the path of its file, or of memory that only the program's user can read.
 """
 
-from birthmark.secure_elements.exec.execution_plan import HOOK, Plan, plan, run
+from birthmark.secure_elements.exec.execution_plan import HOOK, ExecutionPlan, plan, run
 from birthmark.secure_elements.exec.host_capabilities import find_engine
 from birthmark.secure_elements.exec.strategy import KeyAccess
 
-__all__ = ["HOOK", "KeyAccess", "Plan", "find_engine", "plan", "run"]
+__all__ = ["HOOK", "ExecutionPlan", "KeyAccess", "find_engine", "plan", "run"]

@@ -13,7 +13,7 @@ from birthmark.keys.errors import PinFileError
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import uri_in
 from birthmark.keys.reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key
-from birthmark.secure_elements.exec.program_detection import Kind
+from birthmark.secure_elements.exec.program_detection import ProgramKind
 from birthmark.secure_elements.secure_element import Element
 
 
@@ -64,9 +64,9 @@ class _Options:
     has_subcommand: bool = False
 
 
-_OPTIONS: Mapping[Kind, _Options] = {
-    Kind.CURL: _Options(("--key",), ("--engine", "pkcs11", "--key-type", "ENG"), ("--cert", "-E")),
-    Kind.OPENSSL: _Options(
+_OPTIONS: Mapping[ProgramKind, _Options] = {
+    ProgramKind.CURL: _Options(("--key",), ("--engine", "pkcs11", "--key-type", "ENG"), ("--cert", "-E")),
+    ProgramKind.OPENSSL: _Options(
         ("-key", "-inkey", "-sign"), ("-engine", "pkcs11", "-keyform", "engine"), has_subcommand=True
     ),
 }
@@ -78,7 +78,11 @@ _TAKEN = ("--host", "--port", "--cafile", "--cert", "--key")
 
 
 def with_engine(
-    kind: Kind, arguments: Sequence[str], element: Element, as_text: Callable[[Pkcs11Uri], str], key: str | None = None
+    kind: ProgramKind,
+    arguments: Sequence[str],
+    element: Element,
+    as_text: Callable[[Pkcs11Uri], str],
+    key: str | None = None,
 ) -> tuple[str, ...]:
     """Return the arguments with each file that names a chip's key replaced by the key's URI.
 
@@ -107,9 +111,9 @@ def with_uri_files(values: Sequence[str], element: Element, as_file: Callable[[P
     return tuple(value if uri is None else str(as_file(uri)) for value, uri in zip(values, found, strict=True))
 
 
-def by_proxy(kind: Kind, arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
+def by_proxy(kind: ProgramKind, arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
     """Return the arguments, the HOST:PORT they mean and the roots they trust, where these options are known."""
-    if kind is not Kind.MOSQUITTO or any("${BIRTHMARK_PROXY_" in text for text in arguments):
+    if kind is not ProgramKind.MOSQUITTO or any("${BIRTHMARK_PROXY_" in text for text in arguments):
         return tuple(arguments), (), None
     given = dict.fromkeys(("--host", "--port", "--cafile"), "")
     kept, values = list[str](), iter(arguments)

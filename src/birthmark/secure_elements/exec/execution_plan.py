@@ -12,9 +12,9 @@ from birthmark.keys.se050_labels import object_id_of
 from birthmark.secure_elements.backends import check_tls
 from birthmark.secure_elements.exec import proxy
 from birthmark.secure_elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
-from birthmark.secure_elements.exec.host_capabilities import Machine, look_around
+from birthmark.secure_elements.exec.host_capabilities import HostCapabilities, look_around
 from birthmark.secure_elements.exec.program_detection import Program, look_at
-from birthmark.secure_elements.exec.strategy import Choice, KeyAccess, choose
+from birthmark.secure_elements.exec.strategy import KeyAccess, KeyAccessChoice, choose
 from birthmark.secure_elements.secure_element import Element
 
 # `default` first and active, or TLS has no algorithms. Keys are not shared between loads: a program that reconnects
@@ -53,15 +53,15 @@ _NODE_HOOK = HOOK / "birthmark.cjs"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ExecutionPlan:
     """What will be run, and what is set for it on top of the environment."""
 
     program: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
-    choice: Choice
+    choice: KeyAccessChoice
     seen: tuple[str, ...] = ()
-    upstream: proxy.Upstream | None = None
+    upstream: proxy.ProxyUpstream | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     """What stands in the files that are in memory alone, as far as it is no secret."""
 
@@ -86,7 +86,7 @@ def plan(
     how: KeyAccess | None = None,
     to: Sequence[str] = (),
     key: str | None = None,
-) -> Plan:
+) -> ExecutionPlan:
     """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys.
 
     `how` forces a way; `to` names what the proxy is for, HOST:PORT each; `key` is for a program that names none, by
@@ -109,17 +109,17 @@ def plan(
         case KeyAccess.PROXY:
             arguments, targets, trust = by_proxy(program.kind, arguments)
             trust = trust or environment.get("SSL_CERT_FILE") or None
-            upstream = proxy.Upstream.of(element, settings, trust, to or targets, key)
+            upstream = proxy.ProxyUpstream.of(element, settings, trust, to or targets, key)
         case KeyAccess.HOOK:
             pass  # it is set for every way, for what the program starts
     if explain:
         settings["BIRTHMARK_EXEC_EXPLAIN"] = "1"
     has = f"OpenSSL's PKCS#11 engine {machine.engine or 'none'}, pkcs11-provider {machine.provider or 'none'}"
     seen = (f"program: {program.evidence}", f"machine: {has}")
-    return Plan(program.path, arguments, settings, choice, seen, upstream, texts)
+    return ExecutionPlan(program.path, arguments, settings, choice, seen, upstream, texts)
 
 
-def run(planned: Plan, environment: Mapping[str, str]) -> None:
+def run(planned: ExecutionPlan, environment: Mapping[str, str]) -> None:
     """Replace this process by the program, or run it beside the proxy and end as it ends. Close the element before."""
     command = [planned.program, *planned.arguments]
     whole = {**environment, **planned.environment}
@@ -135,7 +135,7 @@ class _PlanInputs:
     element: Element
     pin: Pin | None
     program: Program
-    machine: Machine
+    machine: HostCapabilities
 
     def settings(self) -> dict[str, str]:
         """Return what every way sets: where the token is."""

@@ -19,16 +19,16 @@ _PROVIDERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class HostCapabilities:
     """What was found; None where it is not installed."""
 
     engine: Path | None
     provider: Path | None
 
 
-def look_around(root: Path = Path("/")) -> Machine:
+def look_around(root: Path = Path("/")) -> HostCapabilities:
     """Return what is installed under `root`."""
-    return Machine(_first(root, _ENGINES), _first(root, _PROVIDERS))
+    return HostCapabilities(_first(root, _ENGINES), _first(root, _PROVIDERS))
 
 
 def find_engine(root: Path = Path("/")) -> Path:

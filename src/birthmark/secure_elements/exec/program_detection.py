@@ -23,7 +23,7 @@ _SHEBANG = re.compile(rb"#![ \t]*([^\r\n]{1,512})")
 _OTHER_TLS = ("libgnutls", "libnss3", "libmbedtls", "libwolfssl", "librustls")
 
 
-class Kind(StrEnum):
+class ProgramKind(StrEnum):
     """Kinds of programs that are told apart."""
 
     PYTHON = "a Python program"
@@ -36,14 +36,14 @@ class Kind(StrEnum):
     OTHER = "a program with TLS of its own"
 
 
-_NAMES: Mapping[str, Kind] = {
-    "node": Kind.NODE,
-    "nodejs": Kind.NODE,
-    "curl": Kind.CURL,
-    "mosquitto_pub": Kind.MOSQUITTO,
-    "mosquitto_sub": Kind.MOSQUITTO,
-    "mosquitto_rr": Kind.MOSQUITTO,
-    "openssl": Kind.OPENSSL,
+_NAMES: Mapping[str, ProgramKind] = {
+    "node": ProgramKind.NODE,
+    "nodejs": ProgramKind.NODE,
+    "curl": ProgramKind.CURL,
+    "mosquitto_pub": ProgramKind.MOSQUITTO,
+    "mosquitto_sub": ProgramKind.MOSQUITTO,
+    "mosquitto_rr": ProgramKind.MOSQUITTO,
+    "openssl": ProgramKind.OPENSSL,
 }
 
 
@@ -52,7 +52,7 @@ class Program:
     """The file that is run, what kind it is and how that was seen."""
 
     path: str
-    kind: Kind
+    kind: ProgramKind
     evidence: str
     isolating_flag: str | None = None
     """The option by which a Python ignores what is set for it."""
@@ -87,26 +87,26 @@ def _told(path: str, runs: str, options: Sequence[str], evidence: str) -> Progra
         seen = (
             f"{evidence}; its ssl module {'uses the system' if has_system else 'does not use the system'}'s OpenSSL 3"
         )
-        return Program(path, Kind.PYTHON, seen, _isolating_flag(options), has_system)
+        return Program(path, ProgramKind.PYTHON, seen, _isolating_flag(options), has_system)
     if name in _NAMES:
         kind, linked = _NAMES[name], _linked(runs)
-        if kind is Kind.NODE:
+        if kind is ProgramKind.NODE:
             return Program(path, kind, evidence)
         is_fit = "libssl.so.3" in linked
         seen = f"{evidence}; it links {'libssl.so.3' if is_fit else 'no OpenSSL 3'}"
-        return Program(path, kind if is_fit else Kind.OTHER, seen, links_openssl=is_fit)
+        return Program(path, kind if is_fit else ProgramKind.OTHER, seen, links_openssl=is_fit)
     return _by_libraries(path, _linked(runs), evidence)
 
 
 def _by_libraries(path: str, linked: str, evidence: str) -> Program:
     if "libssl.so.3" in linked:
-        return Program(path, Kind.LINKED, f"{evidence}; it links libssl.so.3")
+        return Program(path, ProgramKind.LINKED, f"{evidence}; it links libssl.so.3")
     for library in ("libssl.so", *_OTHER_TLS):
         if library in linked:
-            return Program(path, Kind.OTHER, f"{evidence}; it links {library}", links_openssl=False)
+            return Program(path, ProgramKind.OTHER, f"{evidence}; it links {library}", links_openssl=False)
     if not linked:
-        return Program(path, Kind.OTHER, f"{evidence}; it links nothing dynamically", links_openssl=False)
-    return Program(path, Kind.LAUNCHER, f"{evidence}; it links no TLS library", links_openssl=False)
+        return Program(path, ProgramKind.OTHER, f"{evidence}; it links nothing dynamically", links_openssl=False)
+    return Program(path, ProgramKind.LAUNCHER, f"{evidence}; it links no TLS library", links_openssl=False)
 
 
 def _interpreter(path: str) -> tuple[str | None, list[str]]:

@@ -30,7 +30,7 @@ from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.private_key import render_uri_pem
 from birthmark.pki.certificate_profiles import ROOT, SERVER
 from birthmark.pki.certificates import pem_bundle
-from birthmark.pki.issuance import Issuer, issue, new_serial, self_signed
+from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.secure_elements.errors import ProgramUnsupportedError
 from birthmark.secure_elements.exec.arguments import in_memory
@@ -39,7 +39,7 @@ from birthmark.secure_elements.secure_element import Element
 _LIFETIME = timedelta(days=30)
 
 
-class Authority:
+class ProxyCa:
     """Certificates for the names of servers that the program means to talk to. The keys are in memory alone."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Authority:
         root_key, self._key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
         name, serial = name_of("birthmark chip exec"), new_serial(self._entropy)
         root = self_signed(ROOT, name, root_key, serial=serial, now=self._now, lifetime=_LIFETIME)
-        self._issuer = Issuer(root, root_key)
+        self._issuer = LeafIssuer(root, root_key)
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     @property
@@ -100,7 +100,7 @@ _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class ProxyUpstream:
     """How the proxy shows itself to servers, and to which it talks; to any where none is named."""
 
     chain: str
@@ -117,7 +117,7 @@ class Upstream:
         trust: str | None,
         to: Sequence[str],
         selector: str | None = None,
-    ) -> "Upstream":
+    ) -> "ProxyUpstream":
         """Return the chip's identity; `trust` is the file of the roots that are trusted, the system's where None."""
         chain = element.chain(selector)
         key = render_uri_pem(element.key(selector).uri)
@@ -161,13 +161,13 @@ def parse_target(text: str) -> Address:
     return host, int(port)
 
 
-def run_beside(upstream: Upstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
+def run_beside(upstream: ProxyUpstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command with the proxy beside it and return how it ended."""
     return asyncio.run(_run(upstream, command, environment))
 
 
-async def _run(upstream: Upstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
-    proxy = Proxy(upstream.context(), Authority(), upstream.targets)
+async def _run(upstream: ProxyUpstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    proxy = TlsProxy(upstream.context(), ProxyCa(), upstream.targets)
     async with contextlib.AsyncExitStack() as stack:
         settings = await proxy.start(stack)
         trusted = proxy.authority.pem + upstream.roots()
@@ -183,10 +183,10 @@ async def _run(upstream: Upstream, command: Sequence[str], environment: Mapping[
     return code if code >= 0 else 128 - code
 
 
-class Proxy:
+class TlsProxy:
     """Listens on loopback and passes on what the program says."""
 
-    def __init__(self, context: ssl.SSLContext, authority: Authority, targets: Sequence[Address]) -> None:
+    def __init__(self, context: ssl.SSLContext, authority: ProxyCa, targets: Sequence[Address]) -> None:
         self._context = context
         self.authority = authority
         self._targets = tuple(targets)

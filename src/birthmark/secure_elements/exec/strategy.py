@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from birthmark.secure_elements.errors import EngineMissingError, ProgramUnsupportedError
-from birthmark.secure_elements.exec.host_capabilities import Machine
-from birthmark.secure_elements.exec.program_detection import Kind, Program
+from birthmark.secure_elements.exec.host_capabilities import HostCapabilities
+from birthmark.secure_elements.exec.program_detection import Program, ProgramKind
 
 
 class KeyAccess(StrEnum):
@@ -21,15 +21,15 @@ class KeyAccess(StrEnum):
 
 # The first that the machine can go. Hook and engine stand before the provider: they take reference keys as well, and
 # bind the one key to the chip, where the provider asks it to check the server's signatures too.
-_WAYS: Mapping[Kind, tuple[KeyAccess, ...]] = {
-    Kind.PYTHON: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
-    Kind.NODE: (KeyAccess.HOOK, KeyAccess.PROXY),
-    Kind.CURL: (KeyAccess.ENGINE, KeyAccess.PROVIDER, KeyAccess.PROXY),
-    Kind.MOSQUITTO: (KeyAccess.PROVIDER, KeyAccess.PROXY),
-    Kind.OPENSSL: (KeyAccess.ENGINE, KeyAccess.PROVIDER, KeyAccess.PROXY),
-    Kind.LINKED: (KeyAccess.PROVIDER, KeyAccess.PROXY),
-    Kind.LAUNCHER: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
-    Kind.OTHER: (KeyAccess.PROXY,),
+_WAYS: Mapping[ProgramKind, tuple[KeyAccess, ...]] = {
+    ProgramKind.PYTHON: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    ProgramKind.NODE: (KeyAccess.HOOK, KeyAccess.PROXY),
+    ProgramKind.CURL: (KeyAccess.ENGINE, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    ProgramKind.MOSQUITTO: (KeyAccess.PROVIDER, KeyAccess.PROXY),
+    ProgramKind.OPENSSL: (KeyAccess.ENGINE, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    ProgramKind.LINKED: (KeyAccess.PROVIDER, KeyAccess.PROXY),
+    ProgramKind.LAUNCHER: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
+    ProgramKind.OTHER: (KeyAccess.PROXY,),
 }
 _NEEDS: Mapping[KeyAccess, str] = {
     KeyAccess.HOOK: "OpenSSL's PKCS#11 engine",
@@ -40,14 +40,16 @@ _NEEDS: Mapping[KeyAccess, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class KeyAccessChoice:
     """The way that is gone, and why none before it."""
 
     way: KeyAccess
     reason: str
 
 
-def choose(program: Program, machine: Machine, command: Sequence[str], how: KeyAccess | None = None) -> Choice:
+def choose(
+    program: Program, machine: HostCapabilities, command: Sequence[str], how: KeyAccess | None = None
+) -> KeyAccessChoice:
     """Return the way for this program on this machine, or the one that is forced.
 
     Raise `ProgramUnsupportedError` for a way that this program cannot go, `EngineMissingError` for one that it could.
@@ -66,7 +68,7 @@ def choose(program: Program, machine: Machine, command: Sequence[str], how: KeyA
     for way in ways if how is None else (how,):
         missing = _missing(way, program, machine)
         if missing is None:
-            return Choice(way, "; ".join([*passed, _why(way, program, how)]))
+            return KeyAccessChoice(way, "; ".join([*passed, _why(way, program, how)]))
         passed.append(f"not by the {way}: {missing}")
     if how is KeyAccess.PROVIDER:
         raise ProgramUnsupportedError(
@@ -78,12 +80,12 @@ def choose(program: Program, machine: Machine, command: Sequence[str], how: KeyA
     raise EngineMissingError(looked_in="the engine directories of OpenSSL 3 under /usr/lib and /usr/lib64")
 
 
-def _missing(way: KeyAccess, program: Program, machine: Machine) -> str | None:
+def _missing(way: KeyAccess, program: Program, machine: HostCapabilities) -> str | None:
     """Return what this way lacks."""
     is_there = machine.provider if way is KeyAccess.PROVIDER else machine.engine
     if is_there is None:
         return f"{_NEEDS[way]} is not installed"
-    if way is KeyAccess.PROXY or program.kind in (Kind.NODE, Kind.LAUNCHER):
+    if way is KeyAccess.PROXY or program.kind in (ProgramKind.NODE, ProgramKind.LAUNCHER):
         return None
     return None if program.links_openssl else "its OpenSSL is not the system's"
 

@@ -102,7 +102,7 @@ class BackupUnreadableError(InvalidRequestError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ArchivePart:
     """A file of the backup: its name there, and its bytes or where they are.
 
     `below` is the folder from which no link leads to it.
@@ -119,7 +119,7 @@ class Part:
         return self.source.open("rb") if self.below is None else open_below(self.below, self.source)
 
 
-def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
+def write_archive(out: Path, passphrase: str, parts: Sequence[ArchivePart]) -> None:
     """Write a new file, whole or not at all. Raise `FileExistsError`, `OSError`."""
     identity = pyrage.x25519.Identity.generate()
     key = pyrage.passphrase.encrypt(str(identity).encode(), passphrase)
@@ -131,7 +131,7 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[Part]) -> None:
         raise
 
 
-def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[Part]) -> None:
+def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[ArchivePart]) -> None:
     # Of one name for a directory: the next clears what a run that was killed left, whatever it was to become.
     atomic_files.clear(out.with_name(BUILDING))
     with atomic_files.creating(out, beside=out.with_name(BUILDING)) as file:
@@ -223,7 +223,7 @@ def _decrypted_key(outer: tarfile.TarFile, passphrase: str) -> str:
     return decrypted(data, passphrase).decode("ascii")
 
 
-def _pack(pipe: IO[bytes], parts: Sequence[Part]) -> None:
+def _pack(pipe: IO[bytes], parts: Sequence[ArchivePart]) -> None:
     with tarfile.open(fileobj=pipe, mode="w|gz") as inner:
         for part in parts:
             _add(inner, part)
@@ -269,7 +269,7 @@ def _check_room(into: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, "what the backup holds would fill this disk", str(into))
 
 
-def _add(archive: tarfile.TarFile, part: Part) -> None:
+def _add(archive: tarfile.TarFile, part: ArchivePart) -> None:
     member = tarfile.TarInfo(part.name)
     member.mode = 0o600
     with part.opened() as file:

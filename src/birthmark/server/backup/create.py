@@ -17,7 +17,7 @@ from birthmark.ca.hierarchy_files import alone_in, finish
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.operator_api.database_location import NAME
 from birthmark.operator_api.unix_socket import PORT_ALONE
-from birthmark.server.backup.archive import FIRST, Part, write_archive
+from birthmark.server.backup.archive import FIRST, ArchivePart, write_archive
 from birthmark.server.backup.database_copy import SQLITE, copy_sqlite, dump_postgresql
 from birthmark.server.backup.symlinks import check_readable, files_below, read_linked
 from birthmark.server.upgrade_check import NOTE, note_backup
@@ -113,7 +113,7 @@ async def make_backup(
         manifest = Manifest(FORMAT, now, revision, tables=tuple(tables))
         cas = _copy_cas(data, copies / _CAS)
         files = [*_below(copies / _CAS, f"{FILES}/"), *_below(data, f"{FILES}/", but=cas)]
-        parts = [Part(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *files]
+        parts = [ArchivePart(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *files]
         made = _written(out, passphrase, parts, config)
     note_backup(data, out, now, revision)
     return made
@@ -157,16 +157,16 @@ def _copied(file: Path, to: Path, data: Path) -> str:
     return copy_sqlite(file, to)
 
 
-def _written(out: Path, passphrase: str, parts: list[Part], config: Path | None) -> BackupContents:
+def _written(out: Path, passphrase: str, parts: list[ArchivePart], config: Path | None) -> BackupContents:
     if config is not None:
-        parts.append(Part(CONFIG, config.read_bytes()))
+        parts.append(ArchivePart(CONFIG, config.read_bytes()))
     write_archive(out, passphrase, parts)
     return BackupContents(len(parts), out.stat().st_size)
 
 
 def _below(
     folder: Path, prefix: str, *, but: frozenset[Path] = frozenset(), owner: int | None = None
-) -> Iterator[Part]:
+) -> Iterator[ArchivePart]:
     """Yield the files below a folder, but for those of some folders in it; `owner` is whose links are followed."""
 
     def is_wanted(path: Path) -> bool:
@@ -177,4 +177,4 @@ def _below(
     whose = folder.stat().st_uid if owner is None else owner
     for path, is_linked in sorted(files_below(folder, is_wanted, is_linked=folder.is_symlink())):
         name = f"{prefix}{path.relative_to(folder)}"
-        yield Part(name, read_linked(path, whose)) if is_linked else Part(name, path, folder)
+        yield ArchivePart(name, read_linked(path, whose)) if is_linked else ArchivePart(name, path, folder)

@@ -64,7 +64,7 @@ from birthmark.store import (
     upsert,
 )
 from birthmark.store.audit_chain import GENESIS, head_body, link, render_seen
-from birthmark.store.column_encryption import Seal
+from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.crud_statements import remove
 from birthmark.store.database_lock import MAIN
 from birthmark.store.schema import audit, audit_heads
@@ -370,7 +370,7 @@ async def _amended(
     for once in (_DROP_INVITATIONS, _DROP_APPROVALS):  # each was good for one time, and may have been used since
         changes.run(once)
     if (seed := files / "est.seed").exists():
-        database.unlock(Seal.of(seed.read_bytes().strip()))
+        database.unlock(ColumnCipher.of(seed.read_bytes().strip()))
     signer = AuditKey((files / "audit.seed").read_text(encoding="ascii").strip())
     ends = await _ends(database)
     exported = AuditExport([])

@@ -28,7 +28,7 @@ from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.server.data_dir import RecordsLostError
 from birthmark.server.installation import id_of, root_of
 from birthmark.server.machines import shared_files as shared
-from birthmark.server.machines.machine_file import FILE, FIRST, Machine, machine_of, made, render
+from birthmark.server.machines.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
 from birthmark.server.machines.sealed_files import (
     KEY_BYTES,
     MAX_CHARS,
@@ -152,7 +152,7 @@ class FileSync:
                     raise
         return self._leading(machine)
 
-    def _leading(self, machine: Machine) -> Changes:
+    def _leading(self, machine: ClusterNode) -> Changes:
         return Changes().run(_STILL, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=machine.name)
 
     async def settle(self) -> None:
@@ -249,11 +249,11 @@ class FileSync:
                 return name
             number += 1
 
-    async def check_opens(self, machine: Machine) -> None:
+    async def check_opens(self, machine: ClusterNode) -> None:
         """Raise `SharedUnreadableError` unless the database has what this machine may open."""
         await self._all_opened(machine)
 
-    async def take_over(self, machine: Machine) -> int:
+    async def take_over(self, machine: ClusterNode) -> int:
         """Have here what is in the database, and return how many files that are; nothing where one part does not open.
 
         Raise `SharedUnreadableError`.
@@ -266,7 +266,7 @@ class FileSync:
 
     # ---- inside
 
-    def _opened(self, machine: Machine, name: str, text: str) -> dict[str, bytes]:
+    def _opened(self, machine: ClusterNode, name: str, text: str) -> dict[str, bytes]:
         try:
             return unseal(text, name, installation=machine.installation, key=machine.key)
         except SharedUnreadableError as error:
@@ -277,14 +277,14 @@ class FileSync:
         """Return what is in the database, as it is sealed."""
         return {row["name"].removeprefix(_FILES): str(row["value"]) for row in await self.database.all(_ALL_FILES)}
 
-    async def _all_opened(self, machine: Machine) -> Mapping[str, dict[str, bytes]]:
+    async def _all_opened(self, machine: ClusterNode) -> Mapping[str, dict[str, bytes]]:
         there = await self._there()
         if shared.SEEDS not in there:
             reason = "there is nothing, so it is another database than that of who invited"
             raise SharedUnreadableError(name=shared.SEEDS, reason=reason, data=self.data)
         return {name: self._opened(machine, name, text) for name, text in there.items() if shared.is_name(name)}
 
-    async def _push(self, machine: Machine) -> None:
+    async def _push(self, machine: ClusterNode) -> None:
         there = await self._there()
         here = await asyncio.to_thread(shared.collected, self.data)
         here[shared.SEEDS] |= await self._seeds(machine, there)
@@ -309,7 +309,7 @@ class FileSync:
         for name in here.keys() - {shared.SEEDS}:
             await asyncio.to_thread(shared.note, self.data / name, here[name])
 
-    async def _seeds(self, machine: Machine, there: Mapping[str, str]) -> Mapping[str, bytes]:
+    async def _seeds(self, machine: ClusterNode, there: Mapping[str, str]) -> Mapping[str, bytes]:
         """Have the seeds that are on record, and return them: they count also where this machine leads and has others.
 
         Whatever was signed by them, or follows from them, would be lost with them.
@@ -321,13 +321,13 @@ class FileSync:
         await asyncio.to_thread(shared.put, self.data, shared.SEEDS, seeds)
         return seeds
 
-    def _is_same(self, machine: Machine, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
+    def _is_same(self, machine: ClusterNode, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
         try:
             return self._opened(machine, name, sealed) == files
         except SharedUnreadableError:  # of a key that is no more
             return False
 
-    async def _begin(self) -> Machine:
+    async def _begin(self) -> ClusterNode:
         """Make this the first of several machines. Of two that do so at once one does, and both go by it."""
         machine = made(await id_of(self.database, self.entropy), self.entropy.token(KEY_BYTES), FIRST)
         facts = Changes().run(_ADD, name=f"{_HOST}{FIRST}", value=self._mark()).run(_ADD, name=_LEAD, value=FIRST)

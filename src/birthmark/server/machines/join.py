@@ -12,7 +12,7 @@ from birthmark.errors import ConflictError
 from birthmark.server import installation
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.machines.file_sync import FileSync
-from birthmark.server.machines.machine_file import FILE, InvitationRefusedError, Machine, note, parse
+from birthmark.server.machines.machine_file import FILE, ClusterNode, InvitationRefusedError, note, parse
 from birthmark.store import Changes, Database, open_database
 
 _OTHERS = ("ca", "audit.seed", "operator.token", "birthmark.db")
@@ -61,7 +61,7 @@ async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: En
         directory.release()
 
 
-def _before(data: Path, invited: Machine) -> Machine | None:
+def _before(data: Path, invited: ClusterNode) -> ClusterNode | None:
     """Return what an earlier call noted. Raise `MachineOccupiedError`."""
     if (path := data / FILE).exists():
         found = parse(read_private(path), path)
@@ -73,7 +73,7 @@ def _before(data: Path, invited: Machine) -> Machine | None:
     return None
 
 
-async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
+async def _joined(machine: ClusterNode, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
     database = await open_database(url, clock, worker=f"join-{entropy.token(6).hex()}")
     try:
         await installation.check_whole(database, data)
@@ -92,7 +92,7 @@ async def _joined(machine: Machine, data: Path, url: str, clock: Clock, entropy:
     return JoinResult(machine.name, files)
 
 
-async def _note_audit(machine: Machine, data: Path, url: str, clock: Clock) -> None:
+async def _note_audit(machine: ClusterNode, data: Path, url: str, clock: Clock) -> None:
     """Write it down, by a name that no other has."""
     signer = AuditKey(read_private(data / "audit.seed").strip().decode("ascii"))
     database: Database = await open_database(url, clock, worker=machine.name, signer=signer)

@@ -54,7 +54,7 @@ class BusMissingError(UnavailableError):
     path: Path
 
 
-class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ClusterNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One of an installation's machines."""
 
     version: Annotated[int, msgspec.Meta(ge=_VERSION, le=_VERSION)]
@@ -78,26 +78,26 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return "" if self.name in {"", FIRST} else f"{self.name}-"
 
 
-def made(installation: str, key: bytes, name: str = "") -> Machine:
+def made(installation: str, key: bytes, name: str = "") -> ClusterNode:
     """Return a machine, or an invitation where it has no name."""
-    return Machine(_VERSION, installation, key.hex(), name)
+    return ClusterNode(_VERSION, installation, key.hex(), name)
 
 
-def parse(data: bytes, path: Path) -> Machine:
+def parse(data: bytes, path: Path) -> ClusterNode:
     """Return what is in such a file. Raise `InvitationRefusedError`."""
     if len(data) > MAX_BYTES:
         raise InvitationRefusedError(path=path, reason="it is too large")
     try:
-        return decode_json(plain_text(data), Machine)
+        return decode_json(plain_text(data), ClusterNode)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvitationRefusedError(path=path, reason=_told(error)) from error
 
 
-def render(machine: Machine) -> bytes:
+def render(machine: ClusterNode) -> bytes:
     return msgspec.json.format(msgspec.json.encode(machine), indent=2) + b"\n"
 
 
-def machine_of(data: Path) -> Machine | None:
+def machine_of(data: Path) -> ClusterNode | None:
     """Return which machine a data directory is of; None for the only one.
 
     Raise `InvitationRefusedError`, `SecretExposedError`, `SecretForeignError`, `JoinUnfinishedError`.
@@ -118,7 +118,7 @@ def machine_named(data: Path) -> str:
     return host if machine is None or not machine.name else f"{machine.name} ({host})"
 
 
-def note(data: Path, machine: Machine) -> None:
+def note(data: Path, machine: ClusterNode) -> None:
     """Write which machine the directory is of."""
     atomic_files.replace(data / FILE, render(machine))
 

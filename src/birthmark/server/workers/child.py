@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from birthmark.bus.wire import Answer, refusal_of
+from birthmark.bus.wire import ReplyFrame, refusal_of
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.server.run import begin_log, collect_seldom
@@ -49,7 +49,7 @@ class WorkerReady(msgspec.Struct, frozen=True):
 
     endpoints: dict[str, Any] = {}
     elsewhere: list[str] = []
-    refusal: Answer | None = None
+    refusal: ReplyFrame | None = None
 
 
 def main() -> None:

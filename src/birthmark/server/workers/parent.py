@@ -35,7 +35,7 @@ from birthmark.server.settings import Settings
 from birthmark.server.workers.child import Start, WorkerReady
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.parent_http import Front
-from birthmark.server.workers.worker_client import Question
+from birthmark.server.workers.worker_client import WorkerRequest
 from birthmark.server.workers.worker_context import WorkerConfig, at, door_of, names_of
 from birthmark.supervised_tasks import ended, kept, note
 from birthmark.untrusted_text import decode_json, reason_of
@@ -98,7 +98,7 @@ def _told_of(worker: str) -> Iterator[None]:
         note(f"worker {worker}", error)
 
 
-class Worker:
+class WorkerProcess:
     """One worker, started again whenever it ends, until `stop`."""
 
     def __init__(
@@ -176,7 +176,7 @@ class Worker:
     async def _look(self, process: asyncio.subprocess.Process) -> None:
         """Ask a worker again and again whether it is there; end it where it has not answered for long."""
         loop = asyncio.get_running_loop()
-        heard_at, question = loop.time(), Question("GET", b"/healthz")
+        heard_at, question = loop.time(), WorkerRequest("GET", b"/healthz")
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             if not self._is_ready.is_set() or self._is_stopping:
@@ -297,7 +297,7 @@ class Parent:
         self._clock, self._entropy = clock, entropy
         self._data = DataDirectory(settings.directory, clock, entropy)
         self._bus = settings.bus or ""
-        self._workers: list[Worker] = []
+        self._workers: list[WorkerProcess] = []
         self._prefix = ""
         self._stack = AsyncExitStack()
         self._restarting = asyncio.Lock()
@@ -323,7 +323,7 @@ class Parent:
         names = names_of(settings.workers, self._prefix)
         for name, sockets in zip(names, await self._bound(len(names)), strict=True):
             door = door_of(settings.directory, name)
-            self._workers.append(Worker(name, door, sockets, partial(self._told, sockets)))
+            self._workers.append(WorkerProcess(name, door, sockets, partial(self._told, sockets)))
         self._stack.push_async_callback(self._end_front)
         self._stack.push_async_callback(self._stop_workers)  # before it: who looks on is told that they end
         first = await self._workers[0].start()

@@ -21,7 +21,7 @@ from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.operator_api.api_router import NDJSON, ROOT, SSE, as_event, problem, told, while_there
-from birthmark.server.workers.worker_client import Answer, Headers, NotReachedError, Question
+from birthmark.server.workers.worker_client import Headers, NotReachedError, WorkerRequest, WorkerResponse
 from birthmark.server.workers.worker_context import door_of
 from birthmark.supervised_tasks import ended
 from birthmark.untrusted_text import decode_json
@@ -160,7 +160,7 @@ class Front:
         except ClientDisconnect:
             return Response(status_code=503)  # which nobody sees
 
-    async def _answered(self, question: Question) -> Response:
+    async def _answered(self, question: WorkerRequest) -> Response:
         """Return a worker's answer: the first ready one's, or another's where that has done nothing."""
         for worker in self._ready_ones():
             try:
@@ -184,7 +184,9 @@ class Front:
             return response
         return self._away()
 
-    async def _stream(self, worker: WorkerView, answer: Answer, *, is_sse: bool = False) -> AsyncIterator[bytes]:
+    async def _stream(
+        self, worker: WorkerView, answer: WorkerResponse, *, is_sse: bool = False
+    ) -> AsyncIterator[bytes]:
         try:
             async for lines in answer.lines():
                 yield lines
@@ -192,7 +194,7 @@ class Front:
             cut = self._problem(f"Worker {worker.name}")
             yield as_event(cut).encode() if is_sse else self._cut(f"Worker {worker.name}")
 
-    async def _seen_at_each(self, question: Question) -> AsyncIterator[bytes]:
+    async def _seen_at_each(self, question: WorkerRequest) -> AsyncIterator[bytes]:
         """Yield the lines of all workers as they come, also of those that are ready later, until no one is left.
 
         A worker waits while its lines do, and counts by itself what has no room meanwhile.
@@ -222,7 +224,7 @@ class Front:
         """Return what a worker answers; nothing where it does not."""
         try:
             async with asyncio.timeout(_LOOK_S):
-                return await Question("GET", path).answered(self._door(worker))
+                return await WorkerRequest("GET", path).answered(self._door(worker))
         except OSError:
             return HTTPStatus.SERVICE_UNAVAILABLE, b""
 
@@ -249,7 +251,7 @@ class Front:
 class _WorkerStream:
     """What passes at one worker, until that ends."""
 
-    def __init__(self, question: Question, door: Path, lines: asyncio.Queue[bytes]) -> None:
+    def __init__(self, question: WorkerRequest, door: Path, lines: asyncio.Queue[bytes]) -> None:
         self.has_begun = asyncio.Event()
         self.hearing = asyncio.create_task(self._hear(question, door, lines))
 
@@ -257,7 +259,7 @@ class _WorkerStream:
     def is_over(self) -> bool:
         return self.hearing.done()
 
-    async def _hear(self, question: Question, door: Path, lines: asyncio.Queue[bytes]) -> None:
+    async def _hear(self, question: WorkerRequest, door: Path, lines: asyncio.Queue[bytes]) -> None:
         try:
             async with asyncio.timeout(_LOOK_S):
                 answer = await question.put_to(door)
@@ -274,7 +276,7 @@ class _WorkerStream:
 class _WorkerStreamResponse(StreamingResponse):
     """Ends what it shows when whoever looks on goes."""
 
-    def __init__(self, parts: AsyncIterator[bytes], answer: Answer) -> None:
+    def __init__(self, parts: AsyncIterator[bytes], answer: WorkerResponse) -> None:
         super().__init__(parts, answer.status)
         self.raw_headers = _kept(answer.headers)
         self._answer = answer
@@ -286,13 +288,13 @@ class _WorkerStreamResponse(StreamingResponse):
             self._answer.close()
 
 
-def _question(request: Request, body: bytes = b"") -> Question:
+def _question(request: Request, body: bytes = b"") -> WorkerRequest:
     """Return what is asked as it came: a name that was decoded here would be decoded again there."""
     scope = request.scope
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
     headers = [field for field in scope["headers"] if field[0] not in _OF_THE_REQUEST]
-    return Question(request.method, target, [*headers, *field_of(scope)], body)
+    return WorkerRequest(request.method, target, [*headers, *field_of(scope)], body)
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:

@@ -29,7 +29,7 @@ class CutOffError(OSError):
     """The worker's answer broke off."""
 
 
-class Answer:
+class WorkerResponse:
     """What a worker answers; its methods are the parser's callbacks, and what reads. Raise `OSError` where it ends."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, has_body: bool) -> None:
@@ -97,7 +97,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class WorkerRequest:
     """A request as it came, byte by byte."""
 
     method: str
@@ -107,7 +107,7 @@ class Question:
     pieces: AsyncIterator[bytes] | None = None
     """Of a body that is passed on while it comes."""
 
-    async def put_to(self, directory: Path) -> Answer:
+    async def put_to(self, directory: Path) -> WorkerResponse:
         """Ask at a door and return the answer as it begins. Raise `NotReachedError`, or another `OSError`."""
         try:
             sock = await reached(directory)
@@ -118,7 +118,7 @@ class Question:
         except BaseException:
             sock.close()
             raise
-        answer = Answer(reader, writer, has_body=self.method != "HEAD")
+        answer = WorkerResponse(reader, writer, has_body=self.method != "HEAD")
         try:
             writer.write(self._written())
             await writer.drain()
@@ -145,7 +145,7 @@ class Question:
         return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (self.method.encode(), self.target, fields, self.body)
 
 
-async def _passed_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter, answer: Answer) -> None:
+async def _passed_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter, answer: WorkerResponse) -> None:
     """Write pieces as they come, no faster than they are read, until their end or until the answer begins.
 
     Raise what `pieces` raises, and `OSError` where the answer does not begin.

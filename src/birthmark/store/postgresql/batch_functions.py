@@ -86,7 +86,7 @@ END $code$;
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StatementPlan:
     """A statement that the session knows: its number, and which parameters go into which array."""
 
     number: int
@@ -97,7 +97,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Steps:
+class BatchSteps:
     """A batch that is being put together."""
 
     steps: list[int] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Steps:
     def __len__(self) -> int:
         return len(self.steps) // SIZE
 
-    def add(self, plan: Plan, params: Mapping[str, Any], expect: int | None = None) -> None:
+    def add(self, plan: StatementPlan, params: Mapping[str, Any], expect: int | None = None) -> None:
         """Add a step; raise KeyError when a parameter is missing."""
         texts, numbers, blobs = self.texts, self.numbers, self.blobs
         wanted = _ANY if expect is None else expect
@@ -125,16 +125,16 @@ class Steps:
         return self.steps, self.texts, self.numbers, self.blobs
 
 
-class Plans:
+class StatementPlans:
     """The statements of a session by number, and the SQL that makes them known."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[str, tuple[str, ...]], Plan] = {}  # by SQL and names
+        self._plans: dict[tuple[str, tuple[str, ...]], StatementPlan] = {}  # by SQL and names
         self._functions: list[str] = []
         self._defined = 0
         self._sound = 0  # what was defined in this session or an earlier one
 
-    def of(self, compiled: CompiledStatement) -> Plan:
+    def of(self, compiled: CompiledStatement) -> StatementPlan:
         """Return the plan of a statement; one that is new is known after `definition` was run."""
         if (known := self._plans.get((compiled.sql, compiled.order))) is None:
             names: dict[Kind, list[str]] = {"text": [], "number": [], "blob": []}
@@ -143,7 +143,7 @@ class Plans:
                     raise TypeError(f"the parameter {name} needs a type: bindparam({name!r}, type_=…)")
                 names[kind].append(name)
             texts, numbers, blobs = (tuple(names[kind]) for kind in _ARRAYS)
-            known = Plan(len(self._plans), texts, numbers, blobs, compiled.fixed)
+            known = StatementPlan(len(self._plans), texts, numbers, blobs, compiled.fixed)
             self._functions.append(_function(known.number, compiled))
             self._plans[compiled.sql, compiled.order] = known
         return known

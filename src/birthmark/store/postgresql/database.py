@@ -14,11 +14,11 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import audit_chain, migrate
-from birthmark.store.column_encryption import Seal
+from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.events import encode_event, kind_of
-from birthmark.store.postgresql.batch_functions import Plan, Steps
+from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlan
 from birthmark.store.postgresql.retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
@@ -107,7 +107,7 @@ class PostgresDatabase:
         self._writer, self._beside = writers
         self._clock = clock
         self.worker = worker
-        self.seal: Seal | None = None
+        self.seal: ColumnCipher | None = None
         self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
         self._discard = 0
         self._seq = 0
@@ -143,7 +143,7 @@ class PostgresDatabase:
     def sharing(self) -> SharedDatabase:
         return self._group.sharing
 
-    def unlock(self, seal: Seal) -> None:
+    def unlock(self, seal: ColumnCipher) -> None:
         self.seal = seal
 
     async def commit(self, changes: Changes) -> None:
@@ -292,7 +292,7 @@ class PostgresDatabase:
 
     async def _at_once(self, batch: Batch, discarded: int) -> Outcomes | None:
         """Run every change of the batch; None when one of them is refused, whichever."""
-        steps = Steps()
+        steps = BatchSteps()
         try:
             self._add_discard(steps, discarded)
             first = self._seq
@@ -310,7 +310,7 @@ class PostgresDatabase:
         """Run each change in a savepoint of its own, then what we write about those that are kept."""
         outcomes: list[BirthmarkError | None] = [_unkeepable(changes) for changes, _ in batch]
         tried = [number for number, outcome in enumerate(outcomes) if outcome is None]
-        steps, ends = Steps(), []
+        steps, ends = BatchSteps(), []
         for number in tried:
             self._add_writes(steps, batch[number][0])
             ends.append(len(steps))
@@ -319,7 +319,7 @@ class PostgresDatabase:
         for number, how, end in zip(tried, await self._writer.run_apart(steps, ends), ends, strict=True):
             outcomes[number] = _meaning_of(how, batch[number][0], begun)
             begun = end
-        steps, first = Steps(), self._seq
+        steps, first = BatchSteps(), self._seq
         self._add_discard(steps, discarded)
         kept = [changes for (changes, _), outcome in zip(batch, outcomes, strict=True) if outcome is None]
         for changes in kept:
@@ -333,16 +333,16 @@ class PostgresDatabase:
             raise _EndsMovedError from error
         return outcomes
 
-    def _plan(self, statement: Statement) -> Plan:
+    def _plan(self, statement: Statement) -> StatementPlan:
         return self._writer.plans.of(statement.compiled("postgresql"))
 
-    def _add_writes(self, steps: Steps, changes: Changes) -> None:
+    def _add_writes(self, steps: BatchSteps, changes: Changes) -> None:
         for write in changes.writes:
             compiled = write.statement.compiled("postgresql")
             params = self.seal.closed(compiled.sealed, write.params) if self.seal and compiled.sealed else write.params
             steps.add(self._writer.plans.of(compiled), params, write.expect)
 
-    def _add_own(self, steps: Steps, changes: Changes) -> None:
+    def _add_own(self, steps: BatchSteps, changes: Changes) -> None:
         """Add the events and audit rows of a change."""
         if not changes.events and not changes.audits and not changes.counts:
             return
@@ -360,16 +360,16 @@ class PostgresDatabase:
             row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
             steps.add(self._plan(_ADD_AUDIT), row)
 
-    def _add_counts(self, steps: Steps, kept: Sequence[Changes]) -> None:
+    def _add_counts(self, steps: BatchSteps, kept: Sequence[Changes]) -> None:
         for (name, place, state, since), by in sorted(summed(kept).items()):
             row = {"name": name, "place": place, "state": state, "since": since, "worker": self.worker, "value": by}
             steps.add(self._plan(COUNT), row)
 
-    def _add_discard(self, steps: Steps, upto: int) -> None:
+    def _add_discard(self, steps: BatchSteps, upto: int) -> None:
         if upto:
             steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": upto})
 
-    def _add_head(self, steps: Steps, first: int) -> None:
+    def _add_head(self, steps: BatchSteps, first: int) -> None:
         """Sign the chain's end, where it is another than `first`."""
         if self._seq == first or self._signer is None:
             return

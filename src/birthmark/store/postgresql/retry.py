@@ -18,7 +18,7 @@ _OPTIONS = {
 }
 
 
-class Session(asyncpg.Connection):  # type: ignore[misc] # it has no types
+class RetryingSession(asyncpg.Connection):  # type: ignore[misc] # it has no types
     """asyncpg's connection, over a line that is watched."""
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
@@ -34,7 +34,7 @@ class Session(asyncpg.Connection):  # type: ignore[misc] # it has no types
 OPTIONS: Mapping[str, Any] = {
     "command_timeout": 60,  # s: a server that hangs must not hang us
     "timeout": 5,  # s, until a session begins
-    "connection_class": Session,
+    "connection_class": RetryingSession,
 }
 """How whoever asks PostgreSQL connects."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from birthmark.store.postgresql.batch_functions import PREPARE, RUN, RUN_APART, WAIT, Plans, Steps
+from birthmark.store.postgresql.batch_functions import PREPARE, RUN, RUN_APART, WAIT, BatchSteps, StatementPlans
 from birthmark.store.postgresql.retry import AWAY, TROUBLE
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Writer:
         self._lock = asyncio.Lock()
         self._lingering: asyncio.TimerHandle | None = None
         self._ending: asyncio.Task[None] | None = None
-        self.plans = Plans()
+        self.plans = StatementPlans()
 
     async def __aenter__(self) -> None:
         """Take it for a batch."""
@@ -82,11 +82,11 @@ class Writer:
         if not self._connection.is_in_transaction():
             await self._connection.execute("BEGIN")
 
-    async def run(self, steps: Steps) -> bool:
+    async def run(self, steps: BatchSteps) -> bool:
         """Run steps; say whether each touched the rows it must. Raise on a violation."""
         return bool(await self._connection.fetchval(RUN, *steps.arguments(), self._worker_lock) == -1)
 
-    async def run_apart(self, steps: Steps, ends: Sequence[int]) -> Sequence[str]:
+    async def run_apart(self, steps: BatchSteps, ends: Sequence[int]) -> Sequence[str]:
         """Run the steps of each change on their own; return how each went, as `RUN_APART` says it."""
         outcomes: Sequence[str] = await self._connection.fetchval(
             RUN_APART, *steps.arguments(), self._worker_lock, ends

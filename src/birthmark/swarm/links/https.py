@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.device_transports.ports import HttpAnswer
+from birthmark.device_transports.ports import HttpResponse
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, parse_url
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
@@ -23,13 +23,13 @@ class SwarmHttps:
     dialer: Dialer
     pem: Path | None
 
-    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpAnswer:
+    async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         target = parse_url(url)
         stream = await self.dialer.open(target.host, target.port, self.pem)
-        done: asyncio.Future[HttpAnswer] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[HttpResponse] = asyncio.get_running_loop().create_future()
         reader = AnswerReader(MAX_ANSWER_BYTES)
 
-        def settle(answer: HttpAnswer | None, error: BaseException | None = None) -> None:
+        def settle(answer: HttpResponse | None, error: BaseException | None = None) -> None:
             if done.done():
                 return
             if error is not None:

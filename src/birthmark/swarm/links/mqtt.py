@@ -11,13 +11,13 @@ from pathlib import Path
 
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
 from birthmark.device_transports.mqtt_session import FAILURE, Conversation
-from birthmark.device_transports.ports import Message
+from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
-from birthmark.mqtt.engine import Engine, Role
+from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
-from birthmark.swarm.links.stream import Dialer, Stream
+from birthmark.swarm.links.stream import ByteStream, Dialer
 
 _MAX_UNTAKEN = 100
 
@@ -51,13 +51,13 @@ class SwarmMqtt(Conversation):
     def __init__(self, dialer: Dialer, pem: Path | None, *, keeps: bool = False) -> None:
         """`keeps` holds what comes for `next_message`; else it is counted, acknowledged and forgotten."""
         self._dialer, self._pem, self._keeps = dialer, pem, keeps
-        self._engine = Engine(Role.CLIENT)
+        self._engine = MqttEngine(MqttRole.CLIENT)
         self._host, self._port = "", 0
-        self._stream: Stream | None = None
+        self._stream: ByteStream | None = None
         self._waiting: _Waiting | None = None
         self._idle: asyncio.Future[None] | None = None
         self._hearing: tuple[asyncio.Future[None], ...] = ()
-        self._untaken: deque[Message] | None = None
+        self._untaken: deque[ReceivedMessage] | None = None
         self._end: BirthmarkError | None = None
         self.acknowledges = True
         self.received = 0
@@ -72,7 +72,7 @@ class SwarmMqtt(Conversation):
         self._engine.send(connect)
         return await self._greeted(self._expect(ConnAck), connect)
 
-    async def next_message(self) -> Message:
+    async def next_message(self) -> ReceivedMessage:
         while not self._untaken:
             self._check_alive()
             await self._hear()
@@ -206,7 +206,7 @@ class SwarmMqtt(Conversation):
         if self._keeps:
             if self._untaken is None:
                 self._untaken = deque(maxlen=_MAX_UNTAKEN)
-            self._untaken.append(Message(packet.topic, packet.payload))
+            self._untaken.append(ReceivedMessage(packet.topic, packet.payload))
             self._wake()
         if packet.packet_id is not None and self.acknowledges:
             self._engine.ack([packet.packet_id])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from birthmark.device_transports.errors import LinkLostError
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
 from birthmark.device_transports.openssl.tls import client_context, explained
 from birthmark.device_transports.urls import TIMEOUT_S
@@ -41,7 +41,7 @@ OnEnd = Callable[[BirthmarkError], None]
 class Dialer:
     """Opens connections to whom `trust` believes."""
 
-    trust: Trust
+    trust: ServerTrust
     tls: str = ""
     alpn: tuple[str, ...] = ()
     _context: ssl.SSLContext | None = None
@@ -49,7 +49,7 @@ class Dialer:
     """For who shows no certificate: nobody's is ever loaded into it."""
     _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
 
-    async def open(self, host: str, port: int, pem: Path | None) -> "Stream":
+    async def open(self, host: str, port: int, pem: Path | None) -> "ByteStream":
         """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of the transports.
 
         With TLS 1.3 a server refuses a client's certificate only after that: whoever reads first learns it.
@@ -68,7 +68,7 @@ class Dialer:
         except BaseException:
             _close(sock)
             raise
-        return Stream(tls, host, port)
+        return ByteStream(tls, host, port)
 
     async def dial(self, host: str, port: int) -> socket.socket:
         """Return a connection without TLS, to the first of the host's addresses that takes it. Raise `OSError`."""
@@ -155,7 +155,7 @@ def _release(waiting: "asyncio.Future[None]") -> None:
         waiting.set_result(None)
 
 
-class Stream:
+class ByteStream:
     """Bytes both ways; what comes and how it ends is told to who listens."""
 
     __slots__ = ("_number", "_on_data", "_on_end", "_tls", "_unsent", "host", "port")

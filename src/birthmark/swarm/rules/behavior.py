@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from birthmark.swarm.model import Group
+from birthmark.swarm.model import DeviceGroup
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.schedule import Dice
 
@@ -21,7 +21,7 @@ class Act(StrEnum):
 
 
 @dataclass(slots=True)
-class Plan:
+class BehaviorPlan:
     """When each act is due on this connection, in seconds of the run; infinity is never."""
 
     send_s: float = math.inf
@@ -32,7 +32,7 @@ class Plan:
     leave_s: float = math.inf
 
     @classmethod
-    def on_connecting(cls, group: Group, now: float, dice: Dice, renew_s: float) -> "Plan":
+    def on_connecting(cls, group: DeviceGroup, now: float, dice: Dice, renew_s: float) -> "BehaviorPlan":
         """Return the plan of a connection that begins now."""
         return cls(
             send_s=schedule.next_message_s(group, now, dice.roll(), is_first=True),

@@ -2,47 +2,47 @@
 
 from collections.abc import Mapping
 
-from birthmark.swarm.model import DeviceMetrics, Fault, Group, Judgement, State, Verdict
+from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Fault, Judgement, SwarmState, SwarmVerdict
 
-DESERVED: Mapping[Fault, Verdict] = {
-    Fault.OTHER_NAME: Verdict.STOPPED,
-    Fault.OTHER_TOPIC: Verdict.STOPPED,
-    Fault.OVERSIZED: Verdict.STOPPED,
-    Fault.GARBAGE: Verdict.STOPPED,
-    Fault.HALF_OPEN: Verdict.STOPPED,
-    Fault.EXPIRED: Verdict.STOPPED,
-    Fault.REVOKED: Verdict.STOPPED,
-    Fault.CLOCK_SKEW: Verdict.STOPPED,
-    Fault.NO_ACK: Verdict.TOLERATED,
-    Fault.DUPLICATE: Verdict.STOPPED,
-    Fault.RENEW_OTHER: Verdict.STOPPED,
+DESERVED: Mapping[Fault, SwarmVerdict] = {
+    Fault.OTHER_NAME: SwarmVerdict.STOPPED,
+    Fault.OTHER_TOPIC: SwarmVerdict.STOPPED,
+    Fault.OVERSIZED: SwarmVerdict.STOPPED,
+    Fault.GARBAGE: SwarmVerdict.STOPPED,
+    Fault.HALF_OPEN: SwarmVerdict.STOPPED,
+    Fault.EXPIRED: SwarmVerdict.STOPPED,
+    Fault.REVOKED: SwarmVerdict.STOPPED,
+    Fault.CLOCK_SKEW: SwarmVerdict.STOPPED,
+    Fault.NO_ACK: SwarmVerdict.TOLERATED,
+    Fault.DUPLICATE: SwarmVerdict.STOPPED,
+    Fault.RENEW_OTHER: SwarmVerdict.STOPPED,
 }
-_ALIVE = frozenset({State.CONNECTED, State.SENDING, State.RENEWING, State.DONE})
+_ALIVE = frozenset({SwarmState.CONNECTED, SwarmState.SENDING, SwarmState.RENEWING, SwarmState.DONE})
 
 
-def expected_of(group: Group, fault: Fault) -> Verdict:
+def expected_of(group: DeviceGroup, fault: Fault) -> SwarmVerdict:
     """Return what the target is expected to do: as the scenario says, else as is deserved."""
     return dict(group.expect).get(fault, DESERVED[fault])
 
 
-def judge(tally: DeviceMetrics, group: Group, now: float) -> Judgement:
+def judge(tally: DeviceMetrics, group: DeviceGroup, now: float) -> Judgement:
     """Judge a device at the end of the run."""
     why = _trouble_of(tally, group, now) if tally.fault is None else _surprise_of(tally, group, tally.fault)
     return Judgement(held=not why, why=why)
 
 
-def _surprise_of(tally: DeviceMetrics, group: Group, fault: Fault) -> str:
+def _surprise_of(tally: DeviceMetrics, group: DeviceGroup, fault: Fault) -> str:
     wanted = expected_of(group, fault)
     return "" if tally.verdict is wanted else f"{fault}: {tally.verdict}, expected {wanted}"
 
 
-def _trouble_of(tally: DeviceMetrics, group: Group, now: float) -> str:
+def _trouble_of(tally: DeviceMetrics, group: DeviceGroup, now: float) -> str:
     """Return what is wrong with a device that does nothing wrong; what is under way may take as long as patience."""
-    spent_s, is_sending = now - tally.since_s, tally.state is State.SENDING
+    spent_s, is_sending = now - tally.since_s, tally.state is SwarmState.SENDING
     is_late = spent_s > group.patience_s
     if not tally.connects:
         return f"never connected: {tally.last_error or 'the run was too short, or its ramp too steep'}"
-    if tally.state is State.REFUSED:
+    if tally.state is SwarmState.REFUSED:
         return f"refused: {tally.last_error}"
     if tally.state not in _ALIVE and not tally.is_planned and is_late:
         return f"not back after {spent_s:.0f} s: {tally.last_error or tally.state}"

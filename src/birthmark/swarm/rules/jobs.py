@@ -9,7 +9,7 @@ _OUT_OF = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class SimulatedJob:
     """A job that was begun."""
 
     job_id: str
@@ -20,14 +20,14 @@ class Work:
 class JobMessage:
     """What a message on a topic of a thing's jobs means."""
 
-    begun: Work | None = None
+    begun: SimulatedJob | None = None
     is_news: bool = False
     """There is something to begin."""
     ended: bool = False
     refused: str = ""
 
 
-def fails(name: str, work: Work, share: float) -> bool:
+def fails(name: str, work: SimulatedJob, share: float) -> bool:
     """Say whether this try fails: so many of many do, and the same ones in every run."""
     rolled = hashlib.blake2b(f"{name} {work.job_id} {work.number}".encode(), digest_size=4).digest()
     return int.from_bytes(rolled, "big") < share * _OUT_OF
@@ -43,13 +43,13 @@ def said(topic: str, payload: bytes) -> JobMessage:
     if topic.endswith("/notify-next"):
         return JobMessage(is_news=bool(execution))
     if topic.endswith("/start-next/accepted"):
-        return JobMessage(begun=Work(execution["jobId"], execution["executionNumber"]) if execution else None)
+        return JobMessage(begun=SimulatedJob(execution["jobId"], execution["executionNumber"]) if execution else None)
     if topic.endswith("/update/accepted"):
         return JobMessage(ended=True)
     return JobMessage(refused=str(told.get("code", ""))) if topic.endswith("/rejected") else JobMessage()
 
 
-def ending(name: str, work: Work, share: float) -> tuple[bytes, bool]:
+def ending(name: str, work: SimulatedJob, share: float) -> tuple[bytes, bool]:
     """Return what a device says at the end of a try, and whether it failed."""
     is_bad = fails(name, work, share)
     told = {

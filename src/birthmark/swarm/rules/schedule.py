@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from birthmark.swarm.model import Fault, Group
+from birthmark.swarm.model import DeviceGroup, Fault
 
 _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
@@ -34,12 +34,12 @@ LONGEST_BACKOFF_S = 60.0
 _DOUBLINGS = 30  # beyond which a power is larger than any backoff
 
 
-def arrival_s(group: Group, number: int) -> float:
+def arrival_s(group: DeviceGroup, number: int) -> float:
     """Return when the device of that number begins, in seconds of the run."""
     return group.start_s + (number / group.ramp if group.ramp > 0 else 0.0)
 
 
-def next_message_s(group: Group, now: float, roll: float, *, is_first: bool = False) -> float:
+def next_message_s(group: DeviceGroup, now: float, roll: float, *, is_first: bool = False) -> float:
     """Return when the next message is due: within the jitter about the interval, the first anywhere in it."""
     if not group.interval_s:
         return math.inf
@@ -48,22 +48,22 @@ def next_message_s(group: Group, now: float, roll: float, *, is_first: bool = Fa
     return now + group.interval_s * (1 + group.jitter * (2 * roll - 1))
 
 
-def next_cut_s(group: Group, now: float, roll: float) -> float:
+def next_cut_s(group: DeviceGroup, now: float, roll: float) -> float:
     """Return when the line breaks: by chance, and as likely in any second."""
     return now - group.cut_s * math.log(1 - roll) if group.cut_s else math.inf
 
 
-def next_leave_s(group: Group, now: float) -> float:
+def next_leave_s(group: DeviceGroup, now: float) -> float:
     """Return when the device goes away by itself."""
     return now + group.stay_s if group.stay_s else math.inf
 
 
-def next_storm_s(group: Group, now: float) -> float:
+def next_storm_s(group: DeviceGroup, now: float) -> float:
     """Return when all lines of the group break next."""
     return min((moment for moment in group.storm_s if moment > now), default=math.inf)
 
 
-def next_renewal_s(group: Group, now: float, begun: float, life_s: float) -> float:
+def next_renewal_s(group: DeviceGroup, now: float, begun: float, life_s: float) -> float:
     """Return when the certificate is renewed: after a time, or at a share of a life that began at `begun`."""
     if group.renew_s:
         return now + group.renew_s
@@ -77,7 +77,7 @@ def backoff_s(failures: int, roll: float) -> float:
     return roll * min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, _DOUBLINGS))
 
 
-def faults_of(group: Group) -> Sequence[Fault | None]:
+def faults_of(group: DeviceGroup) -> Sequence[Fault | None]:
     """Return for each device how it misbehaves. A share that is more than none is one device at least."""
     wanted = [(fault, max(1, round(share * group.count))) for fault, share in group.misbehave if share > 0]
     slots: list[Fault | None] = [None] * group.count

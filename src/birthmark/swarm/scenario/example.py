@@ -1,6 +1,6 @@
 """The scenario that `birthmark swarm init` writes: every key with its meaning, and what is needed filled in."""
 
-from birthmark.agent.config.catalog import Section, Setting
+from birthmark.agent.config.catalog import AgentSetting, SettingSection
 from birthmark.swarm.model import TargetKind
 from birthmark.swarm.scenario.settings import SECTIONS
 
@@ -22,13 +22,13 @@ def example(where: TargetKind) -> str:
     return _HEAD + "".join(_section(section, where) for section in SECTIONS)
 
 
-def _section(section: Section, where: TargetKind) -> str:
+def _section(section: SettingSection, where: TargetKind) -> str:
     (table,) = section.tables
     head = f"\n[{table.replace('NAME', _GROUP)}]  # {section.title.lower()}\n" if table else "\n"
     return head + "".join(_line(one, where) for one in section.settings)
 
 
-def _line(setting: Setting, where: TargetKind) -> str:
+def _line(setting: AgentSetting, where: TargetKind) -> str:
     value = f'"{where}"' if setting.key == "to" else _SET.get(setting.key)
     told = f"{setting.means} ({setting.takes})"
     if value is not None:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.swarm.model import Group, Origin, RegistrationProtocol, TargetKind
+from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class SwarmTarget:
     """Where devices go, whatever their group."""
 
     where: TargetKind
@@ -65,7 +65,7 @@ class Scenario:
 
     wish: TargetSpec = TargetSpec()
     identities: Identities = Identities()
-    groups: tuple[Group, ...] = ()
+    groups: tuple[DeviceGroup, ...] = ()
     duration_s: float = 60.0
     seed: int = 1
     title: str = "swarm"

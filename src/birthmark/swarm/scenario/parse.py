@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.agent.config.toml_tables import TEXT, ConfigInvalidError, Table, parse_files
-from birthmark.device_transports.identity import Trust
+from birthmark.device_transports.identity import ServerTrust
 from birthmark.swarm.errors import TargetNotNamedError
-from birthmark.swarm.model import Fault, Group, Origin, RegistrationProtocol, TargetKind, Verdict
+from birthmark.swarm.model import DeviceGroup, Fault, Origin, RegistrationProtocol, SwarmVerdict, TargetKind
 from birthmark.swarm.scenario import value_parsers
-from birthmark.swarm.scenario.model import Identities, Scenario, Target, TargetSpec
+from birthmark.swarm.scenario.model import Identities, Scenario, SwarmTarget, TargetSpec
 
 AZURE = "global.azure-devices-provisioning.net"
 _HTTPS = 443
@@ -20,7 +20,7 @@ _HUBS = "birthmark hub ls"
 _ENDPOINT = "aws iot describe-endpoint --endpoint-type iot:Data-ATS --query endpointAddress --output text"
 
 
-def resolve(wish: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str, str]) -> Target:
+def resolve(wish: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str, str]) -> SwarmTarget:
     """Return the target: what was said goes before what is known. Raise `TargetNotNamedError`."""
     host, id_scope = wish.host or facts.get("host"), wish.id_scope or facts.get("id_scope")
     if wish.where is TargetKind.AZURE and wish.way is not RegistrationProtocol.NONE:
@@ -34,8 +34,8 @@ def resolve(wish: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str
         what = "the data endpoint" if wish.where.is_aws else "the hub"
         command = _ENDPOINT if wish.where.is_aws else _HUBS
         raise TargetNotNamedError(where=wish.where, what=what, option="--host", command=command)
-    trust = None if wish.trust is None else Trust.of([wish.trust]).pem
-    return Target(
+    trust = None if wish.trust is None else ServerTrust.of([wish.trust]).pem
+    return SwarmTarget(
         where=wish.where,
         host=host,
         id_scope=id_scope or "",
@@ -146,12 +146,12 @@ def _identities(table: Table) -> Identities:
     return found
 
 
-def _group(table: Table, name: str) -> Group:
-    given = Group(name, 0)
+def _group(table: Table, name: str) -> DeviceGroup:
+    given = DeviceGroup(name, 0)
     if "devices" not in table:
         table.wrong("devices", "is missing", "Add it: `devices = 50`")
     renew = table.take("renew", value_parsers.renewal) or (0.0, 0.0)
-    group = Group(
+    group = DeviceGroup(
         name=name,
         count=table.take("devices", value_parsers.number(1, MAX_DEVICES)) or 0,
         device=table.take("name", TEXT) or "",
@@ -172,7 +172,7 @@ def _group(table: Table, name: str) -> Group:
         jobs_fail=_or(table.take("jobs_fail", value_parsers.share), given.jobs_fail),
         storm_s=_or(table.take("storm", value_parsers.spans), given.storm_s),
         misbehave=_table_of(table.table("misbehave"), value_parsers.share),
-        expect=_table_of(table.table("expect"), value_parsers.one_of(Verdict)),
+        expect=_table_of(table.table("expect"), value_parsers.one_of(SwarmVerdict)),
         patience_s=_or(table.take("patience", value_parsers.some_time), given.patience_s),
         skew_s=_or(table.take("skew", value_parsers.some_time), given.skew_s),
     )

@@ -4,8 +4,8 @@ The page docs/reference/swarm.md and what `birthmark swarm init` writes are this
 reader asks for. `NAME` stands for any name.
 """
 
-from birthmark.agent.config.catalog import Section, Setting
-from birthmark.swarm.model import Fault, Group
+from birthmark.agent.config.catalog import AgentSetting, SettingSection
+from birthmark.swarm.model import DeviceGroup, Fault
 from birthmark.swarm.rules.expectations import DESERVED
 from birthmark.swarm.scenario.model import Identities, Scenario, TargetSpec
 
@@ -27,44 +27,50 @@ _DEEDS: dict[Fault, str] = {
     Fault.DUPLICATE: "connects twice; the first connection is to end",
     Fault.RENEW_OTHER: 'asks EST for another device\'s certificate (needs `from = "est"`)',
 }
-_GROUP = Group("NAME", 1)
+_GROUP = DeviceGroup("NAME", 1)
 _GIVEN, _WISH, _IDENTITIES = Scenario(), TargetSpec(), Identities()
 
 SECTIONS = (
-    Section(
+    SettingSection(
         "The run",
         ("",),
         (
-            Setting("title", "text", "stands above the report", f'"{_GIVEN.title}"'),
-            Setting("duration", _TIME, "of the whole run", f'"{_GIVEN.duration_s:g}s"'),
-            Setting("seed", "whole number", "the same seed rolls the same dice", str(_GIVEN.seed)),
+            AgentSetting("title", "text", "stands above the report", f'"{_GIVEN.title}"'),
+            AgentSetting("duration", _TIME, "of the whole run", f'"{_GIVEN.duration_s:g}s"'),
+            AgentSetting("seed", "whole number", "the same seed rolls the same dice", str(_GIVEN.seed)),
         ),
     ),
-    Section(
+    SettingSection(
         "Where devices go",
         ("target",),
         (
-            Setting(
+            AgentSetting(
                 "to",
                 '"local", "local-aws", "azure" or "aws"',
                 "a Birthmark server's Azure or AWS side (`--data`), or the vendor's cloud",
                 f'"{_WISH.where}"',
             ),
-            Setting("host", "name", 'the provisioning service, AWS\'s data endpoint, or the hub (`register = "none"`)'),
-            Setting("id_scope", "text", "the provisioning service's ID scope; else PROVISIONING_IDSCOPE"),
-            Setting("register", '"mqtt", "https" or "none"', "how devices register at Azure", f'"{_WISH.way}"'),
-            Setting(
+            AgentSetting(
+                "host", "name", 'the provisioning service, AWS\'s data endpoint, or the hub (`register = "none"`)'
+            ),
+            AgentSetting("id_scope", "text", "the provisioning service's ID scope; else PROVISIONING_IDSCOPE"),
+            AgentSetting("register", '"mqtt", "https" or "none"', "how devices register at Azure", f'"{_WISH.way}"'),
+            AgentSetting(
                 "mqtt_port",
                 _PORT,
                 "of provisioning service, hub and data endpoint (AWS: 443 too)",
                 str(_WISH.mqtt_port),
             ),
-            Setting("https_port", _PORT, "of the provisioning service", "443, or the local server's"),
-            Setting("est_url", "URL", "the EST server that renews, up to `/.well-known/est`", "the local server's"),
-            Setting("trust", _FILE, "CAs of the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"),
-            Setting("mqtt", '"3.1.1" or "5"', "the version, at AWS", '"3.1.1"'),
-            Setting("tls", '"1.2" or "1.3"', "this version alone", "either"),
-            Setting(
+            AgentSetting("https_port", _PORT, "of the provisioning service", "443, or the local server's"),
+            AgentSetting(
+                "est_url", "URL", "the EST server that renews, up to `/.well-known/est`", "the local server's"
+            ),
+            AgentSetting(
+                "trust", _FILE, "CAs of the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"
+            ),
+            AgentSetting("mqtt", '"3.1.1" or "5"', "the version, at AWS", '"3.1.1"'),
+            AgentSetting("tls", '"1.2" or "1.3"', "this version alone", "either"),
+            AgentSetting(
                 "at_once",
                 "whole number",
                 "devices that register or connect at the same time, the others wait: more than one machine can do "
@@ -73,71 +79,77 @@ SECTIONS = (
             ),
         ),
     ),
-    Section(
+    SettingSection(
         "Keys and certificates",
         ("identities",),
         (
-            Setting("directory", "directory", "where they are kept, and found again", f'"{_IDENTITIES.directory}"'),
-            Setting(
+            AgentSetting(
+                "directory", "directory", "where they are kept, and found again", f'"{_IDENTITIES.directory}"'
+            ),
+            AgentSetting(
                 "from",
                 '"ca", "est" or "files"',
                 "a CA at hand, the EST server, or files NAME.pem with key and chain that are there",
                 f'"{_IDENTITIES.origin}"',
             ),
-            Setting("ca_cert", _FILE, "your CA's certificate, with its chain", "one of the directory's own"),
-            Setting("ca_key", _FILE, "its key"),
-            Setting("ca_passphrase_file", _FILE, "the key's passphrase, a file of mode 0600"),
-            Setting(
+            AgentSetting("ca_cert", _FILE, "your CA's certificate, with its chain", "one of the directory's own"),
+            AgentSetting("ca_key", _FILE, "its key"),
+            AgentSetting("ca_passphrase_file", _FILE, "the key's passphrase, a file of mode 0600"),
+            AgentSetting(
                 "est_user", "text", "who asks EST for first certificates, for any name", "one made for it, locally"
             ),
-            Setting("est_password_file", _FILE, "the password, a file of mode 0600"),
-            Setting("lifetime", _TIME, "of certificates that a CA at hand signs", '"30d"'),
+            AgentSetting("est_password_file", _FILE, "the password, a file of mode 0600"),
+            AgentSetting("lifetime", _TIME, "of certificates that a CA at hand signs", '"30d"'),
         ),
     ),
-    Section(
+    SettingSection(
         "A group of devices",
         ("group.NAME",),
         (
-            Setting("devices", "whole number", "how many; needed"),
-            Setting(
+            AgentSetting("devices", "whole number", "how many; needed"),
+            AgentSetting(
                 "name", "text", "a device's name; `{n}` is its number", "NAME-TAG-{n}, the TAG being the directory's"
             ),
-            Setting("ramp", "number", "devices that begin in a second", f"{_GROUP.ramp:g}"),
-            Setting("start", _TIME, "when the first one begins", '"0s"'),
-            Setting("interval", _TIME, "between a device's messages; 0 sends none", f'"{_GROUP.interval_s:g}s"'),
-            Setting("jitter", _SHARE, "of the interval, either way", '"10%"'),
-            Setting("payload", "text", "a message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"),
-            Setting("size", "bytes", "messages of this size, instead of `payload`"),
-            Setting("topic", "text", "at AWS; `{name}` is the device", '"devices/{name}/data"'),
-            Setting("keep_alive", "seconds", "MQTT's", str(_GROUP.keep_alive_s)),
-            Setting(
+            AgentSetting("ramp", "number", "devices that begin in a second", f"{_GROUP.ramp:g}"),
+            AgentSetting("start", _TIME, "when the first one begins", '"0s"'),
+            AgentSetting("interval", _TIME, "between a device's messages; 0 sends none", f'"{_GROUP.interval_s:g}s"'),
+            AgentSetting("jitter", _SHARE, "of the interval, either way", '"10%"'),
+            AgentSetting(
+                "payload", "text", "a message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"
+            ),
+            AgentSetting("size", "bytes", "messages of this size, instead of `payload`"),
+            AgentSetting("topic", "text", "at AWS; `{name}` is the device", '"devices/{name}/data"'),
+            AgentSetting("keep_alive", "seconds", "MQTT's", str(_GROUP.keep_alive_s)),
+            AgentSetting(
                 "stay", _TIME, "how long a connection lasts before the device leaves by itself; 0 for always", '"0s"'
             ),
-            Setting("away", _TIME, "how long it is away then", f'"{_GROUP.away_s:g}s"'),
-            Setting("cut", _TIME, "mean time between lines that break, at random; 0 for never", '"0s"'),
-            Setting("renew", 'time or "80%"', "renew by EST so often, or at that share of the certificate's life"),
-            Setting("job", _TIME, "at AWS, how long a job takes that a device is told to do; 0 does none", '"0s"'),
-            Setting("jobs_fail", _SHARE, "of the jobs fail", '"0%"'),
-            Setting("storm", "times", "when all lines of the group break, and all devices return at once", "[]"),
-            Setting(
+            AgentSetting("away", _TIME, "how long it is away then", f'"{_GROUP.away_s:g}s"'),
+            AgentSetting("cut", _TIME, "mean time between lines that break, at random; 0 for never", '"0s"'),
+            AgentSetting("renew", 'time or "80%"', "renew by EST so often, or at that share of the certificate's life"),
+            AgentSetting("job", _TIME, "at AWS, how long a job takes that a device is told to do; 0 does none", '"0s"'),
+            AgentSetting("jobs_fail", _SHARE, "of the jobs fail", '"0%"'),
+            AgentSetting("storm", "times", "when all lines of the group break, and all devices return at once", "[]"),
+            AgentSetting(
                 "patience",
                 _TIME,
                 "what the target may take to cut off who misbehaves, and a lost device to be back",
                 f'"{_GROUP.patience_s:g}s"',
             ),
-            Setting("skew", _TIME, "how far the clock of `clock_skew` is off", '"7300d"'),
+            AgentSetting("skew", _TIME, "how far the clock of `clock_skew` is off", '"7300d"'),
         ),
     ),
-    Section(
+    SettingSection(
         "Who misbehaves",
         ("group.NAME.misbehave",),
-        tuple(Setting(fault.value, _SHARE, f"of the group {_DEEDS[fault]}") for fault in Fault),
+        tuple(AgentSetting(fault.value, _SHARE, f"of the group {_DEEDS[fault]}") for fault in Fault),
     ),
-    Section(
+    SettingSection(
         "What the target does about it",
         ("group.NAME.expect",),
         tuple(
-            Setting(fault.value, '"stopped" or "tolerated"', "refused or cut off, or let be", f'"{DESERVED[fault]}"')
+            AgentSetting(
+                fault.value, '"stopped" or "tolerated"', "refused or cut off, or let be", f'"{DESERVED[fault]}"'
+            )
             for fault in Fault
         ),
     ),

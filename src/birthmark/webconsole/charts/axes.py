@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import count, pairwise
 
-from birthmark.webconsole.svg import Anchor, Label, cut, element, width_of
+from birthmark.webconsole.svg import Anchor, SvgLabel, cut, element, width_of
 
 Number = Callable[[float], str]
-_Said = tuple["Tick", float, Label]
+_Said = tuple["Tick", float, SvgLabel]
 
 _GAP_PX = 6  # between labels of the lower axis
 _MOST = 0.3  # of the width, for one label
@@ -78,14 +78,14 @@ def upright(plot: Plot, ticks: Sequence[float], number: Number, to: float | None
         y = plot.y(tick)
         look = "grid" if tick else "zero"
         drawn += element("line", x1=plot.left, x2=to or plot.right, y1=y, y2=y, class_=look)
-        drawn += Label(cut(number(tick), room), room, y + 4, Anchor.END).drawn()
+        drawn += SvgLabel(cut(number(tick), room), room, y + 4, Anchor.END).drawn()
     return drawn
 
 
-def readable(ticks: Sequence[Tick], x: Callable[[float], float], right: float) -> list[tuple[float, Label]]:
+def readable(ticks: Sequence[Tick], x: Callable[[float], float], right: float) -> list[tuple[float, SvgLabel]]:
     """Return the places and labels of every n-th of `ticks`, n the least with which none touches the next."""
     said = [(tick, x(tick.at), cut(tick.label, right * _MOST)) for tick in ticks]
-    labels = [(tick, place, Label(words, place + 4, 0)) for tick, place, words in said]
+    labels = [(tick, place, SvgLabel(words, place + 4, 0)) for tick, place, words in said]
     labels = [entry for entry in labels if entry[2].text and entry[2].box.right <= right]
     for stride in range(1, len(labels) + 1):
         tries = [_without_minor(labels[offset::stride]) for offset in range(stride)]
@@ -108,14 +108,14 @@ def _is_apart(kept: Sequence[_Said]) -> bool:
     return all(this[2].box.right + _GAP_PX <= following[1] for this, following in pairwise(kept))
 
 
-def lower(placed: Sequence[tuple[float, Label]], bottom: float, top: float | None = None) -> str:
+def lower(placed: Sequence[tuple[float, SvgLabel]], bottom: float, top: float | None = None) -> str:
     """Return marks and labels below `bottom`; the marks reach up to `top` as grid lines if that is given."""
     drawn = ""
     for x, label in placed:
         drawn += element("line", x1=x, x2=x, y1=bottom, y2=bottom + _TICK_PX, class_="tick")
         if top is not None:
             drawn += element("line", x1=x, x2=x, y1=top, y2=bottom, class_="grid")
-        drawn += Label(label.text, label.x, bottom + _TICK_PX).drawn()
+        drawn += SvgLabel(label.text, label.x, bottom + _TICK_PX).drawn()
     return drawn
 
 

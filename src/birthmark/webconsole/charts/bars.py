@@ -10,8 +10,8 @@ from birthmark.webconsole.svg import (
     LINE_PX,
     Anchor,
     Box,
-    Label,
     Size,
+    SvgLabel,
     centered,
     cut,
     drawing,
@@ -106,7 +106,7 @@ def _middle(plot: Plot) -> float:
 
 def _key(given: Sequence[Bar], kinds: Mapping[BarKind, str], unit: str, width: int) -> tuple[str, float]:
     """Return the unit above its axis, what the colors mean beside or below it, and where that ends."""
-    words = Label(cut(unit, width), 0, 11, look="unit")
+    words = SvgLabel(cut(unit, width), 0, 11, look="unit")
     shown = [(kind, cut(said, width - _SWATCH_PX - 5)) for kind, said in kinds.items() if _has(given, kind)]
     widths = [_SWATCH_PX + 5 + width_of(said) + 14 for _, said in shown]
     x, y = width - sum(widths) + 14, 11.0
@@ -117,7 +117,7 @@ def _key(given: Sequence[Bar], kinds: Mapping[BarKind, str], unit: str, width: i
         if x > 0 and x + room - 14 > width + 0.1:
             x, y = 0, y + LINE_PX
         drawn += element("rect", x=x, y=y - 9, width=_SWATCH_PX, height=_SWATCH_PX, class_=f"bar {kind}")
-        drawn += Label(said, x + _SWATCH_PX + 5, y).drawn()
+        drawn += SvgLabel(said, x + _SWATCH_PX + 5, y).drawn()
         x += room
     return drawn, y + 4
 
@@ -146,24 +146,24 @@ def _bar(plot: Plot, index: int, bar: Bar) -> str:
     return linked(drawn, bar.link, words)
 
 
-def _numbers(plot: Plot, values: Sequence[int], number: Number, width: float) -> list[Label]:
+def _numbers(plot: Plot, values: Sequence[int], number: Number, width: float) -> list[SvgLabel]:
     """Return the numbers of the bars that stand out, the highest first, each where nothing is in its way."""
     bodies = [_body(plot, index, value) for index, value in enumerate(values)]
-    placed: list[Label] = []
+    placed: list[SvgLabel] = []
     for index in sorted(standouts(values), key=lambda index: -values[index]):
         body, words = bodies[index], cut(number(values[index]), width / 2)
         high = body.top + 12
         tries = [
             centered(words, plot.x(index + 0.5), body.top - 5, (0, width), "number strong"),
-            Label(words, body.right + 3, high, Anchor.START, "number strong"),
-            Label(words, body.left - 3, high, Anchor.END, "number strong"),
+            SvgLabel(words, body.right + 3, high, Anchor.START, "number strong"),
+            SvgLabel(words, body.left - 3, high, Anchor.END, "number strong"),
         ]
         placed += [label for label in tries if _is_free(label, placed, bodies, (plot.left, width), plot.bottom)][:1]
     return placed
 
 
 def _is_free(
-    label: Label, placed: Sequence[Label], bodies: Sequence[Box], within: tuple[float, float], bottom: float
+    label: SvgLabel, placed: Sequence[SvgLabel], bodies: Sequence[Box], within: tuple[float, float], bottom: float
 ) -> bool:
     box = label.box
     return (

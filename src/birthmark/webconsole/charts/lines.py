@@ -11,8 +11,8 @@ from birthmark.webconsole.charts.bars import standouts
 from birthmark.webconsole.svg import (
     LINE_PX,
     Anchor,
-    Label,
     Size,
+    SvgLabel,
     Tone,
     centered,
     cut,
@@ -128,12 +128,12 @@ def _named(plot: Plot, one: Series, number: Number, width: int, beside: float, *
     look = f"strong name {one.tone}"
     if beside:
         middle = (plot.top + plot.bottom) / 2
-        names = [Label(cut(one.label, beside, is_strong=True), plot.right + 10, middle - 3, look=look)]
-        names.append(Label(cut(reading, beside), plot.right + 10, middle + 12))
+        names = [SvgLabel(cut(one.label, beside, is_strong=True), plot.right + 10, middle - 3, look=look)]
+        names.append(SvgLabel(cut(reading, beside), plot.right + 10, middle + 12))
     else:
         y = plot.top - 13
-        right = Label(cut(reading, width * 0.5), width, y, Anchor.END)
-        names = [Label(cut(one.label, right.box.left - 10, is_strong=True), 0, y, look=look), right]
+        right = SvgLabel(cut(reading, width * 0.5), width, y, Anchor.END)
+        names = [SvgLabel(cut(one.label, right.box.left - 10, is_strong=True), 0, y, look=look), right]
     return "".join(label.drawn() for label in names) + _peak(plot, one, number)
 
 
@@ -145,7 +145,7 @@ def _peak(plot: Plot, one: Series, number: Number) -> str:
         return ""
     x, y, words = plot.x(found[0] + 0.5), plot.y(one.most) + 9, number(one.most)
     away = plot.step * 2 + 3
-    sides = [Label(words, x + away, y, Anchor.START, _NUMBER), Label(words, x - away, y, Anchor.END, _NUMBER)]
+    sides = [SvgLabel(words, x + away, y, Anchor.START, _NUMBER), SvgLabel(words, x - away, y, Anchor.END, _NUMBER)]
     inside = [label for label in sides if plot.left <= label.box.left and label.box.right <= plot.right]
     return inside[-1 if found[0] * 2 > len(values) else 0].drawn() if inside else ""
 

@@ -7,8 +7,8 @@ from birthmark.webconsole.charts.axes import Number
 from birthmark.webconsole.svg import (
     LINE_PX,
     Anchor,
-    Label,
     Size,
+    SvgLabel,
     Tone,
     cut,
     drawing,
@@ -23,7 +23,7 @@ _LEAST_PX = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class ProportionBar:
     """A part: what it is, how many, by which color, and the exact words for it."""
 
     label: str
@@ -32,7 +32,9 @@ class Lane:
     words: str
 
 
-def lanes(given: Sequence[Lane], *, total: int, name: str, title: str, desc: str, number: Number, size: Size) -> str:
+def lanes(
+    given: Sequence[ProportionBar], *, total: int, name: str, title: str, desc: str, number: Number, size: Size
+) -> str:
     """Return the drawing, as high as there are lanes."""
     names = min(max((width_of(lane.label) for lane in given), default=0), size.width * 0.55)
     room = max((width_of(number(lane.value), is_strong=True) for lane in given), default=0)
@@ -45,14 +47,14 @@ def lanes(given: Sequence[Lane], *, total: int, name: str, title: str, desc: str
         bar += element("line", x1=left, x2=right, y1=y + _LANE_PX, y2=y + _LANE_PX, class_="grid")
         bar += element("rect", x=left, y=y, width=width, height=_LANE_PX, rx=2, class_=_look(lane.tone))
         at = y + _LANE_PX
-        bar += Label(cut(lane.label, names), 0, at).drawn()
-        bar += Label(number(lane.value), size.width - 1, at, Anchor.END, "strong").drawn()
+        bar += SvgLabel(cut(lane.label, names), 0, at).drawn()
+        bar += SvgLabel(number(lane.value), size.width - 1, at, Anchor.END, "strong").drawn()
         inside += linked(bar, None, shortened(lane.words))
         y += LINE_PX + _GAP_PX
     return drawing(inside, size, name=name, height=at + 6, title=title, desc=desc, kind="lanes")
 
 
-def _whole(given: Sequence[Lane], total: int, width: float) -> str:
+def _whole(given: Sequence[ProportionBar], total: int, width: float) -> str:
     """Return all parts in one band; those too small to be seen take a little of the others."""
     longs = [_long(lane.value, total, width) for lane in given]
     scale = width / max(sum(longs), 1.0)

@@ -19,15 +19,15 @@ from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
-from birthmark.operator_api.in_process_client import Person
+from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.session_guard import CSRF_FIELD
 from birthmark.supervised_tasks import beside
 from birthmark.untrusted_text import cell, printable, reason_of
 from birthmark.webconsole.enroll.limits import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
-from birthmark.webconsole.enroll.parser import Kind, sort
+from birthmark.webconsole.enroll.parser import UploadKind, sort
 from birthmark.webconsole.enroll.uploads import TooManyDropsError, Upload, Uploads
-from birthmark.webconsole.enroll.worker import Work
+from birthmark.webconsole.enroll.worker import EnrollmentWork
 from birthmark.webconsole.i18n import say
 from birthmark.webconsole.labels import marked
 from birthmark.webconsole.page_base import ONCE, FormUnfitError, PageRenderer
@@ -68,11 +68,11 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {
     "refused": (marked("refused"), "bad"),
 }
 KINDS: Mapping[str, str] = {
-    Kind.CERTIFICATES: marked("certificates"),
-    Kind.MANIFEST: marked("a supplier's manifest"),
-    Kind.BUNDLE: marked("a bundle of a station"),
-    Kind.TABLE: marked("a table"),
-    Kind.ZIP: marked("a ZIP of certificates"),
+    UploadKind.CERTIFICATES: marked("certificates"),
+    UploadKind.MANIFEST: marked("a supplier's manifest"),
+    UploadKind.BUNDLE: marked("a bundle of a station"),
+    UploadKind.TABLE: marked("a table"),
+    UploadKind.ZIP: marked("a ZIP of certificates"),
 }
 
 
@@ -90,7 +90,7 @@ class EnrollPage:
 
     site: PageRenderer
     drops: Uploads
-    work: Work
+    work: EnrollmentWork
     clock: Clock
     _receiving: set[str] = field(default_factory=set, init=False)
 
@@ -108,7 +108,7 @@ class EnrollPage:
             route("/enroll/{drop}/remove", self.remove, "POST"),
         ]
 
-    async def show(self, request: Request, who: Person) -> Response:
+    async def show(self, request: Request, who: SignedInUser) -> Response:
         """Draw where files are dropped, what was dropped, and who asks for a certificate."""
         await beside(lambda: self.drops.sweep(self.clock.now()))
         instances = await self.site.inside.look(who, "/dps")
@@ -126,7 +126,7 @@ class EnrollPage:
         }
         return await self.site.draw(request, who, "enroll.html", values)
 
-    async def drop(self, request: Request, who: Person) -> Response:
+    async def drop(self, request: Request, who: SignedInUser) -> Response:
         """Take files, and begin to look at them. Raise `DropRefusedError`, `TooManyDropsError`."""
         gate = self.site.desk.gate
         gate.check_origin(request)  # before anything begins: the form's own token comes with what is read
@@ -156,7 +156,7 @@ class EnrollPage:
         finally:
             self._receiving.discard(user)
 
-    async def _begun(self, request: Request, who: Person, drop: Upload, received: Receiver) -> Response:
+    async def _begun(self, request: Request, who: SignedInUser, drop: Upload, received: Receiver) -> Response:
         once = received.fields.get(ONCE, "")
         for one in self.drops.every(_user(who)):
             if once and one.about.get(ONCE) == once:
@@ -178,7 +178,7 @@ class EnrollPage:
         self.work.later(KEPT, lambda: self.drops.sweep(self.clock.now()))
         return self.site.go(f"/enroll/{drop.id}")
 
-    async def look(self, request: Request, who: Person) -> Response:
+    async def look(self, request: Request, who: SignedInUser) -> Response:
         """Draw what would become of each row, or how far its run is, or what became of it."""
         drop = self.drops.of(_user(who), request.path_params["drop"])
         given = request.query_params
@@ -201,7 +201,7 @@ class EnrollPage:
         }
         return await self.site.draw(request, who, "drop.html", values)
 
-    async def apply(self, request: Request, who: Person) -> Response:
+    async def apply(self, request: Request, who: SignedInUser) -> Response:
         """Begin to put on record what can be; once, however often that is pressed."""
         await self.site.form(request)
         drop = self.drops.of(_user(who), request.path_params["drop"])
@@ -210,14 +210,14 @@ class EnrollPage:
             self.work.run(drop, lambda: self.site.who(request))
         return self.site.go(f"/enroll/{drop.id}")
 
-    async def stop(self, request: Request, who: Person) -> Response:
+    async def stop(self, request: Request, who: SignedInUser) -> Response:
         """End a run after the row that it is at."""
         await self.site.form(request)
         drop = self.drops.of(_user(who), request.path_params["drop"])
         self.work.stop(drop)
         return self.site.go(f"/enroll/{drop.id}")
 
-    async def remove(self, request: Request, who: Person) -> Response:
+    async def remove(self, request: Request, who: SignedInUser) -> Response:
         """Forget a list that nobody is at."""
         await self.site.form(request)
         drop = self.drops.of(_user(who), request.path_params["drop"])
@@ -225,7 +225,7 @@ class EnrollPage:
             await beside(drop.remove)
         return self.site.go("/enroll")
 
-    async def report(self, request: Request, who: Person) -> Response:
+    async def report(self, request: Request, who: SignedInUser) -> Response:
         """Hand out what would become, or became, of each row."""
         drop = self.drops.of(_user(who), request.path_params["drop"])
         rows, _ = await beside(lambda: drop.page("", 0, MAX_ROWS))
@@ -233,7 +233,7 @@ class EnrollPage:
             return self.site.file(await beside(lambda: as_json(rows)), "application/json", "enrollment.json")
         return self.site.file(await beside(lambda: as_csv(rows)), "text/csv", "enrollment.csv")
 
-    async def decide(self, request: Request, who: Person) -> Response:
+    async def decide(self, request: Request, who: SignedInUser) -> Response:
         """Let a device have its certificate, or not."""
         given = await self.site.form(request)
         if given.get("deed") not in {"approve", "reject"}:
@@ -254,7 +254,7 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
             connection.understood()
 
 
-def _user(who: Person) -> str:
+def _user(who: SignedInUser) -> str:
     return who.caller.user or "operator"
 
 
@@ -282,17 +282,17 @@ def _command(about: Mapping[str, Any]) -> str:
     names: list[str] = about.get("names", [about["name"]])
     options = [word for one in about[TRUST] for word in ("--trust-root", one)]
     options += [] if about["dps"] == FIRST else ["--dps", about["dps"]]
-    if about["kind"] == Kind.CERTIFICATES and not names[about["count"] - 1 :]:
+    if about["kind"] == UploadKind.CERTIFICATES and not names[about["count"] - 1 :]:
         return ""
-    if about["kind"] == Kind.CERTIFICATES and about[TRUST]:  # which count for a directory of them
+    if about["kind"] == UploadKind.CERTIFICATES and about[TRUST]:  # which count for a directory of them
         copied = _typed(["mkdir", _COPIES]) + " && " + _typed(["cp", "--", *names, _COPIES])
         return f"{copied} && {_typed(['birthmark', 'device', 'enroll-list', _COPIES, *options])}"
-    if about["kind"] == Kind.CERTIFICATES and len(names) > 1:
+    if about["kind"] == UploadKind.CERTIFICATES and len(names) > 1:
         each = _typed(["birthmark", "device", "enroll", *options, "--cert"])
         return f'for file in {_typed(names)}; do {each} "$file"; done'
-    if about["kind"] == Kind.CERTIFICATES:
+    if about["kind"] == UploadKind.CERTIFICATES:
         return _typed(["birthmark", "device", "enroll", "--cert", names[0], *options])
-    signer = {Kind.BUNDLE: "--station", Kind.MANIFEST: "--signer"}.get(about["kind"], "")
+    signer = {UploadKind.BUNDLE: "--station", UploadKind.MANIFEST: "--signer"}.get(about["kind"], "")
     signers = [word for one in about[SIGNERS] for word in (signer, one) if signer]
     return _typed(["birthmark", "device", "enroll-list", about["name"], *signers, *options])
 
@@ -303,4 +303,6 @@ def _typed(words: Iterable[str]) -> str:
 
 def enroll_page(site: PageRenderer, directory: Path, clock: Clock) -> EnrollPage:
     """Return the pages of a data directory."""
-    return EnrollPage(site, Uploads(directory / DIRECTORY, site.desk.entropy), Work(site.inside, clock), clock)
+    return EnrollPage(
+        site, Uploads(directory / DIRECTORY, site.desk.entropy), EnrollmentWork(site.inside, clock), clock
+    )

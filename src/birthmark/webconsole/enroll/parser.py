@@ -13,14 +13,13 @@ from typing import Any, TypeAlias
 
 from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import Trust as BundleTrust
-from birthmark.manifests.bundle.verifier import Verifier as BundleVerifier
-from birthmark.manifests.bundle.verifier import verify_file
+from birthmark.manifests.bundle.model import BundleTrust
+from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.chunking import pieces_of
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.microchip import Verifier, root_of, signer_of, trust_of
-from birthmark.manifests.model import Entry
+from birthmark.manifests.microchip import ManifestVerifier, root_of, signer_of, trust_of
+from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.verification import DuplicateCheck
 from birthmark.operator_api.api_router import told
@@ -33,7 +32,7 @@ Row: TypeAlias = dict[str, Any]
 _BEGIN_BYTES = 512
 
 
-class Kind(StrEnum):
+class UploadKind(StrEnum):
     """What was dropped."""
 
     CERTIFICATES = "certificates"
@@ -47,7 +46,7 @@ class Kind(StrEnum):
 class ParsedUpload:
     """Files, and whose word on them counts."""
 
-    kind: Kind
+    kind: UploadKind
     files: Sequence[UploadedFile]
     signers: Sequence[Certificate] = ()
     roots: Sequence[Certificate] = ()
@@ -59,7 +58,7 @@ def sort(files: Sequence[UploadedFile]) -> ParsedUpload:
     if not lists:
         raise DropRefusedError(detail="no file was chosen")
     kinds = {_kind_of(one) for one in lists}
-    if len(kinds) > 1 or (len(lists) > 1 and kinds != {Kind.CERTIFICATES}):
+    if len(kinds) > 1 or (len(lists) > 1 and kinds != {UploadKind.CERTIFICATES}):
         raise DropRefusedError(detail="they are several lists; choose one, or any number of certificates")
     return ParsedUpload(kinds.pop(), lists, _certificates(files, SIGNERS), _certificates(files, TRUST))
 
@@ -74,17 +73,17 @@ def rows_of(dropped: ParsedUpload, now: datetime, is_over: Callable[[], bool]) -
         yield _row(place, one)
 
 
-def _kind_of(file: UploadedFile) -> Kind:
+def _kind_of(file: UploadedFile) -> UploadKind:
     with file.path.open("rb") as raw:
         begin = plain_text(raw.read(_BEGIN_BYTES))
     if begin.startswith(b"PK"):
-        return Kind.ZIP
+        return UploadKind.ZIP
     if wire.is_bundle(begin):
-        return Kind.BUNDLE
+        return UploadKind.BUNDLE
     if begin.lstrip()[:1] == b"[" or file.name.lower().endswith(".json"):
-        return Kind.MANIFEST
+        return UploadKind.MANIFEST
     is_named_so = file.name.lower().endswith((".csv", ".tsv"))
-    return Kind.TABLE if is_named_so or is_table(begin) else Kind.CERTIFICATES
+    return UploadKind.TABLE if is_named_so or is_table(begin) else UploadKind.CERTIFICATES
 
 
 def _certificates(files: Sequence[UploadedFile], kind: str) -> list[Certificate]:
@@ -96,7 +95,7 @@ def _certificates(files: Sequence[UploadedFile], kind: str) -> list[Certificate]
     return found
 
 
-def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[Entry | Certificate | BirthmarkError]:
+def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[ManifestEntry | Certificate | BirthmarkError]:
     first = dropped.files[0].path
     names = {one.path.stem: one.name for one in dropped.files}
 
@@ -104,39 +103,39 @@ def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[Entry | Certifica
         return names.get(path.stem, path.name)
 
     match dropped.kind:
-        case Kind.CERTIFICATES if not dropped.roots:
+        case UploadKind.CERTIFICATES if not dropped.roots:
             yield from _alone(dropped.files)
-        case Kind.CERTIFICATES:
+        case UploadKind.CERTIFICATES:
             for one in dropped.files:
                 one.path.rename(one.path.with_suffix(".pem"))  # by which a directory of certificates is read
             yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now, uploaded_name)
-        case Kind.TABLE | Kind.ZIP:
+        case UploadKind.TABLE | UploadKind.ZIP:
             if not dropped.roots:
                 detail = (
                     "nobody signed it: that its certificates are genuine, only their maker's CA certificates can say"
                 )
                 raise DropRefusedError(detail=f"{detail}; choose them, too")
-            path = first.with_suffix(".zip" if dropped.kind is Kind.ZIP else ".csv")
+            path = first.with_suffix(".zip" if dropped.kind is UploadKind.ZIP else ".csv")
             first.rename(path)
             yield from verify_list(path, ListTrust(tuple(dropped.roots)), now, uploaded_name)
-        case Kind.BUNDLE:
+        case UploadKind.BUNDLE:
             trust = BundleTrust(tuple(dropped.signers), tuple(dropped.roots))
             with first.open("rb") as file:
                 yield from verify_file(file, BundleVerifier(trust))
-        case Kind.MANIFEST:
+        case UploadKind.MANIFEST:
             yield from _of_manifest(first, dropped)
 
 
-def _of_manifest(path: Path, dropped: ParsedUpload) -> Iterator[Entry | BirthmarkError]:
+def _of_manifest(path: Path, dropped: ParsedUpload) -> Iterator[ManifestEntry | BirthmarkError]:
     """Yield what a manifest says, by one core: the others serve."""
     signers = [signer_of(one) for one in dropped.signers] or MICROCHIP_SIGNERS.values()
-    verifier = Verifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
+    verifier = ManifestVerifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
     once, place = DuplicateCheck(), 0
     with path.open("rb") as file:
         for piece in pieces_of(file, dropped.files[0].name):
             for raw in piece.entries():
                 place += 1
-                verdict: Entry | ManifestError
+                verdict: ManifestEntry | ManifestError
                 try:
                     verdict = verifier.verify(place, raw)
                 except ManifestError as error:
@@ -168,7 +167,7 @@ def _device_in(data: bytes, name: str) -> Certificate:
     return leaf
 
 
-def _row(place: int, one: Entry | Certificate | BirthmarkError) -> Row:
+def _row(place: int, one: ManifestEntry | Certificate | BirthmarkError) -> Row:
     if isinstance(one, BirthmarkError):
         name = one.facts.get("unique_id") or ""
         return {"place": place, "device": str(name), "thumbprint": None, "says": "", "pem": None, "problem": told(one)}

@@ -53,7 +53,7 @@ class TooManyDropsError(ThrottledError):
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class UploadState:
     """How far it is. `phase` is reading, read, running, cut off, stopped, complete or failed."""
 
     phase: str
@@ -90,20 +90,20 @@ class Upload:
     def lock(self) -> Path:
         return self.path / "lock"
 
-    def state(self) -> State:
+    def state(self) -> UploadState:
         """Return how far it is, also where whoever was at it was killed."""
         try:
-            found = State(**decode_json((self.path / "state.json").read_bytes()))
+            found = UploadState(**decode_json((self.path / "state.json").read_bytes()))
         except (OSError, ValueError, TypeError):
-            found = State("reading")
+            found = UploadState("reading")
         if not found.is_busy or flock.is_taken(self.lock):
             return found
         if found.phase == "reading":
-            return State("failed", found.done, found.total)
+            return UploadState("failed", found.done, found.total)
         counts = Counter(row["outcome"] for row in self.outcomes())
-        return State("cut off", counts.total(), found.total, dict(counts))
+        return UploadState("cut off", counts.total(), found.total, dict(counts))
 
-    def keep_state(self, state: State) -> None:
+    def keep_state(self, state: UploadState) -> None:
         """Say how far it is."""
         told = {"phase": state.phase, "done": state.done, "total": state.total}
         told |= {"counts": dict(state.counts or {}), "problem": state.problem}

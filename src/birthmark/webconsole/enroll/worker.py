@@ -22,22 +22,22 @@ from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedErro
 from birthmark.operator_api.api_router import told as problem_of
 from birthmark.operator_api.enrollment import MOST_AT_ONCE as MOST_ASKED
 from birthmark.operator_api.enrollment import EnrollmentResult
-from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, Person
+from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, SignedInUser
 from birthmark.supervised_tasks import beside, told
 from birthmark.webconsole.enroll.limits import MOST_AT_ONCE, PAUSE_S
 from birthmark.webconsole.enroll.multipart import UploadedFile
 from birthmark.webconsole.enroll.parser import Row, rows_of, sort
-from birthmark.webconsole.enroll.uploads import State, Upload
+from birthmark.webconsole.enroll.uploads import Upload, UploadState
 
 _SLICE, _TOLD_EVERY, _A_MOMENT_S = 10, 50, 5.0
 _ENDS = (ForbiddenError, UnauthenticatedError, UnavailableError)
 """What is no word on one device."""
-Check = Callable[[], Person]
+Check = Callable[[], SignedInUser]
 """Returns who asks, as long as that one may. Raise `SessionEndedError`."""
 
 
 @dataclass(slots=True)
-class Work:
+class EnrollmentWork:
     """What this process does to lists."""
 
     inside: InProcessClient
@@ -77,7 +77,7 @@ class Work:
         if lock is None:
             return False
         before = drop.state()
-        drop.keep_state(State(phase, 0, before.total))
+        drop.keep_state(UploadState(phase, 0, before.total))
 
         async def alone() -> None:
             try:
@@ -88,7 +88,7 @@ class Work:
             except Exception:
                 now = drop.state()
                 over = "stopped" if phase == "running" else "failed"
-                drop.keep_state(State(over, now.done, now.total, now.counts, now.problem))
+                drop.keep_state(UploadState(over, now.done, now.total, now.counts, now.problem))
                 raise
             finally:
                 os.close(lock)
@@ -110,16 +110,16 @@ class Work:
                         light = {name: value for name, value in row.items() if name != "pem"}
                         _write(looked, {**light, **became})
                     if counts.total() % _TOLD_EVERY == 0:
-                        await _keep_state(drop, State("reading", counts.total(), 0, counts))
+                        await _keep_state(drop, UploadState("reading", counts.total(), 0, counts))
                     await asyncio.sleep(PAUSE_S)
         except BirthmarkError as error:
-            drop.keep_state(State("failed", counts.total(), counts.total(), counts, problem_of(error)))
+            drop.keep_state(UploadState("failed", counts.total(), counts.total(), counts, problem_of(error)))
         else:
-            drop.keep_state(State("read", counts.total(), counts.total(), counts))
+            drop.keep_state(UploadState("read", counts.total(), counts.total(), counts))
         finally:
             await beside(lambda: shutil.rmtree(drop.path / "files", ignore_errors=True))
 
-    async def _would(self, place: str, rows: Sequence[Row], who: Person) -> Sequence[Mapping[str, Any]]:
+    async def _would(self, place: str, rows: Sequence[Row], who: SignedInUser) -> Sequence[Mapping[str, Any]]:
         """Return what would become of each."""
         asked = [row for row in rows if row["pem"] is not None]
         devices = [{"certificate": row["pem"], "device_id": _name_of(row)} for row in asked]
@@ -146,15 +146,15 @@ class Work:
                     counts[done["outcome"]] += 1
                     _write(journal, {"place": row["place"], "at": self.clock.now().isoformat(), **done})
                     if counts.total() % _TOLD_EVERY == 0:
-                        await _keep_state(drop, State("running", counts.total(), total, counts))
+                        await _keep_state(drop, UploadState("running", counts.total(), total, counts))
                     await asyncio.sleep(PAUSE_S)
             except _ENDS as error:
                 phase, problem = "stopped", problem_of(error)
             _write(journal, {"end": phase})
             await beside(lambda: os.fsync(journal.fileno()))
-        await _keep_state(drop, State(phase, counts.total(), total, counts, problem))
+        await _keep_state(drop, UploadState(phase, counts.total(), total, counts, problem))
 
-    async def _one(self, place: str, row: Row, who: Person) -> Mapping[str, Any]:
+    async def _one(self, place: str, row: Row, who: SignedInUser) -> Mapping[str, Any]:
         if row["pem"] is None:
             return {"outcome": EnrollmentResult.REFUSED.value, "problem": row["problem"]}
         body = {"certificate": row["pem"], "device_id": _name_of(row)}
@@ -184,7 +184,7 @@ async def _each(rows: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]
             yield one
 
 
-async def _keep_state(drop: Upload, state: State) -> None:
+async def _keep_state(drop: Upload, state: UploadState) -> None:
     """Say how far it is; the disk may take its time."""
     await beside(lambda: drop.keep_state(state))
 

@@ -5,8 +5,8 @@ Out:  SVG of a size that a page can bear, however many certificates there were: 
       as one mark that says how many it is. The rows leave nothing out.
 """
 
-from birthmark.webconsole.life.model import Item, Lane, Point, Row, Span, TimelineTexts, rows
+from birthmark.webconsole.life.model import Item, Point, TimelineLane, TimelineRow, TimelineSpan, TimelineTexts, rows
 from birthmark.webconsole.life.rendering import life
 from birthmark.webconsole.life.time_axis import Unit
 
-__all__ = ["Item", "Lane", "Point", "Row", "Span", "TimelineTexts", "Unit", "life", "rows"]
+__all__ = ["Item", "Point", "TimelineLane", "TimelineRow", "TimelineSpan", "TimelineTexts", "Unit", "life", "rows"]

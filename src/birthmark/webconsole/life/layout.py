@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from birthmark.webconsole.life.model import Item, Lane, Point, Span, TimelineTexts, word_of
+from birthmark.webconsole.life.model import Item, Point, TimelineLane, TimelineSpan, TimelineTexts, word_of
 from birthmark.webconsole.life.time_axis import Scale
 from birthmark.webconsole.svg import Tone, cut, width_of
 
@@ -21,7 +21,7 @@ Extent = tuple[float, float]
 _SEVERITY = [Tone.BAD, Tone.WARN, Tone.GOOD, Tone.INFO, Tone.USUAL]
 
 
-class Level(NamedTuple):
+class LayoutLevel(NamedTuple):
     """How coarse a lane is: what is nearer than `near_px` is one mark, of different words too if `is_mixed`."""
 
     near_px: float
@@ -29,13 +29,13 @@ class Level(NamedTuple):
 
 
 LEVELS = [
-    Level(6, is_mixed=False),
-    Level(16, is_mixed=False),
-    Level(40, is_mixed=False),
-    Level(24, is_mixed=True),
-    Level(60, is_mixed=True),
-    Level(160, is_mixed=True),
-    Level(inf, is_mixed=True),
+    LayoutLevel(6, is_mixed=False),
+    LayoutLevel(16, is_mixed=False),
+    LayoutLevel(40, is_mixed=False),
+    LayoutLevel(24, is_mixed=True),
+    LayoutLevel(60, is_mixed=True),
+    LayoutLevel(160, is_mixed=True),
+    LayoutLevel(inf, is_mixed=True),
 ]
 
 
@@ -57,7 +57,7 @@ class Mark:
 class PlacedLane:
     """A lane ready to be drawn."""
 
-    lane: Lane
+    lane: TimelineLane
     points: list[Mark]
     spans: list[Mark]
     point_rows: int = 0
@@ -86,7 +86,7 @@ class Field:
         return extent[1] + 3 <= self.now or self.now + 3 <= extent[0]
 
 
-def place(lane: Lane, field_: Field, words: TimelineTexts, coarsest: int) -> PlacedLane:
+def place(lane: TimelineLane, field_: Field, words: TimelineTexts, coarsest: int) -> PlacedLane:
     """Return the marks of `lane` in rows, as fine as they are readable, but at least as coarse as that level."""
     for level in LEVELS[coarsest:]:
         placed = PlacedLane(lane, _points(lane, field_.scale, words, level), _spans(lane, field_.scale, words, level))
@@ -100,7 +100,7 @@ def place(lane: Lane, field_: Field, words: TimelineTexts, coarsest: int) -> Pla
 
 def is_solid(mark: Mark) -> bool:
     """Say whether a mark is one shape; otherwise it is a thread with each of its items on it."""
-    return len(mark.items) == 1 or isinstance(mark.items[0], Span) or _is_dense(mark)
+    return len(mark.items) == 1 or isinstance(mark.items[0], TimelineSpan) or _is_dense(mark)
 
 
 def _is_dense(mark: Mark) -> bool:
@@ -108,13 +108,13 @@ def _is_dense(mark: Mark) -> bool:
 
 
 def _chains(
-    items: Iterable[Item], level: Level, x: Callable[[Item], float], near: Callable[[Item], float]
+    items: Iterable[Item], level: LayoutLevel, x: Callable[[Item], float], near: Callable[[Item], float]
 ) -> list[list[Item]]:
     """Return items of the same kind, and word unless words are mixed, in runs, each near the one before."""
     latest: dict[tuple[str, str], list[Item]] = {}
     chains = []
     for item in sorted(items, key=lambda item: item.since):
-        key = (item.kind.value, "" if level.is_mixed or isinstance(item, Span) else item.word)
+        key = (item.kind.value, "" if level.is_mixed or isinstance(item, TimelineSpan) else item.word)
         chain = latest.get(key)
         if chain is None or x(item) - x(chain[-1]) >= near(item):
             chain = latest[key] = []
@@ -123,7 +123,7 @@ def _chains(
     return chains
 
 
-def _points(lane: Lane, scale: Scale, words: TimelineTexts, level: Level) -> list[Mark]:
+def _points(lane: TimelineLane, scale: Scale, words: TimelineTexts, level: LayoutLevel) -> list[Mark]:
     """Return points as marks: a word that comes again before its label ends is said once, for a thread of them."""
     room = max((scale.right - scale.left) * 0.4, _LABEL_PX)
 
@@ -148,9 +148,9 @@ def end_of(item: Item, scale: Scale) -> float:
     return scale.right if isinstance(item, Point) or item.end is None else scale.x(item.end)
 
 
-def _spans(lane: Lane, scale: Scale, words: TimelineTexts, level: Level) -> list[Mark]:
+def _spans(lane: TimelineLane, scale: Scale, words: TimelineTexts, level: LayoutLevel) -> list[Mark]:
     room = max((scale.right - scale.left) * 0.5, _LABEL_PX)
-    spans = [item for item in lane.items if isinstance(item, Span)]
+    spans = [item for item in lane.items if isinstance(item, TimelineSpan)]
     marks = []
     for chain in _chains(spans, level, lambda item: scale.x(item.since), lambda _: level.near_px):
         left, right = scale.x(chain[0].since), max(end_of(item, scale) for item in chain)

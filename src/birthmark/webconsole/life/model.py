@@ -24,7 +24,7 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TimelineSpan:
     """Something that lasted, or lasts: `end` is None while nobody knows its end."""
 
     since: datetime
@@ -35,7 +35,7 @@ class Span:
     exact: str = ""
 
 
-Item = Point | Span
+Item = Point | TimelineSpan
 
 
 def word_of(item: Item) -> str:
@@ -44,7 +44,7 @@ def word_of(item: Item) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class TimelineLane:
     """What belongs together; marks that stand for several items have its `link`.
 
     `several` says how many they are where their own words do not: "1000 certificates".
@@ -72,7 +72,7 @@ class TimelineTexts:
         words = item.exact or word_of(item)
         return f"{self.span_of(item)}: {words}" if words else self.span_of(item)
 
-    def together(self, lane: Lane, items: Sequence[Item]) -> str:
+    def together(self, lane: TimelineLane, items: Sequence[Item]) -> str:
         """Return what stands beside a mark for `items` of `lane`."""
         said = {word_of(item) for item in items}
         word = said.pop() if len(said) == 1 else ""
@@ -81,7 +81,7 @@ class TimelineTexts:
         return lane.several(len(items)) if lane.several and not word else self.several(len(items), word)
 
     def span_of(self, item: Item) -> str:
-        return self.when(item.since) + (f" \u2013 {self.until(item)}" if isinstance(item, Span) else "")
+        return self.when(item.since) + (f" \u2013 {self.until(item)}" if isinstance(item, TimelineSpan) else "")
 
     def until(self, item: Item) -> str:
         """Return when a span ends, or that it goes on; nothing for a point."""
@@ -91,7 +91,7 @@ class TimelineTexts:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TimelineRow:
     """An item as a table shows it: foreign text as it came, which the template escapes."""
 
     lane: str
@@ -103,12 +103,12 @@ class Row:
     link: str | None
 
 
-def rows(lanes: Sequence[Lane], *, words: TimelineTexts) -> list[Row]:
+def rows(lanes: Sequence[TimelineLane], *, words: TimelineTexts) -> list[TimelineRow]:
     """Return every item of `lanes` as a row, the latest first."""
     items = [(item.since, lane.label, item) for lane in lanes for item in lane.items]
     items.sort(key=lambda entry: entry[0], reverse=True)
     return [
-        Row(
+        TimelineRow(
             lane=lane,
             since=words.when(since),
             until=words.until(item),

@@ -6,12 +6,12 @@ from xml.sax.saxutils import escape
 
 from birthmark.webconsole.charts.axes import lower
 from birthmark.webconsole.life.layout import LEVELS, Field, Mark, PlacedLane, end_of, is_solid, place
-from birthmark.webconsole.life.model import Item, Lane, Span, TimelineTexts
+from birthmark.webconsole.life.model import Item, TimelineLane, TimelineSpan, TimelineTexts
 from birthmark.webconsole.life.time_axis import Scale, reach, ticks
 from birthmark.webconsole.svg import (
     LINE_PX,
-    Label,
     Size,
+    SvgLabel,
     Tone,
     centered,
     cut,
@@ -34,7 +34,7 @@ _STACKED_PX = 480  # a drawing narrower than this has the names of lanes above t
 
 
 def life(
-    lanes: Sequence[Lane], *, now: datetime, name: str, title: str, desc: str, words: TimelineTexts, size: Size
+    lanes: Sequence[TimelineLane], *, now: datetime, name: str, title: str, desc: str, words: TimelineTexts, size: Size
 ) -> str:
     """Return the life as SVG, named `name` within its page: as fine as it is readable within `MAX_BYTES`.
 
@@ -54,14 +54,16 @@ def life(
 class _Draft:
     """One try, with lanes at least as coarse as a level."""
 
-    def __init__(self, lanes: Sequence[Lane], now: datetime, words: TimelineTexts, size: Size, coarsest: int) -> None:
+    def __init__(
+        self, lanes: Sequence[TimelineLane], now: datetime, words: TimelineTexts, size: Size, coarsest: int
+    ) -> None:
         self._now, self._words, self._size = now, words, size
         self._is_stacked = size.width < _STACKED_PX
         names = [cut(lane.label, size.width * 0.24, is_strong=True) for lane in lanes]
         widest = max((width_of(label, is_strong=True) for label in names), default=0.0)
         self._left = 0.0 if self._is_stacked else widest + 20
         items = [item for lane in lanes for item in lane.items]
-        ends = [item.end for item in items if isinstance(item, Span) and item.end]
+        ends = [item.end for item in items if isinstance(item, TimelineSpan) and item.end]
         first, last = reach((item.since for item in items), (*ends, *(item.since for item in items)), now)
         self._scale = Scale(first, last, self._left + 7, size.width - 9.0)
         field = Field(self._scale, self._left, size.width - 1.0, self._scale.x(now))
@@ -95,7 +97,7 @@ class _Draft:
     def _lane(self, placed: PlacedLane, y: float) -> tuple[str, float]:
         """Return the lane that begins at `y`, and where it ends."""
         room = self._size.width - 2.0 if self._is_stacked else self._left - 20
-        label = Label(cut(placed.lane.label, room, is_strong=True), 0, y + 19, look="lane")
+        label = SvgLabel(cut(placed.lane.label, room, is_strong=True), 0, y + 19, look="lane")
         top = y + (LINE_PX + 10 if self._is_stacked else 6)
         spans = top + placed.point_rows * _POINT_PX
         labels = spans + placed.span_rows * _SPAN_PX + (4 if placed.point_rows and placed.span_rows else 0)
@@ -107,7 +109,7 @@ class _Draft:
         for mark in placed.spans:
             if mark.label_x is not None:
                 at = labels + mark.label_row * _LABEL_PX + 11
-                drawn += Label(mark.label, mark.label_x, at, look=f"of {mark.kind}").drawn()
+                drawn += SvgLabel(mark.label, mark.label_x, at, look=f"of {mark.kind}").drawn()
         end = max(labels + placed.label_rows * _LABEL_PX + 6, top + 22)
         rule = element("line", x1=0, x2=self._size.width, y1=end, y2=end, class_="grid")
         return rule + label.drawn() + drawn, end
@@ -143,18 +145,19 @@ class _Draft:
                 drawn += linked(shape, item.link, self._told_of([item], ""))
         if mark.label_x is not None:
             below = (mark.label_row - mark.row) * _POINT_PX
-            drawn += Label(mark.label, mark.label_x, y + 4 + below, look=f"of {mark.kind}").drawn()
+            drawn += SvgLabel(mark.label, mark.label_x, y + 4 + below, look=f"of {mark.kind}").drawn()
         return drawn
 
     def _span_mark(self, placed: PlacedLane, mark: Mark, y: float) -> str:
         """Return a bar up to now, its future apart, and an arrow where it goes on beyond the drawing."""
         now = self._scale.x(self._now)
         ends = [
-            now if isinstance(item, Span) and item.end is None else end_of(item, self._scale) for item in mark.items
+            now if isinstance(item, TimelineSpan) and item.end is None else end_of(item, self._scale)
+            for item in mark.items
         ]
         right = max(*ends, mark.left + 3)
         past, look = min(right, max(now, mark.left)), f"span {'many ' if len(mark.items) > 1 else ''}{mark.kind}"
-        is_open = any(isinstance(item, Span) and item.end is None for item in mark.items)
+        is_open = any(isinstance(item, TimelineSpan) and item.end is None for item in mark.items)
         drawn = ""
         if past - mark.left > _LEAST_PX:
             drawn += element(
@@ -170,7 +173,7 @@ class _Draft:
             drawn += element("rect", x=past, y=y, width=right - past, height=8, class_=f"{look} future")
         if len(mark.items) > 1:
             drawn += element("line", x1=mark.left + 4, x2=right, y1=y + 4, y2=y + 4, class_="cuts")
-        beyond = any(isinstance(item, Span) and item.end and item.end > self._scale.last for item in mark.items)
+        beyond = any(isinstance(item, TimelineSpan) and item.end and item.end > self._scale.last for item in mark.items)
         if beyond:
             drawn += element("path", d=f"M{right + 1:.1f} {y:.1f} l5 4 l-5 4", class_=f"arrow {mark.kind}")
         elif mark.kind in {Tone.BAD, Tone.WARN}:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from birthmark.webconsole.charts.axes import Tick, readable
-from birthmark.webconsole.svg import Label
+from birthmark.webconsole.svg import SvgLabel
 
 _AHEAD = 0.3  # of the time lived: how much future is shown, so that a certificate without an end squeezes no life
 _LEAST = timedelta(hours=1)
@@ -56,10 +56,10 @@ def reach(since: Iterable[datetime], until: Iterable[datetime], now: datetime) -
     return first, now + max(ahead, lived * 0.02)
 
 
-def ticks(scale: Scale, say: Callable[[datetime, Unit, bool], str], right: float) -> list[tuple[float, Label]]:
+def ticks(scale: Scale, say: Callable[[datetime, Unit, bool], str], right: float) -> list[tuple[float, SvgLabel]]:
     """Return the finest marks of the axis whose labels do not touch."""
     whole = scale.last - scale.first
-    shown: list[tuple[float, Label]] = []
+    shown: list[tuple[float, SvgLabel]] = []
     for unit, every in _STEPS:
         if whole / _about(unit, every) > _MOST_TICKS:
             continue

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from birthmark.agent.jobs.command_runner import left_of
-from birthmark.agent.jobs.execution_state import Record, Step, read_record, write_record
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, read_record, write_record
 from birthmark.agent.paths import AgentPaths
 from support.agent.device import until as told
 from support.aws.agent import AwsAgentOnDevice
@@ -70,7 +70,7 @@ class Site:
 
     def is_begun(self) -> bool:
         found = read_record(AgentPaths(self.device.root).job)
-        return found is not None and found.step is Step.BEGUN
+        return found is not None and found.step is JobStep.BEGUN
 
     def lines(self) -> list[str]:
         """Return what the scripts have written."""
@@ -268,7 +268,7 @@ def test_a_restart_is_over_when_the_machine_has_booted_since(site: Site) -> None
     record = read_record(place)
     assert record is not None
     write_record(
-        place, Record(record.job_id, record.number, record.queued_at, record.what, Step.BEGUN, 1, boot="before")
+        place, JobRecord(record.job_id, record.number, record.queued_at, record.what, JobStep.BEGUN, 1, boot="before")
     )
     with site.device.running():
         assert site.ended(job_id) == ("SUCCEEDED", {"step": "the device has started anew"})

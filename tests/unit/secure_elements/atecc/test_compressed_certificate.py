@@ -17,8 +17,8 @@ from birthmark.secure_elements.atecc.certificate_rebuild import (
     TNGTLS,
     TNGTLS_OLD,
     TRUSTFLEX,
-    Subject,
-    Template,
+    ChipCertificateTemplate,
+    TemplateSubject,
     key_id,
     signed_part,
     whole,
@@ -95,8 +95,10 @@ def test_dates_that_have_no_room_are_refused(issued: datetime) -> None:
 
 
 @pytest.mark.parametrize("template", [SIGNER, TNGTLS, TNGTLS_OLD, TRUSTFLEX])
-def test_the_whole_certificate_is_one_that_openssl_reads_and_whose_signature_holds(template: Template) -> None:
-    subject = Subject(POINT, SERIAL, "0004A3000000")
+def test_the_whole_certificate_is_one_that_openssl_reads_and_whose_signature_holds(
+    template: ChipCertificateTemplate,
+) -> None:
+    subject = TemplateSubject(POINT, SERIAL, "0004A3000000")
     body = signed_part(template, made(), subject, key_id(POINT))
     r, s = decode_dss_signature(KEY.sign(body, ec.ECDSA(hashes.SHA256())))
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
@@ -112,7 +114,7 @@ def test_the_whole_certificate_is_one_that_openssl_reads_and_whose_signature_hol
 def test_whatever_the_chip_says_the_certificate_is_whole_der(point: bytes, serial: bytes, eui48: str) -> None:
     from asn1crypto.x509 import Certificate
 
-    der = whole(TNGTLS, made(), Subject(point, serial, eui48), bytes(20))
+    der = whole(TNGTLS, made(), TemplateSubject(point, serial, eui48), bytes(20))
     assert Certificate.load(der, strict=True).dump() == der
 
 
@@ -120,4 +122,4 @@ def test_another_source_of_serial_numbers_is_refused() -> None:
     raw = bytearray(made().render())
     raw[70] = 0x00
     with pytest.raises(CertificateInvalidError, match="source 0"):
-        whole(TNGTLS, parse_compressed(bytes(raw)), Subject(POINT, SERIAL), bytes(20))
+        whole(TNGTLS, parse_compressed(bytes(raw)), TemplateSubject(POINT, SERIAL), bytes(20))

@@ -11,26 +11,26 @@ from hypothesis import strategies as st
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError
 from birthmark.secure_elements.atecc.chip import ChipAddress, load_memory
 from birthmark.secure_elements.atecc.simulated_factory import create_atecc
-from birthmark.secure_elements.atecc.simulator import SLOT_BYTES, Memory, SoftwareChip, crc16, packet
+from birthmark.secure_elements.atecc.simulator import SLOT_BYTES, ChipMemory, SoftwareChip, crc16, packet
 from support.fakes import SeededEntropy
 
 NOON = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
+def memory(tmp_path_factory: pytest.TempPathFactory) -> ChipMemory:
     directory = tmp_path_factory.mktemp("chip")
     create_atecc(directory, "TNGTLS", now=NOON, entropy=SeededEntropy())
     return load_memory(directory)
 
 
 @pytest.fixture
-def chip(memory: Memory) -> SoftwareChip:
+def chip(memory: ChipMemory) -> SoftwareChip:
     return a_chip(memory)
 
 
-def a_chip(memory: Memory) -> SoftwareChip:
-    own = Memory(memory.config, memory.otp, list(memory.slots), dict(memory.keys))
+def a_chip(memory: ChipMemory) -> SoftwareChip:
+    own = ChipMemory(memory.config, memory.otp, list(memory.slots), dict(memory.keys))
     return SoftwareChip(own, random.Random(1).randbytes)
 
 
@@ -55,7 +55,7 @@ def test_it_tells_revision_and_serial(chip: SoftwareChip) -> None:
 
 
 @given(st.binary(max_size=250))
-def test_whatever_comes_is_answered_by_a_packet(memory: Memory, command: bytes) -> None:
+def test_whatever_comes_is_answered_by_a_packet(memory: ChipMemory, command: bytes) -> None:
     answer = a_chip(memory).answer(command)
     assert answer[0] == len(answer)
     assert crc16(answer[:-2]) == answer[-2:]
@@ -68,7 +68,7 @@ def test_whatever_comes_is_answered_by_a_packet(memory: Memory, command: bytes) 
     st.binary(max_size=80),
 )
 def test_no_command_tells_a_private_key_or_changes_the_identity(
-    memory: Memory, opcode: int, first: int, second: int, data: bytes
+    memory: ChipMemory, opcode: int, first: int, second: int, data: bytes
 ) -> None:
     chip = a_chip(memory)
     answer = ask(chip, opcode, first, second, data)

@@ -18,12 +18,12 @@ from birthmark.iothub.wire.routing import (
     Endpoint,
     Enrichment,
     FileEndpoint,
-    Route,
+    HubRoute,
+    RouteSource,
     Routing,
     ServerEndpoint,
-    Source,
 )
-from birthmark.message_routing.rules.conditions import Condition, SqlMistake, parse_condition
+from birthmark.message_routing.rules.conditions import RouteCondition, SqlMistake, parse_condition
 from birthmark.mqtt.topics import is_valid_name
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -40,7 +40,7 @@ NOT_SERVED: Mapping[str, str] = {
     "devicejoblifecycleevents": "DeviceJobLifecycleEvents",
     "mqttbrokermessages": "MqttBrokerMessages",
 }
-_SOURCES: Mapping[str, Source] = {one.value.lower(): one for one in Source}
+_SOURCES: Mapping[str, RouteSource] = {one.value.lower(): one for one in RouteSource}
 
 
 class RouteInvalidError(InvalidRequestError):
@@ -79,7 +79,7 @@ class RouteSourceError(InvalidRequestError):
     cause = "A route of hub {hub} is to take {source}; served are {served}."
     fix = "Take one of those. The routes there are: `birthmark hub route ls --hub {hub}`"
     hub: str
-    served: str = ", ".join(Source)
+    served: str = ", ".join(RouteSource)
     source: str
 
 
@@ -161,14 +161,14 @@ class TooManyRoutesError(PolicyError):
     what: str
 
 
-def parse_source(text: str, hub: str) -> Source:
+def parse_source(text: str, hub: str) -> RouteSource:
     """Return a source by its name, in any letter case. Raise `RouteSourceError`."""
     if (found := _SOURCES.get(text.lower())) is None:
         raise RouteSourceError(hub=hub, source=NOT_SERVED.get(text.lower(), ascii(text[:_MAX_SHOWN])))
     return found
 
 
-def compiled(condition: str, hub: str, read: Callable[[str], Condition] = parse_condition) -> Condition:
+def compiled(condition: str, hub: str, read: Callable[[str], RouteCondition] = parse_condition) -> RouteCondition:
     """Return a condition, made ready. Raise `RouteConditionError`."""
     try:
         return read(condition)
@@ -290,12 +290,12 @@ def without_endpoint(routing: Routing, name: str, hub: str) -> Routing:
     return msgspec.structs.replace(routing, endpoints=left)
 
 
-def with_route(routing: Routing, made: Route, hub: str) -> Routing:
+def with_route(routing: Routing, made: HubRoute, hub: str) -> Routing:
     """Return it with one route more. Raise `RouteNameTakenError` and what is wrong with it."""
     return checked(msgspec.structs.replace(routing, routes=(*routing.routes, made)), hub)
 
 
-def known_route(routing: Routing, name: str, hub: str) -> Route:
+def known_route(routing: Routing, name: str, hub: str) -> HubRoute:
     """Return a route by its name. Raise `UnknownRouteError`."""
     if (known := routing.route(name)) is None:
         raise UnknownRouteError(hub=hub, route=name[:_MAX_SHOWN])

@@ -9,23 +9,23 @@ from datetime import datetime
 from typing import Any
 
 from birthmark.broker.rules.partitions import key_of
-from birthmark.iothub.model import Identity, Message, Module, Twin, parse_name
+from birthmark.iothub.model import Identity, Module, TelemetryMessage, Twin, parse_name
 from birthmark.iothub.rules.routes.matching import SOURCE
 from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.d2c import MODULE
-from birthmark.iothub.wire.routing import Source
+from birthmark.iothub.wire.routing import RouteSource
 from birthmark.iothub.wire.twins import section_json, twin_change
 from birthmark.store.columns import to_micros
 
 
-def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> Message:
+def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> TelemetryMessage:
     """Return what a change of a twin says: what is other than before, or the whole of one that was replaced."""
     body = twin_change(before, after, replaces=replaces)
     operation = "replaceTwin" if replaces else "updateTwin"
-    return _said(Source.TWINS, (after.hub, after.device_id), "twinChangeNotification", operation, (body, now))
+    return _said(RouteSource.TWINS, (after.hub, after.device_id), "twinChangeNotification", operation, (body, now))
 
 
-def lifecycle(identity: Identity, twin: Twin, now: datetime, *, is_made: bool) -> Message:
+def lifecycle(identity: Identity, twin: Twin, now: datetime, *, is_made: bool) -> TelemetryMessage:
     """Return what is said of a device, or a module, that is on record now, or no more."""
     what = "Module" if isinstance(identity, Module) else "Device"
     operation = f"{'create' if is_made else 'delete'}{what}Identity"
@@ -37,26 +37,26 @@ def lifecycle(identity: Identity, twin: Twin, now: datetime, *, is_made: bool) -
     if twin.tags:
         body["tags"] = twin.tags
     schema = f"{what.lower()}LifecycleNotification"
-    return _said(Source.LIFECYCLE, (identity.hub, identity.name), schema, operation, (body, now))
+    return _said(RouteSource.LIFECYCLE, (identity.hub, identity.name), schema, operation, (body, now))
 
 
-def connection(hub: str, name: str, sequence: int, now: datetime, *, is_connected: bool) -> Message:
+def connection(hub: str, name: str, sequence: int, now: datetime, *, is_connected: bool) -> TelemetryMessage:
     """Return what is said of a device, or a module by its name, that came or went. `sequence` grows with each."""
     what = "module" if "/" in name else "device"
     operation = f"{what}{'Connected' if is_connected else 'Disconnected'}"
     body = {"sequenceNumber": f"{sequence:064X}"}
     schema = f"{what}ConnectionStateNotification"
-    return _said(Source.CONNECTIONS, (hub, name), schema, operation, (body, now))
+    return _said(RouteSource.CONNECTIONS, (hub, name), schema, operation, (body, now))
 
 
-def key(message: Message) -> int:
+def key(message: TelemetryMessage) -> int:
     """Return by which key a message keeps its place among those of its device."""
     return key_of(message.device_id)
 
 
 def _said(
-    source: Source, about: tuple[str, str], schema: str, operation: str, told: tuple[Mapping[str, Any], datetime]
-) -> Message:
+    source: RouteSource, about: tuple[str, str], schema: str, operation: str, told: tuple[Mapping[str, Any], datetime]
+) -> TelemetryMessage:
     (hub, name), (body, now) = about, told
     device_id, module_id = parse_name(name)
     system: dict[str, str | None] = {
@@ -73,4 +73,4 @@ def _said(
     }
     if module_id is not None:
         system[MODULE] = properties["moduleId"] = module_id
-    return Message(device_id, to_micros(now), to_json(body), system, properties)
+    return TelemetryMessage(device_id, to_micros(now), to_json(body), system, properties)

@@ -15,13 +15,13 @@ from typing import Any
 import msgspec
 
 from birthmark.broker.rules.partitions import key_of, partition_of
-from birthmark.iothub.model import Message
+from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.routes.configuration import compiled, read_once
 from birthmark.iothub.wire.common import operation_time, to_json
 from birthmark.iothub.wire.d2c import MODULE
-from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, Route, Source, StoredRouting
+from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, HubRoute, RouteSource, StoredRouting
 from birthmark.message_routing import model
-from birthmark.message_routing.rules.conditions import Condition, Subject, TooMuchError, holds
+from birthmark.message_routing.rules.conditions import RouteCondition, RoutedSubject, TooMuchError, holds
 from birthmark.text_files import plain_text
 from birthmark.untrusted_text import decode_json
 
@@ -46,10 +46,10 @@ class PreparedRouting:
     """A hub's routing, made ready."""
 
     kept: StoredRouting
-    routes: Sequence[tuple[Route, Condition]]
+    routes: Sequence[tuple[HubRoute, RouteCondition]]
     """Those that are switched on."""
     needs_twin: bool
-    sources: frozenset[Source]
+    sources: frozenset[RouteSource]
 
     @property
     def hub(self) -> str:
@@ -73,26 +73,26 @@ def make_ready(kept: StoredRouting) -> PreparedRouting:
     return PreparedRouting(kept, routes, needs_twin, routing.sources)
 
 
-def source_of(message: Message) -> Source:
+def source_of(message: TelemetryMessage) -> RouteSource:
     """Return what a message is of: telemetry says nothing of it."""
     text = message.system.get(SOURCE)
-    return Source.MESSAGES if text is None else Source(text[:1].upper() + text[1:])
+    return RouteSource.MESSAGES if text is None else RouteSource(text[:1].upper() + text[1:])
 
 
 def imagined(
     device: str, body: str, properties: Mapping[str, str], system: Mapping[str, str], micros: int = 0
-) -> Message:
+) -> TelemetryMessage:
     """Return a message that was never sent; properties of the system by the names that conditions have for them."""
     kept = {shown.lower(): name for name, shown in SYSTEM.items()}
     own: dict[str, str | None] = {kept.get(name.lower(), name): value for name, value in system.items()}
     given: dict[str, str | None] = dict(properties)
-    return Message(device, micros, body.encode(), own, given)
+    return TelemetryMessage(device, micros, body.encode(), own, given)
 
 
-def read(message: Message) -> model.Message:
+def read(message: TelemetryMessage) -> model.RoutableMessage:
     """Return a message as conditions look at it."""
     system = _system_properties(message)
-    return model.Message(
+    return model.RoutableMessage(
         "",
         message.body,
         message.device_id,
@@ -101,21 +101,21 @@ def read(message: Message) -> model.Message:
     )
 
 
-def _system_properties(message: Message) -> dict[str, str]:
+def _system_properties(message: TelemetryMessage) -> dict[str, str]:
     system = {SYSTEM.get(name, name): value or "" for name, value in message.system.items()}
     told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
     return {**told, **system, "enqueuedTime": _time(message)}
 
 
-def _time(message: Message) -> str:
+def _time(message: TelemetryMessage) -> str:
     return operation_time(_moment(message))
 
 
-def _moment(message: Message) -> datetime:
+def _moment(message: TelemetryMessage) -> datetime:
     return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)
 
 
-def takes(condition: Condition, subject: Subject, route: str) -> bool:
+def takes(condition: RouteCondition, subject: RoutedSubject, route: str) -> bool:
     """Say whether a condition holds; one that would cost too much does not."""
     try:
         return holds(condition, subject)
@@ -125,21 +125,21 @@ def takes(condition: Condition, subject: Subject, route: str) -> bool:
 
 
 def matching(
-    ready: PreparedRouting, source: Source, message: model.Message, twin: Mapping[str, Any] | None
+    ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the routes that take a message, each with its endpoints: the last one where no other does."""
-    is_taken, subject = False, Subject(message, twin)
+    is_taken, subject = False, RoutedSubject(message, twin)
     for route, condition in ready.routes:
         if route.source is source and takes(condition, subject, route.name):
             is_taken = True
             yield route.name, route.endpoints
     fallback = ready.kept.routing.fallback
-    if not is_taken and source is Source.MESSAGES and fallback.is_enabled:
+    if not is_taken and source is RouteSource.MESSAGES and fallback.is_enabled:
         yield FALLBACK, fallback.endpoints
 
 
 def destinations(
-    ready: PreparedRouting, source: Source, message: model.Message, twin: Mapping[str, Any] | None
+    ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
 ) -> Mapping[str, str]:
     """Return the endpoints that a message goes to, each once, with the first route that leads there."""
     found: dict[str, str] = {}
@@ -151,7 +151,7 @@ def destinations(
 
 
 def envelope(
-    message: Message, body: Any, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None
+    message: TelemetryMessage, body: Any, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None
 ) -> bytes:
     """Return what leaves; `body` is the message's, as `shown_body` returns it."""
     properties = {name: value or "" for name, value in message.properties.items()}
@@ -167,7 +167,7 @@ def envelope(
     return to_json(shown)
 
 
-def shown_body(message: Message) -> Any:
+def shown_body(message: TelemetryMessage) -> Any:
     """Return a message's body as it leaves."""
     system = _system_properties(message)
     kind = system.get("contentType", "").split(";")[0].strip().lower()
@@ -194,7 +194,7 @@ def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
     return found if isinstance(found, str) else to_json(found).decode()
 
 
-def file_of(file_name: str, hub: str, message: Message) -> str:
+def file_of(file_name: str, hub: str, message: TelemetryMessage) -> str:
     """Return the path of the file that a message goes to, below its endpoint's folder."""
     at = _moment(message)
     parts = {

@@ -10,19 +10,19 @@ from dataclasses import dataclass, fields, is_dataclass
 from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.conditions.functions import FUNCTIONS, finite, is_number
 from birthmark.message_routing.rules.conditions.parser import (
     MAX_CHARS,
-    ArrayOf,
     Binary,
-    Call,
-    Compare,
+    ConditionArray,
+    ConditionCall,
+    ConditionComparison,
+    ConditionLiteral,
+    ConditionParser,
     Expression,
-    Literal,
     Logic,
-    Not,
-    Parser,
+    NotCondition,
     Reference,
     ReferenceSource,
 )
@@ -38,7 +38,7 @@ _ENCODINGS = {"utf-8": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
-class Subject:
+class RoutedSubject:
     """A message and its device's twin, for all conditions of a hub: each part is read once, and they share its steps.
 
     `twin` is the document that a service reads: `tags`, `properties.desired`, `properties.reported`.
@@ -46,7 +46,7 @@ class Subject:
 
     __slots__ = ("_application", "_body", "_folded", "_message", "_system", "meter", "twin")
 
-    def __init__(self, message: Message, twin: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: RoutableMessage, twin: Mapping[str, Any] | None = None) -> None:
         self._message, self.twin = message, twin
         self.meter = Meter(MAX_STEPS, may_grow=False)
         self._body: Value = None
@@ -100,11 +100,11 @@ class Subject:
         return read if type(read) is dict else UNDEFINED
 
 
-_Compiled: TypeAlias = Callable[[Subject], Value]
+_Compiled: TypeAlias = Callable[[RoutedSubject], Value]
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RouteCondition:
     """A route's condition: parse it once, ask it about each message."""
 
     text: str
@@ -114,7 +114,7 @@ class Condition:
     _holds: _Compiled
 
 
-def parse_condition(text: str) -> Condition:
+def parse_condition(text: str) -> RouteCondition:
     """Return the condition that a text is. Raise `SqlMistake`."""
     if len(text) > MAX_CHARS:
         mistake(0, "The condition is longer than 16384 characters.", "Make several routes of it.")
@@ -122,12 +122,12 @@ def parse_condition(text: str) -> Condition:
         text.encode()
     except UnicodeEncodeError as error:
         mistake(error.start, "The text has half of a character.", "Send it as UTF-8.")
-    expression = Parser(text).condition()
+    expression = ConditionParser(text).condition()
     needs_twin = any(isinstance(one, Reference) and one.place is ReferenceSource.TWIN for one in _walk(expression))
-    return Condition(text, needs_twin, expression, _compile(expression))
+    return RouteCondition(text, needs_twin, expression, _compile(expression))
 
 
-def holds(condition: Condition, subject: Subject) -> bool:
+def holds(condition: RouteCondition, subject: RoutedSubject) -> bool:
     """Say whether the condition is true; Null, Undefined and all else are not. Raise `TooMuchError`."""
     return condition._holds(subject) is True  # noqa: SLF001 - this file's own
 
@@ -162,7 +162,7 @@ def _reference(reference: Reference) -> _Compiled:
             return lambda subject: _within(subject, subject.twin, path)
 
 
-def _within(subject: Subject, value: Value, path: tuple[str | int, ...]) -> Value:
+def _within(subject: RoutedSubject, value: Value, path: tuple[str | int, ...]) -> Value:
     if not path:
         return UNDEFINED  # the whole of it is no operand
     for part in path:
@@ -177,17 +177,17 @@ def _within(subject: Subject, value: Value, path: tuple[str | int, ...]) -> Valu
     return value
 
 
-def _literal(literal: Literal) -> _Compiled:
+def _literal(literal: ConditionLiteral) -> _Compiled:
     value = literal.value
     return lambda _subject: value
 
 
-def _array(array: ArrayOf) -> _Compiled:
+def _array(array: ConditionArray) -> _Compiled:
     parts = [_compile(one) for one in array.items]
     return lambda subject: [part(subject) for part in parts]
 
 
-def _call(call: Call) -> _Compiled:
+def _call(call: ConditionCall) -> _Compiled:
     run = FUNCTIONS[call.name].call
     parts = [_compile(one) for one in call.arguments]
     return lambda subject: run(subject.meter, *[part(subject) for part in parts])
@@ -197,7 +197,7 @@ def _binary(binary: Binary) -> _Compiled:
     first = _compile(binary.first)
     rest = [(sign, _compile(one)) for sign, one in binary.rest]
 
-    def calculated(subject: Subject) -> Value:
+    def calculated(subject: RoutedSubject) -> Value:
         value = first(subject)
         for sign, part in rest:
             value = _calculate(sign, value, part(subject))
@@ -237,11 +237,11 @@ def _same(left: Value, right: Value, meter: Meter) -> Value:
     return left == right if type(left) is bool and type(right) is bool else UNDEFINED
 
 
-def _compare(compare: Compare) -> _Compiled:
+def _compare(compare: ConditionComparison) -> _Compiled:
     left, right = _compile(compare.left), _compile(compare.right)
     if compare.sign == "IN":
 
-        def among(subject: Subject) -> Value:
+        def among(subject: RoutedSubject) -> Value:
             one, others = left(subject), right(subject)
             if one is UNDEFINED or type(others) is not list:
                 return UNDEFINED
@@ -252,14 +252,14 @@ def _compare(compare: Compare) -> _Compiled:
     if compare.sign in {"=", "!="}:
         wanted = compare.sign == "="
 
-        def same(subject: Subject) -> Value:
+        def same(subject: RoutedSubject) -> Value:
             found = _same(left(subject), right(subject), subject.meter)
             return UNDEFINED if found is UNDEFINED else found is wanted
 
         return same
     order = _ORDERS[compare.sign]
 
-    def ordered(subject: Subject) -> Value:
+    def ordered(subject: RoutedSubject) -> Value:
         one, other = left(subject), right(subject)
         if type(one) is str and type(other) is str:
             subject.meter.take(min(len(one), len(other)) // CHARS_PER_STEP)
@@ -272,7 +272,7 @@ def _compare(compare: Compare) -> _Compiled:
 def _logic(logic: Logic) -> _Compiled:
     parts, decides = [_compile(one) for one in logic.parts], logic.decides
 
-    def decided(subject: Subject) -> Value:
+    def decided(subject: RoutedSubject) -> Value:
         result: Value = not decides
         for part in parts:
             value = part(subject)
@@ -285,10 +285,10 @@ def _logic(logic: Logic) -> _Compiled:
     return decided
 
 
-def _not(negated: Not) -> _Compiled:
+def _not(negated: NotCondition) -> _Compiled:
     inner = _compile(negated.value)
 
-    def turned(subject: Subject) -> Value:
+    def turned(subject: RoutedSubject) -> Value:
         value = inner(subject)
         return not value if type(value) is bool else UNDEFINED
 
@@ -297,11 +297,11 @@ def _not(negated: Not) -> _Compiled:
 
 _COMPILERS: Mapping[type, Callable[[Any], _Compiled]] = {
     Reference: _reference,
-    Literal: _literal,
-    ArrayOf: _array,
-    Call: _call,
+    ConditionLiteral: _literal,
+    ConditionArray: _array,
+    ConditionCall: _call,
     Binary: _binary,
-    Compare: _compare,
+    ConditionComparison: _compare,
     Logic: _logic,
-    Not: _not,
+    NotCondition: _not,
 }

@@ -14,7 +14,7 @@ _ANY = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class ConditionFunction:
     call: Callable[..., Value]
     least: int
     most: int
@@ -106,8 +106,8 @@ def _as_number(_meter: Meter, value: Value) -> Value:
     return int(text) if text.lstrip("+-").isdigit() else finite(float(text))
 
 
-def _is(check: Callable[[Value], bool]) -> Function:
-    return Function(lambda _meter, value: check(value), 1, 1, "Write IS_DEFINED(name).")
+def _is(check: Callable[[Value], bool]) -> ConditionFunction:
+    return ConditionFunction(lambda _meter, value: check(value), 1, 1, "Write IS_DEFINED(name).")
 
 
 def _sign(value: float) -> int:
@@ -117,16 +117,16 @@ def _sign(value: float) -> int:
 _NUMBERS = "Write ABS(AS_NUMBER(severity))."
 _TEXTS = "Write STARTS_WITH(name, 'text')."
 
-FUNCTIONS: Mapping[str, Function] = {
-    "abs": Function(_of_number(abs), 1, 1, _NUMBERS),
-    "exp": Function(_of_number(math.exp), 1, 1, _NUMBERS),
-    "power": Function(_power, 2, 2, "Write POWER(2, 8)."),
-    "square": Function(_of_number(lambda value: float(value) * value), 1, 1, _NUMBERS),
-    "ceiling": Function(_of_number(math.ceil), 1, 1, _NUMBERS),
-    "floor": Function(_of_number(math.floor), 1, 1, _NUMBERS),
-    "sign": Function(_of_number(_sign), 1, 1, _NUMBERS),
-    "sqrt": Function(_of_number(math.sqrt), 1, 1, _NUMBERS),
-    "as_number": Function(_as_number, 1, 1, "Write AS_NUMBER(severity)."),
+FUNCTIONS: Mapping[str, ConditionFunction] = {
+    "abs": ConditionFunction(_of_number(abs), 1, 1, _NUMBERS),
+    "exp": ConditionFunction(_of_number(math.exp), 1, 1, _NUMBERS),
+    "power": ConditionFunction(_power, 2, 2, "Write POWER(2, 8)."),
+    "square": ConditionFunction(_of_number(lambda value: float(value) * value), 1, 1, _NUMBERS),
+    "ceiling": ConditionFunction(_of_number(math.ceil), 1, 1, _NUMBERS),
+    "floor": ConditionFunction(_of_number(math.floor), 1, 1, _NUMBERS),
+    "sign": ConditionFunction(_of_number(_sign), 1, 1, _NUMBERS),
+    "sqrt": ConditionFunction(_of_number(math.sqrt), 1, 1, _NUMBERS),
+    "as_number": ConditionFunction(_as_number, 1, 1, "Write AS_NUMBER(severity)."),
     "is_array": _is(lambda value: type(value) is list),
     "is_bool": _is(lambda value: type(value) is bool),
     "is_defined": _is(lambda value: value is not UNDEFINED),
@@ -135,13 +135,13 @@ FUNCTIONS: Mapping[str, Function] = {
     "is_object": _is(lambda value: type(value) is dict),
     "is_primitive": _is(lambda value: value is None or type(value) in {str, bool, int, float}),
     "is_string": _is(lambda value: type(value) is str),
-    "concat": Function(_concat, 2, _ANY, "Write CONCAT(first, second)."),
-    "length": Function(_of_text(len), 1, 1, "Write LENGTH(name)."),
-    "lower": Function(_of_text(str.lower), 1, 1, "Write LOWER(name)."),
-    "upper": Function(_of_text(str.upper), 1, 1, "Write UPPER(name)."),
-    "substring": Function(_substring, 2, 3, "Write SUBSTRING(name, 0, 4)."),
-    "index_of": Function(_searching(str.find), 2, 2, _TEXTS),
-    "starts_with": Function(_of_texts(str.startswith), 2, 2, _TEXTS),
-    "ends_with": Function(_of_texts(str.endswith), 2, 2, _TEXTS),
-    "contains": Function(_searching(lambda value, part: part in value), 2, 2, _TEXTS),
+    "concat": ConditionFunction(_concat, 2, _ANY, "Write CONCAT(first, second)."),
+    "length": ConditionFunction(_of_text(len), 1, 1, "Write LENGTH(name)."),
+    "lower": ConditionFunction(_of_text(str.lower), 1, 1, "Write LOWER(name)."),
+    "upper": ConditionFunction(_of_text(str.upper), 1, 1, "Write UPPER(name)."),
+    "substring": ConditionFunction(_substring, 2, 3, "Write SUBSTRING(name, 0, 4)."),
+    "index_of": ConditionFunction(_searching(str.find), 2, 2, _TEXTS),
+    "starts_with": ConditionFunction(_of_texts(str.startswith), 2, 2, _TEXTS),
+    "ends_with": ConditionFunction(_of_texts(str.endswith), 2, 2, _TEXTS),
+    "contains": ConditionFunction(_searching(lambda value, part: part in value), 2, 2, _TEXTS),
 }

@@ -34,17 +34,17 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class ConditionLiteral:
     value: object
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayOf:
+class ConditionArray:
     items: tuple["Expression", ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ConditionCall:
     name: str
     arguments: tuple["Expression", ...]
 
@@ -58,7 +58,7 @@ class Binary:
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class ConditionComparison:
     sign: str
     left: "Expression"
     right: "Expression"
@@ -73,11 +73,13 @@ class Logic:
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class NotCondition:
     value: "Expression"
 
 
-Expression: TypeAlias = Reference | Literal | ArrayOf | Call | Binary | Compare | Logic | Not
+Expression: TypeAlias = (
+    Reference | ConditionLiteral | ConditionArray | ConditionCall | Binary | ConditionComparison | Logic | NotCondition
+)
 
 
 MAX_CHARS = 16 * 1024
@@ -121,7 +123,7 @@ class _Token:
         return self.text[2:-2].strip() if self.kind == "bracketed" else self.text
 
 
-class Parser:
+class ConditionParser:
     """Reads one condition once, from the left."""
 
     def __init__(self, text: str) -> None:
@@ -162,7 +164,7 @@ class Parser:
             times += 1
         made = self._comparison()
         for _ in range(min(times, 2 - times % 2)):
-            made = Not(made)
+            made = NotCondition(made)
         return made
 
     def _comparison(self) -> Expression:
@@ -170,12 +172,12 @@ class Parser:
         sign = self._token
         if sign.word in {"IN", "NIN"}:
             self._advance()
-            found = Compare("IN", left, self._sum())
-            return Not(found) if sign.word == "NIN" else found
+            found = ConditionComparison("IN", left, self._sum())
+            return NotCondition(found) if sign.word == "NIN" else found
         if sign.kind != "sign" or sign.text not in _COMPARISONS:
             return left
         self._advance()
-        made = Compare("!=" if sign.text == "<>" else sign.text, left, self._sum())
+        made = ConditionComparison("!=" if sign.text == "<>" else sign.text, left, self._sum())
         if self._token.kind == "sign" and self._token.text in _COMPARISONS:
             mistake(self._token.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
         return made
@@ -198,7 +200,7 @@ class Parser:
             self._advance()
             times += 1
         made = self._primary()
-        return Binary(Literal(0), (("-" if times % 2 else "+", made),)) if times else made
+        return Binary(ConditionLiteral(0), (("-" if times % 2 else "+", made),)) if times else made
 
     def _primary(self) -> Expression:
         token = self._token
@@ -206,10 +208,10 @@ class Parser:
         match token.kind:
             case "number" | "hex":
                 self._advance()
-                return Literal(_number(token))
+                return ConditionLiteral(_number(token))
             case "string":
                 self._advance()
-                return Literal(_unescaped(token))
+                return ConditionLiteral(_unescaped(token))
             case "name" | "bracketed":
                 return self._word(token)
             case "sign" if token.text == "(":
@@ -219,7 +221,7 @@ class Parser:
                 return made
             case "sign" if token.text == "[":
                 self._advance()
-                return ArrayOf(self._list("]"))
+                return ConditionArray(self._list("]"))
         return self._unexpected("a value")
 
     def _word(self, token: _Token) -> Expression:
@@ -239,9 +241,9 @@ class Parser:
             arguments = self._list(")")
             if not function.least <= len(arguments) <= function.most:
                 mistake(token.where, f"{name.upper()}() takes another number of arguments.", function.usage)
-            return Call(name, arguments)
+            return ConditionCall(name, arguments)
         if token.word in _CONSTANTS and not (self._token.kind == "sign" and self._token.text == "."):
-            return Literal(_CONSTANTS[token.word])
+            return ConditionLiteral(_CONSTANTS[token.word])
         return self._reference(token)
 
     def _reference(self, token: _Token) -> Reference:

@@ -5,13 +5,13 @@ actions. What is served and what differs is in docs/reference/rules-sql.md, and 
 tests/vectors/rules_sql.toml.
 """
 
-from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, Shadows, new_meter
+from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, ShadowLookup, new_meter
 from birthmark.message_routing.rules.sql.errors import ShadowWantedError, SqlMistake, TooMuchError
-from birthmark.message_routing.rules.sql.evaluator import SelectedMessage, Statement, evaluate, parse
+from birthmark.message_routing.rules.sql.evaluator import SelectedMessage, SqlStatement, evaluate, parse
 from birthmark.message_routing.rules.sql.functions.messages import seen_topic
 from birthmark.message_routing.rules.sql.parser import check_filter, parse_version
 from birthmark.message_routing.rules.sql.syntax import Version
-from birthmark.message_routing.rules.sql.templates import Template, fill, parse_template
+from birthmark.message_routing.rules.sql.templates import SubstitutionTemplate, fill, parse_template
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Meter, Undefined
 
 __all__ = [
@@ -20,11 +20,11 @@ __all__ = [
     "Lookups",
     "Meter",
     "SelectedMessage",
+    "ShadowLookup",
     "ShadowWantedError",
-    "Shadows",
     "SqlMistake",
-    "Statement",
-    "Template",
+    "SqlStatement",
+    "SubstitutionTemplate",
     "TooMuchError",
     "Undefined",
     "Version",

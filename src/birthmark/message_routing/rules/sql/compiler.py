@@ -4,29 +4,29 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import ge, gt, le, lt
 from typing import Any
 
-from birthmark.message_routing.rules.sql.context import Run
+from birthmark.message_routing.rules.sql.context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions import FUNCTIONS
 from birthmark.message_routing.rules.sql.functions.numbers import double
 from birthmark.message_routing.rules.sql.syntax import (
-    All,
     ArrayOf,
-    Call,
     CaseExpression,
     CastExpression,
     Chain,
-    Compare,
+    ComparisonExpression,
     Disjunction,
     Exists,
     Expression,
-    In,
-    Item,
-    Literal,
+    FunctionCall,
+    InExpression,
     Negative,
-    Not,
+    NotExpression,
     ObjectOf,
-    Path,
-    Query,
-    Spread,
+    ObjectSpread,
+    PathExpression,
+    SelectAll,
+    SelectItem,
+    SqlLiteral,
+    SqlQuery,
     Star,
     Variable,
 )
@@ -54,24 +54,24 @@ def compile_expression(expression: Expression) -> Compiled:
 
 def compile_where(expression: Expression) -> Compiled:
     """Return WHERE as a function that is true or not: the first part of an AND that is not true ends the look."""
-    if not isinstance(expression, All):
+    if not isinstance(expression, SelectAll):
         return compile_expression(expression)
     parts = [compile_where(one) for one in expression.parts]
 
-    def taken(it: Value, run: Run) -> Value:
+    def taken(it: Value, run: EvaluationContext) -> Value:
         return all(boolean_of(part(it, run)) is True for part in parts)
 
     return taken
 
 
-def compile_items(items: Sequence[Item | Spread], *, is_value: bool) -> Compiled:
+def compile_items(items: Sequence[SelectItem | ObjectSpread], *, is_value: bool) -> Compiled:
     """Return what a SELECT makes: one value, or an object of those of its items that are defined."""
     if is_value:
         (only,) = items
         return compile_expression(only.value)
-    parts = [(None if isinstance(one, Spread) else one.name, compile_expression(one.value)) for one in items]
+    parts = [(None if isinstance(one, ObjectSpread) else one.name, compile_expression(one.value)) for one in items]
 
-    def select(it: Value, run: Run) -> Value:
+    def select(it: Value, run: EvaluationContext) -> Value:
         made: dict[str, Value] = {}
         for name, part in parts:
             value = part(it, run)
@@ -86,7 +86,7 @@ def compile_items(items: Sequence[Item | Spread], *, is_value: bool) -> Compiled
     return select
 
 
-def _put(made: dict[str, Value], name: tuple[str, ...], value: Value, run: Run) -> None:
+def _put(made: dict[str, Value], name: tuple[str, ...], value: Value, run: EvaluationContext) -> None:
     for part in name[:-1]:
         below = made.get(part)
         # What stands there may be the message's own: it is copied before it is written to.
@@ -97,18 +97,18 @@ def _put(made: dict[str, Value], name: tuple[str, ...], value: Value, run: Run) 
     made[name[-1]] = value
 
 
-def _path(path: Path) -> Compiled:
+def _path(path: PathExpression) -> Compiled:
     names = path.names
     if path.of is None and len(names) == 1:
         (name,) = names
 
-        def member(it: Value, _run: Run) -> Value:
+        def member(it: Value, _run: EvaluationContext) -> Value:
             return it.get(name, UNDEFINED) if type(it) is dict else UNDEFINED
 
         return member
     begin = compile_expression(Star() if path.of is None else path.of)
 
-    def members(it: Value, run: Run) -> Value:
+    def members(it: Value, run: EvaluationContext) -> Value:
         value = begin(it, run)
         for name in names:
             if type(value) is not dict:
@@ -122,7 +122,7 @@ def _path(path: Path) -> Compiled:
 def _array(array_of: ArrayOf) -> Compiled:
     parts = [compile_expression(one) for one in array_of.items]
 
-    def array(it: Value, run: Run) -> Value:
+    def array(it: Value, run: EvaluationContext) -> Value:
         return [value for part in parts if (value := part(it, run)) is not UNDEFINED]
 
     return array
@@ -131,13 +131,13 @@ def _array(array_of: ArrayOf) -> Compiled:
 def _object(object_of: ObjectOf) -> Compiled:
     parts = [(key, compile_expression(one)) for key, one in object_of.pairs]
 
-    def made(it: Value, run: Run) -> Value:
+    def made(it: Value, run: EvaluationContext) -> Value:
         return {key: value for key, part in parts if (value := part(it, run)) is not UNDEFINED}
 
     return made
 
 
-def _call(call: Call) -> Compiled:
+def _call(call: FunctionCall) -> Compiled:
     function = FUNCTIONS[call.name]
     if not function.least <= len(call.arguments) <= function.most:
         return lambda _it, _run: UNDEFINED  # so the reference has it
@@ -153,25 +153,25 @@ def _call(call: Call) -> Compiled:
     return lambda it, run: run_it(run, *[part(it, run) for part in parts])
 
 
-def _payload(_it: Value, run: Run) -> Value:
+def _payload(_it: Value, run: EvaluationContext) -> Value:
     return run.message.payload
 
 
 def _cast(cast: CastExpression) -> Compiled:
     inner = compile_expression(cast.value)
 
-    def to_string(it: Value, run: Run) -> Value:
+    def to_string(it: Value, run: EvaluationContext) -> Value:
         return text_of(inner(it, run), run.meter)
 
-    def to_int(it: Value, run: Run) -> Value:
+    def to_int(it: Value, run: EvaluationContext) -> Value:
         value = inner(it, run)
         return int(value) if type(value) is bool else int_of(value)
 
-    def to_boolean(it: Value, run: Run) -> Value:
+    def to_boolean(it: Value, run: EvaluationContext) -> Value:
         value = inner(it, run)
         return boolean_of(value) if type(value) in {bool, str} else _truth(value)
 
-    def to_decimal(it: Value, run: Run) -> Value:
+    def to_decimal(it: Value, run: EvaluationContext) -> Value:
         value = inner(it, run)
         if type(value) is bool:
             return double(run, float(value))
@@ -180,7 +180,7 @@ def _cast(cast: CastExpression) -> Compiled:
             return number
         return whole(number) if run.is_whole else number  # type: ignore[arg-type]
 
-    def to_double(it: Value, run: Run) -> Value:
+    def to_double(it: Value, run: EvaluationContext) -> Value:
         number = to_decimal(it, run)
         return number if number is UNDEFINED or type(number) is int else double(run, float(number))
 
@@ -194,12 +194,12 @@ def _truth(value: Value) -> Value:
     return UNDEFINED if number is UNDEFINED else number != 0
 
 
-def _compare(compare: Compare) -> Compiled:
+def _compare(compare: ComparisonExpression) -> Compiled:
     left, right = compile_expression(compare.left), compile_expression(compare.right)
     if compare.sign in {"=", "<>"}:
         wanted = compare.sign == "="
 
-        def same(it: Value, run: Run) -> Value:
+        def same(it: Value, run: EvaluationContext) -> Value:
             one, other = left(it, run), right(it, run)
             if one is UNDEFINED or other is UNDEFINED:
                 return UNDEFINED
@@ -208,7 +208,7 @@ def _compare(compare: Compare) -> Compiled:
         return same
     order = _ORDERS[compare.sign]
 
-    def ordered(it: Value, run: Run) -> Value:
+    def ordered(it: Value, run: EvaluationContext) -> Value:
         one, other = left(it, run), right(it, run)
         if type(one) is not int or type(other) is not int:
             one, other = number_of(one, run.meter), number_of(other, run.meter)
@@ -219,10 +219,10 @@ def _compare(compare: Compare) -> Compiled:
     return ordered
 
 
-def _in(found: In) -> Compiled:
+def _in(found: InExpression) -> Compiled:
     value, array = compile_expression(found.value), compile_expression(found.array)
 
-    def among(it: Value, run: Run) -> Value:
+    def among(it: Value, run: EvaluationContext) -> Value:
         wanted, elements = value(it, run), array(it, run)
         if wanted is UNDEFINED or type(elements) is not list:
             return UNDEFINED
@@ -235,7 +235,7 @@ def _in(found: In) -> Compiled:
 def _exists(exists: Exists) -> Compiled:
     query = compile_expression(exists.query)
 
-    def existing(it: Value, run: Run) -> Value:
+    def existing(it: Value, run: EvaluationContext) -> Value:
         made = query(it, run)
         return made is not UNDEFINED and made != []
 
@@ -246,7 +246,7 @@ def _chain(chain: Chain) -> Compiled:
     first = compile_expression(chain.first)
     rest = [(sign, compile_expression(one)) for sign, one in chain.rest]
 
-    def calculated(it: Value, run: Run) -> Value:
+    def calculated(it: Value, run: EvaluationContext) -> Value:
         value = first(it, run)
         for sign, part in rest:
             value = calculate(sign, value, part(it, run), run.meter, is_whole=run.is_whole)
@@ -259,7 +259,7 @@ def _logic(expressions: Sequence[Expression], *, decides: bool) -> Compiled:
     """Return AND (decided by false) or OR (by true). One operand that is no Boolean makes all of it Undefined."""
     parts = [compile_expression(one) for one in expressions]
 
-    def logic(it: Value, run: Run) -> Value:
+    def logic(it: Value, run: EvaluationContext) -> Value:
         result = not decides
         for part in parts:
             value = boolean_of(part(it, run))
@@ -272,10 +272,10 @@ def _logic(expressions: Sequence[Expression], *, decides: bool) -> Compiled:
     return logic
 
 
-def _not(expression: Not) -> Compiled:
+def _not(expression: NotExpression) -> Compiled:
     inner = compile_expression(expression.value)
 
-    def negated(it: Value, run: Run) -> Value:
+    def negated(it: Value, run: EvaluationContext) -> Value:
         value = boolean_of(inner(it, run))
         return UNDEFINED if value is UNDEFINED else not value
 
@@ -285,7 +285,7 @@ def _not(expression: Not) -> Compiled:
 def _negative(expression: Negative) -> Compiled:
     inner = compile_expression(expression.value)
 
-    def negated(it: Value, run: Run) -> Value:
+    def negated(it: Value, run: EvaluationContext) -> Value:
         return calculate("-", 0, inner(it, run), run.meter, is_whole=run.is_whole)
 
     return negated
@@ -296,7 +296,7 @@ def _case(case: CaseExpression) -> Compiled:
     whens = [(compile_expression(one), compile_expression(then)) for one, then in case.whens]
     otherwise = compile_expression(case.otherwise) if case.otherwise is not None else lambda _it, _run: UNDEFINED
 
-    def chosen(it: Value, run: Run) -> Value:
+    def chosen(it: Value, run: EvaluationContext) -> Value:
         wanted = value(it, run)
         if wanted is UNDEFINED:
             return UNDEFINED
@@ -309,19 +309,19 @@ def _case(case: CaseExpression) -> Compiled:
     return chosen
 
 
-def _query(query: Query) -> Compiled:
+def _query(query: SqlQuery) -> Compiled:
     source = compile_expression(query.source)
     select = compile_items(query.items, is_value=query.is_value)
     where = compile_where(query.where) if query.where is not None else None
     terms = query.terms
 
-    def one(it: Value, run: Run) -> Value:
+    def one(it: Value, run: EvaluationContext) -> Value:
         run.meter.take(terms)
         if where is not None and boolean_of(where(it, run)) is not True:
             return UNDEFINED
         return select(it, run)
 
-    def queried(it: Value, run: Run) -> Value:
+    def queried(it: Value, run: EvaluationContext) -> Value:
         value = source(it, run)
         if type(value) is list:
             return [made for element in value if (made := one(element, run)) is not UNDEFINED]
@@ -330,7 +330,7 @@ def _query(query: Query) -> Compiled:
     return queried
 
 
-def _literal(literal: Literal) -> Compiled:
+def _literal(literal: SqlLiteral) -> Compiled:
     value = literal.value
     return lambda _it, _run: value
 
@@ -345,22 +345,22 @@ def _star(_star: Star) -> Compiled:
 
 
 _COMPILERS: Mapping[type, Callable[[Any], Compiled]] = {
-    Literal: _literal,
+    SqlLiteral: _literal,
     Star: _star,
     Variable: _variable,
-    Path: _path,
+    PathExpression: _path,
     ArrayOf: _array,
     ObjectOf: _object,
-    Call: _call,
+    FunctionCall: _call,
     CastExpression: _cast,
-    Compare: _compare,
-    In: _in,
+    ComparisonExpression: _compare,
+    InExpression: _in,
     Exists: _exists,
     Chain: _chain,
-    All: lambda one: _logic(one.parts, decides=False),
+    SelectAll: lambda one: _logic(one.parts, decides=False),
     Disjunction: lambda one: _logic(one.parts, decides=True),
-    Not: _not,
+    NotExpression: _not,
     Negative: _negative,
     CaseExpression: _case,
-    Query: _query,
+    SqlQuery: _query,
 }

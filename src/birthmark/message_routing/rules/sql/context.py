@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from birthmark.clock import Entropy
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.sql.errors import ShadowWantedError
 from birthmark.message_routing.rules.sql.syntax import Version
 from birthmark.message_routing.rules.sql.values import Meter, Value
@@ -14,14 +14,14 @@ MAX_STEPS = 200_000
 
 
 class Lookups(Protocol):
-    """What a statement may ask for beside its message. Nothing of it waits: see `Shadows`."""
+    """What a statement may ask for beside its message. Nothing of it waits: see `ShadowLookup`."""
 
     def shadow(self, thing: str, name: str | None) -> Value:
         """Return the shadow document as JSON has it, or `UNDEFINED`. Raise `ShadowWantedError` to be asked again."""
         ...
 
 
-class Shadows:
+class ShadowLookup:
     """Shadows that were looked up before: evaluate, look up what `ShadowWantedError` names, evaluate again."""
 
     __slots__ = ("_known",)
@@ -37,7 +37,7 @@ class Shadows:
             raise ShadowWantedError(thing, name) from None
 
 
-NO_SHADOWS = Shadows()
+NO_SHADOWS = ShadowLookup()
 
 
 def new_meter() -> Meter:
@@ -45,14 +45,14 @@ def new_meter() -> Meter:
     return Meter(MAX_STEPS, may_grow=False)
 
 
-class Run:
+class EvaluationContext:
     """What the parts of one evaluation share."""
 
     __slots__ = ("entropy", "lookups", "message", "meter", "variables", "version")
 
     def __init__(  # noqa: PLR0917 - all of it, each time
         self,
-        message: Message,
+        message: RoutableMessage,
         version: Version,
         entropy: Entropy,
         lookups: Lookups,

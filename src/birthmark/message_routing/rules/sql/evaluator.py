@@ -6,12 +6,21 @@ from types import MappingProxyType
 from typing import Any
 
 from birthmark.clock import Entropy
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.sql.compiler import compile_expression, compile_items, compile_where
-from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, Run, new_meter
+from birthmark.message_routing.rules.sql.context import NO_SHADOWS, EvaluationContext, Lookups, new_meter
 from birthmark.message_routing.rules.sql.errors import TooMuchError, mistake
-from birthmark.message_routing.rules.sql.parser import MAX_SQL_BYTES, Parser
-from birthmark.message_routing.rules.sql.syntax import Call, Path, Query, Select, Spread, Star, Variable, Version
+from birthmark.message_routing.rules.sql.parser import MAX_SQL_BYTES, SqlParser
+from birthmark.message_routing.rules.sql.syntax import (
+    FunctionCall,
+    ObjectSpread,
+    PathExpression,
+    Select,
+    SqlQuery,
+    Star,
+    Variable,
+    Version,
+)
 from birthmark.message_routing.rules.sql.values import (
     MAX_BYTES,
     UNDEFINED,
@@ -40,7 +49,7 @@ class PreparedExpressions:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
+class SqlStatement:
     """A rule's statement: parse it once, evaluate it with each message whose topic `filter` matches."""
 
     sql: str
@@ -68,23 +77,23 @@ class SelectedMessage:
     """What SET gave names to, for the templates of the actions."""
 
 
-def parse(sql: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> Statement:
+def parse(sql: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> SqlStatement:
     """Return the statement that a text is. Raise `SqlMistake` for every text that is none.
 
     `meter`: what all patterns of a rule may cost to make ready, shared with its templates.
     """
     check_text(sql)
-    parser = Parser(sql, version, (), meter or new_meter())
+    parser = SqlParser(sql, version, (), meter or new_meter())
     select = parser.statement()
     ready = ready_of(select, parser.terms)
-    return Statement(
+    return SqlStatement(
         sql=sql,
         version=version,
         filter=select.filter,
         needs_shadow=ready.needs_shadow,
         select=select,
         ready=ready,
-        is_whole=select.items == (Spread(Star()),) and not select.is_value,
+        is_whole=select.items == (ObjectSpread(Star()),) and not select.is_value,
         _variables=tuple((name, compile_expression(value)) for name, value in select.variables),
         _where=None if select.where is None else compile_where(select.where),
         _select=compile_items(select.items, is_value=select.is_value),
@@ -92,8 +101,8 @@ def parse(sql: str, version: Version = Version.V2016_03_23, meter: Meter | None 
 
 
 def evaluate(
-    statement: Statement,
-    message: Message,
+    statement: SqlStatement,
+    message: RoutableMessage,
     *,
     entropy: Entropy,
     lookups: Lookups = NO_SHADOWS,
@@ -113,7 +122,7 @@ def evaluate(
         raise TooMuchError("The statement nests what it makes too deep.") from error
 
 
-def _evaluated(statement: Statement, run: Run, it: Value) -> SelectedMessage | None:
+def _evaluated(statement: SqlStatement, run: EvaluationContext, it: Value) -> SelectedMessage | None:
     if statement._variables:  # noqa: SLF001
         made: dict[str, Value] = {}
         run.variables = made
@@ -129,7 +138,7 @@ def _evaluated(statement: Statement, run: Run, it: Value) -> SelectedMessage | N
 
 
 def begin(
-    message: Message,
+    message: RoutableMessage,
     version: Version,
     ready: PreparedExpressions,
     *,
@@ -137,11 +146,11 @@ def begin(
     lookups: Lookups,
     variables: Mapping[str, Value] = NO_VARIABLES,
     meter: Meter | None = None,
-) -> tuple[Run, Value]:
+) -> tuple[EvaluationContext, Value]:
     """Return a run, and the value that names are looked up in; `meter` is what other runs have counted by, too."""
     meter = meter or new_meter()
     meter.may_grow = ready.may_grow or ready.terms * len(message.payload) > _SURELY_BOUNDED_BYTES
-    run = Run(message, version, entropy, lookups, variables, meter)
+    run = EvaluationContext(message, version, entropy, lookups, variables, meter)
     if not ready.reads_payload:
         return run, UNDEFINED
     return run, read_payload(message.payload, version) if len(message.payload) <= MAX_BYTES else message.payload
@@ -162,10 +171,11 @@ def ready_of(node: Any, terms: int) -> PreparedExpressions:
     found = list(_walk(node))
     return PreparedExpressions(
         terms=terms,
-        reads_payload=any(isinstance(one, Path | Star) for one in found),
-        needs_shadow=any(isinstance(one, Call) and one.name == "get_thing_shadow" for one in found),
+        reads_payload=any(isinstance(one, PathExpression | Star) for one in found),
+        needs_shadow=any(isinstance(one, FunctionCall) and one.name == "get_thing_shadow" for one in found),
         may_grow=any(
-            isinstance(one, Query | Variable) or (isinstance(one, Call) and one.name in _GROWING) for one in found
+            isinstance(one, SqlQuery | Variable) or (isinstance(one, FunctionCall) and one.name in _GROWING)
+            for one in found
         ),
     )
 

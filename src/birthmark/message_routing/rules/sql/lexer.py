@@ -20,7 +20,7 @@ _TOKEN = re.compile(
 MAX_STRING_CHARS = 64 * 1024
 
 
-class Kind(Enum):
+class SqlTokenKind(Enum):
     """What a word is."""
 
     NAME = "name"
@@ -33,10 +33,10 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class SqlToken:
     """A word, its meaning, and where it begins and ends."""
 
-    kind: Kind
+    kind: SqlTokenKind
     text: str
     """A string without its quotes; a name as it is written."""
     where: int
@@ -46,23 +46,23 @@ class Token:
     @property
     def word(self) -> str:
         """A name in capitals, or nothing: keywords are written as one likes."""
-        return self.text.upper() if self.kind is Kind.NAME else ""
+        return self.text.upper() if self.kind is SqlTokenKind.NAME else ""
 
 
 _KINDS = {
-    "number": Kind.NUMBER,
-    "name": Kind.NAME,
-    "variable": Kind.VARIABLE,
-    "sign": Kind.SIGN,
-    "hex": Kind.HEX,
+    "number": SqlTokenKind.NUMBER,
+    "name": SqlTokenKind.NAME,
+    "variable": SqlTokenKind.VARIABLE,
+    "sign": SqlTokenKind.SIGN,
+    "hex": SqlTokenKind.HEX,
 }
 
 
-def next_token(text: str, where: int) -> Token:
+def next_token(text: str, where: int) -> SqlToken:
     """Return the word at or behind `where`. Raise `SqlMistake` where there is none that this language has."""
     while True:
         if where >= len(text):
-            return Token(Kind.END, "", len(text), len(text))
+            return SqlToken(SqlTokenKind.END, "", len(text), len(text))
         match = _TOKEN.match(text, where)
         if match is None:
             _complain(text, where)
@@ -76,8 +76,8 @@ def next_token(text: str, where: int) -> Token:
         inner = found[1:-1].replace(found[0] * 2, found[0])
         if len(inner) > MAX_STRING_CHARS:
             mistake(where, "A string is longer than 65536 characters.", "Write a shorter one.")
-        return Token(Kind.STRING, inner, where, match.end(), found[0])
-    return Token(_KINDS[group], found, where, match.end())
+        return SqlToken(SqlTokenKind.STRING, inner, where, match.end(), found[0])
+    return SqlToken(_KINDS[group], found, where, match.end())
 
 
 def _complain(text: str, where: int) -> NoReturn:

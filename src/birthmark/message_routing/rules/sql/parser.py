@@ -13,28 +13,28 @@ from typing import Any, NoReturn
 
 from birthmark.message_routing.rules.sql.errors import SqlMistake, mistake
 from birthmark.message_routing.rules.sql.functions import ELSEWHERE, FUNCTIONS, check_arguments
-from birthmark.message_routing.rules.sql.lexer import Kind, Token, next_token
+from birthmark.message_routing.rules.sql.lexer import SqlToken, SqlTokenKind, next_token
 from birthmark.message_routing.rules.sql.syntax import (
-    All,
     ArrayOf,
-    Call,
     CaseExpression,
     CastExpression,
     Chain,
-    Compare,
+    ComparisonExpression,
     Disjunction,
     Exists,
     Expression,
-    In,
-    Item,
-    Literal,
+    FunctionCall,
+    InExpression,
     Negative,
-    Not,
+    NotExpression,
     ObjectOf,
-    Path,
-    Query,
+    ObjectSpread,
+    PathExpression,
     Select,
-    Spread,
+    SelectAll,
+    SelectItem,
+    SqlLiteral,
+    SqlQuery,
     Star,
     Variable,
     Version,
@@ -83,7 +83,7 @@ def parse_version(text: str) -> Version:
     return mistake(0, "There is no such version of the language.", "Write 2016-03-23, or 2015-10-08.")
 
 
-class Parser:
+class SqlParser:
     """Reads one text once, from the left."""
 
     def __init__(
@@ -99,7 +99,7 @@ class Parser:
         self._token = next_token(text, where)
 
     @property
-    def here(self) -> Token:
+    def here(self) -> SqlToken:
         """The word that is next."""
         return self._token
 
@@ -131,7 +131,7 @@ class Parser:
             where = self._expression()
         if self._token.word == "SET":
             mistake(self._token.where, "SET stands once, before SELECT.", "Write SET @a = 1, @b = 2 SELECT ….")
-        if self._token.kind is not Kind.END:
+        if self._token.kind is not SqlTokenKind.END:
             self._unexpected("the end of the statement, FROM, WHERE or an operator")
         return Select(variables, is_value, items, topic_filter, where)
 
@@ -150,7 +150,7 @@ class Parser:
         self._known = set()
         while True:
             name = self._token
-            if name.kind is not Kind.VARIABLE:
+            if name.kind is not SqlTokenKind.VARIABLE:
                 self._unexpected("a variable such as @celsius")
             if len(name.text) - 1 > MAX_VARIABLE_CHARS:
                 mistake(name.where, "A variable's name is longer than 64 characters.", "Give it a shorter one.")
@@ -163,7 +163,7 @@ class Parser:
             if not self._took(","):
                 return tuple(made)
 
-    def _items(self) -> tuple[bool, tuple[Item | Spread, ...]]:
+    def _items(self) -> tuple[bool, tuple[SelectItem | ObjectSpread, ...]]:
         if self._is_value_keyword():
             self._advance()
             value = self._star_or_expression()
@@ -171,8 +171,8 @@ class Parser:
                 mistake(self._token.where, "SELECT VALUE selects one thing.", "Put several in an array: [a, b].")
             if self._token.word == "AS":
                 mistake(self._token.where, "What SELECT VALUE selects has no name.", "Leave AS out, or VALUE.")
-            return True, (Item(value, None),)
-        items: list[Item | Spread]
+            return True, (SelectItem(value, None),)
+        items: list[SelectItem | ObjectSpread]
         items = [self._item()]
         while self._took(","):
             items.append(self._item())
@@ -183,32 +183,32 @@ class Parser:
         if self._token.word != "VALUE":
             return False
         follows = self._after()
-        if follows.text == "*" and follows.kind is Kind.SIGN:
+        if follows.text == "*" and follows.kind is SqlTokenKind.SIGN:
             behind = next_token(self._text, follows.end)  # `value * 2` is arithmetic
-            return behind.kind is Kind.END or behind.word in {"FROM", "WHERE", "AS"}
-        if follows.kind is Kind.SIGN:
+            return behind.kind is SqlTokenKind.END or behind.word in {"FROM", "WHERE", "AS"}
+        if follows.kind is SqlTokenKind.SIGN:
             return follows.text in {"(", "[", "{"}
-        return follows.kind is not Kind.END and follows.word not in _RESERVED - {"CASE", "NOT"}
+        return follows.kind is not SqlTokenKind.END and follows.word not in _RESERVED - {"CASE", "NOT"}
 
-    def _item(self) -> Item | Spread:
+    def _item(self) -> SelectItem | ObjectSpread:
         where = self._token.where
         value = self._star_or_expression()
         if isinstance(value, Star) and self._token.word != "AS":
-            return Spread(value)
+            return ObjectSpread(value)
         if self._is_sign(".") and self._after().text == "*":
-            if not isinstance(value, Path | Variable | Call | Query | ObjectOf):
+            if not isinstance(value, PathExpression | Variable | FunctionCall | SqlQuery | ObjectOf):
                 mistake(where, "Only an object has members to select.", "Write a.*, or give the value a name by AS.")
             self._advance()
             self._advance()
             if self._token.word == "AS":
                 mistake(where, "The members of an object have names already.", "Leave AS or .* out.")
-            return Spread(value)
+            return ObjectSpread(value)
         if self._token.word == "AS":
             self._advance()
-            return Item(value, self._alias())
+            return SelectItem(value, self._alias())
         if (name := _name_of(value)) is None:
             mistake(where, "What is selected here has no name of its own.", "Give it one: … AS name.")
-        return Item(value, (name,))
+        return SelectItem(value, (name,))
 
     def _alias(self) -> tuple[str, ...]:
         names = [self._alias_part()]
@@ -220,14 +220,14 @@ class Parser:
 
     def _alias_part(self) -> str:
         token = self._token
-        if token.kind not in {Kind.NAME, Kind.STRING} or not token.text:
+        if token.kind not in {SqlTokenKind.NAME, SqlTokenKind.STRING} or not token.text:
             self._unexpected("a name")
         self._advance()
         return token.text
 
     def _filter(self) -> str:
         token = self._token
-        if token.kind is not Kind.STRING or token.quote != "'":
+        if token.kind is not SqlTokenKind.STRING or token.quote != "'":
             mistake(token.where, "FROM takes a topic filter in single quotes.", "Write FROM 'a/+/b'.")
         self._advance()
         check_filter(token.text, token.where)
@@ -262,7 +262,7 @@ class Parser:
         while self._token.word == "AND":
             self._advance()
             parts.append(self._not())
-        return All(tuple(parts)) if len(parts) > 1 else parts[0]
+        return SelectAll(tuple(parts)) if len(parts) > 1 else parts[0]
 
     def _not(self) -> Expression:
         times = 0
@@ -273,16 +273,16 @@ class Parser:
         made = self._comparison()
         # Twice is not the same as never: what is no boolean is undefined then.
         for _ in range(min(times, 2 - times % 2)):
-            made = Not(made)
+            made = NotExpression(made)
         return made
 
     def _comparison(self) -> Expression:
         left = self._sum()
-        while self._token.kind is Kind.SIGN and (sign := self._token).text in _COMPARISONS:
-            if isinstance(left, Compare):
+        while self._token.kind is SqlTokenKind.SIGN and (sign := self._token).text in _COMPARISONS:
+            if isinstance(left, ComparisonExpression):
                 mistake(sign.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
             self._advance()
-            left = Compare(sign.text, left, self._sum())
+            left = ComparisonExpression(sign.text, left, self._sum())
         if self._token.word == "IN":
             left = self._in(left)
         if self._token.text == "!=":
@@ -291,12 +291,12 @@ class Parser:
             mistake(self._token.where, f"The language has no {self._token.word}.", advice)
         return left
 
-    def _in(self, left: Expression) -> In:
+    def _in(self, left: Expression) -> InExpression:
         self._need_2016(self._token, "IN")
         self._advance()
-        if self._is_sign("(") and self._after().kind in {Kind.NUMBER, Kind.STRING}:
+        if self._is_sign("(") and self._after().kind in {SqlTokenKind.NUMBER, SqlTokenKind.STRING}:
             mistake(self._token.where, "IN looks in an array.", "Write a IN ['x', 'y'], or the name of an array.")
-        return In(left, self._sum())
+        return InExpression(left, self._sum())
 
     def _sum(self) -> Expression:
         return self._chain(
@@ -313,14 +313,14 @@ class Parser:
     def _chain(self, signs: frozenset[str], part: Callable[[], Expression]) -> Expression:
         first = part()
         rest = []
-        while self._token.kind is Kind.SIGN and (sign := self._token.text) in signs:
+        while self._token.kind is SqlTokenKind.SIGN and (sign := self._token.text) in signs:
             self._advance()
             rest.append((sign, part()))
         return Chain(first, tuple(rest)) if rest else first
 
     def _sign(self) -> Expression:
         times = 0
-        while self._token.kind is Kind.SIGN and self._token.text == "-":
+        while self._token.kind is SqlTokenKind.SIGN and self._token.text == "-":
             self._advance()
             self._count()
             times += 1
@@ -331,48 +331,48 @@ class Parser:
 
     def _postfix(self) -> Expression:
         made = self._primary()
-        names: list[str] = list(made.names) if isinstance(made, Path) and made.of is None else []
+        names: list[str] = list(made.names) if isinstance(made, PathExpression) and made.of is None else []
         of = None if names else made
         while self._is_sign(".") and self._after().text != "*":
             self._advance()
             token = self._token
-            if token.kind is not Kind.NAME:
+            if token.kind is not SqlTokenKind.NAME:
                 mistake(token.where, "A member's name is expected.", "Others are read by get(object, 'name').")
             self._count()
             self._advance()
             names.append(token.text)
-        if self._token.text == "[" and self._token.kind is Kind.SIGN:
+        if self._token.text == "[" and self._token.kind is SqlTokenKind.SIGN:
             mistake(self._token.where, "The language has no subscripts.", "Write get(array, 0).")
         if names:
-            return Path(tuple(names), of)
+            return PathExpression(tuple(names), of)
         return made
 
     def _primary(self) -> Expression:
         token = self._token
         self._count()
         match token.kind:
-            case Kind.NUMBER:
+            case SqlTokenKind.NUMBER:
                 self._advance()
-                return Literal(self._number(token))
-            case Kind.STRING:
+                return SqlLiteral(self._number(token))
+            case SqlTokenKind.STRING:
                 self._advance()
-                return Literal(token.text)
-            case Kind.VARIABLE:
+                return SqlLiteral(token.text)
+            case SqlTokenKind.VARIABLE:
                 if self._known is not None and token.text not in self._known:
                     mistake(token.where, f"{token.text} is not set.", "Begin the statement with SET @name = ….")
                 self._advance()
                 return Variable(token.text)
-            case Kind.NAME:
+            case SqlTokenKind.NAME:
                 return self._word(token)
-            case Kind.SIGN:
+            case SqlTokenKind.SIGN:
                 return self._signed(
                     token,
                 )
-            case Kind.HEX | Kind.END:
+            case SqlTokenKind.HEX | SqlTokenKind.END:
                 pass
         return self._unexpected("a value")
 
-    def _signed(self, token: Token) -> Expression:
+    def _signed(self, token: SqlToken) -> Expression:
         match token.text:
             case "(":
                 self._advance()
@@ -389,7 +389,7 @@ class Parser:
             case _:
                 return self._unexpected("a value")
 
-    def _word(self, token: Token) -> Expression:
+    def _word(self, token: SqlToken) -> Expression:
         word = token.word
         if word == "CASE":
             return self._case()
@@ -397,15 +397,15 @@ class Parser:
             return self._cast()
         if word == "EXISTS" and self._after().text == "(":
             return self._exists()
-        if self._after().text == "(" and self._after().kind is Kind.SIGN and word not in _RESERVED:
+        if self._after().text == "(" and self._after().kind is SqlTokenKind.SIGN and word not in _RESERVED:
             return self._call(token)
         if word in _CONSTANTS:
             self._advance()
-            return Literal(_CONSTANTS[word])
+            return SqlLiteral(_CONSTANTS[word])
         if word in _RESERVED:
             self._unexpected("a value")
         self._advance()
-        return Path((token.text,))
+        return PathExpression((token.text,))
 
     def _exists(self) -> Exists:
         self._advance()
@@ -416,7 +416,7 @@ class Parser:
         self._expect(")")
         return Exists(query)
 
-    def _query(self) -> Query:
+    def _query(self) -> SqlQuery:
         self._need_2016(self._token, "A nested query")
         began = self._terms
         self._advance()
@@ -436,7 +436,7 @@ class Parser:
             where = self._expression()
         if element is not None:
             items, where = _named(items, element), _named(where, element)
-        return Query(is_value, items, source, where, self._terms - began + 1)
+        return SqlQuery(is_value, items, source, where, self._terms - began + 1)
 
     def _case(self) -> CaseExpression:
         self._advance()
@@ -465,14 +465,14 @@ class Parser:
         self._expect_word("AS")
         token = self._token
         kinds = _CASTS if self._version is Version.V2015_10_08 else _CASTS_2016
-        kind = kinds.get(token.text.lower()) if token.kind is Kind.NAME else None
+        kind = kinds.get(token.text.lower()) if token.kind is SqlTokenKind.NAME else None
         if kind is None:
             return mistake(token.where, "cast() knows no such type in this version.", f"Write {', '.join(kinds)}.")
         self._advance()
         self._expect(")")
         return CastExpression(value, kind)
 
-    def _call(self, token: Token) -> Call:
+    def _call(self, token: SqlToken) -> FunctionCall:
         name = token.text.lower()
         if (instead := ELSEWHERE.get(name)) is not None:
             mistake(token.where, f"{name}() asks a service that is not here.", instead)
@@ -487,7 +487,7 @@ class Parser:
         self._advance()
         arguments = self._list(")")
         check_arguments(name, arguments, token.where, self._meter)
-        return Call(name, arguments, token.where)
+        return FunctionCall(name, arguments, token.where)
 
     def _list(self, closing: str) -> tuple[Expression, ...]:
         items: list[Expression] = []
@@ -506,7 +506,7 @@ class Parser:
             if pairs:
                 self._expect(",", "a comma or }")
             key = self._token
-            if key.kind is not Kind.STRING:
+            if key.kind is not SqlTokenKind.STRING:
                 mistake(key.where, "A key of an object is a string.", "Write {'name': value}.")
             self._advance()
             self._expect(":")
@@ -515,7 +515,7 @@ class Parser:
 
     # Words
 
-    def _number(self, token: Token) -> int | Decimal:
+    def _number(self, token: SqlToken) -> int | Decimal:
         value = number_of(token.text.replace("+", ""))
         if value is UNDEFINED:
             return mistake(token.where, "A number is out of range.", "Decimals end at 9.9E999.")
@@ -525,7 +525,7 @@ class Parser:
             return whole(value) if is_int else value
         return value
 
-    def _need_2016(self, token: Token, what: str) -> None:
+    def _need_2016(self, token: SqlToken, what: str) -> None:
         if self._version is Version.V2015_10_08:
             mistake(token.where, f"{what} came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
 
@@ -537,14 +537,14 @@ class Parser:
     def _advance(self) -> None:
         self._token = next_token(self._text, self._token.end)
 
-    def _after(self) -> Token:
+    def _after(self) -> SqlToken:
         try:
             return next_token(self._text, self._token.end)
         except SqlMistake:
-            return Token(Kind.END, "", len(self._text), len(self._text))
+            return SqlToken(SqlTokenKind.END, "", len(self._text), len(self._text))
 
     def _is_sign(self, sign: str) -> bool:
-        return self._token.kind is Kind.SIGN and self._token.text == sign
+        return self._token.kind is SqlTokenKind.SIGN and self._token.text == sign
 
     def _took(self, sign: str) -> bool:
         if self._is_sign(sign):
@@ -562,16 +562,16 @@ class Parser:
         self._advance()
 
     def _expect_name(self) -> None:
-        if self._token.kind is not Kind.NAME or self._token.word in _RESERVED:
+        if self._token.kind is not SqlTokenKind.NAME or self._token.word in _RESERVED:
             self._unexpected("a name")
         self._advance()
 
     def _unexpected(self, wanted: str) -> NoReturn:
         token = self._token
-        found = "the end of the text" if token.kind is Kind.END else f"{token.text[:64]!r}"
+        found = "the end of the text" if token.kind is SqlTokenKind.END else f"{token.text[:64]!r}"
         if token.word in _ANSI:
             mistake(token.where, f"The language has no {token.word}.", _ANSI[token.word])
-        if token.text == "*" and token.kind is Kind.SIGN:
+        if token.text == "*" and token.kind is SqlTokenKind.SIGN:
             mistake(
                 token.where,
                 "The whole payload cannot stand here.",
@@ -583,9 +583,9 @@ class Parser:
 def _name_of(value: Expression) -> str | None:
     """Return the name that something selected has without AS."""
     match value:
-        case Path(names=names):
+        case PathExpression(names=names):
             return names[-1]
-        case Call(name=name):
+        case FunctionCall(name=name):
             return name
         case Variable(name=name):
             return name[1:]
@@ -596,9 +596,9 @@ def _name_of(value: Expression) -> str | None:
 def _named(node: Any, element: str) -> Any:
     """Return the parts of a nested query with the name of its elements put for the element: `FROM array AS a`."""
     match node:
-        case Path(names=(first, *rest), of=None) if first == element:
-            return Path(tuple(rest), Star()) if rest else Star()
-        case Query():  # its own elements are what names mean in it
+        case PathExpression(names=(first, *rest), of=None) if first == element:
+            return PathExpression(tuple(rest), Star()) if rest else Star()
+        case SqlQuery():  # its own elements are what names mean in it
             return replace(node, source=_named(node.source, element))
         case tuple():
             return tuple(_named(one, element) for one in node)
@@ -610,8 +610,8 @@ def _named(node: Any, element: str) -> Any:
 
 def _negative(value: Expression) -> Expression:
     match value:
-        case Literal(value=int() | Decimal() as number) if not isinstance(number, bool):
-            return Literal(-number if isinstance(number, int) else CONTEXT.minus(number))
+        case SqlLiteral(value=int() | Decimal() as number) if not isinstance(number, bool):
+            return SqlLiteral(-number if isinstance(number, int) else CONTEXT.minus(number))
         case _:
             return Negative(value)
 

@@ -13,7 +13,7 @@ class Version(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class SqlLiteral:
     """A number, a string, true, false, null, undefined."""
 
     value: Any
@@ -32,7 +32,7 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class PathExpression:
     """Members of members, beginning at the message or at another expression (`of`)."""
 
     names: tuple[str, ...]
@@ -50,7 +50,7 @@ class ObjectOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class FunctionCall:
     """A function by its name in small letters."""
 
     name: str
@@ -66,14 +66,14 @@ class CastExpression:
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class ComparisonExpression:
     sign: str
     left: "Expression"
     right: "Expression"
 
 
 @dataclass(frozen=True, slots=True)
-class In:
+class InExpression:
     """Whether an array has a value among its elements."""
 
     value: "Expression"
@@ -84,7 +84,7 @@ class In:
 class Exists:
     """Whether a nested query returns anything."""
 
-    query: "Query"
+    query: "SqlQuery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class SelectAll:
     parts: tuple["Expression", ...]
 
 
@@ -106,7 +106,7 @@ class Disjunction:
 
 
 @dataclass(frozen=True, slots=True)
-class Not:
+class NotExpression:
     value: "Expression"
 
 
@@ -123,7 +123,7 @@ class CaseExpression:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class SelectItem:
     """One thing selected; `name` is nested where it has several parts, and None in SELECT VALUE."""
 
     value: "Expression"
@@ -131,18 +131,18 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class ObjectSpread:
     """`*` or `a.*`: the members of an object, each under its own name."""
 
     value: "Expression"
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class SqlQuery:
     """A SELECT in parentheses over an array or object of the message."""
 
     is_value: bool
-    items: tuple["Item | Spread", ...]
+    items: tuple["SelectItem | ObjectSpread", ...]
     source: "Expression"
     where: "Expression | None"
     terms: int
@@ -150,24 +150,24 @@ class Query:
 
 
 Expression: TypeAlias = (
-    Literal
+    SqlLiteral
     | Star
     | Variable
-    | Path
+    | PathExpression
     | ArrayOf
     | ObjectOf
-    | Call
+    | FunctionCall
     | CastExpression
-    | Compare
-    | In
+    | ComparisonExpression
+    | InExpression
     | Exists
     | Chain
-    | All
+    | SelectAll
     | Disjunction
-    | Not
+    | NotExpression
     | Negative
     | CaseExpression
-    | Query
+    | SqlQuery
 )
 
 
@@ -177,6 +177,6 @@ class Select:
 
     variables: tuple[tuple[str, Expression], ...]
     is_value: bool
-    items: tuple[Item | Spread, ...]
+    items: tuple[SelectItem | ObjectSpread, ...]
     filter: str | None
     where: Expression | None

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from birthmark.clock import Entropy
-from birthmark.message_routing.model import Message
+from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.sql.compiler import compile_expression
 from birthmark.message_routing.rules.sql.context import NO_SHADOWS, Lookups, new_meter
 from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.evaluator import NO_VARIABLES, PreparedExpressions, begin, check_text, ready_of
-from birthmark.message_routing.rules.sql.lexer import Kind
-from birthmark.message_routing.rules.sql.parser import MAX_TERMS, Parser
+from birthmark.message_routing.rules.sql.lexer import SqlTokenKind
+from birthmark.message_routing.rules.sql.parser import MAX_TERMS, SqlParser
 from birthmark.message_routing.rules.sql.syntax import Expression, Version
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Compiled, Meter, Value, text_of
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class SubstitutionTemplate:
     """A text made ready to be filled."""
 
     text: str
@@ -38,7 +38,9 @@ class Template:
         return "".join(one for one in self._parts if isinstance(one, str)) if self.is_constant else None
 
 
-def parse_template(text: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> Template:
+def parse_template(
+    text: str, version: Version = Version.V2016_03_23, meter: Meter | None = None
+) -> SubstitutionTemplate:
     """Return the template that a text is. Raise `SqlMistake`; variables of SET are not checked for their names."""
     check_text(text)
     meter = meter or new_meter()
@@ -48,9 +50,9 @@ def parse_template(text: str, version: Version = Version.V2016_03_23, meter: Met
     while (dollar := text.find("$", at)) >= 0:
         parts.append(text[at:dollar])
         if text.startswith("${", dollar):
-            parser = Parser(text, version, None, meter, dollar + 2)
+            parser = SqlParser(text, version, None, meter, dollar + 2)
             expression = parser.expression()
-            if parser.here.text != "}" or parser.here.kind is not Kind.SIGN:
+            if parser.here.text != "}" or parser.here.kind is not SqlTokenKind.SIGN:
                 mistake(parser.here.where, "A ${ has no end.", "Close it by }.")
             terms += parser.terms
             if terms > MAX_TERMS:
@@ -63,7 +65,7 @@ def parse_template(text: str, version: Version = Version.V2016_03_23, meter: Met
             at = dollar + (2 if text.startswith("$$", dollar) else 1)
     parts.append(text[at:])
     ready = ready_of(tuple(expressions), terms)
-    return Template(
+    return SubstitutionTemplate(
         text=text,
         version=version,
         needs_shadow=ready.needs_shadow,
@@ -74,8 +76,8 @@ def parse_template(text: str, version: Version = Version.V2016_03_23, meter: Met
 
 
 def fill(
-    template: Template,
-    message: Message,
+    template: SubstitutionTemplate,
+    message: RoutableMessage,
     *,
     entropy: Entropy,
     lookups: Lookups = NO_SHADOWS,

@@ -16,11 +16,11 @@ from birthmark.message_routing.rules.sql.functions import (
     strings,
     times,
 )
-from birthmark.message_routing.rules.sql.functions.catalogue import Function
-from birthmark.message_routing.rules.sql.syntax import Expression, Literal
+from birthmark.message_routing.rules.sql.functions.catalogue import SqlFunction
+from birthmark.message_routing.rules.sql.syntax import Expression, SqlLiteral
 from birthmark.message_routing.rules.sql.values import Meter
 
-FUNCTIONS: Mapping[str, Function] = {
+FUNCTIONS: Mapping[str, SqlFunction] = {
     one.name: one
     for theme in (strings, numbers, hashes, patterns, times, collections, messages)
     for one in theme.FUNCTIONS
@@ -42,7 +42,7 @@ _SCHEMES = {"encode": 1, "decode": 1}
 def check_arguments(name: str, arguments: Sequence[Expression], where: int, meter: Meter) -> None:
     """Raise `SqlMistake` for an argument that is written down and can never work; `meter` pays for patterns."""
     for at, one in enumerate(arguments):
-        if not isinstance(one, Literal):
+        if not isinstance(one, SqlLiteral):
             continue
         if _SCHEMES.get(name) == at and one.value != "base64":
             mistake(where, f"{name}() knows base64 alone.", f"Write {name}(value, 'base64').")

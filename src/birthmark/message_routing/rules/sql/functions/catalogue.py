@@ -8,7 +8,7 @@ from birthmark.message_routing.rules.sql.syntax import Version
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class SqlFunction:
     """A function, how many arguments it takes, and the version it came with."""
 
     name: str

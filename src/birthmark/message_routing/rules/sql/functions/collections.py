@@ -3,15 +3,15 @@
 import base64
 import binascii
 
-from birthmark.message_routing.rules.sql.context import Run
-from birthmark.message_routing.rules.sql.functions.catalogue import NEW, Function
+from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.functions.catalogue import NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Value, nearest_int_of, read_payload, text_of
 
 _CHARS_PER_STEP = 3
 """It is decoded, and read as JSON."""
 
 
-def get(_run: Run, value: Value, key: Value) -> Value:
+def get(_run: EvaluationContext, value: Value, key: Value) -> Value:
     kind = type(value)
     if kind is dict:
         return value.get(key, UNDEFINED) if type(key) is str else UNDEFINED
@@ -21,19 +21,19 @@ def get(_run: Run, value: Value, key: Value) -> Value:
     return UNDEFINED if at is UNDEFINED or not 0 <= at < len(value) else value[at]
 
 
-def get_or_default(_run: Run, value: Value, otherwise: Value) -> Value:
+def get_or_default(_run: EvaluationContext, value: Value, otherwise: Value) -> Value:
     return otherwise if value is UNDEFINED or value is None else value
 
 
-def is_null(_run: Run, value: Value) -> Value:
+def is_null(_run: EvaluationContext, value: Value) -> Value:
     return value is None
 
 
-def is_undefined(_run: Run, value: Value) -> Value:
+def is_undefined(_run: EvaluationContext, value: Value) -> Value:
     return value is UNDEFINED
 
 
-def encode(run: Run, value: Value, scheme: Value) -> Value:
+def encode(run: EvaluationContext, value: Value, scheme: Value) -> Value:
     if scheme != "base64":
         return UNDEFINED
     if type(value) is bytes:
@@ -47,7 +47,7 @@ def encode(run: Run, value: Value, scheme: Value) -> Value:
     return base64.b64encode(body).decode()
 
 
-def decode(run: Run, value: Value, scheme: Value) -> Value:
+def decode(run: EvaluationContext, value: Value, scheme: Value) -> Value:
     if scheme != "base64":
         return UNDEFINED
     text = text_of(value, run.meter)
@@ -62,7 +62,7 @@ def decode(run: Run, value: Value, scheme: Value) -> Value:
         return None
 
 
-def transform(run: Run, mode: Value, attributes: Value, values: Value) -> Value:
+def transform(run: EvaluationContext, mode: Value, attributes: Value, values: Value) -> Value:
     if mode != "enrichArray" or type(attributes) is not dict or type(values) is not list:
         return UNDEFINED
     if any(type(one) is not dict for one in values):
@@ -72,11 +72,11 @@ def transform(run: Run, mode: Value, attributes: Value, values: Value) -> Value:
 
 
 FUNCTIONS = (
-    Function("get", get, 2, 2),
-    Function("get_or_default", get_or_default, 2, 2),
-    Function("isnull", is_null, 1, 1),
-    Function("isundefined", is_undefined, 1, 1, NEW),
-    Function("encode", encode, 2, 2, NEW),
-    Function("decode", decode, 2, 2, NEW),
-    Function("transform", transform, 3, 3, NEW),
+    SqlFunction("get", get, 2, 2),
+    SqlFunction("get_or_default", get_or_default, 2, 2),
+    SqlFunction("isnull", is_null, 1, 1),
+    SqlFunction("isundefined", is_undefined, 1, 1, NEW),
+    SqlFunction("encode", encode, 2, 2, NEW),
+    SqlFunction("decode", decode, 2, 2, NEW),
+    SqlFunction("transform", transform, 3, 3, NEW),
 )

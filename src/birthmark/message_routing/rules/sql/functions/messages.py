@@ -3,8 +3,8 @@
 import base64
 from uuid import UUID
 
-from birthmark.message_routing.rules.sql.context import Run
-from birthmark.message_routing.rules.sql.functions.catalogue import NEW, Function
+from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.functions.catalogue import NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Value, int_of
 
 _BASIC_INGEST = "$aws/rules/"
@@ -21,7 +21,7 @@ def seen_topic(topic: str) -> str:
     return topic
 
 
-def topic(run: Run, *number: Value) -> Value:
+def topic(run: EvaluationContext, *number: Value) -> Value:
     seen = seen_topic(run.message.topic)
     if not number:
         return seen
@@ -30,39 +30,39 @@ def topic(run: Run, *number: Value) -> Value:
     return UNDEFINED if at is UNDEFINED or not 1 <= at <= len(levels) else levels[at - 1]
 
 
-def timestamp(run: Run) -> Value:
+def timestamp(run: EvaluationContext) -> Value:
     return run.message.timestamp_ms
 
 
-def clientid(run: Run) -> Value:
+def clientid(run: EvaluationContext) -> Value:
     return "n/a" if run.message.client_id is None else run.message.client_id
 
 
-def principal(run: Run) -> Value:
+def principal(run: EvaluationContext) -> Value:
     return UNDEFINED if run.message.principal is None else run.message.principal
 
 
-def accountid(run: Run) -> Value:
+def accountid(run: EvaluationContext) -> Value:
     return run.message.account_id
 
 
-def traceid(run: Run) -> Value:
+def traceid(run: EvaluationContext) -> Value:
     return UNDEFINED if run.message.trace_id is None else run.message.trace_id
 
 
-def sourceip(run: Run) -> Value:
+def sourceip(run: EvaluationContext) -> Value:
     return UNDEFINED if run.message.source_ip is None else run.message.source_ip
 
 
-def sql_version(run: Run) -> Value:
+def sql_version(run: EvaluationContext) -> Value:
     return run.version.value
 
 
-def newuuid(run: Run) -> Value:
+def newuuid(run: EvaluationContext) -> Value:
     return str(UUID(bytes=run.entropy.token(16), version=4))
 
 
-def get_mqtt_property(run: Run, name: Value) -> Value:
+def get_mqtt_property(run: EvaluationContext, name: Value) -> Value:
     message = run.message
     match name:
         case "content_type":
@@ -81,7 +81,7 @@ def get_mqtt_property(run: Run, name: Value) -> Value:
     return UNDEFINED if found is None else found
 
 
-def get_user_properties(run: Run, *key: Value) -> Value:
+def get_user_properties(run: EvaluationContext, *key: Value) -> Value:
     """Return the values of a key, or all properties, each an object of its own."""
     properties = run.message.user_properties
     run.meter.take(len(properties))
@@ -93,7 +93,7 @@ def get_user_properties(run: Run, *key: Value) -> Value:
     return found or UNDEFINED
 
 
-def get_thing_shadow(run: Run, thing: Value, *more: Value) -> Value:
+def get_thing_shadow(run: EvaluationContext, thing: Value, *more: Value) -> Value:
     """Ask for a shadow; the last argument is a role, which nothing here needs."""
     name = more[0] if len(more) == _WITH_NAME - 1 else None
     if type(thing) is not str or not (name is None or type(name) is str):
@@ -102,16 +102,16 @@ def get_thing_shadow(run: Run, thing: Value, *more: Value) -> Value:
 
 
 FUNCTIONS = (
-    Function("topic", topic, 0, 1),
-    Function("timestamp", timestamp, 0, 0),
-    Function("clientid", clientid, 0, 0),
-    Function("principal", principal, 0, 0),
-    Function("accountid", accountid, 0, 0),
-    Function("traceid", traceid, 0, 0),
-    Function("sourceip", sourceip, 0, 0),
-    Function("sql_version", sql_version, 0, 0),
-    Function("newuuid", newuuid, 0, 0),
-    Function("get_mqtt_property", get_mqtt_property, 1, 1, NEW),
-    Function("get_user_properties", get_user_properties, 0, 1, NEW),
-    Function("get_thing_shadow", get_thing_shadow, 2, 3, NEW),
+    SqlFunction("topic", topic, 0, 1),
+    SqlFunction("timestamp", timestamp, 0, 0),
+    SqlFunction("clientid", clientid, 0, 0),
+    SqlFunction("principal", principal, 0, 0),
+    SqlFunction("accountid", accountid, 0, 0),
+    SqlFunction("traceid", traceid, 0, 0),
+    SqlFunction("sourceip", sourceip, 0, 0),
+    SqlFunction("sql_version", sql_version, 0, 0),
+    SqlFunction("newuuid", newuuid, 0, 0),
+    SqlFunction("get_mqtt_property", get_mqtt_property, 1, 1, NEW),
+    SqlFunction("get_user_properties", get_user_properties, 0, 1, NEW),
+    SqlFunction("get_thing_shadow", get_thing_shadow, 2, 3, NEW),
 )

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
-from birthmark.message_routing.rules.sql.context import Run
-from birthmark.message_routing.rules.sql.functions.catalogue import Function
+from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.functions.catalogue import SqlFunction
 from birthmark.message_routing.rules.sql.values import (
     CONTEXT,
     DIGITS,
@@ -19,7 +19,7 @@ from birthmark.message_routing.rules.sql.values import (
 )
 
 
-def double(run: Run, value: float) -> Value:
+def double(run: EvaluationContext, value: float) -> Value:
     """Return a number of double precision as a Decimal; what is no finite number is Undefined."""
     if not math.isfinite(value):
         return UNDEFINED
@@ -27,8 +27,8 @@ def double(run: Run, value: float) -> Value:
     return whole(made) if run.is_whole else made
 
 
-def _of_doubles(name: str, compute: Callable[..., float], count: int = 1) -> Function:
-    def call(run: Run, *values: Value) -> Value:
+def _of_doubles(name: str, compute: Callable[..., float], count: int = 1) -> SqlFunction:
+    def call(run: EvaluationContext, *values: Value) -> Value:
         numbers = [number_of(one) for one in values]
         if any(one is UNDEFINED for one in numbers):
             return UNDEFINED
@@ -37,11 +37,11 @@ def _of_doubles(name: str, compute: Callable[..., float], count: int = 1) -> Fun
         except (ValueError, OverflowError, ZeroDivisionError):
             return UNDEFINED
 
-    return Function(name, call, count, count)
+    return SqlFunction(name, call, count, count)
 
 
-def _to_int(rounding: str) -> Callable[[Run, Value], Value]:
-    def call(_run: Run, value: Value) -> Value:
+def _to_int(rounding: str) -> Callable[[EvaluationContext, Value], Value]:
+    def call(_run: EvaluationContext, value: Value) -> Value:
         number = number_of(value)
         if number is UNDEFINED or type(number) is int:
             return number
@@ -50,23 +50,23 @@ def _to_int(rounding: str) -> Callable[[Run, Value], Value]:
     return call
 
 
-def absolute(run: Run, value: Value) -> Value:
+def absolute(run: EvaluationContext, value: Value) -> Value:
     number = number_of(value)
     if number is UNDEFINED:
         return UNDEFINED
     return settled(abs(number) if type(number) is int else CONTEXT.abs(number), is_whole=run.is_whole)
 
 
-def sign(_run: Run, value: Value) -> Value:
+def sign(_run: EvaluationContext, value: Value) -> Value:
     number = number_of(value)
     return UNDEFINED if number is UNDEFINED else (number > 0) - (number < 0)
 
 
-def remainder(run: Run, left: Value, right: Value) -> Value:
+def remainder(run: EvaluationContext, left: Value, right: Value) -> Value:
     return calculate("%", left, right, run.meter, is_whole=run.is_whole)
 
 
-def trunc(run: Run, value: Value, places: Value) -> Value:
+def trunc(run: EvaluationContext, value: Value, places: Value) -> Value:
     number, wanted = number_of(value), int_of(places)
     if number is UNDEFINED or wanted is UNDEFINED or type(places) is str:
         return UNDEFINED
@@ -80,36 +80,36 @@ def trunc(run: Run, value: Value, places: Value) -> Value:
     return UNDEFINED if made.is_nan() else _stripped(run, made)  # type: ignore[union-attr, arg-type]
 
 
-def _stripped(run: Run, value: Decimal) -> Value:
+def _stripped(run: EvaluationContext, value: Decimal) -> Value:
     if value == value.to_integral_value() and value.adjusted() < DIGITS:
         return int(value)
     return settled(CONTEXT.normalize(value), is_whole=run.is_whole)
 
 
-def _of_bits(name: str, compute: Callable[[int, int], int]) -> Function:
-    def call(_run: Run, left: Value, right: Value) -> Value:
+def _of_bits(name: str, compute: Callable[[int, int], int]) -> SqlFunction:
+    def call(_run: EvaluationContext, left: Value, right: Value) -> Value:
         one, other = int_of(left), int_of(right)
         return UNDEFINED if one is UNDEFINED or other is UNDEFINED else compute(one, other)
 
-    return Function(name, call, 2, 2)
+    return SqlFunction(name, call, 2, 2)
 
 
-def bitnot(_run: Run, value: Value) -> Value:
+def bitnot(_run: EvaluationContext, value: Value) -> Value:
     number = int_of(value)
     return UNDEFINED if number is UNDEFINED else ~number
 
 
-def nanvl(_run: Run, value: Value, otherwise: Value) -> Value:
+def nanvl(_run: EvaluationContext, value: Value, otherwise: Value) -> Value:
     return otherwise if value is UNDEFINED or value is None else value
 
 
-def rand(run: Run) -> Value:
+def rand(run: EvaluationContext) -> Value:
     """Return a number of 53 random bits, from 0 to less than 1."""
     return double(run, (int.from_bytes(run.entropy.token(7), "big") >> 3) / (1 << 53))
 
 
 FUNCTIONS = (
-    Function("abs", absolute, 1, 1),
+    SqlFunction("abs", absolute, 1, 1),
     _of_doubles("acos", math.acos),
     _of_doubles("asin", math.asin),
     _of_doubles("atan", math.atan),
@@ -125,17 +125,17 @@ FUNCTIONS = (
     _of_doubles("sqrt", math.sqrt),
     _of_doubles("tan", math.tan),
     _of_doubles("tanh", math.tanh),
-    Function("ceil", _to_int(ROUND_CEILING), 1, 1),
-    Function("floor", _to_int(ROUND_FLOOR), 1, 1),
-    Function("round", _to_int(ROUND_HALF_UP), 1, 1),  # half is away from zero, as the guide's examples have it
-    Function("sign", sign, 1, 1),
-    Function("mod", remainder, 2, 2),
-    Function("remainder", remainder, 2, 2),
-    Function("trunc", trunc, 2, 2),
+    SqlFunction("ceil", _to_int(ROUND_CEILING), 1, 1),
+    SqlFunction("floor", _to_int(ROUND_FLOOR), 1, 1),
+    SqlFunction("round", _to_int(ROUND_HALF_UP), 1, 1),  # half is away from zero, as the guide's examples have it
+    SqlFunction("sign", sign, 1, 1),
+    SqlFunction("mod", remainder, 2, 2),
+    SqlFunction("remainder", remainder, 2, 2),
+    SqlFunction("trunc", trunc, 2, 2),
     _of_bits("bitand", int.__and__),
     _of_bits("bitor", int.__or__),
     _of_bits("bitxor", int.__xor__),
-    Function("bitnot", bitnot, 1, 1),
-    Function("nanvl", nanvl, 2, 2),
-    Function("rand", rand, 0, 0),
+    SqlFunction("bitnot", bitnot, 1, 1),
+    SqlFunction("nanvl", nanvl, 2, 2),
+    SqlFunction("rand", rand, 0, 0),
 )

@@ -9,9 +9,9 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from birthmark.message_routing.rules.sql.context import Run
+from birthmark.message_routing.rules.sql.context import EvaluationContext
 from birthmark.message_routing.rules.sql.errors import TooMuchError, mistake
-from birthmark.message_routing.rules.sql.functions.catalogue import Function
+from birthmark.message_routing.rules.sql.functions.catalogue import SqlFunction
 from birthmark.message_routing.rules.sql.values import MAX_BYTES, UNDEFINED, Meter, Undefined, Value, text_of
 
 _MAX_PATTERN_CHARS = 1024
@@ -76,7 +76,7 @@ def _may_read_on(pattern: str) -> bool:
     return _ENDLESS.search(pattern) is not None and _ENDLESS_OR_GROUP.search(pattern[:-1]) is not None
 
 
-def _ready(run: Run, value: Value, pattern: Value) -> tuple[str, Any] | Undefined:
+def _ready(run: EvaluationContext, value: Value, pattern: Value) -> tuple[str, Any] | Undefined:
     text, wanted = text_of(value, run.meter), text_of(pattern, run.meter)
     if text is UNDEFINED or wanted is UNDEFINED:
         return UNDEFINED
@@ -91,12 +91,12 @@ def _steps_to_read(chars: int, compiled: Any) -> int:
     return int(chars * (compiled.programsize + compiled.reverseprogramsize) // _STATES_PER_STEP)
 
 
-def regexp_matches(run: Run, value: Value, pattern: Value) -> Value:
+def regexp_matches(run: EvaluationContext, value: Value, pattern: Value) -> Value:
     ready = _ready(run, value, pattern)
     return UNDEFINED if ready is UNDEFINED else ready[1].search(ready[0]) is not None
 
 
-def regexp_substr(run: Run, value: Value, pattern: Value) -> Value:
+def regexp_substr(run: EvaluationContext, value: Value, pattern: Value) -> Value:
     ready = _ready(run, value, pattern)
     if ready is UNDEFINED:
         return UNDEFINED
@@ -104,7 +104,7 @@ def regexp_substr(run: Run, value: Value, pattern: Value) -> Value:
     return UNDEFINED if found is None else found.group()
 
 
-def regexp_replace(run: Run, value: Value, pattern: Value, instead: Value) -> Value:
+def regexp_replace(run: EvaluationContext, value: Value, pattern: Value, instead: Value) -> Value:
     ready, replacement = _ready(run, value, pattern), text_of(instead, run.meter)
     if ready is UNDEFINED or replacement is UNDEFINED:
         return UNDEFINED
@@ -149,7 +149,7 @@ def _parts(replacement: str, groups: int) -> list[str | int] | Undefined:
 
 
 FUNCTIONS = (
-    Function("regexp_matches", regexp_matches, 2, 2),
-    Function("regexp_substr", regexp_substr, 2, 2),
-    Function("regexp_replace", regexp_replace, 3, 3),
+    SqlFunction("regexp_matches", regexp_matches, 2, 2),
+    SqlFunction("regexp_substr", regexp_substr, 2, 2),
+    SqlFunction("regexp_replace", regexp_replace, 3, 3),
 )

@@ -1,7 +1,7 @@
 """Functions of text (developer guide, Functions)."""
 
-from birthmark.message_routing.rules.sql.context import Run
-from birthmark.message_routing.rules.sql.functions.catalogue import ANY, NEW, Function
+from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.functions.catalogue import ANY, NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 
 _MAX_PADDING = 1000
@@ -9,14 +9,14 @@ _MAX_ASCII = 127
 _BLANK = " \t\r\n\f\v"
 
 
-def _text(run: Run, value: Value) -> str | Undefined:
+def _text(run: EvaluationContext, value: Value) -> str | Undefined:
     text = text_of(value, run.meter)
     if text is not UNDEFINED:
         run.meter.take_for(len(text))
     return text
 
 
-def concat(run: Run, *values: Value) -> Value:
+def concat(run: EvaluationContext, *values: Value) -> Value:
     if not values:
         return UNDEFINED
     if len(values) == 1:
@@ -36,59 +36,59 @@ def concat(run: Run, *values: Value) -> Value:
     return "".join(texts)  # type: ignore[arg-type]
 
 
-def length(run: Run, value: Value) -> Value:
+def length(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else len(text)
 
 
-def numbytes(run: Run, value: Value) -> Value:
+def numbytes(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else len(text.encode())
 
 
-def lower(run: Run, value: Value) -> Value:
+def lower(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else text.lower()
 
 
-def upper(run: Run, value: Value) -> Value:
+def upper(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else text.upper()
 
 
-def trim(run: Run, value: Value) -> Value:
+def trim(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else text.strip(_BLANK)
 
 
-def ltrim(run: Run, value: Value) -> Value:
+def ltrim(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else text.lstrip(_BLANK)
 
 
-def rtrim(run: Run, value: Value) -> Value:
+def rtrim(run: EvaluationContext, value: Value) -> Value:
     text = _text(run, value)
     return UNDEFINED if text is UNDEFINED else text.rstrip(_BLANK)
 
 
-def _padding(run: Run, value: Value, spaces: Value) -> tuple[str, str] | Undefined:
+def _padding(run: EvaluationContext, value: Value, spaces: Value) -> tuple[str, str] | Undefined:
     text, count = _text(run, value), int_of(spaces)
     if text is UNDEFINED or count is UNDEFINED:
         return UNDEFINED
     return text, " " * min(max(count, 0), _MAX_PADDING)
 
 
-def lpad(run: Run, value: Value, spaces: Value) -> Value:
+def lpad(run: EvaluationContext, value: Value, spaces: Value) -> Value:
     padding = _padding(run, value, spaces)
     return UNDEFINED if padding is UNDEFINED else padding[1] + padding[0]
 
 
-def rpad(run: Run, value: Value, spaces: Value) -> Value:
+def rpad(run: EvaluationContext, value: Value, spaces: Value) -> Value:
     padding = _padding(run, value, spaces)
     return UNDEFINED if padding is UNDEFINED else padding[0] + padding[1]
 
 
-def substring(run: Run, value: Value, begin: Value, *more: Value) -> Value:
+def substring(run: EvaluationContext, value: Value, begin: Value, *more: Value) -> Value:
     text, first = _text(run, value), int_of(begin)
     end = int_of(more[0]) if more else None
     if text is UNDEFINED or first is UNDEFINED or end is UNDEFINED:
@@ -96,7 +96,7 @@ def substring(run: Run, value: Value, begin: Value, *more: Value) -> Value:
     return text[max(first, 0) : None if end is None else max(end, 0)]
 
 
-def indexof(run: Run, value: Value, part: Value) -> Value:
+def indexof(run: EvaluationContext, value: Value, part: Value) -> Value:
     text, wanted = _text(run, value), _text(run, part)
     if text is UNDEFINED or wanted is UNDEFINED:
         return UNDEFINED
@@ -104,17 +104,17 @@ def indexof(run: Run, value: Value, part: Value) -> Value:
     return text.find(wanted)
 
 
-def startswith(run: Run, value: Value, part: Value) -> Value:
+def startswith(run: EvaluationContext, value: Value, part: Value) -> Value:
     text, wanted = _text(run, value), _text(run, part)
     return UNDEFINED if text is UNDEFINED or wanted is UNDEFINED else text.startswith(wanted)
 
 
-def endswith(run: Run, value: Value, part: Value) -> Value:
+def endswith(run: EvaluationContext, value: Value, part: Value) -> Value:
     text, wanted = _text(run, value), _text(run, part)
     return UNDEFINED if text is UNDEFINED or wanted is UNDEFINED else text.endswith(wanted)
 
 
-def replace(run: Run, value: Value, old: Value, new: Value) -> Value:
+def replace(run: EvaluationContext, value: Value, old: Value, new: Value) -> Value:
     text, wanted, instead = _text(run, value), _text(run, old), _text(run, new)
     if text is UNDEFINED or wanted is UNDEFINED or instead is UNDEFINED:
         return UNDEFINED
@@ -125,26 +125,26 @@ def replace(run: Run, value: Value, old: Value, new: Value) -> Value:
     return text.replace(wanted, instead)
 
 
-def character(_run: Run, value: Value) -> Value:
+def character(_run: EvaluationContext, value: Value) -> Value:
     code = int_of(value)
     return UNDEFINED if code is UNDEFINED or not 0 <= code <= _MAX_ASCII else chr(code)
 
 
 FUNCTIONS = (
-    Function("concat", concat, 0, ANY),
-    Function("length", length, 1, 1, NEW),
-    Function("numbytes", numbytes, 1, 1, NEW),
-    Function("lower", lower, 1, 1),
-    Function("upper", upper, 1, 1),
-    Function("trim", trim, 1, 1),
-    Function("ltrim", ltrim, 1, 1),
-    Function("rtrim", rtrim, 1, 1),
-    Function("lpad", lpad, 2, 2),
-    Function("rpad", rpad, 2, 2),
-    Function("substring", substring, 2, 3),
-    Function("indexof", indexof, 2, 2, NEW),
-    Function("startswith", startswith, 2, 2),
-    Function("endswith", endswith, 2, 2),
-    Function("replace", replace, 3, 3),
-    Function("chr", character, 1, 1),
+    SqlFunction("concat", concat, 0, ANY),
+    SqlFunction("length", length, 1, 1, NEW),
+    SqlFunction("numbytes", numbytes, 1, 1, NEW),
+    SqlFunction("lower", lower, 1, 1),
+    SqlFunction("upper", upper, 1, 1),
+    SqlFunction("trim", trim, 1, 1),
+    SqlFunction("ltrim", ltrim, 1, 1),
+    SqlFunction("rtrim", rtrim, 1, 1),
+    SqlFunction("lpad", lpad, 2, 2),
+    SqlFunction("rpad", rpad, 2, 2),
+    SqlFunction("substring", substring, 2, 3),
+    SqlFunction("indexof", indexof, 2, 2, NEW),
+    SqlFunction("startswith", startswith, 2, 2),
+    SqlFunction("endswith", endswith, 2, 2),
+    SqlFunction("replace", replace, 3, 3),
+    SqlFunction("chr", character, 1, 1),
 )

@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from birthmark.message_routing.rules.sql.context import Run
-from birthmark.message_routing.rules.sql.functions.catalogue import NEW, Function
+from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.functions.catalogue import NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -108,7 +108,7 @@ _WRITERS: Mapping[str, Callable[[datetime, str], str]] = {
 }
 
 
-def parse_time(run: Run, pattern: Value, moment: Value, *zone: Value) -> Value:
+def parse_time(run: EvaluationContext, pattern: Value, moment: Value, *zone: Value) -> Value:
     """Write a moment."""
     wanted, millis = text_of(pattern, run.meter), int_of(moment)
     name = text_of(zone[0], run.meter) if zone else "UTC"
@@ -187,7 +187,7 @@ def _reading(pattern: str) -> tuple[Any, tuple[str, ...]] | None:
         return None
 
 
-def time_to_epoch(run: Run, text: Value, pattern: Value) -> Value:
+def time_to_epoch(run: EvaluationContext, text: Value, pattern: Value) -> Value:
     """Read a moment; without a zone it is UTC's."""
     written, wanted = text_of(text, run.meter), text_of(pattern, run.meter)
     if written is UNDEFINED or wanted is UNDEFINED:
@@ -230,6 +230,6 @@ def _moment(said: Mapping[str, str]) -> int | Undefined:
 
 
 FUNCTIONS = (
-    Function("parse_time", parse_time, 2, 3, NEW),
-    Function("time_to_epoch", time_to_epoch, 2, 2, NEW),
+    SqlFunction("parse_time", parse_time, 2, 3, NEW),
+    SqlFunction("time_to_epoch", time_to_epoch, 2, 2, NEW),
 )

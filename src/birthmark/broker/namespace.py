@@ -25,7 +25,7 @@ from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import BrokerMessage, SessionRecord, Subscription, Will, decode_messages, decode_will
 from birthmark.broker.namespace_context import BrokerContext
 from birthmark.broker.ports import ClientConnection, PublishListener
-from birthmark.broker.presence import ClientPresence, LastSeen
+from birthmark.broker.presence import ClientPresence, LastContact
 from birthmark.broker.publisher import MessagePublisher
 from birthmark.broker.retained_messages import RetainedMessages
 from birthmark.broker.routing import TopicRouter
@@ -140,7 +140,7 @@ class Namespace(ClientPresence):
         """How many sessions outlive their connections."""
         return self._stored_count
 
-    async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, LastSeen]:
+    async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, LastContact]:
         """Return when clients came or went last, on whichever worker."""
         found = {client: seen for client in clients if (seen := self.seen(client)) is not None}
         missing = [client for client in clients if client not in self.live]
@@ -150,12 +150,14 @@ class Namespace(ClientPresence):
             at, owner, known = row["seen_at"], row["owner"], found.get(row["client"])
             if at is None or (known is not None and (known.reason is None or known.at >= at)):
                 continue
-            found[row["client"]] = LastSeen(at, CloseReason(row["gone"] or CloseReason.LOST) if owner is None else None)
+            found[row["client"]] = LastContact(
+                at, CloseReason(row["gone"] or CloseReason.LOST) if owner is None else None
+            )
         away = tuple([client for client in missing if client not in found or found[client].reason is not None])
         for answer in await self._broker.ask_others(LastSeenRequest(self.name, away)) if away else ():
             for client, (at, reason) in answer.clients.items():
                 if client not in found or at > found[client].at:
-                    found[client] = LastSeen(at, None if reason is None else CloseReason(reason))
+                    found[client] = LastContact(at, None if reason is None else CloseReason(reason))
         return found
 
     async def connected(self, most: int) -> Sequence[str] | None:

@@ -10,7 +10,7 @@ from birthmark.net.admission import CloseReason
 MAX_GONE = 100_000
 
 
-class LastSeen(NamedTuple):
+class LastContact(NamedTuple):
     """When a client came, in microseconds; or with `reason` when it went."""
 
     at: int
@@ -42,14 +42,14 @@ class ClientPresence:
                 self._gone.popitem(last=False)
         self._untag(attached)
 
-    def seen(self, client: str) -> LastSeen | None:
+    def seen(self, client: str) -> LastContact | None:
         """Return since when a client is connected, or when and how it went; None for one that this process never saw.
 
         Of those that went the latest `MAX_GONE` are known.
         """
         if (attached := self.live.get(client)) is not None:
-            return LastSeen(attached.since, None)
-        return None if (gone := self._gone.get(client)) is None else LastSeen(*gone)
+            return LastContact(attached.since, None)
+        return None if (gone := self._gone.get(client)) is None else LastContact(*gone)
 
     def reason(self, client: str) -> CloseReason:
         """Return why the connection of a client that is gone was over."""

@@ -391,3 +391,9 @@ async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(
         async with connect(config, root=root):
             await asyncio.sleep(0)
     assert not limit.expired()
+
+
+def test_the_class_of_devices_has_its_earlier_name_too() -> None:
+    from birthmark.agent import AgentDevice, Device  # type: ignore[attr-defined] # an alias, kept for programs
+
+    assert Device is AgentDevice

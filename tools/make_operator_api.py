@@ -15,16 +15,16 @@ from birthmark.server.applications import Applications
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface
 
-This JSON API under `/operator/v1` provides the operations of a cloud portal. The commands `device`, `pki`, `dps`, `hub`,
-`aws`, `user`, `server audit`, and `why` use it. `/operator/v1/openapi.json` describes it in OpenAPI 3.1.
+This JSON API under `/operator/v1` provides the operations of a cloud portal. The commands `device`, `pki`, `dps`,
+`hub`, `aws`, `user`, `server audit`, and `why` use it. `/operator/v1/openapi.json` describes it in OpenAPI 3.1.
 
 | endpoint | token |
 |---|---|
 | console port, TLS | a [user's](../howto/people.md) |
 | health port, loopback only | a user's, or the data directory's, which has full access |
 
-Each route requires the listed right, at its hub, provisioning service, or account, otherwise at `server`. `none` requires
-only a valid token. To list the hubs:
+Each route requires the listed right, at its hub, provisioning service, or account, otherwise at `server`. `none`
+requires only a valid token. To list the hubs:
 
 ```sh
 sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H @- http://127.0.0.1:8080/operator/v1/hubs
@@ -32,9 +32,9 @@ sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H
 
 ## Lists
 
-A list is `{"items": [...], "next": ...}`. While `next` is not null, request the same route with `after` set to its value
-to get the next page. A page can be short or empty and still have a successor, as in `/devices` by state. `/audit/latest`
-goes back in time: use `before` instead, at `/refusals` with the `id` of the last row.
+A list is `{"items": [...], "next": ...}`. While `next` is not null, request the same route with `after` set to its
+value to get the next page. A page can be short or empty and still have a successor, as in `/devices` by state.
+`/audit/latest` goes back in time: use `before` instead, at `/refusals` with the `id` of the last row.
 
 ## Streams
 

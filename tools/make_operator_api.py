@@ -38,7 +38,7 @@ value to get the next page. A page can be short or empty and still have a succes
 
 ## Streams
 
-`stream` and `monitor` return one JSON object per line: an object with `items` (empty in keep-alives), and finally
+`stream` and `monitor` return one JSON object per line: an object with `items` (empty in a keep-alive), and finally
 `{"end": true}` or `{"problem": ...}`. A stream without a final line was interrupted.
 
 ## Errors

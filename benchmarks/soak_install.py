@@ -28,7 +28,7 @@ PAGE = TOP / "docs/howto/install.md"
 USER = "ada"
 ROOTS = "/etc/ssl/certs/ca-certificates.crt"
 CERT = os.environ.get("PIP_CERT", ROOTS)
-BY = {"pip": "By pip", "deb": "By the package", "container": "By the container file"}
+BY = {"pip": "With pip", "deb": "With the package", "container": "With the container file"}
 MOST_COMMANDS, MOST_S = 5, 120.0
 
 

@@ -35,7 +35,7 @@ renews itself. The bootstrap certificate is shown again when the EST server beli
 `source = "dps"` or `"aws"`; EST identity, local CA and edge CA are renewed at 80% of their life where nothing else is
 said. An edge CA is requested and kept when there is an `[edge_ca]` table; `method = "est"` needs the URL at which the
 server issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here:
-[a label](server-config.md#doors-of-est)). What is issued lies under aziot's names in `var/lib/aziot/certd/certs` and
+[a label](server-config.md#est-labels)). What is issued lies under aziot's names in `var/lib/aziot/certd/certs` and
 `keyd/keys`.
 
 With `source = "aws"` the device connects to an account's data endpoint as the thing, by MQTT with its certificate,

@@ -15,28 +15,51 @@ from birthmark.server.dispatcher import Applications
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface
 
-What one does in a portal, and what the commands `device`, `pki`, `dps`, `hub`, `aws`, `user`, `server audit` and `why`
-ask: JSON under `/operator/v1`, on the health port, which is loopback only, and by TLS on the console port. A call
-carries the token of a [person](../howto/people.md), or on the machine itself that of the data directory, which may do
-everything; each route says which right it takes, at its hub, provisioning service or account, or else at `server`.
-`none` is for whoever is known. `/operator/v1/openapi.json` is the whole in OpenAPI 3.1.
+This JSON API under `/operator/v1` provides the operations of a cloud portal. The commands `device`, `pki`, `dps`,
+`hub`, `aws`, `user`, `server audit`, and `why` use it. `/operator/v1/openapi.json` describes it in OpenAPI 3.1.
+
+| endpoint | token |
+|---|---|
+| console port, TLS | a [user's](../howto/people.md) |
+| health port, loopback only | a user's, or the data directory's, which has full access |
+
+Each route requires the listed right, at its hub, provisioning service, or account, otherwise at `server`. `none`
+requires only a valid token. To list the hubs:
 
 ```sh
 sed 's/^/Authorization: Bearer /' "$BIRTHMARK_DATA/operator.token" | curl -sS -H @- http://127.0.0.1:8080/operator/v1/hubs
 ```
 
-A list is `{"items": [...], "next": ...}`; where `next` is not null, the same route with `after` set to it has the page
-that follows, also behind one that is short or empty, as those of `/devices` in a state may be. `/audit/latest` goes
-back in time: there it is `before`, which at `/refusals` is the `id` of the last one that was seen. `stream` and
-`monitor` answer line by line, as things come: objects with `items`, of which there are none in a sign of life, and
-`{"end": true}` or `{"problem": ...}` at the end; who sees neither was cut off. A refusal is a problem document
-(RFC 9457) with `code` and `fix`.
+## Lists
 
-What changes something takes an `Idempotency-Key`: a name that a program chose for this one request, such as what
-`uuidgen` prints. Sent again within a day by the same token, it gets the same answer, marked
-`Idempotency-Replayed: true`, and nothing is done twice; an answer of over 16 KiB is not kept. A key that came with
-another request is refused (422); while the first is being carried out, and where nobody knows how it ended, the answer
-is 409 and says which. Answers to GET have an `ETag` for `If-None-Match`; `If-Match` is refused.
+A list is `{"items": [...], "next": ...}`. While `next` is not null, request the same route with `after` set to its
+value to get the next page. A page can be short or empty and still have a successor, as in `/devices` by state.
+`/audit/latest` goes back in time: use `before` instead, at `/refusals` with the `id` of the last row.
+
+## Streams
+
+`stream` and `monitor` return one JSON object per line: an object with `items` (empty in a keep-alive), and finally
+`{"end": true}` or `{"problem": ...}`. A stream without a final line was interrupted.
+
+## Errors
+
+An error is a problem document (RFC 9457) with `code` and `fix`.
+
+## Idempotency and caching
+
+Requests that change something accept an `Idempotency-Key`, a unique name for this request, such as the output of
+`uuidgen`. If the same token repeats the request within one day, it gets the same response, marked
+`Idempotency-Replayed: true`, and the operation is not repeated.
+
+| case | response |
+|---|---|
+| the response exceeds 16 KiB | is not stored for a repetition |
+| the key was used with a different request | 422 |
+| the first request is in progress, or its result is unknown | 409 with the reason |
+
+Responses to GET have an `ETag` for `If-None-Match`. `If-Match` is rejected.
+
+## Routes
 
 This page is written by `tools/make_operator_api.py`.
 

@@ -7,7 +7,7 @@ from support.tools_pages import limits_tool
 
 TOOL = limits_tool()
 SOURCE = TOOL.SOURCE.read_text()
-HEADS = ("| name", "| limit", "| what", "| path")
+HEADS = ("| name", "| limit", "| what", "| path", "| port", "| service")
 
 
 def test_the_page_is_what_the_code_has() -> None:
@@ -23,7 +23,7 @@ def test_every_setting_has_its_row() -> None:
     assert TOOL.not_named() == set()
 
 
-def test_deadlines_are_looked_at_as_often_as_the_page_says() -> None:
+def test_deadlines_are_checked_as_often_as_the_page_says() -> None:
     assert listener._SWEEP_S == 0.5
-    assert "looked at every half second" in SOURCE
+    assert "checked every 0.5 s" in SOURCE
     assert hub_connections.MAX_KEEP_ALIVE_S == dps_mqtt.MAX_KEEP_ALIVE_S

@@ -1,4 +1,4 @@
-"""Where an agent is, how it is opened to look and to work. Without the command line's library: `agent_daemon` stays."""
+"""Where an agent is, how it is opened to look and to work. Without the command line's library: `agent_process` stays."""
 
 import os
 import sys

@@ -92,7 +92,7 @@ class Providers:
 
         Raise `ProviderAwayError`, `ProviderUnknownError`.
         """
-        from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # noqa: PLC0415 - see `oidc_answers`
+        from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # noqa: PLC0415 - see `oidc_responses`
         from authlib.oauth2.rfc7636 import create_s256_code_challenge  # noqa: PLC0415 - as above
 
         provider = self.provider(name)
@@ -249,7 +249,7 @@ class Providers:
             return of.metadata, of.keys
 
     async def _read(self, provider: Provider) -> "tuple[Metadata, KeySet]":
-        from authlib.oidc.discovery import get_well_known_url  # noqa: PLC0415 - see `oidc_answers`
+        from authlib.oidc.discovery import get_well_known_url  # noqa: PLC0415 - see `oidc_responses`
 
         accept, found = {"accept": "application/json"}, []
         url: str = get_well_known_url(provider.issuer, external=True)

@@ -48,7 +48,7 @@ from birthmark.mqtt.sender import (
     MqttState,
     Receipts,
 )
-from birthmark.mqtt.session import MqttSession
+from birthmark.mqtt.session import SessionState
 
 _PINGRESP = b"\xd0\x00"
 _PINGREQ = b"\xc0\x00"
@@ -63,7 +63,7 @@ class MqttEngine(MqttSender):
 
     __slots__ = ("_connect_due", "_last_received", "_ping_due", "_pings", "_pong_due")
 
-    def __init__(self, role: MqttRole, limits: MqttLimits = MqttLimits(), session: MqttSession | None = None) -> None:  # noqa: B008 (frozen)
+    def __init__(self, role: MqttRole, limits: MqttLimits = MqttLimits(), session: SessionState | None = None) -> None:  # noqa: B008 (frozen)
         super().__init__(role, limits, session)
         self._last_received: float | None = None
         self._connect_due: float | None = None
@@ -366,4 +366,4 @@ def _out_of_place(who: str, packet: Packet) -> RemoteProtocolError:
     return RemoteProtocolError(f"{who} sent {type(packet).__name__}", reason_code=ReasonCode.PROTOCOL_ERROR)
 
 
-__all__ = ["DISCARDED", "MqttEngine", "MqttLimits", "MqttRole", "MqttSession", "MqttState"]
+__all__ = ["DISCARDED", "MqttEngine", "MqttLimits", "MqttRole", "MqttState", "SessionState"]

@@ -33,7 +33,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode, connack_reason, disconnect_reason
-from birthmark.mqtt.session import MqttSession
+from birthmark.mqtt.session import SessionState
 
 MAX_OWED = 65_535  # every packet id at once
 
@@ -164,10 +164,10 @@ class MqttSender:
         "state",
     )
 
-    def __init__(self, role: MqttRole, limits: MqttLimits, session: MqttSession | None) -> None:
+    def __init__(self, role: MqttRole, limits: MqttLimits, session: SessionState | None) -> None:
         self.role = role
         self.limits = limits
-        self.session = session or MqttSession(limits.max_in_flight, limits.max_queued)
+        self.session = session or SessionState(limits.max_in_flight, limits.max_queued)
         self.state = MqttState.NEW
         self.level = LEVEL_3_1_1
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
@@ -184,7 +184,7 @@ class MqttSender:
 
     def forget(self) -> None:
         """Release every queued and received message after the connection has closed."""
-        self.session = MqttSession(self.limits.max_in_flight, self.limits.max_queued)
+        self.session = SessionState(self.limits.max_in_flight, self.limits.max_queued)
         self._framer = Framer(self.limits.max_packet_bytes)
         self._burst, self._out = [], bytearray()
 

@@ -1,6 +1,6 @@
 """What outlives a connection on the sending side: messages in flight or waiting, and packet ids in use (section 4.4).
 
-The next `MqttEngine` of this client id takes the same `MqttSession` and sends its unacknowledged messages again.
+The next `MqttEngine` of this client id takes the same `SessionState` and sends its unacknowledged messages again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ EACH_BYTES = 8 * 1024
 """How large the messages that wait may be, on average: all of them together are at most as many times that."""
 
 
-class MqttSession:
+class SessionState:
     """QoS 1 messages on their way out, in order, and the packet ids that are taken."""
 
     __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "_waiting_bytes", "max_queued", "window")

@@ -41,7 +41,7 @@ _TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_PO
 # it only knows (one tuple, in the words of OpenSSL). The second list is for a library without ML-KEM (before 3.5).
 _GROUPS = (b"X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 
-# Major versions that `pipe_library` was tested with.
+# Major versions that `tls_pipe_cffi` was tested with.
 _TESTED = {"cryptography": "50", "pyopenssl": "26"}
 
 _CACHED = 8192

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import DISCARDED, MqttEngine, MqttRole, MqttSession, MqttState
+from birthmark.mqtt.engine import DISCARDED, MqttEngine, MqttRole, MqttState, SessionState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
 from birthmark.mqtt.packets import (
@@ -46,7 +46,7 @@ def with_property(key: PropertyId, value: PropertyValue) -> Properties:
 
 
 def a_server(
-    said: Properties = (), offered: Properties = OFFERED, *, session: MqttSession | None = None, keep_alive_s: int = 60
+    said: Properties = (), offered: Properties = OFFERED, *, session: SessionState | None = None, keep_alive_s: int = 60
 ) -> MqttEngine:
     server = MqttEngine(MqttRole.SERVER, session=session)
     connect = Connect("c", keep_alive_s=keep_alive_s, level=LEVEL_5, properties=said)
@@ -56,7 +56,7 @@ def a_server(
     return server
 
 
-def a_client(offered: Properties = (), said: Properties = (), session: MqttSession | None = None) -> MqttEngine:
+def a_client(offered: Properties = (), said: Properties = (), session: SessionState | None = None) -> MqttEngine:
     client = MqttEngine(MqttRole.CLIENT, session=session)
     client.send(Connect("c", level=LEVEL_5, properties=said))
     client.data_to_send()
@@ -297,7 +297,7 @@ def test_mqtt5_3_1_2_25_what_is_too_large_counts_as_delivered() -> None:
 
 
 def test_mqtt5_3_1_2_25_also_of_an_earlier_connection() -> None:
-    session = MqttSession()
+    session = SessionState()
     wide = MqttEngine(MqttRole.SERVER, session=session)
     wide.receive_data(codec.encode(Connect("c", level=LEVEL_5)), 0.0)
     wide.next_event()

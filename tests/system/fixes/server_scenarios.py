@@ -83,8 +83,8 @@ def patched(*lines: str) -> str:
     return f"""{sys.executable} -c '
 import sys
 from birthmark.cli.app import main
-from birthmark.operator_api import client
-of = client.OperatorClient.of
+from birthmark.operator_api import api_client
+of = api_client.OperatorClient.of
 {joined}
 sys.argv = ["birthmark", "hub", "ls"]
 main()'"""
@@ -92,33 +92,35 @@ main()'"""
 
 IMPATIENT = patched(
     "def late(_): raise TimeoutError",
-    "client.http.client.HTTPConnection.getresponse = late",
+    "api_client.http.client.HTTPConnection.getresponse = late",
 )
-WITH_LITTLE_ROOM = patched('client.OperatorClient.of = lambda data: (of(data), setattr(client, "_MAX_BYTES", 20))[0]')
+WITH_LITTLE_ROOM = patched(
+    'api_client.OperatorClient.of = lambda data: (of(data), setattr(api_client, "_MAX_BYTES", 20))[0]'
+)
 
 WITHOUT_WORKERS = patched(
     "import asyncio, json",
-    "from birthmark.server.workers.worker_client import Question",
+    "from birthmark.server.workers.worker_client import WorkerRequest",
     "from birthmark.server.workers.parent_http import Front",
     "def ask(self, *_):",
     "    front = Front((), self.data, has_metrics=False)",
-    '    answer = asyncio.run(front._answered(Question("GET", b"/")))',
-    "    raise client._refused(answer.status_code, json.loads(answer.body), self.data)",
-    "client.OperatorClient._call = ask",
+    '    answer = asyncio.run(front._answered(WorkerRequest("GET", b"/")))',
+    "    raise api_client._refused(answer.status_code, json.loads(answer.body), self.data)",
+    "api_client.OperatorClient._call = ask",
 )
 
 
 MEDDLED = f"""{sys.executable} -c '
 import sqlite3, sys
 from birthmark.cli.app import main
-from birthmark.server.backup import moving
-load = moving.load
+from birthmark.server.backup import database_move
+load = database_move.load
 async def meddled(*arguments):
     await load(*arguments)
     there = sqlite3.connect("moved.db")
     there.execute("DELETE FROM audit WHERE seq = 1")
     there.commit()
-moving.load = meddled
+database_move.load = meddled
 sys.argv = "birthmark db move --data own --into sqlite:///moved.db".split()
 main()'"""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from birthmark.mqtt import codec
-from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole, MqttSession, MqttState
+from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole, MqttState, SessionState
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError, RemoteProtocolError
 from birthmark.mqtt.packets import (
     ConnAck,
@@ -38,7 +38,7 @@ def drain(engine: MqttEngine) -> list[Packet]:
 
 
 def a_pair(
-    *, limits: MqttLimits = DEFAULTS, session: MqttSession | None = None, session_present: bool = False
+    *, limits: MqttLimits = DEFAULTS, session: SessionState | None = None, session_present: bool = False
 ) -> tuple[MqttEngine, MqttEngine]:
     client, server = MqttEngine(MqttRole.CLIENT, limits, session), MqttEngine(MqttRole.SERVER, limits)
     client.send(CONNECT)
@@ -146,7 +146,7 @@ def test_a_server_that_forgot_the_session_gets_them_as_new() -> None:
 
 
 def test_messages_published_while_offline_are_first_deliveries() -> None:
-    session = MqttSession()
+    session = SessionState()
     offline = MqttEngine(MqttRole.CLIENT, session=session)
     packet_id = offline.publish("t", b"early", qos=1)
     client, server = a_pair(session=session, session_present=True)

@@ -5,14 +5,14 @@ import pytest
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.properties import PropertyId
-from birthmark.mqtt.session import EACH_BYTES, MqttSession
+from birthmark.mqtt.session import EACH_BYTES, SessionState
 
 A_MESSAGE = EncodedMessage("t", b"")
 MANY = [(PropertyId.USER_PROPERTY, ("", ""))] * 150
 
 
 def test_packet_ids_go_round_and_leave_out_those_in_use() -> None:
-    session = MqttSession()
+    session = SessionState()
     assert [session.reserve() for _ in range(3)] == [1, 2, 3]
     session._last_id = 0xFFFF
     assert session.reserve() == 4
@@ -22,7 +22,7 @@ def test_packet_ids_go_round_and_leave_out_those_in_use() -> None:
 
 
 def test_when_every_packet_id_is_in_use_there_is_none_left() -> None:
-    session = MqttSession()
+    session = SessionState()
     for _ in range(0xFFFF):
         session.reserve()
     with pytest.raises(LocalProtocolError, match="65535"):
@@ -30,7 +30,7 @@ def test_when_every_packet_id_is_in_use_there_is_none_left() -> None:
 
 
 def test_packet_ids_of_messages_are_in_use_until_they_are_acknowledged() -> None:
-    session = MqttSession(window=1)
+    session = SessionState(window=1)
     assert session.add(A_MESSAGE, may_fly=True) == (1, True)
     assert session.add(A_MESSAGE, may_fly=True) == (2, False)
     session._last_id = 0xFFFF
@@ -38,7 +38,7 @@ def test_packet_ids_of_messages_are_in_use_until_they_are_acknowledged() -> None
 
 
 def test_a_message_beyond_the_window_waits_until_one_is_acknowledged() -> None:
-    session = MqttSession(window=1)
+    session = SessionState(window=1)
     assert session.add(A_MESSAGE, may_fly=True) == (1, True)
     assert session.add(A_MESSAGE, may_fly=True) == (2, False)
     assert not list(session.advance())
@@ -48,28 +48,28 @@ def test_a_message_beyond_the_window_waits_until_one_is_acknowledged() -> None:
 
 
 def test_nothing_overtakes_a_message_that_waits() -> None:
-    session = MqttSession()
+    session = SessionState()
     session.add(A_MESSAGE, may_fly=False)
     assert session.add(A_MESSAGE, may_fly=True) == (2, False)
     assert session.waiting == (1, 2)
 
 
 def test_a_full_queue_takes_no_more() -> None:
-    session = MqttSession(max_queued=1)
+    session = SessionState(max_queued=1)
     session.add(A_MESSAGE, may_fly=False)
     with pytest.raises(QueueFullError):
         session.add(A_MESSAGE, may_fly=False)
 
 
 def test_an_acknowledgment_of_what_was_never_sent_changes_nothing() -> None:
-    session = MqttSession()
+    session = SessionState()
     session.add(A_MESSAGE, may_fly=True)
     assert not session.acknowledge((7,))
     assert session.in_flight == (1,)
 
 
 def test_what_is_in_flight_is_sent_again_in_order_marked_as_a_duplicate() -> None:
-    session = MqttSession()
+    session = SessionState()
     for _ in range(2):
         session.add(A_MESSAGE, may_fly=True)
     assert list(session.resend(as_duplicates=True)) == [(1, A_MESSAGE, True), (2, A_MESSAGE, True)]
@@ -77,7 +77,7 @@ def test_what_is_in_flight_is_sent_again_in_order_marked_as_a_duplicate() -> Non
 
 
 def test_a_smaller_window_sends_the_rest_again_later_before_what_is_new() -> None:
-    session = MqttSession(window=2)
+    session = SessionState(window=2)
     for _ in range(3):
         session.add(A_MESSAGE, may_fly=True)
     session.window = 1
@@ -89,7 +89,7 @@ def test_a_smaller_window_sends_the_rest_again_later_before_what_is_new() -> Non
 
 
 def test_a_message_that_is_taken_back_leaves_its_id() -> None:
-    session = MqttSession(window=1)
+    session = SessionState(window=1)
     for _ in range(2):
         packet_id, _ = session.add(A_MESSAGE, may_fly=True)
         session.forget(packet_id)
@@ -97,7 +97,7 @@ def test_a_message_that_is_taken_back_leaves_its_id() -> None:
 
 
 def test_a_session_that_ended_has_nothing() -> None:
-    session = MqttSession(window=1)
+    session = SessionState(window=1)
     session.add(A_MESSAGE, may_fly=True)
     session.add(A_MESSAGE, may_fly=True)
     session.clear()
@@ -105,7 +105,7 @@ def test_a_session_that_ended_has_nothing() -> None:
 
 
 def test_what_waits_is_bounded_by_its_size_too() -> None:
-    session, large = MqttSession(window=1, max_queued=4), EncodedMessage("t", bytes(3 * EACH_BYTES))
+    session, large = SessionState(window=1, max_queued=4), EncodedMessage("t", bytes(3 * EACH_BYTES))
     for _ in range(3):  # the first flies, and the third is begun before the bound is reached
         session.add(large, may_fly=True)
     with pytest.raises(QueueFullError, match="2 messages"):
@@ -126,7 +126,7 @@ def test_what_waits_is_bounded_by_its_size_too() -> None:
 
 
 def test_properties_count_as_what_they_take() -> None:
-    session = MqttSession(window=0, max_queued=4)
+    session = SessionState(window=0, max_queued=4)
     for properties in (((PropertyId.USER_PROPERTY, ("n" * EACH_BYTES, "v" * 3 * EACH_BYTES)),), tuple(MANY)):
         session.add(EncodedMessage("t", b"", properties), may_fly=True)
         with pytest.raises(QueueFullError):

@@ -1,4 +1,4 @@
-"""Where an agent is, how it is opened to look and to work. Without the command line's library: `agent_process` stays."""
+"""Where an agent is, how it is opened to look and to work. Without the command line's library, for `agent_process`."""
 
 import os
 import sys

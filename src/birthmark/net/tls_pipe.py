@@ -1,8 +1,8 @@
 """One server-side TLS connection without a socket: ciphertext in and out by memory, and what the handshake proved.
 
 Two ways behind one port: `tls_pipe_cffi` calls the library that `cryptography` carries, by an interface that is not
-promised; `tls_pipe_pyopenssl` goes through pyOpenSSL's objects, and is taken where the versions are not the ones the other was
-tested with. Both keep the same contract suite. Numbers: docs/adr/0013.
+promised; `tls_pipe_pyopenssl` goes through pyOpenSSL's objects, and is the choice for versions that the other was not
+tested with. Both pass the same contract suite. Numbers: docs/adr/0013.
 """
 
 from typing import Protocol

@@ -91,7 +91,7 @@ def read(answer: requests.Response, status: int = 200) -> str:
 
 
 def test_an_empty_page_says_what_would_be_there_and_how_it_comes(house: House, mika: Browser) -> None:
-    assert "Nobody was refused in this time." in read(mika.get("/refusals"))
+    assert "No request was rejected in this time." in read(mika.get("/refusals"))
     assert "birthmark approval ls" in read(mika.get("/approvals"))
     alerts = read(mika.get("/alerts"))
     assert "No rule finds anything." in alerts
@@ -107,7 +107,7 @@ def test_who_may_look_sees_each_page_and_is_offered_only_what_that_one_may(
 ) -> None:
     assert read(mika.get(path))
     seen = read(vera.get(path))
-    for deed in ("Invite somebody", "Tell nobody for a while", "Send them once more"):
+    for deed in ("Invite somebody", "Silence this alert", "Send them once more"):
         assert deed not in seen
 
 

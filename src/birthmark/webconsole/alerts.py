@@ -79,7 +79,7 @@ class AlertsPage:
         subject = "*" if given.get("all") else given.get("subject", "") or "*"
         body = {"rule": given.get("rule", ""), "subject": subject, "reason": given.get("reason", "").strip()}
         await self.site.do(who, given, "POST", "/alerts/silences", **body, lifetime_s=lifetime[0])
-        said = say("Nobody is told of {rule} for {time}.")
+        said = say("{rule} is silenced for {time}.")
         return self.site.go(PATH, said=said.format(rule=body["rule"], time=say(lifetime[1])))
 
     async def unsilence(self, request: Request, who: SignedInUser) -> Response:
@@ -103,7 +103,7 @@ class AlertsPage:
         if deed not in {"pause", "resume"}:
             raise OperatorRequestError(detail="nothing is to be done")
         await self.site.do(who, given, "PATCH", "/webhooks/{name}", name, paused=deed == "pause")
-        said = say("{name} is told nothing for now; what happens meanwhile waits.") if deed == "pause" else ""
+        said = say("{name} is paused; events wait.") if deed == "pause" else ""
         return (said or say("{name} is told again.")).format(name=name)
 
 

@@ -192,7 +192,7 @@ def standing(parts: Sequence[Mapping[str, Any]], *, is_refused: bool = False) ->
         return say("refused"), "bad"
     if any(part["what"] == "registration" for part in parts) or "last seen" in details:
         return say("away"), "warn"
-    return say("never registered") if any(part["what"] == "enrollment" for part in parts) else say("on record"), "off"
+    return say("never registered") if any(part["what"] == "enrollment" for part in parts) else say("registered"), "off"
 
 
 def document_of_twin(hub: str, device: str, twin: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ THINGS: Mapping[str, tuple[str, Tone, str]] = {
     _S.FAILED.value: (marked("failed"), Tone.BAD, "bad"),
     _S.TIMED_OUT.value: (marked("took too long"), Tone.BAD, "bad"),
     _S.REJECTED.value: (marked("refused by the device"), Tone.BAD, "bad"),
-    _S.CANCELED.value: (marked("job taken back"), Tone.WARN, "warn"),
+    _S.CANCELED.value: (marked("job canceled"), Tone.WARN, "warn"),
     _S.REMOVED.value: (marked("device removed"), Tone.WARN, "warn"),
 }
 """What is said of a job on a thing, in the picture and beside it."""

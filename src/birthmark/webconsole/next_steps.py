@@ -80,7 +80,7 @@ def next_steps(
                 kind="warn",
             )
         )
-    waits = marked("It waits for somebody to approve its certificate.")
+    waits = marked("Its certificate waits for approval.")
     found += [
         SuggestedStep(waits, f"birthmark pki request approve {part['id']}", kind="warn")
         for part in by_kind.get("request", ())
@@ -90,7 +90,7 @@ def next_steps(
         found.append(
             SuggestedStep(
                 marked(
-                    "It is on record, and has not registered yet: turn it on, and look whether it reaches this server."
+                    "It is enrolled and has not registered yet: turn it on, and check that it reaches this server."
                 ),
                 f"birthmark device show {quoted}",
             )

@@ -69,14 +69,14 @@ STEPS: Sequence[RolloverStep] = (
         marked("The new one alone"),
         marked("the new"),
         marked("the new"),
-        marked("Who was away all the time knows a root that nobody shows any more, and needs the new one by hand."),
+        marked("A device that was offline the whole time trusts only the old root and needs the new one manually."),
         back=marked("Trust the old root again"),
     ),
 )
 DONE: Mapping[str, str] = {
     _START: marked("The new root is there, and both are trusted."),
     _NEXT: marked("The next step is taken."),
-    _BACK: marked("The last step is taken back."),
+    _BACK: marked("The last step is undone."),
     _GROUPS: marked("The enrollment groups know both."),
 }
 

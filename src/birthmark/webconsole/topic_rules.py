@@ -27,7 +27,7 @@ OUTCOMES: Mapping[str, tuple[str, Tone]] = {
     "sent": (marked("sent"), Tone.GOOD),
     "waiting": (marked("waits for its receiver"), Tone.WARN),
     "dead": (marked("was put aside"), Tone.BAD),
-    "dropped": (marked("found no room"), Tone.BAD),
+    "dropped": (marked("found no space"), Tone.BAD),
 }
 """What became of what a rule sends, in the picture and beside it."""
 DONE: Mapping[str, str] = {

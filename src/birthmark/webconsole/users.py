@@ -22,9 +22,9 @@ from birthmark.webconsole.page_base import ONCE, PageRenderer
 PATH, ONE = "/people", "/people/users/{name}"
 ROLES: Mapping[UserRole, str] = {
     UserRole.VIEWER: marked("Looks at everything that is no secret."),
-    UserRole.ENROLLER: marked("Puts devices on record, and lets them in."),
-    UserRole.OPERATOR: marked("Reaches and changes devices, and takes them back."),
-    UserRole.SECURITY_OFFICER: marked("Decides which CAs are trusted, and takes keys and devices back."),
+    UserRole.ENROLLER: marked("Enrolls devices and approves their certificates."),
+    UserRole.OPERATOR: marked("Operates, changes and revokes devices."),
+    UserRole.SECURITY_OFFICER: marked("Decides which CAs are trusted, and revokes keys and devices."),
     UserRole.ADMIN: marked("Everything: services, secrets, people and what they may do."),
 }
 RIGHTS: Mapping[Right, str] = {
@@ -111,7 +111,7 @@ class PeoplePages:
         """Remove somebody, with roles, sessions and tokens."""
         given, name = await self.site.form(request), request.path_params["name"]
         await self.site.do(who, given, "DELETE", ONE, name)
-        return self.site.go(PATH, said=say("{name} is no more on record.").format(name=name))
+        return self.site.go(PATH, said=say("{name} is deleted.").format(name=name))
 
     async def invite(self, request: Request, who: SignedInUser) -> Response:
         """Show an invitation, once."""

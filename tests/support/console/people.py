@@ -1,4 +1,4 @@
-"""People at the console of a server, by HTTP alone: put on record, signed in, with what their pages say."""
+"""People at the console of a server, by HTTP alone: enrolled, signed in, with what their pages say."""
 
 import base64
 import re

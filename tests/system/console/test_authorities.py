@@ -1,4 +1,4 @@
-"""*CAs on record* by HTTP: those of hubs and provisioning services, as text, with the command that proves one."""
+"""*CA certificates* by HTTP: those of hubs and provisioning services, as text, with the command that proves one."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 
 def test_where_no_ca_is_the_page_names_the_command_that_puts_one_on_record(rooms: Rooms) -> None:
     words = said(rooms.person("anna").get(PAGE).text)
-    assert "There is no CA on record here yet." in words
+    assert "There is no CA certificate yet." in words
     assert "birthmark hub ca create my-ca root.pem --hub birthmark" in words
     assert "birthmark dps ca create my-ca root.pem --dps birthmark" in words
 
@@ -45,10 +45,10 @@ def test_a_devices_page_has_its_modules_and_the_certificates_by_which_it_was_kno
     rooms.asked("POST", "/hubs/birthmark/devices", {"device_id": "gateway", "thumbprint": thumbprint})
     rooms.asked("POST", "/hubs/birthmark/modules/gateway", {"module_id": "camera"})
     words = said(rooms.person("clara").get("/devices/gateway").text)
-    for text in ("Its modules", "camera", "a key", "Certificates by which it was known here, 1", "put on record"):
+    for text in ("Its modules", "camera", "a key", "Certificates by which it was known here, 1", "enrolled"):
         assert text in words, text
     (row,) = rooms.server.rows("hub", "device", "thumbprints", "gateway")
-    assert (row["thumbprint"], row["now"], row["how"]) == (thumbprint, "primary", "put on record")
+    assert (row["thumbprint"], row["now"], row["how"]) == (thumbprint, "primary", "enrolled")
 
 
 def test_who_may_look_at_one_hub_sees_that_one(rooms: Rooms) -> None:

@@ -1,4 +1,4 @@
-"""*Enroll*: what is dropped is looked at, put on record once, and told; what strangers made of it harms nobody."""
+"""*Enroll*: what is dropped is looked at, enrolled once, and told; what strangers made of it harms nobody."""
 
 import csv
 import io
@@ -95,19 +95,19 @@ def of_manifest(shipped: Path) -> tuple[tuple[str, str, bytes], ...]:
 def test_a_manifest_is_looked_at_then_put_on_record_once_and_told(rooms: Rooms, anna: Browser, shipped: Path) -> None:
     answer = drop(anna, *of_manifest(shipped))
     page, at = looked(anna, answer, "nothing has happened yet"), answer.headers["location"]
-    assert "5 would be put on record" in said(page)
+    assert "5 would be enrolled" in said(page)
     names = [row["device"] for row in reported(anna, at)]
     assert len(names) == 5
     assert not any(on_record(rooms, name) for name in names)  # a preview changes nothing
     fields = anna.fields(at, f"{at}/apply")
     assert {anna.post(f"{at}/apply", fields).status_code for _ in range(2)} == {303}  # a double press
-    assert "5 put on record" in said(settled(anna, at, "done"))
+    assert "5 enrolled" in said(settled(anna, at, "done"))
     assert all(on_record(rooms, name) for name in names)
     assert [row["outcome"] for row in reported(anna, at)] == ["created"] * 5
     rows = [row for row in rooms.server.rows("server", "audit", "ls") if row["action"] == "dps.enrollment_put"]
     assert {row["actor"] for row in rows if row["subject"] in {name.lower() for name in names}} == {"user:anna"}
     again = drop(anna, *of_manifest(shipped))
-    assert "5 on record already" in said(looked(anna, again, "there is nothing to do"))
+    assert "5 already enrolled" in said(looked(anna, again, "there is nothing to do"))
 
 
 def test_without_the_signer_nothing_is_believed_and_the_page_says_what_to_do(anna: Browser, shipped: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_bundle_of_a_station_is_believed_by_its_certificate(anna: Browser, tmp
     files = [("files", "run.jsonl", Path(made["bundle"]).read_bytes())]
     files += [("signers", "station.pem", Path(made["station"]).read_bytes())]
     files += [("roots", "root.pem", Path(made["root"]).read_bytes())]
-    assert "3 would be put on record" in said(looked(anna, drop(anna, *files)))
+    assert "3 would be enrolled" in said(looked(anna, drop(anna, *files)))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_bundle_of_a_station_is_believed_by_its_certificate(anna: Browser, tmp
 def test_what_is_no_list_is_told_and_the_server_goes_on(anna: Browser, shipped: Path, content: bytes) -> None:
     roots = ("roots", "root.pem", (shipped / "root.pem").read_bytes())
     page = looked(anna, drop(anna, ("files", "list.json", content), roots))
-    assert "would be put on record" not in said(page)
+    assert "would be enrolled" not in said(page)
     assert anna.get("/enroll").status_code == 200
 
 
@@ -319,7 +319,7 @@ def test_a_run_goes_on_when_the_connection_of_who_began_it_has_ended(anna: Brows
         assert pressed(anna, at, "apply").status_code == 303
     finally:
         del anna.http.headers["Connection"]
-    assert "60 put on record" in said(settled(anna, at))
+    assert "60 enrolled" in said(settled(anna, at))
 
 
 def test_a_form_of_another_site_takes_nothing_away(anna: Browser) -> None:

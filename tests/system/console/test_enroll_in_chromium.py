@@ -37,10 +37,10 @@ def test_certificates_that_are_dropped_are_looked_at_and_put_on_record(place: Pl
         expect(page.locator("#chosen")).to_contain_text("2 files")
         page.get_by_role("button", name="See what would happen").press("Enter")  # by keyboard
         page.wait_for_url("**/enroll/*")
-        expect(page.get_by_text("1 would be put on record")).to_be_visible()  # without a look again
+        expect(page.get_by_text("1 would be enrolled")).to_be_visible()  # without a look again
         expect(page.get_by_text("1 refused")).to_be_visible()
         page.get_by_role("button", name="Put 1 device on record").click()
-        expect(page.get_by_text("1 put on record")).to_be_visible()
+        expect(page.get_by_text("1 enrolled")).to_be_visible()
         with page.expect_download() as got:
             page.get_by_role("link", name="Report (CSV)").click()
         assert got.value.suggested_filename == "enrollment.csv"
@@ -62,7 +62,7 @@ def test_progress_moves_by_itself_and_is_there_after_one_left(place: Place, tmp_
         at = page.url
         visitor.go(page, "/")
         page.goto(at)
-        expect(page.get_by_text("500 put on record")).to_be_visible(timeout=120_000)
+        expect(page.get_by_text("500 enrolled")).to_be_visible(timeout=120_000)
         expect(page.locator("progress")).to_have_count(0)
 
 

@@ -36,7 +36,7 @@ def test_a_first_visit_by_the_link_and_a_second_person_invited(place: Place) -> 
         page = first.page()
         page.goto(place.link())
         page.wait_for_url(f"{place.url}/")
-        expect(page.get_by_text("No device is on record yet")).to_be_visible()
+        expect(page.get_by_text("No device is enrolled yet")).to_be_visible()
         page.get_by_role("link", name="People").click()
         page.get_by_label("Name", exact=True).fill("anna")
         page.get_by_label("Role").select_option("operator")

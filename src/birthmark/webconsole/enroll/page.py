@@ -62,9 +62,9 @@ def as_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
 _PAGE, _WAIT_S, _MAX_SHOWN, _MAX_NAMED = 50, 5, 120, 20
 _COPIES = "certificates"
 OUTCOMES: Mapping[str, tuple[str, str]] = {
-    "would create": (marked("would be put on record"), ""),
-    "created": (marked("put on record"), ""),
-    "unchanged": (marked("on record already"), "off"),
+    "would create": (marked("would be enrolled"), ""),
+    "created": (marked("enrolled"), ""),
+    "unchanged": (marked("already enrolled"), "off"),
     "refused": (marked("refused"), "bad"),
 }
 KINDS: Mapping[str, str] = {
@@ -79,7 +79,7 @@ KINDS: Mapping[str, str] = {
 HINTS: Mapping[str, str] = {
     "manifest.signer_unknown": marked("If you trust the supplier, drop the list again with its signer's certificate."),
     "manifest.station_unknown": marked("If the station is yours, drop the list again with its certificate."),
-    "manifest.chain_broken": marked("If you trust the maker, drop the list again with its root CAs."),
+    "manifest.chain_broken": marked("If you trust the manufacturer, upload the list again with its root CAs."),
 }
 """What to do here, where the command's fix names an option."""
 

@@ -39,7 +39,7 @@ def test_certificates_that_are_dropped_are_looked_at_and_put_on_record(place: Pl
         page.wait_for_url("**/enroll/*")
         expect(page.get_by_text("1 would be enrolled")).to_be_visible()  # without a look again
         expect(page.get_by_text("1 refused")).to_be_visible()
-        page.get_by_role("button", name="Put 1 device on record").click()
+        page.get_by_role("button", name="Enroll 1 device").click()
         expect(page.get_by_text("1 enrolled")).to_be_visible()
         with page.expect_download() as got:
             page.get_by_role("link", name="Report (CSV)").click()
@@ -57,7 +57,7 @@ def test_progress_moves_by_itself_and_is_there_after_one_left(place: Place, tmp_
         page.set_input_files("[name=signers]", tmp_path / "r" / "signer.pem")
         page.set_input_files("[name=roots]", tmp_path / "r" / "root.pem")
         page.get_by_role("button", name="See what would happen").click()
-        page.get_by_role("button", name="Put 500 devices on record").click()
+        page.get_by_role("button", name="Enroll 500 devices").click()
         expect(page.locator("progress")).to_be_visible(timeout=30_000)
         at = page.url
         visitor.go(page, "/")

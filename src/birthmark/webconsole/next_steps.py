@@ -89,9 +89,7 @@ def next_steps(
     if by_kind.get("enrollment") and not by_kind.get("registration") and not refusals:
         found.append(
             SuggestedStep(
-                marked(
-                    "It is enrolled and has not registered yet: turn it on, and check that it reaches this server."
-                ),
+                marked("It is enrolled and has not registered yet: turn it on, and check that it reaches this server."),
                 f"birthmark device show {quoted}",
             )
         )

@@ -64,12 +64,12 @@ def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoin
     look, operate = Right.READ, Right.OPERATE
     one = "/alerts/silences/{rule}"
     return [
-        Endpoint("GET", "/alerts", look, "What is raised and not over.", listing),
-        Endpoint("GET", "/alerts/rules", look, "The rules.", rules),
-        Endpoint("GET", "/alerts/rules/{rule}", look, "A rule, what it has raised, and its silences.", rule),
-        Endpoint("GET", "/alerts/silences", look, "What somebody wants to hear nothing of.", silences),
-        Endpoint("POST", "/alerts/silences", operate, "Say nothing for a while.", silence, NewSilence, status=201),
-        Endpoint("DELETE", one, operate, "Say it again.", unsilence, status=204, query=SilenceQuery),
+        Endpoint("GET", "/alerts", look, "List active alerts.", listing),
+        Endpoint("GET", "/alerts/rules", look, "List alert rules.", rules),
+        Endpoint("GET", "/alerts/rules/{rule}", look, "Return an alert rule, its alerts and its silences.", rule),
+        Endpoint("GET", "/alerts/silences", look, "List silences.", silences),
+        Endpoint("POST", "/alerts/silences", operate, "Silence an alert rule.", silence, NewSilence, status=201),
+        Endpoint("DELETE", one, operate, "Delete a silence.", unsilence, status=204, query=SilenceQuery),
     ]
 
 

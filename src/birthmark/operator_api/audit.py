@@ -60,11 +60,11 @@ def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[E
         page = await latest(database, wanted, before=query.before, limit=query.limit)
         return Rows(page.items, page.last)
 
-    told = "Who changed what, the latest first and unverified; an action that ends with a dot is all that begin so."
+    told = "List audit rows, newest first, without verification. An action that ends with a dot is a prefix."
     return [
         Endpoint("GET", "/audit/latest", Right.READ, told, newest, query=LatestQuery),
         Endpoint("POST", "/audit/verify", Right.READ, "Verify the audit chains.", verify, AuditQuestion),
-        Endpoint("GET", "/audit/rows", Right.READ, "Verify the audit chains, and return every row.", rows),
+        Endpoint("GET", "/audit/rows", Right.READ, "Verify the audit chains and return every row.", rows),
     ]
 
 

@@ -83,12 +83,14 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
         return LineStream(_seen(space, wanted))
 
     return [
-        Endpoint("GET", "/aws/keys", Right.READ, "The access keys, without their secrets.", keys),
-        Endpoint("POST", "/aws/keys", Right.ADMINISTER, "Make an access key.", add_key, NewKey, status=201),
-        Endpoint("DELETE", "/aws/keys/{id}", Right.ADMINISTER, "Remove an access key.", remove_key, status=204),
-        Endpoint("GET", "/aws/things", Right.READ, "A page of things.", things, query=PageQuery),
-        Endpoint("GET", "/aws/certificates", Right.READ, "A page of certificates.", certificates, query=PageQuery),
-        Endpoint("GET", "/aws/monitor", Right.READ, "Messages, line by line.", monitor, query=MonitorQuery),
+        Endpoint("GET", "/aws/keys", Right.READ, "List access keys, without their secrets.", keys),
+        Endpoint("POST", "/aws/keys", Right.ADMINISTER, "Create an access key.", add_key, NewKey, status=201),
+        Endpoint("DELETE", "/aws/keys/{id}", Right.ADMINISTER, "Delete an access key.", remove_key, status=204),
+        Endpoint("GET", "/aws/things", Right.READ, "List things.", things, query=PageQuery),
+        Endpoint("GET", "/aws/certificates", Right.READ, "List certificates.", certificates, query=PageQuery),
+        Endpoint(
+            "GET", "/aws/monitor", Right.READ, "Stream messages, one JSON line each.", monitor, query=MonitorQuery
+        ),
         *aws_registry.endpoints(aws, space),
         *aws_templates.endpoints(aws),
         *aws_jobs.endpoints(aws),

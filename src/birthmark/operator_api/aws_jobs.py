@@ -113,13 +113,13 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     one, change = "/aws/jobs/{name}", Right.OPERATE
     return [
-        Endpoint("GET", "/aws/jobs", Right.READ, "A page of jobs.", jobs, query=JobsQuery),
-        Endpoint("GET", one, Right.READ, "A job whole, with how many things are how far.", job),
-        Endpoint("POST", "/aws/jobs", change, "Make a job.", add_job, NewJob, status=201),
+        Endpoint("GET", "/aws/jobs", Right.READ, "List jobs.", jobs, query=JobsQuery),
+        Endpoint("GET", one, Right.READ, "Return a job with its execution counts.", job),
+        Endpoint("POST", "/aws/jobs", change, "Create a job.", add_job, NewJob, status=201),
         Endpoint("POST", f"{one}/cancel", change, "Cancel a job.", cancel_job, Force),
-        Endpoint("DELETE", one, change, "Remove a job and its executions.", remove_job, query=Force, status=204),
+        Endpoint("DELETE", one, change, "Delete a job and its executions.", remove_job, query=Force, status=204),
         Endpoint(
-            *("GET", f"{one}/executions", Right.READ, "A page of the things that a job is on.", executions),
+            *("GET", f"{one}/executions", Right.READ, "List the executions of a job.", executions),
             query=ExecutionsQuery,
         ),
         *_while_it_goes(aws, one, change),
@@ -137,9 +137,11 @@ def _while_it_goes(aws: AwsIot, one: str, change: Right) -> Sequence[Endpoint]:
         return Rows([_reason(one) for one in await aws.jobs.executions.reasons(asked["name"], MOST_REASONS)], None)
 
     return [
-        Endpoint("POST", f"{one}/pause", change, "Let a job go to no more things until it is resumed.", pause_job),
-        Endpoint("POST", f"{one}/resume", change, "Let a job go to more things again.", resume_job),
-        Endpoint("GET", f"{one}/reasons", Right.READ, "Why a job failed on things, the most frequent first.", reasons),
+        Endpoint("POST", f"{one}/pause", change, "Pause the rollout of a job.", pause_job),
+        Endpoint("POST", f"{one}/resume", change, "Resume the rollout of a job.", resume_job),
+        Endpoint(
+            "GET", f"{one}/reasons", Right.READ, "List the failure reasons of a job, most frequent first.", reasons
+        ),
     ]
 
 

@@ -98,9 +98,9 @@ def _of_devices(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
 
     read = Right.READ
     return [
-        Endpoint("GET", "/aws/things/{name}", read, "A thing whole, and whether it is connected.", thing),
-        Endpoint("GET", "/aws/certificates/{id}", read, "A certificate whole.", certificate),
-        Endpoint("GET", "/aws/search", read, "A page of what a search finds.", search, query=SearchQuery),
+        Endpoint("GET", "/aws/things/{name}", read, "Return a thing and its connectivity.", thing),
+        Endpoint("GET", "/aws/certificates/{id}", read, "Return a certificate.", certificate),
+        Endpoint("GET", "/aws/search", read, "Search the fleet index.", search, query=SearchQuery),
     ]
 
 
@@ -146,10 +146,10 @@ def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
 
     read = Right.READ
     return [
-        Endpoint("GET", "/aws/groups", read, "A page of thing groups.", groups, query=PageQuery),
-        Endpoint("GET", "/aws/groups/{name}", read, "A thing group whole.", group),
-        Endpoint("GET", "/aws/policies", read, "A page of policies.", policies, query=PageQuery),
-        Endpoint("GET", "/aws/policies/{name}", read, "A policy with its default document.", policy),
+        Endpoint("GET", "/aws/groups", read, "List thing groups.", groups, query=PageQuery),
+        Endpoint("GET", "/aws/groups/{name}", read, "Return a thing group.", group),
+        Endpoint("GET", "/aws/policies", read, "List policies.", policies, query=PageQuery),
+        Endpoint("GET", "/aws/policies/{name}", read, "Return a policy with its default document.", policy),
     ]
 
 

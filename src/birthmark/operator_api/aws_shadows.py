@@ -40,8 +40,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     of = "/aws/shadows/{shadow:path}"
     return [
-        Endpoint("GET", of, Right.READ, "A shadow, by THING or THING/NAME.", shadow),
-        Endpoint("PATCH", of, Right.OPERATE, "Change what is desired in a shadow.", change_shadow, ShadowPatch),
+        Endpoint("GET", of, Right.READ, "Return a shadow, by THING or THING/NAME.", shadow),
+        Endpoint("PATCH", of, Right.OPERATE, "Update the desired state of a shadow.", change_shadow, ShadowPatch),
         Endpoint("DELETE", of, Right.OPERATE, "Delete a shadow.", delete_shadow, status=204),
     ]
 

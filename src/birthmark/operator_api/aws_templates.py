@@ -78,20 +78,20 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     one, change = "/aws/templates/{name}", Right.ADMINISTER
     return [
-        Endpoint("GET", "/aws/templates", Right.READ, "A page of provisioning templates.", templates, query=PageQuery),
-        Endpoint("GET", one, Right.READ, "A provisioning template whole.", template),
+        Endpoint("GET", "/aws/templates", Right.READ, "List provisioning templates.", templates, query=PageQuery),
+        Endpoint("GET", one, Right.READ, "Return a provisioning template.", template),
         Endpoint(
-            "POST", "/aws/templates", change, "Make a provisioning template.", add_template, NewTemplate, status=201
+            "POST", "/aws/templates", change, "Create a provisioning template.", add_template, NewTemplate, status=201
         ),
-        Endpoint("DELETE", one, change, "Remove a provisioning template.", remove_template, status=204),
+        Endpoint("DELETE", one, change, "Delete a provisioning template.", remove_template, status=204),
         Endpoint(
             *("POST", "/aws/certificates/{id}/renew", Right.ENROLL),
-            *("Register a certificate with what another has, which goes when it has connected.", renew, Successor),
+            *("Register a successor certificate that takes over the attachments of another.", renew, Successor),
             status=201,
         ),
         Endpoint(
             *("PUT", "/aws/certificates/{id}/claim", Right.ENROLL),
-            *("Say that a certificate is a claim's, or is not.", set_claim, ClaimBody),
+            *("Mark a certificate as a claim certificate, or unmark it.", set_claim, ClaimBody),
             status=204,
         ),
     ]

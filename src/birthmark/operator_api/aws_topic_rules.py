@@ -100,15 +100,15 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     one, change, test = "/aws/rules/{name}", Right.ADMINISTER, partial(_tried, rules)
     return [
-        Endpoint("GET", "/aws/rules", Right.READ, "A page of topic rules.", listing, query=PageQuery),
-        Endpoint("GET", one, Right.READ, "A topic rule whole, with what waits.", one_rule),
-        Endpoint("POST", "/aws/rules", change, "Make a topic rule.", create, NewRule, status=201),
-        Endpoint("POST", "/aws/rules-test", Right.READ, "What a rule makes of a message.", test, RuleTrialBody),
-        Endpoint("POST", f"{one}/enable", change, "Switch a rule on.", enable),
-        Endpoint("POST", f"{one}/disable", change, "Switch a rule off.", disable),
-        Endpoint("GET", f"{one}/dead", Right.READ, "What a rule could not send.", dead, query=PageQuery),
-        Endpoint("POST", f"{one}/replay", Right.OPERATE, "Send that once more.", replay),
-        Endpoint("DELETE", one, change, "Remove a rule, with what waits.", remove, status=204),
+        Endpoint("GET", "/aws/rules", Right.READ, "List topic rules.", listing, query=PageQuery),
+        Endpoint("GET", one, Right.READ, "Return a topic rule with its queued deliveries.", one_rule),
+        Endpoint("POST", "/aws/rules", change, "Create a topic rule.", create, NewRule, status=201),
+        Endpoint("POST", "/aws/rules-test", Right.READ, "Test a rule with a message.", test, RuleTrialBody),
+        Endpoint("POST", f"{one}/enable", change, "Enable a rule.", enable),
+        Endpoint("POST", f"{one}/disable", change, "Disable a rule.", disable),
+        Endpoint("GET", f"{one}/dead", Right.READ, "List the dead letters of a rule.", dead, query=PageQuery),
+        Endpoint("POST", f"{one}/replay", Right.OPERATE, "Resend the dead letters of a rule.", replay),
+        Endpoint("DELETE", one, change, "Delete a rule and its queued deliveries.", remove, status=204),
     ]
 
 
@@ -139,13 +139,21 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     one = "/aws/streams/{name}"
     return [
-        Endpoint("GET", "/aws/streams", Right.READ, "A page of streams.", listing, query=PageQuery),
-        Endpoint("POST", "/aws/streams", Right.ADMINISTER, "Make a stream.", create, NewStream, status=201),
-        Endpoint("GET", f"{one}/stream", Right.READ, "A stream, line by line.", read, query=StreamQuery),
+        Endpoint("GET", "/aws/streams", Right.READ, "List streams.", listing, query=PageQuery),
+        Endpoint("POST", "/aws/streams", Right.ADMINISTER, "Create a stream.", create, NewStream, status=201),
         Endpoint(
-            "PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, StreamPosition, status=204
+            "GET", f"{one}/stream", Right.READ, "Read a stream, one JSON line per record.", read, query=StreamQuery
         ),
-        Endpoint("DELETE", one, Right.ADMINISTER, "Remove a stream.", remove, status=204),
+        Endpoint(
+            "PUT",
+            f"{one}/groups/{{group}}",
+            Right.OPERATE,
+            "Store the position of a consumer group.",
+            note_place,
+            StreamPosition,
+            status=204,
+        ),
+        Endpoint("DELETE", one, Right.ADMINISTER, "Delete a stream.", remove, status=204),
     ]
 
 

@@ -47,7 +47,7 @@ def whole_certificate_endpoints(authority: CertificateAuthority) -> Sequence[End
             told["below"] = sum(1 for one in below.items if one.certificate != certificate)
         return told
 
-    summary = "One certificate, what hangs on its key, and how many are alive below it, up to 1000."
+    summary = "Return a certificate, what depends on its key, and the valid certificates below it, up to 1000."
     return [Endpoint("GET", "/certificates/{thumbprint}", Right.READ, summary, tell)]
 
 

@@ -40,8 +40,8 @@ def figure_endpoints(source: CounterSource, periods: Mapping[str, int], clock: C
         return {"is_proven": not wrong, "differs": wrong}
 
     return [
-        Endpoint("GET", "/figures", Right.READ, "What is counted.", listing, query=FigureQuery),
-        Endpoint("POST", "/figures/prove", Right.READ, "Is each what a scan finds?", prove),
+        Endpoint("GET", "/figures", Right.READ, "List counters.", listing, query=FigureQuery),
+        Endpoint("POST", "/figures/prove", Right.READ, "Verify the counters with a scan.", prove),
     ]
 
 

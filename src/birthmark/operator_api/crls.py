@@ -52,8 +52,8 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         return Rows(rows)
 
     return [
-        Endpoint("GET", "/lists", Right.READ, "How the revocation list of each CA stands.", listing),
-        Endpoint("GET", "/lists/{name}", Right.READ, "The revocation list of a CA.", listed),
+        Endpoint("GET", "/lists", Right.READ, "List the CRL status of each CA.", listing),
+        Endpoint("GET", "/lists/{name}", Right.READ, "Return the CRL of a CA.", listed),
     ]
 
 

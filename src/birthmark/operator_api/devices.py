@@ -101,14 +101,14 @@ def device_endpoints(directory: DeviceDirectory, search: DeviceSearch) -> Sequen
         )
         return [asdict(one) for one in done]
 
-    one = "One device, as far as one may look at its places."
-    counted = "How many devices a search finds, or of how many there are more; null where each has to be looked at."
-    summary = "Devices that one may look at, by the beginning of any word of their names, their place and state."
-    revoking, path = "Take everything of a device back.", "/devices/{name:path}"
+    one = "Return a device, in all visible scopes."
+    counted = "Count the devices of a search, or a lower bound; null if counting would read each device."
+    summary = "Search visible devices by the prefix of a word in the name, by scope and by state."
+    revoking, path = "Revoke a device: credentials, certificates, enrollments and connections.", "/devices/{name:path}"
     return [
         Endpoint("POST", f"{path}/revoke", Right.REVOKE, revoking, revoke, LossQuestion),
         Endpoint("GET", "/devices", Right.READ, summary, listing, query=FindQuery, rows_at="{at}"),
         Endpoint("GET", "/figures/found", Right.READ, counted, number, query=FindQuery, rows_at="{at}"),
-        Endpoint("GET", "/figures/devices", Right.READ, "How many devices, by place.", counts, rows_at="{at}"),
+        Endpoint("GET", "/figures/devices", Right.READ, "Count devices by scope.", counts, rows_at="{at}"),
         Endpoint("GET", path, Right.READ, one, show, rows_at="{at}"),
     ]

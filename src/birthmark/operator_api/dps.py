@@ -86,13 +86,13 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
     one, rule = "/dps/{name}", Right.ADMINISTER
     return [
         Endpoint(
-            "DELETE", one, Right.ADMINISTER, "Remove a provisioning service.", delete, status=204, is_final=is_there
+            "DELETE", one, Right.ADMINISTER, "Delete a provisioning service.", delete, status=204, is_final=is_there
         ),
-        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, DpsTier),
-        Endpoint("GET", "/dps", Right.READ, "The provisioning services.", listing, rows_at="dps/{name}"),
-        Endpoint("POST", "/dps", rule, "Make a provisioning service.", create, NewInstance, status=201),
+        Endpoint("PUT", f"{one}/tier", rule, "Set the tier.", set_tier, DpsTier),
+        Endpoint("GET", "/dps", Right.READ, "List provisioning services.", listing, rows_at="dps/{name}"),
+        Endpoint("POST", "/dps", rule, "Create a provisioning service.", create, NewInstance, status=201),
         Endpoint("POST", f"{one}/link", Right.OPERATE, "Link a hub.", link, HubLinkBody),
-        Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Let a name go.", release),
+        Endpoint("POST", f"{one}/registrations/{{id}}/release", Right.ENROLL, "Release a name.", release),
     ]
 
 
@@ -105,7 +105,7 @@ def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[E
         told = {"cas": len(cas), "verified_cas": sum(one.is_verified for one in cas)}
         return _instance_view(instance) | {"policies": list(instance.policies)} | told
 
-    return [Endpoint("GET", "/dps/{name}", Right.READ, "A provisioning service.", show)]
+    return [Endpoint("GET", "/dps/{name}", Right.READ, "Return a provisioning service.", show)]
 
 
 def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
@@ -150,11 +150,18 @@ def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: En
 
     ca = "/dps/{name}/cas/{ca}"
     return [
-        Endpoint("GET", "/dps/{name}/cas", Right.READ, "The CA certificates on record.", list_cas),
-        Endpoint("POST", "/dps/{name}/cas", Right.TRUST, "Put a CA on record.", add_ca, NewAuthority, status=201),
-        Endpoint("DELETE", ca, Right.TRUST, "Take a CA off the record.", remove_ca, status=204),
-        Endpoint("POST", f"{ca}/code", Right.TRUST, "A new verification code.", code),
-        Endpoint("POST", f"{ca}/verify", Right.TRUST, "Mark a CA verified.", verify, Verification),
+        Endpoint("GET", "/dps/{name}/cas", Right.READ, "List CA certificates.", list_cas),
+        Endpoint("POST", "/dps/{name}/cas", Right.TRUST, "Add a CA certificate.", add_ca, NewAuthority, status=201),
+        Endpoint("DELETE", ca, Right.TRUST, "Delete a CA certificate.", remove_ca, status=204),
+        Endpoint("POST", f"{ca}/code", Right.TRUST, "Create a verification code.", code),
+        Endpoint(
+            "POST",
+            f"{ca}/verify",
+            Right.TRUST,
+            "Verify a CA certificate with a proof of possession.",
+            verify,
+            Verification,
+        ),
     ]
 
 

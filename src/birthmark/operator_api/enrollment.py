@@ -75,10 +75,10 @@ def enrolling_endpoints(enroll: Enroll) -> Sequence[Endpoint]:
         done = await enroll.do(asked["name"], wish, actor=asked.actor)
         return {"thumbprint": wish.certificate.thumbprint.hex(), "outcome": done.value}
 
-    would = "What would become of devices that are put on record."
+    would = "Preview the enrollment of devices."
     return [
         Endpoint("POST", "/dps/{name}/enrollments/check", Right.READ, would, check, EnrollmentQuestion),
-        Endpoint("POST", "/dps/{name}/enrollments", Right.ENROLL, "Put a device on record.", put, NewEnrollment),
+        Endpoint("POST", "/dps/{name}/enrollments", Right.ENROLL, "Enroll a device.", put, NewEnrollment),
     ]
 
 

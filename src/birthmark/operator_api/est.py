@@ -91,13 +91,22 @@ def est_endpoints(credentials: EstCredentials, seed: bytes) -> Sequence[Endpoint
 
     add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
     return [
-        Endpoint("GET", "/est/users", view, "The EST users.", list_users, query=PageQuery),
-        Endpoint("POST", "/est/users", add, "Make an EST user.", add_user, NewUser, status=201),
-        Endpoint("DELETE", "/est/users/{name:path}", add, "Remove an EST user.", remove_user, status=204),
-        Endpoint("POST", "/est/credentials", add, "The credential of a device.", ensure_credential, NewCredential),
-        Endpoint("GET", "/est/bootstrap", view, "The CAs that introduce devices.", list_cas),
-        Endpoint("POST", "/est/bootstrap", trust, "Accept a CA.", add_ca, NewBootstrapCa, status=201),
-        Endpoint("DELETE", "/est/bootstrap/{thumbprint}", trust, "Accept it no more.", remove_ca, status=204),
+        Endpoint("GET", "/est/users", view, "List EST users.", list_users, query=PageQuery),
+        Endpoint("POST", "/est/users", add, "Create an EST user.", add_user, NewUser, status=201),
+        Endpoint("DELETE", "/est/users/{name:path}", add, "Delete an EST user.", remove_user, status=204),
+        Endpoint(
+            "POST", "/est/credentials", add, "Return the EST credential of a device.", ensure_credential, NewCredential
+        ),
+        Endpoint("GET", "/est/bootstrap", view, "List the CAs accepted for bootstrapping.", list_cas),
+        Endpoint("POST", "/est/bootstrap", trust, "Accept a CA for bootstrapping.", add_ca, NewBootstrapCa, status=201),
+        Endpoint(
+            "DELETE",
+            "/est/bootstrap/{thumbprint}",
+            trust,
+            "Stop accepting a CA for bootstrapping.",
+            remove_ca,
+            status=204,
+        ),
     ]
 
 
@@ -139,13 +148,28 @@ def door_endpoints(
     add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
     at = "/est/requests/{id}"
     return [
-        Endpoint("POST", "/est/tokens", add, "Make a token for one device.", add_token, NewToken, status=201),
-        Endpoint("GET", "/est/authorities", view, "The registration authorities.", list_authorities),
-        Endpoint("POST", "/est/authorities", trust, "List one.", add_authority, NewRegistrationAuthority, status=201),
-        Endpoint("DELETE", "/est/authorities/{thumbprint}", trust, "List it no more.", remove_authority, status=204),
-        Endpoint("GET", "/est/requests", view, "Requests that wait.", list_requests, query=PageQuery),
-        Endpoint("POST", f"{at}/approve", add, "Let the device have its certificate.", approve),
-        Endpoint("POST", f"{at}/reject", add, "Refuse it.", reject),
+        Endpoint("POST", "/est/tokens", add, "Create a one-time enrollment token.", add_token, NewToken, status=201),
+        Endpoint("GET", "/est/authorities", view, "List registration authorities.", list_authorities),
+        Endpoint(
+            "POST",
+            "/est/authorities",
+            trust,
+            "Add a registration authority.",
+            add_authority,
+            NewRegistrationAuthority,
+            status=201,
+        ),
+        Endpoint(
+            "DELETE",
+            "/est/authorities/{thumbprint}",
+            trust,
+            "Delete a registration authority.",
+            remove_authority,
+            status=204,
+        ),
+        Endpoint("GET", "/est/requests", view, "List pending requests.", list_requests, query=PageQuery),
+        Endpoint("POST", f"{at}/approve", add, "Approve a request.", approve),
+        Endpoint("POST", f"{at}/reject", add, "Reject a request.", reject),
     ]
 
 
@@ -234,13 +258,24 @@ def certificate_endpoints(
             return {"revoked": error.explain_cause()}
         return {"revoked": None}
 
-    told = "Let a name go; a lost one takes `revoke`, too."
+    told = "Release a name; a revoked name also requires the permission `revoke`."
     take_back, asked_for, one = Right.REVOKE, RevocationQuestion, "/certificates/{thumbprint}/revoke"
     return [
-        Endpoint("GET", "/certificates", Right.READ, "What the CA issued.", listing, query=IssuedQuery),
-        Endpoint("POST", "/certificates/check", None, "Is it revoked?", check, asked_for),
-        Endpoint("POST", one, take_back, "Revoke one.", revoke, asked_for, is_final=partial(_is_of_ca, authority)),
-        Endpoint("POST", "/names/{name:path}/revoke", take_back, "Revoke all of a device.", revoke_device, asked_for),
+        Endpoint("GET", "/certificates", Right.READ, "List issued certificates.", listing, query=IssuedQuery),
+        Endpoint(
+            "POST", "/certificates/check", None, "Return the revocation status of certificates.", check, asked_for
+        ),
+        Endpoint(
+            "POST", one, take_back, "Revoke a certificate.", revoke, asked_for, is_final=partial(_is_of_ca, authority)
+        ),
+        Endpoint(
+            "POST",
+            "/names/{name:path}/revoke",
+            take_back,
+            "Revoke all certificates of a device.",
+            revoke_device,
+            asked_for,
+        ),
         Endpoint("POST", "/names/{name:path}/release", Right.ENROLL, told, partial(_release, authority)),
         Endpoint(
             "POST",

@@ -86,9 +86,9 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
         query: ConnectionsQuery = asked.query
         return Rows([_noticed_view(one) for one in await feed.noticed_of(query.subject, query.limit)])
 
-    of_one = "When a device came and went, and was refused, in the last week."
+    of_one = "List connections, disconnections and refusals of a device in the last week."
     return [
-        Endpoint("GET", "/events", Right.READ, "What happens, line by line.", events, query=EventsQuery),
+        Endpoint("GET", "/events", Right.READ, "Stream events, one JSON line each.", events, query=EventsQuery),
         Endpoint("GET", "/connections", Right.READ, of_one, connections, query=ConnectionsQuery),
     ]
 
@@ -130,21 +130,23 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
 
     look, rule, one = Right.READ, Right.ADMINISTER, "/webhooks/{name}"
     return [
-        Endpoint("GET", "/webhooks", look, "The webhooks, without their secrets.", listing),
+        Endpoint("GET", "/webhooks", look, "List webhooks, without their secrets.", listing),
         Endpoint(
             "POST",
             "/webhooks",
             rule,
-            "Make one. Its secret is shown this once.",
+            "Create a webhook. The response contains its secret once.",
             create,
             NewWebhook,
             status=201,
         ),
-        Endpoint("DELETE", one, rule, "Remove one.", remove, status=204),
-        Endpoint("POST", f"{one}/secret", rule, "Make its secret another one, shown this once.", rotate),
-        Endpoint("PATCH", one, rule, "Tell it nothing for now, or go on.", pause, PauseBody),
-        Endpoint("GET", f"{one}/dead", look, "What it refused, and was put aside.", dead),
-        Endpoint("POST", f"{one}/replay", rule, "Send once more what was put aside.", replay, waits=True),
+        Endpoint("DELETE", one, rule, "Delete a webhook.", remove, status=204),
+        Endpoint(
+            "POST", f"{one}/secret", rule, "Rotate the secret of a webhook. The response contains it once.", rotate
+        ),
+        Endpoint("PATCH", one, rule, "Pause or resume a webhook.", pause, PauseBody),
+        Endpoint("GET", f"{one}/dead", look, "List the dead letters of a webhook.", dead),
+        Endpoint("POST", f"{one}/replay", rule, "Resend the dead letters of a webhook.", replay, waits=True),
     ]
 
 

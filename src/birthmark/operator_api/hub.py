@@ -112,22 +112,35 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
 
     one, rule = "/hubs/{name}", Right.ADMINISTER
     return [
-        Endpoint("GET", "/hubs", Right.READ, "The hubs.", listing, rows_at="hub/{name}"),
-        Endpoint("POST", "/hubs", rule, "Make a hub.", create, NewHub, status=201),
-        Endpoint("PUT", f"{one}/tier", rule, "Whose limits count.", set_tier, HubTier),
+        Endpoint("GET", "/hubs", Right.READ, "List hubs.", listing, rows_at="hub/{name}"),
+        Endpoint("POST", "/hubs", rule, "Create a hub.", create, NewHub, status=201),
+        Endpoint("PUT", f"{one}/tier", rule, "Set the tier.", set_tier, HubTier),
         Endpoint(
             "DELETE",
             one,
             Right.ADMINISTER,
-            "Remove a hub, its devices and messages.",
+            "Delete a hub, its devices and messages.",
             delete,
             status=204,
             is_final=is_there,
         ),
-        Endpoint("GET", f"{one}/messages", Right.READ, "The latest telemetry.", messages, query=MessagesQuery),
-        Endpoint("GET", f"{one}/stream", Right.READ, "Telemetry, line by line.", stream, query=StreamQuery),
+        Endpoint("GET", f"{one}/messages", Right.READ, "List the latest telemetry.", messages, query=MessagesQuery),
         Endpoint(
-            "PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", note_place, StreamPosition, status=204
+            "GET",
+            f"{one}/stream",
+            Right.READ,
+            "Stream telemetry, one JSON line per message.",
+            stream,
+            query=StreamQuery,
+        ),
+        Endpoint(
+            "PUT",
+            f"{one}/groups/{{group}}",
+            Right.OPERATE,
+            "Store the position of a consumer group.",
+            note_place,
+            StreamPosition,
+            status=204,
         ),
     ]
 
@@ -164,11 +177,18 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
     every = "/hubs/{name}/cas"
     one = f"{every}/{{ca}}"
     return [
-        Endpoint("GET", every, Right.READ, "The CA certificates that vouch for a hub's devices.", list_cas),
-        Endpoint("POST", every, Right.TRUST, "Put a hub's CA on record.", add_ca, NewHubCa, status=201),
-        Endpoint("DELETE", one, Right.TRUST, "Take a hub's CA off the record.", remove_ca, status=204),
-        Endpoint("POST", f"{one}/code", Right.TRUST, "A new verification code of a hub's CA.", code),
-        Endpoint("POST", f"{one}/verify", Right.TRUST, "Mark a hub's CA verified.", verify, Verification),
+        Endpoint("GET", every, Right.READ, "List the CA certificates of a hub.", list_cas),
+        Endpoint("POST", every, Right.TRUST, "Add a CA certificate to a hub.", add_ca, NewHubCa, status=201),
+        Endpoint("DELETE", one, Right.TRUST, "Delete a CA certificate of a hub.", remove_ca, status=204),
+        Endpoint("POST", f"{one}/code", Right.TRUST, "Create a verification code of a hub's CA certificate.", code),
+        Endpoint(
+            "POST",
+            f"{one}/verify",
+            Right.TRUST,
+            "Verify a hub's CA certificate with a proof of possession.",
+            verify,
+            Verification,
+        ),
     ]
 
 

@@ -110,21 +110,21 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     one = "/hubs/{name}"
     twin_of, mail = f"{one}/twins/{{device:path}}", f"{one}/mail/{{device:path}}"
     return [
-        Endpoint("GET", twin_of, Right.READ, "A device's twin.", twin),
-        Endpoint("PATCH", twin_of, Right.OPERATE, "Change tags and desired properties.", change_twin, TwinPatch),
+        Endpoint("GET", twin_of, Right.READ, "Return the twin of a device.", twin),
+        Endpoint("PATCH", twin_of, Right.OPERATE, "Update tags and desired properties.", change_twin, TwinPatch),
         Endpoint(
             "POST",
             f"{one}/methods/{{device:path}}",
             Right.OPERATE,
-            "Call a method of a device.",
+            "Invoke a direct method.",
             call,
             MethodCallBody,
             waits=True,
         ),
-        Endpoint("POST", mail, Right.OPERATE, "Send a device a message.", send, NewMail, status=201),
-        Endpoint("GET", mail, Right.READ, "The messages that wait for a device.", waiting),
-        Endpoint("DELETE", mail, Right.OPERATE, "Drop the messages that wait for a device.", purge),
-        Endpoint("GET", f"{one}/feedback", Right.READ, "What became of messages, as told the service.", feedback),
+        Endpoint("POST", mail, Right.OPERATE, "Send a cloud-to-device message.", send, NewMail, status=201),
+        Endpoint("GET", mail, Right.READ, "List the queued messages of a device.", waiting),
+        Endpoint("DELETE", mail, Right.OPERATE, "Purge the queue of a device.", purge),
+        Endpoint("GET", f"{one}/feedback", Right.READ, "List message feedback.", feedback),
     ]
 
 

@@ -60,8 +60,10 @@ def show_endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoin
         return device_json(found, is_connected=is_connected, with_keys=False)
 
     return [
-        Endpoint("GET", "/hubs/{name}", Right.READ, "A hub.", show),
-        Endpoint("GET", "/hubs/{name}/identities/{identity:path}", Right.READ, "A device or a module.", identity),
+        Endpoint("GET", "/hubs/{name}", Right.READ, "Return a hub.", show),
+        Endpoint(
+            "GET", "/hubs/{name}/identities/{identity:path}", Right.READ, "Return a device or a module.", identity
+        ),
     ]
 
 
@@ -137,13 +139,13 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
     inside = "/hubs/{name}/modules/{device}"
     return [
-        Endpoint("GET", every, Right.READ, "A page of a hub's devices.", devices, query=PageQuery),
-        Endpoint("POST", every, Right.ENROLL, "Make a device.", create_device, NewDeviceBody, status=201),
+        Endpoint("GET", every, Right.READ, "List the devices of a hub.", devices, query=PageQuery),
+        Endpoint("POST", every, Right.ENROLL, "Create a device.", create_device, NewDeviceBody, status=201),
         Endpoint("PATCH", one, Right.ENROLL, "Enable or disable a device.", switch_device, DeviceSwitch),
-        Endpoint("DELETE", one, Right.ENROLL, "Remove a device.", delete_device, status=204),
-        Endpoint("GET", inside, Right.READ, "The modules of a device.", modules),
-        Endpoint("POST", inside, Right.ENROLL, "Make a module.", create_module, NewModule, status=201),
-        Endpoint("DELETE", f"{inside}/{{module}}", Right.ENROLL, "Remove a module.", delete_module, status=204),
+        Endpoint("DELETE", one, Right.ENROLL, "Delete a device.", delete_device, status=204),
+        Endpoint("GET", inside, Right.READ, "List the modules of a device.", modules),
+        Endpoint("POST", inside, Right.ENROLL, "Create a module.", create_module, NewModule, status=201),
+        Endpoint("DELETE", f"{inside}/{{module}}", Right.ENROLL, "Delete a module.", delete_module, status=204),
     ]
 
 

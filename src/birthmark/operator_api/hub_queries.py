@@ -28,4 +28,4 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
         found = await iothub.queries.answer(hub, wanted.query, wanted.after, wanted.limit, presence)
         return Rows(found.rows, found.marker)
 
-    return [Endpoint("GET", "/hubs/{name}/query", Right.READ, "What a query of a hub finds.", query, query=HubQuery)]
+    return [Endpoint("GET", "/hubs/{name}/query", Right.READ, "Run a query.", query, query=HubQuery)]

@@ -106,31 +106,39 @@ def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
     where, what = _Endpoints(iothub), _Routes(iothub)
     every, route = f"{of_hub}/routes", f"{of_hub}/routes/{{route}}"
     return [
-        Endpoint("GET", each, Right.READ, "Where messages may leave to.", where.listing),
-        Endpoint("POST", each, rule, "Let messages leave to another place.", where.add, NewEndpoint, status=201),
-        Endpoint("DELETE", one, rule, "Let no messages leave there.", where.remove, status=204),
+        Endpoint("GET", each, Right.READ, "List routing endpoints.", where.listing),
+        Endpoint("POST", each, rule, "Create a routing endpoint.", where.add, NewEndpoint, status=201),
+        Endpoint("DELETE", one, rule, "Delete a routing endpoint.", where.remove, status=204),
         Endpoint(
             "GET",
             f"{one}/stream",
             Right.READ,
-            "What came to a stream, line by line.",
+            "Read the stream of an endpoint, one JSON line per message.",
             where.read,
             query=StreamQuery,
         ),
         Endpoint(
-            "PUT", f"{one}/groups/{{group}}", Right.OPERATE, "Note a place.", where.note, StreamPosition, status=204
+            "PUT",
+            f"{one}/groups/{{group}}",
+            Right.OPERATE,
+            "Store the position of a consumer group.",
+            where.note,
+            StreamPosition,
+            status=204,
         ),
-        Endpoint("GET", every, Right.READ, "Which messages leave.", what.listing),
-        Endpoint("POST", every, rule, "Let more messages leave.", what.add, NewRoute, status=201),
-        Endpoint("GET", route, Right.READ, "A route, what waits and what was put aside.", what.show),
-        Endpoint("PATCH", route, rule, "Switch a route on or off.", what.switch, RouteSwitch),
-        Endpoint("DELETE", route, rule, "Remove a route, and what waits of it.", what.remove, status=204),
-        Endpoint("POST", f"{route}/retry", Right.OPERATE, "Try again what was put aside.", what.retry, status=204),
-        Endpoint("PUT", f"{of_hub}/fallback", rule, "Where go those that no route takes.", what.fallback, NewFallback),
-        Endpoint("POST", f"{of_hub}/route-test", Right.READ, "Which routes take a message.", what.test, RouteTest),
-        Endpoint("GET", added, Right.READ, "What is added to messages that leave.", what.enrichments),
-        Endpoint("PUT", key, rule, "Add something to messages that leave.", what.enrich, NewEnrichment),
-        Endpoint("DELETE", key, rule, "Add something no more.", what.plain, status=204),
+        Endpoint("GET", every, Right.READ, "List routes.", what.listing),
+        Endpoint("POST", every, rule, "Create a route.", what.add, NewRoute, status=201),
+        Endpoint("GET", route, Right.READ, "Return a route with its queued deliveries and dead letters.", what.show),
+        Endpoint("PATCH", route, rule, "Enable or disable a route.", what.switch, RouteSwitch),
+        Endpoint("DELETE", route, rule, "Delete a route and its queued deliveries.", what.remove, status=204),
+        Endpoint(
+            "POST", f"{route}/retry", Right.OPERATE, "Resend the dead letters of a route.", what.retry, status=204
+        ),
+        Endpoint("PUT", f"{of_hub}/fallback", rule, "Configure the fallback route.", what.fallback, NewFallback),
+        Endpoint("POST", f"{of_hub}/route-test", Right.READ, "Test routes with a message.", what.test, RouteTest),
+        Endpoint("GET", added, Right.READ, "List message enrichments.", what.enrichments),
+        Endpoint("PUT", key, rule, "Set a message enrichment.", what.enrich, NewEnrichment),
+        Endpoint("DELETE", key, rule, "Delete a message enrichment.", what.plain, status=204),
     ]
 
 

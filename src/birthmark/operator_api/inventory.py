@@ -70,6 +70,13 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         return {"names": [one for one in body.names if await revocations.is_lost(one)], "thumbprints": thumbprints}
 
     return [
-        Endpoint("GET", "/inventory", Right.READ, "What was issued.", listing, query=InventoryQuery),
-        Endpoint("POST", "/inventory/standing", Right.READ, "Which are revoked?", standing, StandingQuestion),
+        Endpoint("GET", "/inventory", Right.READ, "List issued certificates.", listing, query=InventoryQuery),
+        Endpoint(
+            "POST",
+            "/inventory/standing",
+            Right.READ,
+            "Return which certificates are revoked.",
+            standing,
+            StandingQuestion,
+        ),
     ]

@@ -26,13 +26,13 @@ def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[En
 
     at = "/server/machines"
     return [
-        Endpoint("GET", at, Right.READ, "The machines that serve as one.", all_of_them),
+        Endpoint("GET", at, Right.READ, "List the nodes of the cluster.", all_of_them),
         Endpoint(
             "POST",
             f"{at}/invite",
             Right.ADMINISTER,
-            "Return what another machine joins by: a secret.",
+            "Create an invitation for another node. The response is a secret.",
             invited,
         ),
-        Endpoint("POST", f"{at}/lead", Right.ADMINISTER, "Make this machine the one that makes CAs and roots.", led),
+        Endpoint("POST", f"{at}/lead", Right.ADMINISTER, "Make this node the leader.", led),
     ]

@@ -74,17 +74,17 @@ def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[],
         pair = found.authentication.primary_key, found.authentication.secondary_key
         return _identity_view(found, hub.host, pair)
 
-    told = "The keys of a policy; one of them made anew first, if that is asked for."
+    told = "Return the keys of a policy; optionally rotate one first."
     return [
         Endpoint("POST", "/dps/{name}/keys", Right.ADMINISTER, told, of_dps, PolicyKeyRequest),
         Endpoint("POST", "/hubs/{name}/keys", Right.ADMINISTER, told, of_hub, PolicyKeyRequest),
-        Endpoint("GET", "/dps/{name}/policies", Right.READ, "The policies there are.", policies_of_dps),
-        Endpoint("GET", "/hubs/{name}/policies", Right.READ, "The policies there are.", policies_of_hub),
+        Endpoint("GET", "/dps/{name}/policies", Right.READ, "List shared access policies.", policies_of_dps),
+        Endpoint("GET", "/hubs/{name}/policies", Right.READ, "List shared access policies.", policies_of_hub),
         Endpoint(
             "POST",
             "/hubs/{name}/identity-keys/{identity:path}",
             Right.ENROLL,
-            "The keys of a device, or of a module as DEVICE/MODULE.",
+            "Return the keys of a device, or of a module as DEVICE/MODULE.",
             of_identity,
         ),
     ]

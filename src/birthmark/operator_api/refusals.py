@@ -50,7 +50,7 @@ def endpoints(database: Database, presented: Find, clock: Clock) -> Sequence[End
 
     at, look = "/refusals/certificates/{thumbprint}", Right.READ
     return [
-        Endpoint("GET", "/refusals", look, "The latest refusals.", refusals, query=RefusalsQuery),
-        Endpoint("GET", "/refusals/reasons", look, "For which reasons, and how often.", why, query=ReasonsQuery),
-        Endpoint("GET", at, look, "A certificate that was shown in one of the latest.", certificate),
+        Endpoint("GET", "/refusals", look, "List the latest refusals.", refusals, query=RefusalsQuery),
+        Endpoint("GET", "/refusals/reasons", look, "Count refusals by code.", why, query=ReasonsQuery),
+        Endpoint("GET", at, look, "Return a certificate that a rejected client presented.", certificate),
     ]

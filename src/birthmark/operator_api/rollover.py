@@ -69,11 +69,18 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
 
     at, trust = "/ca/rollover", Right.TRUST
     return [
-        Endpoint("GET", at, Right.READ, "How an exchange of the root stands.", status, query=StandingQuery),
-        Endpoint("POST", f"{at}/start", trust, "Make the new root, and trust both.", start, is_final=always),
-        Endpoint("POST", f"{at}/next", trust, "Take the next step.", forward, NextStep, is_final=_as_it_stood),
-        Endpoint("POST", f"{at}/back", trust, "Take the last step back.", back, StepBack),
-        Endpoint("POST", f"{at}/groups", trust, "Let enrollment groups know both CAs.", groups),
+        Endpoint("GET", at, Right.READ, "Return the state of the root rollover.", status, query=StandingQuery),
+        Endpoint(
+            "POST",
+            f"{at}/start",
+            trust,
+            "Start the root rollover: create the new root and trust both.",
+            start,
+            is_final=always,
+        ),
+        Endpoint("POST", f"{at}/next", trust, "Advance the root rollover.", forward, NextStep, is_final=_as_it_stood),
+        Endpoint("POST", f"{at}/back", trust, "Undo the last step of the root rollover.", back, StepBack),
+        Endpoint("POST", f"{at}/groups", trust, "Add both CAs to the enrollment groups.", groups),
     ]
 
 

@@ -41,9 +41,9 @@ def endpoints(
     async def in_force(_asked: ApiRequest) -> Rows:
         return Rows(settings())
 
-    told = "The settings in force, without secrets: value, default, and what each is."
+    told = "List settings with value, default and description, without secrets."
     return [
         Endpoint("GET", "/server/settings", Right.READ, told, in_force),
-        Endpoint("GET", "/server/certificate", Right.READ, "The server's own certificate.", certificate),
-        Endpoint("GET", "/server/endpoints", None, "Where its services are.", reached),
+        Endpoint("GET", "/server/certificate", Right.READ, "Return the server certificate.", certificate),
+        Endpoint("GET", "/server/endpoints", None, "Return the endpoints of the services.", reached),
     ]

@@ -154,16 +154,14 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         return {"path": f"/open#{code}", "ends": ends_at.isoformat()}
 
     at, one = "/people/sessions", "/people/users/{name}"
-    link = "Make a link that opens the console once, on the server's machine."
+    link = "Create a one-time link to the console, for the server's machine."
     return [
         Endpoint("POST", "/console/open", Right.ADMINISTER, link, open_console),
-        Endpoint("GET", at, None, "One's own sessions of browsers; all of them for who administers.", listing),
+        Endpoint("GET", at, None, "List your browser sessions; administrators see all.", listing),
         Endpoint("DELETE", f"{at}/{{id}}", None, "End a session.", end, status=204),
-        Endpoint("POST", f"{one}/signout", None, "End all sessions of a user, one's own or another's.", end_all),
-        Endpoint("POST", "/people/password", None, "Set a password; all sessions end.", set_password, NewPassword),
-        Endpoint(
-            "DELETE", f"{one}/password", Right.ADMINISTER, "Let nobody sign in by it.", remove_password, status=204
-        ),
+        Endpoint("POST", f"{one}/signout", None, "End all sessions of a user.", end_all),
+        Endpoint("POST", "/people/password", None, "Set a password and end all sessions.", set_password, NewPassword),
+        Endpoint("DELETE", f"{one}/password", Right.ADMINISTER, "Delete a password.", remove_password, status=204),
     ]
 
 
@@ -190,11 +188,11 @@ def asking_endpoints(askings: DeviceCodeFlow, reached: Reached) -> Sequence[Endp
 
     at = "/people/asking"
     return [
-        Endpoint("POST", at, None, "Ask to be let in by a person at a browser.", begin, WhoAsks, is_open=True),
+        Endpoint("POST", at, None, "Request sign-in with a device code.", begin, WhoAsks, is_open=True),
         Endpoint(
-            "POST", f"{at}/token", None, "Return what came of it: a token, once.", token, DeviceCodeBody, is_open=True
+            "POST", f"{at}/token", None, "Return the token of a device code, once.", token, DeviceCodeBody, is_open=True
         ),
-        Endpoint("GET", "/server/roots", None, "The roots that this server is known by.", roots, is_open=True),
+        Endpoint("GET", "/server/roots", None, "Return the root certificates of this server.", roots, is_open=True),
     ]
 
 

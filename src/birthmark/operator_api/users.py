@@ -121,17 +121,24 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
 
     look, rule, one = Right.READ, Right.ADMINISTER, "/people/users/{name}"
     return [
-        Endpoint("POST", f"{one}/allowance", rule, "Let somebody else take more away.", allow, AllowBody),
-        Endpoint("GET", "/people/users", look, "The users.", users),
-        Endpoint("POST", "/people/users", rule, "Make a user.", create, NewPerson, status=201),
-        Endpoint("GET", one, look, "A user.", user),
-        Endpoint("DELETE", one, rule, "Remove a user, and all tokens of that one.", remove, status=204),
-        Endpoint("POST", f"{one}/invitation", rule, "Return what that person signs in by: a secret.", invite),
-        Endpoint("POST", f"{one}/roles", rule, "Give a role at a place.", grant, GrantBody),
+        Endpoint("POST", f"{one}/allowance", rule, "Raise the removal limit of another user.", allow, AllowBody),
+        Endpoint("GET", "/people/users", look, "List users.", users),
+        Endpoint("POST", "/people/users", rule, "Create a user.", create, NewPerson, status=201),
+        Endpoint("GET", one, look, "Return a user.", user),
+        Endpoint("DELETE", one, rule, "Delete a user and all of the user's tokens.", remove, status=204),
         Endpoint(
-            "GET", f"{one}/left", look, "What a user made or saw that stays.", partial(_left, people), query=LeftQuery
+            "POST", f"{one}/invitation", rule, "Create an invitation for a user. The response is a secret.", invite
         ),
-        Endpoint("POST", f"{one}/roles/remove", rule, "Take a role at a place.", revoke, GrantBody),
+        Endpoint("POST", f"{one}/roles", rule, "Assign a role in a scope.", grant, GrantBody),
+        Endpoint(
+            "GET",
+            f"{one}/left",
+            look,
+            "List credentials that a user created or displayed.",
+            partial(_left, people),
+            query=LeftQuery,
+        ),
+        Endpoint("POST", f"{one}/roles/remove", rule, "Remove a role assignment.", revoke, GrantBody),
     ]
 
 
@@ -185,13 +192,21 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
             raise NarrowedTokenError
         await people.remove_token(asked["id"], of=whose, actor=asked.actor)
 
-    at, mine = "/people/tokens", "One's own tokens; all of them for who administers."
+    at, mine = "/people/tokens", "List your access tokens; administrators see all."
     return [
-        Endpoint("GET", "/people/me", None, "Who asks, and what that one may do.", partial(_me, people)),
-        Endpoint("POST", "/people/login", None, "Return a token for an invitation.", redeem, Code, is_open=True),
+        Endpoint("GET", "/people/me", None, "Return the caller and the caller's permissions.", partial(_me, people)),
+        Endpoint("POST", "/people/login", None, "Exchange an invitation for a token.", redeem, Code, is_open=True),
         Endpoint("GET", at, None, mine, tokens),
-        Endpoint("POST", at, None, "Make a token. It is shown this once.", add_token, NewPersonToken, status=201),
-        Endpoint("DELETE", f"{at}/{{id}}", None, "Take a token back.", remove_token, status=204),
+        Endpoint(
+            "POST",
+            at,
+            None,
+            "Create an access token. The response contains it once.",
+            add_token,
+            NewPersonToken,
+            status=201,
+        ),
+        Endpoint("DELETE", f"{at}/{{id}}", None, "Revoke an access token.", remove_token, status=204),
     ]
 
 
@@ -212,9 +227,9 @@ def approval_endpoints(approvals: Approvals) -> Sequence[Endpoint]:
 
     at = "/people/approvals"
     return [
-        Endpoint("GET", at, None, "What waits for a second person, as far as one might do it.", listing),
-        Endpoint("POST", f"{at}/{{id}}/approve", None, "Let somebody do what was asked for.", approve),
-        Endpoint("POST", f"{at}/{{id}}/reject", None, "Do not let it be done.", reject),
+        Endpoint("GET", at, None, "List pending approvals that you can decide.", listing),
+        Endpoint("POST", f"{at}/{{id}}/approve", None, "Approve an operation.", approve),
+        Endpoint("POST", f"{at}/{{id}}/reject", None, "Reject an operation.", reject),
     ]
 
 

@@ -164,7 +164,7 @@ def test_check_finds_an_id_scope_that_the_service_does_not_know(server: RunningS
     assert device.attempt("apply").returncode != 0
     found = dps_check(device)
     assert found["result"] == "error"
-    assert "does not know the ID scope 0ne00NOBODY" in found["details"]
+    assert "has no ID scope 0ne00NOBODY" in found["details"]
 
     device.config.write_text(device.config.read_text().replace("0ne00NOBODY", scope))
     found = dps_check(device)

@@ -28,41 +28,41 @@ _LONGEST = timedelta(days=30)
 
 
 class RuleUnknownError(NotFoundError):
-    """There is no such rule."""
+    """The alert rule does not exist."""
 
     code = "alert.rule_unknown"
-    message = "There is no rule {rule}"
-    fix = "Those there are: `birthmark alert rules`"
+    message = "There is no alert rule {rule}"
+    fix = "List alert rules: `birthmark alert rules`"
     rule: str
 
 
 class SilenceMissingError(NotFoundError):
-    """Nothing is silenced so."""
+    """The silence does not exist."""
 
     code = "alert.silence_missing"
     message = "{rule} is not silenced for {subject}"
-    fix = "What is silenced: `birthmark alert silences`"
+    fix = "List silences: `birthmark alert silences`"
     rule: str
     subject: str
 
 
 class SilenceTooLongError(InvalidRequestError):
-    """Longer than anybody remembers why."""
+    """The silence is too long."""
 
     code = "alert.silence_too_long"
-    cause = "A silence lasts for {days} days at most: who made it has to be asked again."
-    fix = "Give a shorter one: `birthmark alert silence {rule} --lifetime {days}d --reason 'why'`"
+    cause = "A silence lasts {days} days at most, so that its reason is reviewed regularly."
+    fix = "Use a shorter lifetime: `birthmark alert silence {rule} --lifetime {days}d --reason 'why'`"
     rule: str
     days: int
 
 
 class TooManySilencesError(ConflictError):
-    """As many as there may be."""
+    """The server has the maximum number of silences."""
 
     code = "alert.too_many_silences"
-    cause = "There are {count} silences, and no more are made."
-    fix = "End one that nobody needs: `birthmark alert silences`"
-    for_a_person = "only a person knows which nobody needs"
+    cause = "There are {count} silences, the maximum."
+    fix = "End an unneeded silence. List silences: `birthmark alert silences`"
+    for_a_person = "only an administrator knows which silences are unneeded"
     count: int
 
 

@@ -37,12 +37,12 @@ _OF_GROUP = "thinggroup/"
 
 
 class NameInvalidError(InvalidRequestError):
-    """A name with characters or a length that AWS IoT does not take."""
+    """The name is not valid."""
 
     code = "awsiot.name_invalid"
     message = "Invalid {kind}: {name!r}"
     cause = "{kind} {name!r} is not allowed."
-    fix = "It has {allowed}. Those in use: `{command}`"
+    fix = "Use {allowed}. List the names in use: `{command}`"
     allowed: str
     command: str
     kind: str
@@ -50,25 +50,25 @@ class NameInvalidError(InvalidRequestError):
 
 
 class AttributeInvalidError(InvalidRequestError):
-    """Attributes of a thing that AWS IoT does not take."""
+    """The attributes of a thing are not valid."""
 
     code = "awsiot.attribute_invalid"
     message = "Invalid attributes: {detail}"
     fix = (
-        "At most 50 attributes, and 3 without a thing type. Values have up to 800 letters, digits and "
-        "_ . , @ / : # = [ ] -, and no spaces. Their form: `{command}`"
+        "A thing has at most 50 attributes, or 3 without a thing type. Values have up to 800 letters, digits and _ . "
+        ", @ / : # = [ ] -, and no spaces. Show the format: `{command}`"
     )
     command: str = "?"
     detail: str
 
 
 class ArnInvalidError(InvalidRequestError):
-    """The text is no ARN of the kind that is needed."""
+    """The ARN is not valid."""
 
     code = "awsiot.arn_invalid"
     message = "Invalid {kind} ARN"
     cause = "{arn} is not the ARN of a {kind} in account {account}."
-    fix = "Give the ARN as the call that made it returned it: `aws iot list-certificates` shows those of certificates."
+    fix = "Use the ARN that the creating call returned. List the ARNs of certificates: `aws iot list-certificates`."
     account: str
     arn: str
     kind: str
@@ -100,13 +100,13 @@ class PrincipalType(StrEnum):
 
 
 class OperationNotServedError(InvalidRequestError):
-    """An operation of the service that is not served."""
+    """The operation is not supported."""
 
     code = "awsiot.operation_not_served"
     message = "{operation} is not implemented here: {method} {path}"
     fix = (
-        "The page docs/reference/aws-iot.md lists the operations that are served, such as this: `aws iot list-things`. "
-        "Nothing was changed."
+        "Use a supported operation, listed in docs/reference/aws-iot.md, such as this: `aws iot list-things`. Nothing "
+        "was changed."
     )
     operation: str
     method: str
@@ -114,12 +114,12 @@ class OperationNotServedError(InvalidRequestError):
 
 
 class MemberNotServedError(InvalidRequestError):
-    """A member of a request that is not served."""
+    """The request member is not supported."""
 
     code = "awsiot.member_not_served"
     message = "{member} of {operation} is not implemented here"
-    cause = "{operation} was asked with {member}, which this server neither keeps nor heeds. Nothing was changed."
-    fix = "Leave {member} out. What the operation takes at AWS: `{command}`"
+    cause = "The request for {operation} contains {member}, which this server does not support. Nothing was changed."
+    fix = "Omit {member}. Show the parameters of the operation: `{command}`"
     command: str = "?"
     member: str
     operation: str

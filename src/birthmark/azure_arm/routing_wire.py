@@ -149,14 +149,14 @@ def check_as_shown(body: bytes, shown: Mapping[str, Any]) -> tuple[Mapping[str, 
     given = read_json(body, dict[str, Any], BodyInvalidError)
     properties = given.get("properties")
     if properties is not None and not isinstance(properties, dict):
-        raise BodyInvalidError(detail="properties is no object")
+        raise BodyInvalidError(detail="properties is not an object")
     routing = (properties or {}).get("routing")
     etag = given.pop("etag", None)
     plain = {**given, "properties": {name: one for name, one in (properties or {}).items() if name != "routing"}}
     if (member := _other(plain, shown, "")) is not None:
         raise BodyInvalidError(detail=f"{member} is changed by no call here, leave it as it was read")
     if routing is not None and not isinstance(routing, dict):
-        raise BodyInvalidError(detail="properties.routing is no object")
+        raise BodyInvalidError(detail="properties.routing is not an object")
     return routing, etag if isinstance(etag, str) else None
 
 
@@ -189,7 +189,7 @@ def routing_of(given: Mapping[str, Any], known: Routing, hub: str) -> Routing:
 
 def _file(one: _Container) -> FileEndpoint:
     if one.encoding is None or one.encoding.lower() != "json":
-        raise BodyInvalidError(detail="the encoding of a storage container is JSON here, say so")
+        raise BodyInvalidError(detail="a storage container supports only the encoding JSON")
     return FileEndpoint(one.name, one.container_name, one.file_name_format or TEMPLATE)
 
 

@@ -42,25 +42,25 @@ _BEARER, _STANDARD = "bearer", 443
 
 
 class ManagementTokenError(UnauthenticatedError):
-    """The token is none of a person who is on record."""
+    """The token is not a registered user's access token."""
 
     code = "management.token_refused"
-    message = "Authentication failed: the Authorization header has no token of a person who is on record here"
-    cause = "A call of the management interface came with {presented}; it takes the token of a person."
+    message = "Authentication failed: the Authorization header has no registered user's access token"
+    cause = "A management call presented {presented}; it requires a user's access token."
     fix = (
-        "Put a person on record and make a token, which the SDK's credential hands out: "
-        "`birthmark user create ci --role admin` and `birthmark token create --user ci`"
+        "Create a user and an access token, and return the token from the SDK's credential: `birthmark user create ci "
+        "--role admin` and `birthmark token create --user ci`"
     )
     presented: str
 
 
 class HubChangedError(ConflictError):
-    """The hub was changed meanwhile."""
+    """The hub has changed since it was read."""
 
     code = "management.hub_changed"
-    message = "The hub {hub} was changed since it was read"
-    cause = "A change of the hub {hub} was meant for it as it was before its routes changed."
-    fix = "Read it again and repeat the change. Its routes as they are: `birthmark hub route ls --hub {hub}`"
+    message = "The hub {hub} has changed since it was read"
+    cause = "A request to change the hub {hub} is based on an earlier version of its routes."
+    fix = "Read it again and repeat the change. List its routes: `birthmark hub route ls --hub {hub}`"
     hub: str
 
 

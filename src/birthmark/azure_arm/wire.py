@@ -29,24 +29,24 @@ LOCATION = "local"
 
 
 class ApiVersionError(InvalidRequestError):
-    """No api-version, or none that could be."""
+    """The api-version is missing or not valid."""
 
     code = "management.api_version"
     message = "The api-version query parameter (?api-version=) is required for all requests, as 2022-12-12"
-    cause = "A call of the management interface came with {presented} for its api-version."
-    fix = "Let the SDK send it, or add `?api-version=2022-12-12`. Without any SDK: `birthmark dps ca ls`"
+    cause = "A management call presented {presented} as its api-version."
+    fix = "Send it with the SDK, or append `?api-version=2022-12-12`. Without an SDK: `birthmark dps ca ls`"
     presented: str
 
 
 class BodyInvalidError(InvalidRequestError):
-    """A body, or a header, that says nothing that could be done."""
+    """The body or a header is not valid."""
 
     code = "management.request_invalid"
     message = "The request is not valid: {detail}"
-    cause = "A call of the management interface is not valid: {detail}."
+    cause = "A management call is not valid: {detail}."
     fix = (
-        "Send what the SDK's model has: the certificate as base64 or PEM, and the etag it was read with. The same by a "
-        "command: `birthmark dps ca --help`, `birthmark hub ca --help`, `birthmark hub route --help`"
+        "Send the fields of the SDK's model: the certificate as base64 or PEM, and the etag from the last read. The "
+        "corresponding commands: `birthmark dps ca --help`, `birthmark hub ca --help`, `birthmark hub route --help`"
     )
     detail: str
 
@@ -78,7 +78,7 @@ def etag_of(if_match: str | None, if_none_match: str | None) -> str | None:
     """Return the etag that a change is meant for: None for any, `NOTHING` where nothing may be there yet."""
     if if_none_match is not None:
         if if_none_match.strip() != "*" or if_match is not None:
-            raise BodyInvalidError(detail="If-None-Match takes * alone, and no If-Match beside it")
+            raise BodyInvalidError(detail="If-None-Match accepts only *, without If-Match")
         return NOTHING
     return None if if_match is None else if_match.strip().removeprefix("W/").strip('"')
 

@@ -81,27 +81,27 @@ _MOST = 8
 
 
 class IssuingPolicyUnknownError(PolicyError):
-    """There is no such policy."""
+    """The issuing policy does not exist."""
 
     code = "ca.issuing_policy_unknown"
-    message = "There is no policy '{policy}' by which devices are issued certificates; there are {known}"
-    cause = "There is no policy '{policy}' by which devices are issued certificates; there are {known}."
+    message = "There is no issuing policy '{policy}'; existing policies: {known}"
+    cause = "There is no issuing policy '{policy}'; existing policies: {known}."
     fix = (
-        'Name one of these: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update`. A table '
-        "[ca.profiles.NAME] of the server's configuration makes another."
+        'Use an existing policy: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update`. A table '
+        "[ca.profiles.NAME] in the server's configuration adds one."
     )
     known: str
     policy: str
 
 
 class IssuingThrottledError(ThrottledError):
-    """Too many certificates."""
+    """The device requested too many certificates."""
 
     code = "ca.issuing_throttled"
-    cause = "{device_id} was issued more than {burst} certificates in a row, faster than one in {every_s} s."
+    cause = "{device_id} received more than {burst} certificates in succession, faster than one in {every_s} s."
     fix = (
-        "Wait {every_s} s. A device that asks so often probably cannot store its certificate; what it was issued: "
-        "`birthmark pki ls {device_id}`"
+        "Wait {every_s} s, and check whether the device can store its certificate. List its certificates: `birthmark "
+        "pki ls {device_id}`"
     )
     burst: int
     device_id: str

@@ -22,13 +22,13 @@ _IN_A_FILE = 4
 
 
 class LinksRefusedError(PolicyError):
-    """These are not the links between the two roots."""
+    """The cross-certificates do not connect the two roots."""
 
     code = "ca.links_refused"
-    message = "The links cannot be installed: {detail}."
+    message = "The cross-certificates cannot be installed: {detail}."
     fix = (
-        "Have them made where the keys of both roots are, of this server's root and of the one in {path}: "
-        "`birthmark ca root link root-ca --dir next-root-ca --out links.pem`."
+        "Create them where both root keys are, for this server's root and the root in {path}: `birthmark ca root link "
+        "root-ca --dir next-root-ca --out links.pem`."
     )
     detail: str
     path: Path

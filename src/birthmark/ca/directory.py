@@ -45,47 +45,47 @@ UNNOTED = "of an earlier version"
 
 
 class CaExistsError(ConflictError):
-    """There is a CA already, or the directory is not empty."""
+    """The directory contains a CA already, or is not empty."""
 
     code = "ca.exists"
-    cause = "{path} holds a CA already."
-    fix = "Use it: `birthmark ca show --dir {path}`. Else give another directory."
+    cause = "{path} contains a CA already."
+    fix = "Use it: `birthmark ca show --dir {path}`. Otherwise, use another directory."
     path: Path
 
 
 class CaMissingError(NotFoundError):
-    """There is no CA here."""
+    """The directory contains no CA."""
 
     code = "ca.missing"
-    cause = "{path} holds no CA."
-    fix = "Make one first: `birthmark ca init --name 'My organization' --dir {path}`"
+    cause = "{path} contains no CA."
+    fix = "Create one first: `birthmark ca init --name 'My organization' --dir {path}`"
     path: Path
 
 
 class CaWaitingError(NotFoundError):
-    """This CA waits for its root."""
+    """The CA is waiting for the root's signed response."""
 
     code = "ca.waiting"
-    cause = "{path} asked a root on another machine for its CA, and the answer was not installed yet."
+    cause = "{path} contains a signing request for a root on another machine; its signed response is not installed yet."
     fix = (
-        "Install it: `birthmark ca install {purpose}.answer --dir {path}`. Where the root is, this makes it: "
-        "`birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. Where the request is lost, ask "
-        "again: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`."
+        "Install it: `birthmark ca install {purpose}.answer --dir {path}`. On the root's machine, this command "
+        "creates it: `birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. If the request is "
+        "lost, create another: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`."
     )
     path: Path
     purpose: str
 
 
 class CaLostError(UnavailableError):
-    """The CA is lost."""
+    """The CA's directory is missing."""
 
     code = "ca.lost"
     cause = (
-        "{path} is missing or empty, and the database belongs to the root {root}; every device trusts that one alone."
+        "{path} is missing or empty, and the database belongs to the root {root}, the only root that the devices trust."
     )
     fix = (
-        "Restore {path} from a backup of the data directory. Without one, begin anew with another directory, and give "
-        "every device its root: `{again} --data {data}.new`."
+        "Restore {path} from a backup of the data directory. Without a backup, start with another directory and "
+        "install the new root on every device: `{again} --data {data}.new`."
     )
     again: str = ""
     data: Path
@@ -94,12 +94,12 @@ class CaLostError(UnavailableError):
 
 
 class CaForeignError(ConflictError):
-    """The CA is another one."""
+    """The CA does not belong to the database."""
 
     code = "ca.foreign"
-    cause = "{path} holds the root {found}, but the database belongs to the root {root}."
-    fix = "Restore {path} and the database from the same backup of the data directory: they belong together."
-    for_a_person = "a backup has to be found"
+    cause = "{path} contains the root {found}, but the database belongs to the root {root}."
+    fix = "Restore {path} and the database from the same backup of the data directory."
+    for_a_person = "a backup must be selected"
     found: str
     path: Path
     root: str
@@ -223,6 +223,6 @@ def _write(
         except OSError as error:
             refused = CaExistsError(path=directory)
             refused.quote(cause=f"{directory} cannot become a CA's directory: {reason_of(error)}.")
-            refused.quote(fix="Name a new directory by --dir.")
+            refused.quote(fix="Use a new directory: --dir.")
             raise refused from error
         atomic_files.sync_directory(directory.parent)

@@ -56,23 +56,23 @@ class PendingSignatures:
 
 
 class UpstreamUnknownError(UnavailableError):
-    """The CA elsewhere has not answered yet."""
+    """The external CA has not responded yet."""
 
     code = "ca.upstream_unknown"
-    cause = "The CA at {url}, which signs for this server, has not told its certificates yet: {reason}."
-    fix = "See that it answers: `curl -ksSf -o /dev/null {url}/cacerts`. This server asks again by itself."
+    cause = "The CA at {url}, which signs for this server, has not returned its certificates yet: {reason}."
+    fix = "Check that it responds: `curl -ksSf -o /dev/null {url}/cacerts`. This server retries automatically."
     reason: str
     url: str
 
 
 class UpstreamAnswerError(UnavailableError):
-    """The CA elsewhere answered with a wrong certificate."""
+    """The external CA returned an invalid certificate."""
 
     code = "ca.upstream_answer"
-    cause = "The CA at {url} was asked for '{asked}' and answered with a certificate that {detail}."
+    cause = "The CA at {url} received a request for '{asked}' and returned a certificate that {detail}."
     fix = (
-        "It must keep a request's key and common name, and sign by the CAs it names; if it is a Birthmark server, this "
-        "tells there what it issued: `birthmark pki ls {asked}`."
+        "Configure that CA to keep a request's key and common name, and to sign with the CAs that it publishes. On a "
+        "Birthmark server's machine, list its certificates: `birthmark pki ls {asked}`."
     )
     asked: str
     detail: str

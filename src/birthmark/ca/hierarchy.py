@@ -48,8 +48,8 @@ class RootAwayError(UnavailableError):
     """The root's key is on another machine."""
 
     code = "ca.root_away"
-    cause = "The key of '{subject}' is not here, and only it can do this."
-    fix = "Do it on the machine where that key is: `{again}`."
+    cause = "The operation requires the key of '{subject}', which is not on this machine."
+    fix = "Run it on the machine with that key: `{again}`."
     for_a_person = "the root's key is on another machine"
     again: str = "birthmark ca show"
     subject: str

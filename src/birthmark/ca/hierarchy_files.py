@@ -47,27 +47,27 @@ _PATIENCE, _PAUSE_S = 200, 0.05  # ten seconds: a server that waits does nothing
 
 
 class CaBusyError(UnavailableError):
-    """Another process is at work in the directory of this CA."""
+    """Another process has locked this CA's directory."""
 
     code = "ca.busy"
-    cause = "The process {pid} has {path} to itself while it makes or moves keys there, and did not end in 10 s."
+    cause = "The process {pid} has locked {path} to create or move keys, and did not finish in 10 s."
     fix = (
-        "If it was stopped, let it go on: `kill -CONT {pid}`. If it is stuck, as at a token, end it: `kill {pid}`; "
-        "what it began is taken up again. Then type this again."
+        "If it is suspended, resume it: `kill -CONT {pid}`. If it hangs, as at a token, end it: `kill {pid}`; the "
+        "next process completes its work. Then retry."
     )
     path: Path
     pid: int | str
 
 
 class PurposeMissingError(UnavailableError):
-    """There is no CA for this, and the root's key is on another machine."""
+    """The issuing CA is missing, and the root's key is on another machine."""
 
     code = "ca.purpose_missing"
-    cause = "{path} has no CA for {purpose}, and not the root's key, by which one could be made."
+    cause = "{path} contains neither an issuing CA for {purpose} nor the root's key to create one."
     fix = (
-        "Have the root sign one. Here: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`. "
-        "Where the root is: `birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. "
-        "And here: `birthmark ca install {purpose}.answer --dir {path}`."
+        "Have the root sign one. On this machine: `birthmark ca request --purpose {purpose} --dir {path} --out "
+        "{purpose}.csr`. On the root's machine: `birthmark ca root sign {purpose}.csr --dir root-ca --out "
+        "{purpose}.answer`. On this machine again: `birthmark ca install {purpose}.answer --dir {path}`."
     )
     path: Path
     purpose: str

@@ -29,21 +29,27 @@ _OTHERS, _OTHERS_WRITE = 0o077, 0o022
 
 
 class SecretExposedError(PolicyError):
-    """A secret is open to others."""
+    """Other users can access a secret."""
 
     code = "ca.secret_exposed"
-    cause = "{path} is open to others than its owner (mode {mode})."
-    fix = "If nobody read or changed it: `chmod go= {path}`. Else make a new CA and replace its certificates."
+    cause = "{path} is accessible to users other than its owner (mode {mode})."
+    fix = (
+        "If it was not read or changed, restrict it: `chmod go= {path}`. Otherwise, create a new CA and replace its "
+        "certificates."
+    )
     mode: str
     path: Path
 
 
 class SecretForeignError(PolicyError):
-    """A secret is somebody else's."""
+    """A secret belongs to another user."""
 
     code = "ca.secret_foreign"
-    cause = "{path} belongs to the user with the number {owner}, and this program runs as {user}."
-    fix = "If it was not planted: `chown {user} {path}`. Else remove it, and look at what else is in that directory."
+    cause = "{path} belongs to the user ID {owner}, and this program runs as {user}."
+    fix = (
+        "If the file is genuine, change its owner: `chown {user} {path}`. Otherwise, delete it and check the other "
+        "files in that directory."
+    )
     owner: int
     path: Path
     user: int
@@ -55,10 +61,10 @@ class SecretUnreadableError(UnavailableError):
     code = "ca.secret_unreadable"
     cause = "{path} cannot be used: {reason}."
     fix = (
-        "If the passphrase was put elsewhere, BIRTHMARK_CA_PASSPHRASE or `ca.passphrase` has to name that place. Else "
-        "restore it from the backup of the data directory: key and passphrase belong together."
+        "If you moved the passphrase, set its new location in BIRTHMARK_CA_PASSPHRASE or `ca.passphrase`. Otherwise, "
+        "restore the key and its passphrase from the same backup of the data directory."
     )
-    for_a_person = "a backup has to be found"
+    for_a_person = "a backup must be selected"
     path: Path
     reason: object
 

@@ -63,26 +63,26 @@ _MALFORMED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
 
 
 class RequestRefusedError(PolicyError):
-    """The root does not sign this."""
+    """The root CA rejected the signing request."""
 
     code = "ca.request_refused"
     message = "The root does not sign this request: {detail}."
     fix = (
-        "Ask anew where the CA is to work, and bring that file: "
-        "`birthmark ca request --purpose {purpose} --dir ca --out {purpose}.csr`."
+        "Create a new request on the issuing CA's machine and carry the file here: `birthmark ca request --purpose "
+        "{purpose} --dir ca --out {purpose}.csr`."
     )
     detail: str
     purpose: str
 
 
 class AnswerRefusedError(PolicyError):
-    """This is not the answer that is waited for."""
+    """The signed response does not match the request."""
 
     code = "ca.answer_refused"
-    message = "The answer cannot be installed: {detail}."
+    message = "The signed response cannot be installed: {detail}."
     fix = (
-        "Have the root sign what was asked last: "
-        "`birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`."
+        "Have the root sign the latest request: `birthmark ca root sign {purpose}.csr --dir root-ca --out "
+        "{purpose}.answer`."
     )
     detail: str
     purpose: str
@@ -161,7 +161,9 @@ def _refusal(detail: str, name: str) -> RequestRefusedError:
     """Return the refusal of a request that does not say its purpose, by the name of its file."""
     refusal = RequestRefusedError(detail=detail, purpose=name)
     if name not in BELOW:
-        refusal.quote(fix="Ask anew where the CA is to work, for the same purpose, and bring that file.")
+        refusal.quote(
+            fix="Create a new request for the same purpose on the issuing CA's machine, and carry the file here."
+        )
     return refusal
 
 

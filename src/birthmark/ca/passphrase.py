@@ -33,26 +33,26 @@ MAX_CHARS = 1024
 
 
 class PassphraseMissingError(UnavailableError):
-    """The passphrase of the CA's keys is not there."""
+    """The passphrase of the CA's keys is not available."""
 
     code = "ca.passphrase_missing"
-    cause = "The passphrase of the keys in {path} cannot be had: {reason}."
+    cause = "The passphrase of the keys in {path} is not available: {reason}."
     fix = (
-        'Say where it is: `export BIRTHMARK_CA_PASSPHRASE="file:$HOME/ca.passphrase"`, or prompt, credential:NAME, '
-        "fd:NUMBER; a server's configuration says it as `ca.passphrase`."
+        'Set its source: `export BIRTHMARK_CA_PASSPHRASE="file:$HOME/ca.passphrase"`, or prompt, credential:NAME, '
+        "fd:NUMBER. In a server's configuration, set `ca.passphrase`."
     )
     path: Path
     reason: str
 
 
 class NewPassphraseError(InvalidRequestError):
-    """What is to be the passphrase of the CA's keys cannot be it."""
+    """The new passphrase of the CA's keys is not valid."""
 
     code = "ca.passphrase_unusable"
-    message = "This cannot be the keys' passphrase"
-    cause = "The new passphrase, of {source}, {reason}. The keys in {path} keep the one that they have."
+    message = "The new passphrase is not valid"
+    cause = "The new passphrase from {source} {reason}. The keys in {path} keep their current passphrase."
     fix = (
-        "Name a file that is not there, and a passphrase is made in it: `birthmark ca passphrase --new "
+        "Name a file that does not exist, to generate a passphrase in it: `birthmark ca passphrase --new "
         '"file:$HOME/ca.passphrase" --dir {path}`'
     )
     path: Path
@@ -61,7 +61,7 @@ class NewPassphraseError(InvalidRequestError):
 
 
 class SourceInvalidError(ValueError):
-    """This names no source."""
+    """The text is not a valid passphrase source."""
 
 
 @dataclass(slots=True)
@@ -153,10 +153,10 @@ class Passphrase:
 
     def _prompted(self) -> bytes:
         if not sys.stdin.isatty():
-            raise self._missing("nobody is at a terminal to be asked")
+            raise self._missing("standard input is not a terminal")
         typed = self.ask(f"Passphrase of the CA's keys in {self.directory}: ")
         if self._comes_new() and self.ask("The same once more: ") != typed:
-            raise self._missing("what was typed the second time is something else")
+            raise self._missing("the second entry differs from the first")
         return typed.encode()
 
     def _comes_new(self) -> bool:

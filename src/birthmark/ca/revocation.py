@@ -40,20 +40,20 @@ class CertificateUnknownError(NotFoundError):
     code = "ca.certificate_unknown"
     cause = "The CA's inventory has no certificate {wanted}."
     fix = (
-        "See what was issued: `birthmark ca show --dir ca` (or the directory of that CA), by thumbprint, serial "
-        "number or device id. A CA is taken back by its file: `birthmark pki revoke --key-of FILE`."
+        "List issued certificates by thumbprint, serial number or device ID: `birthmark ca show --dir ca` (or that "
+        "CA's directory). To revoke a CA, pass its certificate: `birthmark pki revoke --key-of FILE`."
     )
     wanted: str
 
 
 class DeviceNotAliveError(NotFoundError):
-    """No certificate of that device is alive."""
+    """The device has no valid certificate."""
 
     code = "ca.device_not_alive"
-    cause = "No certificate of '{name}' is alive or on record: none was issued, or the last was revoked."
+    cause = "'{name}' has no valid certificate: none was issued, or the last was revoked."
     fix = (
-        "`birthmark pki ls {name}` lists what was issued for it. What else lets it in (passwords, shared "
-        "keys, enrollments) is taken back, with its connections, by `birthmark device revoke {name}`."
+        "List its certificates: `birthmark pki ls {name}`. Revoke its other credentials (passwords, symmetric keys, "
+        "enrollments) and close its connections: `birthmark device revoke {name}`."
     )
     name: str
 
@@ -62,10 +62,10 @@ class CertificateRevokedError(UnauthenticatedError):
     """The certificate was revoked."""
 
     code = "ca.certificate_revoked"
-    cause = "The certificate {thumbprint} of '{device_id}' is not good any more: {what} was revoked at {revoked_at}."
+    cause = "The certificate {thumbprint} of '{device_id}' is no longer valid: {what} was revoked at {revoked_at}."
     fix = (
-        "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
-        "`birthmark env --format aziot --registration-id {device_id}`. An agent gets it as soon as it applies that."
+        "If you trust the device again, create its own password, with which it enrolls a new key: `birthmark env "
+        "--format aziot --registration-id {device_id}`. An agent enrolls when it applies that configuration."
     )
     device_id: str
     revoked_at: object
@@ -79,29 +79,29 @@ class IssuerRevokedError(UnavailableError):
     code = "ca.revoked"
     cause = "'{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
     fix = (
-        "There is no way back for it: exchange the root, as docs/howto/exchange-the-root.md tells, where its devices "
-        "may go on by it; else begin with a CA of another data directory, "
-        "`export BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
+        "A revocation is permanent. Roll over the root, as in docs/howto/exchange-the-root.md, if the devices can "
+        "continue with it. Otherwise, create a CA in another data directory, `export "
+        "BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
     )
     revoked_at: str
     subject: str
 
 
 class AlreadyRevokedError(ConflictError):
-    """The certificate is revoked already."""
+    """The certificate is already revoked."""
 
     code = "ca.already_revoked"
-    cause = "The certificate {wanted} was revoked before."
-    fix = "Nothing needs to be done; `birthmark pki ls {wanted}` shows since when."
+    cause = "The certificate {wanted} is already revoked."
+    fix = "No action is needed. Show the time of revocation: `birthmark pki ls {wanted}`."
     wanted: str
 
 
 class NameMovedError(ConflictError):
-    """The certificates of this name changed meanwhile."""
+    """The certificates of this name have changed since they were read."""
 
     code = "ca.name_moved"
-    cause = "Certificates of '{name}' are issued or revoked faster than this request could be decided."
-    fix = "Try again: others asked for the same name at this moment."
+    cause = "Concurrent requests issue or revoke certificates of '{name}' faster than this request can be processed."
+    fix = "Retry: other requests used the same name at the same time."
     name: str
 
 

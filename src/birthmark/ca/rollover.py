@@ -192,10 +192,8 @@ class Rollovers:
             try:
                 return await self._move(current, before, "back", actor)
             except CaLostError as error:
-                back = (
-                    f"Bring its files back from where they are: `cp -anT safe/ca {error.path}`. Then type this again."
-                )
-                error.quote(cause=f"The old root is to be trusted again, and {error.path} has it no more.", fix=back)
+                back = f"Restore its files: `cp -anT safe/ca {error.path}`. Then run this command again."
+                error.quote(cause=f"The rollback requires the old root, which is no longer in {error.path}.", fix=back)
                 raise
         await self.shared.check_leads()  # the root that is given up is marked in its directory
         changes = await self.shared.give(self.hierarchy.generations[0])

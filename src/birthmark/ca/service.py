@@ -48,22 +48,25 @@ _NAMED = 10
 
 
 class ProfileUnknownError(NotFoundError):
-    """There is no such profile."""
+    """The certificate profile does not exist."""
 
     code = "ca.profile_unknown"
-    message = "There is no profile '{name}'; there are {known}."
-    cause = "There is no profile '{name}'; there are {known}. [ca.profiles.NAME] of the configuration makes more."
-    fix = "Name one of these: `birthmark ca issue device-1 --cert-profile device`."
+    message = "There is no certificate profile '{name}'; existing profiles: {known}."
+    cause = (
+        "There is no certificate profile '{name}'; existing profiles: {known}. A table [ca.profiles.NAME] in the "
+        "configuration adds one."
+    )
+    fix = "Use an existing profile: `birthmark ca issue device-1 --cert-profile device`."
     known: str
     name: str
 
 
 class NameNotHeldError(NotFoundError):
-    """Nobody holds this name."""
+    """No valid certificate has this name."""
 
     code = "ca.name_not_held"
-    cause = "No live certificate holds the name '{name}'; whoever has a credential may ask for it."
-    fix = "`birthmark pki ls {name}` lists what was issued for it."
+    cause = "No valid certificate has the name '{name}'; any client with a credential for it can request one."
+    fix = "List its certificates: `birthmark pki ls {name}`."
     name: str
 
 

@@ -25,13 +25,13 @@ T = TypeVar("T")
 
 
 class TokenAwayError(UnavailableError):
-    """The token with the CA's key does not answer."""
+    """The token with the CA's key does not respond."""
 
     code = "ca.token_away"
     cause = "The key '{label}' in the token '{token}' cannot sign: {reason}."
     fix = (
-        "Bring the token back; this shows what the library sees: `birthmark chip ls --module {module}`. Nothing "
-        "has to be started again."
+        "Reconnect the token; no restart is needed. Show the tokens that the library detects: `birthmark chip ls "
+        "--module {module}`."
     )
     label: str
     module: Path

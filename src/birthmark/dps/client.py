@@ -44,11 +44,13 @@ Pause = Callable[[float], Awaitable[None]]
 
 
 class DpsRefusedError(UnauthenticatedError):
-    """The provisioning service refuses this device."""
+    """The provisioning service refused this device."""
 
     code = "dps.client_refused"
-    cause = "{host} does not let {registration_id} register: {text} (error {number})."
-    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. At Azure: enroll the device or its CA."
+    cause = "{host} rejected the registration of {registration_id}: {text} (error {number})."
+    fix = (
+        "Show the cause on the server's machine: `birthmark why {tracking_id}`. At Azure: enroll the device or its CA."
+    )
     host: str
     number: str
     registration_id: str
@@ -57,13 +59,11 @@ class DpsRefusedError(UnauthenticatedError):
 
 
 class DpsNotFoundError(NotFoundError):
-    """The provisioning service does not know this scope or device."""
+    """The provisioning service has no such ID scope or device."""
 
     code = "dps.client_not_found"
-    cause = (
-        "{host} does not know the ID scope {id_scope} or the registration {registration_id}: {text} (error {number})."
-    )
-    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Compare the ID scope with the portal."
+    cause = "{host} has no ID scope {id_scope} or no registration {registration_id}: {text} (error {number})."
+    fix = "Show the cause on the server's machine: `birthmark why {tracking_id}`. Compare the ID scope with the portal."
     host: str
     id_scope: str
     number: str
@@ -73,11 +73,11 @@ class DpsNotFoundError(NotFoundError):
 
 
 class DpsFailedError(PolicyError):
-    """No hub was assigned."""
+    """The provisioning service assigned no hub."""
 
     code = "dps.client_failed"
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
-    fix = "At Azure: link a hub, and enable the enrollment; its state: `birthmark device ls --profile cloud`"
+    fix = "At Azure: link a hub and enable the enrollment. Show its state: `birthmark device ls --profile cloud`"
     host: str
     number: int
     registration_id: str
@@ -86,11 +86,14 @@ class DpsFailedError(PolicyError):
 
 
 class DpsRejectedError(InvalidRequestError):
-    """The provisioning service rejects the request."""
+    """The provisioning service rejected the request."""
 
     code = "dps.client_rejected"
-    cause = "{host} rejects the registration of {registration_id}: {text} (error {number})."
-    fix = "The server tells why, on its machine: `birthmark why {tracking_id}`. Check registration id and ID scope."
+    cause = "{host} rejected the registration of {registration_id}: {text} (error {number})."
+    fix = (
+        "Show the cause on the server's machine: `birthmark why {tracking_id}`. Check the registration ID and the ID "
+        "scope."
+    )
     host: str
     number: str
     registration_id: str
@@ -102,8 +105,8 @@ class DpsBusyError(UnavailableError):
     """The provisioning service is busy."""
 
     code = "dps.client_busy"
-    cause = "{host} asks to come back later: {text} (error {number})."
-    fix = f"Nothing is wrong here. {TRY_AGAIN}"
+    cause = "{host} is busy and requested a later retry: {text} (error {number})."
+    fix = f"The request was valid. {TRY_AGAIN}"
     host: str
     number: str
     text: str
@@ -247,7 +250,7 @@ async def challenge_by_https(
         return wire.parse_authentication_key(told.authentication_key)
     if answer.status >= _FAILED:
         raise _error_of(answer.status, answer.body, target)
-    raise wire.AnswerInvalidError(detail="it asks a TPM for no proof")
+    raise wire.AnswerInvalidError(detail="it sent no TPM challenge")
 
 
 Ask = Callable[[str | None], Awaitable[tuple[int, int | None, bytes]]]

@@ -22,20 +22,20 @@ _GROUP_ID = re.compile(r"[A-Za-z0-9\-._:]{1,128}")
 
 
 class GroupIdInvalidError(InvalidRequestError):
-    """The group id is not allowed."""
+    """The enrollment group ID is not valid."""
 
     code = "dps.group_id_invalid"
-    cause = "An enrollment group id has 1 to 128 letters, digits and - . _ :"
-    fix = "Choose another group id; those in use: `birthmark device ls`"
+    cause = "An enrollment group ID has 1 to 128 letters, digits and - . _ :"
+    fix = "Choose another group ID. List the existing ones: `birthmark device ls`"
     group: str
 
 
 class DeviceIdInvalidError(InvalidRequestError):
-    """The device id is not allowed."""
+    """The device ID is not valid."""
 
     code = "dps.device_id_invalid"
-    cause = "A device id has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
-    fix = 'Leave the device id out, then it is the registration id: `birthmark device enroll --cert "$X509_CERT_FILE"`'
+    cause = "A device ID has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
+    fix = 'Omit the device ID to use the registration ID: `birthmark device enroll --cert "$X509_CERT_FILE"`'
     device_id: str
 
 

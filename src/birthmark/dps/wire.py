@@ -38,40 +38,38 @@ MAX_TOPIC = 4096
 
 
 class UserNameError(InvalidRequestError):
-    """Not a DPS user name."""
+    """The MQTT user name is not one of DPS."""
 
     code = "dps.username_invalid"
     cause = "The MQTT user name {username} is not SCOPE/registrations/ID/api-version=…"
     fix = (
-        "Let the Azure SDK make it, or this: `birthmark device register`. By hand it is "
+        "Use the user name of the Azure SDK or of `birthmark device register`: "
         "SCOPE/registrations/ID/api-version=2019-03-31."
     )
     username: str
 
 
 class TopicError(InvalidRequestError):
-    """The topic is not served."""
+    """The topic is not supported."""
 
     code = "dps.topic_not_served"
-    cause = "The client used the topic {topic}, which the provisioning service does not serve."
+    cause = "The client used the topic {topic}, which the provisioning service does not support."
     fix = (
-        "A device publishes to $dps/registrations/PUT/iotdps-register/?$rid=… and "
-        "…/GET/iotdps-get-operationstatus/, as "
-        "this does: `birthmark device register`"
+        "Publish to $dps/registrations/PUT/iotdps-register/?$rid=… and …/GET/iotdps-get-operationstatus/, as this "
+        "command does: `birthmark device register`"
     )
     topic: str
 
 
 class BodyInvalidError(InvalidRequestError):
-    """A request body that is not what the interface takes."""
+    """The request body is not valid."""
 
     code = "dps.body_invalid"
     message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
     fix = (
-        "A registration is right as "
-        "`birthmark device register` makes it, an enrollment as "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"` does.'
+        "Compare the registration with that of `birthmark device register`, and the enrollment with that of "
+        '`birthmark device enroll --cert "$X509_CERT_FILE"`.'
     )
     detail: str
 
@@ -161,7 +159,7 @@ def parse_registration(body: bytes) -> DeviceRegistration:
         raise BodyInvalidError(detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     parsed = read_json(body.strip() or b"{}", DeviceRegistration, BodyInvalidError)
     if parsed.client_certificate_csr is not None:
-        raise BodyInvalidError(detail="clientCertificateCsr is of a preview that is over, send csr")
+        raise BodyInvalidError(detail="clientCertificateCsr belongs to an ended preview, send csr")
     payload = bytes(parsed.payload)
     if payload != _NULL and is_deeper(read_json(payload, object, BodyInvalidError), MAX_LEVELS):
         raise BodyInvalidError(detail=f"payload has more than {MAX_LEVELS} levels")
@@ -315,10 +313,10 @@ _RESPONSE = re.compile(r"\$dps/registrations/res/([1-5][0-9]{2})/\?([^$]*\$rid=[
 
 
 class AnswerInvalidError(InvalidRequestError):
-    """Not an answer of DPS."""
+    """The response is not from a DPS."""
 
     code = "dps.answer_invalid"
-    cause = "What answered is no provisioning service: {detail}."
+    cause = "The endpoint is not a provisioning service: {detail}."
     fix = (
         "Check host and port; on Azure the host is global.azure-devices-provisioning.net. For a Birthmark server: "
         '`eval "$(birthmark env)"` sets it.'
@@ -428,7 +426,7 @@ def parse_chain(texts: Sequence[str]) -> tuple[Certificate, ...]:
     try:
         return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
     except (ValueError, CertificateInvalidError) as error:
-        raise AnswerInvalidError(detail="its issuedCertificateChain has what is no certificate") from error
+        raise AnswerInvalidError(detail="its issuedCertificateChain contains an invalid certificate") from error
 
 
 def parse_response_topic(topic: str) -> ResponseTopic:

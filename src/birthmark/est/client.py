@@ -30,11 +30,11 @@ _MAX_RETRY_AFTER_S = 7 * 24 * 3600
 
 
 class EstServerAnswerError(InvalidRequestError):
-    """The EST server gave no certificate."""
+    """The EST server returned no certificate."""
 
     code = "est.server_answer"
-    cause = "{url} answered {status}: {text}"
-    fix = "An EST server's URL is like `{wanted}`. A Birthmark server tells more, on its machine: `{command}`"
+    cause = "{url} returned {status}: {text}"
+    fix = "Use an EST server's URL, such as `{wanted}`. On a Birthmark server's machine, show the cause: `{command}`"
     command: str
     status: int
     text: str
@@ -43,33 +43,36 @@ class EstServerAnswerError(InvalidRequestError):
 
 
 class EstServerUnauthenticatedError(UnauthenticatedError):
-    """The EST server does not accept the credentials."""
+    """The EST server rejected the credentials."""
 
     code = "est.server_unauthenticated"
-    cause = "{url} does not accept the credentials: {text}"
-    fix = "Check username and password, or the bootstrap certificate. A Birthmark server tells more: `{command}`"
+    cause = "{url} rejected the credentials: {text}"
+    fix = (
+        "Check user name and password, or the bootstrap certificate. On a Birthmark server's machine, show the cause: "
+        "`{command}`"
+    )
     command: str
     text: str
     url: str
 
 
 class EstServerForbiddenError(ForbiddenError):
-    """The EST server refuses."""
+    """The EST server rejected the request."""
 
     code = "est.server_forbidden"
-    cause = "{url} refuses: {text}"
-    fix = "The server tells why; a Birthmark server, on its machine: `{command}`"
+    cause = "{url} rejected the request: {text}"
+    fix = "On a Birthmark server's machine, show the cause: `{command}`"
     command: str
     text: str
     url: str
 
 
 class EstServerBusyError(UnavailableError):
-    """The EST server asks to come back later."""
+    """The EST server is busy."""
 
     code = "est.server_busy"
-    cause = "{url} answered {status}: {text}"
-    fix = "Wait {wait_s} s and try again; `birthmark agent run` does by itself."
+    cause = "{url} returned {status}: {text}"
+    fix = "Wait {wait_s} s and retry; `birthmark agent run` retries automatically."
     status: int
     text: str
     url: str
@@ -81,9 +84,9 @@ class EstWrongCertificateError(InvalidRequestError):
     """The certificate is for another key."""
 
     code = "est.wrong_certificate"
-    cause = "{url} answered with a certificate for another key."
-    fix = "The server's fault: check what it logged for this request."
-    for_a_person = "another server's fault"
+    cause = "{url} returned a certificate for another key."
+    fix = "Check the EST server's log for this request; the server is at fault."
+    for_a_person = "the fault is on another server"
     url: str
 
 

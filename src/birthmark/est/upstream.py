@@ -24,30 +24,33 @@ _RETRY_S = 30
 
 
 class UpstreamPendingError(ThrottledError):
-    """The request waits at the server above."""
+    """The request is waiting at the upstream server."""
 
     code = "est.upstream_pending"
-    cause = "{url} wants its operator to approve the request of '{device_id}'."
-    fix = "Approve it there: `birthmark pki request ls` on that machine shows it."
+    cause = "{url} requires an operator's approval of the request of '{device_id}'."
+    fix = "Approve it on that machine. List its waiting requests: `birthmark pki request ls`."
     device_id: str
     url: str
 
 
 class UpstreamBusyError(ThrottledError):
-    """The server above is busy, or who asked before still waits for it."""
+    """The upstream server is busy."""
 
     code = "est.upstream_busy"
-    cause = "{url}, which signs for this server, is busy: come back in {retry_after_s} s."
-    fix = "Wait {retry_after_s} s: the device comes back by itself."
+    cause = "{url}, which signs for this server, is busy: retry in {retry_after_s} s."
+    fix = "Wait {retry_after_s} s; the device retries automatically."
     url: str
 
 
 class UpstreamRefusedError(ForbiddenError):
-    """The server above refuses."""
+    """The upstream server rejected the request."""
 
     code = "est.upstream_refused"
-    cause = "{url}, which signs for this server, refuses the request of '{device_id}': {reason}"
-    fix = "There, `birthmark why {device_id}` tells why; this server must be on its list: `birthmark pki authority ls`."
+    cause = "{url}, which signs for this server, rejected the request of '{device_id}': {reason}"
+    fix = (
+        "Show the cause on that machine: `birthmark why {device_id}`. This server must be in its list of registration "
+        "authorities: `birthmark pki authority ls`."
+    )
     device_id: str
     reason: str
     url: str

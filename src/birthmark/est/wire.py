@@ -55,7 +55,7 @@ class EstBodyInvalidError(InvalidRequestError):
     """The body is neither base64 nor DER."""
 
     code = "est.body_invalid"
-    message = "The body cannot be read: {detail}."
+    message = "The body cannot be decoded: {detail}."
     cause = "The body cannot be decoded: {detail}."
     fix = f"Send base64 of the DER request: {ENCODE_REQUEST}."
     detail: str = ""
@@ -65,8 +65,8 @@ class EstBodyTooLargeError(EstBodyInvalidError):
     """The body is too large."""
 
     code = "est.body_too_large"
-    cause = "The body has more than {limit} bytes."
-    fix = f"Send the certificate request alone, in base64 of DER: {ENCODE_REQUEST}."
+    cause = "The body is larger than {limit} bytes."
+    fix = f"Send only the certificate signing request, in base64 of DER: {ENCODE_REQUEST}."
     limit: int
 
 
@@ -83,25 +83,25 @@ class BasicInvalidError(UnauthenticatedError):
     """The Authorization header is not HTTP Basic."""
 
     code = "est.authorization_invalid"
-    cause = "The Authorization header is not HTTP Basic, or not readable."
-    fix = "Send user and password by HTTP Basic (RFC 7617); curl does with `--user`."
+    cause = "The Authorization header is not HTTP Basic, or cannot be decoded."
+    fix = "Send user name and password with HTTP Basic (RFC 7617), in curl with `--user`."
 
 
 class FullCmcError(InvalidRequestError):
-    """Full CMC is not served."""
+    """Full CMC is not supported."""
 
     code = "est.full_cmc"
-    cause = "A client asked by fullcmc (RFC 7030 section 4.3), which is not served."
-    fix = "Use simpleenroll, which gives certificates too: `/.well-known/est/simpleenroll`."
+    cause = "A client used fullcmc (RFC 7030 section 4.3), which is not supported."
+    fix = "Use simpleenroll, which also issues certificates: `/.well-known/est/simpleenroll`."
 
 
 class MethodWrongError(InvalidRequestError):
-    """The operation has another method."""
+    """The operation requires another HTTP method."""
 
     code = "est.method_wrong"
-    message = "{operation} takes {wanted}"
-    cause = "{operation} was called by {method}; it takes {wanted}."
-    fix = "Call it by {wanted}; curl: `-X {wanted}`."
+    message = "{operation} requires {wanted}"
+    cause = "{operation} was called with {method}; it requires {wanted}."
+    fix = "Call it with {wanted}, in curl with `-X {wanted}`."
     method: str
     operation: str
     wanted: str

@@ -25,12 +25,12 @@ PAGE = 200
 
 
 class PlaceInvalidError(InvalidRequestError):
-    """No place in the feed."""
+    """The position in the event feed is not valid."""
 
     code = "feed.place_invalid"
-    cause = "That is no place in the feed, as its events name them."
-    fix = "Leave it out to begin now, or give the `place` of the last event that was seen."
-    for_a_person = "a program asked, and has to be changed"
+    cause = "The position does not match the format of the feed's events."
+    fix = "Omit it to start with new events, or pass the `place` of the last processed event."
+    for_a_person = "the calling program must be changed"
 
 
 def place_of(places: Places) -> str:

@@ -90,40 +90,40 @@ _MAX_PROBLEM = 300
 
 
 class WebhookMissingError(NotFoundError):
-    """There is no such webhook."""
+    """The webhook does not exist."""
 
     code = "feed.webhook_missing"
     message = "There is no webhook {name}"
-    fix = "Those there are: `birthmark webhook ls`"
+    fix = "List webhooks: `birthmark webhook ls`"
     name: str
 
 
 class WebhookExistsError(ConflictError):
-    """The name is taken."""
+    """A webhook with this name exists already."""
 
     code = "feed.webhook_exists"
-    message = "There is a webhook {name} already"
-    fix = "Choose another name. Those there are: `birthmark webhook ls`"
+    message = "Webhook {name} exists already"
+    fix = "Choose another name. List webhooks: `birthmark webhook ls`"
     name: str
 
 
 class TypesInvalidError(InvalidRequestError):
-    """No event is of such a type."""
+    """The event type pattern is not valid."""
 
     code = "feed.types_invalid"
-    cause = "{pattern} fits no type of events."
-    fix = "Name one of docs/howto/events.md, or a pattern of them: `{command}`"
+    cause = "{pattern} matches no event type."
+    fix = "Use an event type of docs/howto/events.md, or a pattern: `{command}`"
     command: str = "birthmark webhook create devices https://hooks.example.com/birthmark --type 'birthmark.device.*'"
     pattern: str
 
 
 class TooManyWebhooksError(ConflictError):
-    """As many as there may be."""
+    """The server has the maximum number of webhooks."""
 
     code = "feed.too_many_webhooks"
-    cause = "There are {count} webhooks, and no more are made."
-    fix = "Remove one that nobody needs: `birthmark webhook ls`"
-    for_a_person = "only a person knows which nobody needs"
+    cause = "There are {count} webhooks, the maximum."
+    fix = "Delete an unused webhook. List webhooks: `birthmark webhook ls`"
+    for_a_person = "only an administrator knows which webhooks are unused"
     count: int
 
 

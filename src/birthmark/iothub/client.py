@@ -22,7 +22,7 @@ _LATER = frozenset({409, 429, 500, 502, 503, 504})
 
 
 class NotIssuedError(Exception):
-    """A hub issues this device no certificate: a way out for who asks elsewhere then, and never seen by people."""
+    """Signal to the caller that the hub issues this device no certificate; never shown to users."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ MAX_MODULES = 50
 
 
 class DeviceIdInvalidError(InvalidRequestError):
-    """The device id is not allowed."""
+    """The device ID is not valid."""
 
     code = "iothub.device_id_invalid"
-    cause = "A device or module id has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
-    fix = "Choose another device id; those in use: `birthmark hub device ls`"
+    cause = "A device or module ID has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
+    fix = "Choose another device ID. List existing IDs: `birthmark hub device ls`"
     device_id: str
 
 

@@ -18,11 +18,11 @@ _MAX_KNOWN = 1024
 
 
 class QuestionsWaitError(ThrottledError):
-    """So many questions wait for a program that no further one is asked."""
+    """Too many requests are waiting for an external program."""
 
     code = "outbound.questions_wait"
-    cause = "{host} answers too slowly: {most} questions wait for it."
-    fix = "Try again, as the SDKs do by themselves. If it stays, let the program answer more quickly."
+    cause = "{host} responds too slowly: {most} requests are waiting for it."
+    fix = "Retry, as the SDKs do automatically. If the error persists, make the program respond faster."
     for_a_person = "the program is the user's own"
     host: str
     most: int

@@ -25,36 +25,35 @@ _MAX_HOST, _MAX_LABEL = 253, 63
 
 
 class UrlInvalidError(InvalidRequestError):
-    """Nothing that can be called."""
+    """The URL is not valid for outbound calls."""
 
     code = "outbound.url_invalid"
-    cause = (
-        "A URL that is called is https://HOST/… without user, password or fragment; http:// takes "
-        "outbound.allow{detail}."
-    )
-    fix = "Give the receiver's URL: `{command}`"
+    cause = "A valid URL is https://HOST/… without user, password or fragment; http:// requires outbound.allow{detail}."
+    fix = "Use the receiver's URL: `{command}`"
     command: str = f"birthmark webhook create plant {EXAMPLE}"
     detail: str = ""
 
 
 class NotAnsweredError(UnavailableError):
-    """The receiver did not answer, or not as it should."""
+    """The receiver returned no valid response."""
 
     code = "outbound.not_answered"
-    cause = "{host} did not take what was sent: {reason}."
-    fix = "Look at the receiver; what was sent is sent again."
-    for_a_person = "it is another's server"
+    cause = "{host} did not accept the message: {reason}."
+    fix = "Check the receiver; the server retries automatically."
+    for_a_person = "the receiver is an external server"
     host: str
     reason: str
 
 
 class RefusedByReceiverError(NotAnsweredError):
-    """The receiver is there, and does not want this."""
+    """The receiver rejected the message."""
 
     code = "feed.refused_by_receiver"
-    cause = "{host} refused what was sent: {reason}."
-    fix = "Look at the receiver. What it refuses again and again is put aside: `birthmark webhook dead NAME`"
-    for_a_person = "it is another's server"
+    cause = "{host} rejected the message: {reason}."
+    fix = (
+        "Check the receiver. The server dead-letters messages that it rejects repeatedly: `birthmark webhook dead NAME`"
+    )
+    for_a_person = "the receiver is an external server"
     is_final: bool = False
     """It will never be wanted: there is no such address."""
 

@@ -20,20 +20,23 @@ class Tls(StrEnum):
 
 
 class MailNotConfiguredError(InvalidRequestError):
-    """This server knows no mail server."""
+    """No mail server is configured."""
 
     code = "outbound.mail_not_configured"
-    cause = "Mail was asked for, and the configuration names no server that takes it."
-    fix = 'Name one in the configuration and start the server again: [mail] host = "smtp.example.com" and a sender.'
-    for_a_person = "only a person knows the mail server"
+    cause = "The operation sends mail, and the configuration contains no mail server."
+    fix = (
+        'Set a mail server and a sender in the configuration and restart the server: [mail] host = "smtp.example.com" '
+        "and a sender."
+    )
+    for_a_person = "only an administrator knows the mail server"
 
 
 class MailAddressError(InvalidRequestError):
-    """Nobody gets mail there."""
+    """The mail address is not valid."""
 
     code = "outbound.mail_address_invalid"
-    cause = "What follows mailto: is one address, such as ops@plant.example, in ASCII and without a name."
-    fix = "Give the address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
+    cause = "A mailto: URL must contain one address, such as ops@plant.example, in ASCII and without a display name."
+    fix = "Use a valid address: `birthmark webhook create ops mailto:ops@plant.example --type 'birthmark.alert.*'`"
 
 
 class MailSender(Protocol):

@@ -38,12 +38,12 @@ _POLICY = SMTP.clone(max_line_length=998, cte_type="7bit")
 
 
 class MailLoginError(NotAnsweredError):
-    """The mail server does not let this server in: with another password, or after a while, it may."""
+    """The mail server rejected the login; a later attempt or another password can succeed."""
 
     code = "outbound.mail_login"
-    cause = "The mail server {host} does not let {user} in: {reason}."
-    fix = "Put the right password into the file of mail.password_file: it is read for each mail, which is sent again."
-    for_a_person = "only a person knows the password"
+    cause = "The mail server {host} rejected the login of {user}: {reason}."
+    fix = "Write the correct password to the file in mail.password_file. The server reads it for each mail and retries."
+    for_a_person = "only an administrator knows the password"
     user: str
 
 
@@ -116,7 +116,7 @@ class Mailer:
             refusal = MailLoginError(host=self.host, user=self.user, reason=reason)
             if not is_away:
                 advice = in_utf_8(self.password_file, self.password_file.read_bytes(), is_secret=True)
-                refusal.quote(fix=f"{advice}. mail.password_file names it.")
+                refusal.quote(fix=f"{advice}. Its path is set in mail.password_file.")
             raise refusal from error
         if not found or not found.isprintable():
             what = "holds more than one line, or a control character" if found else "is empty"

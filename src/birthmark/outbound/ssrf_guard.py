@@ -24,12 +24,12 @@ _EMBEDDING = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("2001::/
 
 
 class AddressRefusedError(PolicyError):
-    """The address is inside, and was not allowed."""
+    """The address is private and not in outbound.allow."""
 
     code = "outbound.address_refused"
-    cause = "{host} is {address}, an address inside: what is called from here could reach this machine or its network."
-    fix = 'If it is meant, allow it in the configuration and start the server again: [outbound] allow = ["{network}"]'
-    for_a_person = "the configuration is another file at each installation"
+    cause = "{host} is {address}, a private address: a call could reach this machine or its network."
+    fix = 'If this is intended, allow it in the configuration and restart the server: [outbound] allow = ["{network}"]'
+    for_a_person = "the configuration file differs for each installation"
     address: str
     host: str
 
@@ -40,11 +40,11 @@ class AddressRefusedError(PolicyError):
 
 
 class PlainRefusedError(PolicyError):
-    """It would be called without TLS, and is not among what is allowed."""
+    """The URL has no TLS, and its address is not in outbound.allow."""
 
     code = "outbound.plain_refused"
-    cause = "{host} is {address}: without TLS only those addresses are called that [outbound] allow names."
-    fix = "Give its https:// URL: `{command}`"
+    cause = "{host} is {address}: calls without TLS are limited to the addresses in [outbound] allow."
+    fix = "Use an https:// URL: `{command}`"
     address: str
     command: str = "birthmark webhook create plant https://hooks.example.com/birthmark"
     host: str

@@ -31,10 +31,10 @@ _PURPOSES = {CLIENT_AUTH: "TLS clients", SERVER_AUTH: "TLS servers"}
 
 
 class ChainError(UnauthenticatedError):
-    """The certificate does not lead to a trust anchor."""
+    """The certificate does not chain to a trust anchor."""
 
     code = "pki.chain_refused"
-    message = "The certificate is refused: {detail}."
+    message = "The certificate was rejected: {detail}."
     detail: str = ""
 
 
@@ -43,34 +43,34 @@ class KeyStrengthError(ChainError):
 
     code = "pki.key_strength"
     cause = (
-        "The key of '{subject}' is {key}; RSA needs 2048 to 8192 bits and a public exponent such as 65537, else an EC, "
-        "Ed25519 or Ed448 key."
+        "The key of '{subject}' is {key}. RSA requires 2048 to 8192 bits and a public exponent such as 65537; EC, "
+        "Ed25519 and Ed448 keys are accepted, too."
     )
-    fix = f"Generate another key and have its certificate issued anew. {MAKE_CERTIFICATE}"
+    fix = f"Generate another key and reissue its certificate. {MAKE_CERTIFICATE}"
     key: str
     subject: str
 
 
 class WrongPurposeError(ChainError):
-    """The certificate says that it is for something else."""
+    """The certificate is for another purpose."""
 
     code = "pki.wrong_purpose"
     message = "The certificate is for another purpose: {detail}."
-    cause = "The certificate '{subject}' is not for {purpose}: {detail}."
-    fix = f"Issue it anew with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE. {MAKE_CERTIFICATE}"
+    cause = "The certificate '{subject}' is not valid for {purpose}: {detail}."
+    fix = f"Reissue it with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE. {MAKE_CERTIFICATE}"
     detail: str
     purpose: str
     subject: str
 
 
 class CertificateNonconformingError(ChainError):
-    """The certificate breaks a rule."""
+    """The certificate does not conform to RFC 5280."""
 
     code = "pki.certificate_nonconforming"
-    cause = "The certificate '{subject}' breaks RFC 5280: {detail}."
+    cause = "The certificate '{subject}' violates RFC 5280: {detail}."
     fix = (
-        "Issue it anew as the RFC has it; a CA certificate made again with the same name and key stays good for all "
-        f"that it signed. {MAKE_CERTIFICATE}"
+        "Reissue it in conformance with the RFC. A reissued CA certificate with the same name and key still "
+        f"validates its existing certificates. {MAKE_CERTIFICATE}"
     )
     detail: str
     subject: str

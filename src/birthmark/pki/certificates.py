@@ -99,20 +99,20 @@ ECDSA = {
 
 
 class CertificateInvalidError(InvalidRequestError):
-    """The bytes are not a certificate that can be read."""
+    """The data is not a certificate."""
 
     code = "pki.certificate_invalid"
     message = "Not a certificate: {detail}."
-    fix = f"Give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
+    fix = f"Provide one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
     detail: str = ""
 
 
 class CertificateTooLargeError(CertificateInvalidError):
-    """More bytes or more certificates than any real chain has."""
+    """The data is too large for a certificate chain."""
 
     code = "pki.certificate_too_large"
     message = "The data is larger than {limit}."
-    fix = f"Give only the certificates that are needed. {MAKE_CERTIFICATE}"
+    fix = f"Provide only the required certificates. {MAKE_CERTIFICATE}"
     limit: str
 
 
@@ -120,20 +120,19 @@ class CertificateKeySwappedError(CertificateInvalidError):
     """This is a private key, not a certificate."""
 
     code = "pki.certificate_key_swapped"
-    cause = "This is a private key where a certificate belongs."
+    cause = "The file contains a private key instead of a certificate."
     fix = (
-        "Give the certificate's file. If the two variables are swapped: "
-        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`. In config.toml: '
-        "exchange identity_cert and identity_pk."
+        'Use the certificate\'s file. If the two variables are swapped: `export X509_CERT_FILE="$X509_KEY_FILE" '
+        'X509_KEY_FILE="$X509_CERT_FILE"`. In config.toml, swap identity_cert and identity_pk.'
     )
 
 
 class CertificateIsRequestError(CertificateInvalidError):
-    """This is a certificate request, not a certificate."""
+    """This is a certificate signing request, not a certificate."""
 
     code = "pki.certificate_is_request"
-    cause = "This is a certificate request (CSR), not yet a certificate."
-    fix = "Have a CA sign it first: `birthmark ca sign {path} --dir ca --out device.pem`, or EST."
+    cause = "The data is a certificate signing request (CSR), not a certificate."
+    fix = "Have a CA sign it first: `birthmark ca sign {path} --dir ca --out device.pem`, or use EST."
     path: object = "device.csr"
 
 
@@ -141,11 +140,11 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     """This is PKCS#12, not a certificate in PEM or DER."""
 
     code = "pki.certificate_is_pkcs12"
-    cause = "This is PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    cause = "The data is PKCS#12 (PFX): certificate and key in one file, protected with a password."
     fix = (
-        "Take the certificate out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > {copy}.pem)`. If the key is needed: `(umask 077; set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf '%s\\n' \"$made\" > {copy}.key)`."
+        "Extract the certificate: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' "
+        '"$made" > {copy}.pem)`. If you need the key: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} '
+        "-nocerts -noenc) && printf '%s\\n' \"$made\" > {copy}.key)`."
     )
     options: str = ""
     path: object = ""
@@ -169,10 +168,10 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
     """This is PKCS#12 without a key, not a certificate in PEM or DER."""
 
     code = "pki.certificate_is_pkcs12_without_key"
-    cause = "This is PKCS#12 (PFX) of certificates alone, which a password protects."
+    cause = "The data is PKCS#12 (PFX) with certificates only, protected with a password."
     fix = (
-        "Take the certificates out: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && "
-        "printf '%s\\n' \"$made\" > {copy}.pem)`."
+        "Extract the certificates: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' "
+        '"$made" > {copy}.pem)`.'
     )
 
 
@@ -180,16 +179,16 @@ class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
     """This is PKCS#12 in base64, not a certificate in PEM or DER."""
 
     code = "pki.certificate_is_pkcs12_text"
-    cause = "This is base64 of PKCS#12 (PFX): certificate and key in one file, which a password protects."
-    fix = f"Decode it, and give that: `{DECODE_PKCS12.replace('FILE', '{path}')}`."
+    cause = "The data is base64 of PKCS#12 (PFX): certificate and key in one file, protected with a password."
+    fix = f"Decode it and use the result: `{DECODE_PKCS12.replace('FILE', '{path}')}`."
 
 
 class CertificateIsPkcs7Error(CertificateInvalidError):
-    """This is PKCS#7 without a certificate that can be read."""
+    """This is PKCS#7 without a readable certificate."""
 
     code = "pki.certificate_is_pkcs7"
-    cause = "This is PKCS#7 (P7B), and it holds no certificate that can be read."
-    fix = f"Export it again, or give one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
+    cause = "The data is PKCS#7 (P7B) without a readable certificate."
+    fix = f"Export it again, or provide one certificate in PEM or DER form. {MAKE_CERTIFICATE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +296,7 @@ def _check_form(der: bytes) -> None:
     except IndexError:  # no certificate, as the library says with its reason
         return
     if has_unused_bits:
-        raise CertificateInvalidError(detail="its signature is no whole number of bytes")
+        raise CertificateInvalidError(detail="its signature is not a multiple of 8 bits")
     if max(len(subject), len(issuer)) > MAX_NAME_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_NAME_BYTES} bytes in a name")
 

@@ -20,12 +20,12 @@ _BY_NOBODY = bytes.fromhex("3100")
 
 
 class CmsInvalidError(InvalidRequestError):
-    """Not a certs-only CMS message."""
+    """The data is not a certs-only CMS message."""
 
     code = "pki.cms_invalid"
     message = "The message cannot be read: {detail}."
-    cause = "The answer is not a bag of certificates (certs-only PKCS#7): {detail}."
-    fix = "Check that the URL is an EST server's; a Birthmark server's is `{wanted}`."
+    cause = "The response is not a certs-only PKCS#7 message: {detail}."
+    fix = "Check that the URL belongs to an EST server; a Birthmark server's is `{wanted}`."
     detail: str
     wanted: str = "?"
 

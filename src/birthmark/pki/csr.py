@@ -56,26 +56,26 @@ _UNDERSTOOD = frozenset(
 
 
 class CsrRefusedError(InvalidRequestError):
-    """The certificate request cannot be accepted."""
+    """The certificate signing request cannot be accepted."""
 
     code = "pki.csr_refused"
 
 
 class CsrMalformedError(CsrRefusedError):
-    """The certificate request cannot be read."""
+    """The certificate signing request cannot be parsed."""
 
     code = "pki.csr_malformed"
-    cause = "The data is not a readable certificate request: {detail}."
+    cause = "The data is not a valid certificate signing request: {detail}."
     fix = MAKE_REQUEST
     detail: str
 
 
 class CsrTooLargeError(CsrRefusedError):
-    """The certificate request is too large."""
+    """The certificate signing request is too large."""
 
     code = "pki.csr_too_large"
     cause = "{part} has {size} bytes; the limit is {limit}."
-    fix = f"Leave out what is not needed. {MAKE_REQUEST}"
+    fix = f"Omit unnecessary data. {MAKE_REQUEST}"
     limit: int = MAX_CSR_BYTES
     part: str = "The request"
     size: int
@@ -85,7 +85,7 @@ class CsrSignatureInvalidError(CsrRefusedError):
     """The request's signature is not valid."""
 
     code = "pki.csr_signature_invalid"
-    cause = "The request's signature does not fit its public key, so it proves no possession of the private key."
+    cause = "The request's signature does not match its public key, so it is no proof of possession of the private key."
     fix = f"{MAKE_REQUEST} With a secure element, check that certificate slot and key slot belong together."
 
 
@@ -99,7 +99,7 @@ class CsrHashRefusedError(CsrRefusedError):
 
 
 class CsrKeyTypeRefusedError(CsrRefusedError):
-    """This kind of key is not accepted."""
+    """This type of key is not accepted."""
 
     code = "pki.csr_key_type_refused"
     cause = "The key is {key}; accepted are {curves} and RSA of 2048 to 4096 bits."
@@ -119,7 +119,7 @@ class CsrKeySizeRefusedError(CsrRefusedError):
 
 
 class CsrKeyWeakError(CsrRefusedError):
-    """This RSA key comes from a broken generator."""
+    """A broken generator created this RSA key."""
 
     code = "pki.csr_key_weak"
     cause = "The RSA key has the pattern of a broken key generator (ROCA, CVE-2017-15361)."
@@ -127,20 +127,20 @@ class CsrKeyWeakError(CsrRefusedError):
 
 
 class CsrSubjectInvalidError(CsrRefusedError):
-    """No name, or a common name that is too long."""
+    """The request's subject has no name, or a common name that is too long."""
 
     code = "pki.csr_subject_invalid"
-    message = "The request's subject cannot be used: {detail}."
-    fix = f"Name the device: a common name of 1 to 64 printable characters. {MAKE_REQUEST}"
+    message = "The request's subject is not valid: {detail}."
+    fix = f"Set a common name of 1 to 64 printable characters. {MAKE_REQUEST}"
     detail: str
 
 
 class CsrExtensionRefusedError(CsrRefusedError):
-    """The request insists on an unknown extension."""
+    """The request contains an unsupported critical extension."""
 
     code = "pki.csr_extension_refused"
-    cause = "The request asks for the critical extension {oid}, which is not issued here."
-    fix = f"Leave the extension out, or do not mark it critical. {MAKE_REQUEST}"
+    cause = "The request contains the critical extension {oid}, which is not supported."
+    fix = f"Omit the extension, or do not mark it critical. {MAKE_REQUEST}"
     oid: str
 
 

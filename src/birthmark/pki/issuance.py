@@ -46,22 +46,24 @@ class IssuerExpiredError(PolicyError):
     code = "pki.issuer_expired"
     cause = "The CA certificate '{issuer}' expired at {not_after}."
     fix = (
-        "Make a new CA and have devices renew from it: "
-        "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`"
+        "Create a new CA and renew the devices' certificates from it: `birthmark ca init --name Devices --dir new-ca "
+        "&& export BIRTHMARK_CA_DIR=new-ca`"
     )
     issuer: str
     not_after: str
 
 
 class IssuerNotBegunError(PolicyError):
-    """The CA's certificate has not begun: its clock was ahead when it was made, or is behind now."""
+    """The CA's certificate is not yet valid."""
 
     code = "pki.issuer_not_begun"
-    cause = "The CA certificate '{issuer}' begins {not_before}, and what it signs now would end before that."
+    cause = (
+        "The CA certificate '{issuer}' is valid from {not_before}; a certificate signed now would expire before that."
+    )
     fix = (
-        "Set the clock, where it is behind. Where it is right, it was ahead when the CA was made; make another: "
-        "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`. A server whose CA it is "
-        "begins with another data directory"
+        "Set the clock if it is behind. If it is right, it was ahead when the CA was created; create another: "
+        "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`. For a server's CA, start "
+        "with another data directory"
     )
     issuer: str
     not_before: str

@@ -36,7 +36,7 @@ class NameConstraints:
 
 
 class NameUnusableError(ValueError):
-    """A name, or a constraint, that is not what its form says."""
+    """The name or constraint does not match its form."""
 
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")

@@ -16,19 +16,19 @@ from birthmark.untrusted_text import printable
 RegistrationId = NewType("RegistrationId", str)
 MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8
 MAX_REGISTRATION_ID_CHARS = 128
-MAKE_CERTIFICATE = "A CA of your own issues one with its key: `birthmark ca issue device-1 --dir ca`."
+MAKE_CERTIFICATE = "Your own CA issues a certificate with a key: `birthmark ca issue device-1 --dir ca`."
 """A fix for whatever is wrong with a device's certificate."""
 MAKE_REQUEST = (
-    "Make another request, here with a new key: `(umask 077; set -C; openssl genpkey -algorithm EC "
+    "Create another request with a new key: `(umask 077; set -C; openssl genpkey -algorithm EC "
     "-pkeyopt ec_paramgen_curve:P-256 > new.key && openssl req -new -key new.key -subj /CN=device-1 > new.csr)`."
 )
 """A fix for whatever is wrong with a request; `birthmark chip csr` does the same in a chip."""
 MAKE_CA = (
-    "A new CA has that, and issues: `birthmark ca init --name Devices --dir new-ca && "
+    "Create such a CA and issue a certificate: `birthmark ca init --name Devices --dir new-ca && "
     "birthmark ca issue device-1 --dir new-ca`"
 )
 SEND_LESS = (
-    "Send only the leaf and its intermediates. The leaf alone, where no CA stands between: "
+    "Send only the leaf and its intermediates. If there is no intermediate CA, send only the leaf: "
     '`(set -C; openssl x509 -in "$X509_CERT_FILE" > leaf.pem) && export X509_CERT_FILE=leaf.pem`'
 )
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
@@ -40,16 +40,19 @@ class CommonNameInvalidError(InvalidRequestError):
 
     code = "pki.common_name_invalid"
     cause = "A certificate's common name must have 1 to 64 printable characters; this one has {length}."
-    fix = f"Choose a shorter device id, or put the long name into another attribute. {MAKE_CERTIFICATE}"
+    fix = f"Use a shorter device ID, or put the long name into another attribute. {MAKE_CERTIFICATE}"
     length: int
 
 
 class RegistrationIdInvalidError(InvalidRequestError):
-    """The registration id is too long, or has characters that are not allowed."""
+    """The registration ID is too long or contains characters that are not allowed."""
 
     code = "pki.registration_id_invalid"
-    cause = "A registration id has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
-    fix = f"Give the certificate a common name, and the request a registration id, of only these. {MAKE_CERTIFICATE}"
+    cause = "A registration ID has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
+    fix = (
+        "Use only these characters in the certificate's common name and the request's registration ID. "
+        f"{MAKE_CERTIFICATE}"
+    )
     length: int = 0
     text: str = ""
 

@@ -49,12 +49,12 @@ class UnsignedStatus(Enum):
 
 
 class OcspMalformedError(InvalidRequestError):
-    """This is no OCSP request."""
+    """The data is not an OCSP request."""
 
     code = "pki.ocsp_malformed"
     message = "Not an OCSP request: {detail}."
-    cause = "The body, or the path of a GET in base64, is no OCSP request: {detail}."
-    fix = "Let openssl write one: `openssl ocsp -issuer issuing.pem -cert device.pem -reqout request.der`."
+    cause = "The body, or the path of a GET in base64, is not an OCSP request: {detail}."
+    fix = "Create one with openssl: `openssl ocsp -issuer issuing.pem -cert device.pem -reqout request.der`."
     detail: str
 
 

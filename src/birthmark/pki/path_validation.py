@@ -33,10 +33,10 @@ class ChainIncompleteError(ChainError):
     """An issuer in the chain is missing."""
 
     code = "pki.chain_incomplete"
-    cause = "The issuer '{issuer}' of '{subject}' was neither sent by the device nor is it on record as a CA."
+    cause = "The issuer '{issuer}' of '{subject}' was neither sent by the device nor registered as a CA."
     fix = (
-        "Put the intermediate certificates after the leaf in the device's certificate file, or enroll that CA. One "
-        f"that was made again under the same name, with another key id, has to issue anew. {MAKE_CERTIFICATE}"
+        "Append the intermediate certificates to the device's certificate file, after the leaf, or enroll that CA. "
+        f"If the CA was recreated with the same name and another key ID, reissue the certificate. {MAKE_CERTIFICATE}"
     )
     issuer: str
     subject: str
@@ -55,10 +55,10 @@ class CertificateExpiredError(ChainError):
     """The certificate has expired."""
 
     code = "pki.certificate_expired"
-    cause = "The certificate '{subject}' expired at {not_after}; the time here is {now}."
+    cause = "The certificate '{subject}' expired at {not_after}; the server's time is {now}."
     fix = (
-        "Renew it. A CA of your own issues one with its key: `birthmark ca issue {device} --dir ca`. If the device's "
-        "own key still lives in its chip, its factory certificate can get a new one by EST."
+        "Renew it. Your own CA issues a certificate with a key: `birthmark ca issue {device} --dir ca`. If the "
+        "device's key is still in its secure element, renew over EST with its factory certificate."
     )
     not_after: str
     now: str
@@ -71,10 +71,10 @@ class CertificateNotYetValidError(ChainError):
     """The certificate is not yet valid."""
 
     code = "pki.certificate_not_yet_valid"
-    cause = "The certificate '{subject}' is valid from {not_before}; the time here is {now}."
+    cause = "The certificate '{subject}' is valid from {not_before}; the server's time is {now}."
     fix = (
-        "Compare the clocks of the machine that issued it and of this one: `date -u`. If this one is right, issue it "
-        f"anew. {MAKE_CERTIFICATE}"
+        "Compare the clocks of the issuing machine and of this one: `date -u`. If this one is right, reissue the "
+        f"certificate. {MAKE_CERTIFICATE}"
     )
     not_before: str
     now: str
@@ -82,13 +82,13 @@ class CertificateNotYetValidError(ChainError):
 
 
 class SignatureBrokenError(ChainError):
-    """The issuer's key did not make the signature."""
+    """The issuer's key did not create the signature."""
 
     code = "pki.signature_broken"
     cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign it."
     fix = (
-        "The CA was probably made again under the same name: issue the device certificate anew, or enroll the right "
-        f"CA. {MAKE_CERTIFICATE}"
+        "The CA was probably recreated with the same name: reissue the device certificate, or enroll the right CA. "
+        f"{MAKE_CERTIFICATE}"
     )
     issuer: str
     subject: str
@@ -96,14 +96,14 @@ class SignatureBrokenError(ChainError):
 
 
 class NotACAError(ChainError):
-    """A certificate signed another without being a CA."""
+    """A certificate that is not a CA's signed another."""
 
     code = "pki.not_a_ca"
-    message = "The issuer may not sign: {detail}."
+    message = "The issuer is not allowed to sign: {detail}."
     cause = "'{issuer}' signed '{subject}' but is not allowed to: {detail}."
     fix = (
-        "Make the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path length. "
-        f"{MAKE_CA}"
+        "Create the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path "
+        f"length. {MAKE_CA}"
     )
     detail: str
     issuer: str
@@ -111,23 +111,23 @@ class NotACAError(ChainError):
 
 
 class UnknownCriticalExtensionError(ChainError):
-    """A critical extension is not understood."""
+    """A critical extension is not supported."""
 
     code = "pki.unknown_critical_extension"
-    cause = "'{subject}' has the critical extension {oid}, which is not understood here."
-    fix = f"Issue the certificate without that extension, or with the extension not critical. {MAKE_CERTIFICATE}"
+    cause = "'{subject}' has the critical extension {oid}, which is not supported."
+    fix = f"Reissue the certificate without that extension, or mark the extension as not critical. {MAKE_CERTIFICATE}"
     oid: str
     subject: str
 
 
 class NameForbiddenError(ChainError):
-    """A CA above may not certify this name."""
+    """A CA's name constraints exclude this name."""
 
     code = "pki.name_forbidden"
-    cause = "'{issuer}' may not certify the {form} of '{subject}': its name constraints leave it out."
+    cause = "'{issuer}' cannot certify the {form} of '{subject}': its name constraints exclude it."
     fix = (
-        "Have the certificate issued with another name, or by a CA whose name constraints permit this one, or that has "
-        f"none. {MAKE_CA}"
+        "Reissue the certificate with another name, or from a CA without name constraints or with constraints that "
+        f"permit this name. {MAKE_CA}"
     )
     form: str
     issuer: str
@@ -135,10 +135,10 @@ class NameForbiddenError(ChainError):
 
 
 class TooMuchWorkError(ChainError):
-    """Too many signatures."""
+    """The certificates require too many signature checks."""
 
     code = "pki.too_much_work"
-    cause = "The certificates that were sent need more than {limit} signature checks."
+    cause = "The received certificates require more than {limit} signature checks."
     fix = f"Send only the leaf and its intermediates. {MAKE_CERTIFICATE}"
     limit: int
 
@@ -194,7 +194,7 @@ class Signatures:
 
 
 class _AskedError(Exception):
-    """A decision needs to know whether the first was signed by the second."""
+    """Signal to the caller to check whether the second certificate signed the first."""
 
     def __init__(self, certificate: Certificate, issuer: Certificate) -> None:
         super().__init__()

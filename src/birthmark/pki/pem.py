@@ -13,22 +13,22 @@ _REQUEST = b"CERTIFICATE REQUEST"
 
 
 class PemInvalidError(InvalidRequestError):
-    """A request that is neither PEM, base64 nor DER."""
+    """The data is neither PEM, base64 nor DER."""
 
     code = "pki.pem_invalid"
     message = "The data cannot be read: {detail}."
     cause = "The data is neither PEM nor DER: {detail}."
-    fix = f"Give the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
+    fix = f"Provide the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
     detail: str
 
 
 class RequestsSeveralError(PemInvalidError):
-    """Several certificate requests where one is signed at a time."""
+    """The data contains several certificate signing requests."""
 
     code = "pki.requests_several"
-    message = "There are several certificate requests"
-    cause = "It has {count} certificate requests, and one is signed at a time."
-    fix = f"Give each request its own file. {MAKE_REQUEST}"
+    message = "The data contains several certificate signing requests"
+    cause = "The data contains {count} certificate signing requests; only one can be signed at a time."
+    fix = f"Put each request into its own file. {MAKE_REQUEST}"
     count: int
     detail: str = "it has several certificate requests"
 

@@ -30,8 +30,8 @@ class PossessionCodeMismatchError(PossessionNotProvenError):
     """The common name is not the verification code."""
 
     code = "pki.possession_code_mismatch"
-    cause = "The verification certificate's common name is '{found}', not the code that was given out last."
-    fix = f"Use the newest code, each request for one replaces it: {PROVE}"
+    cause = "The verification certificate's common name is '{found}', not the latest verification code."
+    fix = f"Use the latest code; each new code replaces the previous one: {PROVE}"
     found: str
     wanted: str
     options: str = ""
@@ -42,7 +42,7 @@ class PossessionSignatureError(PossessionNotProvenError):
 
     code = "pki.possession_signature_invalid"
     cause = "The verification certificate was not signed by the key of '{ca}'."
-    fix = f"Sign it with that CA's key, which is in its directory: {PROVE}"
+    fix = f"Sign it with that CA's key, which is in the CA's directory: {PROVE}"
     ca: str
     wanted: str
     options: str = ""

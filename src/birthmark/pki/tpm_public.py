@@ -27,12 +27,15 @@ TpmKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 
 
 class TpmKeyInvalidError(InvalidRequestError):
-    """Not a public key of a TPM that can be used here."""
+    """The TPM's public key cannot be used."""
 
     code = "pki.tpm_key_invalid"
     message = "The {what} of the TPM cannot be used: {detail}"
     cause = "The {what} of the TPM cannot be used: {detail}."
-    fix = "Send it as the TPM gives it, TPM2B_PUBLIC in base64; on the device this prints both: `birthmark agent tpm`"
+    fix = (
+        "Send the key in the TPM's format, TPM2B_PUBLIC in base64. On the device, print both keys: `birthmark agent "
+        "tpm`"
+    )
     detail: str
     what: str
 

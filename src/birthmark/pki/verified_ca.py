@@ -15,12 +15,12 @@ _MAX_SHOWN = 64
 
 
 class AuthorityChangedError(ConflictError):
-    """The CA certificate on record is not the one that was read."""
+    """The CA certificate has changed since it was read."""
 
     code = "pki.ca_etag_mismatch"
-    cause = "The CA certificate {name} was changed since the etag {etag} was read."
+    cause = "The CA certificate {name} has changed since the etag {etag} was read."
     fix = (
-        "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark dps ca ls`, or "
+        "Read it again and repeat the change, or send If-Match: *. List CA certificates: `birthmark dps ca ls`, or "
         "`birthmark hub ca ls`"
     )
     etag: str

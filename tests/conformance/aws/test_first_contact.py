@@ -215,7 +215,7 @@ def test_a_template_that_cannot_be_followed_says_which_step_and_keeps_nothing(
     assert not comes(arguments)
     told = server.why(name)
     assert told["code"] == "awsiot.registration_failed"
-    assert "What failed is Resources.thing:" in told["cause"]
+    assert "The step Resources.thing failed:" in told["cause"]
     assert "Thing group nowhere not found" in told["cause"]
     assert iot.list_certificates_by_ca(caCertificateId=made.ca_id)["certificates"] == []
 

@@ -160,7 +160,7 @@ def test_an_edge_ca_is_not_issued_where_devices_get_their_identities_and_the_way
     device = a_certd(server, tmp_path, "edge-6")
     assert device.refused(a_csr(name, key=an_rsa_key(), extensions=EDGE_CA)) == 403
     told = server.run("why", "edge-6").stdout
-    assert "Labels that issue CAs: edge-ca." in told
+    assert "Labels that issue CA certificates: edge-ca." in told
     assert f'`aziot-edged-ca = "https://{server.address}:8085/.well-known/est/edge-ca"`' in told
 
 

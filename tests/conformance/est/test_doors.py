@@ -88,7 +88,7 @@ async def test_a_token_ends(server: EstServer) -> None:
     token = await a_token(server, lifetime=timedelta(hours=1))
     server.clock.move(timedelta(hours=2))
     answer = await enroll(server, a_csr("device-1"), basic=token)
-    assert (answer.status, answer.text.splitlines()[0]) == (401, "User or password is wrong.")
+    assert (answer.status, answer.text.splitlines()[0]) == (401, "User name or password is wrong.")
 
 
 async def test_two_that_use_a_token_at_once_get_one_certificate(server: EstServer) -> None:

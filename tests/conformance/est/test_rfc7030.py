@@ -82,7 +82,7 @@ async def test_rfc7030_3_2_3_a_request_without_credentials_is_challenged(server:
 async def test_rfc7030_3_2_3_wrong_credentials_are_refused_alike(server: EstServer, user: str, password: str) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={"Authorization": wire.render_basic(user, password)})
     assert answer.status == 401
-    assert answer.text.startswith("User or password is wrong.\nReference: ")
+    assert answer.text.startswith("User name or password is wrong.\nReference: ")
     assert "www-authenticate" in answer.headers
 
 
@@ -319,7 +319,7 @@ async def test_rfc7030_4_2_2_renewal_under_another_name_is_refused(server: EstSe
     ):
         answer = await server.post("simplereenroll", csr, headers={}, peer=shown(first))
         assert answer.status == 403
-        assert "may not change" in answer.text
+        assert "cannot change" in answer.text
 
 
 BINDING = b"finished message"

@@ -146,7 +146,7 @@ WRONG: dict[str, tuple[int, Any, int, str]] = {
     "no hub": (200, {}, 400208, "no IoT hub"),
     "an empty hub": (200, {"iotHubHostName": " "}, 400208, "no IoT hub"),
     "a hub that is not linked": (200, {"iotHubHostName": "other.example"}, 400207, "hub.example, second.example"),
-    "no key for it": (401, {}, 400209, "may not be asked"),
+    "no key for it": (401, {}, 400209, "authorization error"),
     "not there": (404, {}, 400207, "404"),
     "busy": (429, {}, 400207, "429"),
     "broken": (503, {}, 400207, "503"),

@@ -87,7 +87,7 @@ def by_itself(goes: Callable[[Scene], object] = lambda _scene: None) -> Apply:
     """Do nothing but try again, as the fix says; the cause goes by itself, since the other side recovers."""
 
     def apply(scene: Scene, fix: str) -> None:
-        assert "try again" in fix.lower(), fix
+        assert re.search("try again|retry", fix.lower()) is not None, fix
         goes(scene)
 
     return apply

@@ -112,7 +112,7 @@ def test_a_token_holds_that_one_of_the_keys_signed() -> None:
 def test_a_token_that_does_not_hold_is_refused(token: str | None, signature: str | None) -> None:
     with pytest.raises(TokenRefusedError) as refused:
         check_token(DOOR, token, signature, "c")
-    assert "not asked" in refused.value.explain_cause()
+    assert "not called" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize(

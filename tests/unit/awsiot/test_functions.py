@@ -71,9 +71,9 @@ async def test_a_function_without_an_address_is_refused_by_name() -> None:
     [
         (Peer(status=302), "it answers 302"),
         (Peer(status=500), "it answers 500"),
-        (Peer(body=b""), "no JSON"),
-        (Peer(body=b"[" * 5000), "no JSON"),
-        (Peer(body=b"\xff"), "no JSON"),
+        (Peer(body=b""), "not JSON"),
+        (Peer(body=b"[" * 5000), "not JSON"),
+        (Peer(body=b"\xff"), "not JSON"),
         (Peer(problem=AddressRefusedError(address="10.0.0.1", host="hook.example")), "10.0.0.1"),
     ],
 )

@@ -120,17 +120,17 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {}}}}, "has no ThingName"),
     ({"Resources": {"a": THING, "b": THING}}, "more than one AWS::IoT::Thing"),
     ({"Resources": {"thing": {**THING, "Properties": {"ThingName": "x", "BillingGroup": "b"}}}}, "BillingGroup of"),
-    ({"Resources": {"thing": {**THING, "DependsOn": "x"}}}, "'DependsOn', which says nothing"),
+    ({"Resources": {"thing": {**THING, "DependsOn": "x"}}}, "'DependsOn', which is not supported"),
     ({"Resources": {"thing": {**THING, "OverrideSettings": {"ThingTypeName": "MERGE"}}}}, "cannot have ThingTypeName"),
     ({"Parameters": {"Name": {"Type": "Number"}}}, "is not String"),
-    ({"Parameters": {"Name": {"Type": "String", "Default": 7}}}, "is no text"),
+    ({"Parameters": {"Name": {"Type": "String", "Default": 7}}}, "is not a string"),
     ({"Resources": {"thing": {**THING, "Properties": {"ThingName": {"Ref": "Nobody"}}}}}, "names no parameter"),
     ({"Resources": {"thing": {**THING, "Properties": {"ThingName": {"Fn::Base64": "x"}}}}}, "Fn::Base64 is not"),
     ({"Resources": {"thing": {**THING, "Properties": {"ThingName": {"Ref": "Name", "b": 1}}}}}, "alone in its braces"),
     ({"Resources": {"p": {"Type": "AWS::IoT::Policy", "Properties": {}}}}, "needs PolicyName or PolicyDocument"),
     ({"Resources": {"c": {"Type": "AWS::IoT::Certificate", "Properties": {}}}}, "needs one of CertificateId"),
-    ({"Mappings": {"Lines": {"x": {"y": 7}}}}, "no text and no list"),
-    ({"Mappings": {"Lines": "x"}}, "is no JSON object"),
+    ({"Mappings": {"Lines": {"x": {"y": 7}}}}, "neither a string nor a list"),
+    ({"Mappings": {"Lines": "x"}}, "is not a JSON object"),
 ]
 
 

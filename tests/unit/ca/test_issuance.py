@@ -67,7 +67,7 @@ def test_no_command_is_offered_for_a_name_that_no_credential_can_have(name: str)
     holder = Principal(PrincipalKind.DEVICE, "device-2", device_id="device-2")
     with pytest.raises(NameNotAllowedError) as refusal:
         check_speaks_for(holder, name)
-    assert refusal.value.explain_fix() == "Ask for the name of the certificate in use."
+    assert refusal.value.explain_fix() == "Request the name of the current certificate."
 
 
 def test_a_key_belongs_to_one_device() -> None:

@@ -100,7 +100,7 @@ def test_a_new_one_is_asked_for_twice_and_refused_where_the_two_differ(
     for of_new_keys in (a_typed_one(ca, "horse", "hose", is_new=True), a_typed_one(tmp_path / "new", "horse", "hose")):
         with pytest.raises(PassphraseMissingError) as refused:
             of_new_keys.reveal()
-        assert "the second time" in refused.value.explain_cause()
+        assert "the second entry differs" in refused.value.explain_cause()
     assert a_typed_one(ca, "horse", "horse", is_new=True).reveal() == b"horse"
 
 
@@ -116,7 +116,7 @@ def test_one_that_keys_have_is_asked_for_once(ca: Path, monkeypatch: pytest.Monk
         ("file:/nowhere/at/all", "cannot be used"),
         ("credential:ca", "CREDENTIALS_DIRECTORY"),
         ("fd:9999", "bad file descriptor"),
-        ("prompt", "nobody is at a terminal"),
+        ("prompt", "not a terminal"),
     ],
 )
 def test_what_cannot_be_had_is_told_with_why(

@@ -89,7 +89,7 @@ def test_of_several_requests_in_a_file_none_is_dropped(ca: Path, tmp_path: Path)
         (tmp_path / "both.csr").write_bytes(armored(label) * 2)
         result = run("sign", ca, str(tmp_path / "both.csr"))
         assert result.exit_code == 1
-        assert "Give each request its own file" in " ".join(result.stderr.split())
+        assert "Put each request into its own file" in " ".join(result.stderr.split())
 
 
 def test_a_table_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) -> None:

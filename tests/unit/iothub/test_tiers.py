@@ -241,7 +241,7 @@ def test_no_fix_makes_a_hub_smaller(edition: Edition) -> None:
 
 def test_the_largest_edition_has_nothing_but_to_wait() -> None:
     top = Edition(Tier.S3, MAX_UNITS)
-    assert fix_of(top, ThrottleClass.QUERY) == "Wait as long as Retry-After says."
+    assert fix_of(top, ThrottleClass.QUERY) == "Wait for the time in Retry-After."
     throttle = HubThrottle("hub-2", top)
     with pytest.raises(TierQuotaError) as quota:
         throttle.count_blocks(top.most_messages + 1, TODAY)
@@ -258,7 +258,7 @@ def test_the_day_and_the_devices_of_a_free_hub_are_more_with_the_next_tier() -> 
         assert "`birthmark hub tier hub-2 S1 --units 1`" in caught.value.explain_fix()
     with pytest.raises(TooManyDevicesError) as full:
         HubThrottle("hub-2", S1).check_room(1_000_000)
-    assert full.value.explain_fix() == "Remove one: `birthmark hub device ls --hub hub-2`"
+    assert full.value.explain_fix() == "Delete a device: `birthmark hub device ls --hub hub-2`"
 
 
 def test_what_is_used_up_is_there_again_when_its_time_is_over() -> None:

@@ -80,7 +80,7 @@ def test_what_is_no_receiver_is_refused(url: str) -> None:
 def test_plain_http_is_refused_with_the_setting_that_allows_it() -> None:
     with pytest.raises(UrlInvalidError) as refused:
         check_url("http://hooks.example/", allows_plain=False)
-    assert "http:// takes outbound.allow" in refused.value.explain_cause()
+    assert "http:// requires outbound.allow" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def a_part(state: str = "disabled") -> dict[str, Any]:
 
 
 def test_what_a_refusal_says_to_type_is_not_said_again() -> None:
-    refused = a_refusal(fix=f"If it may connect again: `{ENABLE}`")
+    refused = a_refusal(fix=f"Enable it: `{ENABLE}`")
     steps = next_steps([a_part()], (), [refused], NOW, quoted="pump-17")
     assert [(one.said, one.fix) for one in steps] == [(refused["message"], refused["fix"])]
 

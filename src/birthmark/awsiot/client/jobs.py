@@ -54,7 +54,7 @@ class _RejectedResponse(msgspec.Struct, rename="camel", frozen=True):
 
 
 class JobRefusedError(Exception):
-    """The service does not do what was asked; `code` is its own. A way out for who decides then; not for people."""
+    """The service rejected the request; `code` is the service's own. Signal to the caller, never shown to users."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}"[:300])
@@ -62,7 +62,7 @@ class JobRefusedError(Exception):
 
 
 class DocumentUnreadableError(Exception):
-    """There is a next job, and its document cannot be read at all."""
+    """The document of the next job cannot be parsed."""
 
 
 @dataclass(slots=True)

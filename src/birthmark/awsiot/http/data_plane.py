@@ -229,7 +229,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
             given = decode_json(given)
         objects = msgspec.convert(given, list[dict[str, str]])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail="userProperties is no JSON array of objects with texts") from error
+        raise BodyInvalidError(detail="userProperties is not a JSON array of objects with strings") from error
     return [pair for one in objects for pair in one.items()]
 
 

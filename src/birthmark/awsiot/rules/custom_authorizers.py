@@ -35,27 +35,29 @@ _MAX_REASON = 200
 
 
 class SigningKeyInvalidError(InvalidRequestError):
-    """A key that no token could be checked by."""
+    """The token signing public key is not valid."""
 
     code = "awsiot.signing_key_invalid"
     message = "Invalid token signing public key {name}: {detail}"
     fix = (
-        "Give an RSA key of 2048 to 8192 bits as PEM, as this makes one: "
-        "`(umask 077; set -C; openssl genrsa 2048 > token.key) && openssl rsa -in token.key -pubout`"
+        "Use an RSA key of 2048 to 8192 bits as PEM. To generate one: `(umask 077; set -C; openssl genrsa 2048 > "
+        "token.key) && openssl rsa -in token.key -pubout`"
     )
     name: str
     detail: str
 
 
 class TokenRefusedError(UnauthenticatedError):
-    """The token has no signature that holds."""
+    """The token's signature is missing or not valid."""
 
     code = "awsiot.token_refused"
-    message = "The token of the authorizer {authorizer} is refused"
-    cause = "A client ({thing}) asked for the authorizer {authorizer}, and {reason}. Its function was not asked."
+    message = "The authorizer {authorizer} rejected the token"
+    cause = (
+        "A client ({thing}) used the authorizer {authorizer}, and {reason}. The authorizer's function was not called."
+    )
     fix = (
-        "Sign the token with RSA and SHA-256 by a key whose public part the authorizer has, and send both: "
-        "`aws iot describe-authorizer --authorizer-name {authorizer}` tells the token's name and the keys."
+        "Sign the token with RSA and SHA-256 and a key registered with the authorizer, then send token and signature. "
+        "Show the token's name and the keys: `aws iot describe-authorizer --authorizer-name {authorizer}`."
     )
     authorizer: str
     reason: str
@@ -63,13 +65,13 @@ class TokenRefusedError(UnauthenticatedError):
 
 
 class AuthorizerRefusedError(ForbiddenError):
-    """The authorizer's function does not let the client in."""
+    """The authorizer's function denied the client."""
 
     code = "awsiot.authorizer_refused"
-    cause = "The function {function} of the authorizer {authorizer} did not let a client ({thing}) in."
+    cause = "The function {function} of the authorizer {authorizer} denied a client ({thing})."
     fix = (
-        "What that function knows decides, and it can be tried out. Which one it is: "
-        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+        "Check the function's logic and test it with the client's credentials. Show which function it is: `aws iot "
+        "describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
     function: str
@@ -77,15 +79,15 @@ class AuthorizerRefusedError(ForbiddenError):
 
 
 class AuthorizerAnswerError(InvalidRequestError):
-    """The function of an authorizer answers what nothing can be decided by."""
+    """The authorizer's function returned an invalid response."""
 
     code = "awsiot.authorizer_answer_invalid"
-    message = "The answer of the authorizer {authorizer} is invalid"
-    cause = "The function {function} of the authorizer {authorizer} answered what does not count: {detail}."
+    message = "The response of the authorizer {authorizer} is invalid"
+    cause = "The function {function} of the authorizer {authorizer} returned an invalid response: {detail}."
     fix = (
-        "Have it answer isAuthenticated, principalId (letters and digits), policyDocuments (10 at most), "
-        "refreshAfterInSeconds and disconnectAfterInSeconds (300 to 86400). Which function decides: "
-        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+        "Return isAuthenticated, principalId (letters and digits), policyDocuments (10 at most), "
+        "refreshAfterInSeconds and disconnectAfterInSeconds (300 to 86400). Show which function it is: `aws iot "
+        "describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
     function: str
@@ -93,13 +95,13 @@ class AuthorizerAnswerError(InvalidRequestError):
 
 
 class AuthorizerDeniedError(PolicyDeniedError):
-    """The policies that an authorizer's function returned do not allow this."""
+    """The policies from the authorizer's function do not allow this action."""
 
     code = "awsiot.authorizer_denied"
     cause = "{action} on {resource} was denied: {hint}. The authorizer's function returned these policies."
     fix = (
-        "Have the function return a policy that allows {action} on {resource}, and none that denies it. Which one: "
-        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
+        "Change the function to return a policy that allows {action} on {resource}, and none that denies it. Show "
+        "which function it is: `aws iot describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
 
@@ -159,9 +161,9 @@ def signing_key_of(name: str, pem: str) -> rsa.RSAPublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise SigningKeyInvalidError(name=name, detail="it is no public key in PEM") from error
+        raise SigningKeyInvalidError(name=name, detail="it is not a public key in PEM") from error
     if not isinstance(key, rsa.RSAPublicKey):
-        raise SigningKeyInvalidError(name=name, detail="it is no RSA key")
+        raise SigningKeyInvalidError(name=name, detail="it is not an RSA key")
     if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
         raise SigningKeyInvalidError(name=name, detail=f"it has {key.key_size} bits")
     if (bits := key.public_numbers().e.bit_length()) > MAX_EXPONENT_BITS:

@@ -35,13 +35,13 @@ _OBJECT = re.compile(
 
 
 class FileLinkError(ForbiddenError):
-    """A URL of a file that was not made here, or whose time is over."""
+    """The file's URL has expired or was not issued by this server."""
 
     code = "awsiot.file_link"
     message = "The URL of the file {why}"
-    cause = "A file was asked for by {who} with a URL that {why}."
-    fix = "The thing gets a new URL with the job's document each time that it asks. Its jobs: `birthmark aws job ls`"
-    who: str = "somebody"
+    cause = "{who} requested a file with a URL that {why}."
+    fix = "Have the thing fetch the job document again; each copy contains new URLs. List jobs: `birthmark aws job ls`"
+    who: str = "A client"
     why: str
 
 
@@ -50,7 +50,7 @@ def parse_object_url(url: str) -> tuple[str, str]:
     found = _OBJECT.fullmatch(url)
     if found is None:
         raise BodyInvalidError(
-            detail=f"{url[:200]!r} is no URL of an object such as https://s3.us-east-1.amazonaws.com/BUCKET/KEY"
+            detail=f"{url[:200]!r} is not the URL of an object such as https://s3.us-east-1.amazonaws.com/BUCKET/KEY"
         )
     bucket, path = found["named"] or found["hosted"], unquote(found["path"])
     if bucket is None:
@@ -130,9 +130,9 @@ def check_link(master: bytes, path: str, query: Mapping[str, str], now: datetime
     thing, expires, signature = (query.get(name, "") for name in ("thing", "expires", "signature"))
     wanted = _signature(master, path, thing, expires)
     if not hmac.compare_digest(signature.encode(), wanted.encode()):
-        raise FileLinkError(why="was not made here, or was changed")  # so who it is for is not known
+        raise FileLinkError(why="was not issued by this server, or was changed")  # so who it is for is not known
     if now.timestamp() >= int(expires):
-        error = FileLinkError(who=thing, why="has ended")
+        error = FileLinkError(who=thing, why="has expired")
         error.add_facts(thing=thing)
         raise error
     return thing

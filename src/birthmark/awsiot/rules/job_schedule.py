@@ -94,7 +94,7 @@ def parse_cron(text: str) -> Cron:
         inner = inner[5:-1]
     fields = inner.upper().split()
     wrong = BodyInvalidError(
-        detail=f"maintenanceWindows startTime {text[:100]!r} is no expression as cron(0 18 ? * MON *)"
+        detail=f"maintenanceWindows startTime {text[:100]!r} is not an expression such as cron(0 18 ? * MON *)"
     )
     if len(fields) == _FIELDS - 1:
         fields.append("*")
@@ -162,7 +162,9 @@ def _number(text: str) -> int:
 
 def parse_moment(text: str, name: str) -> datetime:
     """Return a time of a schedule; one that says no zone is of UTC. Raise `BodyInvalidError`."""
-    wrong = BodyInvalidError(detail=f"schedulingConfig {name} {text[:64]!r} is no time as 2026-01-31T18:00 (UTC)")
+    wrong = BodyInvalidError(
+        detail=f"schedulingConfig {name} {text[:64]!r} is not a time such as 2026-01-31T18:00 (UTC)"
+    )
     if _MOMENT.fullmatch(text) is None:
         raise wrong
     try:

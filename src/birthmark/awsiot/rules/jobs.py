@@ -65,70 +65,70 @@ _EXECUTED = FAILS | {ExecutionStatus.SUCCEEDED}
 
 
 class UnknownJobError(NotFoundError):
-    """No job of that id."""
+    """The job does not exist."""
 
     code = "awsiot.unknown_job"
     message = "Job {job} cannot be found"
-    fix = "Those that there are: `birthmark aws job ls`"
+    fix = "List jobs: `birthmark aws job ls`"
     job: str
 
 
 class UnknownJobTemplateError(NotFoundError):
-    """No job template of that id."""
+    """The job template does not exist."""
 
     code = "awsiot.unknown_job_template"
     message = "Job template {template} cannot be found"
-    fix = "Those that there are: `{command}`"
+    fix = "List job templates: `{command}`"
     command: str = "aws iot list-job-templates"
     template: str
 
 
 class JobExistsError(ConflictError):
-    """Create of a job, or a template of jobs, under an id that is taken."""
+    """A job or job template with this ID exists already."""
 
     code = "awsiot.job_exists"
     message = "{kind} {job} already exists"
-    fix = "Give the new one an id of its own; those in use: `{command}`"
+    fix = "Choose another ID. List the IDs in use: `{command}`"
     command: str = "birthmark aws job ls"
     job: str
     kind: str = "Job"
 
 
 class TooManyJobsError(PolicyError):
-    """As many jobs are in progress as may be."""
+    """The account has the maximum number of jobs in progress."""
 
     code = "awsiot.job_limit"
-    message = "There are 200 jobs that go on already"
-    fix = "Cancel or delete those that are over: `birthmark aws job ls --status IN_PROGRESS`"
+    message = "There are 200 jobs in progress, the maximum"
+    fix = "Cancel or delete jobs that you no longer need: `birthmark aws job ls --status IN_PROGRESS`"
 
 
 class JobStateError(ConflictError):
-    """What is asked of a job does not go with how far it is."""
+    """The job's status does not permit this operation."""
 
     code = "awsiot.job_state"
     message = "Job {job} is {status}: {detail}"
-    fix = "How far it is: `birthmark aws job show {job}`"
+    fix = "Show the job's status: `birthmark aws job show {job}`"
     detail: str
     job: str
     status: str
 
 
 class UnknownExecutionError(NotFoundError):
-    """The job is not on that thing, or not under that number."""
+    """The thing has no such job execution."""
 
     code = "awsiot.unknown_job_execution"
     message = "Job execution of {job} on {thing} cannot be found"
-    fix = "The things that the job is on: `birthmark aws job executions {job}`"
+    fix = "List the job's executions: `birthmark aws job executions {job}`"
     job: str
     thing: str
 
 
 class ExecutionStateError(ConflictError):
-    """What is asked of an execution does not go with how far it is."""
+    """The job execution's status does not permit this change."""
 
     code = "awsiot.job_execution_state"
     message = "Job execution of {job} on {thing} cannot go from {status} to {wanted}"
-    fix = "How far it is on each thing: `birthmark aws job executions {job}`"
+    fix = "Show the status of each execution: `birthmark aws job executions {job}`"
     job: str
     status: str
     thing: str
@@ -136,7 +136,7 @@ class ExecutionStateError(ConflictError):
 
 
 class ExecutionVersionError(ConflictError):
-    """A device expected another version of its job execution; UpdateJobExecution has no exception of its own for it."""
+    """The job execution has another version than the expected one."""
 
     code = "awsiot.job_execution_version"
     message = "Expected version {expected} does not match version {version} of job {job} on {thing}"
@@ -162,11 +162,11 @@ class CancelVersionError(ConflictError):
 
 
 class ExecutionOverError(InvalidRequestError):
-    """A device asked for an execution that is over."""
+    """The job execution has ended."""
 
     code = "awsiot.job_execution_over"
-    message = "Job execution of {job} on {thing} is over: {status}"
-    fix = "What became of it, as operators see it: `birthmark aws job executions {job}`"
+    message = "Job execution of {job} on {thing} has ended: {status}"
+    fix = "Show the result: `birthmark aws job executions {job}`"
     job: str
     status: str
     thing: str

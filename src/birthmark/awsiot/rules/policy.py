@@ -40,30 +40,30 @@ MAX_SHARED = 4096
 
 
 class PolicyMalformedError(InvalidRequestError):
-    """A policy document that says nothing, or that nobody can be sure of."""
+    """The policy document is malformed."""
 
     code = "awsiot.policy_malformed"
     message = "Policy document is malformed: {detail}"
     fix = (
-        "This makes one that lets a client connect under its thing's name: `aws iot create-policy "
-        '--policy-name connect --policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow",'
-        '"Action":"iot:Connect",'
-        '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
+        "Use a document such as this one, which allows a client to connect with its thing's name: `aws iot "
+        "create-policy --policy-name connect --policy-document "
+        '\'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
     )
     detail: str
 
 
 class PolicyDeniedError(ForbiddenError):
-    """The policies of the certificate do not allow this."""
+    """The certificate's policies do not allow this action."""
 
     code = "awsiot.policy_denied"
     message = "{action} on {resource} is denied"
     cause = (
-        "{action} on {resource} was denied: {hint}. MQTT 3.1.1 ends the connection for it, MQTT 5 tells a reason code."
+        "{action} on {resource} was denied: {hint}. The server closes an MQTT 3.1.1 connection; with MQTT 5 it "
+        "returns a reason code."
     )
     fix = (
-        "A policy of the certificate {certificate_id} must allow {action} on {resource}, none deny it: `{command}`. "
-        "Subscribing needs iot:Subscribe on topicfilter/…, receiving iot:Receive on topic/…."
+        "A policy of the certificate {certificate_id} must allow {action} on {resource}, and none may deny it: "
+        "`{command}`. Subscribing requires iot:Subscribe on topicfilter/…, receiving requires iot:Receive on topic/…."
     )
     action: str
     certificate_id: str
@@ -74,14 +74,14 @@ class PolicyDeniedError(ForbiddenError):
 
 
 class KeyDeniedError(PolicyDeniedError):
-    """What an access key may do does not go so far."""
+    """The access key's policies do not allow this action."""
 
     code = "awsiot.key_denied"
     message = "User: {user} is not authorized to perform: {action} on resource: {resource} {because}"
-    cause = "{user} asked for {action} on {resource}: {hint}."
+    cause = "{user} requested {action} on {resource}: {hint}."
     fix = (
-        "Give it a policy that allows {action} on {resource}: a key's is said when it is made (--policy), a role's in "
-        "the configuration ([roles]). The keys there are: `birthmark aws key ls`"
+        "Grant a policy that allows {action} on {resource}: for a key with --policy when you create it, for a role in "
+        "[roles] of the configuration. List keys: `birthmark aws key ls`"
     )
     because: str
     user: str

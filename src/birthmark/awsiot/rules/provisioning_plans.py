@@ -9,24 +9,24 @@ from birthmark.errors import ConflictError, InvalidRequestError
 
 
 class TemplateInvalidError(InvalidRequestError):
-    """A provisioning template that says nothing, or that nobody can be sure of."""
+    """The provisioning template is not valid."""
 
     code = "awsiot.template_invalid"
     message = "The provisioning template is not valid: {detail}"
     fix = (
-        "A template is a JSON object with Parameters and Resources of the types AWS::IoT::Thing, "
-        "AWS::IoT::Certificate and AWS::IoT::Policy. This is one: `birthmark aws template example`"
+        "Use a JSON object with Parameters and Resources of the types AWS::IoT::Thing, AWS::IoT::Certificate and "
+        "AWS::IoT::Policy. Print an example: `birthmark aws template example`"
     )
     detail: str
 
 
 class RegistrationFailedError(InvalidRequestError):
-    """What a template says of a device cannot be done."""
+    """A device cannot be provisioned from the template."""
 
     code = "awsiot.registration_failed"
     message = "The device cannot be registered: {step}: {detail}"
-    cause = "What failed is {step}: {detail}. Nothing was kept of what the template says."
-    fix = "Mend the template, or what the device sends, and let it try again. Templates: `birthmark aws template ls`"
+    cause = "The step {step} failed: {detail}. All changes from the template were rolled back."
+    fix = "Fix the template or the device's parameters, then retry. List templates: `birthmark aws template ls`"
     detail: str
     step: str
     """The section or resource that failed."""
@@ -34,11 +34,11 @@ class RegistrationFailedError(InvalidRequestError):
 
 
 class ResourceConflictsError(ConflictError):
-    """What is on record is another, and the template says to fail then."""
+    """The resource exists already, and the template's override setting is FAIL."""
 
     code = "awsiot.resource_conflicts"
-    message = "{resource} exists already, and the template says FAIL for its {property}"
-    fix = "What is on record: `{command}`. With REPLACE or DO_NOTHING in its OverrideSettings the template goes on."
+    message = "{resource} exists already, and the template's setting for {property} is FAIL"
+    fix = "Set REPLACE or DO_NOTHING in OverrideSettings to continue. Show the existing resource: `{command}`."
     command: str
     property: str
     resource: str

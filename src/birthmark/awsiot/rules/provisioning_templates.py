@@ -163,9 +163,9 @@ def _parameter(name: str, given: Any) -> str | None:
         raise TemplateInvalidError(detail=f"the Type of the parameter {name} is not String")
     default = declared.get("Default")
     if default is not None and not isinstance(default, str):
-        raise TemplateInvalidError(detail=f"the Default of the parameter {name} is no text")
+        raise TemplateInvalidError(detail=f"the Default of the parameter {name} is not a string")
     if unknown := [key for key in declared if key not in {"Type", "Default", "Description"}]:
-        raise TemplateInvalidError(detail=f"the parameter {name} has {unknown[0][:60]!r}, which says nothing here")
+        raise TemplateInvalidError(detail=f"the parameter {name} has {unknown[0][:60]!r}, which is not supported")
     return default
 
 
@@ -177,7 +177,7 @@ def _resource(name: str, given: Any) -> Resource:
     if kind not in _PROPERTIES:
         raise TemplateInvalidError(detail=f"the Type of the resource {name} is none of {', '.join(_PROPERTIES)}")
     if unknown := [key for key in declared if key not in {"Type", "Properties", "OverrideSettings"}]:
-        raise TemplateInvalidError(detail=f"the resource {name} has {unknown[0][:60]!r}, which says nothing")
+        raise TemplateInvalidError(detail=f"the resource {name} has {unknown[0][:60]!r}, which is not supported")
     properties = {
         _SPELLINGS.get(key, key): value
         for key, value in _object(declared.get("Properties", {}), f"{name}.Properties").items()
@@ -220,7 +220,9 @@ def _mappings(given: Any) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
                 if not isinstance(value, str) and not (
                     isinstance(value, list) and all(isinstance(one, str) for one in value)
                 ):
-                    raise TemplateInvalidError(detail=f"Mappings.{name[:60]} holds what is no text and no list of it")
+                    raise TemplateInvalidError(
+                        detail=f"Mappings.{name[:60]} holds a value that is neither a string nor a list of strings"
+                    )
     return found
 
 
@@ -255,7 +257,7 @@ def _check_depth(value: Any, left: int = _MAX_DEPTH) -> None:
 
 def _object(given: Any, place: str) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise TemplateInvalidError(detail=f"{place} is no JSON object")
+        raise TemplateInvalidError(detail=f"{place} is not a JSON object")
     return given
 
 

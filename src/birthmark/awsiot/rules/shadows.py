@@ -27,29 +27,26 @@ _MICROS = 1_000_000
 
 
 class ShadowMissingError(NotFoundError):
-    """There is no such shadow."""
+    """The shadow does not exist."""
 
     code = "awsiot.shadow_missing"
     message = "No shadow exists with name: '{shadow}'"
-    cause = "The thing {thing} has no shadow of that name; a shadow is there from its first update on."
-    fix = (
-        "Report or desire something, and it is there: `birthmark aws shadow {thing}{options} --desired "
-        """'{{"on": true}}'`"""
-    )
+    cause = "The thing {thing} has no shadow of that name; the first update creates it."
+    fix = "Create it with an update: `birthmark aws shadow {thing}{options} --desired '{{\"on\": true}}'`"
     options: str
     shadow: str
     thing: str
 
 
 class ShadowVersionError(ConflictError):
-    """The shadow was changed since the caller read it."""
+    """The shadow has changed since it was read."""
 
     code = "awsiot.shadow_version"
     message = "Version conflict"
-    cause = "The shadow {shadow} is at version {version}; the update was meant for {wanted}."
+    cause = "The shadow {shadow} is at version {version}; the update requires {wanted}."
     fix = (
-        "Read it again and repeat the update, or leave its version out. As it stands: "
-        "`birthmark aws shadow {thing}{options}`"
+        "Read it again and repeat the update, or omit the version. Show the shadow: `birthmark aws shadow "
+        "{thing}{options}`"
     )
     options: str
     shadow: str
@@ -59,18 +56,15 @@ class ShadowVersionError(ConflictError):
 
 
 class TooManyShadowsError(PolicyError):
-    """A thing has as many shadows as it may."""
+    """The thing has the maximum number of shadows."""
 
     code = "awsiot.too_many_shadows"
     message = "The thing has too many shadows"
     cause = (
-        "The thing {thing} has {count} shadows and {deleted} that were deleted within two days; at most {limit} are "
-        "there at a time. Other things are not concerned."
+        "The thing {thing} has {count} shadows and {deleted} shadows deleted within the last two days; the maximum is "
+        "{limit}. Other things are not affected."
     )
-    fix = (
-        "Delete those that nobody needs; these are there: `aws iot-data list-named-shadows-for-thing --thing-name "
-        "{thing}`"
-    )
+    fix = "Delete unused shadows. List them: `aws iot-data list-named-shadows-for-thing --thing-name {thing}`"
     count: int
     deleted: int
     limit: int = MAX_SHADOWS
@@ -78,15 +72,15 @@ class TooManyShadowsError(PolicyError):
 
 
 class ShadowShareUsedError(PolicyError):
-    """A device made as many shadows of things that are not registered as it may."""
+    """The device has created the maximum number of shadows of unregistered things."""
 
     code = "awsiot.shadow_share_used"
-    message = "Too many shadows of things that are not registered"
+    message = "Too many shadows of unregistered things"
     cause = (
-        "{principal} made {limit} shadows of things that are not registered since the server started, and the thing "
-        "{thing} is not registered. Registered things, and other devices, are not concerned."
+        "{principal} has created {limit} shadows of unregistered things since the server started, and the thing "
+        "{thing} is not registered. Registered things and other devices are not affected."
     )
-    fix = "Register the thing, and its shadow is kept: `aws iot create-thing --thing-name {thing}`"
+    fix = "Register the thing: `aws iot create-thing --thing-name {thing}`"
     limit: int = MAX_UNREGISTERED
     principal: str
     thing: str
@@ -99,14 +93,17 @@ def check_room(shadow: Shadow, count: int, deleted: int) -> None:
 
 
 class ShadowTooLargeError(InvalidRequestError):
-    """A state that would be larger than a shadow may be."""
+    """The shadow's state would exceed the maximum size."""
 
     code = "awsiot.shadow_too_large"
     message = "The payload exceeds the maximum size allowed"
-    cause = "The shadow {shadow} would have {size} bytes; its state has at most 8192, as compact JSON without metadata."
+    cause = (
+        "The shadow {shadow} would have {size} bytes; its state is limited to 8192 bytes, as compact JSON without "
+        "metadata."
+    )
     fix = (
-        "Keep what is larger elsewhere, with its address in the shadow; null removes what is not needed any more. "
-        "As it stands: `birthmark aws shadow {thing}{options}`"
+        "Store large data outside the shadow and keep its address in the shadow; null removes a property. Show the "
+        "shadow: `birthmark aws shadow {thing}{options}`"
     )
     options: str
     shadow: str

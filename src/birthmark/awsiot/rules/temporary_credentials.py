@@ -27,9 +27,9 @@ class SessionTokenError(UnauthenticatedError):
     """The security token included in the request is invalid."""
 
     code = "awsiot.session_token_invalid"
-    cause = "The short-lived access key {access_key_id} came {how}."
+    cause = "The temporary access key {access_key_id} was presented {how}."
     fix = (
-        "Give the client all three of accessKeyId, secretAccessKey and sessionToken; for an operator's client: "
+        "Configure the client with accessKeyId, secretAccessKey and sessionToken. For an administrator's client: "
         '`eval "$(birthmark env)"`'
     )
     access_key_id: str
@@ -40,8 +40,8 @@ class SessionEndedError(UnauthenticatedError):
     """The security token included in the request is expired."""
 
     code = "awsiot.session_ended"
-    cause = "The short-lived access key {access_key_id} of the role alias {alias} has ended: {why}."
-    fix = "Let the device ask for another one. The aliases there are: `aws iot list-role-aliases`"
+    cause = "The temporary access key {access_key_id} of the role alias {alias} has expired: {why}."
+    fix = "Have the device request new credentials. List role aliases: `aws iot list-role-aliases`"
     access_key_id: str
     alias: str
     why: str
@@ -68,7 +68,7 @@ class CredentialSession(msgspec.Struct, frozen=True, rename="camel"):
     def check_time(self, now: datetime) -> None:
         """Raise `SessionEndedError` when it is over."""
         if now.timestamp() >= self.expires_at:
-            raise SessionEndedError(access_key_id=self.key_id, alias=self.alias, why="its time is over")
+            raise SessionEndedError(access_key_id=self.key_id, alias=self.alias, why="its lifetime ended")
 
 
 def token_of(master: bytes, session: CredentialSession) -> str:
@@ -87,7 +87,7 @@ def session_of(master: bytes, key_id: str, token: str | None) -> CredentialSessi
     if not token:
         raise SessionTokenError(access_key_id=key_id, how="without its session token")
     told, _, mac = token.partition(".")
-    wrong = SessionTokenError(access_key_id=key_id, how="with a session token that is not its own")
+    wrong = SessionTokenError(access_key_id=key_id, how="with another key's session token")
     try:
         if len(token) > _MAX_TOKEN_CHARS or not hmac.compare_digest(_bytes(mac), _mac(master, b"token", told)):
             raise wrong

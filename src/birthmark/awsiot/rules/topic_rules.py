@@ -28,29 +28,29 @@ _URLS = ("url", "confirmed", "confirmationUrl")
 
 
 class SqlInvalidError(InvalidRequestError):
-    """A rule's SQL, or a template in one of its actions, is not valid."""
+    """The rule's SQL or a substitution template in an action is not valid."""
 
     code = "awsiot.rule_sql_invalid"
     message = "The rule's {where} is not valid: {detail}"
     fix = (
-        "The page docs/reference/rules-sql.md has all of it. What a statement selects of a message can be tried: "
-        "`birthmark aws rule test --sql \"SELECT * FROM 'a/b'\" --topic a/b --payload '{{}}'`"
+        "See docs/reference/rules-sql.md for the syntax. Test what a statement selects from a message: `birthmark aws "
+        "rule test --sql \"SELECT * FROM 'a/b'\" --topic a/b --payload '{{}}'`"
     )
     detail: str
     where: str
 
 
 class UnknownRuleError(NotFoundError):
-    """No rule of that name."""
+    """The rule does not exist."""
 
     code = "awsiot.unknown_rule"
     message = "Rule {rule} not found"
-    fix = "Those there are: `birthmark aws rule ls`"
+    fix = "List rules: `birthmark aws rule ls`"
     rule: str
 
 
 class RuleExistsError(ConflictError):
-    """The name is taken."""
+    """A rule with this name exists already."""
 
     code = "awsiot.rule_exists"
     message = "Rule {rule} already exists"
@@ -59,26 +59,26 @@ class RuleExistsError(ConflictError):
 
 
 class RulesFullError(PolicyError):
-    """As many rules, destinations or streams as there may be."""
+    """The account has the maximum number of rules, destinations or streams."""
 
     code = "awsiot.rules_full"
-    cause = "There are {count} {what}, and no more are made."
+    cause = "There are {count} {what}, the maximum."
     fix = (
-        "Remove one that nobody needs: `birthmark aws rule ls`, `birthmark aws stream ls`, "
-        "`aws iot list-topic-rule-destinations`"
+        "Delete an unused one: `birthmark aws rule ls`, `birthmark aws stream ls`, `aws iot "
+        "list-topic-rule-destinations`"
     )
     count: int
     what: str
 
 
 class RuleLoopError(PolicyError):
-    """A message that a rule republished came back to the same rule, or went through too many."""
+    """A republished message returned to the same rule, or passed too many rules."""
 
     code = "awsiot.rule_loop"
-    cause = "What the rule {rule} would do with a message to {topic} is a loop, and was stopped: {trail} led to it."
+    cause = "The rule {rule} stopped processing a message to {topic} because its rules form a loop: {trail}."
     fix = (
-        "Let the rule republish to a topic that its own filter, and those of the rules after it, do not match. "
-        "The rules with their filters: `birthmark aws rule ls`"
+        "Republish to a topic that neither the rule's own filter nor those of the following rules match. List rules "
+        "with their filters: `birthmark aws rule ls`"
     )
     rule: str
     topic: str
@@ -86,11 +86,11 @@ class RuleLoopError(PolicyError):
 
 
 class RuleFailedError(PolicyError):
-    """A rule could not be applied to a message."""
+    """A rule could not process a message."""
 
     code = "awsiot.rule_failed"
-    cause = "The rule {rule} could not be applied to a message to {topic}: {reason}."
-    fix = "Look at the rule and at what the device sent: `birthmark aws rule show {rule}`"
+    cause = "The rule {rule} could not process a message to {topic}: {reason}."
+    fix = "Check the rule and the device's message: `birthmark aws rule show {rule}`"
     reason: str
     rule: str
     thing: str
@@ -98,11 +98,11 @@ class RuleFailedError(PolicyError):
 
 
 class RuleActionFailedError(PolicyError):
-    """What a rule sent did not arrive."""
+    """A rule action failed."""
 
     code = "awsiot.rule_action_failed"
     cause = "The action {action} of the rule {rule} failed for a message to {topic}: {reason}."
-    fix = "What failed and is kept: `birthmark aws rule dead {rule}`"
+    fix = "List the rule's dead letters: `birthmark aws rule dead {rule}`"
     action: str
     reason: str
     rule: str
@@ -162,7 +162,7 @@ def _action(given: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Ac
         except sql.SqlMistake as error:
             raise SqlInvalidError(where=f"template for {name}", detail=str(error)) from error
     if isinstance(what, wire.Http) and what.confirmation_url is None and not templates["url"].is_constant:
-        raise SqlInvalidError(where="url", detail="with a template in it, confirmationUrl says who confirmed")
+        raise SqlInvalidError(where="url", detail="a url with a template requires confirmationUrl")
     return Action(wire.name_of(what), what, templates)
 
 

@@ -6,14 +6,14 @@ from birthmark.mqtt.topics import is_valid_filter, is_valid_name
 
 
 class RetainedMissingError(NotFoundError):
-    """No message is retained there."""
+    """The topic has no retained message."""
 
     code = "awsiot.retained_missing"
     message = "No retained message for topic {topic}"
-    cause = "Nothing is retained for the topic {topic}: no message with the retain flag came, or it expired."
+    cause = "The topic {topic} has no retained message: none was published with the retain flag, or it expired."
     fix = (
-        "`aws iot-data publish --topic {topic} --qos 1 --retain --payload aGVsbG8=` retains one; `aws iot-data "
-        "list-retained-messages` shows what there is."
+        "Publish a retained message: `aws iot-data publish --topic {topic} --qos 1 --retain --payload aGVsbG8=`. List "
+        "retained messages: `aws iot-data list-retained-messages`."
     )
     topic: str
 
@@ -29,17 +29,17 @@ MAX_NAME_CHARS = 128
 _TOO_LONG = f"longer than {MAX_NAME_CHARS} characters"
 _SHARED = "$share/"
 
-_RIGHT = "This is taken: `aws iot-data publish --topic hello --qos 1 --payload aGVsbG8=`"
+_RIGHT = "This request is valid: `aws iot-data publish --topic hello --qos 1 --payload aGVsbG8=`"
 
 
 class ClientIdInvalidError(InvalidRequestError):
-    """A client id that AWS IoT does not take."""
+    """The client ID is not valid."""
 
     code = "awsiot.client_id_invalid"
-    message = "The client id cannot be used: {detail}"
-    cause = "The client id {thing} cannot be used: {detail}."
+    message = "The client ID is not valid: {detail}"
+    cause = "The client ID {thing} is not valid: {detail}."
     fix = (
-        "A client id has up to 128 bytes in UTF-8; an empty one needs a clean session. Best use the thing's name: "
+        "A client ID has up to 128 bytes in UTF-8; an empty one requires a clean session. Prefer the thing's name: "
         "`birthmark aws thing ls`"
     )
     detail: str
@@ -47,7 +47,7 @@ class ClientIdInvalidError(InvalidRequestError):
 
 
 class TopicInvalidError(InvalidRequestError):
-    """A topic that is not well formed, or too long or deep."""
+    """The topic is malformed, too long or too deep."""
 
     code = "awsiot.topic_invalid"
     message = "The topic is not valid: {detail}"
@@ -59,51 +59,52 @@ class TopicInvalidError(InvalidRequestError):
 
 
 class ReservedTopicError(InvalidRequestError):
-    """The topic is reserved."""
+    """The reserved topic is not supported."""
 
     code = "awsiot.reserved_topic_not_served"
-    cause = "The client {thing} used {topic}. Topics that begin with $ are the cloud's own, and this one is not served."
+    cause = "The client {thing} used {topic}. Topics that begin with $ are reserved, and this one is not supported."
     fix = (
-        "Of $aws/ these can be published to: things/THING/shadow/get, update and delete, and the same with "
-        "shadow/name/NAME, jobs of a thing, certificates/create and provisioning; rules/RULE/TOPIC is for one rule. "
-        f"things/THING/shadow/… and events/… can be subscribed to. {_RIGHT}"
+        "Publish only to these topics below $aws/: things/THING/shadow/get, update and delete, and the same with "
+        "shadow/name/NAME; jobs of a thing; certificates/create; provisioning; rules/RULE/TOPIC for one rule. "
+        f"Subscriptions to things/THING/shadow/… and events/… are supported. {_RIGHT}"
     )
     thing: str
     topic: str
 
 
 class QosNotServedError(InvalidRequestError):
-    """QoS 2 is not served."""
+    """QoS 2 is not supported."""
 
     code = "awsiot.qos_not_served"
-    cause = "The client {thing} published with QoS 2 to {topic}; AWS IoT Core knows QoS 0 and 1."
+    cause = "The client {thing} published with QoS 2 to {topic}; AWS IoT Core supports QoS 0 and 1."
     fix = f"Publish with QoS 1. {_RIGHT}"
     thing: str
     topic: str
 
 
 class ReportDroppedError(PolicyError):
-    """A report of a stock agent to a service that this server does not have."""
+    """The report of an agent is for a service that this server does not support."""
 
     code = "awsiot.report_dropped"
     message = "The report to {topic} was dropped"
     cause = (
-        "The agent of {thing} reports to {topic}. Device Defender and Greengrass are not served; it stays connected."
+        "The agent of {thing} reports to {topic}. Device Defender and Greengrass are not supported; the agent stays "
+        "connected."
     )
     fix = (
-        "Turn Device Defender or Greengrass health reports off in the agent's configuration, or ignore this. "
-        "What the server refused of this device: `birthmark why {thing}`"
+        "Disable Device Defender or Greengrass health reports in the agent's configuration, or ignore this. Show this "
+        "device's rejected requests: `birthmark why {thing}`"
     )
     thing: str
     topic: str
 
 
 class MqttOnlyTopicError(InvalidRequestError):
-    """HTTPS Publish to a reserved topic that takes requests over MQTT alone."""
+    """The reserved topic accepts requests over MQTT only."""
 
     code = "awsiot.mqtt_only_topic"
-    message = "The topic {topic} takes requests over MQTT only"
-    cause = "A client published to {topic} over HTTPS; AWS IoT takes requests on this topic over MQTT only."
+    message = "The topic {topic} accepts requests over MQTT only"
+    cause = "A client published to {topic} over HTTPS; AWS IoT accepts requests on this topic over MQTT only."
     fix = "Publish over MQTT. Jobs also have an HTTPS API: `aws iot-jobs-data help`"
     topic: str
 
@@ -112,24 +113,24 @@ class PayloadTooLargeError(InvalidRequestError):
     """The message is too large."""
 
     code = "awsiot.payload_too_large"
-    cause = "The client {thing} sent {size} bytes; a message has at most 131072."
-    fix = f"Send less at once. {_RIGHT}"
+    cause = "The client {thing} sent {size} bytes; the limit is 131072."
+    fix = f"Send smaller messages. {_RIGHT}"
     size: int
     thing: str
 
 
 class SlowConsumerError(PolicyError):
-    """Messages were dropped for a client that does not keep up."""
+    """Messages were dropped because the client does not keep up."""
 
     code = "awsiot.slow_consumer"
-    message = "Messages were dropped: {limit} wait already"
+    message = "Messages were dropped: {limit} messages are queued"
     cause = (
-        "The client {thing} is away, or does not acknowledge: {limit} messages wait for it (or {size_kib} KiB of "
-        "large ones, while it is connected with a clean session), and more were dropped."
+        "The client {thing} is offline or does not acknowledge. {limit} messages are queued for it (or {size_kib} KiB "
+        "of large ones, while it is connected with a clean session), and further messages were dropped."
     )
     fix = (
-        "Let the client connect more often, acknowledge sooner, or subscribe to less. If it needs all, make room "
-        "in the server's configuration file, above its tables: `aws.max_waiting = {value}`"
+        "Connect the client more often, acknowledge sooner, or subscribe to fewer topics. If it needs all messages, "
+        "increase the queue in the server's configuration file, above its tables: `aws.max_waiting = {value}`"
     )
     limit: int
     size_kib: int
@@ -138,12 +139,12 @@ class SlowConsumerError(PolicyError):
 
 
 class TooManyFiltersError(InvalidRequestError):
-    """More filters than a packet or a connection may have."""
+    """The packet or connection has too many topic filters."""
 
     code = "awsiot.too_many_subscriptions"
-    message = "Too many filters {scope}"
-    cause = "The client {thing} asked for {count} subscriptions; there may be {limit} {scope}."
-    fix = "Ask for `{limit}` {scope}, with wildcards, in more packets or over more connections."
+    message = "Too many topic filters {scope}"
+    cause = "The client {thing} requested {count} subscriptions; the limit is {limit} {scope}."
+    fix = "Request at most `{limit}` {scope}: use wildcards, more packets or more connections."
     count: int
     limit: int
     scope: str

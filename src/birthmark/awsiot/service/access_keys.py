@@ -29,11 +29,11 @@ _POLICY_FIX = (
 
 
 class AccessKeyMissingError(NotFoundError):
-    """No key of that id."""
+    """The access key does not exist."""
 
     code = "awsiot.access_key_missing"
     message = "There is no access key {access_key_id}"
-    fix = "`birthmark aws key ls` shows them."
+    fix = "List access keys: `birthmark aws key ls`."
     access_key_id: str
 
 

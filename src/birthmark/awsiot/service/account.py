@@ -91,11 +91,14 @@ class Overview:
 
 
 class UnknownClientError(NotFoundError):
-    """No client of this id is connected, and no session of one is kept."""
+    """The client is not connected and has no session."""
 
     code = "awsiot.unknown_client"
     message = "Client {thing} is not connected and has no session"
-    fix = "Letter case counts. Most clients have the id of their thing: `birthmark aws thing ls`"
+    fix = (
+        "Check the spelling: client IDs are case-sensitive. Most clients use their thing's name: `birthmark aws thing "
+        "ls`"
+    )
     thing: str
 
 

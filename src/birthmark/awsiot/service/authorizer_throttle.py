@@ -17,14 +17,14 @@ _MOST_KNOWN = 4096
 
 
 class AuthorizerThrottledError(ThrottledError):
-    """A function was asked too often for clients that it did not let in."""
+    """The authorizer denied too many clients."""
 
     code = "awsiot.authorizer_throttled"
-    message = "Too many refused attempts"
-    cause = "The authorizer {authorizer} was asked too often from {whose} for clients that it did not let in."
+    message = "Too many denied attempts"
+    cause = "The authorizer {authorizer} denied too many clients from {whose}."
     fix = (
-        "Wait a while, and look at who tries with what: `birthmark why --reasons`. An authorizer that checks "
-        "signatures of tokens asks its function for those alone that hold."
+        "Retry after the time in Retry-After, and check which clients fail and why: `birthmark why --reasons`. An "
+        "authorizer with token signing calls its function only for valid signatures."
     )
     authorizer: str
     retry_after_s: int = 2
@@ -64,7 +64,7 @@ class AuthorizerThrottle:
         if self._addresses.left(f"{authorizer} {share}", now) < 1:
             raise AuthorizerThrottledError(authorizer=authorizer, whose=share or "one address")
         if (authorizer, share) not in self._welcome and self._authorizers.left(authorizer, now) < 1:
-            raise AuthorizerThrottledError(authorizer=authorizer, whose="all addresses together")
+            raise AuthorizerThrottledError(authorizer=authorizer, whose="all addresses")
         self._addresses.take(f"{authorizer} {share}", now, 1)
         self._authorizers.take(authorizer, now, 1)
 

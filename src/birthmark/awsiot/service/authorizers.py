@@ -38,20 +38,23 @@ _CREATE = "aws iot create-authorizer --generate-cli-skeleton"
 
 
 class UnknownAuthorizerError(NotFoundError):
-    """No authorizer of that name, or no default one."""
+    """The authorizer does not exist, or there is no default authorizer."""
 
     code = "awsiot.unknown_authorizer"
     message = "Authorizer {authorizer} not found"
-    fix = "`aws iot list-authorizers` shows those there are; letter case counts."
+    fix = "List authorizers: `aws iot list-authorizers`. Names are case-sensitive."
     authorizer: str
 
 
 class AuthorizerExistsError(ConflictError):
-    """The name is taken, or another is the default."""
+    """The name is in use, or another authorizer is the default."""
 
     code = "awsiot.authorizer_exists"
     message = "Authorizer {authorizer} already exists"
-    fix = "Change what is there, or choose another name: `aws iot describe-authorizer --authorizer-name {authorizer}`"
+    fix = (
+        "Update the existing authorizer, or choose another name: `aws iot describe-authorizer --authorizer-name "
+        "{authorizer}`"
+    )
     authorizer: str
 
 
@@ -60,7 +63,7 @@ class AuthorizerInUseError(ConflictError):
 
     code = "awsiot.authorizer_in_use"
     message = "The authorizer {authorizer} cannot be deleted: {detail}"
-    fix = "Take it out of use first: `{command}`"
+    fix = "Deactivate it first: `{command}`"
     authorizer: str
     command: str
     detail: str
@@ -71,23 +74,23 @@ class AuthorizerInactiveError(ForbiddenError):
 
     code = "awsiot.authorizer_inactive"
     message = "The authorizer is not active"
-    cause = "A client ({thing}) asked for the authorizer {authorizer}, which is INACTIVE."
-    fix = "`aws iot update-authorizer --authorizer-name {authorizer} --status ACTIVE`, if it may let clients in."
+    cause = "A client ({thing}) used the authorizer {authorizer}, which is INACTIVE."
+    fix = "Activate it: `aws iot update-authorizer --authorizer-name {authorizer} --status ACTIVE`."
     authorizer: str
     thing: str
 
 
 class NoAuthorizerError(NoCertificateError):
-    """Neither a certificate, nor the name of an authorizer, nor a default one."""
+    """The client presented no certificate and selected no authorizer."""
 
     code = "awsiot.no_authorizer"
     cause = (
-        "A client ({thing}) came with a user name, a password or ALPN mqtt and without a certificate that counts. It "
-        "names no authorizer, and none is the default."
+        "A client ({thing}) connected with a user name, a password or ALPN mqtt and without a valid certificate. It "
+        "names no authorizer, and there is no default authorizer."
     )
     fix = (
-        "Name one in the user name, NAME?x-amz-customauthorizer-name=AUTHORIZER, or make one the default: "
-        "`aws iot list-authorizers` shows those there are."
+        "Name an authorizer in the user name, NAME?x-amz-customauthorizer-name=AUTHORIZER, or set a default. List "
+        "authorizers: `aws iot list-authorizers`."
     )
 
 

@@ -19,8 +19,8 @@ class UnknownCaError(NotFoundError):
     """The CA certificate does not exist."""
 
     code = "awsiot.unknown_ca"
-    cause = "There is no CA certificate {certificate_id} on record."
-    fix = "`aws iot list-ca-certificates` shows them."
+    cause = "There is no CA certificate {certificate_id}."
+    fix = "List CA certificates: `aws iot list-ca-certificates`."
     certificate_id: str
 
 
@@ -28,21 +28,21 @@ class CaExistsError(ConflictError):
     """The CA certificate is already registered."""
 
     code = "awsiot.ca_exists"
-    cause = "The CA certificate {certificate_id} is registered already."
-    fix = "Use it: `aws iot describe-ca-certificate --certificate-id {certificate_id}`"
+    cause = "The CA certificate {certificate_id} is already registered."
+    fix = "Use the registered certificate: `aws iot describe-ca-certificate --certificate-id {certificate_id}`"
     certificate_id: str
 
 
 class CaRefusedError(InvalidRequestError):
-    """A CA certificate that may not be registered."""
+    """The CA certificate cannot be registered."""
 
     code = "awsiot.ca_refused"
     message = "The CA certificate cannot be registered: {detail}"
     fix = (
-        "Give a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode add "
-        "`--verification-certificate file://proof.pem`, made so: "
-        '`birthmark ca verify-possession "$(aws iot get-registration-code --query registrationCode --output text)" '
-        "--dir ca --out proof.pem`; without it set --certificate-mode SNI_ONLY."
+        "Use a CA certificate (basicConstraints CA:TRUE) that has not expired. In DEFAULT mode, add "
+        '`--verification-certificate file://proof.pem`. To create the proof: `birthmark ca verify-possession "$(aws '
+        'iot get-registration-code --query registrationCode --output text)" --dir ca --out proof.pem`. Without a '
+        "proof, set --certificate-mode SNI_ONLY."
     )
     detail: str
 
@@ -53,19 +53,16 @@ class CaStateError(ConflictError):
     code = "awsiot.ca_state"
     message = "CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {certificate_id}"
     cause = "The CA certificate {certificate_id} is ACTIVE."
-    fix = (
-        "Take it out of use first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status "
-        "INACTIVE`"
-    )
+    fix = "Deactivate it first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
     certificate_id: str
 
 
 class NoRegistrationCodeError(NotFoundError):
-    """No registration code."""
+    """There is no registration code."""
 
     code = "awsiot.no_registration_code"
     cause = "There is no registration code."
-    fix = "`aws iot get-registration-code` makes one."
+    fix = "Create one: `aws iot get-registration-code`."
 
 
 @dataclass(slots=True)

@@ -37,11 +37,11 @@ _OVER = CertificateStatus.INACTIVE
 
 
 class NoSuccessorError(ConflictError):
-    """The old certificate gives nothing on."""
+    """Nothing can be transferred from the old certificate."""
 
     code = "awsiot.no_successor"
-    message = "Nothing is carried over from certificate {certificate_id}: {detail}"
-    fix = "What it is, and what hangs on it: `aws iot describe-certificate --certificate-id {certificate_id}`"
+    message = "Certificate {certificate_id} cannot be replaced: {detail}"
+    fix = "Show the certificate's details: `aws iot describe-certificate --certificate-id {certificate_id}`"
     certificate_id: str
     detail: str
 

@@ -53,11 +53,14 @@ _BITS, _EXPONENT = 2048, 65537
 
 
 class TooManyOwnedError(ThrottledError):
-    """Too many certificates for one claim certificate or access key."""
+    """The claim certificate or access key has requested too many certificates."""
 
     code = "awsiot.too_many_owned"
-    cause = "{principal} reached its limit of certificates: {limit} {what}."
-    fix = "Ask again in a minute; those that no device uses go within an hour. Who asks: `birthmark why`"
+    cause = "{principal} reached its certificate limit: {limit} {what}."
+    fix = (
+        "Retry in 1 minute; unused certificates are deleted within an hour. Check which clients request certificates: "
+        "`birthmark why`"
+    )
     limit: int
     principal: str
     what: str
@@ -101,7 +104,7 @@ class UnknownCertificateError(NotFoundError):
 
     code = "awsiot.unknown_certificate"
     cause = "There is no certificate {certificate_id}."
-    fix = "`aws iot list-certificates` shows them; the id is the SHA-256 thumbprint of the certificate."
+    fix = "List certificates: `aws iot list-certificates`. The ID is the SHA-256 thumbprint of the certificate."
     certificate_id: str
 
 
@@ -109,13 +112,13 @@ class CertificateExistsError(ConflictError):
     """The certificate is already provisioned or registered."""
 
     code = "awsiot.certificate_exists"
-    cause = "The certificate {certificate_id} is registered already."
-    fix = "Use it: `aws iot describe-certificate --certificate-id {certificate_id}`"
+    cause = "The certificate {certificate_id} is already registered."
+    fix = "Use the registered certificate: `aws iot describe-certificate --certificate-id {certificate_id}`"
     certificate_id: str
 
 
 class CertificateRefusedError(InvalidRequestError):
-    """A certificate that may not be registered."""
+    """The certificate cannot be registered."""
 
     code = "awsiot.certificate_refused"
     message = "The certificate cannot be registered: {detail}"
@@ -130,25 +133,23 @@ class CertificateStateError(ConflictError):
     """The certificate must be deactivated (not ACTIVE) before deletion."""
 
     code = "awsiot.certificate_state"
-    cause = "Certificate {certificate_id} is {status}, and an ACTIVE certificate is not deleted."
-    fix = (
-        "Take it out of use first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
-    )
+    cause = "Certificate {certificate_id} is {status}; ACTIVE certificates cannot be deleted."
+    fix = "Deactivate it first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
     certificate_id: str
     status: str
 
 
 class PendingActivationError(ConflictError):
-    """RegisterCertificate with a status that only just-in-time registration gives."""
+    """RegisterCertificate cannot set the status PENDING_ACTIVATION."""
 
     code = "awsiot.pending_activation"
     message = "Not allowed to register certificate with PENDING_ACTIVATION status"
-    cause = "A certificate was to be registered as PENDING_ACTIVATION, which just-in-time registration alone sets."
+    cause = "The request would register a certificate as PENDING_ACTIVATION, which only just-in-time registration sets."
     fix = "Register it as ACTIVE or INACTIVE: `aws iot register-certificate-without-ca help`"
 
 
 class CaInactiveError(ConflictError):
-    """RegisterCertificate of a certificate whose registered CA is not ACTIVE."""
+    """The registered CA of the certificate is not ACTIVE."""
 
     code = "awsiot.ca_inactive"
     message = "The CA certificate {ca_id} is not ACTIVE"
@@ -158,17 +159,17 @@ class CaInactiveError(ConflictError):
 
 
 class EndpointRetiredError(InvalidRequestError):
-    """DescribeEndpoint of a type that AWS retired."""
+    """AWS retired this endpoint type."""
 
     code = "awsiot.endpoint_retired"
     message = "{answer}"
-    cause = "A client asked for an endpoint type that AWS IoT no longer serves: {answer}"
-    fix = "Ask for the current type: `aws iot describe-endpoint --endpoint-type iot:Data-ATS`"
+    cause = "A client requested an endpoint type that AWS IoT retired: {answer}"
+    fix = "Request the current type: `aws iot describe-endpoint --endpoint-type iot:Data-ATS`"
     answer: str
 
 
 class CertificateInUseError(ConflictError):
-    """Things or policies are attached."""
+    """The certificate has attached things or policies."""
 
     code = "awsiot.certificate_in_use"
     message = "{detail} must be detached before deletion."
@@ -186,11 +187,11 @@ class CertificateInUseError(ConflictError):
 
 
 class StatusInvalidError(InvalidRequestError):
-    """Not a status that can be set by hand."""
+    """The status cannot be set by a client."""
 
     code = "awsiot.status_invalid"
     message = "Invalid status {status!r}"
-    fix = "Use ACTIVE, INACTIVE or REVOKED, as the operation says: `{command}`"
+    fix = "Use ACTIVE, INACTIVE or REVOKED. Show the operation's parameters: `{command}`"
     command: str = "?"
     status: str
 
@@ -235,7 +236,7 @@ class Certificates(AccountService):
             wanted = parse_pem(ca_pem)
             cas = [ca for ca in cas if ca.certificate == wanted]
         if not cas:
-            raise CertificateRefusedError(detail="no CA on record signed it")
+            raise CertificateRefusedError(detail="no registered CA signed it")
         if not any(ca.is_active for ca in cas):
             raise CaInactiveError(ca_id=cas[0].id)
         ca = next(ca for ca in cas if ca.is_active)

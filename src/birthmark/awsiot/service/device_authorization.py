@@ -57,14 +57,14 @@ _PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
 
 class NoCertificateError(UnauthenticatedError):
-    """No certificate was shown."""
+    """The client presented no certificate."""
 
     code = "awsiot.no_certificate"
-    cause = "A client ({thing}) connected without a certificate; AWS IoT knows devices by their certificate."
+    cause = "A client ({thing}) connected without a certificate; AWS IoT authenticates devices with certificates."
     fix = (
-        "Give the client its certificate and key (for a secure element: mtls_with_pkcs11), and check that both are "
-        'read. With both, this publishes: `curl -sS --cacert "$SSL_CERT_FILE" --cert "$X509_CERT_FILE" '
-        '--key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
+        "Configure the client with its certificate and key (for a secure element: mtls_with_pkcs11), and check that "
+        'it can read both. This command publishes with both: `curl -sS --cacert "$SSL_CERT_FILE" --cert '
+        '"$X509_CERT_FILE" --key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
     )
     thing: str
 
@@ -73,12 +73,11 @@ class CertificateUnknownError(UnauthenticatedError):
     """The certificate is not registered."""
 
     code = "awsiot.certificate_unknown"
-    cause = "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered."
+    cause = "The client {thing} presented the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
-        "Put the device on record, as a thing that may do what an example policy allows: "
-        '`birthmark device enroll --to aws --cert "$X509_CERT_FILE"`. '
-        "For all devices of a CA put the CA on record: docs/howto/aws-first-contact.md. "
-        "A client of IoT Hub comes here when it has no user name: it is HOST/DEVICE/?api-version=2021-04-12."
+        "Register the device as a thing with an example policy: `birthmark device enroll --to aws --cert "
+        '"$X509_CERT_FILE"`. To register the CA of many devices, see docs/howto/aws-first-contact.md. IoT Hub clients '
+        "reach this endpoint when they send no user name: set HOST/DEVICE/?api-version=2021-04-12."
     )
     certificate_id: str
     common_name: str
@@ -86,57 +85,54 @@ class CertificateUnknownError(UnauthenticatedError):
 
 
 class FirstContactOffError(CertificateUnknownError):
-    """A certificate of a registered CA that does not register its devices."""
+    """The certificate's CA does not auto-register certificates."""
 
     code = "awsiot.first_contact_off"
     cause = (
-        "The client {thing} showed the certificate {certificate_id} ({common_name}), which is not registered. Its CA "
-        "{ca_id} is on record, {why}."
+        "The client {thing} presented the certificate {certificate_id} ({common_name}), which is not registered. Its "
+        "CA {ca_id} is registered, {why}."
     )
     fix = (
-        "Register it, its CA is on record already: "
-        '`aws iot register-certificate --certificate-pem "$(cat "$X509_CERT_FILE")" --status ACTIVE`. Or let all '
-        "devices of that CA register by themselves: `aws iot update-ca-certificate --certificate-id {ca_id} "
-        "--new-status ACTIVE --new-auto-registration-status ENABLE`"
+        "Register the certificate; its CA is registered already: `aws iot register-certificate --certificate-pem "
+        '"$(cat "$X509_CERT_FILE")" --status ACTIVE`. Or enable auto-registration for all devices of that CA: `aws '
+        "iot update-ca-certificate --certificate-id {ca_id} --new-status ACTIVE --new-auto-registration-status "
+        "ENABLE`"
     )
     ca_id: str
     why: str
 
 
 class CertificateInactiveError(ForbiddenError):
-    """A registered certificate that is not ACTIVE."""
+    """The registered certificate is not ACTIVE."""
 
     code = "awsiot.certificate_inactive"
     message = "The certificate is {status}"
-    cause = "The client {thing} showed the certificate {certificate_id}, whose status is {status}."
-    fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
+    cause = "The client {thing} presented the certificate {certificate_id}, whose status is {status}."
+    fix = "Activate it: `aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`."
     certificate_id: str
     status: str
     thing: str
 
 
 class ClaimOverError(CertificateInactiveError):
-    """A claim certificate that was made for a trusted user, and is over."""
+    """The temporary claim certificate of a trusted user has expired."""
 
     code = "awsiot.claim_over"
-    message = "The claim certificate is over"
-    cause = "The client {thing} showed the claim certificate {certificate_id}, which counted for five minutes."
-    fix = "Make another one: `aws iot create-provisioning-claim --template-name {template}`"
+    message = "The claim certificate has expired"
+    cause = "The client {thing} presented the claim certificate {certificate_id}, which was valid for 5 minutes."
+    fix = "Create another claim: `aws iot create-provisioning-claim --template-name {template}`"
     template: str
 
 
 class ClaimClientIdError(ForbiddenError):
-    """A claim certificate under a client id by which somebody else has a session."""
+    """The claim certificate's client ID belongs to another client's session."""
 
     code = "awsiot.claim_client_id"
     cause = (
-        "The claim certificate {certificate_id} connected as {thing}, under which somebody else has a session: by a "
-        "claim nobody takes another's."
+        "The claim certificate {certificate_id} connected as {thing}. Another client has a session with this client "
+        "ID, which a claim cannot take over."
     )
-    fix = (
-        "Let the device connect by another client id until it has its certificate. "
-        "Names in use: `birthmark aws thing ls`"
-    )
+    fix = "Use another client ID until the device has its certificate. List names in use: `birthmark aws thing ls`"
     certificate_id: str
     thing: str
 
@@ -231,7 +227,7 @@ class Devices:
             if cas := await self.certificates.cas_of(leaf):
                 if self.first_contact is not None and may_register:
                     await self.first_contact.met(leaf, cas, who, visitor.address)
-                why = "and devices register when they connect by MQTT"
+                why = "and auto-registration requires a connection over MQTT"
                 raise FirstContactOffError(certificate_id=certificate_id, ca_id=cas[0].id, why=why, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
         if self.first_contact is not None and may_register:

@@ -56,37 +56,37 @@ _CONFIGURED: Mapping[SearchIndex, str] = {SearchIndex.THINGS: "things", SearchIn
 
 
 class IndexNotReadyError(ConflictError):
-    """Nothing is indexed, or not all yet."""
+    """The fleet index is disabled or not complete yet."""
 
     code = "awsiot.index_not_ready"
     message = "The index {index} is not ready: {detail}"
     fix = (
-        "`aws iot update-indexing-configuration --thing-indexing-configuration "
+        "Enable it: `aws iot update-indexing-configuration --thing-indexing-configuration "
         "thingIndexingMode=REGISTRY_AND_SHADOW,thingConnectivityIndexingMode=STATUS "
-        "--thing-group-indexing-configuration thingGroupIndexingMode=ON` switches it on; it is built within minutes."
+        "--thing-group-indexing-configuration thingGroupIndexingMode=ON`. The server builds it within minutes."
     )
     detail: str
     index: str
 
 
 class UnknownIndexError(NotFoundError):
-    """No index of that name, or none that is switched on."""
+    """The index does not exist or is disabled."""
 
     code = "awsiot.unknown_index"
     message = "Index {index} not found"
-    fix = "There are AWS_Things and AWS_ThingGroups, once they are switched on: `aws iot list-indices`"
+    fix = "Use AWS_Things or AWS_ThingGroups, and enable the index first: `aws iot list-indices`"
     index: str
 
 
 class SearchTooBroadError(InvalidRequestError):
-    """A search that would read more than one may."""
+    """The search would read too many entries."""
 
     code = "awsiot.search_too_broad"
-    for_a_person = "only who asks knows what the search is for"
+    for_a_person = "the right condition depends on the purpose of the search"
     message = "The search would read more than {limit} entries of {index}"
     fix = (
-        "Name something that fewer have, such as attributes.site:7, beside it; a page of all is no search: "
-        "`aws iot list-things`"
+        "Add a more selective condition such as attributes.site:7. To read all things page by page: `aws iot "
+        "list-things`"
     )
     index: str
     limit: int

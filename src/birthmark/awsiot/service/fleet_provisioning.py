@@ -56,14 +56,14 @@ _SWEEP_S = 15.0
 
 
 class OwnershipTokenError(InvalidRequestError):
-    """No certificate of this client's goes by the token."""
+    """The certificate ownership token is not valid."""
 
     code = "awsiot.ownership_token"
     message = "Certificate ownership token is not valid: {detail}"
-    cause = "The client {thing} asked the template {template} for a device by an ownership token: {detail}."
+    cause = "The client {thing} used an ownership token with the template {template}: {detail}."
     fix = (
-        "A token counts for an hour, once, and on the connection or client id that was given it: ask for a certificate "
-        "again, and use the token that comes with it. How it goes: `birthmark aws template example`"
+        "Request a new certificate and use its token. A token is valid once, for one hour, on the connection or "
+        "client ID that received it. Print an example: `birthmark aws template example`"
     )
     detail: str
     template: str
@@ -71,16 +71,17 @@ class OwnershipTokenError(InvalidRequestError):
 
 
 class HookRefusedError(ForbiddenError):
-    """The pre-provisioning hook did not allow the device."""
+    """The pre-provisioning hook denied the device."""
 
     code = "awsiot.hook_refused"
-    message = "The pre-provisioning hook did not allow it: {detail}"
+    message = "The pre-provisioning hook denied the device: {detail}"
     cause = (
-        "The client {thing} asked the template {template} for a device, and its hook {arn} did not allow it: {detail}."
+        "The client {thing} requested provisioning with the template {template}, and its hook {arn} denied it: "
+        "{detail}."
     )
     fix = (
-        "The hook decides, by what the device sent. Look there, or at the template: "
-        "`birthmark aws template show {template}`"
+        "Check the hook's logic and the device's parameters. Show the template: `birthmark aws template show "
+        "{template}`"
     )
     arn: str
     detail: str
@@ -89,25 +90,28 @@ class HookRefusedError(ForbiddenError):
 
 
 class AnswerUnheardError(InvalidRequestError):
-    """Nobody hears what was answered."""
+    """The client is not subscribed to the response topic."""
 
     code = "awsiot.answer_unheard"
-    cause = "The client {thing} asked without having subscribed to {topic}: the answer is lost."
+    cause = "The client {thing} sent a request without a subscription to {topic}; the response is lost."
     fix = (
-        "Let the device subscribe to both answers, accepted and rejected, before it asks, and wait for SUBACK. How it "
-        "goes: `birthmark aws template example`"
+        "Subscribe to both response topics, accepted and rejected, and wait for SUBACK before the request. Print an "
+        "example: `birthmark aws template example`"
     )
     thing: str
     topic: str
 
 
 class NobodyToAnswerError(InvalidRequestError):
-    """Asked for a certificate where nobody could be answered."""
+    """Certificate requests are available over MQTT only."""
 
     code = "awsiot.nobody_to_answer"
-    message = "Ask for certificates by MQTT: over HTTPS nobody could be answered"
-    cause = "{topic} was published to over HTTPS; what is answered goes to the connection that asks, by MQTT."
-    fix = "Let the device connect by MQTT, subscribe to the answers and publish there: `birthmark aws template example`"
+    message = "Certificate requests are available over MQTT only"
+    cause = "A client published to {topic} over HTTPS; the response can only be sent to an MQTT connection."
+    fix = (
+        "Connect over MQTT, subscribe to the responses and publish there. Print an example: `birthmark aws template "
+        "example`"
+    )
     topic: str
 
 
@@ -226,7 +230,7 @@ class Claims(AccountService):
         if owned.until <= self.clock.now():
             raise OwnershipTokenError(detail="it is older than an hour", **told)
         if (owned.principal, owned.client_id) != (asker.principal, asker.client_id):
-            raise OwnershipTokenError(detail="it was given to another client", **told)
+            raise OwnershipTokenError(detail="it was issued to another client", **told)
         return owned
 
     async def _allowed(
@@ -312,7 +316,7 @@ class Claims(AccountService):
 
 
 def _used(told: Mapping[str, str]) -> OwnershipTokenError:
-    return OwnershipTokenError(detail="it was used, or is older than an hour, or is none of ours", **told)
+    return OwnershipTokenError(detail="it was used, is older than an hour, or was not issued by this server", **told)
 
 
 def _digest(token: str) -> str:

@@ -58,57 +58,54 @@ _SUBJECT: dict[str, ObjectIdentifier] = {
 
 
 class RegisteredNowError(ForbiddenError):
-    """The device was registered; the next connection works."""
+    """The device was registered; the next connection succeeds."""
 
     code = "awsiot.registered_now"
-    message = "The device was registered, and has to connect again"
+    message = "The device was registered and must connect again"
     cause = (
-        "The client {thing} came for the first time, by the CA {ca_id}. What its template says is made; its first "
-        "connection was closed, as AWS does it."
+        "The client {thing} connected for the first time, with a certificate of the CA {ca_id}. Just-in-time "
+        "provisioning created its resources and closed the connection, as AWS does."
     )
-    fix = "Nothing is to be done: the next connection works. The device as it is now: `birthmark aws thing ls`"
+    fix = "No action is needed: the next connection succeeds. List things: `birthmark aws thing ls`"
     ca_id: str
     certificate_id: str
     thing: str
 
 
 class RegisteredPendingError(CertificateInactiveError):
-    """The certificate was registered, and has to be activated."""
+    """The certificate was registered and must be activated."""
 
     code = "awsiot.registered_pending"
-    message = "The certificate was registered and waits for its activation"
+    message = "The certificate was registered and is waiting for activation"
     cause = (
-        "The client {thing} came for the first time, by the CA {ca_id}, which has no template. Its certificate "
-        "{certificate_id} is registered as {status}, and whoever listens was told on "
+        "The client {thing} connected for the first time, with a certificate of the CA {ca_id}, which has no "
+        "template. Its certificate {certificate_id} was registered as {status}, with an event on "
         "$aws/events/certificates/registered/{ca_id}."
     )
-    fix = "`aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`, if it may connect."
+    fix = "Activate it: `aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`."
     ca_id: str
 
 
 class OtherFormError(CertificateUnknownError):
-    """Another form of the signature of a certificate that is registered."""
+    """The certificate is a registered one with a differently encoded signature."""
 
     code = "awsiot.other_form"
     cause = (
-        "The client {thing} showed the certificate {known} ({common_name}) with its signature written in another form, "
-        "which everybody can do. It is registered as it was signed, and is no new device."
+        "The client {thing} presented the certificate {known} ({common_name}) with its signature in another encoding, "
+        "which anyone can produce. It is registered in its original form and is not a new device."
     )
-    fix = (
-        "Let the device show its certificate as its CA signed it: "
-        "`aws iot describe-certificate --certificate-id {known}`"
-    )
+    fix = "Use the certificate as its CA signed it: `aws iot describe-certificate --certificate-id {known}`"
     known: str
 
 
 class CaFullError(PolicyError):
-    """The CA brought as many certificates as it may."""
+    """The CA has the maximum number of auto-registered certificates."""
 
     code = "awsiot.ca_full"
-    cause = "The CA {ca_id} has {count} certificates on record; of one CA {limit} register by themselves."
+    cause = "The CA {ca_id} has {count} registered certificates; the limit for auto-registration is {limit}."
     fix = (
-        "Look what it signs, and stop it if that is not yours: "
-        "`aws iot list-certificates-by-ca --ca-certificate-id {ca_id}`"
+        "Check the CA's certificates, and deactivate the CA if you do not recognize them: `aws iot "
+        "list-certificates-by-ca --ca-certificate-id {ca_id}`"
     )
     ca_id: str
     count: int
@@ -116,13 +113,13 @@ class CaFullError(PolicyError):
 
 
 class CaTooFastError(ThrottledError):
-    """The CA brings more new certificates a second than it may."""
+    """The CA registers new certificates too fast."""
 
     code = "awsiot.ca_too_fast"
-    cause = "More than {limit} certificates of the CA {ca_id} came for the first time within a second."
+    cause = "More than {limit} certificates of the CA {ca_id} connected for the first time within one second."
     fix = (
-        "They connect again by themselves. Look whether they are yours, and stop the CA if not: "
-        "`aws iot list-certificates-by-ca --ca-certificate-id {ca_id}`"
+        "The clients reconnect automatically. Check whether they are yours, and deactivate the CA if not: `aws iot "
+        "list-certificates-by-ca --ca-certificate-id {ca_id}`"
     )
     ca_id: str
     limit: int
@@ -164,7 +161,7 @@ class JitRegistration:
         }
         ca = next((one for one in cas if one.is_active and one.auto_registration), None)
         if ca is None:
-            why = "and it is INACTIVE" if not any(one.is_active for one in cas) else "and registers no devices"
+            why = "and it is INACTIVE" if not any(one.is_active for one in cas) else "and auto-registration is disabled"
             raise FirstContactOffError(ca_id=cas[0].id, why=why, **told)
         for twin in twins_of(leaf):
             if twin != leaf.thumbprint and await self.certificates.find(twin.hex()) is not None:

@@ -19,15 +19,15 @@ RETRY_S = 10
 
 
 class TooManyReadersError(ThrottledError):
-    """A thing fetches as many files at once as it may, or all things do."""
+    """Too many concurrent file downloads."""
 
     code = "awsiot.file_readers"
-    message = "Too many files are being fetched at once"
-    cause = "{thing} fetches {reading} files at once, and all things {all_reading}; the most are {each} and {most}."
-    fix = (
-        "The thing asks again when what it began is done. "
-        "What things are told to do: `birthmark aws job ls --status IN_PROGRESS`"
+    message = "Too many concurrent file downloads"
+    cause = (
+        "{thing} downloads {reading} files concurrently, and all things {all_reading}; the limits are {each} and "
+        "{most}."
     )
+    fix = "Retry when a download has ended. List jobs in progress: `birthmark aws job ls --status IN_PROGRESS`"
     all_reading: int
     each: int = MAX_READING_OF_THING
     most: int = MAX_READING

@@ -25,30 +25,30 @@ KEEP_BYTES = 1024 * 1024 * 1024
 
 
 class UnknownStreamError(NotFoundError):
-    """No stream of that name."""
+    """The stream does not exist."""
 
     code = "awsiot.unknown_stream"
     message = "There is no stream {stream}"
-    fix = "Make it: `birthmark aws stream create {stream}`. Those there are: `birthmark aws stream ls`"
+    fix = "Create it: `birthmark aws stream create {stream}`. List streams: `birthmark aws stream ls`"
     stream: str
     is_final: bool = True
 
 
 class StreamExistsError(ConflictError):
-    """The name is taken."""
+    """A stream with this name exists already."""
 
     code = "awsiot.stream_exists"
-    message = "There is a stream {stream} already"
+    message = "Stream {stream} already exists"
     fix = "Use it, or choose another name: `birthmark aws stream ls`"
     stream: str
 
 
 class StreamNameError(InvalidRequestError):
-    """A name that no stream may have."""
+    """The stream name is not valid."""
 
     code = "awsiot.stream_name"
-    message = "A stream cannot be named {stream}"
-    fix = "A name has 1 to 128 letters, digits and _ . -, such as this: `birthmark aws stream create readings`"
+    message = "The stream name {stream} is not valid"
+    fix = "Use 1 to 128 letters, digits and _ . -, as in this command: `birthmark aws stream create readings`"
     stream: str
 
 

@@ -23,28 +23,27 @@ _MAX_TOLD = 200
 
 
 class FunctionNotMappedError(InvalidRequestError):
-    """The configuration says of no address for this function."""
+    """The Lambda function is not mapped to a URL."""
 
     code = "awsiot.function_not_mapped"
-    message = "The function {arn} is not mapped to an address here"
-    cause = "{arn} was to be asked, and the server's configuration maps no address to it."
+    message = "The function {arn} is not mapped to a URL"
+    cause = "The server must call {arn}, and its configuration maps no URL to it."
     fix = (
-        "Say in the configuration where it is, and start the server again: "
-        '[functions."{arn}"] with url = "https://…" and secret_file = "…". What it says now: '
-        "`birthmark server settings`"
+        'Map it in the configuration and restart the server: [functions."{arn}"] with url = "https://…" and '
+        'secret_file = "…". Show the current settings: `birthmark server settings`'
     )
     arn: str
 
 
 class FunctionFailedError(UnavailableError):
-    """A function did not answer, or not as it should."""
+    """The Lambda function returned no valid response."""
 
     code = "awsiot.function_failed"
-    message = "The function {arn} did not answer as it should"
-    cause = "The function {arn} was asked at {host} and did not answer as it should: {reason}."
+    message = "The function {arn} returned no valid response"
+    cause = "The server called the function {arn} at {host}, which returned no valid response: {reason}."
     fix = (
-        "Look at what answers there: an event comes by POST, and a good answer is 200 with JSON within 5 seconds. "
-        "Where each function is: `birthmark server settings`"
+        "Check the function: it receives an event by POST and must return 200 with JSON within 5 s. Show each "
+        "function's URL: `birthmark server settings`"
     )
     arn: str
     host: str
@@ -100,4 +99,4 @@ class MappedFunctions:
         try:
             return decode_json(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise FunctionFailedError(arn=arn, host=function.host, reason="its answer is no JSON") from error
+            raise FunctionFailedError(arn=arn, host=function.host, reason="its response is not JSON") from error

@@ -36,56 +36,56 @@ _DELETE_VERSIONS = (
 
 
 class UnknownPolicyError(NotFoundError):
-    """No policy of that name, or no such version."""
+    """The policy or policy version does not exist."""
 
     code = "awsiot.unknown_policy"
     message = "Policy not found (name={policy}, version={version})"
-    fix = "`aws iot list-policies` shows them; letter case counts."
+    fix = "List policies: `aws iot list-policies`. Names are case-sensitive."
     policy: str
     version: object
 
 
 class PolicyExistsError(ConflictError):
-    """The name is taken."""
+    """A policy with this name exists already."""
 
     code = "awsiot.policy_exists"
     message = "Policy cannot be created - name already exists (name={policy})"
-    fix = "`aws iot get-policy --policy-name {policy}` shows it: add a version to it, or choose another name."
+    fix = "Show it: `aws iot get-policy --policy-name {policy}`. Create a new version of it, or choose another name."
     policy: str
 
 
 class PolicyInUseError(ConflictError):
-    """The policy, or this version, cannot be deleted."""
+    """The policy or policy version cannot be deleted."""
 
     code = "awsiot.policy_in_use"
     message = "The policy cannot be deleted: {detail} (name={policy})"
-    fix = "What is in the way: `{command}`"
+    fix = "Show what prevents the deletion: `{command}`"
     command: str
     detail: str
     policy: str
 
 
 class TooManyVersionsError(ConflictError):
-    """Five versions are kept."""
+    """The policy has the maximum number of versions."""
 
     code = "awsiot.policy_versions"
     message = "The policy {policy} already has the maximum number of versions (5)"
     fix = (
-        "Delete the oldest that is not the default: "
-        "`aws iot delete-policy-version --policy-name {policy} --policy-version-id {oldest}`"
+        "Delete the oldest version that is not the default: `aws iot delete-policy-version --policy-name {policy} "
+        "--policy-version-id {oldest}`"
     )
     oldest: int
     policy: str
 
 
 class TooManyPoliciesError(PolicyError):
-    """The certificate or thing group has 10 policies already."""
+    """The certificate or thing group has the maximum number of policies."""
 
     code = "awsiot.policy_limit"
-    cause = "{target} has 10 policies already; a certificate or a thing group has no more."
+    cause = "{target} has 10 policies, the maximum of a certificate or a thing group."
     fix = (
-        "Detach one, or put the statements into fewer policies; those it has, in its things' and its own name: "
-        "`birthmark aws certificate ls`"
+        "Detach one, or merge statements into fewer policies. List certificates with their own and their things' "
+        "policies: `birthmark aws certificate ls`"
     )
     target: str
 

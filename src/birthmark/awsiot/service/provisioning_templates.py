@@ -22,54 +22,54 @@ MAX_VERSIONS = 5
 
 
 class UnknownTemplateError(NotFoundError):
-    """No provisioning template of that name, or no such version."""
+    """The provisioning template or template version does not exist."""
 
     code = "awsiot.unknown_template"
     message = "Provisioning template not found (name={template}, version={version})"
-    fix = "`birthmark aws template ls` shows them; letter case counts."
+    fix = "List templates: `birthmark aws template ls`. Names are case-sensitive."
     template: str
     version: object
 
 
 class TemplateExistsError(ConflictError):
-    """The name is taken."""
+    """A provisioning template with this name exists already."""
 
     code = "awsiot.template_exists"
     message = "Provisioning template {template} already exists"
-    fix = "`birthmark aws template show {template}` shows it: add a version to it, or choose another name."
+    fix = "Show it: `birthmark aws template show {template}`. Create a new version of it, or choose another name."
     template: str
 
 
 class TemplateInUseError(ConflictError):
-    """The version counts, or the template has others."""
+    """The version is the default, or the template has other versions."""
 
     code = "awsiot.template_in_use"
-    message = "The provisioning template {template} cannot be deleted so: {detail}"
-    fix = "Its versions: `{command}`"
+    message = "The provisioning template {template} cannot be deleted: {detail}"
+    fix = "List its versions: `{command}`"
     command: str
     detail: str
     template: str
 
 
 class TooManyTemplateVersionsError(ConflictError):
-    """Five versions are kept."""
+    """The provisioning template has the maximum number of versions."""
 
     code = "awsiot.template_versions"
     message = "The provisioning template {template} already has the maximum number of versions (5)"
     fix = (
-        "Delete the oldest that is not the default: "
-        "`aws iot delete-provisioning-template-version --template-name {template} --version-id {oldest}`"
+        "Delete the oldest version that is not the default: `aws iot delete-provisioning-template-version "
+        "--template-name {template} --version-id {oldest}`"
     )
     oldest: int
     template: str
 
 
 class TooManyTemplatesError(PolicyError):
-    """The account has its 256 templates."""
+    """The account has the maximum number of provisioning templates."""
 
     code = "awsiot.template_limit"
-    cause = "There are 256 provisioning templates already."
-    fix = "Delete one that nobody uses; they are: `birthmark aws template ls`"
+    cause = "The account has 256 provisioning templates, the maximum."
+    fix = "Delete an unused template. List templates: `birthmark aws template ls`"
 
 
 class ProvisioningTemplates(AccountService):

@@ -36,28 +36,28 @@ _PAGE = 500
 
 
 class UnknownTaskError(NotFoundError):
-    """No bulk registration of that id."""
+    """The bulk registration task does not exist."""
 
     code = "awsiot.unknown_task"
     message = "Thing registration task {task} not found"
-    fix = "`aws iot list-thing-registration-tasks` shows them; they are kept for 30 days after their end."
+    fix = "List tasks: `aws iot list-thing-registration-tasks`. The server deletes them 30 days after their end."
     task: str
 
 
 class TooManyTasksError(PolicyError):
-    """Ten bulk registrations wait or run."""
+    """The account has the maximum number of bulk registration tasks."""
 
     code = "awsiot.task_limit"
-    cause = "Ten bulk registrations are in progress already."
-    fix = "Wait for one, or stop one: `aws iot list-thing-registration-tasks --status InProgress`"
+    cause = "Ten bulk registration tasks are in progress, the maximum."
+    fix = "Wait for one to end, or stop one: `aws iot list-thing-registration-tasks --status InProgress`"
 
 
 class TaskOverError(PolicyError):
-    """A bulk registration that is over is not stopped."""
+    """The bulk registration task has ended and cannot be stopped."""
 
     code = "awsiot.task_over"
     message = "The task {task} is {status}, and cannot be stopped"
-    fix = "What became of it: `aws iot describe-thing-registration-task --task-id {task}`"
+    fix = "Show the result: `aws iot describe-thing-registration-task --task-id {task}`"
     status: str
     task: str
 
@@ -227,4 +227,4 @@ class RegistrationTasks(AccountService):
 
 
 def _unreadable(detail: str) -> RegistrationFailedError:
-    return RegistrationFailedError(step="the line", detail=f"it is no JSON object of texts: {detail}")
+    return RegistrationFailedError(step="the line", detail=f"it is not a JSON object of strings: {detail}")

@@ -48,32 +48,35 @@ _CREATE = "aws iot create-role-alias --generate-cli-skeleton"
 
 
 class UnknownRoleAliasError(NotFoundError):
-    """No role alias of that name."""
+    """The role alias does not exist."""
 
     code = "awsiot.unknown_role_alias"
     message = "Role alias {alias} not found"
-    fix = "`aws iot list-role-aliases` shows those there are; letter case counts."
+    fix = "List role aliases: `aws iot list-role-aliases`. Names are case-sensitive."
     alias: str
 
 
 class RoleAliasExistsError(ConflictError):
-    """The name is taken."""
+    """A role alias with this name exists already."""
 
     code = "awsiot.role_alias_exists"
     message = "Role alias {alias} already exists"
-    fix = "Change what is there, or choose another name: `aws iot describe-role-alias --role-alias {alias}`"
+    fix = "Update the existing alias, or choose another name: `aws iot describe-role-alias --role-alias {alias}`"
     alias: str
 
 
 class RoleNotMappedError(InvalidRequestError):
-    """The configuration says nothing of this role."""
+    """The configuration does not map this role to a policy."""
 
     code = "awsiot.role_not_mapped"
     message = "The role {role} is not mapped to a policy here"
-    cause = "A device ({thing}) asked for a key by the alias {alias}, and the configuration says nothing of {role}."
+    cause = (
+        "A device ({thing}) requested credentials with the role alias {alias}, and the configuration does not map "
+        "{role}."
+    )
     fix = (
-        'Say in the configuration what it may do, [roles."{role}"] with policy_file = "…", and start the server again. '
-        "What it is told now: `birthmark server settings`"
+        'Map the role to a policy in the configuration, [roles."{role}"] with policy_file = "…", and restart the '
+        "server. Show the current settings: `birthmark server settings`"
     )
     alias: str
     role: str
@@ -206,7 +209,7 @@ class RoleAliases(AccountService):
         session.check_time(self.clock.now())
         ended = {"access_key_id": session.key_id, "alias": session.alias}
         if session.role_arn not in self.roles:
-            raise SessionEndedError(why=f"nothing is configured for its role {session.role_arn[:200]}", **ended)
+            raise SessionEndedError(why=f"the configuration does not map its role {session.role_arn[:200]}", **ended)
         await self._check_alias(session.alias, session.alias_id, **ended)
         try:
             known = await self.devices.check_stands(
@@ -217,7 +220,7 @@ class RoleAliases(AccountService):
         except BirthmarkError as error:
             raise SessionEndedError(why=error.explain_cause().removesuffix("."), **ended) from error
         if known.claim is not None:  # which reaches nothing else, nor does what it was given before
-            raise SessionEndedError(why=f"its certificate {known.id} is a claim's now", **ended)
+            raise SessionEndedError(why=f"its certificate {known.id} is now a claim certificate", **ended)
 
     async def check_principal(self, principal: str, client_id: str) -> None:
         """Raise where a client that came by such a key could come by none now: its alias or certificate is gone."""
@@ -228,7 +231,7 @@ class RoleAliases(AccountService):
     async def _check_alias(self, name: str, alias_id: str, **ended: str) -> None:
         row = await self.database.one(store.GET_ALIAS, name=name)
         if row is None or row["alias_id"] != alias_id:
-            raise SessionEndedError(why="its role alias is gone", **ended)
+            raise SessionEndedError(why="its role alias was deleted", **ended)
 
     async def secret(self) -> bytes:
         """Return what tokens, and URLs of files, are made with: of all workers, made by whoever needs it first."""

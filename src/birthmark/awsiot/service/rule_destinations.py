@@ -40,44 +40,47 @@ _HEADER = "x-amz-rules-engine-message-type"
 
 
 class UnknownDestinationError(NotFoundError):
-    """No destination of that ARN."""
+    """The topic rule destination does not exist."""
 
     code = "awsiot.unknown_rule_destination"
     message = "Topic rule destination {destination} not found"
-    fix = "Those there are: `aws iot list-topic-rule-destinations`"
+    fix = "List destinations: `aws iot list-topic-rule-destinations`"
     destination: str
 
 
 class DestinationExistsError(ConflictError):
-    """There is one of that address."""
+    """A destination with this URL exists already."""
 
     code = "awsiot.rule_destination_exists"
-    message = "There is a topic rule destination for {url} already"
-    fix = "Use it, or remove it first: `aws iot list-topic-rule-destinations`"
+    message = "A topic rule destination for {url} already exists"
+    fix = "Use it, or delete it first: `aws iot list-topic-rule-destinations`"
     url: str
 
 
 class DestinationStatusError(InvalidRequestError):
-    """A destination cannot be made that."""
+    """The destination's status cannot be changed to this one."""
 
     code = "awsiot.rule_destination_status"
-    message = "The destination {destination} is {status}, and cannot be made {wanted}"
-    fix = "ENABLED is one that has confirmed; IN_PROGRESS asks it again: `aws iot list-topic-rule-destinations`"
+    message = "The destination {destination} is {status}; it cannot be set to {wanted}"
+    fix = (
+        "Set ENABLED only on a confirmed destination; IN_PROGRESS requests confirmation again: `aws iot "
+        "list-topic-rule-destinations`"
+    )
     destination: str
     status: str
     wanted: str
 
 
 class ServerNotMappedError(InvalidRequestError):
-    """The configuration names no such server."""
+    """The configuration does not map this server."""
 
     code = "awsiot.rule_server_not_mapped"
-    message = "{destination} is not mapped to a server here"
-    cause = "A rule is to send to {destination}, and the server's configuration maps nothing to it."
+    message = "{destination} is not mapped to a server"
+    cause = "A rule sends to {destination}, and the server's configuration does not map it."
     fix = (
-        "Say in the configuration where it is, and start the server again: [servers.NAME] with url = "
-        '"nats://HOST:4222" or "mqtts://HOST:8883"; its ARN ends in ruledestination/vpc/NAME. '
-        "What it says now: `birthmark server settings`"
+        'Map it in the configuration and restart the server: [servers.NAME] with url = "nats://HOST:4222" or '
+        '"mqtts://HOST:8883". Its ARN ends in ruledestination/vpc/NAME. Show the current settings: `birthmark server '
+        "settings`"
     )
     destination: str
 

@@ -36,17 +36,18 @@ def is_key(key: str) -> bool:
 
 
 class BucketKeyError(InvalidRequestError):
-    """A bucket or a key that names no file below the folder."""
+    """The bucket or key is not valid."""
 
     code = "awsiot.bucket_key"
-    message = "{bucket}/{key} names no file of a bucket"
+    message = "{bucket}/{key} is not a valid bucket and key"
     cause = (
-        "{bucket}/{key} was asked for. A bucket is a folder, its name 3 to 256 letters, digits, dots, _ and -; a key "
-        "is the path of a file in it: 1 to 1024 bytes of printable UTF-8, no segment empty, . or .., or over 255 bytes."
+        "{bucket}/{key} was requested. A bucket is a folder; its name has 3 to 256 letters, digits, dots, _ and -. A "
+        "key is the path of a file in it: 1 to 1024 bytes of printable UTF-8, no segment empty, . or .., or over 255 "
+        "bytes."
     )
     fix = (
-        "Name the file by its path in the bucket's folder. "
-        "The buckets are the folders here: `mkdir -p {root} && ls {root}`"
+        "Use the file's path in the bucket's folder. Buckets are the folders in this directory: `mkdir -p {root} && "
+        "ls {root}`"
     )
     bucket: str
     key: str
@@ -54,11 +55,14 @@ class BucketKeyError(InvalidRequestError):
 
 
 class BucketFileError(NotFoundError):
-    """The file is not there, or is not what is read."""
+    """The file in the bucket does not exist or cannot be read."""
 
     code = "awsiot.bucket_file"
     message = "{bucket}/{key} cannot be read: {reason}"
-    fix = "Put the file where the bucket is on the server's machine: `mkdir -p {root}/{bucket} && ls {root}/{bucket}`"
+    fix = (
+        "Put the file into the bucket's folder on the server's machine: `mkdir -p {root}/{bucket} && ls "
+        "{root}/{bucket}`"
+    )
     bucket: str
     key: str
     reason: str

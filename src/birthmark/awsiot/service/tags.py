@@ -20,24 +20,24 @@ NO_TAGS: Tags = {}
 
 
 class TagInvalidError(InvalidRequestError):
-    """A tag whose key or value AWS does not take."""
+    """The tag's key or value is not valid."""
 
     code = "awsiot.tag_invalid"
-    message = "The tag cannot be written: {detail}"
+    message = "The tag is not valid: {detail}"
     fix = (
-        "A key has 1 to 128 letters, digits, spaces and _ . : / = + - @ and does not begin with aws:, a value up to "
-        "256; each key once. Their form: `{command}`"
+        "A key has 1 to 128 letters, digits, spaces and _ . : / = + - @ and does not begin with aws:. A value has up "
+        "to 256, and each key is unique. Show the format: `{command}`"
     )
     command: str = "?"
     detail: str
 
 
 class TooManyTagsError(PolicyError):
-    """A resource has 50 tags at most."""
+    """The resource would have more than 50 tags."""
 
     code = "awsiot.tag_limit"
-    message = "{name} would have {count} tags; there may be 50"
-    fix = "Take some off, or write less: `aws iot untag-resource --generate-cli-skeleton` shows how."
+    message = "{name} would have {count} tags; the limit is 50"
+    fix = "Remove tags: `aws iot untag-resource --generate-cli-skeleton` prints the parameters."
     count: int
     name: str
 

@@ -33,71 +33,77 @@ MAX_GROUPS = 10
 
 
 class UnknownThingGroupError(NotFoundError):
-    """No such group."""
+    """The thing group does not exist."""
 
     code = "awsiot.unknown_thing_group"
     message = "Thing group {group} not found"
-    fix = "`aws iot create-thing-group --thing-group-name {group}` makes it; `aws iot list-thing-groups` lists them."
+    fix = (
+        "Create it: `aws iot create-thing-group --thing-group-name {group}`. List thing groups: `aws iot "
+        "list-thing-groups`."
+    )
     group: str
 
 
 class ThingGroupExistsError(ConflictError):
-    """Create of a group that exists and is different."""
+    """A different thing group with this name exists already."""
 
     code = "awsiot.thing_group_exists"
     message = "Thing Group {group} already exists in current account with different properties"
-    fix = "`aws iot describe-thing-group --thing-group-name {group}` shows it; change it with update-thing-group."
+    fix = "Show it: `aws iot describe-thing-group --thing-group-name {group}`. Change it with update-thing-group."
     group: str
 
 
 class ThingGroupVersionError(ConflictError):
-    """The group changed since the caller read it."""
+    """The thing group has changed since it was read."""
 
     code = "awsiot.thing_group_version"
     message = "The version of thing group {group} is not {expected}"
     cause = "Thing group {group} is at version {version}; the request expected {expected}."
-    fix = "Repeat the change with the version it has: `aws iot describe-thing-group --thing-group-name {group}`"
+    fix = "Repeat the change with the current version: `aws iot describe-thing-group --thing-group-name {group}`"
     expected: object
     group: str
     version: int
 
 
 class ThingGroupDepthError(InvalidRequestError):
-    """Seven groups stand in one line."""
+    """The thing group hierarchy has the maximum depth."""
 
     code = "awsiot.thing_group_depth"
-    message = "Thing group {group} cannot be below {parent}: seven groups stand in one line already"
-    fix = "Put it below one further up; its parent's line: `aws iot describe-thing-group --thing-group-name {parent}`"
+    message = "Thing group {group} cannot be below {parent}: the depth limit is seven"
+    fix = (
+        "Use a parent closer to the root. Show the parent's hierarchy: `aws iot describe-thing-group "
+        "--thing-group-name {parent}`"
+    )
     group: str
     parent: str
 
 
 class ThingGroupInUseError(InvalidRequestError):
-    """Other groups are below it."""
+    """The thing group has child groups."""
 
     code = "awsiot.thing_group_in_use"
     message = "Cannot delete thing group {group} when there are still child groups attached to it"
     fix = (
-        "Delete those below it first: `aws iot list-thing-groups --parent-group {group} --no-recursive "
-        '--query "thingGroups[].groupName" --output text | xargs -rn1 aws iot delete-thing-group --thing-group-name`'
+        "Delete the child groups first: `aws iot list-thing-groups --parent-group {group} --no-recursive --query "
+        '"thingGroups[].groupName" --output text | xargs -rn1 aws iot delete-thing-group --thing-group-name`'
     )
     group: str
 
 
 class DynamicGroupError(InvalidRequestError):
-    """A search finds the things of a dynamic group: nobody puts any in, and nothing is below it or hangs on it."""
+    """A dynamic thing group has no manual members, children or policies."""
 
     code = "awsiot.thing_group_dynamic"
-    message = "Thing group {group} is dynamic: a search finds its things"
+    message = "Thing group {group} is dynamic: a query selects its things"
     fix = (
-        "Use a static group, or let the search find other things: "
-        "`aws iot describe-thing-group --thing-group-name {group} --query queryString`"
+        "Use a static group, or change the query: `aws iot describe-thing-group --thing-group-name {group} --query "
+        "queryString`"
     )
     group: str
 
 
 class StaticGroupError(InvalidRequestError):
-    """A group that is not dynamic was changed as one."""
+    """The thing group is not dynamic."""
 
     code = "awsiot.thing_group_static"
     message = "Thing group {group} is not dynamic"
@@ -106,19 +112,19 @@ class StaticGroupError(InvalidRequestError):
 
 
 class TooManyDynamicGroupsError(PolicyError):
-    """An account has 100 dynamic groups at most."""
+    """The account has the maximum number of dynamic thing groups."""
 
     code = "awsiot.dynamic_group_limit"
-    message = "There are 100 dynamic thing groups already"
-    fix = "Delete one first: `aws iot delete-dynamic-thing-group --generate-cli-skeleton` shows how."
+    message = "There are 100 dynamic thing groups, the maximum"
+    fix = "Delete one first: `aws iot delete-dynamic-thing-group --generate-cli-skeleton` prints the parameters."
 
 
 class TooManyThingGroupsError(PolicyError):
-    """A thing is in ten groups at most."""
+    """The thing would be in more than 10 groups."""
 
     code = "awsiot.thing_group_limit"
     message = "Thing {thing} would be in more than 10 groups"
-    fix = "Take it out of one first; those it is in: `aws iot list-thing-groups-for-thing --thing-name {thing}`"
+    fix = "Remove it from a group first. List its groups: `aws iot list-thing-groups-for-thing --thing-name {thing}`"
     thing: str
 
 

@@ -16,16 +16,15 @@ from birthmark.store.pagination import Page, page_of
 
 
 class ExclusiveThingError(InvalidRequestError):
-    """One side is attached exclusively, and not to the other."""
+    """An exclusive attachment prevents this one."""
 
     code = "awsiot.exclusive_thing"
     message = "Cannot attach: {detail}"
-    cause = "Certificate {certificate_id} cannot be attached to thing {thing} like this: {detail}."
+    cause = "Certificate {certificate_id} cannot be attached to thing {thing}: {detail}."
     fix = (
-        "Detach what is in the way first, or attach as NON_EXCLUSIVE_THING: "
-        "`aws iot detach-thing-principal --thing-name {other} --principal "
-        '"$(aws iot describe-certificate --certificate-id {certificate_id} '
-        '--query certificateDescription.certificateArn --output text)"`'
+        "Detach the conflicting one first, or attach as NON_EXCLUSIVE_THING: `aws iot detach-thing-principal "
+        '--thing-name {other} --principal "$(aws iot describe-certificate --certificate-id {certificate_id} --query '
+        'certificateDescription.certificateArn --output text)"`'
     )
     certificate_id: str
     detail: str

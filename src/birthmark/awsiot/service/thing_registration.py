@@ -64,18 +64,18 @@ PENDING = CertificateStatus.PENDING_ACTIVATION
 
 
 class ThingTakenError(ConflictError):
-    """The name belongs to a device that has another certificate."""
+    """The thing belongs to a device with another certificate."""
 
     code = "awsiot.thing_taken"
     message = "Thing {thing} has another certificate already"
     cause = (
-        "A device that showed, or was given, the certificate {certificate_id} was to become the thing {thing}, which "
-        "has the certificate {other}. Nothing was changed: by a certificate of its own nobody takes another's name."
+        "A device with the certificate {certificate_id} requested to become the thing {thing}, which has the "
+        "certificate {other}. Nothing was changed, because a new certificate cannot claim another device's thing."
     )
     fix = (
-        "If it is the same device with a new certificate, take the old one off its name: `aws iot "
-        'detach-thing-principal --thing-name {thing} --principal "$(aws iot describe-certificate --certificate-id '
-        '{other} --query certificateDescription.certificateArn --output text)"` and let it try again.'
+        "If it is the same device with a new certificate, detach the old certificate: `aws iot detach-thing-principal "
+        '--thing-name {thing} --principal "$(aws iot describe-certificate --certificate-id {other} --query '
+        'certificateDescription.certificateArn --output text)"` and retry.'
     )
     certificate_id: str
     other: str
@@ -216,7 +216,7 @@ class ThingRegistration:
                 wanted = parse_pem(plan.ca_pem)
                 cas = [ca for ca in cas if ca.certificate == wanted]
             if not cas:
-                raise CertificateRefusedError(detail="no CA on record signed it")
+                raise CertificateRefusedError(detail="no registered CA signed it")
             ca, pem = cas[0], plan.pem or ""
             with looked_before():
                 made = await self._certificates.adding(certificate, status, ca.mode, ca.id, pem=pem)
@@ -228,7 +228,7 @@ class ThingRegistration:
     ) -> DeviceCertificate:
         """Return a certificate that is on record with the status it gets."""
         if known.claim is not None:
-            raise CertificateRefusedError(detail="it is a claim certificate, which is no device's")
+            raise CertificateRefusedError(detail="it is a claim certificate, not a device's")
         wanted = CertificateStatus(plan.status)
         if (
             known.status is CertificateStatus.REVOKED
@@ -294,7 +294,7 @@ class ThingRegistration:
     ) -> None:
         step = f"Resources.{plan.logical}"
         if certificate is None:
-            raise RegistrationFailedError(step=step, detail="there is no certificate that the policy could hang on")
+            raise RegistrationFailedError(step=step, detail="there is no certificate to attach the policy to")
         if ("policy", plan.name) in making.resources.values():  # two of the template say the same
             making.resources[plan.logical] = "policy", plan.name
             return

@@ -19,32 +19,32 @@ _REST = timedelta(minutes=5)
 
 
 class UnknownThingTypeError(NotFoundError):
-    """No such type."""
+    """The thing type does not exist."""
 
     code = "awsiot.unknown_thing_type"
     message = "Thing type {type} not found"
-    fix = "`aws iot create-thing-type --thing-type-name {type}` makes it."
+    fix = "Create it: `aws iot create-thing-type --thing-type-name {type}`."
     type: str
 
 
 class ThingTypeExistsError(ConflictError):
-    """Create of a type that exists and is different."""
+    """A different thing type with this name exists already."""
 
     code = "awsiot.thing_type_exists"
     message = "Thing type {type} already exists"
     cause = "Thing type {type} exists already with other properties."
-    fix = "`aws iot describe-thing-type --thing-type-name {type}` shows it: use it as it is, or choose another name."
+    fix = "Show it: `aws iot describe-thing-type --thing-type-name {type}`. Use it, or choose another name."
     type: str
 
 
 class ThingTypeInUseError(InvalidRequestError):
-    """The type is deprecated, or not yet, or has things."""
+    """The thing type's state does not permit this operation."""
 
     code = "awsiot.thing_type_state"
-    message = "Thing type {type} cannot be used so: {detail}"
+    message = "The state of thing type {type} does not permit this: {detail}"
     fix = (
-        "`{command}` A type is deleted 5 minutes after it was deprecated, without things; a deprecated type takes no "
-        "new things."
+        "`{command}` Delete a thing type 5 minutes after its deprecation, when it has no things; a deprecated type "
+        "accepts no new things."
     )
     command: str
     detail: str

@@ -17,38 +17,38 @@ from birthmark.store.pagination import Page, page_of
 
 
 class UnknownThingError(NotFoundError):
-    """The registry has no such thing."""
+    """The thing does not exist."""
 
     code = "awsiot.unknown_thing"
     message = "Thing {thing} cannot be found."
-    cause = "There is no thing {thing}. Letter case counts."
-    fix = "`aws iot create-thing --thing-name {thing}` makes it; `aws iot list-things` shows what there is."
+    cause = "There is no thing {thing}. Names are case-sensitive."
+    fix = "Create it: `aws iot create-thing --thing-name {thing}`. List things: `aws iot list-things`."
     thing: str
 
 
 class ThingExistsError(ConflictError):
-    """Create of a thing that exists and is different."""
+    """A different thing with this name exists already."""
 
     code = "awsiot.thing_exists"
     message = "Thing {thing} already exists in account with different properties"
-    fix = "`aws iot describe-thing --thing-name {thing}` shows it; change it with update-thing, or choose another name."
+    fix = "Show it: `aws iot describe-thing --thing-name {thing}`. Change it with update-thing, or choose another name."
     thing: str
 
 
 class ThingVersionError(ConflictError):
-    """The thing changed since the caller read it."""
+    """The thing has changed since it was read."""
 
     code = "awsiot.thing_version"
     message = "The version of thing {thing} is not {expected}"
     cause = "Thing {thing} is at version {version}; the request expected {expected}."
-    fix = "Read it again, and repeat the change with its version: `aws iot describe-thing --thing-name {thing}`"
+    fix = "Read it again and repeat the change with the current version: `aws iot describe-thing --thing-name {thing}`"
     expected: object
     thing: str
     version: int
 
 
 class ThingInUseError(InvalidRequestError):
-    """Delete of a thing that has certificates."""
+    """The thing has attached principals."""
 
     code = "awsiot.thing_in_use"
     message = "Cannot delete. Thing {thing} is still attached to one or more principals"
@@ -60,12 +60,12 @@ class ThingInUseError(InvalidRequestError):
 
 
 class BillingGroupError(NotFoundError):
-    """Billing groups are not served."""
+    """Billing groups are not supported."""
 
     code = "awsiot.billing_group_not_served"
     message = "Billing group {group} cannot be found"
-    cause = "The request names the billing group {group}; there are no billing groups here."
-    fix = "Leave the billing group out: `aws iot create-thing --thing-name {thing}`"
+    cause = "The request names the billing group {group}; billing groups are not supported."
+    fix = "Omit the billing group: `aws iot create-thing --thing-name {thing}`"
     group: str
     thing: str
 

@@ -29,11 +29,11 @@ T = TypeVar("T")
 
 
 class BodyInvalidError(InvalidRequestError):
-    """A request that is not what the operation takes."""
+    """The request is not valid for the operation."""
 
     code = "awsiot.request_invalid"
     message = "The request is not valid: {detail}"
-    fix = "Compare with what the operation takes: `{command}`"
+    fix = "Compare with the operation's parameters: `{command}`"
     command: str = "birthmark aws --help"
     detail: str
 

@@ -18,7 +18,7 @@ _SIZES = {24: 1, 25: 2, 26: 4, 27: 8}
 
 
 class CborError(ValueError):
-    """The bytes are no CBOR that is read here."""
+    """The bytes are not supported CBOR."""
 
 
 def decode(body: bytes) -> Any:

@@ -31,13 +31,13 @@ class SearchIndex(Enum):
 
 
 class QueryInvalidError(InvalidRequestError):
-    """A query that cannot be read."""
+    """The query cannot be parsed."""
 
     code = "awsiot.query_invalid"
     message = "The query is not valid: {detail}"
     fix = (
-        "A query has terms such as thingName:pump*, attributes.site:7, attributes.load:[1 TO 9] with AND, OR, NOT and "
-        "parentheses; * finds all: `aws iot search-index --query-string 'thingName:*'`"
+        "Use terms such as thingName:pump*, attributes.site:7, attributes.load:[1 TO 9] with AND, OR, NOT and "
+        "parentheses. * matches all things: `aws iot search-index --query-string 'thingName:*'`"
     )
     detail: str
 
@@ -314,7 +314,7 @@ def _unquoted(text: str) -> str:
 
 def _range(field: str, text: str) -> Query:
     if (found := _RANGE.fullmatch(text)) is None:
-        raise QueryInvalidError(detail=f"{text[:40]!r} is no range such as [1 TO 9]")
+        raise QueryInvalidError(detail=f"{text[:40]!r} is not a range such as [1 TO 9]")
     low, high = (None if one == "*" else _plain(one.strip('"')) for one in (found[2], found[3]))
     return _bounded(FieldRange(field, low, high, found[1] == "[", found[4] == "]"))
 

@@ -32,23 +32,23 @@ _encode = msgspec.json.Encoder().encode
 
 
 class JobRequestError(InvalidRequestError):
-    """A request about a job that is not what the service takes; `detail` is the whole sentence."""
+    """A job request is not valid; `detail` is the complete sentence."""
 
     code = "awsiot.job_request_invalid"
     message = "{detail}"
-    cause = "A request about a job was refused: {detail}."
-    fix = "A device sets IN_PROGRESS, SUCCEEDED, FAILED or REJECTED. The jobs that there are: `birthmark aws job ls`"
+    cause = "A job request was rejected: {detail}."
+    fix = "Set IN_PROGRESS, SUCCEEDED, FAILED or REJECTED from a device. List jobs: `birthmark aws job ls`"
     detail: str
     is_json: bool = True
 
 
 class StatusNotForDevicesError(ConflictError):
-    """UpdateJobExecution with a status that only the service sets."""
+    """A device cannot set this job execution status."""
 
     code = "awsiot.job_status_not_for_devices"
     message = "The status of job execution cannot be changed to be {status}"
-    cause = "A device asked to set the status {status}; a device sets IN_PROGRESS, SUCCEEDED, FAILED or REJECTED."
-    fix = "Send one of these. To cancel an execution as an operator: `aws iot cancel-job-execution help`"
+    cause = "A device requested the status {status}; devices can set IN_PROGRESS, SUCCEEDED, FAILED or REJECTED."
+    fix = "Send one of these. To cancel an execution as an administrator: `aws iot cancel-job-execution help`"
     status: str
 
 
@@ -159,7 +159,7 @@ def parse_document(text: str) -> str:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BodyInvalidError(detail=f"document is no JSON: {error}"[:300]) from error
     if not isinstance(document, dict):
-        raise BodyInvalidError(detail="document is no JSON object")
+        raise BodyInvalidError(detail="document is not a JSON object")
     return text
 
 

@@ -23,29 +23,29 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ShadowInvalidError(InvalidRequestError):
-    """A request about a shadow that is not what the service takes; `detail` is the service's own sentence."""
+    """A shadow request is not valid; `detail` is the service's own sentence."""
 
     code = "awsiot.shadow_invalid"
     message = "{detail}"
-    cause = "A request about a shadow was refused: {detail}."
+    cause = "A shadow request was rejected: {detail}."
     fix = (
-        "A state has desired and reported, objects of up to 8 levels, without null in arrays and names that begin "
-        "with $; a clientToken has up to 64 bytes. This is taken: `birthmark aws shadow {thing} --desired "
-        """'{{"on": true}}'`"""
+        "A state has desired and reported, objects of up to 8 levels. Arrays contain no null, and names do not begin "
+        "with $. A clientToken has up to 64 bytes. Send a valid update: `birthmark aws shadow {thing} --desired "
+        "'{{\"on\": true}}'`"
     )
     detail: str
     thing: str = "hello"
 
 
 class ShadowEncodingError(InvalidRequestError):
-    """A request about a shadow that is not UTF-8."""
+    """The shadow request is not UTF-8."""
 
     code = "awsiot.shadow_encoding"
     message = "Unsupported documented encoding; supported encoding is UTF-8"
-    cause = "A request about a shadow was not in UTF-8."
+    cause = "A shadow request was not encoded as UTF-8."
     fix = (
-        "Encode the document as UTF-8, as this does: `birthmark aws shadow {thing} --desired "
-        """'{{"name": "\u00e4"}}'`"""
+        'Encode the document as UTF-8, as this command does: `birthmark aws shadow {thing} --desired \'{{"name": '
+        '"ä"}}\'`'
     )
     thing: str = "hello"
 

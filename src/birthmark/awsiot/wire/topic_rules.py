@@ -17,14 +17,14 @@ _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
 
 
 class ActionNotServedError(InvalidRequestError):
-    """An action for which nothing stands here."""
+    """The rule action is not supported."""
 
     code = "awsiot.rule_action_not_served"
     message = "The action {action} is not implemented here"
-    cause = "A rule was to have the action {action}, for which nothing stands on this server. Nothing was changed."
+    cause = "The rule has the action {action}, which this server does not support. Nothing was changed."
     fix = (
-        "What stands here for services of AWS: republish, http, s3 (a folder), firehose (a file of lines), kinesis "
-        "(`birthmark aws stream ls`), lambda ([functions] of the configuration), kafka ([servers] of it: NATS, MQTT)."
+        "Use a supported action: republish, http, s3 (a folder), firehose (a file of lines), kinesis (`birthmark aws "
+        "stream ls`), lambda ([functions] of the configuration), kafka ([servers] of the configuration: NATS, MQTT)."
     )
     action: str
 
@@ -112,7 +112,7 @@ def parse_payload(given: Any) -> Payload:
     """Return what a rule is. Raise `BodyInvalidError`, `ActionNotServedError`."""
     try:
         if not isinstance(given, dict):
-            raise BodyInvalidError(detail="topicRulePayload is no object")
+            raise BodyInvalidError(detail="topicRulePayload is not an object")
         if (member := unread(given, Payload)) is not None:
             raise BodyInvalidError(detail=f"topicRulePayload.{member} is not known"[:300])
         return msgspec.convert(given, Payload)

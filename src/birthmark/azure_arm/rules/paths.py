@@ -17,28 +17,28 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class OperationNotServedError(InvalidRequestError):
-    """An operation of the management interface that is not here."""
+    """The operation of the management interface is not supported."""
 
     code = "management.operation_not_served"
-    message = "{method} {path} is not served here"
-    cause = "{method} {path} is an operation of Azure's resource manager that this server does not serve."
+    message = "{method} {path} is not supported"
+    cause = "{method} {path} is an operation of Azure Resource Manager that this server does not support."
     fix = (
-        "Served are CA certificates, keys of policies, routes of hubs, and services as they are, of Microsoft.Devices. "
-        "Services are made and removed by commands: `birthmark hub --help`, `birthmark dps --help`"
+        "Use CA certificates, keys of policies, routes of hubs, and read-only services of Microsoft.Devices. To "
+        "create and delete services: `birthmark hub --help`, `birthmark dps --help`"
     )
     method: str
     path: str
 
 
 class PathInvalidError(InvalidRequestError):
-    """A name in a path that cannot be."""
+    """The name in the path is not valid."""
 
     code = "management.path_invalid"
-    message = "The {what} in the path cannot be called so"
+    message = "The {what} in the path is not valid"
     cause = (
-        "The path has {name} as its {what}; it takes letters, digits, dots, hyphens and underscores, {most} at most."
+        "The path has {name} as its {what}; valid are letters, digits, dots, hyphens and underscores, {most} at most."
     )
-    fix = "Give it another name. Those that there are: `birthmark hub ls`, `birthmark dps ls`, `birthmark hub ca ls`"
+    fix = "Use another name. List existing names: `birthmark hub ls`, `birthmark dps ls`, `birthmark hub ca ls`"
     most: int
     name: str
     what: str

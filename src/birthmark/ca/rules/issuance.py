@@ -16,20 +16,20 @@ _NEW_KEY = {f"P-{bits}": f"EC -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (
 
 
 class NoCommonNameError(PolicyError):
-    """The request needs exactly one common name."""
+    """The request must have exactly one common name."""
 
     code = "ca.no_common_name"
-    cause = "The request's subject '{subject}' has no common name, or several; it must be the device id."
-    fix = f"Name the device by exactly one CN. {MAKE_REQUEST}"
+    cause = "The request's subject '{subject}' has no common name, or several; the common name must be the device ID."
+    fix = f"Set exactly one common name, the device ID. {MAKE_REQUEST}"
     subject: str
 
 
 class NameNotAllowedError(ForbiddenError):
-    """This identity may not ask for that name."""
+    """This identity cannot request certificates of that name."""
 
     code = "ca.name_not_allowed"
-    cause = "{actor} may have certificates for '{allowed}' only, and asked for '{asked}'."
-    fix = "Ask for the name of the certificate in use. A credential of the other name: `{command}`."
+    cause = "{actor} can request certificates for '{allowed}' only, and requested '{asked}'."
+    fix = "Request the name of the current certificate. To create a credential for the other name: `{command}`."
     actor: str
     allowed: object
     asked: object
@@ -41,10 +41,10 @@ class NameHeldError(ForbiddenError):
     """Another key holds this name."""
 
     code = "ca.name_held"
-    cause = "{actor} asked for '{asked}' with a new key, and '{holder}' holds that name until its certificate ends."
+    cause = "{actor} requested '{asked}' with a new key, and '{holder}' holds that name until its certificate expires."
     fix = (
-        "If the device lost its key, let the name go: `birthmark pki release {holder}`. "
-        "A credential of its own spares that: `birthmark env --format aziot --registration-id {holder}`."
+        "If the device lost its key, release the name: `birthmark pki release {holder}`. To avoid this, create the "
+        "device's own credential: `birthmark env --format aziot --registration-id {holder}`."
     )
     actor: str
     asked: str
@@ -53,22 +53,22 @@ class NameHeldError(ForbiddenError):
 
 
 class CaNotIssuedError(PolicyError):
-    """CA certificates are not issued here."""
+    """This profile issues no CA certificates."""
 
     code = "ca.ca_not_issued"
-    cause = "The request asks for CA:TRUE, and the profile '{profile}' is not of a CA."
-    fix = f"Leave basicConstraints out of the request. {MAKE_REQUEST}"
+    cause = "The request contains CA:TRUE, and the profile '{profile}' issues no CA certificates."
+    fix = f"Omit basicConstraints from the request. {MAKE_REQUEST}"
     profile: str
 
 
 class KeyKindRefusedError(PolicyError):
-    """The profile takes no such key."""
+    """The profile does not accept this type of key."""
 
     code = "ca.key_kind_refused"
-    cause = "The key is {kind}, and the profile '{profile}' takes {kinds}."
+    cause = "The key is {kind}, and the profile '{profile}' accepts {kinds}."
     fix = (
-        "Make a key of such a kind: `(umask 077; set -C; openssl genpkey -algorithm {options} > new.key && "
-        "openssl req -new -key new.key -subj /CN={asked} > new.csr)`."
+        "Generate an accepted key: `(umask 077; set -C; openssl genpkey -algorithm {options} > new.key && openssl req "
+        "-new -key new.key -subj /CN={asked} > new.csr)`."
     )
     asked: str
     kind: str
@@ -81,8 +81,11 @@ class KeyTakenError(ConflictError):
     """This public key belongs to another device."""
 
     code = "ca.key_taken"
-    cause = "The public key belongs to '{holder}' already, and '{asked}' asks for it too."
-    fix = f"Generate a key for each device, in its own chip; a firmware image must not carry one. {MAKE_REQUEST}"
+    cause = "The public key already belongs to '{holder}', and '{asked}' requests a certificate for it."
+    fix = (
+        "Generate a key for each device, in its own secure element; a firmware image must not contain one. "
+        f"{MAKE_REQUEST}"
+    )
     asked: str
     holder: str
     device_id: str
@@ -92,33 +95,35 @@ class KeyRevokedError(ForbiddenError):
     """This key was revoked."""
 
     code = "ca.key_revoked"
-    cause = "The public key that '{asked}' asks with was revoked at {revoked_at}."
-    fix = f"A revoked key stays revoked. {MAKE_REQUEST.replace('device-1', '{asked}')}"
+    cause = "The public key in the request of '{asked}' was revoked at {revoked_at}."
+    fix = f"A revoked key cannot be used again. {MAKE_REQUEST.replace('device-1', '{asked}')}"
     asked: str
     revoked_at: object
     device_id: str
 
 
 class NameLostError(ForbiddenError):
-    """The name was taken back with its device."""
+    """The name was revoked with its lost device."""
 
     code = "ca.name_lost"
-    cause = "'{asked}' was taken back at {lost_at}, as its device is lost: nobody gets a certificate for that name."
-    fix = "If a device is to have the name again, let it go: `birthmark pki release {asked}`."
+    cause = (
+        "'{asked}' was revoked at {lost_at} because its device is lost; the CA issues no certificates for that name."
+    )
+    fix = "To use the name for a device again, release it: `birthmark pki release {asked}`."
     asked: str
     device_id: str
     lost_at: object
 
 
 class TooManyAliveError(ForbiddenError):
-    """The name has too many certificates."""
+    """The name has too many valid certificates."""
 
     code = "ca.too_many_alive"
-    cause = "'{device_id}' has {most} certificates that are alive, and asked for another."
+    cause = "'{device_id}' has {most} valid certificates, the maximum, and requested another."
     fix = (
-        "See whether that device keeps what it gets; when some have ended it gets others. If it needs so many: "
-        "`est.max_live = {more}`, a line above the tables of the server's configuration; `max_live = {more}` in the "
-        "table where it has one for `[est]`."
+        "Check whether the device stores its certificates; it can request others when some expire. To raise the "
+        "limit, add a line above the tables of the server's configuration: `est.max_live = {more}`. Or add `max_live "
+        "= {more}` to an existing table `[est]`."
     )
     device_id: str
     more: int
@@ -174,7 +179,7 @@ def check_speaks_for(principal: Principal, asked: str | None) -> None:
             device_id=asked or "",
         )
         if not command:
-            refusal.quote(fix="Ask for the name of the certificate in use.")
+            refusal.quote(fix="Request the name of the current certificate.")
         raise refusal
 
 

@@ -91,11 +91,11 @@ _DOTS = re.compile(r"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$)")
 
 
 class NamesRefusedError(PolicyError):
-    """A name that was asked for is not allowed."""
+    """A requested name is not allowed."""
 
     code = "ca.names_refused"
-    cause = "The request asks for the name {name}, and the profile '{profile}' allows {allowed}."
-    fix = f"Leave that name out of the request, or let [ca.profiles.NAME] allow it. {MAKE_REQUEST}"
+    cause = "The request contains the name {name}, and the profile '{profile}' allows {allowed}."
+    fix = f"Omit that name from the request, or allow it in [ca.profiles.NAME]. {MAKE_REQUEST}"
     allowed: str
     name: str
     profile: str

@@ -14,7 +14,7 @@ from enum import StrEnum
 from birthmark.errors import ConflictError, NotFoundError, PolicyError
 from birthmark.pki.certificates import Thumbprint
 
-STATUS = "`birthmark pki rollover status` shows who is missing."
+STATUS = "Show the missing devices: `birthmark pki rollover status`."
 
 
 class Phase(StrEnum):
@@ -60,35 +60,38 @@ class RolloverProgress:
 
 
 class RolloverRunningError(ConflictError):
-    """The root is being exchanged already."""
+    """A root CA rollover is in progress."""
 
     code = "ca.rollover_running"
-    cause = "An exchange of the root was started at {started_at}; its state is: {phase}."
-    fix = "`birthmark pki rollover status` shows it; `birthmark pki rollover next` and `back` take its next step."
+    cause = "A root CA rollover was started at {started_at}; its state is: {phase}."
+    fix = (
+        "Show its state: `birthmark pki rollover status`. To continue or revert a step: `birthmark pki rollover next` "
+        "and `back`."
+    )
     phase: str
     started_at: str
 
 
 class NoRolloverError(NotFoundError):
-    """The root is not being exchanged."""
+    """No root CA rollover is in progress."""
 
     code = "ca.no_rollover"
-    cause = "No exchange of the root was started, or it is over."
-    fix = "`birthmark pki rollover plan` tells what one would take, `birthmark pki rollover start` begins it."
+    cause = "No root CA rollover was started, or the last one has ended."
+    fix = "Show the required steps: `birthmark pki rollover plan`. Start a rollover: `birthmark pki rollover start`."
 
 
 class AnchorsMissingError(PolicyError):
-    """Too few devices know the new root."""
+    """Too few devices have the new root."""
 
     code = "ca.rollover_anchors_missing"
-    message = "Too few devices know the new root: {fetched} of {devices}"
+    message = "Too few devices have the new root: {fetched} of {devices}"
     cause = (
-        "{fetched} of {devices} devices have fetched the new root ({share}); it is to sign when {wanted} have. "
+        "{fetched} of {devices} devices have fetched the new root ({share}); {wanted} are required before it signs. "
         "Missing: {missing}."
     )
     fix = (
-        f"Wait: a device fetches it when it renews. {STATUS} If you know why they are missing: "
-        "`birthmark pki rollover next --share {within_reach}`"
+        f"Wait: a device fetches it at its next renewal. {STATUS} If you accept that these devices are missing: "
+        f"`birthmark pki rollover next --share {{within_reach}}`"
     )
     devices: int
     fetched: int
@@ -99,37 +102,40 @@ class AnchorsMissingError(PolicyError):
 
 
 class GroupsMissingError(PolicyError):
-    """Enrollment groups do not know the new CA."""
+    """Enrollment groups do not have the new CA."""
 
     code = "ca.rollover_groups_missing"
-    message = "Enrollment groups do not know the new CA"
-    cause = "The enrollment groups {groups} know the old CA alone: devices could not register with what the new signs."
-    fix = "Let them know both: `birthmark pki rollover groups`"
+    message = "Enrollment groups do not have the new CA"
+    cause = (
+        "The enrollment groups {groups} have only the old CA: devices could not register with certificates from the "
+        "new CA."
+    )
+    fix = "Add the new CA to the groups: `birthmark pki rollover groups`"
     groups: str
 
 
 class GroupPlacesTakenError(ConflictError):
-    """An enrollment group has no place for another CA."""
+    """The enrollment group has two CAs already."""
 
     code = "ca.rollover_group_full"
-    cause = "The enrollment group {group} knows two CAs already, and the other one, {ca}, is on record as verified."
+    cause = "The enrollment group {group} has two CAs already, and the other one, {ca}, is registered as verified."
     fix = (
-        "If no device of that group needs it, take it off the record: `birthmark dps ca rm {ca} --yes`. Then let the "
-        "group know the new one: `birthmark pki rollover groups`"
+        "If no device of that group needs it, delete it: `birthmark dps ca rm {ca} --yes`. Then add the new CA to the "
+        "group: `birthmark pki rollover groups`"
     )
     ca: str
     group: str
 
 
 class OldStillUsedError(PolicyError):
-    """Certificates below the old root are alive."""
+    """Devices still use certificates under the old root."""
 
     code = "ca.rollover_old_used"
-    message = "The certificates of {count} devices are below the old root"
-    cause = "The certificates of {count} devices are below the old root, the last until {until}; it is needed for them."
+    message = "{count} devices still use certificates under the old root"
+    cause = "{count} devices still use certificates issued under the old root (latest expiry: {until})."
     fix = (
-        f"Wait until they have renewed. {STATUS} What shall not be waited for is taken back: "
-        "`birthmark pki revoke --device {device}`"
+        f"Wait until they have renewed. {STATUS} To revoke a device's certificates without waiting: `birthmark pki "
+        f"revoke --device {{device}}`"
     )
     count: int
     device: str
@@ -137,12 +143,12 @@ class OldStillUsedError(PolicyError):
 
 
 class NewStillUsedError(PolicyError):
-    """Certificates below the new root are alive."""
+    """Devices use certificates under the new root."""
 
     code = "ca.rollover_new_used"
-    message = "The certificates of {count} devices are below the new root"
-    cause = "The certificates of {count} devices are below the new root, which is needed for them."
-    fix = f"Wait until they have renewed by the old one, which signs now. {STATUS}"
+    message = "{count} devices use certificates under the new root"
+    cause = "{count} devices use certificates issued under the new root."
+    fix = f"Wait until they have renewed from the old root, which signs now. {STATUS}"
     count: int
 
 

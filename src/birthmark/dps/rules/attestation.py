@@ -24,20 +24,20 @@ _MAX_CA_NAME = 60
 
 
 class AttestationError(UnauthenticatedError):
-    """The proof does not earn a registration."""
+    """The attestation of a device was rejected."""
 
     code = "dps.attestation_refused"
 
 
 class NoProofError(AttestationError):
-    """No certificate and no token."""
+    """The device presented no certificate and no token."""
 
     code = "dps.no_proof"
-    message = "The device came with {presented}"
-    cause = "The client for {registration_id} showed {presented}, and the enrollment asks for {wanted}."
+    message = "The device presented {presented}"
+    cause = "The client for {registration_id} presented {presented}, and the enrollment requires {wanted}."
     fix = (
-        "Give the client its certificate and key, or its symmetric key, as enrolled. With X509_CERT_FILE and "
-        "X509_KEY_FILE this registers: `birthmark device register`"
+        "Configure the client with the enrolled certificate and key, or with the symmetric key. With X509_CERT_FILE "
+        "and X509_KEY_FILE, this command registers: `birthmark device register`"
     )
     registration_id: str
     presented: str
@@ -45,32 +45,35 @@ class NoProofError(AttestationError):
 
 
 class RegistrationIdMismatchError(AttestationError):
-    """The registration id is not the certificate's common name."""
+    """The registration ID is not the certificate's common name."""
 
     code = "dps.registration_id_mismatch"
-    cause = "The client registers as {registration_id}, but its certificate's common name is {common_name}."
-    fix = "Register under the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
+    cause = "The client registered as {registration_id}, but its certificate's common name is {common_name}."
+    fix = "Register with the certificate's common name: `export DPS_X509_REGISTRATION_ID={common_name}`"
     common_name: str = ""
     registration_id: str
     thumbprint: bytes = b""
 
 
 class OtherRegistrationError(AttestationError):
-    """The body names another device than the request."""
+    """The body names a different device than the request."""
 
     code = "dps.other_registration"
-    cause = "A request of {own} names {registration_id} in its body, as if it were that device."
-    fix = "Name the same registration id at both places, as the SDKs do and as this does: `birthmark device register`"
+    cause = "The request of {own} contains the registration ID {registration_id} in its body."
+    fix = (
+        "Use the same registration ID in the request and the body, as the SDKs and this command do: `birthmark device "
+        "register`"
+    )
     own: str
     registration_id: str
 
 
 class ClientIdError(AttestationError):
-    """The client id is not the registration id."""
+    """The client ID is not the registration ID."""
 
     code = "dps.client_id_mismatch"
-    cause = "{registration_id} connected with the client id {client_id}; DPS takes the registration id alone."
-    fix = "Set the client id to {registration_id}, as the SDKs do and as this does: `birthmark device register`"
+    cause = "{registration_id} connected with the client ID {client_id}; DPS accepts only the registration ID."
+    fix = "Set the client ID to {registration_id}, as the SDKs and this command do: `birthmark device register`"
     client_id: str
     registration_id: str
 
@@ -91,24 +94,25 @@ class NoNameError(RegistrationIdMismatchError):
     """The certificate has no common name."""
 
     code = "dps.no_common_name"
-    cause = "The certificate '{subject}' has no common name, which must be the registration id {registration_id}."
-    fix = "Give the device another one, with its own key: `birthmark ca issue {registration_id} --dir ca`"
+    cause = (
+        "The certificate '{subject}' has no common name. The common name must be the registration ID {registration_id}."
+    )
+    fix = "Issue the device another certificate and key: `birthmark ca issue {registration_id} --dir ca`"
     subject: str
 
 
 class NotEnrolledError(AttestationError):
-    """Nobody put this device on record."""
+    """The device is not enrolled."""
 
     code = "dps.not_enrolled"
     message = "{registration_id} is not enrolled"
     cause = (
-        "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group has a CA that "
-        "issued its certificate (issuer: {issuer})."
+        "Scope {scope} has no individual enrollment {registration_id}, and no enrollment group whose CA issued the "
+        "device's certificate (issuer: {issuer})."
     )
     fix = (
-        "If it is yours, put it on record with the certificate that it showed: "
-        "`birthmark device enroll --presented {thumbprint}{options}`, or its CA: "
-        "`birthmark device enroll-group NAME --cert CA-FILE{options}`."
+        "If it is your device, enroll the certificate that it presented: `birthmark device enroll --presented "
+        "{thumbprint}{options}`. Or enroll its CA: `birthmark device enroll-group NAME --cert CA-FILE{options}`."
     )
     issuer: str
     options: str = ""
@@ -119,31 +123,32 @@ class NotEnrolledError(AttestationError):
 
 
 class TokenNotEnrolledError(NotEnrolledError):
-    """Nobody put this device on record, which came with a token."""
+    """The device, which presented a token, is not enrolled."""
 
     code = "dps.token_not_enrolled"
     cause = (
-        "No individual enrollment is named {registration_id} in scope {scope}, and no enrollment group with shared "
-        "keys has one that signed its token."
+        "Scope {scope} has no individual enrollment {registration_id}, and no enrollment group whose symmetric key "
+        "signed the device's token."
     )
     fix = (
-        "If it is yours, and is to have a key of its own, which goes into a file: "
-        "`birthmark device enroll {registration_id} --symmetric-key {registration_id}.key{options}`"
+        "If it is your device, enroll it with its own symmetric key, which is written to a file: `birthmark device "
+        "enroll {registration_id} --symmetric-key {registration_id}.key{options}`"
     )
     issuer: str = ""
 
 
 class IntermediateNotSentError(AttestationError):
-    """The issuer was not sent and is not on record."""
+    """The issuer was not sent and is not registered."""
 
     code = "dps.intermediate_not_sent"
     cause = (
-        "The device showed only certificates up to '{subject}'; its issuer '{issuer}' was neither sent nor is it on "
-        "record. The CA of the group {group} may be above it."
+        "The device presented certificates up to '{subject}' only. Their issuer '{issuer}' was not sent and is not "
+        "registered. The CA of the group {group} may be above it."
     )
     fix = (
-        "If it belongs to the group {group}: append the intermediate certificates to the device's certificate file, "
-        'after the leaf. Else enroll the device itself: `birthmark device enroll --cert "$X509_CERT_FILE"{options}`.'
+        "If the device belongs to the group {group}, append the intermediate certificates to the device's certificate "
+        "file, after the leaf. Otherwise enroll the device itself: `birthmark device enroll --cert "
+        '"$X509_CERT_FILE"{options}`.'
     )
     group: str = "?"
     issuer: str
@@ -157,10 +162,10 @@ class CertificateMismatchError(AttestationError):
     """The certificate is not the enrolled one."""
 
     code = "dps.certificate_mismatch"
-    cause = "{registration_id} showed the certificate {thumbprint}; its enrollment has {expected} on record."
+    cause = "{registration_id} presented the certificate {thumbprint}; its enrollment has {expected}."
     fix = (
-        "If the certificate was made again, update the enrollment: "
-        "`birthmark device enroll --presented {thumbprint}{options} --update`."
+        "If the certificate was reissued, update the enrollment: `birthmark device enroll --presented "
+        "{thumbprint}{options} --update`."
     )
     expected: str
     options: str = ""
@@ -174,8 +179,8 @@ class CaUnverifiedError(AttestationError):
     code = "dps.ca_unverified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
     fix = (
-        "Take your word for it: `birthmark dps ca verify {name} --without-proof{options}`. Or prove it, as Azure asks: "
-        "`birthmark dps ca code {name}{options}`."
+        "Verify it without proof of possession: `birthmark dps ca verify {name} --without-proof{options}`. Or prove "
+        "possession, as Azure requires: `birthmark dps ca code {name}{options}`."
     )
     group: str
     name: str
@@ -184,13 +189,11 @@ class CaUnverifiedError(AttestationError):
 
 
 class CaNotOnRecordError(AttestationError):
-    """The group's CA is not on record."""
+    """The group's CA is not registered."""
 
     code = "dps.ca_not_on_record"
-    cause = "The CA '{subject}' of enrollment group {group} is not on record, and none above it is."
-    fix = (
-        "If that CA is yours, put it on record: `birthmark dps ca create {name} --of-group {group} --verified{options}`"
-    )
+    cause = "Neither the CA '{subject}' of enrollment group {group} nor any CA above it is registered."
+    fix = "If that CA is yours, register it: `birthmark dps ca create {name} --of-group {group} --verified{options}`"
     group: str
     name: str
     options: str = ""
@@ -198,16 +201,16 @@ class CaNotOnRecordError(AttestationError):
 
 
 class DevicesOwnCaError(AttestationError):
-    """A device issued this certificate."""
+    """A device's CA issued this certificate."""
 
     code = "dps.devices_own_ca"
     cause = (
-        "The certificate of {registration_id} was issued by '{subject}', the CA of a device, which speaks for nobody "
-        "in the group {group}, whose CA is above it."
+        "'{subject}', the issuer of the certificate of {registration_id}, is a device's CA and cannot authenticate "
+        "devices of group {group}."
     )
     fix = (
-        "If you know the device, enroll it by its certificate: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"{options}`'
+        "If you trust the device, enroll it with its certificate: `birthmark device enroll --cert "
+        '"$X509_CERT_FILE"{options}`'
     )
     group: str
     options: str = ""
@@ -216,15 +219,12 @@ class DevicesOwnCaError(AttestationError):
 
 
 class EnrollmentDisabledError(ForbiddenError):
-    """The operator has switched this enrollment off."""
+    """The enrollment is disabled."""
 
     code = "dps.enrollment_disabled"
     message = "The enrollment {enrollment} is disabled"
     cause = "The enrollment {enrollment} is disabled."
-    fix = (
-        "A disabled enrollment provisions nobody. To enable it again: "
-        "`birthmark device enable {enrollment}{options} --dps {instance}`"
-    )
+    fix = "Enable it: `birthmark device enable {enrollment}{options} --dps {instance}`"
     enrollment: str
     instance: str = "birthmark"
     options: str
@@ -232,13 +232,16 @@ class EnrollmentDisabledError(ForbiddenError):
 
 
 class DeviceTakenBackError(EnrollmentDisabledError):
-    """The name was revoked as a lost device's."""
+    """The device was revoked as lost."""
 
     code = "dps.device_taken_back"
-    message = "The device {registration_id} was taken back"
-    cause = "The name '{registration_id}' was revoked as lost. It stays blocked, even if its enrollment is enabled."
+    message = "The device {registration_id} was revoked"
+    cause = (
+        "The name '{registration_id}' was revoked as a lost device's. It stays blocked, even if its enrollment is "
+        "enabled."
+    )
     fix = (
-        "Inspect it: `birthmark device show {registration_id}`. To give the name to another device with its own key, "
+        "Inspect it: `birthmark device show {registration_id}`. To use the name for another device with its own key, "
         "release it: `birthmark pki release {registration_id}`"
     )
 

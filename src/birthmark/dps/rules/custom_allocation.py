@@ -27,26 +27,25 @@ class WebhookInvalidError(InvalidRequestError):
     message = "customAllocationDefinition.webhookUrl cannot be called: {detail}"
     cause = "The webhook of the enrollment {enrollment} cannot be called: {detail}."
     fix = (
-        "Give an https:// URL of the Internet; one inside, or without TLS, has to be allowed by its network in the "
-        "configuration: [outbound] allow. What it says now: `birthmark server settings`"
+        "Use a public https:// URL. For a private address or http://, add its network to [outbound] allow in the "
+        "configuration. Show the current settings: `birthmark server settings`"
     )
     detail: str
     enrollment: str
 
 
 class AllocationFailedError(PolicyError):
-    """The webhook that chooses a hub did not answer as it should."""
+    """The webhook of a custom allocation returned no valid response."""
 
     code = "dps.allocation_failed"
-    message = "Custom allocation failed: the webhook did not answer as it should"
+    message = "Custom allocation failed: the webhook returned no valid response"
     cause = (
-        "The webhook at {host}, which the enrollment {enrollment} has choose the hub of {registration_id}, did not do "
-        "it: {reason}."
+        "The webhook at {host}, which allocates {registration_id} for the enrollment {enrollment}, failed: {reason}."
     )
     fix = (
-        "Look at what answers there: it is asked by POST, and a good answer is 200 with JSON within 5 seconds, "
-        "whose iotHubHostName is one of linkedHubs. An address inside has to be allowed in the configuration, "
-        "[outbound] allow, which says now: `birthmark server settings`"
+        "Check the webhook: it receives a POST and must return 200 with JSON within 5 s. Its iotHubHostName must be "
+        "one of linkedHubs. A private address must be in [outbound] allow. Show the current settings: `birthmark "
+        "server settings`"
     )
     enrollment: str
     host: str
@@ -55,20 +54,20 @@ class AllocationFailedError(PolicyError):
 
 
 class AllocationEmptyError(AllocationFailedError):
-    """The webhook named no hub."""
+    """The webhook's response contains no hub."""
 
     code = "dps.allocation_empty"
-    message = "Custom allocation failed: the answer names no IoT hub"
+    message = "Custom allocation failed: the response contains no IoT hub"
 
 
 class AllocationUnauthorizedError(AllocationFailedError):
-    """The webhook refused to be asked."""
+    """The webhook rejected the call as unauthorized."""
 
     code = "dps.allocation_unauthorized"
-    message = "Custom allocation failed: the webhook answers that it may not be asked"
+    message = "Custom allocation failed: the webhook returned an authorization error"
     fix = (
-        "Its URL carries the key that it asks for (on Azure, code=…): put the enrollment on record with the right one, "
-        "by the SDK or the program that made it. Those there are: `birthmark device ls`"
+        "Update the enrollment with a URL that contains the valid key (on Azure, code=…), through the SDK. List "
+        "enrollments: `birthmark device ls`"
     )
 
 

@@ -34,24 +34,24 @@ _MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
 
 
 class EnrollmentInvalidError(InvalidRequestError):
-    """An enrollment that cannot be put on record."""
+    """The enrollment is not valid."""
 
     code = "dps.enrollment_invalid"
     message = "The enrollment is not valid: {detail}"
-    cause = "The enrollment {enrollment} cannot be used: {detail}."
-    fix = 'This makes one that can be used: `birthmark device enroll --cert "$X509_CERT_FILE"`'
+    cause = "The enrollment {enrollment} is not valid: {detail}."
+    fix = 'Create a valid enrollment: `birthmark device enroll --cert "$X509_CERT_FILE"`'
     detail: str
     enrollment: str
 
 
 class AttestationNotServedError(EnrollmentInvalidError):
-    """Attestation not served."""
+    """The attestation mechanism is not supported."""
 
     code = "dps.attestation_not_served"
-    cause = "The enrollment {enrollment} asks for {detail} attestation."
+    cause = "The enrollment {enrollment} has the attestation mechanism {detail}."
     fix = (
-        "Use x509, symmetricKey or, for one device, tpm; this uses x509: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"`'
+        "Use x509, symmetricKey or, for individual enrollments, tpm. This command uses x509: `birthmark device enroll "
+        '--cert "$X509_CERT_FILE"`'
     )
 
 

@@ -53,13 +53,13 @@ _DEFAULTS: Mapping[str, Any] = {
 
 
 class QueryInvalidError(InvalidRequestError):
-    """A query that cannot be read."""
+    """The query cannot be parsed."""
 
     code = "dps.query_invalid"
     message = "The query {query} is not valid: {detail}"
     fix = (
-        "A query is such as SELECT * FROM {kind} WHERE provisioningStatus = 'disabled'. What is on record: "
-        "`birthmark device ls`"
+        "Use a query such as SELECT * FROM {kind} WHERE provisioningStatus = 'disabled'. List enrollments: `birthmark "
+        "device ls`"
     )
     detail: str
     kind: str
@@ -67,12 +67,12 @@ class QueryInvalidError(InvalidRequestError):
 
 
 class QueryNotServedError(InvalidRequestError):
-    """A query of something else than whole records of its kind."""
+    """The query selects something other than complete records."""
 
     code = "dps.query_not_served"
-    message = "The query is not served: {query}"
-    cause = "The query {query} asks for something else than whole {kind}: {detail}."
-    fix = "Select * from {kind}, with or without WHERE. What is on record: `birthmark device ls`"
+    message = "The query is not supported: {query}"
+    cause = "The query {query} does not select complete {kind}: {detail}."
+    fix = "Select * from {kind}, with or without WHERE. List enrollments: `birthmark device ls`"
     detail: str
     kind: str
     query: str

@@ -19,10 +19,13 @@ class NoIssuingPolicyError(PolicyError):
     """The enrollment issues no certificates."""
 
     code = "dps.no_issuing_policy"
-    cause = "{registration_id} registered with a certificate request, and its enrollment {enrollment} has no policy."
+    cause = (
+        "{registration_id} registered with a certificate signing request, and its enrollment {enrollment} has no "
+        "issuing policy."
+    )
     fix = (
-        'Give its enrollment one: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update{options}`; '
-        "a group's the same way, with `birthmark device enroll-group --help`. Or let the device register without csr."
+        'Set the issuing policy: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update{options}`. '
+        "For a group, see `birthmark device enroll-group --help`. Or register without csr."
     )
     enrollment: str
     options: str = ""
@@ -30,12 +33,12 @@ class NoIssuingPolicyError(PolicyError):
 
 
 class CsrNameError(InvalidRequestError):
-    """The request is for another name."""
+    """The signing request is for another name."""
 
     code = "dps.csr_name"
-    message = "The certificate request is for '{asked}', not for {registration_id}"
-    cause = "{registration_id} registered with a certificate request whose common name is '{asked}'."
-    fix = f"Make the common name the registration id, {{registration_id}}. {MAKE_REQUEST}"
+    message = "The signing request is for '{asked}', not for {registration_id}"
+    cause = "{registration_id} registered with a certificate signing request whose common name is '{asked}'."
+    fix = f"Set the common name to the registration ID, {{registration_id}}. {MAKE_REQUEST}"
     asked: str
     registration_id: str
 
@@ -67,35 +70,35 @@ MIGRATED, RESET = "deviceDataMigrated", "deviceDataReset"
 
 
 class NoHubError(ConflictError):
-    """No linked hub to assign."""
+    """No linked hub is available to this enrollment."""
 
     code = "dps.no_hub"
     cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use{named}."
-    fix = "Link one: `birthmark dps link birthmark --dps {instance}`; `birthmark dps ls` lists those linked."
+    fix = "Link a hub: `birthmark dps link birthmark --dps {instance}`. List linked hubs: `birthmark dps ls`."
     enrollment: str
     instance: str = "?"
     named: str = ""
 
 
 class AllocationNotServedError(InvalidRequestError):
-    """The allocation policy is not served."""
+    """The allocation policy is not supported."""
 
     code = "dps.allocation_not_served"
-    cause = "The enrollment {enrollment} asks for the allocation policy {policy}."
+    cause = "The enrollment {enrollment} has the allocation policy {policy}."
     fix = (
-        "Use hashed, static or custom; geoLatency is not served. This uses hashed: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"`'
+        "Use hashed, static or custom; geoLatency is not supported. This command uses hashed: `birthmark device "
+        'enroll --cert "$X509_CERT_FILE"`'
     )
     enrollment: str
     policy: object
 
 
 class RegistrationPinnedError(ForbiddenError):
-    """The registration belongs to another."""
+    """The registration belongs to another identity."""
 
     code = "dps.registration_pinned"
-    cause = "{registration_id} was registered by {holder}; {asked} may not take it over."
-    fix = "If that is wanted, let it go first: `birthmark dps release {registration_id}`."
+    cause = "{registration_id} was registered by {holder}; {asked} cannot take it over."
+    fix = "If the change is intended, release the registration first: `birthmark dps release {registration_id}`."
     asked: str
     holder: str
     registration_id: str

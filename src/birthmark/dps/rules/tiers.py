@@ -17,12 +17,12 @@ _POLLS, _POLLS_WITHIN_S, _MINUTE = 5, 10, 60
 
 
 class DpsTierThrottledError(ThrottledError):
-    """More than the service's tier takes at a time."""
+    """The quota of the service's tier is exceeded."""
 
     code = "dps.tier_throttled"
-    message = "{dps} takes {limit}: come back later"
-    cause = "The provisioning service {dps} is of the tier S1, which takes {limit}; there was more."
-    fix = "Wait as long as Retry-After says, or let no tier count: `birthmark dps tier {dps} none`"
+    message = "{dps} exceeded the quota of {limit}. Retry later"
+    cause = "The provisioning service {dps} has the tier S1, whose quota of {limit} was exceeded."
+    fix = "Wait for the time in Retry-After, or disable the tier's quotas: `birthmark dps tier {dps} none`"
     dps: str
     limit: str
 

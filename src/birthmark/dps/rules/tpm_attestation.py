@@ -23,27 +23,28 @@ _POLICY = "provisioningserviceowner"
 
 
 class TpmNotEnrolledError(NotEnrolledError):
-    """Nobody put this TPM on record."""
+    """The TPM is not enrolled."""
 
     code = "dps.tpm_not_enrolled"
-    cause = "No individual enrollment is named {registration_id} in scope {scope}; the device came with a TPM."
+    cause = "Scope {scope} has no individual enrollment {registration_id}; the device presented a TPM."
     fix = (
-        "If that TPM is yours: `birthmark device enroll {registration_id} --endorsement-key {endorsement_key}{options}`"
+        "If it is your TPM, enroll it: `birthmark device enroll {registration_id} --endorsement-key "
+        "{endorsement_key}{options}`"
     )
     endorsement_key: str
     issuer: str = "-"
 
 
 class TpmMismatchError(AttestationError):
-    """The device has another TPM than the enrolled one."""
+    """The device's TPM is not the enrolled one."""
 
     code = "dps.tpm_mismatch"
     cause = (
-        "{registration_id} came with another {what} than the one on record: it has another TPM, its TPM was cleared, "
-        "or it is another device."
+        "{registration_id} presented another {what} than the enrolled one. It is another device or has another TPM, "
+        "or its TPM was cleared."
     )
     fix = (
-        "If the device was repaired, put what it has now on record: `birthmark device enroll {registration_id} "
+        "If the device was repaired, enroll its current keys: `birthmark device enroll {registration_id} "
         "--endorsement-key {endorsement_key} --storage-root-key {storage_root_key}{options} --update`"
     )
     endorsement_key: str

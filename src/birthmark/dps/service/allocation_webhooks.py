@@ -22,7 +22,7 @@ from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
 PAUSES_S = (1.0, 3.0)
 PATIENCE_S = 20.0
 """For all of its questions about one registration."""
-_NOBODY = "nobody is called from here"
+_NOBODY = "outbound calls are disabled"
 _HEADERS = {"content-type": "application/json", "user-agent": "birthmark"}
 
 

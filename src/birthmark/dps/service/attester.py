@@ -25,13 +25,11 @@ from birthmark.store.database import Heard
 
 
 class RegistrationThrottledError(ThrottledError):
-    """Too many registrations."""
+    """The device registers too often."""
 
     code = "dps.throttled"
-    cause = "{registration_id} registered more than {burst} times in a row, faster than once in {wait_s} s."
-    fix = (
-        "Wait {wait_s} s, or as long as Retry-After says. A device that registers so often probably starts anew again."
-    )
+    cause = "{registration_id} registered more than {burst} times in succession, faster than once in {wait_s} s."
+    fix = "Wait {wait_s} s, or for the time in Retry-After. Check whether the device restarts repeatedly."
     burst: str
     registration_id: str
     wait_s: str

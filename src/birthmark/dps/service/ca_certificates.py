@@ -19,45 +19,45 @@ from birthmark.store.row_mapping import certificate_of
 
 
 class UnknownAuthorityError(NotFoundError):
-    """No CA certificate of that name."""
+    """The provisioning service has no such CA certificate."""
 
     code = "dps.unknown_ca"
     message = "There is no CA certificate {name}"
-    cause = "There is no CA certificate named {name} on record."
-    fix = "`birthmark dps ca ls` shows those on record; `birthmark dps ca create NAME FILE` adds one."
+    cause = "The provisioning service has no CA certificate {name}."
+    fix = "List CA certificates: `birthmark dps ca ls`. Add one: `birthmark dps ca create NAME FILE`."
     name: str
 
 
 class AuthorityExistsError(ConflictError):
-    """The name is taken by another certificate."""
+    """Another CA certificate has this name."""
 
     code = "dps.ca_exists"
-    message = "{name} is taken"
-    cause = "Another CA certificate is on record as {name}."
-    fix = "Choose another name, or remove the old one: `birthmark dps ca rm {name} --yes`."
+    message = "The name {name} is in use"
+    cause = "Another CA certificate is registered as {name}."
+    fix = "Choose another name, or delete the existing certificate: `birthmark dps ca rm {name} --yes`."
     name: str
 
 
 class AuthorityNotACAError(InvalidRequestError):
-    """Not a CA certificate."""
+    """The certificate is not a CA certificate."""
 
     code = "dps.ca_not_a_ca"
-    cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
+    cause = "The certificate '{subject}' is not a CA certificate: it has no basicConstraints CA:TRUE."
     fix = (
-        "Put the certificate of the CA on record, not a device's. To enroll the one device: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"`'
+        "Register the CA's certificate, not a device's. To enroll the device: `birthmark device enroll --cert "
+        '"$X509_CERT_FILE"`'
     )
     subject: str
 
 
 class NoCodeError(ConflictError):
-    """No code was given out."""
+    """The CA has no verification code."""
 
     code = "dps.ca_no_code"
-    cause = "No verification code was asked for {name}."
+    cause = "No verification code was generated for {name}."
     fix = (
-        'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})"{options} --dir ca '
-        "--out proof.pem`"
+        'Generate a code and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})"{options} '
+        "--dir ca --out proof.pem`"
     )
     name: str
     options: str = ""

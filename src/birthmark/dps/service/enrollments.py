@@ -22,33 +22,33 @@ from birthmark.store import Changes, Database, decided_again, name_index
 
 
 class EnrollmentNotFoundError(NotFoundError):
-    """No such record."""
+    """The enrollment does not exist."""
 
     code = "dps.enrollment_not_found"
     message = "Enrollment {enrollment} not found"
-    cause = "There is no {kind} enrollment {enrollment} in scope {scope}."
-    fix = "`birthmark device ls` shows what is on record."
+    cause = "Scope {scope} has no {kind} enrollment {enrollment}."
+    fix = "List enrollments: `birthmark device ls`."
     enrollment: str
     kind: str
     scope: str
 
 
 class EnrollmentExistsError(ConflictError):
-    """Create of one that exists."""
+    """The enrollment exists already."""
 
     code = "dps.enrollment_exists"
-    message = "{enrollment} exists already"
+    message = "Enrollment {enrollment} exists already"
     cause = "The enrollment {enrollment} exists already."
-    fix = "Send it with the mode `update`, or choose another id. What is on record: `birthmark device ls`"
+    fix = "Send it with the mode `update`, or choose another ID. List enrollments: `birthmark device ls`"
     enrollment: str
 
 
 class EnrollmentChangedError(ConflictError):
-    """The enrollment was changed."""
+    """The enrollment has changed since it was read."""
 
     code = "dps.enrollment_changed"
-    cause = "The enrollment {enrollment} was changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change; what is on record now: `birthmark device ls`"
+    cause = "The enrollment {enrollment} has changed since the etag {etag} was read."
+    fix = "Read it again and repeat the change. List enrollments: `birthmark device ls`"
     enrollment: str
     etag: object
 
@@ -100,7 +100,7 @@ class Enrollments:
         group = await self.document(scope, group_id, is_group=True)
         carried = certificates_of(group)
         if not carried:
-            raise EnrollmentInvalidError(enrollment=group_id, detail="it names a CA on record")
+            raise EnrollmentInvalidError(enrollment=group_id, detail="it references a registered CA")
         return carried
 
     async def has_groups(self, scope: IdScope) -> bool:

@@ -24,54 +24,57 @@ POLICIES = (OWNER,)
 
 
 class UnknownScopeError(NotFoundError):
-    """No instance has this ID scope."""
+    """No provisioning service has this ID scope."""
 
     code = "dps.unknown_scope"
     message = "There is no ID scope {scope}"
-    cause = "There is no provisioning service with the ID scope {scope} on this server."
+    cause = "No provisioning service on this server has the ID scope {scope}."
     fix = (
-        'Use the scope of this server: `eval "$(birthmark env)"` sets PROVISIONING_IDSCOPE. In an agent\'s '
-        'configuration: `id_scope = "{known}"`'
+        "Use this server's scope: `eval \"$(birthmark env)\"` sets PROVISIONING_IDSCOPE. In an agent's configuration: "
+        '`id_scope = "{known}"`'
     )
     known: str
     scope: str
 
 
 class UnknownInstanceError(NotFoundError):
-    """No instance of that name."""
+    """No provisioning service has this name."""
 
     code = "dps.unknown_instance"
     message = "There is no provisioning service {name}"
-    cause = "There is no provisioning service named {name} on this server."
-    fix = "Make it: `birthmark dps create {name}`. Those there are: `birthmark dps ls`"
+    cause = "This server has no provisioning service {name}."
+    fix = "Create it: `birthmark dps create {name}`. List provisioning services: `birthmark dps ls`"
     name: str
 
 
 class InstanceExistsError(ConflictError):
-    """The name is taken."""
+    """A provisioning service has this name already."""
 
     code = "dps.instance_exists"
-    message = "{name} exists already"
+    message = "Provisioning service {name} exists already"
     cause = "A provisioning service named {name} exists already."
-    fix = "Choose another name; `birthmark dps ls` lists them."
+    fix = "Choose another name. List provisioning services: `birthmark dps ls`."
     name: str
 
 
 class FirstInstanceError(ConflictError):
-    """The service that every start makes."""
+    """The default provisioning service cannot be deleted."""
 
     code = "dps.first_instance"
-    cause = "{name} is the provisioning service that the server makes when it starts, and `birthmark env` names."
-    fix = "Leave it; who wants no DPS leaves it out of what server.toml serves. Those there are: `birthmark dps ls`"
+    cause = "{name} is the provisioning service that the server creates at startup and that `birthmark env` exports."
+    fix = (
+        "Keep it. To run no DPS, omit it from the services in server.toml. List provisioning services: `birthmark dps "
+        "ls`"
+    )
     name: str
 
 
 class ServiceTokenError(UnauthenticatedError):
-    """The token is not for this service."""
+    """The token is not valid for this service."""
 
     code = "dps.service_token_refused"
-    cause = "The service call came with {presented}; no provisioning service here takes it."
-    fix = 'Use the connection string of this server: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
+    cause = "The service call presented {presented}, which no provisioning service here accepts."
+    fix = 'Use this server\'s connection string: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
     presented: str
 
 

@@ -32,12 +32,12 @@ _EACH = 100
 
 
 class QueryTooBroadError(InvalidRequestError):
-    """A query of which nothing is found among the records that one page looks at."""
+    """The query found no record within the records that one page reads."""
 
     code = "dps.query_too_broad"
-    for_a_person = "only who asks knows what the query is for"
-    message = "None of {limit} {kind} is what the query asks for, and more are not looked at"
-    fix = "Ask for some by their ids, or for all page by page. What is on record: `birthmark device ls`"
+    for_a_person = "the right condition depends on the purpose of the query"
+    message = "The first {limit} {kind} read contain no match"
+    fix = "Query by ID, or read all records page by page. List enrollments: `birthmark device ls`"
     kind: str
     limit: int
 

@@ -35,23 +35,23 @@ from birthmark.store import Changes, Database, decided_again
 
 
 class RegistrationNotFoundError(NotFoundError):
-    """No registration under that id, or not of that operation."""
+    """The device has no such registration or operation."""
 
     code = "dps.registration_not_found"
     message = "{registration_id} is not registered{detail}"
-    cause = "There is no registration {registration_id} in scope {scope}{detail}."
-    fix = "Let the device register; `birthmark device ls` shows who is unassigned."
+    cause = "Scope {scope} has no registration {registration_id}{detail}."
+    fix = "Register the device. List devices and unassigned enrollments: `birthmark device ls`."
     detail: str
     registration_id: str
     scope: str
 
 
 class RegistrationBusyError(ThrottledError):
-    """Too many register at once."""
+    """Concurrent registrations conflict."""
 
     code = "dps.registration_busy"
-    cause = "The same registration or device is written by several at the same moment."
-    fix = "Try again, as the SDKs do by themselves. If it stays, two devices have one name: look for the second."
+    cause = "Several requests write the same registration or device at the same time."
+    fix = "Retry, as the SDKs do automatically. If the error persists, two devices have the same name: find the second."
 
 
 _ATTEMPTS = 5

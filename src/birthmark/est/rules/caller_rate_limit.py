@@ -12,12 +12,15 @@ _URGENT_SHARE = 4
 
 
 class EstBusyError(ThrottledError):
-    """Many devices ask at once."""
+    """Too many requests."""
 
     code = "est.busy"
-    message = "Many devices ask at once; come back in {wait_s} s"
-    cause = "More than {per_s} certificates a second were asked for; '{device_id}' has its turn in {wait_s} s."
-    fix = "Wait {wait_s} s, as Retry-After says. `est.renewals_per_s` in the server's configuration makes it faster."
+    message = "Too many requests. Retry in {wait_s} s"
+    cause = "Requests exceeded {per_s} certificates per second; '{device_id}' can retry in {wait_s} s."
+    fix = (
+        "Wait {wait_s} s, as in Retry-After. To raise the limit, increase `est.renewals_per_s` in the server's "
+        "configuration."
+    )
     device_id: str
     per_s: float
     wait_s: int
@@ -75,8 +78,8 @@ class EstThrottledError(ThrottledError):
     """Too many requests."""
 
     code = "est.throttled"
-    cause = "{who} asked more than {burst} times in a row, faster than one in {every_s} s."
-    fix = "Wait {wait_s} s, as Retry-After says. A device that asks so often probably cannot store its certificate."
+    cause = "{who} sent more than {burst} requests in succession, faster than one in {every_s} s."
+    fix = "Wait {wait_s} s, as in Retry-After. Check whether the device can store its certificate."
     burst: int
     every_s: float
     wait_s: int

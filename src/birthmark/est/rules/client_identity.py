@@ -14,25 +14,26 @@ from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache, 
 
 
 class ClientCertificateUnknownError(UnauthenticatedError):
-    """This client certificate is not known here."""
+    """The client certificate is unknown."""
 
     code = "est.client_certificate_unknown"
     cause = (
-        "The client's certificate '{subject}' from '{issuer}' was neither issued here nor by an accepted bootstrap CA."
+        "The client's certificate '{subject}' from '{issuer}' was issued neither by this server nor by an accepted "
+        "bootstrap CA."
     )
-    fix = "Accept the maker's CA (`birthmark pki maker create CA.pem`), or configure user and password."
+    fix = "Accept the manufacturer CA (`birthmark pki maker create CA.pem`), or configure user name and password."
     issuer: str
     subject: str
 
 
 class ClientCertificateRevokedError(ForbiddenError):
-    """This certificate was revoked."""
+    """The client certificate was revoked."""
 
     code = "est.client_certificate_revoked"
     cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
     fix = (
-        "If the device is to be trusted again, let it get another by a password of its own, with a new key: "
-        "`birthmark env --format aziot --registration-id {device_id}`. An agent gets it as soon as it applies that."
+        "If you trust the device again, create its own password, with which it enrolls a new key: `birthmark env "
+        "--format aziot --registration-id {device_id}`. An agent enrolls when it applies that configuration."
     )
     device_id: str
     revoked_at: object

@@ -15,13 +15,13 @@ from birthmark.pki.csr import CertificateRequest
 
 
 class KeyEncryptionUnsupportedError(InvalidRequestError):
-    """The key cannot be encrypted beyond TLS."""
+    """Additional encryption of a server-generated key is not supported."""
 
     code = "est.key_encryption_unsupported"
-    cause = "The request for a server-made key wants it encrypted for a key of the client's ({attribute})."
+    cause = "The request for a server-generated key requires encryption with a key of the client ({attribute})."
     fix = (
-        "Ask without that attribute: `(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. "
-        "The connection's TLS protects the key."
+        "Omit that attribute: `(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. The "
+        "connection's TLS protects the key."
     )
     attribute: str
     common_name: str

@@ -15,18 +15,18 @@ from birthmark.est.model import LateRenewalRule
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.path_validation import check_dates
 
-_FIX = "A token for once lets the device in: `birthmark pki token create {device_id}`"
+_FIX = "Create a single-use token for the device: `birthmark pki token create {device_id}`"
 
 
 class ComebackTooLateError(ForbiddenError):
-    """This certificate expired too long ago."""
+    """The certificate expired too long ago for a late renewal."""
 
     code = "est.comeback_too_late"
     cause = (
-        "The certificate of '{device_id}' expired at {not_after}, and one of the profile '{profile}' comes back within "
+        "The certificate of '{device_id}' expired at {not_after}; the profile '{profile}' permits late renewal for "
         "{window_s} s."
     )
-    fix = f"{_FIX}. The window is that of [est.comeback.{{profile}}] in the server's configuration."
+    fix = f"{_FIX}. To change the grace period, set [est.comeback.{{profile}}] in the server's configuration."
     device_id: str
     not_after: str
     profile: str
@@ -34,15 +34,15 @@ class ComebackTooLateError(ForbiddenError):
 
 
 class CloneSuspectedError(ForbiddenError):
-    """A newer certificate of this device is in use."""
+    """The certificate's successor is already in use."""
 
     code = "est.clone_suspected"
     message = "This certificate was replaced"
     cause = (
-        "The expired certificate {thumbprint} of '{device_id}' was shown, and its successor {successor} was in use "
-        "since: somebody has a copy of an old key, or the device was set back to an old state."
+        "'{device_id}' presented the expired certificate {thumbprint} although its successor {successor} was in use. "
+        "An old key was copied, or the device was reset to an old state."
     )
-    fix = f"Look at the device. If it was set back: {_FIX[0].lower()}{_FIX[1:]}"
+    fix = f"Inspect the device. If it was reset: {_FIX[0].lower()}{_FIX[1:]}"
     device_id: str
     successor: str
     thumbprint: str

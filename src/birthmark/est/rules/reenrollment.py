@@ -11,14 +11,14 @@ from birthmark.pki.csr import CertificateRequest
 
 
 class ChannelBindingError(UnauthenticatedError):
-    """The challengePassword does not belong to this connection."""
+    """The challengePassword does not match this connection."""
 
     code = "est.channel_binding_mismatch"
     cause = "The request's challengePassword is not the channel binding of this TLS connection."
     fix = (
-        "Make the request again without challengePassword: "
-        "`(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. Or make it on each "
-        "connection, with base64 of tls-unique (TLS 1.2) or of the tls-exporter (TLS 1.3, RFC 9266)."
+        "Create the request without challengePassword: `(set -C; openssl req -new -key device.key -subj "
+        "/CN={common_name} > new.csr)`. Or create it for each connection, with base64 of tls-unique (TLS 1.2) or of "
+        "the tls-exporter (TLS 1.3, RFC 9266)."
     )
     common_name: str
 
@@ -35,23 +35,27 @@ def check_channel_binding(request: CertificateRequest, peer: EstPeer) -> None:
 
 
 class ReenrollWithoutCertificateError(ForbiddenError):
-    """Renewal needs the current certificate."""
+    """Renewal requires the current certificate."""
 
     code = "est.reenroll_without_certificate"
-    cause = "Renewal (simplereenroll) needs the current certificate as TLS client certificate; none was shown."
+    cause = (
+        "Renewal (simplereenroll) requires the current certificate as TLS client certificate; the client presented "
+        "none."
+    )
     fix = (
-        "Connect with the current certificate and its key, with curl by `--cert device.pem --key device.key`; or use "
+        "Connect with the current certificate and its key, in curl with `--cert device.pem --key device.key`; or use "
         "simpleenroll with other credentials."
     )
 
 
 class ReenrollIdentityChangedError(ForbiddenError):
-    """A renewal asked for another name."""
+    """A renewal cannot change the identity."""
 
     code = "est.reenroll_identity_changed"
-    message = "The {part} may not change in a renewal."
+    message = "The {part} cannot change in a renewal."
     cause = (
-        "The request's {part} is not that of the certificate '{subject}'. Renewal may change the key, not the identity."
+        "The request's {part} differs from that of the certificate '{subject}'. Renewal can change the key, not the "
+        "identity."
     )
     fix = (
         "Copy subject and subjectAltName from the current certificate, byte by byte: "

@@ -37,12 +37,15 @@ _ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
 
 
 class ApprovalPendingError(ThrottledError):
-    """The request waits for an operator."""
+    """The request is waiting for an operator."""
 
     code = "est.approval_pending"
-    message = "The request {id} waits for an operator's approval"
-    cause = "'{device_id}' asked for a certificate ({profile}), and an operator decides about that."
-    fix = "`birthmark pki request approve {id}` lets the device have it when it asks again; `… reject {id}` does not."
+    message = "The request {id} is waiting for an operator's approval"
+    cause = "'{device_id}' requested a certificate ({profile}), which requires an operator's approval."
+    fix = (
+        "Approve it: `birthmark pki request approve {id}`. The device then receives the certificate with its next "
+        "request. To reject it: `… reject {id}`."
+    )
     device_id: str
     id: str
     profile: str
@@ -53,32 +56,32 @@ class ApprovalRejectedError(ForbiddenError):
 
     code = "est.approval_rejected"
     cause = "The request {id} of '{device_id}' was rejected at {decided_at}."
-    fix = "`birthmark pki request approve {id}` changes that."
+    fix = "Approve it: `birthmark pki request approve {id}`."
     decided_at: str
     device_id: str
     id: str
 
 
 class TooManyWaitingError(ThrottledError):
-    """Too many requests wait for an operator."""
+    """Too many requests are waiting for an operator."""
 
     code = "est.too_many_waiting"
-    cause = "{whose} has {limit} requests that wait for an operator already."
-    fix = "Decide about some: `birthmark pki request ls` shows them."
+    cause = "{whose} has {limit} waiting requests, the maximum."
+    fix = "Approve or reject waiting requests. List them: `birthmark pki request ls`."
     device_id: str
     limit: int
     whose: str
 
 
 class RequestUnknownError(NotFoundError):
-    """There is no such request."""
+    """The request does not exist."""
 
     code = "est.request_unknown"
     cause = (
-        "No request {id} waits: it was never made, its certificate was fetched more than a day ago, or for 30 days "
-        "nobody asked for it, or fetched what was decided."
+        "No request {id} is waiting. It never existed, its certificate was fetched more than a day ago, or the device "
+        "sent nothing for 30 days."
     )
-    fix = "`birthmark pki request ls` shows those that wait."
+    fix = "List waiting requests: `birthmark pki request ls`."
     id: str
 
 

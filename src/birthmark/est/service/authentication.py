@@ -37,25 +37,25 @@ PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
 
 
 class CredentialsMissingError(UnauthenticatedError):
-    """Show a client certificate, or user and password."""
+    """Authentication required: client certificate, or user name and password."""
 
     code = "est.credentials_missing"
-    cause = "The request carries neither user and password nor a client certificate."
+    cause = "The request contains no client certificate, and no user name and password."
     fix = (
-        "Set username and password under [cert_issuance.est.auth]; this makes them: "
-        "`birthmark pki user create device-1 --device device-1`."
+        "Set username and password under [cert_issuance.est.auth]. Create them: `birthmark pki user create device-1 "
+        "--device device-1`."
     )
 
 
 class PasswordWrongError(UnauthenticatedError):
-    """User or password is wrong."""
+    """User name or password is wrong."""
 
     code = "est.password_wrong"
     cause = "There is no EST user '{user}' with this password."
     fix = (
-        "If it is a device of yours, its own user and password are printed, and made at the first call: "
-        "`birthmark env --format aziot --registration-id {device_id}`. To keep a user name and password that a "
-        "configuration has: `birthmark pki user create {user} --device NAME --password-file FILE`"
+        "If it is your device, print its own user name and password, which the first call creates: `birthmark env "
+        "--format aziot --registration-id {device_id}`. To keep an existing user name and password: `birthmark pki "
+        "user create {user} --device NAME --password-file FILE`"
     )
     device_id: str
     """Whose password it would be: the user's device, or a name like the user's own."""
@@ -63,11 +63,11 @@ class PasswordWrongError(UnauthenticatedError):
 
 
 class TokenEndedError(UnauthenticatedError):
-    """User or password is wrong."""  # says no more than to who guesses
+    """User name or password is wrong."""  # says no more than to who guesses
 
     code = "est.token_ended"
-    cause = "The token '{user}' for '{device_id}' ended at {expires_at}."
-    fix = "Make another: `birthmark pki token create {device_id}`"
+    cause = "The token '{user}' for '{device_id}' expired at {expires_at}."
+    fix = "Create another: `birthmark pki token create {device_id}`"
     device_id: str
     expires_at: str
     user: str

@@ -23,7 +23,7 @@ _PASSWORD_BYTES = 24
 
 
 class UserNameInvalidError(InvalidRequestError):
-    """This user name cannot be used."""
+    """The user name is not valid."""
 
     code = "est.user_name_invalid"
     cause = "A user name has 1 to 128 printable characters and no colon."
@@ -31,38 +31,38 @@ class UserNameInvalidError(InvalidRequestError):
 
 
 class UserExistsError(ConflictError):
-    """There is such a user already."""
+    """An EST user with this name exists already."""
 
     code = "est.user_exists"
-    cause = "There is an EST user '{name}' already."
-    fix = "Remove it first (`birthmark pki user rm {name} --yes`) to set another password."
+    cause = "An EST user '{name}' exists already."
+    fix = "To set another password, delete the user first (`birthmark pki user rm {name} --yes`)."
     name: str
 
 
 class UserUnknownError(NotFoundError):
-    """There is no such user."""
+    """The EST user does not exist."""
 
     code = "est.user_unknown"
     cause = "There is no EST user '{name}'."
-    fix = "`birthmark pki user ls` shows those on record."
+    fix = "List users: `birthmark pki user ls`."
     name: str
 
 
 class NotABootstrapCaError(InvalidRequestError):
-    """This is not a CA certificate."""
+    """The certificate is not a CA certificate."""
 
     code = "est.not_a_bootstrap_ca"
     cause = "'{subject}' is not a CA certificate."
-    fix = "Give the maker's CA certificate, not a device's: `birthmark pki maker create CA.pem`."
+    fix = "Use the manufacturer's CA certificate, not a device's: `birthmark pki maker create CA.pem`."
     subject: str
 
 
 class BootstrapCaUnknownError(NotFoundError):
-    """There is no such bootstrap CA."""
+    """The bootstrap CA does not exist."""
 
     code = "est.bootstrap_ca_unknown"
     cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
-    fix = "`birthmark pki maker ls` shows those on record."
+    fix = "List accepted bootstrap CAs: `birthmark pki maker ls`."
     thumbprint: str
 
 

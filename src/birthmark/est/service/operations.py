@@ -44,11 +44,11 @@ _FOR_A_DAY = timedelta(days=1)
 
 
 class TokenLifetimeError(InvalidRequestError):
-    """A token lives a second to a year."""
+    """The token lifetime is not valid."""
 
     code = "est.token_lifetime"
-    cause = "A token was to live {seconds} s; it may live 1 s to 366 days."
-    fix = "Give another time: `birthmark pki token create {device_id} --lifetime 24h`"
+    cause = "The requested token lifetime is {seconds} s; valid are 1 s to 366 days."
+    fix = "Use a valid lifetime: `birthmark pki token create {device_id} --lifetime 24h`"
     device_id: str
     seconds: int
 
@@ -92,29 +92,29 @@ _CA_LABEL = "edge-ca"
 
 
 class LabelUnknownError(NotFoundError):
-    """There is no such label."""
+    """The EST label does not exist."""
 
     code = "est.label_unknown"
     cause = "This server has no EST label '{label}'. Its labels: {labels}."
-    fix = "Write one of those into the URL's path, or leave the label out: `/.well-known/est/{operation}`."
+    fix = "Use an existing label in the URL's path, or omit the label: `/.well-known/est/{operation}`."
     label: str
     labels: str
     operation: str = "?"
 
 
 class CaElsewhereError(PolicyError):
-    """No CAs are issued at this path: a device asks for its CA at a label whose profile is a CA's."""
+    """This EST path issues no CA certificates."""
 
     code = "est.ca_elsewhere"
     cause = (
-        "{actor} asked for a CA's certificate where certificates of the profile '{profile}' are issued. "
-        "Labels that issue CAs: {labels}."
+        "{actor} requested a CA certificate at a path that issues certificates of the profile '{profile}'. Labels "
+        "that issue CA certificates: {labels}."
     )
     fix = (
-        "Have the device ask at such a label, by a line below [cert_issuance.est.urls] of its configuration: "
-        '`aziot-edged-ca = "{place}/{label}"`. Where there is none yet, a line above the tables of the server\'s '
-        'configuration makes it: `est.labels.{label}.profile = "edge_ca"`; in the table where it has one for `[est]`: '
-        '`labels.{label}.profile = "edge_ca"`.'
+        "Use such a label in [cert_issuance.est.urls] of the device's configuration: `aziot-edged-ca = "
+        '"{place}/{label}"`. To create a label, add a line above the tables of the server\'s configuration: '
+        '`est.labels.{label}.profile = "edge_ca"`. In an existing table `[est]`, add: `labels.{label}.profile = '
+        '"edge_ca"`.'
     )
     actor: str
     device_id: str
@@ -125,22 +125,25 @@ class CaElsewhereError(PolicyError):
 
 
 class KeyGenerationOffError(ForbiddenError):
-    """Keys are not made here."""
+    """Server-side key generation is disabled."""
 
     code = "est.key_generation_off"
-    cause = "A client asked for a key made here (serverkeygen), and that is off: keys belong in their chips."
+    cause = (
+        "A client requested a server-generated key (serverkeygen), which is disabled: a device should generate its "
+        "key in its secure element."
+    )
     fix = (
-        "Have the device make its key. If it cannot: `est.serverkeygen = true`, a line above the tables of the "
-        "server's configuration; `serverkeygen = true` in the table where it has one for `[est]` or the label."
+        "Generate the key on the device. If it cannot, add a line above the tables of the server's configuration: "
+        "`est.serverkeygen = true`. Or add `serverkeygen = true` to an existing table of `[est]` or the label."
     )
 
 
 class TokenUsedError(ConflictError):
-    """The token was used."""
+    """The token was already used."""
 
     code = "est.token_used"
-    cause = "The token '{user}' was used for another key of '{device_id}' already."
-    fix = "If that was the device itself, which has lost its key: `birthmark pki token create {device_id}`"
+    cause = "The token '{user}' was already used for another key of '{device_id}'."
+    fix = "If the device used it and lost its key, create another: `birthmark pki token create {device_id}`"
     device_id: str
     user: str
 

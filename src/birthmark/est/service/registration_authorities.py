@@ -16,22 +16,22 @@ class NotAnAuthorityError(InvalidRequestError):
     """The certificate is not a registration authority's."""
 
     code = "est.not_an_authority"
-    cause = "The certificate '{subject}' does not say that it is a registration authority's (extendedKeyUsage cmcRA)."
+    cause = "The certificate '{subject}' has no registration authority purpose (extendedKeyUsage cmcRA)."
     fix = (
-        "Issue it with that purpose: `(umask 077; set -C; openssl genpkey -algorithm EC "
-        "-pkeyopt ec_paramgen_curve:P-256 > new-ra.key && openssl req -x509 -key new-ra.key -subj /CN=ra-1 "
-        "-addext extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.28 -addext basicConstraints=critical,CA:FALSE "
-        "-addext keyUsage=critical,digitalSignature > new-ra.pem)`."
+        "Issue a certificate with that purpose: `(umask 077; set -C; openssl genpkey -algorithm EC -pkeyopt "
+        "ec_paramgen_curve:P-256 > new-ra.key && openssl req -x509 -key new-ra.key -subj /CN=ra-1 -addext "
+        "extendedKeyUsage=clientAuth,1.3.6.1.5.5.7.3.28 -addext basicConstraints=critical,CA:FALSE -addext "
+        "keyUsage=critical,digitalSignature > new-ra.pem)`."
     )
     subject: str
 
 
 class AuthorityUnknownError(NotFoundError):
-    """There is no such registration authority."""
+    """The registration authority does not exist."""
 
     code = "est.authority_unknown"
-    cause = "No registration authority on record has the thumbprint {thumbprint}."
-    fix = "`birthmark pki authority ls` shows those on record."
+    cause = "No registration authority has the thumbprint {thumbprint}."
+    fix = "List registration authorities: `birthmark pki authority ls`."
     thumbprint: str
 
 

@@ -64,7 +64,7 @@ def _call_of(request: Request, method: str, body: bytes) -> wire.MethodCall:
         if (text := request.query_params.get(name)) is not None:
             seconds = whole_number(text)
             if seconds is None:
-                raise wire.BodyInvalidError(detail=f"{name} is no whole number")
+                raise wire.BodyInvalidError(detail=f"{name} is not an integer")
             given[name] = seconds
     wanted = {"connect_timeout_in_seconds": given.get(_WAITS[0]), "response_timeout_in_seconds": given.get(_WAITS[1])}
     return msgspec.structs.replace(call, **{name: value for name, value in wanted.items() if value is not None})

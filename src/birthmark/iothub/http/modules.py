@@ -30,7 +30,7 @@ from birthmark.net.error_boundary import Handler
 
 
 class _UnprovenError(Exception):
-    """A device did not prove itself, for this reason: nobody else is told whether there is such a device."""
+    """A device failed to authenticate for this reason; other clients cannot learn whether the device exists."""
 
     def __init__(self, error: BirthmarkError) -> None:
         self.error = error

@@ -177,7 +177,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         content = wire.parse_content(await request.body())
         device = await registry.device(hub, device_id)
         if content.modules_content and not device.is_iot_edge:
-            raise wire.BodyInvalidError(detail=f"modulesContent, and {device_id} is no IoT Edge device")
+            raise wire.BodyInvalidError(detail=f"modulesContent, and {device_id} is not an IoT Edge device")
         there = {one.module_id for one in await registry.modules.of(hub, device_id)}
         for name in content.modules_content or ():
             if name not in there:

@@ -15,24 +15,24 @@ from birthmark.pki.path_validation import check_dates
 
 
 class DeviceDisabledError(ForbiddenError):
-    """The operator has switched the identity off."""
+    """The device is disabled."""
 
     code = "iothub.device_disabled"
     message = "Device {device_id} is disabled"
     cause = "Device {device_id} is disabled in hub {hub}."
-    fix = "If it may connect again: `birthmark hub device enable {device_id} --hub {hub}`"
+    fix = "Enable it: `birthmark hub device enable {device_id} --hub {hub}`"
     device_id: str
     hub: str
 
 
 class ThumbprintMismatchError(UnauthenticatedError):
-    """The certificate is not the one on record."""
+    """The certificate is not the registered one."""
 
     code = "iothub.thumbprint_mismatch"
-    cause = "Device {device_id} showed the certificate {thumbprint}; hub {hub} has {expected} on record."
+    cause = "Device {device_id} presented the certificate {thumbprint}; hub {hub} has {expected} registered."
     fix = (
-        "If the device's certificate was renewed, let it register again, which puts the new thumbprint on record: "
-        "`birthmark device register`. If not, another key answers for this device: find out whose."
+        "If the certificate was renewed, register again to update the thumbprint: `birthmark device register`. If "
+        "not, another client uses this device ID: identify it."
     )
     device_id: str
     expected: str
@@ -41,17 +41,14 @@ class ThumbprintMismatchError(UnauthenticatedError):
 
 
 class CommonNameError(UnauthenticatedError):
-    """A certificate of a CA, with another name in it."""
+    """The CA-signed certificate has another common name than the device ID."""
 
     code = "iothub.common_name_mismatch"
     cause = (
-        "Device {device_id} of hub {hub} is known by certificates of a CA, and showed one whose common name is "
-        "'{common_name}' ({thumbprint})."
+        "Device {device_id} of hub {hub} authenticates with CA-signed certificates. It presented one whose common "
+        "name is '{common_name}' ({thumbprint})."
     )
-    fix = (
-        "Issue a certificate whose common name is the device id, letter by letter: "
-        "`birthmark ca issue {device_id} --dir ca`"
-    )
+    fix = "Issue a certificate whose common name is exactly the device ID: `birthmark ca issue {device_id} --dir ca`"
     common_name: str
     device_id: str
     hub: str
@@ -59,17 +56,16 @@ class CommonNameError(UnauthenticatedError):
 
 
 class CaNotTrustedError(UnauthenticatedError):
-    """The certificate's CA vouches for no device of this hub."""
+    """No verified CA of this hub issued the certificate."""
 
     code = "iothub.ca_not_trusted"
     cause = (
-        "Device {device_id} showed a certificate that '{issuer}' issued, and hub {hub} has no verified CA certificate "
+        "Device {device_id} presented a certificate from '{issuer}', and hub {hub} has no verified CA certificate "
         "above it: {detail}."
     )
     fix = (
-        "If that CA is yours, put its certificate on record, which is root.pem of the directory of a CA made here: "
-        "`birthmark hub ca create {name} ca/root.pem --verified --hub {hub}`. Those there are, and which are verified: "
-        "`birthmark hub ca ls --hub {hub}`"
+        "If it is your CA, register its certificate (root.pem in the CA's directory): `birthmark hub ca create {name} "
+        "ca/root.pem --verified --hub {hub}`. List CA certificates and their state: `birthmark hub ca ls --hub {hub}`"
     )
     detail: str
     device_id: str
@@ -79,26 +75,26 @@ class CaNotTrustedError(UnauthenticatedError):
 
 
 class CaUnverifiedError(CaNotTrustedError):
-    """The certificate's CA is on record, and nobody has proved to hold its key."""
+    """The certificate's CA is registered, but not verified."""
 
     code = "iothub.ca_unverified"
     fix = (
-        "Take your word for it: `birthmark hub ca verify {name} --without-proof --hub {hub}`. Or prove it, as Azure "
-        "asks: `birthmark hub ca code {name} --hub {hub}`"
+        "Verify it without proof of possession: `birthmark hub ca verify {name} --without-proof --hub {hub}`. Or "
+        "prove possession, as Azure requires: `birthmark hub ca code {name} --hub {hub}`"
     )
 
 
 class DevicesOwnCaError(UnauthenticatedError):
-    """A device issued this certificate."""
+    """A device's CA issued this certificate."""
 
     code = "iothub.devices_own_ca"
     cause = (
-        "The certificate of {device_id} was issued by '{subject}', the CA of a device, which speaks for no device of "
-        "hub {hub}, whose CA is above it."
+        "'{subject}', the issuer of the certificate of {device_id}, is a device's CA and cannot authenticate devices "
+        "of hub {hub}."
     )
     fix = (
-        "If you know the device, make it by its own certificate: `birthmark hub device rm {device_id} --hub {hub} "
-        '--yes; birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+        "If you trust the device, create it again with its own certificate: `birthmark hub device rm {device_id} "
+        '--hub {hub} --yes; birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
     device_id: str
     hub: str
@@ -106,11 +102,11 @@ class DevicesOwnCaError(UnauthenticatedError):
 
 
 class PolicyKeyError(UnauthenticatedError):
-    """The policy may not do this."""
+    """The shared access policy does not permit this operation."""
 
     code = "iothub.policy_refused"
-    cause = "The call needs a token of one of the policies {allowed}; it came with {presented}."
-    fix = 'Use the connection string of the server, whose policy is iothubowner: `eval "$(birthmark env)"`'
+    cause = "The call requires a token of one of the policies {allowed}; it presented {presented}."
+    fix = 'Use the server\'s connection string, whose policy is iothubowner: `eval "$(birthmark env)"`'
     allowed: str
     presented: str
 
@@ -120,14 +116,15 @@ DEVICE_CONNECT = frozenset({"iothubowner", "device"})
 
 
 class NoCredentialsError(UnauthenticatedError):
-    """Neither certificate nor token."""
+    """The device presented no certificate and no token."""
 
     code = "iothub.no_credentials"
-    message = "The device came with {presented}"
-    cause = "Device {device_id} showed {presented}, and hub {hub} has it on record with {type} authentication."
+    message = "The device presented {presented}"
+    cause = "Device {device_id} presented {presented}, and hub {hub} has it registered with {type} authentication."
     fix = (
-        "Give the client the device's certificate and key, or its key, as it was enrolled. With X509_CERT_FILE and "
-        'X509_KEY_FILE this sends: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Configure the client with the enrolled certificate and key, or with the enrolled symmetric key. With "
+        "X509_CERT_FILE and X509_KEY_FILE, this command sends: `birthmark device send hello --hub "
+        '"$PROVISIONING_HOST" --device-id {device_id}`'
     )
     device_id: str
     hub: str
@@ -136,14 +133,16 @@ class NoCredentialsError(UnauthenticatedError):
 
 
 class ClientIdError(InvalidRequestError):
-    """A client id that is not the device's."""
+    """The client ID is not the device ID."""
 
     code = "iothub.client_id_mismatch"
-    message = "The client id {client_id} is not the device id {device_id}"
-    cause = "Device {device_id} of hub {hub} connected with the client id {client_id}; a hub takes the device id alone."
+    message = "The client ID {client_id} is not the device ID {device_id}"
+    cause = (
+        "Device {device_id} of hub {hub} connected with the client ID {client_id}; a hub accepts only the device ID."
+    )
     fix = (
-        "Set the client id to {device_id}, as the SDKs do and as this does: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Set the client ID to {device_id}, as the SDKs and this command do: `birthmark device send hello --hub "
+        '"$PROVISIONING_HOST" --device-id {device_id}`'
     )
     client_id: str
     device_id: str

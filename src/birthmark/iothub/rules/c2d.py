@@ -32,14 +32,14 @@ FEEDBACK_RULES = InboxRules(max_waiting=10_000, lock_s=60, max_deliveries=100)
 
 
 class C2dInvalidError(InvalidRequestError):
-    """A message that cannot be sent to a device."""
+    """The cloud-to-device message is not valid."""
 
     code = "iothub.c2d_invalid"
     message = "The message is not valid: {detail}"
-    cause = "The message for {device_id} was not taken: {detail}."
+    cause = "The message for {device_id} is not valid: {detail}."
     fix = (
-        "A message has up to 64 KiB with its properties and waits up to 48 hours; iothub-ack is none, positive, "
-        "negative or full. This is taken: `birthmark hub c2d {device_id} hello`"
+        "A message has up to 64 KiB with its properties and expires after up to 48 hours; iothub-ack is none, "
+        "positive, negative or full. Send a valid one: `birthmark hub c2d {device_id} hello`"
     )
     detail: str
     device_id: str

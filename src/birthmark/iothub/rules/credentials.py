@@ -22,24 +22,24 @@ ANY = "*"
 
 
 class OtherDeviceError(ForbiddenError):
-    """A device asked for another's certificate."""
+    """A device requested another device's certificate."""
 
     code = "iothub.credential_of_another"
-    message = "Device {device_id} may not ask for a certificate of {asked}"
-    cause = "Device {device_id} of hub {hub} asked for a certificate of {asked}; a device asks for its own alone."
-    fix = "Put the id of the connected device into the request. Those there are: `birthmark hub device ls --hub {hub}`"
+    message = "Device {device_id} may not request a certificate of {asked}"
+    cause = "Device {device_id} of hub {hub} requested a certificate of {asked}; a device can request only its own."
+    fix = "Put the ID of the connected device into the request. List devices: `birthmark hub device ls --hub {hub}`"
     asked: str
     device_id: str
     hub: str
 
 
 class CredentialNameError(InvalidRequestError):
-    """The request is for another name."""
+    """The signing request is for another name."""
 
     code = "iothub.credential_name"
-    message = "The certificate request is for '{asked}', not for {wanted}"
-    cause = "Device {device_id} of hub {hub} sent a certificate request whose common name is '{asked}', not {wanted}."
-    fix = f"Make the common name {{wanted}}. {MAKE_REQUEST}"
+    message = "The signing request is for '{asked}', not for {wanted}"
+    cause = "Device {device_id} of hub {hub} sent a signing request whose common name is '{asked}', not {wanted}."
+    fix = f"Set the common name to {{wanted}}. {MAKE_REQUEST}"
     asked: str
     device_id: str
     hub: str
@@ -47,28 +47,30 @@ class CredentialNameError(InvalidRequestError):
 
 
 class NoCertificateError(PolicyError):
-    """The device has no certificate that another could follow."""
+    """The device has no certificate to renew."""
 
     code = "iothub.credential_of_keys"
-    message = "Device {device_id} connects by a key, and has no certificate to renew"
-    cause = "Hub {hub} has device {device_id} on record with keys; a certificate follows one that it has."
+    message = "Device {device_id} authenticates with a key; it has no certificate"
+    cause = (
+        "Hub {hub} has device {device_id} registered with symmetric keys; only an existing certificate can be renewed."
+    )
     fix = (
-        "Give its enrollment a policy and let it register with a certificate request, which makes it a device with a "
-        "certificate. What is on record: `birthmark device ls`"
+        "Set an issuing policy in its enrollment, then register with a signing request to give the device a "
+        "certificate. List enrollments: `birthmark device ls`"
     )
     device_id: str
     hub: str
 
 
 class NoCredentialPolicyError(PolicyError):
-    """Nobody said that the device may have certificates."""
+    """The device has no issuing policy."""
 
     code = "iothub.no_credential_policy"
-    message = "Device {device_id} has no policy by which certificates are issued"
-    cause = "Device {device_id} of hub {hub} asked for a certificate, and {detail}."
+    message = "Device {device_id} has no issuing policy for certificates"
+    cause = "Device {device_id} of hub {hub} requested a certificate, and {detail}."
     fix = (
-        "Give its enrollment a policy, and let the device register once more: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update`'
+        "Set an issuing policy in its enrollment, then register the device again: `birthmark device enroll --cert "
+        '"$X509_CERT_FILE" --issue device --update`'
     )
     detail: str
     device_id: str
@@ -76,18 +78,18 @@ class NoCredentialPolicyError(PolicyError):
 
 
 class CredentialBusyError(ConflictError):
-    """A request of this connection is under way."""
+    """A certificate request of this connection is in progress."""
 
     code = "iothub.credential_busy"
-    message = "The request {request_id} of device {device_id} is under way"
+    message = "The request {request_id} of device {device_id} is in progress"
     cause = (
-        "Device {device_id} of hub {hub} asked for a second certificate before its request {request_id} was answered."
+        "Device {device_id} of hub {hub} requested a second certificate before the response to request {request_id}."
     )
     fix = (
-        "Wait for the answer, until {expires_at} at most, or replace that request: send the member replace, with its "
-        "id or *. What the device was issued so far: `birthmark pki ls {device_id}`"
+        "Wait for the response, until {expires_at} at most, or replace the request: send the member replace, with its "
+        "ID or *. List the device's certificates: `birthmark pki ls {device_id}`"
     )
-    for_a_person = "the device's program asks"
+    for_a_person = "the device's program sends the requests"
     device_id: str
     expires_at: datetime
     hub: str
@@ -95,13 +97,16 @@ class CredentialBusyError(ConflictError):
 
 
 class CredentialReplacedError(ConflictError):
-    """Another request took the place of this one."""
+    """Another request replaced this one."""
 
     code = "iothub.credential_replaced"
-    message = "Another request of device {device_id} took the place of {request_id}"
-    cause = "Device {device_id} of hub {hub} asked again while its request {request_id} was under way."
-    fix = "Nothing is wrong: the later request is answered. What it was issued: `birthmark pki ls {device_id}`"
-    for_a_person = "there is nothing to do"
+    message = "Another request of device {device_id} replaced {request_id}"
+    cause = "Device {device_id} of hub {hub} sent another certificate request while {request_id} was in progress."
+    fix = (
+        "No action is needed: the hub responds to the later request. List the device's certificates: `birthmark pki "
+        "ls {device_id}`"
+    )
+    for_a_person = "no action is needed"
     device_id: str
     hub: str
     request_id: str

@@ -6,13 +6,13 @@ from birthmark.iothub.model import TelemetryMessage
 
 
 class WillInvalidError(InvalidRequestError):
-    """A will that is no telemetry of the device."""
+    """The will message is not valid telemetry of the device."""
 
     code = "iothub.will_invalid"
-    cause = "The will of device {device_id} was not taken: {detail}."
+    cause = "The will message of device {device_id} was rejected: {detail}."
     fix = (
-        "A will has the topic devices/{device_id}/messages/events/ and QoS 0 or 1. Without a will this connects: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Use the will topic devices/{device_id}/messages/events/ and QoS 0 or 1. This command connects without a will "
+        'message: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     detail: str
     device_id: str
@@ -40,55 +40,55 @@ MAX_MESSAGE_BYTES = 256 * 1024
 
 
 class TopicNotServedError(InvalidRequestError):
-    """The topic is not served."""
+    """The topic is not supported."""
 
     code = "iothub.topic_not_served"
-    cause = "Device {device_id} used the topic {topic}, which this hub does not serve."
+    cause = "Device {device_id} used the topic {topic}, which this hub does not support."
     fix = (
-        "A device publishes to devices/{device_id}/messages/events/, and to $iothub/ as the SDKs do; as this does: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Publish to devices/{device_id}/messages/events/, and to $iothub/ as the SDKs do. This command sends "
+        'telemetry: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     device_id: str
     topic: str
 
 
 class PathNotServedError(InvalidRequestError):
-    """An operation of the hub's REST interface that is not here."""
+    """The operation of the hub's REST interface is not supported."""
 
     code = "iothub.operation_not_served"
-    message = "{method} {path} is not served"
-    cause = "{method} {path} is an operation of IoT Hub that this hub does not serve."
+    message = "{method} {path} is not supported"
+    cause = "{method} {path} is an operation of IoT Hub that this hub does not support."
     fix = (
-        "Served are the identity registry (/devices, /devices/ID, /devices/ID/modules, /statistics), twins and direct "
-        "methods (/twins/ID, also of modules), messages of devices and to them (/devices/ID/messages) and their "
-        "feedback, over HTTPS; all that a device or a module does over MQTT and MQTT over WebSocket. What the registry "
-        "holds: `birthmark hub device ls`"
+        "Over HTTPS, use the identity registry (/devices, /devices/ID, /devices/ID/modules, /statistics), device and "
+        "module twins and direct methods (/twins/ID), or messages (/devices/ID/messages) and their feedback. Devices "
+        "and modules can use every operation over MQTT and MQTT over WebSocket. List the registry: `birthmark hub "
+        "device ls`"
     )
     method: str
     path: str
 
 
 class QosNotServedError(InvalidRequestError):
-    """QoS 2 is not served."""
+    """QoS 2 is not supported."""
 
     code = "iothub.qos_not_served"
-    cause = "Device {device_id} published with QoS 2; IoT Hub knows QoS 0 and 1."
+    cause = "Device {device_id} published with QoS 2; IoT Hub supports QoS 0 and 1."
     fix = (
-        "Publish with QoS 1, as this does: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        'Publish with QoS 1, as this command does: `birthmark device send hello --hub "$PROVISIONING_HOST" '
+        "--device-id {device_id}`"
     )
     device_id: str
 
 
 class BatchInvalidError(InvalidRequestError):
-    """A batch of telemetry that cannot be read."""
+    """The batch of telemetry messages is not valid."""
 
     code = "iothub.batch_invalid"
     message = "The batch is not valid: {detail}"
-    cause = "The batch of messages that device {device_id} sent was not taken: {detail}."
+    cause = "The batch of messages from device {device_id} is not valid: {detail}."
     fix = (
-        "A batch is a JSON array of up to 500 objects, each with a body in base64 and maybe properties. By itself a "
-        'message is sent so: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Send a JSON array of up to 500 objects, each with a base64 body and optional properties. Send a single "
+        'message: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     detail: str
     device_id: str
@@ -98,10 +98,10 @@ class MessageTooLargeError(InvalidRequestError):
     """The message is too large."""
 
     code = "iothub.message_too_large"
-    cause = "Device {device_id} sent {size} bytes; a message has at most 262144."
+    cause = "Device {device_id} sent {size} bytes; the limit is 262144."
     fix = (
-        "Send less at once, or upload a file. This is taken: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Send smaller messages, or upload a file. This message is small enough: `birthmark device send hello --hub "
+        '"$PROVISIONING_HOST" --device-id {device_id}`'
     )
     device_id: str
     size: int

@@ -25,14 +25,15 @@ _METADATA = "$metadata"
 
 
 class DigitalTwinPatchError(InvalidRequestError):
-    """A patch of a digital twin that cannot be applied."""
+    """The digital twin patch is not valid."""
 
     code = "iothub.digital_twin_patch"
     message = "The patch is not valid: {detail}"
     cause = "The digital twin of {device_id} was not changed: {detail}."
     fix = (
-        'A patch is such as [{{"op": "add", "path": "/fan/speed", "value": 3}}]: add, replace, remove, of a property '
-        "or of a component, which brings an empty $metadata. As the twin stands: `birthmark hub twin {device_id}`"
+        'Send a patch such as [{{"op": "add", "path": "/fan/speed", "value": 3}}]: add, replace or remove a property '
+        "or a component. A component contains an empty $metadata. Show the current twin: `birthmark hub twin "
+        "{device_id}`"
     )
     detail: str
     device_id: str

@@ -15,41 +15,41 @@ _MAX_NAME = 100
 
 
 class MethodInvalidError(InvalidRequestError):
-    """A call that cannot be made."""
+    """The direct method call is not valid."""
 
     code = "iothub.method_invalid"
     message = "The method call is not valid: {detail}"
-    cause = "The method of {device_id} was not called: {detail}."
+    cause = "The method call to {device_id} is not valid: {detail}."
     fix = (
-        "A call names a method of up to 100 characters and has up to 128 KiB of payload; it waits 5 to 300 seconds for "
-        "the answer and 0 to 300 for the device: `birthmark hub method {device_id} --help`"
+        "A method name has up to 100 characters, and a payload up to 128 KiB. The response timeout is 5 to 300 s, the "
+        "connection timeout 0 to 300 s: `birthmark hub method {device_id} --help`"
     )
     detail: str
     device_id: str
 
 
 class DeviceNotOnlineError(NotFoundError):
-    """The device is not there to be called."""
+    """The device is not online."""
 
     code = "iothub.device_not_online"
     message = "Device {device_id} is not online"
-    cause = "Device {device_id} is not connected, or did not subscribe to methods."
+    cause = "Device {device_id} is not connected, or has not subscribed to direct methods."
     fix = (
-        "Connect it with a program that handles methods, or let the call wait for it: --connect-timeout 60 "
-        "(connectTimeoutInSeconds). Who is there: `birthmark hub device ls`"
+        "Connect it with a program that handles methods, or make the call wait with --connect-timeout 60 "
+        "(connectTimeoutInSeconds). List devices and their connection state: `birthmark hub device ls`"
     )
     device_id: str
 
 
 class MethodTimeoutError(UnavailableError):
-    """The device did not answer."""
+    """The device did not respond to the method call."""
 
     code = "iothub.method_timeout"
-    message = "Device {device_id} did not answer in {seconds} s"
-    cause = "The method {method} of {device_id} was called, and no answer came in {seconds} s. It may have run."
+    message = "Device {device_id} did not respond in {seconds} s"
+    cause = "Device {device_id} did not respond to the method {method} in {seconds} s. The method may have run."
     fix = (
-        "Give the device more time, or look at its program, which answers every call with a status. What it said "
-        "lately: `birthmark hub messages {device_id}`"
+        "Increase the response timeout, or check that the device's program responds to every call with a status. Show "
+        "its recent messages: `birthmark hub messages {device_id}`"
     )
     device_id: str
     method: str
@@ -57,12 +57,15 @@ class MethodTimeoutError(UnavailableError):
 
 
 class MethodAnswerInvalidError(UnavailableError):
-    """The device's answer is none that a service could be given."""
+    """The device's response to the method call is not valid."""
 
     code = "iothub.method_answer_invalid"
-    message = "Device {device_id} answered the method with {detail}"
-    cause = "{device_id} answered a method call with {detail}. The method ran."
-    fix = "Have its program answer with JSON in UTF-8. What it said lately: `birthmark hub messages {device_id}`"
+    message = "Device {device_id} responded to the method with {detail}"
+    cause = "{device_id} responded to a method call with {detail}. The method ran."
+    fix = (
+        "Change the device's program to respond with JSON in UTF-8. Show its recent messages: `birthmark hub messages "
+        "{device_id}`"
+    )
     detail: str
     device_id: str
 

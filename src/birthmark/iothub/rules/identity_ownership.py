@@ -11,14 +11,16 @@ from birthmark.iothub.model import OPERATOR, Device
 
 
 class DeviceHeldError(ForbiddenError):
-    """The device belongs to another holder."""
+    """The device belongs to another identity."""
 
     code = "iothub.device_held"
-    cause = "Device {device_id} of hub {hub} was created by {holder}, and no proof of {asked} is registered for it."
+    cause = (
+        "Device {device_id} of hub {hub} was created by {holder}, and no credential of {asked} is registered for it."
+    )
     fix = (
-        "If it is the same device, enroll it by its own certificate, which keeps the device and its twin: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"{options}`. Else delete the device: '
-        "`birthmark hub device rm {device_id} --hub {hub} --yes`."
+        "If it is the same device, enroll it with its own certificate, which keeps the device and its twin: "
+        '`birthmark device enroll --cert "$X509_CERT_FILE"{options}`. Otherwise delete the device: `birthmark hub '
+        "device rm {device_id} --hub {hub} --yes`."
     )
     asked: str
     device_id: str

@@ -51,23 +51,23 @@ _LAST, _HALVES = 0x10FFFF, (0xD800, 0xDFFF)
 
 
 class HubQueryInvalidError(InvalidRequestError):
-    """A query that cannot be read."""
+    """The query cannot be parsed."""
 
     code = "iothub.query_invalid"
     message = "The query is not valid: {detail}"
     fix = (
-        "A query is such as SELECT * FROM devices WHERE tags.site = 'north' AND properties.reported.load > 4: "
+        "Use a query such as SELECT * FROM devices WHERE tags.site = 'north' AND properties.reported.load > 4: "
         "`birthmark hub query 'SELECT * FROM devices'`"
     )
     detail: str
 
 
 class CollectionNotServedError(InvalidRequestError):
-    """A query of what is not served."""
+    """The collection of the query is not supported."""
 
     code = "iothub.collection_not_served"
-    message = "Nothing is selected FROM {collection} here"
-    fix = "There are devices and devices.modules: `birthmark hub query 'SELECT * FROM devices'`"
+    message = "Queries FROM {collection} are not supported"
+    fix = "Query devices or devices.modules: `birthmark hub query 'SELECT * FROM devices'`"
     collection: str
 
 

@@ -25,24 +25,26 @@ MAX_UNITS = 200
 
 
 class TierInvalidError(InvalidRequestError):
-    """No tier of that name, or not with so many units."""
+    """The tier or its number of units is not valid."""
 
     code = "iothub.tier_invalid"
-    message = "There is no tier {tier}"
-    cause = "{tier} is no tier of a hub: those are F1 with one unit, and S1, S2 and S3 with 1 to {most}."
-    fix = "Give it one of those: `birthmark hub tier {hub} S1 --units 2`"
+    message = "{tier} is not a valid tier"
+    cause = "{tier} is not a hub tier; valid are F1 with one unit, and S1, S2 and S3 with 1 to {most}."
+    fix = "Set a valid tier: `birthmark hub tier {hub} S1 --units 2`"
     hub: str
     most: int = MAX_UNITS
     tier: str
 
 
 class TierThrottledError(ThrottledError):
-    """More than the hub's tier takes at a time."""
+    """The rate limit of the hub's tier is exceeded."""
 
     code = "iothub.tier_throttled"
-    message = "Hub {hub} takes {limit}: come back later"
-    cause = "Hub {hub} is of the tier {tier}, which takes {limit}; there was more."
-    fix = "Wait as long as Retry-After says, or make it larger: `birthmark hub tier {hub} {larger} --units {units}`"
+    message = "Hub {hub} exceeded the limit of {limit}. Retry later"
+    cause = "Hub {hub} has the tier {tier}, whose limit of {limit} was exceeded."
+    fix = (
+        "Wait for the time in Retry-After, or select a larger tier: `birthmark hub tier {hub} {larger} --units {units}`"
+    )
     hub: str
     larger: str
     limit: str
@@ -51,12 +53,12 @@ class TierThrottledError(ThrottledError):
 
 
 class TierQuotaError(ForbiddenError):
-    """The messages of the day are used up."""
+    """The daily message quota is used up."""
 
     code = "iothub.tier_quota"
-    message = "Hub {hub} has taken the {most} messages of its day"
-    cause = "Hub {hub} is of the tier {tier}, which takes {most} messages of {meter} bytes a day; they are used up."
-    fix = "Wait until the day ends (UTC), or make it larger: `birthmark hub tier {hub} {larger} --units {units}`"
+    message = "Hub {hub} has used its daily quota of {most} messages"
+    cause = "Hub {hub} has the tier {tier}, whose daily quota of {most} messages of {meter} bytes is used up."
+    fix = "Wait until the day ends (UTC), or select a larger tier: `birthmark hub tier {hub} {larger} --units {units}`"
     hub: str
     larger: str
     meter: int
@@ -66,14 +68,14 @@ class TierQuotaError(ForbiddenError):
 
 
 class TooManyDevicesError(PolicyError):
-    """The hub has as many devices as its tier takes."""
+    """The hub has the maximum number of devices of its tier."""
 
     code = "iothub.tier_full"
-    message = "Hub {hub} has the {most} devices of its tier"
-    cause = "Hub {hub} is of the tier {tier}, which takes {most} devices."
+    message = "Hub {hub} has {most} devices, the maximum of its tier"
+    cause = "Hub {hub} has the tier {tier}, which is limited to {most} devices."
     fix = (
-        "Make it larger: `birthmark hub tier {hub} {larger} --units {units}`. "
-        "Or remove one: `birthmark hub device ls --hub {hub}`"
+        "Select a larger tier: `birthmark hub tier {hub} {larger} --units {units}`. Or delete a device: `birthmark "
+        "hub device ls --hub {hub}`"
     )
     hub: str
     larger: str
@@ -291,7 +293,11 @@ class HubThrottle:
             refused = TooManyDevicesError(
                 hub=self.hub, most=f"{known.most_devices:,}", tier=str(known), **_units_of(larger)
             )
-            raise refused if larger else _without(refused, "Remove one: `birthmark hub device ls --hub {}`", self.hub)
+            raise (
+                refused
+                if larger
+                else _without(refused, "Delete a device: `birthmark hub device ls --hub {}`", self.hub)
+            )
 
     def messages(self, today: date) -> int:
         """Return how many were counted today, here."""
@@ -310,7 +316,7 @@ class HubThrottle:
         larger = known.larger(lambda edition: edition.pace(what).many)
         limit, named = f"{known.pace(what)} of {what}", _units_of(larger)
         refused = TierThrottledError(hub=self.hub, limit=limit, tier=str(known), retry_after_s=after_s, **named)
-        return refused if larger else _without(refused, "Wait as long as Retry-After says.")
+        return refused if larger else _without(refused, "Wait for the time in Retry-After.")
 
 
 _E = TypeVar("_E", bound=BirthmarkError)

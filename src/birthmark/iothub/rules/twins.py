@@ -32,25 +32,28 @@ _OWN = frozenset({"$version", "$metadata"})  # what a twin shows beside the valu
 
 
 class TwinInvalidError(InvalidRequestError):
-    """A twin, or a patch of one, that is not allowed."""
+    """The twin or twin patch is not valid."""
 
     code = "iothub.twin_invalid"
     message = "The twin is not valid: {detail}"
     cause = "The twin of {device_id} was not changed: {detail}."
     fix = (
-        "Names have no dot, dollar or space; there are up to 10 levels, 32 KiB of desired or reported properties and 8 "
-        "KiB of tags. As it stands: `birthmark hub twin {device_id}`"
+        "Names have no dot, dollar or space. The limits are 10 levels, 32 KiB of desired or reported properties and 8 "
+        "KiB of tags. Show the current twin: `birthmark hub twin {device_id}`"
     )
     detail: str
     device_id: str
 
 
 class TwinVersionError(ConflictError):
-    """The twin was changed meanwhile."""
+    """The twin has changed since it was read."""
 
     code = "iothub.twin_version"
-    cause = "The twin of {device_id} is at version {version}; the change was meant for {wanted}."
-    fix = "Read it again and repeat the change, or send If-Match: *. As it stands: `birthmark hub twin {device_id}`"
+    cause = "The twin of {device_id} is at version {version}; the change requires {wanted}."
+    fix = (
+        "Read it again and repeat the change, or send If-Match: *. Show the current twin: `birthmark hub twin "
+        "{device_id}`"
+    )
     device_id: str
     version: str
     wanted: str

@@ -32,39 +32,39 @@ IsDevicesOwn = Callable[[Certificate], Awaitable[bool]]
 
 
 class UnknownCaError(NotFoundError):
-    """No CA certificate of that name."""
+    """The hub has no such CA certificate."""
 
     code = "iothub.unknown_ca"
     message = "There is no CA certificate {name}"
-    cause = "Hub {hub} has no CA certificate named {name} on record."
+    cause = "Hub {hub} has no CA certificate named {name}."
     fix = (
-        "`birthmark hub ca ls --hub {hub}` shows those on record; `birthmark hub ca create NAME FILE --hub {hub}` "
-        "adds one."
+        "List CA certificates: `birthmark hub ca ls --hub {hub}`. Add one: `birthmark hub ca create NAME FILE --hub "
+        "{hub}`."
     )
     hub: str
     name: str
 
 
 class CaExistsError(ConflictError):
-    """The name is taken by another certificate, or there are as many as there may be."""
+    """The name is in use, or the hub has the maximum number of CA certificates."""
 
     code = "iothub.ca_exists"
-    message = "{name} is taken, or the hub has {limit} CA certificates"
-    cause = "Hub {hub} has another CA certificate on record as {name}, or {limit} already."
-    fix = "Choose another name, or remove an old one: `birthmark hub ca ls --hub {hub}`"
+    message = "{name} is in use, or the hub has {limit} CA certificates"
+    cause = "Hub {hub} has another CA certificate named {name}, or {limit} CA certificates already."
+    fix = "Choose another name, or delete an unused CA certificate: `birthmark hub ca ls --hub {hub}`"
     hub: str
     limit: int = MAX_CAS
     name: str
 
 
 class CaNotACaError(InvalidRequestError):
-    """Not a CA certificate."""
+    """The certificate is not a CA certificate."""
 
     code = "iothub.ca_not_a_ca"
-    cause = "The certificate '{subject}' is not a CA: it has no basicConstraints CA:TRUE."
+    cause = "The certificate '{subject}' is not a CA certificate: it has no basicConstraints CA:TRUE."
     fix = (
-        "Put the certificate of the CA on record, not a device's. To make the one device: `birthmark hub device create "
-        '{device} --hub {hub} --cert "$X509_CERT_FILE"`'
+        "Register the CA's certificate, not a device's. To create the device: `birthmark hub device create {device} "
+        '--hub {hub} --cert "$X509_CERT_FILE"`'
     )
     device: str
     hub: str
@@ -72,13 +72,13 @@ class CaNotACaError(InvalidRequestError):
 
 
 class NoCaCodeError(ConflictError):
-    """No code was given out."""
+    """The CA has no verification code."""
 
     code = "iothub.ca_no_code"
-    cause = "No verification code was asked for {name}."
+    cause = "No verification code was generated for {name}."
     fix = (
-        'Ask for one and sign it: `birthmark ca verify-possession "$(birthmark hub ca code {name} --hub {hub})"'
-        "{options} --dir ca --out proof.pem`"
+        'Generate a code and sign it: `birthmark ca verify-possession "$(birthmark hub ca code {name} --hub '
+        '{hub})"{options} --dir ca --out proof.pem`'
     )
     hub: str
     name: str
@@ -211,7 +211,7 @@ class HubAuthorities:
             if unverified:
                 detail = f"the one that is on record, {unverified}, is not verified"
                 raise CaUnverifiedError(detail=detail, name=unverified, **told)
-            raise CaNotTrustedError(detail="none of that name is on record", name=_name_for(leaf), **told)
+            raise CaNotTrustedError(detail="no CA with that name is registered", name=_name_for(leaf), **told)
 
         def decide(signatures: Signatures) -> tuple[Certificate, ...]:
             return build_chain(leaf, bag, anchors, now, allow_partial=True, cache=signatures)

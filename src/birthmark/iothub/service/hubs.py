@@ -31,22 +31,22 @@ SERVICE = frozenset({"iothubowner", "service"})
 
 
 class UnknownHubError(NotFoundError):
-    """No hub answers to that host name."""
+    """No hub has this name or host name."""
 
     code = "iothub.unknown_hub"
     message = "There is no hub {host}"
-    cause = "There is no hub with the name or the host name {host} on this server."
-    fix = "Those there are: `birthmark hub ls`. To make it: `birthmark hub create {host} --host {host}`"
+    cause = "This server has no hub with the name or the host name {host}."
+    fix = "List hubs: `birthmark hub ls`. To create this one: `birthmark hub create {host} --host {host}`"
     host: str
 
 
 class HubExistsError(ConflictError):
-    """The name or the host is taken."""
+    """The name or the host name is in use."""
 
     code = "iothub.hub_exists"
     message = "Hub {hub} exists already"
     cause = "A hub named {hub}, or one with the host {host}, exists already."
-    fix = "Choose another name or host; `birthmark hub ls` lists them."
+    fix = "Choose another name or host. List hubs: `birthmark hub ls`."
     host: str
     hub: str
 

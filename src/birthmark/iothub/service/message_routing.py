@@ -62,13 +62,13 @@ _GENERATION_BYTES, _ATTEMPTS = 8, 8
 
 
 class RouteFailedError(PolicyError):
-    """What a route sent was not taken."""
+    """The endpoint did not accept a routed message."""
 
     code = "iothub.route_failed"
-    cause = "What the route {route} of hub {hub} sends to {endpoint} was not taken: {reason}."
+    cause = "The endpoint {endpoint} did not accept a message of the route {route} of hub {hub}: {reason}."
     fix = (
-        "Mend the receiver, and let it be tried again: `birthmark hub route retry {route} --hub {hub}`. "
-        "What waits: `birthmark hub route show {route} --hub {hub}`"
+        "Fix the receiver, then retry: `birthmark hub route retry {route} --hub {hub}`. Show waiting messages: "
+        "`birthmark hub route show {route} --hub {hub}`"
     )
     device_id: str
     endpoint: str

@@ -42,10 +42,10 @@ class UnknownModuleError(NotFoundError):
 
     code = "iothub.unknown_module"
     message = "Module {module_id} of device {device_id} is not in hub {hub}"
-    cause = "Device {device_id} of hub {hub} has no module {module_id}, or is not there. Letter case counts."
+    cause = "Hub {hub} has no module {module_id} of device {device_id}, or no such device. IDs are case-sensitive."
     fix = (
-        "To make it: `birthmark hub module create {device_id} {module_id} --hub {hub}`. Those there are: "
-        "`birthmark hub module ls {device_id} --hub {hub}`"
+        "Create it: `birthmark hub module create {device_id} {module_id} --hub {hub}`. List modules: `birthmark hub "
+        "module ls {device_id} --hub {hub}`"
     )
     device_id: str
     hub: str
@@ -53,14 +53,14 @@ class UnknownModuleError(NotFoundError):
 
 
 class ModuleExistsError(ConflictError):
-    """Create of a module that exists."""
+    """The module exists already."""
 
     code = "iothub.module_exists"
     message = "Module {module_id} exists already on device {device_id}"
     cause = "Device {device_id} of hub {hub} has a module {module_id} already."
     fix = (
-        "`birthmark hub module ls {device_id} --hub {hub}` shows it: update it with its etag (If-Match), or choose "
-        "another id."
+        "Show it: `birthmark hub module ls {device_id} --hub {hub}`. Update it with its etag (If-Match), or choose "
+        "another ID."
     )
     device_id: str
     hub: str
@@ -68,13 +68,13 @@ class ModuleExistsError(ConflictError):
 
 
 class ModuleEtagError(ConflictError):
-    """The module was changed meanwhile."""
+    """The module has changed since it was read."""
 
     code = "iothub.module_etag"
-    cause = "Module {module_id} of device {device_id} was changed since the etag {etag} was read."
+    cause = "Module {module_id} of device {device_id} has changed since the etag {etag} was read."
     fix = (
-        "Read it again and repeat the change, or send If-Match: *. What is on record now: "
-        "`birthmark hub module ls {device_id} --hub {hub}`"
+        "Read it again and repeat the change, or send If-Match: *. List modules: `birthmark hub module ls {device_id} "
+        "--hub {hub}`"
     )
     device_id: str
     etag: str
@@ -83,23 +83,23 @@ class ModuleEtagError(ConflictError):
 
 
 class TooManyModulesError(PolicyError):
-    """The device has as many modules as it may."""
+    """The device has the maximum number of modules."""
 
     code = "iothub.too_many_modules"
-    message = "Device {device_id} has {limit} modules already"
-    cause = "Device {device_id} of hub {hub} has {limit} modules, and may have no more."
-    fix = "Remove one that is not needed; those there are: `birthmark hub module ls {device_id} --hub {hub}`"
+    message = "Device {device_id} has {limit} modules, the maximum"
+    cause = "Device {device_id} of hub {hub} has {limit} modules, the maximum."
+    fix = "Delete an unused one. List modules: `birthmark hub module ls {device_id} --hub {hub}`"
     device_id: str
     hub: str
     limit: int = MAX_MODULES
 
 
 class ModulesThrottledError(ThrottledError):
-    """A device changes its own modules too often."""
+    """The device changes its modules too often."""
 
     code = "iothub.modules_throttled"
-    cause = "{device_id} changed its modules more than {burst} times in a row, faster than once in {wait_s} s."
-    fix = "Wait {wait_s} s, or as long as Retry-After says. A program that changes them so often probably starts again."
+    cause = "{device_id} changed its modules more than {burst} times in succession, faster than once in {wait_s} s."
+    fix = "Wait {wait_s} s, or for the time in Retry-After. Check whether the program restarts repeatedly."
     burst: str
     device_id: str
     wait_s: str

@@ -45,13 +45,13 @@ _NO_MARKER = "the marker is none that a page ended with"
 
 
 class QueryMarkerError(InvalidRequestError):
-    """A page that is none of this query."""
+    """The continuation token does not belong to this query."""
 
     code = "iothub.query_marker_invalid"
     message = "The query cannot be continued: {detail}"
     fix = (
-        "The header x-ms-continuation goes back as it came, with the query it came for; from the beginning: "
-        "`birthmark hub query 'SELECT * FROM devices'`"
+        "Return the header x-ms-continuation unchanged, with the same query. To start again: `birthmark hub query "
+        "'SELECT * FROM devices'`"
     )
     detail: str
 

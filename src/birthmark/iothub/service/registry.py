@@ -48,14 +48,14 @@ RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]
 
 
 class UnknownDeviceError(NotFoundError):
-    """The registry has no such device."""
+    """The hub has no such device."""
 
     code = "iothub.unknown_device"
     message = "Device {device_id} is not in hub {hub}"
-    cause = "Hub {hub} has no device {device_id}. Letter case counts."
+    cause = "Hub {hub} has no device {device_id}. Device IDs are case-sensitive."
     fix = (
-        "Those there are: `birthmark hub device ls --hub {hub}`. Let the device register at DPS first, or make "
-        "it here: `birthmark hub device create {device_id} --hub {hub}{options}`; without a certificate it gets a key"
+        "List devices: `birthmark hub device ls --hub {hub}`. Register the device at DPS first, or create it: "
+        "`birthmark hub device create {device_id} --hub {hub}{options}`; without a certificate it gets a key"
     )
     device_id: str
     hub: str
@@ -63,22 +63,22 @@ class UnknownDeviceError(NotFoundError):
 
 
 class DeviceExistsError(ConflictError):
-    """Create of a device that exists."""
+    """The device exists already."""
 
     code = "iothub.device_exists"
     message = "Device {device_id} exists already"
     cause = "Device {device_id} exists already in hub {hub}."
-    fix = "`birthmark hub device ls --hub {hub}` shows it: update it with its etag (If-Match), or choose another id."
+    fix = "Show it: `birthmark hub device ls --hub {hub}`. Update it with its etag (If-Match), or choose another ID."
     device_id: str
     hub: str
 
 
 class EtagMismatchError(ConflictError):
-    """The device was changed meanwhile."""
+    """The device has changed since it was read."""
 
     code = "iothub.etag_mismatch"
-    cause = "Device {device_id} was changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change, or send If-Match: *. What is on record now: `birthmark hub device ls`"
+    cause = "Device {device_id} has changed since the etag {etag} was read."
+    fix = "Read it again and repeat the change, or send If-Match: *. List devices: `birthmark hub device ls`"
     device_id: str
     etag: str
 

@@ -93,7 +93,7 @@ def carriers_of(
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or not path.parent.resolve().is_relative_to(own.resolve()):
-                raise AddressInvalidError(receiver=receiver, reason="it is no file of this folder")
+                raise AddressInvalidError(receiver=receiver, reason="it is not a file in this folder")
         except OSError as error:
             raise AddressInvalidError(receiver=receiver, reason=reason_of(error), is_final=False) from error
         return path

@@ -54,28 +54,28 @@ EXTRAS = _PRESENCE | {_WAITING}
 
 
 class QueryTooBroadError(InvalidRequestError):
-    """A query that would read more than one may."""
+    """The query would read too many twins."""
 
     code = "iothub.query_too_broad"
-    for_a_person = "only who asks knows what the query is for"
-    message = "The query would look at more than {limit} twins: {detail}"
+    for_a_person = "the right condition depends on the purpose of the query"
+    message = "The query would read more than {limit} twins: {detail}"
     fix = (
-        "Ask beside it for something that fewer have, such as tags.site = 'north', or for one value instead of a "
-        "range; all devices, page by page: `birthmark hub query 'SELECT * FROM devices'`"
+        "Add a more selective condition such as tags.site = 'north', or use one value instead of a range. To read all "
+        "devices page by page: `birthmark hub query 'SELECT * FROM devices'`"
     )
     limit: int
     detail: str
 
 
 class IndexBehindError(UnavailableError):
-    """A query that no index answers yet."""
+    """The twin index is not up to date."""
 
     code = "iothub.index_behind"
-    for_a_person = "what waits is indexed by itself, in time"
-    message = "The index of twins is being built: {waiting} twins wait for it"
+    for_a_person = "the index is completed automatically"
+    message = "The twin index is being built: {waiting} twins are waiting"
     fix = (
-        "Ask again in some minutes, or for devices by their id, which need no index: "
-        "`birthmark hub query 'SELECT * FROM devices'`"
+        "Retry in a few minutes, or query devices by ID, which needs no index: `birthmark hub query 'SELECT * FROM "
+        "devices'`"
     )
     waiting: int
 

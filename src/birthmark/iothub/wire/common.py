@@ -14,12 +14,12 @@ to_json = msgspec.json.Encoder().encode
 
 
 class BodyInvalidError(InvalidRequestError):
-    """A request body that is not what the interface takes."""
+    """The request body is not valid."""
 
     code = "iothub.body_invalid"
     message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
-    fix = "Compare with a device as the registry shows it: `birthmark hub device ls --json`"
+    fix = "Compare it with a device in the registry: `birthmark hub device ls --json`"
     detail: str
 
 

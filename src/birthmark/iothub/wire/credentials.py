@@ -92,7 +92,7 @@ def parse_issued(body: bytes) -> tuple[Certificate, ...]:
         texts = read_json(body, _IssuedAnswer, BodyInvalidError).certificates
         return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
     except (ValueError, CertificateInvalidError) as error:
-        raise BodyInvalidError(detail="certificates has what is none") from error
+        raise BodyInvalidError(detail="certificates contains an invalid certificate") from error
 
 
 def parse_credential_error(body: bytes) -> CredentialError:

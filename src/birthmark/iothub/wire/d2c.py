@@ -26,13 +26,13 @@ MODULE = "iothub-connection-module-id"
 
 
 class PropertyBagError(InvalidRequestError):
-    """Too many properties."""
+    """The message properties are not valid."""
 
     code = "iothub.property_bag_invalid"
-    cause = "The properties in the topic cannot be read: {detail}."
+    cause = "The properties in the topic cannot be decoded: {detail}."
     fix = (
-        "Percent-encode property names and values; there may be at most 64. Without properties: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+        "Percent-encode property names and values; the limit is 64. Without properties: `birthmark device send hello "
+        '--hub "$PROVISIONING_HOST"`'
     )
     detail: str
 

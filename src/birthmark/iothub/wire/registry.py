@@ -154,7 +154,7 @@ def parse_bulk(body: bytes) -> Sequence[BulkItem]:
         item.import_mode = mode
         item.etag = item.etag or item.etag_of_device
         if item.properties is not None and says_something(item.properties.reported):
-            raise BodyInvalidError(detail="properties.reported is the device's to say, leave it out")
+            raise BodyInvalidError(detail="only the device sets properties.reported, leave it out")
     return items
 
 

@@ -56,5 +56,5 @@ def _seconds(said: int | str) -> int:
     if isinstance(said, int):
         return said
     if not re.fullmatch("[0-9]{1,9}", said):
-        raise BodyInvalidError(detail=f"{said[:64]!r} is no number of seconds")
+        raise BodyInvalidError(detail=f"{said[:64]!r} is not a number of seconds")
     return int(said)

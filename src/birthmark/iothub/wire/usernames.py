@@ -20,7 +20,7 @@ _BETWEEN = re.compile(rf"&|/(?={_PARAMETER})")
 
 
 class UserNameError(InvalidRequestError):
-    """Not an IoT Hub user name."""
+    """The MQTT user name is not one of IoT Hub."""
 
     code = "iothub.username_invalid"
     cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"

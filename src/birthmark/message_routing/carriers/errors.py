@@ -4,12 +4,12 @@ from birthmark.errors import InvalidRequestError, UnavailableError
 
 
 class NotTakenError(UnavailableError):
-    """The receiver of a rule's message did not take it."""
+    """The receiver did not accept a message."""
 
     code = "routing.not_taken"
-    cause = "{receiver} did not take a message: {reason}."
-    fix = "Look at the receiver; what was sent is sent again for some minutes, and then put aside."
-    for_a_person = "it is another's server"
+    cause = "{receiver} did not accept a message: {reason}."
+    fix = "Check the receiver. The server retries for some minutes and then dead-letters the message."
+    for_a_person = "the receiver is an external server"
     reason: str
     receiver: str
     is_final: bool = False
@@ -17,12 +17,12 @@ class NotTakenError(UnavailableError):
 
 
 class AddressInvalidError(InvalidRequestError):
-    """Where a message was to go, as the rule's templates made it, is no place."""
+    """The address from the rule's templates is not valid."""
 
     code = "routing.address_invalid"
-    cause = "A message was to go to {receiver}: {reason}."
-    fix = "Correct the template of the rule's action, which made this of the message."
-    for_a_person = "only who wrote the rule knows where it was to go"
+    cause = "The address {receiver} of a message is not valid: {reason}."
+    fix = "Correct the template in the rule's action, which produced this address."
+    for_a_person = "only the rule's author knows the intended address"
     reason: str
     receiver: str
     is_final: bool = True

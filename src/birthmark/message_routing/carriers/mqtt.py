@@ -18,7 +18,7 @@ _READ = 65_536
 
 
 class _RefusedError(Exception):
-    """The broker let nobody in, or broke off."""
+    """The broker rejected or closed the connection."""
 
 
 class _Broker:

@@ -44,54 +44,54 @@ _SOURCES: Mapping[str, RouteSource] = {one.value.lower(): one for one in RouteSo
 
 
 class RouteInvalidError(InvalidRequestError):
-    """A route, or an enrichment, that cannot be."""
+    """The route or enrichment is not valid."""
 
     code = "iothub.route_invalid"
     message = "The route is not valid: {detail}"
-    cause = "A route of hub {hub} was not taken: {detail}."
+    cause = "A route of hub {hub} is not valid: {detail}."
     fix = (
-        "Those there are show how one looks: `birthmark hub route ls --hub {hub}`, "
-        "`birthmark hub endpoint ls --hub {hub}`"
+        "Compare with existing routes and endpoints: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls "
+        "--hub {hub}`"
     )
     detail: str
     hub: str
 
 
 class RouteConditionError(InvalidRequestError):
-    """A condition that cannot be read."""
+    """The condition cannot be parsed."""
 
     code = "iothub.route_condition"
     message = "The condition is not valid: {detail}"
-    cause = "The condition of a route of hub {hub} cannot be read: {detail}"
+    cause = "The condition of a route of hub {hub} is not valid: {detail}"
     fix = (
-        "Try one before it is kept: `birthmark hub route test --hub {hub} --condition 'temperature = \"high\"' "
-        "--property temperature=high`"
+        "Test a condition before you save it: `birthmark hub route test --hub {hub} --condition 'temperature = "
+        '"high"\' --property temperature=high`'
     )
     detail: str
     hub: str
 
 
 class RouteSourceError(InvalidRequestError):
-    """A source of messages that is not served."""
+    """The message source is not supported."""
 
     code = "iothub.route_source_not_served"
-    message = "Messages of {source} are not served"
-    cause = "A route of hub {hub} is to take {source}; served are {served}."
-    fix = "Take one of those. The routes there are: `birthmark hub route ls --hub {hub}`"
+    message = "Message source {source} is not supported"
+    cause = "A route of hub {hub} has the source {source}; supported sources are {served}."
+    fix = "Use a supported source. List routes: `birthmark hub route ls --hub {hub}`"
     hub: str
     served: str = ", ".join(RouteSource)
     source: str
 
 
 class EndpointInvalidError(InvalidRequestError):
-    """An endpoint that cannot be."""
+    """The routing endpoint is not valid."""
 
     code = "iothub.endpoint_invalid"
     message = "The endpoint {endpoint} is not valid: {detail}"
-    cause = "The endpoint {endpoint} of hub {hub} was not taken: {detail}."
+    cause = "The endpoint {endpoint} of hub {hub} is not valid: {detail}."
     fix = (
-        "The form of each kind of endpoint, and those that there are: "
-        "`birthmark hub endpoint create --help; birthmark hub endpoint ls --hub {hub}`"
+        "Show the options of each endpoint type and the existing endpoints: `birthmark hub endpoint create --help; "
+        "birthmark hub endpoint ls --hub {hub}`"
     )
     detail: str
     endpoint: str
@@ -99,14 +99,14 @@ class EndpointInvalidError(InvalidRequestError):
 
 
 class RouteNameTakenError(ConflictError):
-    """The name is another's."""
+    """The name is in use."""
 
     code = "iothub.route_name_taken"
-    message = "There is {what} {name} already"
-    cause = "Hub {hub} has {what} named {name} already; letter case does not count."
+    message = "The hub has {what} {name} already"
+    cause = "Hub {hub} has {what} named {name} already; names are not case-sensitive."
     fix = (
-        "Choose another name. Those in use: `birthmark hub route ls --hub {hub}`, "
-        "`birthmark hub endpoint ls --hub {hub}`"
+        "Choose another name. List the names in use: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls "
+        "--hub {hub}`"
     )
     hub: str
     name: str
@@ -114,23 +114,23 @@ class RouteNameTakenError(ConflictError):
 
 
 class UnknownRouteError(NotFoundError):
-    """No route of that name."""
+    """The route does not exist."""
 
     code = "iothub.unknown_route"
     message = "There is no route {route}"
     cause = "Hub {hub} has no route named {route}."
-    fix = "Those there are: `birthmark hub route ls --hub {hub}`"
+    fix = "List routes: `birthmark hub route ls --hub {hub}`"
     hub: str
     route: str
 
 
 class UnknownEndpointError(NotFoundError):
-    """No endpoint of that name."""
+    """The routing endpoint does not exist."""
 
     code = "iothub.unknown_endpoint"
     message = "There is no endpoint {endpoint}"
-    cause = "Hub {hub} has no endpoint named {endpoint} that messages are routed to."
-    fix = "Those there are: `birthmark hub endpoint ls --hub {hub}`"
+    cause = "Hub {hub} has no routing endpoint named {endpoint}."
+    fix = "List endpoints: `birthmark hub endpoint ls --hub {hub}`"
     endpoint: str
     hub: str
     is_final: bool = False
@@ -138,24 +138,24 @@ class UnknownEndpointError(NotFoundError):
 
 
 class EndpointInUseError(ConflictError):
-    """Routes lead there."""
+    """Routes use the endpoint."""
 
     code = "iothub.endpoint_in_use"
     message = "The endpoint {endpoint} is in use by {by}"
-    cause = "The endpoint {endpoint} of hub {hub} was to be removed, and {by} leads there."
-    fix = "Remove that first, or let it lead elsewhere: `birthmark hub route ls --hub {hub}`"
+    cause = "The endpoint {endpoint} of hub {hub} cannot be deleted because {by} uses it."
+    fix = "Delete that first, or change its endpoint: `birthmark hub route ls --hub {hub}`"
     by: str
     endpoint: str
     hub: str
 
 
 class TooManyRoutesError(PolicyError):
-    """As many as there may be."""
+    """The hub has the maximum number of routes or endpoints."""
 
     code = "iothub.too_many_routes"
-    message = "The hub has {most} {what}, and takes no more"
-    cause = "Hub {hub} has {most} {what}, and takes no more."
-    fix = "Remove one that nobody needs: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls --hub {hub}`"
+    message = "The hub has {most} {what}, the maximum"
+    cause = "Hub {hub} has {most} {what}, the maximum."
+    fix = "Delete an unused one: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls --hub {hub}`"
     hub: str
     most: int
     what: str

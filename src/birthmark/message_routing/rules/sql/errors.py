@@ -15,7 +15,7 @@ class SqlMistake(ValueError):  # noqa: N818 - a mistake of who wrote the text; t
 
 
 class TooMuchError(ValueError):
-    """A message for which a statement would take more steps, or select more bytes, than a message may cost."""
+    """Evaluating the statement for this message exceeds the limit of steps or bytes."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -23,7 +23,7 @@ class TooMuchError(ValueError):
 
 
 class ShadowWantedError(LookupError):
-    """A statement needs a shadow that was not handed in: look it up, hand it in, evaluate again."""
+    """The statement needs a shadow: the caller loads it and evaluates again."""
 
     def __init__(self, thing: str, name: str | None) -> None:
         super().__init__(f"shadow {name or '(classic)'} of {thing}")

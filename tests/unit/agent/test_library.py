@@ -394,6 +394,6 @@ async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(
 
 
 def test_the_class_of_devices_has_its_earlier_name_too() -> None:
-    from birthmark.agent import AgentDevice, Device  # type: ignore[attr-defined] # an alias, kept for programs
+    from birthmark.agent import AgentDevice, Device
 
     assert Device is AgentDevice

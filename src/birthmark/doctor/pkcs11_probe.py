@@ -85,7 +85,7 @@ def _is_meant(token: TokenSeen, question: Question) -> bool:
 def _held_back(token: TokenSeen) -> Answer | None:
     if token.is_locked:
         cause = f"Token {token.label} is locked after too many wrong PINs."
-        return Answer(code="keys.pin_locked", cause=cause, detail="the token says that its PIN is locked")
+        return Answer(code="keys.pin_locked", cause=cause, detail="the token reports that its PIN is locked")
     if token.is_last_try:
         return Answer(code="doctor.pin_last_try", cause="One more wrong PIN locks the token.")
     return None

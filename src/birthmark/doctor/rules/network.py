@@ -15,20 +15,20 @@ _GLOBAL: Mapping[str, str] = {
     "us": "global.azure-devices-provisioning.us",
 }
 _ALLOWED_S = 10.0
-_ADMINISTRATOR = "a machine's clock is set by its administrator"
+_ADMINISTRATOR = "the administrator sets a machine's clock"
 
 
 def clock(seen: ClockSeen) -> Iterator[Finding]:
     """Return that the clock cannot be right, or differs from a server's."""
-    fix = "Set it, and let it be kept: `timedatectl set-ntp true`"
+    fix = "Set it and keep it synchronized: `timedatectl set-ntp true`"
     if seen.is_before_build:
-        told, cause = f"it is {seen.now} by this clock", "This program was built later than that: the clock is wrong."
+        told, cause = f"the clock shows {seen.now}", "This program was built later than that: the clock is wrong."
     elif seen.offset_s is not None and abs(seen.offset_s) > _ALLOWED_S:
-        told = f"it is {seen.now} by this clock; {seen.by} says {-seen.offset_s:+.0f} s"
-        cause = "The clock is wrong: certificates are judged by it, and signatures that carry the time are refused."
+        told = f"the clock shows {seen.now}; {seen.by} differs by {-seen.offset_s:+.0f} s"
+        cause = "The clock is wrong: certificates are checked against it, and signatures with a timestamp are rejected."
     else:
         yield Finding(
-            "doctor.clock", Topic.CLOCK, Severity.OK, f"{seen.now}{f', as {seen.by} says' if seen.by else ''}"
+            "doctor.clock", Topic.CLOCK, Severity.OK, f"{seen.now}{f', same as {seen.by}' if seen.by else ''}"
         )
         return
     yield Finding(
@@ -57,9 +57,9 @@ def proxy(seen: ProxySeen) -> Iterator[Finding]:
             Topic.PROXY,
             Severity.FAULT,
             f"{said}: not http://HOST:PORT",
-            cause="The proxy that is named is no address; each program makes something else of it.",
+            cause="The configured proxy is not an address; programs interpret it differently.",
             command=unset,
-            advice="Name none, or write http://HOST:PORT",
+            advice="Unset it, or use http://HOST:PORT",
         )
     elif seen.trouble:
         yield Finding(
@@ -67,9 +67,9 @@ def proxy(seen: ProxySeen) -> Iterator[Finding]:
             Topic.PROXY,
             Severity.FAULT,
             f"{said}: {seen.address}: {seen.trouble}",
-            cause="The proxy does not answer, and SDKs, curl and the vendors' tools ask nobody without it.",
+            cause="The proxy does not respond, and SDKs, curl and the vendors' tools connect only through it.",
             command=unset,
-            advice="Leave it out where there is none",
+            advice="Unset it if there is no proxy",
         )
     elif seen.local:
         hosts = ",".join(seen.local)
@@ -78,10 +78,10 @@ def proxy(seen: ProxySeen) -> Iterator[Finding]:
             "doctor.proxy_for_local_server",
             Topic.PROXY,
             Severity.WARNING,
-            f"{said} is set; no_proxy has not {hosts}, the server of this machine",
-            cause="Programs ask the proxy for a server that is here, which it cannot reach.",
+            f"{said} is set; no_proxy does not contain {hosts}, the server of this machine",
+            cause="Programs use the proxy for a server on this machine, which the proxy cannot reach.",
             command=f'export no_proxy="{hosts}{rest}" NO_PROXY="{hosts}{rest}"',
-            advice="Ask this server without it",
+            advice="Connect to this server without the proxy",
         )
     else:
         yield Finding("doctor.proxy", Topic.PROXY, Severity.OK, f"{said}: {seen.address}")
@@ -95,10 +95,10 @@ def named(seen: PlaceSeen) -> Iterator[Finding]:
             "doctor.endpoint_is_hub",
             Topic.ENVIRONMENT,
             Severity.FAULT,
-            f"{seen.setting}: the name of an IoT hub",
-            cause="Devices register at the provisioning service, which tells them their hub.",
+            f"{seen.setting}: the name of an IoT Hub",
+            cause="Devices register at the provisioning service, which assigns their hub.",
             command=seen.setting.to(_GLOBAL[hub[1]]),
-            advice="Name the provisioning service",
+            advice="Set the provisioning service",
         )
 
 
@@ -109,12 +109,12 @@ def places(every: Sequence[PlaceSeen], server: ServerSeen | None) -> Iterator[Fi
         by_code.setdefault(one.code, []).append(one)
     for code, same in by_code.items():
         told = "; ".join(
-            f"{one.setting}: {one.cause or f'{one.host}:{one.port} answers and is trusted'}" for one in same
+            f"{one.setting}: {one.cause or f'{one.host}:{one.port} responds and is trusted'}" for one in same
         )
         if not code:
             yield Finding("doctor.place", Topic.NETWORK, Severity.OK, told)
             continue
         command = server.env if server is not None and server.is_served else ""
-        advice = "Set what is this machine's server's" if command else same[0].fix
+        advice = "Use this machine's server" if command else same[0].fix
         cause = same[0].cause
         yield Finding(code, Topic.NETWORK, Severity.FAULT, told, cause=cause, command=command, advice=advice)

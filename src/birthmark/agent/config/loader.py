@@ -103,7 +103,7 @@ def _unsafe_library(library: Path, path: Path) -> ConfigMissingError:
     copy = f"install -D -m 644 {shlex.quote(str(library))} {shlex.quote(str(own))}"
     error.quote(
         message="The PKCS#11 library is not safe to load.",
-        cause=f"root does not load the PKCS#11 library {library}: another user may write {path}.",
+        cause=f"root does not load the PKCS#11 library {library}: another user can write to {path}.",
         fix=f"If it is the right library: `{copy}`. Then in [aziot_keys]: `pkcs11_lib_path = {json.dumps(str(own))}`",
     )
     return error

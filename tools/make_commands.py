@@ -15,23 +15,24 @@ from birthmark.cli.app import app
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "commands.md"
 HEAD = """# Commands
 
-Results go to standard output, as text or with `--json` as one object a line; everything else goes to standard error.
+Commands print results to standard output, as text or with `--json` as one object per line. All other output goes to
+standard error.
 
 | exit code | meaning |
 |---|---|
-| 0 | done |
-| 1 | failed |
-| 2 | wrong usage, or a mistake in a configuration file |
+| 0 | success |
+| 1 | failure |
+| 2 | usage error, or an error in a configuration file |
 | 3 | not found |
 | 4 | not authorized |
-| 5 | cannot reach |
-| 6 | action needed: somebody has to confirm or change something first |
-| 7 | some rows refused |
+| 5 | not reachable |
+| 6 | action needed: confirm or change something first |
+| 7 | some rows rejected |
 | 130 | interrupted |
 
-A flag wins over its environment variable, which wins over a file, which wins over the default. A PIN or password comes
-from a file of mode 0600, a descriptor or a prompt, never from the command line. This page is written by
-`tools/make_commands.py`.
+An option overrides its environment variable, which overrides a file, which overrides the default. Commands read a PIN
+or password from a file of mode 0600, a file descriptor or a prompt, never from the command line.
+`tools/make_commands.py` generates this page.
 """
 
 

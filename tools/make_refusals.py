@@ -12,10 +12,10 @@ from birthmark.errors import BirthmarkError
 
 HEAD = """# Refusals
 
-Every refusal has a stable code. `birthmark why ID` shows the code with its cause and its fix, filled in for the case at
-hand; ID may be a tracking id, a registration, device or thing id, an MQTT client id, a common name or a thumbprint.
-Words in braces stand for facts of the case. What a fix says works as it stands, but for what only a person can do. This
-page is written by `tools/make_refusals.py`.
+Every refusal has a stable code. `birthmark why ID` prints the code with its cause and its fix for one case. ID is a
+tracking ID, a registration, device or thing ID, an MQTT client ID, a common name or a thumbprint. Words in braces are
+facts of the case. The commands of a fix work as printed, except where only a person can do it.
+`tools/make_refusals.py` generates this page.
 
 | code | cause | fix |
 |---|---|---|

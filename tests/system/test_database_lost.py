@@ -40,7 +40,7 @@ def test_a_server_that_lost_its_database_to_another_ends(tmp_path: Path, postgre
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(f"{server.endpoints['health_url']}/readyz", timeout=5)
         log = server.log()
-        assert "is another server's now" in log
+        assert "Another server acquired the database" in log
         assert "birthmark serve" in log
         thief.run_until_complete(connection.close())
         thief.close()

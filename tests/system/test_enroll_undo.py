@@ -72,7 +72,7 @@ def test_the_journal_of_another_target_takes_nothing_back(server: RunningServer,
     there = ["aws", "azure"][line[8] == "aws"]
     refused = server.attempt(*line[:8], there, *line[9:], "--undo")
     assert (refused.returncode, "enroll.journal_of_another_target" in refused.stderr) == (1, True)
-    (command,) = re.findall("where it was done: `birthmark ([^`]+)`", " ".join(refused.stderr.split()))
+    (command,) = re.findall("Undo it at its target: `birthmark ([^`]+)`", " ".join(refused.stderr.split()))
     server.run(*shlex.split(command))
 
 

@@ -83,7 +83,7 @@ def test_a_configuration_that_is_no_text_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(CONFIG.replace("'nonsense = 1'", "{'outbound': {}}"))
     done = in_a_directory_of_their_own(tmp_path)
     assert done.returncode == 1
-    assert "birthmark_config returns TOML as a text, and not {'outbound': {}}" in done.stdout
+    assert "birthmark_config must return TOML as text, not {'outbound': {}}" in done.stdout
 
 
 def test_a_proxy_of_the_machine_is_not_asked_for_the_cloud_of_a_test(tmp_path: Path) -> None:

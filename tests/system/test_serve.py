@@ -293,7 +293,7 @@ def test_the_name_that_devices_are_told_stays_and_the_next_start_says_so(tmp_pat
     server.environment_of_server = {}
     server.start()
     assert hosts_of(server) == {"localhost"}
-    assert f"devices are told the host localhost, and not {server.address}" in server.log()
+    assert f"devices use the host localhost, not {server.address}" in server.log()
     server.stop()
 
 

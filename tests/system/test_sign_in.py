@@ -244,7 +244,7 @@ def test_a_real_browser_takes_the_pages_as_they_are_meant(house: House) -> None:
         tab.until("location.pathname === '/device'")
         tab.fill(code="BCDF-GHJK")
         tab.click("Look who asks")
-        tab.until("document.body.textContent.includes('No command waits')")
+        tab.until("document.body.textContent.includes('No sign-in request has this code')")
         tab.go(f"{house.url}/operator/v1/people/me")
         tab.until("document.body.textContent.includes('anna')")
 
@@ -284,7 +284,7 @@ def test_whoever_guesses_waits_ever_longer_and_fills_no_audit_and_locks_nobody_o
     assert answers[0] == 401
     assert answers[-1] == 429
     unknown = house.browser()
-    assert unknown.sign_in("nobody", "wrong words").text.count("Name or password is wrong") == 1
+    assert unknown.sign_in("nobody", "wrong words").text.count("User name or password is wrong") == 1
     assert len(house.audited("people.sign_in_refused")) <= 5
     assert anna.is_signed_in()
 

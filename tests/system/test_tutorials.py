@@ -115,7 +115,7 @@ def test_the_quick_start_of_the_readme_runs(tmp_path: Path) -> None:
     section = (ROOT / "README.md").read_text().partition("## Quick start\n")[2].partition("\n## ")[0]
     script = script_of(section, "README.md").replace(". .venv/bin/activate", "")
     told = run(script, tmp_path)
-    assert told.rstrip().endswith("Nothing was refused.")
+    assert told.rstrip().endswith("No refusals.")
 
 
 def run(script: str, directory: Path, *, is_warm: bool = False, **variables: str) -> str:

@@ -77,7 +77,7 @@ def test_a_ca_before_several_devices_is_none_of_them(server: RunningServer, tmp_
     every = [CA, DEVICE, a_device(CA, "werk-2", now=NOW)]
     (file := tmp_path / "all.pem").write_text("".join(one.certificate.pem() for one in every))
     done = server.attempt("device", "enroll", "--cert", str(file), "--force")
-    assert "the certificates of several devices; give each its own file" in " ".join(done.stderr.split())
+    assert "certificates of several devices; use one file for each" in " ".join(done.stderr.split())
 
 
 def test_a_ca_is_not_offered_to_be_enrolled_by_force(server: RunningServer, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def ask(path: Path, order: ControlCommand) -> tuple[bool, int]:
         line.connect(near)
         pid, user = _peer(line)
         if user not in {0, os.geteuid(), path.parent.stat().st_uid}:
-            raise PermissionError(f"{path} is another user's")
+            raise PermissionError(f"{path} belongs to another user")
         line.sendall(f"{order}\n".encode())
         answer = line.recv(_MAX_LINE_BYTES)
     if not answer:

@@ -18,9 +18,9 @@ class CertificateMissingError(NotFoundError):
     code = "agent.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
-        'Put the file there, or correct its path. For a Birthmark server: `eval "$(birthmark env)"` sets '
-        'SSL_CERT_FILE, and `birthmark env --format aziot --registration-id "$(hostname)"` prints a configuration '
-        "whose files are there."
+        'Copy the file there, or correct its path. For a Birthmark server, `eval "$(birthmark env)"` sets'
+        " SSL_CERT_FILE. To print a configuration with existing files: `birthmark env --format aziot "
+        '--registration-id "$(hostname)"`.'
     )
     path: Path
     reason: str

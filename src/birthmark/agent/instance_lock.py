@@ -25,11 +25,11 @@ _MAX_PID_BYTES = 20
 
 
 class AgentRunningError(ConflictError):
-    """An agent is running already."""
+    """An agent is already running."""
 
     code = "agent.running"
-    cause = "An agent is running here already (process {pid})."
-    fix = "Stop it first: `birthmark agent stop --root {root}`. `renew` and `reprovision` may be given while it runs."
+    cause = "An agent is already running (process {pid})."
+    fix = "Stop it first: `birthmark agent stop --root {root}`. You can use `renew` and `reprovision` while it runs."
     pid: int | str
     root: str = "?"
 
@@ -42,34 +42,33 @@ class AgentForeignError(UnavailableError):
     """The agent belongs to another user."""
 
     code = "agent.foreign"
-    cause = "The agent (process {pid}) belongs to another user, who alone may stop it."
-    fix = "Run the command as that user, or as root."
-    for_a_person = "another user's process"
+    cause = "The agent (process {pid}) belongs to another user, and only that user can stop it."
+    fix = "Run the command as that user or as root."
+    for_a_person = "the process belongs to another user"
     pid: int | str
 
 
 class AgentInProgramError(ConflictError):
-    """The identity is kept by a program, which is nobody's to stop from here."""
+    """The agent runs inside a program."""
 
     code = "agent.in_program"
-    cause = "The identity is kept by a program of its own (process {pid}), which `birthmark agent stop` does not end."
+    cause = "The agent runs inside a program (process {pid}), which `birthmark agent stop` does not stop."
     fix = (
-        "End that program in its own way. Other orders reach it: `birthmark agent renew --root {root}`, "
-        "`birthmark agent reprovision --root {root}`"
+        "Stop that program. Other commands work: `birthmark agent renew --root {root}`, `birthmark agent "
+        "reprovision --root {root}`"
     )
     pid: int
     root: str = "?"
 
 
 class AgentSlowError(UnavailableError):
-    """Whoever has the lock takes no orders, or does not stop."""
+    """The agent did not respond in time."""
 
     code = "agent.slow"
-    cause = "{who}, which keeps the identity here, did not {what} within {seconds} s."
+    cause = "{who}, which manages this identity, did not {what} within {seconds} s."
     fix = (
-        "It may be at work with a chip, of an older version, or on a full disk: look at its log. If it is stuck, end "
-        "it: an agent loses nothing by that, a program that keeps an identity for itself what it had not saved. "
-        "{how}: `{command}`"
+        "It may be waiting for a chip, be an older version, or have a full disk. Check its log. If it "
+        "hangs, stop it: an agent loses no data, but a program can lose unsaved data. {how}: `{command}`"
     )
     command: str
     how: str
@@ -119,7 +118,7 @@ def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
             raise AgentForeignError(pid=running_pid(path) or "?") from error
         except OSError as error:  # it has the lock and does not listen yet, or works once and is soon gone
             if clock.monotonic() > deadline:
-                raise _slow(path, "take an order", _SILENT_S) from error
+                raise _slow(path, "accept a command", _SILENT_S) from error
             time.sleep(_POLL_S)
             continue
         if not is_taken:

@@ -48,24 +48,25 @@ MakeLinks = Callable[[Identity | None, ServerTrust], Links]
 
 
 class SubjectInvalidError(PolicyError):
-    """The subject is not a name."""
+    """The subject is not a distinguished name."""
 
     code = "agent.subject_invalid"
-    cause = "The configured subject cannot be a distinguished name: {detail}."
+    cause = "The configured subject is not a distinguished name: {detail}."
     fix = (
-        'Correct identity_cert.subject; C, for one, has exactly two letters: `subject = {{ CN = "device", C = "CH" }}`.'
+        "Correct identity_cert.subject. For example, C needs exactly two letters: "
+        '`subject = {{ CN = "device", C = "CH" }}`.'
     )
     detail: str
 
 
 class CertificateNameError(PolicyError):
-    """The certificate is for another name."""
+    """The certificate has another name."""
 
     code = "agent.certificate_name"
-    cause = "{url} issued a certificate for '{got}' where '{wanted}' was asked for; DPS would not know it."
+    cause = "{url} issued a certificate for '{got}' instead of '{wanted}'; DPS would not know it."
     fix = (
-        "The EST server chooses the name by user or bootstrap certificate. If that is this device's, take it: "
-        '`registration_id = "{got}"`.'
+        "The EST server derives the name from the user or the bootstrap certificate. If it is this "
+        'device\'s name, use it: `registration_id = "{got}"`.'
     )
     got: str
     url: str
@@ -73,13 +74,13 @@ class CertificateNameError(PolicyError):
 
 
 class NotAuthorityError(PolicyError):
-    """The certificate is no CA's."""
+    """The certificate is not a CA certificate."""
 
     code = "agent.not_a_ca"
-    cause = "{url} answered the request for {id} with a certificate that cannot be used as a CA: {detail}."
+    cause = "{url} returned a certificate for {id} that cannot be used as a CA: {detail}."
     fix = (
-        "Name the label at which the EST server issues CAs, under [cert_issuance.est.urls] by the id; or let an edge "
-        'CA sign itself: `edge_ca = {{ method = "self_signed" }}`.'
+        "Set the EST label for CAs under [cert_issuance.est.urls] with this ID. Or use a self-signed edge"
+        ' CA: `edge_ca = {{ method = "self_signed" }}`.'
     )
     detail: str
     id: str
@@ -90,12 +91,12 @@ def _check_authority(managed: ManagedCertificate, got: EnrolledCertificate, url:
     """A CA must be one, and lead to an anchor that the server itself names. Raise `NotAuthorityError`."""
     chain = got.chain
     if not got.leaf.is_ca:
-        raise NotAuthorityError(id=managed.id, url=url, detail="it is no CA's")
+        raise NotAuthorityError(id=managed.id, url=url, detail="it is not a CA certificate")
     for below, above in pairwise(chain):
         if not is_signed_by(below, above):
             raise NotAuthorityError(id=managed.id, url=url, detail=f"{above.subject_text} did not sign it")
     if not any(is_signed_by(chain[-1], anchor) for anchor in got.anchors):
-        raise NotAuthorityError(id=managed.id, url=url, detail="it leads to no anchor that the server names")
+        raise NotAuthorityError(id=managed.id, url=url, detail="it does not chain to a trust anchor of the server")
 
 
 def subject_of(issued: IssuedIdentity) -> x509.Name:
@@ -250,7 +251,7 @@ class CertificateSource:
         slot = self.identities.slot(LOCAL_CA)
         if (held := slot.current()) is None:
             path = slot.places.certificate(LOCAL_CA)
-            raise CertificateMissingError(path=path, reason="no local CA was issued yet")
+            raise CertificateMissingError(path=path, reason="no local CA has been issued yet")
         return held
 
 
@@ -316,7 +317,7 @@ class ByAzure:
 def _check(chain: tuple[Certificate, ...], request: bytes, issued: IssuedIdentity) -> None:
     """Raise `AnswerInvalidError` for a certificate that is not the device's."""
     if not chain:
-        raise AnswerInvalidError(detail="it registered the device, and issued no certificate")
+        raise AnswerInvalidError(detail="it registered the device but issued no certificate")
     if chain[0].spki_der != parse_csr(request).spki_der:
         raise AnswerInvalidError(detail="its certificate is for another key")
     if chain[0].subject_cn != issued.common_name:

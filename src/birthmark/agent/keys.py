@@ -46,11 +46,11 @@ class AgentTokenError(UnavailableError):
     """The token cannot be used."""
 
     code = "agent.token_unusable"
-    cause = "The token that the agent's configuration names cannot be used: {detail}"
+    cause = "The token in the agent's configuration cannot be used: {detail}"
     fix = (
-        "The tokens there are: `birthmark chip ls --module {module}`. Under [aziot_keys] of the configuration, "
-        "`pkcs11_lib_path` names the chip's library, and token and PIN are named like "
-        '`pkcs11_base_slot = "pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
+        "List tokens: `birthmark chip ls --module {module}`. Under [aziot_keys] of the configuration, "
+        "`pkcs11_lib_path` sets the chip's library. Token and PIN are set like `pkcs11_base_slot = "
+        '"pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
     )
     detail: str
     module: Path

@@ -68,7 +68,7 @@ class Identity:
         """
         shown = self.held.for_links()
         if not isinstance(shown, FileIdentity):
-            raise TypeError("the key is in a token: no ssl.SSLContext can use it")
+            raise TypeError("the key is in a token, which ssl.SSLContext does not support")
         return client_context(shown, self.trusted())
 
 
@@ -245,8 +245,8 @@ async def connect(
             file=file,
             line="1",
             key="provisioning",
-            detail="an identity without a certificate, for a program of its own,",
-            accepted="Have `birthmark agent run` keep it, or give the device a certificate (`identity_cert`)",
+            detail="an identity without a certificate, for a program,",
+            accepted="Use `birthmark agent run`, or give the device a certificate (`identity_cert`)",
         )
     agent = open_agent(
         read,

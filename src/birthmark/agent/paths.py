@@ -24,8 +24,8 @@ class StateNotWritableError(UnavailableError):
     code = "agent.state_not_writable"
     cause = "{path} cannot be written: {reason}."
     fix = (
-        "Run the agent as the user that owns it, or let it keep its files elsewhere: "
-        '`{again} --config {config} --root "$HOME/birthmark-agent"`.'
+        "Run the agent as the user that owns it, or use another directory: `{again} --config {config} "
+        '--root "$HOME/birthmark-agent"`.'
     )
     again: str = ""
     config: str = "?"

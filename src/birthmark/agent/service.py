@@ -67,10 +67,10 @@ class PayloadInvalidError(InvalidRequestError):
     """The payload of the registration cannot be sent."""
 
     code = "agent.payload_invalid"
-    cause = "{path}, which provisioning.payload names, cannot be sent along: {reason}."
+    cause = "{path}, set by provisioning.payload, cannot be sent: {reason}."
     fix = (
-        "Correct the JSON there, of at most 64 KiB. To keep it aside and send nothing in particular: "
-        "`mv --backup=t {path} {path}.old && echo '{{}}' > {path}`"
+        "Correct the JSON in the file, at most 64 KiB. To keep the file and send an empty object: `mv "
+        "--backup=t {path} {path}.old && echo '{{}}' > {path}`"
     )
     path: Path
     reason: str
@@ -80,7 +80,7 @@ class PayloadMissingError(PayloadInvalidError):
     """The payload of the registration cannot be read."""
 
     code = "agent.payload_missing"
-    fix = "Put JSON of at most 64 KiB there, such as nothing in particular: `(set -C; echo '{{}}' > {path})`"
+    fix = "Create the file with at most 64 KiB of JSON, such as an empty object: `(set -C; echo '{{}}' > {path})`"
 
 
 def payload_of(source: DpsSource) -> object:
@@ -93,18 +93,18 @@ def payload_of(source: DpsSource) -> object:
     except OSError as error:
         raise PayloadMissingError(path=source.payload, reason=reason_of(error)) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadInvalidError(path=source.payload, reason=f"no JSON: {str(error)[:_MAX_REASON]}") from error
+        raise PayloadInvalidError(path=source.payload, reason=f"not JSON: {str(error)[:_MAX_REASON]}") from error
 
 
 log = logging.getLogger(__name__)
 
 
 class NotIssuedHereError(PolicyError):
-    """There is nothing to renew here."""
+    """The agent did not issue this certificate."""
 
     code = "agent.not_issued_here"
-    cause = "The identity {path} is given by the configuration; the agent did not issue it and cannot renew it."
-    fix = 'Replace the file yourself, or let the agent issue it: `identity_cert = {{ method = "est" }}`.'
+    cause = "The identity {path} comes from the configuration. The agent did not issue it and cannot renew it."
+    fix = 'Replace the file yourself, or use certificates issued by EST: `identity_cert = {{ method = "est" }}`.'
     path: Path | str
 
 

@@ -35,7 +35,7 @@ class TpmIdentity(SharedIdentity):
         authorization = await asyncio.to_thread(token)
         assigned = await register_by_https(client, target, authorization=authorization, payload=payload)
         if assigned.authentication_key is None:
-            raise AnswerInvalidError(detail="it assigned a hub to a TPM and gave no key for it")
+            raise AnswerInvalidError(detail="it assigned a hub to a TPM but returned no key for it")
         await asyncio.to_thread(self.tpm.keep, assigned.authentication_key)
         return assigned
 

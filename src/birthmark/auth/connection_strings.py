@@ -17,7 +17,7 @@ class ConnectionStringError(InvalidRequestError):
     code = "azure.connection_string_invalid"
     message = "The connection string lacks {part}"
     cause = "The connection string has no usable {part}{why}."
-    fix = "Take the whole string from the portal. At the Birthmark server of this machine: `{command}`"
+    fix = "Copy the complete string from the portal. For the Birthmark server of this machine: `{command}`"
     command: str = "birthmark device ls --profile local"
     part: str
     why: str = ""

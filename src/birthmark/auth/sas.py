@@ -31,7 +31,7 @@ class SasMalformedError(UnauthenticatedError):
 
     code = "sas.malformed"
     message = "The shared access signature cannot be read: {detail}"
-    fix = "Use the SDK's own token, made from the server's connection string: `eval \"$(birthmark env)\"`"
+    fix = "Use the SDK's token from the server's connection string: `eval \"$(birthmark env)\"`"
     detail: str
 
 
@@ -39,10 +39,10 @@ class SasExpiredError(UnauthenticatedError):
     """The token has expired."""
 
     code = "sas.expired"
-    cause = "The token expired at {expiry}; this server's clock says {now}."
+    cause = "The token expired at {expiry}; this server's clock shows {now}."
     fix = (
-        "Make a new token, as the SDKs do by themselves; if the device's clock is wrong, set it (NTP), it must show "
-        "what this shows here: `date -u`"
+        "Create a new token; the SDKs do so automatically. If the device's clock is wrong, set it (NTP) "
+        "to the time of this server: `date -u`"
     )
     expiry: str
     now: str
@@ -52,19 +52,19 @@ class SasSignatureError(UnauthenticatedError):
     """The signature does not match."""
 
     code = "sas.signature_mismatch"
-    cause = "The token for {resource} was not signed with a key on record."
-    fix = 'Use the key on record, as the server\'s connection strings have it: `eval "$(birthmark env)"`'
+    cause = "The token for {resource} is not signed with a registered key."
+    fix = 'Use the registered key from the server\'s connection strings: `eval "$(birthmark env)"`'
     resource: str
 
 
 class SasScopeError(UnauthenticatedError):
-    """The token is for something else."""
+    """The token is for another resource."""
 
     code = "sas.wrong_resource"
     cause = "The token's audience (sr) is {resource}; the request is for {expected}."
     fix = (
-        "Sign the audience {expected}, or a path above it. The SDKs take the host from the connection string: "
-        '`eval "$(birthmark env)"`'
+        "Sign the audience {expected}, or a path above it. The SDKs use the host in the connection "
+        'string: `eval "$(birthmark env)"`'
     )
     expected: str
     resource: str
@@ -90,12 +90,12 @@ def parse_sas(text: str) -> SasToken:
     if len(text) > MAX_TOKEN_CHARS:
         raise SasMalformedError(detail=f"longer than {MAX_TOKEN_CHARS} characters")
     if not text.startswith(PREFIX):
-        raise SasMalformedError(detail="it does not begin with SharedAccessSignature")
+        raise SasMalformedError(detail="it does not start with SharedAccessSignature")
     fields: dict[str, str] = {}
     for part in text[len(PREFIX) :].strip().split("&"):
         name, equals, value = part.partition("=")
         if not equals or name in fields:
-            raise SasMalformedError(detail=f"field {name[:10]!r} has no value or comes twice")
+            raise SasMalformedError(detail=f"field {name[:10]!r} has no value or is repeated")
         fields[name] = value
     try:
         signature = base64.b64decode(unquote(fields["sig"]), validate=True)

@@ -19,12 +19,12 @@ _RIGHTS: Mapping[str, str] = {
 
 
 class PolicyMissingError(NotFoundError):
-    """A policy that the service does not have."""
+    """The service does not have this policy."""
 
     code = "sas.policy_missing"
-    message = "There is no policy {policy}"
-    cause = "{service} has the policies {known}, and no {policy}."
-    fix = "Name one of those, {known}; or none, for the owner's: `birthmark hub key`, `birthmark dps key`"
+    message = "Policy {policy} does not exist"
+    cause = "{service} has the policies {known}, but not {policy}."
+    fix = "Use one of {known}, or none for the owner's: `birthmark hub key`, `birthmark dps key`"
     known: str
     policy: str
     service: str

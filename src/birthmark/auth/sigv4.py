@@ -41,22 +41,22 @@ class SignatureMissingError(UnauthenticatedError):
     """Missing Authentication Token."""
 
     code = "sigv4.missing"
-    cause = "The request carries no AWS signature; what it asks for, this server does for an access key alone."
+    cause = "The request has no AWS signature; this operation requires an access key."
     fix = (
-        'Give the client the access key of this server: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and '
-        "AWS_SECRET_ACCESS_KEY; leave out --no-sign-request."
+        'Set this server\'s access key in the client: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and'
+        " AWS_SECRET_ACCESS_KEY. Omit --no-sign-request."
     )
 
 
 class SignatureMalformedError(InvalidRequestError):
-    """There is a signature that cannot be read."""
+    """The signature is not valid."""
 
     code = "sigv4.malformed"
     message = "The signature is incomplete: {detail}"
-    cause = "The AWS signature cannot be read: {detail}."
+    cause = "The AWS signature is not valid: {detail}."
     fix = (
-        "Let an AWS SDK sign the request, as this does: `aws iot list-things`. A proxy in between must not change "
-        "Authorization, X-Amz-Date or the query."
+        "Sign the request with an AWS SDK, as this command does: `aws iot list-things`. A proxy must not "
+        "change Authorization, X-Amz-Date or the query."
     )
     detail: str
 
@@ -65,11 +65,10 @@ class AccessKeyUnknownError(UnauthenticatedError):
     """The security token included in the request is invalid."""
 
     code = "sigv4.unknown_access_key"
-    cause = "There is no access key {access_key_id} on this server."
+    cause = "This server has no access key {access_key_id}."
     fix = (
-        'Use the key of this server: `eval "$(birthmark env)"`. A profile of the AWS CLI loses against '
-        "AWS_ACCESS_KEY_ID in the "
-        "environment, and wins when --profile names it."
+        'Use this server\'s key: `eval "$(birthmark env)"`. AWS_ACCESS_KEY_ID in the environment overrides'
+        " a profile of the AWS CLI, unless --profile selects it."
     )
     access_key_id: str
 
@@ -82,11 +81,10 @@ class SignatureMismatchError(UnauthenticatedError):
         "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access "
         "Key and signing method."
     )
-    cause = "The request was not signed with the secret of access key {access_key_id}, or was changed on its way."
+    cause = "The request was not signed with the secret of access key {access_key_id}, or was changed in transit."
     fix = (
-        'Use the secret that belongs to the key: `eval "$(birthmark env)"`. If it is right, look for a proxy '
-        "that changes the Host "
-        "header, the path's percent-encoding or the body."
+        'Use the secret of this key: `eval "$(birthmark env)"`. If it is correct, check for a proxy that '
+        "changes the Host header, the path's percent-encoding or the body."
     )
     access_key_id: str
 
@@ -96,8 +94,10 @@ class ClockSkewError(UnauthenticatedError):
 
     code = "sigv4.clock_skew"
     message = "Signature {word}: {signed_at} is more than 5 min. from {now}"
-    cause = "The request was signed at {signed_at}; this server's clock says {now}, and 5 minutes are allowed."
-    fix = "Set the clock of the machine that signs (NTP), or of this server: on both this must show the same: `date -u`"
+    cause = (
+        "The request was signed at {signed_at}; this server's clock shows {now}. The permitted difference is 5 minutes."
+    )
+    fix = "Set the clock of the signing machine or of this server (NTP), so that both print the same: `date -u`"
     now: str
     signed_at: str
     word: str
@@ -108,10 +108,10 @@ class WrongServiceError(UnauthenticatedError):
     """Credential should be scoped to correct service."""
 
     code = "sigv4.wrong_service"
-    cause = "The request was signed for the service {service}; served here are {served}."
+    cause = "The request was signed for the service {service}; this server provides {served}."
     fix = (
-        "Point only the AWS IoT services at this server, by AWS_ENDPOINT_URL_IOT and its two siblings: "
-        '`unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
+        "Use this server only for the AWS IoT services, with AWS_ENDPOINT_URL_IOT and the two related "
+        'variables: `unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
     )
     served: str
     service: str

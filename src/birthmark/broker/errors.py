@@ -7,24 +7,26 @@ class TooManySessionsError(ThrottledError):
     """Too many stored sessions."""
 
     code = "awsiot.too_many_sessions"
-    cause = "{limit} clients with a stored session are connected; there may be no more."
+    cause = "{limit} clients with a stored session are connected, the maximum."
     fix = (
-        "Connect with a clean session where nothing has to wait for the client. If all of them are needed, make room "
-        "in the server's configuration file, above its tables: `aws.max_sessions = {value}`"
+        "Connect with a clean session if no messages have to be queued for the client. If all sessions "
+        "are needed, increase the limit in the server's configuration file, above its tables: "
+        "`aws.max_sessions = {value}`"
     )
     limit: str
     value: str
 
 
 class SessionShareUsedError(ThrottledError):
-    """One principal has as many stored sessions as are one's share."""
+    """The principal has the maximum number of stored sessions."""
 
     code = "broker.session_share_used"
-    message = "Too many stored sessions by one certificate or key"
-    cause = "The same certificate or access key has {share} stored sessions already; it may have no more."
+    message = "Too many stored sessions for one certificate or key"
+    cause = "The same certificate or access key already has {share} stored sessions, the maximum."
     fix = (
-        "Give each device a certificate of its own, or connect with a clean session. If one really needs so many, make "
-        "room in the server's configuration file, above its tables: `{setting} = {value}`"
+        "Use a separate certificate for each device, or connect with a clean session. If one client needs"
+        " more sessions, increase the limit in the server's configuration file, above its tables: "
+        "`{setting} = {value}`"
     )
     setting: str
     share: str
@@ -32,39 +34,39 @@ class SessionShareUsedError(ThrottledError):
 
 
 class SessionTakenError(ChangedMeanwhileError):
-    """Another connection has the session by now."""
+    """Another connection took over the session."""
 
     code = "broker.session_taken"
-    message = "Another connection of '{client}' came meanwhile, and has its session"
-    cause = "While {client} connected, another connection by the same name did, too; the later one has the session."
+    message = "Another connection of '{client}' took over the session"
+    cause = "While {client} connected, a later connection with the same name took over the session."
     fix = (
-        "Connect again, if only one program does so by this name: each device needs a name of its own. What came by it "
-        "lately: `birthmark why {client}`"
+        "Connect again if only one program uses this name; each device needs its own name. To list its "
+        "latest refusals: `birthmark why {client}`"
     )
     for_a_person = ""
     client: str
 
 
 class InboxFullError(PolicyError):
-    """Too many messages wait for the device."""
+    """Too many messages are queued for the device."""
 
     code = "iothub.inbox_full"
-    message = "{limit} messages wait for {device_id} already"
-    cause = "{limit} messages wait for the device {device_id}; there may be no more."
-    fix = "Let the device connect and take them, or drop them all: `birthmark hub c2d {device_id} --purge`"
+    message = "{limit} messages are already queued for {device_id}"
+    cause = "{limit} messages are queued for the device {device_id}, the maximum."
+    fix = "Connect the device to receive them, or delete them all: `birthmark hub c2d {device_id} --purge`"
     device_id: str
     limit: int
 
 
 class LockLostError(ConflictError):
-    """The lock is not this letter's any more."""
+    """The message's lock was lost."""
 
     code = "iothub.lock_lost"
-    message = "The lock {lock} is not known, or has run out"
-    cause = "A message was to be settled by the lock {lock}, which is not known or has run out."
+    message = "The lock {lock} is unknown or has expired"
+    cause = "The lock {lock} of a message is unknown or has expired."
     fix = (
-        "Receive it again: it waits until somebody settles it within the minute, ten times at most. What the service "
-        "is told: `birthmark hub feedback`"
+        "Receive the message again and settle it within one minute, at most ten times. To show the "
+        "service's feedback: `birthmark hub feedback`"
     )
     lock: str
 
@@ -73,10 +75,10 @@ class RetainedFullError(ConflictError):
     """Too many retained messages."""
 
     code = "broker.retained_full"
-    cause = "{limit} topics have a retained message; {topic} would be one more."
+    cause = "{limit} topics have a retained message, the maximum; {topic} would be another."
     fix = (
-        "Delete those that nobody needs, by an empty retained message to their topics. If all of them are needed, make "
-        "room in the server's configuration file, above its tables: `aws.max_retained = {value}`"
+        "Delete unused ones with an empty retained message to their topics. If all are needed, increase "
+        "the limit in the server's configuration file, above its tables: `aws.max_retained = {value}`"
     )
     limit: int
     value: int
@@ -84,16 +86,17 @@ class RetainedFullError(ConflictError):
 
 
 class RetainedShareUsedError(ConflictError):
-    """One principal has as many retained messages as are one's share."""
+    """The principal has the maximum number of retained messages."""
 
     code = "broker.retained_share_used"
     cause = (
-        "The same certificate or access key keeps retained messages of {share} topics already, a fourth of what there "
-        "may be in all; {topic} would be one more."
+        "The same certificate or access key already has retained messages of {share} topics, a fourth of "
+        "the total limit; {topic} would be another."
     )
     fix = (
-        "Delete those that nobody needs, by an empty retained message to their topics. If one really needs so many, "
-        "make room in the server's configuration file, above its tables: `aws.max_retained = {value}`"
+        "Delete unused ones with an empty retained message to their topics. If one client needs more, "
+        "increase the limit in the server's configuration file, above its tables: `aws.max_retained = "
+        "{value}`"
     )
     share: int
     value: int

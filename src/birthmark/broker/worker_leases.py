@@ -21,12 +21,12 @@ _PAGE = 1000
 
 
 class WorkerLostError(UnavailableError):
-    """This worker was taken for dead."""
+    """The worker's lease expired."""
 
     code = "broker.worker_lost"
-    cause = "The worker {worker} did not say in time that it lives, and others took over what it had."
-    fix = "Connect again: another worker has the session. `birthmark serve` on a machine that was stopped starts anew."
-    for_a_person = "the machine has to be looked at"
+    cause = "The worker {worker} did not renew its lease in time, and other workers took over its sessions."
+    fix = "Connect again: another worker has the session. On a stopped machine, restart `birthmark serve`."
+    for_a_person = "the machine has to be checked"
     worker: str
 
 

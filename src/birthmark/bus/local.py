@@ -108,7 +108,7 @@ class LocalBus:
         facts = {"worker": worker, "request": kind_of_request(request)}
         handler = self._servers.get(type(request))
         if handler is None:
-            raise NoAnswerError(reason="it serves nothing of that kind", **facts)
+            raise NoAnswerError(reason="it does not provide this service", **facts)
         try:
             async with asyncio.timeout(timeout_s) as limit:
                 answer: R = await handler(request)
@@ -116,9 +116,9 @@ class LocalBus:
             raise
         except Exception as error:
             if limit.expired():
-                raise NoAnswerError(reason=f"{timeout_s:g} s have passed", **facts) from error
+                raise NoAnswerError(reason=f"no response within {timeout_s:g} s", **facts) from error
             log.exception("bus.request_failed", extra={"request": facts["request"]})
-            raise NoAnswerError(reason="it made a mistake", **facts) from error
+            raise NoAnswerError(reason="it failed with an internal error", **facts) from error
         return answer
 
     def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:

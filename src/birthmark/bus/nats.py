@@ -227,7 +227,7 @@ class NatsBus(LocalBus):
                 if not await self._lives(worker):
                     raise NobodyThereError(worker=worker) from None
                 if asyncio.get_running_loop().time() >= until:
-                    raise NoAnswerError(reason="it does not hear us", **facts) from None
+                    raise NoAnswerError(reason="no response", **facts) from None
                 await asyncio.sleep(_PAUSE_S)  # it may be about to come back to the bus
             else:
                 return answer
@@ -238,14 +238,14 @@ class NatsBus(LocalBus):
         try:
             while not (await asyncio.wait({answering}, timeout=HEAR_S))[0]:
                 if not await self._lives(worker):  # else its end would be learnt when the time is over
-                    raise NoAnswerError(reason="it died meanwhile", **facts)
+                    raise NoAnswerError(reason="it has ended", **facts)
             return read_answer((await answering).data)
         except NoRespondersError:
             raise
         except TimeoutError as error:
-            raise NoAnswerError(reason=f"{timeout_s:g} s have passed", **facts) from error
+            raise NoAnswerError(reason=f"no response within {timeout_s:g} s", **facts) from error
         except (NatsError, OSError) as error:
-            raise NoAnswerError(reason=f"the bus is away: {reason_of(error)}", **facts) from error
+            raise NoAnswerError(reason=f"the bus is not available: {reason_of(error)}", **facts) from error
         finally:
             answering.cancel()
             del answering  # it has the error, whose trace has this, with what was asked
@@ -409,7 +409,7 @@ class NatsBus(LocalBus):
 
     def _opened_request(self, kind: str, body: bytes) -> BusRequest[Any]:
         if (known := self._requests.get(kind)) is None:
-            raise NoAnswerError(reason="it serves nothing of that kind", worker=self.worker, request=kind)
+            raise NoAnswerError(reason="it does not provide this service", worker=self.worker, request=kind)
         request: BusRequest[Any] = msgspec.msgpack.decode(body, type=known)
         return request
 

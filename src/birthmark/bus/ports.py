@@ -19,34 +19,34 @@ ASK_S = 5.0
 
 
 class BusAwayError(UnavailableError):
-    """NATS does not answer."""
+    """NATS does not respond."""
 
     code = "bus.away"
-    message = "NATS at {where} does not answer"
-    cause = "NATS at {where} does not answer: {reason}."
-    fix = "Start it; or serve with a NATS of this server's own, for one machine: `{command}`."
+    message = "NATS at {where} does not respond"
+    cause = "NATS at {where} does not respond: {reason}."
+    fix = "Start it, or use the server's own NATS, for one machine: `{command}`."
     command: str = "birthmark serve --workers 2 --bus ''"
     where: str
     reason: str
 
 
 class NobodyThereError(UnavailableError):
-    """The worker that has what is asked for is gone."""
+    """The worker has ended."""
 
     code = "bus.nobody_there"
-    message = "The worker {worker} is gone"
-    cause = "No worker of the name {worker} lives: it ended, or its lease ran out. Nothing was done."
-    fix = "Try again: another worker takes over what it had. Devices come back by themselves."
+    message = "The worker {worker} has ended"
+    cause = "The worker {worker} has ended, or its lease has expired. Nothing was done."
+    fix = "Retry: another worker takes over its sessions. Devices reconnect automatically."
     worker: str
 
 
 class NoAnswerError(UnavailableError):
-    """A worker did not answer."""
+    """A worker did not respond."""
 
     code = "bus.no_answer"
-    message = "The worker {worker} did not answer"
-    cause = "The worker {worker} did not answer {request}: {reason}. It may have done what was asked all the same."
-    fix = "Try again. If it stays, the log says why: start the server with `export BIRTHMARK_LOG=INFO`."
+    message = "The worker {worker} did not respond"
+    cause = "The worker {worker} did not respond to {request}: {reason}. The request may have been carried out."
+    fix = "Retry. If the error persists, check the log: start the server with `export BIRTHMARK_LOG=INFO`."
     reason: str
     request: str
     worker: str

@@ -75,7 +75,7 @@ def opened(answer: ReplyFrame, facts: dict[str, str]) -> Any:
     if not answer.code:
         known = {str(one.__struct_config__.tag): one for one in _below(Reply)}.get(answer.kind)
         if known is None:
-            raise NoAnswerError(reason=f"its answer {answer.kind} is not known here", **facts)
+            raise NoAnswerError(reason=f"its response {answer.kind} is unknown here", **facts)
         return msgspec.msgpack.decode(answer.body, type=known)
     refusal = next((one for one in _below(BirthmarkError) if vars(one).get("code") == answer.code), None)
     if refusal is not None:
@@ -83,7 +83,7 @@ def opened(answer: ReplyFrame, facts: dict[str, str]) -> Any:
             raise refusal(**answer.facts)
     kind = next((one for one in BirthmarkError.__subclasses__() if vars(one).get("code") == answer.behaves_as), None)
     if kind is None:
-        raise NoAnswerError(reason=f"it refused by {answer.code}, which is not known here", **facts)
+        raise NoAnswerError(reason=f"it returned the refusal {answer.code}, which is unknown here", **facts)
     told = kind(**answer.facts)
     told.quote(code=answer.code, **answer.words)
     raise told

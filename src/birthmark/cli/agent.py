@@ -35,10 +35,15 @@ _SIGNS = {CheckResult.OK: "ok", CheckResult.WARNING: "warning", CheckResult.ERRO
 
 def check(
     options: AgentOptions,
-    offline: Annotated[bool, typer.Option("--offline", help="Only what can be told without a network.")] = False,
-    warnings_as_errors: Annotated[bool, typer.Option("--warnings-as-errors", help="Fail on warnings too.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Run only the checks that need no network.")] = False,
+    warnings_as_errors: Annotated[
+        bool, typer.Option("--warnings-as-errors", help="Exit with an error on warnings as well.")
+    ] = False,
 ) -> None:
-    """Check the configuration, certificates, keys, clock and servers. Changes nothing."""
+    """Check the agent's configuration without changing anything.
+
+    Covers certificates, keys, clock and servers.
+    """
     with options.place.opened() as agent:
         found = asyncio.run(Checks(agent, offline).run())
     for one in found:
@@ -50,7 +55,10 @@ def check(
 
 
 def apply(options: AgentOptions) -> None:
-    """Get a certificate if none is good, register, and print where the device belongs."""
+    """Provision the device and print its assignment.
+
+    Requests a certificate if no valid one exists, registers the device and prints its hub.
+    """
     options.do(Agent.apply)
     again = shlex.join(["birthmark", "agent", "run", *sys.argv[3:]])
     typer.echo(f"Now stay connected and renew in time: {again}", err=True)
@@ -61,17 +69,25 @@ def run(
     telemetry: Annotated[
         float | None,
         typer.Option(
-            parser=DurationParser(minimum=0.1), metavar="TIME", help="Interval of the heartbeat message: 30s."
+            parser=DurationParser(minimum=0.1),
+            metavar="DURATION",
+            help="Interval between heartbeat messages, for example 30s.",
         ),
     ] = None,
 ) -> None:
-    """Stay connected to the hub and renew in time, until stopped."""
+    """Stay connected to the hub and renew certificates in time.
+
+    Runs until stopped.
+    """
     options.place.read(takes_last_good=True)  # a mistake in it is told before anything is done
     become(options.place, as_json=options.as_json, telemetry_s=telemetry)
 
 
 def status(options: AgentOptions) -> None:
-    """Show the certificate, when it is renewed, the hub, and the latest trouble. Asks nobody. 1 when not connected."""
+    """Show the agent's certificate, hub and latest error.
+
+    Also shows the planned renewal. Makes no network request. Exit code 1 when not connected.
+    """
     with options.place.opened(takes_last_good=True) as agent:
         row = options.show(agent)
     if not row["connected"]:
@@ -79,7 +95,10 @@ def status(options: AgentOptions) -> None:
 
 
 def renew(options: AgentOptions) -> None:
-    """Renew every certificate now, and prove each before it replaces the old; a running agent is told to."""
+    """Renew all certificates now.
+
+    Each new certificate is verified before it replaces the old one. A running agent does the work.
+    """
     before = _kept(options)
     try:
         if not _told(options, ControlCommand.RENEW, "renewals"):
@@ -103,15 +122,18 @@ def _kept(options: AgentOptions) -> dict[str, Certificate]:
 
 
 def reprovision(options: AgentOptions) -> None:
-    """Register again at DPS, as after a move to another hub; a running agent is told to."""
+    """Register with DPS again, for example after a hub move.
+
+    A running agent does the work.
+    """
     if not _told(options, ControlCommand.REPROVISION, "registered_at"):
         options.do(Agent.apply)
 
 
 def forget_time(options: AgentOptions) -> None:
-    """Forget what was learnt of the time, where a wrong server told it; a running agent is told to.
+    """Discard the time learned from a wrong server.
 
-    The machine's clock counts then, and the servers are asked anew.
+    The machine's clock applies again and the servers are queried again. A running agent does the work.
     """
     try:
         tell(options.places.lock, ControlCommand.FORGET_TIME, SystemClock())
@@ -123,7 +145,7 @@ def forget_time(options: AgentOptions) -> None:
 
 
 def stop(options: AgentOptions) -> None:
-    """Stop the running agent and wait until it is gone."""
+    """Stop the running agent and wait until it has exited."""
     only_typed(False, "where the configuration is read; which agent to stop is told by --root alone", "--config")
     try:
         pid = stop_running(options.places.lock, SystemClock())

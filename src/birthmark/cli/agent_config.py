@@ -15,9 +15,14 @@ from birthmark.untrusted_text import printable
 def list_settings(
     options: AgentOptions,
     pick: PickOptions,
-    doc: Annotated[bool, typer.Option("--doc", help="Every setting there is, with default and meaning.")] = False,
+    doc: Annotated[
+        bool, typer.Option("--doc", help="Include every available setting with its default and meaning.")
+    ] = False,
 ) -> None:
-    """List what the configuration sets, where it stands, and with --doc what it could set. Secrets are not shown."""
+    """List the agent's configured settings and their sources.
+
+    With --doc, also list the available settings. Secrets are not shown.
+    """
     if doc:
         for one in pick.picked(every_setting(), _known):
             default = f" [default: {one.default}]" if one.default else ""

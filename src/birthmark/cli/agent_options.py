@@ -95,11 +95,11 @@ class AgentOptions:
             "-c",
             envvar="BIRTHMARK_AGENT_CONFIG",
             readable=False,
-            help="Default: ROOT/etc/aziot/config.toml.",
+            help="Configuration file. Default: ROOT/etc/aziot/config.toml.",
         ),
     ] = None
     root: Annotated[
-        Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot and var/lib/aziot are.")
+        Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Directory that contains etc/aziot and var/lib/aziot.")
     ] = Path("/")
     as_json: JsonOption = False
 

@@ -16,10 +16,13 @@ from birthmark.pki.tpm_public import parse_tpm_public
 def show(
     options: AgentOptions,
     tcti: Annotated[
-        str | None, typer.Option(metavar="TCTI", help="How the TPM is reached; default: as configured.")
+        str | None, typer.Option(metavar="TCTI", help="TPM transport (TCTI). Default: from the configuration.")
     ] = None,
 ) -> None:
-    """Show the TPM's endorsement key and storage root key, made there if missing; with them the device is enrolled."""
+    """Show the TPM's endorsement key and storage root key.
+
+    Enroll the device with these keys. Missing keys are created in the TPM.
+    """
     settings, name = _asked(options, tcti)
     endorsement, root = Tpm(settings).public_keys()
     told = tpm_json(endorsement, root)
@@ -31,7 +34,7 @@ def show(
     }
     emit(options.as_json, row)
     words = ["birthmark", "device", "enroll", name, "--endorsement-key", row["endorsement_key"]]
-    typer.echo(f"Put it on record: {shlex.join([*words, '--storage-root-key', row['storage_root_key']])}", err=True)
+    typer.echo(f"Enroll it: {shlex.join([*words, '--storage-root-key', row['storage_root_key']])}", err=True)
 
 
 def _asked(options: AgentOptions, tcti: str | None) -> tuple[TpmSettings, str | None]:

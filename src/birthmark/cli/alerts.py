@@ -13,17 +13,25 @@ from birthmark.durations import FORMS
 
 _ALERTS, _SILENCES = at("alerts"), at("alerts", "silences")
 _COLUMNS = ("severity", "rule", "subject", "says", "since", "silenced", "fix")
-RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="As `birthmark alert rules` shows it.")]
-SubjectOption = Annotated[str, typer.Option("--subject", metavar="NAME", help="Of this one alone; may be a pattern.")]
+RuleArgument = Annotated[str, typer.Argument(metavar="RULE", help="Rule, as listed by `birthmark alert rules`.")]
+SubjectOption = Annotated[
+    str, typer.Option("--subject", metavar="NAME", help="Subject of the alert; may be a pattern.")
+]
 
 
 def list_(server: ListOptions) -> None:
-    """List what is raised and not over, with the next command of each. Exit code 0, whatever there is."""
-    server.show("alerts", columns=_COLUMNS, nothing="Nothing needs anybody.")
+    """List active alerts with the next command for each.
+
+    The exit code is 0, with or without alerts.
+    """
+    server.show("alerts", columns=_COLUMNS, nothing="No active alerts.")
 
 
 def show(server: ServerOutputOptions, rule: RuleArgument) -> None:
-    """Show a rule: what it says, what it has raised with examples, who silenced it, and the next command."""
+    """Show an alert rule with its alerts and silences.
+
+    Also shows its description, examples and the next command.
+    """
     found = server.client.get(at("alerts", "rules", rule))
     if server.as_json:
         emit(server.as_json, found)
@@ -52,31 +60,37 @@ def _told(alert: Mapping[str, Any]) -> str:
 
 
 def rules(server: ListOptions) -> None:
-    """List what is judged."""
+    """List the alert rules."""
     server.show("alerts", "rules", columns=("rule", "severity", "judged", "says", "fix"), nothing="")
 
 
 def silences(server: ListOptions) -> None:
-    """List what somebody wants to hear nothing of, who that is, until when, and why."""
-    server.show("alerts", "silences", columns=("rule", "subject", "until", "by", "reason"), nothing="Nothing is.")
+    """List alert silences with user, expiry and reason."""
+    server.show(
+        "alerts", "silences", columns=("rule", "subject", "until", "by", "reason"), nothing="No alert is silenced."
+    )
 
 
 def silence(
     server: ServerOutputOptions,
     rule: RuleArgument,
     lifetime: Annotated[
-        timedelta, typer.Option("--lifetime", parser=parse_within, metavar="TIME", help=f"For how long: {FORMS}.")
+        timedelta,
+        typer.Option("--lifetime", parser=parse_within, metavar="DURATION", help=f"Duration of the silence: {FORMS}."),
     ],
-    reason: Annotated[str, typer.Option("--reason", help="Why, for whoever looks at it meanwhile.")],
+    reason: Annotated[str, typer.Option("--reason", help="Reason for the silence, shown in lists.")],
     subject: SubjectOption = "*",
 ) -> None:
-    """Tell nobody of a rule for a while. It is judged and listed all the same, and told when the silence ends."""
+    """Silence an alert rule for a limited time.
+
+    The rule is still evaluated and listed. Notifications resume when the silence ends.
+    """
     body = {"rule": rule, "subject": subject, "lifetime_s": int(lifetime.total_seconds()), "reason": reason}
     made = server.client.post(_SILENCES, body)
-    say(server.as_json, made, f"Nothing is said of {rule} ({made['subject']}) until {made['until'][:16]} UTC.")
+    say(server.as_json, made, (f"Alerts of {rule} ({made['subject']}) are silenced until {made['until'][:16]} UTC."))
 
 
 def unsilence(server: ServerOutputOptions, rule: RuleArgument, subject: SubjectOption = "*") -> None:
-    """Tell it again."""
+    """End the silence of an alert rule."""
     server.client.delete(at("alerts", "silences", rule), subject=subject)
     say(server.as_json, {"rule": rule, "subject": subject}, f"What {rule} finds is said again.")

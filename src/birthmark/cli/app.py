@@ -56,13 +56,13 @@ EXTRAS = {
 
 
 class ExtraMissingError(UnavailableError):
-    """A command whose packages were left out of the installation."""
+    """A command whose packages are not installed."""
 
     code = "cli.extra_missing"
     message = "The Python package {name} is missing"
     cause = "{what} needs {name}, which is part of the extra `{extra}`."
     fix = "Install it: {pip} install 'birthmark[{extra}]'."
-    for_a_person = "packages have to be installed from somewhere"
+    for_a_person = "the package source depends on the installation"
     extra: str
     name: object
     pip: str
@@ -77,30 +77,30 @@ def _pip() -> str:
 
 
 class CommandLineError(UsageError):
-    """A command, option or value that there is not."""
+    """A command, option or value that does not exist."""
 
     code = "cli.command_line"
     message = "{what}"
-    cause = "There is no such command, option or value, or something is left out."
-    fix = "`birthmark --help` lists the commands, and each has --help with an example."
+    cause = "The command, option or value does not exist, or an argument is missing."
+    fix = "List the commands: `birthmark --help`. Each command has --help with an example."
     what: str
 
 
 class ArgumentEncodingError(UsageError):
-    """An argument is no UTF-8, such as a file's name from a Windows archive."""
+    """An argument is not UTF-8, such as a file name from a Windows archive."""
 
     code = "cli.argument_encoding"
     message = "The argument {word} is not UTF-8"
-    cause = "The argument {word} has bytes that are not UTF-8: a terminal, or a file's name, has another encoding."
-    fix = "Set the terminal to UTF-8. Rename a file with such a name, whose bytes this shows: `ls -b`"
+    cause = "The argument {word} has bytes that are not UTF-8. A terminal or a file name uses another encoding."
+    fix = "Set the terminal to UTF-8. Rename a file with such a name; this command shows its bytes: `ls -b`"
     word: str
 
 
 class CommandUnknownError(UsageError):
-    """A word that is no command."""
+    """A word that is not a command."""
 
     code = "cli.command_unknown"
-    message = "There is no command `{words}`"
+    message = "Unknown command `{words}`"
     cause = "{nearest}"
     fix = "`{command} --help`"
     words: str
@@ -205,7 +205,7 @@ def _refuse_empty(option: Any) -> None:
             or (option.param_type_name == "argument" and option.name not in _CONTENTS)
         )
         if is_given and names and any(isinstance(one, str) and not one.strip() for one in given):
-            raise typer.BadParameter("it is empty; the variable it came from is not set", ctx=ctx, param=option)
+            raise typer.BadParameter("it is empty; its variable is not set", ctx=ctx, param=option)
         return process(ctx, value)
 
     option.process_value = checked
@@ -248,10 +248,10 @@ def _version(wanted: bool) -> None:
 
 
 _EXIT_CODES = (
-    "0 done, 1 failed, 2 wrong usage, 3 not found, 4 not authorized, 5 cannot reach, 6 action needed, "
-    "7 some rows refused"
+    "0 success, 1 failure, 2 usage error, 3 not found, 4 not authorized, 5 not reachable, 6 action needed, "
+    "7 some rows rejected"
 )
-_HELP = f"""From a chip's birth certificate to a connected device that renews itself: Azure, AWS, your own server.
+_HELP = f"""Manage X.509 device identities: Azure, AWS, EST.
 
 Every command has --help with an example.
 
@@ -307,7 +307,7 @@ def _check_arguments(words: Sequence[str]) -> None:
             raise ArgumentEncodingError(word=os.fsencode(word).decode("utf-8", "backslashreplace"))
         if (found := _DASHES.match(word)) is not None:
             typed = f"--{word[found.end() :]}".partition("=")[0]
-            error = CommandLineError(what=f"{printable(word)} is no option: a text processor changed its hyphens")
+            error = CommandLineError(what=f"{printable(word)} is not an option: a text processor replaced its hyphens")
             error.quote(
                 cause=f"It begins with U+{ord(found[0].lstrip('-')[0]):04X}.", fix=f"Type it: {printable(typed)}"
             )
@@ -324,7 +324,7 @@ def _check_environment() -> None:
     if (level := os.environ.pop("BIRTHMARK_LOG", "").strip().upper()) in _LEVELS:
         os.environ["BIRTHMARK_LOG"] = level
     elif level:
-        error = CommandLineError(what=f"BIRTHMARK_LOG is no level: {printable(level[:40])}")
+        error = CommandLineError(what=f"BIRTHMARK_LOG is not a level: {printable(level[:40])}")
         error.quote(
             cause=f"The levels are {', '.join(_LEVELS)}.", fix="Without it, warnings are told: `unset BIRTHMARK_LOG`"
         )

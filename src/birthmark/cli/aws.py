@@ -21,12 +21,15 @@ _CERTIFICATE_COLUMNS = ("certificate", "common_name", "status", "things", "polic
 
 def add_key(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = "",
+    name: Annotated[str, typer.Argument(help="Purpose of the access key, shown in lists.")] = "",
     policy: Annotated[
-        Path | None, typer.Option(help="File of an IAM policy: what it may do; everything without one.")
+        Path | None, typer.Option(help="File with an IAM policy for the key. Default: all permissions.")
     ] = None,
 ) -> None:
-    """Make an access key. Its secret is shown this once."""
+    """Create an access key.
+
+    The secret is shown only once.
+    """
     server.do("aws", "keys", name=name, policy=None if policy is None else _policy_in(policy))
 
 
@@ -35,39 +38,48 @@ def _policy_in(file: Path) -> object:
 
 
 def list_keys(server: ListOptions) -> None:
-    """List the access keys, without their secrets."""
+    """List the access keys without their secrets."""
     server.show("aws", "keys", columns=_KEY_COLUMNS, nothing="There is no access key.")
 
 
 def remove_key(
-    server: RemoveOptions, access_key_id: Annotated[str, typer.Argument(help="As `birthmark aws key ls` shows it.")]
+    server: RemoveOptions,
+    access_key_id: Annotated[str, typer.Argument(help="Access key ID, as listed by `birthmark aws key ls`.")],
 ) -> None:
-    """Remove an access key; what is signed with it is refused from now on."""
+    """Delete an access key.
+
+    Requests signed with it are rejected immediately.
+    """
     server.remove("aws", "keys", access_key_id, what=f"the access key {access_key_id}, which signs nothing then")
 
 
 def things(server: ListOptions) -> None:
-    """List the things and their certificates."""
+    """List things and their certificates."""
     server.show("aws", "things", columns=_THING_COLUMNS, nothing="There is no thing.")
 
 
 def certificates(server: ListOptions) -> None:
-    """List the certificates, their things and policies."""
+    """List certificates with their things and policies."""
     server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")
 
 
 def monitor(
     server: ServerOutputOptions,
     topic_filter: Annotated[
-        str, typer.Argument(metavar="FILTER", help="MQTT topic filter; $aws/… only when it is named.")
+        str, typer.Argument(metavar="FILTER", help="MQTT topic filter; matches $aws/… only if it names $aws.")
     ],
 ) -> None:
-    """Show the messages published to FILTER as they come, until Ctrl-C; no client is made for it."""
+    """Print messages published to FILTER until Ctrl-C.
+
+    No MQTT client is created for it.
+    """
     share, rest = split_shared(topic_filter)
     if share is not None:
-        raise typer.BadParameter(f"who looks on takes no share of messages: ask for {rest}")
+        raise typer.BadParameter(f"shared subscriptions are not supported here: use {rest}")
     if not is_valid_filter(topic_filter):
-        raise typer.BadParameter(f"{topic_filter!r} is no topic filter: + is alone in its level, # alone and last")
+        raise typer.BadParameter(
+            f"{topic_filter!r} is not a topic filter: + must be alone in its level, # alone and last"
+        )
     with until_interrupted():
         for part in told(server.client.lines(at("aws", "monitor"), filter=topic_filter)):
             for row in part["items"]:
@@ -79,14 +91,19 @@ def monitor(
 
 def shadow(
     server: ServerOutputOptions,
-    thing: Annotated[str, typer.Argument(metavar="THING", help="The thing's name; letter case counts.")],
+    thing: Annotated[str, typer.Argument(metavar="THING", help="Thing name; case-sensitive.")],
     name: Annotated[
-        str | None, typer.Option("--shadow-name", help="A named shadow, instead of the classic one.")
+        str | None, typer.Option("--shadow-name", help="Named shadow. Default: the classic shadow.")
     ] = None,
-    desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
+    desired: Annotated[
+        str | None, typer.Option(help="JSON merge patch of the desired state; null removes a key.")
+    ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete the shadow.")] = False,
 ) -> None:
-    """Show a thing's shadow, as JSON; change what is desired of it first, or delete it."""
+    """Show, update or delete a thing's shadow as JSON.
+
+    The desired state is updated first.
+    """
     only(not delete, "without --delete", desired=desired)
     parts = ("aws", "shadows", thing, *([] if name is None else [name]))
     if delete:

@@ -37,12 +37,18 @@ def follow(
     job: Job,
     every: Annotated[
         float,
-        typer.Option(parser=DurationParser(minimum=0.1, maximum=3600), metavar="TIME", help="Polling interval: 1s."),
+        typer.Option(
+            parser=DurationParser(minimum=0.1, maximum=3600),
+            metavar="DURATION",
+            help="Polling interval, for example 1s.",
+        ),
     ] = 1.0,
 ) -> None:
-    """Show how a job goes out, until it is over. A continuous one is over when it is canceled, or its time is.
+    """Follow a job's progress until it ends.
 
-    Exit code 7 where it is over and any thing did not succeed.
+    A continuous job ends when it is canceled or times out.
+
+    Exit code 7 if the job ended and did not succeed on every thing.
     """
     place = at("aws", "jobs", job)
     console = Console()

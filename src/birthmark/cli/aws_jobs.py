@@ -16,8 +16,8 @@ from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutput
 _COLUMNS = ("job", "status", "paused", "selection", "description", "created")
 _REASON_COLUMNS = ("things", "status", "details", "one")
 _EXECUTION_COLUMNS = ("thing", "status", "number", "details", "updated")
-Job = Annotated[str, typer.Argument(metavar="JOB", help="As `birthmark aws job ls` shows it.")]
-IsForced = Annotated[bool, typer.Option("--force", help="Take back what things are on, too.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="Job ID, as listed by `birthmark aws job ls`.")]
+IsForced = Annotated[bool, typer.Option("--force", help="Cancel executions in progress as well.")]
 
 
 class JobIs(StrEnum):
@@ -43,7 +43,7 @@ class ThingIs(StrEnum):
 
 
 def list_jobs(
-    server: ListOptions, status: Annotated[JobIs | None, typer.Option(help="Those of one status alone.")] = None
+    server: ListOptions, status: Annotated[JobIs | None, typer.Option(help="Status of the jobs to list.")] = None
 ) -> None:
     """List the jobs."""
     asked = {} if status is None else {"status": status.value}
@@ -51,41 +51,45 @@ def list_jobs(
 
 
 def show_job(server: ServerOutputOptions, job: Job) -> None:
-    """Show a job whole, as JSON: how many things are how far, and what they are told to do."""
+    """Show a job as JSON, with its document and progress."""
     typer.echo(json.dumps(server.client.get(at("aws", "jobs", job)), indent=None if server.as_json else 2))
 
 
 def create_job(
     server: ServerOutputOptions,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Up to 64 letters, digits, _ and -.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="What things are told to do: JSON.")],
-    thing: Annotated[list[str] | None, typer.Option(help="A thing that it is for; may be given again.")] = None,
+    job: Annotated[str, typer.Argument(metavar="JOB", help="Job ID: up to 64 letters, digits, _ and -.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File with the job document: JSON.")],
+    thing: Annotated[list[str] | None, typer.Option(help="Target thing; may be repeated.")] = None,
     group: Annotated[
-        list[str] | None, typer.Option("--thing-group", help="A thing group that it is for; may be given again.")
+        list[str] | None, typer.Option("--thing-group", help="Target thing group; may be repeated.")
     ] = None,
-    continuous: Annotated[bool, typer.Option("--continuous", help="Also for who joins a group later.")] = False,
-    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
-    rate: Annotated[int | None, typer.Option(min=1, max=1000, help="So many things a minute at most.")] = None,
+    continuous: Annotated[
+        bool, typer.Option("--continuous", help="Include things that join a target group later.")
+    ] = False,
+    description: Annotated[str | None, typer.Option(help="Description of the job.")] = None,
+    rate: Annotated[int | None, typer.Option(min=1, max=1000, help="Maximum number of things per minute.")] = None,
     timeout: Annotated[
         int | None,
         typer.Option(
             parser=DurationParser("m", 1, 10080, is_whole=True),
-            metavar="TIME",
-            help="How long a thing may take: 30m. Default: no limit.",
+            metavar="DURATION",
+            help="Timeout for each thing, for example 30m. Default: none.",
         ),
     ] = None,
     parameter: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="What ${aws:iot:parameter:NAME} in FILE is; may be given again."),
+        typer.Option(metavar="NAME=VALUE", help="Value of ${aws:iot:parameter:NAME} in FILE; may be repeated."),
     ] = None,
     settings: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="JSON of rollout, abort, timeout and retry, as at AWS."),
+        typer.Option(
+            exists=True, dir_okay=False, help="File with rollout, abort, timeout and retry settings: JSON, as at AWS."
+        ),
     ] = None,
 ) -> None:
-    """Tell things to do what FILE says."""
+    """Create a job with the document in FILE."""
     if not (targets := [*(f"thing/{name}" for name in thing or ()), *(f"thinggroup/{name}" for name in group or ())]):
-        raise typer.BadParameter("say what it is for: --thing NAME or --thing-group NAME")
+        raise typer.BadParameter("specify a target: --thing NAME or --thing-group NAME")
     known = {} if settings is None else _read(settings)[0]
     for option, given, name, value in (
         ("--rate", rate, "jobExecutionsRolloutConfig", {"maximumPerMinute": rate}),
@@ -94,7 +98,7 @@ def create_job(
         if given is None:
             continue
         if known.get(name):
-            raise typer.BadParameter(f"{option} and {name} in {settings} say the same twice: leave one out")
+            raise typer.BadParameter(f"{option} and {name} in {settings} set the same value: omit one")
         known[name] = value
     server.do(
         *("aws", "jobs"),
@@ -122,29 +126,41 @@ def _read(file: Path) -> tuple[dict[str, object], str]:
 
 
 def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
-    """Cancel a job: things that did not begin never do."""
+    """Cancel a job.
+
+    Things that have not started it never run it.
+    """
     what = ", and those that did are to stop" if force else ""
     agree(f"Cancel the job {job}, so that no more things begin it{what}?", yes=server.yes)
     server.do("aws", "jobs", job, "cancel", force=force)
 
 
 def pause_job(server: ServerOutputOptions, job: Job) -> None:
-    """Let a job go to no more things until it is resumed. Those that have it go on; AWS itself has no such thing."""
+    """Pause a job's rollout until it is resumed.
+
+    Executions in progress continue. AWS itself has no such operation.
+    """
     server.do("aws", "jobs", job, "pause")
 
 
 def resume_job(server: ServerOutputOptions, job: Job) -> None:
-    """Let a job that was paused go to more things again, at its pace."""
+    """Resume a paused job at its rollout rate."""
     server.do("aws", "jobs", job, "resume")
 
 
 def why_failed(server: ListOptions, job: Job) -> None:
-    """Say why a job failed on things: what they said of it, the most frequent first, with one of them."""
+    """Show why a job failed, most frequent reason first.
+
+    Each reported reason includes one affected thing.
+    """
     server.show(*("aws", "jobs", job, "reasons"), columns=_REASON_COLUMNS, nothing="It failed on no thing.")
 
 
 def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
-    """Remove a job that is over, and what is known of it on each thing; one in progress only by force."""
+    """Delete a finished job and its executions.
+
+    A job in progress requires --force.
+    """
     agree(f"Remove the job {job}, and what is known of it on each thing?", yes=server.yes)
     server.client.delete(at("aws", "jobs", job), force="true" if force else "false")
     say(server.as_json, {"removed": job}, f"Removed the job {job}.")
@@ -153,8 +169,8 @@ def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None
 def executions(
     server: ListOptions,
     job: Job,
-    status: Annotated[ThingIs | None, typer.Option(help="Those things alone that are so far.")] = None,
+    status: Annotated[ThingIs | None, typer.Option(help="Status of the executions to list.")] = None,
 ) -> None:
-    """List the things that a job is on, and how far each is."""
+    """List a job's executions and their status."""
     asked = {} if status is None else {"status": status.value}
     server.show(*("aws", "jobs", job, "executions"), columns=_EXECUTION_COLUMNS, nothing="It is on no thing.", **asked)

@@ -17,44 +17,60 @@ def _whole(server: ServerOutputOptions, *parts: str) -> None:
 
 
 def show_thing(
-    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="The thing's name; letter case counts.")]
+    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="Thing name; case-sensitive.")]
 ) -> None:
-    """Show a thing whole, as JSON: attributes, groups, certificates with their policies, and whether it is connected.
+    """Show a thing as JSON, with its connection state.
 
-    Connected is the client whose id is the thing's name.
+    Includes attributes, groups, certificates and their policies.
+
+    The thing is connected if the client whose ID is the thing's name is connected.
     """
     _whole(server, "things", name)
 
 
 def show_certificate(
     server: ServerOutputOptions,
-    certificate_id: Annotated[str, typer.Argument(help="As `birthmark aws certificate ls` shows it.")],
+    certificate_id: Annotated[str, typer.Argument(help="Certificate ID, as listed by `birthmark aws certificate ls`.")],
 ) -> None:
-    """Show a certificate whole, as JSON: status, CA, dates, things, policies, and the certificate itself."""
+    """Show a certificate as JSON.
+
+    Includes status, CA, dates, things, policies and the PEM certificate.
+    """
     _whole(server, "certificates", certificate_id)
 
 
 def list_groups(server: ListOptions) -> None:
-    """List the thing groups; one with a query is dynamic."""
+    """List the thing groups.
+
+    A group with a query is dynamic.
+    """
     server.show("aws", "groups", columns=_GROUP_COLUMNS, nothing="There is no thing group.")
 
 
 def show_group(
-    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="As `birthmark aws group ls` shows it.")]
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="Thing group, as listed by `birthmark aws group ls`.")],
 ) -> None:
-    """Show a thing group whole, as JSON: the groups below it, its things and policies; of a dynamic one, its query."""
+    """Show a thing group as JSON.
+
+    Includes its subgroups, things and policies, and a dynamic group's query.
+    """
     _whole(server, "groups", name)
 
 
 def list_policies(server: ListOptions) -> None:
-    """List the policies."""
+    """List the AWS IoT policies."""
     server.show("aws", "policies", columns=_POLICY_COLUMNS, nothing="There is no policy.")
 
 
 def show_policy(
-    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="As `birthmark aws policy ls` shows it.")]
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="Policy, as listed by `birthmark aws policy ls`.")],
 ) -> None:
-    """Show a policy whole, as JSON: its default document, and the certificates and groups that it hangs on."""
+    """Show an AWS IoT policy as JSON.
+
+    Includes its default document and the certificates and groups it is attached to.
+    """
     _whole(server, "policies", name)
 
 
@@ -62,10 +78,13 @@ def search(
     server: ListOptions,
     query: Annotated[
         str,
-        typer.Argument(help="In AWS's query language: 'attributes.site:7 AND connectivity.connected:true'."),
+        typer.Argument(help="Query in AWS's query language: 'attributes.site:7 AND connectivity.connected:true'."),
     ],
-    groups: Annotated[bool, typer.Option("--groups", help="Search thing groups, and not things.")] = False,
+    groups: Annotated[bool, typer.Option("--groups", help="Search thing groups instead of things.")] = False,
 ) -> None:
-    """List the things that a query finds; the index has to be switched on, and what is refused says how."""
+    """Search the fleet index for things.
+
+    Indexing must be enabled; otherwise, the error message shows how.
+    """
     columns = _GROUP_COLUMNS if groups else _FOUND_COLUMNS
     server.show("aws", "search", columns=columns, nothing="Nothing is found.", query=query, groups=groups or None)

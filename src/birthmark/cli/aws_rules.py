@@ -15,28 +15,35 @@ from birthmark.untrusted_text import decode_json
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")
 _DEAD_COLUMNS = ("at", "action", "topic", "client", "tries", "problem")
-Rule = Annotated[str, typer.Argument(metavar="RULE", help="As `birthmark aws rule ls` shows it.")]
-Stream = Annotated[str, typer.Argument(metavar="STREAM", help="As `birthmark aws stream ls` shows it.")]
+Rule = Annotated[str, typer.Argument(metavar="RULE", help="Topic rule, as listed by `birthmark aws rule ls`.")]
+Stream = Annotated[str, typer.Argument(metavar="STREAM", help="Stream, as listed by `birthmark aws stream ls`.")]
 
 
 def list_rules(server: ListOptions) -> None:
-    """List the rules: what each selected and sent since the server began, and what waits or failed."""
+    """List the topic rules and their counters.
+
+    Shows what each rule selected and sent since the server started, and what is queued or failed.
+    """
     server.show("aws", "rules", columns=_COLUMNS, nothing="There is no rule.")
 
 
 def show_rule(server: ServerOutputOptions, rule: Rule) -> None:
-    """Show a rule whole, as JSON, with what each of its actions has waiting."""
+    """Show a topic rule as JSON, with each action's queue."""
     typer.echo(json.dumps(server.client.get(at("aws", "rules", rule)), indent=None if server.as_json else 2))
 
 
 def create_rule(
     server: ServerOutputOptions,
-    rule: Annotated[str, typer.Argument(metavar="RULE", help="Up to 128 letters, digits and _.")],
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="Rule name: up to 128 letters, digits and _.")],
     file: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="sql, actions and errorAction: JSON, as at AWS.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="File with sql, actions and errorAction: JSON, as at AWS."),
     ],
 ) -> None:
-    """Make a rule from FILE, the same that `aws iot create-topic-rule --topic-rule-payload` takes."""
+    """Create a topic rule from FILE.
+
+    Use the same file as for `aws iot create-topic-rule --topic-rule-payload`.
+    """
     server.do("aws", "rules", rule=rule, payload=_read(file))
 
 
@@ -46,15 +53,18 @@ def _read(file: Path) -> dict[str, Any]:
 
 def try_rule(
     server: ServerOutputOptions,
-    topic: Annotated[str, typer.Option(help="The topic of the message.")],
-    payload: Annotated[str, typer.Option(help="The message.")],
-    sql: Annotated[str | None, typer.Option(help="A statement that is on no record.")] = None,
-    rule: Annotated[str | None, typer.Option(help="A rule on record.")] = None,
-    client: Annotated[str, typer.Option(help="Who would publish.")] = "tester",
+    topic: Annotated[str, typer.Option(help="Topic of the message.")],
+    payload: Annotated[str, typer.Option(help="Payload of the message.")],
+    sql: Annotated[str | None, typer.Option(help="SQL statement to test without a rule.")] = None,
+    rule: Annotated[str | None, typer.Option(help="Existing rule to test.")] = None,
+    client: Annotated[str, typer.Option(help="Client ID of the publisher.")] = "tester",
 ) -> None:
-    """Show what a statement, or a rule, would make of a message. Nothing is sent."""
+    """Test a topic rule or a statement with a message.
+
+    Nothing is sent.
+    """
     if (sql is None) == (rule is None):
-        raise typer.BadParameter("say which statement: --sql TEXT or --rule RULE")
+        raise typer.BadParameter("specify the statement: --sql TEXT or --rule RULE")
     told = {"topic": topic, "payload": payload, "sql": sql, "rule": rule, "client": client}
     found = server.client.post(at("aws", "rules-test"), told)
     if not _is_object(payload):
@@ -82,28 +92,31 @@ def _is_object(payload: str) -> bool:
 
 
 def enable_rule(server: ServerOutputOptions, rule: Rule) -> None:
-    """Switch a rule on."""
+    """Enable a topic rule."""
     server.do("aws", "rules", rule, "enable")
 
 
 def disable_rule(server: ServerOutputOptions, rule: Rule) -> None:
-    """Switch a rule off: it sees no more messages; what waits goes out."""
+    """Disable a topic rule.
+
+    It receives no more messages; queued messages are still sent.
+    """
     server.do("aws", "rules", rule, "disable")
 
 
 def dead(server: ListOptions, rule: Rule) -> None:
-    """List what a rule could not send, and why."""
-    server.show("aws", "rules", rule, "dead", columns=_DEAD_COLUMNS, nothing="Nothing was put aside.")
+    """List a topic rule's dead letters and their errors."""
+    server.show("aws", "rules", rule, "dead", columns=_DEAD_COLUMNS, nothing="No dead letters.")
 
 
 def replay(server: ServerOutputOptions, rule: Rule) -> None:
-    """Send what was put aside once more."""
+    """Resend a topic rule's dead letters."""
     found = server.client.post(at("aws", "rules", rule, "replay"), {})
     say(server.as_json, found, f"Queued {found['queued']} of {rule} again.")
 
 
 def remove_rule(server: RemoveOptions, rule: Rule) -> None:
-    """Remove a rule, and what it has waiting."""
+    """Delete a topic rule and its queue."""
     server.remove("aws", "rules", rule, what=f"the rule {rule}, and what it has waiting")
 
 
@@ -117,27 +130,31 @@ def list_streams(server: ListOptions) -> None:
 
 def create_stream(
     server: ServerOutputOptions,
-    stream: Annotated[str, typer.Argument(metavar="STREAM", help="Up to 128 letters, digits and _ . -.")],
+    stream: Annotated[str, typer.Argument(metavar="STREAM", help="Stream name: up to 128 letters, digits and _ . -.")],
 ) -> None:
-    """Make a stream: rules write to it by the action kinesis, with its name."""
+    """Create a stream for the rule action kinesis.
+
+    Rules write to it by its name.
+    """
     server.do("aws", "streams", stream=stream)
 
 
 def read_stream(
     server: ServerOutputOptions,
     stream: Stream,
-    key: Annotated[str | None, typer.Option(help="Only what has this partition key.")] = None,
+    key: Annotated[str | None, typer.Option(help="Partition key of the records.")] = None,
     since: Annotated[
-        str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z; its beginning unless said otherwise.")
+        str | None, typer.Option(help="Start time: 10m, 2026-11-21T10:00:00Z. Default: start of the stream.")
     ] = None,
-    after: Annotated[str | None, typer.Option(help="From a position, as an earlier run said it.")] = None,
-    consumer_group: Annotated[
-        str | None, typer.Option(help="From where this group is; the server notes how far it came.")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    after: Annotated[str | None, typer.Option(help="Start position, as printed by an earlier run.")] = None,
+    consumer_group: Annotated[str | None, typer.Option(help="Consumer group; the server stores its position.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue with new records until Ctrl-C.")] = False,
 ) -> None:
-    """Show what a stream has, from its beginning unless said otherwise."""
-    only(key is None, "without --key: a group reads the stream", consumer_group=consumer_group)
+    """Print the records of a stream.
+
+    Default start: the beginning of the stream.
+    """
+    only(key is None, "without --key: a consumer group reads the complete stream", consumer_group=consumer_group)
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
     if since is None and after is None and consumer_group is None:
         since = "beginning"
@@ -146,7 +163,7 @@ def read_stream(
 
 
 def remove_stream(server: RemoveOptions, stream: Stream) -> None:
-    """Remove a stream with what it holds."""
+    """Delete a stream and its records."""
     agree(f"Remove the stream {stream}, with what it holds?", yes=server.yes)
     server.client.delete(at("aws", "streams", stream))
     say(server.as_json, {"removed": stream}, f"Removed the stream {stream}.")

@@ -30,7 +30,10 @@ class TemplateKind(StrEnum):
 
 
 IsJitp = Annotated[
-    TemplateKind, typer.Option("--type", help="For devices with a claim certificate, or of a CA on record.")
+    TemplateKind,
+    typer.Option(
+        "--type", help="Template type: for devices with a claim certificate, or for JITP with a registered CA."
+    ),
 ]
 
 
@@ -40,24 +43,24 @@ def list_templates(server: ListOptions) -> None:
 
 
 def show_template(
-    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="The template's name; letter case counts.")]
+    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="Provisioning template; case-sensitive.")]
 ) -> None:
-    """Show a provisioning template whole, as JSON."""
+    """Show a provisioning template as JSON."""
     found = server.client.get(at("aws", "templates", name))
     typer.echo(json.dumps(found, indent=None if server.as_json else 2))
 
 
 def create_template(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="Up to 36 letters, digits, _ and -.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The template, as JSON.")],
+    name: Annotated[str, typer.Argument(help="Template name: up to 36 letters, digits, _ and -.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File with the template: JSON.")],
     kind: IsJitp = TemplateKind.CLAIM,
     hook: Annotated[
-        str | None, typer.Option(metavar="ARN", help="A function that is asked before a device is registered.")
+        str | None, typer.Option(metavar="ARN", help="Pre-provisioning hook, called before a device is registered.")
     ] = None,
-    description: Annotated[str, typer.Option(help="What it is for.")] = "",
+    description: Annotated[str, typer.Option(help="Description of the template.")] = "",
 ) -> None:
-    """Make a provisioning template, switched on."""
+    """Create a provisioning template and enable it."""
     body = read_text(file)
     if len(body) > MAX_TEMPLATE_CHARS:
         raise TemplateInvalidError(detail=f"it has more than {MAX_TEMPLATE_CHARS} characters")
@@ -73,14 +76,21 @@ def create_template(
 
 
 def remove_template(
-    server: RemoveOptions, name: Annotated[str, typer.Argument(help="As `birthmark aws template ls` shows it.")]
+    server: RemoveOptions,
+    name: Annotated[str, typer.Argument(help="Provisioning template, as listed by `birthmark aws template ls`.")],
 ) -> None:
-    """Remove a provisioning template; devices that it made stay."""
+    """Delete a provisioning template.
+
+    Devices provisioned with it are kept.
+    """
     server.remove("aws", "templates", name, what=f"the provisioning template {name}, by which no device comes then")
 
 
 def example(kind: IsJitp = TemplateKind.CLAIM) -> None:
-    """Print a template to begin with, and say on standard error what a device does."""
+    """Print an example provisioning template.
+
+    Prints the device's steps on standard error.
+    """
     name = "AWS::IoT::Certificate::CommonName" if kind is TemplateKind.JITP else "SerialNumber"
     policy = {
         "Version": "2012-10-17",
@@ -130,12 +140,15 @@ _HOW = {
 
 def claim(
     server: ServerOutputOptions,
-    certificate_id: Annotated[str, typer.Argument(help="As `birthmark aws certificate ls` shows it.")],
-    undo: Annotated[bool, typer.Option("--undo", help="It is a device's again.")] = False,
+    certificate_id: Annotated[str, typer.Argument(help="Certificate ID, as listed by `birthmark aws certificate ls`.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Mark it as a device certificate again.")] = False,
 ) -> None:
-    """Say that a certificate is a claim: it provisions devices, and reaches nothing else, whatever its policies say.
+    """Mark a certificate as a provisioning claim.
 
-    One that asked for a certificate and is no thing's became a claim by that; what else a policy allows it is denied.
+    A claim can provision devices and nothing more, whatever its policies allow.
+
+    A certificate without a thing becomes a claim when it requests a certificate. Its other permissions are then
+    denied.
     """
     server.client.put(at("aws", "certificates", certificate_id, "claim"), {"claim": not undo})
     told = "is a device's again" if undo else "is a claim, and reaches what provisions devices alone"
@@ -144,16 +157,20 @@ def claim(
 
 def renew(
     server: ServerOutputOptions,
-    certificate_id: Annotated[str, typer.Argument(help="The old one, as `birthmark aws certificate ls` shows it.")],
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The new certificate, in PEM.")],
+    certificate_id: Annotated[
+        str, typer.Argument(help="Old certificate ID, as listed by `birthmark aws certificate ls`.")
+    ],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File with the new certificate: PEM.")],
 ) -> None:
-    """Register a renewed certificate with what the old one has; that one goes when this one has connected.
+    """Register a renewed certificate to replace an old one.
 
-    What this server's own CA renewed, by EST, follows by itself at its first connection.
+    It inherits things and policies. The old certificate is removed when the new one has connected.
+
+    A certificate renewed over EST by this server's own CA is replaced automatically at its first connection.
     """
     from birthmark.pki.certificates import CertificateInvalidError
 
     if (following := read_device_certificate(file)).is_ca:
-        raise CertificateInvalidError(detail=f"{file.name} has a CA's certificate, and none of a device")
+        raise CertificateInvalidError(detail=f"{file.name} contains a CA certificate, but no device certificate")
     body = {"certificate": following.pem()}
     emit(server.as_json, server.client.post(at("aws", "certificates", certificate_id, "renew"), body))

@@ -41,7 +41,9 @@ def parse_moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no date or time as 2026-12-24 or 2026-12-24T18:00:00+01:00") from error
+        raise typer.BadParameter(
+            f"{text!r} is not a date or time such as 2026-12-24 or 2026-12-24T18:00:00+01:00"
+        ) from error
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
@@ -51,25 +53,27 @@ class InventoryOptions:
 
     expiring: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_within, metavar="TIME", help=f"Alive, and ending within {FORMS}."),
+        typer.Option(parser=parse_within, metavar="DURATION", help=f"Valid certificates that expire within {FORMS}."),
     ] = None
-    expired: Annotated[bool, typer.Option("--expired", help="Ended.")] = False
-    revoked: Annotated[bool, typer.Option("--revoked", help="Taken back.")] = False
-    unrevoked: Annotated[bool, typer.Option("--unrevoked", help="Not taken back, ended or not.")] = False
+    expired: Annotated[bool, typer.Option("--expired", help="Expired certificates.")] = False
+    revoked: Annotated[bool, typer.Option("--revoked", help="Revoked certificates.")] = False
+    unrevoked: Annotated[
+        bool, typer.Option("--unrevoked", help="Certificates that are not revoked, expired or not.")
+    ] = False
     ends_from: Annotated[
         datetime | None,
-        typer.Option(
-            parser=parse_moment, metavar="DATE", help="Ending at this moment or later, UTC if no zone is told."
-        ),
+        typer.Option(parser=parse_moment, metavar="DATE", help="Earliest expiry; UTC unless a zone is given."),
     ] = None
     ends_to: Annotated[
-        datetime | None, typer.Option(parser=parse_moment, metavar="DATE", help="Ending before this moment.")
+        datetime | None, typer.Option(parser=parse_moment, metavar="DATE", help="Expiry before this time.")
     ] = None
-    of_profile: Annotated[str | None, typer.Option("--cert-profile", metavar="NAME", help="Of this profile.")] = None
+    of_profile: Annotated[str | None, typer.Option("--cert-profile", metavar="NAME", help="Certificate profile.")] = (
+        None
+    )
     of_issuer: Annotated[
-        str | None, typer.Option("--issuer", metavar="NAME", help="Of this CA: issuing, est, edge, servers, root.")
+        str | None, typer.Option("--issuer", metavar="NAME", help="Issuing CA: issuing, est, edge, servers, root.")
     ] = None
-    everything: Annotated[bool, typer.Option("--all", help="Every one, those that end first at the top.")] = False
+    everything: Annotated[bool, typer.Option("--all", help="All certificates, sorted by expiry.")] = False
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False
 
     @property

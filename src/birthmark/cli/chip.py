@@ -47,10 +47,10 @@ from birthmark.untrusted_text import decode_json
 
 Key = Annotated[
     str | None,
-    typer.Argument(metavar="[KEY]", help="Object id (0xF0000100), label, or id:HEX; default: the identity key."),
+    typer.Argument(metavar="[KEY]", help="Object ID (0xF0000100), label, or id:HEX. Default: the identity key."),
 ]
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+    Path | None, typer.Option("--out", "-o", help="Output file; an existing file is kept. Default: standard output.")
 ]
 
 _MAX_NONCE_FILE_BYTES = 64 * 1024
@@ -63,20 +63,23 @@ class ElementFileMissingError(FileMissingError):
 
 
 class ProofUnreadableError(InvalidRequestError):
-    """This is not a proof."""
+    """Not a proof of possession."""
 
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
     fix = (
-        "Give the JSON object that the chip's proof is: "
-        "`mv --backup=t {path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
+        "Pass the JSON object of the chip's proof: `mv --backup=t {path} {path}.old && birthmark chip "
+        "prove --nonce {nonce} > {path}`."
     )
     nonce: str
     path: Path
 
 
 def list_(chip: ChipOutputOptions, pick: PickOptions) -> None:
-    """List tokens and what is in them. Several, and one without the PIN that it wants, are only named."""
+    """List PKCS#11 tokens and their objects.
+
+    With several tokens, or without a required PIN, only the tokens are listed.
+    """
     pin = chip.pin()
     found = list_chips(chip.library)
     wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
@@ -90,12 +93,15 @@ def list_(chip: ChipOutputOptions, pick: PickOptions) -> None:
 def show(
     chip: ChipOutputOptions,
     key: Key = None,
-    data: Annotated[str | None, typer.Option("--object", help="Print this data object's bytes instead.")] = None,
-    layout: Annotated[Layout | None, typer.Option(help="Read its memory in this layout only; default: any.")] = None,
+    data: Annotated[str | None, typer.Option("--object", help="Print the bytes of this data object instead.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Memory layout to read. Default: any.")] = None,
 ) -> None:
-    """Show a key: where it lives, its public half, its certificate, and what the chip remembers."""
-    only(key is None, "without a KEY: it names another object", object=data)
-    only(data is None, "for what the chip remembers, not for the bytes of --object", layout=layout)
+    """Show a key, its certificate and the chip's data.
+
+    Includes its location and its public key.
+    """
+    only(key is None, "without a KEY: it selects another object", object=data)
+    only(data is None, "to the chip's stored data, not to the bytes of --object", layout=layout)
     with chip.open() as element:
         if data is not None:
             typer.echo(element.read_data(data), nl=False)
@@ -119,7 +125,7 @@ def show(
 def cert(
     chip: ChipOutputOptions,
     key: Key = None,
-    chain: Annotated[bool, typer.Option("--chain", help="With the issuers that the chip holds, leaf first.")] = False,
+    chain: Annotated[bool, typer.Option("--chain", help="Include the issuers stored in the chip, leaf first.")] = False,
     out: Out = None,
 ) -> None:
     """Read a key's certificate from the chip as PEM."""
@@ -131,10 +137,15 @@ def cert(
 def refkey(
     chip: ChipOutputOptions,
     key: Key = None,
-    uri: Annotated[bool, typer.Option("--uri", help="Write a PEM with the key's PKCS#11 URI, for any chip.")] = False,
+    uri: Annotated[
+        bool, typer.Option("--uri", help="Write a PEM file with the key's PKCS#11 URI, for any chip.")
+    ] = False,
     out: Out = None,
 ) -> None:
-    """Write a reference key: a file that names the chip's key and holds no secret. Use it with `chip exec`."""
+    """Write a reference key for a key in the chip.
+
+    The file identifies the key and contains no secret. Use it with `chip exec`.
+    """
     with chip.open() as element:
         handle = element.key(key)
         text = render_uri_pem(handle.uri) if uri else element.reference_key(key)
@@ -143,11 +154,11 @@ def refkey(
 
 def csr(
     chip: ChipOutputOptions,
-    common_name: Annotated[str, typer.Option("--cn", help="Common name: the device id.")],
+    common_name: Annotated[str, typer.Option("--cn", help="Common name: the device ID.")],
     key: Key = None,
     out: Out = None,
 ) -> None:
-    """Make a certificate request, signed in the chip."""
+    """Create a certificate request, signed in the chip."""
     with chip.open() as element:
         request = x509.load_der_x509_csr(element.csr(common_name, key))
         text = request.public_bytes(Encoding.PEM).decode()
@@ -156,11 +167,14 @@ def csr(
 
 def keygen(
     chip: ChipOutputOptions,
-    label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object id.")],
-    algorithm: Annotated[Algorithm, typer.Option(help="Kind of key.")] = Algorithm.P256,
+    label: Annotated[str, typer.Argument(help="Label of the new key, or an SE050 object ID.")],
+    algorithm: Annotated[Algorithm, typer.Option(help="Key algorithm.")] = Algorithm.P256,
     key_id: Annotated[str | None, typer.Option("--id", help="CKA_ID in hex.")] = None,
 ) -> None:
-    """Make a key in the chip, never extractable. A key that exists is never replaced."""
+    """Generate a non-extractable key in the chip.
+
+    An existing key is never replaced.
+    """
     with chip.open() as element:
         made = element.generate_key(label, algorithm, _hex(key_id))
         row = {"key": made.describe(), "label": made.label, "id": made.key_id.hex()}
@@ -169,16 +183,21 @@ def keygen(
 
 def write(
     chip: ChipOutputOptions,
-    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER, or a chain; or any bytes with --object.")],
-    key: Annotated[str | None, typer.Option(help="Whose certificate; default: the identity key's.")] = None,
-    label: Annotated[str | None, typer.Option(help="Store a CA's certificate under this label.")] = None,
-    data: Annotated[str | None, typer.Option("--object", help="Store the file's bytes as this data object.")] = None,
-    replace_data: Annotated[bool, typer.Option("--replace-data", help="Overwrite what the data object holds.")] = False,
+    file: Annotated[Path, typer.Argument(help="Certificate or chain in PEM or DER; any bytes with --object.")],
+    key: Annotated[
+        str | None, typer.Option(help="Key that the certificate belongs to. Default: the identity key.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="Label for a CA certificate to store.")] = None,
+    data: Annotated[str | None, typer.Option("--object", help="Data object for the file's bytes.")] = None,
+    replace_data: Annotated[bool, typer.Option("--replace-data", help="Overwrite the data object's content.")] = False,
 ) -> None:
-    """Write a certificate back to the chip, beside its key; of a chain, the issuer too where the chip has a place."""
-    only(data is None, "for a certificate, which --object is not", key=key, label=label)
+    """Write a certificate to the chip, next to its key.
+
+    The issuer in a chain is written too if the chip has a place for it.
+    """
+    only(data is None, "to a certificate, not to --object", key=key, label=label)
     only(data is not None, "with --object", replace_data=replace_data)
-    only(label is None, "for the certificate of a key, not for a CA's under --label", key=key)
+    only(label is None, "with a key's certificate, not with a CA certificate and --label", key=key)
     with chip.open() as element:
         if data is not None:
             with open_file(file, ElementFileMissingError) as opened:
@@ -205,11 +224,14 @@ def write(
 
 def prove_(
     chip: ChipOutputOptions,
-    nonce: Annotated[str, typer.Option(help="What the asker chose: 8 to 1024 bytes of text.")],
+    nonce: Annotated[str, typer.Option(help="Nonce from the verifier: 8 to 1024 bytes of text.")],
     key: Key = None,
-    check: Annotated[Path | None, typer.Option(help="Check this proof instead; needs no chip.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Proof to verify instead; needs no chip.")] = None,
 ) -> None:
-    """Prove that the chip has its key, by signing a nonce; prints one JSON object."""
+    """Prove that the chip holds its key by signing a nonce.
+
+    Prints one JSON object.
+    """
     if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
         raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
     only(key is None, "without a KEY: it needs no chip", check=check)
@@ -262,7 +284,7 @@ def _hex(text: str | None) -> bytes | None:
     try:
         return None if text is None else bytes.fromhex(text)
     except ValueError:
-        raise typer.BadParameter("the id is hex digits", param_hint="--id") from None
+        raise typer.BadParameter("the ID must be hex digits", param_hint="--id") from None
 
 
 def _checked(path: Path, nonce: str) -> PublicKey:

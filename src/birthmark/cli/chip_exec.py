@@ -16,22 +16,29 @@ from birthmark.secure_elements.exec.proxy import parse_target
 def exec_(
     chip: ChipOptions,
     program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARG]...", help="Any program that uses TLS.")],
-    how: Annotated[KeyAccess | None, typer.Option(help="Go this way; default: what program and machine have.")] = None,
+    how: Annotated[
+        KeyAccess | None,
+        typer.Option(help="Integration method. Default: the first that program and machine support."),
+    ] = None,
     server: Annotated[
-        list[str] | None, typer.Option(metavar="HOST:PORT", help="By the proxy, to this server; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="HOST:PORT", help="Server to reach through the proxy; may be repeated."),
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option(help="Object id, label, or id:HEX, for a program that names no key; default: the identity."),
+        typer.Option(help="Object ID, label, or id:HEX for a program that names no key. Default: the identity key."),
     ] = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Print what was found, what is chosen and what it sets; run nothing.")
+        bool,
+        typer.Option("--explain", help="Print the findings, the method and its settings without running the program."),
     ] = False,
-    trace: Annotated[bool, typer.Option("--trace", help="Say of each key file which key it is mapped to.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Print the mapped key for each key file.")] = False,
 ) -> None:
-    """Run a program that only takes key files with the key in the chip; the program stays as it is.
+    """Run a program with its TLS key in the chip.
 
-    Wherever it loads a reference key, a `pkcs11:` URI file or a URI PEM, it gets the token's key: by a hook (Python,
+    For unmodified programs that only support key files.
+
+    A reference key, a `pkcs11:` URI file or a URI PEM selects the token's key. It is loaded through a hook (Python,
     Node), OpenSSL's engine (curl, openssl), pkcs11-provider, or a TLS proxy on loopback (mosquitto_pub, any other).
     """
     only(how in (None, KeyAccess.PROXY), "with --how proxy", server=server or None)

@@ -45,12 +45,15 @@ class StationOptions:
             "--station",
             envvar="BIRTHMARK_STATION",
             file_okay=False,
-            help="Directory of the station; made at first use.",
+            help="Directory of the station; created at first use.",
         ),
     ] = Path("station")
-    name: Annotated[str | None, typer.Option("--name", help="Name of a new station; default: its directory's.")] = None
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of a new station. Default: the directory's name.")
+    ] = None
     operator: Annotated[
-        str | None, typer.Option(envvar="BIRTHMARK_OPERATOR", help="Who takes the chips in; default: who is logged in.")
+        str | None,
+        typer.Option(envvar="BIRTHMARK_OPERATOR", help="Person who records the chips. Default: the logged-in user."),
     ] = None
 
     @property
@@ -58,7 +61,7 @@ class StationOptions:
         try:
             return self.operator or getpass.getuser()
         except (KeyError, OSError) as error:  # a user without a name, as in containers
-            raise typer.BadParameter("say who takes the chips in", param_hint="--operator") from error
+            raise typer.BadParameter("specify the person who records the chips", param_hint="--operator") from error
 
     def opened(self, *, may_begin: bool) -> AbstractContextManager[Station]:
         """Open the station, and say what a power loss took."""
@@ -123,30 +126,32 @@ class IntakeSession:
 def intake(
     chip: ChipOutputOptions,
     where: StationOptions,
-    board: Annotated[str | None, typer.Argument(help="Serial number of the board that the chip is on.")] = None,
-    key: Annotated[str | None, typer.Option(help="Object id, label, or id:HEX; default: the identity key.")] = None,
+    board: Annotated[str | None, typer.Argument(help="Serial number of the chip's board.")] = None,
+    key: Annotated[str | None, typer.Option(help="Object ID, label, or id:HEX. Default: the identity key.")] = None,
     cert: Annotated[
-        Path | None, typer.Option(help="The chip's certificate, and the CAs between, where the chip holds none.")
+        Path | None, typer.Option(help="The chip's certificate and intermediate CAs, if the chip holds none.")
     ] = None,
     trust_root: Annotated[
-        list[Path] | None, typer.Option(help="Roots of the chips' maker, PEM; may be given again.")
+        list[Path] | None, typer.Option(help="Root CAs of the chips' manufacturer, PEM; may be repeated.")
     ] = None,
     loop: Annotated[
-        bool, typer.Option("--loop", help="Take a serial number a line from standard input, a chip for each.")
+        bool, typer.Option("--loop", help="Read one serial number per line from standard input, for one chip each.")
     ] = False,
-    seal: Annotated[bool, typer.Option("--seal", help="End the bundle, to hand it over; the next is begun anew.")] = (
-        False
-    ),
+    seal: Annotated[
+        bool, typer.Option("--seal", help="Seal the bundle for handover; the next chip starts a new bundle.")
+    ] = (False),
 ) -> None:
-    """Take a chip in at the production line: prove that its key is in it now, and bind it to a board and an operator.
+    """Record a chip at the production line.
 
-    Each chip is a line of the station's bundle, signed and chained, which `manifest verify` and `device enroll-list`
-    take.
+    Verifies that its key is in the chip and binds it to a board and an operator.
+
+    Each chip adds a signed, chained line to the station's bundle, the input of `manifest verify` and `device
+    enroll-list`.
     """
-    only(not seal, "for a chip, which --seal has none of", key=key, cert=cert, trust_root=trust_root, loop=loop)
+    only(not seal, "to a chip, not with --seal", key=key, cert=cert, trust_root=trust_root, loop=loop)
     only_typed(not seal, "where a chip signs; --seal needs none", *CHIP_OPTIONS)
     if (board is not None) + loop + seal != 1:
-        raise typer.BadParameter("give a board's serial number, or --loop, or --seal", param_hint="BOARD")
+        raise typer.BadParameter("specify a board's serial number, or --loop, or --seal", param_hint="BOARD")
     if board is not None:
         check_names(board=board)
     with where.opened(may_begin=not seal) as station:

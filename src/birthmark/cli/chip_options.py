@@ -28,15 +28,15 @@ class ChipOptions:
         Path | None,
         typer.Option(
             envvar="BIRTHMARK_PKCS11_MODULE",
-            help="The chip's PKCS#11 library (default: SoftHSM), or cryptoauthlib[:i2c,0x6A,1].",
+            help="The chip's PKCS#11 library, or cryptoauthlib[:i2c,0x6A,1]. Default: SoftHSM.",
         ),
     ] = None
     token: Annotated[str | None, typer.Option(envvar="BIRTHMARK_TOKEN", help="Label of the token.")] = None
-    slot: Annotated[int | None, typer.Option(help="Number of the slot, where labels are not unique.")] = None
+    slot: Annotated[int | None, typer.Option(help="Slot number, if labels are not unique.")] = None
     pin_file: Annotated[
         Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
     ] = None
-    pin_fd: Annotated[int | None, typer.Option(help="Open descriptor to read the PIN from.")] = None
+    pin_fd: Annotated[int | None, typer.Option(help="Open file descriptor to read the PIN from.")] = None
 
     @classmethod
     def at_hand(cls) -> "ChipOptions":

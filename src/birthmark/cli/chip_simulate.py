@@ -18,25 +18,32 @@ from birthmark.secure_elements.simulated_element import SoftwareElement, create_
 
 
 def simulate(
-    directory: Annotated[Path, typer.Argument(help="Where the chip's files go.", file_okay=False)],
-    profile: Annotated[str, typer.Option("--chip", metavar="KIND", help="se050, atecc608 or generic.")] = "se050",
+    directory: Annotated[Path, typer.Argument(help="Directory for the chip's files.", file_okay=False)],
+    profile: Annotated[
+        str, typer.Option("--chip", metavar="KIND", help="Chip type: se050, atecc608 or generic.")
+    ] = "se050",
     variant: Annotated[
         str | None,
         typer.Option(
-            help="SE050: with all keys of A, B, C, E, F; default: one of each kind. ATECC608: TNGTLS, TRUSTFLEX or "
-            "TRUSTCUSTOM, behind Microchip's cryptoauthlib; default: behind PKCS#11."
+            help=(
+                "Variant. SE050: with all keys of A, B, C, E, F; default: one of each kind. ATECC608: TNGTLS, "
+                "TRUSTFLEX or TRUSTCUSTOM, through Microchip's cryptoauthlib; default: through PKCS#11."
+            )
         ),
     ] = None,
-    swapped_labels: Annotated[bool, typer.Option(help="Labels as SE050 middleware up to 4.3 gives them.")] = False,
+    swapped_labels: Annotated[bool, typer.Option(help="Use the labels of SE050 middleware up to 4.3.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a software chip (SoftHSM2) with a real one's objects, and print the environment to use it."""
+    """Create a simulated secure element (SoftHSM2).
+
+    It holds a real chip's objects. Prints the environment variables to use it.
+    """
     if profile not in PROFILES:
-        raise typer.BadParameter(f"there are {', '.join(PROFILES)}", param_hint="--chip")
+        raise typer.BadParameter(f"valid values: {', '.join(PROFILES)}", param_hint="--chip")
     variants = list(KINDS) if profile == ATECC608.name else list(PROFILES[profile].variants)
     only(bool(variants), "with --chip se050 or atecc608", variant=variant)
     if variant not in (None, *variants):
-        raise typer.BadParameter(f"there are {', '.join(variants)}", param_hint="--variant")
+        raise typer.BadParameter(f"valid values: {', '.join(variants)}", param_hint="--variant")
     made: SoftwareElement | SoftwareAtecc
     if profile == ATECC608.name and (variant is not None or (directory / CHIP_FILE).exists()):
         only(False, "with --chip se050", swapped_labels=swapped_labels)
@@ -56,7 +63,7 @@ def _softhsm(directory: Path, profile: str, variant: str | None, *, has_swapped_
         made = open_software_element(directory)
         is_same = made.profile.name == profile
         only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--chip")
-        only(False, f"for a new chip, and {directory} holds one", swapped_labels=has_swapped_labels, variant=variant)
+        only(False, f"to a new chip, but {directory} contains one", swapped_labels=has_swapped_labels, variant=variant)
         typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
         return made
     return create_software_element(
@@ -71,7 +78,7 @@ def _softhsm(directory: Path, profile: str, variant: str | None, *, has_swapped_
 
 def _atecc(directory: Path, variant: str | None) -> SoftwareAtecc:
     if (directory / CHIP_FILE).exists():
-        only(False, f"for a new chip, and {directory} holds one", variant=variant)
+        only(False, f"to a new chip, but {directory} contains one", variant=variant)
         typer.echo(f"{directory} holds a software ATECC608 already; it is left as it is.", err=True)
         return SoftwareAtecc(directory.resolve())
     return create_atecc(directory, str(variant), now=SystemClock().now(), entropy=SystemEntropy())

@@ -49,7 +49,7 @@ CHIP = CommandGroup(
     "ls",
 )
 DEVICE = CommandGroup(
-    "Devices on record: enroll, follow, move, revoke. And what a device does itself.",
+    "Enroll, monitor, move and revoke devices; act as a device.",
     {
         "enroll": Leaf("device_enroll:device", "--cert se050.pem --edge"),
         "enroll-list": Leaf("device_enroll:manifest", "shipment.json --dry-run"),
@@ -77,14 +77,14 @@ DEVICE = CommandGroup(
     },
     "enroll --cert device.pem",
     {
-        "On record": ("enroll", "enroll-list", "enroll-group", "template", "disable", "enable", "rm"),
-        "Look": ("ls", "find", "show"),
-        "Afterwards": ("follow", "move", "renew", "revoke", "provenance", "rights"),
-        "As the device": ("register", "connect", "send"),
+        "Enrollment": ("enroll", "enroll-list", "enroll-group", "template", "disable", "enable", "rm"),
+        "Overview": ("ls", "find", "show"),
+        "Operation": ("follow", "move", "renew", "revoke", "provenance", "rights"),
+        "Device operations": ("register", "connect", "send"),
     },
 )
 AGENT = CommandGroup(
-    "Keep a device's identity: get a certificate, register, stay connected, renew.",
+    "Provision a device, stay connected, renew certificates.",
     {
         "install": Leaf("service_install:install_agent", "--dry-run"),
         "uninstall": Leaf("service_install:uninstall_agent", "--dry-run"),
@@ -97,12 +97,12 @@ AGENT = CommandGroup(
         "reprovision": Leaf("agent:reprovision"),
         "forget-time": Leaf("agent:forget_time"),
         "stop": Leaf("agent:stop"),
-        "config": CommandGroup("The agent's configuration.", {"ls": Leaf("agent_config:list_settings", "--doc")}, "ls"),
+        "config": CommandGroup("Agent configuration.", {"ls": Leaf("agent_config:list_settings", "--doc")}, "ls"),
     },
     "check --offline",
 )
 SWARM = CommandGroup(
-    "Simulated devices, thousands in one process, with real keys: load, storms, misbehavior.",
+    "Simulate thousands of devices with real keys.",
     {
         "init": Leaf("swarm:init", "swarm.toml"),
         "prepare": Leaf("swarm:prepare", "swarm.toml"),
@@ -112,7 +112,7 @@ SWARM = CommandGroup(
     "run --devices 50 --to local",
 )
 MANIFEST = CommandGroup(
-    "Supplier lists (Microchip manifests, directories, tables): verify, extract certificates.",
+    "Verify supplier lists and extract their certificates.",
     {
         "verify": Leaf("manifest:verify", "shipment.json"),
         "show": Leaf("manifest:show_all", "shipment.json"),
@@ -123,7 +123,7 @@ MANIFEST = CommandGroup(
     "verify shipment.json",
 )
 CA = CommandGroup(
-    "A certificate authority of your own in a directory, without a server.",
+    "Your own certificate authority (CA), without a server.",
     {
         "init": Leaf("ca.hierarchy:init", '--dir ca --name "Example Gateways"'),
         "show": Leaf("ca.hierarchy:show", "device-1 --dir ca"),
@@ -136,7 +136,7 @@ CA = CommandGroup(
         "revoke": Leaf("ca.revoke:revoke", "device-1 --reason keyCompromise --dir ca"),
         "crl": Leaf("ca.revoke:crl", "--dir ca --out ca.crl"),
         "root": CommandGroup(
-            "Where the root's key is: sign what other machines ask for.",
+            "Root CA operations for requests of other machines.",
             {
                 "sign": Leaf("ca.offline:sign", "edge.csr --dir ca --out edge.answer"),
                 "link": Leaf("ca.offline:link_roots", "root-ca --dir next-root-ca --out links.pem"),
@@ -147,14 +147,14 @@ CA = CommandGroup(
     'init --name "Example Gateways" --dir ca',
 )
 PKI = CommandGroup(
-    "The server's certificates: issued, revoked, who may ask by EST, exchange of the root.",
+    "The server's certificates, EST clients and root CA rollover.",
     {
         "ls": Leaf("pki:certificates", "edge-0001"),
         "revoke": Leaf("pki:revoke", "--device edge-0001 --reason keyCompromise"),
         "release": Leaf("pki:release", "edge-0001"),
         "crl": Leaf("pki:crl", "--out issuing.crl.pem"),
         "user": CommandGroup(
-            "Users with a password, for all devices or one.",
+            "EST users with a password, for one device or any.",
             {
                 "create": Leaf("pki:add_user", "line-1 --device gateway-7"),
                 "ls": Leaf("pki:list_users"),
@@ -163,12 +163,12 @@ PKI = CommandGroup(
             "ls",
         ),
         "token": CommandGroup(
-            "Passwords for one device, one key and a while.",
+            "Single-use EST passwords for one device and one key.",
             {"create": Leaf("pki_requests:add_token", "gateway-7 --lifetime 12h")},
             "create gateway-7",
         ),
         "maker": CommandGroup(
-            "Makers' CAs, whose certificates introduce devices (bootstrap).",
+            "Manufacturer CAs, whose certificates bootstrap devices.",
             {
                 "create": Leaf("pki:add_ca", "maker-ca.pem --any-name"),
                 "ls": Leaf("pki:list_cas"),
@@ -177,7 +177,7 @@ PKI = CommandGroup(
             "ls",
         ),
         "authority": CommandGroup(
-            "Registration authorities, who ask for other devices.",
+            "Registration authorities, which enroll other devices.",
             {
                 "create": Leaf("pki_requests:add_authority", "ra.pem --names 'line7-*'"),
                 "ls": Leaf("pki_requests:list_authorities"),
@@ -186,7 +186,7 @@ PKI = CommandGroup(
             "ls",
         ),
         "request": CommandGroup(
-            "Requests that wait for an operator's word.",
+            "EST requests that need manual approval.",
             {
                 "ls": Leaf("pki_requests:list_requests"),
                 "approve": Leaf("pki_requests:approve", "9f2c…"),
@@ -195,7 +195,7 @@ PKI = CommandGroup(
             "ls",
         ),
         "rollover": CommandGroup(
-            "Exchange the root of a running server, with nobody cut off.",
+            "Replace the root CA of a running server without downtime.",
             {
                 "plan": Leaf("ca.rollover:plan"),
                 "status": Leaf("ca.rollover:status"),
@@ -210,7 +210,7 @@ PKI = CommandGroup(
     "ls edge-0001",
 )
 DPS = CommandGroup(
-    "Azure's portal, here: provisioning services, links to hubs, CA certificates.",
+    "Provisioning services (DPS), linked hubs and CAs (Azure).",
     {
         "ls": Leaf("dps:show_all"),
         "create": Leaf("dps:create", "factory-2"),
@@ -219,7 +219,7 @@ DPS = CommandGroup(
         "tier": Leaf("dps:set_tier", "birthmark S1"),
         "key": Leaf("dps:key", "factory-2"),
         "policy": CommandGroup(
-            "Shared access policies: which there are, their keys, and keys made anew.",
+            "Shared access policies and their keys.",
             {
                 "ls": Leaf("dps:list_policies"),
                 "show": Leaf("dps:show_policy", "provisioningserviceowner"),
@@ -230,7 +230,7 @@ DPS = CommandGroup(
         "rm": Leaf("dps:delete", "factory-2"),
         "release": Leaf("dps:release", "edge-0001"),
         "ca": CommandGroup(
-            "CA certificates on record, and proof of possession.",
+            "CA certificates and their proof of possession.",
             {
                 "ls": Leaf("dps:list_cas"),
                 "create": Leaf("dps:add", "my-ca root.pem"),
@@ -244,7 +244,7 @@ DPS = CommandGroup(
     "ls",
 )
 HUB = CommandGroup(
-    "Azure's portal, here: hubs, their devices, twins, methods, messages both ways.",
+    "IoT hubs: devices, twins, methods and messages (Azure).",
     {
         "ls": Leaf("hub:show_all"),
         "create": Leaf("hub:create", "hub-2 --host hub2.example"),
@@ -252,7 +252,7 @@ HUB = CommandGroup(
         "tier": Leaf("hub:set_tier", "birthmark S1 --units 2"),
         "key": Leaf("hub:key", "--policy service"),
         "policy": CommandGroup(
-            "Shared access policies: which there are, their keys, and keys made anew.",
+            "Shared access policies and their keys.",
             {
                 "ls": Leaf("hub:list_policies"),
                 "show": Leaf("hub:show_policy", "service"),
@@ -276,7 +276,7 @@ HUB = CommandGroup(
             "ls",
         ),
         "ca": CommandGroup(
-            "CA certificates that vouch for a hub's devices, and proof of possession.",
+            "CA certificates of a hub, and proof of possession.",
             {
                 "ls": Leaf("hub:list_cas"),
                 "create": Leaf("hub:add_ca", "my-ca root.pem"),
@@ -287,7 +287,7 @@ HUB = CommandGroup(
             "ls",
         ),
         "module": CommandGroup(
-            "Modules of a device: programs with a key, a twin and a connection of their own.",
+            "Module identities of a device, with own keys and twins.",
             {
                 "ls": Leaf("hub:modules", "edge-0001"),
                 "create": Leaf("hub:create_module", "edge-0001 camera"),
@@ -298,7 +298,7 @@ HUB = CommandGroup(
             "ls edge-0001",
         ),
         "route": CommandGroup(
-            "Which messages of a hub leave, and where to.",
+            "Message routes of a hub.",
             {
                 "ls": Leaf("hub_routes:routes"),
                 "create": Leaf(
@@ -315,7 +315,7 @@ HUB = CommandGroup(
             "ls",
         ),
         "endpoint": CommandGroup(
-            "Where messages of a hub may leave to: webhooks, folders, streams, servers.",
+            "Routing endpoints: webhooks, folders, streams, servers.",
             {
                 "ls": Leaf("hub_routes:endpoints"),
                 "create": Leaf("hub_routes:add_endpoint", "archive --folder archive"),
@@ -325,7 +325,7 @@ HUB = CommandGroup(
             "ls",
         ),
         "enrichment": CommandGroup(
-            "What is added to messages of a hub that leave.",
+            "Message enrichments of a hub.",
             {
                 "ls": Leaf("hub_routes:enrichments"),
                 "create": Leaf("hub_routes:add_enrichment", "site '$twin.tags.site' --endpoint archive"),
@@ -344,10 +344,10 @@ HUB = CommandGroup(
     "device ls",
 )
 AWS = CommandGroup(
-    "AWS IoT's console, here: things, groups, certificates, policies, searches, jobs, rules, shadows, access keys.",
+    "AWS IoT: things, certificates, jobs, rules and shadows.",
     {
         "thing": CommandGroup(
-            "Things, devices on record.",
+            "Things and their certificates.",
             {"ls": Leaf("aws:things"), "show": Leaf("aws_registry:show_thing", "se050-0001")},
             "ls",
         ),
@@ -357,7 +357,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "certificate": CommandGroup(
-            "Certificates on record.",
+            "Certificates of things.",
             {
                 "ls": Leaf("aws:certificates"),
                 "show": Leaf("aws_registry:show_certificate", "7b743ef07c21…2b2"),
@@ -367,13 +367,13 @@ AWS = CommandGroup(
             "ls",
         ),
         "policy": CommandGroup(
-            "Policies of devices.",
+            "AWS IoT policies.",
             {"ls": Leaf("aws_registry:list_policies"), "show": Leaf("aws_registry:show_policy", "sensors")},
             "ls",
         ),
         "search": Leaf("aws_registry:search", "'attributes.site:7 AND connectivity.connected:true'"),
         "template": CommandGroup(
-            "Provisioning templates: what devices become that come by a CA, or a claim certificate.",
+            "Provisioning templates (JITP, fleet provisioning by claim).",
             {
                 "ls": Leaf("aws_templates:list_templates"),
                 "show": Leaf("aws_templates:show_template", "gateways"),
@@ -384,7 +384,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "job": CommandGroup(
-            "Jobs: what things are told to do, and how far they are.",
+            "Jobs and their executions on things.",
             {
                 "ls": Leaf("aws_jobs:list_jobs", "--status IN_PROGRESS"),
                 "show": Leaf("aws_jobs:show_job", "update-2"),
@@ -400,7 +400,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "rule": CommandGroup(
-            "Topic rules: which messages leave, and where to.",
+            "Topic rules and their actions.",
             {
                 "ls": Leaf("aws_rules:list_rules"),
                 "show": Leaf("aws_rules:show_rule", "hot"),
@@ -418,7 +418,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "stream": CommandGroup(
-            "Streams that rules write to; they stand for those of Amazon Kinesis.",
+            "Streams for rule actions, compatible with Amazon Kinesis.",
             {
                 "ls": Leaf("aws_rules:list_streams"),
                 "create": Leaf("aws_rules:create_stream", "readings"),
@@ -430,7 +430,7 @@ AWS = CommandGroup(
         "shadow": Leaf("aws:shadow", """se050-0001 --desired '{"interval": 5}'"""),
         "monitor": Leaf("aws:monitor", "'sensors/#'"),
         "key": CommandGroup(
-            "Access keys, for the AWS CLI and SDKs.",
+            "Access keys for the AWS CLI and SDKs.",
             {
                 "create": Leaf("aws:add_key", "ci"),
                 "ls": Leaf("aws:list_keys"),
@@ -442,7 +442,7 @@ AWS = CommandGroup(
     "thing ls",
 )
 SERVER = CommandGroup(
-    "The server of this machine: status, service, backup and restore, the record of changes.",
+    "This machine's server: status, service, backup, audit log.",
     {
         "status": Leaf("server_status:status"),
         "figures": Leaf("server_counters:figures", "--last 7d"),
@@ -454,7 +454,7 @@ SERVER = CommandGroup(
             "server_restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"
         ),
         "machine": CommandGroup(
-            "Several machines that serve as one, on one database and one NATS.",
+            "Cluster nodes that share one database and one NATS.",
             {
                 "ls": Leaf("server_machine:list_"),
                 "invite": Leaf("server_machine:invite", "--out invitation.json"),
@@ -464,7 +464,7 @@ SERVER = CommandGroup(
             "ls",
         ),
         "audit": CommandGroup(
-            "The record of every change: read it, verify it, export its signed end.",
+            "Audit log: list, verify and export it.",
             {
                 "ls": Leaf("server_audit:list_", "edge-0001"),
                 "verify": Leaf("server_audit:verify", "--head head-2026-11.json"),
@@ -476,12 +476,12 @@ SERVER = CommandGroup(
     "install --dry-run",
 )
 DB = CommandGroup(
-    "The database of a server that is stopped: into PostgreSQL, for several workers, and back.",
+    "Database of a stopped server: move to PostgreSQL and back.",
     {"move": Leaf("db:move", "--to postgresql://birthmark@localhost/birthmark")},
     "move --to postgresql://birthmark@localhost/birthmark",
 )
 USER = CommandGroup(
-    "People who operate a server: on record with a role, invited, removed.",
+    "Users of a server: create, invite, remove.",
     {
         "create": Leaf("users:create", "anna --role operator"),
         "allow": Leaf("users:allow", "anna 100"),
@@ -494,7 +494,7 @@ USER = CommandGroup(
     "create anna --role operator",
 )
 ROLE = CommandGroup(
-    "What people may do, and where.",
+    "Roles and role assignments.",
     {
         "ls": Leaf("users:list_roles"),
         "grant": Leaf("users:grant", "anna viewer --at hub/birthmark"),
@@ -503,7 +503,7 @@ ROLE = CommandGroup(
     "ls",
 )
 TOKEN = CommandGroup(
-    "Tokens by which programs ask in somebody's name.",
+    "Access tokens for programs.",
     {
         "create": Leaf("users:create_token", "ci --role enroller --lifetime 90d"),
         "ls": Leaf("users:list_tokens"),
@@ -512,16 +512,16 @@ TOKEN = CommandGroup(
     "ls",
 )
 SESSION = CommandGroup(
-    "Browsers at which people are signed in.",
+    "Browser sessions of signed-in users.",
     {
         "ls": Leaf("sessions:list_sessions"),
         "rm": Leaf("sessions:end_session", "5f2d9c01aa37"),
     },
     "ls",
 )
-CONSOLE = CommandGroup("The server's pages.", {"open": Leaf("console:open_console")}, "open")
+CONSOLE = CommandGroup("The server's web console.", {"open": Leaf("console:open_console")}, "open")
 WEBHOOK = CommandGroup(
-    "Receivers that are told what happens, by signed CloudEvents.",
+    "Webhooks that receive events as signed CloudEvents.",
     {
         "create": Leaf("events:create", "plant https://hooks.example.com/birthmark --type 'birthmark.device.*'"),
         "ls": Leaf("events:list_"),
@@ -535,7 +535,7 @@ WEBHOOK = CommandGroup(
     "ls",
 )
 ALERT = CommandGroup(
-    "What needs somebody: raised, over, and silenced for a while.",
+    "Alerts, alert rules and silences.",
     {
         "ls": Leaf("alerts:list_"),
         "show": Leaf("alerts:show", "certificate-unrenewed"),
@@ -547,7 +547,7 @@ ALERT = CommandGroup(
     "ls",
 )
 APPROVAL = CommandGroup(
-    "What cannot be undone waits for a second person.",
+    "Approvals of irreversible operations by a second user.",
     {
         "ls": Leaf("users:list_approvals"),
         "approve": Leaf("users:approve", "5f2d9c01"),
@@ -593,11 +593,11 @@ TREE = CommandGroup(
     },
     "demo azure",
     {
-        "Begin": ("demo", "serve", "env", "test-server"),
+        "Get started": ("demo", "serve", "env", "test-server"),
         "Device": ("chip", "agent", "swarm"),
         "Fleet": ("manifest", "device"),
         "Server": ("server", "console", "db", "pki", "ca", "dps", "hub", "aws", "events", "webhook", "alert"),
-        "People": ("user", "role", "token", "session", "approval", "login", "logout", "whoami"),
+        "Access": ("user", "role", "token", "session", "approval", "login", "logout", "whoami"),
         "Help": ("doctor", "why", "upgrade", "completion"),
     },
 )
@@ -708,8 +708,8 @@ _SHOWN = 3
 
 
 _NOTES = {
-    "server stop": "A server ends by Ctrl-C, `kill` or `systemctl stop birthmark-server`.",
-    "aws thing": "AWS's own commands manage things, as `aws iot delete-thing --thing-name NAME`.",
+    "server stop": "Stop a server with Ctrl-C, `kill` or `systemctl stop birthmark-server`.",
+    "aws thing": "Manage things with the AWS CLI, such as `aws iot delete-thing --thing-name NAME`.",
 }
 """What has no command here -> how it is done."""
 

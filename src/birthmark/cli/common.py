@@ -36,7 +36,7 @@ INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 class UsageError(errors.InvalidRequestError):
-    """Options that do not make a whole; each of them may be right."""
+    """Options that cannot be combined."""
 
     code = "cli.usage"
 
@@ -46,49 +46,46 @@ class FileMissingError(errors.NotFoundError):
 
     code = "cli.file_missing"
     cause = "{path} cannot be read: {reason}."
-    fix = 'Check the path and who may read it: `ls -la "$(dirname {path})"`.'
+    fix = 'Check the path and its permissions: `ls -la "$(dirname {path})"`.'
     path: Path
     reason: str
 
 
 class FileEncodingError(errors.InvalidRequestError):
-    """The file is text in another encoding."""
+    """The file has another text encoding."""
 
     code = "cli.file_encoding"
     cause = "{path} {detail}."
-    fix = "If that word is right, write the file as UTF-8 and give that: `{command}`."
+    fix = "If that word is correct, save the file as UTF-8 and use it: `{command}`."
     command: str
     detail: str
     path: Path
 
 
 class FileUnusableError(errors.BirthmarkError):
-    """A file cannot be used."""
+    """The file cannot be used."""
 
     code = "cli.file_unusable"
     cause = "{path} cannot be used: {reason}."
     fix = (
-        'Check the path, who may write there (`ls -ld "$(dirname {path})"`), and the free space '
-        '(`df "$(dirname {path})"`).'
+        'Check the path, its permissions (`ls -ld "$(dirname {path})"`) and the free space (`df "$(dirname {path})"`).'
     )
     path: str
     reason: str
 
 
 class FileExistsAlreadyError(errors.ConflictError):
-    """An existing file is never overwritten."""
+    """The file exists and is not overwritten."""
 
     code = "cli.file_exists"
     cause = "{path} exists already."
-    fix = "Move it away first: `mv -nT {path} {aside}`"
+    fix = "Move it first: `mv -nT {path} {aside}`"
     path: Path
 
     def __init__(self, **facts: Any) -> None:
         super().__init__(**facts)
         if (here := copy_of(self.path)) != Path(self.path):
-            self.quote(
-                fix=f"You may not write to its directory: give another name, such as {atomic_files.aside(here)}."
-            )
+            self.quote(fix=f"You may not write to its directory. Use another name, such as {atomic_files.aside(here)}.")
 
     @property
     def aside(self) -> Path:
@@ -97,10 +94,10 @@ class FileExistsAlreadyError(errors.ConflictError):
 
 
 class ActionNeededError(errors.PolicyError):
-    """Nothing was done: nobody is there to confirm it."""
+    """Nothing was done: confirmation required."""
 
     code = "cli.action_needed"
-    cause = "Nobody is at a terminal to be asked, so nothing was done: {question}"
+    cause = "Confirmation is required, and there is no terminal to ask: {question}"
     fix = "`{again} --yes`"
     again: str = ""
     question: str = ""
@@ -269,7 +266,7 @@ def read_device_certificate(path: Path) -> "Certificate":
         devices = {one for one in every if not one.is_ca}
         if len(devices or chain_ends(every)) > 1:  # OpenSSL's own signed certificates are of CAs, too
             whose = "devices" if devices else "devices, or of several CAs"
-            raise CertificateInvalidError(detail=f"it has the certificates of several {whose}; give each its own file")
+            raise CertificateInvalidError(detail=f"it contains certificates of several {whose}; use one file for each")
         return every[0]
 
 
@@ -280,7 +277,7 @@ def read_single_certificate(path: Path) -> "Certificate":
     found = read_device_certificate(path)
     if found.is_ca and len(parse_bundle(read_file(path))) > 1:
         with about(path):
-            detail = "it has the certificates of several CAs; give the one that is meant in a file of its own"
+            detail = "it contains certificates of several CAs; put the right one in a separate file"
             raise CertificateInvalidError(detail=detail)
     return found
 

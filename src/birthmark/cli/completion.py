@@ -14,8 +14,8 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="For which shell.")]) -> None:
-    """Print the completion script of a shell."""
+def completion(shell: Annotated[Shell, typer.Argument(help="Shell.")]) -> None:
+    """Print a shell's completion script."""
     from typer._completion_shared import get_completion_script
 
     typer.echo(get_completion_script(prog_name="birthmark", complete_var="_BIRTHMARK_COMPLETE", shell=shell.value))

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class OptionNotApplicableError(UsageError):
-    """An option that would have no effect on what was asked."""
+    """An option that has no effect here."""
 
     code = "cli.option_not_applicable"
     message = "{option} does not apply."
-    cause = "{option} counts {when}; here it would change nothing."
+    cause = "{option} applies {when}; here it has no effect."
     fix = "`{without}`"
     option: str
     when: str
@@ -24,11 +24,11 @@ class OptionNotApplicableError(UsageError):
 
 
 class CannotWorkError(ActionNeededError):
-    """The record could never work."""
+    """The enrollment could never work."""
 
     code = "enroll.cannot_work"
-    cause = "{who} would be refused: {detail}."
-    fix = "Use another certificate, or put it on record all the same: `{again} --force`"
+    cause = "{who} would be rejected: {detail}."
+    fix = "Use another certificate, or enroll it anyway: `{again} --force`"
     detail: str
     who: str
 

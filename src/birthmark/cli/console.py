@@ -12,11 +12,13 @@ from birthmark.cli.server_client import ServerOutputOptions
 
 def open_console(
     server: ServerOutputOptions,
-    browser: Annotated[bool, typer.Option("--browser", help="Open it in this machine's browser, too.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the link in this machine's browser.")] = False,
 ) -> None:
-    """Print a link that opens the console once, within two minutes, in a browser of the server's machine.
+    """Print a one-time link to the web console.
 
-    From another machine: `birthmark user create`, whose invitation a browser takes as well.
+    It is valid for two minutes, in a browser on the server's machine.
+
+    For another machine, use `birthmark user create`; a browser accepts its invitation.
     """
     made = server.client.post("/console/open", {})
     base = json.loads((server.directory / "endpoints.json").read_bytes())["health_url"].removesuffix("/healthz")

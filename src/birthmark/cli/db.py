@@ -16,7 +16,9 @@ from birthmark.clock import SystemClock, SystemEntropy
 def move(
     into: Annotated[
         str,
-        typer.Option(envvar="BIRTHMARK_MOVE_TO", help="postgresql://HOST/NAME, which is empty, or sqlite:///PATH."),
+        typer.Option(
+            envvar="BIRTHMARK_MOVE_TO", help="Target database: postgresql://HOST/NAME (empty), or sqlite:///PATH."
+        ),
     ],
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
@@ -25,11 +27,13 @@ def move(
     database: Database = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move everything of a server that is stopped into another database, and compare each row.
+    """Move a stopped server's data to another database.
 
-    No server starts on the old one any more. What was interrupted is begun again by the same command. A password that
-    is in BIRTHMARK_MOVE_TO, or in a file that PGPASSFILE names, is seen by nobody else on this machine. As root,
-    the owner of the data directory must be able to read that file.
+    Every row is compared.
+
+    The old database cannot be used by a server afterwards. Run the same command again after an interruption. For a
+    password, use BIRTHMARK_MOVE_TO or a PGPASSFILE file; other users of this machine cannot see it. As root, make sure
+    the owner of the data directory can read that file.
     """
     from birthmark.server.backup.create import DatabaseElsewhereError
     from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, named

@@ -40,19 +40,21 @@ _WIDE = 240
 
 
 def demo(
-    journey: Annotated[DemoScenario, typer.Argument(help="Which journey.")] = DemoScenario.ALL,
+    journey: Annotated[DemoScenario, typer.Argument(help="Scenario.")] = DemoScenario.ALL,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the servers until Enter is pressed, and the files.")
+        bool, typer.Option("--keep", help="Keep the servers until Enter is pressed, and keep the files.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Play a journey: own server, software secure element, the vendors' unmodified SDKs.
+    """Run a demo scenario with the vendors' unmodified SDKs.
 
-    azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 by PKCS#11.
-    jitp: twenty chips of one CA become things by themselves.
-    est: a device agent that renews its certificate. twin: a hub that talks back.
-    renew: no password, a certificate that expired, a new root. edge: a gateway with two modules, renewed by the hub.
-    factory: twenty chips at two stations of a line. jobs: a rollout that stops itself, a webhook that is told.
+    Starts its own server and a simulated secure element.
+
+    azure: SE050, individual enrollment. group: ATECC608, own CA. manifest: a Trust&GO shipment. aws: SE050 over
+    PKCS#11. jitp: twenty chips of one CA become things automatically. est: a device agent renews its certificate.
+    twin: device twins and methods of a hub. renew: no password, an expired certificate, a new root. edge: a gateway
+    with two modules, renewed by the hub. factory: twenty chips at two stations of a line. jobs: a rollout that aborts
+    itself, and a webhook.
     """
     from birthmark.cli.app import check_extra
 

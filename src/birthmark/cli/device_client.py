@@ -45,33 +45,33 @@ _DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.operator_api.api_client
 
 
 class DpsNotNamedError(UsageError):
-    """No provisioning service was named."""
+    """No provisioning service was specified."""
 
     code = "device.dps_not_named"
-    cause = "No hub is named or remembered, and no provisioning service either."
+    cause = "No hub is specified or stored, and no provisioning service is specified."
     fix = (
-        'Name the provisioning service. A Birthmark server\'s: `eval "$(birthmark env)"`. Else --host and '
-        "--id-scope, or --hub HOST."
+        'Specify the provisioning service. For a Birthmark server: `eval "$(birthmark env)"`. Otherwise, '
+        "use --host and --id-scope, or --hub HOST."
     )
 
 
 class RememberWithoutElementError(UsageError):
-    """There is no chip to remember it."""
+    """There is no secure element to store the hub in."""
 
     code = "device.remember_without_element"
-    cause = "The option --remember writes into a secure element, and the key is in a file."
+    cause = "The option --remember writes to a secure element, but the key is in a file."
     fix = (
-        "Use --element, or leave --remember out: "
-        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; give --hub next time.'
+        'Use --element, or omit --remember: `birthmark device register --cert "$X509_CERT_FILE" --key '
+        '"$X509_KEY_FILE"`. Pass --hub next time.'
     )
 
 
 class HostInvalidError(UsageError):
-    """The host cannot be used."""
+    """The host is not valid."""
 
     code = "device.host_invalid"
     cause = "'{host}' is not NAME or NAME:PORT."
-    fix = 'Use the name of the server: `eval "$(birthmark env)"`. A port counts for --transport https.'
+    fix = 'Use the server\'s name: `eval "$(birthmark env)"`. A port applies to --transport https only.'
     host: str
 
 
@@ -79,24 +79,25 @@ class HostInvalidError(UsageError):
 class DpsOptions:
     """Where to register, as the options say."""
 
-    host: Annotated[
-        str | None, typer.Option(envvar="PROVISIONING_HOST", help="The provisioning service: NAME or NAME:PORT.")
-    ] = None
-    id_scope: Annotated[str | None, typer.Option(envvar="PROVISIONING_IDSCOPE", help="Its ID scope.")] = None
+    host: Annotated[str | None, typer.Option(envvar="PROVISIONING_HOST", help="DPS host: NAME or NAME:PORT.")] = None
+    id_scope: Annotated[str | None, typer.Option(envvar="PROVISIONING_IDSCOPE", help="ID scope of the DPS.")] = None
     registration_id: Annotated[
-        str | None, typer.Option(envvar="DPS_X509_REGISTRATION_ID", help="Default: the certificate's common name.")
+        str | None,
+        typer.Option(
+            envvar="DPS_X509_REGISTRATION_ID", help="Registration ID. Default: the certificate's common name."
+        ),
     ] = None
     transport: Annotated[
-        Transport, typer.Option(help="mqtt (8883, behind a proxy 443) or https (443, or the port in --host).")
+        Transport,
+        typer.Option(help="Protocol: mqtt (8883, through a proxy 443) or https (443, or the port in --host)."),
     ] = Transport.MQTT
-    remember: Annotated[bool, typer.Option("--remember", help="Write the assigned hub into the secure element.")] = (
-        False
-    )
+    remember: Annotated[bool, typer.Option("--remember", help="Store the assigned hub in the secure element.")] = False
     layout: Annotated[
-        Layout | None, typer.Option(help="How to write it: as Birthmark or as the how-to; default: as what is there.")
+        Layout | None,
+        typer.Option(help="Format of the stored hub: Birthmark's or the how-to's. Default: that of the stored data."),
     ] = None
     replace_data: Annotated[
-        bool, typer.Option("--replace-data", help="Overwrite what another program keeps in its place.")
+        bool, typer.Option("--replace-data", help="Overwrite another program's data at that location.")
     ] = False
 
     def only_what_counts(self) -> None:
@@ -180,7 +181,7 @@ def _assigned_row(assigned: HubAssignment, how: str) -> dict[str, Any]:
 
 
 async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOption = False) -> None:
-    """Register at DPS and print the assigned hub."""
+    """Register with DPS and print the assigned hub."""
     asked.only_what_counts()
     with options.opened() as who:
         emit(as_json, _assigned_row(await _register(who, asked), "registered"))
@@ -190,8 +191,10 @@ async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOpt
 class HubOptions:
     """Where to connect, and as whom."""
 
-    hub: Annotated[str | None, typer.Option(help="The hub's host name; default: remembered, else asked of DPS.")] = None
-    device_id: Annotated[str | None, typer.Option(help="Default: the certificate's common name.")] = None
+    hub: Annotated[
+        str | None, typer.Option(help="Host name of the hub. Default: the stored hub, otherwise from DPS.")
+    ] = None
+    device_id: Annotated[str | None, typer.Option(help="Device ID. Default: the certificate's common name.")] = None
     asked: DpsOptions = field(default_factory=DpsOptions)
     options: IdentityOptions = field(default_factory=IdentityOptions)
 
@@ -202,7 +205,11 @@ async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str,
     hub, asked = place.hub, place.asked
     asked.only_what_counts()
     with place.options.opened() as who:
-        only(hub is not None, "with --hub: else the provisioning service names the device", device_id=place.device_id)
+        only(
+            hub is not None,
+            "with --hub: otherwise, the provisioning service assigns the device ID",
+            device_id=place.device_id,
+        )
         when = "when registering, which --hub makes unnecessary"
         only(hub is None, when, remember=asked.remember)
         only_typed(hub is None, when, "--host", "--id-scope", "--registration-id", "--transport")
@@ -240,11 +247,12 @@ def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
 async def connect(
     place: HubOptions,
     seconds: Annotated[
-        float, typer.Option(parser=DurationParser(), metavar="TIME", help="How long to stay connected: 30s.")
+        float,
+        typer.Option(parser=DurationParser(), metavar="DURATION", help="Duration of the connection, for example 30s."),
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Connect to the hub, stay for a while, and leave."""
+    """Connect to the hub for a limited time, then disconnect."""
     async with _at_hub(place) as (connection, row):
         emit(as_json, {**row, "connected": True})
         with contextlib.suppress(TimeoutError):
@@ -254,14 +262,15 @@ async def connect(
 
 async def send(
     place: HubOptions,
-    message: Annotated[str, typer.Argument(help="The text to send; {n} is replaced by the message's number.")],
-    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many messages.")] = 1,
+    message: Annotated[str, typer.Argument(help="Message text; {n} is replaced with the message's number.")],
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of messages.")] = 1,
     interval: Annotated[
-        float, typer.Option(parser=DurationParser(), metavar="TIME", help="Time between messages: 500ms, 10s.")
+        float,
+        typer.Option(parser=DurationParser(), metavar="DURATION", help="Interval between messages: 500ms, 10s."),
     ] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Send telemetry; done when the hub has acknowledged every message."""
+    """Send telemetry and wait until the hub acknowledges it."""
     only(count > 1, "with --count", interval=interval)
     async with _at_hub(place) as (connection, row):
         for number in range(1, count + 1):

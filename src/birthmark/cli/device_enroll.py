@@ -45,51 +45,51 @@ if TYPE_CHECKING:
 
 
 class CertificateNotNamedError(UsageError):
-    """No certificate was named."""
+    """No certificate was specified."""
 
     code = "enroll.certificate_not_named"
-    cause = "A device is put on record by its certificate, and none was named."
-    fix = "Give --cert FILE; `birthmark chip cert --out FILE` reads it from the chip."
+    cause = "A device is enrolled with its certificate, and none was specified."
+    fix = "Pass --cert FILE. To read it from the chip: `birthmark chip cert --out FILE`."
 
 
 class DeviceNotNamedError(UsageError):
     """The device has no name."""
 
     code = "enroll.device_not_named"
-    cause = "The certificate has no common name, which would be the device id."
-    fix = "Name the device, as here by its certificate's thumbprint: `{again} {thumbprint}`"
+    cause = "The certificate has no common name to use as the device ID."
+    fix = "Pass a device ID, such as the certificate's thumbprint: `{again} {thumbprint}`"
     again: str = ""
     thumbprint: str
 
 
 class CaNotNamedError(UsageError):
-    """The group's CA was not named."""
+    """The group's CA was not specified."""
 
     code = "enroll.ca_not_named"
-    cause = "A group is put on record by one CA: the name of one on record, or its certificate."
-    fix = "Give either --ca-name NAME (see `birthmark dps ca ls`) or --cert FILE."
+    cause = "An enrollment group needs one CA: the name of a registered CA, or its certificate."
+    fix = "Pass either --ca-name NAME (list CAs: `birthmark dps ca ls`) or --cert FILE."
 
 
 class GroupCertificateError(InvalidRequestError):
-    """A device's certificate where a CA's belongs."""
+    """A device certificate where a CA certificate is required."""
 
     code = "enroll.not_a_ca"
-    message = "{file}: not a CA's certificate."
-    cause = "'{subject}' is not a CA: no device's certificate can be issued by it."
-    fix = "Enroll this one device: `birthmark device enroll --cert {file}`. A group needs the CA that issued it."
+    message = "{file}: not a CA certificate."
+    cause = "'{subject}' is not a CA and cannot issue device certificates."
+    fix = "Enroll this one device: `birthmark device enroll --cert {file}`. A group needs the issuing CA's certificate."
     file: str
     subject: str
 
 
 class NothingInManifestError(InvalidRequestError):
-    """A JSON file in which there is no entry."""
+    """A JSON file without entries."""
 
     code = "enroll.manifest_empty"
     message = "{path} has no entries"
-    cause = "{path} holds no manifest entry: it is empty, or another kind of JSON."
+    cause = "{path} contains no manifest entry: it is empty, or it is another kind of JSON file."
     fix = (
-        "Give the JSON file as the supplier delivered it. One to compare with is made by "
-        "`birthmark manifest create --out rehearsal --count 1`."
+        "Use the JSON file as delivered by the supplier. To create an example for comparison: `birthmark "
+        "manifest create --out rehearsal --count 1`."
     )
     path: Path
 
@@ -100,17 +100,19 @@ def device(
     writing: WriteOptions,
     tpm: TpmOptions,
     device_id: Annotated[
-        str | None, typer.Argument(help="What the device is called at its hub; default: the certificate's common name.")
+        str | None, typer.Argument(help="Device ID at the hub. Default: the certificate's common name.")
     ] = None,
     cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
     presented: Annotated[
-        str | None, typer.Option(metavar="THUMBPRINT", help="The one that it presented when a local server refused it.")
+        str | None,
+        typer.Option(metavar="THUMBPRINT", help="Thumbprint of the certificate in a refusal of a local server."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put one device on record by its certificate, whose common name is the registration id at Azure.
+    """Enroll one device with its certificate, TPM or key.
 
-    Or, at Azure, by its TPM; or by a key that it shares with the service, as boards without a secure element have.
+    With a certificate, its common name is the registration ID at Azure. At Azure, a device can also use its TPM, or a
+    symmetric key if it has no secure element.
     """
     from birthmark.cli.device_enroll_list import hint_at_policy
     from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
@@ -130,7 +132,9 @@ def device(
         only(where.is_azure, "with --to azure", symmetric_key=tpm.symmetric_key)
         only(cert is None, "without --symmetric-key", cert=cert)
         if device_id is None:
-            raise typer.BadParameter("give the device a name; no certificate has one", param_hint="device_id")
+            raise typer.BadParameter(
+                "specify the device's name; there is no certificate with a name", param_hint="device_id"
+            )
         target, hub = where.open(), where.profile.hub_host(how.hub)
         writing.confirm(target, where.profile, 1)
         row = enroll_keys(target, tpm.symmetric_key, device_id, how, hub=hub, dry_run=writing.dry_run)
@@ -199,20 +203,22 @@ def group(
     profile: ProfileOptions,
     writing: WriteOptions,
     group_id: Annotated[str, typer.Argument(help="Name of the group: letters, digits and - . _ :")],
-    ca_name: Annotated[str | None, typer.Option(help="Name of a CA certificate on record.")] = None,
+    ca_name: Annotated[str | None, typer.Option(help="Name of a registered CA certificate.")] = None,
     cert: Annotated[Path | None, typer.Option(help="The CA's certificate, PEM or DER.")] = None,
     secondary: Annotated[
         str | None,
         typer.Option(
-            help="A second CA, for a rollover: a file as --cert, or a name as --ca-name. With --symmetric-key the file"
-            " for the second key."
+            help=(
+                "Secondary CA for a rollover: file as for --cert, or name as for --ca-name. With --symmetric-key,"
+                " the file for the secondary key."
+            )
         ),
     ] = None,
     symmetric_key: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="By keys that are derived from the group's, which the service makes: the first goes into this file.",
+            help="Use keys derived from a service-generated group key; write the primary key to FILE.",
         ),
     ] = None,
     edge: Edge = False,
@@ -222,10 +228,11 @@ def group(
     issue: Issue = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a group on record: every device whose certificate the CA, or the second one, issued (Azure).
+    """Create an enrollment group for a CA or a group key.
 
-    Or every device whose key is derived from the group's. A group that is there and otherwise is left as it is, without
-    --update.
+    With a CA, it covers every device with a certificate from the primary or secondary CA (Azure).
+
+    With a group key, it covers every device with a derived key. An existing group is changed only with --update.
     """
     from birthmark.fleet.azure_target import AzureTarget
     from birthmark.manifests.preflight_checks import doubts_of_ca
@@ -292,11 +299,13 @@ def manifest(
     run: RunOptions,
     template: TemplateOption = None,
 ) -> None:
-    """Put every verified chip of a supplier's manifest on record; device id is the certificate's common name.
+    """Enroll the verified chips of a supplier's manifest.
 
-    The target is asked what is on record already: a run that was cut off is simply run again, and --dry-run says what
-    differs. With --undo, the same command takes back what the runs of its --journal wrote; what changed since is left
-    and named. With --to twice, each target has a journal and reports of its own: run.azure.journal, run.aws.journal.
+    The device ID is the certificate's common name.
+
+    The command compares the target first, so you can run it again after an interruption. Use --dry-run to print the
+    differences. With --undo, it reverses the changes in the --journal file; objects changed since then are kept and
+    listed. With two --to options, each target has its own journal and reports: run.azure.journal, run.aws.journal.
     """
     from birthmark.cli.device_enroll_list import EachTarget, Shipment, template_of
 
@@ -308,7 +317,7 @@ def manifest(
     if run.undo:
         targets.take_back()
         return
-    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=run.journal)
+    only(not writing.dry_run, "to writes, not to --dry-run", journal=run.journal)
     wanted = template_of(template, how)
     trust = shipped.trust()
     opened = targets.opened()
@@ -320,14 +329,17 @@ def manifest(
 
 
 def show_template() -> None:
-    """Print a template with every key and what its texts may name, for `device enroll-list --template`."""
+    """Print a template for `device enroll-list --template`.
+
+    It contains every key and the variables of its texts.
+    """
     from birthmark.fleet.template import example
 
     typer.echo(example(), nl=False)
 
 
 def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False) -> None:
-    """List what is on record, with its state."""
+    """List enrollments and things with their states."""
     found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
     if target.profile.is_local:
         found = with_standing(found, client_for(target.profile.data), name="name", state="state")
@@ -338,8 +350,8 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing=nothing)
 
 
-IsGroup = Annotated[bool, typer.Option("--group", help="NAME is an enrollment group.")]
-Registration = Annotated[str, typer.Argument(help="Registration id, or with --group a group.")]
+IsGroup = Annotated[bool, typer.Option("--group", help="Treat NAME as an enrollment group.")]
+Registration = Annotated[str, typer.Argument(help="Registration ID, or with --group an enrollment group.")]
 
 
 def disable(
@@ -349,7 +361,10 @@ def disable(
     is_group: IsGroup = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let nobody register by an enrollment, which stays on record as it is (Azure)."""
+    """Disable an enrollment without deleting it (Azure).
+
+    Devices cannot register with it.
+    """
     _switch(where, writing, name, is_group=is_group, is_enabled=False, as_json=as_json)
 
 
@@ -360,7 +375,7 @@ def enable(
     is_group: IsGroup = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Let an enrollment be registered by again that was disabled (Azure)."""
+    """Enable a disabled enrollment (Azure)."""
     _switch(where, writing, name, is_group=is_group, is_enabled=True, as_json=as_json)
 
 
@@ -372,7 +387,10 @@ def _switch(
     target = where.open(takes_away=not is_enabled)
     if not isinstance(target, AzureTarget):
         raise typer.BadParameter(
-            "a thing has no such switch; its certificates have: `aws iot update-certificate --new-status INACTIVE`",
+            (
+                "things cannot be disabled; disable their certificates: `aws iot update-certificate --new-status "
+                "INACTIVE`"
+            ),
             param_hint="--to",
         )
     writing.confirm(target, where.profile, 1)
@@ -389,11 +407,11 @@ def _switch(
 def remove(
     where: TargetOptions,
     writing: WriteOptions,
-    name: Annotated[str, typer.Argument(help="Registration id, thing, or with --group a group.")],
+    name: Annotated[str, typer.Argument(help="Registration ID, thing, or with --group an enrollment group.")],
     is_group: IsGroup = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a device or group off the record."""
+    """Delete an enrollment, a thing or an enrollment group."""
     from birthmark.fleet.azure_target import AzureTarget
 
     target = where.open(takes_away=True)
@@ -434,4 +452,4 @@ def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = F
     if not is_decided and not sys.stdin.isatty():
         raise error
     typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)
-    agree("Put it on record all the same?", yes=is_decided)
+    agree("Enroll it anyway?", yes=is_decided)

@@ -49,11 +49,11 @@ Tell: TypeAlias = Callable[[JournalOutcome], None]
 
 
 class JournalNotNamedError(InvalidRequestError):
-    """Nothing says what was done."""
+    """No journal was specified."""
 
     code = "enroll.journal_not_named"
-    cause = "What --undo takes back stands in a journal, and no journal is named."
-    fix = "Name the one that the run had: `{again} --journal run.journal`. Without one: `birthmark device rm NAME`"
+    cause = "The option --undo reverses the changes in a journal, and no journal was specified."
+    fix = "Pass the journal of the run: `{again} --journal run.journal`. Without a journal: `birthmark device rm NAME`"
     again: str = "?"
 
 
@@ -61,10 +61,10 @@ class NoCertificateError(InvalidRequestError):
     """The entry has no certificate."""
 
     code = "manifest.no_certificate"
-    cause = "The entry of {unique_id} has no certificate; it cannot be enrolled by one."
+    cause = "The entry of {unique_id} has no certificate and cannot be enrolled."
     fix = (
-        "Enroll the chip by the certificate that it holds itself, where it is at hand: "
-        "`birthmark chip cert --out chip.pem && birthmark device enroll --cert chip.pem`."
+        "If you have the chip, enroll it with its own certificate: `birthmark chip cert --out chip.pem &&"
+        " birthmark device enroll --cert chip.pem`."
     )
     unique_id: str
 
@@ -223,7 +223,7 @@ def enroll_shipment(
             said = "Stopped" if is_stopped else "Cut off"
             said += f" after {tally.counts.total()} of {counted(shipment.total, 'entry')}: {tally.summary()}"
             tally.show_refusals()
-            typer.echo(f"{target.description}: {said}. Run it again to go on.", err=True)
+            typer.echo(f"{target.description}: {said}. Run it again to continue.", err=True)
             if is_stopped:
                 raise typer.Exit(INTERRUPTED) from ending
             raise
@@ -279,7 +279,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
     typer.echo(f"{target.description}: {tally.summary()}.", err=True)
     if where.is_azure and where.profile.is_local and tally.counts[TargetOutcome.TAKEN_BACK]:
         typer.echo(
-            "A device that registered meanwhile is still its hub's: `birthmark hub device ls` shows them.", err=True
+            "A device that has registered since stays at its hub. List them: `birthmark hub device ls`.", err=True
         )
 
 
@@ -291,14 +291,12 @@ def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
     except OtherTargetsJournalError as error:
         is_aws, other = error.belongs_to.startswith("AWS"), where.profile.dps_option(error.belongs_to)
         if is_aws == where.is_azure:
-            advice = "It is taken back where it was done"
+            advice = "Undo it at its target"
             command = f"{without('--to', takes_value=True)} --to {'aws' if is_aws else 'azure'}"
         elif where.is_azure and other is not None:
-            advice, command = "It is taken back where it was done", f"{without('--dps', takes_value=True)}{other}"
+            advice, command = "Undo it at its target", f"{without('--dps', takes_value=True)}{other}"
         else:
-            advice = (
-                "It is taken back where it was done: name that by --profile, --dps or --data. What is on record here"
-            )
+            advice = "Undo it at its target, set with --profile, --dps or --data. To list enrollments"
             command = f"birthmark device ls{where.as_options()}"
         said: dict[str, Any] = {"belongs_to": error.belongs_to, "target": error.target, "path": error.path}
         raise OtherTargetsJournalError(advice=advice, command=command, **said) from error
@@ -315,7 +313,7 @@ def _shown(what: str, total: int, tally: BulkSummary) -> Iterator[Callable[[], N
             yield lambda: progress.advance(task)
     except KeyboardInterrupt:
         done = f"Stopped; {tally.summary()} of {total}."
-        typer.echo(f"{done} The same command goes on with the rest: {again()}", err=True)
+        typer.echo(f"{done} The same command continues: {again()}", err=True)
         raise
 
 

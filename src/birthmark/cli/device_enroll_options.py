@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 class HubNotLinkedError(ConflictError):
-    """The provisioning service has no such hub."""
+    """The hub is not linked to the provisioning service."""
 
     code = "enroll.hub_not_linked"
-    cause = "The provisioning service {dps} assigns nobody to the hub {hub}; linked there: {linked}."
-    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. The hubs there are: `birthmark hub ls`"
+    cause = "The hub {hub} is not linked to the provisioning service {dps}; linked hubs: {linked}."
+    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. List hubs: `birthmark hub ls`"
     dps: str
     hub: str
     linked: str
@@ -72,7 +72,7 @@ def parse_place(text: "str | TargetSelection") -> TargetSelection:
         return TargetSelection(CloudName.AZURE, "local", text)
     cloud, has_profile, profile = text.partition(":")
     if cloud not in set(CloudName) or bool(has_profile) != bool(profile):
-        raise typer.BadParameter(f"{text!r} is none of 'azure', 'aws', 'local', nor one with a profile, as 'aws:plant'")
+        raise typer.BadParameter(f"{text!r} is not 'azure', 'aws' or 'local', and has no profile, such as 'aws:plant'")
     return TargetSelection(CloudName(cloud), profile or None, text)
 
 
@@ -101,12 +101,15 @@ class ProfileOptions:
     """Whose records these are."""
 
     profile_name: Annotated[
-        str, typer.Option("--profile", help="local (a Birthmark server), cloud (the vendor's own), or a named one.")
+        str,
+        typer.Option(
+            "--profile", help="Target profile: local (a Birthmark server), cloud (the vendor's own), or a named one."
+        ),
     ] = "local"
     data: DataOption = Path(DEFAULT_DATA)
     dps: Annotated[
         str | None,
-        typer.Option("--dps", help="Which provisioning service of a local server (`birthmark dps ls`); the first."),
+        typer.Option("--dps", help="Provisioning service of a local server (`birthmark dps ls`). Default: the first."),
     ] = None
 
     @property
@@ -186,7 +189,7 @@ class TargetOptions:
 
     to: Annotated[
         TargetSelection,
-        typer.Option(parser=parse_place, metavar="PLACE", autocompletion=places, help=f"Which interface: {PLACES}."),
+        typer.Option(parser=parse_place, metavar="CLOUD", autocompletion=places, help=f"Target cloud: {PLACES}."),
     ] = AZURE
     whose: ProfileOptions = field(default_factory=ProfileOptions)
 
@@ -262,9 +265,9 @@ class TargetsOptions:
         list[TargetSelection] | None,
         typer.Option(
             parser=parse_place,
-            metavar="PLACE",
+            metavar="CLOUD",
             autocompletion=places,
-            help=f"Which interface, azure if not told: {PLACES}. May be given again.",
+            help=f"Target cloud: {PLACES}. Default: azure. May be repeated.",
         ),
     ] = None
     whose: ProfileOptions = field(default_factory=ProfileOptions)
@@ -290,8 +293,10 @@ class TargetsOptions:
 class WriteOptions:
     """Before something is written."""
 
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing to another profile than local.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned changes without making them.")] = False
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Skip the confirmation before writing to a profile other than local.")
+    ] = False
 
     def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int, what: str = "record") -> None:
         """Say where this goes, and ask before it goes anywhere but to a local server."""
@@ -300,27 +305,30 @@ class WriteOptions:
 
 
 TemplateOption = Annotated[
-    Path | None, typer.Option(help="What each device gets, as `birthmark device template` shows: names, tags, …")
+    Path | None,
+    typer.Option(help="Template with each device's settings, see `birthmark device template`: names, tags, …"),
 ]
 Hub = Annotated[
     str | None,
-    typer.Option("--hub", metavar="NAME", help="The one hub that devices are assigned to, linked (Azure)."),
+    typer.Option("--hub", metavar="NAME", help="Linked hub for all devices (Azure)."),
 ]
 Issue = Annotated[
     str | None,
     typer.Option(
         "--issue",
         metavar="POLICY",
-        help="Who registers with a certificate request is issued a certificate by this policy: the name of a profile of"
-        " the server's CA, as device; or NAMESPACE/CA/POLICY (Azure).",
+        help=(
+            "Issuing policy for devices that register with a certificate request: the name of a profile of "
+            "the server's CA, such as device; or NAMESPACE/CA/POLICY (Azure)."
+        ),
     ),
 ]
-Edge = Annotated[bool, typer.Option("--edge", help="Make it an IoT Edge device (Azure).")]
+Edge = Annotated[bool, typer.Option("--edge", help="Create an IoT Edge device (Azure).")]
 Update = Annotated[
-    bool, typer.Option("--update", help="Change what is on record otherwise: certificate, status, settings.")
+    bool, typer.Option("--update", help="Update existing enrollments that differ: certificate, status, settings.")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Also put on record what will be refused: expired, weak, without a name.")
+    bool, typer.Option("--force", help="Include certificates that will be rejected: expired, weak, without a name.")
 ]
 
 
@@ -329,7 +337,7 @@ class DeviceOptions:
     """How devices are put on record, at either cloud."""
 
     edge: Edge = False
-    policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None
+    policy: Annotated[str | None, typer.Option(help="AWS IoT policy to attach (AWS).")] = None
     update: Update = False
     force: Force = False
     hub: Hub = None
@@ -347,11 +355,9 @@ class RunOptions:
 
     journal: Annotated[
         Path | None,
-        typer.Option(help="Keep every outcome in this file, which belongs to one target, and the way back."),
+        typer.Option(help="Journal file for every result, required for --undo; one for each target."),
     ] = None
-    undo: Annotated[bool, typer.Option("--undo", help="Take back what the journal's runs did, and nothing else.")] = (
-        False
-    )
+    undo: Annotated[bool, typer.Option("--undo", help="Undo only the changes in the journal.")] = False
     report: ReportOption = None
 
     def for_target(self, to: TargetSelection, *, among: int) -> "RunOptions":

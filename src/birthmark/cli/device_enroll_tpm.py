@@ -21,15 +21,19 @@ class TpmOptions:
     """The TPM in the place of a certificate."""
 
     endorsement_key: Annotated[
-        str | None, typer.Option(metavar="BASE64", help="By its TPM, as `birthmark agent tpm` shows it (Azure).")
+        str | None,
+        typer.Option(metavar="BASE64", help="Endorsement key of the TPM, as printed by `birthmark agent tpm` (Azure)."),
     ] = None
     storage_root_key: Annotated[
-        str | None, typer.Option(metavar="BASE64", help="Of that TPM; default: the first that registers.")
+        str | None,
+        typer.Option(metavar="BASE64", help="Storage root key of the TPM. Default: the first key presented."),
     ] = None
 
     symmetric_key: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="By keys that the service makes; the first goes into this file (Azure)."),
+        typer.Option(
+            metavar="FILE", help="Use service-generated symmetric keys; write the primary key to FILE (Azure)."
+        ),
     ] = None
 
     def keys(self) -> "TpmKeys | None":
@@ -45,7 +49,7 @@ def check_file(file: Path, option: str, *, dry_run: bool) -> None:
     if file.exists() and not dry_run:
         raise FileExistsAlreadyError(path=file)
     if not file.absolute().parent.is_dir():
-        raise typer.BadParameter(f"there is no directory {file.parent}", param_hint=option)
+        raise typer.BadParameter(f"the directory {file.parent} does not exist", param_hint=option)
 
 
 def enroll_keys(

@@ -44,11 +44,15 @@ class WayOptions:
 
     source: Annotated[
         TargetSelection,
-        typer.Option("--from", parser=parse_place, metavar="PLACE", help=f"What has the devices: {PLACES}."),
+        typer.Option("--from", parser=parse_place, metavar="CLOUD", help=f"Source cloud of the devices: {PLACES}."),
     ]
-    to: Annotated[TargetSelection, typer.Option(parser=parse_place, metavar="PLACE", help="What is to have them.")]
-    from_profile: Annotated[str, typer.Option(help="Whose records there: local, cloud, or a named one.")] = "local"
-    to_profile: Annotated[str, typer.Option(help="Whose records here: local, cloud, or a named one.")] = "local"
+    to: Annotated[TargetSelection, typer.Option(parser=parse_place, metavar="CLOUD", help="Destination cloud.")]
+    from_profile: Annotated[
+        str, typer.Option(help="Target profile of the destination: local, cloud, or a named one.")
+    ] = "local"
+    to_profile: Annotated[str, typer.Option(help="Target profile of the source: local, cloud, or a named one.")] = (
+        "local"
+    )
     data: DataOption = Path(DEFAULT_DATA)
 
     def ends(self) -> tuple[TargetOptions, TargetOptions]:
@@ -58,7 +62,7 @@ class WayOptions:
         source = TargetOptions(self.source, ProfileOptions(self.from_profile, self.data))
         to = TargetOptions(self.to, ProfileOptions(self.to_profile, self.data))
         if (source.to.cloud, source.profile) == (to.to.cloud, to.profile):
-            raise typer.BadParameter("the devices are there already: --from and --to are the same", param_hint="--to")
+            raise typer.BadParameter("source and destination are the same: --from and --to", param_hint="--to")
         return source, to
 
 
@@ -66,14 +70,16 @@ def follow(
     where: TargetOptions,
     shipped: ManifestOptions,
     patience: PatienceOptions,
-    wait: Annotated[Goal | None, typer.Option(help="Look again until every device came so far.")] = None,
+    wait: Annotated[Goal | None, typer.Option(help="Wait until every device has reached the state.")] = None,
     template: TemplateOption = None,
     report: ReportOption = None,
 ) -> None:
-    """Say where each device of a shipment stands: unassigned, never seen, away, connected.
+    """Show the state of each device in a shipment.
 
-    At AWS a device is found by the client id that is its thing's name. Whether it connected to an IoT Hub, the hub is
-    asked, by IOTHUB_CONNECTION_STRING or the profile's hub_connection_string_file.
+    States: unassigned, never seen, away, connected.
+
+    At AWS, a device is identified by the client ID that equals its thing's name. The connection state at an IoT Hub
+    requires IOTHUB_CONNECTION_STRING or the profile's hub_connection_string_file.
     """
     check_reports(report, shipped.file, template)
     wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
@@ -88,31 +94,33 @@ def move(
     shipped: ManifestOptions,
     patience: PatienceOptions,
     writing: WriteOptions,
-    policy: Annotated[str | None, typer.Option(help="Policy to attach (AWS).")] = None,
+    policy: Annotated[str | None, typer.Option(help="AWS IoT policy to attach (AWS).")] = None,
     template: TemplateOption = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Enable again what is disabled there, as after a move back.")
+        bool,
+        typer.Option("--update", help="Enable disabled enrollments at the destination, for example after a move back."),
     ] = False,
     journal: Annotated[
-        Path | None, typer.Option(help="Keep what is enrolled in this file; `device enroll-list --undo` takes it back.")
+        Path | None,
+        typer.Option(help="Journal file of the new enrollments; `device enroll-list --undo` reverses them."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Look again until every device is moved.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every device has moved.")] = False,
     report: ReportOption = None,
 ) -> None:
-    """Move a shipment's devices to another cloud: on record there, connected there, and only then retired here.
+    """Move a shipment's devices to another cloud.
 
-    Each run does what can be done now; run it again, or with --wait, until all are moved. A retired device keeps its
-    record: at Azure it is disabled, at the provisioning service and at its hub; at AWS its certificate is inactive.
+    Enrolls each device at the destination, waits for its connection, and only then retires it at the source.
+
+    Each run makes the progress that is possible; repeat it, or use --wait, until all devices have moved. A retired
+    device keeps its records: at Azure it is disabled at the DPS and at its hub; at AWS its certificate is inactive.
     """
     check_reports(report, shipped.file, journal, template)
-    only(not writing.dry_run, "where something is written, which --dry-run does not", journal=journal)
+    only(not writing.dry_run, "to writes, not to --dry-run", journal=journal)
     source, destination = way.ends()
     wanted, trust = template_of(template, DeviceOptions(policy=policy)), shipped.trust()
     here, there = source.open(takes_away=True), destination.open(takes_away=True)
     if source.is_azure == destination.is_azure and here.place == there.place:
-        raise typer.BadParameter(
-            "the devices are there already: both profiles lead to one place", param_hint="--to-profile"
-        )
+        raise typer.BadParameter("source and destination are the same: both profiles", param_hint="--to-profile")
     total = count_entries(shipped.file)
     typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
     hint_at_policy(needs_one=not destination.is_azure and wanted.aws.policy is None)
@@ -135,13 +143,15 @@ def move(
 
 
 def rights(
-    work: Annotated[FleetTask, typer.Argument(help="What is to be done there.")],
-    to: Annotated[CloudName, typer.Option(help="Which cloud.")] = CloudName.AZURE,
+    work: Annotated[FleetTask, typer.Argument(help="Operation.")],
+    to: Annotated[CloudName, typer.Option(help="Cloud.")] = CloudName.AZURE,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a command has to be allowed at a cloud, and no more: for AWS the IAM policy, ready to be attached.
+    """Print the minimum cloud permissions for a command.
 
-    `dry-run` is what `device enroll-list --dry-run` needs; `undo` is `device enroll-list --undo`.
+    For AWS, this is an IAM policy, ready to attach.
+
+    `dry-run` covers `device enroll-list --dry-run`; `undo` covers `device enroll-list --undo`.
     """
     if to is CloudName.AWS:
         typer.echo(json.dumps(iam_policy(work), indent=None if as_json else 2))

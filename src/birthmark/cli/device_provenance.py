@@ -25,13 +25,13 @@ _COLORS = {ProvenanceState.HOLDS: typer.colors.GREEN, ProvenanceState.BROKEN: ty
 
 
 class NothingKnownError(NotFoundError):
-    """Nobody knows this device."""
+    """The device is unknown."""
 
     code = "provenance.nothing_known"
-    cause = "Neither a list nor the server of {data} knows anything of '{name}'{refused}."
+    cause = "Neither a manifest nor the server of {data} knows '{name}'{refused}."
     fix = (
-        "The names that the server knows: `birthmark device ls --data {data}`. A list is given with --manifest FILE, "
-        "and who is believed of it with --station, --signer, --trust-root."
+        "List the server's devices: `birthmark device ls --data {data}`. Pass a manifest with --manifest "
+        "FILE, and its trusted signers with --station, --signer, --trust-root."
     )
     data: Path
     name: str
@@ -44,10 +44,10 @@ class ProvenanceListOptions:
     """The list that the device came with, and whose word counts."""
 
     stations: StationsOptions
-    manifest: Annotated[Path | None, typer.Option(help="The supplier's manifest, or the production line's bundle.")] = (
-        None
-    )
-    signer: Annotated[list[Path] | None, typer.Option(help="A signer certificate of a manifest to accept.")] = None
+    manifest: Annotated[
+        Path | None, typer.Option(help="The supplier's manifest, or the production line's intake bundle.")
+    ] = None
+    signer: Annotated[list[Path] | None, typer.Option(help="Accepted signer certificate of a manifest.")] = None
 
     def found(self, wanted: str) -> tuple[list[Any], str]:
         """Return the entries that are about the device, and what is wrong with them; and of the others the first."""
@@ -66,12 +66,14 @@ class ProvenanceListOptions:
 def verify(
     given: ProvenanceListOptions,
     server: ServerOptions,
-    name: Annotated[str, typer.Argument(help="Device id, serial number of the chip or board, or thumbprint.")],
+    name: Annotated[str, typer.Argument(help="Device ID, serial number of the chip or board, or thumbprint.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Follow a device from the list it came with to its latest certificate; each link says what it was verified by.
+    """Trace a device from its manifest to its certificate.
 
-    Exit code 7 where a link is broken, 3 where nothing is known. A server that does not run leaves its part out.
+    Prints how each link was verified, up to the latest certificate.
+
+    Exit code 7 if a link is broken, 3 if nothing is known. Without a running server, its records are omitted.
     """
     found, refused = given.found(name)
     links = [] if given.manifest is None else links_of_list(found)

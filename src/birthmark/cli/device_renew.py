@@ -19,21 +19,23 @@ from birthmark.untrusted_text import printable
 def renew(
     where: TargetOptions,
     writing: WriteOptions,
-    name: Annotated[str, typer.Argument(help="The thing.")],
-    cert: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="The new certificate, in PEM.")],
+    name: Annotated[str, typer.Argument(help="Thing.")],
+    cert: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="File with the new certificate: PEM.")],
     old: Annotated[
-        str | None, typer.Option(metavar="ID", help="The certificate that was renewed, where the thing has several.")
+        str | None, typer.Option(metavar="ID", help="ID of the old certificate, if the thing has several.")
     ] = None,
     wait: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_within, metavar="TIME", help=f"How long the device may take to connect: {FORMS}."),
+        typer.Option(parser=parse_within, metavar="DURATION", help=f"Time limit for the device's connection: {FORMS}."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry policies and things over to a device's renewed certificate at AWS; with --wait, let the old one go then.
+    """Transfer policies and things to a renewed certificate.
 
-    The old one is made inactive when the device has connected since, and active again where that cuts it off. Typed
-    again it goes on where it was. Azure knows a device by its name: there `device enroll --update` is all.
+    For AWS; with --wait, also deactivates the old certificate.
+
+    The old certificate is deactivated after the device has connected, and reactivated if that disconnects the device.
+    Run the command again to continue. Azure identifies a device by its name; use `device enroll --update` there.
     """
     from birthmark.fleet.aws_renewal import told
     from birthmark.fleet.aws_target import AwsTarget
@@ -44,7 +46,7 @@ def renew(
             option="--cert", when="with --to aws", without=f"{without('--to', takes_value=True)} --to aws"
         )
     if (certificate := read_device_certificate(cert)).is_ca:
-        raise CertificateInvalidError(detail=f"{cert.name} has a CA's certificate, and none of a device")
+        raise CertificateInvalidError(detail=f"{cert.name} contains a CA certificate, but no device certificate")
     target = where.open()
     assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
     writing.confirm(target, where.profile, 1, "certificate")

@@ -33,17 +33,15 @@ _CERTIFICATES = ("certificate", "certificate of another CA")
 class LossOptions:
     """Which device, and why."""
 
-    reason: Annotated[RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")] = (
+    reason: Annotated[RevocationReason, typer.Option(help="Revocation reason (RFC 5280 section 5.3.1).")] = (
         RevocationReason.KEY_COMPROMISE
     )
     block: Annotated[
         bool,
-        typer.Option(
-            "--block", help="Shut the name out at the server and at Azure even if nothing is on record of it."
-        ),
+        typer.Option("--block", help="Block the name at the server and at Azure even if it is unknown there."),
     ] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")] = False
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned changes without making them.")] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False
 
 
 @dataclass(slots=True)
@@ -88,22 +86,26 @@ class _DeviceRevocation:
 def revoke(
     server: ServerOutputOptions,
     asked: LossOptions,
-    name: Annotated[str, typer.Argument(help="The device's name: registration id, device id or thing.")],
+    name: Annotated[str, typer.Argument(help="Name of the device: registration ID, device ID or thing.")],
     to: Annotated[
         list[TargetSelection] | None,
         typer.Option(
             parser=parse_place,
-            metavar="PLACE",
+            metavar="CLOUD",
             autocompletion=places,
-            help=f"Where, local if not told: {PLACES}. Without a profile, azure and aws are the vendors' own. "
-            "May be given again.",
+            help=(
+                f"Target cloud: {PLACES}. Default: local. Without a profile, azure and aws are the vendors' own. "
+                "May be repeated."
+            ),
         ),
     ] = None,
 ) -> None:
-    """Take a lost device back: certificates and keys, passwords and tokens, enrollments, hub devices, connections.
+    """Revoke all credentials of a lost device.
 
-    It says what it took, what had been taken before, what it could not take, and what lets in others, too. Run it again
-    at any time: what was taken stays taken. Records stay, switched off, so that every list shows them.
+    Covers certificates, keys, passwords, tokens, enrollments, hub devices and connections.
+
+    Prints what was revoked now and earlier, what could not be revoked, and shared credentials that still work. You can
+    run it again at any time; nothing is enabled again. Records stay in all lists as disabled.
     """
     wanted = sorted(
         dict.fromkeys(to or [TargetSelection(CloudName.AZURE, "local", "local")]),
@@ -119,7 +121,7 @@ def revoke(
     for row in rows if server.as_json else ():
         typer.echo(json.dumps(asdict(row)))
     if not server.as_json:
-        show([asdict(row) for row in rows], _COLUMNS, as_json=False, nothing="Nothing is on record there.")
+        show([asdict(row) for row in rows], _COLUMNS, as_json=False, nothing="No records exist there.")
         _say_what_is_left(rows, dry_run=asked.dry_run)
     if any(row.became is RevocationOutcome.FAILED for row in rows):
         raise typer.Exit(SOME_ROWS_REFUSED)

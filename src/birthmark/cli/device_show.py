@@ -17,23 +17,34 @@ _COLUMNS = ("place", "what", "id", "state", "detail")
 def find_devices(
     server: ListOptions,
     begin: Annotated[
-        str, typer.Argument(metavar="TEXT", help="With what a word of the name begins, in any case; else any name.")
+        str,
+        typer.Argument(
+            metavar="TEXT", help="Start of any word in the device's name, in any case. Default: all devices."
+        ),
     ] = "",
-    place: Annotated[str, typer.Option("--at", metavar="PLACE", help="Only hub/NAME, dps/NAME, aws or server.")] = "",
-    state: Annotated[DeviceState | None, typer.Option(help="Only in this state.")] = None,
+    place: Annotated[
+        str, typer.Option("--at", metavar="SCOPE", help="Scope: only hub/NAME, dps/NAME, aws or server.")
+    ] = "",
+    state: Annotated[DeviceState | None, typer.Option(help="State of the devices.")] = None,
     sort: Annotated[
-        DeviceOrder, typer.Option(help="By name, or by the end of the last certificate of this server's CAs.")
+        DeviceOrder, typer.Option(help="Sort order: name, or expiry of the last certificate of this server's CAs.")
     ] = DeviceOrder.NAME,
     within: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_within, metavar="TIME", help=f"How soon `ending` is, 30 days at first: {FORMS}."),
+        typer.Option(
+            parser=parse_within,
+            metavar="DURATION",
+            help=f"Time before expiry for `ending`: {FORMS}. Default: 30 days.",
+        ),
     ] = None,
 ) -> None:
-    """List devices of all places, each once: by the beginning of any word of their names, place and state.
+    """Find devices in all hubs, provisioning services and AWS.
 
-    `state` is the worst one: `revoked`, `disabled`, `refused` (something in the last week), `ending` (its last
-    certificate), `away`, `unassigned` (enrolled, never registered) or `connected`. `places` are hubs, provisioning
-    services that enroll it individually, `aws` for a thing, and `server` for a name that has certificates.
+    Each device is listed once. Select by words of the name, scope and state.
+
+    `state` is the worst one: `revoked`, `disabled`, `refused` (a refusal in the last week), `ending` (its last
+    certificate), `away`, `unassigned` (enrolled, never registered) or `connected`. `places` lists hubs, provisioning
+    services with an individual enrollment, `aws` for a thing, and `server` for a name with certificates.
     """
     only(state is DeviceState.ENDING, "with --state ending", within=within)
     asked = {} if within is None else {"ending_s": int(within.total_seconds())}
@@ -47,7 +58,10 @@ def find_devices(
 
 def show_device(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="Device id, registration id or thing.")],
+    name: Annotated[str, typer.Argument(help="Device ID, registration ID or thing.")],
 ) -> None:
-    """Show one device whole: on record where, registered, connected, its certificates, and what was refused it last."""
+    """Show a device: enrollments, certificates, refusals.
+
+    Also shows its registrations and connections.
+    """
     show(server.client.get(at("devices", name)), _COLUMNS, as_json=server.as_json, nothing="")

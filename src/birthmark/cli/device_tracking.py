@@ -37,7 +37,7 @@ class PatienceOptions:
 
     timeout: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_within, metavar="TIME", help=f"How long to wait at most, 10m if not told: {FORMS}."),
+        typer.Option(parser=parse_within, metavar="DURATION", help=f"Maximum time to wait: {FORMS}. Default: 10m."),
     ] = None
 
     @property
@@ -141,7 +141,7 @@ def _until(look: Callable[[Sequence[Row]], Iterable[tuple[Row, bool]]], rows: Se
                 typer.echo(f"{there} there, {said} to wait for; Ctrl-C ends it.", err=True)
             time.sleep(min(_LOOK_S, max(0.0, deadline - now())))
         except KeyboardInterrupt as ending:
-            typer.echo("Stopped; run it again to go on.", err=True)
+            typer.echo("Stopped; run it again to continue.", err=True)
             raise typer.Exit(INTERRUPTED) from ending
 
 

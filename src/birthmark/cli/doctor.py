@@ -40,27 +40,32 @@ _SETTINGS = {
 def doctor(
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", readable=False, help="An agent's configuration (BIRTHMARK_AGENT_CONFIG)."),
+        typer.Option("--config", "-c", readable=False, help="Configuration file of an agent (BIRTHMARK_AGENT_CONFIG)."),
     ] = None,
     root: Annotated[
-        Path, typer.Option(envvar="BIRTHMARK_AGENT_ROOT", help="Where etc/aziot, var/lib/aziot and usr/lib are.")
+        Path,
+        typer.Option(
+            envvar="BIRTHMARK_AGENT_ROOT", help="Directory that contains etc/aziot, var/lib/aziot and usr/lib."
+        ),
     ] = Path("/"),
     data: Annotated[Path | None, typer.Option(readable=False, help="The server's data directory.")] = None,
     module: Annotated[
-        Path | None, typer.Option(readable=False, help="A chip's library (BIRTHMARK_PKCS11_MODULE).")
+        Path | None, typer.Option(readable=False, help="PKCS#11 library of the chip (BIRTHMARK_PKCS11_MODULE).")
     ] = None,
-    token: Annotated[str | None, typer.Option(help="Label of its token (BIRTHMARK_TOKEN).")] = None,
+    token: Annotated[str | None, typer.Option(help="Label of the chip's token (BIRTHMARK_TOKEN).")] = None,
     slot: Annotated[str | None, typer.Option(help="Number of the slot (BIRTHMARK_SLOT).")] = None,
     pin_file: Annotated[Path | None, typer.Option(readable=False, help="File of mode 0600 with the PIN.")] = None,
-    key: Annotated[str | None, typer.Option(help="Label of the key in it, as your program writes it.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Ask nobody: only what this machine can tell.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show what is right too.")] = False,
+    key: Annotated[str | None, typer.Option(help="Label of the key, as in your program.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Run only the checks that need no network.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show passed checks as well.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find what is wrong: library, token, PIN, key, files, clock, trust, proxy, name, port. Changes nothing.
+    """Diagnose library, token, key, files, clock and network.
 
-    Looks at what options and variables name. Each finding has what was seen, and a command that mends it. The exit code
-    is 0 where nothing is wrong, 6 where something is to be done, 1 where something could not be looked at.
+    Also checks PIN, trust anchors, proxy, names and ports. Changes nothing.
+
+    Checks what options and variables name. Each finding has the observed state and a command that fixes it. Exit code
+    0: no problem; 6: action needed; 1: a check could not run.
     """
     given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
     given |= {"pin_file": pin_file, "key": key}
@@ -80,7 +85,7 @@ def doctor(
 def _lately(patient: "InspectionContext") -> Iterator[DoctorFinding]:
     """Yield what was refused here last, and the chip that this shell does not name, where that may be what is asked."""
     if patient.get("module") is None and (command := simulated_chips.command()) is not None:
-        seen = "a software chip was made here, and no variable names a chip"
+        seen = "a simulated secure element was created here, and no variable refers to a chip"
         yield DoctorFinding(
             "doctor.chip_not_named", Topic.TOKEN, FindingSeverity.NOTE, seen, command=command, advice="To use it"
         )
@@ -124,8 +129,8 @@ def _summary(found: list[DoctorFinding]) -> str:
     counts = Counter(one.severity for one in found)
     parts = [_several(one, counts[one]) for one in FindingSeverity if counts[one]]
     if not parts:
-        return "Nothing is named that could be looked at: see `birthmark doctor --help`."
-    return f"Looked at: {', '.join(parts)}."
+        return "Nothing to check is specified: see `birthmark doctor --help`."
+    return f"Checked: {', '.join(parts)}."
 
 
 def _several(severity: FindingSeverity, count: int) -> str:

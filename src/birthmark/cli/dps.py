@@ -22,67 +22,77 @@ from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutput
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")
-Dps = Annotated[str, typer.Option("--dps", help="Which provisioning service.")]
-CaName = Annotated[str, typer.Argument(metavar="NAME", help="Its name on record.")]
+Dps = Annotated[str, typer.Option("--dps", help="Provisioning service.")]
+CaName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the registered CA certificate.")]
 
 
 class VerificationMissingError(UsageError):
-    """No verification certificate was named."""
+    """No verification certificate was specified."""
 
     code = "dps.verification_missing"
-    cause = "Nothing proves that the key of {name} is yours."
-    fix = "Take your word for it: `birthmark {room} ca verify {name} --without-proof`"
+    cause = "Possession of the key of {name} is not proven."
+    fix = "To skip the proof: `birthmark {room} ca verify {name} --without-proof`"
     room: str = "dps"
     name: str
 
 
 class CertificateNotGivenError(UsageError):
-    """One certificate is needed."""
+    """Exactly one certificate is required."""
 
     code = "dps.certificate_not_given"
-    cause = "A CA is put on record by one certificate: a file, or the one of an enrollment group (--of-group)."
-    fix = "Name one; `birthmark device ls` shows the groups."
+    cause = "Registering a CA needs one certificate: a file, or the certificate of an enrollment group (--of-group)."
+    fix = "Specify one. List groups: `birthmark device ls`."
     name: str
 
 
 def show_all(server: ListOptions) -> None:
-    """List the provisioning services with their ID scopes and linked hubs."""
+    """List provisioning services, ID scopes and linked hubs."""
     server.show("dps", columns=_COLUMNS, nothing="There is no provisioning service.")
 
 
 def create(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="Its name on this server.")],
-    host: Annotated[str | None, typer.Option(help="Host name devices use; default is the server's.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the provisioning service.")],
+    host: Annotated[str | None, typer.Option(help="Host name for devices. Default: the server's.")] = None,
 ) -> None:
-    """Make another provisioning service, with an ID scope of its own."""
+    """Create a provisioning service with its own ID scope."""
     server.do("dps", name=name, host=host)
     typer.echo(f"Link a hub to it: birthmark dps link birthmark --dps {shlex.quote(name)}", err=True)
 
 
 def link(
     server: ServerOutputOptions,
-    hub: Annotated[str, typer.Argument(help="The hub's name (`birthmark hub ls`).")],
+    hub: Annotated[str, typer.Argument(help="Name of the hub (`birthmark hub ls`).")],
     dps: Dps = "birthmark",
 ) -> None:
-    """Let a provisioning service assign devices to HUB."""
+    """Link HUB to a provisioning service.
+
+    The service can then assign devices to it.
+    """
     server.do("dps", dps, "link", hub=hub)
 
 
 def key(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="Its name on this server.")] = "birthmark",
+    name: Annotated[str, typer.Argument(help="Name of the provisioning service.")] = "birthmark",
     policy: PolicyOption = None,
     rotate: RotateOption = None,
 ) -> None:
-    """Show the keys of a provisioning service, as connection strings for SDKs and for `birthmark device`."""
+    """Show a provisioning service's keys.
+
+    Printed as connection strings for SDKs and for `birthmark device`.
+    """
     show_keys(server, "dps", name, policy, rotate)
 
 
 def show_one(
-    server: ServerOutputOptions, name: Annotated[str, typer.Argument(help="Its name on this server.")] = "birthmark"
+    server: ServerOutputOptions,
+    name: Annotated[str, typer.Argument(help="Name of the provisioning service.")] = "birthmark",
 ) -> None:
-    """Show a provisioning service: ID scope, host, linked hubs, policies, and how many CAs it has on record."""
+    """Show a provisioning service.
+
+    Shows ID scope, host, linked hubs, policies and the number of CA certificates.
+    """
     emit(server.as_json, server.client.get(at("dps", name)))
 
 
@@ -95,48 +105,65 @@ class DpsTierName(StrEnum):
 
 def set_tier(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="Its name on this server.")],
-    tier: Annotated[DpsTierName, typer.Argument(metavar="TIER", help="S1, or none.")],
+    name: Annotated[str, typer.Argument(help="Name of the provisioning service.")],
+    tier: Annotated[DpsTierName, typer.Argument(metavar="TIER", help="Tier of the limits: S1, or none.")],
 ) -> None:
-    """Let the limits of Azure's tier count for a service: registrations and operations a minute, polls of devices."""
+    """Apply the limits of Azure's tier to a DPS.
+
+    Covers registrations and operations per minute, and polls of devices.
+    """
     wanted = None if tier is DpsTierName.NONE else tier.value
     emit(server.as_json, server.client.put(at("dps", name, "tier"), {"tier": wanted}))
 
 
 def list_policies(server: ListOptions, dps: Dps = "birthmark") -> None:
-    """List the shared access policies of a provisioning service, and what each may do."""
+    """List a DPS's shared access policies and their rights."""
     show_policies(server, "dps", dps)
 
 
 def show_policy(server: ServerOutputOptions, policy: PolicyArgument, dps: Dps = "birthmark") -> None:
-    """Show the keys of a policy, as connection strings: what `dps key` shows of the owner's."""
+    """Show a DPS policy's keys as connection strings.
+
+    For the owner's policy, `dps key` prints the same.
+    """
     show_keys(server, "dps", dps, policy, None)
 
 
 def rotate_policy(
     server: ServerOutputOptions, policy: PolicyArgument, which: WhichArgument, dps: Dps = "birthmark"
 ) -> None:
-    """Make one of a policy's keys another one and show both; what it signed is refused then."""
+    """Replace one key of a DPS policy and print both keys.
+
+    Signatures of the replaced key are rejected.
+    """
     show_keys(server, "dps", dps, policy, which)
 
 
-def delete(server: RemoveOptions, name: Annotated[str, typer.Argument(help="Its name on this server.")]) -> None:
-    """Delete a provisioning service with its enrollments and registrations; devices stay at their hubs."""
+def delete(
+    server: RemoveOptions, name: Annotated[str, typer.Argument(help="Name of the provisioning service.")]
+) -> None:
+    """Delete a DPS with its enrollments and registrations.
+
+    Devices stay at their hubs.
+    """
     server.remove("dps", name, what=f"the provisioning service {name} with all its enrollments")
 
 
 def release(
     server: ServerOutputOptions,
-    registration: Annotated[str, typer.Argument(metavar="ID", help="The registration id.")],
+    registration: Annotated[str, typer.Argument(metavar="ID", help="Registration ID.")],
     dps: Dps = "birthmark",
 ) -> None:
-    """Let a registration go, with the device it made at its hub: whoever is enrolled for the name next may have it."""
+    """Release a registration and delete its hub device.
+
+    The next device that is enrolled under the name can register.
+    """
     server.do("dps", dps, "registrations", registration, "release")
 
 
 def list_cas(server: ListOptions, dps: Dps = "birthmark") -> None:
-    """List the CA certificates on record."""
-    server.show("dps", dps, "cas", columns=CA_COLUMNS, nothing="No CA certificate is on record.")
+    """List the CA certificates of a DPS."""
+    server.show("dps", dps, "cas", columns=CA_COLUMNS, nothing="No CA certificate is registered.")
 
 
 def add(
@@ -144,12 +171,17 @@ def add(
     name: CaName,
     file: Annotated[Path | None, typer.Argument(help="The CA's certificate, PEM or DER.")] = None,
     of_group: Annotated[
-        str | None, typer.Option(metavar="GROUP", help="The certificate that an enrollment group carries itself.")
+        str | None, typer.Option(metavar="GROUP", help="Enrollment group whose own certificate is meant.")
     ] = None,
-    verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Mark the CA as verified without proof of possession.")
+    ] = False,
     dps: Dps = "birthmark",
 ) -> None:
-    """Put a CA certificate on record. It needs proof of possession before a group may use it."""
+    """Register a CA certificate at a DPS.
+
+    Groups can use it after proof of possession.
+    """
     if (file is None) == (of_group is None):
         raise CertificateNotGivenError(name=name)
     pem = None if file is None else read_ca_certificate(file).pem()
@@ -161,7 +193,10 @@ def add(
 
 
 def code(server: ServerOutputOptions, name: CaName, dps: Dps = "birthmark") -> None:
-    """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
+    """Print a verification code for a DPS's CA certificate.
+
+    Issue a certificate with the code as common name: `birthmark ca verify-possession CODE`.
+    """
     answer = server.client.post(at("dps", dps, "cas", name, "code"))
     say(server.as_json, answer, answer["code"])
 
@@ -169,11 +204,14 @@ def code(server: ServerOutputOptions, name: CaName, dps: Dps = "birthmark") -> N
 def verify(
     server: ServerOutputOptions,
     name: CaName,
-    file: Annotated[Path | None, typer.Argument(help="The verification certificate.")] = None,
-    without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
+    file: Annotated[Path | None, typer.Argument(help="File with the verification certificate.")] = None,
+    without_proof: Annotated[bool, typer.Option("--without-proof", help="Skip the proof of possession.")] = False,
     dps: Dps = "birthmark",
 ) -> None:
-    """Prove possession of the CA's key with the signed verification certificate."""
+    """Prove possession of a CA's key to a DPS.
+
+    Uses the signed verification certificate.
+    """
     server.do("dps", dps, "cas", name, "verify", certificate=proof_of(name, file, without_proof, "dps"))
 
 
@@ -186,5 +224,5 @@ def proof_of(name: str, file: Path | None, without_proof: bool, room: str) -> st
 
 
 def remove(server: RemoveOptions, name: CaName, dps: Dps = "birthmark") -> None:
-    """Take a CA certificate off the record."""
+    """Delete a CA certificate from a DPS."""
     server.remove("dps", dps, "cas", name, what=f"the CA certificate {name}, by which no group registers then")

@@ -26,7 +26,7 @@ class DurationParser:
         try:
             count = duration_of(text + self.unit if is_bare else text).total_seconds() / _SECONDS[self.unit]
         except ValueError as error:
-            raise typer.BadParameter(f"{text!r} is not a length of time: {FORMS}") from error
+            raise typer.BadParameter(f"{text!r} is not a duration: {FORMS}") from error
         if count < self.minimum:
             raise typer.BadParameter(f"{text} is too short: at least {self.minimum:g}{self.unit}")
         if self.maximum is not None and count > self.maximum:

@@ -35,42 +35,53 @@ def env(
         Format,
         typer.Option(
             "--format",
-            help="sh: export lines; dotenv: NAME=value, for files; aziot: a filled-in config.toml; c: a header.",
+            help=(
+                "Output format. sh: export lines; dotenv: NAME=value, for files; aziot: a complete config.toml; "
+                "c: a header."
+            ),
         ),
     ] = Format.SH,
     wait: Annotated[
         float,
         typer.Option(
             parser=DurationParser(),
-            metavar="TIME",
-            help="Wait for the server to be ready, at most this long: 30s. Ends early if no server is starting.",
+            metavar="DURATION",
+            help=(
+                "Maximum time to wait until the server is ready, for example 30s. Ends early if no server is starting."
+            ),
         ),
     ] = 0,
     files: Annotated[
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Have the shell that evaluates the export lines write the roots there: of a server in a container, or "
-            "of another user.",
+            help=(
+                "Directory for the root certificates, written by the shell that evaluates the export lines. For a"
+                " server in a container or of another user."
+            ),
         ),
     ] = None,
     registration_id: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Of the device, in the aziot and c forms; aziot makes its EST credential."),
+        typer.Option(metavar="NAME", help="Device of the aziot and c formats; aziot creates its EST credential."),
     ] = None,
     id_scope: Annotated[
-        str | None, typer.Option(metavar="SCOPE", help="Of another DPS, in the aziot form: that of Azure.")
+        str | None,
+        typer.Option(metavar="SCOPE", help="ID scope of another DPS for the aziot format, such as Azure's."),
     ] = None,
     global_endpoint: Annotated[
-        str | None, typer.Option(metavar="URL", help=f"Of another DPS, in the aziot form (default: {AZURE_DPS}).")
+        str | None,
+        typer.Option(metavar="URL", help=f"URL of another DPS for the aziot format (default: {AZURE_DPS})."),
     ] = None,
 ) -> None:
-    """Print how to reach the server, for shells, programs, IoT Edge and C.
+    """Print the server's settings for shells and programs.
 
-    The aziot form carries an EST password of that device alone: it is made at the first call, and the same is printed
-    again later. `birthmark pki user rm NAME` takes it back.
+    Also for IoT Edge and C.
 
-    Who is signed in elsewhere gets what leads there in that name, as far as that person's roles go.
+    The aziot format contains an EST password for that device only. It is created at the first call and printed again
+    later. Revoke it with `birthmark pki user rm NAME`.
+
+    If you are signed in to a remote server, it prints that server's settings, as far as your roles allow.
     """
     from birthmark.operator_api.api_client import endpoints_for, not_running, served
     from birthmark.operator_api.data_directory_lock import is_served
@@ -88,12 +99,12 @@ def env(
         _wait_until_ready(server.directory / "endpoints.json", wait)
     endpoints = endpoints_for(server.data)
     if not server.is_elsewhere and not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
-        raise not_running(server.directory, "it has ended")
+        raise not_running(server.directory, "the server has ended")
     if form is Format.AZIOT:
         served(endpoints, "est", server.directory)
         place = DpsPlace.of(endpoints) if id_scope is None else DpsPlace(global_endpoint or AZURE_DPS, id_scope)
         if place is None:
-            raise typer.BadParameter("this server has no DPS; name the one of the devices: --id-scope SCOPE")
+            raise typer.BadParameter("this server has no DPS; specify the ID scope of another DPS: --id-scope SCOPE")
         made = server.client.post("/est/credentials", {"device_id": registration_id})
         name = str(registration_id)
         text = as_aziot(endpoints, place, name, username=made["name"], password=made["password"])

@@ -15,22 +15,31 @@ from birthmark.cli.tail import until_interrupted
 from birthmark.untrusted_text import printable
 
 _COLUMNS = ("name", "url", "types", "paused", "failing_since", "problem")
-HookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="As `birthmark webhook ls` shows it.")]
+HookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Webhook, as listed by `birthmark webhook ls`.")]
 SecretOption = Annotated[
-    Path | None, typer.Option("--secret-file", help="Write the secret there, for its owner alone, and do not show it.")
+    Path | None,
+    typer.Option(
+        "--secret-file", help="File for the secret, readable by its owner only; the secret is then not printed."
+    ),
 ]
 
 
 def events(
     server: ServerOutputOptions,
-    kind: Annotated[str, typer.Option("--type", help="Only such types: birthmark.device.* is all of devices.")] = "*",
-    after: Annotated[str, typer.Option(metavar="PLACE", help="Only what came after this place of an event.")] = "",
-    begin: Annotated[bool, typer.Option("--begin", help="From the first on, in the place of from now on.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on, until Ctrl-C.")] = False,
+    kind: Annotated[
+        str, typer.Option("--type", help="Event type; birthmark.device.* matches all device events.")
+    ] = "*",
+    after: Annotated[str, typer.Option(metavar="POSITION", help="Position of an event to start after.")] = "",
+    begin: Annotated[
+        bool, typer.Option("--begin", help="Start with the first stored event instead of new ones.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue with new events until Ctrl-C.")] = False,
 ) -> None:
-    """Show what happens, as CloudEvents: what came since a place, or from now on.
+    """Print events as CloudEvents.
 
-    With --json each line has the event and its place, from which a program goes on after it was cut off.
+    Starts after a position, or with new events.
+
+    With --json, each line has the event and its position, so that a program can continue after an interruption.
     """
     follows = follow or not (after or begin)
     if follows and not server.as_json:
@@ -46,58 +55,68 @@ def events(
 
 def create(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(metavar="WEBHOOK", help="A name for it.")],
-    url: Annotated[str, typer.Argument(metavar="URL", help="Where it is told, by HTTPS.")],
-    types: Annotated[
-        list[str] | None, typer.Option("--type", help="Only such types of events, also as patterns; may be repeated.")
-    ] = None,
+    name: Annotated[str, typer.Argument(metavar="WEBHOOK", help="Name of the webhook.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="HTTPS URL that receives the events.")],
+    types: Annotated[list[str] | None, typer.Option("--type", help="Event type or pattern; may be repeated.")] = None,
     secret_file: SecretOption = None,
 ) -> None:
-    """Tell a receiver what happens from now on. The secret that it checks signatures with is shown this once."""
+    """Create a webhook for new events.
+
+    The secret for verifying signatures is shown only once.
+    """
     _free(secret_file)
     made = server.client.post("/webhooks", {"name": name, "url": url, "types": types or []})
     _show(server, made, secret_file)
 
 
 def list_(server: ListOptions) -> None:
-    """List the receivers, and how each is."""
+    """List the webhooks and their delivery status."""
     rows = server.client.rows("/webhooks")
     told = (row if server.as_json else {**row, "types": ", ".join(row["types"])} for row in rows)
     server.show_rows(told, _COLUMNS, "There is no webhook.")
 
 
 def remove(server: RemoveOptions, name: HookArgument) -> None:
-    """Tell a receiver nothing any more; what was put aside for it goes, too."""
-    server.remove("webhooks", name, what=f"the webhook {name}, with what was put aside for it")
+    """Delete a webhook and its dead letters."""
+    server.remove("webhooks", name, what=f"the webhook {name}, with its dead letters")
 
 
 def rotate(server: ServerOutputOptions, name: HookArgument, secret_file: SecretOption = None) -> None:
-    """Give a receiver another secret; until the next time it is told by both."""
+    """Replace a webhook's secret.
+
+    Events are signed with both secrets until the next rotation.
+    """
     _free(secret_file)
     _show(server, server.client.post(at("webhooks", name, "secret")), secret_file)
 
 
 def pause(server: ServerOutputOptions, name: HookArgument) -> None:
-    """Tell a receiver nothing for now; it gets all of it later."""
+    """Pause a webhook.
+
+    It receives all events after it is resumed.
+    """
     emit(server.as_json, server.client.patch(at("webhooks", name), {"paused": True}))
 
 
 def resume(server: ServerOutputOptions, name: HookArgument) -> None:
-    """Go on telling a receiver, at once."""
+    """Resume a webhook immediately."""
     emit(server.as_json, server.client.patch(at("webhooks", name), {"paused": False}))
 
 
 def dead(server: ListOptions, name: HookArgument) -> None:
-    """List what a receiver refused again and again, and was put aside."""
-    server.show("webhooks", name, "dead", columns=("id", "at", "events", "problem"), nothing="Nothing was put aside.")
+    """List a webhook's dead letters.
+
+    These are events that the receiver rejected repeatedly.
+    """
+    server.show("webhooks", name, "dead", columns=("id", "at", "events", "problem"), nothing="No dead letters.")
 
 
 def replay(
     server: ServerOutputOptions,
     name: HookArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Send a receiver once more what was put aside, oldest first."""
+    """Resend a webhook's dead letters, oldest first."""
     agree(f"Send {printable(name)} once more what it refused?", yes=yes)
     emit(server.as_json, server.client.post(at("webhooks", name, "replay"), {}))
 

@@ -81,7 +81,7 @@ def hint(error: BirthmarkError) -> str | None:
         return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
     if error.code == "operator.server_not_running" and (owner := _owner_of_the_service(place)) is not None:
         there = f"The service of this machine has its data in {SERVICE_DATA}"
-        own = f"One of your own: `{starting(Path(str(place)))}`"
+        own = f"To create your own: `{starting(Path(str(place)))}`"
         return f"{there}; to ask it, as {owner}: `{as_owner(owner, data=SERVICE_DATA)}`. {own}"
     if error.code == "server.data_directory_not_writable" and not _has_home():
         again = error.facts["again"]

@@ -36,43 +36,41 @@ if TYPE_CHECKING:
 
 
 class ModuleTakesNoneError(UsageError):
-    """A message for a module, which none is for."""
+    """Modules cannot receive cloud-to-device messages."""
 
     code = "hub.module_takes_none"
-    cause = "{name} names a module. Messages to devices are for whole devices: no module takes one, as at Azure."
-    fix = "Say it in what is desired of it, or by a method. What its twin says now: `birthmark hub twin {named}`"
+    cause = "{name} is a module. As at Azure, only devices receive cloud-to-device messages."
+    fix = "Use desired properties or a direct method. To show its twin: `birthmark hub twin {named}`"
     name: str
     named: str
 
 
-HubOption = Annotated[str, typer.Option("--hub", help="Which hub.")]
-DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")]
-ModuleArgument = Annotated[str, typer.Argument(metavar="MODULE", help="Its module id; letter case counts.")]
-CertOption = Annotated[
-    Path | None, typer.Option("--cert", help="Its certificate, PEM or DER; without one, keys are made.")
-]
+HubOption = Annotated[str, typer.Option("--hub", help="Hub.")]
+DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Device ID; case-sensitive.")]
+ModuleArgument = Annotated[str, typer.Argument(metavar="MODULE", help="Module ID; case-sensitive.")]
+CertOption = Annotated[Path | None, typer.Option("--cert", help="Certificate in PEM or DER. Default: generated keys.")]
 
 
 def _whole(identity: str) -> str:
     if identity.startswith("/") or identity.endswith("/"):
-        raise typer.BadParameter("a part of it is empty: DEVICE, or DEVICE/MODULE")
+        raise typer.BadParameter("one part is empty: use DEVICE, or DEVICE/MODULE")
     return identity
 
 
 IdentityArgument = Annotated[
     str,
     typer.Argument(
-        metavar="DEVICE[/MODULE]", help="A device id, or a module of one; letter case counts.", callback=_whole
+        metavar="DEVICE[/MODULE]", help="Device ID, or a module of a device; case-sensitive.", callback=_whole
     ),
 ]
 Profile = Annotated[
     str,
     typer.Option(
         "--profile",
-        help="local (a Birthmark server), cloud (by IOTHUB_CONNECTION_STRING), or a named one.",
+        help="Target profile: local (a Birthmark server), cloud (with IOTHUB_CONNECTION_STRING), or a named one.",
     ),
 ]
-HubName = Annotated[str, typer.Argument(help="Its name on this server.")]
+HubName = Annotated[str, typer.Argument(help="Name of the hub.")]
 
 
 def registry_of(profile: str) -> "AzureHubRegistry | None":
@@ -89,7 +87,7 @@ def registry_of(profile: str) -> "AzureHubRegistry | None":
     return registry
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before something is changed at another profile.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Skip the confirmation before changing another profile.")]
 
 
 def agree_at(registry: "AzureHubRegistry", *, yes: bool) -> None:
@@ -107,7 +105,7 @@ class HubTierName(StrEnum):
     NONE = "none"
 
 
-Units = Annotated[int, typer.Option(help="How many units of the tier.", min=1, max=200)]
+Units = Annotated[int, typer.Option(help="Number of units of the tier.", min=1, max=200)]
 
 
 class Feedback(StrEnum):
@@ -127,11 +125,14 @@ def show_all(server: ListOptions) -> None:
 def create(
     server: ServerOutputOptions,
     name: HubName,
-    host: Annotated[str, typer.Option(help="Host name devices use; it must be in the server's certificate.")],
-    tier: Annotated[HubTierName, typer.Option(help="Whose limits count: F1, S1, S2, S3, or none.")] = HubTierName.NONE,
+    host: Annotated[str, typer.Option(help="Host name for devices; it must be in the server's certificate.")],
+    tier: Annotated[HubTierName, typer.Option(help="Tier of the limits: F1, S1, S2, S3, or none.")] = HubTierName.NONE,
     units: Units = 1,
 ) -> None:
-    """Make another hub. Link it with `birthmark dps link NAME`."""
+    """Create a hub.
+
+    Link it with `birthmark dps link NAME`.
+    """
     only(tier is not HubTierName.NONE, "with --tier", units=None if units == 1 else units)
     wanted = {"tier": None if tier is HubTierName.NONE else tier.value, "units": units}
     made = server.client.post("/hubs", {"name": name, "host": host, **wanted})
@@ -148,24 +149,32 @@ def key(
     policy: PolicyOption = None,
     rotate: RotateOption = None,
 ) -> None:
-    """Show the keys of a hub's policy, as connection strings for the SDKs of a service."""
+    """Show a hub policy's keys for service SDKs.
+
+    Printed as connection strings.
+    """
     show_keys(server, "hubs", name, policy, rotate)
 
 
 def show_one(server: ServerOutputOptions, name: HubName = "birthmark") -> None:
-    """Show a hub: host, policies, CAs, how many devices it has, may connect and are connected."""
+    """Show a hub: host, policies, CAs and device counts.
+
+    Counts all, enabled and connected devices.
+    """
     emit(server.as_json, server.client.get(at("hubs", name)))
 
 
 def set_tier(
     server: ServerOutputOptions,
     name: HubName,
-    tier: Annotated[HubTierName, typer.Argument(metavar="TIER", help="F1, S1, S2, S3, or none.")],
+    tier: Annotated[HubTierName, typer.Argument(metavar="TIER", help="Tier of the limits: F1, S1, S2, S3, or none.")],
     units: Units = 1,
 ) -> None:
-    """Let the limits of a tier of Azure's count for a hub from now on: what is too much is refused as there.
+    """Apply the limits of an Azure tier to a hub.
 
-    What they are says `birthmark hub show`.
+    Excess requests are rejected as at Azure.
+
+    `birthmark hub show` prints the limits.
     """
     only(tier is not HubTierName.NONE, "with a tier", units=None if units == 1 else units)
     wanted = {"tier": None if tier is HubTierName.NONE else tier.value, "units": units}
@@ -173,31 +182,37 @@ def set_tier(
 
 
 def list_policies(server: ListOptions, hub: HubOption = "birthmark") -> None:
-    """List the shared access policies of a hub, and what each may do."""
+    """List a hub's shared access policies and their rights."""
     show_policies(server, "hubs", hub)
 
 
 def show_policy(server: ServerOutputOptions, policy: PolicyArgument, hub: HubOption = "birthmark") -> None:
-    """Show the keys of a policy, as connection strings: what `hub key` shows of the owner's."""
+    """Show a hub policy's keys as connection strings.
+
+    For the owner's policy, `hub key` prints the same.
+    """
     show_keys(server, "hubs", hub, policy, None)
 
 
 def rotate_policy(
     server: ServerOutputOptions, policy: PolicyArgument, which: WhichArgument, hub: HubOption = "birthmark"
 ) -> None:
-    """Make one of a policy's keys another one and show both; what it signed is refused then."""
+    """Replace one key of a hub policy and print both keys.
+
+    Signatures of the replaced key are rejected.
+    """
     show_keys(server, "hubs", hub, policy, which)
 
 
 def device_key(server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
-    """Show the keys of a device, as connection strings for the device SDKs."""
+    """Show a device's keys as connection strings for SDKs."""
     show_identity(server, hub, name)
 
 
 def module_key(
     server: ServerOutputOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
 ) -> None:
-    """Show the keys of a module, as connection strings for the device SDKs."""
+    """Show a module's keys as connection strings for SDKs."""
     show_identity(server, hub, f"{name}/{module}")
 
 
@@ -208,20 +223,26 @@ def delete(server: RemoveOptions, name: HubName) -> None:
 
 def create_device(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="The device id; letter case counts.")],
+    name: Annotated[str, typer.Argument(help="Device ID; case-sensitive.")],
     cert: CertOption = None,
     presented: Annotated[
-        str | None, typer.Option(metavar="THUMBPRINT", help="By the one that it presented when this server refused it.")
+        str | None,
+        typer.Option(metavar="THUMBPRINT", help="Thumbprint of the certificate in a refusal of this server."),
     ] = None,
     by_ca: Annotated[
-        bool, typer.Option("--by-ca", help="By certificates with its name, of a CA of the hub: `hub ca create`.")
+        bool,
+        typer.Option(
+            "--by-ca", help="Authenticate with certificates in its name from a CA of the hub: `hub ca create`."
+        ),
     ] = False,
-    edge: Annotated[bool, typer.Option("--edge", help="It runs IoT Edge, and has its modules from the start.")] = False,
+    edge: Annotated[bool, typer.Option("--edge", help="Create an IoT Edge device with its system modules.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Make a device in a hub, without a provisioning service. A key is shown, and again by `birthmark hub device key`.
+    """Create a hub device without a provisioning service.
 
-    With the key its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
+    The key is printed now and later by `birthmark hub device key`.
+
+    With the key, its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
     only(cert is None, "without --cert", by_ca=by_ca, presented=presented)
     only(presented is None, "without --presented", by_ca=by_ca)
@@ -253,7 +274,7 @@ def devices(
 def show_identity_of(
     server: ServerOutputOptions, name: DeviceArgument, hub: HubOption = "birthmark", profile: Profile = "local"
 ) -> None:
-    """Show what a hub's registry says of a device, as JSON, without its keys."""
+    """Show a device's registry entry as JSON, without keys."""
     _show_identity(server, name, hub, profile)
 
 
@@ -264,7 +285,7 @@ def show_module(
     hub: HubOption = "birthmark",
     profile: Profile = "local",
 ) -> None:
-    """Show what a hub's registry says of a module, as JSON, without its keys."""
+    """Show a module's registry entry as JSON, without keys."""
     _show_identity(server, f"{name}/{module}", hub, profile)
 
 
@@ -276,17 +297,22 @@ def _show_identity(server: ServerOutputOptions, name: str, hub: str, profile: st
 
 def delete_device(
     server: RemoveOptions,
-    name: Annotated[str, typer.Argument(metavar="DEVICE", help="Its device id; letter case counts.")],
+    name: Annotated[str, typer.Argument(metavar="DEVICE", help="Device ID; case-sensitive.")],
     hub: HubOption = "birthmark",
 ) -> None:
-    """Remove a device from a hub's registry; its connection ends. It comes back if it is enrolled and registers."""
+    """Delete a device from a hub and end its connection.
+
+    If it is still enrolled, the device returns when it registers.
+    """
     server.remove("hubs", hub, "devices", name, what=f"the device {name} with its twin and messages")
 
 
 def thumbprints(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
-    """List the certificates by which a device, or DEVICE/MODULE, was known to its hub, the latest first.
+    """List the certificates of a hub device, latest first.
 
-    `now` says which of them let it in today; it has two while a new one was not used yet.
+    For a device or DEVICE/MODULE.
+
+    `now` marks the accepted certificates; two are accepted until the new one is used.
     """
     server.show(
         *("hubs", hub, "thumbprints", name),
@@ -302,7 +328,10 @@ def disable_device(
     profile: Profile = "local",
     yes: Yes = False,
 ) -> None:
-    """Let a device connect no more, and end its connection. It stays disabled however often it registers."""
+    """Disable a hub device and end its connection.
+
+    It stays disabled when it registers again.
+    """
     _switch(server, name, hub, profile, yes=yes, is_enabled=False)
 
 
@@ -313,7 +342,7 @@ def enable_device(
     profile: Profile = "local",
     yes: Yes = False,
 ) -> None:
-    """Let a device connect again that was disabled."""
+    """Enable a disabled hub device."""
     _switch(server, name, hub, profile, yes=yes, is_enabled=True)
     if profile == "local":
         say_if_revoked(server.client, name)
@@ -345,11 +374,13 @@ def create_module(
     cert: CertOption = None,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Make a module of a device: a program with a key, a twin and a connection of its own.
+    """Create a module of a device.
 
-    A key is shown, and again by `birthmark hub module key`.
+    A module is a program with its own key, twin and connection.
 
-    With the key its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
+    The key is printed now and later by `birthmark hub module key`.
+
+    With the key, its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
     """
     server.do("hubs", hub, "modules", name, module_id=module, thumbprint=_thumbprint(cert))
 
@@ -357,7 +388,7 @@ def create_module(
 def delete_module(
     server: RemoveOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
 ) -> None:
-    """Remove a module with its twin; its connection ends."""
+    """Delete a module with its twin and end its connection."""
     server.remove("hubs", hub, "modules", name, module, what=f"the module {module} of {name} with its twin")
 
 
@@ -368,13 +399,18 @@ def _thumbprint(cert: Path | None) -> str | None:
 def twin(
     server: ServerOutputOptions,
     name: IdentityArgument,
-    desired: Annotated[str | None, typer.Option(help="What is desired of it: a JSON patch, null removes.")] = None,
-    tags: Annotated[str | None, typer.Option(help="Tags: a JSON patch, null removes.")] = None,
+    desired: Annotated[
+        str | None, typer.Option(help="JSON merge patch of the desired properties; null removes a key.")
+    ] = None,
+    tags: Annotated[str | None, typer.Option(help="JSON merge patch of the tags; null removes a key.")] = None,
     hub: HubOption = "birthmark",
     profile: Profile = "local",
     yes: Yes = False,
 ) -> None:
-    """Show a device's twin, as JSON; change what is desired of it, or its tags, first."""
+    """Show or update a device twin as JSON.
+
+    Desired properties and tags are updated first.
+    """
     path = at("hubs", hub, "twins", name)
     if (registry := registry_of(profile)) is not None:
         if desired is None and tags is None:
@@ -394,13 +430,16 @@ def twin(
 def query(
     server: ServerOutputOptions,
     text: Annotated[
-        str, typer.Argument(metavar="QUERY", help="In IoT Hub's query language: SELECT … FROM devices WHERE ….")
+        str, typer.Argument(metavar="QUERY", help="Query in IoT Hub's query language: SELECT … FROM devices WHERE ….")
     ],
-    top: Annotated[int | None, typer.Option(min=1, help="So many rows at most.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows.")] = None,
     hub: HubOption = "birthmark",
     profile: Profile = "local",
 ) -> None:
-    """Show what a query finds among the twins of a hub, page after page: its twins, or the rows it selects."""
+    """Query the device twins of a hub.
+
+    Prints twins or the selected columns, page by page.
+    """
     registry = registry_of(profile)
     told = server.client.rows(at("hubs", hub, "query"), query=text) if registry is None else registry.query(text)
     rows = islice(told, top)
@@ -426,25 +465,24 @@ _OF_A_TWIN = ("deviceId", _MODULE, "status", "connectionState", "lastActivityTim
 def method(
     server: ServerOutputOptions,
     name: IdentityArgument,
-    method: Annotated[str, typer.Argument(help="The method's name.")],
-    payload: Annotated[str, typer.Argument(help="What it is given: JSON.")] = "null",
+    method: Annotated[str, typer.Argument(help="Name of the method.")],
+    payload: Annotated[str, typer.Argument(help="Payload of the method: JSON.")] = "null",
     response_timeout: Annotated[
         int,
-        typer.Option(
-            parser=DurationParser(is_whole=True), metavar="TIME", help="How long to wait for the answer: 5s to 300s."
-        ),
+        typer.Option(parser=DurationParser(is_whole=True), metavar="DURATION", help="Response timeout: 5s to 300s."),
     ] = 30,
     connect_timeout: Annotated[
         int,
-        typer.Option(
-            parser=DurationParser(is_whole=True), metavar="TIME", help="How long to wait for the device: up to 300s."
-        ),
+        typer.Option(parser=DurationParser(is_whole=True), metavar="DURATION", help="Connection timeout: up to 300s."),
     ] = 0,
     hub: HubOption = "birthmark",
     profile: Profile = "local",
     yes: Yes = False,
 ) -> None:
-    """Call a method of a device that is connected, and print the status and payload it answers with."""
+    """Call a direct method and print its status and payload.
+
+    The device must be connected, or connect in time.
+    """
     given = json_of(payload, "PAYLOAD")
     if (registry := registry_of(profile)) is not None:
         agree_at(registry, yes=yes)
@@ -461,14 +499,18 @@ def method(
 def c2d(
     server: ServerOutputOptions,
     name: DeviceArgument,
-    text: Annotated[str | None, typer.Argument(help="The message; without one, those that wait are listed.")] = None,
+    text: Annotated[str | None, typer.Argument(help="Message text. Default: list the queued messages.")] = None,
     feedback: Annotated[
-        Feedback, typer.Option(help="Be told of its end: positive (completed), negative (anything else), full (both).")
+        Feedback,
+        typer.Option(help="Feedback to request: positive (completed), negative (all other results), full (both)."),
     ] = Feedback.NONE,
-    purge: Annotated[bool, typer.Option("--purge", help="Drop those that wait.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Delete the queued messages.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Send a device a message; it waits for the device up to an hour. Modules take none."""
+    """Send a cloud-to-device message to a device.
+
+    It is queued for up to an hour. Modules cannot receive messages.
+    """
     if "/" in name:
         raise ModuleTakesNoneError(name=name, named=shlex.quote(name))
     path = at("hubs", hub, "mail", name)
@@ -482,15 +524,15 @@ def c2d(
 
 
 def feedback(server: ServerOutputOptions, hub: HubOption = "birthmark") -> None:
-    """Show what became of messages to devices, as the service is told, until it takes it."""
+    """Show and complete feedback on cloud-to-device messages."""
     columns, nothing = ("originalMessageId", "deviceId", "statusCode"), "There is no feedback."
     server.show("hubs", hub, "feedback", columns=columns, nothing=nothing)
 
 
 def messages(
     server: ServerOutputOptions,
-    device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, the latest.")] = 100,
+    device: Annotated[str | None, typer.Argument(help="Device whose messages to show.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Number of latest messages.")] = 100,
     hub: HubOption = "birthmark",
 ) -> None:
     """Show the latest telemetry, oldest first."""
@@ -500,17 +542,15 @@ def messages(
 
 def monitor(
     server: ServerOutputOptions,
-    device: Annotated[str | None, typer.Argument(help="Only this device's.")] = None,
-    since: Annotated[str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z, or beginning.")] = None,
-    after: Annotated[str | None, typer.Option(help="From a position, as an earlier run said it.")] = None,
-    consumer_group: Annotated[
-        str | None, typer.Option(help="From where this group is; the server notes how far it came.")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    device: Annotated[str | None, typer.Argument(help="Device whose messages to show.")] = None,
+    since: Annotated[str | None, typer.Option(help="Start time: 10m, 2026-11-21T10:00:00Z, or beginning.")] = None,
+    after: Annotated[str | None, typer.Option(help="Start position, as printed by an earlier run.")] = None,
+    consumer_group: Annotated[str | None, typer.Option(help="Consumer group; the server stores its position.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue with new messages until Ctrl-C.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Show telemetry as it was committed; without a beginning, what comes from now on."""
-    only(device is None, "without a DEVICE: a group reads the hub", consumer_group=consumer_group)
+    """Print telemetry from a start or as it arrives."""
+    only(device is None, "without a DEVICE: a consumer group reads the complete hub", consumer_group=consumer_group)
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
     asked = StreamReading(since, after, consumer_group, follow)
     read(
@@ -523,24 +563,32 @@ def monitor(
 
 
 def list_cas(server: ListOptions, hub: HubOption = "birthmark") -> None:
-    """List the CA certificates that vouch for a hub's devices."""
-    server.show("hubs", hub, "cas", columns=CA_COLUMNS, nothing="No CA certificate is on record.")
+    """List the CA certificates of a hub."""
+    server.show("hubs", hub, "cas", columns=CA_COLUMNS, nothing="No CA certificate is registered.")
 
 
 def add_ca(
     server: ServerOutputOptions,
     name: CaName,
     file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
-    verified: Annotated[bool, typer.Option("--verified", help="Mark it verified without proof of possession.")] = False,
+    verified: Annotated[
+        bool, typer.Option("--verified", help="Mark the CA as verified without proof of possession.")
+    ] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Put a CA certificate on record, whose certificates let devices in that are made with --by-ca."""
+    """Register a CA certificate at a hub.
+
+    It authenticates devices that were created with --by-ca.
+    """
     with with_certificate(file):
         server.do("hubs", hub, "cas", name=name, certificate=read_ca_certificate(file).pem(), verified=verified)
 
 
 def ca_code(server: ServerOutputOptions, name: CaName, hub: HubOption = "birthmark") -> None:
-    """Print a verification code; sign a certificate with it as common name: `birthmark ca verify-possession CODE`."""
+    """Print a verification code for a hub's CA certificate.
+
+    Issue a certificate with the code as common name: `birthmark ca verify-possession CODE`.
+    """
     answer = server.client.post(at("hubs", hub, "cas", name, "code"))
     say(server.as_json, answer, answer["code"])
 
@@ -548,17 +596,23 @@ def ca_code(server: ServerOutputOptions, name: CaName, hub: HubOption = "birthma
 def verify_ca(
     server: ServerOutputOptions,
     name: CaName,
-    file: Annotated[Path | None, typer.Argument(help="The verification certificate.")] = None,
-    without_proof: Annotated[bool, typer.Option("--without-proof", help="Take your word for it.")] = False,
+    file: Annotated[Path | None, typer.Argument(help="File with the verification certificate.")] = None,
+    without_proof: Annotated[bool, typer.Option("--without-proof", help="Skip the proof of possession.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Prove possession of the CA's key with the signed verification certificate."""
+    """Prove possession of a CA's key to a hub.
+
+    Uses the signed verification certificate.
+    """
     pem = proof_of(name, file, without_proof, "hub")
     server.do("hubs", hub, "cas", name, "verify", certificate=pem)
 
 
 def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark") -> None:
-    """Take a CA certificate off the record; its devices connect no more."""
+    """Delete a CA certificate from a hub.
+
+    Its devices can no longer connect.
+    """
     server.remove("hubs", hub, "cas", name, what=f"the CA certificate {name}, by which no device connects then")
 
 

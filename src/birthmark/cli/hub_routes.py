@@ -15,40 +15,50 @@ from birthmark.cli.tail import parse_since, told, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted
 
-RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="As `birthmark hub route ls` shows it.")]
-EndpointName = Annotated[str, typer.Argument(metavar="ENDPOINT", help="As `birthmark hub endpoint ls` shows it.")]
+RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="Route, as listed by `birthmark hub route ls`.")]
+EndpointName = Annotated[
+    str, typer.Argument(metavar="ENDPOINT", help="Endpoint, as listed by `birthmark hub endpoint ls`.")
+]
 To = Annotated[
     list[str],
-    typer.Option("--endpoint", help="An endpoint, or events, which is what monitor reads; may be given again."),
+    typer.Option("--endpoint", help="Endpoint name, or events, the one that monitor reads; may be repeated."),
 ]
 SourceOption = Annotated[
     str,
     typer.Option(
-        help="DeviceMessages, TwinChangeEvents, DeviceLifecycleEvents or DeviceConnectionStateEvents.",
+        help=(
+            "Message source: DeviceMessages, TwinChangeEvents, DeviceLifecycleEvents or DeviceConnectionStateEvents."
+        ),
     ),
 ]
 
 
 def add_endpoint(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(metavar="ENDPOINT", help="How it will be called.")],
-    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Send each message there, signed.")] = None,
+    name: Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name of the endpoint.")],
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="URL that receives each message, signed.")] = None,
     folder: Annotated[
-        str | None, typer.Option(help="Write lines of JSON to files of this folder, below the server's buckets.")
+        str | None, typer.Option(help="Folder for files of JSON lines, below the server's buckets.")
     ] = None,
     file_name: Annotated[
-        str | None, typer.Option(metavar="TEMPLATE", help="Of {iothub} {partition} {YYYY} {MM} {DD} {HH} {mm}.")
+        str | None,
+        typer.Option(metavar="TEMPLATE", help="File name with {iothub} {partition} {YYYY} {MM} {DD} {HH} {mm}."),
     ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Keep them in a stream, for `endpoint read`.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Store the messages in a stream, for `endpoint read`.")
+    ] = False,
     to_server: Annotated[
-        str | None, typer.Option("--server", metavar="NAME", help=r"A \[servers.NAME] of the configuration.")
+        str | None, typer.Option("--server", metavar="NAME", help="\\[servers.NAME] table of the configuration.")
     ] = None,
     topic: Annotated[
-        str | None, typer.Option(help="Topic, or subject, at that server; {iothub} and {device} may stand in it.")
+        str | None, typer.Option(help="Topic or subject at that server; may contain {iothub} and {device}.")
     ] = None,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Let messages leave to a webhook, whose secret is shown this once, a folder, a stream or a server."""
+    """Create a routing endpoint.
+
+    A webhook, a folder, a stream or a server. A webhook's secret is shown only once.
+    """
     only(folder is not None, "with --folder", file_name=file_name)
     only(to_server is not None, "with --server", topic=topic)
     body: dict[str, Any] = {"name": name, "url": webhook, "folder": folder, "stream": stream, "server": to_server}
@@ -58,28 +68,32 @@ def add_endpoint(
 
 
 def endpoints(server: ListOptions, hub: HubOption = "birthmark") -> None:
-    """List where messages of a hub may leave to, and which routes lead there."""
+    """List a hub's routing endpoints and their routes."""
     columns, nothing = ("name", "kind", "to", "routes"), "Messages leave nowhere; all are read by `hub monitor`."
     server.show("hubs", hub, "endpoints", columns=columns, nothing=nothing)
 
 
 def remove_endpoint(server: RemoveOptions, name: EndpointName, hub: HubOption = "birthmark") -> None:
-    """Let messages leave there no more; a stream goes with what it holds, files stay. No route may lead there."""
+    """Delete a routing endpoint that no route uses.
+
+    A stream is deleted with its messages; files stay.
+    """
     server.remove("hubs", hub, "endpoints", name, what=f"the endpoint {name}")
 
 
 def read_endpoint(
     server: ServerOutputOptions,
     name: EndpointName,
-    since: Annotated[str | None, typer.Option(help="From when: 10m, 2026-11-21T10:00:00Z.")] = None,
-    after: Annotated[str | None, typer.Option(help="From a position, as an earlier run said it.")] = None,
-    consumer_group: Annotated[
-        str | None, typer.Option(help="From where this group is; the server notes how far it came.")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Go on with what comes, until Ctrl-C.")] = False,
+    since: Annotated[str | None, typer.Option(help="Start time: 10m, 2026-11-21T10:00:00Z.")] = None,
+    after: Annotated[str | None, typer.Option(help="Start position, as printed by an earlier run.")] = None,
+    consumer_group: Annotated[str | None, typer.Option(help="Consumer group; the server stores its position.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Continue with new messages until Ctrl-C.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Show what came to a stream, from its beginning unless said otherwise."""
+    """Print the messages of a stream endpoint.
+
+    Default start: the beginning of the stream.
+    """
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
     query = {"since": None if since is None else parse_since(since, SystemClock()).isoformat(), "after": after}
     place, client = "", server.client
@@ -97,67 +111,84 @@ def read_endpoint(
             if consumer_group is not None and told_until != place:
                 client.put(at("hubs", hub, "endpoints", name, "groups", consumer_group), {"after": place})
     if consumer_group is None and place:
-        typer.echo(f"To go on from here: --after {place}", err=True)
+        typer.echo(f"To continue from here: --after {place}", err=True)
 
 
 def add_route(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(metavar="ROUTE", help="How it will be called.")],
+    name: Annotated[str, typer.Argument(metavar="ROUTE", help="Name of the route.")],
     to: To,
     condition: Annotated[
-        str, typer.Option(help="Which messages, in IoT Hub's query language of routes; all where it says nothing.")
+        str, typer.Option(help="Condition in IoT Hub's routing query language. Default: all messages.")
     ] = "true",
     source: SourceOption = "DeviceMessages",
-    disabled: Annotated[bool, typer.Option("--disabled", help="Take nothing yet.")] = False,
+    disabled: Annotated[bool, typer.Option("--disabled", help="Create the route disabled.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Let messages leave for which a condition holds. What came before is not sent."""
+    """Create a route for messages that match a condition.
+
+    Earlier messages are not sent.
+    """
     body: dict[str, Any] = {"name": name, "endpoints": to, "source": source, "condition": condition}
     server.do("hubs", hub, "routes", **body, enabled=not disabled)
 
 
 def routes(server: ListOptions, hub: HubOption = "birthmark") -> None:
-    """List the routes of a hub; $fallback says where those messages go that no route takes."""
+    """List a hub's routes.
+
+    $fallback is the destination of messages that match no route.
+    """
     columns = ("name", "source", "condition", "endpoints", "enabled", "waiting", "put_aside")
     server.show("hubs", hub, "routes", columns=columns, nothing="There is no route.")
 
 
 def show_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
-    """Show a route, as JSON: what waits, what was put aside and why, and how many seconds it is behind."""
+    """Show a route as JSON, with its queue and lag.
+
+    Includes queued messages, dead letters with errors, and the lag in seconds.
+    """
     shown = server.client.get(at("hubs", hub, "routes", name))
     typer.echo(json.dumps(shown, indent=None if server.as_json else 2))
 
 
 def remove_route(server: RemoveOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
-    """Remove a route, with what waits of it."""
+    """Delete a route and its queue."""
     server.remove("hubs", hub, "routes", name, what=f"the route {name}, and what waits of it")
 
 
 def enable_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
-    """Let a route take messages again."""
+    """Enable a route."""
     emit(server.as_json, server.client.patch(at("hubs", hub, "routes", name), {"enabled": True}))
 
 
 def disable_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
-    """Let a route take no more messages; what waits of it still leaves."""
+    """Disable a route.
+
+    It receives no more messages; queued messages are still sent.
+    """
     emit(server.as_json, server.client.patch(at("hubs", hub, "routes", name), {"enabled": False}))
 
 
 def retry_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
-    """Try again what of a route was put aside."""
+    """Resend a route's dead letters."""
     server.client.post(at("hubs", hub, "routes", name, "retry"), {})
-    say(server.as_json, {"retried": name}, f"What was put aside of {name} is tried again.")
+    say(server.as_json, {"retried": name}, f"The dead letters of {name} are sent again.")
 
 
 def fallback(
     server: ServerOutputOptions,
     to: Annotated[
-        list[str] | None, typer.Option("--endpoint", help="An endpoint, or events; may be given again.")
+        list[str] | None, typer.Option("--endpoint", help="Endpoint name, or events; may be repeated.")
     ] = None,
-    off: Annotated[bool, typer.Option("--off", help="Send them nowhere; monitor reads them in any case.")] = False,
+    off: Annotated[
+        bool, typer.Option("--off", help="Disable the fallback route; monitor still reads the messages.")
+    ] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Show where messages go that no route takes; with --endpoint, or --off, say where they go from now on."""
+    """Show or set the fallback route.
+
+    It receives messages that match no other route. Set it with --endpoint or --off.
+    """
     if not to and not off:
         emit(server.as_json, server.client.get(at("hubs", hub, "routes", "$fallback")))
         return
@@ -167,22 +198,24 @@ def fallback(
 
 def try_route(
     server: ServerOutputOptions,
-    condition: Annotated[str | None, typer.Option(help="Whether this holds; else, which routes take it.")] = None,
-    body: Annotated[str, typer.Option(help="The message's body.")] = "{}",
+    condition: Annotated[str | None, typer.Option(help="Condition to test. Default: test the routes.")] = None,
+    body: Annotated[str, typer.Option(help="Body of the message.")] = "{}",
     _text: Annotated[bool, typer.Option("--text", hidden=True, help="No effect: nothing is added.")] = False,
     properties: Annotated[
-        list[str] | None, typer.Option("--property", help="A property of the application, NAME=VALUE.")
+        list[str] | None, typer.Option("--property", help="Application property, NAME=VALUE.")
     ] = None,
-    system: Annotated[list[str] | None, typer.Option("--system", help="A property of the system, NAME=VALUE.")] = None,
-    twin: Annotated[str | None, typer.Option(help="The device's twin: JSON with tags and properties.")] = None,
-    device: Annotated[str, typer.Option(help="Whose message it is.")] = "device",
+    system: Annotated[list[str] | None, typer.Option("--system", help="System property, NAME=VALUE.")] = None,
+    twin: Annotated[str | None, typer.Option(help="File with the device twin: JSON with tags and properties.")] = None,
+    device: Annotated[str, typer.Option(help="Device ID of the sender.")] = "device",
     source: SourceOption = "DeviceMessages",
     hub: HubOption = "birthmark",
 ) -> None:
-    """Show which routes would take a message, or whether a condition holds for it; nothing is sent.
+    """Test which routes, or a condition, match a message.
 
-    The message has the properties that you give and no others. `$body` needs --system contentType=application/json and
-    --system contentEncoding=utf-8, as a message of a device does.
+    Nothing is sent.
+
+    The message only has the properties that you set. `$body` needs --system contentType=application/json and --system
+    contentEncoding=utf-8, as a device's message does.
     """
     given = _pairs(system, "--system")
     asked = {
@@ -220,29 +253,33 @@ def _pairs(given: list[str] | None, option: str) -> dict[str, str]:
 
 
 def enrichments(server: ListOptions, hub: HubOption = "birthmark") -> None:
-    """List what is added to messages that leave."""
+    """List a hub's message enrichments."""
     columns, nothing = ("key", "value", "endpoints"), "Nothing is added to messages."
     server.show("hubs", hub, "enrichments", columns=columns, nothing=nothing)
 
 
 def add_enrichment(
     server: ServerOutputOptions,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The property's name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Name of the property.")],
     value: Annotated[
-        str, typer.Argument(metavar="VALUE", help="A text, $iothubname, or a path in the twin, as $twin.tags.site.")
+        str,
+        typer.Argument(metavar="VALUE", help="Text, $iothubname, or a path in the twin, such as $twin.tags.site."),
     ],
     to: To,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Add a property to what goes to endpoints; one of the same key is replaced."""
+    """Add a property to messages sent to endpoints.
+
+    An existing enrichment with this key is replaced.
+    """
     path, body = at("hubs", hub, "enrichments", key), {"value": value, "endpoints": to}
     emit(server.as_json, server.client.put(path, body))
 
 
 def remove_enrichment(
     server: RemoveOptions,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="The property's name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Name of the property.")],
     hub: HubOption = "birthmark",
 ) -> None:
-    """Add a property to messages no more."""
+    """Delete a message enrichment."""
     server.remove("hubs", hub, "enrichments", key, what=f"the enrichment {key}")

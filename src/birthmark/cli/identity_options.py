@@ -26,29 +26,29 @@ from birthmark.untrusted_text import reason_of
 
 
 class KeyNotNamedError(UsageError):
-    """No private key was named."""
+    """No private key was specified."""
 
     code = "device.key_not_named"
-    cause = "Nothing says which private key is the device's."
+    cause = "The device's private key is not specified."
     fix = (
-        'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`; '
-        "or give --element for a key in a secure element."
+        'Specify both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+        " For a key in a secure element, use --element."
     )
 
 
 class CertificateNotNamedError(UsageError):
-    """No certificate was named."""
+    """No certificate was specified."""
 
     code = "device.certificate_not_named"
-    cause = "Nothing says which certificate belongs to the key."
-    fix = 'Name both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+    cause = "The key's certificate is not specified."
+    fix = 'Specify both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
 
 
 class CaFileMissingError(NotFoundError):
     """The CA file cannot be read."""
 
     code = "device.ca_file_missing"
-    cause = "The file of CAs to trust, {path}, cannot be read: {reason}."
+    cause = "The trusted CA file {path} cannot be read: {reason}."
     fix = 'Correct --ca-file or SSL_CERT_FILE. For a Birthmark server: `eval "$(birthmark env)"`'
     path: object
     reason: str
@@ -60,8 +60,8 @@ class CertificateFileMissingError(FileMissingError):
     code = "device.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
-        "Check the path. The files of the environment: "
-        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+        "Check the path. To use the files of the environment: `birthmark device register --cert "
+        '"$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
 
 
@@ -80,18 +80,18 @@ class IdentityOptions:
 
     cert: Annotated[
         Path | None,
-        typer.Option(envvar="X509_CERT_FILE", help="The device's certificate, and the CAs between, in PEM."),
+        typer.Option(envvar="X509_CERT_FILE", help="File with the device's certificate and intermediate CAs: PEM."),
     ] = None
     key: Annotated[
         str | None,
-        typer.Option(envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or with --element an object's name."),
+        typer.Option(envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or an object's name with --element."),
     ] = None
     is_element: Annotated[
         bool,
-        typer.Option("--element", help="The key is in a secure element; its certificate too, unless --cert is given."),
+        typer.Option("--element", help="Use a key in a secure element, and its certificate unless --cert is given."),
     ] = False
     ca_file: Annotated[
-        Path | None, typer.Option(help="CAs to trust, in PEM (default: SSL_CERT_FILE, else the system's).")
+        Path | None, typer.Option(help="Trusted CAs in PEM. Default: SSL_CERT_FILE, otherwise the system's.")
     ] = None
     chip: ChipOptions = field(default_factory=ChipOptions)
 

@@ -131,11 +131,11 @@ class Installer:
         except FileNotFoundError:
             return InstallManifest()
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            lost = FileUnusableError(path=str(self.record), reason="it does not say what was installed")
+            lost = FileUnusableError(path=str(self.record), reason="the installation method is unknown")
             there = shlex.join(str(self.root / name) for name in (*self.service.files, self.service.wants))
             stop = f"systemctl stop {self.service.name}.service; " if self.is_here else ""
             lost.quote(
-                fix=f"Take it back by hand: `{stop}rm -f {shlex.quote(str(self.record))} {there}`; then install anew."
+                fix=f"Remove it manually: `{stop}rm -f {shlex.quote(str(self.record))} {there}`; then install again."
             )
             raise lost from error
 

@@ -29,12 +29,12 @@ def json_of(text: str, what: str) -> Any:
 
 
 def _refuse(word: str) -> float:
-    raise ValueError(f"there is {word}, which is no number of JSON")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _finite(word: str) -> float:
     if not math.isfinite(number := float(word)):
-        raise ValueError(f"the number {printable(word[:_MOST_SHOWN])} is larger than programs read")
+        raise ValueError(f"the number {printable(word[:_MOST_SHOWN])} is too large for JSON programs")
     return number
 
 

@@ -40,25 +40,28 @@ HARMLESS: Sequence[HarmlessPattern] = (
         "NXP Plug & Trust middleware",
         "Compiled for 0x30100. Got newer 0x30600",
         r"compiled for 0x[0-9a-f]+\W+got newer 0x[0-9a-f]+",
-        "The chip's applet is newer than the middleware was built for; it is compatible.",
+        "The chip's applet is newer than the one that the middleware was built for; it is compatible.",
     ),
     HarmlessPattern(
         "NXP Plug & Trust middleware",
         "nxEnsure … failed. At Line:417",
         r"\bline:?\s*417\b",
-        "It looks whether an object is there, and the object is not there yet. What follows counts.",
+        (
+            "The middleware checks whether an object exists, and it does not exist yet. Only the messages "
+            "after this one matter."
+        ),
     ),
     HarmlessPattern(
         "tpm2-pkcs11",
         "ERROR: User specified and TPM specified attr mismatch: 0x10a",
         r"user specified and tpm specified attr mismatch",
-        "It says so of every key that it makes; the key is made.",
+        "The middleware logs this for every key that it creates; the key is created.",
     ),
     HarmlessPattern(
         "azure-iot-device",
         "Exception caught in background thread. Unable to handle.",
         r"exception caught in background thread",
-        "After a result that was a success it tells of a connection that was closed at the end.",
+        "The SDK logs this after a successful result, about a connection that was closed at the end.",
     ),
     HarmlessPattern(
         "paho-mqtt, inside azure-iot-device",
@@ -70,19 +73,22 @@ HARMLESS: Sequence[HarmlessPattern] = (
         "boto3, AWS CLI",
         "PythonDeprecationWarning: Boto3 will no longer support Python 3.x",
         r"boto3 will no longer support python",
-        "A word to whoever chooses the Python version; the call itself was made.",
+        "A notice about the Python version; the call itself was made.",
     ),
     HarmlessPattern(
         "pip",
         "DEPRECATION: paho-mqtt is being installed using the legacy 'setup.py install' method",
         r"is being installed using the legacy 'setup\.py install'",
-        "The package is installed all the same.",
+        "The package is installed anyway.",
     ),
     HarmlessPattern(
         "iotedge check",
         "production readiness: logs policy - Warning",
         r"production readiness: .*\bwarning\b|not configured to rotate module logs",
-        "It compares with what Microsoft recommends for production; identity and connection do not depend on it.",
+        (
+            "It compares the setup with Microsoft's recommendations for production; identity and connection "
+            "do not depend on them."
+        ),
     ),
     HarmlessPattern(
         "iotedge check",
@@ -94,41 +100,49 @@ HARMLESS: Sequence[HarmlessPattern] = (
         "alembic, in a debug log of `birthmark serve`",
         "Context impl SQLiteImpl. / Will assume non-transactional DDL.",
         r"context impl \w+\.|will assume (non-)?transactional ddl",
-        "The database was looked at for migrations, as at each start.",
+        "The database was checked for migrations, as at each start.",
     ),
 )
 
-_LABELS = "`birthmark chip ls` shows tokens and keys by their labels."
+_LABELS = "List tokens and keys with their labels: `birthmark chip ls`."
 TELLING: Sequence[DiagnosticPattern] = (
     DiagnosticPattern(
         "NXP Plug & Trust middleware",
         "Communication channel is Plain. / !!!Not recommended for production use.!!!",
         r"communication channel is plain|not recommended for production use",
-        "No error: the connection to the cloud is as safe as ever, and the key stays in the chip. The wires between "
-        "processor and chip are in plain: who reaches them reads along, and may answer in the chip's place.",
-        "Nothing at a desk. For a product, give the channel keys of its own (Platform SCP03): docs/howto/se050.md. "
-        "`birthmark doctor` says how it stands.",
+        (
+            "This is not an error: the connection to the cloud is secure, and the key stays in the chip. The "
+            "bus between processor and chip is unencrypted. An attacker on the bus can read it and respond in"
+            " the chip's place."
+        ),
+        (
+            "No action is needed for development. For a product, give the channel its own keys (Platform "
+            "SCP03): docs/howto/se050.md. To check the channel: `birthmark doctor`."
+        ),
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "[pkcs11] - id=0x… session=1: Failed to find private key on PKCS#11 token which matches search criteria",
         r"failed to find private key on pkcs#11 token|AWS_ERROR_PKCS11_KEY_NOT_FOUND",
-        "The token was opened, and no private key in it has the label that the program gave as private_key_label.",
-        f"{_LABELS} Without private_key_label the token's one key is taken.",
+        "The token was opened, and it contains no private key with the program's private_key_label.",
+        f"{_LABELS} Without private_key_label, the SDK uses the token's only key.",
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "[pkcs11] - id=0x… session=2: Failed to choose private key, multiple objects on PKCS#11 token match search "
         "criteria",
         r"failed to choose private key, multiple objects|AWS_ERROR_PKCS11_KEY_NOT_FOUND",
-        "Two private keys fit: they have the same label, or no private_key_label was given.",
-        f"Give the label of one as private_key_label; two of one label have to be told apart first. {_LABELS}",
+        "Two private keys match: they have the same label, or private_key_label is not set.",
+        (
+            "Set private_key_label to the label of one key; give two keys with one label different labels "
+            f"first. {_LABELS}"
+        ),
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "[pkcs11] - id=0x…: Failed to find PKCS#11 token which matches search criteria",
         r"failed to (find|choose) pkcs#11 token|AWS_ERROR_PKCS11_TOKEN_NOT_FOUND",
-        "The library shows no token, or several, with the token_label or slot_id that the program gave.",
+        "The library has no token, or several, with the program's token_label or slot_id.",
         _LABELS,
     ),
     DiagnosticPattern(
@@ -136,48 +150,66 @@ TELLING: Sequence[DiagnosticPattern] = (
         "[pkcs11] - id=0x… session=5: C_Login() failed. PKCS#11 error: CKR_PIN_INCORRECT (0x000000A0). AWS error: "
         "AWS_ERROR_PKCS11_CKR_PIN_INCORRECT",
         r"C_Login\(\) failed.*CKR_PIN_|AWS_ERROR_PKCS11_CKR_PIN_(INCORRECT|LEN_RANGE|INVALID|LOCKED)",
-        "The token does not take the PIN that the program gave as user_pin.",
-        "Stop what tries again by itself: a few wrong PINs lock a chip. Make sure of the PIN, then try it once: "
-        "`birthmark chip ls`; a right one sets the count back.",
+        "The token rejects the program's PIN (user_pin).",
+        (
+            "Stop programs that retry automatically: a few wrong PINs lock a chip. Verify the PIN, then try "
+            "it once: `birthmark chip ls`. A correct PIN resets the counter."
+        ),
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "AWS_ERROR_PKCS11_VERSION_UNSUPPORTED: The PKCS#11 library uses an unsupported API version.",
         r"AWS_ERROR_PKCS11_VERSION_UNSUPPORTED",
-        "The SDK takes libraries that say 2.20 or a later 2.x; this one, as pkcs11-spy does, says another version.",
-        "Give the program the chip's own library, with nothing before it: `birthmark chip ls --module FILE`.",
+        (
+            "The SDK requires a library with version 2.20 or a later 2.x; this library, such as pkcs11-spy, "
+            "reports another version."
+        ),
+        "Use the chip's own library directly in the program: `birthmark chip ls --module FILE`.",
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "AWS_ERROR_PKCS11_ENCODING_ERROR: A PKCS#11 (Cryptoki) library function was unable to ASN.1 (DER) encode",
         r"AWS_ERROR_PKCS11_ENCODING_ERROR",
-        "The key in the token is of P-521: the SDK writes no signature that long.",
-        "Make a key of another kind: `birthmark chip keygen operational --algorithm p256`; P-384 and RSA do, too.",
+        "The key in the token is a P-521 key, whose signatures are too long for the SDK.",
+        (
+            "Create a key of another type: `birthmark chip keygen operational --algorithm p256`; P-384 and "
+            "RSA also work."
+        ),
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "AWS_ERROR_MQTT_UNEXPECTED_HANGUP: The connection was closed unexpectedly.",
         r"AWS_ERROR_MQTT_UNEXPECTED_HANGUP",
-        "The server let nobody in, or ended the connection: AWS IoT closes it without a word for what a policy or the "
-        "certificate's status does not allow, and once where a device comes for the first time by a CA on record.",
-        "`birthmark why` has the reason. A device that came for the first time connects again, and is in.",
+        (
+            "The server rejected the connection or ended it. AWS IoT closes the connection without a message "
+            "if a policy or the certificate's status does not permit it. It also does so once at a device's "
+            "first connection with a registered CA's certificate."
+        ),
+        "To show the cause: `birthmark why`. At a first connection, the device connects again and is accepted.",
     ),
     DiagnosticPattern(
         "AWS IoT Device SDK v2 (awscrt)",
         "AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE: TLS (SSL) negotiation failed",
         r"AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE",
-        "Before anything was asked: the program does not trust the server's certificate, or goes to another name or "
-        "port than it should; or, with a key in a token, the server takes no TLS 1.2, which the SDK speaks then.",
-        "Give the program the CA and the host that are printed here: `birthmark env`",
+        (
+            "The handshake failed before the first request. The program does not trust the server's "
+            "certificate, or uses a wrong name or port. With a key in a token, the SDK uses TLS 1.2, which "
+            "the server may not support."
+        ),
+        "Set the CA and the host in the program. To print them: `birthmark env`",
     ),
     DiagnosticPattern(
         "paho-mqtt 1.6, inside azure-iot-device",
         "…/paho/mqtt/client.py … in _sock_send … ssl.SSLEOFError: EOF occurred in violation of protocol",
         r"paho[\s\S]*ssl\.SSLEOFError: EOF occurred in violation",
-        "The server went away, without a word, while the library wrote to it. The library's thread has ended and tells "
-        "nobody: the SDK takes itself for connected, and whatever it is asked for waits for ever.",
-        "Start the program again. One that has to go on by itself gives each call a deadline, and makes a new client "
-        "after it.",
+        (
+            "The server closed the connection while the library was sending. The library's thread has ended "
+            "without notifying the SDK. The SDK considers itself connected, and its calls wait forever."
+        ),
+        (
+            "Restart the program. For automatic recovery, use a timeout for each call, and create a new "
+            "client after a timeout."
+        ),
     ),
 )
 

@@ -39,37 +39,38 @@ def login(
     where: Annotated[
         str,
         typer.Argument(
-            metavar="FILE|URL", help="The file of `birthmark user create` or `invite`; or https://HOST:9443"
+            metavar="FILE|URL", help="Invitation file from `birthmark user create` or `invite`; or https://HOST:9443"
         ),
     ],
-    url: Annotated[str | None, typer.Option(help="Where the server is reached, if not as FILE says.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the server. Default: from FILE.")] = None,
     roots: Annotated[
-        Path | None, typer.Option(help="For URL: PEM file of the server's roots; else the system's know it.")
+        Path | None, typer.Option(help="For URL: PEM file of the server's root CAs. Default: the system's.")
     ] = None,
     thumbprint: Annotated[
-        str | None, typer.Option(help="For URL: the SHA-256 of the server's root, in the place of its roots.")
+        str | None, typer.Option(help="For URL: SHA-256 thumbprint of the server's root CA, instead of its file.")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="For URL: the file of a token, as `birthmark token create` shows it.")
+        Path | None, typer.Option(help="For URL: token file, as written by `birthmark token create`.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Sign in at a server of another machine; commands that name no data directory go there then.
+    """Sign in to a remote server.
 
-    By an invitation's file, which is used up by it. Or by the URL of a server: this shows a code, and whoever is signed
-    in there at a browser types it and agrees. What says who you are stands in ~/.config/birthmark/login.json, or where
-    BIRTHMARK_LOGIN says.
+    Commands without a data directory then use that server.
+
+    Use an invitation file once, or the URL of a server. With a URL, confirm the displayed code in a browser that is
+    signed in there. The session is stored in ~/.config/birthmark/login.json or in the BIRTHMARK_LOGIN file.
     """
     if where.startswith("http://") or (_HOST_PORT.fullmatch(where) and not Path(where).exists()):
-        raise typer.BadParameter(f"write https://{where.removeprefix('http://')}", param_hint="URL")
+        raise typer.BadParameter(f"use https://{where.removeprefix('http://')}", param_hint="URL")
     if (seen := unseen(where, 1)) and not Path(where).exists():
-        raise typer.BadParameter(f"write https://HOST:PORT, or a file's name{seen}", param_hint="URL")
+        raise typer.BadParameter(f"use https://HOST:PORT, or a file name{seen}", param_hint="URL")
     with written_as(place()):
         if where.startswith(_BEGIN):
-            only(False, "for an invitation's file", url=url)
+            only(False, "to an invitation file", url=url)
             _by_url(where.rstrip("/"), roots, thumbprint, token_file, as_json=as_json)
         else:
-            only(False, "for a URL", roots=roots, thumbprint=thumbprint, token_file=token_file)
+            only(False, "to a URL", roots=roots, thumbprint=thumbprint, token_file=token_file)
             _by_invitation(Path(where), url, as_json=as_json)
 
 
@@ -83,7 +84,7 @@ def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
         check(Login(at_url, invited.roots, invited.user, "", "", invited.ends))
     except LoginDamagedError as error:
         if url is not None:
-            raise typer.BadParameter("give an https:// URL of the server", param_hint="--url") from error
+            raise typer.BadParameter("specify an https:// URL of the server", param_hint="--url") from error
         raise InvitationInvalidError(path=invitation, detail=unseen(at_url, 1)) from error
     check_place()
     client = RemoteClient(place(), at_url, "", invited.roots)
@@ -94,12 +95,12 @@ def _by_invitation(invitation: Path, url: str | None, *, as_json: bool) -> None:
 def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Path | None, *, as_json: bool) -> None:
     given = None if roots is None else _pem(roots)
     if not is_url(url):
-        raise typer.BadParameter("give https://HOST:PORT", param_hint="URL")
+        raise typer.BadParameter("use https://HOST:PORT", param_hint="URL")
     if given is not None:
         try:
             check(Login(url, given, "", "", "", ""))
         except LoginDamagedError as error:
-            raise typer.BadParameter("give certificates as PEM", param_hint="--roots") from error
+            raise typer.BadParameter("use PEM certificates", param_hint="--roots") from error
     check_place()
     known_by = roots_of(url, given, thumbprint)
     if token_file is not None:

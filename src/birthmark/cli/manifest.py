@@ -50,12 +50,10 @@ class ManifestOptions:
     file: Annotated[
         Path,
         typer.Argument(
-            help="The manifest as delivered (JSON), a bundle of our own, or certificates: a directory, ZIP or CSV."
+            help="The manifest as delivered (JSON), an intake bundle, or certificates: a directory, ZIP or CSV."
         ),
     ]
-    signer: Annotated[list[Path] | None, typer.Option(help="A signer certificate to accept; may be given again.")] = (
-        None
-    )
+    signer: Annotated[list[Path] | None, typer.Option(help="Accepted signer certificate; may be repeated.")] = None
     stations: StationsOptions = field(default_factory=StationsOptions)
     as_json: JsonOption = False
 
@@ -70,7 +68,7 @@ class ManifestOptions:
             found = manifest_in(self.file) if any(whose.values()) else None
             what = "this one nobody signed" if found is None else f"{found[1].name} in {self.file} may be one"
             try:
-                only(False, f"for a signed list, and {what}", **whose)
+                only(False, f"to a signed list, but {what}", **whose)
             except OptionNotApplicableError as error:
                 if found is not None:
                     error.quote(fix=f"Name that: `{found[0]}{instead(self.file, found[1])}`")
@@ -79,12 +77,12 @@ class ManifestOptions:
                 raise ListUnsignedError(file=str(self.file), again=again())
             return ListTrust(roots)
         if is_bundle(self.file):
-            only(False, "for a supplier's manifest; a bundle has --station instead", signer=self.signer)
+            only(False, "to a supplier's manifest; for an intake bundle, use --station", signer=self.signer)
             return self.stations.trust()
         from birthmark.manifests.microchip import root_of, signer_of, trust_of
         from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 
-        only(False, "for a bundle of our own, and this is none", station=self.stations.station)
+        only(False, "to an intake bundle, not to this file", station=self.stations.station)
         own_signers = [signer_of(read_device_certificate(path)) for path in self.signer or ()]
         own_roots = [root_of(root) for root in self.stations.roots()]
         return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
@@ -162,9 +160,11 @@ def count_entries(file: Path) -> int:
 
 
 def verify(shipped: ManifestOptions) -> None:
-    """Check every entry: signature, signer, header, duplicates, certificate name, key and chain.
+    """Verify every entry of a manifest.
 
-    An entry without a certificate can be checked only in part, and counts as such.
+    Checks signature, signer, header, duplicates, certificate name, key and chain.
+
+    An entry without a certificate is reported as partially verified.
     """
     refused = Refusals(shipped.as_json)
     good, partly, unrooted, parts = 0, 0, 0, set()
@@ -192,7 +192,7 @@ def verify(shipped: ManifestOptions) -> None:
 
 
 def show_all(shipped: ManifestOptions) -> None:
-    """List the chips of a manifest with what was verified of each."""
+    """List a manifest's chips with their verification results."""
     refused = Refusals(shipped.as_json)
     rows = [_row(entry) for entry in shipped.verified(refused)]
     columns = _COLUMNS_OF_BUNDLES if is_bundle(shipped.file) else _COLUMNS
@@ -210,15 +210,17 @@ class FileNames(StrEnum):
 
 def extract(
     shipped: ManifestOptions,
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for NAME.pem files.")],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Output directory for NAME.pem files.")],
     chain: Annotated[bool, typer.Option("--chain", help="Append the signer certificate to each file.")] = False,
     named_by: Annotated[
-        FileNames, typer.Option(help="By what: the certificate's common name, or the serial number of the chip.")
+        FileNames, typer.Option(help="File names: the certificate's common name, or the serial number of the chip.")
     ] = FileNames.CN,
 ) -> None:
-    """Write each verified device certificate to a PEM file of its own, named by its common name or its chip.
+    """Write each verified device certificate to a PEM file.
 
-    What is no file name is changed; of devices whose names become the same, the later have a number.
+    The file is named after the common name or the chip.
+
+    Characters that file names cannot contain are replaced, and duplicate names are numbered.
     """
     refused = Refusals(shipped.as_json)
     written, without, kept, names = 0, 0, 0, set[str]()
@@ -251,26 +253,29 @@ def extract(
 
 
 def create(
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Directory for what is made.")],
-    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many chips.")] = 50,
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Output directory.")],
+    count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of chips.")] = 50,
     element_ca: Annotated[
-        Path | None, typer.Option(help="Make the element at hand the first chip; its maker's CAs, PEM.")
+        Path | None,
+        typer.Option(help="Use the connected secure element as the first chip; PEM file of its manufacturer's CAs."),
     ] = None,
     bundle: Annotated[
-        bool, typer.Option("--bundle", help="A bundle, as a production line's station makes it.")
+        bool, typer.Option("--bundle", help="Create an intake bundle of a production-line station.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a manifest in the supplier's format, with its signer and roots, for tests and rehearsals.
+    """Create a test manifest with its signer and roots.
 
-    Writes manifest.json, signer.pem and root.pem; with --bundle root.pem and a station's directory. The element at
-    hand is the one that `birthmark chip` sees.
+    Uses the supplier's format, for tests and rehearsals.
+
+    Writes manifest.json, signer.pem and root.pem; with --bundle, root.pem and a station's directory. The connected
+    secure element is the one that `birthmark chip` uses.
     """
     from birthmark.clock import SystemClock, SystemEntropy
     from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
     from birthmark.pki.certificates import parse_bundle
 
-    only(not bundle, "for a supplier's manifest, not with --bundle", element_ca=element_ca)
+    only(not bundle, "to a supplier's manifest, not to --bundle", element_ca=element_ca)
     for name in ("manifest.json", "signer.pem", "root.pem", "station"):
         if os.path.lexists(out / name):
             raise FileExistsAlreadyError(path=out)

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 class StationsOptions:
     """Whose bundles, and whose chips, are believed."""
 
-    station: Annotated[
-        list[Path] | None, typer.Option(help="Certificate of a station whose bundles to accept; may be given again.")
-    ] = None
-    trust_root: Annotated[list[Path] | None, typer.Option(help="Roots of device certificates to accept, PEM.")] = None
+    station: Annotated[list[Path] | None, typer.Option(help="Certificate of an accepted station; may be repeated.")] = (
+        None
+    )
+    trust_root: Annotated[list[Path] | None, typer.Option(help="Accepted root CAs of device certificates, PEM.")] = None
 
     def trust(self) -> "BundleTrust":
         from birthmark.manifests.bundle.model import BundleTrust
@@ -51,7 +51,7 @@ class StationsOptions:
                 for one in _certificates_in(path):
                     if not one.is_ca and one.version != 1:  # the oldest roots cannot say that they are one
                         raise typer.BadParameter(
-                            f"{path} holds {one.subject_text}, which is no CA", param_hint="--trust-root"
+                            f"{path} contains {one.subject_text}, which is not a CA", param_hint="--trust-root"
                         )
                     yield one
 
@@ -89,13 +89,15 @@ def is_bundle(file: Path) -> bool:
 
 def merge(
     stations: StationsOptions,
-    files: Annotated[list[Path], typer.Argument(help="Sealed bundles, each of one station or merged before.")],
-    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="File to write; it must not exist.")],
+    files: Annotated[list[Path], typer.Argument(help="Sealed bundles, each from one station or merged earlier.")],
+    out: Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="Output file; it must not exist.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Make one bundle of several: every line is verified and stays as its station wrote it.
+    """Merge several intake bundles.
 
-    A chip or a board that is in two of them is refused, and both places are named; nothing is written then.
+    Every line is verified and kept as its station wrote it.
+
+    A chip or board that is in two bundles is rejected with both locations, and nothing is written.
     """
     from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 
@@ -103,7 +105,7 @@ def merge(
         raise FileExistsAlreadyError(path=out)
     for path in files:
         if not is_bundle(path):
-            raise typer.BadParameter(f"{path} is no bundle of our own", param_hint="FILES")
+            raise typer.BadParameter(f"{path} is not an intake bundle", param_hint="FILES")
     verifier, refused = BundleVerifier(stations.trust()), 0
     try:
         with written_as(out), atomic_files.creating(out, 0o666) as written:

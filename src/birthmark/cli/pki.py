@@ -35,7 +35,9 @@ def parse_thumbprint(text: str) -> str:
     try:
         return parsed(text).hex()
     except CertificateInvalidError as error:
-        raise typer.BadParameter("a thumbprint has 64 hex digits; see `birthmark pki maker ls`") from error
+        raise typer.BadParameter(
+            "a thumbprint has 64 hex digits; list manufacturer CAs: `birthmark pki maker ls`"
+        ) from error
 
 
 def parse_issued(text: str) -> str:
@@ -45,29 +47,31 @@ def parse_issued(text: str) -> str:
     except typer.BadParameter as error:
         name = shlex.quote(text)
         raise typer.BadParameter(
-            f"a thumbprint has 64 hex digits; `birthmark pki ls {name}` shows those of a device, "
-            f"and `--device {name}` takes back all that it has"
+            f"a thumbprint has 64 hex digits; `birthmark pki ls {name}` lists those of a device, and `--device"
+            f" {name}` revokes all of them"
         ) from error
 
 
 def add_user(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="Printable characters, no colon.")],
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="The one device this user may ask for.")] = None,
+    name: Annotated[str, typer.Argument(help="User name: printable characters, no colon.")],
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Device that the user can enroll.")] = None,
     any_name: Annotated[
         bool,
         typer.Option(
             "--any-name",
-            help="Whoever knows the password gets a certificate for ANY name that no live certificate holds. "
-            "Not for a device's own configuration.",
+            help="Allow ANY device name without a valid certificate. Do not use it in a device's own configuration.",
         ),
     ] = False,
     password_file: Annotated[Path | None, typer.Option(help="File of mode 0600 with the password in one line.")] = None,
-    ask: Annotated[bool, typer.Option("--ask", help="Ask for the password instead of making one.")] = False,
+    ask: Annotated[bool, typer.Option("--ask", help="Prompt for the password instead of generating one.")] = False,
 ) -> None:
-    """Put a user on record. Without a password file one is made, and printed this once."""
+    """Create an EST user.
+
+    Without a password file, a password is generated and printed once.
+    """
     if (device is not None) == any_name:
-        raise typer.BadParameter("say for whom: --device NAME, or --any-name for every name that nobody holds")
+        raise typer.BadParameter("specify the device: --device NAME, or --any-name for every unused name")
     only(password_file is None, "without --password-file", ask=ask)
     is_made = password_file is None and not ask
     if password_file is not None:
@@ -83,14 +87,21 @@ def add_user(
 
 
 def list_users(server: ListOptions) -> None:
-    """List the users; passwords are kept as digests only."""
+    """List the EST users.
+
+    Passwords are stored only as digests.
+    """
     server.show("est", "users", columns=_USER_COLUMNS, nothing="There is no EST user.")
 
 
 def remove_user(
-    server: RemoveOptions, name: Annotated[str, typer.Argument(help="As `birthmark pki user ls` shows it.")]
+    server: RemoveOptions,
+    name: Annotated[str, typer.Argument(help="EST user, as listed by `birthmark pki user ls`.")],
 ) -> None:
-    """Take a user off the record; certificates that were issued stay good."""
+    """Delete an EST user.
+
+    Certificates that were issued stay valid.
+    """
     server.remove("est", "users", name, what=f"the user {name}, who gets no certificate then")
 
 
@@ -98,37 +109,54 @@ def add_ca(
     server: ServerOutputOptions,
     file: Annotated[Path, typer.Argument(help="The CA's certificate, PEM or DER.")],
     any_name: Annotated[
-        bool, typer.Option("--any-name", help="Devices may ask for another name than their own certificate's.")
+        bool, typer.Option("--any-name", help="Allow device names that differ from the device's own certificate.")
     ] = False,
 ) -> None:
-    """Let certificates of a maker's CA introduce devices."""
+    """Register a manufacturer CA for bootstrap.
+
+    Devices with its certificates can then enroll over EST.
+    """
     server.do("est", "bootstrap", certificate=read_ca_certificate(file).pem(), any_name=any_name)
 
 
 def list_cas(server: ListOptions) -> None:
-    """List the CAs whose certificates introduce devices."""
-    server.show("est", "bootstrap", columns=_CA_COLUMNS, nothing="No bootstrap CA is on record.")
+    """List the manufacturer CAs."""
+    server.show("est", "bootstrap", columns=_CA_COLUMNS, nothing="No manufacturer CA is registered.")
 
 
 def remove_ca(
     server: RemoveOptions,
     thumbprint: Annotated[
         str,
-        typer.Argument(parser=parse_thumbprint, metavar="THUMBPRINT", help="As `birthmark pki maker ls` shows it."),
+        typer.Argument(
+            parser=parse_thumbprint,
+            metavar="THUMBPRINT",
+            help="Manufacturer CA, as listed by `birthmark pki maker ls`.",
+        ),
     ],
 ) -> None:
-    """Stop believing a CA."""
-    server.remove("est", "bootstrap", thumbprint, what=f"the maker's CA {thumbprint}, which introduces nobody then")
+    """Delete a manufacturer CA.
+
+    Its certificates can no longer bootstrap devices.
+    """
+    server.remove(
+        "est",
+        "bootstrap",
+        thumbprint,
+        what=f"the manufacturer CA {thumbprint}; its certificates can then no longer bootstrap devices",
+    )
 
 
 def certificates(
     server: ListOptions,
     which: InventoryOptions,
-    subject: Annotated[str | None, typer.Argument(metavar="ID", help="Device id, thumbprint or serial number.")] = None,
+    subject: Annotated[str | None, typer.Argument(metavar="ID", help="Device ID, thumbprint or serial number.")] = None,
 ) -> None:
-    """List the certificates that the server's CAs issued: of ID, the 100 that live longest, or all that fit.
+    """List the certificates that the server's CAs issued.
 
-    With one of the options those that end first come first, our own CAs' and servers' among them.
+    Lists those of ID, the 100 with the latest expiry, or all that match the options.
+
+    With an option, the list is sorted by expiry and includes CA and server certificates.
     """
     if which.is_asked:
         only(subject is None, "without ID", **which.said)
@@ -143,11 +171,13 @@ def certificates(
 
 def release(
     server: ServerOutputOptions,
-    name: Annotated[str, typer.Argument(help="The device's name, as `birthmark pki ls` shows it.")],
+    name: Annotated[str, typer.Argument(help="Device name, as listed by `birthmark pki ls`.")],
 ) -> None:
-    """Let a name go, so that a new key may claim it by a password for any name. What was issued stays good.
+    """Release a device name for a new key.
 
-    If the old key is not trusted any more, take it back first: `birthmark pki revoke --device NAME`.
+    A client with a password for any name can then claim it. Certificates that were issued stay valid.
+
+    If the old key is compromised, revoke it first: `birthmark pki revoke --device NAME`.
     """
     server.do("names", name, "release")
 
@@ -156,37 +186,39 @@ def revoke(
     server: ServerOutputOptions,
     thumbprint: Annotated[
         str | None,
-        typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="As `birthmark pki ls` shows it."),
+        typer.Argument(parser=parse_issued, metavar="THUMBPRINT", help="Certificate, as listed by `birthmark pki ls`."),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Everything by which this device is known, whoever issued it.")
+        str | None, typer.Option(metavar="NAME", help="Device whose credentials to revoke, from any issuer.")
     ] = None,
     key_of: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The key in this certificate, whoever issued it.")
+        Path | None, typer.Option(metavar="FILE", help="Certificate file whose key to revoke, from any issuer.")
     ] = None,
     reason: Annotated[
-        RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
+        RevocationReason, typer.Option(help="Revocation reason (RFC 5280 section 5.3.1).")
     ] = RevocationReason.UNSPECIFIED,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a CA is taken back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation before revoking a CA.")] = False,
 ) -> None:
-    """Take certificates and their keys back: they open neither EST, DPS, hub nor AWS IoT, and connections end at once.
+    """Revoke certificates and their keys.
 
-    A key that was taken back is never certified again; only the reason `superseded` leaves it good. With the key of a
-    CA, this server's or a maker's, everything below that CA goes.
+    EST, DPS, hubs and AWS IoT reject them, and connections end immediately.
+
+    A revoked key is never certified again, except with the reason `superseded`. Revoking the key of this server's CA
+    or a manufacturer CA revokes everything below that CA.
     """
     if sum(one is not None for one in (thumbprint, device, key_of)) != 1:
-        raise typer.BadParameter("name one: a THUMBPRINT, --device NAME, or --key-of FILE")
+        raise typer.BadParameter("specify one: a THUMBPRINT, --device NAME, or --key-of FILE")
     if key_of is not None and reason is RevocationReason.SUPERSEDED:
-        raise typer.BadParameter("superseded leaves the key good: name the certificate's THUMBPRINT")
+        raise typer.BadParameter("superseded does not revoke the key: specify the certificate's THUMBPRINT")
     body, nothing = {"reason": reason.value}, "The key is revoked; this CA issued no certificate for it that is alive."
     path = at("certificates", str(thumbprint), "revoke") if device is None else at("names", device, "revoke")
     if key_of is not None:
         certificate, path = _certified(key_of), "/keys/revoke"
         body["certificate"] = certificate.pem()
         if certificate.is_ca:
-            below = f"Take back the CA '{printable(certificate.subject_text)}', with everything below it, for good?"
+            below = f"Revoke the CA '{printable(certificate.subject_text)}' and everything below it permanently?"
             agree(below, yes=yes)
-            nothing = "The CA is taken back: everything below it is refused from now on."
+            nothing = "The CA is revoked: everything below it is rejected from now on."
     rows = server.client.post(path, body)
     show(rows, _ISSUED_COLUMNS, as_json=server.as_json, nothing=nothing)
     if reason is not RevocationReason.SUPERSEDED:
@@ -218,10 +250,13 @@ def _say_what_stays(server: ServerOutputOptions, name: str) -> None:
 
 def crl(
     server: ServerOutputOptions,
-    purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")] = None,
+    purpose: Annotated[Purpose, typer.Option("--of", help="CA that signed the CRL.")] = Purpose.DEVICES,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output file. Default: standard output.")] = None,
 ) -> None:
-    """Write the revocation list of one of the server's CAs (PEM), as it is now, for programs that take a file."""
+    """Write the current CRL of a server's CA (PEM).
+
+    For programs that read a file.
+    """
     made = server.client.get(at("lists", purpose))
     if out is not None or not server.as_json:
         write_result(out, made["crl"], keeps=False)

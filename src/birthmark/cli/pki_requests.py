@@ -15,62 +15,85 @@ from birthmark.untrusted_text import printable
 _A_DAY = timedelta(days=1)
 _AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")
 _REQUEST_COLUMNS = ("id", "device", "stands", "profile", "asked_by", "address", "asked_at")
-_RequestId = Annotated[str, typer.Argument(metavar="ID", help="As `birthmark pki request ls` shows it.")]
+_RequestId = Annotated[str, typer.Argument(metavar="ID", help="Request, as listed by `birthmark pki request ls`.")]
 
 
 def add_token(
     server: ServerOutputOptions,
-    device: Annotated[str, typer.Argument(metavar="NAME", help="The one device it is for.")],
+    device: Annotated[str, typer.Argument(metavar="NAME", help="Device that the token is for.")],
     lifetime: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_lifetime, metavar="TIME", help="20s, 30min, 12h or 365d (default: 1d)."),
+        typer.Option(
+            parser=parse_lifetime,
+            metavar="DURATION",
+            help="Lifetime of the token: 20s, 30min, 12h or 365d (default: 1d).",
+        ),
     ] = None,
 ) -> None:
-    """Make user and password for one certificate of one device, printed this once.
+    """Create a single-use EST password for one device.
 
-    The first key that asks uses it up; that key may ask again until the token ends, so a lost answer costs nothing. It
-    stands among the users (`birthmark pki user ls`) and is taken back there.
+    User and password are printed once.
+
+    The first key that enrolls uses it up. That key can retry until the token expires, so a lost response does no harm.
+    List and revoke the token as a user (`birthmark pki user ls`).
     """
     server.do("est", "tokens", device_id=device, lifetime_s=int((lifetime or _A_DAY).total_seconds()))
 
 
 def add_authority(
     server: ServerOutputOptions,
-    file: Annotated[Path, typer.Argument(help="Its certificate, PEM or DER, with extendedKeyUsage cmcRA.")],
-    names: Annotated[str, typer.Option(metavar="PATTERN", help="Device ids it may ask for, with * and ?.")] = "*",
+    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER with extendedKeyUsage cmcRA.")],
+    names: Annotated[str, typer.Option(metavar="PATTERN", help="Pattern of permitted device IDs, with * and ?.")] = "*",
 ) -> None:
-    """Let whoever has this certificate's key ask for devices it has checked itself.
+    """Register a registration authority by its certificate.
 
-    When it renews its own certificate by EST, the next one takes the place on the list.
+    It can enroll devices that it has verified.
+
+    When it renews its certificate over EST, the new certificate replaces the old one.
     """
     server.do("est", "authorities", certificate=read_device_certificate(file).pem(), names=names)
 
 
 def list_authorities(server: ListOptions) -> None:
     """List the registration authorities."""
-    server.show("est", "authorities", columns=_AUTHORITY_COLUMNS, nothing="No registration authority is on record.")
+    server.show("est", "authorities", columns=_AUTHORITY_COLUMNS, nothing="No registration authority is registered.")
 
 
 def remove_authority(
     server: RemoveOptions,
-    thumbprint: Annotated[str, typer.Argument(metavar="THUMBPRINT", help="As `birthmark pki authority ls` shows it.")],
+    thumbprint: Annotated[
+        str,
+        typer.Argument(metavar="THUMBPRINT", help="Registration authority, as listed by `birthmark pki authority ls`."),
+    ],
 ) -> None:
-    """Take one off the list; what was issued by its word stays good."""
+    """Delete a registration authority.
+
+    Certificates that it requested stay valid.
+    """
     server.remove("est", "authorities", thumbprint, what=f"the registration authority {thumbprint}")
 
 
 def list_requests(server: ListOptions) -> None:
-    """List the requests that wait, and those that were decided and not fetched yet."""
+    """List EST requests that wait for approval.
+
+    Also lists approved and rejected requests whose result was not fetched yet.
+    """
     server.show("est", "requests", columns=_REQUEST_COLUMNS, nothing="No request waits.")
 
 
 def approve(server: ServerOutputOptions, wanted: _RequestId) -> None:
-    """Let the device have its certificate, which it gets when it asks again."""
+    """Approve a request.
+
+    The device receives its certificate when it retries.
+    """
     server.do("est", "requests", wanted, "approve")
 
 
 def reject(server: ServerOutputOptions, wanted: _RequestId) -> None:
-    """Refuse the request; `approve` changes that. A certificate that was fetched before lives on, and is told."""
+    """Reject a request; `approve` reverses it.
+
+    A certificate that was already fetched stays valid and is reported.
+    """
     rejected = server.client.post(at("est", "requests", wanted, "reject"), {})
     emit(server.as_json, rejected)
     if rejected["fetched_at"] is not None:

@@ -24,12 +24,12 @@ class PolicyKeySlot(StrEnum):
     SECONDARY = "secondary"
 
 
-PolicyOption = Annotated[str | None, typer.Option("--policy", help="Which policy; the owner's without one.")]
-PolicyArgument = Annotated[str, typer.Argument(metavar="POLICY", help="Its name, as `policy ls` shows it.")]
-WhichArgument = Annotated[PolicyKeySlot, typer.Argument(metavar="KEY", help="primary or secondary.")]
+PolicyOption = Annotated[str | None, typer.Option("--policy", help="Shared access policy. Default: the owner's.")]
+PolicyArgument = Annotated[str, typer.Argument(metavar="POLICY", help="Policy, as listed by `policy ls`.")]
+WhichArgument = Annotated[PolicyKeySlot, typer.Argument(metavar="KEY", help="Key to replace: primary or secondary.")]
 RotateOption = Annotated[
     PolicyKeySlot | None,
-    typer.Option("--rotate", help="Make this key another one first; what it signed is refused then."),
+    typer.Option("--rotate", help="Replace this key first; signatures of the old key are rejected."),
 ]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ReportOption = Annotated[
     list[Path] | None,
-    typer.Option(help="Write what became of each device here: a .csv, .json or .html file; may be given again."),
+    typer.Option(help="Report file with each device's result: .csv, .json or .html; may be repeated."),
 ]
 
 

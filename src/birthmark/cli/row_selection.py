@@ -23,11 +23,11 @@ class RowCondition:
 
 
 class ColumnUnknownError(UsageError):
-    """No row of the list has such a column."""
+    """The list has no such column."""
 
     code = "cli.column_unknown"
-    cause = "No row has the column {column}, which --where asks for; there are {columns}."
-    fix = "See a row whole, and name one of its columns: `{command}`"
+    cause = "The column {column} in --where does not exist; the columns are {columns}."
+    fix = "Show a row with all columns: `{command}`"
     column: str
     columns: str
     command: str
@@ -37,7 +37,7 @@ def parse_wanted(text: str) -> RowCondition:
     """Return what `COLUMN=PATTERN` says; names of columns may be written as the table shows them."""
     column, sign, pattern = text.partition("=")
     if not sign or not column.strip():
-        raise typer.BadParameter("it is COLUMN=PATTERN, as state=disabled or name='pump-*'")
+        raise typer.BadParameter("use COLUMN=PATTERN, such as state=disabled or name='pump-*'")
     return RowCondition(column.strip().replace(" ", "_"), pattern)
 
 
@@ -55,10 +55,10 @@ class PickOptions:
         typer.Option(
             parser=parse_wanted,
             metavar="COLUMN=PATTERN",
-            help="Only rows where it is so, as name='pump-*'. May be given again.",
+            help="Filter of the rows, such as name='pump-*'; may be repeated.",
         ),
     ] = None
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many rows.")] = None
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows.")] = None
 
     def picked(self, rows: Iterable[Row], of: Callable[[Row], Mapping[str, Any]] = _itself) -> Iterator[Row]:
         """Yield the rows that are wanted, as they come. Raise `ColumnUnknownError` where none had the column."""

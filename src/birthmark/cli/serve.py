@@ -21,8 +21,9 @@ NOT_IN_CERTIFICATE = (
     'Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
 )
 NAME_STAYS = (
-    "devices are told the host {told}, and not {host}: it was the server's name when the first of them was put on "
-    "record. They come here where that name leads here. For a trial: `birthmark serve --data tried`"
+    "devices use the host {told}, not {host}: it was the server's name when the first device was "
+    "enrolled. They reach this server if that name resolves to it. For a trial: `birthmark serve "
+    "--data tried`"
 )
 
 
@@ -31,31 +32,37 @@ def serve(
         Path | None,
         typer.Option(readable=False, help="Directory for keys, CA, database and credentials (BIRTHMARK_DATA)."),
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file; see docs/reference/server-config.md.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file (TOML), see docs/reference/server-config.md.")
+    ] = None,
     listen: Annotated[
-        list[str] | None, typer.Option(help="Address to listen on; may be given again (BIRTHMARK_LISTEN).")
+        list[str] | None, typer.Option(help="Address to listen on; may be repeated (BIRTHMARK_LISTEN).")
     ] = None,
-    host: Annotated[
-        str | None, typer.Option(help="Name under which clients reach the server (BIRTHMARK_HOST).")
-    ] = None,
+    host: Annotated[str | None, typer.Option(help="Host name for clients (BIRTHMARK_HOST).")] = None,
     health_listen: Annotated[
-        list[str] | None, typer.Option(help="Address where probes reach the health port; may be given again.")
+        list[str] | None, typer.Option(help="Address of the health port; may be repeated.")
     ] = None,
     only: Annotated[
-        str | None, typer.Option(metavar="SERVICES", help="Serve these alone, with commas: est, dps, iothub, aws.")
+        str | None,
+        typer.Option(metavar="SERVICES", help="Services to run, separated by commas: est, dps, iothub, aws."),
     ] = None,
-    database: Annotated[str | None, typer.Option(help="sqlite:///PATH or postgresql://… (BIRTHMARK_DATABASE).")] = None,
+    database: Annotated[
+        str | None, typer.Option(help="Database: sqlite:///PATH or postgresql://… (BIRTHMARK_DATABASE).")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that serve as one; more than one needs PostgreSQL.")
+        int | None, typer.Option(help="Number of worker processes; more than one needs PostgreSQL.")
     ] = None,
     bus: Annotated[
-        str | None, typer.Option(help="NATS that the workers meet at, nats://HOST:4222; one is started without.")
+        str | None,
+        typer.Option(help="NATS server for the workers, nats://HOST:4222. Default: started automatically."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the endpoints as one JSON object when ready.")] = False,
 ) -> None:
-    """Run the server; the first start creates everything it needs in the data directory.
+    """Run the server.
 
-    BIRTHMARK_LOG=INFO logs events to stderr, one JSON object a line.
+    The first start creates everything that it needs in the data directory.
+
+    BIRTHMARK_LOG=INFO logs events to stderr, one JSON object per line.
     """
     import gc
     import json
@@ -102,7 +109,10 @@ def serve(
     )
     settings = read()
     if bus and urlsplit(bus).username:
-        typer.echo("Warning: whoever lists processes sees the token in --bus; set BIRTHMARK_BUS instead.", err=True)
+        typer.echo(
+            ("Warning: other users can see the token of --bus in the process list; set BIRTHMARK_BUS instead."),
+            err=True,
+        )
     for warning in exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     try:
@@ -155,7 +165,9 @@ def exposures(option: str | None, config: Path | None, database: str | None) -> 
     """Return who else may read the database's password, and where it belongs instead."""
     found = []
     if option and urlsplit(option).password:
-        found.append("whoever lists processes sees the password in --database; set BIRTHMARK_DATABASE instead.")
+        found.append(
+            "other users can see the password of --database in the process list; set BIRTHMARK_DATABASE instead."
+        )
     elif config and database and urlsplit(database).password and config.stat().st_mode & 0o077:
         found.append(f"others may read the database's password in {config}: `chmod 600 {shlex.quote(str(config))}`.")
     return found

@@ -29,14 +29,16 @@ _PATIENCE_S = 600.0
 """For millions of rows."""
 Heads = Annotated[
     list[Path] | None,
-    typer.Option("--head", metavar="FILE", help="A head that was exported earlier; may be given again."),
+    typer.Option("--head", metavar="FILE", help="Head that was exported earlier; may be repeated."),
 ]
 
 
 def verify(server: ServerOutputOptions, head: Heads = None) -> None:
-    """Check every row of every chain, the signed heads and those exported earlier; names the first row that is wrong.
+    """Verify the audit log.
 
-    Each worker of a server has a chain of its own, and what it signs tells of the others.
+    Checks every row of every chain, the signed heads and exported heads. Prints the first invalid row.
+
+    Each worker of a server has its own chain, and its signatures cover the other chains.
     """
     told = ask_chains(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
     if server.as_json:
@@ -51,22 +53,28 @@ def verify(server: ServerOutputOptions, head: Heads = None) -> None:
 def list_(
     server: ServerOutputOptions,
     pick: PickOptions,
-    subject: Annotated[str | None, typer.Argument(help="Only what was done to this one.")] = None,
-    by: Annotated[str | None, typer.Option(metavar="ACTOR", help="Only what this one did, as user:anna.")] = None,
-    about: Annotated[str | None, typer.Option(metavar="SUBJECT", help="The same as SUBJECT.")] = None,
+    subject: Annotated[str | None, typer.Argument(help="Object of the changes.")] = None,
+    by: Annotated[str | None, typer.Option(metavar="ACTOR", help="Actor of the changes, such as user:anna.")] = None,
+    about: Annotated[str | None, typer.Option(metavar="SUBJECT", help="Alternative to SUBJECT.")] = None,
     action: Annotated[
-        str | None, typer.Option(help="Only this, as dps.register; with a dot at its end, all that begin so: dps.")
+        str | None, typer.Option(help="Operation, such as dps.register; a trailing dot matches a prefix: dps.")
     ] = None,
-    people: Annotated[bool, typer.Option("--people", help="Only what users and the operator did.")] = False,
+    people: Annotated[
+        bool, typer.Option("--people", help="Only changes by users and the local administrator.")
+    ] = False,
     last: Annotated[
-        timedelta | None, typer.Option(parser=parse_within, metavar="TIME", help=f"Only this recent: {FORMS}.")
+        timedelta | None,
+        typer.Option(parser=parse_within, metavar="DURATION", help=f"Maximum age of the rows: {FORMS}."),
     ] = None,
 ) -> None:
-    """List who changed what, the latest last: 100 rows, or --limit. The chains are verified before."""
+    """List changes in the audit log, latest last.
+
+    Prints 100 rows, or --limit. The chains are verified first.
+    """
     from birthmark.audit.queries import AuditQuery
 
     if subject is not None and about is not None and subject != about:
-        raise typer.BadParameter("it is another one than SUBJECT", param_hint="--about")
+        raise typer.BadParameter("it differs from SUBJECT", param_hint="--about")
     wanted = AuditQuery(by, subject if about is None else about, action, people)
     since = None if last is None else SystemClock().now() - last
     latest = LatestRows(pick.limit or _LATEST)
@@ -114,12 +122,17 @@ def _with_way(row: dict[str, Any]) -> dict[str, Any]:
 
 def export(
     server: ServerOptions,
-    out: Annotated[Path | None, typer.Option(help="Where to write the heads; without it, standard output.")] = None,
-    rows: Annotated[bool, typer.Option("--rows", help="Every row before the heads, one JSON object per line.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Output file for the heads. Default: standard output.")] = None,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Include every row before the heads, one JSON object per line.")
+    ] = False,
 ) -> None:
-    """Verify the chains, then print the signed head of each, one a line.
+    """Verify the audit log and print its signed heads.
 
-    Kept elsewhere, it shows later that nothing before it was changed. A file with rows is readable by its owner only.
+    One head per line and chain.
+
+    Stored elsewhere, a head proves later that no earlier row was changed. A file with rows is readable by its owner
+    only.
     """
     with _writing(out, 0o600 if rows else 0o666) as write:
         told = ask_chains(server, [], rows=write if rows else None)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Database = Annotated[
-    str | None, typer.Option(envvar="BIRTHMARK_DATABASE", help="postgresql://… where it is none of the directory's.")
+    str | None, typer.Option(envvar="BIRTHMARK_DATABASE", help="Database outside the data directory: postgresql://….")
 ]
 
 
@@ -33,11 +33,13 @@ class PassphraseWantedError(UsageError):
     """A backup needs a passphrase."""
 
     code = "cli.passphrase_wanted"
-    cause = "A backup holds every secret of the server, so it is encrypted, and nobody is at a terminal to be asked."
+    cause = (
+        "A backup contains every secret of the server and is encrypted. No passphrase is specified, and "
+        "there is no terminal to ask."
+    )
     fix = (
-        "Name a file of mode 0600 with a passphrase, such as this makes: "
-        "`(umask 077; set -C; openssl rand -base64 32 > backup.passphrase); "
-        "export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
+        "Specify a file of mode 0600 with a passphrase, for example: `(umask 077; set -C; openssl rand "
+        "-base64 32 > backup.passphrase); export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
     )
 
 
@@ -49,7 +51,7 @@ class PassphraseOptions:
         Path | None,
         typer.Option(envvar="BIRTHMARK_BACKUP_PASSPHRASE_FILE", help="File of mode 0600 with the backup's passphrase."),
     ] = None
-    passphrase_fd: Annotated[int | None, typer.Option(help="Open descriptor to read it from.")] = None
+    passphrase_fd: Annotated[int | None, typer.Option(help="Open file descriptor to read the passphrase from.")] = None
 
     def read(self, *, is_new: bool) -> str:
         """Return it. Raise `PassphraseWantedError`."""
@@ -70,18 +72,20 @@ class PassphraseOptions:
 
 def backup(
     passphrase: PassphraseOptions,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output file.")],
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
     ] = Path("~/.local/share/birthmark"),
-    config: Annotated[Path | None, typer.Option(help="The configuration file, to have it in the backup too.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file to include in the backup.")] = None,
     database: Database = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write everything of a server into one encrypted file: database, CA, seeds, credentials. It may run meanwhile.
+    """Back up a server to one encrypted file.
 
-    `birthmark server restore` reads it; so do tar and age (key.age, then backup.tar.gz.age). What a passphrase of CA
-    keys that is kept elsewhere opens, needs that still.
+    Contains database, CA, seeds and credentials. The server may run.
+
+    Restore it with `birthmark server restore`, or with tar and age (key.age, then backup.tar.gz.age). CA keys with an
+    external passphrase still need that passphrase.
     """
     from birthmark.server.backup.create import BackupInsideError, DatabaseElsewhereError, check_is_server, make_backup
 

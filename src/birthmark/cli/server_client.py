@@ -83,7 +83,7 @@ class ListOptions(ServerOutputOptions):
 class RemoveOptions(ServerOutputOptions):
     """The same where the command removes something for good."""
 
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False
 
     def remove(self, *parts: str, what: str) -> None:
         """Remove what the last part names, after a yes to `what` goes, and say so."""

@@ -19,22 +19,24 @@ def figures(
     server: ServerOutputOptions,
     last: Annotated[
         timedelta,
-        typer.Option(parser=parse_within, metavar="TIME", help=f"How far back hours and weeks go: {FORMS}."),
+        typer.Option(parser=parse_within, metavar="DURATION", help=f"Period of the hourly and weekly counts: {FORMS}."),
     ] = "1d",  # type: ignore[assignment] # the parser makes it a duration
-    prove: Annotated[bool, typer.Option("--prove", help="Scan all that is on record, and say what differs.")] = False,
+    prove: Annotated[bool, typer.Option("--prove", help="Recount all records and print the differences.")] = False,
 ) -> None:
-    """Show how many there are: devices and things now, certificates by the week they end, and what was in each hour.
+    """Show counts of devices, things and certificates.
 
-    Hours and weeks are those of UTC, named by their beginning. All workers are in each figure, and it is of the same
-    commit as what it counts.
+    Certificates are counted by the week of expiry; events by the hour.
+
+    Hours and weeks are in UTC, labeled by their start. Counts include all workers and are committed together with the
+    counted records.
     """
     if prove:
         told: dict[str, Any] = server.client.post("/figures/prove", {}, patience_s=_PATIENCE_S)
         if told["is_proven"]:
-            say(server.as_json, told, "Every figure is what a scan of all that is on record finds.")
+            say(server.as_json, told, "Every count matches the records.")
             return
         show(told["differs"], (*_COLUMNS, "found"), as_json=server.as_json, nothing="")
         raise typer.Exit(FAILED)
     back_s = int(last.total_seconds())
     rows = server.client.rows("/figures", back_s=back_s)
-    show(rows, _COLUMNS, as_json=server.as_json, nothing="Nothing is on record yet.")
+    show(rows, _COLUMNS, as_json=server.as_json, nothing="There are no records yet.")

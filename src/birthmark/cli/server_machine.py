@@ -21,30 +21,35 @@ _ALONE = "This server is on one machine."
 
 
 class DatabaseWantedError(UsageError):
-    """Which database the other machines have was not said."""
+    """The cluster's database is not specified."""
 
     code = "cli.database_wanted"
-    cause = "Machines that serve as one have one database, on PostgreSQL, and nothing here says which."
+    cause = "The nodes of a cluster share one PostgreSQL database, which is not specified."
     fix = (
-        "Name it in BIRTHMARK_DATABASE, which other users of this machine do not see: "
-        "`export BIRTHMARK_DATABASE=postgresql://birthmark@db.example/birthmark`."
+        "Set BIRTHMARK_DATABASE, which other users of this machine cannot see: `export "
+        "BIRTHMARK_DATABASE=postgresql://birthmark@db.example/birthmark`."
     )
 
 
 def list_(server: ListOptions) -> None:
-    """List the machines that serve as one: how many workers of each are alive, and which makes CAs and roots."""
+    """List the cluster nodes and their live workers.
+
+    Also shows the leader, which administers CAs and root CAs.
+    """
     server.show("server", "machines", columns=_COLUMNS, nothing=_ALONE)
 
 
 def invite(
     server: ServerOptions,
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, for other machines alone: a secret.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output file for the other machines only: a secret.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write the file by which other machines join this server; the first time, this one becomes the first of several.
+    """Write an invitation for machines that join this cluster.
 
-    The server has to run by workers, on PostgreSQL and a NATS that all machines reach. Who has the file and may read
-    the database has the keys of the CA: bring it over a channel that you trust, and remove it when they have joined.
+    The first time, this server becomes the first node.
+
+    The server needs workers, PostgreSQL and a NATS that all machines reach. The file and access to the database give
+    access to the CA's keys. Transfer it over a secure channel, and delete it after the machines have joined.
     """
     if out.exists():
         raise FileExistsAlreadyError(path=out)
@@ -58,17 +63,21 @@ def invite(
 
 
 def join(
-    invitation: Annotated[Path, typer.Argument(help="As `birthmark server machine invite` wrote it.")],
+    invitation: Annotated[
+        Path, typer.Argument(help="Invitation file, as written by `birthmark server machine invite`.")
+    ],
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
     ] = Path("~/.local/share/birthmark"),
     database: Database = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make this machine one of those that serve as one: a directory with their CA, a name, and a token of its own.
+    """Join this machine to a cluster.
 
-    The database is the one that the others have. What was interrupted is begun again by the same command; where this
-    machine joined before, none of its files changes.
+    Creates a data directory with the cluster's CA, and the node's own name and token.
+
+    The database is the cluster's. Run the same command again after an interruption. If this machine has joined before,
+    its files are not changed.
     """
     from birthmark.server.machines.join import MachineOccupiedError
     from birthmark.server.machines.join import join as joined
@@ -97,9 +106,12 @@ def join(
 
 def lead(
     server: ServerOutputOptions,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Make this machine the one that makes CAs and roots, where the one that did is lost."""
+    """Make this machine the cluster's leader if it was lost.
+
+    The leader administers CAs and root CAs.
+    """
     agree("What this machine has as CA counts for all others from now on. Go on?", yes=yes)
     rows = server.client.post(f"{_AT}/lead", {})["items"]
     show(rows, _COLUMNS, as_json=server.as_json, nothing=_ALONE)

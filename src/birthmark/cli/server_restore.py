@@ -19,7 +19,7 @@ from birthmark.untrusted_text import printable
 
 def restore(
     passphrase: PassphraseOptions,
-    file: Annotated[Path, typer.Argument(help="As `birthmark server backup` wrote it.")],
+    file: Annotated[Path, typer.Argument(help="Backup file, as written by `birthmark server backup`.")],
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
     ],
@@ -27,19 +27,22 @@ def restore(
     replay: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Audit rows exported later (`server audit export --rows`): take away again by them."
+            metavar="FILE",
+            help="Audit rows exported later (`server audit export --rows`), whose revocations to apply again.",
         ),
     ] = None,
     keep_tokens: Annotated[
-        bool, typer.Option("--keep-tokens", help="Keep tokens for one use that may have been used since.")
+        bool, typer.Option("--keep-tokens", help="Keep single-use tokens that may have been used since the backup.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Restore a backup into a directory that is empty or not there, and say what it left behind.
+    """Restore a backup to an empty or new directory.
 
-    The lost server must never run again. Revocation lists and audit rows go on beyond those it may have given out;
-    tokens for one use that were unused are taken away; what was revoked, removed or switched off later is so again by
-    --replay only, which names what came back all the same.
+    Prints what was lost.
+
+    The lost server must never run again. CRL and audit numbers continue beyond those that it may have issued. Unused
+    single-use tokens are revoked. Use `--replay` to reapply revocations, deletions and disables made after the backup;
+    it lists everything it could not reapply.
     """
     from birthmark.server.backup.archive import BackupUnreadableError
     from birthmark.server.backup.audit_export import ReplayRefusedError

@@ -11,11 +11,13 @@ _COLUMNS = ("key", "value", "default", "text")
 
 def settings(
     server: ListOptions,
-    changed: Annotated[bool, typer.Option("--changed", help="Only those that are not the default.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Only settings that differ from the default.")] = False,
 ) -> None:
-    """List every setting that is in force, with its default and what it is. No secret is among them.
+    """List the server's effective settings.
 
-    They are changed where the server was started: in its configuration file, by its options or variables.
+    Shows default and meaning; secrets are omitted.
+
+    To change a setting, use the server's configuration file, options or environment variables.
     """
     rows = (row for row in server.client.rows("/server/settings") if row["is_changed"] or not changed)
     server.show_rows(rows, _COLUMNS, "Every setting is the default.")

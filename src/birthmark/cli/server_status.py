@@ -17,9 +17,11 @@ _MAX_BYTES = 64 * 1024
 
 
 def status(server: ServerOutputOptions) -> None:
-    """Say whether the server of this machine runs, whether it is ready and what is not, and where it answers.
+    """Show the status and addresses of this machine's server.
 
-    The exit code is 0 where it is ready, 1 where something of it is not, and 5 where no server runs.
+    Also shows whether it is ready, and which parts are not.
+
+    Exit code 0: ready; 1: a part is not ready; 5: no server runs.
     """
     endpoints = read_endpoints(server.directory)
     told = _readiness(server, str(endpoints["health_url"]).removesuffix("healthz") + "readyz")

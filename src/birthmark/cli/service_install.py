@@ -20,10 +20,11 @@ from birthmark.file_ownership import as_root
 from birthmark.pki.hostname_verification import mistake_in_host
 from birthmark.untrusted_text import reason_of
 
-RootOption = Annotated[Path, typer.Option("--root", help="An image's directory; default: this machine.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, change nothing.")]
+RootOption = Annotated[Path, typer.Option("--root", help="Root directory of an image. Default: this machine.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the planned changes without making them.")]
 ProgramOption = Annotated[
-    str | None, typer.Option("--program", metavar="PATH", help="birthmark as the service calls it; default: this one.")
+    str | None,
+    typer.Option("--program", metavar="PATH", help="Path of birthmark for the service. Default: this one."),
 ]
 
 
@@ -31,11 +32,11 @@ EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - who names a host wants to be reached b
 
 
 class OutOfReachError(errors.InvalidRequestError):
-    """The service would not see the file."""
+    """The service cannot read the file."""
 
     code = "install.out_of_reach"
-    cause = "A service sees nothing of /home, /root, /run/user, /tmp and /var/tmp, and {path} is there."
-    fix = "Put it below /opt, /usr or /etc, and name that place: `{command}`"
+    cause = "A service cannot access /home, /root, /run/user, /tmp and /var/tmp, and {path} is there."
+    fix = "Move it below /opt, /usr or /etc, and use the new path: `{command}`"
     path: str
     command: str
 
@@ -46,31 +47,40 @@ def install_agent(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Install the agent as a service: user, modes, unit. Again is harmless; `uninstall` takes it back."""
+    """Install the agent as a service.
+
+    Creates user, file modes and unit. You can run it again; `uninstall` reverses it.
+    """
     service = agent_service(_program(program), groups_of(root))
     _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
 
 
 def uninstall_agent(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
-    """Take back what `install` made; identity and configuration stay."""
+    """Undo `agent install`.
+
+    Identity and configuration stay.
+    """
     _do(agent_service("birthmark", groups_of(root)), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
 
 
 def install_server(
-    host: Annotated[str | None, typer.Option(help="Name under which clients reach it, as for `serve`.")] = None,
+    host: Annotated[str | None, typer.Option(help="Host name for clients, as for `serve`.")] = None,
     listen: Annotated[
         list[str] | None,
-        typer.Option(help="Address to listen on; may be given again. Default with --host: every address (0.0.0.0)."),
+        typer.Option(help="Address to listen on; may be repeated. Default with --host: every address (0.0.0.0)."),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file that the service reads, as `serve --config` does; see /etc.")
+        Path | None, typer.Option(help="Configuration file of the service (TOML), as for `serve --config`; see /etc.")
     ] = None,
     root: RootOption = Path("/"),
     program: ProgramOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Install the server as a service: user, data directory, unit. Again is harmless; `uninstall` takes it back."""
+    """Install the server as a service.
+
+    Creates user, data directory and unit. You can run it again; `uninstall` reverses it.
+    """
     place = _program(program)
     if config is not None and is_hidden(str(config.absolute())):
         typed = without("--config", takes_value=True)
@@ -85,7 +95,10 @@ def install_server(
 
 
 def uninstall_server(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
-    """Take back what `install` made; the data directory stays."""
+    """Undo `server install`.
+
+    The data directory stays.
+    """
     _do(server_service("birthmark", None), root, Installer.uninstall, dry_run=dry_run, as_json=as_json)
 
 

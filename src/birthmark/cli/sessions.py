@@ -17,38 +17,43 @@ _COLUMNS = ("id", "user", "how", "from", "browser", "created", "used", "ends")
 
 
 def list_sessions(server: ListOptions) -> None:
-    """List the browsers at which one is signed in; all there are for who administers."""
+    """List your browser sessions.
+
+    Administrators see the sessions of all users.
+    """
     server.show("people", "sessions", columns=_COLUMNS, nothing="Nobody is signed in at a browser.")
 
 
 def end_session(
     server: RemoveOptions,
-    name: Annotated[str, typer.Argument(metavar="SESSION", help="Its id, of `birthmark session ls`.")],
+    name: Annotated[str, typer.Argument(metavar="SESSION", help="Session ID, as listed by `birthmark session ls`.")],
 ) -> None:
-    """Sign somebody out at one browser. It counts for nothing from then on."""
+    """Sign a user out of one browser immediately."""
     server.remove("people", "sessions", name, what=f"the session {name}")
 
 
 def set_password(
     server: RemoveOptions,
-    name: Annotated[str | None, typer.Argument(metavar="USER", help="Whose; without it, one's own.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="USER", help="User. Default: you.")] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--password-file", help="File of mode 0600 with the new password; without it, you type it."),
+        typer.Option("--password-file", help="File of mode 0600 with the new password. Default: a prompt."),
     ] = None,
     current_file: Annotated[
-        Path | None, typer.Option("--current-file", help="File of mode 0600 with one's own password until now.")
+        Path | None, typer.Option("--current-file", help="File of mode 0600 with your current password.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Have no password any more; USER has to be named.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the password of USER.")] = False,
 ) -> None:
-    """Set the password by which somebody signs in at a browser; sessions that are there end.
+    """Set a user's password for the browser sign-in.
 
-    Who sets one's own says the one before, where there is one.
+    Existing sessions end.
+
+    To change your own password, enter the current one.
     """
     if remove:
-        only(False, "when a password is set", password_file=file, current_file=current_file)
+        only(False, "when setting a password", password_file=file, current_file=current_file)
         if name is None:
-            raise typer.BadParameter("name a user", param_hint="USER")
+            raise typer.BadParameter("specify a user", param_hint="USER")
         agree(f"Remove the password of {printable(name)}?", yes=server.yes)
         server.client.delete(at("people", "users", name, "password"))
         say(server.as_json, {"removed": name}, f"{name} has no password any more; all sessions of that one have ended.")

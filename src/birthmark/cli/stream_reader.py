@@ -55,4 +55,4 @@ def read(
             if asked.group is not None and told_until != place:
                 client.put(at(*stream, "groups", asked.group), {"after": place})
     if asked.group is None and place:
-        typer.echo(f"To go on from here: --after {place}", err=True)
+        typer.echo(f"To continue from here: --after {place}", err=True)

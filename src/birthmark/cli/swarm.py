@@ -45,22 +45,22 @@ _TELL_EVERY_S = 5
 
 
 class NoDevicesError(UsageError):
-    """It is not said which devices."""
+    """The number of devices is not specified."""
 
     code = "swarm.no_devices"
-    cause = "Neither a scenario file nor --devices says how many devices there are."
+    cause = "Neither a scenario file nor --devices sets the number of devices."
     fix = (
-        "`birthmark swarm run --devices 50 --to local --duration 30s`, or write a file: "
+        "`birthmark swarm run --devices 50 --to local --duration 30s`, or write a scenario file: "
         "`birthmark swarm init swarm.toml`"
     )
 
 
 class ReportFormError(UsageError):
-    """No such form of a report."""
+    """Unknown report format."""
 
     code = "swarm.report_form"
-    cause = "{path} could be any form of a report; its suffix says which: .json, .csv or .html."
-    fix = "Say which: `{without} {option} {path}.html`"
+    cause = "{path} has no report suffix: .json, .csv or .html."
+    fix = "Choose a suffix, for example: `{without} {option} {path}.html`"
     option: str = "--report"
     path: Path
     without: str
@@ -73,32 +73,43 @@ def _seconds(text: str) -> float:
         raise typer.BadParameter(f"{mistake}, such as 30s, 5m or 1h") from mistake
 
 
-ScenarioFile = Annotated[Path | None, typer.Argument(help="The scenario, as `birthmark swarm init` writes one.")]
-Seconds = Annotated[float | None, typer.Option(parser=_seconds, metavar="TIME", help="How long, such as 90s or 5m.")]
+ScenarioFile = Annotated[Path | None, typer.Argument(help="Scenario file, as written by `birthmark swarm init`.")]
+Seconds = Annotated[
+    float | None, typer.Option(parser=_seconds, metavar="DURATION", help="Duration of the run, such as 90s or 5m.")
+]
 
 
 @dataclass(frozen=True, slots=True)
 class SwarmDeviceOptions:
     """Devices without a scenario file, or a file's settings said otherwise."""
 
-    devices: Annotated[int | None, typer.Option(min=1, max=MAX_DEVICES, help="How many, without a file.")] = None
-    to: Annotated[TargetKind | None, typer.Option(help="The target; local: the server of --data.")] = None
-    host: Annotated[str | None, typer.Option(help="The provisioning service, or AWS's data endpoint.")] = None
-    id_scope: Annotated[str | None, typer.Option(help="The provisioning service's ID scope.")] = None
-    register: Annotated[
-        RegistrationProtocol | None, typer.Option(help="How to register at Azure; none: --host is the hub.")
+    devices: Annotated[
+        int | None, typer.Option(min=1, max=MAX_DEVICES, help="Number of devices, without a scenario file.")
     ] = None
-    origin: Annotated[Origin | None, typer.Option("--from", help="Who makes the certificates.")] = None
-    identities: Annotated[Path | None, typer.Option(help="Directory of keys and certificates.")] = None
-    ca_cert: Annotated[Path | None, typer.Option(help="Your CA's certificate, for --from ca.")] = None
-    ca_key: Annotated[Path | None, typer.Option(help="Its key.")] = None
-    ca_passphrase_file: Annotated[Path | None, typer.Option(help="The key's passphrase, a file of mode 0600.")] = None
-    ramp: Annotated[float | None, typer.Option(min=0.01, help="Devices a second, without a file.")] = None
+    to: Annotated[TargetKind | None, typer.Option(help="Target profile; local is the server of --data.")] = None
+    host: Annotated[str | None, typer.Option(help="Host of the provisioning service, or of AWS's data endpoint.")] = (
+        None
+    )
+    id_scope: Annotated[str | None, typer.Option(help="ID scope of the provisioning service.")] = None
+    register: Annotated[
+        RegistrationProtocol | None, typer.Option(help="Registration protocol at Azure; none: --host is the hub.")
+    ] = None
+    origin: Annotated[Origin | None, typer.Option("--from", help="Source of the certificates.")] = None
+    identities: Annotated[Path | None, typer.Option(help="Directory for keys and certificates.")] = None
+    ca_cert: Annotated[Path | None, typer.Option(help="Certificate of your CA, for --from ca.")] = None
+    ca_key: Annotated[Path | None, typer.Option(help="Key of your CA.")] = None
+    ca_passphrase_file: Annotated[Path | None, typer.Option(help="File of mode 0600 with the key's passphrase.")] = None
+    ramp: Annotated[
+        float | None, typer.Option(min=0.01, help="Devices started per second, without a scenario file.")
+    ] = None
     interval: Annotated[
-        float | None, typer.Option(parser=_seconds, metavar="TIME", help="Between messages, without a file.")
+        float | None,
+        typer.Option(parser=_seconds, metavar="DURATION", help="Interval between messages, without a scenario file."),
     ] = None
     duration: Seconds = None
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed rolls the same dice.")] = None
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the random numbers; the same seed gives the same run.")
+    ] = None
     data: DataOption = Path(DEFAULT_DATA)
 
     def scenario(self, file: Path | None) -> Scenario:
@@ -121,7 +132,7 @@ class SwarmDeviceOptions:
         }
         wish = {"where": self.to, "host": self.host, "id_scope": self.id_scope, "way": self.register}
         if (self.ca_cert is None) != (self.ca_key is None):
-            raise typer.BadParameter("--ca-cert and --ca-key belong together")
+            raise typer.BadParameter("--ca-cert and --ca-key must be used together")
         return replace(
             scenario,
             wish=replace(scenario.wish, **_said(wish)),
@@ -139,11 +150,11 @@ def _read(file: Path) -> Scenario:
 
 
 def init(
-    file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("swarm.toml"),
-    to: Annotated[TargetKind, typer.Option(help="The target; local: the server of --data.")] = TargetKind.LOCAL,
+    file: Annotated[Path, typer.Argument(help="Output file.")] = Path("swarm.toml"),
+    to: Annotated[TargetKind, typer.Option(help="Target profile; local is the server of --data.")] = TargetKind.LOCAL,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a scenario with every key and its meaning."""
+    """Write a scenario file with every key and its meaning."""
     try:
         with file.open("x", encoding="utf-8") as opened:
             opened.write(example(to))
@@ -153,7 +164,10 @@ def init(
 
 
 async def prepare(asked: SwarmDeviceOptions, scenario: ScenarioFile = None, as_json: JsonOption = False) -> None:
-    """Make the keys and certificates that are missing, and put them on record at a local server."""
+    """Create missing keys and certificates and enroll them.
+
+    Enrolls the devices at a local server.
+    """
     wanted = asked.scenario(scenario)
     with ExitStack() as ends:
         ready = await _ready(asked, wanted, ends)
@@ -166,14 +180,18 @@ async def run(
     scenario: ScenarioFile = None,
     report: Annotated[
         list[Path] | None,
-        typer.Option(help="Write what came of it here: a .json, .csv or .html file; may be given again."),
+        typer.Option(help="Report file of the run: .json, .csv or .html; may be repeated."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before devices go to another's target.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Skip the confirmation before connecting to a remote target.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Drive the devices, and say whether the target did with each what it should: exit 0 when it did, else 1.
+    """Run simulated devices and check the target's responses.
 
-    Ctrl-C ends a run in order, with its report. A second run uses the same keys again.
+    Exit code 0 if every response was as expected, otherwise 1.
+
+    Ctrl-C ends a run cleanly, with its report. A second run uses the same keys.
     """
     _check_forms(report or [], "--report")
     wanted = asked.scenario(scenario)
@@ -205,11 +223,14 @@ def _write(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def report(
-    file: Annotated[Path, typer.Argument(help="A report in JSON.")],
-    out: Annotated[list[Path] | None, typer.Option(help="Write it as .csv or .html too; may be given again.")] = None,
+    file: Annotated[Path, typer.Argument(help="Report of a run: JSON.")],
+    out: Annotated[list[Path] | None, typer.Option(help="Output file: .csv or .html; may be repeated.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a run's report again, or write it in another form. Exit 1 when it did not go as expected."""
+    """Print a run's report or convert it.
+
+    Exit code 1 if the run did not go as expected.
+    """
     _check_forms(out or [], "--out")
     results = read_report(file)
     for path in out or []:

@@ -22,7 +22,7 @@ def parse_since(text: str, clock: Clock) -> datetime:
     try:
         at = datetime.fromisoformat(text)
     except ValueError as error:
-        raise typer.BadParameter("give a time as 10m, 2h, 2026-11-21T10:00:00Z or beginning") from error
+        raise typer.BadParameter("use a time such as 10m, 2h, 2026-11-21T10:00:00Z or beginning") from error
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 

@@ -13,19 +13,23 @@ from birthmark.cli.common import FAILED
 
 
 def trial(
-    config: Annotated[Path | None, typer.Option(help="TOML file; see docs/reference/server-config.md.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration file (TOML), see docs/reference/server-config.md.")
+    ] = None,
     listen: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on; without, a free one of 127.0.0.0/8.")
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: a free one of 127.0.0.0/8.")
     ] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Run a server for tests, whose data is gone at its end. It prints how to reach it.
+    """Run a test server with temporary data.
 
-    Each line of its input is a word, which it answers by a line of JSON: devices that are on record, with their
-    certificates and keys, and faults that they meet. `help` lists them. `reset` makes the server as new again, and it
-    prints how to reach it again: connections, devices and messages are gone, CA and credentials stay. It ends with its
-    input where that is a pipe or a terminal, and at SIGTERM; exit code 1 says that a word was refused.
+    Prints its endpoints.
+
+    Each input line is a command with a JSON line as its result: enrolled devices with their certificates and keys, and
+    faults. `help` lists the commands. `reset` deletes connections, devices and messages, keeps CA and credentials, and
+    prints the endpoints again. The server ends at SIGTERM, or with its input if that is a pipe or a terminal. Exit
+    code 1 means that a command was rejected.
     """
     from birthmark.clock import SystemEntropy
     from birthmark.operator_api.environment import as_shell, past_proxies

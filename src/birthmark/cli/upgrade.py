@@ -16,10 +16,11 @@ from birthmark.errors import BirthmarkError
 
 def upgrade(
     check: Annotated[
-        bool, typer.Option("--check", help="Say what the first start of this version would do, and change nothing.")
+        bool,
+        typer.Option("--check", help="Print what the first start of this version will do, without changing anything."),
     ] = False,
     backed_up: Annotated[
-        bool, typer.Option("--backed-up", help="There is a backup that `birthmark server backup` did not make.")
+        bool, typer.Option("--backed-up", help="Confirm a backup that `birthmark server backup` did not make.")
     ] = False,
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
@@ -28,13 +29,15 @@ def upgrade(
     database: Database = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look before an upgrade: which version left this data, what would be migrated, room, backup, half-done work.
+    """Check whether the server's data is ready for an upgrade.
 
-    The first start of a new version upgrades by itself; this changes nothing, and the server may run meanwhile. It
-    ends with 0 where that start may come, and with 6 where something has to be done first.
+    Checks data version, migrations, disk space, backup and unfinished operations.
+
+    The first start of a new version upgrades the data. This command changes nothing, and the server may run. Exit code
+    0: ready to start; 6: action needed first.
     """
     if not check:
-        raise typer.BadParameter("the next start of `birthmark serve` upgrades; --check says what it would do")
+        raise typer.BadParameter("the next start of `birthmark serve` upgrades the data; use --check to preview it")
     from birthmark.server.upgrade_check import look
 
     settings = settings_of(config, data, database)

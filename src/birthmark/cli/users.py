@@ -27,13 +27,14 @@ _MAX_OF_DEVICES = 250
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")
 _USER_COLUMNS = ("name", "roles", "tokens", "created", "made_by")
 _TOKEN_COLUMNS = ("id", "user", "label", "role", "place", "may", "created", "ends")
-UserArgument = Annotated[str, typer.Argument(metavar="USER", help="As `birthmark user ls` shows it.")]
+UserArgument = Annotated[str, typer.Argument(metavar="USER", help="User, as listed by `birthmark user ls`.")]
 PlaceOption = Annotated[
-    str, typer.Option("--at", help="Where: '*' (everywhere), server, aws, hub/NAME or dps/NAME.", metavar="PLACE")
+    str, typer.Option("--at", help="Scope: '*' (everywhere), server, aws, hub/NAME or dps/NAME.", metavar="SCOPE")
 ]
-ApprovalArgument = Annotated[str, typer.Argument(metavar="ID", help="As `birthmark approval ls` shows it.")]
+ApprovalArgument = Annotated[str, typer.Argument(metavar="ID", help="Approval, as listed by `birthmark approval ls`.")]
 OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="The invitation's file, a secret; default: USER.invitation.")
+    Path | None,
+    typer.Option("--out", "-o", help="Output file of the invitation, a secret. Default: USER.invitation."),
 ]
 
 
@@ -41,20 +42,23 @@ class NotReachableError(PolicyError):
     """The server has no port for other machines."""
 
     code = "people.no_console_port"
-    cause = "The server has no port for people of other machines: `console` under [ports] is 0, or its port was taken."
-    fix = "Give it a port that is free, under [ports] in its configuration: console = 9443. Then start it again."
-    for_a_person = "the configuration is another file at each installation"
+    cause = "The server has no port for remote users: `console` under [ports] is 0, or the port was in use."
+    fix = "Set a free port under [ports] in its configuration: console = 9443. Then restart the server."
+    for_a_person = "the configuration file differs for each installation"
 
 
 def create(
     server: ServerOptions,
-    name: Annotated[str, typer.Argument(metavar="USER", help="A name: letters, digits, - . _")],
-    role: Annotated[UserRole, typer.Option(help="What that person is here for.")],
+    name: Annotated[str, typer.Argument(metavar="USER", help="User name: letters, digits, - . _")],
+    role: Annotated[UserRole, typer.Option(help="Role of the user.")],
     place: PlaceOption = "*",
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a person on record with a role, and write the file by which that person signs in on another machine."""
+    """Create a user with a role, and write an invitation.
+
+    The user signs in with the invitation file on another machine.
+    """
     file = _free(out, name)
     if server.client.get("/server/endpoints")["console"] is None:
         raise NotReachableError
@@ -63,36 +67,44 @@ def create(
 
 
 def invite(server: ServerOptions, name: UserArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Write another invitation for somebody; those before count no more. It holds for two days, for one time."""
+    """Write a new invitation for a user.
+
+    Earlier invitations become invalid. It is valid for two days and can be used once.
+    """
     _invite(server, name, _free(out, name), as_json=as_json)
 
 
 def allow(
     server: ServerOutputOptions,
     name: UserArgument,
-    more: Annotated[int, typer.Argument(metavar="COUNT", min=1, help="How many more devices.")],
+    more: Annotated[int, typer.Argument(metavar="COUNT", min=1, help="Number of additional devices.")],
 ) -> None:
-    """Let somebody else take more devices away today than one person may: as the second person whom that takes."""
+    """Approve more device removals today for another user.
+
+    A second user must approve removals beyond the daily limit.
+    """
     told = server.client.post(at("people", "users", name, "allowance"), {"more": more})
     say(server.as_json, told, f"{name} may take {told['remaining']} more devices away until the day is over.")
 
 
 def list_users(server: ListOptions) -> None:
-    """List the people on record, and what each may do."""
+    """List the users and their role assignments."""
     rows = ({**row, "roles": _words(row["roles"])} if not server.as_json else row for row in server.client.rows(_USERS))
-    server.show_rows(rows, _USER_COLUMNS, "There is nobody on record: whoever holds the data directory may do all.")
+    server.show_rows(rows, _USER_COLUMNS, "There are no users; only the local administrator has access.")
 
 
 def show_user(server: ServerOutputOptions, name: UserArgument) -> None:
-    """Show somebody."""
+    """Show a user."""
     found = server.client.get(at("people", "users", name))
     emit(server.as_json, found if server.as_json else {**found, "roles": _words(found["roles"])})
 
 
 def remove_user(server: RemoveOptions, name: UserArgument) -> None:
-    """Remove a user and that user's tokens; list what the user made and was shown.
+    """Remove a user and the user's tokens.
 
-    Commands that are signed in as that user do nothing from then on.
+    Lists what the user created and viewed.
+
+    The user's signed-in commands stop working.
     """
     server.remove("people", "users", name, what=f"the user {name}, with all tokens of that one")
     if not server.as_json:
@@ -120,92 +132,112 @@ def _list_left(server: ServerOptions, name: str) -> None:
 def grant(
     server: ServerOutputOptions,
     name: UserArgument,
-    role: Annotated[UserRole, typer.Argument(help="What for.")],
+    role: Annotated[UserRole, typer.Argument(help="Role.")],
     place: PlaceOption = "*",
 ) -> None:
-    """Give somebody a role at a place."""
+    """Assign a role to a user at a scope."""
     _emit_user(server, server.client.post(at("people", "users", name, "roles"), _grant(role, place)))
 
 
 def revoke(
     server: ServerOutputOptions,
     name: UserArgument,
-    role: Annotated[UserRole, typer.Argument(help="As `birthmark user show` says it.")],
+    role: Annotated[UserRole, typer.Argument(help="Role, as shown by `birthmark user show`.")],
     place: PlaceOption = "*",
 ) -> None:
-    """Take a role at a place from somebody. It counts at once."""
+    """Revoke a user's role at a scope immediately."""
     _emit_user(server, server.client.post(at("people", "users", name, "roles", "remove"), _grant(role, place)))
 
 
 def list_roles(pick: PickOptions, as_json: JsonOption = False) -> None:
-    """List the roles, and what each may do."""
+    """List the roles and their rights."""
     rows = ({"role": role.value, "rights": ", ".join(rights)} for role, rights in RIGHTS_OF.items())
     show(pick.picked(rows), ("role", "rights"), as_json=as_json, nothing="There is no such role.")
 
 
 def create_token(
     server: ServerOutputOptions,
-    label: Annotated[str, typer.Argument(help="What it is for; shown in lists.")] = "",
-    user: Annotated[str | None, typer.Option(help="Whose; without it, one's own.")] = None,
-    role: Annotated[UserRole | None, typer.Option(help="No further than this role goes.")] = None,
-    place: Annotated[str | None, typer.Option("--at", help="And nowhere else, as `birthmark role grant`.")] = None,
-    lifetime: Annotated[str, typer.Option(help="How long it lives: 12h, 30d; at most 366d.")] = "30d",
+    label: Annotated[str, typer.Argument(help="Purpose of the token, shown in lists.")] = "",
+    user: Annotated[str | None, typer.Option(help="User. Default: you.")] = None,
+    role: Annotated[UserRole | None, typer.Option(help="Maximum role of the token.")] = None,
+    place: Annotated[
+        str | None, typer.Option("--at", help="Scope of the token, as for `birthmark role grant`.")
+    ] = None,
+    lifetime: Annotated[str, typer.Option(help="Lifetime of the token: 12h, 30d; at most 366d.")] = "30d",
 ) -> None:
-    """Make a token for a program: it goes into an Authorization header, as Bearer. It is shown this once."""
+    """Create an access token for a program.
+
+    Send it in the Authorization header as Bearer. It is printed only once.
+    """
     try:
         lives = lifetime_of(lifetime)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--lifetime") from error
     if place is not None and role is None:
-        raise typer.BadParameter("a place goes with a role: give --role, too", param_hint="--at")
+        raise typer.BadParameter("a scope requires a role: pass --role, too", param_hint="--at")
     body = {"label": label, "user": user, "role": role and role.value, "place": place}
     emit(server.as_json, server.client.post(_TOKENS, {**body, "lifetime_s": int(lives.total_seconds())}))
 
 
 def list_tokens(server: ListOptions) -> None:
-    """List one's own tokens; all there are for who administers."""
+    """List your access tokens.
+
+    Administrators see the tokens of all users.
+    """
     server.show("people", "tokens", columns=_TOKEN_COLUMNS, nothing="There is no token.")
 
 
 def remove_token(
     server: RemoveOptions,
-    name: Annotated[str, typer.Argument(metavar="TOKEN", help="Its id, of `birthmark token ls`.")],
+    name: Annotated[str, typer.Argument(metavar="TOKEN", help="Token ID, as listed by `birthmark token ls`.")],
 ) -> None:
-    """Take a token back. It counts for nothing from then on."""
+    """Revoke an access token immediately."""
     server.remove("people", "tokens", name, what=f"the token {name}")
 
 
 def list_approvals(server: ListOptions) -> None:
-    """List what waits for a second person: what one asked for oneself, or might approve."""
+    """List pending approvals.
+
+    Lists your own requests and those that you can approve.
+    """
     columns = ("id", "asked_by", "what", "request", "body", "needs", "ends")
-    server.show("people", "approvals", columns=columns, nothing="Nothing waits to be approved.")
+    server.show("people", "approvals", columns=columns, nothing="No pending approvals.")
 
 
 def approve(server: ServerOutputOptions, name: ApprovalArgument) -> None:
-    """Let somebody do what was asked for, once: look at it first, with `birthmark approval ls`."""
+    """Approve another user's request once.
+
+    Check it first with `birthmark approval ls`.
+    """
     server.do("people", "approvals", name, "approve")
 
 
 def reject(server: ServerOutputOptions, name: ApprovalArgument) -> None:
-    """Do not let it be done; who asked is told when that one tries again."""
+    """Reject another user's request.
+
+    The requester is notified when they retry.
+    """
     server.do("people", "approvals", name, "reject")
 
 
 def logout(as_json: JsonOption = False) -> None:
-    """Sign out: the token is taken back, and commands go to this machine's own server again."""
+    """Sign out and use this machine's server again.
+
+    The session's token is revoked.
+    """
     if (login := signed_in()) is None:
         raise NotSignedInError(path=place())
     left = ""
     try:
         RemoteClient.signed_in(login).delete(at("people", "tokens", login.token_id))
     except BirthmarkError as error:  # it is taken back already, or the server is away
-        left = f" The token was not taken back there: {error}."
+        left = f" The token was not revoked there: {error}."
     atomic_files.remove(place())
     say(as_json, {"url": login.url, "user": login.user, "taken_back": not left}, f"Signed out at {login.url}.{left}")
 
 
 def whoami(server: ServerOutputOptions) -> None:
-    """Say which server commands go to, as whom, and what that one may do there."""
+    """Show the current server, user and permissions."""
     client = server.client
     told: dict[str, Any] = client.get("/people/me")
     row = {"server": client.url if server.is_elsewhere else str(server.directory), **told}

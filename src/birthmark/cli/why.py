@@ -44,30 +44,33 @@ def why(
         str | None,
         typer.Argument(
             metavar="ID",
-            help="Tracking id, registration, device or thing id, common name, thumbprint; or pasted text in quotes.",
+            help=(
+                "Tracking ID, registration ID, device ID, thing ID, common name or thumbprint; or pasted text in "
+                "quotes."
+            ),
         ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the latest first.")] = 5,
-    code: Annotated[str | None, typer.Option(help="Only refusals of this code, as dps.disabled.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of refusals, latest first.")] = 5,
+    code: Annotated[str | None, typer.Option(help="Code of the refusals, such as dps.disabled.")] = None,
     reasons: Annotated[
-        bool, typer.Option("--reasons", help="Each code that was refused lately, with how often and what to do.")
+        bool, typer.Option("--reasons", help="List the codes of recent refusals with counts and fixes.")
     ] = False,
     last: Annotated[
         timedelta | None,
-        typer.Option(
-            parser=parse_within, metavar="TIME", help=f"How far back --reasons looks, a day at first: {FORMS}."
-        ),
+        typer.Option(parser=parse_within, metavar="DURATION", help=f"Period of --reasons: {FORMS}. Default: one day."),
     ] = None,
 ) -> None:
-    """Explain refusals: what was wrong and what to do. Without an ID, the latest ones.
+    """Explain refusals with their causes and fixes.
 
-    Of a device that was refused nothing it tells what is on record, as `birthmark device show` does.
+    Without an ID, explains the latest ones.
+
+    For a device without refusals, it shows its records, like `birthmark device show`.
     """
     only(reasons, "with --reasons", last=last)
     if reasons:
         only(code is None, "without --reasons", code=code)
         if subject is not None:
-            raise typer.BadParameter("--reasons is about all devices", param_hint="ID")
+            raise typer.BadParameter("--reasons applies to all devices", param_hint="ID")
         _tell_reasons(server, timedelta(days=1) if last is None else last)
         return
     data = server.directory
@@ -87,8 +90,8 @@ def why(
     ]
     found = joined(_told(server, subject, limit if code else limit + _MORE, here, code), here)[:limit]
     if not found:
-        of = "".join(f" {word} {printable(name)}" for word, name in (("for", subject), ("by", code)) if name)
-        typer.echo(f"Nothing was refused{of}.", err=True)
+        of = "".join(f" {word} {printable(name)}" for word, name in (("for", subject), ("with code", code)) if name)
+        typer.echo(f"No refusals{of}.", err=True)
         if subject is None:
             return
         if not server.as_json and code is None:  # where rows are refusals, and there are none
@@ -105,7 +108,7 @@ def _tell_reasons(server: ServerOutputOptions, last: timedelta) -> None:
         for row in rows:
             latest = row["latest"] or _in_general(row["code"])
             row |= {"what": latest["message"], "fix": latest["fix"], "new": "new" if row["is_new"] else ""}
-    show(rows, _REASONS, as_json=server.as_json, nothing="Nothing was refused.")
+    show(rows, _REASONS, as_json=server.as_json, nothing="No refusals.")
 
 
 def _in_general(code: str) -> Row:

@@ -6,7 +6,7 @@ from typing import ClassVar
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnauthenticatedError, UnavailableError
 
 CLOSED_HERE = "it was closed here"
-TRY_AGAIN = "Try again; `birthmark agent run` does by itself."
+TRY_AGAIN = "Retry; `birthmark agent run` retries automatically."
 CHECK_HOST = (
     "that the host is a hub or provisioning service, not another broker. For a Birthmark server: "
     '`eval "$(birthmark env)"` sets it.'
@@ -19,8 +19,9 @@ class LinkUnreachableError(UnavailableError):
     code = "links.unreachable"
     cause = "{host} port {port} cannot be reached: {reason}."
     fix = (
-        'Check host and port, the network and the firewall. For a Birthmark server: `eval "$(birthmark env)"` sets the '
-        "host that devices are told; `birthmark server status` on its machine says where it answers."
+        'Check host and port, the network and the firewall. For a Birthmark server, `eval "$(birthmark '
+        'env)"` sets the host for devices. To show its addresses, run on its machine: `birthmark server '
+        "status`."
     )
     host: str
     port: int
@@ -28,32 +29,29 @@ class LinkUnreachableError(UnavailableError):
 
 
 class HostUnknownError(LinkUnreachableError):
-    """The host name is not known."""
+    """The host name is unknown."""
 
     code = "links.host_unknown"
-    cause = "The name {host} is not known here: {reason}."
-    fix = (
-        'Check the spelling and the DNS settings. For a Birthmark server: `eval "$(birthmark env)"` sets the host that '
-        "it answers at."
-    )
+    cause = "The host name {host} cannot be resolved: {reason}."
+    fix = 'Check the spelling and the DNS settings. For a Birthmark server, `eval "$(birthmark env)"` sets its host.'
 
 
 class LinkTimeoutError(LinkUnreachableError):
-    """The server takes too long."""
+    """The server did not respond in time."""
 
     code = "links.timeout"
-    cause = "{host} port {port} did not answer within {seconds} s."
-    fix = f"Check the network between here and there. {TRY_AGAIN}"
+    cause = "{host} port {port} did not respond within {seconds} s."
+    fix = f"Check the network between client and server. {TRY_AGAIN}"
     seconds: str
 
 
 class ChainUnplacedError(UnavailableError):
-    """The chain cannot be handed to OpenSSL, which takes it as a file."""
+    """The certificate chain cannot be written for OpenSSL."""
 
     code = "links.no_room"
-    cause = "OpenSSL takes the certificate chain as a file, for which there is no room: {reason}."
-    fix = "Make room for temporary files, or set TMPDIR; this shows what is full: `df -h`"
-    for_a_person = "what may be deleted is for somebody to say"
+    cause = "Cannot write the certificate chain to a temporary file for OpenSSL: {reason}."
+    fix = "Free space for temporary files, or set TMPDIR. To show full disks: `df -h`"
+    for_a_person = "the administrator decides which files to delete"
     reason: str
 
 
@@ -63,19 +61,19 @@ class LinkLostError(UnavailableError):
     code = "links.lost"
     message = "The connection ended: {reason}."
     cause = "The connection to {host} ended: {reason}."
-    fix = f"{TRY_AGAIN} When it ends at once each time, `birthmark why` on the server says why."
+    fix = f"{TRY_AGAIN} If it ends immediately each time, show the cause with `birthmark why` on the server."
     host: str
     reason: str
 
 
 class LinkAnswerError(UnavailableError):
-    """The answer cannot be used."""
+    """The response is not valid."""
 
     code = "links.answer_invalid"
-    cause = "{host} port {port} answered something that cannot be used: {reason}."
+    cause = "The response of {host} port {port} is not valid: {reason}."
     fix = (
-        "Check the port: it may be another service's, or a proxy stands in between. A Birthmark server takes HTTPS at "
-        "`{host}:8443`."
+        "Check the port: another service or a proxy may respond there. A Birthmark server serves HTTPS at"
+        " `{host}:8443`."
     )
     host: str
     port: int
@@ -88,9 +86,9 @@ class ServerUntrustedError(UnauthenticatedError):
     code = "links.server_untrusted"
     cause = "The certificate of {host} port {port} is not trusted: {reason}."
     fix = (
-        'For a Birthmark server: `eval "$(birthmark env)"` sets SSL_CERT_FILE. For another, name its CA with '
-        "--ca-file or SSL_CERT_FILE. An agent's configuration names it: `trust_bundle_cert` for DPS and hub, "
-        "`trusted_certs` of `[cert_issuance.est]` for the EST server."
+        'For a Birthmark server, `eval "$(birthmark env)"` sets SSL_CERT_FILE. For other servers, set the'
+        " CA with --ca-file or SSL_CERT_FILE. In an agent's configuration, use `trust_bundle_cert` for "
+        "DPS and hub, and `trusted_certs` of `[cert_issuance.est]` for the EST server."
     )
     host: str
     port: object
@@ -105,17 +103,17 @@ class ServerNameMismatchError(ServerUntrustedError):
     code = "links.server_name_mismatch"
     cause = "The certificate of {host} port {port} is for another name: {reason}."
     fix = (
-        'Use a name of the server\'s certificate. For a Birthmark server: `eval "$(birthmark env)"` sets it; '
-        "`birthmark serve --host NAME` puts another one in."
+        'Use a name in the server\'s certificate. For a Birthmark server, `eval "$(birthmark env)"` sets '
+        "it; `birthmark serve --host NAME` adds another one."
     )
 
 
 class ClientCertificateRefusedError(UnauthenticatedError):
-    """The server broke off the TLS handshake."""
+    """The server ended the TLS handshake."""
 
     code = "links.client_certificate_refused"
-    cause = "{host} port {port} refused this device's certificate in the TLS handshake ({reason})."
-    fix = f"Check that this is the certificate the server wants, that it knows its CA, and {CHECK_HOST}"
+    cause = "{host} port {port} rejected this device's certificate in the TLS handshake ({reason})."
+    fix = f"Check that this is the certificate that the server expects, that it knows its CA, and {CHECK_HOST}"
     host: str
     port: str
     reason: str
@@ -127,8 +125,8 @@ class TlsFailedError(UnavailableError):
     code = "links.tls_failed"
     cause = "The TLS handshake with {host} port {port} failed: {reason}."
     fix = (
-        'Most often the server is not trusted: `eval "$(birthmark env)"` sets SSL_CERT_FILE for a Birthmark server. '
-        "Else check that certificate and key belong together, and that the port speaks TLS."
+        'Usually, the server is not trusted: `eval "$(birthmark env)"` sets SSL_CERT_FILE for a Birthmark'
+        " server. Otherwise, check that certificate and key match, and that the port uses TLS."
     )
     host: str
     port: str
@@ -136,12 +134,12 @@ class TlsFailedError(UnavailableError):
 
 
 class CertificateKeyMismatchError(InvalidRequestError):
-    """Certificate and key are not a pair."""
+    """Certificate and key do not match."""
 
     code = "links.certificate_key_mismatch"
-    cause = "The certificate of '{subject}' does not carry the public half of the key in {where}."
+    cause = "The certificate of '{subject}' does not contain the public key of the key in {where}."
     fix = (
-        "Use the certificate that was issued for this key. The files of the environment: "
+        "Use the certificate that was issued for this key. To use the files of the environment: "
         '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
     subject: str
@@ -149,20 +147,20 @@ class CertificateKeyMismatchError(InvalidRequestError):
 
 
 class ChainOrderError(CertificateKeyMismatchError):
-    """The chain begins with another certificate than the device's."""
+    """The chain does not start with the device's certificate."""
 
     code = "links.chain_order"
-    cause = "The first certificate is that of '{subject}', and the key in {where} belongs to a later one, '{leaf}'."
-    fix = "Put the certificates in this order: '{leaf}' first, then its issuer, the root last or left out."
+    cause = "The first certificate is '{subject}', but the key in {where} belongs to a later one, '{leaf}'."
+    fix = "Use this order: '{leaf}' first, then its issuer; the root last or omitted."
     leaf: str
 
 
 class MqttRefusedError(UnauthenticatedError):
-    """The server does not let this device in."""
+    """The server rejected the device's connection."""
 
     code = "links.mqtt_refused"
-    cause = "{host} refused the connection of {client_id} (CONNACK {return_code}: not authorized)."
-    fix = "The server tells why, on its machine: `birthmark why {client_id}`"
+    cause = "{host} rejected the connection of {client_id} (CONNACK {return_code}: not authorized)."
+    fix = "Show the cause on the server's machine: `birthmark why {client_id}`"
     client_id: str
     host: str
     return_code: str
@@ -172,28 +170,28 @@ class MqttUnavailableError(UnavailableError):
     """The server is not available."""
 
     code = "links.mqtt_unavailable"
-    cause = "{host} cannot serve {client_id} now (CONNACK 3)."
-    fix = f"Nothing is wrong here. {TRY_AGAIN}"
+    cause = "{host} cannot serve {client_id} at present (CONNACK 3)."
+    fix = f"The device's settings are correct. {TRY_AGAIN}"
     client_id: str
     host: str
 
 
 class MqttRejectedError(InvalidRequestError):
-    """The server rejects the connection."""
+    """The server rejected the connection."""
 
     code = "links.mqtt_rejected"
-    cause = "{host} takes neither this client id nor this version of MQTT (CONNACK {return_code})."
-    fix = f"Check the device id's characters, and {CHECK_HOST}"
+    cause = "{host} does not accept this client ID or MQTT version (CONNACK {return_code})."
+    fix = f"Check the device ID's characters, and {CHECK_HOST}"
     host: str
     return_code: str
 
 
 class SubscriptionRefusedError(UnauthenticatedError):
-    """The subscription is refused."""
+    """The server rejected the subscription."""
 
     code = "links.subscription_refused"
-    cause = "{host} refused the subscription to {topic}."
-    fix = f"Check that the topic is one of this device's own, and {CHECK_HOST}"
+    cause = "{host} rejected the subscription to {topic}."
+    fix = f"Check that the topic belongs to this device, and {CHECK_HOST}"
     host: str
     topic: str
 

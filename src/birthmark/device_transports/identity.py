@@ -90,7 +90,7 @@ class ServerTrust:
         Libraries take an empty text for no text, and would believe everybody whom the system believes.
         """
         if self.pem is not None and "-----BEGIN " not in self.pem:
-            raise ServerUntrustedError(host="any server", port="any", reason="no CA was given")
+            raise ServerUntrustedError(host="any server", port="any", reason="no CA was specified")
         return self.pem
 
     def plus(self, files: Iterable[Path]) -> "ServerTrust":

@@ -19,13 +19,13 @@ _ODD = "only http://HOST:PORT is spoken to, with USER:PASSWORD@ before it, and %
 
 
 class ProxyFailedError(UnavailableError):
-    """The proxy does not let us through."""
+    """The proxy rejected the connection."""
 
     code = "links.proxy_failed"
-    cause = "The proxy {proxy} makes no tunnel to {host} port {port}: {reason}."
+    cause = "The proxy {proxy} did not open a tunnel to {host} port {port}: {reason}."
     fix = (
-        "Check https_proxy, and what the proxy lets through. A password belongs into it: "
-        "http://USER:PASSWORD@HOST:PORT. To go to this server without it: `export no_proxy={host}`"
+        "Check https_proxy, and the proxy's rules. Include the password: http://USER:PASSWORD@HOST:PORT. "
+        "To connect to this server without the proxy: `export no_proxy={host}`"
     )
     proxy: str
     host: str

@@ -29,14 +29,11 @@ A = TypeVar("A", bound=_Answer)
 
 
 class WebPageError(UnavailableError):
-    """A web page answered instead of the service."""
+    """A web page was returned instead of the service's response."""
 
     code = "links.web_page"
-    cause = "{host} answered {status} with a web page, '{title}', which is no answer of {service}."
-    fix = (
-        "A proxy or a sign-in portal answers in the service's place: have {host} allowed there, or set NO_PROXY, and "
-        "try again."
-    )
+    cause = "{host} returned {status} with a web page, '{title}', which is not a response of {service}."
+    fix = "A proxy or a sign-in portal intercepts the request. Allow {host} there, or set NO_PROXY, and retry."
     host: str
     service: str
     status: int

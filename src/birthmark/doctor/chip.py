@@ -62,7 +62,7 @@ def _used(found: ChipFacts, question: ProbeQuestion) -> ChipFacts:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return replace(found, ending=ProbeExit.HUNG, detail=f"no answer within {PATIENCE_S:g} s")
+            return replace(found, ending=ProbeExit.HUNG, detail=f"no response within {PATIENCE_S:g} s")
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
         last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:

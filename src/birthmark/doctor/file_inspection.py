@@ -26,7 +26,7 @@ def seen(path: Path) -> FileFacts:
         return FileFacts(str(path), exists=error.errno not in (errno.ENOENT, errno.ENOTDIR), reason=reason_of(error))
     reason = "" if os.access(path, os.R_OK) else "permission denied"
     if stat.S_ISFIFO(status.st_mode):
-        reason = "a pipe, which is read once and not looked into"
+        reason = "a pipe, whose content was not checked"
     return FileFacts(
         str(path),
         exists=True,
@@ -65,7 +65,7 @@ def machine_of(path: Path) -> str:
     if not head:
         return ""
     if not head.startswith(_ELF):
-        return "no machine: it is not a library"
+        return "unknown machine: not a library"
     number = int.from_bytes(head[18:20], "big" if head[5:6] == b"\2" else "little")  # its byte order: EI_DATA
     return _MACHINES.get(number, f"machine {number}")
 

@@ -82,7 +82,7 @@ def _with_certificate(found: IdentityFacts, path: Path, now: datetime) -> tuple[
     except BirthmarkError as error:
         return replace(found, certificate_code=error.code, certificate_cause=error.explain_cause()), ()
     if chain[0].der not in map(base64.b64decode, _PEM.findall(raw)):
-        cause = f"{path} is not PEM, which programs read."
+        cause = f"{path} is not PEM, the format that programs read."
         return replace(found, certificate_code=CertificateInvalidError.code, certificate_cause=cause), ()
     return replace(found, leaf=_leaf(chain[0], now)), chain
 
@@ -116,7 +116,7 @@ def _with_key(found: IdentityFacts, path: Path, environment: Mapping[str, str]) 
     except BirthmarkError as error:
         return replace(found, key_code=error.code, key_cause=error.explain_cause())
     if raw != given:
-        cause = f"{path} is not PEM, which programs read."
+        cause = f"{path} is not PEM, the format that programs read."
         return replace(found, key_public=public, key_code=KeyFileInvalidError.code, key_cause=cause)
     return replace(found, key_public=public)
 

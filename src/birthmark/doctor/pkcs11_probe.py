@@ -87,7 +87,7 @@ def _is_meant(token: TokenFacts, question: ProbeQuestion) -> bool:
 def _held_back(token: TokenFacts) -> ProbeAnswer | None:
     if token.is_locked:
         cause = f"Token {token.label} is locked after too many wrong PINs."
-        return ProbeAnswer(code="keys.pin_locked", cause=cause, detail="the token says that its PIN is locked")
+        return ProbeAnswer(code="keys.pin_locked", cause=cause, detail="the token reports that its PIN is locked")
     if token.is_last_try:
         return ProbeAnswer(code="doctor.pin_last_try", cause="One more wrong PIN locks the token.")
     return None

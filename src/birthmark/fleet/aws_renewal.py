@@ -23,19 +23,19 @@ _BACK_WITHIN = timedelta(seconds=45)
 
 
 class NoThingError(NoSuchRecordError):
-    """No such thing is on record."""
+    """The thing does not exist."""
 
     code = "fleet.no_thing"
     cause = "{target} has no thing {device}."
-    fix = "See how it is spelled, letter case counts: `aws iot list-things`"
+    fix = "Check the spelling; names are case-sensitive. List things: `aws iot list-things`"
 
 
 class SeveralCertificatesError(ConflictError):
-    """It is not clear which certificate is the old one."""
+    """The old certificate is ambiguous."""
 
     code = "fleet.several_certificates"
     cause = "{device} has {count} active certificates at {target}: {ids}."
-    fix = "Say which one is renewed: `{command} --old {first}`"
+    fix = "Specify the renewed one: `{command} --old {first}`"
     command: str
     count: int
     device: str
@@ -45,11 +45,14 @@ class SeveralCertificatesError(ConflictError):
 
 
 class NotConnectedByItError(UnavailableError):
-    """The device was not seen with its new certificate."""
+    """The device has not connected with its new certificate."""
 
     code = "fleet.not_connected_by_it"
-    cause = "{device} {detail}. Its old certificate {old} is {status} at {target}, and the new one has all that it has."
-    fix = "Let the device connect by its new certificate, and type it again: `{command}`"
+    cause = (
+        "{device} {detail}. Its old certificate {old} is {status} at {target}, and the new one has the "
+        "same policies and things."
+    )
+    fix = "Connect the device with its new certificate, and run the command again: `{command}`"
     command: str
     detail: str
     device: str

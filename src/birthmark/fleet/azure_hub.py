@@ -91,7 +91,7 @@ class HubDevices:
         with suppress(ValueError):
             if isinstance(said := answer.json(), dict):
                 return said
-        raise TargetAnswerError(target=self.description, reason="no JSON object")
+        raise TargetAnswerError(target=self.description, reason="not a JSON object")
 
     def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None, name: str

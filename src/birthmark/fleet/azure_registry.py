@@ -78,13 +78,13 @@ class AzureHubRegistry(HubDevices):
     ) -> dict[str, Any]:
         answer = self._send(method, path, body, headers, name=name)
         if not isinstance(said := self._said(answer), dict):
-            raise self._unread("no JSON object")
+            raise self._unread("not a JSON object")
         return said
 
     def _rows(self, answer: Any) -> list[dict[str, Any]]:
         said = self._said(answer)
         if not isinstance(said, list) or not all(isinstance(row, dict) for row in said):
-            raise self._unread("no list of JSON objects")
+            raise self._unread("not a list of JSON objects")
         return said
 
     def _said(self, answer: Any) -> Any:

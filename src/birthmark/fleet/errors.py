@@ -15,7 +15,7 @@ _MOST_CAUSES = 10
 
 
 class ProfileError(errors.InvalidRequestError):
-    """A profile that is not there or lacks something."""
+    """The profile does not exist or is incomplete."""
 
     code = "fleet.profile_invalid"
     message = "The profile cannot be used: {detail}"
@@ -37,7 +37,7 @@ class SdkMissingError(errors.UnavailableError):
     code = "fleet.sdk_missing"
     cause = "The Python package {package} is not installed."
     fix = "Install Birthmark with its {extra} extra: pip install 'birthmark[{extra}]'."
-    for_a_person = "packages have to be installed from somewhere"
+    for_a_person = "the package source depends on the installation"
     extra: str = "fleet"
     package: str
 
@@ -63,24 +63,24 @@ def network_reason(error: BaseException) -> str:
 
 
 class TargetUnreachableError(errors.UnavailableError):
-    """The target does not answer."""
+    """The target is not reachable."""
 
     code = "fleet.target_unreachable"
-    cause = "{target} was not reached: {reason}."
-    fix = "Check the network and the endpoint. At the Birthmark server of this machine, when it runs: `{command}`"
+    cause = "{target} is not reachable: {reason}."
+    fix = "Check the network and the endpoint. For a running Birthmark server on this machine: `{command}`"
     command: str = "birthmark device ls --profile local"
     reason: object
     target: str
 
 
 class TargetAnswerError(TargetUnreachableError):
-    """The target's answer cannot be read."""
+    """The target's response is not valid."""
 
     code = "fleet.answer_unreadable"
-    cause = "{target} answered, and its answer cannot be read: {reason}."
+    cause = "The response of {target} is not valid: {reason}."
     fix = (
-        "Check that the connection string's host is the service itself, and no proxy answers for it; then try again. "
-        "At the Birthmark server of this machine, when it runs: `{command}`"
+        "Check that the connection string's host is the service itself and that no proxy responds for it."
+        " Then retry. For a running Birthmark server on this machine: `{command}`"
     )
 
 
@@ -97,7 +97,7 @@ class RecordUnreadableError(errors.InvalidRequestError):
 
 
 class NotTakenBackError(errors.ConflictError):
-    """It is no longer as it was left."""
+    """The record was changed since."""
 
     code = "fleet.not_taken_back"
     message = "{device} was not undone: {detail}"
@@ -113,24 +113,24 @@ class NotTakenBackError(errors.ConflictError):
 
 
 class TargetRefusedError(errors.InvalidRequestError):
-    """The cloud answered with a refusal."""
+    """The cloud rejected the request."""
 
     code = "fleet.target_refused"
-    message = "The target refused: {reason}"
-    cause = "{target} refused: {reason}."
-    fix = "For a Birthmark server, this has the reason and what to do: `birthmark why`. Else see the message."
+    message = "The target rejected the request: {reason}"
+    cause = "{target} rejected the request: {reason}."
+    fix = "For a Birthmark server, show the cause and fix: `birthmark why`. Otherwise, see the message."
     reason: str
     target: str
 
 
 class CredentialsRefusedError(errors.UnauthenticatedError):
-    """The target refused the credentials."""
+    """The target rejected the credentials."""
 
     code = "fleet.credentials_refused"
-    cause = "{target} does not take these credentials: {reason}."
+    cause = "{target} rejected the credentials: {reason}."
     fix = (
-        "At the Birthmark server of this machine: `{command}`. Else check the profile's connection string or access "
-        "key, and the clock."
+        "For the Birthmark server of this machine: `{command}`. Otherwise, check the profile's connection"
+        " string or access key, and the clock."
     )
     command: str = "birthmark device ls --profile local"
     reason: str
@@ -138,25 +138,25 @@ class CredentialsRefusedError(errors.UnauthenticatedError):
 
 
 class TargetThrottledError(errors.ThrottledError):
-    """The target wants to be asked more slowly, and did so for minutes."""
+    """The target throttled the requests for minutes."""
 
     code = "fleet.target_throttled"
-    cause = "{target} asks to come more slowly: {reason}."
-    fix = "What was done is done. Run it again to go on, when others use the account less: `{again}`"
+    cause = "{target} throttles the requests: {reason}."
+    fix = "Completed changes stay. To continue, run it again when the account is less busy: `{again}`"
     again: str = ""
     reason: str
     target: str
 
 
 class NotAllowedError(errors.ForbiddenError):
-    """Whoever holds the credentials may not do this."""
+    """The credentials do not permit the operation."""
 
     code = "fleet.not_allowed"
     message = "{target} does not allow {action}"
-    cause = "{target} knows these credentials and does not allow them {action}: {reason}."
+    cause = "{target} accepts these credentials but does not permit {action}: {reason}."
     fix = (
-        "Have it allowed. What is needed in all: `birthmark device rights enroll{options}` (or for undo, follow, "
-        "move, remove, list)"
+        "Grant the permission. To list all required permissions: `birthmark device rights "
+        "enroll{options}` (or for undo, follow, move, remove, list)"
     )
     action: str
     options: str = ""
@@ -165,24 +165,24 @@ class NotAllowedError(errors.ForbiddenError):
 
 
 class RoleMissingError(errors.ForbiddenError):
-    """Whoever is signed in at a Birthmark server may not do this there."""
+    """The signed-in user's roles at the Birthmark server do not suffice."""
 
     code = "fleet.role_missing"
-    cause = "{target} knows who asks: {reason}."
+    cause = "{target} rejected the signed-in user: {reason}."
     fix = "{advice}"
-    for_a_person = "somebody else has to do it"
+    for_a_person = "an administrator has to do it"
     advice: str
     reason: str
     target: str
 
 
 class DifferentRecordError(errors.ConflictError):
-    """The device is on record with another certificate."""
+    """The device is enrolled with another certificate."""
 
     code = "fleet.different_record"
-    message = "{device} is on record otherwise"
-    cause = "{device} is on record at {target} with {present}, not with {wanted}."
-    fix = "If what is wished is right: `{again} --update`"
+    message = "{device} is enrolled with different settings"
+    cause = "{device} is enrolled at {target} with {present}, not with {wanted}."
+    fix = "To update the enrollment: `{again} --update`"
     again: str = ""
     device: str
     present: str
@@ -198,11 +198,11 @@ def different(name: str, target: str, difference: Sequence[Change]) -> Different
 
 
 class NoSuchRecordError(errors.NotFoundError):
-    """Not on record."""
+    """The enrollment does not exist."""
 
     code = "fleet.no_such_record"
     cause = "{target} has no enrollment {device}."
-    fix = "`birthmark device ls{options}` shows what is on record; a group is named with --group."
+    fix = "List enrollments: `birthmark device ls{options}`. For a group, use --group."
     device: str
     options: str = ""
     target: str
@@ -210,12 +210,12 @@ class NoSuchRecordError(errors.NotFoundError):
 
 
 class NotAtHubError(errors.NotFoundError):
-    """A hub has no such device or module, or cannot reach it."""
+    """The hub cannot find or reach the device or module."""
 
     code = "fleet.not_at_hub"
-    message = "{target} does not find {name}"
-    cause = "{target} says of {name}: {reason}"
-    fix = "`birthmark hub device ls --profile {profile}` shows which devices it has, and which are connected."
+    message = "{target} cannot find or reach {name}"
+    cause = "{target} reports for {name}: {reason}"
+    fix = "List devices and their connections: `birthmark hub device ls --profile {profile}`."
     name: str
     profile: str
     reason: str
@@ -223,11 +223,11 @@ class NotAtHubError(errors.NotFoundError):
 
 
 class ReferenceMissingError(errors.NotFoundError):
-    """Something is missing there."""
+    """A referenced object does not exist."""
 
     code = "fleet.reference_missing"
-    cause = "{target} does not have what the request names: {reason}."
-    fix = "Make it there first{how}. Then run the command again."
+    cause = "The target {target} does not have the referenced object: {reason}."
+    fix = "Create it there first{how}. Then run the command again."
     how: str
     reason: str
     target: str

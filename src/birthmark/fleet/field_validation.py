@@ -10,11 +10,14 @@ _LETTERS = "letters from a to z, digits and _ . , @ / : # = [ ] -, and no spaces
 
 
 class ValueNotAllowedError(InvalidRequestError):
-    """What a cell of a list makes of a template's text, no cloud takes."""
+    """The template's result is not valid at the cloud."""
 
     code = "enroll.value_not_allowed"
-    cause = "{cloud} does not take what the template makes of the entry of {device}: {detail}."
-    fix = "Change it in the list, or leave it out of the template. What that may have: `birthmark device template`"
+    cause = "{cloud} does not accept the template's result for {device}: {detail}."
+    fix = (
+        "Change it in the list, or remove it from the template. To print the permitted values: `birthmark"
+        " device template`"
+    )
     cloud: str
     detail: str
     device: str

@@ -55,12 +55,12 @@ _MAY_BE_WRITTEN = frozenset(
 
 
 class NoJournalError(InvalidRequestError):
-    """A file that something else wrote."""
+    """The file is not a journal."""
 
     code = "enroll.no_journal"
     message = "{path} is not a journal"
-    cause = "{path} is not a journal of `birthmark device`; nothing is added to another program's file."
-    fix = "Name a file that does not exist yet: `{again} --journal {copy}.journal`"
+    cause = "{path} is not a journal of `birthmark device`, and files of other programs are not changed."
+    fix = "Use a file that does not exist yet: `{again} --journal {copy}.journal`"
     again: str = "?"
     path: Path
 
@@ -70,12 +70,12 @@ class NoJournalError(InvalidRequestError):
 
 
 class JournalChangedError(InvalidRequestError):
-    """An editor saved the journal in another form."""
+    """The journal was saved in another encoding."""
 
     code = "enroll.journal_changed"
     message = "The journal {path} was saved by an editor"
-    cause = "{path} is a journal in another form than it was written in ({form}); a run reads and adds lines of UTF-8."
-    fix = "Write it as UTF-8 under another name: `{command}`; then use that: `{again} --journal {copy}`"
+    cause = "{path} is a journal with another encoding ({form}); journals are UTF-8."
+    fix = "Convert it to UTF-8 under another name: `{command}`; then use that file: `{again} --journal {copy}`"
     again: str = "?"
     command: str
     copy: Path
@@ -84,12 +84,12 @@ class JournalChangedError(InvalidRequestError):
 
 
 class NoJournalOfRunError(NoJournalError):
-    """The file to undo is not the journal of a run."""
+    """The file to undo is not a journal."""
 
     code = "enroll.no_journal_of_run"
     message = "{path} is not the journal of a run"
-    cause = "{path} does not begin as a journal of `birthmark device` does, so nothing in it can be undone."
-    fix = "Name the file that the run wrote, or an untouched copy of it. The files there: `ls -l {directory}`"
+    cause = "{path} does not start like a journal of `birthmark device`, so it cannot be undone."
+    fix = "Use the journal of the run, or an unmodified copy. List the files: `ls -l {directory}`"
 
     @property
     def directory(self) -> Path:
@@ -97,7 +97,7 @@ class NoJournalOfRunError(NoJournalError):
 
 
 class OtherTargetsJournalError(ConflictError):
-    """The journal is another target's."""
+    """The journal belongs to another target."""
 
     code = "enroll.journal_of_another_target"
     cause = "{path} is the journal of {belongs_to}; this run is for {target}."
@@ -110,11 +110,11 @@ class OtherTargetsJournalError(ConflictError):
 
 
 class JournalInUseError(ConflictError):
-    """Another run writes to the journal."""
+    """Another run uses the journal."""
 
     code = "enroll.journal_in_use"
-    cause = "Another run writes to {path} now; two runs in one journal could not be told from each other."
-    fix = "Wait until it ended, or keep another journal for this run: `{again} --journal {path}.second`"
+    cause = "Another run is writing to {path}; a journal can belong to only one run at a time."
+    fix = "Wait until it ends, or use another journal: `{again} --journal {path}.second`"
     again: str = "?"
     path: Path
 

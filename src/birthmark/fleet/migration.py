@@ -19,11 +19,11 @@ from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal, StatusSo
 
 
 class NotAtSourceError(NotFoundError):
-    """It is not there to be moved, or was taken back there."""
+    """The device cannot be moved from its source."""
 
     code = "fleet.not_at_source"
-    cause = "{device} is {standing} at {source}{detail}, so that nothing proves who may move it."
-    fix = "What is on record there: `birthmark device ls{options}`. A device that is new is enrolled, not moved."
+    cause = "{device} is {standing} at {source}{detail}, so the right to move it cannot be proven."
+    fix = "List enrollments: `birthmark device ls{options}`. Enroll a new device instead of moving it."
     detail: str = ""
     device: str
     options: str = ""
@@ -32,11 +32,11 @@ class NotAtSourceError(NotFoundError):
 
 
 class TakenAtDestinationError(ConflictError):
-    """Another has its name there, or it was taken back there."""
+    """The name is used or disabled at the destination."""
 
     code = "fleet.taken_at_destination"
-    cause = "At {destination} {device} is on record with {detail}."
-    fix = "What is on record there: `birthmark device ls{options}`"
+    cause = "At {destination}, {device} already exists with {detail}."
+    fix = "List enrollments: `birthmark device ls{options}`"
     destination: str
     detail: str
     device: str

@@ -140,7 +140,7 @@ def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
     subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
     if not (subscription and table.get("resource_group")):
         missing = "subscription (or AZURE_SUBSCRIPTION_ID)" if table.get("resource_group") else "resource_group"
-        raise ProfileError(profile=name, detail=f"[{name}.azure] names a service and has no {missing}")
+        raise ProfileError(profile=name, detail=f"[{name}.azure] has a service but no {missing}")
     where = str(table["service"]), str(table["resource_group"]), str(subscription)
     account = AzureAccount(*where, str(table.get("policy", POLICY)), table.get("management_url"))
     connection_string, scope = connect(account)
@@ -248,7 +248,7 @@ def _secret(name: str, path: Path) -> str:
     try:
         if path.stat().st_mode & _OTHERS:
             mend = f"Close it: `chmod 0600 {shlex.quote(str(path))}`. "
-            raise ProfileError(profile=name, detail=f"{path} can be read by others", mend=mend)
+            raise ProfileError(profile=name, detail=f"{path} is readable by other users", mend=mend)
         return read_text_file(path).strip()
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error

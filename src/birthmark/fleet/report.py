@@ -35,11 +35,11 @@ _COLOURS = {
 
 
 class ReportFormError(InvalidRequestError):
-    """No such form of a report."""
+    """Unknown report format."""
 
     code = "enroll.report_form"
-    cause = "{path} could be any form of a report; its suffix says which: .csv, .json or .html."
-    fix = "Say which: `{again} --report {path}.csv`"
+    cause = "{path} has no report suffix: .csv, .json or .html."
+    fix = "Choose a suffix, for example: `{again} --report {path}.csv`"
     again: str = "?"
     path: Path
 

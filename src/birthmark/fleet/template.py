@@ -56,22 +56,22 @@ part = "{{part_number}}"
 
 
 class TemplateInvalidError(InvalidRequestError):
-    """The template is not one."""
+    """The template is not valid."""
 
     code = "enroll.template_invalid"
     cause = "{file}:{line}: {detail}."
-    fix = "A whole one, to compare with, is printed by `birthmark device template`"
+    fix = "Compare it with a complete template: `birthmark device template`"
     detail: str
     file: Path
     line: int
 
 
 class TemplateUnfilledError(InvalidRequestError):
-    """The entry has not what the template names."""
+    """The entry lacks a value of the template."""
 
     code = "enroll.template_unfilled"
-    cause = "The entry of {device} has {lack} {name}, which {key} of the template names{has}."
-    fix = "Have the list say it, or name something else in the template. What it may name: `birthmark device template`"
+    cause = "The entry of {device} has {lack} {name}, which {key} of the template uses{has}."
+    fix = "Add it to the list, or change the template. To list the variables: `birthmark device template`"
     device: str
     has: str
     key: str
@@ -80,22 +80,22 @@ class TemplateUnfilledError(InvalidRequestError):
 
 
 class NameTakenTwiceError(InvalidRequestError):
-    """Two devices of one name."""
+    """The name of the device is not unique."""
 
     code = "enroll.name_taken_twice"
-    cause = "The template gives {device} the name {name}, which entry {before} has already."
-    fix = "Name in its device_id what tells devices apart, as `{{unique_id}}`: `birthmark device template`"
+    cause = "The template gives {device} the name {name}, which entry {before} already has."
+    fix = "Use a unique variable in its device_id, such as `{{unique_id}}`: `birthmark device template`"
     before: int
     device: str
     name: str
 
 
 class NameNotAllowedError(InvalidRequestError):
-    """The cloud takes no such name."""
+    """The name is not valid at the cloud."""
 
     code = "enroll.name_not_allowed"
-    cause = "{cloud} takes no device by the name '{name}': a name there has {allowed}."
-    fix = "Give it another, by the device_id of a template: `birthmark device template`"
+    cause = "{cloud} does not accept the name '{name}': a name there has {allowed}."
+    fix = "Set another name with the device_id of a template: `birthmark device template`"
     allowed: str
     cloud: str
     name: str

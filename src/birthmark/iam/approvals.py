@@ -27,15 +27,15 @@ MACHINE = ""
 
 
 class SecondPersonWantedError(PolicyError):
-    """It cannot be undone, so a second person has to approve it."""
+    """The operation is irreversible and needs a second approval."""
 
     code = "people.second_person_wanted"
-    cause = "{what} It cannot be undone, and nobody but {user} has agreed to it yet."
+    cause = "{what} This operation is irreversible and needs a second approval; only {user} has agreed so far."
     fix = (
-        "Ask somebody who may {right} at {place}, too, to look at it and type `birthmark approval approve {id}`. "
-        "Then do the same again."
+        "Ask another user with the right to {right} at {place} to check it and run `birthmark approval "
+        "approve {id}`. Then repeat the operation."
     )
-    for_a_person = "it takes another person"
+    for_a_person = "another user has to approve"
     id: str
     place: str
     right: str
@@ -44,34 +44,34 @@ class SecondPersonWantedError(PolicyError):
 
 
 class ApprovalRejectedError(PolicyError):
-    """Another person has rejected it."""
+    """Another user rejected the request."""
 
     code = "people.approval_rejected"
-    cause = "{who} rejected what {user} asked for: {what}"
-    fix = "Speak with {who}. To ask once more, do the same again."
-    for_a_person = "it takes another person"
+    cause = "{who} rejected the request of {user}: {what}"
+    fix = "Contact {who}. To request it again, repeat the operation."
+    for_a_person = "another user has to approve"
     user: str
     what: str
     who: str
 
 
 class ApprovalMissingError(NotFoundError):
-    """Nothing of this id waits."""
+    """No approval with this ID is pending."""
 
     code = "people.approval_missing"
-    message = "Nothing waits under {id}"
-    cause = "Nothing waits to be approved under {id}: it was decided, done, or has ended."
-    fix = "What waits: `birthmark approval ls`"
+    message = "Approval {id} is not pending"
+    cause = "No approval is pending under {id}: it was decided, used, or has expired."
+    fix = "List approvals: `birthmark approval ls`"
     id: str
 
 
 class TooManyAskedError(ThrottledError):
-    """So much waits of one person that more is not taken."""
+    """The user has too many pending approvals."""
 
     code = "people.too_many_approvals"
-    cause = "{count} requests of {user} wait to be approved, and no more are taken."
-    fix = "Have them decided, or wait until they end, after a day: `birthmark approval ls`"
-    for_a_person = "another person has to decide"
+    cause = "{user} has {count} pending approvals, and no more are accepted."
+    fix = "Have them decided, or wait until they expire after one day: `birthmark approval ls`"
+    for_a_person = "another user has to decide"
     count: int
     user: str
 
@@ -101,7 +101,7 @@ class Approvals:
         if known is None:
             known = await self._ask(caller.user, digest, wanted, now, actor=caller.actor)
         if known.is_approved:
-            again = ChangedMeanwhileError(what="What was approved")
+            again = ChangedMeanwhileError(what="The approved request")
             changes = Changes().run(store.REDEEM, expect=1, otherwise=again, digest=digest, is_approved=1)
             changes.audit(caller.actor, "people.approval_use", known.id, approved_by=known.decided_by or "operator")
             await self.database.commit(changes)

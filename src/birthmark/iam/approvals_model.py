@@ -17,24 +17,24 @@ BY_MACHINE = "operator"
 
 
 class SamePersonError(ForbiddenError):
-    """Who asked for it cannot be the second one."""
+    """The requester cannot give the second approval."""
 
     code = "people.same_person"
-    cause = "{user} asked for it, and it takes a second person."
-    fix = "Ask somebody else who may {right} at {place}."
-    for_a_person = "it takes another person"
+    cause = "{user} requested the operation, and another user has to approve it."
+    fix = "Ask another user with the right to {right} at {place}."
+    for_a_person = "another user has to approve"
     place: str
     right: str
     user: str
 
 
 class LetInByPersonError(ForbiddenError):
-    """Whoever lets others in could be all of them: of two, each must have been invited on the server's machine."""
+    """The approver was invited remotely and could be the same person."""
 
     code = "people.let_in_by_person"
-    cause = "{who} was let in by {by}, by an invitation or a token: of two who agree, one person could be both."
-    fix = "Have {who} invited on the server's machine itself: `birthmark user invite {who}`"
-    for_a_person = "somebody on the server's machine has to do it"
+    cause = "{who} was admitted by {by} with an invitation or a token, so that both could be the same person."
+    fix = "Invite {who} on the server's machine: `birthmark user invite {who}`"
+    for_a_person = "the local administrator has to do it"
     by: str
     who: str
 

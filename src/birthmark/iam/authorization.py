@@ -7,13 +7,13 @@ from birthmark.iam.model import roles_with
 
 
 class RightMissingError(ForbiddenError):
-    """The caller may look, or operate, and asks for more."""
+    """The role does not permit the operation."""
 
     code = "operator.role_too_low"
     message = "This needs the right to {right} at {place}"
-    cause = "{who} may not {right} at {place}, which this needs."
-    fix = "Ask an admin for a role that has it, {roles}: `birthmark role grant {user} {role} --at {place}`"
-    for_a_person = "somebody else has to do it"
+    cause = "{who} does not have the right to {right} at {place}, which this operation needs."
+    fix = "Ask an administrator for a role with this right, {roles}: `birthmark role grant {user} {role} --at {place}`"
+    for_a_person = "an administrator has to do it"
     place: str
     right: str
     role: str
@@ -23,27 +23,28 @@ class RightMissingError(ForbiddenError):
 
 
 class TokenTooNarrowError(RightMissingError):
-    """Who made the token gave it less than the user may."""
+    """The token does not permit the operation."""
 
     code = "operator.token_too_narrow"
     message = "This token has no right to {right} at {place}"
-    cause = "This token of {user} goes less far than other tokens may: it may not {right} at {place}, which this needs."
-    fix = "Take one that goes further: `birthmark token create --user {user} --role {role} --at {place}`"
-    for_a_person = "somebody else has to do it"
+    cause = "This token of {user} is limited and does not permit to {right} at {place}, which this operation needs."
+    fix = "Use a token with this right: `birthmark token create --user {user} --role {role} --at {place}`"
+    for_a_person = "another user has to do it"
 
 
 class NarrowedTokenError(ForbiddenError):
-    """A token that goes less far, or ends sooner, than its user's sign-in makes nothing that stays without it."""
+    """A limited token cannot make permanent changes."""
 
     code = "people.token_narrowed"
     cause = (
-        "The request came with a token that goes less far than its user does, or ends sooner than a sign-in: it makes "
-        "and removes no other token, gives no role, approves nothing, ends no session, shows no key, and makes nothing "
-        "that stays but for one device: no access key, policy, CA, group, EST user, EST token of more than a day, role "
-        "alias, template, stream, silence, rule, route, hub, webhook, invitation or password."
+        "The token is limited in rights or lifetime and cannot make changes that outlast it. It cannot "
+        "create or remove tokens, assign roles, approve operations, end sessions or show keys. It cannot "
+        "create access keys, policies, CAs, groups, EST users, EST tokens of more than a day, role "
+        "aliases, templates, streams or silences. It cannot create rules, routes, hubs, webhooks, "
+        "invitations or passwords."
     )
-    fix = "Do it where you are signed in yourself."
-    for_a_person = "who is signed in has to do it"
+    fix = "Repeat the operation in a session where you are signed in."
+    for_a_person = "a signed-in user has to do it"
 
 
 def check_whole(caller: Caller) -> None:

@@ -34,32 +34,32 @@ _FREE = 5
 
 
 class CodeUnknownError(NotFoundError):
-    """No command waits under this code."""
+    """No sign-in request has this code."""
 
     code = "people.code_unknown"
-    message = "No command waits under this code"
-    cause = "No command waits under this code: it was used already, is over after ten minutes, or is mistyped."
-    fix = "Look at the code once more, or begin again: `birthmark login URL`"
-    for_a_person = "it takes who typed the command, and a browser"
+    message = "No sign-in request has this code"
+    cause = "No sign-in request has this code: it was used, has expired after 10 minutes, or is mistyped."
+    fix = "Check the code, or start again: `birthmark login URL`"
+    for_a_person = "the user at the command and at the browser has to do it"
 
 
 class CodeRejectedError(ForbiddenError):
-    """The person at the browser did not agree."""
+    """The user at the browser rejected the sign-in."""
 
     code = "people.code_rejected"
-    cause = "{user} did not let this command in."
-    fix = "Speak with {user}. To ask once more: `birthmark login URL`"
-    for_a_person = "it takes another person"
+    cause = "{user} rejected the sign-in of this command."
+    fix = "Contact {user}. To request it again: `birthmark login URL`"
+    for_a_person = "another user has to approve"
     user: str
 
 
 class TooManyAskingError(ThrottledError):
-    """So many commands wait that no more are taken."""
+    """Too many sign-in requests are pending."""
 
     code = "people.too_many_asking"
-    cause = "{count} commands wait to be let in, from this address or in all, and no more are taken."
-    fix = "Wait ten minutes, or sign in by an invitation: `birthmark login FILE`"
-    for_a_person = "it takes time"
+    cause = "{count} sign-in requests are pending, from this address or in total, and no more are accepted."
+    fix = "Retry in 10 minutes, or sign in with an invitation: `birthmark login FILE`"
+    for_a_person = "the limit expires with time"
     count: int
 
 

@@ -26,45 +26,45 @@ _PERHAPS = "and ended without an answer: it may have been done"
 
 
 class KeyUsedError(PolicyError):
-    """A key that stands for another request."""
+    """The key was used for another request."""
 
     code = "operator.idempotency_key_used"
-    cause = "The Idempotency-Key {key} was sent with another request within the last day."
-    fix = "Take a key of its own for each request, such as what `uuidgen` prints."
-    for_a_person = "a program asked, and has to be changed"
+    cause = "The Idempotency-Key {key} was used for another request within the last day."
+    fix = "Use a new key for each request, such as the output of `uuidgen`."
+    for_a_person = "the client program has to be changed"
     key: str
 
 
 class StillBeingDoneError(ConflictError):
-    """The same request is being carried out."""
+    """The same request is in progress."""
 
     code = "operator.still_being_done"
-    cause = "The request with the Idempotency-Key {key} is being carried out since {since}."
-    fix = "Wait some seconds, and send the same request with the same key again: it gets the answer of the first."
-    for_a_person = "a program asked, and has to wait"
+    cause = "The request with the Idempotency-Key {key} has been in progress since {since}."
+    fix = "Wait a few seconds and repeat the request with the same key; it returns the first request's response."
+    for_a_person = "the client program has to wait"
     key: str
     since: str
 
 
 class OutcomeUnknownError(ConflictError):
-    """It was begun, and what was answered is not there."""
+    """The request started, and its response is not available."""
 
     code = "operator.outcome_unknown"
-    cause = "The request with the Idempotency-Key {key} was begun at {since}, {what}."
-    fix = "Look whether it was done. If not, send it with another key."
-    for_a_person = "what was asked for has to be looked at"
+    cause = "The request with the Idempotency-Key {key} started at {since}, {what}."
+    fix = "Check whether it was completed. If not, send it with another key."
+    for_a_person = "the result of the request has to be checked"
     key: str
     since: str
     what: str
 
 
 class TooManyKeysError(ThrottledError):
-    """So many answers are kept for one that more are not."""
+    """Too many responses are stored for this user."""
 
     code = "operator.too_many_keys"
-    cause = "{count} requests of {who} with an Idempotency-Key of their own are kept for a day, and no more are taken."
-    fix = "Send the request without a key, or wait until the oldest are a day old."
-    for_a_person = "a program asked, and has to wait"
+    cause = "{count} requests of {who} with an Idempotency-Key are stored for one day, and no more are accepted."
+    fix = "Send the request without a key, or wait until the oldest are one day old."
+    for_a_person = "the client program has to wait"
     count: int
     who: str
 

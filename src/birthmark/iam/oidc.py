@@ -154,7 +154,7 @@ class Providers:
         user, let_in_by, changes = await self._linked(provider, known, code, browser)
         link = OidcLink(provider.issuer, known.subject, user, provider.name, let_in_by, people.clock.now())
         changes.run(store.REMOVE_LINK, user_name=user, provider=provider.name)
-        taken = NobodyOnRecordError(name=provider.name, detail="that account is another user's here")
+        taken = NobodyOnRecordError(name=provider.name, detail="that account belongs to another user here")
         changes.run(store.ADD_LINK, expect=1, otherwise=taken, **store.LINKS.row(link))
         changes.audit(Actor(f"user:{user}", {"from": browser.address}), "people.link", user, provider=provider.name)
         text = self.sign_in.sessions.begin(changes, user, how, let_in_by, browser)
@@ -171,19 +171,21 @@ class Providers:
             return invitation.user, invitation.made_by, self.sign_in.redeeming(invitation)
         name = name_of(known, provider)
         if name is None:
-            raise NobodyOnRecordError(name=provider.name, detail="nothing that it says names a user")
+            raise NobodyOnRecordError(name=provider.name, detail="its response does not identify a user")
         if people.is_there(name):
             linked = [store.LINKS.of(row) for row in await people.database.all(store.LINKS_OF, user_name=name)]
             if any(one.provider == provider.name for one in linked):
-                raise NobodyOnRecordError(name=provider.name, detail="another account there is that user already")
+                raise NobodyOnRecordError(
+                    name=provider.name, detail="another account at the provider is already linked to that user"
+                )
             return name, by, people.counting_on(name)
         groups = groups_of(known.claims, provider)
         roles = [role for group, given in provider.roles.items() if group in groups for role in given]
         if not roles or not may_be_called(name):
-            raise NobodyOnRecordError(name=provider.name, detail="there is no user of that name")
+            raise NobodyOnRecordError(name=provider.name, detail="the user does not exist here")
         grants = [RoleAssignment(name, role, place) for role, place in roles if people.has_place(place)]
         if not grants:
-            raise NobodyOnRecordError(name=provider.name, detail="its roles are at places that are not there")
+            raise NobodyOnRecordError(name=provider.name, detail="its roles have scopes that do not exist")
         actor = Actor(by, {"from": browser.address})
         return name, by, people.making(name, grants, actor=actor)
 
@@ -204,7 +206,7 @@ class Providers:
                 form["client_secret"] = provider.secret
         status, body = await self._fetched(provider, "POST", metadata.token_endpoint, headers, urlencode(form).encode())
         if status != _OK:
-            raise ProviderRefusedError(name=provider.name, detail=f"its token endpoint answers {status}")
+            raise ProviderRefusedError(name=provider.name, detail=f"its token endpoint returned {status}")
         tokens, now = read_tokens(body, provider), self.sign_in.people.clock.now()
         _, keys = await self._asked(provider)
         try:
@@ -223,10 +225,10 @@ class Providers:
         headers = {"accept": "application/json", "authorization": f"Bearer {known.access_token}"}
         status, body = await self._fetched(provider, "GET", metadata.userinfo_endpoint, headers, b"")
         if status != _OK:
-            raise ProviderRefusedError(name=provider.name, detail=f"its userinfo endpoint answers {status}")
+            raise ProviderRefusedError(name=provider.name, detail=f"its userinfo endpoint returned {status}")
         claims = read_claims(body, provider)
         if claims.get("sub") != known.subject:
-            raise ProviderRefusedError(name=provider.name, detail="its userinfo endpoint tells of somebody else")
+            raise ProviderRefusedError(name=provider.name, detail="its userinfo endpoint returned another user")
         return replace(known, claims={**claims, **known.claims})
 
     async def _asked(self, provider: Provider, but: "KeySet | None" = None) -> "tuple[Metadata, KeySet]":
@@ -257,7 +259,7 @@ class Providers:
         for _ in range(2):
             status, body = await self._fetched(provider, "GET", url, accept, b"")
             if status != _OK:
-                raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=f"it answers {status}")
+                raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=f"it returned {status}")
             found.append(body)
             if metadata is None:
                 metadata = read_metadata(body, provider)
@@ -273,7 +275,7 @@ class Providers:
             {"name": provider.name, "issuer": provider.issuer},
         )
         if of.busy >= _MOST_AT_ONCE:
-            raise ProviderAwayError(**away, reason="so many are signing in that the next one has to wait")
+            raise ProviderAwayError(**away, reason="too many sign-ins are in progress")
         of.busy += 1
         try:
             return await self.outside.fetch(method, url, headers, body, _MOST_BYTES)
@@ -293,14 +295,14 @@ def _code_of(given: Mapping[str, str], kept: PendingOidcLogin | None, provider: 
         return ProviderRefusedError(name=provider.name, detail=detail)
 
     if kept is None or kept.provider != provider.name:
-        raise refused("this browser did not begin there, or more than ten minutes ago")
+        raise refused("the sign-in was not started in this browser, or more than 10 minutes ago")
     if not hmac.compare_digest(given.get("state", "").encode(), kept.state.encode()):
-        raise refused("it is of another sign-in (state)")
+        raise refused("it belongs to another sign-in (state)")
     issuer = given.get("iss")
     if issuer != provider.issuer and (issuer is not None or metadata.authorization_response_iss_parameter_supported):
-        raise refused("it is of another provider (iss)")  # RFC 9207 section 2.4
+        raise refused("it is from another provider (iss)")  # RFC 9207 section 2.4
     if error := given.get("error"):
-        raise refused(f"it says {error[:_MAX_SHOWN]!a}")
+        raise refused(f"it returned {error[:_MAX_SHOWN]!a}")
     if not (code := given.get("code")):
-        raise refused("it says no code")
+        raise refused("it contains no code")
     return code

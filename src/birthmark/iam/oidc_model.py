@@ -11,48 +11,54 @@ from birthmark.iam.model import UserRole
 
 
 class ProviderUnknownError(NotFoundError):
-    """No provider of this name."""
+    """Unknown provider."""
 
     code = "people.provider_unknown"
-    message = "There is no provider {name}"
+    message = "Unknown provider {name}"
     cause = "The configuration has no [oidc.{name}]."
-    fix = "Sign in at the page /signin, which shows those there are."
-    for_a_person = "it takes whoever sits at the browser"
+    fix = "Sign in at the page /signin, which lists the providers."
+    for_a_person = "the user at the browser has to do it"
     name: str
 
 
 class ProviderAwayError(UnavailableError):
-    """The provider cannot be asked, or does not answer as one."""
+    """The provider is not available or its response is invalid."""
 
     code = "people.provider_away"
-    cause = "{name} ({issuer}) cannot be asked who somebody is: {reason}."
-    fix = "See whether it is there from the server's machine: `curl -sS {issuer}/.well-known/openid-configuration`"
-    for_a_person = "it is another's server"
+    cause = "{name} ({issuer}) cannot authenticate users: {reason}."
+    fix = "Check the connection from the server's machine: `curl -sS {issuer}/.well-known/openid-configuration`"
+    for_a_person = "the server belongs to another party"
     issuer: str
     name: str
     reason: str
 
 
 class ProviderRefusedError(UnauthenticatedError):
-    """What came back from the provider proves nothing."""
+    """The provider's response was rejected."""
 
     code = "people.provider_refused"
-    message = "{name} did not say who you are"
-    cause = "What came back from {name} was not taken: {detail}."
-    fix = "Begin again, at the page /signin. Where it stays so, compare [oidc.{name}] with what is on record there."
-    for_a_person = "it takes whoever sits at the browser"
+    message = "{name} did not authenticate you"
+    cause = "The response from {name} was rejected: {detail}."
+    fix = (
+        "Start again at the page /signin. If the error persists, compare [oidc.{name}] with the "
+        "provider's configuration."
+    )
+    for_a_person = "the user at the browser has to do it"
     detail: str
     name: str
 
 
 class NobodyOnRecordError(ForbiddenError):
-    """The provider knows somebody whom nobody put on record here."""
+    """The provider's user is not registered here."""
 
     code = "people.provider_nobody"
-    message = "You are not on record here"
-    cause = "{name} knows who you are, and nobody has put that one on record here: {detail}."
-    fix = "Ask an admin for an invitation, `birthmark user invite NAME`, and use {name} on the page that it leads to."
-    for_a_person = "somebody else has to do it"
+    message = "You are not registered here"
+    cause = "{name} authenticated you, but no user here is linked to that identity: {detail}."
+    fix = (
+        "Ask an administrator for an invitation, `birthmark user invite NAME`, and use {name} on the page"
+        " that it opens."
+    )
+    for_a_person = "an administrator has to do it"
     detail: str
     name: str
 

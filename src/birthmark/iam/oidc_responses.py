@@ -46,17 +46,17 @@ def read_metadata(body: bytes, provider: Provider) -> Metadata:
     """Return a provider's metadata. Raise `ProviderAwayError` where it is another's, or leads nowhere."""
     found: Metadata = _read(body, Metadata, provider)
     if found.issuer != provider.issuer:
-        raise _away(provider, "it says another issuer")
+        raise _away(provider, "it returned another issuer")
     plain = urlsplit(provider.issuer).scheme == "http"
     endpoints = [found.authorization_endpoint, found.token_endpoint, found.jwks_uri]
     for url in endpoints if found.userinfo_endpoint is None else [*endpoints, found.userinfo_endpoint]:
         try:
             parts = urlsplit(url)
         except ValueError as error:
-            raise _away(provider, "it says endpoints that are none") from error
+            raise _away(provider, "it returned invalid endpoints") from error
         good = parts.scheme == "https" or (plain and parts.scheme == "http")
         if not (good and parts.hostname and url.isascii() and url.isprintable() and " " not in url):
-            raise _away(provider, "it says endpoints that are none")
+            raise _away(provider, "it returned invalid endpoints")
     return found
 
 
@@ -67,7 +67,7 @@ def read_keys(body: bytes, provider: Provider) -> "KeySet":
 
     listed = _read(body, dict[str, Any], provider).get("keys")
     if not isinstance(listed, list):
-        raise _away(provider, "it says no keys")
+        raise _away(provider, "it returned no keys")
     keys = []
     for one in listed[:_MOST_KEYS]:
         try:
@@ -106,7 +106,7 @@ def verified(tokens: OidcTokens, keys: "KeySet", provider: Provider, nonce: str,
         raise ProviderRefusedError(name=provider.name, detail=f"its ID token: {detail}") from error
     subject = read.claims["sub"]
     if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT or read.claims.get("nonce") != nonce:
-        raise ProviderRefusedError(name=provider.name, detail="its ID token names nobody")
+        raise ProviderRefusedError(name=provider.name, detail="its ID token contains no subject")
     return OidcIdentity(subject, read.claims, tokens.access_token)
 
 
@@ -132,7 +132,7 @@ def _read(body: bytes, kind: Any, provider: Provider) -> Any:
     try:
         return decode_json(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _away(provider, "it answers with something else") from error
+        raise _away(provider, "its response has an unexpected form") from error
 
 
 def _away(provider: Provider, reason: str) -> ProviderAwayError:

@@ -25,12 +25,12 @@ _DIGITS = "01234567890123456789"
 
 
 class PasswordUnfitError(InvalidRequestError):
-    """The password is not taken."""
+    """The password is not acceptable."""
 
     code = "people.password_unfit"
-    cause = "The password is not taken: {detail}."
-    fix = "Choose another: 12 characters or more that nobody guesses, such as four words by chance."
-    for_a_person = "only a person chooses a password"
+    cause = "The password is not acceptable: {detail}."
+    fix = "Choose another one: at least 12 characters that are hard to guess, such as four random words."
+    for_a_person = "the user has to choose a password"
     detail: str
 
 
@@ -47,18 +47,18 @@ def check_fit(password: str, user: str) -> None:
     """Raise `PasswordUnfitError` for one that is guessed first; nothing is asked of what it is composed of."""
     text = prepared(password[: MAX_BYTES + 1])
     if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
-        raise PasswordUnfitError(detail="it has a character in it that nobody can type")
+        raise PasswordUnfitError(detail="it contains a character that cannot be typed")
     if len(text) < MIN_CHARS:
         raise PasswordUnfitError(detail=f"it has fewer than {MIN_CHARS} characters")
     if len(password) > MAX_BYTES or len(text.encode()) > MAX_BYTES:
         raise PasswordUnfitError(detail=f"it has more than {MAX_BYTES} bytes")
     if len(set(text)) < _MIN_DIFFERENT or text in _DIGITS or text in _DIGITS[::-1]:
-        raise PasswordUnfitError(detail="it is one of those that are guessed first")
+        raise PasswordUnfitError(detail="it is one of the most common passwords")
     rest = text.casefold()
     for word in (user.casefold(), *_COMMON):
         rest = rest.replace(word, "")
     if len(rest) < min(_MIN_REST, len(text)):
-        raise PasswordUnfitError(detail="little is left of it without your name and the words that are guessed first")
+        raise PasswordUnfitError(detail="too little of it remains without your name and common words")
 
 
 @dataclass(slots=True)

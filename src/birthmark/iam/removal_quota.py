@@ -36,15 +36,12 @@ _STATUS = "awsiot.certificate_status"
 
 
 class TooManyTakenError(PolicyError):
-    """One person has taken as many devices away as one person may."""
+    """The user's daily limit of device removals is reached."""
 
     code = "people.too_many_taken"
-    cause = (
-        "{user}, with everybody whom that user invited, has taken {most} devices away within a day, as many as one "
-        "person may: more takes a second one."
-    )
-    fix = "Have somebody else who may administer here allow more: `birthmark user allow {user} {most}`"
-    for_a_person = "it takes another person"
+    cause = "{user} and the users invited by {user} have removed {most} devices within a day, the limit for one user."
+    fix = "Ask another administrator to allow more: `birthmark user allow {user} {most}`"
+    for_a_person = "another user has to approve"
     most: int
     user: str
 

@@ -10,12 +10,12 @@ Commit = Callable[[Changes], Awaitable[None]]
 
 
 class PlaceMissingError(NotFoundError):
-    """A role at what is not there would count for whatever is made by that name later."""
+    """The scope does not exist."""
 
     code = "people.place_missing"
-    message = "There is no {place}"
-    cause = "There is no {place} on this server, and nobody has a role, a token or an approval for what is not there."
-    fix = "Those there are: `birthmark hub ls`, `birthmark dps ls`. Make it first, or name another."
+    message = "{place} does not exist"
+    cause = "{place} does not exist on this server; roles, tokens and approvals need an existing scope."
+    fix = "List scopes: `birthmark hub ls`, `birthmark dps ls`. Create it first, or choose another one."
     place: str
 
 

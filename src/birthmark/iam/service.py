@@ -53,96 +53,96 @@ _AWS = "aws"
 
 
 class UserMissingError(NotFoundError):
-    """Nobody has this name."""
+    """The user does not exist."""
 
     code = "people.user_missing"
-    message = "There is no user {name}"
-    fix = "Those there are: `birthmark user ls`. To make one: `birthmark user create {name} --role viewer`"
+    message = "User {name} does not exist"
+    fix = "List users: `birthmark user ls`. To create one: `birthmark user create {name} --role viewer`"
     name: str
 
 
 class UserExistsError(ConflictError):
-    """The name is taken."""
+    """The user already exists."""
 
     code = "people.user_exists"
-    message = "There is a user {name} already"
-    fix = "Look at it: `birthmark user show {name}`. To invite that person anew: `birthmark user invite {name}`"
+    message = "User {name} already exists"
+    fix = "Show the user: `birthmark user show {name}`. To invite the user again: `birthmark user invite {name}`"
     name: str
 
 
 class NameReservedError(InvalidRequestError):
-    """The name is what the server calls somebody else."""
+    """The name is reserved."""
 
     code = "people.name_reserved"
-    cause = "Nobody is called {name}: so stands whoever holds the data directory, a stranger, or the server itself."
-    fix = "Choose another name. Those there are: `birthmark user ls`"
+    cause = "The name {name} is reserved for the local administrator, an unauthenticated client, or the server itself."
+    fix = "Choose another name. List users: `birthmark user ls`"
     name: str
 
 
 class PlaceInvalidError(InvalidRequestError):
-    """Nowhere that a role can be given."""
+    """Not a scope for roles."""
 
     code = "people.place_invalid"
-    cause = "A role is given at '*' (everywhere), 'server', 'aws', 'hub/NAME' or 'dps/NAME', and not at {place}."
-    fix = "Those there are: `birthmark hub ls`, `birthmark dps ls`"
+    cause = "The scope of a role is '*' (everywhere), 'server', 'aws', 'hub/NAME' or 'dps/NAME', not {place}."
+    fix = "List scopes: `birthmark hub ls`, `birthmark dps ls`"
     place: str
 
 
 class GrantMissingError(NotFoundError):
-    """The user has no such role there."""
+    """The user does not have this role at this scope."""
 
     code = "people.grant_missing"
-    message = "{name} is not {role} at {place}"
-    fix = "What {name} may do: `birthmark user show {name}`"
+    message = "{name} does not have the role {role} at {place}"
+    fix = "Show the roles of {name}: `birthmark user show {name}`"
     name: str
     place: str
     role: str
 
 
 class InvitationRefusedError(UnauthenticatedError):
-    """The invitation is unknown, used or over."""
+    """The invitation is unknown, used or expired."""
 
     code = "people.invitation_refused"
-    cause = "The code is of no invitation that still holds: each holds for two days and is good for one time."
-    fix = "Whoever invited you makes another one: `birthmark user invite NAME`"
-    for_a_person = "whoever invited has to do it"
+    cause = "The invitation code is invalid or expired. Invitations are valid for two days and can be used once."
+    fix = "Ask for a new invitation: `birthmark user invite NAME`"
+    for_a_person = "the inviting user has to do it"
 
 
 class TokenRefusedError(UnauthenticatedError):
-    """The token is unknown, taken back or over."""
+    """The token is unknown, revoked or expired."""
 
     code = "people.token_refused"
-    cause = "The request came with a token that is unknown here, was taken back, or has ended."
-    fix = "Have yourself invited again, and sign in by that file: `birthmark login FILE`"
-    for_a_person = "it takes an invitation, or somebody who is signed in"
+    cause = "The token of the request is unknown, revoked or expired."
+    fix = "Request a new invitation, and sign in with its file: `birthmark login FILE`"
+    for_a_person = "it needs an invitation, or a signed-in user"
 
 
 class TokenMissingError(NotFoundError):
-    """No token of this id."""
+    """The token does not exist."""
 
     code = "people.token_missing"
-    message = "There is no token {id}"
-    fix = "Those there are: `birthmark token ls`"
+    message = "Token {id} does not exist"
+    fix = "List tokens: `birthmark token ls`"
     id: str
 
 
 class TokenLifetimeError(InvalidRequestError):
-    """A token lives a minute to a year."""
+    """The lifetime of a token must be between a minute and a year."""
 
     code = "people.token_lifetime"
-    cause = "A token was to live {seconds} s; it may live a minute to 366 days."
-    fix = "Give another time: `birthmark token create --user {user} --lifetime 30d`"
+    cause = "The requested token lifetime is {seconds} s; it must be between 1 minute and 366 days."
+    fix = "Use another lifetime: `birthmark token create --user {user} --lifetime 30d`"
     seconds: int
     user: str
 
 
 class TooManyTokensError(ConflictError):
-    """As many tokens of one user as there may be."""
+    """The user has the maximum number of tokens."""
 
     code = "people.too_many_tokens"
     cause = "{user} has {count} active tokens, or created {count} within a day."
-    fix = "Remove one that is not needed, or wait 8 minutes: `birthmark token ls`"
-    for_a_person = "only a person knows which nobody needs"
+    fix = "Delete an unused one, or wait 8 minutes: `birthmark token ls`"
+    for_a_person = "only the user knows which tokens are unused"
     count: int
     user: str
 

@@ -33,20 +33,20 @@ _USER_AT = 3
 
 
 class SessionEndedError(UnauthenticatedError):
-    """Nobody is signed in at this browser."""
+    """The browser is not signed in."""
 
     code = "people.session_ended"
-    cause = "The browser's session is unknown here: nobody signed in, or it was ended, or has ended by itself."
-    fix = "Sign in again, at the page /signin of this server."
-    for_a_person = "it takes whoever sits at the browser"
+    cause = "The browser's session is unknown: it was never signed in, was ended, or has expired."
+    fix = "Sign in again at the page /signin of this server."
+    for_a_person = "the user at the browser has to do it"
 
 
 class SessionMissingError(NotFoundError):
-    """No session of this id."""
+    """The session does not exist."""
 
     code = "people.session_missing"
-    message = "There is no session {id}"
-    fix = "Those there are: `birthmark session ls`"
+    message = "Session {id} does not exist"
+    fix = "List sessions: `birthmark session ls`"
     id: str
 
 

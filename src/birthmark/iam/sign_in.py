@@ -37,45 +37,51 @@ _ROWS, _ROW_EVERY_S = 60, 60.0
 
 
 class SignInRefusedError(UnauthenticatedError):
-    """Name or password is wrong."""
+    """User name or password is wrong."""
 
     code = "people.sign_in_refused"
-    cause = "There is no user of that name, or it is another password."
-    fix = "Try again. Who forgot the password is invited anew, on the server's machine: `birthmark user invite NAME`"
-    for_a_person = "only a person knows the password"
+    cause = "The user does not exist, or the password is wrong."
+    fix = (
+        "Try again. If you forgot the password, request a new invitation on the server's machine: "
+        "`birthmark user invite NAME`"
+    )
+    for_a_person = "only the user knows the password"
 
 
 class CurrentPasswordError(UnauthenticatedError):
-    """Who changes a password has to know the one before."""
+    """The current password is missing or wrong."""
 
     code = "people.current_password"
-    message = "That is not your password until now"
-    cause = "The password that {user} has until now was not given, or it is another one."
+    message = "The current password is missing or wrong"
+    cause = "The current password of {user} is missing or wrong."
     fix = (
-        "Type it, or have it in a file: `birthmark user password --current-file FILE`. Who forgot it is invited anew, "
-        "on the server's machine: `birthmark user invite {user}`"
+        "Enter it, or pass it in a file: `birthmark user password --current-file FILE`. If you forgot it,"
+        " request a new invitation on the server's machine: `birthmark user invite {user}`"
     )
-    for_a_person = "only a person knows the password"
+    for_a_person = "only the user knows the password"
     user: str
 
 
 class LinkRefusedError(UnauthenticatedError):
-    """The link is unknown, used or over."""
+    """The link is unknown, used or expired."""
 
     code = "console.link_refused"
-    cause = "A link that opens the console is good for one time and two minutes; this one is used, or over."
-    fix = "On the server's machine, make another one: `birthmark console open`"
-    for_a_person = "it takes whoever sits at the browser"
+    cause = "A console link can be used once within two minutes; this one was used or has expired."
+    fix = "Create a new link on the server's machine: `birthmark console open`"
+    for_a_person = "the user at the browser has to do it"
 
 
 class SignInPausedError(ThrottledError):
-    """Wrong passwords came from here, or for this user, and the next try has to wait."""
+    """Sign-in is paused after too many wrong passwords."""
 
     code = "people.sign_in_paused"
-    message = "Wait {wait_s} s, then try again"
-    cause = "So many passwords were wrong, from this address or for this user, that the next try waits for {wait_s} s."
-    fix = "From an address where one signed in before, the guesses of others keep nobody waiting."
-    for_a_person = "it takes time, and who knows the password"
+    message = "Too many wrong passwords; retry in {wait_s} s"
+    cause = "Too many passwords from this address or for this user were wrong. Sign-in is paused for {wait_s} s."
+    fix = (
+        "Retry after that time, or from an address where the user has signed in before; other addresses' "
+        "failures do not pause it."
+    )
+    for_a_person = "it takes time and the user's password"
     wait_s: int
 
 

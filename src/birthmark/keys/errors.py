@@ -17,13 +17,13 @@ from birthmark.text_files import copy_of
 
 
 class KeyFileMissingError(NotFoundError):
-    """There is no such key file."""
+    """The key file does not exist."""
 
     code = "keys.file_missing"
-    cause = "There is no key file {path}."
+    cause = "The key file {path} does not exist."
     fix = (
-        "Check the path. The files of the environment: "
-        '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+        "Check the path. To use the files of the environment: `birthmark device register --cert "
+        '"$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
     path: Path
 
@@ -34,8 +34,8 @@ class KeyFileInvalidError(InvalidRequestError):
     code = "keys.file_invalid"
     cause = "{path} is not a private key in PEM or DER form: {detail}."
     fix = (
-        "Give a private key (EC P-256, P-384 or P-521, or RSA). Your own CA makes one with its certificate: "
-        "`birthmark ca issue device-1 --dir ca`."
+        "Use a private key (EC P-256, P-384 or P-521, or RSA). To create one with a certificate from your"
+        " own CA: `birthmark ca issue device-1 --dir ca`."
     )
     path: Path
     detail: object = ""
@@ -45,11 +45,11 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
     """The file is PKCS#12."""
 
     code = "keys.file_is_pkcs12"
-    cause = "{path} is PKCS#12 (PFX): certificate and key in one file, which a password protects."
+    cause = "{path} is PKCS#12 (PFX): certificate and key in one password-protected file."
     fix = (
-        "Take the key out: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && "
-        "printf '%s\\n' \"$made\" > {copy}.key)`, and the certificate: `(set -C; "
-        "made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {copy}.pem)`."
+        "Extract the key: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc)"
+        " && printf '%s\\n' \"$made\" > {copy}.key)`, and the certificate: `(set -C; made=$(openssl "
+        "pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {copy}.pem)`."
     )
     options: str = ""
     """`-legacy` for algorithms of before OpenSSL 3."""
@@ -61,43 +61,43 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
 
 
 class SharedKeyFileInvalidError(KeyFileInvalidError):
-    """The file holds no shared key."""
+    """The file contains no symmetric key."""
 
     code = "keys.shared_key_invalid"
-    cause = "{path} holds no shared key: the base64 text of one line that the service shows."
-    fix = "Write the device's primary key into that file, as the portal and `birthmark hub device key` show it."
+    cause = "{path} contains no symmetric key: one line of base64, as the service shows it."
+    fix = "Write the device's primary key to that file, as the portal and `birthmark hub device key` show it."
 
 
 class KeyFileIsCertificateError(KeyFileInvalidError):
     """The file is a certificate."""
 
     code = "keys.file_is_certificate"
-    cause = "{path} holds a certificate where the private key belongs."
+    cause = "{path} contains a certificate instead of the private key."
     fix = (
-        "Give the key's file. If the two variables are swapped: "
-        '`export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
+        'Use the key file. If the two variables are swapped: `export X509_CERT_FILE="$X509_KEY_FILE" '
+        'X509_KEY_FILE="$X509_CERT_FILE"`.'
     )
 
 
 class KeyFileExposedError(PolicyError):
-    """Others can read or write the key."""
+    """Other users can read or write the key."""
 
     code = "keys.file_exposed"
-    cause = "{path} is open to every user of this machine (mode {mode}); a key that others can read proves nothing."
-    fix = "Close it: `chmod 0600 {path}`. If others had access, make a new key and certificate."
+    cause = "Every user of this machine can access {path} (mode {mode}), so the key proves no identity."
+    fix = "Restrict the permissions: `chmod 0600 {path}`. If others had access, create a new key and certificate."
     mode: str
     path: Path
 
 
 class PassphraseWrongError(UnauthenticatedError):
-    """The passphrase does not open the key."""
+    """The passphrase of the key is missing or wrong."""
 
     code = "keys.passphrase_wrong"
     cause = "{path} is encrypted, and the passphrase is missing or wrong."
     fix = (
-        "The device commands take it from the environment, without showing it: "
-        "`stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent takes a key that has none: "
-        "`(umask 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > {copy}.plain)`."
+        "For the device commands, set it in the environment without displaying it: `stty -echo; read -r "
+        "PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent needs a key without a passphrase: `(umask"
+        " 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > {copy}.plain)`."
     )
     path: Path
 
@@ -112,13 +112,10 @@ class ReferenceKeyError(PolicyError):
 
     code = "keys.reference_key"
     cause = (
-        "{path} is a reference key for object {object_id} of a secure element: the private key is in the chip, "
-        "and nothing that was asked to sign talks to the chip."
+        "{path} is a reference key for object {object_id} of a secure element. The private key is in the "
+        "chip, and the program that should sign does not use the chip."
     )
-    fix = (
-        "Say that the key is in a chip: `{again} --element`. A program of your own runs under "
-        "`birthmark chip exec -- PROGRAM`."
-    )
+    fix = "Use the key in the chip: `{again} --element`. To run your own program: `birthmark chip exec -- PROGRAM`."
     again: str = ""
     object_id: str
     path: Path
@@ -128,13 +125,13 @@ class ReferenceKeyError(PolicyError):
 
 
 class ModuleMissingError(UnavailableError):
-    """There is no such PKCS#11 library."""
+    """The PKCS#11 library does not exist."""
 
     code = "keys.module_missing"
-    cause = "There is no PKCS#11 library {path}."
+    cause = "The PKCS#11 library {path} does not exist."
     fix = (
-        "Install the chip's PKCS#11 library and name it with --module or BIRTHMARK_PKCS11_MODULE. A software chip "
-        'instead: `eval "$(birthmark chip simulate chip)"`.'
+        "Install the chip's PKCS#11 library and set it with --module or BIRTHMARK_PKCS11_MODULE. To use a"
+        ' simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
     )
     path: object = ""
 
@@ -143,34 +140,34 @@ class SoftHsmMissingError(ModuleMissingError):
     """SoftHSM is not installed."""
 
     code = "keys.softhsm_missing"
-    cause = "SoftHSM's PKCS#11 library is not installed; looked in {looked_in}."
-    fix = "Install it (apt-get install softhsm2), or name another library with --module or BIRTHMARK_PKCS11_MODULE."
+    cause = "SoftHSM's PKCS#11 library is not installed; searched {looked_in}."
+    fix = "Install it (apt-get install softhsm2), or set another library with --module or BIRTHMARK_PKCS11_MODULE."
     for_a_person = "a system package has to be installed"
     looked_in: str
 
 
 class ModuleBrokenError(UnavailableError):
-    """The PKCS#11 library does not start."""
+    """The PKCS#11 library cannot be loaded."""
 
     code = "keys.module_broken"
-    cause = "The PKCS#11 library {path} does not start: {detail}."
+    cause = "The PKCS#11 library {path} cannot be loaded: {detail}."
     fix = (
-        "Check that it is for this machine's architecture and that its own settings point at the chip. A software chip "
-        'instead: `eval "$(birthmark chip simulate chip)"`.'
+        "Check that it is built for this machine's architecture and that its settings refer to the chip. "
+        'To use a simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
     )
     detail: str
     path: Path
 
 
 class TokenNotFoundError(NotFoundError):
-    """There is no such token."""
+    """The token does not exist."""
 
     code = "keys.token_not_found"
-    cause = "No token matches {wanted}; the library sees: {found}."
+    cause = "No token matches {wanted}; the library reports: {found}."
     fix = (
-        "Name one that is there, by --token, --slot or BIRTHMARK_TOKEN: `birthmark doctor --offline` has the command. "
-        "If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library, or use a software chip: "
-        '`eval "$(birthmark chip simulate chip)"`.'
+        "Select an existing token with --token, --slot or BIRTHMARK_TOKEN: `birthmark doctor --offline` "
+        "prints the command. If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library, or use "
+        'a simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
     )
     found: str
     wanted: str
@@ -181,29 +178,29 @@ class TokenAmbiguousError(ConflictError):
 
     code = "keys.token_ambiguous"
     cause = "Several tokens match {wanted}: {found}."
-    fix = "`birthmark chip ls` shows the tokens; name one with --token or --slot."
+    fix = "Select one with --token or --slot. List tokens: `birthmark chip ls`."
     found: str
     wanted: str
 
 
 class TokenFailedError(UnavailableError):
-    """The token refused or failed."""
+    """The token rejected the operation or failed."""
 
     code = "keys.token_failed"
-    cause = "The token refused or failed: {detail}."
-    fix = "Check the chip's connection and that no other process holds it; then try again."
-    for_a_person = "a chip has to be looked at"
+    cause = "The token rejected the operation or failed: {detail}."
+    fix = "Check the chip's connection and that no other process uses it. Then retry."
+    for_a_person = "the chip has to be checked"
     detail: str
 
 
 class PinMissingError(UnauthenticatedError):
-    """The token wants a PIN."""
+    """The token requires a PIN."""
 
     code = "keys.pin_missing"
-    cause = "Token {token} asks for a PIN, and none was given."
+    cause = "Token {token} requires a PIN, and none was provided."
     fix = (
-        "Write it to a file, for you alone, and name that: `(umask 077; set -C; cat > pin)`, then type the PIN, Enter "
-        'and Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
+        "Write it to a file that only you can read, and set its path: `(umask 077; set -C; cat > pin)`, "
+        'then type the PIN, Enter and Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
     )
     token: str
 
@@ -212,9 +209,9 @@ class PinWrongError(UnauthenticatedError):
     """The PIN is wrong."""
 
     code = "keys.pin_wrong"
-    cause = "The PIN does not open token {token}."
-    fix = "Check the PIN file. Hardware tokens lock after a few wrong tries: do not keep guessing."
-    for_a_person = "only its owner knows the PIN"
+    cause = "The PIN is wrong for token {token}."
+    fix = "Check the PIN file. Hardware tokens lock after a few wrong PINs: do not guess."
+    for_a_person = "only the owner knows the PIN"
     token: str
 
 
@@ -223,8 +220,8 @@ class PinLockedError(ForbiddenError):
 
     code = "keys.pin_locked"
     cause = "Token {token} is locked after too many wrong PINs, or its PIN was never set."
-    fix = "Unlock it with its security officer's PIN, by the vendor's tool."
-    for_a_person = "the vendor's tool and the security officer's PIN"
+    fix = "Unlock it with its security officer's PIN and the vendor's tool."
+    for_a_person = "it needs the vendor's tool and the security officer's PIN"
     token: str
 
 
@@ -232,8 +229,8 @@ class PinFileError(PolicyError):
     """The PIN file cannot be used."""
 
     code = "keys.pin_file"
-    cause = "The file {path}, which should hold the PIN or password, {detail}."
-    fix = "Make it a file that you alone can read: `chmod 0600 {path}`, with one line of text."
+    cause = "The PIN or password file {path} {detail}."
+    fix = "Make it readable only by you: `chmod 0600 {path}`, with one line of text."
     detail: str
     path: object = ""
 
@@ -242,16 +239,19 @@ class PinFileMissingError(PinFileError):
     """The PIN file cannot be read."""
 
     code = "keys.pin_file_missing"
-    cause = "The file {path}, which should hold the PIN or password, cannot be read: {detail}."
-    fix = "Write it, for you alone: `(umask 077; set -C; cat > {path})`, then type the PIN, Enter and Ctrl-D."
+    cause = "The PIN or password file {path} cannot be read: {detail}."
+    fix = "Create it, readable only by you: `(umask 077; set -C; cat > {path})`, then type the PIN, Enter and Ctrl-D."
 
 
 class KeyNotFoundError(NotFoundError):
-    """The key is not there."""
+    """The key does not exist."""
 
     code = "keys.key_not_found"
     cause = "Token {token} has no private key {wanted}; it has: {found}."
-    fix = "Name one of those; `birthmark chip ls` shows labels and ids. A wrong PIN file hides private keys too."
+    fix = (
+        "Select one of these keys. List labels and IDs: `birthmark chip ls`. With a wrong PIN file, "
+        "private keys are not visible."
+    )
     found: str
     token: str
     wanted: str
@@ -262,28 +262,33 @@ class KeyAmbiguousError(ConflictError):
 
     code = "keys.key_ambiguous"
     cause = "Several private keys in token {token} match {wanted}: {found}."
-    fix = "`birthmark chip ls` shows the keys; name one by its label or its id."
+    fix = "Select one by its label or ID. List keys: `birthmark chip ls`."
     found: str
     token: str
     wanted: str
 
 
 class KeyUnsupportedError(InvalidRequestError):
-    """The key is of a kind that is not served."""
+    """The key type is not supported."""
 
     code = "keys.key_unsupported"
-    cause = "{where} is a key of another kind than EC (P-256, P-384, P-521) or RSA, or cannot sign with {scheme}."
-    fix = "Use an EC or RSA key. Your own CA makes one with its certificate: `birthmark ca issue device-1 --dir ca`."
+    cause = "{where} is not an EC (P-256, P-384, P-521) or RSA key, or cannot sign with {scheme}."
+    fix = (
+        "Use an EC or RSA key. To create one with a certificate from your own CA: `birthmark ca issue "
+        "device-1 --dir ca`."
+    )
     scheme: str
     where: str
 
 
 class PublicKeyMissingError(NotFoundError):
-    """The token does not tell the public key."""
+    """The token does not provide the public key."""
 
     code = "keys.public_key_missing"
-    cause = "The token does not tell the public key of {where}: no public object, and no certificate beside it."
-    fix = "On an ATECC608 set the slot's PubInfo bit, or write the certificate beside the key."
+    cause = (
+        "The token does not provide the public key of {where}: it has no public key object and no certificate for it."
+    )
+    fix = "On an ATECC608, set the slot's PubInfo bit, or write the certificate next to the key."
     for_a_person = "the chip has to be configured"
     where: str
 
@@ -295,29 +300,30 @@ class UriInvalidError(InvalidRequestError):
     message = "Not a usable PKCS#11 URI: {detail}."
     cause = "'{text}' is not a PKCS#11 URI: {detail}."
     fix = (
-        "Write it like `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`; "
-        "`birthmark chip refkey --uri` prints the one of your chip's key."
+        "Use the form `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`. To print the URI of "
+        "your chip's key: `birthmark chip refkey --uri`."
     )
     detail: str = ""
     text: str
 
 
 class PinInUriError(UriInvalidError):
-    """The PKCS#11 URI carries a PIN."""
+    """The PKCS#11 URI contains a PIN."""
 
     code = "keys.pin_in_uri"
-    cause = "The PKCS#11 URI carries the PIN itself (pin-value); URIs end up in logs and process lists."
+    cause = "The PKCS#11 URI contains the PIN (pin-value). URIs appear in logs and process lists."
     fix = (
-        "Leave it out, `{uri}`, and give it in a file: `(umask 077; set -C; cat > pin)`, then type the PIN, Enter and "
-        'Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change a PIN that others may have seen.'
+        "Remove it, `{uri}`, and use a PIN file: `(umask 077; set -C; cat > pin)`, then type the PIN, "
+        'Enter and Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change the PIN if others may have'
+        " seen it."
     )
     uri: str
 
 
 class PinSourceInPathError(UriInvalidError):
-    """The PKCS#11 URI names its PIN file in the wrong part."""
+    """The PKCS#11 URI has its PIN file in the wrong part."""
 
     code = "keys.pin_source_in_path"
-    cause = "'{text}' has pin-source among the attributes of the key; it belongs after '?'."
-    fix = "Write the URI as `{uri}`."
+    cause = "'{text}' has pin-source among the key's attributes; it belongs after '?'."
+    fix = "Use the URI `{uri}`."
     uri: str

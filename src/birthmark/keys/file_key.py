@@ -166,7 +166,7 @@ def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
         seen = unseen_in_pem(text)
         if is_encrypted and not seen:
             raise PassphraseWrongError(path=path) from error
-        raise KeyFileInvalidError(path=path, detail=seen or "it does not parse") from error
+        raise KeyFileInvalidError(path=path, detail=seen or "it cannot be parsed") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise KeyUnsupportedError(where=f"file {path}", scheme="any scheme")
     return key

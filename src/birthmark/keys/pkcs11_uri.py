@@ -75,7 +75,7 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
         others, found, _ = text.rpartition(SCHEME)
         raise _invalid(text, f"leave out '{others}', which OpenSSL's engine takes" if found else _OTHER)
     if len(text) > MAX_URI_CHARS or not _PLAIN.fullmatch(text) or _BROKEN_ESCAPE.search(text):
-        raise _invalid(text, "it is too long, or has characters that need percent-encoding")
+        raise _invalid(text, "it is too long, or contains characters that need percent-encoding")
     path_text, _, query_text = text.removeprefix(SCHEME).partition("?")
     path = _attributes(path_text, ";", text)
     query = _attributes(query_text, "&", text)
@@ -87,10 +87,10 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
         raise PinSourceInPathError(text=text[:80], uri=_joined((path_part, f"{query_part}&{source}".strip("&"))))
     for name in path:
         if name not in _PATH_NAMES and not name.startswith("x-"):
-            raise _invalid(text, f"there is no attribute '{name}'")
+            raise _invalid(text, f"unknown attribute '{name}'")
     texts = {name: _text(path, name, text) for name in _TEXTS}
     if (kind := texts["type"]) is not None and kind not in _TYPES:
-        raise _invalid(text, f"there is no type '{kind}'")
+        raise _invalid(text, f"unknown type '{kind}'")
     module_path = _text(query, "module-path", text)
     return Pkcs11Uri(
         **texts,
@@ -119,7 +119,7 @@ def _attributes(part: str, separator: str, whole: str) -> Mapping[str, bytes]:
         if not equals or not name:
             raise _invalid(whole, "an attribute has no value")
         if name in out:
-            raise _invalid(whole, f"'{name}' is there twice")
+            raise _invalid(whole, f"'{name}' is repeated")
         out[name] = unquote_to_bytes(value)
     return out
 

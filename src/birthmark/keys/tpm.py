@@ -21,29 +21,30 @@ _LOCK = NativeLock()
 
 
 class TpmUnavailableError(UnavailableError):
-    """The TPM does not answer."""
+    """The TPM is not available."""
 
     code = "keys.tpm_unavailable"
     cause = "The TPM at {tcti} cannot be used: {detail}."
     fix = (
-        "Look which there is, tpmrm0 as a rule: `ls -l /dev`. The agent's user needs the group tss; another place is "
-        'named by `tcti` under `[tpm]`; the library comes with `pip install "birthmark[tpm]"`.'
+        "Check which devices exist, usually tpmrm0: `ls -l /dev`. The agent's user needs the group tss. "
+        "Set another device with `tcti` under `[tpm]`. To install the library: `pip install "
+        '"birthmark[tpm]"`.'
     )
     detail: str
     tcti: str
 
 
 class TpmPlaceTakenError(ConflictError):
-    """A key of another program is where the cloud's is to be kept."""
+    """The TPM handle holds another program's key."""
 
     code = "keys.tpm_place_taken"
     cause = (
-        "The TPM at {tcti} has another program's key at {handle}, where this agent is told to keep the key of its "
-        "cloud; what is there may be its only copy, and stays."
+        "The TPM at {tcti} already holds a key of another program at handle {handle}, which the agent's "
+        "configuration sets for the cloud's key. The agent does not overwrite it."
     )
     fix = (
-        "Name another place, one that `tpm2_getcap handles-persistent` does not list, by a line below `[tpm]` of the "
-        "agent's configuration: `auth_key_index = {other}`"
+        "Set another handle, one that `tpm2_getcap handles-persistent` does not list, below `[tpm]` of "
+        "the agent's configuration: `auth_key_index = {other}`"
     )
     handle: str
     other: str
@@ -94,7 +95,7 @@ class Tpm:
         """Return HMAC-SHA-256 of `data` under the key that is kept."""
         with self._opened() as (tss, tpm):
             if (key := self._kept(tss, tpm)) is None:
-                raise self._unavailable(f"it has no key at {self.handle:#x}, and the device has to register again")
+                raise self._unavailable(f"it has no key at {self.handle:#x}, and the device must register again")
             return bytes(tss.hmac(tpm, key, data))
 
     def has_key(self) -> bool:

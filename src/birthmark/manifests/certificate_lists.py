@@ -193,11 +193,11 @@ def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: Signatur
         called = listed.name or PurePosixPath(listed.file).name or "it"
         said = f": {error.explain_cause()}".removesuffix(".") if is_wrapped else ""
         hint = f"{_unpacking(listed.archive)}. {error.explain_fix().removesuffix('.')}" if is_wrapped else ""
-        raise MalformedEntryError(detail=f"{called} holds no certificate that can be read{said}", hint=hint) from error
+        raise MalformedEntryError(detail=f"{called} contains no valid certificate{said}", hint=hint) from error
     leaf, others = chain[0], [one for one in chain[1:] if not one.is_ca]
     name = (listed.name or leaf.subject_cn or leaf.thumbprint.hex())[:_MAX_NAME_CHARS]
     if leaf.is_ca:
-        raise MalformedEntryError(detail=f"{name} is a CA's certificate, not a device's")
+        raise MalformedEntryError(detail=f"{name} is a CA certificate, not a device certificate")
     if others:
         detail = f"{name} stands in one file with another device, {others[0].subject_text}: give each a file of its own"
         raise MalformedEntryError(detail=detail)
@@ -272,9 +272,7 @@ def _of_zip(path: Path, called: Path) -> Iterator[_ListEntry]:
             files = [one for one in archive.infolist() if _is_looked_at(one.filename) and not one.is_dir()]
             if not files and _WORKBOOK in archive.namelist():
                 hint = ', or save the workbook as "CSV UTF-8" and name that'
-                raise MalformedEntryError(
-                    place=1, detail="the file is an Excel workbook, and no table (CSV)", hint=hint
-                )
+                raise MalformedEntryError(place=1, detail="the file is an Excel workbook, not a table (CSV)", hint=hint)
             if len(files) > MAX_ZIP_FILES:
                 raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
             packed = next((one for one in archive.namelist() if one.lower().endswith(_LISTS)), None)
@@ -379,7 +377,7 @@ def _of_row(row: list[str], holder: int, named: int | None) -> _ListEntry:
     name = row[named].strip() if named is not None and named < len(row) else ""
     if any("\0" in cell for cell in row):
         called = name.replace("\0", "")[:_MAX_NAME_CHARS] or "the line"
-        return _ListEntry(called, MalformedEntryError(detail=f"{called} has a cell with U+0000, which is no text"))
+        return _ListEntry(called, MalformedEntryError(detail=f"{called} has a cell with U+0000, which is not text"))
     if holder >= len(row) or not row[holder].strip():
         return _ListEntry(
             name, MalformedEntryError(detail=f"{name[:_MAX_NAME_CHARS] or 'the line'} has no certificate")

@@ -90,12 +90,12 @@ def _begin(file: BinaryIO, called: str) -> bytes:
         raise MalformedEntryError(place=1, detail=detail, hint=hint)
     if all(name in said[:MAX_ENTRY_BYTES] for name in _ENROLLMENT):
         hint = ", or enroll each device by its certificate: `birthmark device enroll --cert device.pem`"
-        raise MalformedEntryError(place=1, detail="the file is a list of enrollments of DPS, not of chips", hint=hint)
+        raise MalformedEntryError(place=1, detail="the file is a list of DPS enrollments, not of chips", hint=hint)
     if (codec := utf_16_of(held)) is not None:
         hint = f", or write it so: `{to_utf_8(called, codec.upper())}`"
         raise MalformedEntryError(place=1, detail=f"the file is {codec[:6].upper()}, not UTF-8", hint=hint)
     if _BEGIN.match(held) is None:
-        raise MalformedEntryError(place=1, detail="the file does not begin as a list does, with [")
+        raise MalformedEntryError(place=1, detail="the file does not start with [ as a list")
     return held
 
 
@@ -114,7 +114,7 @@ def _end(held: bytes, place: int, offset: int) -> Iterator[ManifestChunk]:
             piece = ManifestChunk(place, offset, held[: found[0]])
             yield piece
             place += piece.count
-        raise MalformedEntryError(place=place, detail="the file does not end as a list does, with ]; it may be cut off")
+        raise MalformedEntryError(place=place, detail="the file does not end with ] as a list; it may be truncated")
     if last:
         entries, brace, tail = last.rpartition(b"}")
         is_followed = bool(brace) and tail.lstrip().startswith(b",")
@@ -124,7 +124,7 @@ def _end(held: bytes, place: int, offset: int) -> Iterator[ManifestChunk]:
             detail = f"behind the last entry is {more[:40].decode(errors='replace')}, which is none"
             raise MalformedEntryError(place=place + piece.count, detail=detail)
         if is_followed:
-            raise MalformedEntryError(place=place + piece.count, detail="there is a comma and no entry after it")
+            raise MalformedEntryError(place=place + piece.count, detail="there is no entry after a comma")
 
 
 def _last_between(held: bytes) -> tuple[int, int] | None:

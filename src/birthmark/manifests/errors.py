@@ -7,7 +7,7 @@ from birthmark.pki.certificate_checks import CertificateNonconformingError
 
 
 class ManifestError(InvalidRequestError):
-    """An entry that cannot be used; the others may be good."""
+    """An entry that cannot be used; other entries may be valid."""
 
     code = "manifest.refused"
     for_a_person: ClassVar[str | None] = "the supplier has to be asked"
@@ -16,12 +16,12 @@ class ManifestError(InvalidRequestError):
 
 
 class MalformedEntryError(ManifestError):
-    """Not the format."""
+    """The entry is malformed."""
 
     code = "manifest.malformed"
     message = "Entry {place}: {detail}"
-    cause = "Entry {place} is not one of a manifest: {detail}."
-    fix = "Use the file as the supplier delivered it{hint}."
+    cause = "Entry {place} is not a manifest entry: {detail}."
+    fix = "Use the file as delivered by the supplier{hint}."
     detail: str
     hint: str = ""
     """What else helps, where that is known."""
@@ -34,12 +34,12 @@ class MalformedEntryError(ManifestError):
 
 
 class ListUnsignedError(ManifestError):
-    """Nobody says that the list is genuine."""
+    """The list is not signed."""
 
     code = "manifest.list_unsigned"
-    message = "Nobody signed this list"
-    cause = "Nobody signed {file}: that a certificate in it is genuine, only its maker's root can say."
-    fix = "Name the maker's CA certificates, PEM: `{again} --trust-root maker-ca.pem`"
+    message = "The list is not signed"
+    cause = "{file} is not signed: only the manufacturer's root can prove that its certificates are genuine."
+    fix = "Pass the manufacturer's CA certificates, PEM: `{again} --trust-root maker-ca.pem`"
     for_a_person = None
     again: str = "?"
     file: str
@@ -49,9 +49,9 @@ class PackedManifestError(ManifestError):
     """The file is an archive or compressed."""
 
     code = "manifest.packed"
-    message = "The file is packed by {form}"
-    cause = "{file} is packed by {form}; how much it unpacks to is nobody's promise, so that is left to you."
-    fix = "Unpack it, and name what came out: `{unpack} {file}`"
+    message = "The file is compressed with {form}"
+    cause = "{file} is compressed with {form}. It is not unpacked automatically, because its unpacked size is unknown."
+    fix = "Unpack it, and pass the unpacked file: `{unpack} {file}`"
     for_a_person = None
     form: str
     file: str
@@ -59,25 +59,25 @@ class PackedManifestError(ManifestError):
 
 
 class UnknownSignerError(ManifestError):
-    """Signed by nobody who is trusted."""
+    """The signer is not trusted."""
 
     code = "manifest.signer_unknown"
     message = "Entry {place}: unknown signer"
-    cause = "Entry {place} names a signer certificate ({thumbprint}) that is not among the accepted ones."
-    fix = "If you trust the supplier, give its signer certificate with `--signer FILE`."
+    cause = "Entry {place} refers to a signer certificate ({thumbprint}) that is not among the accepted ones."
+    fix = "If you trust the supplier, pass its signer certificate with `--signer FILE`."
     for_a_person = None
     thumbprint: str
 
 
 class StationUnknownError(ManifestError):
-    """Signed by a station that nobody named."""
+    """The station is not among the accepted ones."""
 
     code = "manifest.station_unknown"
     message = "Entry {place}: unknown station"
     cause = "Entry {place} is of station '{station}' (certificate {thumbprint}), which is not among the accepted ones."
     fix = (
-        "If it is yours, compare that with the station's own certificate "
-        "(`openssl x509 -in station.pem -outform DER | sha256sum`) and give it with `--station FILE`."
+        "If it is your station, compare the thumbprint with the station's certificate (`openssl x509 -in "
+        "station.pem -outform DER | sha256sum`) and pass it with `--station FILE`."
     )
     for_a_person = None
     station: str
@@ -85,14 +85,14 @@ class StationUnknownError(ManifestError):
 
 
 class NotWholeError(ManifestError):
-    """A bundle without its end."""
+    """The bundle is incomplete."""
 
     code = "manifest.not_whole"
-    message = "After entry {place}: the bundle of station '{station}' is not whole"
-    cause = "The bundle of station '{station}' is not whole after entry {place}: {detail}."
+    message = "After entry {place}: the bundle of station '{station}' is incomplete"
+    cause = "The bundle of station '{station}' is incomplete after entry {place}: {detail}."
     fix = (
-        "Have the station hand over its own file again: what was changed on the way is not believed. Where it is not "
-        "sealed there: `birthmark chip intake --seal --station {station}`"
+        "Get the station's own file again; changed files are rejected. If it is not sealed: `birthmark "
+        "chip intake --seal --station {station}`"
     )
     for_a_person = None
     detail: str
@@ -100,84 +100,86 @@ class NotWholeError(ManifestError):
 
 
 class SignatureBrokenError(ManifestError):
-    """The signed bytes were changed, or the signature is another's."""
+    """The signed data was changed, or the signature belongs to other data."""
 
     code = "manifest.signature_broken"
-    message = "Entry {place}: the signature is broken"
+    message = "Entry {place}: the signature is not valid"
     cause = "The signature of entry {place} ({unique_id}) does not verify with the key of {signer}."
-    fix = "The file was changed after it was signed: fetch it again from the supplier."
+    fix = "The file was changed after it was signed. Download it again from the supplier."
     signer: str
     unique_id: str
 
 
 class SignerNotValidError(ManifestError):
-    """Signed at a time when the signer was not valid."""
+    """The signer was not valid when it signed."""
 
     code = "manifest.signer_not_valid_then"
-    message = "Entry {place}: signer not valid then"
+    message = "Entry {place}: signer not valid at that time"
     cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
-    fix = "Ask the supplier for a manifest by the signer of that time."
+    fix = "Ask the supplier for a manifest from the signer of that time."
     provisioned_at: str
     signer: str
 
 
 class UniqueIdChangedError(ManifestError):
-    """The unprotected header names another chip than the signed payload."""
+    """The unprotected header and the signed payload have different chip IDs."""
 
     code = "manifest.unique_id_changed"
     message = "Entry {place}: the header was changed"
-    cause = "The header of entry {place} says {header_id}, the signed payload {unique_id}: the header was changed."
-    fix = "The header is not signed; trust only the payload, and fetch the file again from the supplier."
+    cause = (
+        "The header of entry {place} has the ID {header_id}, the signed payload {unique_id}: the header was changed."
+    )
+    fix = "The header is not signed. Trust only the payload, and download the file again from the supplier."
     header_id: str
     unique_id: str
 
 
 class DuplicateEntryError(ManifestError):
-    """The same chip twice."""
+    """The chip is listed twice."""
 
     code = "manifest.duplicate"
-    message = "Entry {place}: chip seen before"
+    message = "Entry {place}: duplicate chip"
     cause = "Entry {place}, {what} {unique_id}: {detail}."
     fix = "Remove one of them; if they differ, ask the supplier."
-    detail: str = "an entry before it names the same one"
+    detail: str = "an earlier entry has the same one"
     unique_id: str
     what: str = "chip"
 
 
 class NameMismatchError(ManifestError):
-    """The certificate is another chip's."""
+    """The certificate belongs to another chip."""
 
     code = "manifest.name_mismatch"
     message = "Entry {place}: another chip's certificate"
     cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
-    fix = "Ask the supplier: entry and certificate were mixed up."
+    fix = "Contact the supplier: entry and certificate do not match."
     common_name: str
     unique_id: str
 
 
 class KeyMismatchError(ManifestError):
-    """The certificate has another key than the entry lists."""
+    """The certificate's key differs from the entry's key."""
 
     code = "manifest.key_mismatch"
-    message = "Entry {place}: another key"
+    message = "Entry {place}: key does not match"
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key {of}."
-    fix = "Ask the supplier: entry and certificate were mixed up."
+    fix = "Contact the supplier: entry and certificate do not match."
     of: str = "the entry lists for slot 0"
     unique_id: str
 
 
 class NotCheckedError(ManifestError):
-    """Signed by the supplier, with a key that nobody here can compare with a certificate."""
+    """The entry is signed by the supplier, but its key cannot be verified."""
 
     code = "manifest.not_checked"
     message = "Entry {place}: unknown key"
     cause = (
-        "Of entry {place} ({unique_id}) signature, signer and header are in order; key, certificate and chain were not "
-        "checked: {detail}."
+        "Signature, signer and header of entry {place} ({unique_id}) are valid. Key, certificate and "
+        "chain were not checked: {detail}."
     )
     fix = (
-        "Enroll the chip by the certificate that it holds itself, where it is at hand: "
-        "`birthmark chip cert --out chip.pem && birthmark device enroll --cert chip.pem`."
+        "If you have the chip, enroll it with its own certificate: `birthmark chip cert --out chip.pem &&"
+        " birthmark device enroll --cert chip.pem`."
     )
     for_a_person = None
     detail: str
@@ -185,13 +187,13 @@ class NotCheckedError(ManifestError):
 
 
 class ChainBrokenError(ManifestError):
-    """The device certificate does not lead to the supplier's root."""
+    """The device certificate does not chain to the supplier's root."""
 
     code = "manifest.chain_broken"
     message = "Entry {place}: {detail}"
-    cause = "The certificate of entry {place} ({unique_id}) does not lead to an accepted root: {detail}."
+    cause = "The certificate of entry {place} ({unique_id}) does not chain to an accepted root: {detail}."
     fix = (
-        "If you trust the supplier, give its root certificate, and CAs that the list has not, with `--trust-root FILE`."
+        "If you trust the supplier, pass its root certificate, and CAs missing from the list, with `--trust-root FILE`."
     )
     for_a_person = None
     detail: str
@@ -202,5 +204,5 @@ class ChainBrokenError(ManifestError):
         """Return it for an error of a chain. Another root does not fix a certificate that RFC 5280 forbids."""
         refusal = cls(detail=error.explain_cause().rstrip("."), unique_id=unique_id)
         if isinstance(error, CertificateNonconformingError):
-            refusal.quote(fix="Ask the supplier to reissue that certificate. A CA keeps its name and its key.")
+            refusal.quote(fix="Ask the supplier to reissue that certificate. A CA must keep its name and its key.")
         return refusal

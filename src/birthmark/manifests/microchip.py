@@ -217,7 +217,7 @@ class ManifestVerifier:
             detail = f"'{issuer.issuer_text}' is not an accepted root, or did not sign '{issuer.subject_text}'"
             raise ChainBrokenError(detail=detail, unique_id=unique_id)
         if not issuer.is_ca:  # a device of the root's may sign for none
-            raise ChainBrokenError(detail=f"'{issuer.subject_text}' is no CA", unique_id=unique_id)
+            raise ChainBrokenError(detail=f"'{issuer.subject_text}' is not a CA", unique_id=unique_id)
         key = issuer.public_key()
         found = _ChipSigner(issuer, key if isinstance(key, ec.EllipticCurvePublicKey) else None)
         if len(self._issuers) < _MAX_ISSUERS:
@@ -264,7 +264,7 @@ def _check_point(unique_id: str, key: _Key) -> None:
         detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
         raise NotCheckedError(unique_id=unique_id, detail=detail)
     if not (_COORDINATE.fullmatch(key.x) and _COORDINATE.fullmatch(key.y)):
-        raise MalformedEntryError(detail=f"key {key.kid[:20]} is no point")
+        raise MalformedEntryError(detail=f"key {key.kid[:20]} is not a point on the curve")
 
 
 def _key_at(point: bytes) -> ec.EllipticCurvePublicKey:
@@ -283,7 +283,7 @@ def _device(der: bytes) -> _Device:
         return _Device(der, seen.common_name, seen.point, seen, None)
     parsed = _parse(der)
     if parsed.is_ca:
-        raise MalformedEntryError(detail="its device certificate is a CA's")
+        raise MalformedEntryError(detail="its device certificate is a CA certificate")
     return _Device(der, parsed.subject_cn or "", _point_of(parsed), None, parsed)
 
 
@@ -305,7 +305,7 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise MalformedEntryError(detail="provisioningTimestamp is no time") from error
+        raise MalformedEntryError(detail="provisioningTimestamp is not a time") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -319,7 +319,7 @@ def _unbase64url(text: str) -> bytes:
             text.encode("ascii").translate(_URL_SAFE) + b"=" * (-len(text) % 4), strict_mode=True
         )
     except ValueError as error:
-        raise MalformedEntryError(detail="base64url is broken") from error
+        raise MalformedEntryError(detail="the base64url is not valid") from error
 
 
 _URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")

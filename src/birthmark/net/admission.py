@@ -18,25 +18,25 @@ from birthmark.mqtt.reason_codes import ReasonCode
 
 
 class MqttProtocolError(InvalidRequestError):
-    """The client broke the protocol."""
+    """The client violated the protocol."""
 
     code = "mqtt.protocol_error"
-    cause = "The client broke the MQTT protocol: {reason}."
+    cause = "The client violated the MQTT protocol: {reason}."
     fix = (
-        "Check the client library, docs/reference/limits.md lists the sizes this server takes. This is taken: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+        "Check the client library; docs/reference/limits.md lists the size limits. A valid request for "
+        'comparison: `birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
     reason: str
 
 
 class MqttVersionError(InvalidRequestError):
-    """MQTT 5 is not served here."""
+    """MQTT 5 is not supported by this endpoint."""
 
     code = "mqtt.version_unsupported"
-    cause = "The client speaks MQTT 5; this endpoint speaks MQTT 3.1.1."
+    cause = "The client uses MQTT 5; this endpoint supports MQTT 3.1.1."
     fix = (
-        "Configure the client for MQTT 3.1.1 (protocol level 4), which this speaks: "
-        '`birthmark device send hello --hub "$PROVISIONING_HOST"`'
+        "Configure the client for MQTT 3.1.1 (protocol level 4), as in this command: `birthmark device "
+        'send hello --hub "$PROVISIONING_HOST"`'
     )
 
 

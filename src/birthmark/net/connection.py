@@ -340,7 +340,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_gone = True
         if self._awaits_trust and not self._shut and not self._has_rest:  # which may be its word
-            self._host.refused(self._not_trusted("it closed the connection on seeing the certificate"), self)
+            self._host.refused(self._not_trusted("it closed the connection after it received the certificate"), self)
         self._shut = True
         self.deadline = None
         self._host.closed(self)
@@ -504,7 +504,7 @@ class Connection(asyncio.BufferedProtocol):
             self._on_deadline()
             return
         if self._awaits_trust and not self._has_rest:  # some libraries fall silent instead of sending an alert
-            self._host.refused(self._not_trusted("it fell silent on seeing the certificate"), self)
+            self._host.refused(self._not_trusted("it stopped responding after it received the certificate"), self)
             self.abort()
             return
         phase, setting = "the TLS handshake", "handshake_s"

@@ -16,7 +16,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import SEND_LESS
 
 A_RIGHT_REQUEST = (
-    "A request that is right is answered: "
+    "A valid request for comparison: "
     '`curl -sSfo /dev/null --cacert "$SSL_CERT_FILE" "https://$PROVISIONING_HOST:8085/.well-known/est/cacerts"`'
 )
 
@@ -30,18 +30,18 @@ MAX_FIELDS = 256
 
 
 class KeyNotProvenError(UnauthenticatedError):
-    """The handshake signature is not by the presented certificate's key."""
+    """The handshake signature does not match the certificate's key."""
 
     code = "tls.key_not_proven"
     cause = (
-        "The client showed the certificate {subject}, but the handshake signature was not made with that certificate's "
-        "key. The usual reason is a reference key used without the chip: the key file only names a key in a secure "
-        "element, and the program signed with the file's placeholder."
+        "The client presented the certificate {subject}, but did not sign the handshake with that "
+        "certificate's key. The usual cause is a reference key without the chip. The key file only "
+        "identifies a key in a secure element, and the program signed with the file's placeholder."
     )
     fix = (
-        "Put `birthmark chip exec --` in front of the program's command line, so that it signs with the chip's key, "
-        "or load the vendor's OpenSSL engine or provider before it starts. If the key is an ordinary file, it belongs "
-        "to another certificate."
+        "Put `birthmark chip exec --` in front of the program's command line, so that it signs with the "
+        "chip's key. Or load the vendor's OpenSSL engine or provider first. If the key is an ordinary "
+        "file, it belongs to another certificate."
     )
     subject: str
 
@@ -53,21 +53,25 @@ class ServerNotTrustedError(UnauthenticatedError):
     message = "The client ended the TLS handshake"
     cause = "The client ended the TLS handshake: {reason}."
     fix = (
-        'If the client does not trust this server, give it the root: `eval "$(birthmark env)"` sets SSL_CERT_FILE, '
-        "REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS for its shell. The host name it uses must be in the server's "
-        "certificate, and its clock within the certificate's dates."
+        'If the client does not trust this server, set the root certificates: `eval "$(birthmark env)"` '
+        "sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS for its shell. The client's host "
+        "name must be in the server's certificate, and its clock within the certificate's dates."
     )
     reason: str
     sni: str
 
 
 class ClientClockWrongError(ServerNotTrustedError):
-    """The client takes this server's certificate for expired."""
+    """The client considers this server's certificate expired."""
 
     code = "tls.client_clock_wrong"
-    cause = "The client says that this server's certificate has expired ({reason}): if it has not, its clock is ahead."
+    cause = (
+        "The client reports that this server's certificate has expired ({reason}). If it has not, the "
+        "client's clock is ahead."
+    )
     fix = (
-        "Set the client's clock by the time here: `date -u`. If the certificate has ended, `birthmark doctor` says so."
+        "Set the client's clock to this machine's time: `date -u`. To check the certificate's expiry: "
+        "`birthmark doctor`."
     )
 
 
@@ -75,7 +79,7 @@ class ChainTooLargeError(InvalidRequestError):
     """Too many certificates were sent."""
 
     code = "tls.chain_too_large"
-    cause = "The client showed certificates of more than {limit} bytes in all."
+    cause = "The client presented certificates of more than {limit} bytes in total."
     fix = SEND_LESS
     limit: int
 
@@ -86,9 +90,10 @@ class HandshakeFailedError(UnauthenticatedError):
     code = "tls.handshake_failed"
     cause = "The TLS handshake failed: {reason}."
     fix = (
-        "Check the client's TLS settings: the server speaks TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20. A "
-        "client certificate and its key must be a pair, for which these print the same: "
-        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`'
+        "Check the client's TLS settings: the server supports TLS 1.2 and 1.3 with ECDHE and AES-GCM or "
+        "ChaCha20. A client certificate and its key must match, so that these commands print the same: "
+        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" '
+        "-pubout`"
     )
     reason: str
 
@@ -98,13 +103,15 @@ class NoSharedCipherError(HandshakeFailedError):
 
     code = "tls.no_shared_cipher"
     cause = (
-        "The client offers no cipher suite of this server ({reason}). The server has ECDHE with AES-GCM or ChaCha20, "
-        "and ECDSA suites alone unless its own certificate is RSA; IoT Hub and AWS IoT Core have RSA, too."
+        "The client offers no cipher suite of this server ({reason}). The server supports ECDHE with "
+        "AES-GCM or ChaCha20, with ECDSA suites only unless its certificate is RSA. IoT Hub and AWS IoT "
+        "Core also support RSA."
     )
     fix = (
-        "Let the client offer ECDHE-ECDSA-AES128-GCM-SHA256. For firmware with RSA suites alone give the server an RSA "
-        "certificate in `[server] certificate` (docs/reference/server-config.md). See what a client negotiates: "
-        '`openssl s_client -brief -tls1_2 -connect "$PROVISIONING_HOST:8443" < /dev/null`'
+        "Configure the client to offer ECDHE-ECDSA-AES128-GCM-SHA256. For firmware with RSA suites only, "
+        "set an RSA certificate in `[server] certificate` (docs/reference/server-config.md). To show what"
+        ' a client negotiates: `openssl s_client -brief -tls1_2 -connect "$PROVISIONING_HOST:8443" < '
+        "/dev/null`"
     )
 
 
@@ -112,20 +119,20 @@ class NotTlsError(InvalidRequestError):
     """Plain text on a TLS port."""
 
     code = "tls.plain_text"
-    cause = "The client spoke {reason} on a TLS port."
+    cause = "The client sent {reason} on a TLS port."
     fix = f"Use https:// or MQTT over TLS on this port. {A_RIGHT_REQUEST}"
     reason: str
 
 
 class TooSlowError(InvalidRequestError):
-    """The peer did not finish in time."""
+    """The client did not finish in time."""
 
     code = "net.too_slow"
     message = "Too slow: {phase}"
     cause = "The client did not finish {phase} within {limit_s} seconds."
     fix = (
-        "Check the network between the client and this server. If its clients are as slow as that, give them time in "
-        f"the configuration file: {CONFIGURE}"
+        "Check the network between the client and this server. If your clients are slow, increase the "
+        f"time limit in the configuration file: {CONFIGURE}"
     )
     limit_s: str
     phase: str
@@ -134,17 +141,17 @@ class TooSlowError(InvalidRequestError):
 
 
 class SlowReaderError(PolicyError):
-    """The peer does not read what is sent to it."""
+    """The client does not read its data."""
 
     code = "net.slow_reader"
-    message = "Too much waits to be read"
+    message = "Too much unread data"
     cause = (
-        "The client does not read, or does not finish what it sends: more than {limit} bytes were kept for it, and its "
-        "connection was closed."
+        "The client does not read, or does not finish its messages. More than {limit} bytes were queued "
+        "for it, and its connection was closed."
     )
     fix = (
-        "Let the client read sooner, subscribe to less, or send smaller messages. If it needs all and is only late at "
-        f"times, give it room in the configuration file: {CONFIGURE}"
+        "Make the client read faster, subscribe to less, or send smaller messages. If it needs all the "
+        f"data and is only late at times, increase the limit in the configuration file: {CONFIGURE}"
     )
     limit: int
     setting: str
@@ -161,10 +168,10 @@ class TooManyConnectionsError(ThrottledError):
     """Too many connections."""
 
     code = "net.too_many_connections"
-    cause = "{scope} holds {limit} connections already."
+    cause = "{scope} already has {limit} connections."
     fix = (
-        "Close connections that are not needed. If all are, as where many devices share one address, give them room in "
-        f"the configuration file: {CONFIGURE}"
+        "Close unused connections. If all are needed, for example because many devices share one address,"
+        f" increase the limit in the configuration file: {CONFIGURE}"
     )
     limit: str
     scope: str
@@ -173,11 +180,11 @@ class TooManyConnectionsError(ThrottledError):
 
 
 class TooManyBytesError(ThrottledError):
-    """Too many bytes wait."""
+    """Too many incomplete bytes."""
 
     code = "net.too_many_bytes"
-    cause = "{scope} sent {limit} bytes that wait, unfinished, from clients that are not authenticated yet."
-    fix = f"If many devices share that address, give them room in the configuration file: {CONFIGURE}"
+    cause = "{scope} sent {limit} bytes of incomplete data from clients that are not authenticated yet."
+    fix = f"If many devices share that address, increase the limit in the configuration file: {CONFIGURE}"
     limit: str
     scope: str
     setting: str
@@ -185,26 +192,26 @@ class TooManyBytesError(ThrottledError):
 
 
 class HeadersTooLargeError(InvalidRequestError):
-    """More bytes or fields of headers and query than any client needs."""
+    """The headers and query are too large."""
 
     code = "http.headers_too_large"
     message = "The request's headers are larger than {limit} bytes, or too many."
-    cause = "The request line and headers have more than {limit} bytes, or with the query more than {most} fields."
+    cause = "The request line and headers exceed {limit} bytes, or {most} fields including the query."
     fix = (
-        "Send fewer or shorter headers, or raise limits.max_header_bytes; docs/reference/limits.md says how. "
-        f"{A_RIGHT_REQUEST}"
+        "Send fewer or shorter headers, or increase limits.max_header_bytes, see "
+        f"docs/reference/limits.md. {A_RIGHT_REQUEST}"
     )
     limit: int
     most: int = MAX_FIELDS
 
 
 class BodyTooLargeError(InvalidRequestError):
-    """More bytes of body than this path takes."""
+    """The request body is too large."""
 
     code = "http.body_too_large"
     message = "The request body is larger than {limit} bytes."
-    cause = "The body has more than the {limit} bytes that this path takes."
-    fix = f"Send less at once; docs/reference/limits.md has the size for each path. {A_RIGHT_REQUEST}"
+    cause = "The body exceeds {limit} bytes, the limit of this path."
+    fix = f"Send smaller bodies; docs/reference/limits.md lists the size limit of each path. {A_RIGHT_REQUEST}"
     limit: int
 
 
@@ -213,26 +220,26 @@ class HttpBrokenError(InvalidRequestError):
 
     code = "http.malformed"
     cause = (
-        "The client sent what is not valid HTTP/1.1: a broken request line, header, or chunk, or many requests at once "
-        "without waiting for an answer."
+        "The client sent invalid HTTP/1.1: a malformed request line, header or chunk, or many requests "
+        "without waiting for a response."
     )
-    fix = f"Check the client's HTTP library, and that it speaks HTTP/1.1 on this port. {A_RIGHT_REQUEST}"
+    fix = f"Check the client's HTTP library, and that it uses HTTP/1.1 on this port. {A_RIGHT_REQUEST}"
 
 
 class RequestCutOffError(InvalidRequestError):
-    """The client hung up in the middle of its request."""
+    """The client disconnected before its request was complete."""
 
     code = "http.cut_off"
     cause = "The client closed the connection before its request was complete."
-    fix = f"Check the network and the client's timeouts; sending the request again is safe. {A_RIGHT_REQUEST}"
+    fix = f"Check the network and the client's timeouts. It is safe to send the request again. {A_RIGHT_REQUEST}"
 
 
 class NotAllowedHereError(InvalidRequestError):
-    """This port does not serve that protocol."""
+    """The port does not support the protocol."""
 
     code = "net.protocol_not_served"
     message = "This port does not serve {protocol}"
-    cause = "This port does not serve {protocol}."
+    cause = "This port does not support {protocol}."
     fix = f"MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
     protocol: str
 
@@ -260,29 +267,29 @@ def explain_handshake(errors: Sequence[Sequence[str]], presented: Certificate | 
     if "alert" in low and "certificate expired" in low:
         return ClientClockWrongError(**facts)
     if "alert" in low and any(text in low for text in _ALERTS_AGAINST_US):
-        return ServerNotTrustedError(**(facts | {"reason": f"it refused this server's certificate ({reason})"}))
+        return ServerNotTrustedError(**(facts | {"reason": f"it rejected this server's certificate ({reason})"}))
     if presented is not None and any(text in low for text in _BAD_SIGNATURE):
         return KeyNotProvenError(**facts)
     return (NoSharedCipherError if any(text in low for text in _NOTHING_SHARED) else HandshakeFailedError)(**facts)
 
 
 class WebSocketPathError(NotFoundError):
-    """There is no WebSocket here."""
+    """No WebSocket at this path."""
 
     code = "net.websocket_path_unknown"
-    cause = "There is no WebSocket at {path}."
+    cause = "The path {path} has no WebSocket."
     fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."
     path: str
 
 
 class WebSocketSubprotocolError(InvalidRequestError):
-    """The client offers no subprotocol of MQTT."""
+    """The client offers no MQTT subprotocol."""
 
     code = "net.websocket_subprotocol"
-    message = "No offered WebSocket subprotocol is served"
-    cause = "The WebSocket upgrade offers the subprotocols {offered}; the server speaks MQTT over WebSocket."
+    message = "No offered WebSocket subprotocol is supported"
+    cause = "The WebSocket upgrade offers the subprotocols {offered}; the server supports MQTT over WebSocket."
     fix = (
-        "Offer the subprotocol mqtt and send MQTT; AMQP is not served. List the server's endpoints: "
+        "Offer the subprotocol mqtt and send MQTT; AMQP is not supported. List the server's endpoints: "
         "`birthmark env --format json`"
     )
     offered: str

@@ -26,11 +26,8 @@ class HostInvalidError(InvalidRequestError):
     """The Host header is not valid."""
 
     code = "net.host_invalid"
-    cause = "The request's Host header is {host}; it must be one host name or address, with a port or without."
-    fix = (
-        "Let the client send the host it connects to; a proxy in between must hand on the client's Host header. "
-        f"{A_RIGHT_REQUEST}"
-    )
+    cause = "The request's Host header is {host}; it must be one host name or address, with an optional port."
+    fix = f"Send the host that the client connects to; a proxy must forward the client's Host header. {A_RIGHT_REQUEST}"
     host: str
 
 

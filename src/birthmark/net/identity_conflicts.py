@@ -14,18 +14,18 @@ MAX_NAMES = 10_000
 
 
 class IdentityContestedError(PolicyError):
-    """Two use one identity."""
+    """Two clients use the same identity."""
 
     code = "mqtt.identity_contested"
     cause = (
-        "Connections of {device_id} ended each other {count} times within ten minutes: two devices, or two programs of "
-        "one, have the same identity, or somebody has a copy of its key."
+        "Connections of {device_id} ended each other {count} times within 10 minutes. Two devices or two "
+        "programs use the same identity, or its key was copied."
     )
     fix = (
-        "Find both by their addresses: `birthmark why {device_id}`. If one is not yours, take the device back: "
-        "`birthmark device revoke {device_id}`"
+        "Find both by their addresses: `birthmark why {device_id}`. If one is not yours, revoke the "
+        "device: `birthmark device revoke {device_id}`"
     )
-    for_a_person = "only a person knows which of two is the device"
+    for_a_person = "the administrator has to identify the genuine device"
     count: int
     device_id: str
 

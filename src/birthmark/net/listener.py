@@ -134,15 +134,15 @@ OnRefused = Callable[[BirthmarkError, str, TlsPeer], None]
 
 
 class PortTakenError(UnavailableError):
-    """Another program listens there."""
+    """The port is in use by another program."""
 
     code = "net.port_taken"
-    message = "Port {port} on {address} is taken"
-    cause = "A program of this machine listens on port {port} of {address}."
+    message = "Port {port} on {address} is in use"
+    cause = "Another program of this machine listens on port {port} of {address}."
     fix = (
-        "Stop that program (`ss -ltnp 'sport = :{port}'` names it), or, unless it has the port on every address "
-        "(0.0.0.0), listen on another: `{without} --listen 127.0.0.2`. The SDKs fix 8883, so another "
-        "port does not help them."
+        "Stop that program (`ss -ltnp 'sport = :{port}'` shows it). Or, unless it uses the port on every "
+        "address (0.0.0.0), listen on another address: `{without} --listen 127.0.0.2`. The SDKs require "
+        "8883, so you cannot use another port for them."
     )
     address: str
     port: str
@@ -151,24 +151,24 @@ class PortTakenError(UnavailableError):
 
 
 class PortForbiddenError(UnavailableError):
-    """This user may not bind that port."""
+    """This user cannot listen on the port."""
 
     code = "net.port_forbidden"
     message = "Not allowed to listen on port {port} of {address}"
-    cause = "This user may not listen on port {port} of {address}."
+    cause = "This user is not permitted to listen on port {port} of {address}."
     fix = "Ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start={port}."
-    for_a_person = "rights have to be given by root"
+    for_a_person = "root has to grant the permission"
     address: str
     port: str
 
 
 class AddressMissingError(UnavailableError):
-    """The address is not one of this machine's."""
+    """The address does not belong to this machine."""
 
     code = "net.address_missing"
     message = "Cannot listen on {address}:{port}"
     cause = "{address} is not an address of this machine: {reason}."
-    fix = "Name an address of this machine (`hostname -I` shows them), 127.0.0.1, or 0.0.0.0 for all."
+    fix = "Use an address of this machine (`hostname -I` lists them), 127.0.0.1, or 0.0.0.0 for all."
     address: str
     port: str
     reason: object

@@ -407,7 +407,7 @@ class MqttPump(asyncio.Protocol):
                 reason = CloseReason.DISCONNECT_WITH_WILL if code else CloseReason.DISCONNECT
                 self._end(reason, expiry if isinstance(expiry, int) else None)
             case _:
-                raise MqttProtocolError(reason=f"{type(packet).__name__} is not served here")
+                raise MqttProtocolError(reason=f"{type(packet).__name__} is not supported here")
         return waiting
 
     def _publish(self, connection: MqttConnection, packets: Sequence[Publish]) -> Awaitable[None] | None:

@@ -27,7 +27,7 @@ class ProxyHeaderError(ValueError):
 def rest_of(head: bytes) -> int:
     """Return how many bytes follow the first sixteen. Raise `ProxyHeaderError`."""
     if len(head) != HEAD_BYTES or not head.startswith(SIGNATURE):
-        raise ProxyHeaderError("it does not begin with the signature of version 2")
+        raise ProxyHeaderError("it does not start with the signature of version 2")
     if head[12] not in {_LOCAL, _PROXY}:
         raise ProxyHeaderError(f"its version and command are {head[12]:#04x}")
     (size,) = struct.unpack("!H", head[14:])
@@ -45,7 +45,7 @@ def source_of(head: bytes, rest: bytes) -> str | None:
     if head[12] == _LOCAL or size is None:
         return None
     if len(rest) < 2 * size + 4:
-        raise ProxyHeaderError("its addresses are cut off")
+        raise ProxyHeaderError("its addresses are truncated")
     return str(ipaddress.ip_address(rest[:size]))
 
 

@@ -150,5 +150,5 @@ class OwnPages:
 def _by_name(caller: Caller) -> Caller:
     """Return who asks, somebody with a name. Raise `OperatorRequestError` for whoever holds the data directory."""
     if caller.user is None:
-        raise OperatorRequestError(detail="whoever holds the data directory is nobody by name, and has no password")
+        raise OperatorRequestError(detail="the local administrator is not a user and has no password")
     return caller

@@ -46,11 +46,11 @@ _KINDS: dict[int, type[errors.BirthmarkError]] = {
 
 
 class ServerNotRunningError(errors.UnavailableError):
-    """Nothing answers where this data directory's server should be."""
+    """The data directory's server does not respond."""
 
     code = "operator.server_not_running"
-    message = "No server answers for {data}"
-    cause = "No Birthmark server answers for the data directory {data} ({reason})."
+    message = "No server responds for {data}"
+    cause = "No Birthmark server responds for the data directory {data} ({reason})."
     fix = "{advice}"
     data: Path
     reason: str
@@ -58,69 +58,65 @@ class ServerNotRunningError(errors.UnavailableError):
 
 
 class NoAnswerInTimeError(errors.UnavailableError):
-    """The server runs, and is too slow."""
+    """The server did not respond in time."""
 
     code = "operator.no_answer_in_time"
-    cause = "The server of {data} did not answer in {seconds} s: it is at work, or its machine or database is slow."
-    fix = (
-        "Wait until it answers, with `birthmark env --wait 60 --data {named}`, and look at what it has done meanwhile."
-    )
+    cause = "The server of {data} did not respond within {seconds} s. It is busy, or its machine or database is slow."
+    fix = "Wait until it responds: `birthmark env --wait 60 --data {named}`. Then check the result of the request."
     data: Path
     named: str
     seconds: str
 
 
 class AnswerTooLargeError(errors.UnavailableError):
-    """More than a command takes at once."""
+    """The response is too large for a command."""
 
     code = "operator.answer_too_large"
-    cause = "The server of {data} answers with more than {most} bytes, which is more than a command takes at once."
-    fix = "Ask by a program that takes any size: `{command}`"
+    cause = "The response of the server of {data} exceeds {most} bytes, the limit of the command."
+    fix = "Use a program without a size limit: `{command}`"
     command: str
     data: Path
     most: str
 
 
 class ForeignFileError(errors.PolicyError):
-    """A file of the data directory belongs to somebody else, who may have put it there."""
+    """A file of the data directory belongs to another user."""
 
     code = "operator.file_foreign"
-    message = "{path} is somebody else's"
-    cause = "{path} belongs to another user than the data directory: it may have been planted."
-    fix = "Look at what is in {data}. Then `rm {path}` and start the server again: it makes the file anew."
+    message = "{path} belongs to another user"
+    cause = "{path} does not belong to the owner of the data directory and may have been planted."
+    fix = "Check the files in {data}. Then run `rm {path}` and restart the server, which creates the file again."
     data: Path
     path: Path
 
 
 class DataDirectoryClosedError(errors.ForbiddenError):
-    """The data directory is closed to this user."""
+    """This user cannot read the data directory."""
 
     code = "operator.data_directory_closed"
-    cause = "This user may not read the data directory {data}."
-    fix = "Do it as the directory's owner, or name one of your own with --data."
-    for_a_person = "another user's directory; the command line says how its owner types it"
+    cause = "This user does not have permission to read the data directory {data}."
+    fix = "Run the command as the directory's owner, or pass your own directory with --data."
+    for_a_person = "the directory belongs to another user; the command line shows the owner's command"
     data: Path
 
 
 class RemoteAwayError(errors.UnavailableError):
-    """The server where somebody is signed in is not reached."""
+    """The remote server cannot be reached."""
 
     code = "operator.remote_away"
-    message = "{url} is not reached"
-    cause = "{url}, where you are signed in, is not reached: {reason}."
-    fix = (
-        "See whether it is there from here: `curl -sS -k {url}/`. To use this machine's own server: `birthmark logout`"
-    )
-    for_a_person = "it is another machine's server"
+    message = "{url} cannot be reached"
+    cause = "{url}, where you are signed in, cannot be reached: {reason}."
+    fix = "Check the connection: `curl -sS -k {url}/`. To use this machine's own server: `birthmark logout`"
+    for_a_person = "the server is on another machine"
     reason: str
     url: str
 
 
 class NotServedError(errors.UnavailableError):
-    """This server does not serve that."""
+    """The server does not run this service."""
 
     code = "operator.not_served"
-    cause = "The server of {data} does not serve {service}: `only` in its configuration, or --only, leaves it out."
+    cause = "The server of {data} does not run {service}: `only` in its configuration, or --only, excludes it."
     fix = "Stop it, and start it with all services: `birthmark serve --data {data} &`"
     data: Path
     service: str
@@ -395,7 +391,7 @@ class RemoteClient(OperatorClient):
         return RemoteAwayError(url=self.url, reason=reason)
 
     def _slow(self, seconds: str) -> errors.BirthmarkError:
-        return RemoteAwayError(url=self.url, reason=f"no answer in {seconds} s")
+        return RemoteAwayError(url=self.url, reason=f"no response within {seconds} s")
 
     def _by_curl(self, method: str, path: str, body: object) -> str:
         more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
@@ -432,7 +428,7 @@ def _json(content: bytes) -> Any:
 def _too_large(limit: str) -> errors.InvalidRequestError:
     """Return the refusal `http.body_too_large`, which the server says in plain text, before it looks at the path."""
     error = errors.InvalidRequestError()
-    cause = f"The body has more than the {limit} bytes that this path takes."
+    cause = f"The body exceeds {limit} bytes, the limit of this path."
     fix = "Send less at once; docs/reference/limits.md has the size for each path."
     message = f"The request body is larger than {limit} bytes."
     error.quote(code="http.body_too_large", message=message, cause=cause, fix=fix)

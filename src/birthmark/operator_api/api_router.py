@@ -68,11 +68,12 @@ class OperatorTokenError(UnauthenticatedError):
     """The operator token is missing or wrong."""
 
     code = "operator.token_refused"
-    cause = "The operator interface was called without the token of its data directory."
+    cause = "The request to the operator interface does not have the token of its data directory."
     fix = (
-        "The commands show it, run by the user that owns the data directory. With curl, before what is asked: "
-        '`sed "s/^/Authorization: Bearer /" "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | '
-        "curl -H @-`. If the file was changed, start the server again."
+        "Run the commands as the user that owns the data directory; they send the token. With curl, put "
+        'this before the request: `sed "s/^/Authorization: Bearer /" '
+        '"${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | curl -H @-`. If the file '
+        "was changed, restart the server."
     )
 
 
@@ -294,7 +295,9 @@ def _answering(endpoint: Endpoint, identify: Identify, beside: ApiContext) -> Ha
         if endpoint.is_repeatable or IDEMPOTENCY_KEY not in request.headers:
             return await carry_out(request, asked)
         if beside.once is None or endpoint.is_open:
-            raise OperatorRequestError(detail="Idempotency-Key is not taken here: nobody is known who asks by it")
+            raise OperatorRequestError(
+                detail="Idempotency-Key is not supported here: the user of the request is unknown"
+            )
         return await answered_once(beside.once, await _keyed(request, caller), lambda: carry_out(request, asked))
 
     def render(error: BirthmarkError, request: Request) -> Response:
@@ -314,7 +317,7 @@ def _carrying_out(
             await second(asked.caller, wanted(endpoint, path, asked))
             _check_again(endpoint, identify, request)
         if endpoint.method != "GET" and "if-match" in request.headers:
-            raise OperatorRequestError(detail="If-Match is not taken: what is changed here is changed as it is by then")
+            raise OperatorRequestError(detail="If-Match is not supported here: the change applies to the current state")
         check = partial(_check_again, endpoint, identify, request)
         answering = answered(asked, check, request.headers)
         response = await (while_there(request, answering, check) if endpoint.waits else answering)
@@ -407,7 +410,7 @@ def wanted(endpoint: Endpoint, path: str, asked: ApiRequest) -> ApprovalRequest:
     """Return a request as it is shown to a second person: what was read of it, and nothing that was passed over."""
     body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(asked.names)
     if len(body) > MAX_BODY:
-        raise OperatorRequestError(detail=f"more than {MAX_BODY} characters are for no second person to read")
+        raise OperatorRequestError(detail=f"more than {MAX_BODY} characters cannot be reviewed for approval")
     return ApprovalRequest(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 

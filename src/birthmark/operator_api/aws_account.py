@@ -77,9 +77,9 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
         wanted = asked.query.filter
         share, rest = split_shared(wanted)
         if share is not None:
-            raise OperatorRequestError(detail=f"who looks on takes no share of messages: ask for {rest[:256]}")
+            raise OperatorRequestError(detail=f"shared subscriptions are not supported here: use {rest[:256]}")
         if not is_valid_filter(wanted):
-            raise OperatorRequestError(detail=f"{wanted[:256]} is no topic filter")
+            raise OperatorRequestError(detail=f"{wanted[:256]} is not a topic filter")
         return LineStream(_seen(space, wanted))
 
     return [

@@ -24,7 +24,7 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         made = await authority.lists.named(asked["name"])
         if made is None:
             known = ", ".join(authority.hierarchy.issuers)
-            raise OperatorRequestError(detail=f"there is no list of a CA '{asked['name']}'; there are {known}")
+            raise OperatorRequestError(detail=f"there is no CRL of a CA '{asked['name']}'; CRLs exist for {known}")
         text = x509.load_der_x509_crl(made.der)
         return {
             "issuer": text_of(text.issuer),

@@ -17,13 +17,13 @@ _PATIENCE = 20
 
 
 class DirectoryInUseError(ConflictError):
-    """Another server runs on this data directory."""
+    """Another server uses this data directory."""
 
     code = "server.data_directory_in_use"
-    cause = "Another `birthmark serve` runs on the data directory {path}."
+    cause = "Another `birthmark serve` uses the data directory {path}."
     fix = (
-        "Use that one: `birthmark env --data {path}`. Else stop it first, or give this one another directory with"
-        " --data."
+        "Use that server: `birthmark env --data {path}`. Otherwise, stop it first, or pass another "
+        "directory with --data."
     )
     path: Path
 

@@ -8,13 +8,13 @@ from birthmark.untrusted_text import printable
 
 
 class OperatorRequestError(InvalidRequestError):
-    """A request that no route takes as it is."""
+    """The request is not valid."""
 
     code = "operator.request_invalid"
     message = "The request is not valid: {detail}"
-    cause = "The operator interface does not take the request: {detail}."
-    fix = "Ask as docs/reference/operator-api.md says."
-    for_a_person = "a program asked, and has to be changed"
+    cause = "The operator interface rejected the request: {detail}."
+    fix = "Change the request according to docs/reference/operator-api.md."
+    for_a_person = "the client program has to be changed"
     detail: str
 
 
@@ -23,21 +23,21 @@ _OTHERS = re.compile("[^A-Za-z0-9._-]+")
 
 
 class NameInvalidError(InvalidRequestError):
-    """The name cannot be used."""
+    """The name is not valid."""
 
     code = "operator.name_invalid"
-    cause = "A name has 1 to 64 letters, digits and - . _, and begins with a letter or digit."
+    cause = "The name does not have 1 to 64 letters, digits and - . _, starting with a letter or digit."
     fix = "Choose another name, such as `{like}`."
     like: str
     name: str
 
 
 class HostNameInvalidError(InvalidRequestError):
-    """The host is no DNS name and no address."""
+    """The host is not a DNS name or an address."""
 
     code = "operator.host_invalid"
-    cause = "{host} is no DNS name and no address, so no certificate can have it."
-    fix = "Give a name of letters, digits and hyphens: `birthmark {room} create {name} --host {known}`."
+    cause = "{host} is not a DNS name or an address and cannot be in a certificate."
+    fix = "Use a name of letters, digits and hyphens: `birthmark {room} create {name} --host {known}`."
     host: str
     known: str
     name: str

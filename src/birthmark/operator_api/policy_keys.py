@@ -19,12 +19,12 @@ HUB_OWNER = "iothubowner"
 
 
 class NoKeysError(ConflictError):
-    """A device, or a module, that proves itself by no key."""
+    """A device or module without keys."""
 
     code = "iothub.no_keys"
     message = "{name} has no keys"
-    cause = "{name} of hub {hub} proves itself by a certificate ({proof}), and has no key to be shown."
-    fix = "What it proves itself by: `birthmark hub device ls --hub {hub} --json`"
+    cause = "{name} of hub {hub} authenticates with a certificate ({proof}) and has no keys."
+    fix = "Show its authentication: `birthmark hub device ls --hub {hub} --json`"
     hub: str
     name: str
     proof: str

@@ -87,7 +87,7 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
 async def _as_it_stood(asked: ApiRequest) -> bool:
     """Say that a step cannot be undone. What two agree on is one step: by then the next one may be another."""
     if asked.caller.user is not None and asked.body.state is None:
-        raise OperatorRequestError(detail="`state` says how it stood when that was decided, for whoever is to agree")
+        raise OperatorRequestError(detail="`state` must be the state at the time of the decision, for the approver")
     return True
 
 

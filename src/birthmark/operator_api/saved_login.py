@@ -42,55 +42,53 @@ class InvitationFile(msgspec.Struct, frozen=True):
 
 
 class LoginDamagedError(InvalidRequestError):
-    """The file that says who is signed in cannot be read."""
+    """The sign-in file cannot be read."""
 
     code = "login.damaged"
-    cause = "{path} is not what `birthmark login` writes."
-    fix = "Put it aside, `mv -nT {path} {path}.damaged`, and sign in again, by an invitation."
-    for_a_person = "it takes an invitation"
+    cause = "{path} is not a sign-in file of `birthmark login`."
+    fix = "Move it, `mv -nT {path} {path}.damaged`, and sign in again with an invitation."
+    for_a_person = "it needs an invitation"
     path: Path
 
 
 class LoginForeignError(PolicyError):
-    """Somebody else wrote it, and would have this user's commands go where he likes."""
+    """The sign-in file belongs to another user."""
 
     code = "login.foreign"
-    cause = "{path} belongs to another user, who may have put it there: commands would go to that one's server."
-    fix = "Name the server's data directory: --data, or BIRTHMARK_DATA. Or sign in as the user that you are."
-    for_a_person = "it is another user's file"
+    cause = "{path} belongs to another user, and could send your commands to that user's server."
+    fix = "Set the server's data directory: --data, or BIRTHMARK_DATA. Or sign in as your own user."
+    for_a_person = "the file belongs to another user"
     path: Path
 
 
 class InvitationInvalidError(InvalidRequestError):
-    """The file is no invitation."""
+    """The file is not an invitation."""
 
     code = "login.invitation_invalid"
-    cause = "{path} is not a file that `birthmark user invite` writes{detail}."
-    fix = "Ask whoever invited you for that file, whole."
-    for_a_person = "only who invited has it"
+    cause = "{path} is not an invitation file of `birthmark user invite`{detail}."
+    fix = "Ask the inviting user for the complete file."
+    for_a_person = "only the inviting user has it"
     detail: str = ""
     path: Path
 
 
 class TokenFileError(InvalidRequestError):
-    """The file holds no token."""
+    """The file contains no token."""
 
     code = "login.token_file"
-    cause = "{path} holds no token of that server, as `birthmark token create` shows one: bmt_…"
-    fix = (
-        "Have one made where somebody is signed in: `birthmark token create laptop`. Put it into the file's first line."
-    )
-    for_a_person = "it takes somebody who is signed in"
+    cause = "{path} contains no token of that server; `birthmark token create` prints one: bmt_…"
+    fix = "Create a token in a signed-in session: `birthmark token create laptop`. Write it to the file's first line."
+    for_a_person = "it needs a signed-in user"
     path: Path
 
 
 class NotSignedInError(NotFoundError):
-    """Nobody is signed in."""
+    """Not signed in."""
 
     code = "login.nobody"
-    cause = "{path} is not there: nobody is signed in here."
-    fix = "Sign in by an invitation, `birthmark login FILE`, or at a browser, `birthmark login URL`"
-    for_a_person = "it takes an invitation, or a password"
+    cause = "{path} does not exist: you are not signed in."
+    fix = "Sign in with an invitation, `birthmark login FILE`, or in a browser, `birthmark login URL`"
+    for_a_person = "it needs an invitation or a password"
     path: Path
 
 

@@ -22,26 +22,26 @@ _MAX_BYTES = 256 * 1024
 
 
 class ServerUnknownError(PolicyError):
-    """Nothing says that it is the server that is meant."""
+    """The server's identity could not be verified."""
 
     code = "login.server_unknown"
-    cause = "{url} was not signed in at: {reason}."
+    cause = "Sign-in to {url} was stopped: {reason}."
     fix = (
-        "On the server's machine, in its data directory: `openssl x509 -in trust.pem -outform DER | sha256sum`. "
-        "Here, with that number: `birthmark login {url} --thumbprint SHA256`"
+        "Run in the data directory on the server's machine: `openssl x509 -in trust.pem -outform DER | "
+        "sha256sum`. Then use that thumbprint here: `birthmark login {url} --thumbprint SHA256`"
     )
-    for_a_person = "it takes who may read the server's data directory"
+    for_a_person = "it needs read access to the server's data directory"
     reason: str
     url: str
 
 
 class ServerAwayError(UnavailableError):
-    """The server does not answer, or not as one of ours."""
+    """The server does not respond as a Birthmark server."""
 
     code = "login.server_away"
-    cause = "{url} does not answer as a Birthmark server does: {reason}."
-    fix = "See whether it is there from here: `curl -sS -k {url}/operator/v1/server/roots`"
-    for_a_person = "it is another machine's server"
+    cause = "{url} does not respond as a Birthmark server: {reason}."
+    fix = "Check the connection: `curl -sS -k {url}/operator/v1/server/roots`"
+    for_a_person = "the server is on another machine"
     reason: str
     url: str
 
@@ -69,7 +69,7 @@ def _root_of(url: str, thumbprint: str) -> str:
     try:
         found = x509.load_pem_x509_certificates(_asked(url, unsure).encode())
     except ValueError as error:
-        raise ServerAwayError(url=url, reason="it says roots that are none") from error
+        raise ServerAwayError(url=url, reason="it returned invalid root certificates") from error
     for one in found:
         if hashlib.sha256(one.public_bytes(Encoding.DER)).hexdigest() == wanted:
             return one.public_bytes(Encoding.PEM).decode()
@@ -85,14 +85,14 @@ def _asked(url: str, context: ssl.SSLContext) -> str:
             body: Any = decode_json(response.read(_MAX_BYTES)) if response.status == http.client.OK else None
         told = body["roots"] if isinstance(body, dict) else None
         if not isinstance(told, str) or not told.isascii() or "BEGIN CERTIFICATE" not in told:
-            raise ServerAwayError(url=url, reason=f"HTTP status {response.status}, and no roots")
+            raise ServerAwayError(url=url, reason=f"HTTP status {response.status} without root certificates")
     except ssl.SSLCertVerificationError as error:
         reason = f"its certificate is not known ({error.verify_message})"
         raise ServerUnknownError(url=url, reason=reason) from error
     except OSError as error:
         raise ServerAwayError(url=url, reason=reason_of(error)) from error
     except (http.client.HTTPException, ValueError) as error:
-        raise ServerAwayError(url=url, reason="it says something else") from error
+        raise ServerAwayError(url=url, reason="its response has an unexpected form") from error
     finally:
         connection.close()
     return told

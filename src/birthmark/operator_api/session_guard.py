@@ -39,25 +39,27 @@ _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 
 class HostUnknownError(InvalidRequestError):
-    """The name in the request is none of this server's."""
+    """The host name of the request is not one of this server's."""
 
     code = "console.host_unknown"
-    cause = "A browser asked for {host}, which is no name of this server: its cookies count under its own names alone."
-    fix = (
-        "Open it under its own name. If that is one, add it to the configuration and start the server again: "
-        'names = ["{host}"]'
+    cause = (
+        "A browser requested {host}, which is not a name of this server; its cookies are valid for its own names only."
     )
-    for_a_person = "the configuration is another file at each installation"
+    fix = (
+        "Open the console under the server's name. If {host} is correct, add it to the configuration and "
+        'restart the server: names = ["{host}"]'
+    )
+    for_a_person = "the configuration file differs for each installation"
     host: str
 
 
 class RequestForgedError(ForbiddenError):
-    """The request does not come from a page of this server, or from one of an earlier sign-in."""
+    """The request does not come from a page of this session."""
 
     code = "console.request_forged"
-    cause = "A browser sent a request that changes something, and it does not show that a page of ours asked: {detail}."
-    fix = "Load the page again, then do it once more."
-    for_a_person = "it takes whoever sits at the browser"
+    cause = "A browser sent a change request that does not come from a page of this server: {detail}."
+    fix = "Reload the page and repeat the operation."
+    for_a_person = "the user at the browser has to do it"
     detail: str
 
 
@@ -119,7 +121,7 @@ class SessionGuard:
         if request.method not in SAFE:
             self.check_from_here(request, self.text(request), request.headers.get(CSRF_HEADER, ""))
         elif request.headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}:
-            raise RequestForgedError(detail="it was asked for by a page of another site")
+            raise RequestForgedError(detail="a page of another site sent it")
         return found
 
     def signed_in(self, request: Request) -> Caller:
@@ -165,14 +167,14 @@ class SessionGuard:
         """Raise `RequestForgedError` unless a page of ours sent it, which was made for who holds this secret."""
         self.check_origin(request)
         if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
-            raise RequestForgedError(detail="its token is missing, or of an earlier sign-in")
+            raise RequestForgedError(detail="its token is missing, or belongs to an earlier sign-in")
 
     def check_origin(self, request: Request) -> None:
         """Raise `RequestForgedError` unless the browser says that a page of ours sent it."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         own = self.origin(request)
         if site is None and origin is None:
-            raise RequestForgedError(detail="it says neither Origin nor Sec-Fetch-Site")
+            raise RequestForgedError(detail="it has neither Origin nor Sec-Fetch-Site")
         # A page that sends no Referer says `null`; then the browser's own word on where it comes from counts.
         allowed = {own} if site is None else {own, "null"}
         if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):

@@ -86,12 +86,12 @@ _Secret = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
 class WhosePasswordError(InvalidRequestError):
-    """Nobody is named, and whoever asks is nobody."""
+    """No user was specified."""
 
     code = "people.password_of_whom"
-    cause = "The password is to be of a user, and whoever holds the data directory is none."
-    fix = "Name a user: `birthmark user password NAME`. Those there are: `birthmark user ls`"
-    for_a_person = "only a person knows for whom"
+    cause = "A password needs a user, and the local administrator is not a user."
+    fix = "Specify a user: `birthmark user password NAME`. List users: `birthmark user ls`"
+    for_a_person = "only the administrator knows which user is meant"
 
 
 class NewPassword(msgspec.Struct):
@@ -147,9 +147,7 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
 
     async def open_console(asked: ApiRequest) -> Any:
         if asked.caller.user is not None:
-            raise OperatorRequestError(
-                detail="the link is for whoever holds the data directory; people sign in at /signin"
-            )
+            raise OperatorRequestError(detail="the link is for the local administrator; users sign in at /signin")
         code, ends_at = await sign_in.open(actor=asked.actor)
         return {"path": f"/open#{code}", "ends": ends_at.isoformat()}
 

@@ -110,7 +110,7 @@ async def read_many(request: Request) -> Mapping[str, Sequence[str]]:
     body = await request.body()
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _FORM or len(body) > _MAX_FORM:
-        raise OperatorRequestError(detail="it is no form of this page")
+        raise OperatorRequestError(detail="it is not a form of this page")
     found: dict[str, list[str]] = {}
     try:
         text = body.decode("ascii")

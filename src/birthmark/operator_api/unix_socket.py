@@ -94,4 +94,4 @@ async def reached(directory: Path) -> socket.socket:
 def _check_owner(sock: socket.socket, directory: Path) -> None:
     _, user, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     if user not in {directory.stat().st_uid, 0}:
-        raise PermissionError(f"{directory / NAME} is held by another user")
+        raise PermissionError(f"{directory / NAME} belongs to another user")

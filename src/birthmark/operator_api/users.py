@@ -29,12 +29,12 @@ _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
 
 class WhoseTokenError(InvalidRequestError):
-    """Nobody is named, and whoever asks is nobody."""
+    """No user was specified."""
 
     code = "people.token_of_whom"
-    cause = "The token is to be of a user, and whoever holds the data directory is none."
-    fix = "Name a user: `birthmark token create --user NAME`. Those there are: `birthmark user ls`"
-    for_a_person = "only a person knows for whom"
+    cause = "A token needs a user, and the local administrator is not a user."
+    fix = "Specify a user: `birthmark token create --user NAME`. List users: `birthmark user ls`"
+    for_a_person = "only the administrator knows which user is meant"
 
 
 class LeftQuery(msgspec.Struct, forbid_unknown_fields=True):

@@ -301,7 +301,7 @@ async def refusals_about(
     asked: dict[str, Any] = {"limit": limit, "before": before or "", "before_at": _END}
     if before is not None:
         if not (known := await database.all(store.AT, id=before)):
-            raise PageInvalidError(detail="no refusal of that id is kept")
+            raise PageInvalidError(detail="no refusal with that ID is stored")
         asked["before_at"] = known[0]["at"]
     if code is not None:
         asked["code"] = code

@@ -17,14 +17,14 @@ MAX_BYTES = 8192
 
 
 class CertificateNotKeptError(NotFoundError):
-    """The server does not remember this certificate."""
+    """The presented certificate is not stored."""
 
     code = "refusals.certificate_not_kept"
     cause = (
-        f"No certificate {{thumbprint}} was presented in the last {MOST} refusals, of which each address has "
-        f"{MOST_OF_ONE} at most, or not since the server was started."
+        f"The certificate {{thumbprint}} was not presented in the last {MOST} refusals (at most "
+        f"{MOST_OF_ONE} for each address), or the server was restarted since."
     )
-    fix = "Let the device try again; what it presented is then among these: `birthmark why`"
+    fix = "Let the device retry; its certificate is then listed by `birthmark why`"
     thumbprint: str
 
 

@@ -16,31 +16,31 @@ class ElementCertificateMissingError(NotFoundError):
     """The key has no certificate."""
 
     code = "elements.certificate_missing"
-    cause = "Token {token} holds no certificate for key '{key}'."
-    fix = "Have one issued, here by your own CA in the directory ca, and write it back: " + _ISSUE
+    cause = "Token {token} contains no certificate for key '{key}'."
+    fix = "Issue one with your own CA in the directory ca, and write it to the chip: " + _ISSUE
     key: str
     token: str
     options: str = ""
 
 
 class ElementDataMissingError(NotFoundError):
-    """There is no such data object."""
+    """The data object does not exist."""
 
     code = "elements.data_missing"
-    cause = "Token {token} holds no data object '{label}'."
-    fix = "Check the label with `birthmark chip ls`; a new chip remembers nothing yet."
+    cause = "Token {token} contains no data object '{label}'."
+    fix = "Check the label with `birthmark chip ls`; a new chip has no stored data."
     label: str
     token: str
 
 
 class ElementDataTooLargeError(InvalidRequestError):
-    """The data does not fit."""
+    """The data is too large for the data object."""
 
     code = "elements.data_too_large"
-    cause = "{size} bytes do not fit into '{label}', which takes {limit}."
+    cause = "{size} bytes do not fit into '{label}', whose maximum is {limit} bytes."
     fix = (
-        "Keep it in a file, and in the chip only its digest: "
-        "`sha256sum {file} | birthmark chip write /dev/stdin --object {label}{options}`."
+        "Store the data in a file, and only its digest in the chip: `sha256sum {file} | birthmark chip "
+        "write /dev/stdin --object {label}{options}`."
     )
     file: str = "?"
     label: str
@@ -50,24 +50,24 @@ class ElementDataTooLargeError(InvalidRequestError):
 
 
 class ElementMemoryInvalidError(InvalidRequestError):
-    """The chip's memory is not ours."""
+    """The chip's memory contains other data."""
 
     code = "elements.memory_invalid"
-    cause = "The data in the chip's memory is not an assignment of ours: {detail}."
+    cause = "The chip's memory does not contain a Birthmark assignment: {detail}."
     fix = (
-        "Unless another program needs what it wrote there, register again to overwrite it: "
-        "`birthmark device register --element --remember --replace-data{options}`. Else name the hub with --hub."
+        "If no other program needs the data, register again to overwrite it: `birthmark device register "
+        "--element --remember --replace-data{options}`. Otherwise, set the hub with --hub."
     )
     detail: str
     options: str = ""
 
 
 class ElementNoMemoryError(PolicyError):
-    """This chip has no memory for it."""
+    """The chip has no memory for the assignment."""
 
     code = "elements.no_memory"
-    cause = "A chip of profile '{profile}' has no data object that its assignment fits into."
-    fix = "Let the device ask DPS at each start: `{without}`."
+    cause = "A chip of profile '{profile}' has no data object that is large enough for its assignment."
+    fix = "Register with DPS at each start: `{without}`."
     profile: str
     without: str = "?"
 
@@ -76,40 +76,40 @@ class ElementNotReferableError(PolicyError):
     """The key has no NXP object id."""
 
     code = "elements.no_reference_key"
-    cause = "Key {key} has no SE050 object id (label sss:XXXXXXXX), so no reference key can name it."
-    fix = "Use the key's URI instead: `birthmark chip refkey --uri` writes a file that `chip exec` understands."
+    cause = "Key {key} has no SE050 object ID (label sss:XXXXXXXX), so a reference key cannot refer to it."
+    fix = "Use the key's URI instead: `birthmark chip refkey --uri` writes a file for `chip exec`."
     key: str
 
 
 class ElementKeyExistsError(ConflictError):
-    """The key exists already."""
+    """The key already exists."""
 
     code = "elements.key_exists"
     cause = "Token {token} already has a private key '{label}'."
-    fix = "A chip's own identity key is never made again. Choose another label: `birthmark chip keygen {label}-2`."
+    fix = "A chip's identity key is never replaced. Choose another label: `birthmark chip keygen {label}-2`."
     label: str
     token: str
 
 
 class ElementCertificateMismatchError(PolicyError):
-    """The certificate is of another key."""
+    """The certificate belongs to another key."""
 
     code = "elements.certificate_mismatch"
-    cause = "The certificate of '{subject}' does not carry the public key of '{key}'."
-    fix = "Write the certificate that was issued for this chip's own request, as here by your own CA: " + _ISSUE
+    cause = "The certificate of '{subject}' does not contain the public key of '{key}'."
+    fix = "Write the certificate for this chip's own request, for example from your own CA: " + _ISSUE
     key: str
     subject: str
     options: str = ""
 
 
 class ElementProofInvalidError(PolicyError):
-    """The proof of possession does not hold."""
+    """The proof of possession is not valid."""
 
     code = "elements.proof_invalid"
-    message = "The proof does not hold: {detail}."
+    message = "The proof is not valid: {detail}."
     fix = (
-        "Ask the chip for a new proof of this nonce: "
-        "`mv --backup=t {path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
+        "Request a new proof for this nonce: `mv --backup=t {path} {path}.old && birthmark chip prove "
+        "--nonce {nonce} > {path}`."
     )
     detail: str
     nonce: str = "?"
@@ -117,22 +117,25 @@ class ElementProofInvalidError(PolicyError):
 
 
 class SelectorInvalidError(InvalidRequestError):
-    """This names no object."""
+    """Not an object selector."""
 
     code = "elements.selector_invalid"
-    cause = "'{text}' names no object: use an object id (0xF0000100), a label, or id: with hex digits."
-    fix = "See `birthmark chip ls`."
+    cause = "'{text}' is not an object selector: use an object ID (0xF0000100), a label, or id: with hex digits."
+    fix = "List objects: `birthmark chip ls`."
     text: str
 
 
 class ElementDataOccupiedError(ConflictError):
-    """Somebody else's data is not overwritten unasked."""
+    """The data object holds another program's data."""
 
     code = "elements.data_occupied"
-    cause = "Data object '{label}' of token {token} holds {held}: {size} bytes, which nobody said may go."
+    cause = (
+        "Data object '{label}' of token {token} holds {held}: {size} bytes, which are not overwritten "
+        "without confirmation."
+    )
     fix = (
-        "See what it is: `birthmark chip show --object {label}{options}`. Where nothing needs it, overwrite it: "
-        "`{again} --replace-data`"
+        "Check the data: `birthmark chip show --object {label}{options}`. If no program needs it, "
+        "overwrite it: `{again} --replace-data`"
     )
     again: str = "?"
     held: str
@@ -143,11 +146,11 @@ class ElementDataOccupiedError(ConflictError):
 
 
 class ElementLayoutTooSmallError(InvalidRequestError):
-    """The how-to's layout has no room for it."""
+    """The how-to's layout is too small for the value."""
 
     code = "elements.layout_too_small"
-    cause = "The {what} '{text}' is none that the how-to's layout has room for: {limit} characters of plain ASCII."
-    fix = "Use the layout that takes any: `{without} --layout birthmark`"
+    cause = "The {what} '{text}' does not fit into the how-to's layout: {limit} characters of plain ASCII."
+    fix = "Use the layout without this limit: `{without} --layout birthmark`"
     limit: int
     text: str
     what: str
@@ -155,11 +158,11 @@ class ElementLayoutTooSmallError(InvalidRequestError):
 
 
 class ElementExistsError(ConflictError):
-    """There is a software element already."""
+    """A simulated secure element already exists."""
 
     code = "elements.software_exists"
-    cause = "{directory} holds what is left of a software element: making it was cut off."
-    fix = "Move it away: `mv -nT {directory} {aside}`. Then make it anew."
+    cause = "{directory} contains an incomplete simulated secure element, whose creation was interrupted."
+    fix = "Move it: `mv -nT {directory} {aside}`. Then create it again."
     directory: Path
 
     @property
@@ -172,18 +175,18 @@ class EngineMissingError(UnavailableError):
     """OpenSSL's PKCS#11 engine is not installed."""
 
     code = "elements.engine_missing"
-    cause = "OpenSSL's PKCS#11 engine is not installed; looked in {looked_in}."
+    cause = "OpenSSL's PKCS#11 engine is not installed; searched {looked_in}."
     fix = "Install it: apt-get install libengine-pkcs11-openssl."
     for_a_person = "a system package has to be installed"
     looked_in: str
 
 
 class ProgramMissingError(NotFoundError):
-    """There is no such program."""
+    """The program does not exist."""
 
     code = "elements.program_missing"
-    cause = "There is no program '{program}'."
-    fix = "Check the name after --, which is looked up on PATH. A Python file is run by its interpreter: `{command}`."
+    cause = "The program '{program}' does not exist."
+    fix = "Check the name after --, which is searched on PATH. Run a Python file with its interpreter: `{command}`."
     command: str
     program: str
 
@@ -192,7 +195,7 @@ class ProgramUnsupportedError(PolicyError):
     """The program cannot use the chip's key."""
 
     code = "elements.program_unsupported"
-    cause = "{program} cannot use the chip's key like this: {detail}."
+    cause = "{program} cannot use the chip's key with this method: {detail}."
     fix = "{advice}: `{command}`."
     advice: str
     command: str
@@ -201,11 +204,12 @@ class ProgramUnsupportedError(PolicyError):
 
 
 class ChipWithoutTlsError(PolicyError):
-    """This library signs, and no TLS library can use it."""
+    """The library can sign but does not support TLS."""
 
     code = "elements.no_tls"
     cause = (
-        "The chip is reached by cryptoauthlib, which is no PKCS#11 library: it signs, and TLS cannot use it. For TLS "
-        "name Microchip's PKCS#11 library with --module, as /usr/lib/libcryptoauth.so where an image has it built."
+        "The chip is accessed through cryptoauthlib, which is not a PKCS#11 library: it can sign, but TLS"
+        " cannot use it. For TLS, set Microchip's PKCS#11 library with --module, for example "
+        "/usr/lib/libcryptoauth.so of an image that contains it."
     )
-    fix = 'See that the chip has its key: `birthmark chip prove --nonce "$(openssl rand -hex 16)"`.'
+    fix = 'Check that the chip holds its key: `birthmark chip prove --nonce "$(openssl rand -hex 16)"`.'

@@ -45,10 +45,10 @@ def check_proof(proof: PossessionProof, nonce: bytes) -> PublicKey:
         signature = base64.b64decode(proof.signature, validate=True)
         public_key = load_pem_public_key(proof.public_key.encode())
         if not isinstance(public_key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-            raise ElementProofInvalidError(detail="the key is neither EC nor RSA")
+            raise ElementProofInvalidError(detail="the key is not EC or RSA")
         check_nonce(public_key, nonce, signature)
     except ValueError as error:
         raise ElementProofInvalidError(detail="it cannot be read") from error
     except InvalidSignature as error:
-        raise ElementProofInvalidError(detail="the signature is wrong") from error
+        raise ElementProofInvalidError(detail="the signature is not valid") from error
     return public_key

@@ -87,7 +87,7 @@ def _initialize(module: Path, label: str, pin: str) -> None:
 
 def _check(code: int, module: Path) -> None:
     if code:
-        raise ModuleBrokenError(path=module, detail=f"error 0x{code & 0xFFFFFFFF:x} while making a token")
+        raise ModuleBrokenError(path=module, detail=f"error 0x{code & 4294967295:x} while creating a token")
 
 
 _ORGANIZATION = "Software element (tests only)"

@@ -31,13 +31,14 @@ _IN_PROGRESS = "RequestInProgressException"
 
 
 class PrivateCaError(UnavailableError):
-    """AWS Private CA does not sign."""
+    """AWS Private CA did not sign."""
 
     code = "ca.private_ca"
-    cause = "AWS Private CA {arn}, which signs for this server, did not do {operation}: {reason}."
+    cause = "AWS Private CA {arn}, which signs for this server, failed at {operation}: {reason}."
     fix = (
-        "See that it is ACTIVE, and that this server's AWS credentials may describe it, get its certificate, issue and "
-        "get certificates: `aws acm-pca describe-certificate-authority --certificate-authority-arn {arn}`"
+        "Check that it is ACTIVE, and that this server's AWS credentials permit to describe it, get its "
+        "certificate, issue and get certificates: `aws acm-pca describe-certificate-authority "
+        "--certificate-authority-arn {arn}`"
     )
     arn: str
     device_id: str = ""
@@ -64,7 +65,9 @@ class PrivateCa:
     def certificates(self) -> tuple[Certificate, ...]:
         """Return its certificate and those above it. Raise `PrivateCaError` before they were learnt."""
         if not self.known:
-            raise self._problem("GetCertificateAuthorityCertificate", "it has not answered since this server started")
+            raise self._problem(
+                "GetCertificateAuthorityCertificate", ("it has not responded since this server started")
+            )
         return self.known
 
     async def refresh(self) -> None:
@@ -86,7 +89,7 @@ class PrivateCa:
         try:
             with self._asking.turn(subject) as is_next:
                 if not is_next:
-                    raise self._problem("IssueCertificate", "it is busy with what was asked before")
+                    raise self._problem("IssueCertificate", "it is busy with earlier requests")
                 return await self._issue(request, subject, profile, lifetime)
         except PrivateCaError as error:
             error.add_facts(device_id=request.subject_cn or "")

@@ -69,9 +69,10 @@ class OwnCertificateError(UnavailableError):
     code = "server.certificate_unusable"
     cause = "The server certificate {path} cannot be used: {detail}."
     fix = (
-        "Look at both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and "
-        "`openssl pkey -in {key} -pubout` must show the same public key, the dates must include today, and the names "
-        "{host}, by which clients reach the server (`host` in the configuration)."
+        "Check both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and"
+        " `openssl pkey -in {key} -pubout` must show the same public key. The dates must include today, "
+        "and the names must include {host}, the clients' name for the server (`host` in the "
+        "configuration)."
     )
     certificate: Path
     detail: str
@@ -97,7 +98,7 @@ class OwnCertificate:
         """Return chain and key. Raise `OwnCertificateError`."""
         chain, key = self._read()
         if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            raise self._refusal(self._key, "its key is neither RSA nor on an elliptic curve")
+            raise self._refusal(self._key, "its key is not RSA or EC")
         leaf, now = chain[0], self._clock.now()
         if key.public_key() != leaf.public_key():
             raise self._refusal(self._key, _difference(leaf.public_key(), key.public_key()))
@@ -111,7 +112,7 @@ class OwnCertificate:
         try:
             server_context([c.parsed for c in chain], key)
         except SSL.Error as error:
-            raise self._refusal(self._certificate, "OpenSSL does not take it: its key may be too small") from error
+            raise self._refusal(self._certificate, "OpenSSL rejects it: its key may be too small") from error
         return chain, key
 
     def _read(self) -> tuple[Sequence[Certificate], PrivateKeyTypes]:

@@ -67,32 +67,34 @@ class DataDirectoryError(UnavailableError):
     code = "server.data_directory_not_writable"
     message = "The data directory {path} cannot be written"
     cause = "The data directory {path} cannot be used: {reason}."
-    fix = 'Give a directory that this user may write: `{again} --data "$HOME/birthmark-data"`.'
+    fix = 'Use a directory that this user can write to: `{again} --data "$HOME/birthmark-data"`.'
     again: str = ""
     path: Path
     reason: object
 
 
 class DataDirectoryExposedError(PolicyError):
-    """Others on this machine may put files into the data directory."""
+    """Other users can write to the data directory."""
 
     code = "server.data_directory_exposed"
-    message = "The data directory {path} is open to all"
-    cause = "Others than its owner may write into the data directory {path} (mode {mode}): keys could be exchanged."
-    fix = "Take that right away (`chmod go-w {path}`) and look at what is in it, or give another directory with --data."
+    message = "The data directory {path} is writable by others"
+    cause = "Other users than its owner can write to the data directory {path} (mode {mode}) and could replace keys."
+    fix = (
+        "Remove the permission (`chmod go-w {path}`) and check the files in it, or pass another directory with --data."
+    )
     mode: str
     path: Path
 
 
 class DataDirectoryForeignError(PolicyError):
-    """The data directory belongs to another user, who can exchange what is in it."""
+    """The data directory belongs to another user, who can replace its files."""
 
     code = "server.data_directory_foreign"
-    message = "The data directory {path} is another user's"
-    cause = "The data directory {path} belongs to the user with the number {owner}, and this server runs as {user}."
+    message = "The data directory {path} belongs to another user"
+    cause = "The data directory {path} belongs to the user with the ID {owner}, and this server runs as {user}."
     fix = (
-        "Run the server as its owner, or give it a directory of its own with --data. If you know what is in it: "
-        "`chown -R {user} {path}`."
+        "Run the server as the owner, or use its own directory with --data. If you know the directory's "
+        "content: `chown -R {user} {path}`."
     )
     owner: int
     path: Path
@@ -104,13 +106,13 @@ class RecordsLostError(UnavailableError):
 
     code = "server.records_lost"
     cause = (
-        "A server ran in {path} before, and its database {how}: who holds which name, what was revoked and the "
-        "audit trail would be forgotten."
+        "A server ran in {path} before, and its database {how}. Device names, revocations and the audit "
+        "log would be lost."
     )
     fix = (
-        "Restore the database from a backup, or name the one that was used (--database). To begin an empty one under "
-        "the same CA, with every name free again and no other machine: `rm -f {path}/operator.token "
-        "{path}/machine.json`, then start the server."
+        "Restore the database from a backup, or specify the earlier one (--database). To start an empty "
+        "one with the same CA, with every name free again and no other machine: `rm -f "
+        "{path}/operator.token {path}/machine.json`. Then start the server."
     )
     how: str = "is empty now"
     path: Path
@@ -127,11 +129,11 @@ RESTORED = ".restored"
 
 
 class RestoreUnfinishedError(ConflictError):
-    """A restore into that directory did not end."""
+    """A restore to that directory is incomplete."""
 
     code = "server.restore_unfinished"
-    cause = "A restore into {path} did not end: what is there is not a whole server."
-    fix = "Type the same restore again, which begins anew: `birthmark server restore FILE --data {path}`."
+    cause = "A restore to {path} was interrupted; the server's data is incomplete."
+    fix = "Run the same restore again, which starts over: `birthmark server restore FILE --data {path}`."
     path: Path
 
 

@@ -39,14 +39,14 @@ class GrantsByEnrollment:
 
         scope, _, registration_id = device.maker.removeprefix("dps:").partition("/")
         if not device.maker.startswith("dps:"):
-            raise refusal("it did not come by a provisioning service")
+            raise refusal("it was not created by a provisioning service")
         try:
             instance = self._instances.by_scope(scope)
         except NotFoundError as error:
-            raise refusal(f"the provisioning service {scope} is gone") from error
+            raise refusal(f"the provisioning service {scope} no longer exists") from error
         registered = await self._registrations().find(instance, registration_id)
         if registered is None:
-            raise refusal(f"its registration {registration_id} is gone")
+            raise refusal(f"its registration {registration_id} no longer exists")
         group = registered.group_id
         found = await self._enrollments().find(instance.id_scope, group or registration_id, is_group=group is not None)
         if found is None or not found.is_enabled:

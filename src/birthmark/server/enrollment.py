@@ -24,9 +24,9 @@ class CertificateUselessError(PolicyError):
     """A device with this certificate could never register."""
 
     code = "enroll.certificate_useless"
-    cause = "A device with the certificate of '{subject}' would be refused: {detail}."
-    fix = "Ask whoever made the certificate for another one."
-    for_a_person = "whoever made the certificate has to be asked"
+    cause = "A device with the certificate of '{subject}' would be rejected: {detail}."
+    fix = "Ask the issuer of the certificate for another one."
+    for_a_person = "the issuer of the certificate has to be asked"
     detail: str
     subject: str
 

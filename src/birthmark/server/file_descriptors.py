@@ -22,11 +22,11 @@ _LEAST = 64
 
 
 class DescriptorsShortError(PolicyError):
-    """This process may not hold as many files as any server needs."""
+    """The limit of open files is too low for a server."""
 
     code = "server.descriptors_short"
-    cause = "This process may have {allowed} open files at once, and a server needs {least} at least."
-    fix = "Run it with a higher limit, as root: `prlimit --nofile=1024:1024 {again}`"
+    cause = "This process can have {allowed} open files, and a server needs at least {least}."
+    fix = "Run it as root with a higher limit: `prlimit --nofile=1024:1024 {again}`"
     again: str = "birthmark serve"
     allowed: int
     least: int

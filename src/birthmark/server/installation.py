@@ -71,11 +71,11 @@ _FORGET_OUTBOX = statement(delete(outbox).where(outbox.c.worker == bindparam("wo
 
 
 class DatabaseMovedError(ConflictError):
-    """The records were moved into another database."""
+    """The records were moved to another database."""
 
     code = "server.database_moved"
-    cause = "Everything of this database was moved into {to}: what is changed here is not changed there."
-    fix = "Serve from there: `{command} --database {to}`."
+    cause = "All data of this database was moved to {to}: changes here have no effect there."
+    fix = "Run the server with that database: `{command} --database {to}`."
     command: str = "birthmark serve"
     to: str
 

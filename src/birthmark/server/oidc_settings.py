@@ -23,7 +23,7 @@ class SecretFileError(UnavailableError):
 
     code = "server.oidc_secret_unusable"
     cause = "The file {path} of oidc.{name}.client_secret_file cannot be used: {reason}."
-    fix = "Put the secret that the provider gave into it, in one line: `ls -l {path}`"
+    fix = "Write the provider's secret to it, in one line: `ls -l {path}`"
     for_a_person = "only the provider has the secret"
     name: str
     path: Path

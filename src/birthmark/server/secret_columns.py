@@ -55,7 +55,7 @@ async def unlock(database: Database, seal: ColumnCipher) -> None:
         await database.commit(Changes().run(_ADD, name=_NAME, value=seal.sealed(_KNOWN)))
         known = await database.one(_FACT, name=_NAME)
     if known is None or known["value"] != seal.sealed(_KNOWN):
-        raise SealBrokenError(reason="it is another than the one that the database was sealed by")
+        raise SealBrokenError(reason="it differs from the key that encrypted the database")
     database.unlock(seal)
 
 

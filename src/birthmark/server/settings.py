@@ -48,7 +48,7 @@ class ConfigInvalidError(InvalidRequestError):
 
     code = "server.config_invalid"
     cause = "{where} cannot be used: {detail}."
-    fix = "Correct what is named{example}; docs/reference/server-config.md lists all of them."
+    fix = "Correct the setting{example}; docs/reference/server-config.md lists all settings."
     where: str
     detail: str
     example: str = ""

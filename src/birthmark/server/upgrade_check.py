@@ -32,37 +32,35 @@ _COPIES = 2
 
 
 class NothingToUpgradeError(NotFoundError):
-    """No server has its data there."""
+    """The directory contains no server data."""
 
     code = "server.nothing_to_upgrade"
-    cause = "{path} is not the data directory of a server: there is nothing to upgrade, a start makes a new one."
-    fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
+    cause = "{path} is not a server's data directory: there is nothing to upgrade, and a start would create a new one."
+    fix = 'Set the data directory: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
     path: Path
 
 
 class NotBackedUpError(ConflictError):
-    """There is no way back to the older version without a backup."""
+    """The server has no backup to return to the older version."""
 
     code = "server.not_backed_up"
-    cause = (
-        "Nothing says that {path} was backed up since it was last upgraded, and no older version reads it afterwards."
-    )
+    cause = "No backup of {path} since its last upgrade is known, and older versions cannot read it after the upgrade."
     fix = (
-        "Make a backup: `(umask 077; set -C; openssl rand -base64 32 > before-upgrade.passphrase); "
-        "birthmark server backup --data {path} --out before-upgrade.birthmark "
-        "--passphrase-file before-upgrade.passphrase`. If there is one of another kind, say so: `{again} --backed-up`"
+        "Create a backup: `(umask 077; set -C; openssl rand -base64 32 > before-upgrade.passphrase); "
+        "birthmark server backup --data {path} --out before-upgrade.birthmark --passphrase-file "
+        "before-upgrade.passphrase`. If you have another kind of backup: `{again} --backed-up`"
     )
     again: str = "birthmark upgrade --check"
     path: Path
 
 
 class NoRoomToUpgradeError(UnavailableError):
-    """The disk may be full in the middle of the upgrade."""
+    """The disk space may not suffice for the upgrade."""
 
     code = "server.no_room_to_upgrade"
-    cause = "The upgrade may take {needed} MB on the disk of {path}, and {free} MB are free."
-    fix = "Make room there, or move the data to another disk. An upgrade that finds none leaves everything as it was."
-    for_a_person = "the disk needs room"
+    cause = "The upgrade can need {needed} MB on the disk of {path}, and {free} MB are free."
+    fix = "Free space there, or move the data to another disk. An upgrade without enough space changes nothing."
+    for_a_person = "the disk needs space"
     free: int
     needed: int
     path: Path

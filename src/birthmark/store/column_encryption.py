@@ -26,11 +26,11 @@ _SOME = b"="  # the cipher takes nothing that is empty
 
 
 class SealBrokenError(UnavailableError):
-    """A secret in the database does not open."""
+    """A secret in the database cannot be decrypted."""
 
     code = "store.seal_broken"
-    cause = "A key that the database keeps does not open with `est.seed` of the data directory: {reason}."
-    fix = "Put `est.seed` back as it was. A backup has it: `birthmark server restore FILE --data restored`."
+    cause = "A key in the database cannot be decrypted with `est.seed` of the data directory: {reason}."
+    fix = "Restore `est.seed`. A backup contains it: `birthmark server restore FILE --data restored`."
     reason: str
 
 
@@ -68,7 +68,7 @@ class ColumnCipher:
                 plain = self._cipher.decrypt(closed, None)[len(_SOME) :]
             return plain.decode() if is_text else plain
         except (binascii.Error, ValueError, InvalidTag) as error:
-            raise SealBrokenError(reason="it was sealed by another key, or is damaged") from error
+            raise SealBrokenError(reason="it was encrypted with another key, or is damaged") from error
 
     def closed(self, names: Iterable[str], params: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters of which those of these names are sealed."""

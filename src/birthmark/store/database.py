@@ -18,13 +18,13 @@ Row = Any
 
 
 class ValueRefusedError(InvalidRequestError):
-    """A value cannot be kept or looked for."""
+    """The database cannot store or search the value."""
 
     code = "store.value_refused"
-    cause = "The request holds a value that the database cannot keep: {reason}."
+    cause = "The request contains a value that the database cannot store: {reason}."
     fix = (
-        "Leave out NUL characters, `%00` in a URL and `\\u0000` in JSON, and halves of surrogate pairs; keep numbers "
-        "within 64 bits."
+        "Remove NUL characters, `%00` in a URL and `\\u0000` in JSON, and unpaired surrogates. Keep "
+        "numbers within 64 bits."
     )
     reason: str
 

@@ -41,7 +41,7 @@ async def open_database(url: str, clock: Clock, *, worker: str = MAIN, signer: H
         from birthmark.store.postgresql import PostgresDatabase  # noqa: PLC0415 - as above
 
         return await PostgresDatabase.open(url, clock, worker, signer)
-    raise ValueError("the database must begin with sqlite:/// or postgresql://")  # settings refuse it with words
+    raise ValueError("the database URL must start with sqlite:/// or postgresql://")  # settings refuse it with words
 
 
 Release = Callable[[], Awaitable[None]]
@@ -68,32 +68,32 @@ _SETTINGS = {
 
 
 class DatabaseInUseError(ConflictError):
-    """Another server runs on this database."""
+    """Another server uses this database."""
 
     code = "store.database_in_use"
-    message = "Another server runs on the database {where}"
-    cause = "Another `birthmark serve` runs on the database {where}."
+    message = "Another server uses the database {where}"
+    cause = "Another `birthmark serve` uses the database {where}."
     fix = (
-        "Stop that server first; or let this one have a directory and a database of its own: `birthmark serve --data"
-        " birthmark-2 --database sqlite:///birthmark-2/birthmark.db --listen 127.0.0.2`."
+        "Stop that server first, or use another directory and database for this one: `birthmark serve "
+        "--data birthmark-2 --database sqlite:///birthmark-2/birthmark.db --listen 127.0.0.2`."
     )
     where: str
 
 
 class DatabaseLostError(ConflictError):
-    """The database was held by somebody else meanwhile: what this server remembers of it may be wrong."""
+    """Another server acquired the database; cached data may be outdated."""
 
     code = "store.database_lost"
-    message = "The database {where} is another server's now"
+    message = "Another server acquired the database {where}"
     cause = (
-        "This server's hold on the database {where} ended with its connection, and another server has, or had, it "
-        "meanwhile. This one stopped, as it no longer knows what is true."
+        "This server lost its lock on the database {where} with its connection, and another server "
+        "acquired it. This server stopped, because its cached data may be outdated."
     )
     fix = (
-        "Let one server alone have that database, then start it again: `birthmark serve`. `birthmark doctor` tells "
-        "what runs on this machine."
+        "Make sure that only one server uses the database, then start it again: `birthmark serve`. To "
+        "list the servers of this machine: `birthmark doctor`."
     )
-    for_a_person = "somebody has to say which server is to have it"
+    for_a_person = "the administrator has to choose the server"
     where: str
 
 

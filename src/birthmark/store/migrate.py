@@ -35,10 +35,10 @@ class SchemaTooNewError(ConflictError):
     message = "The database is at the unknown revision {revision}"
     cause = "The database is at revision {revision}, which this version of Birthmark does not know."
     fix = (
-        "Run the newer version of Birthmark that wrote it: `type -a birthmark` lists the programs of this machine. Or "
-        "restore a backup made before the upgrade."
+        "Run the newer version of Birthmark that wrote it: `type -a birthmark` lists the programs of this"
+        " machine. Or restore a backup from before the upgrade."
     )
-    for_a_person = "a newer version or a backup has to be found"
+    for_a_person = "it needs a newer version or a backup"
     revision: str
 
 

@@ -19,12 +19,12 @@ DEFAULT_SIZE, MAX_SIZE = 25, 250
 
 
 class PageInvalidError(InvalidRequestError):
-    """A page size or a marker that cannot be used."""
+    """The page size or marker is not valid."""
 
     code = "store.page_invalid"
     message = "The list cannot be continued: {detail}"
     cause = "The list cannot be continued: {detail}."
-    fix = "A page has 1 to 250 entries; a marker or token goes back exactly as it came. The call's form: `{command}`"
+    fix = "Use 1 to 250 entries per page, and return markers and tokens unchanged. The call's syntax: `{command}`"
     detail: str
     command: str = "birthmark --help"
 
@@ -59,7 +59,7 @@ def parse_marker(text: str | None) -> str:
     try:
         return base64.b64decode(text, validate=True).decode()
     except (ValueError, binascii.Error) as error:
-        raise PageInvalidError(detail="the marker is not one of ours") from error
+        raise PageInvalidError(detail="the marker was not issued by this server") from error
 
 
 def page_of(items: Sequence[T], size: int, keys: Sequence[str]) -> Page[T]:

@@ -20,8 +20,8 @@ class UnreadableDatabaseError(UnavailableError):
 
     code = "store.unreadable"
     cause = "The database {path} cannot be read: {reason}."
-    fix = "Give the data directory of a server with --data, as a user that may read it, or restore a backup."
-    for_a_person = "rights have to be given"
+    fix = "Pass the data directory of a server with --data, as a user that can read it, or restore a backup."
+    for_a_person = "permissions have to be granted"
     path: Path | str
     reason: object
 
@@ -94,7 +94,7 @@ def _of_file(path: Path) -> Schema | None:
     log = path.with_name(path.name + "-wal")
     try:
         if not stat.S_ISREG((found := path.stat()).st_mode):
-            raise UnreadableDatabaseError(path=path, reason="it is no file")
+            raise UnreadableDatabaseError(path=path, reason="it is not a file")
         # As `ReadOnlySqlite`: without a log the file is all there is.
         if not (rest := log.stat().st_size if log.exists() else 0):
             return _read(path, "immutable=1", found.st_size)

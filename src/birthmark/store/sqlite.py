@@ -95,9 +95,9 @@ class DatabaseUnavailableError(UnavailableError):
     """The database does not answer."""
 
     code = "store.unavailable"
-    cause = "The database at {where} did not take a read or write: {reason}."
-    fix = "Check free disk space and that the data directory is writable by this user, then try again."
-    for_a_person = "a disk has to be put right"
+    cause = "A read or write of the database at {where} failed: {reason}."
+    fix = "Check the free disk space and that this user can write to the data directory. Then retry."
+    for_a_person = "the disk has to be fixed"
     reason: object
     where: object
 

@@ -7,21 +7,21 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 
 
 class IdentityMissingError(NotFoundError):
-    """A device has no key and certificate, and nobody makes them."""
+    """A device has no key and certificate."""
 
     code = "swarm.identity_missing"
-    cause = 'There is no {path}, and `from = "files"` says that keys and certificates are there already.'
-    fix = "Let the run make those that are missing: `{again} --from ca`"
+    cause = '{path} does not exist, and `from = "files"` requires existing keys and certificates.'
+    fix = "Create the missing ones during the run: `{again} --from ca`"
     again: str = ""
     path: Path
 
 
 class DirectoryForeignError(ConflictError):
-    """The directory of identities is of another kind."""
+    """The directory contains identities from another source."""
 
     code = "swarm.directory_foreign"
-    cause = "{directory} holds identities from {found}, and this run wants them from {wanted}."
-    fix = "Move it away: `mv -nT {directory} {aside}`. The run makes another."
+    cause = "{directory} contains identities from {found}, and this run needs them from {wanted}."
+    fix = "Move it: `mv -nT {directory} {aside}`. The run creates a new one."
     directory: Path
     found: str
     wanted: str
@@ -33,15 +33,13 @@ class DirectoryForeignError(ConflictError):
 
 
 class DirectoryOpenError(PolicyError):
-    """Others may write to the directory of identities."""
+    """Other users can write to the directory of identities."""
 
     code = "swarm.directory_open"
-    cause = (
-        "Others may write to {directory} (mode {mode}, user {owner}): who does decides which keys these devices have."
-    )
+    cause = "Other users can write to {directory} (mode {mode}, user {owner}) and could replace the devices' keys."
     fix = (
-        "See whether all in it is yours, `ls -l {directory}`, and close it: "
-        '`chown -R "$(id -u)" {directory} && chmod go-w {directory}`'
+        "Check that all files in it are yours, `ls -l {directory}`, and restrict the permissions: `chown "
+        '-R "$(id -u)" {directory} && chmod go-w {directory}`'
     )
     directory: Path
     mode: str
@@ -49,21 +47,21 @@ class DirectoryOpenError(PolicyError):
 
 
 class DirectoryInUseError(ConflictError):
-    """Another run drives these devices."""
+    """Another run uses these devices."""
 
     code = "swarm.directory_in_use"
-    cause = "Another run has the keys and certificates of {directory}; two would push each other's devices out."
-    fix = "Wait for its end, or use others: `{again} --identities {directory}-2`"
+    cause = "Another run uses the keys and certificates of {directory}; two runs would disconnect each other's devices."
+    fix = "Wait until it ends, or use other identities: `{again} --identities {directory}-2`"
     again: str = ""
     directory: Path
 
 
 class DescriptorsShortError(PolicyError):
-    """This process may not hold so many connections."""
+    """The limit of open files is too low for the devices."""
 
     code = "swarm.descriptors_short"
-    cause = "{devices} devices need {wanted} open files, and this process may have {allowed}."
-    fix = "Run it with a higher limit, as root: `prlimit --nofile={wanted}:{wanted} {again}`"
+    cause = "{devices} devices need {wanted} open files, and this process can have {allowed}."
+    fix = "Run it as root with a higher limit: `prlimit --nofile={wanted}:{wanted} {again}`"
     again: str = ""
     allowed: int
     devices: int
@@ -71,21 +69,21 @@ class DescriptorsShortError(PolicyError):
 
 
 class ReportInvalidError(InvalidRequestError):
-    """That is no report of a swarm."""
+    """The file is not a swarm report."""
 
     code = "swarm.report_invalid"
-    cause = "{path} is no report of a swarm in JSON: {detail}."
-    fix = "Make one: `birthmark swarm run --devices 10 --to local --duration 10s --report run.json`"
+    cause = "{path} is not a swarm report in JSON: {detail}."
+    fix = "Create one: `birthmark swarm run --devices 10 --to local --duration 10s --report run.json`"
     detail: str
     path: Path
 
 
 class TargetNotNamedError(InvalidRequestError):
-    """It is not said where the devices go."""
+    """The target of the devices is not specified."""
 
     code = "swarm.target_not_named"
-    cause = "For the target {where}, {what} is not known."
-    fix = "Name it with {option}. This tells it: `{command}`"
+    cause = "For the target {where}, {what} is not specified."
+    fix = "Set it with {option}. To print it: `{command}`"
     command: str
     option: str
     what: str

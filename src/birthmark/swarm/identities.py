@@ -115,7 +115,7 @@ class IdentityDirectory:
         """Return a device's key."""
         found = load_pem_private_key(plain_text(self.path_of(name).read_bytes()), None)
         if not isinstance(found, ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{self.path_of(name)} holds no EC key")
+            raise TypeError(f"{self.path_of(name)} contains no EC key")
         return found
 
     def leaf_of(self, name: str) -> Certificate:

@@ -183,13 +183,13 @@ def read_report(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ReportInvalidError(path=path, detail=reason_of(error)) from error
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise ReportInvalidError(path=path, detail="it does not parse") from error
+        raise ReportInvalidError(path=path, detail="it cannot be parsed") from error
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise ReportInvalidError(path=path, detail=f"its format is not {FORMAT}")
     try:
         msgspec.convert(found, _Results)
     except msgspec.ValidationError as error:
-        raise ReportInvalidError(path=path, detail=f"it is not as a run wrote it: {error}") from error
+        raise ReportInvalidError(path=path, detail=f"it is not a run's report: {error}") from error
     return found
 
 

@@ -235,7 +235,7 @@ class Cloud:
         lists what can be.
         """
         if not isinstance(code, str):
-            raise TypeError(f"the code first, then the device: refuse({device!r}, device)")
+            raise TypeError(f"pass the code first, then the device: refuse({device!r}, device)")
         found = self._of(device)
         found.take(self.ask("refuse", name=found.name, code=code)["device"])
 
@@ -289,7 +289,7 @@ class Cloud:
             return _enough(look, at_least, f"messages of {name or 'devices'} at the hub", within_s)
         except AssertionError as error:
             if name and not self.ask("known", name=name)["known"]:
-                raise AssertionError(f"{error}; there is no device {name}") from None
+                raise AssertionError(f"{error}; device {name} does not exist") from None
             raise
 
     def published(
@@ -425,9 +425,9 @@ class Cloud:
     def _of(self, device: "KitDevice | None") -> "KitDevice":
         if not isinstance(device, KitDevice | None):
             made = "a device made by azure_device, aws_thing or est_identity"
-            raise TypeError(f"a fault is of {made}, and not {device!r}")
+            raise TypeError(f"a fault needs {made}, not {device!r}")
         if (found := device or self._latest) is None:
-            raise AssertionError("no device was made yet: name one, or use a fixture that makes one")
+            raise AssertionError("no device was created yet: specify one, or use a fixture that creates one")
         return found
 
     def _shown(self, by: "HasCertificate | None", name: str, kind: str) -> dict[str, str]:

@@ -192,10 +192,10 @@ def parse_word(line: bytes) -> KitCommand:
         asked = _members(text)
         kind = _BY_TAG.get(str(asked.get("do")))
         if kind is None:
-            raise WordInvalidError(word=word, detail=f"the words are {', '.join(_BY_TAG)}")
+            raise WordInvalidError(word=word, detail=f"the commands are {', '.join(_BY_TAG)}")
         return _converted(asked, kind, word)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise WordInvalidError(word=word, detail="it is no object of JSON") from error
+        raise WordInvalidError(word=word, detail="it is not a JSON object") from error
 
 
 def _converted(asked: Mapping[str, Any], kind: type[KitCommand], word: str) -> KitCommand:
@@ -243,7 +243,7 @@ def offset_of(text: str) -> timedelta:
     if text == "0":
         return timedelta()
     if text[:1] not in {"+", "-"}:
-        raise ValueError("begin with + or -")
+        raise ValueError("start with + or -")
     if (found := duration_of(text[1:])) > FARTHEST:
         raise ValueError(f"at most {FARTHEST.days}d")
     return found * (-1 if text[0] == "-" else 1)

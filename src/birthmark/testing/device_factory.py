@@ -424,12 +424,14 @@ class DeviceFactory:
         """Return the certificate that a device is to show: the one that is named, or a new one."""
         if not asked.certificate_file:
             if asked.key_file:
-                raise _unusable(asked, "key_file is that of a certificate_file, which is not named")
+                raise _unusable(asked, "key_file needs a certificate_file, which is missing")
             return self._certificate(asked.name, lasts=_lasts(asked.lasts))
         raw = _bytes_of(asked, asked.certificate_file)
         certificate, *_ = parse_bundle(raw)
         if b"-----BEGIN" not in raw:
-            raise _unusable(asked, f"{asked.certificate_file} is not PEM in UTF-8, which alone the vendors' SDKs read")
+            raise _unusable(
+                asked, (f"{asked.certificate_file} is not PEM in UTF-8, the only format that the vendors' SDKs read")
+            )
         if asked.key_file and _is_of_another(_bytes_of(asked, asked.key_file), certificate):
             raise _unusable(asked, f"{asked.key_file} is the key of another certificate than {asked.certificate_file}")
         if asked.key_file and (why := _why_unloadable(asked.certificate_file, asked.key_file)):

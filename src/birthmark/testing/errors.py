@@ -6,58 +6,58 @@ from birthmark.errors import InvalidRequestError, NotFoundError, UnavailableErro
 
 
 class WordInvalidError(InvalidRequestError):
-    """A line of the input that is no word, or not one with such values."""
+    """An unknown command, or a command with invalid values."""
 
     code = "testing.word_invalid"
-    message = "{word} is not understood"
-    cause = "A server for tests does not understand `{word}`: {detail}."
-    fix = "Look at what it understands: `echo help | birthmark test-server --json`"
+    message = "Invalid command: {word}"
+    cause = "The test server rejects `{word}`: {detail}."
+    fix = "List the commands: `echo help | birthmark test-server --json`"
     detail: str
     word: str
 
 
 class SubjectUnknownError(NotFoundError):
-    """No device of that name was made since the last reset."""
+    """No device of that name was created since the last reset."""
 
     code = "testing.subject_unknown"
-    message = "There is no {name}"
-    cause = "{name} was not made on the input of this server since its last reset{known}."
-    fix = "Make it first: `echo {example} | birthmark test-server --json`"
+    message = "{name} does not exist"
+    cause = "{name} was not created on this server's input since its last reset{known}."
+    fix = "Create it first: `echo {example} | birthmark test-server --json`"
     example: str
     known: str
     name: str
 
 
 class RunsByItselfError(InvalidRequestError):
-    """Something that is of the whole server was asked of one that runs by itself."""
+    """A command for the complete server at a server that was not started for tests."""
 
     code = "testing.runs_by_itself"
-    message = "{word} is for a server that the tests started"
-    cause = "{word} would change the server of {data} for all who use it: it was not started for tests."
-    fix = "Ask one that was: `birthmark test-server --json`"
+    message = "{word} requires a server that the tests started"
+    cause = "{word} would change the server of {data} for all its users; it was not started for tests."
+    fix = "Use a test server: `birthmark test-server --json`"
     data: Path
     word: str
 
 
 class NotProvokedError(InvalidRequestError):
-    """A refusal that no state of the server brings about for such a device."""
+    """No state of the server causes this refusal for the device."""
 
     code = "testing.not_provoked"
     message = "{refusal} cannot be provoked for {kind}"
-    cause = "No state of the server has {kind} refused as {refusal}. There is {possible}."
-    fix = "Look at what can be provoked: `echo help | birthmark test-server --json`"
+    cause = "No state of the server causes the refusal {refusal} for {kind}. Possible refusals: {possible}."
+    fix = "List the possible refusals: `echo help | birthmark test-server --json`"
     kind: str
     possible: str
     refusal: str
 
 
 class AnswerError(UnavailableError):
-    """An interface of the server did not do what a word takes."""
+    """An interface of the server rejected the command's request."""
 
     code = "testing.answer"
-    message = "{name} was not made or changed: {body}"
-    cause = "{url} answered {status} where something of the name {name} was made or changed: {body}"
-    fix = "Take another name or certificate, or a server that is new: `echo {word} | birthmark test-server --json`"
+    message = "{name} was not created or changed: {body}"
+    cause = "{url} returned {status} when {name} was created or changed: {body}"
+    fix = "Use another name or certificate, or a new server: `echo {word} | birthmark test-server --json`"
     body: str
     name: str
     status: str

@@ -99,7 +99,7 @@ def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFac
     except ModuleNotFoundError as error:
         pytest.fail(_EXTRA.format(error.name), pytrace=False)
     if not isinstance(birthmark_config, str):
-        pytest.fail(f"birthmark_config returns TOML as a text, and not {birthmark_config!r}", pytrace=False)
+        pytest.fail(f"birthmark_config must return TOML as text, not {birthmark_config!r}", pytrace=False)
     file = tmp_path_factory.mktemp("birthmark") / "server.toml"
     file.write_text(birthmark_config)
     server = TestServer(file)

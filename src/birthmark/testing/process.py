@@ -139,13 +139,13 @@ class TestServer:
         descriptor = self._process.stdout.fileno()
         while b"\n" not in self._begun:
             if not select.select([descriptor], [], [], _PATIENCE_S)[0]:
-                raise self._ended(f"did not answer in {_PATIENCE_S:g} s")
+                raise self._ended(f"did not respond within {_PATIENCE_S:g} s")
             if not (data := os.read(descriptor, 65536)):
-                raise self._ended("did not begin" if not self.endpoints else "has ended")
+                raise self._ended("did not start" if not self.endpoints else "has ended")
             self._begun += data
         line, _, self._begun = self._begun.partition(b"\n")
         found: dict[str, Any] = json.loads(line)
         return found
 
     def _ended(self, what: str) -> ServerEndedError:
-        return ServerEndedError(f"the server for tests {what}; its log: {self.log()[-2000:].strip() or '-'}")
+        return ServerEndedError(f"the test server {what}; its log: {self.log()[-2000:].strip() or '-'}")

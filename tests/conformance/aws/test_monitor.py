@@ -43,7 +43,8 @@ def test_what_is_published_to_a_filter_is_shown(enroll: Callable[..., Enrolled],
 
 
 @pytest.mark.parametrize(
-    ("wanted", "told"), [("a/#/b", "no topic filter"), ("$share/g/a/#", "takes no share of messages: ask for a/#")]
+    ("wanted", "told"),
+    [("a/#/b", "not a topic filter"), ("$share/g/a/#", "shared subscriptions are not supported here: use a/#")],
 )
 def test_what_is_no_filter_is_wrong_usage(server: RunningServer, wanted: str, told: str) -> None:
     done = server.attempt("aws", "monitor", wanted)

@@ -259,7 +259,7 @@ def test_a_hub_that_refuses_the_key_is_told_and_the_service_is_done_all_the_same
         ("enrollment", RevocationOutcome.REVOKED),
         ("device", RevocationOutcome.FAILED),
     ]
-    assert "does not take these credentials" in rows[1].note
+    assert "rejected the credentials" in rows[1].note
 
 
 def test_a_key_that_the_service_does_not_know_is_refused_as_such(server: RunningServer) -> None:

@@ -160,4 +160,4 @@ def test_a_profile_that_names_a_service_needs_to_say_where(
     (tmp_path / ".config" / "birthmark" / "profiles.toml").write_text(f"[factory.azure]\n{table}\n")
     with pytest.raises(ProfileError) as refused:
         azure_profile("factory", tmp_path)
-    assert "has no" in refused.value.explain_cause()
+    assert "has a service but no" in refused.value.explain_cause()

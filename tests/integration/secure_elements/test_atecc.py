@@ -316,7 +316,7 @@ def test_a_template_that_says_too_little_shows_no_certificate_of_a_signer(
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/dev/zero", "/dev/zero, which holds no certificates in PEM"),  # and is not read to its end
+        ("/dev/zero", "/dev/zero, which contains no PEM certificates"),  # and is not read to its end
         ("/missing.pem", "/missing.pem: no such file or directory"),
     ],
 )
@@ -327,7 +327,7 @@ def test_a_template_that_cannot_be_read_is_named(
     monkeypatch.setenv(VARIABLE, path)
     with Element(AteccToken.at(software.module)) as element, pytest.raises(TokenFailedError) as failed:
         element.objects()
-    assert failed.value.facts["detail"] == f"{VARIABLE} names {said}"
+    assert failed.value.facts["detail"] == f"{VARIABLE} refers to {said}"
 
 
 # ---- trouble

@@ -120,7 +120,7 @@ def test_data_is_written_and_read(chip: dict[str, str], tmp_path: Path) -> None:
     assert run("write", str(tmp_path / "data"), "--object", "slot8", env=chip).exit_code == 0
     assert run("show", "--object", "slot8", env=chip).stdout_bytes == b"\x00\x01binary"
     (shown,) = rows(run("show", "--json", env=chip))
-    assert "not an assignment of ours" in str(shown["remembers"])
+    assert "does not contain a Birthmark assignment" in str(shown["remembers"])
 
 
 def test_a_file_that_is_too_large_is_never_cut(chip: dict[str, str], tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def a_backup(path: Path, *members: tuple[str, bytes]) -> Path:
 @pytest.mark.parametrize(
     ("members", "told"),
     [
-        ([], "it has no database"),
+        ([], "it contains no database"),
         ([("birthmark.db", b"junk" * 5000)], "its database cannot be read"),
         ([("birthmark.db", b"")], "its database cannot be read"),
         ([("tables/audit.rows", b"junk")], "schema 0001"),

@@ -253,7 +253,7 @@ async def test_a_machine_that_follows_makes_no_root_and_says_where(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     await sharing_of(database, first).check_leads()
-    with pytest.raises(MachineElsewhereError, match="Another machine leads"):
+    with pytest.raises(MachineElsewhereError, match="Another machine is the leader"):
         await sharing_of(database, second).check_leads()
 
 
@@ -540,7 +540,7 @@ async def test_a_machine_on_the_database_of_others_is_not_told_that_it_is_empty(
         await note_root(other, generation_in(first / "ca").anchor)
         with pytest.raises(RecordsLostError) as refused:
             await sharing_of(other, first).settle()
-        assert "does not know of its machines" in refused.value.explain_cause()
+        assert "has no record of its machines" in refused.value.explain_cause()
     finally:
         await other.close()
 
@@ -567,7 +567,7 @@ async def test_who_changes_a_ca_is_warned_where_nobody_can_be_asked_which_machin
     assert capsys.readouterr().err == ""
     await invited(database, first, tmp_path / "invitation.json")
     await asyncio.to_thread(check_leads, first / "ca")
-    assert "one of several machines" in capsys.readouterr().err
+    assert "this machine is one of several" in capsys.readouterr().err
     assert not (first / "birthmark.db").exists()
 
 

@@ -443,7 +443,7 @@ async def test_an_export_of_another_server_or_of_another_past_is_refused(loss: L
     await loss.backup.commit(Changes().audit("server", "ca.root_noted", "another"))
     with pytest.raises(ReplayRefusedError) as refused:
         await loss.read(await loss.export())
-    assert "its row 1 of chain main is not the backup's" in refused.value.explain_cause()
+    assert "its row 1 of chain main differs from the backup's" in refused.value.explain_cause()
     other = await open_database(f"sqlite:///{tmp_path}/other.db", loss.clock, signer=AuditKey("other"))
     await other.commit(Changes().audit("server", "ca.root_noted", "one"))
     path = await exported(other, AuditKey("other").public_key, tmp_path / "other.jsonl")

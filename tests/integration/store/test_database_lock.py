@@ -33,7 +33,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_database_that_is_held_is_refused_to_a_second_server(database_url: str) -> None:
     release = await hold_database(database_url)
-    with pytest.raises(DatabaseInUseError, match="Another server runs on the database"):
+    with pytest.raises(DatabaseInUseError, match="Another server uses the database"):
         await hold_database(database_url)
     await release()
 

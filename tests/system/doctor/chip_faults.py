@@ -35,7 +35,7 @@ CHIPS: Mapping[str, Fault] = {
     "library that crashes": Fault(
         typed(CHIP, built("*(volatile int *)0 = 1;"), MODULE), "doctor.library_crashes", "SIGSEGV", works=SIGN
     ),
-    "library that hangs": Fault(typed(CHIP, built("pause();"), MODULE), "doctor.library_hangs", "no answer within"),
+    "library that hangs": Fault(typed(CHIP, built("pause();"), MODULE), "doctor.library_hangs", "no response within"),
     "library that is no PKCS#11": Fault(typed(CHIP, built(""), MODULE), "keys.module_broken", "libchip.so", works=SIGN),
     "middleware that nobody named": Fault(
         typed(

@@ -33,7 +33,7 @@ IDENTITY: Mapping[str, Fault] = {
     "certificate and key exchanged": Fault(
         typed(*ENROLLED, 'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"'),
         "keys.file_is_certificate",
-        "holds a certificate",
+        "contains a certificate",
         works=REGISTER,
     ),
     "certificate of another key": Fault(

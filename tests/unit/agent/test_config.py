@@ -473,8 +473,8 @@ def test_what_cannot_be_meant_is_refused_where_it_stands(old: str, new: str, key
     ("key", "detail"),
     [
         ("ftp:device.key", "is of an unrecognized scheme"),
-        ("pkcs11:object=a?pin-value=1&pin-value=2", "the PIN is there twice"),
-        ("pkcs11:nonsense=1=2;;", "is no PKCS#11 URI"),
+        ("pkcs11:object=a?pin-value=1&pin-value=2", "it contains the PIN twice"),
+        ("pkcs11:nonsense=1=2;;", "is not a PKCS#11 URI"),
     ],
 )
 def test_a_key_that_can_be_nowhere_is_refused_without_its_pin(key: str, detail: str) -> None:

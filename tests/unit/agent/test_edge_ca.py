@@ -116,7 +116,7 @@ async def test_a_local_ca_that_was_not_issued_yet_is_told_by_its_file(tmp_path: 
     assert isinstance(identity.by, LocalIssuance)
     with pytest.raises(CertificateMissingError) as refused:
         agent.keeper.source.local_ca(identity.by)
-    assert "no local CA was issued yet" in refused.value.explain_cause()
+    assert "no local CA has been issued yet" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("has_ca", [True, False])

@@ -116,7 +116,7 @@ async def test_a_script_that_may_be_run_again_is_but_not_for_ever(machine: Machi
     run = a_run(machine.script(""), again=True)
     assert (await machine.does(run, machine.begun())).status is JobExecutionStatus.SUCCEEDED
     often = JobRecord("j", 1, 0, "test", JobStep.BEGUN, 20)
-    assert "never ended" in (await machine.does(run, often)).details["reason"]
+    assert "never finished" in (await machine.does(run, often)).details["reason"]
     assert machine.runs == 1
 
 
@@ -191,7 +191,7 @@ async def test_a_restart_that_the_machine_refuses_has_failed(machine: Machine) -
 
 async def test_a_restart_command_that_is_stopped_with_all_else_is_no_failure_of_it(machine: Machine) -> None:
     outcome = await machine.does(a_restart(machine.script("kill $$")))
-    assert "did not start anew within 1 s" in outcome.details["reason"]
+    assert "did not restart within 1 s" in outcome.details["reason"]
 
 
 async def test_a_renewal_that_was_done_before_the_agent_was_killed_is_not_done_twice(machine: Machine) -> None:

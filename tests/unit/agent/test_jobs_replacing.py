@@ -142,7 +142,7 @@ async def test_another_digest_leaves_what_is_there(desk: Desk) -> None:
 async def test_no_more_is_kept_than_is_allowed(desk: Desk, tells_size: bool) -> None:
     endless = Server(data=bytes(10**6), tells_size=tells_size)
     assert "more than 20000 bytes" in await desk.failed(endless, most=20_000)
-    assert "more than the 10 bytes" in await desk.failed(endless, size=10)
+    assert "more bytes than the 10 in the job document" in await desk.failed(endless, size=10)
     assert desk.left == []
 
 
@@ -155,7 +155,7 @@ async def test_a_redirect_is_not_followed(desk: Desk, status: int) -> None:
 
 @pytest.mark.parametrize("status", [204, 400, 403, 404])
 async def test_an_answer_without_a_file_is_a_failure(desk: Desk, status: int) -> None:
-    assert f"answered {status}" in await desk.failed(Server(cuts=[DownloadResponse(status)]))
+    assert f"returned {status}" in await desk.failed(Server(cuts=[DownloadResponse(status)]))
 
 
 async def test_a_server_that_may_answer_later_is_asked_again(desk: Desk) -> None:
@@ -178,7 +178,7 @@ async def test_a_server_that_is_not_who_was_meant_is_not_asked_again(desk: Desk)
 
 
 async def test_a_part_from_elsewhere_than_was_asked_for_is_a_failure(desk: Desk) -> None:
-    assert "began at 9" in await desk.failed(Server(cuts=[5000, DownloadResponse(206, 9, len(DATA))]))
+    assert "started at 9" in await desk.failed(Server(cuts=[5000, DownloadResponse(206, 9, len(DATA))]))
 
 
 def _a_link(path: Path, other: Path) -> None:
@@ -198,7 +198,7 @@ async def test_what_lies_where_the_parts_go_is_not_written_to(desk: Desk, put: C
     other = desk.directory / "other"
     other.write_bytes(b"mine")
     put(desk.replacing(Server())._part, other)
-    assert "in the way" in await desk.failed(Server())
+    assert "already exists" in await desk.failed(Server())
     assert other.read_bytes() == b"mine"
 
 
@@ -206,11 +206,11 @@ async def test_a_link_or_a_directory_in_its_place_stays(desk: Desk) -> None:
     other = desk.directory / "other"
     other.write_bytes(b"mine")
     desk.path.symlink_to(other)
-    assert "is a link" in await desk.failed(Server())
+    assert "is a symbolic link" in await desk.failed(Server())
     assert (desk.path.is_symlink(), other.read_bytes()) == (True, b"mine")
     desk.path.unlink()
     desk.path.mkdir()
-    assert "is no file" in await desk.failed(Server())
+    assert "is not a file" in await desk.failed(Server())
 
 
 async def test_what_other_jobs_left_is_removed_and_nothing_else(desk: Desk) -> None:

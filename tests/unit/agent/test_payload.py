@@ -27,8 +27,8 @@ def test_what_is_no_json_or_too_much_is_refused_with_its_file(tmp_path: Path, ra
     (tmp_path / "p.json").write_bytes(raw)
     with pytest.raises(PayloadInvalidError) as refused:
         payload_of(source_of(tmp_path))
-    assert f"{tmp_path}/p.json, which provisioning.payload names" in refused.value.explain_cause()
-    assert "no JSON" in refused.value.explain_cause()
+    assert f"{tmp_path}/p.json, set by provisioning.payload, cannot be sent" in refused.value.explain_cause()
+    assert "not JSON" in refused.value.explain_cause()
 
 
 async def test_without_its_file_nothing_is_registered(tmp_path: Path) -> None:

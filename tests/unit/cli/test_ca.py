@@ -106,7 +106,7 @@ def test_a_table_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) ->
 def test_a_certificate_in_the_place_of_a_request_is_named(ca: Path, tmp_path: Path) -> None:
     (tmp_path / "device.csr").write_bytes(a_device().certificate.der)
     result = run("sign", ca, str(tmp_path / "device.csr"))
-    assert "it is a certificate, not a request for one" in " ".join(result.stderr.split())
+    assert "it is a certificate, not a certificate request" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_key_in_the_place_of_a_request_is_named(
 ) -> None:
     (tmp_path / "device.csr").write_bytes(a_device().private_key.private_bytes(Encoding.PEM, form, way))
     result = run("sign", ca, str(tmp_path / "device.csr"))
-    assert "it is a private key, not a request" in " ".join(result.stderr.split())
+    assert "it is a private key, not a certificate request" in " ".join(result.stderr.split())
 
 
 def test_pkcs12_in_the_place_of_a_request_is_told_from_one(ca: Path, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_pkcs12_in_the_place_of_a_request_is_told_from_one(ca: Path, tmp_path: P
     pfx = pkcs12.serialize_key_and_certificates(None, made.private_key, made.certificate.parsed, None, NoEncryption())
     (tmp_path / "device.pfx").write_bytes(pfx)
     result = run("sign", ca, str(tmp_path / "device.pfx"))
-    assert "it wraps certificates (PKCS#12 or PKCS#7), and is no request for one" in " ".join(result.stderr.split())
+    assert "it is PKCS#12 or PKCS#7, not a certificate request" in " ".join(result.stderr.split())
 
 
 def test_openssl_agrees_with_the_chain(ca: Path, tmp_path: Path) -> None:

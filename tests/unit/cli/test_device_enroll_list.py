@@ -107,7 +107,7 @@ def test_who_stops_a_long_run_is_told_how_far_it_came_and_how_it_goes_on(
         stopped()
     told = capsys.readouterr().err
     assert "2 taken back of 5" in told
-    assert "goes on with the rest: birthmark device enroll-list s.json --undo" in told
+    assert "The same command continues: birthmark device enroll-list s.json --undo" in told
 
 
 def test_an_empty_template_is_not_none(tmp_path: Path) -> None:

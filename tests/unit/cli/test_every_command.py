@@ -48,7 +48,7 @@ MEANING = {
     "--json": "Print one JSON object per line.",
     "--data": "The server's data directory.",
     "--pin-file": "File of mode 0600 with the PIN.",
-    "--dry-run": "Say what would be done, change nothing.",
+    "--dry-run": "Print the planned changes without making them.",
 }
 
 

@@ -144,7 +144,7 @@ def test_a_link_that_somebody_put_in_the_place_of_a_file_is_not_followed(station
 def test_a_device_vouches_for_no_list(tmp_path: Path) -> None:
     device = tmp_path / "device.pem"
     device.write_text(a_device(common_name="device-1").certificate.pem())
-    with pytest.raises(typer.BadParameter, match="is no CA"):
+    with pytest.raises(typer.BadParameter, match="is not a CA"):
         list(StationsOptions(trust_root=[device]).roots())
 
 

@@ -28,7 +28,7 @@ def test_two_devices_in_one_file_are_refused(tmp_path: Path) -> None:
     (file := tmp_path / "two.pem").write_text(DEVICE.pem() + OTHER.pem())
     with pytest.raises(CertificateInvalidError) as refused:
         read_device_certificate(file)
-    assert "give each its own file" in refused.value.explain_cause()
+    assert "use one file for each" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=["root first", "leaf first"])
@@ -51,7 +51,7 @@ def test_the_certificate_of_a_ca_renews_no_devices(tmp_path: Path) -> None:
     (file := tmp_path / "chain.pem").write_text(CA.certificate.pem())
     with pytest.raises(CertificateInvalidError) as refused:
         renew(ServerOutputOptions(), "0" * 64, file)
-    assert "has a CA's certificate" in refused.value.explain_cause()
+    assert "contains a CA certificate" in refused.value.explain_cause()
 
 
 def test_of_two_cas_none_is_taken_whatever_the_form_of_the_file(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_at_most_so_many_are_shown_of_those_that_are_wanted() -> None:
 def test_a_column_that_no_row_has_is_refused_with_those_there_are() -> None:
     with pytest.raises(ColumnUnknownError) as refused:
         names("shape=enabled")
-    assert "there are name, state, edge, not_after" in refused.value.explain_cause()
+    assert "the columns are name, state, edge, not_after" in refused.value.explain_cause()
 
 
 def test_of_nothing_nothing_is_wanted() -> None:

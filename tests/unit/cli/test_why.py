@@ -59,9 +59,7 @@ def test_refusals_of_a_code_are_found_in_the_journal_of_this_machine_too(
     for more in ([], ["--data", str(tmp_path / "none")]):
         found = CliRunner().invoke(app, ["why", "--code", "keys.pin_file", *more])
         assert found.exit_code == 0, found.stderr
-        assert "The file pin, which should hold the PIN or password, is open to others" in " ".join(
-            found.stdout.split()
-        )
+        assert "The PIN or password file pin is open to others" in " ".join(found.stdout.split())
 
 
 @pytest.mark.parametrize(

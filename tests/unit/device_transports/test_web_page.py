@@ -15,7 +15,7 @@ def test_a_page_is_told_with_its_title_whatever_its_status(status: int) -> None:
     with pytest.raises(WebPageError) as refused:
         check_answer(HttpResponse(status, {}, page), URL, SERVICE)
     assert "'Blocked & logged'" in refused.value.explain_cause()
-    assert f"dps.test:443 answered {status}" in refused.value.explain_cause()
+    assert f"dps.test:443 returned {status}" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("body", [b"Sign in", b"<HTML>", b"<!-- a --><html>", b" <head>"])

@@ -55,14 +55,14 @@ def test_a_library_is_not_blamed_where_its_settings_lead_nowhere() -> None:
 
 def test_a_library_that_sees_no_token_is_told_with_its_name() -> None:
     (found,) = chip.findings(a_chip(code="keys.token_not_found", cause="none"))
-    assert "/lib.so sees no token" in found.seen
+    assert "/lib.so reports no token" in found.seen
 
 
 @pytest.mark.parametrize(
     "facts",
     [
         {"code": "keys.token_not_found", "cause": "none"},
-        {"ending": ProbeExit.HUNG, "detail": "no answer within 10 s"},
+        {"ending": ProbeExit.HUNG, "detail": "no response within 10 s"},
         {"code": "keys.token_failed", "cause": "it failed", "detail": "DeviceError"},
     ],
     ids=["no token", "hangs", "fails"],

@@ -95,8 +95,8 @@ REFERENCE = but(key_code="keys.reference_key", object_id=0x10000000, reference_p
 
 def test_a_reference_key_is_no_key_wherever_its_object_is() -> None:
     nowhere, here = only(REFERENCE), only(REFERENCE, (a_chip(),))
-    assert "names object 0x10000000 of a chip; no chip that was looked at has it" in nowhere.seen
-    assert "names 'sss:10000000', which is in token 'SSS'" in here.seen
+    assert "refers to object 0x10000000 of a chip; no checked chip has it" in nowhere.seen
+    assert "refers to 'sss:10000000', which is in token 'SSS'" in here.seen
     assert {nowhere.command, here.command} == {FORGET}
 
 

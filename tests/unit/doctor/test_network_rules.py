@@ -36,9 +36,9 @@ def test_what_is_no_address_is_no_part_of_a_network() -> None:
     ("seen", "severity", "told"),
     [
         (ClockFacts("noon"), FindingSeverity.OK, "noon"),
-        (ClockFacts("noon", offset_s=9.0, by="est.test"), FindingSeverity.OK, "noon, as est.test says"),
-        (ClockFacts("noon", offset_s=-11.0, by="est.test"), FindingSeverity.FAULT, "est.test says +11 s"),
-        (ClockFacts("1970", is_before_build=True), FindingSeverity.FAULT, "it is 1970 by this clock"),
+        (ClockFacts("noon", offset_s=9.0, by="est.test"), FindingSeverity.OK, "noon, same as est.test"),
+        (ClockFacts("noon", offset_s=-11.0, by="est.test"), FindingSeverity.FAULT, "est.test differs by +11 s"),
+        (ClockFacts("1970", is_before_build=True), FindingSeverity.FAULT, "the clock shows 1970"),
     ],
 )
 def test_a_clock_is_wrong_that_cannot_be_or_that_a_server_contradicts(
@@ -102,5 +102,5 @@ def test_what_is_the_same_for_several_servers_is_told_once(*, is_served: bool) -
     fault, fine = network.places([away[0], well, away[1]], ServerFacts("/data", is_served=is_served))
     assert fault.seen == "A=a: links.unreachable at a; B=b: links.unreachable at b"
     assert fault.command == ('eval "$(birthmark env --data /data)"' if is_served else "")
-    assert fault.advice == ("Set what is this machine's server's" if is_served else "Look")
-    assert (fine.severity, fine.seen) == (FindingSeverity.OK, "C=c: c:8883 answers and is trusted")
+    assert fault.advice == ("Use this machine's server" if is_served else "Look")
+    assert (fine.severity, fine.seen) == (FindingSeverity.OK, "C=c: c:8883 responds and is trusted")

@@ -214,4 +214,6 @@ async def test_a_proxy_s_page_is_no_answer_of_the_provisioning_service(status: i
     for asked in (is_registered_by_https(Portal(status), TARGET), register_by_https(Portal(status), TARGET)):
         with pytest.raises(WebPageError) as refused:
             await asked
-        assert "'Blocked by policy', which is no answer of the provisioning service" in refused.value.explain_cause()
+        assert (
+            "'Blocked by policy', which is not a response of the provisioning service" in refused.value.explain_cause()
+        )

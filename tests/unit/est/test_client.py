@@ -102,7 +102,7 @@ async def test_another_kind_of_server_is_recognized() -> None:
 @pytest.mark.parametrize("status", [200, 403, 503])
 async def test_a_proxy_s_page_is_no_answer_of_an_est_server(status: int) -> None:
     client = EstClient(URL, CannedHttps(status, b"<html><title>Blocked by policy</title></html>"))
-    with pytest.raises(WebPageError, match="A web page answered") as refusal:
+    with pytest.raises(WebPageError, match="A web page was returned") as refusal:
         await client.cacerts()
     assert "'Blocked by policy'" in refusal.value.explain_cause()
 

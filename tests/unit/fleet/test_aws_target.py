@@ -817,7 +817,7 @@ def test_a_certificate_that_cannot_be_taken_leaves_no_other(aws: Stubber, target
 
 def test_a_renewal_of_a_thing_that_is_not_there_says_so(target: AwsTarget, aws: Stubber) -> None:
     missing(aws)
-    with pytest.raises(NoThingError, match="No such thing") as raised:
+    with pytest.raises(NoThingError, match="The thing does not exist") as raised:
         target.carry("gateway", WITH_POLICY.certificate, None, dry_run=True, command="again")
     assert "no thing gateway" in raised.value.explain_cause()
 

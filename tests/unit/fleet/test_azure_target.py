@@ -439,7 +439,7 @@ def test_a_group_that_is_there_is_changed_by_an_update_alone(
 def test_a_group_that_is_disabled_is_let_in_again_by_an_update_alone(target: AzureTarget, service: Service) -> None:
     group(target, "g", ca_names=["my-ca"])
     service.groups["g"].provisioning_status = "disabled"
-    with pytest.raises(DifferentRecordError, match="The group g is on record otherwise"):
+    with pytest.raises(DifferentRecordError, match="The group g is enrolled with different settings"):
         group(target, "g", ca_names=["my-ca"])
     assert group(target, "g", ca_names=["my-ca"], update=True) is TargetOutcome.UPDATED
     assert service.groups["g"].provisioning_status == "enabled"

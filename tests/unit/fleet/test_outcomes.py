@@ -47,8 +47,8 @@ def test_a_refused_device_is_one_outcome_and_the_others_are_enrolled() -> None:
     (refused,) = [outcome for outcome in told if outcome.done is not TargetOutcome.CREATED]
     assert (refused.device_id, refused.done) == ("device-3", TargetOutcome.REFUSED)
     row = refused.as_row()
-    assert (row["code"], row["message"]) == ("fleet.different_record", "device-3 is on record otherwise")
-    assert row["fix"] == "If what is wished is right: `again --update`"
+    assert (row["code"], row["message"]) == ("fleet.different_record", "device-3 is enrolled with different settings")
+    assert row["fix"] == "To update the enrollment: `again --update`"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_the_hub_of_a_named_profile_is_told_by_a_file_of_its_own(home: Path) -> 
     profiles.write_text(profiles.read_text().replace("[factory.aws]", f"{line}\n[factory.aws]"))
     assert azure_profile("factory", Path("/nowhere")).hub_connection_string == hub
     (home / "hub").chmod(0o604)
-    assert "can be read by others" in why_not("factory")
+    assert "is readable by other users" in why_not("factory")
 
 
 @pytest.mark.usefixtures("home")
@@ -163,7 +163,7 @@ def test_a_connection_string_that_others_can_read_is_refused(home: Path) -> None
     (home / "dps").chmod(0o640)
     with pytest.raises(ProfileError) as refused:
         azure_profile("factory", Path("/nowhere"))
-    assert "can be read by others" in refused.value.explain_cause()
+    assert "is readable by other users" in refused.value.explain_cause()
     assert f"`chmod 0600 {home / 'dps'}`" in refused.value.explain_fix()
 
 

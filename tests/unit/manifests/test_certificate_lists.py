@@ -150,7 +150,7 @@ def test_wrapped_certificates_among_others_are_not_left_out(
     refused, entry = verified(a_directory(tmp_path, [(name, content), ("b.pem", pem(DEVICES[1]))]))
     assert isinstance(entry, ManifestEntry)
     assert isinstance(refused, ManifestError)
-    assert f"{name} holds no certificate that can be read" in refused.explain_cause()
+    assert f"{name} contains no valid certificate" in refused.explain_cause()
     assert unpack.format(tmp_path / "certificates" / name) in refused.explain_fix()
 
 

@@ -54,7 +54,7 @@ def test_what_does_not_begin_as_a_list_is_refused(data: bytes) -> None:
 
 
 def test_a_list_of_enrollments_of_dps_is_told_as_one() -> None:
-    with pytest.raises(MalformedEntryError, match="a list of enrollments of DPS"):
+    with pytest.raises(MalformedEntryError, match="a list of DPS enrollments"):
         cut(b'[{"attestation": {"type": "x509"}, "registrationId": "pump-1"}]')
 
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_cut_off_gives_what_is_whole_and_says_where_it_ends() -> 
 def test_a_comma_at_the_end_is_told_after_the_entries() -> None:
     pieces = pieces_of(io.BytesIO(b'[{"a":"1"},]'))
     assert list(next(pieces).entries()) == [b'{"a":"1"}']
-    with pytest.raises(MalformedEntryError, match="Entry 2: there is a comma"):
+    with pytest.raises(MalformedEntryError, match="Entry 2: there is no entry after a comma"):
         next(pieces)
 
 

@@ -19,7 +19,7 @@ def test_one_is_found_by_its_thumbprint() -> None:
     presented = PresentedCertificates()
     presented.add("192.0.2.1", NEW[0])
     assert is_kept(presented, 0)
-    with pytest.raises(CertificateNotKeptError, match="remember"):
+    with pytest.raises(CertificateNotKeptError, match="not stored"):
         presented.get(NEW[1].thumbprint)
 
 

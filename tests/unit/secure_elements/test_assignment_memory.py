@@ -64,7 +64,7 @@ def test_bytes_of_one_layout_are_never_those_of_the_other(hub: str, device: str,
     ],
 )
 def test_what_the_how_tos_fields_have_no_room_for_is_refused(assignment: Assignment, named: str) -> None:
-    with pytest.raises(ElementLayoutTooSmallError, match="room") as refused:
+    with pytest.raises(ElementLayoutTooSmallError, match="too small") as refused:
         write_memory(assignment, Layout.HOWTO, AssignmentMemory(), 416, "slot8")
     assert refused.value.what == named
 

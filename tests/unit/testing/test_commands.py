@@ -84,7 +84,7 @@ def test_how_far_a_clock_is_off() -> None:
         timedelta(),
     ]
     for text in ("90d", "+", "soon"):
-        with pytest.raises(ValueError, match=r"begin with|number and a unit"):
+        with pytest.raises(ValueError, match=r"start with|number and a unit"):
             offset_of(text)
 
 

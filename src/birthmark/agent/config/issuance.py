@@ -230,7 +230,7 @@ def _url_of(value: object) -> str:
     url = text_like(f'`{{name}} = "{_HTTPS}"`')(value)
     accepted = f'`{{name}} = "{meant_url(url, _PATH) or _HTTPS}"`'
     if url.lower().startswith("http://"):
-        raise MistakeError("is http, which shows the password to everyone on the way", accepted)
+        raise MistakeError("uses http, which sends the password unencrypted", accepted)
     try:
         parse_url(url)
     except UrlInvalidError as error:

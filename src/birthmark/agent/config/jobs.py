@@ -98,7 +98,7 @@ def _program(table: Table, example: str) -> tuple[str, ...]:
 def _words_of(value: object) -> tuple[str, ...]:
     words = tuple(_WORDS(value))
     if not words or not _is_straight(words[0]):
-        raise MistakeError("must begin with a program by its absolute path", _EXAMPLE)
+        raise MistakeError("must start with the absolute path of a program", _EXAMPLE)
     return _without_nul(words)
 
 
@@ -108,14 +108,14 @@ def _arguments_of(value: object) -> tuple[str, ...]:
 
 def _without_nul(words: tuple[str, ...]) -> tuple[str, ...]:
     if any("\0" in word for word in words):
-        raise MistakeError("has a NUL in it, which no program can be given", _EXAMPLE)
+        raise MistakeError("contains a NUL character, which arguments cannot contain", _EXAMPLE)
     return words
 
 
 def _path_of(value: object) -> Path:
     path = file_of(value)
     if not _is_straight(str(path)):
-        raise MistakeError("must not go up", '`{name} = "file:///etc/pump.json"`')
+        raise MistakeError("must not contain ..", '`{name} = "file:///etc/pump.json"`')
     return path
 
 

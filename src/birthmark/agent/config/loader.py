@@ -57,7 +57,7 @@ def files_over(file: Path) -> list[Path]:
 def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> None:
     """Raise `ConfigMissingError` where root would do what another user wrote beside the configuration."""
     if _may_be_anothers(seen, of_file):
-        error = ConfigMissingError(file=path, reason="another user than root may write it")
+        error = ConfigMissingError(file=path, reason="other users than root can write to it")
         quoted = shlex.quote(str(path))
         error.quote(fix=f"Read it. If all of it is right: `chown root {quoted} && chmod o-w {quoted}`")
         raise error
@@ -90,7 +90,7 @@ def _way_to(library: Path) -> Iterator[Path]:
         if here.is_symlink():
             links += 1
             if links > _MOST_LINKS:
-                raise ConfigMissingError(file=library, reason="its links lead in a circle")
+                raise ConfigMissingError(file=library, reason="its symbolic links form a loop")
             target = here.readlink()
             left = [*target.parts[target.is_absolute() :], *left]
             here = Path("/") if target.is_absolute() else path
@@ -98,12 +98,12 @@ def _way_to(library: Path) -> Iterator[Path]:
 
 
 def _unsafe_library(library: Path, path: Path) -> ConfigMissingError:
-    error = ConfigMissingError(file=library, reason="another user may write it")
+    error = ConfigMissingError(file=library, reason="another user can write to it")
     own = Path("/usr/local/lib/birthmark") / library.name
     copy = f"install -D -m 644 {shlex.quote(str(library))} {shlex.quote(str(own))}"
     error.quote(
         message="The PKCS#11 library is not safe to load.",
-        cause=f"root does not load the PKCS#11 library {library}: another user may write {path}.",
+        cause=f"root does not load the PKCS#11 library {library}: another user can write to {path}.",
         fix=f"If it is the right library: `{copy}`. Then in [aziot_keys]: `pkcs11_lib_path = {json.dumps(str(own))}`",
     )
     return error

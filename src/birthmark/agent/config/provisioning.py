@@ -131,7 +131,7 @@ def _thing_of(value: object) -> str:
     """Return a thing's name as AWS takes it; letter case counts."""
     text = TEXT(value)
     if _THING.fullmatch(text) is None:
-        raise MistakeError("is no name of a thing", "1 to 128 letters, digits and : _ -")
+        raise MistakeError("is not a valid thing name", "1 to 128 letters, digits and : _ -")
     return text
 
 
@@ -151,7 +151,7 @@ def _for_certificate(table: Table, key: str, name: str | None, holder: Table) ->
 def _connection_string_of(value: object) -> model.ManualSource:
     parts = dict(part.split("=", 1) for part in text_like(_STRING)(value).split(";") if "=" in part)
     if parts.get("x509", "").lower() == "true":
-        raise MistakeError("is of a device with a certificate", _OF_CERTIFICATE)
+        raise MistakeError("belongs to a device with a certificate", _OF_CERTIFICATE)
     for name in ("HostName", "DeviceId", "SharedAccessKey"):
         if not parts.get(name):
             raise MistakeError(f"has no {name}", _STRING)
@@ -205,7 +205,7 @@ def _symmetric_key(table: Table, name: str) -> model.SymmetricKeySource:
 def _secret(text: str) -> bytes:
     """Return the key that base64 writes; never shown."""
     if (found := secret_of(text)) is None:
-        raise MistakeError("is no key in base64", '`value = "BASE64"`, as the portal shows it')
+        raise MistakeError("is not a base64 key", '`value = "BASE64"`, as the portal shows it')
     return found
 
 

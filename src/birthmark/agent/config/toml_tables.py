@@ -26,7 +26,7 @@ class ConfigMissingError(NotFoundError):
     code = "agent.config_missing"
     cause = "The configuration {file} cannot be read: {reason}."
     fix = (
-        'For a Birthmark server, where no file is yet: `mkdir -p "$(dirname {file})" && [ ! -e {file} ] && '
+        'For a Birthmark server, create the file: `mkdir -p "$(dirname {file})" && [ ! -e {file} ] && '
         '(umask 077; set -C; made=$(birthmark env --format aziot --registration-id "$(hostname)") && '
         'printf "%s\\n" "$made" > {file})`'
     )
@@ -38,9 +38,9 @@ class ConfigMisnamedError(ConfigMissingError):
     """An editor added `.txt` to the configuration's name."""
 
     code = "agent.config_misnamed"
-    message = "The configuration has another name"
-    cause = "There is no file {file}, and there is {file}.txt: an editor added .txt to its name."
-    fix = "Give it its name: `mv -n {file}.txt {file}`"
+    message = "The configuration has another file name"
+    cause = "The file {file} does not exist, but {file}.txt does. An editor added .txt to its name."
+    fix = "Rename it: `mv -n {file}.txt {file}`"
 
 
 class ConfigInvalidError(InvalidRequestError):
@@ -59,7 +59,7 @@ class ConfigInvalidError(InvalidRequestError):
 
 
 class ConfigUnsupportedError(PolicyError):
-    """The configuration asks for what this agent does not do."""
+    """The configuration uses an unsupported feature."""
 
     code = "agent.config_unsupported"
     cause = "{file}:{line}: {key}: {detail} is not supported by this agent."

@@ -68,11 +68,13 @@ def token_of(value: object) -> TokenLocation:
     pins = [unquote(piece.removeprefix(_PIN)) for piece in pieces if piece.startswith(_PIN)]
     rest = "&".join(piece for piece in pieces if not piece.startswith(_PIN))
     if len(pins) > 1 or any("?" in piece for piece in pieces):
-        raise MistakeError("is no PKCS#11 URI: the PIN is there twice", _PKCS11)
+        raise MistakeError("is not a PKCS#11 URI: it contains the PIN twice", _PKCS11)
     try:
         uri = parse_pkcs11_uri(path + (f"?{rest}" if rest else ""))
     except BirthmarkError as error:
-        raise MistakeError(f"is no PKCS#11 URI: {error.facts.get('detail', 'it cannot be read')}", _PKCS11) from error
+        raise MistakeError(
+            f"is not a PKCS#11 URI: {error.facts.get('detail', 'it cannot be read')}", _PKCS11
+        ) from error
     return TokenLocation(uri, Pin(pins[0]) if pins else None)
 
 

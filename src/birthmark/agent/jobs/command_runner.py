@@ -131,9 +131,9 @@ def check_program(path: Path) -> None:
     except OSError as error:
         raise JobFailedError(f"{path} cannot be run: {reason_of(error)}") from error
     if not stat.S_ISREG(found.st_mode):
-        raise JobFailedError(f"{path} is no file")
+        raise JobFailedError(f"{path} is not a file")
     if found.st_mode & stat.S_IWOTH:
-        raise JobFailedError(f"{path} can be written by everybody")
+        raise JobFailedError(f"{path} is writable by every user")
 
 
 def left_of(mark: str) -> Iterator[int]:

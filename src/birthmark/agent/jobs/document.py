@@ -70,7 +70,7 @@ def parse_document(document: bytes, allowed: JobSettings) -> Wanted:
     try:
         asked = decode_json(document, _Document).birthmark
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise JobRejectedError(f"the document is none of this agent's: {error}"[:_MAX_REASON]) from error
+        raise JobRejectedError(f"the document is not valid for this agent: {error}"[:_MAX_REASON]) from error
     match asked:
         case _Run():
             return _run(asked, allowed)
@@ -92,7 +92,7 @@ def _run(asked: _Run, allowed: JobSettings) -> RunAction:
         raise JobRejectedError(f"it has more than {_MAX_ARGUMENTS} arguments")
     for one in asked.arguments:
         if one not in command.arguments:
-            raise JobRejectedError(f"{one[:60]!r} is no argument that this device's configuration allows")
+            raise JobRejectedError(f"{one[:60]!r} is not an argument that this device's configuration permits")
     return RunAction(asked.script, command, tuple(asked.arguments))
 
 
@@ -101,16 +101,16 @@ def _replace(asked: _Replace, allowed: JobSettings) -> ReplaceAction:
     if _SHA256.fullmatch(asked.sha256) is None:
         raise JobRejectedError("sha256 has to be 64 hexadecimal digits")
     if asked.size is not None and asked.size > place.max_bytes:
-        raise JobRejectedError(f"a size of {asked.size} bytes is more than the {place.max_bytes} that are allowed")
+        raise JobRejectedError(f"a size of {asked.size} bytes exceeds the permitted {place.max_bytes}")
     if not any(is_below(asked.url, one) for one in place.urls):
         shown = asked.url.partition("?")[0][:_MAX_SHOWN]  # what comes after it may be a signature
-        raise JobRejectedError(f"the URL {shown} is none that this device's configuration allows")
+        raise JobRejectedError(f"the URL {shown} is not permitted by this device's configuration")
     return ReplaceAction(asked.file, place, asked.url, asked.sha256.lower(), asked.size)
 
 
 def _named(name: str, named: Mapping[str, _T], what: str) -> _T:
     if (found := named.get(name)) is None:
-        raise JobRejectedError(f"{name[:64]!r} is no {what} of this device's configuration")
+        raise JobRejectedError(f"{name[:64]!r} is not a {what} of this device's configuration")
     return found
 
 

@@ -125,7 +125,7 @@ class JobExecutor:
             if ended.code > 0:  # a signal is what it may get as the first one of all that is stopped now
                 raise _failed(ended)
         await asyncio.sleep(max(0.0, self.record.deadline - self.clock.monotonic()))
-        raise JobFailedError(f"the {proof.value} did not start anew within {within_s} s")
+        raise JobFailedError(f"the {proof.value} did not restart within {within_s} s")
 
     async def _renew(self) -> dict[str, str]:
         if self._is_begun and self.record.mark != self.mark():
@@ -142,7 +142,7 @@ class JobExecutor:
 
     def _begin(self, **facts: object) -> None:
         if self.record.attempts >= _MAX_ATTEMPTS:
-            raise JobFailedError(f"it was begun {_MAX_ATTEMPTS} times, and never ended")
+            raise JobFailedError(f"it was started {_MAX_ATTEMPTS} times and never finished")
         self._write(step=JobStep.BEGUN, attempts=self.record.attempts + 1, boot=self.boot, agent=self.agent, **facts)
 
     def _write(self, **changes: object) -> None:

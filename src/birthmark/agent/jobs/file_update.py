@@ -70,7 +70,7 @@ class FileUpdate:
             await supervised_tasks.beside(self._put)
         except TimeoutError as error:
             await supervised_tasks.beside(partial(self._clear, None))
-            raise JobFailedError(f"it was not fetched within {self.wanted.place.timeout_s} s") from error
+            raise JobFailedError(f"it was not downloaded within {self.wanted.place.timeout_s} s") from error
         except JobFailedError:
             await supervised_tasks.beside(partial(self._clear, None))
             raise
@@ -103,11 +103,11 @@ class FileUpdate:
         except OSError as error:
             if error.errno not in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:
                 raise
-            raise JobFailedError(f"{self._part} is in the way") from error
+            raise JobFailedError(f"{self._part} already exists") from error
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
             os.close(descriptor)
-            raise JobFailedError(f"{self._part} is in the way")
+            raise JobFailedError(f"{self._part} already exists")
         file = os.fdopen(descriptor, "r+b")
         self._has = file.seek(0, os.SEEK_END)
         return file
@@ -125,7 +125,7 @@ class FileUpdate:
                     await self._more()
                 except (BirthmarkError, _LaterError) as error:
                     if isinstance(error, UnauthenticatedError):  # who answers is not who was meant
-                        raise JobFailedError(f"it cannot be fetched: {error.explain_cause()}") from error
+                        raise JobFailedError(f"it cannot be downloaded: {error.explain_cause()}") from error
                     await self.sleep(min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)))
                     continue
                 if await supervised_tasks.beside(self._is_right):
@@ -136,8 +136,8 @@ class FileUpdate:
             whole_tries += not resumed
             if whole_tries:
                 await supervised_tasks.beside(partial(self._clear, None))
-                raise JobFailedError("its digest is another than the job says")
-        raise JobFailedError(f"the line was cut {_MAX_TRIES} times")
+                raise JobFailedError("its digest differs from the job document's")
+        raise JobFailedError(f"the connection was interrupted {_MAX_TRIES} times")
 
     async def _more(self) -> None:
         """Fetch what is missing. Raise the errors of links where that is cut short."""
@@ -153,7 +153,7 @@ class FileUpdate:
             return  # there is no more: the digest says whether that is all
         if sent.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             moved = ", and redirects are not followed" if 300 <= sent.status < 400 else ""  # noqa: PLR2004 - 3xx
-            raise JobFailedError(f"the server of the URL answered {sent.status}{moved}")
+            raise JobFailedError(f"the server of the URL returned {sent.status}{moved}")
 
     def _begins(self, sent: DownloadResponse) -> bool:
         if sent.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
@@ -163,7 +163,7 @@ class FileUpdate:
         assert self._file is not None  # noqa: S101 (it is open while something comes)
         if sent.status == HTTPStatus.OK or sent.offset != self._has:
             if sent.status == HTTPStatus.PARTIAL_CONTENT:
-                raise JobFailedError(f"the server of the URL began at {sent.offset} when asked for {self._has}")
+                raise JobFailedError(f"the server of the URL started at {sent.offset} instead of {self._has}")
             self._has = 0
             self._file.seek(0)
             self._file.truncate(0)
@@ -181,7 +181,7 @@ class FileUpdate:
         if size > most:
             raise JobFailedError(f"it has more than {most} bytes")
         if wanted is not None and size > wanted:
-            raise JobFailedError(f"it has more than the {wanted} bytes that the job says")
+            raise JobFailedError(f"it has more bytes than the {wanted} in the job document")
 
     # ---- the file
 
@@ -194,11 +194,11 @@ class FileUpdate:
         """Say whether the file is what is wanted already, as after an agent that was killed at the end."""
         path = self.wanted.place.path
         if path.is_symlink():
-            raise JobFailedError(f"{path} is a link, which is not followed")
+            raise JobFailedError(f"{path} is a symbolic link, which is not followed")
         if not path.exists():
             return False
         if not path.is_file():
-            raise JobFailedError(f"{path} is no file")
+            raise JobFailedError(f"{path} is not a file")
         with path.open("rb") as file:
             return _digest(file) == self.wanted.sha256
 
@@ -208,11 +208,11 @@ class FileUpdate:
         descriptor = os.open(self._part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if _digest(file) != self.wanted.sha256:  # somebody else has written to it
-                raise JobFailedError("its digest is another than the job says")
+                raise JobFailedError("its digest differs from the job document's")
             with contextlib.suppress(FileNotFoundError):
                 before = path.lstat()
                 if not stat.S_ISREG(before.st_mode):
-                    raise JobFailedError(f"{path} is no file any more")
+                    raise JobFailedError(f"{path} is no longer a file")
                 mine = os.fstat(descriptor)
                 if (before.st_uid, before.st_gid) != (mine.st_uid, mine.st_gid):
                     os.fchown(descriptor, before.st_uid, before.st_gid)

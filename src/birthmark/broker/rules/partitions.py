@@ -23,12 +23,12 @@ BEGINNING: Positions = (0,) * PARTITIONS
 
 
 class PositionInvalidError(InvalidRequestError):
-    """The position is none of a stream's."""
+    """The stream position is not valid."""
 
     code = "broker.position_invalid"
-    message = "{position} is no position of a stream"
-    cause = "A stream was to be read after the position {position}, which is none."
-    fix = "Take the one that the last answer came with, or a time: `{command}`"
+    message = "Invalid stream position: {position}"
+    cause = "The stream position {position} is not valid."
+    fix = "Use the position from the last response, or a time: `{command}`"
     command: str = "birthmark hub monitor --since 10m"
     position: str
 

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from birthmark.store import Database
 
 _NOT_ASKED = (
-    "Warning: this is one of several machines, and nobody can be asked which of them leads: {reason} Where another "
-    "does, the next start here puts beside what is changed now, as .NAME.left. A machine that serves says which it is: "
-    "`birthmark server machine ls`."
+    "Warning: this machine is one of several, and the leader is unknown: {reason} If another machine "
+    "leads, the next start moves the files changed here to .NAME.left. To show the leader, run on a "
+    "running server: `birthmark server machine ls`."
 )
 
 
@@ -70,7 +70,7 @@ async def _opened(data: Path) -> "Database":
 
 OPERATOR = Principal(PrincipalKind.OPERATOR, "cli")
 Out = Annotated[
-    Path | None, typer.Option("--out", "-o", help="File to write, an earlier one is kept; default: standard output.")
+    Path | None, typer.Option("--out", "-o", help="Output file; an existing file is kept. Default: standard output.")
 ]
 
 
@@ -87,7 +87,7 @@ class AuthorityOptions:
     """The CA of a directory, and how what it does is shown."""
 
     directory: Annotated[
-        Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="The CA's directory.", file_okay=False)
+        Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="Directory of the CA.", file_okay=False)
     ] = Path("ca")
     source: Annotated[
         str | None,
@@ -96,7 +96,7 @@ class AuthorityOptions:
             envvar="BIRTHMARK_CA_PASSPHRASE",
             parser=parse_source,
             metavar="SOURCE",
-            help=f"Where the keys' passphrase is, if not beside them: {FORMS}.",
+            help=f"Source of the keys' passphrase, if not stored next to them: {FORMS}.",
         ),
     ] = None
     as_json: JsonOption = False

@@ -56,29 +56,34 @@ class HierarchyLevel(StrEnum):
 
 def init(
     authority: AuthorityOptions,
-    name: Annotated[str, typer.Option(help="Your organization's name.")],
-    flat: Annotated[bool, typer.Option(help="A root that signs devices itself, without an issuing CA.")] = False,
-    token: Annotated[str | None, typer.Option(help="Label of the PKCS#11 token that makes the keys.")] = None,
+    name: Annotated[str, typer.Option(help="Name of your organization.")],
+    flat: Annotated[
+        bool, typer.Option(help="Create a root that signs devices directly, without an issuing CA.")
+    ] = False,
+    token: Annotated[str | None, typer.Option(help="Label of the PKCS#11 token for the keys.")] = None,
     module: Annotated[
-        Path | None, typer.Option(envvar="BIRTHMARK_PKCS11_MODULE", help="The token's library (default: SoftHSM).")
+        Path | None,
+        typer.Option(envvar="BIRTHMARK_PKCS11_MODULE", help="PKCS#11 library of the token. Default: SoftHSM."),
     ] = None,
     pin_file: Annotated[
         Path | None, typer.Option(envvar="BIRTHMARK_PIN_FILE", help="File of mode 0600 with the PIN.")
     ] = None,
     offline_root: Annotated[
-        bool, typer.Option("--offline-root", help="No root here: write a request for one on another machine.")
+        bool, typer.Option("--offline-root", help="Write a signing request for a root on another machine.")
     ] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where that request goes.")] = Path("issuing.csr"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output file for the signing request.")] = Path(
+        "issuing.csr"
+    ),
 ) -> None:
-    """Make a root (20 years) and an issuing CA below it. Keys are encrypted files of mode 0600, or in a PKCS#11 token.
+    """Create a root CA (20 years) and an issuing CA.
 
-    CAs for other purposes (servers, EST identities, edge CAs) are made below the root when they are first needed.
+    Keys are encrypted files of mode 0600, or objects in a PKCS#11 token.
+
+    CAs for other uses (servers, EST identities, edge CAs) are created below the root when first needed.
     """
     now, entropy = SystemClock().now(), SystemEntropy()
     if token is not None and pin_file is None:
-        raise typer.BadParameter(
-            "name the file of its PIN too: --pin-file FILE, which the CA opens it by", param_hint="--token"
-        )
+        raise typer.BadParameter("specify the PIN file of the CA too: --pin-file FILE", param_hint="--token")
     place = None if token is None or pin_file is None else TokenPlace.of(token, pin_file, module)
     if offline_root:
         write_result(
@@ -109,7 +114,10 @@ async def show(
         str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
     ] = None,
 ) -> None:
-    """Show the CA's certificates and what it issued, or what it issued to ID, or all that the options say."""
+    """Show a CA's certificates and the ones it issued.
+
+    Select them with ID or with options.
+    """
     if which.is_asked:
         only(wanted is None, "without ID", **which.said)
         await _export(authority, which)
@@ -126,7 +134,7 @@ async def show(
             again = (
                 f"birthmark ca passphrase --new file:$HOME/ca.passphrase --dir {shlex.quote(str(authority.directory))}"
             )
-            typer.echo(f"The passphrase of these keys lies beside them; elsewhere: `{again}`", err=True)
+            typer.echo(f"The keys' passphrase is stored next to them. To move it: `{again}`", err=True)
     for one in found:
         if not authority.as_json:
             typer.echo()
@@ -149,12 +157,20 @@ async def _export(authority: AuthorityOptions, which: InventoryOptions) -> None:
 def passphrase(
     authority: AuthorityOptions,
     to: Annotated[
-        str, typer.Option("--new", metavar="SOURCE", help=f"{FORMS}; or beside. A file that is not there is made.")
+        str,
+        typer.Option(
+            "--new",
+            metavar="SOURCE",
+            help=f"Source of the new passphrase: {FORMS}; or beside, next to the keys. A missing file is created.",
+        ),
     ],
 ) -> None:
-    """Give the CA's keys another passphrase, kept elsewhere; a server must not run meanwhile.
+    """Change the passphrase of the CA's keys and its source.
 
-    Afterwards --passphrase, BIRTHMARK_CA_PASSPHRASE, or `ca.passphrase` of a server's configuration says where.
+    Stop the server first.
+
+    Afterwards, set --passphrase, BIRTHMARK_CA_PASSPHRASE, or `ca.passphrase` of the server's configuration to the new
+    source.
     """
     if is_served(authority.directory.parent):
         raise DirectoryInUseError(path=authority.directory.parent)
@@ -189,13 +205,16 @@ def _generations(directory: Path) -> list[Path]:
 
 def verify_possession(
     authority: AuthorityOptions,
-    code: Annotated[str, typer.Argument(help="The verification code (Azure) or registration code (AWS).")],
+    code: Annotated[str, typer.Argument(help="Verification code (Azure) or registration code (AWS).")],
     level: Annotated[
-        HierarchyLevel, typer.Option("--with", help="The CA that is put on record.")
+        HierarchyLevel, typer.Option("--with", help="CA whose possession is proven.")
     ] = HierarchyLevel.ROOT,
     out: Out = None,
 ) -> None:
-    """Prove to a cloud that you have the CA's key: writes a certificate for CODE, signed by it."""
+    """Issue a verification certificate for a cloud's CODE.
+
+    It is signed with the CA's key and proves possession of it.
+    """
     made = authority.load()
     proof = prove_possession(
         code,

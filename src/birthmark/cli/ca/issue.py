@@ -51,7 +51,7 @@ def parse_dns_name(text: str) -> x509.GeneralName:
     with contextlib.suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(text))
     if _DNS.fullmatch(text) is None:
-        raise typer.BadParameter(f"'{text[:80]}' is no DNS name and no IP address")
+        raise typer.BadParameter(f"'{text[:80]}' is not a DNS name or an IP address")
     return x509.DNSName(text)
 
 
@@ -61,19 +61,23 @@ class IssueOptions:
 
     profile: Annotated[
         str,
-        typer.Option("--cert-profile", metavar="NAME", help=f"What the certificate is for: {', '.join(FOR_REQUESTS)}."),
+        typer.Option("--cert-profile", metavar="NAME", help=f"Use of the certificate: {', '.join(FOR_REQUESTS)}."),
     ] = "device"
     config: Annotated[
-        Path | None, typer.Option(help=r"The file with \[ca.profiles.NAME], for profiles of your own.")
+        Path | None, typer.Option(help="File with \\[ca.profiles.NAME] tables for your own profiles.")
     ] = None
     dns: Annotated[
         list[x509.GeneralName] | None,
-        typer.Option(parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; repeatable."),
+        typer.Option(
+            parser=parse_dns_name, metavar="NAME", help="DNS name or IP address of a server; may be repeated."
+        ),
     ] = None
     lifetime: Annotated[
         timedelta | None,
         typer.Option(
-            parser=parse_lifetime, metavar="TIME", help=f"{FORMS} (default: 365d, else what the profile says)."
+            parser=parse_lifetime,
+            metavar="DURATION",
+            help=f"Lifetime of the certificate: {FORMS} (default: from the profile, or 365d).",
         ),
     ] = None
 
@@ -81,10 +85,13 @@ class IssueOptions:
 async def sign(
     authority: AuthorityOptions,
     wish: IssueOptions,
-    csr: Annotated[Path, typer.Argument(help="Certificate request, PEM or DER, as `birthmark chip csr` makes it.")],
+    csr: Annotated[Path, typer.Argument(help="Certificate request in PEM or DER, as written by `birthmark chip csr`.")],
     out: Out = None,
 ) -> None:
-    """Sign a certificate request; writes the certificate with the chain it needs, leaf first."""
+    """Sign a certificate request.
+
+    Writes the certificate and its chain, leaf first.
+    """
     profile = _profile(wish)
     write_chain(await _issue(authority, _read_csr(csr), profile, wish), out, authority.as_json)
 
@@ -92,12 +99,14 @@ async def sign(
 async def issue(
     authority: AuthorityOptions,
     wish: IssueOptions,
-    name: Annotated[str, typer.Argument(help="Common name: the device id or host name.")],
-    out_dir: Annotated[Path, typer.Option(help="Where NAME.key.pem and NAME.cert.pem go.")] = Path(),
+    name: Annotated[str, typer.Argument(help="Common name: device ID or host name.")],
+    out_dir: Annotated[Path, typer.Option(help="Directory for NAME.key.pem and NAME.cert.pem.")] = Path(),
 ) -> None:
-    """Make a key in a file and a certificate for it: for servers, and for devices without a secure element.
+    """Create a key file and a certificate for it.
 
-    A key that is there is not replaced, and the certificate of one that is not there any more is kept beside.
+    For servers and for devices without a secure element.
+
+    An existing key is not replaced. A certificate whose key is missing is kept under another name.
     """
     profile = _profile(wish)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -155,13 +164,13 @@ def _read_csr(path: Path) -> CertificateRequest:
 def _what_else(der: bytes, *, is_key: bool) -> CsrMalformedError | None:
     """Return what says what this is instead of a request: `certutil -encode` calls anything a certificate."""
     if is_pkcs12(der) or is_pkcs7(der):
-        return CsrMalformedError(detail="it wraps certificates (PKCS#12 or PKCS#7), and is no request for one")
+        return CsrMalformedError(detail="it is PKCS#12 or PKCS#7, not a certificate request")
     try:
         parse_der(der)
     except CertificateInvalidError as error:
         is_key = is_key or isinstance(error, CertificateKeySwappedError)
-        return CsrMalformedError(detail="it is a private key, not a request made by it") if is_key else None
-    return CsrMalformedError(detail="it is a certificate, not a request for one")
+        return CsrMalformedError(detail="it is a private key, not a certificate request") if is_key else None
+    return CsrMalformedError(detail="it is a certificate, not a certificate request")
 
 
 def _check_new(path: Path) -> None:

@@ -40,12 +40,14 @@ class IssuingPurpose(StrEnum):
 
 def request(
     authority: AuthorityOptions,
-    purpose: Annotated[IssuingPurpose, typer.Option(help="What the CA is for.")],
+    purpose: Annotated[IssuingPurpose, typer.Option(help="Use of the CA.")],
     out: Out = None,
 ) -> None:
-    """Ask for a CA that a root on another machine shall sign. Its key is made here and waits; an earlier one goes.
+    """Request a CA from a root CA on another machine.
 
-    Bring the file to that machine: `birthmark ca root sign FILE`, and its answer back: `birthmark ca install`.
+    Creates the key on this machine; an earlier pending key is deleted.
+
+    Sign the request there: `birthmark ca root sign FILE`. Install the response here: `birthmark ca install`.
     """
     is_asked_anew = purpose is IssuingPurpose.ISSUING and waits_for_root(authority.directory)
     if not ((authority.directory / "root.pem").exists() or is_asked_anew):
@@ -65,12 +67,14 @@ def request(
 
 async def sign(
     authority: AuthorityOptions,
-    file: Annotated[Path, typer.Argument(help="As `birthmark ca request` wrote it.")],
+    file: Annotated[Path, typer.Argument(help="Signing request, as written by `birthmark ca request`.")],
     out: Out = None,
 ) -> None:
-    """Sign a CA that another machine asks for, and write what it needs: the certificate, the root and its list.
+    """Sign another machine's CA request with the root.
 
-    The same request is answered by the same certificate, as where an answer was lost on the way.
+    Writes the certificate, the root and its CRL.
+
+    The same request always gets the same certificate, so you can repeat a lost response.
     """
     async with opened(authority, by_another("A CA of another machine", "--flat", directory="root-ca")) as ca:
         now = ca.clock.now()
@@ -97,21 +101,28 @@ async def sign(
 
 def link_roots(
     authority: AuthorityOptions,
-    old: Annotated[Path, typer.Argument(help="The directory with the root that shall be replaced.", file_okay=False)],
+    old: Annotated[Path, typer.Argument(help="Directory of the root to be replaced.", file_okay=False)],
     old_source: Annotated[
         str | None,
-        typer.Option("--old-passphrase", parser=parse_source, metavar="SOURCE", help=f"Of its keys, as {FORMS}."),
+        typer.Option(
+            "--old-passphrase",
+            parser=parse_source,
+            metavar="SOURCE",
+            help=f"Source of the old root's passphrase: {FORMS}.",
+        ),
     ] = None,
     out: Out = None,
 ) -> None:
-    """Certify a new root by the old one and the other way round, so that who knows one comes to trust the other.
+    """Cross-certify an old and a new root CA.
 
-    The new one is that in --dir. Bring the file to the server: `birthmark ca install`, beside the new root's CAs.
+    Verifiers that trust either root can then verify the other.
+
+    The new root is in --dir. Install the file on the server together with the new root's CAs: `birthmark ca install`.
     """
     before = ca_directory.load(old, Passphrase(old, old_source)).root
     after = authority.load().root
     if after.certificate == before.certificate:
-        raise typer.BadParameter("it is the root that --dir has, too: name that of the root which it replaces")
+        raise typer.BadParameter("it is also the root in --dir: specify the root to be replaced")
     made = make_links(before, after, now=SystemClock().now(), entropy=SystemEntropy())
     row = {"old": before.certificate.subject_text, **certificate_row(made.new), "file": str(out) if out else None}
     write(made.pem(), out, row, {**row, "pem": made.pem()}, authority.as_json)
@@ -121,25 +132,27 @@ def _parse_root(text: str) -> str:
     try:
         return parse_thumbprint(text).hex()
     except CertificateInvalidError as error:
-        raise typer.BadParameter("a thumbprint has 64 hex digits; `birthmark ca show` prints it where it is") from error
+        raise typer.BadParameter(
+            "a thumbprint has 64 hex digits; `birthmark ca show` prints it on the root's machine"
+        ) from error
 
 
 def install_answer(
     authority: AuthorityOptions,
-    file: Annotated[Path, typer.Argument(help="As `birthmark ca root sign` wrote it.")],
+    file: Annotated[Path, typer.Argument(help="Signed response, as written by `birthmark ca root sign`.")],
     thumbprint: Annotated[
         str | None,
         typer.Option(
             "--root-thumbprint",
             metavar="THUMBPRINT",
             parser=_parse_root,
-            help="The root's, to be sure of it the first time.",
+            help="Expected thumbprint of the root, checked at the first installation.",
         ),
     ] = None,
 ) -> None:
-    """Take over a CA that the root has signed, its newest list, or the links to another root.
+    """Install a CA, CRL or cross-certificates from the root.
 
-    A server that runs sees it when it starts again.
+    A running server loads them at its next start.
     """
     check_leads(authority.directory)
     with about(file):

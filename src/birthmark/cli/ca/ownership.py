@@ -16,12 +16,13 @@ _OF_A_SERVER = ("operator.token", "audit.seed")
 
 
 class ServersCaError(ConflictError):
-    """The CA of that directory is a server's."""
+    """The CA of that directory belongs to a server."""
 
     code = "ca.of_a_server"
     cause = (
-        "{path} belongs to the server of {data}, which keeps the record of its CA in its database. What is done here "
-        "would stand in another record: the server could not take it back, and lists of the two would contradict."
+        "{path} belongs to the server of {data}, which records its CA in its database. Changes here would"
+        " not be in that database. The server could not revoke the certificates, and the two CRLs would "
+        "contradict each other."
     )
     fix = "{way}: `{command}`."
     command: str
@@ -65,7 +66,7 @@ def by_est(name: str) -> ServerCommand:
 def by_another(kind: str, *options: str, directory: str) -> ServerCommand:
     """What the server gives nobody comes from a CA that is none of a server."""
     command = ("ca", "init", "--name", "My organization", *options, "--dir", directory)
-    return ServerCommand(f"{kind} comes from a CA of your own, in a directory of its own", command, asks_server=False)
+    return ServerCommand(f"{kind} comes from your own CA, in its own directory", command, asks_server=False)
 
 
 def at_server(*command: str) -> ServerCommand:

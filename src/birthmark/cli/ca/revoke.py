@@ -26,10 +26,13 @@ async def revoke(
     authority: AuthorityOptions,
     wanted: Annotated[str, typer.Argument(metavar="ID", help="Thumbprint, serial number or device id.")],
     reason: Annotated[
-        RevocationReason, typer.Option(help="Why (RFC 5280 section 5.3.1).")
+        RevocationReason, typer.Option(help="Revocation reason (RFC 5280 section 5.3.1).")
     ] = RevocationReason.UNSPECIFIED,
 ) -> None:
-    """Revoke the certificates that fit ID and are not revoked yet. A device id means all of that device."""
+    """Revoke the valid certificates that match ID.
+
+    A device ID matches all certificates of the device.
+    """
     async with opened(authority, _at_server(wanted, reason)) as ca:
         found = [one for one in await ca.search(wanted) if not one.is_revoked]
         if not found:
@@ -48,10 +51,13 @@ async def revoke(
 
 async def crl(
     authority: AuthorityOptions,
-    purpose: Annotated[Purpose, typer.Option("--of", help="Whose list.")] = Purpose.DEVICES,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write; default is standard output.")] = None,
+    purpose: Annotated[Purpose, typer.Option("--of", help="CA that signed the CRL.")] = Purpose.DEVICES,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Output file. Default: standard output.")] = None,
 ) -> None:
-    """Write the revocation list (PEM). Brokers that take one want it again after each revocation."""
+    """Write the certificate revocation list (PEM).
+
+    Reload it in brokers that use a CRL file after each revocation.
+    """
     async with opened(authority, at_server("pki", "crl", "--of", purpose, *(("--out", str(out)) if out else ()))) as ca:
         issuer = ca.hierarchy.issuer(purpose, now=ca.clock.now(), entropy=ca.entropy)
         made = x509.load_der_x509_crl(await ca.crl(issuer))

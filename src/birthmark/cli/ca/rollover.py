@@ -29,7 +29,10 @@ _STEPS = (
 
 
 def plan(server: ServerOutputOptions) -> None:
-    """Tell which steps an exchange takes, and how many devices each waits for."""
+    """Show the steps of a root CA rollover.
+
+    Includes the number of devices that each step waits for.
+    """
     row = server.client.get(_AT)
     if server.as_json:
         emit(True, {**_shown(row), "steps": [what for _, what in _STEPS]})
@@ -42,16 +45,19 @@ def plan(server: ServerOutputOptions) -> None:
 
 
 def status(server: ServerOutputOptions) -> None:
-    """Show how the exchange stands, and who is missing."""
+    """Show the progress of a rollover and pending devices."""
     _tell(server.client.get(_AT), server)
 
 
 def start(
     server: ServerOutputOptions,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Make a new root, hand out both, and trust both; the old one signs on."""
-    agree("A new root is made and handed out beside the old one. Go on?", yes=yes)
+    """Start a rollover: create, publish and trust a new root.
+
+    Both roots are trusted. The old root continues to sign.
+    """
+    agree("A new root will be created and published next to the old one. Continue?", yes=yes)
     _tell(server.client.post(f"{_AT}/start", {}), server)
 
 
@@ -62,7 +68,7 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise typer.BadParameter("give a part of the devices: 90% or 0.9")
+        raise typer.BadParameter("specify a share of the devices: 90% or 0.9")
     return share
 
 
@@ -71,12 +77,14 @@ def step_forward(
     share: Annotated[
         float | None,
         typer.Option(
-            parser=parse_share, metavar="PART", help="Part of the devices that must know the new root (default: 100%)."
+            parser=parse_share,
+            metavar="PERCENT",
+            help="Share of devices that must know the new root (default: 100%).",
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Take the next step, if what it waits for has come."""
+    """Run the next rollover step if its condition is met."""
     row = server.client.get(_AT)
     agree(f"Now: {row['state']}. Take the next step?", yes=yes)
     body = {"share": 1.0 if share is None else share, "state": row["state"]}
@@ -85,16 +93,22 @@ def step_forward(
 
 def step_back(
     server: ServerOutputOptions,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
-    """Undo the last step, if no certificate would lose its root by that."""
+    """Undo the last rollover step.
+
+    Possible only if no certificate loses its root.
+    """
     row = server.client.get(_AT)
     agree(f"Now: {row['state']}. Undo the last step?", yes=yes)
     _tell(server.client.post(f"{_AT}/back", {"state": row["state"]}), server)
 
 
 def groups(server: ServerOutputOptions) -> None:
-    """Put the new CA into the second place of the enrollment groups that know the old one alone."""
+    """Add the new CA to the enrollment groups of the old one.
+
+    It becomes the secondary CA of groups that only have the old one.
+    """
     emit(server.as_json, server.client.post(f"{_AT}/groups", {}))
 
 

@@ -179,7 +179,7 @@ def explained(problem: AwsCrtError, host: str, port: int, identity: TokenIdentit
     if name in _PINS:
         return _PINS[name](token=token)
     if name == _KEY_GONE:
-        return KeyNotFoundError(token=token, wanted=f"label '{identity.key.label}'", found="nothing by that name")
+        return KeyNotFoundError(token=token, wanted=f"label '{identity.key.label}'", found="no key with this name")
     if "PKCS11" in name:
         return TokenFailedError(detail=name.removeprefix("AWS_ERROR_"))
     kind: Callable[..., BirthmarkError] = next(kind for word, kind in _MEANINGS if word in name)

@@ -163,7 +163,7 @@ class OpensslMqtt(Conversation):
             self._flush()
             return
         if not data:
-            raise self._lost("the server closed it")
+            raise self._lost("the server closed the connection")
         if self._frames is not None:
             data, answer = self._frames.unwrapped(data)
             if self._writer is not None:
@@ -175,13 +175,13 @@ class OpensslMqtt(Conversation):
             raise self._lost(goodbye)
         self._flush()
         if self._writer is not None and self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:
-            raise self._lost("it asks for answers and does not read them")
+            raise self._lost("the server does not read its responses")
 
     def _take(self, packet: Packet) -> None:
         match packet:
             case Publish():
                 if self._untaken.qsize() >= _MAX_UNTAKEN:
-                    raise self._lost(f"{_MAX_UNTAKEN} messages wait here and nobody takes them")
+                    raise self._lost(f"{_MAX_UNTAKEN} unread messages are queued")
                 self._untaken.put_nowait(ReceivedMessage(packet.topic, packet.payload))
                 if packet.packet_id is not None:
                     self._engine.ack([packet.packet_id])

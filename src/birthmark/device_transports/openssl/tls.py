@@ -36,7 +36,9 @@ def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSL
     try:
         context = ssl.create_default_context(cadata=trust.roots)
     except ssl.SSLError as error:
-        raise ServerUntrustedError(host="any server", port="any", reason="the CA file holds no certificate") from error
+        raise ServerUntrustedError(
+            host="any server", port="any", reason="the CA file contains no certificate"
+        ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if trust.at is not None:  # the dates are checked by `validity`
         context.verify_flags = ssl.VerifyFlags(int(context.verify_flags) | NO_CHECK_TIME)

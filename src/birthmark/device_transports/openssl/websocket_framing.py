@@ -33,11 +33,11 @@ class WebSocketBytes:
         writer.write(self._outgoing())
         while self._protocol.state is State.CONNECTING and self._protocol.handshake_exc is None:
             if not (data := await reader.read(_READ_BYTES)):
-                raise LinkLostError(host=self._host, reason="the server closed it")
+                raise LinkLostError(host=self._host, reason="the server closed the connection")
             self._protocol.receive_data(data)
         problem = self._protocol.handshake_exc
         if isinstance(problem, InvalidHandshake):
-            raise LinkAnswerError(host=self._host, port=self._port, reason=f"no WebSocket: {problem}") from problem
+            raise LinkAnswerError(host=self._host, port=self._port, reason=f"not a WebSocket: {problem}") from problem
         if problem is not None:
             raise LinkLostError(host=self._host, reason=str(problem)) from problem
 

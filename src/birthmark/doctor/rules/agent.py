@@ -24,7 +24,7 @@ _CODES = {
     "host-local-time": "doctor.clock_wrong",
 }
 _CLOSING = re.compile(r"(?:chgrp \S+ \S+ && )?chmod 06[04]0 [^\s;]+")
-_CLOCK = "a machine's clock is set by its administrator: `timedatectl set-ntp true`"
+_CLOCK = "the administrator sets a machine's clock: `timedatectl set-ntp true`"
 
 
 def findings(checks: Sequence[CheckFacts], texts: Texts, server: Reachable | None) -> Iterator[DoctorFinding]:
@@ -36,7 +36,7 @@ def findings(checks: Sequence[CheckFacts], texts: Texts, server: Reachable | Non
             told.add(found.code)
             yield found
     if not told:
-        yield DoctorFinding("doctor.agent", Topic.AGENT, FindingSeverity.OK, "the agent's checks are passed")
+        yield DoctorFinding("doctor.agent", Topic.AGENT, FindingSeverity.OK, "the agent's checks passed")
 
 
 def not_checked(config: str) -> DoctorFinding:
@@ -45,8 +45,8 @@ def not_checked(config: str) -> DoctorFinding:
         "doctor.agent_not_checked",
         Topic.CONFIGURATION,
         FindingSeverity.UNKNOWN,
-        f"{config}: the library of the chip crashes or hangs, and the agent uses it",
-        advice="Mend the library first",
+        f"{config}: the chip's library, which the agent uses, crashes or hangs",
+        advice="Fix the library first",
     )
 
 
@@ -57,7 +57,7 @@ def _finding(one: CheckFacts, texts: Texts, server: Reachable | None) -> DoctorF
     if (rule := _BY_CODE.get(code)) is not None:
         command = rule(facts, texts, server) or command
     command = command or _typed_in(one.fix) or "".join(_CLOSING.findall(one.details)[:1])
-    advice = "Type" if command == one.command else "Mend the configuration"
+    advice = "Type" if command == one.command else "Fix the configuration"
     is_clock = code == "doctor.clock_wrong" or "certificate is not yet valid" in one.details
     return DoctorFinding(
         code,

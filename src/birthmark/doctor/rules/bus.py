@@ -44,28 +44,30 @@ def _nxp_port(seen: BusFacts) -> Iterator[DoctorFinding]:
         other = seen.devices[0] if seen.devices else ""
         yield _fault(
             "doctor.bus_missing",
-            seen=f"{port}: no such device; there are: {', '.join(seen.devices) or 'none'}",
-            cause="The I2C bus that is named is not there.",
+            seen=f"{port}: no such device; existing devices: {', '.join(seen.devices) or 'none'}",
+            cause="The specified I2C bus does not exist.",
             command=port.to(f"{other}{suffix}") if other else "",
-            advice="Name one that is there" if other else "Switch I2C on in the device tree, as `raspi-config` does",
+            advice="Use an existing one"
+            if other
+            else ("Enable I2C in the device tree, for example with `raspi-config`"),
             for_a_person="" if other else "the board has to be configured",
         )
     elif device.reason:
         yield _fault(
             "doctor.bus_closed",
             seen=f"{port}: {device.reason}, mode {device.mode:04o}",
-            cause="This user may not use the I2C bus.",
+            cause="This user does not have permission to use the I2C bus.",
             command='sudo usermod -aG i2c "$(id -un)"',
-            advice="Log in again after it",
-            for_a_person="who may use a bus is the administrator's to say, and counts from the next login",
+            advice="Add the user to its group, then log in again",
+            for_a_person="the administrator grants access to the bus, from the next login on",
         )
     elif address is not None and address != SE050_ADDRESS:
         yield _fault(
             "doctor.bus_address",
-            seen=f"{port}: address 0x{address:02x}; an SE050 answers at 0x{SE050_ADDRESS:02x}",
-            cause="The address is not the chip's; 0x90 is the same written with eight bits.",
+            seen=f"{port}: address 0x{address:02x}; the address of an SE050 is 0x{SE050_ADDRESS:02x}",
+            cause="The address is not the chip's; 0x90 is the same address in 8-bit notation.",
             command=port.to(f"{device.path}{suffix}"),
-            advice="Write it with seven bits",
+            advice="Use 7-bit notation",
         )
     else:
         yield DoctorFinding("doctor.bus", Topic.BUS, FindingSeverity.OK, str(port))
@@ -76,9 +78,11 @@ def _middleware(seen: BusFacts) -> Iterator[DoctorFinding]:
         yield _warning(
             "doctor.middleware_missing",
             seen=f"{seen.port}; no {NXP_LIBRARY}.so in /usr/lib, /usr/local/lib or /usr/lib/plug-and-trust",
-            cause="The variable is for NXP's middleware, whose PKCS#11 library is not here and not named.",
+            cause="The variable is for NXP's middleware, whose PKCS#11 library is missing or not configured.",
             command='eval "$(birthmark chip simulate chip)"',
-            advice="Build it with PKCS#11 on and name it with BIRTHMARK_PKCS11_MODULE. Or take a software chip",
+            advice=(
+                "Build it with PKCS#11 and set its path in BIRTHMARK_PKCS11_MODULE. Or use a simulated secure element"
+            ),
         )
 
 
@@ -90,23 +94,23 @@ def _channel(seen: BusFacts) -> Iterator[DoctorFinding]:
             yield _warning(
                 "doctor.channel_plain",
                 seen="EX_SSS_BOOT_SCP03_PATH is not set",
-                cause="The channel to the chip is in plain, or under the keys that NXP publishes for each variant.",
-                advice=f"Give the chip keys of its own: {_PAGE}",
-                for_a_person="the vendor's tool writes keys into the chip, once and for good",
+                cause="The channel to the chip is unencrypted, or uses the keys that NXP publishes for each variant.",
+                advice=f"Give the chip its own keys: {_PAGE}",
+                for_a_person="the vendor's tool writes keys to the chip permanently",
             )
     elif file is None or not file.exists:
         yield _fault(
             "doctor.channel_keys_missing",
             seen=f"{said}: no such file",
-            cause="The file of the channel's keys is not there: the middleware takes those it was built with.",
-            advice=f"Put the file back, of mode 0600: {_PAGE}",
-            for_a_person="only their keeper has the keys",
+            cause="The file with the channel's keys does not exist, so the middleware uses its built-in keys.",
+            advice=f"Restore the file with mode 0600: {_PAGE}",
+            for_a_person="only the owner of the keys has them",
         )
     elif file.mode & 0o077:
         yield _fault(
             "doctor.channel_keys_exposed",
             seen=f"{said}: mode {file.mode:04o}",
-            cause="Others can read the keys of the channel to the chip.",
+            cause="Other users can read the keys of the channel to the chip.",
             command=shlex.join(["chmod", "0600", file.path]),
             advice="Close it",
         )
@@ -114,12 +118,14 @@ def _channel(seen: BusFacts) -> Iterator[DoctorFinding]:
         yield _warning(
             "doctor.channel_factory_keys",
             seen=f"{said}: the key ENC is the one that NXP publishes for the {seen.factory}",
-            cause="Everybody knows these keys: who is on the wire reads and changes what is said to the chip.",
-            advice=f"Exchange them before you ship: {_PAGE}",
-            for_a_person="the vendor's tool writes keys into the chip, once and for good",
+            cause=(
+                "These keys are public: an attacker on the bus can read and change the communication with the chip."
+            ),
+            advice=f"Replace them before you ship: {_PAGE}",
+            for_a_person="the vendor's tool writes keys to the chip permanently",
         )
     else:
-        yield DoctorFinding("doctor.channel", Topic.BUS, FindingSeverity.OK, f"{said}: keys of one's own")
+        yield DoctorFinding("doctor.channel", Topic.BUS, FindingSeverity.OK, f"{said}: own keys")
 
 
 def _microchip(seen: BusFacts) -> Iterator[DoctorFinding]:
@@ -128,17 +134,19 @@ def _microchip(seen: BusFacts) -> Iterator[DoctorFinding]:
             if (eight := _SEVEN_BITS.get(int(written, 16))) is not None:
                 yield _fault(
                     "doctor.bus_address",
-                    seen=f"{path}: interface = i2c,{written}; cryptoauthlib writes it 0x{eight:02x}",
-                    cause="The address is written with seven bits, and the library takes it with eight.",
+                    seen=f"{path}: interface = i2c,{written}; cryptoauthlib's notation is 0x{eight:02x}",
+                    cause="The address is in 7-bit notation, but the library expects 8-bit notation.",
                     command=shlex.join(["sed", "-i", f"/interface/s/{written}/0x{eight:02x}/", path]),
-                    advice="Write it with eight",
+                    advice="Use 8-bit notation",
                 )
     store = seen.filestore
     if store is not None and not store.exists:
         yield _fault(
             "doctor.filestore_missing",
             seen=f"filestore = {store.path}: no such directory",
-            cause="cryptoauthlib keeps the description of its slots there, and finds no token without it.",
+            cause=(
+                "cryptoauthlib stores the description of its slots in this directory, and finds no token without it."
+            ),
             command=shlex.join(["mkdir", "-p", store.path]),
-            advice="Make it, and put the slot's description (0.conf) there",
+            advice="Create it, and copy the slot's description (0.conf) to it",
         )

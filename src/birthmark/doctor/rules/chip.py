@@ -14,11 +14,11 @@ _SIMULATE = 'eval "$(birthmark chip simulate chip)"'
 NXP_LIBRARY = "libsss_pkcs11"
 _MICROCHIP = "cryptoauthlib"
 _ADDRESS = (
-    "The chip says nothing. See whether it is on the bus: `i2cdetect -y {bus}`, which counts in 7 bits (0x35, where "
-    "this is 0x6A); another process that holds it has to end. "
+    "The chip does not respond. Check that it is on the bus: `i2cdetect -y {bus}`, which uses 7-bit "
+    "notation (0x35 is 0x6A here). Stop other processes that use it. "
 )
-_ENA = "An SE050 in deep power-down says nothing: drive its pin ENA high, and let no other program hold the chip. "
-_INTO = "Type the PIN, Enter and Ctrl-D after it"
+_ENA = "An SE050 in deep power-down does not respond: set its pin ENA high, and stop other programs that use the chip. "
+_INTO = "Type the PIN, Enter and Ctrl-D after this command"
 
 
 def findings(seen: ChipFacts) -> Iterator[DoctorFinding]:
@@ -39,8 +39,8 @@ def not_named(libraries: Sequence[str]) -> Iterator[DoctorFinding]:
             "doctor.library_not_named",
             Topic.LIBRARY,
             FindingSeverity.WARNING,
-            f"{', '.join(libraries)}; neither --module nor BIRTHMARK_PKCS11_MODULE names it",
-            cause="This machine has a chip's library, and commands take SoftHSM while none is named.",
+            f"{', '.join(libraries)}; neither --module nor BIRTHMARK_PKCS11_MODULE refers to it",
+            cause="This machine has a chip's library, but commands use SoftHSM unless a library is specified.",
             command=f"export BIRTHMARK_PKCS11_MODULE={shlex.quote(libraries[0])}",
             advice="Name it",
         )
@@ -59,9 +59,11 @@ def _store(seen: ChipFacts) -> Iterator[DoctorFinding]:
         yield fault(
             "doctor.softhsm_settings_missing",
             seen=f"{hsm.setting}: {hsm.conf.reason or 'no such file'}",
-            cause="SoftHSM's settings are not where SOFTHSM2_CONF says, so it knows no token.",
+            cause="SoftHSM's settings are not at the path in SOFTHSM2_CONF, so it has no tokens.",
             command=hsm.setting.to(other) if other else _SIMULATE,
-            advice="They stand beside the PIN file" if other else "Name the right file, or make a software chip",
+            advice="Use the settings next to the PIN file"
+            if other
+            else ("Set the correct file, or create a simulated secure element"),
         )
     elif hsm.tokens is None or not hsm.tokens.exists:
         yield _moved(hsm)
@@ -74,10 +76,10 @@ def _moved(hsm: SoftHsmFacts) -> DoctorFinding:
         "doctor.softhsm_tokens_missing",
         Topic.STORE,
         FindingSeverity.FAULT,
-        f"directories.tokendir of {hsm.conf.path}: {named} is not there",
-        cause="The directory of SoftHSM's tokens was moved, or removed.",
+        f"directories.tokendir of {hsm.conf.path}: {named} does not exist",
+        cause="The directory of SoftHSM's tokens was moved or deleted.",
         command=shlex.join(["sed", "-i", line, hsm.conf.path]) if hsm.tokens_beside else _SIMULATE,
-        advice="They stand beside the settings now" if hsm.tokens_beside else "Make a software chip",
+        advice="Use the directory next to the settings" if hsm.tokens_beside else ("Create a simulated secure element"),
     )
 
 
@@ -88,27 +90,27 @@ def _library(seen: ChipFacts) -> Iterator[DoctorFinding]:
     """Return why the library cannot be used, if so."""
     if not seen.library.exists or seen.library.is_directory:
         what = "a directory" if seen.library.is_directory else seen.library.reason or "no such file"
-        yield _unusable(seen, "keys.module_missing", what, f"There is no PKCS#11 library {seen.module}.")
+        yield _unusable(seen, "keys.module_missing", what, f"The PKCS#11 library {seen.module} does not exist.")
     elif seen.built_for and seen.built_for != seen.here:
         what = f"built for {seen.built_for}, this is {seen.here}"
-        cause = "The library is for another kind of machine, so it cannot be loaded."
+        cause = "The library is for another machine architecture and cannot be loaded."
         yield _unusable(seen, "doctor.library_foreign", what, cause)
     elif seen.ending is ProbeExit.CRASHED:
-        cause = "The library breaks down when it is used. Mostly its own settings, or the chip, are not as it wants."
+        cause = "The library crashes. Usually, its settings are wrong, or the chip does not match them."
         yield _unusable(seen, "doctor.library_crashes", seen.detail, cause)
     elif seen.ending is ProbeExit.HUNG:
-        cause = "The library does not answer: another process holds the chip, or the chip does not answer it."
+        cause = "The library does not respond: another process uses the chip, or the chip does not respond."
         yield _unusable(seen, "doctor.library_hangs", seen.detail, cause)
     elif seen.code in {"keys.module_broken", "keys.token_failed"} and not seen.tokens and not any(_store(seen)):
         yield _unusable(seen, "keys.module_broken", seen.detail, seen.cause)
 
 
 def _unusable(seen: ChipFacts, code: str, what: str, cause: str) -> DoctorFinding:
-    command, advice = _SIMULATE, "Install the chip's own library and name it. Or take a software chip"
+    command, advice = _SIMULATE, ("Install the chip's own library and set its path. Or use a simulated secure element")
     if silent := _of_silence(seen):
-        advice = f"{silent}Or take a software chip"
+        advice = f"{silent}Or use a simulated secure element"
     elif seen.others and seen.asked.module is not None:
-        command, advice = seen.asked.module.to(seen.others[0]), "Name a library that this machine has"
+        command, advice = seen.asked.module.to(seen.others[0]), "Use a library that this machine has"
     where = f"{seen.asked.module or seen.module}: {what}"
     return DoctorFinding(code, Topic.LIBRARY, FindingSeverity.FAULT, where, cause=cause, command=command, advice=advice)
 
@@ -135,25 +137,25 @@ def _pin_file(seen: ChipFacts) -> Iterator[DoctorFinding]:
         yield fault(
             "keys.pin_file_missing",
             seen=f"{asked}: {file.reason or 'no such file'}",
-            cause="The file that should hold the PIN cannot be read.",
+            cause="The PIN file cannot be read.",
             command=asked.to(beside) if beside else _writing(file.path),
-            advice="The software chip's own stands beside its settings" if beside else _INTO,
+            advice="Use the PIN file next to the simulated secure element's settings" if beside else _INTO,
         )
     elif file.mode & _EXPOSED:
         yield fault(
             "keys.pin_file",
             seen=f"{asked}: mode {file.mode:04o}",
-            cause="Others can read the PIN, so it is not used.",
+            cause="Other users can read the PIN, so it is not used.",
             command=shlex.join(["chmod", "0600", file.path]),
             advice="Close it",
         )
     elif seen.trimming and seen.code == "keys.pin_file":
         yield fault(
             "doctor.pin_has_spaces",
-            seen=f"{asked}: the line begins or ends with white space, and the token was not asked",
-            cause="The white space counts as part of the PIN.",
+            seen=f"{asked}: the line starts or ends with white space, so the PIN was not tried",
+            cause="White space counts as part of the PIN.",
             command=f"{seen.trimming} && {asked.to(str(trimmed(file.path)))}",
-            advice="Write it without, and name that file",
+            advice="Write it without white space, and use that file",
         )
     elif seen.code == "keys.pin_file":
         yield fault(seen.code, seen=str(asked), cause=seen.cause, command=_replacing(file.path), advice=_INTO)
@@ -185,13 +187,13 @@ def _listed(seen: ChipFacts) -> str:
 def _no_token(seen: ChipFacts) -> DoctorFinding:
     asked = seen.asked.token or seen.asked.slot
     fault = partial(DoctorFinding, seen.code, Topic.TOKEN, FindingSeverity.FAULT, cause=seen.cause)
-    where = f"{asked or 'no name'}; {seen.module} sees {_listed(seen)}"
+    where = f"{asked or 'no name'}; {seen.module} reports {_listed(seen)}"
     if not seen.tokens:
-        power = _of_silence(seen) or "Connect the chip and see that it has power. "
-        return fault(where, command=_SIMULATE, advice=f"{power}Or a software chip")
+        power = _of_silence(seen) or "Connect the chip and check its power supply. "
+        return fault(where, command=_SIMULATE, advice=f"{power}Or use a simulated secure element")
     if asked is None:
-        return fault(where, command="birthmark chip ls", advice="See what there is, and name one")
-    return fault(where, command=_naming(seen), advice="Name one of those")
+        return fault(where, command="birthmark chip ls", advice="List the tokens, and select one")
+    return fault(where, command=_naming(seen), advice="Select one of these")
 
 
 def _naming(seen: ChipFacts) -> str:
@@ -212,7 +214,7 @@ def _several(seen: ChipFacts) -> DoctorFinding:
         command = seen.asked.token.to(single.label)
     else:
         command = f"export BIRTHMARK_TOKEN={shlex.quote(single.label)}"
-    where = f"{seen.asked.token or 'no name'}; {seen.module} sees {_listed(seen)}"
+    where = f"{seen.asked.token or 'no name'}; {seen.module} reports {_listed(seen)}"
     return DoctorFinding(
         seen.code,
         Topic.TOKEN,
@@ -220,7 +222,7 @@ def _several(seen: ChipFacts) -> DoctorFinding:
         where,
         cause=seen.cause,
         command=command,
-        advice="Name the one you mean",
+        advice="Select the right one",
     )
 
 
@@ -231,10 +233,10 @@ def _no_pin(seen: ChipFacts) -> DoctorFinding:
         seen.code,
         Topic.PIN,
         FindingSeverity.FAULT,
-        f"{seen.module}: the token wants a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
+        f"{seen.module}: the token requires a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
         cause=seen.cause,
         command=export if beside else f'{_writing("pin")}; export BIRTHMARK_PIN_FILE="$PWD/pin"',
-        advice="The software chip's own stands beside its settings" if beside else _INTO,
+        advice="Use the PIN file next to the simulated secure element's settings" if beside else _INTO,
     )
 
 
@@ -242,24 +244,24 @@ def _wrong_pin(seen: ChipFacts) -> DoctorFinding:
     asked, file = seen.asked.pin_file, seen.pin
     beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
     if asked is not None and beside and beside != asked.value:
-        command, advice = asked.to(beside), "The software chip's own stands beside its settings"
+        command, advice = asked.to(beside), "Use the PIN file next to the simulated secure element's settings"
     elif file is not None:
         command, advice = _replacing(file.path), _INTO
     else:
-        command, advice = _writing("pin"), f"{_INTO}, and name that file as the PIN's"
+        command, advice = _writing("pin"), f"{_INTO}, and use that file as the PIN file"
     if seen.asked.has_inline_pin:
         path = f"{seen.asked.config.rpartition('/')[0] or '.'}/pin"
         inline = r's|pin-value=[^"&]*|pin-source=file:' + path + "|"
         command = f"{_writing(path)} && {shlex.join(['sed', '-i', inline, seen.asked.config])}"
-        advice = f"{_INTO}; the configuration then names its file"
+        advice = f"{_INTO}; the configuration then refers to its file"
     return DoctorFinding(
         "keys.pin_wrong",
         Topic.PIN,
         FindingSeverity.FAULT,
-        f"{asked or 'the PIN of the configuration'}: the token answered {seen.detail}",
+        f"{asked or 'the PIN of the configuration'}: the token returned {seen.detail}",
         cause=seen.cause,
         command=command,
-        advice=f"Hardware locks after a few wrong tries: do not guess. {advice}",
+        advice=f"Hardware tokens lock after a few wrong PINs: do not guess. {advice}",
     )
 
 
@@ -270,7 +272,7 @@ def _locked(seen: ChipFacts) -> DoctorFinding:
         FindingSeverity.FAULT,
         f"{seen.module}: {seen.detail}",
         cause=seen.cause,
-        advice="Unlock it with its security officer's PIN, by the vendor's tool",
+        advice="Unlock it with its security officer's PIN and the vendor's tool",
         for_a_person="the security officer's PIN",
     )
 
@@ -280,10 +282,13 @@ def _last_try(seen: ChipFacts) -> DoctorFinding:
         "doctor.pin_last_try",
         Topic.PIN,
         FindingSeverity.FAULT,
-        f"{seen.module}: token '{seen.opened or seen.tokens[0].label}' has one try left, so none was made",
+        (
+            f"{seen.module}: token '{seen.opened or seen.tokens[0].label}' has one attempt left, so the PIN "
+            "was not tried"
+        ),
         cause="One more wrong PIN locks the token.",
-        advice="Make sure of the PIN. `birthmark chip ls` tries it; a right one sets the count back",
-        for_a_person="only its owner knows the PIN",
+        advice="Verify the PIN. `birthmark chip ls` tries it; a correct PIN resets the counter",
+        for_a_person="only the owner knows the PIN",
     )
 
 
@@ -298,7 +303,7 @@ def _no_key(seen: ChipFacts) -> DoctorFinding:
         f"{wanted}; token '{seen.opened}' has {', '.join(labels) or 'no private key'}",
         cause=f"The token has no private key {'' if wanted is None else wanted.value}.",
         command=wanted.to(labels[0]) if wanted is not None and labels else "birthmark chip ls",
-        advice="Name the one that is there" if has_one else "See what there is",
+        advice="Use the existing key" if has_one else "List the keys",
     )
 
 
@@ -332,11 +337,11 @@ def _swapped(seen: ChipFacts, same: KeyFacts) -> DoctorFinding:
         "doctor.label_byte_order",
         Topic.KEY,
         FindingSeverity.WARNING,
-        f"{wanted}; the library says '{same.label}' for object 0x{object_id_of(same.label) or 0:08X}",
+        f"{wanted}; the library's label is '{same.label}' for object 0x{object_id_of(same.label) or 0:08X}",
         cause=(
-            "NXP's middleware up to 4.3 turns the bytes of a label around. Birthmark finds the key by either; "
-            "aziot and the vendors' SDKs compare letter by letter."
+            "NXP's middleware up to 4.3 reverses the bytes of a label. Birthmark finds the key by either "
+            "label; aziot and the vendors' SDKs need an exact match."
         ),
         command=wanted.to(same.label),
-        advice="Write it as this library does",
+        advice="Use the library's label",
     )

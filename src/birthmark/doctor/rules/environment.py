@@ -16,10 +16,10 @@ def of_another_server(server: ServerFacts) -> Iterator[DoctorFinding]:
         "doctor.environment_of_another_server",
         Topic.ENVIRONMENT,
         FindingSeverity.FAULT,
-        f"{told}; the server meant is that of {server.data}",
-        cause="Variables are left from another server: programs ask this one by another's names, secrets or CAs.",
+        f"{told}; the intended server is that of {server.data}",
+        cause="Some variables belong to another server, so that programs use the wrong names, secrets or CAs.",
         command=server.env,
-        advice="Set them all anew",
+        advice="Set all variables again",
     )
 
 
@@ -30,10 +30,10 @@ def not_set_up(server: ServerFacts) -> Iterator[DoctorFinding]:
             "doctor.shell_not_set_up",
             Topic.ENVIRONMENT,
             FindingSeverity.NOTE,
-            f"a server runs on {server.data}, and no variable names it",
-            cause="This shell knows nothing of the server of this machine: SDKs and cloud tools ask elsewhere.",
+            f"a server runs on {server.data}, and no variable refers to it",
+            cause="This shell has no settings of this machine's server: SDKs and cloud tools use other endpoints.",
             command=server.env,
-            advice="To use that server from here",
+            advice="To use that server in this shell",
         )
 
 
@@ -47,9 +47,9 @@ def paths(every: Sequence[PathFacts]) -> Iterator[DoctorFinding]:
             Topic.OPENSSL,
             FindingSeverity.FAULT,
             f"{one.setting}: {one.file.reason or 'no such file'}",
-            cause=f"{one.setting.name} names what is not there, and programs that read it find nothing.",
+            cause=f"{one.setting.name} refers to a missing file, and programs that read it fail.",
             command=one.setting.to(one.instead) if one.instead else one.setting.away(),
-            advice="Name one that is there" if one.instead else "Take the program's own default",
+            advice="Use an existing file" if one.instead else "Use the program's default",
         )
 
 
@@ -59,20 +59,20 @@ def trust(seen: Sequence[TrustFacts], server: ServerFacts | None) -> Iterator[Do
         fault = partial(DoctorFinding, topic=Topic.TRUST, severity=FindingSeverity.FAULT)
         by_server = server is not None and server.is_served
         command = server.env if server is not None and by_server else one.setting.away()
-        advice = "Set it to the server's own" if by_server else "Trust the system's CAs again"
+        advice = "Use the server's file" if by_server else "Trust the system's CAs again"
         if not one.file.exists or one.file.reason:
             yield fault(
                 "doctor.trust_missing",
                 seen=f"{one.setting}: {one.file.reason or 'no such file'}",
-                cause="The CAs to trust cannot be read: no server is believed.",
+                cause="The trusted CAs cannot be read: no server is trusted.",
                 command=command,
                 advice=advice,
             )
         elif not one.certificates:
             yield fault(
                 "doctor.trust_empty",
-                seen=f"{one.setting}: it holds no certificate",
-                cause="The file of CAs to trust has none: no server is believed.",
+                seen=f"{one.setting}: no certificate in the file",
+                cause="The trusted CA file contains no certificate: no server is trusted.",
                 command=command,
                 advice=advice,
             )

@@ -10,8 +10,8 @@ from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.keys.se050_labels import object_id_of
 
 _EXCHANGE = 'export X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"'
-_RIGHT = "Name the right files. Until then name none"
-_ANEW = "Look at the clock: `date -u`. Else have one issued anew, and name none until then"
+_RIGHT = "Set the correct files. Until then, unset the variables"
+_ANEW = "Check the clock: `date -u`. If it is correct, request a new certificate, and unset the variables until then"
 _FORGET = "unset X509_CERT_FILE X509_KEY_FILE"
 _fault = partial(DoctorFinding, topic=Topic.IDENTITY, severity=FindingSeverity.FAULT)
 _warning = partial(DoctorFinding, topic=Topic.IDENTITY, severity=FindingSeverity.WARNING)
@@ -22,10 +22,10 @@ def findings(seen: IdentityFacts, chips: tuple[ChipFacts, ...] = ()) -> Iterator
     if seen.is_certificate_in_key and seen.is_key_in_certificate:
         yield _fault(
             "keys.file_is_certificate",
-            seen=f"{seen.key} holds a certificate, {seen.certificate} a key",
+            seen=f"{seen.key} contains a certificate, {seen.certificate} a key",
             cause="The two files are swapped.",
             command=_EXCHANGE,
-            advice="Exchange their names",
+            advice="Swap the variables",
         )
         return
     found = [*_certificate(seen), *_key(seen, chips)] or [*_pair(seen)]
@@ -51,17 +51,17 @@ def _certificate(seen: IdentityFacts) -> Iterator[DoctorFinding]:
             seen=f"{said}: {file.reason}",
             cause="The device's certificate cannot be read.",
             command=said.to(there) if there else _FORGET,
-            advice="This one belongs to the key" if there else _RIGHT,
+            advice="Use the certificate of this key" if there else _RIGHT,
         )
     elif seen.is_der:
         there = f"{file.path}.pem"
         convert = f"(set -C; openssl x509 -inform der -in {shlex.quote(file.path)} > {shlex.quote(there)})"
         yield _fault(
             "doctor.certificate_is_der",
-            seen=f"{said}: DER, where PEM is read",
-            cause="The certificate is in binary form; programs read it as text (PEM).",
+            seen=f"{said}: DER instead of PEM",
+            cause="The certificate is in binary form (DER); programs need PEM.",
             command=f"{convert} && {said.to(there)}",
-            advice="Make a PEM file of it",
+            advice="Convert it to PEM",
         )
     elif seen.certificate_code:
         yield _fault(
@@ -69,7 +69,7 @@ def _certificate(seen: IdentityFacts) -> Iterator[DoctorFinding]:
             seen=str(said),
             cause=seen.certificate_cause,
             command=said.to(seen.matching_certificate) if seen.matching_certificate else _FORGET,
-            advice="This one belongs to the key" if seen.matching_certificate else _RIGHT,
+            advice="Use the key's certificate" if seen.matching_certificate else _RIGHT,
         )
 
 
@@ -89,15 +89,15 @@ def _key(seen: IdentityFacts, chips: tuple[ChipFacts, ...]) -> Iterator[DoctorFi
                 seen=f"{said}: mode {file.mode:04o}",
                 cause=seen.key_cause,
                 command=f"chmod 0600 {path}",
-                advice="Close it, and make a new key if others had access",
+                advice="Restrict the permissions, and create a new key if others had access",
             )
         case "keys.passphrase_wrong":
             yield _fault(
                 "keys.passphrase_wrong",
-                seen=f"{said}: encrypted, and PASS_PHRASE does not open it",
+                seen=f"{said}: encrypted, and PASS_PHRASE is missing or wrong",
                 cause=seen.key_cause,
                 command="stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE",
-                advice="Type it and Enter after this; it is not shown",
+                advice="Type the passphrase and Enter after this command; it is not shown",
             )
         case code:
             there = seen.matching_key
@@ -106,7 +106,7 @@ def _key(seen: IdentityFacts, chips: tuple[ChipFacts, ...]) -> Iterator[DoctorFi
                 seen=str(said),
                 cause=seen.key_cause,
                 command=said.to(there) if there else _FORGET,
-                advice="This one belongs to the certificate" if there else _RIGHT,
+                advice="Use the certificate's key" if there else _RIGHT,
             )
 
 
@@ -122,10 +122,10 @@ def _reference(
             return
     yield _fault(
         "keys.reference_key",
-        seen=f"{said}: names object 0x{wanted:08X} of a chip; no chip that was looked at has it",
-        cause="The file is no key: the private key is in a chip, and the handshake fails at the server without it.",
+        seen=f"{said}: refers to object 0x{wanted:08X} of a chip; no checked chip has it",
+        cause="The file is a reference key: the private key is in a chip, and the handshake fails without it.",
         command=_FORGET,
-        advice=f"Name the chip's library and token, and give the commands --element instead of the file {file.path}",
+        advice=f"Set the chip's library and token, and use --element instead of the file {file.path}",
     )
 
 
@@ -134,17 +134,17 @@ def _of_this_chip(seen: IdentityFacts, said: SourcedSetting, key: KeyFacts, chip
         write = shlex.join(["birthmark", "chip", "refkey", f"0x{seen.object_id or 0:08X}", "--out", said.value])
         return _fault(
             "doctor.reference_key_of_another_chip",
-            seen=f"{said}: its public half is not that of '{key.label}' in token '{chip.opened}'",
-            cause="The reference key was made for another chip: the server would see a key that is not proven.",
+            seen=f"{said}: its public key is not that of '{key.label}' in token '{chip.opened}'",
+            cause="The reference key belongs to another chip: the server would reject the handshake signature.",
             command=f"{write} && {_FORGET}",
-            advice="Write it anew from this chip, which commands use by --element",
+            advice="Write it again from this chip; commands use the key with --element",
         )
     return _fault(
         "keys.reference_key",
-        seen=f"{said}: names '{key.label}', which is in token '{chip.opened}'",
-        cause="The file is no key: programs load it, and the handshake fails at the server.",
+        seen=f"{said}: refers to '{key.label}', which is in token '{chip.opened}'",
+        cause="The file is a reference key: programs can load it, but the handshake fails at the server.",
         command=_FORGET,
-        advice="Use --element, and `birthmark chip exec -- PROGRAM` for a program that takes key files. Here",
+        advice="Use --element. For a program that needs key files, use `birthmark chip exec -- PROGRAM`. Here",
     )
 
 
@@ -157,9 +157,9 @@ def _pair(seen: IdentityFacts) -> Iterator[DoctorFinding]:
         yield _fault(
             "links.certificate_key_mismatch",
             seen=f"{said} ({leaf.subject}) and {key}",
-            cause="The certificate is of another key: the server would refuse the handshake.",
+            cause="The certificate belongs to another key: the server would reject the handshake.",
             command=said.to(there) if there else _FORGET,
-            advice="This one belongs to the key" if there else "Name files that belong together",
+            advice="Use the certificate of this key" if there else "Use matching files",
         )
         return
     if leaf.is_expired or leaf.is_early:
@@ -167,8 +167,8 @@ def _pair(seen: IdentityFacts) -> Iterator[DoctorFinding]:
     if seen.issuer:
         yield _warning(
             "doctor.chain_incomplete",
-            seen=f"{said}: the CA that issued {leaf.subject} is in {seen.issuer}, and not in the chain",
-            cause="A server that knows the root alone cannot build the chain.",
+            seen=f"{said}: the CA that issued {leaf.subject} is in {seen.issuer}, but not in the chain",
+            cause="A server that only has the root cannot build the chain.",
             command=f"cat {shlex.quote(seen.issuer)} >> {shlex.quote(said.value)}",
             advice="Add it",
         )
@@ -176,18 +176,18 @@ def _pair(seen: IdentityFacts) -> Iterator[DoctorFinding]:
     if name is not None and name.value.lower() != leaf.common_name.lower():
         yield _fault(
             "doctor.registration_id_mismatch",
-            seen=f"{name}; the certificate is of {leaf.common_name}",
-            cause="With a certificate the registration id is its common name: DPS refuses every other.",
+            seen=f"{name}; the certificate's name is {leaf.common_name}",
+            cause="With a certificate, the registration ID is its common name: DPS rejects other IDs.",
             command=name.to(leaf.common_name),
-            advice="Use the certificate's",
+            advice="Use the certificate's name",
         )
 
 
 def _out_of_time(seen: IdentityFacts, leaf: LeafFacts, said: SourcedSetting) -> DoctorFinding:
-    when = "has ended" if leaf.is_expired else "begins later"
+    when = "has ended" if leaf.is_expired else "has not started"
     code = "doctor.certificate_expired" if leaf.is_expired else "doctor.certificate_not_yet_valid"
     fault = partial(_fault, code, seen=f"{said}: {leaf.subject}, {_until(leaf)}")
-    cause = f"By this machine's clock the certificate's validity {when}."
+    cause = f"According to this machine's clock, the certificate's validity {when}."
     if not (seen.ca and seen.key and leaf.is_expired):
         return fault(cause=cause, command=_FORGET, advice=_ANEW)
     subject = f"/CN={leaf.common_name}"
@@ -197,5 +197,5 @@ def _out_of_time(seen: IdentityFacts, leaf: LeafFacts, said: SourcedSetting) -> 
     return fault(
         cause=cause,
         command=f"(set -C; {request} > {csr}) && {sign} && mv --backup=t {fresh} {shlex.quote(said.value)}",
-        advice="The CA that issued it is here; let it issue one anew for the same key",
+        advice="The issuing CA is on this machine; issue a new certificate for the same key",
     )

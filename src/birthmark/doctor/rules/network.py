@@ -15,20 +15,20 @@ _GLOBAL: Mapping[str, str] = {
     "us": "global.azure-devices-provisioning.us",
 }
 _ALLOWED_S = 10.0
-_ADMINISTRATOR = "a machine's clock is set by its administrator"
+_ADMINISTRATOR = "the administrator sets a machine's clock"
 
 
 def clock(seen: ClockFacts) -> Iterator[DoctorFinding]:
     """Return that the clock cannot be right, or differs from a server's."""
-    fix = "Set it, and let it be kept: `timedatectl set-ntp true`"
+    fix = "Set it and keep it synchronized: `timedatectl set-ntp true`"
     if seen.is_before_build:
-        told, cause = f"it is {seen.now} by this clock", "This program was built later than that: the clock is wrong."
+        told, cause = f"the clock shows {seen.now}", "This program was built later than that: the clock is wrong."
     elif seen.offset_s is not None and abs(seen.offset_s) > _ALLOWED_S:
-        told = f"it is {seen.now} by this clock; {seen.by} says {-seen.offset_s:+.0f} s"
-        cause = "The clock is wrong: certificates are judged by it, and signatures that carry the time are refused."
+        told = f"the clock shows {seen.now}; {seen.by} differs by {-seen.offset_s:+.0f} s"
+        cause = "The clock is wrong: certificates are checked against it, and signatures with a timestamp are rejected."
     else:
         yield DoctorFinding(
-            "doctor.clock", Topic.CLOCK, FindingSeverity.OK, f"{seen.now}{f', as {seen.by} says' if seen.by else ''}"
+            "doctor.clock", Topic.CLOCK, FindingSeverity.OK, f"{seen.now}{f', same as {seen.by}' if seen.by else ''}"
         )
         return
     yield DoctorFinding(
@@ -63,9 +63,9 @@ def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
             Topic.PROXY,
             FindingSeverity.FAULT,
             f"{said}: not http://HOST:PORT",
-            cause="The proxy that is named is no address; each program makes something else of it.",
+            cause="The configured proxy is not an address; programs interpret it differently.",
             command=unset,
-            advice="Name none, or write http://HOST:PORT",
+            advice="Unset it, or use http://HOST:PORT",
         )
     elif seen.trouble:
         yield DoctorFinding(
@@ -73,9 +73,9 @@ def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
             Topic.PROXY,
             FindingSeverity.FAULT,
             f"{said}: {seen.address}: {seen.trouble}",
-            cause="The proxy does not answer, and SDKs, curl and the vendors' tools ask nobody without it.",
+            cause="The proxy does not respond, and SDKs, curl and the vendors' tools connect only through it.",
             command=unset,
-            advice="Leave it out where there is none",
+            advice="Unset it if there is no proxy",
         )
     elif seen.local:
         hosts = ",".join(seen.local)
@@ -84,10 +84,10 @@ def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
             "doctor.proxy_for_local_server",
             Topic.PROXY,
             FindingSeverity.WARNING,
-            f"{said} is set; no_proxy has not {hosts}, the server of this machine",
-            cause="Programs ask the proxy for a server that is here, which it cannot reach.",
+            f"{said} is set; no_proxy does not contain {hosts}, the server of this machine",
+            cause="Programs use the proxy for a server on this machine, which the proxy cannot reach.",
             command=f'export no_proxy="{hosts}{rest}" NO_PROXY="{hosts}{rest}"',
-            advice="Ask this server without it",
+            advice="Connect to this server without the proxy",
         )
     else:
         yield DoctorFinding("doctor.proxy", Topic.PROXY, FindingSeverity.OK, f"{said}: {seen.address}")
@@ -101,10 +101,10 @@ def named(seen: EndpointFacts) -> Iterator[DoctorFinding]:
             "doctor.endpoint_is_hub",
             Topic.ENVIRONMENT,
             FindingSeverity.FAULT,
-            f"{seen.setting}: the name of an IoT hub",
-            cause="Devices register at the provisioning service, which tells them their hub.",
+            f"{seen.setting}: the name of an IoT Hub",
+            cause="Devices register at the provisioning service, which assigns their hub.",
             command=seen.setting.to(_GLOBAL[hub[1]]),
-            advice="Name the provisioning service",
+            advice="Set the provisioning service",
         )
 
 
@@ -115,13 +115,13 @@ def places(every: Sequence[EndpointFacts], server: ServerFacts | None) -> Iterat
         by_code.setdefault(one.code, []).append(one)
     for code, same in by_code.items():
         told = "; ".join(
-            f"{one.setting}: {one.cause or f'{one.host}:{one.port} answers and is trusted'}" for one in same
+            f"{one.setting}: {one.cause or f'{one.host}:{one.port} responds and is trusted'}" for one in same
         )
         if not code:
             yield DoctorFinding("doctor.place", Topic.NETWORK, FindingSeverity.OK, told)
             continue
         command = server.env if server is not None and server.is_served else ""
-        advice = "Set what is this machine's server's" if command else same[0].fix
+        advice = "Use this machine's server" if command else same[0].fix
         cause = same[0].cause
         yield DoctorFinding(
             code, Topic.NETWORK, FindingSeverity.FAULT, told, cause=cause, command=command, advice=advice

@@ -42,9 +42,11 @@ def findings(seen: OpensslFacts) -> Iterator[DoctorFinding]:
         yield _fault(
             "doctor.openssl_conf_missing",
             seen=f"{seen.setting}: {seen.file.reason or 'no such file'}",
-            cause="OpenSSL's configuration is not there: it loads no engine and no provider, and says nothing.",
+            cause=(
+                "OpenSSL's configuration does not exist: it loads no engine and no provider, without an error message."
+            ),
             command=seen.setting.away(),
-            advice="Let OpenSSL read its own",
+            advice="Use OpenSSL's default configuration",
         )
         return
     found = [*_missing(seen), *_providers(seen), *_pin(seen)]
@@ -60,10 +62,10 @@ def _missing(seen: OpensslFacts) -> Iterator[DoctorFinding]:
         other = seen.libraries[0] if is_token and seen.libraries else ""
         yield _fault(
             "doctor.openssl_module_missing",
-            seen=f"{seen.setting}: {keys.get(path, 'module')} = {path}, and there is no such file",
-            cause="An engine or provider, or the chip's library under it, is not there: keys in the chip do not load.",
+            seen=f"{seen.setting}: {keys.get(path, 'module')} = {path}, which does not exist",
+            cause="An engine, a provider, or the chip's library is missing: keys in the chip cannot be loaded.",
             command=replacing(seen.file.path, path, other) if other else seen.setting.away(),
-            advice="Name a library that this machine has" if other else "Leave the configuration out",
+            advice="Use a library that this machine has" if other else "Unset the configuration",
         )
 
 
@@ -81,9 +83,11 @@ def _providers(seen: OpensslFacts) -> Iterator[DoctorFinding]:
                 Topic.OPENSSL,
                 FindingSeverity.WARNING,
                 f"[{section}] of {seen.file.path}: pkcs11-module-cache-keys is not false",
-                cause="The provider shares one copy of a key between loads: a program that reconnects fails at last.",
+                cause=(
+                    "The provider shares one copy of a key between loads: a program that reconnects eventually fails."
+                ),
                 command=_into(seen, section, "pkcs11-module-cache-keys = false"),
-                advice="Switch it off",
+                advice="Disable the cache",
             )
         if name != "default":
             continue
@@ -98,8 +102,8 @@ def _providers(seen: OpensslFacts) -> Iterator[DoctorFinding]:
 def _no_default(seen: OpensslFacts, command: str) -> DoctorFinding:
     return _fault(
         "doctor.provider_default_missing",
-        seen=f"{seen.setting}: providers are listed, and default is not active among them",
-        cause="Without the default provider OpenSSL has no algorithms left: no TLS at all.",
+        seen=f"{seen.setting}: providers are listed, but default is not active",
+        cause="Without the default provider, OpenSSL has no algorithms: TLS does not work.",
         command=command,
         advice="Activate it",
     )
@@ -119,8 +123,8 @@ def _pin(seen: OpensslFacts) -> Iterator[DoctorFinding]:
     if has_pin and seen.file.mode & 0o077:
         yield _fault(
             "doctor.pin_exposed",
-            seen=f"{seen.file.path}: holds a PIN, mode {seen.file.mode:04o}",
-            cause="Others can read the PIN in the configuration.",
+            seen=f"{seen.file.path}: contains a PIN, mode {seen.file.mode:04o}",
+            cause="Other users can read the PIN in the configuration.",
             command=shlex.join(["chmod", "0600", seen.file.path]),
             advice="Close it",
         )

@@ -17,7 +17,7 @@ def findings(seen: ServerFacts) -> Iterator[DoctorFinding]:
             Topic.SERVER,
             FindingSeverity.WARNING,
             f"{file.path}: mode {file.mode:04o}",
-            cause="Others can read a key or a token of the server.",
+            cause="Other users can read a key or a token of the server.",
             command=shlex.join(["chmod", "0600", file.path]),
             advice="Close it",
             about=file.path,
@@ -27,36 +27,38 @@ def findings(seen: ServerFacts) -> Iterator[DoctorFinding]:
             "doctor.database_away",
             Topic.SERVER,
             FindingSeverity.FAULT,
-            f"a server runs on {seen.data}, and says that its database is away",
-            cause="The server's database takes no reads or no writes: nobody registers, and no telemetry is taken.",
-            advice="Start the database again, or make room on its disk (`df -h`); the server goes on by itself then",
-            for_a_person="another server has to be put right",
+            f"a server runs on {seen.data} and reports that its database is not available",
+            cause=(
+                "Reads or writes of the server's database fail: devices cannot register, and telemetry is rejected."
+            ),
+            advice="Start the database, or free space on its disk (`df -h`); the server then continues automatically",
+            for_a_person="the database server has to be fixed",
         )
     elif seen.certificate_trouble:
         yield _of_certificate(
             seen,
             "doctor.server_certificate_not_taken",
             FindingSeverity.FAULT,
-            f"what is configured now is not served: {seen.certificate_trouble}",
-            "New connections get the one before, and the server would not start again",
+            f"the configured certificate is not in use: {seen.certificate_trouble}",
+            "New connections get the earlier certificate, and the server could not restart",
         )
     elif seen.certificate_days is not None and seen.certificate_days < _SOON_DAYS:
         yield _of_certificate(
             seen,
             "doctor.server_certificate_ends",
             FindingSeverity.FAULT if seen.certificate_days < 0 else FindingSeverity.WARNING,
-            f"it ends {seen.certificate_until}",
-            "No device connects any more when it has ended",
+            f"it expires {seen.certificate_until}",
+            "Devices cannot connect after it has expired",
         )
     elif seen.as_owner:
         yield DoctorFinding(
             "operator.data_directory_closed",
             Topic.SERVER,
             FindingSeverity.FAULT,
-            f"{seen.data} is closed to this user",
-            cause=f"This user may not read the data directory {seen.data}.",
+            f"this user cannot read {seen.data}",
+            cause=f"This user does not have permission to read the data directory {seen.data}.",
             command=seen.as_owner,
-            advice="Do it as its owner",
+            advice="Run the command as its owner",
         )
     elif seen.is_served:
         yield DoctorFinding("doctor.server", Topic.SERVER, FindingSeverity.OK, f"a server runs on {seen.data}")
@@ -71,8 +73,10 @@ def _of_certificate(seen: ServerFacts, code: str, severity: FindingSeverity, wha
         severity,
         f"the certificate of the server on {seen.data}: {what}",
         cause=f"{cause}.",
-        advice="Put a certificate for its names, and its key, into the two files of `[server]`: the server takes them",
-        for_a_person="a certificate has to be got from its CA",
+        advice=(
+            "Write a certificate for its names, and its key, to the two files of `[server]`; the server reloads them"
+        ),
+        for_a_person="its CA has to issue a certificate",
     )
 
 
@@ -84,9 +88,9 @@ def _not_served(seen: ServerFacts) -> DoctorFinding:
         Topic.SERVER,
         FindingSeverity.FAULT,
         f"{seen.setting}: {where}",
-        cause=f"No Birthmark server answers for the data directory {seen.data}.",
+        cause=f"No Birthmark server responds for the data directory {seen.data}.",
         command=other or seen.start,
-        advice=f"A server runs for another directory; to start one here, `{seen.start}`. Use that"
+        advice=f"A server runs for another directory; to start one here, `{seen.start}`. Use the running server"
         if other
         else "Start it",
     )

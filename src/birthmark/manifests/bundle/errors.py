@@ -7,20 +7,23 @@ from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError,
 
 
 class NameUnusableError(InvalidRequestError):
-    """Neither a board nor a person can be called so."""
+    """The name of a board or person is not valid."""
 
     code = "intake.name_unusable"
     cause = (
-        "'{text}' cannot stand for the {what} in a bundle: 1 to 64 printable characters, no quotation marks, no "
-        "backslash, no spaces around."
+        "'{text}' is not a valid {what} in a bundle: 1 to 64 printable characters, no quotation marks, no"
+        " backslash, no leading or trailing spaces."
     )
-    fix = "Type it as it is printed, such as `birthmark chip intake BOARD-0001`; what a scanner adds is set in it."
+    fix = (
+        "Enter it as printed, such as `birthmark chip intake BOARD-0001`. Check the settings of the "
+        "scanner for added characters."
+    )
     text: str
     what: str
 
 
 class TakenBeforeError(ConflictError):
-    """The chip, or the board, is in a bundle already; what was taken in stays."""
+    """The chip or the board is already in a bundle."""
 
     code = "intake.taken_before"
     bundle: Path
@@ -30,73 +33,73 @@ class TakenBeforeError(ConflictError):
 
 
 class TakenAlreadyError(TakenBeforeError):
-    """Chip and board were taken in before, together."""
+    """The chip was already recorded with this board."""
 
     code = "intake.taken_already"
-    cause = "Board {board} was taken in with this chip at {at}: line {line} of {bundle}."
-    fix = "Nothing is left to do for this one. What was written then: `sed -n {line}p {bundle}`"
+    cause = "Board {board} was recorded with this chip at {at}: line {line} of {bundle}."
+    fix = "No action is needed. To show the record: `sed -n {line}p {bundle}`"
 
 
 class ChipOfAnotherBoardError(TakenBeforeError):
-    """The chip was taken in with another board."""
+    """The chip was recorded with another board."""
 
     code = "intake.chip_of_another_board"
-    cause = (
-        "The chip '{subject}' was taken in with board {board} at {at}, and not with {wanted}: line {line} of {bundle}."
-    )
+    cause = "The chip '{subject}' was recorded with board {board} at {at}, not with {wanted}: line {line} of {bundle}."
     fix = (
-        "Put the board aside: its chip was moved, or one of the two serial numbers was scanned wrongly. What was "
-        "written then: `sed -n {line}p {bundle}`"
+        "Set the board aside: its chip was moved, or a serial number was scanned incorrectly. To show the"
+        " record: `sed -n {line}p {bundle}`"
     )
     subject: str
     wanted: str
 
 
 class BoardOfAnotherChipError(TakenBeforeError):
-    """The board was taken in with another chip."""
+    """The board was recorded with another chip."""
 
     code = "intake.board_of_another_chip"
-    cause = "Board {board} was taken in with another chip at {at}: line {line} of {bundle}."
+    cause = "Board {board} was recorded with another chip at {at}: line {line} of {bundle}."
     fix = (
-        "Put the board aside: its chip was exchanged, or two boards have one serial number. What was written then: "
-        "`sed -n {line}p {bundle}`"
+        "Set the board aside: its chip was replaced, or two boards have the same serial number. To show "
+        "the record: `sed -n {line}p {bundle}`"
     )
 
 
 class NotThisChipError(PolicyError):
-    """The certificate is not this chip's."""
+    """The certificate does not belong to the chip."""
 
     code = "intake.not_this_chip"
     cause = (
-        "The certificate of '{subject}' is of another key than the chip has: it was exchanged, or copied from another."
+        "The certificate of '{subject}' does not match the chip's key: the chip was replaced, or the "
+        "certificate was copied from another."
     )
-    fix = "Put board {board} aside. What its chip holds: `birthmark chip ls{options}`"
+    fix = "Set board {board} aside. List the chip's objects: `birthmark chip ls{options}`"
     board: str
     subject: str
     options: str = ""
 
 
 class MakerUnknownError(PolicyError):
-    """The chip's certificate does not lead to the maker's root."""
+    """The chip's certificate does not chain to the manufacturer's root."""
 
     code = "intake.maker_unknown"
-    cause = "The certificate of '{subject}' does not lead to a root that was given: {detail}."
+    cause = "The certificate of '{subject}' does not chain to a specified root: {detail}."
     fix = (
-        "If you trust the maker, give its root certificate with `--trust-root FILE`. A CA between, which the chip does "
-        "not hold, goes by one more, or stands behind the chip's own certificate in a file that --cert names."
+        "If you trust the manufacturer, pass its root certificate with `--trust-root FILE`. Pass an "
+        "intermediate CA that is not in the chip with another option, or after the chip's certificate in "
+        "the --cert file."
     )
     detail: str
     subject: str
 
 
 class BundleDamagedError(BirthmarkError):
-    """The last bundle is not as the station wrote it."""
+    """The last bundle was changed."""
 
     code = "intake.bundle_damaged"
-    cause = "{bundle} is not as this station wrote it: line {line}, {detail}. Nothing was taken away from it."
+    cause = "{bundle} differs from what this station wrote: line {line}, {detail}. Nothing was removed from it."
     fix = (
-        "Put an untouched copy in its place. Without one, move it aside: `mv -nT {bundle} {aside}`. The station then "
-        "no longer knows the chips and boards in it, and takes them in again."
+        "Replace it with an unmodified copy. Without a copy, move it: `mv -nT {bundle} {aside}`. The "
+        "station then no longer knows the chips and boards in it, and records them again."
     )
     bundle: Path
     detail: str
@@ -113,7 +116,7 @@ class StationUnusableError(BirthmarkError):
 
     code = "intake.station_unusable"
     cause = "The station in {directory} cannot sign: {detail}."
-    fix = "Put its files back. To begin as a new station: `mv -nT {directory} {aside}`"
+    fix = "Restore its files. To start a new station: `mv -nT {directory} {aside}`"
     detail: str
     directory: Path
 
@@ -127,16 +130,18 @@ class StationBusyError(ConflictError):
     """Another intake of this station is running."""
 
     code = "intake.station_busy"
-    cause = "Another intake is running at the station in {directory}: its lines come one after the other."
-    fix = "Let it end, or make this one a station of its own: `{again} --station {directory}-2`"
+    cause = "Another intake is running at the station in {directory}; only one can write at a time."
+    fix = "Wait until it ends, or use another station: `{again} --station {directory}-2`"
     again: str = "?"
     directory: Path
 
 
 class NothingTakenError(NotFoundError):
-    """No chip was taken in yet."""
+    """No chip was recorded yet."""
 
     code = "intake.nothing_taken"
-    cause = "The station in {directory} has taken in no chip since it was begun: there is nothing to hand over."
-    fix = "Take one in first: `birthmark chip intake BOARD-0001 --station {directory}`"
+    cause = (
+        "The station in {directory} has recorded no chip since the bundle was started: there is nothing to hand over."
+    )
+    fix = "Record a chip first: `birthmark chip intake BOARD-0001 --station {directory}`"
     directory: Path

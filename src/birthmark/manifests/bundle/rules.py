@@ -110,7 +110,7 @@ def believe(
     `ChainBrokenError`.
     """
     if not (is_name(chip.board) and is_name(chip.operator) and is_digest(chip.challenge)):
-        raise MalformedEntryError(detail="board, operator or challenge are none")
+        raise MalformedEntryError(detail="board, operator or challenge is not valid")
     if not 1 <= len(chip.chain) <= MAX_CHAIN:
         raise MalformedEntryError(detail=f"{len(chip.chain)} certificates")
     at = parse_time(chip.at)

@@ -218,7 +218,7 @@ class Station:
             return last
         is_complete = raw.endswith(b"}") and b"\0" not in raw
         if is_complete or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
-            raise MalformedEntryError(detail="it is not as this station writes a line, nor the beginning of one")
+            raise MalformedEntryError(detail="it is not a line or the start of a line of this station")
         if rest != b"\x1a":  # how DOS ends a text
             self.torn = atomic_files.aside(tail.path, "torn")
             atomic_files.replace(self.torn, rest, 0o644)
@@ -251,7 +251,7 @@ class Station:
             tail.bundle = line.bundle
             return
         if line.previous != tail.head:
-            raise MalformedEntryError(detail="before which a line was changed, taken out or added")
+            raise MalformedEntryError(detail="before which a line was changed, removed or added")
         if isinstance(line, wire.SealLine):
             tail.is_sealed = True
             return

@@ -150,7 +150,7 @@ class BundleVerifier:
         is_next = section.is_followed_by(line)
         section.follow(line, head)
         if not is_next:
-            raise MalformedEntryError(detail="it does not follow the line before: one was taken out, added or moved")
+            raise MalformedEntryError(detail="it does not follow the line before: a line was removed, added or moved")
         if isinstance(looked.said, ManifestError):
             raise looked.said
         self._check_new(line)
@@ -176,9 +176,9 @@ class BundleVerifier:
                 yield self._placed(section.trouble)
             return
         if not is_signed(signed, section.opened.key):
-            yield self._placed(NotWholeError(station=section.name, detail="the signature of its seal is broken"))
+            yield self._placed(NotWholeError(station=section.name, detail="the signature of its seal is not valid"))
         elif line.bundle != section.opened.bundle:
-            yield self._placed(NotWholeError(station=section.name, detail="its seal is another bundle's"))
+            yield self._placed(NotWholeError(station=section.name, detail="its seal belongs to another bundle"))
         elif not section.is_followed_by(line) or line.chips - section.signed > section.spoilt:
             there = section.signed + section.spoilt
             detail = f"its seal counts {line.chips} chips, and {there} lines stand before it"

@@ -149,7 +149,7 @@ def parse_time(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None and render_time(moment) == text:
             return moment
-    raise MalformedEntryError(detail="the time is none")
+    raise MalformedEntryError(detail="the time is not valid")
 
 
 def base64(data: bytes) -> str:
@@ -161,7 +161,7 @@ def unbase64(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:
-        raise MalformedEntryError(detail="base64 is broken") from error
+        raise MalformedEntryError(detail="the base64 is not valid") from error
 
 
 def is_name(text: str) -> bool:

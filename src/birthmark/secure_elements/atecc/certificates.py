@@ -75,10 +75,10 @@ class ChipCertificates:
                 self._template(short, 1), short, TemplateSubject(point, self.chip.serial()), _issuer_key_id()
             )
         else:
-            raise TokenFailedError(detail=f"an ATECC608 has certificates device and signer, and not '{label}'")
+            raise TokenFailedError(detail=f"an ATECC608 has certificates device and signer, but not '{label}'")
         if rebuilt != der:
             raise TokenFailedError(
-                detail=f"this certificate would not come out again as it is; {VARIABLE} has to name its like"
+                detail=f"this certificate cannot be reproduced; {VARIABLE} must refer to a similar one"
             )
         if label == "signer" and point != self._signer_point():
             self.chip.write_slot(SIGNER_KEY_SLOT, padded_point(point))
@@ -100,7 +100,7 @@ class ChipCertificates:
             return SIGNER
         if short.template not in TEMPLATES:
             raise CertificateInvalidError(
-                detail=f"no template {short.template} is known; a CA of your own? Set {VARIABLE}"
+                detail=f"template {short.template} is unknown; for your own CA, set {VARIABLE}"
             )
         return BY_PRODUCT.get(self.chip.product_code()) or TEMPLATES[short.template]
 
@@ -128,7 +128,7 @@ def shortened(certificate: Certificate, *, like: CompressedCertificate | None = 
         r, s = decode_dss_signature(parsed.signature)
         signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")
     except (ValueError, OverflowError) as error:
-        raise CertificateInvalidError(detail="its signature is no ECDSA of P-256") from error
+        raise CertificateInvalidError(detail="its signature is not ECDSA with P-256") from error
     years = certificate.not_after.year - certificate.not_before.year
     years = 0 if certificate.not_after.year == 9999 else years  # noqa: PLR2004 (RFC 5280: no end)
     signer = _SIGNER_ID.search(_common_name(parsed.issuer)) or _SIGNER_ID.search(_common_name(parsed.subject))
@@ -154,9 +154,9 @@ def _examples(path: str) -> tuple[Certificate, ...]:
         with Path(path).open("rb") as file:
             found = parse_bundle(file.read(_MAX_BYTES))
     except OSError as error:
-        raise TokenFailedError(detail=f"{VARIABLE} names {path}: {reason_of(error)}") from error
+        raise TokenFailedError(detail=f"{VARIABLE} refers to {path}: {reason_of(error)}") from error
     except CertificateInvalidError as error:
-        raise TokenFailedError(detail=f"{VARIABLE} names {path}, which holds no certificates in PEM") from error
+        raise TokenFailedError(detail=f"{VARIABLE} refers to {path}, which contains no PEM certificates") from error
     if len(found) < 2:  # noqa: PLR2004 (a device's and its signer's)
         detail = f"{VARIABLE} names {path}, which has to hold a device's certificate and its signer's"
         raise TokenFailedError(detail=detail)
@@ -183,7 +183,9 @@ def _proven(der: bytes, signer_point: bytes) -> bytes:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + signer_point)
         key.verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(parsed.signature_hash_algorithm))  # type: ignore[arg-type] # it is ECDSA with SHA-256 by our own template
     except (ValueError, InvalidSignature) as error:
-        raise CertificateInvalidError(detail=f"its signature does not fit; a CA of your own? Set {VARIABLE}") from error
+        raise CertificateInvalidError(
+            detail=f"its signature does not match; for your own CA, set {VARIABLE}"
+        ) from error
     return der
 
 

@@ -58,9 +58,7 @@ class ChipAddress:
         if (found := _I2C.fullmatch(rest)) is not None:
             return cls(int(found["address"], 16), int(found["bus"] or 1))
         if rest.startswith("i2c"):
-            raise ModuleBrokenError(
-                path=module, detail="it is cryptoauthlib:i2c,0x6A,1: the address in 8 bits, then the bus"
-            )
+            raise ModuleBrokenError(path=module, detail="use cryptoauthlib:i2c,0x6A,1: the 8-bit address, then the bus")
         return cls(directory=Path(rest))
 
     def __str__(self) -> str:
@@ -76,10 +74,10 @@ def load_memory(directory: Path) -> ChipMemory:
     except OSError as error:
         raise ModuleMissingError(path=path) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ModuleBrokenError(path=path, detail="it is no software chip") from error
+        raise ModuleBrokenError(path=path, detail="it is not a simulated secure element") from error
     sizes = (len(memory.config), len(memory.otp), *map(len, memory.slots))
     if sizes != (CONFIG_BYTES, OTP_BYTES, *SLOT_BYTES):
-        raise ModuleBrokenError(path=path, detail="it is no software chip")
+        raise ModuleBrokenError(path=path, detail="it is not a simulated secure element")
     return memory
 
 
@@ -163,7 +161,7 @@ class AteccChip:
     def point(self, slot: int) -> bytes:
         """Return the public key of a private one: X, Y."""
         if not self.has_key(slot):
-            raise TokenFailedError(detail=f"there is no key in slot {slot} at {self.place}")
+            raise TokenFailedError(detail=f"slot {slot} at {self.place} contains no key")
         return self._points[slot]
 
     def sign(self, slot: int, digest: bytes) -> bytes:
@@ -173,7 +171,7 @@ class AteccChip:
     def generate(self, slot: int) -> bytes:
         """Make a key in a slot that the configuration allows it for; return its public half. Never replace one."""
         if self.has_key(slot):
-            raise TokenFailedError(detail=f"there is a key in slot {slot} at {self.place}, and it is not made again")
+            raise TokenFailedError(detail=f"slot {slot} at {self.place} already contains a key, which is not replaced")
         return self._filled(64, lambda into: self._library.atcab_genkey(slot, into))
 
     # ---- slots

@@ -74,7 +74,7 @@ def parse_compressed(raw: bytes) -> CompressedCertificate:
         parsed = CompressedCertificate(raw[:64], issued, years, raw[67:69], raw[69] >> 4, raw[69] & 15, raw[70] >> 4)
         _ = parsed.ends  # the 29th of February has no anniversary in most years
     except ValueError as error:
-        raise CertificateInvalidError(detail=f"its dates are no dates: {error}") from error
+        raise CertificateInvalidError(detail=f"its dates are not valid: {error}") from error
     return parsed
 
 
@@ -84,7 +84,7 @@ def compressed(
     """Return one to be written, checked. Raise `CertificateInvalidError` for what has no room in it."""
     is_whole = issued == issued.replace(minute=0, second=0, microsecond=0)
     if issued.tzinfo is None or not _FIRST_YEAR <= issued.year <= _LAST_YEAR or not is_whole:
-        raise CertificateInvalidError(detail=f"{issued} is no whole hour of the years {_FIRST_YEAR} to {_LAST_YEAR}")
+        raise CertificateInvalidError(detail=f"{issued} is not a full hour of the years {_FIRST_YEAR} to {_LAST_YEAR}")
     made = CompressedCertificate(signature, issued, years, signer_id, template, chain)
     if not 0 <= years <= _MAX_YEARS or len(signature) != SIGNATURE_BYTES or len(signer_id) != 2:  # noqa: PLR2004
         raise CertificateInvalidError(detail="a field is too long")

@@ -61,7 +61,7 @@ class AteccBus:
         before, phy = ctypes.c_void_p(), ctypes.c_void_p()
         code = self._library.hal_iface_register_hal(_I2C, hal, ctypes.byref(before), None, ctypes.byref(phy))
         if code != _OK:
-            raise RuntimeError(f"cryptoauthlib takes no other bus: 0x{code:02x}")
+            raise RuntimeError(f"cryptoauthlib supports no other bus: 0x{code:02x}")
         self._before = before
 
     def _send(self, _iface: Any, word: int, data: Any, length: int) -> int:

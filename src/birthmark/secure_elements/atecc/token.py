@@ -159,7 +159,7 @@ class AteccSession:
         if template[Attribute.CLASS] is ObjectClass.CERTIFICATE:
             ChipCertificates(self.chip).write(label, template[Attribute.VALUE])
             return
-        raise TokenFailedError(detail=f"an ATECC608 has no place for '{label}': data goes into slot{DATA_SLOT}")
+        raise TokenFailedError(detail=f"an ATECC608 has no slot for '{label}': data goes into slot{DATA_SLOT}")
 
     def create_domain_parameters(self, _kind: KeyType, curve: Mapping[Attribute, Any], **_: object) -> _Curve:
         if curve.get(Attribute.EC_PARAMS) != _CURVE:
@@ -173,7 +173,7 @@ class AteccSession:
         """Make the key of a slot that has none; only those that are the user's."""
         places = {f"slot{slot}": slot for slot in _SECONDARY}
         if label not in places:
-            failed = TokenFailedError(detail=f"an ATECC608 makes keys in {', '.join(places)}, and not as '{label}'")
+            failed = TokenFailedError(detail=f"an ATECC608 creates keys in {', '.join(places)}, not as '{label}'")
             failed.quote(fix="See which of these slots has no key yet, and name that: `birthmark chip ls`")
             raise failed
         self.chip.generate(places[label])

@@ -45,7 +45,7 @@ def in_memory(content: bytes, name: str) -> Path:
     try:
         descriptor = os.memfd_create(f"birthmark-{name}", 0)
     except OSError as error:
-        raise PinFileError(path="(memory)", detail=f"cannot be kept in memory, as the {name} is") from error
+        raise PinFileError(path="(memory)", detail=f"cannot be stored in memory, like the {name}") from error
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -147,7 +147,7 @@ class ProxyUpstream:
             raise ProgramUnsupportedError(
                 program="The proxy",
                 detail=f"{error.args[-1]}" + ("" if isinstance(error, ssl.SSLError) else f" ({self.trust})"),
-                advice="See what the machine lacks",
+                advice="Find out what the machine lacks",
                 command="birthmark doctor",
             ) from error
         return context

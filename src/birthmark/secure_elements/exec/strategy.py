@@ -58,8 +58,8 @@ def choose(
     if how is not None and how not in ways:
         raise ProgramUnsupportedError(
             program=program.name,
-            detail=f"it is {program.kind.value}, to which there is no way by the {how}",
-            advice="Let it be chosen",
+            detail=f"it is {program.kind.value}, which the method {how} does not support",
+            advice="Use the automatic choice",
             command=_typed(command),
         )
     if program.isolating_flag is not None and how in (None, KeyAccess.HOOK):
@@ -74,7 +74,7 @@ def choose(
         raise ProgramUnsupportedError(
             program=program.name,
             detail="; ".join(passed),
-            advice="Let it be chosen",
+            advice="Use the automatic choice",
             command=_typed(command),
         )
     raise EngineMissingError(looked_in="the engine directories of OpenSSL 3 under /usr/lib and /usr/lib64")
@@ -101,15 +101,15 @@ def _isolated(program: Program, command: Sequence[str]) -> ProgramUnsupportedErr
     if flag not in command[1:]:  # the script's own first line has it
         return ProgramUnsupportedError(
             program=program.name,
-            detail=f"the option {flag} in its first line makes Python ignore what is set for it",
-            advice="Name the interpreter without it",
+            detail=f"the option {flag} in its first line makes Python ignore the required variables",
+            advice="Use the interpreter without it",
             command=_typed(["python3", program.path, *command[1:]]),
         )
     place = list(command).index(flag, 1)
     return ProgramUnsupportedError(
         program=program.name,
-        detail=f"the option {flag} makes Python ignore what is set for it",
-        advice=f"Leave out {flag}",
+        detail=f"the option {flag} makes Python ignore the required variables",
+        advice=f"Omit {flag}",
         command=_typed([*command[:place], *command[place + 1 :]]),
     )
 

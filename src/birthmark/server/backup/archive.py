@@ -60,7 +60,7 @@ def decrypted(data: bytes, passphrase: str) -> bytes:
 
 def _by_hand(data: bytes, passphrase: bytes) -> bytes:
     if (header := _HEADER.match(data)) is None or (log_n := int(header[2])) > MAX_LOG_N:
-        raise ValueError("it takes far more work than any backup")
+        raise ValueError("its decryption needs far more work than that of any backup")
     salt, body, mac = (b64decode(header[part] + b"=" * (-len(header[part]) % 4)) for part in (1, 3, 4))
     wrapping = Scrypt(b"age-encryption.org/v1/scrypt" + salt, 32, 1 << log_n, 8, 1).derive(passphrase)
     file_key = ChaCha20Poly1305(wrapping).decrypt(bytes(12), body, None)
@@ -87,13 +87,13 @@ _LEAST_FREE = 0.02
 
 
 class BackupUnreadableError(InvalidRequestError):
-    """This backup cannot be opened."""
+    """The backup cannot be opened."""
 
     code = "server.backup_unreadable"
     cause = "{path} cannot be opened as a backup: {detail}."
     fix = (
-        "Name a backup: `tar tf {path}` lists key.age and backup.tar.gz.age of a whole one, and "
-        "`birthmark server backup --out server.birthmark` makes one."
+        "Pass a backup file: `tar tf {path}` lists key.age and backup.tar.gz.age of a complete one. To "
+        "create one: `birthmark server backup --out server.birthmark`."
     )
     detail: str
     is_locked: bool = False
@@ -198,7 +198,7 @@ def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]
             identity = pyrage.x25519.Identity.from_str(_decrypted_key(outer, passphrase))
             content = outer.extractfile(CONTENT)
             if content is None:
-                raise BackupUnreadableError(path=path, detail=f"there is no {CONTENT} in it")
+                raise BackupUnreadableError(path=path, detail=f"it does not contain {CONTENT}")
             with _drained(lambda pipe: _unpack(pipe, into, names)) as plain:
                 pyrage.decrypt_io(content, plain, [identity])
     except (pyrage.DecryptError, pyrage.IdentityError) as error:
@@ -210,7 +210,7 @@ def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]
         )
         raise refusal from error
     except (tarfile.TarError, EOFError, KeyError, ValueError, RecursionError) as error:
-        raise BackupUnreadableError(path=path, detail="it is none, or it is damaged") from error
+        raise BackupUnreadableError(path=path, detail="it is not a backup, or it is damaged") from error
     except OSError as error:
         if error.errno is not None:
             raise
@@ -266,7 +266,7 @@ def _check_room(into: Path, size: int) -> None:
     told = os.statvfs(into)
     left, files_left = told.f_bavail * told.f_frsize - size, told.f_favail or told.f_files - told.f_ffree
     if left < _LEAST_FREE * told.f_blocks * told.f_frsize or (told.f_files and files_left < _LEAST_FREE * told.f_files):
-        raise OSError(errno.ENOSPC, "what the backup holds would fill this disk", str(into))
+        raise OSError(errno.ENOSPC, "the backup's content would fill this disk", str(into))
 
 
 def _add(archive: tarfile.TarFile, part: ArchivePart) -> None:

@@ -35,14 +35,14 @@ End = tuple[int, bytes]
 
 
 class ReplayRefusedError(InvalidRequestError):
-    """That file is no whole export."""
+    """The file is not a complete audit export."""
 
     code = "server.replay_refused"
-    cause = "{path} is no whole export of this server's audit rows: {detail}."
+    cause = "{path} is not a complete export of this server's audit rows: {detail}."
     fix = (
-        "Name a copy, which no editor saved, of what `birthmark server audit export --rows --out FILE` wrote on the "
-        "lost server. Only if there is none: `{without}` restores what the backup has, and whatever was revoked since "
-        "is good again."
+        "Pass an unedited copy of the output of `birthmark server audit export --rows --out FILE` on the "
+        "lost server. Only if none exists, `{without}` restores the backup alone, and later revocations "
+        "are lost."
     )
     detail: str
     path: Path
@@ -145,7 +145,7 @@ def _lines(path: Path) -> Iterator[bytes]:
                 if line.strip(BLANKS):
                     yield line.encode(errors=errors)
         except UnicodeError as error:
-            raise _NotOfThisServerError("it is cut in the middle of a character") from error
+            raise _NotOfThisServerError("it is truncated in the middle of a character") from error
 
 
 async def _since(database: Database, chain: VerifiedChain, end: End, actions: frozenset[str]) -> list[ExportedRow]:
@@ -156,7 +156,7 @@ async def _since(database: Database, chain: VerifiedChain, end: End, actions: fr
     if seq:
         known = await database.one(ROW, chain=chain.chain, seq=seq)
         if known is None or bytes(known["digest"]) != digest:
-            raise _NotOfThisServerError(f"its row {seq} of chain {chain.chain} is not the backup's")
+            raise _NotOfThisServerError(f"its row {seq} of chain {chain.chain} differs from the backup's")
     found: list[ExportedRow] = []
     while rows := await database.all(ROWS, chain=chain.chain, after=seq, limit=_PAGE):
         seq = rows[-1]["seq"]

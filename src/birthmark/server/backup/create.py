@@ -46,11 +46,11 @@ _LEFT_OUT = frozenset(
 
 
 class NothingToBackUpError(NotFoundError):
-    """No server has its data there."""
+    """The directory contains no server data."""
 
     code = "server.nothing_to_back_up"
-    cause = "{path} is not the data directory of a server. A backup is made on the server's machine."
-    fix = 'Say which it is: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
+    cause = "{path} is not a server's data directory. Backups are made on the server's machine."
+    fix = 'Set the data directory: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
     path: Path
 
 
@@ -58,10 +58,10 @@ class DatabaseElsewhereError(ConflictError):
     """The server's records are in another database."""
 
     code = "server.database_elsewhere"
-    cause = "{detail}: a backup without the records of the server of {data} would be none."
+    cause = "{detail}: a backup must contain the records of the server of {data}."
     fix = (
-        "Name the database as the server has it, with user and password if it asks for them: "
-        "`export BIRTHMARK_DATABASE={noted}`. Then again: `{again}`."
+        "Set the server's database, with user and password if required: `export "
+        "BIRTHMARK_DATABASE={noted}`. Then repeat: `{again}`."
     )
     again: str = "birthmark server backup --out server.birthmark"
     data: Path
@@ -70,11 +70,11 @@ class DatabaseElsewhereError(ConflictError):
 
 
 class BackupInsideError(ConflictError):
-    """The backup would be in what is backed up."""
+    """The backup file would be inside the data directory."""
 
     code = "server.backup_inside"
-    cause = "{path} is within {data}: every later backup would hold it, and be lost with it."
-    fix = "Name a place outside of the data directory: `{command}`."
+    cause = "{path} is inside {data}: later backups would contain it, and it would be lost together with the data."
+    fix = "Choose a path outside the data directory: `{command}`."
     command: str = "birthmark server backup --out server.birthmark"
     data: Path
     path: Path
@@ -152,7 +152,7 @@ def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
 
 def _copied(file: Path, to: Path, data: Path) -> str:
     if not file.exists():
-        raise DatabaseElsewhereError(data=data, detail=f"There is no {file}")
+        raise DatabaseElsewhereError(data=data, detail=f"{file} does not exist")
     check_readable(file, data)
     return copy_sqlite(file, to)
 

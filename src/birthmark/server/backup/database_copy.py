@@ -39,22 +39,22 @@ _THERE = (
 
 
 class DatabaseNotEmptyError(ConflictError):
-    """There is something in that database already."""
+    """The database is not empty."""
 
     code = "server.database_not_empty"
-    cause = "The database to restore into is in use, or was: it has rows."
-    fix = "Restore into a file of the new data directory: `{command}`."
+    cause = "The target database of the restore is or was in use: it has rows."
+    fix = "Restore to a file in the new data directory: `{command}`."
     command: str = "birthmark server restore FILE --data DIRECTORY"
 
 
 class TablesDifferError(ConflictError):
-    """The database has other tables than a server's."""
+    """The database's tables are not those of a server."""
 
     code = "server.tables_differ"
-    cause = "The database does not have the tables of a server of this version, and no others: {names}."
+    cause = "The tables of the database differ from those of a server of this version: {names}."
     fix = (
-        "What is not Birthmark's belongs into a database or a schema of its own: "
-        "`psql DATABASE -c 'ALTER TABLE NAME SET SCHEMA OTHER'`. If tables are missing, restore a backup from before."
+        "Move other applications' tables to another database or schema: `psql DATABASE -c 'ALTER TABLE "
+        "NAME SET SCHEMA OTHER'`. If tables are missing, restore an earlier backup."
     )
     names: str
 

@@ -43,21 +43,21 @@ Rows = dict[str, tuple[int, int]]
 
 
 class MoveTargetInUseError(ConflictError):
-    """There is something in that database already."""
+    """The target database is not empty."""
 
     code = "server.move_target"
-    cause = "The database {to} is in use, or was: it has rows."
-    fix = "Name an empty one: `{command}`."
+    cause = "The database {to} is or was in use: it has rows."
+    fix = "Use an empty database: `{command}`."
     command: str = "birthmark db move --into postgresql://HOST/NAME"
     to: str
 
 
 class MovedOtherwiseError(ConflictError):
-    """What came into the other database is not what left this one."""
+    """The moved data differs from its source."""
 
     code = "server.moved_differs"
-    cause = "What {to} has of the tables {tables} is not what this database has. Nothing was changed here."
-    fix = "Something else writes there. Name one that is nobody's: `{command}`."
+    cause = "Tables {tables} differ between this database and {to}. Nothing was changed here."
+    fix = "Another program writes to the target. Use a database without other users: `{command}`."
     command: str = "birthmark db move --into postgresql://HOST/NAME"
     to: str
     tables: str

@@ -90,11 +90,11 @@ _ADD_AUDIT, _SET_HEAD = insert(audit), upsert(audit_heads)
 
 
 class RestoreTargetError(ConflictError):
-    """There is something in that directory already."""
+    """The directory is not empty."""
 
     code = "server.restore_target"
-    cause = "{path} is not empty: a backup is restored into a new directory, never over another server's."
-    fix = "Name another: `{command}`."
+    cause = "{path} is not empty: a backup is restored to a new directory, never over another server's data."
+    fix = "Use another directory: `{command}`."
     command: str = "birthmark server restore FILE --data DIRECTORY"
     path: Path
 
@@ -150,7 +150,7 @@ async def restore_backup(
                     refused.quote(fix="Make it anew of the server: `birthmark server backup --out server.birthmark`.")
                     raise refused from error
                 except (ValueError, KeyError) as error:  # what is decoded, and is another's
-                    raise BackupUnreadableError(path=file, detail="its content is not as a server has it") from error
+                    raise BackupUnreadableError(path=file, detail="its content is not that of a server") from error
         atomic_files.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first
         shutil.rmtree(data / RESTORED, ignore_errors=True)
         return done
@@ -316,7 +316,7 @@ def _manifest(file: Path, building: Path) -> create.Manifest:
     try:
         manifest = decode_json((building / create.MANIFEST).read_bytes(), create.Manifest)
     except (OSError, msgspec.MsgspecError) as error:
-        raise BackupUnreadableError(path=file, detail="it does not say what it is") from error
+        raise BackupUnreadableError(path=file, detail="its format is not specified") from error
     if manifest.format != create.FORMAT:
         raise BackupUnreadableError(path=file, detail=f"its format is {manifest.format}, of version {manifest.version}")
     return manifest
@@ -326,7 +326,7 @@ def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> No
     """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
     copied = building / create.DATABASE
     if not copied.exists() and not _table(building, audit.name).exists():
-        raise BackupUnreadableError(path=file, detail="it has no database")
+        raise BackupUnreadableError(path=file, detail="it contains no database")
     if copied.exists():
         try:
             with closing(sqlite3.connect(copied, isolation_level=None)) as connection:

@@ -71,7 +71,7 @@ def _open_below(folder: Path, path: Path) -> IO[bytes]:
         os.close(at)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no file any more", str(path))
+        raise OSError(errno.EINVAL, "it is no longer a file", str(path))
     return file
 
 
@@ -82,7 +82,7 @@ def check_readable(path: Path, folder: Path) -> None:
     """
     is_inside = not path.is_symlink() and path.parent.resolve() == folder.resolve()
     if os.geteuid() == 0 and not is_inside and not _may_read(path, path.stat(), folder.stat().st_uid):
-        raise PermissionError(errno.EACCES, "it is not the data directory's owner's", str(path))
+        raise PermissionError(errno.EACCES, "it does not belong to the data directory's owner", str(path))
 
 
 def read_linked(path: Path, owner: int) -> bytes:
@@ -94,9 +94,11 @@ def read_linked(path: Path, owner: int) -> bytes:
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())  # of what is read, not of what the link meant a moment ago
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is a link to what is no file", str(path))
+            raise OSError(errno.EINVAL, "it is a link to something other than a file", str(path))
         if os.geteuid() == 0 and not _may_read(path, status, owner):
-            raise PermissionError(errno.EACCES, "it is a link to a file that is not the directory's owner's", str(path))
+            raise PermissionError(
+                errno.EACCES, ("it is a link to a file that does not belong to the directory's owner"), str(path)
+            )
         return file.read()
 
 

@@ -62,13 +62,13 @@ _FORGET = remove(server_facts, _begins(_HOST, _FILES, _LEAD, _LAST))
 
 
 class MachineElsewhereError(ConflictError):
-    """Another machine leads."""
+    """Another machine is the leader."""
 
     code = "server.machine_elsewhere"
-    cause = "The CA's files are changed at the machine {lead} ({host}) alone, and this is {name}."
+    cause = "Only the leader {lead} ({host}) changes the CA's files, and this machine is {name}."
     fix = (
-        "Type it at that machine. Where it is lost, this one takes its place: "
-        "`birthmark server machine lead --yes --data {data}`."
+        "Run the command on that machine. If it is lost, make this machine the leader: `birthmark server "
+        "machine lead --yes --data {data}`."
     )
     data: Path
     host: str
@@ -77,13 +77,13 @@ class MachineElsewhereError(ConflictError):
 
 
 class MachineAloneError(ConflictError):
-    """This server is made for one machine."""
+    """The server is set up for one machine."""
 
     code = "server.machine_alone"
-    cause = "The workers of this server {how}, so that no other machine could meet them."
+    cause = "The workers of this server {how}, so that other machines cannot join."
     fix = (
-        "Stop it, name a PostgreSQL in BIRTHMARK_DATABASE, and run it at a NATS that all machines reach: "
-        "`birthmark serve --workers 2 --bus nats://nats.example:4222`."
+        "Stop it, set a PostgreSQL database in BIRTHMARK_DATABASE, and run it with a NATS that all "
+        "machines reach: `birthmark serve --workers 2 --bus nats://nats.example:4222`."
     )
     how: str
 
@@ -348,7 +348,7 @@ class FileSync:
             return str(row["value"])
         if await root_of(self.database) is None:
             raise RecordsLostError(path=self.data)
-        raise RecordsLostError(path=self.data, how="does not know of its machines")
+        raise RecordsLostError(path=self.data, how="has no record of its machines")
 
 
 def _host(mark: object) -> str:

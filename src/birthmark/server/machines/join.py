@@ -19,11 +19,11 @@ _OTHERS = ("ca", "audit.seed", "operator.token", "birthmark.db")
 
 
 class MachineOccupiedError(ConflictError):
-    """There is a server in this directory."""
+    """The directory already contains a server."""
 
     code = "server.machine_occupied"
-    cause = "{path} is the directory of a server already: what is in it would be lost."
-    fix = "Join with a directory of its own: `{command}`."
+    cause = "{path} already contains a server's data, which would be lost."
+    fix = "Join with a new directory: `{command}`."
     command: str = "birthmark server machine join invitation.json --data DIRECTORY"
     path: Path
 

@@ -24,33 +24,33 @@ _VERSION = 1
 
 
 class InvitationRefusedError(InvalidRequestError):
-    """This is no invitation."""
+    """The file is not an invitation."""
 
     code = "server.invitation_refused"
-    cause = "{path} is no invitation to an installation: {reason}."
+    cause = "{path} is not an invitation to a cluster: {reason}."
     fix = (
-        "Make one where the server runs, bring it here, and join by that: "
-        "`birthmark server machine invite --out joining.json`."
+        "Create one on a server of the cluster, copy it to this machine, and join with it: `birthmark "
+        "server machine invite --out joining.json`."
     )
     path: Path
     reason: str
 
 
 class JoinUnfinishedError(ConflictError):
-    """This machine has begun to join."""
+    """The join of this machine is incomplete."""
 
     code = "server.join_unfinished"
-    cause = "{path} began to join an installation, and did not end: what is there is not all that the others have."
-    fix = "Type the same again: `birthmark server machine join invitation.json --data {path}`."
+    cause = "The join of {path} to a cluster was interrupted; its data is incomplete."
+    fix = "Run the same command again: `birthmark server machine join invitation.json --data {path}`."
     path: Path
 
 
 class BusMissingError(UnavailableError):
-    """The workers would not meet those of the other machines."""
+    """The NATS of the cluster is not specified."""
 
     code = "server.bus_missing"
-    cause = "{path} is of a server on several machines, whose workers meet at a NATS that all reach, and none is named."
-    fix = "Name it in the configuration (bus), or here: `export BIRTHMARK_BUS=nats://nats.example:4222`."
+    cause = "{path} belongs to a cluster, whose workers share a NATS, and none is specified."
+    fix = "Set it in the configuration (bus), or here: `export BIRTHMARK_BUS=nats://nats.example:4222`."
     path: Path
 
 

@@ -26,12 +26,12 @@ Files = Mapping[str, bytes]
 
 
 class SharedUnreadableError(UnavailableError):
-    """What another machine keeps in the database cannot be read."""
+    """Data of another machine cannot be decrypted."""
 
     code = "server.shared_unreadable"
-    cause = "What this database keeps for its machines as '{name}' does not open with the key of {data}: {reason}."
+    cause = "The cluster data '{name}' in this database cannot be decrypted with the key of {data}: {reason}."
     fix = (
-        "Have a machine that works invite this one anew, bring that file here, and join by it: "
+        "Create a new invitation on a working machine, copy the file to this machine, and join with it: "
         "`birthmark server machine join invitation.json --data {data}.new`."
     )
     data: object = "this machine"
@@ -53,7 +53,7 @@ def unseal(text: str, name: str, *, installation: str, key: bytes) -> dict[str, 
         sealed = base64.b64decode(text, validate=True)
         plain = AESGCM(key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], _bound_to(installation, name))
     except (binascii.Error, ValueError, InvalidTag) as error:
-        raise SharedUnreadableError(name=name, reason="it was sealed by another key, or is damaged") from error
+        raise SharedUnreadableError(name=name, reason="it was encrypted with another key, or is damaged") from error
     return files_in(plain, name)
 
 

@@ -40,7 +40,9 @@ class NatsServer:
         beside = Path(sys.executable).with_name("nats-server")
         program = str(beside) if beside.exists() else shutil.which("nats-server")
         if program is None:
-            raise ModuleNotFoundError("there is no nats-server", name="nats_server")  # it is told which extra has it
+            raise ModuleNotFoundError(
+                "nats-server is not installed", name="nats_server"
+            )  # it is told which extra has it
         self._directory.mkdir(mode=0o700, exist_ok=True)
         await self._run(program)
         self._keeping = kept("the NATS server", lambda: self._keep(program))
@@ -97,4 +99,4 @@ class NatsServer:
                 if urls:
                     return int(urls[0].rpartition(":")[2])
             await asyncio.sleep(_PAUSE_S)
-        raise BusAwayError(where="127.0.0.1", reason="the server that was started did not say that it listens")
+        raise BusAwayError(where="127.0.0.1", reason="the NATS server did not start in time")

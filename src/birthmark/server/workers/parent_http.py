@@ -71,11 +71,11 @@ _UNKNOWN = "It may have done what was asked before: look before you ask for it a
 
 
 class WorkerAwayError(UnavailableError):
-    """A worker of the server is away."""
+    """A worker of the server does not respond."""
 
     code = "server.worker_away"
-    cause = "{worker} of this server ended, or does not answer; unless the server ends, it is started anew. {outcome}."
-    fix = "Wait until it is there, with `birthmark env --wait 60 --data {data}`, and try again by the same command."
+    cause = "{worker} of this server ended or does not respond; it restarts unless the server ends. {outcome}."
+    fix = "Wait until it responds, with `birthmark env --wait 60 --data {data}`, and run the same command again."
     worker: str
     outcome: str
     data: Path
@@ -244,7 +244,7 @@ class Front:
         return msgspec.json.encode(self._problem(worker)) + b"\n"
 
     def _problem(self, worker: str) -> dict[str, Any]:
-        error = WorkerAwayError(worker=worker, outcome="What it showed broke off here", data=self._directory)
+        error = WorkerAwayError(worker=worker, outcome="The response was interrupted here", data=self._directory)
         return {"problem": told(error)}
 
 

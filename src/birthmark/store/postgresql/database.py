@@ -79,9 +79,9 @@ class PostgresUnavailableError(UnavailableError):
     """The database does not answer."""
 
     code = "store.postgresql_unavailable"
-    cause = "PostgreSQL did not take the request: {reason}."
-    fix = "Check that the server runs and that the URL, user and password are right, then try again."
-    for_a_person = "another server has to be put right"
+    cause = "PostgreSQL rejected the request: {reason}."
+    fix = "Check that PostgreSQL runs and that the URL, user and password are right. Then retry."
+    for_a_person = "the database server has to be fixed"
     reason: object
     may_be_kept: bool = False
 
@@ -425,7 +425,7 @@ def _unkeepable(changes: Changes) -> BirthmarkError | None:
             if isinstance(value, int) and not -_MAX <= value < _MAX:
                 return ValueRefusedError(reason="a number of more than 64 bits")
     except UnicodeEncodeError:
-        return ValueRefusedError(reason="half of a surrogate pair")
+        return ValueRefusedError(reason="an unpaired surrogate")
     return None
 
 
@@ -438,6 +438,6 @@ def translated() -> Iterator[None]:
     try:
         yield
     except asyncpg.DataError as error:
-        raise ValueRefusedError(reason="a value of another kind") from error
+        raise ValueRefusedError(reason="a value of another type") from error
     except TROUBLE as error:
-        raise PostgresUnavailableError(reason=str(error) or "it does not answer") from error
+        raise PostgresUnavailableError(reason=str(error) or "it does not respond") from error

@@ -192,7 +192,7 @@ class SwarmMqtt(Conversation):
                 if future is not None and not future.done():
                     future.set_result(packet)
             case Disconnect(code=code):
-                self._finish(LinkLostError(host=self._host, reason=f"the server said DISCONNECT {code:#04x}"))
+                self._finish(LinkLostError(host=self._host, reason=f"the server sent DISCONNECT {code:#04x}"))
             case _:
                 pass
 
@@ -212,7 +212,7 @@ class SwarmMqtt(Conversation):
             self._engine.ack([packet.packet_id])
 
     def _broken(self, error: RemoteProtocolError) -> None:
-        self._finish(LinkLostError(host=self._host, reason=f"the server broke MQTT's rules, {error}"))
+        self._finish(LinkLostError(host=self._host, reason=f"the server violated the MQTT protocol: {error}"))
 
     def _finish(self, error: BirthmarkError) -> None:
         if self._end is not None:

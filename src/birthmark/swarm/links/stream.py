@@ -103,7 +103,7 @@ class Dialer:
                 context.load_cert_chain(pem, password=lambda: "")
             except (ssl.SSLError, OSError) as error:
                 reason = (getattr(error, "reason", None) or reason_of(error)).lower()
-                raise KeyFileInvalidError(path=pem, detail=f"OpenSSL does not take it: {reason}") from error
+                raise KeyFileInvalidError(path=pem, detail=f"OpenSSL rejects it: {reason}") from error
         return context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
 
     def _made(self) -> ssl.SSLContext:

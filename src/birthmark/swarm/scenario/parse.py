@@ -66,7 +66,7 @@ class ScenarioInvalidError(ConfigInvalidError):
 
     code = "swarm.scenario_invalid"
     cause = "{file}:{line}: {key}: {detail}."
-    fix = "{accepted}. A file with every key and its meaning: `birthmark swarm init {file}.new`"
+    fix = "{accepted}. To write a file with every key and its meaning: `birthmark swarm init {file}.new`"
 
 
 def parse_scenario(file: Path, text: str) -> Scenario:

@@ -24,21 +24,21 @@ def span(value: object) -> float:
         with contextlib.suppress(ValueError):
             seconds = duration_of(value).total_seconds()
     if seconds is None or not 0 <= seconds <= _LONGEST_S:
-        raise MistakeError("must be a time", '`{name} = "10s"` (ms, s, m, h or d)')
+        raise MistakeError("must be a duration", '`{name} = "10s"` (ms, s, m, h or d)')
     return seconds
 
 
 def some_time(value: object) -> float:
     """Return seconds that are more than none."""
     if not (seconds := span(value)):
-        raise MistakeError("must be more than nothing", '`{name} = "10s"`')
+        raise MistakeError("must be greater than zero", '`{name} = "10s"`')
     return seconds
 
 
 def spans(value: object) -> tuple[float, ...]:
     """Return several times."""
     if not isinstance(value, list):
-        raise MistakeError("must be a list of times", '`{name} = ["30s", "60s"]`')
+        raise MistakeError("must be a list of durations", '`{name} = ["30s", "60s"]`')
     return tuple(span(one) for one in value)
 
 
@@ -47,7 +47,7 @@ def share(value: object) -> float:
     found = _SHARE.fullmatch(value) if isinstance(value, str) else None
     part = float(found[1]) / _WHOLE if found else _number(value)
     if part is None or not 0 <= part <= 1:
-        raise MistakeError("must be a share", '`{name} = "5%"`')
+        raise MistakeError("must be a percentage", '`{name} = "5%"`')
     return part
 
 
@@ -62,7 +62,7 @@ def rate(value: object) -> float:
     """Return how many in a second."""
     found = _number(value)
     if found is None or not 0 < found <= 1e6:  # noqa: PLR2004 - more than any machine does
-        raise MistakeError("must be a number of devices a second", "`{name} = 50`")
+        raise MistakeError("must be a number of devices per second", "`{name} = 50`")
     return found
 
 

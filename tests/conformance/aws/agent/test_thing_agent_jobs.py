@@ -254,7 +254,7 @@ def test_a_device_that_has_to_start_anew_and_did_not_has_failed(site: Site) -> N
         until(lambda: site.lines() == ["restart"])
     with site.device.running():  # of the same boot
         status, details = site.ended(job_id)
-    assert (status, details) == ("FAILED", {"reason": "the device did not start anew within 3 s"})
+    assert (status, details) == ("FAILED", {"reason": "the device did not restart within 3 s"})
     assert site.lines() == ["restart"]
 
 
@@ -302,7 +302,7 @@ def test_a_file_with_another_digest_or_too_large_leaves_what_is_there(running: S
     target.write_text("before")
     wrong = a_file(running, b"other") | {"sha256": "ab" * 32}
     status, details = running.ended(running.wants("replace", file="settings", **wrong))
-    assert (status, details) == ("FAILED", {"reason": "its digest is another than the job says"})
+    assert (status, details) == ("FAILED", {"reason": "its digest differs from the job document's"})
     large = a_file(running, bytes(3_000_001))
     status, details = running.ended(running.wants("replace", file="settings", **large))
     assert (status, details) == ("FAILED", {"reason": "it has more than 3000000 bytes"})

@@ -113,7 +113,7 @@ def test_where_a_chip_is_stands_in_place_of_a_library(text: str, place: ChipAddr
 def test_an_address_in_seven_bits_or_none_is_explained() -> None:
     with pytest.raises(ModuleBrokenError) as refused:
         ChipAddress.parse(Path("cryptoauthlib:i2c,53"))
-    assert "8 bits" in refused.value.explain_cause()
+    assert "8-bit address" in refused.value.explain_cause()
 
 
 def test_a_file_that_is_no_chip_is_refused(tmp_path: Path) -> None:

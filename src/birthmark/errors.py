@@ -220,10 +220,10 @@ class ChangedMeanwhileError(ConflictError):
     """What was read is no longer as it was read: read it and decide again."""
 
     code = "resource.changed"
-    message = "{what} changed meanwhile; read it and try again"
-    cause = "{what} was changed by somebody else between the look and the write; nothing was written."
-    fix = "Look at it as it is now, and say again what to change."
-    for_a_person = "what the other one did has to be looked at"
+    message = "{what} was changed by another request; read it and retry"
+    cause = "{what} was changed by another request at the same time; nothing was written."
+    fix = "Read the current state and repeat the change."
+    for_a_person = "a person has to review the other change"
     what: str = "The record"
 
 

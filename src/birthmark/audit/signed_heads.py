@@ -22,7 +22,7 @@ class HeadInvalidError(InvalidRequestError):
     """This is no exported head."""
 
     code = "audit.head_invalid"
-    cause = "The file holds no exported head of an audit chain: {detail}."
+    cause = "The file does not contain an exported head of an audit chain: {detail}."
     fix = "Give a file that this wrote: `birthmark server audit export --out head.json`"
     detail: object
 

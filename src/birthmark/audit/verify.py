@@ -34,9 +34,9 @@ class AuditBrokenError(ConflictError):
     """The audit chain is broken."""
 
     code = "audit.chain_broken"
-    cause = "Audit row {seq} of chain {chain} does not follow from the one before it: {detail}."
+    cause = "Audit row {seq} of chain {chain} does not follow from the previous row: {detail}."
     fix = "Compare with a backup from before: this database was edited outside Birthmark."
-    for_a_person = "somebody edited the database"
+    for_a_person = "the database was edited outside Birthmark"
     chain: str
     detail: str
     seq: str
@@ -51,7 +51,7 @@ class AuditCutError(ConflictError):
         "missing."
     )
     fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
-    for_a_person = "somebody removed rows: a backup has to be compared"
+    for_a_person = "rows were removed; compare them with a backup"
     chain: str
     seq: int
     signed: int
@@ -62,12 +62,12 @@ class AuditHeadError(ConflictError):
     """The chain has no head that confirms it."""
 
     code = "audit.head_refused"
-    cause = "Nothing confirms the {seq} rows of chain {chain}: {detail}."
+    cause = "No signature confirms the {seq} rows of chain {chain}: {detail}."
     fix = (
         "Compare with a backup from before, and with heads that were exported: "
         "`birthmark server audit verify --head FILE`."
     )
-    for_a_person = "a backup and exported heads have to be compared"
+    for_a_person = "compare a backup and exported heads"
     chain: str
     detail: str
     seq: int
@@ -77,9 +77,9 @@ class AuditContradictedError(ConflictError):
     """A head contradicts the chain."""
 
     code = "audit.chain_contradicted"
-    cause = "{source} has another digest at row {seq} of chain {chain}: that row or one before it was written anew."
+    cause = "{source} has another digest at row {seq} of chain {chain}: this row or an earlier one was rewritten."
     fix = "Compare the rows up to {seq} with a backup from before: the chain was recomputed without its key."
-    for_a_person = "somebody wrote the chain anew: a backup has to be compared"
+    for_a_person = "the chain was rewritten; compare it with a backup"
     chain: str
     seq: int
     source: str
@@ -89,12 +89,12 @@ class AuditBreakFoundError(ConflictError):
     """A break was found before."""
 
     code = "audit.break_found"
-    cause = "Row {seq} of chain {chain} tells of a break before it: {detail}."
+    cause = "Row {seq} of chain {chain} records a break before it: {detail}."
     fix = (
         "Compare the rows before {seq} with a backup: what differs was changed while no server ran. If nothing does, "
         "only the file audit.seed was lost or exchanged; this row stays and says since when."
     )
-    for_a_person = "somebody removed rows: a backup has to be compared"
+    for_a_person = "rows were removed; compare them with a backup"
     chain: str
     detail: str
     seq: int

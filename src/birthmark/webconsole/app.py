@@ -49,9 +49,9 @@ class PageMissingError(NotFoundError):
     """No page is there."""
 
     code = "console.page_missing"
-    cause = "Nothing is at {path}."
-    fix = "Go to one of the pages at the side, or search for a device."
-    for_a_person = "it takes whoever sits at the browser"
+    cause = "There is no page at {path}."
+    fix = "Choose a page in the navigation, or search for a device."
+    for_a_person = "the user at the browser has to do it"
     path: str
 
 

@@ -45,9 +45,9 @@ class TooManyPagesError(ThrottledError):
     """So many pages follow what happens that no more may."""
 
     code = "console.too_many_pages"
-    cause = "{count} browsers of {who} follow what happens here, and no more may."
-    fix = "Close pages that nobody looks at; a page that does not follow shows what was when it was loaded."
-    for_a_person = "it takes whoever sits at the browsers"
+    cause = "{count} pages of {who} receive live updates, which is the limit."
+    fix = "Close unused pages. A page without live updates shows the state when it was loaded."
+    for_a_person = "the user at the browser has to do it"
     count: int
     who: str
 

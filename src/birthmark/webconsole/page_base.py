@@ -32,9 +32,9 @@ class FormUnfitError(InvalidRequestError):
 
     code = "console.form_unfit"
     message = "That cannot be done: {detail}"
-    cause = "The form was not taken, and nothing was done: {detail}."
-    fix = "Go back, and say it otherwise."
-    for_a_person = "it takes whoever sits at the browser"
+    cause = "The form is not valid, and nothing was changed: {detail}."
+    fix = "Go back and correct the form."
+    for_a_person = "the user at the browser has to do it"
     detail: str
 
 

@@ -55,9 +55,9 @@ class DropRefusedError(InvalidRequestError):
 
     code = "console.drop_refused"
     message = "The files are not taken: {detail}"
-    cause = "The files that were dropped are not taken: {detail}."
+    cause = "The uploaded files are not valid: {detail}."
     fix = "Choose others. What is larger goes by a command: `birthmark device enroll-list --help`"
-    for_a_person = "it takes whoever has the files"
+    for_a_person = "the files are on the user's machine"
     detail: str
 
 

@@ -37,18 +37,18 @@ class DropGoneError(NotFoundError):
 
     code = "console.drop_gone"
     message = "That list is not here any more"
-    cause = "A list of devices that was dropped here stays for an hour, what became of one for a day."
-    fix = "Drop the files again: who is on record already is left alone."
-    for_a_person = "it takes whoever has the files"
+    cause = "The uploaded list has expired: lists are kept for an hour, results for a day."
+    fix = "Upload the files again: enrolled devices are not changed."
+    for_a_person = "the files are on the user's machine"
 
 
 class TooManyDropsError(ThrottledError):
     """So many lists are here that no more may come."""
 
     code = "console.too_many_drops"
-    cause = "{count} lists of devices are here, and no more may be."
-    fix = "Remove one that nobody needs, or wait an hour: then those that were only looked at are gone."
-    for_a_person = "it takes whoever dropped them"
+    cause = "{count} uploaded lists are stored, which is the limit."
+    fix = "Delete an unused list, or wait an hour: previewed lists then expire."
+    for_a_person = "the user who uploaded them has to do it"
     count: int
 
 

@@ -139,7 +139,10 @@ DROPPED = Metric(
     (*_CLOUD, "reason"),
 )
 REFUSALS = Metric(
-    "birthmark_refusals_total", MetricKind.COUNTER, "Rejected requests, by refusal code; `birthmark why` shows each.", ("code",)
+    "birthmark_refusals_total",
+    MetricKind.COUNTER,
+    "Rejected requests, by refusal code; `birthmark why` shows each.",
+    ("code",),
 )
 REGISTRATIONS = Metric("birthmark_registrations_total", MetricKind.COUNTER, "Device registrations at DPS.")
 ISSUED = Metric(
@@ -153,12 +156,12 @@ FAILED_RENEWALS = Metric(
     ("code",),
 )
 REVOKED = Metric("birthmark_certificates_revoked_total", MetricKind.COUNTER, "Revoked certificates and keys.")
-COMMITS = Metric(
-    "birthmark_commit_seconds", MetricKind.HISTOGRAM, "Duration of a database commit."
-)
+COMMITS = Metric("birthmark_commit_seconds", MetricKind.HISTOGRAM, "Duration of a database commit.")
 COMMITTED = Metric("birthmark_commit_changes", MetricKind.HISTOGRAM, "Changes per database commit.")
 WAITING = Metric("birthmark_writer_waiting", MetricKind.GAUGE, "Changes waiting for the database writer.")
-LAG = Metric("birthmark_event_loop_lag_seconds", MetricKind.HISTOGRAM, "Delay of the event loop, measured twice per second.")
+LAG = Metric(
+    "birthmark_event_loop_lag_seconds", MetricKind.HISTOGRAM, "Delay of the event loop, measured twice per second."
+)
 HANDSHAKES = Metric(
     "birthmark_tls_handshakes_total",
     MetricKind.COUNTER,
@@ -192,7 +195,9 @@ KEPT_COMMITS = Metric(
     ("hub",),
 )
 KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", MetricKind.GAUGE, "Telemetry bytes in retention.", ("hub",))
-LETTERS = Metric("birthmark_inbox_letters", MetricKind.GAUGE, "Cloud-to-device messages in the device queues of IoT Hub.")
+LETTERS = Metric(
+    "birthmark_inbox_letters", MetricKind.GAUGE, "Cloud-to-device messages in the device queues of IoT Hub."
+)
 TWINS = Metric("birthmark_twin_updates_total", MetricKind.COUNTER, "Device twin updates, by origin.", ("by",))
 ROUTED = Metric(
     "birthmark_routed_total",
@@ -222,11 +227,11 @@ RULE_LAG = Metric(
     "Age of the newest message that all topic rules have processed; 0 if up to date.",
 )
 RULE_MISSED = Metric(
-    "birthmark_rules_missed_total", MetricKind.COUNTER, "Removals of messages by retention before topic rules processed them."
+    "birthmark_rules_missed_total",
+    MetricKind.COUNTER,
+    "Removals of messages by retention before topic rules processed them.",
 )
-METHODS = Metric(
-    "birthmark_method_calls_total", MetricKind.COUNTER, "Direct method calls, by outcome.", ("outcome",)
-)
+METHODS = Metric("birthmark_method_calls_total", MetricKind.COUNTER, "Direct method calls, by outcome.", ("outcome",))
 
 UNRENEWED = Metric(
     "birthmark_certificates_unrenewed",
@@ -240,7 +245,9 @@ LISTS_END = Metric(
     ("of",),
 )
 DISK_FREE = Metric("birthmark_disk_free_ratio", MetricKind.GAUGE, "Free share of the disk with the data directory.")
-CLOCK_STEADY = Metric("birthmark_clock_steady", MetricKind.GAUGE, "0 for ten minutes after a clock change, otherwise 1.")
+CLOCK_STEADY = Metric(
+    "birthmark_clock_steady", MetricKind.GAUGE, "0 for ten minutes after a clock change, otherwise 1."
+)
 CLOCK_OFF = Metric(
     "birthmark_clock_offset_seconds",
     MetricKind.GAUGE,
@@ -248,7 +255,10 @@ CLOCK_OFF = Metric(
 )
 OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", MetricKind.GAUGE, "Age of the oldest unpublished event.")
 HOOKS_FAILING = Metric(
-    "birthmark_webhook_failing_seconds", MetricKind.GAUGE, "Time since deliveries to a receiver started to fail.", ("name",)
+    "birthmark_webhook_failing_seconds",
+    MetricKind.GAUGE,
+    "Time since deliveries to a receiver started to fail.",
+    ("name",),
 )
 ALERTS = Metric("birthmark_alerts", MetricKind.GAUGE, "Active alerts, by rule.", ("rule",))
 

@@ -37,7 +37,9 @@ SECTIONS = (
         (
             AgentSetting("title", "text", "title of the report", f'"{_GIVEN.title}"'),
             AgentSetting("duration", _TIME, "duration of the run", f'"{_GIVEN.duration_s:g}s"'),
-            AgentSetting("seed", "whole number", "seed of the random numbers; the same seed repeats the run", str(_GIVEN.seed)),
+            AgentSetting(
+                "seed", "whole number", "seed of the random numbers; the same seed repeats the run", str(_GIVEN.seed)
+            ),
         ),
     ),
     SettingSection(
@@ -50,9 +52,7 @@ SECTIONS = (
                 "Azure or AWS endpoints of a Birthmark server (`--data`), or the vendor's cloud",
                 f'"{_WISH.where}"',
             ),
-            AgentSetting(
-                "host", "name", 'provisioning service, AWS data endpoint, or hub (`register = "none"`)'
-            ),
+            AgentSetting("host", "name", 'provisioning service, AWS data endpoint, or hub (`register = "none"`)'),
             AgentSetting("id_scope", "text", "ID scope of the provisioning service; default: PROVISIONING_IDSCOPE"),
             AgentSetting("register", '"mqtt", "https" or "none"', "registration protocol at Azure", f'"{_WISH.way}"'),
             AgentSetting(
@@ -62,9 +62,7 @@ SECTIONS = (
                 str(_WISH.mqtt_port),
             ),
             AgentSetting("https_port", _PORT, "HTTPS port of the provisioning service", "443, or the local server's"),
-            AgentSetting(
-                "est_url", "URL", "EST server for renewals, up to `/.well-known/est`", "the local server's"
-            ),
+            AgentSetting("est_url", "URL", "EST server for renewals, up to `/.well-known/est`", "the local server's"),
             AgentSetting(
                 "trust", _FILE, "trusted CAs for the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"
             ),
@@ -84,7 +82,10 @@ SECTIONS = (
         ("identities",),
         (
             AgentSetting(
-                "directory", "directory", "directory of the identities, reused by later runs", f'"{_IDENTITIES.directory}"'
+                "directory",
+                "directory",
+                "directory of the identities, reused by later runs",
+                f'"{_IDENTITIES.directory}"',
             ),
             AgentSetting(
                 "from",
@@ -96,7 +97,10 @@ SECTIONS = (
             AgentSetting("ca_key", _FILE, "key of your CA"),
             AgentSetting("ca_passphrase_file", _FILE, "passphrase of the key, file with mode 0600"),
             AgentSetting(
-                "est_user", "text", "EST user for first certificates, permitted for any name", "created on a local server"
+                "est_user",
+                "text",
+                "EST user for first certificates, permitted for any name",
+                "created on a local server",
             ),
             AgentSetting("est_password_file", _FILE, "password of the EST user, file with mode 0600"),
             AgentSetting("lifetime", _TIME, "lifetime of certificates from the local CA", '"30d"'),
@@ -112,17 +116,15 @@ SECTIONS = (
             ),
             AgentSetting("ramp", "number", "devices started per second", f"{_GROUP.ramp:g}"),
             AgentSetting("start", _TIME, "start time of the first device", '"0s"'),
-            AgentSetting("interval", _TIME, "interval between messages of a device; 0 sends none", f'"{_GROUP.interval_s:g}s"'),
-            AgentSetting("jitter", _SHARE, "random variation of the interval, plus or minus", '"10%"'),
             AgentSetting(
-                "payload", "text", "message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"
+                "interval", _TIME, "interval between messages of a device; 0 sends none", f'"{_GROUP.interval_s:g}s"'
             ),
+            AgentSetting("jitter", _SHARE, "random variation of the interval, plus or minus", '"10%"'),
+            AgentSetting("payload", "text", "message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"),
             AgentSetting("size", "bytes", "message size; replaces `payload`"),
             AgentSetting("topic", "text", "topic at AWS; `{name}` is the device", '"devices/{name}/data"'),
             AgentSetting("keep_alive", "seconds", "MQTT keep-alive", str(_GROUP.keep_alive_s)),
-            AgentSetting(
-                "stay", _TIME, "time until a device disconnects intentionally; 0 for never", '"0s"'
-            ),
+            AgentSetting("stay", _TIME, "time until a device disconnects intentionally; 0 for never", '"0s"'),
             AgentSetting("away", _TIME, "time until it reconnects", f'"{_GROUP.away_s:g}s"'),
             AgentSetting("cut", _TIME, "mean time between random connection losses; 0 for never", '"0s"'),
             AgentSetting("renew", 'time or "80%"', "EST renewal interval, or percentage of the certificate's lifetime"),

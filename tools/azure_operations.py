@@ -121,12 +121,12 @@ OPERATIONS: Sequence[Operation] = (
     _row(
         "register with a symmetric key", "as above", "create_from_symmetric_key(", "SymmetricKeySecurityClient(", _HAND
     ),
-    _row("register with a TPM", "as above, HTTPS", _NONE, "TpmSecurityClient(", Reason.NOT_BUILT),
-    _row("register with a certificate signing request", "as above, `csr`", Reason.CSR, Reason.CSR, Reason.CSR),
+    _row("register with a TPM", "registration over HTTPS", _NONE, "TpmSecurityClient(", Reason.NOT_BUILT),
+    _row("register with a certificate signing request", "registration with `csr`", Reason.CSR, Reason.CSR, Reason.CSR),
     _row("renew the certificate", "`$iothub/credentials`", Reason.CSR, Reason.CSR, Reason.CSR),
     _row(
         "send a registration payload, receive a response",
-        "as above, `payload`",
+        "registration with `payload`",
         "client.provisioning_payload =",
         Reason.NOT_SEEN,
         Reason.NOT_SEEN,

@@ -37,9 +37,7 @@ SECTIONS = (
         (
             AgentSetting("title", "text", "title of the report", f'"{_GIVEN.title}"'),
             AgentSetting("duration", _TIME, "duration of the run", f'"{_GIVEN.duration_s:g}s"'),
-            AgentSetting(
-                "seed", "whole number", "seed of the random numbers; the same seed repeats the run", str(_GIVEN.seed)
-            ),
+            AgentSetting("seed", "whole number", "seed of the random number generator", str(_GIVEN.seed)),
         ),
     ),
     SettingSection(

@@ -28,7 +28,7 @@ TOP = Path(birthmark.__file__).parents[2]
 TARGET = TOP / "docs" / "reference" / "aws-iot.md"
 TESTS = TOP / "tests" / "conformance" / "aws"
 PAGES = (TOP / "docs" / "tutorial", TOP / "docs" / "howto")
-HEAD = "| operation | request | boto3 | AWS CLI | device SDKs, by MQTT |\n|---|---|---|---|---|\n"
+HEAD = "| operation | request | boto3 | AWS CLI | device SDKs over MQTT |\n|---|---|---|---|---|\n"
 _OTHERS = frozenset({"publisher", "keeper", "device"})
 """Names in the tests that are no clients of boto3, and have a method of an operation's name."""
 _LAST = frozenset({"test_refusals", "test_kept_or_refused", "test_unserved"})
@@ -41,24 +41,24 @@ _TYPED = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)+")
 _WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 AREAS: Sequence[tuple[str, str, str]] = (
-    ("Commands", "not served yet", r"Command"),
-    ("Messages to one client", "not served yet", r"DirectMessage"),
-    ("Billing groups", "not wanted: nothing is billed here", r"BillingGroup"),
-    ("Transfers of certificates", "not wanted: there is one account", r"CertificateTransfer|^TransferCertif|Outgoing"),
-    ("Domain configurations", "not wanted: names and certificates are the server's own", r"DomainConfiguration"),
+    ("Commands", "not implemented yet", r"Command"),
+    ("Messages to one client", "not implemented yet", r"DirectMessage"),
+    ("Billing groups", "out of scope: no billing", r"BillingGroup"),
+    ("Certificate transfers", "out of scope: single account", r"CertificateTransfer|^TransferCertif|Outgoing"),
+    ("Domain configurations", "out of scope: the server has its own names and certificates", r"DomainConfiguration"),
     (
         "Certificate providers",
-        "not wanted: the server's own CA signs, or one of AWS Private CA",
+        "out of scope: the server's CA or AWS Private CA signs",
         r"CertificateProvider",
     ),
-    ("Fleet metrics", "not wanted", r"FleetMetric"),
+    ("Fleet metrics", "out of scope", r"FleetMetric"),
     (
         "Device Defender: audits, violations, metrics and mitigation",
-        "not wanted",
+        "out of scope",
         r"Audit|SecurityProfile|Mitigation|Violation|CustomMetric|Dimension|MetricValues|BehaviorModel",
     ),
-    ("Software packages, streams and OTA updates", "not wanted", r"Package|Sbom|Stream|OTAUpdate"),
-    ("Logging and encryption of the service", "the server's own log and database", r"Logging|Encryption"),
+    ("Software packages, streams and OTA updates", "out of scope", r"Package|Sbom|Stream|OTAUpdate"),
+    ("Service logging and encryption", "replaced by the server's log and database", r"Logging|Encryption"),
 )
 """Title, why, and which operations: each that is not served is in the first that fits."""
 
@@ -261,9 +261,10 @@ def _link(use: Use) -> str:
 def _served(count: int) -> str:
     return (
         f"{count} of the {len(OPERATIONS)} operations of the service models `iot`, `iot-data` and `iot-jobs-data` are "
-        "served. A cell names a\ntest of `tests/conformance/aws` that uses the operation by that client, unmodified, "
-        f"or a page that runs as it stands.\n*{NO_CLI}*: nothing types it, and the AWS CLI makes its requests from the "
-        f"same models by the same library.\n*{NO_DEVICE}*: no device's SDK has it by MQTT.\n"
+        "implemented.\nEach cell names a test in `tests/conformance/aws` that uses the operation with that unmodified "
+        "client, or a page\nwhose commands run as a test.\n\n"
+        f"- *{NO_CLI}*: no test with the AWS CLI, which uses the same models and library as boto3\n"
+        f"- *{NO_DEVICE}*: not available in device SDKs over MQTT\n"
     )
 
 
@@ -275,7 +276,7 @@ def _not_served(known: frozenset[str]) -> str:
         if not titles:
             raise ValueError(f"{name} is not served and in none of AREAS")
         areas[titles[0]].add(name)
-    lines = ["| area | why | operations |\n|---|---|---|\n"]
+    lines = ["| area | reason | operations |\n|---|---|---|\n"]
     lines += [f"| {title} | {why} | {', '.join(sorted(areas[title]))} |\n" for title, why, _ in AREAS if areas[title]]
     return "".join(lines)
 

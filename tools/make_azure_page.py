@@ -58,11 +58,11 @@ MANAGED: Sequence[tuple[str, Any]] = (
 """Of Azure's resource manager, whose methods have names that others have too: its tests alone count for it."""
 _OF_MANAGED = "test_management"
 _REFUSED = "test_what_is_not_served_is_refused_by_its_name"
-_JOBS = "not served yet: scheduled jobs, import and export; refused as `iothub.operation_not_served`"
-_CONFIGURATIONS = "not served yet: configurations by a condition; refused as `iothub.operation_not_served`"
+_JOBS = "not implemented: scheduled jobs, import, export (`iothub.operation_not_served`)"
+_CONFIGURATIONS = "not implemented: automatic device configurations (`iothub.operation_not_served`)"
 NOT_SERVED: Mapping[str, str] = {
-    "create_registration_state_query": "served; the SDK's own call fails before it asks, Node's does not",
-    "send_c2d_message": "AMQP alone, which is not served; over HTTPS, or by `birthmark hub c2d`",
+    "create_registration_state_query": "implemented; the Python SDK fails before it sends a request, Node's works",
+    "send_c2d_message": "AMQP only, not supported; use HTTPS or `birthmark hub c2d`",
     **dict.fromkeys(
         (
             *("cancel_import_export_job", "cancel_scheduled_job", "create_import_export_job", "create_scheduled_job"),
@@ -79,8 +79,8 @@ NOT_SERVED: Mapping[str, str] = {
     ),
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""
-_SERVICES = "services are made, changed and removed by `birthmark hub`, `birthmark dps`"
-_READ = "not served yet"
+_SERVICES = "use `birthmark hub` or `birthmark dps` to create, update and delete services"
+_READ = "not implemented"
 NOT_MANAGED: Mapping[str, str] = {
     **dict.fromkeys(("begin_create_or_update", "begin_delete", "begin_update", "get_operation_result"), _SERVICES),
     **dict.fromkeys(
@@ -89,50 +89,57 @@ NOT_MANAGED: Mapping[str, str] = {
             *("get_private_endpoint_connection", "get_private_link_resources", "list_private_endpoint_connections"),
             "list_private_link_resources",
         ),
-        "not served: there are no private links",
+        "out of scope: no private links",
     ),
     **dict.fromkeys(
         (
             *("create_event_hub_consumer_group", "delete_event_hub_consumer_group", "get_event_hub_consumer_group"),
             "list_event_hub_consumer_groups",
         ),
-        "not served: a group of `birthmark hub monitor` is there when it is named",
+        "not needed: `birthmark hub monitor` creates consumer groups on first use",
     ),
-    **dict.fromkeys(("export_devices", "import_devices", "get_job", "list_jobs"), "not served yet: import and export"),
+    **dict.fromkeys(("export_devices", "import_devices", "get_job", "list_jobs"), "not implemented: import and export"),
     "get_quota_metrics": _READ,
 }
 """The same of Azure's resource manager; all of it is refused as `management.operation_not_served`."""
 MANAGED_HERE = frozenset({("IotHubClient.iot_hub_resource", "begin_create_or_update")})
 """Of methods that two clients have, those that one is served by."""
-HEAD = """# Azure: what is served, by client and method by method
+HEAD = """# Azure IoT Hub and DPS operations
 
-Vendors' clients, unmodified, with the tests that show what they do (`tests/conformance/azure`). What is not served is
-refused by its name, with a row in `birthmark why`. Devices speak MQTT 3.1.1, also in WebSockets, and HTTPS; AMQP is not
-served. [What else differs from Azure](../howto/azure-differences.md).
+This page lists the operations of IoT Hub and the Device Provisioning Service that Birthmark implements, by client and
+by SDK method. Each entry names a test in `tests/conformance/azure` that uses the vendor's unmodified client.
 
-## Operations, by client
+Birthmark rejects other operations with a specific error and records them for `birthmark why`. Devices connect over
+MQTT 3.1.1, MQTT over WebSocket, and HTTPS; AMQP is not supported. See also
+[differences from Azure](../howto/azure-differences.md).
 
-A name is that of the test module; a number, the reason why there is none, below the table. What no package registry has
-was run by hand: [the C SDK](../howto/c.md), and [`az iot`](../howto/azure-switch.md#the-az-iot-command-line).
+## Operations by client
+
+| cell | meaning |
+|---|---|
+| name | test module |
+| number | reason for a missing test, listed below the table |
+| *manual* | tested manually, because no package registry provides the client |
+
+Manual tests: [the C SDK](../howto/c.md), and [`az iot`](../howto/azure-switch.md#the-az-iot-command-line).
 
 """
 PATHS = """
-## What is served over HTTPS
+## HTTPS paths
 
-From the route tables. Where a vendor's client asks in another letter case, or with a slash at the end, that is taken,
-too. Every other path of a hub's interface is refused by its name with 501 (`iothub.operation_not_served`). MQTT is in
-the table above.
+This list is generated from the route tables. Birthmark also accepts the letter case and trailing slashes that vendor
+clients use. Other hub paths return 501 (`iothub.operation_not_served`). For MQTT, see the table above.
 
 """
 REFUSED = """
-## What is refused by its name
+## Refusals of unsupported operations
 
-The client gets its protocol's own error, and `birthmark why` the code with cause and fix.
+The client receives an error of its protocol. `birthmark why` shows the code with its cause and fix.
 
-| code | what it says |
+| code | cause |
 |---|---|
 """
-METHODS = "\n## Methods of the service SDKs for Python\n"
+METHODS = "\n## Methods of the Python service SDKs\n"
 _COLUMNS: Sequence[tuple[str, str]] = ((PYTHON, "Python"), (NODE, "Node"), (C, "C"), (AZ, "`az iot`"))
 
 
@@ -223,7 +230,7 @@ def operations() -> str:
         return f"`{(module_with(cell) or '?').removeprefix('test_')}`"
 
     names = [name for _, name in _COLUMNS]
-    lines = [f"| operation | on the wire | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines = [f"| operation | protocol element | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
     for each in OPERATIONS:
         cells = " | ".join(shown(each.cells[client]) for client, _ in _COLUMNS)
         lines.append(f"| {each.title} | {each.wire} | {cells} |")
@@ -235,12 +242,12 @@ def paths() -> str:
     """Return the paths that hub and provisioning service serve, with their methods."""
     stand_in = MagicMock()
     rooms = {
-        "a hub's service": (*query_routes(*(stand_in,) * 3), *service_routes(*(stand_in,) * 3)),
-        "a device, a module": device_routes(*(stand_in,) * 2),
-        "DPS's service": dps_service_routes(*(stand_in,) * 5),
-        "a device that registers": dps_device_routes(*(stand_in,) * 3),
+        "hub service client": (*query_routes(*(stand_in,) * 3), *service_routes(*(stand_in,) * 3)),
+        "device or module": device_routes(*(stand_in,) * 2),
+        "DPS service client": dps_service_routes(*(stand_in,) * 5),
+        "registering device": dps_device_routes(*(stand_in,) * 3),
     }
-    lines = ["| who asks | methods | path |", "|---|---|---|"]
+    lines = ["| client | methods | path |", "|---|---|---|"]
     for title, routes in rooms.items():
         known = set[str]()
         for route in routes:
@@ -285,12 +292,12 @@ def page() -> str:
     for title, client in CLIENTS:
         names = methods_of(client)
         served = [name for name in names if name not in NOT_SERVED]
-        parts.append(f"\n### {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
+        parts.append(f"\n### {title}: {len(served)} of {len(names)}\n\n| method | test or reason |\n|---|---|\n")
         parts += [f"| `{name}` | {NOT_SERVED.get(name) or f'`{shown_by(name)}`'} |\n" for name in names]
     for title, client in MANAGED:
         names = methods_of(client)
         served = [name for name in names if not not_managed(name, title)]
-        parts.append(f"\n### {title}: {len(served)} of {len(names)}\n\n| method | shown by |\n|---|---|\n")
+        parts.append(f"\n### {title}: {len(served)} of {len(names)}\n\n| method | test or reason |\n|---|---|\n")
         parts += [f"| `{name}` | {not_managed(name, title) or f'`{shown_by(name, title)}`'} |\n" for name in names]
     return "".join(parts)
 

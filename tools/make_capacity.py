@@ -20,11 +20,11 @@ MESSAGE_BYTES = 90
 BUSY = 0.6
 """How much of a core is used at most, so that what comes together does not wait."""
 TITLES = {
-    "P2": "registration by a group (DPS)",
-    "P3": "connection to the hub",
+    "P2": "DPS registration with an enrollment group",
+    "P3": "IoT Hub connection",
     "P4": "message, one at a time",
     "P5": "message, ten at a time",
-    "P8": "renewal (EST)",
+    "P8": "EST renewal",
 }
 
 
@@ -41,11 +41,11 @@ class Fleet:
 
 
 FLEETS = (
-    Fleet("10,000 gateways, a message every 10 s", 10_000, DAY_S / 10, 1, 12, 1.0),
-    Fleet("100,000 machines, one a minute", 100_000, 1_440, 2, 12, 1.0),
-    Fleet("1,000,000 meters, one an hour, always connected", 1_000_000, 24, 1, 4, 1.0),
-    Fleet("1,000,000 meters that come once an hour", 1_000_000, 24, 24, 4, 0.01),
-    Fleet("10,000,000 sensors that come once a day", 10_000_000, 4, 1, 1, 0.001),
+    Fleet("10,000 gateways, one message every 10 s", 10_000, DAY_S / 10, 1, 12, 1.0),
+    Fleet("100,000 machines, one message per minute", 100_000, 1_440, 2, 12, 1.0),
+    Fleet("1,000,000 meters, one message per hour, always connected", 1_000_000, 24, 1, 4, 1.0),
+    Fleet("1,000,000 meters, one connection per hour", 1_000_000, 24, 24, 4, 0.01),
+    Fleet("10,000,000 sensors, one connection per day", 10_000_000, 4, 1, 1, 0.001),
 )
 
 
@@ -86,14 +86,14 @@ def costs(rows: Sequence[Mapping[str, object]]) -> str:
     ]
     head = [
         "operation",
-        "alone",
-        "one worker",
-        "two",
+        "standalone",
+        "1 worker",
+        "2 workers",
         "PostgreSQL",
         "NATS",
-        "cost",
-        "capacity",
-        "a second, each worker",
+        "cost ratio",
+        "capacity ratio",
+        "per second and worker",
     ]
     return table(head, shown)
 
@@ -122,9 +122,9 @@ def fleets(figures: Mapping[str, Mapping[str, float]]) -> str:
         "connections/s",
         "renewals/s",
         "workers",
-        "PostgreSQL's cores",
+        "PostgreSQL cores",
         "memory",
-        "telemetry/day",
+        "telemetry per day",
     ]
     return table(head, shown)
 

@@ -7,22 +7,24 @@ from pathlib import Path
 
 from birthmark.cli.log_patterns import HARMLESS, TELLING
 
-HEAD = """# Messages of other programs
+HEAD = """# Log messages of other programs
 
-`birthmark why "TEXT"` finds these lines in pasted text, and refusal codes and tracking ids too. This page is written by
-`tools/make_messages.py`.
+This page explains log messages of vendor SDKs, middleware and tools that you can see when you use Birthmark.
+`birthmark why "TEXT"` finds these lines in pasted text, together with refusal codes and tracking IDs.
 
-## Those that may be ignored
+`tools/make_messages.py` generates this page.
 
-Lines that look like trouble and are none. Any other line counts.
+## Harmless messages
 
-| program | line | why it is no trouble |
+These lines look like errors, but you can ignore them.
+
+| program | line | reason |
 |---|---|---|
 """
 MIDDLE = """
-## Those that mean something
+## Messages that indicate a problem
 
-| program | line | what it means | what to do |
+| program | line | cause | fix |
 |---|---|---|---|
 """
 

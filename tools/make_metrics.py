@@ -11,9 +11,14 @@ from birthmark.metrics import CATALOGUE, SECONDS, SIZES
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "metrics.md"
 HEAD = f"""# Metrics
 
-`GET /metrics` on the health port, in Prometheus' text format or as OpenMetrics, for callers of this machine; with
-`health_metrics = true` also for who reaches it by `health_listen`. Nothing in it names a device, but codes of refusals
-and names of hubs are told. Every number is this process's own and begins with it; gauges are as of the moment.
+The server exposes metrics at `GET /metrics` on the health port, in the Prometheus text format or as OpenMetrics.
+
+| topic | behavior |
+|---|---|
+| access | clients on the same machine; with `health_metrics = true`, all clients that can reach `health_listen` |
+| content | no device names; refusal codes and hub names are included |
+| counters | per process, starting at its start |
+| gauges | current values |
 
 ```yaml
 scrape_configs:
@@ -21,11 +26,16 @@ scrape_configs:
     static_configs: [{{targets: ["127.0.0.1:8080"]}}]
 ```
 
-Clouds are `azure_dps`, `azure_hub` and `aws`. Histograms of seconds have the bounds
-{", ".join(map(str, SECONDS))}; those of sizes
-{", ".join(f"{size:g}" for size in SIZES)}. This page is written by `tools/make_metrics.py`.
+The label `cloud` is `azure_dps`, `azure_hub` or `aws`. Histograms have these bounds:
 
-| metric | kind | labels | what |
+| unit | bounds |
+|---|---|
+| seconds | {", ".join(map(str, SECONDS))} |
+| sizes | {", ".join(f"{size:g}" for size in SIZES)} |
+
+`tools/make_metrics.py` generates this page.
+
+| metric | type | labels | description |
 |---|---|---|---|
 """
 

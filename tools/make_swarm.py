@@ -10,35 +10,56 @@ from birthmark.agent.config.catalog import SettingSection
 from birthmark.swarm.scenario.settings import SECTIONS
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "swarm.md"
-HEAD = """# Scenarios of a swarm
+HEAD = """# Swarm scenario reference
 
-`birthmark swarm run FILE` reads a TOML file; `birthmark swarm init FILE` writes one with every key
-([how](../howto/swarm.md)). Only `[group.NAME]` with `devices` is needed. A key that is not known is a mistake, told
-with its line and what was meant, before anything is made.
+`birthmark swarm run FILE` reads a scenario in TOML. `birthmark swarm init FILE` writes one with every key. Only
+`[group.NAME]` with `devices` is required. An unknown key is an error: the command reports its line and a suggestion
+before it creates anything. For instructions, see [Simulate a fleet](../howto/swarm.md).
 
-Times are `"500ms"`, `"10s"`, `"5m"`, `"1h"`, `"30d"`, or a number of seconds; shares are `"5%"` or `0.05`, and one
-that is more than nothing is at least one device. This page is written by `tools/make_swarm.py`.
+| value | examples |
+|---|---|
+| time | `"500ms"`, `"10s"`, `"5m"`, `"1h"`, `"30d"`, or a number of seconds |
+| share | `"5%"` or `0.05`; any share above zero is at least one device |
+
+`tools/make_swarm.py` generates this page.
 """
 TAIL = """
-## What is judged
+## Result
 
-A device that misbehaves holds when the target did what is expected: `stopped` is a refusal, or the end of the
-connection, within `patience`. Every other device holds when it was connected, had a message acknowledged (where it sent
-one), and is connected at the end, away by its own will, or missing for less than `patience`. The exit code is 0 when
-all hold, else 1.
+| device | passes if |
+|---|---|
+| with a fault, expected `stopped` | the target rejects it or closes the connection within `patience` |
+| with a fault, expected `tolerated` | the target accepts it |
+| other, during the run | it connected, and one of its messages (if any) was acknowledged |
+| other, at the end | it is connected, disconnected intentionally, or missing for less than `patience` |
 
-After an error a device waits for a random time below 1 s, 2 s, 4 s … 60 s (full jitter) and tries again, for ever.
-One that the hub refuses registers again.
+The exit code is 0 if all devices pass, and 1 otherwise.
 
-## Events
+After an error, a device retries without limit. It waits for a random time below 1 s, 2 s, 4 s … 60 s (full jitter).
+A device that the hub rejects registers again.
 
-With `--json` each line on standard output is an object: `{"event": "progress", "seconds", "states", "messages",
-"errors"}` every five seconds, and at the end `{"event": "summary", …}` with the report's `summary`. A report in JSON
-has `format` (`birthmark-swarm/1`), `summary`, `timeline` (at most 600 points) and `devices`; the one in CSV is the
-table of the devices.
+## JSON output and reports
 
-A device is `waiting` for its turn in the ramp, `registering`, `assigned`, `connected`, `sending` (a message of its is
-not acknowledged yet), `renewing`, `refused`, `away` or `done`.
+With `--json`, each line on standard output is an object:
+
+| line | content |
+|---|---|
+| every five seconds | `{"event": "progress", "seconds", "states", "messages", "errors"}` |
+| at the end | `{"event": "summary", …}` with the report's `summary` |
+
+A JSON report has `format` (`birthmark-swarm/1`), `summary`, `timeline` (at most 600 points) and `devices`. A CSV report
+is the table of devices.
+
+| device state | meaning |
+|---|---|
+| `waiting` | not started yet, because of `ramp` |
+| `registering`, `assigned` | registration in progress, registered |
+| `connected` | connected |
+| `sending` | a message is not acknowledged yet |
+| `renewing` | certificate renewal in progress |
+| `refused` | rejected by the target |
+| `away` | disconnected |
+| `done` | finished |
 """
 
 
@@ -47,7 +68,7 @@ def table_of(section: SettingSection) -> str:
     (table,) = section.tables
     place = f"`[{table}]`\n\n" if table else ""
     rows = "".join(f"| `{one.key}` | {one.takes} | {one.default} | {one.means} |\n" for one in section.settings)
-    return f"\n## {section.title}\n\n{place}| key | takes | default | meaning |\n|---|---|---|---|\n{rows}"
+    return f"\n## {section.title}\n\n{place}| key | type | default | description |\n|---|---|---|---|\n{rows}"
 
 
 def page() -> str:

@@ -124,133 +124,143 @@ _CLOUD = ("cloud",)
 CONNECTIONS = Metric(
     "birthmark_connections",
     MetricKind.GAUGE,
-    "MQTT clients that are connected, by the protocol they speak.",
+    "Connected MQTT clients, by protocol version.",
     (*_CLOUD, "protocol"),
 )
-SESSIONS = Metric("birthmark_sessions", MetricKind.GAUGE, "MQTT sessions that outlive their connections.", _CLOUD)
+SESSIONS = Metric("birthmark_sessions", MetricKind.GAUGE, "Persistent MQTT sessions.", _CLOUD)
 RECEIVED = Metric("birthmark_messages_received_total", MetricKind.COUNTER, "Messages from clients.", (*_CLOUD, "qos"))
 SENT = Metric("birthmark_messages_sent_total", MetricKind.COUNTER, "Messages to clients.", (*_CLOUD, "qos"))
-RECEIVED_BYTES = Metric("birthmark_received_bytes_total", MetricKind.COUNTER, "Bytes of MQTT from clients.", _CLOUD)
-SENT_BYTES = Metric("birthmark_sent_bytes_total", MetricKind.COUNTER, "Bytes of MQTT to clients.", _CLOUD)
+RECEIVED_BYTES = Metric("birthmark_received_bytes_total", MetricKind.COUNTER, "MQTT bytes from clients.", _CLOUD)
+SENT_BYTES = Metric("birthmark_sent_bytes_total", MetricKind.COUNTER, "MQTT bytes to clients.", _CLOUD)
 DROPPED = Metric(
     "birthmark_messages_dropped_total",
     MetricKind.COUNTER,
-    "Messages that a client did not get: its policy forbids it, it is too slow, or too many wait for it.",
+    "Messages not delivered to a client: denied by policy, slow client, or full queue.",
     (*_CLOUD, "reason"),
 )
 REFUSALS = Metric(
-    "birthmark_refusals_total", MetricKind.COUNTER, "Refusals, by code; `birthmark why` tells each.", ("code",)
+    "birthmark_refusals_total",
+    MetricKind.COUNTER,
+    "Rejected requests, by refusal code; `birthmark why` shows each.",
+    ("code",),
 )
-REGISTRATIONS = Metric("birthmark_registrations_total", MetricKind.COUNTER, "Devices that registered at DPS.")
+REGISTRATIONS = Metric("birthmark_registrations_total", MetricKind.COUNTER, "Device registrations at DPS.")
 ISSUED = Metric(
-    "birthmark_certificates_issued_total", MetricKind.COUNTER, "Certificates issued, renewals too.", ("profile",)
+    "birthmark_certificates_issued_total", MetricKind.COUNTER, "Certificates issued, including renewals.", ("profile",)
 )
-RENEWED = Metric("birthmark_certificates_renewed_total", MetricKind.COUNTER, "Certificates renewed by EST.")
+RENEWED = Metric("birthmark_certificates_renewed_total", MetricKind.COUNTER, "Certificates renewed over EST.")
 FAILED_RENEWALS = Metric(
     "birthmark_renewals_refused_total",
     MetricKind.COUNTER,
-    "Refusals, by code, by which EST did not renew a certificate of this server, and nobody has wanted that.",
+    "Unexpected EST refusals to renew a certificate of this server, by code.",
     ("code",),
 )
-REVOKED = Metric("birthmark_certificates_revoked_total", MetricKind.COUNTER, "Certificates and keys taken back.")
-COMMITS = Metric(
-    "birthmark_commit_seconds", MetricKind.HISTOGRAM, "Time of a commit of the database, however much is in it."
+REVOKED = Metric("birthmark_certificates_revoked_total", MetricKind.COUNTER, "Revoked certificates and keys.")
+COMMITS = Metric("birthmark_commit_seconds", MetricKind.HISTOGRAM, "Duration of a database commit.")
+COMMITTED = Metric("birthmark_commit_changes", MetricKind.HISTOGRAM, "Changes per database commit.")
+WAITING = Metric("birthmark_writer_waiting", MetricKind.GAUGE, "Changes waiting for the database writer.")
+LAG = Metric(
+    "birthmark_event_loop_lag_seconds", MetricKind.HISTOGRAM, "Delay of the event loop, measured twice per second."
 )
-COMMITTED = Metric("birthmark_commit_changes", MetricKind.HISTOGRAM, "Changes that share a commit.")
-WAITING = Metric("birthmark_writer_waiting", MetricKind.GAUGE, "Changes that wait for the database's writer.")
-LAG = Metric("birthmark_event_loop_lag_seconds", MetricKind.HISTOGRAM, "How late the event loop is, twice a second.")
 HANDSHAKES = Metric(
     "birthmark_tls_handshakes_total",
     MetricKind.COUNTER,
-    "Finished TLS handshakes; `group` is the key exchange as OpenSSL names it.",
+    "Completed TLS handshakes; `group` is OpenSSL's name of the key exchange.",
     ("version", "group"),
 )
 FAILED = Metric(
     "birthmark_background_failures_total",
     MetricKind.COUNTER,
-    "Failures of work in the background, which goes on; the log tells each as `background.failed`.",
+    "Failures of background tasks, which continue; logged as `background.failed`.",
     ("work",),
 )
 CERTIFICATE_ENDS = Metric(
     "birthmark_certificate_expiry_timestamp_seconds",
     MetricKind.GAUGE,
-    "When a certificate that the server lives by ends, in seconds since 1970: its own, and its CAs'.",
+    "Expiry of the certificates of the server and its CAs, in seconds since 1970.",
     ("of",),
 )
 CERTIFICATE_TAKEN = Metric(
     "birthmark_server_certificate_taken",
     MetricKind.GAUGE,
-    "1 where the server's certificate is the one that is configured, 0 where that one cannot be used.",
+    "1 if the server uses the configured certificate, 0 if that certificate is unusable.",
 )
-OUTBOX = Metric("birthmark_outbox_events", MetricKind.GAUGE, "Events that are committed and not yet handed on.")
-TELEMETRY = Metric("birthmark_telemetry_messages_total", MetricKind.COUNTER, "Telemetry that was committed.", ("hub",))
-STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", MetricKind.COUNTER, "Commits of telemetry.", ("hub",))
+OUTBOX = Metric("birthmark_outbox_events", MetricKind.GAUGE, "Committed events that are not yet published.")
+TELEMETRY = Metric("birthmark_telemetry_messages_total", MetricKind.COUNTER, "Committed telemetry messages.", ("hub",))
+STREAM_COMMITS = Metric("birthmark_telemetry_commits_total", MetricKind.COUNTER, "Telemetry commits.", ("hub",))
 KEPT_COMMITS = Metric(
     "birthmark_telemetry_kept_commits",
     MetricKind.GAUGE,
-    "Commits of telemetry that are kept.",
+    "Telemetry commits in retention.",
     ("hub",),
 )
-KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", MetricKind.GAUGE, "Bytes of telemetry that are kept.", ("hub",))
-LETTERS = Metric("birthmark_inbox_letters", MetricKind.GAUGE, "Messages that wait for devices of IoT Hub.")
-TWINS = Metric("birthmark_twin_updates_total", MetricKind.COUNTER, "Changes of twins, by who asked for them.", ("by",))
+KEPT_BYTES = Metric("birthmark_telemetry_kept_bytes", MetricKind.GAUGE, "Telemetry bytes in retention.", ("hub",))
+LETTERS = Metric(
+    "birthmark_inbox_letters", MetricKind.GAUGE, "Cloud-to-device messages in the device queues of IoT Hub."
+)
+TWINS = Metric("birthmark_twin_updates_total", MetricKind.COUNTER, "Device twin updates, by origin.", ("by",))
 ROUTED = Metric(
     "birthmark_routed_total",
     MetricKind.COUNTER,
-    "Messages that left a hub by routes, were dropped for want of room, or put aside; by the worker that leads.",
+    "Routed messages: delivered, dropped because of full queues, or dead-lettered; from the leading worker.",
     ("hub", "outcome"),
 )
 ROUTES_LAG = Metric(
     "birthmark_routes_lag_seconds",
     MetricKind.GAUGE,
-    "How old the oldest message is that a hub's routes have not seen; each worker says the same.",
+    "Age of the oldest message that a hub's routes have not processed; same on all workers.",
     ("hub",),
 )
-SHADOWS = Metric("birthmark_shadow_updates_total", MetricKind.COUNTER, "Changes of shadows, deletions too.")
+SHADOWS = Metric("birthmark_shadow_updates_total", MetricKind.COUNTER, "Shadow updates, including deletions.")
 RULE_SEEN = Metric(
     "birthmark_rule_matched_total", MetricKind.COUNTER, "Messages that a topic rule selected.", ("rule",)
 )
 RULE_SENT = Metric(
     "birthmark_rule_letters_total",
     MetricKind.COUNTER,
-    "What topic rules sent, by rule, number of the action, and what came of it.",
+    "Messages sent by topic rules, by rule, action number, and outcome.",
     ("rule", "action", "outcome"),
 )
 RULE_LAG = Metric(
     "birthmark_rules_lag_seconds",
     MetricKind.GAUGE,
-    "How old the newest message is that every topic rule has seen; 0: all.",
+    "Age of the newest message that all topic rules have processed; 0 if up to date.",
 )
 RULE_MISSED = Metric(
-    "birthmark_rules_missed_total", MetricKind.COUNTER, "How often messages were trimmed before topic rules saw them."
+    "birthmark_rules_missed_total",
+    MetricKind.COUNTER,
+    "Removals of messages by retention before topic rules processed them.",
 )
-METHODS = Metric(
-    "birthmark_method_calls_total", MetricKind.COUNTER, "Direct methods, by what came of them.", ("outcome",)
-)
+METHODS = Metric("birthmark_method_calls_total", MetricKind.COUNTER, "Direct method calls, by outcome.", ("outcome",))
 
 UNRENEWED = Metric(
     "birthmark_certificates_unrenewed",
     MetricKind.GAUGE,
-    "Certificates near their end whose name has no later one; of the worker that judges alerts.",
+    "Certificates close to expiry without a successor; from the worker that evaluates alerts.",
 )
 LISTS_END = Metric(
     "birthmark_crl_expiry_timestamp_seconds",
     MetricKind.GAUGE,
-    "When the revocation list of a CA ends that was handed out, in seconds since 1970.",
+    "Expiry of the published CRL of each CA, in seconds since 1970.",
     ("of",),
 )
-DISK_FREE = Metric("birthmark_disk_free_ratio", MetricKind.GAUGE, "The part of the data directory's disk that is free.")
-CLOCK_STEADY = Metric("birthmark_clock_steady", MetricKind.GAUGE, "0 for ten minutes after the clock was set, else 1.")
+DISK_FREE = Metric("birthmark_disk_free_ratio", MetricKind.GAUGE, "Free share of the disk with the data directory.")
+CLOCK_STEADY = Metric(
+    "birthmark_clock_steady", MetricKind.GAUGE, "0 for ten minutes after a clock change, otherwise 1."
+)
 CLOCK_OFF = Metric(
     "birthmark_clock_offset_seconds",
     MetricKind.GAUGE,
-    "How far the clock of the machine is ahead of the database's, at least; with PostgreSQL.",
+    "Minimum lead of the machine's clock over the database's clock; PostgreSQL only.",
 )
-OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", MetricKind.GAUGE, "Age of the oldest event that was not handed on.")
+OUTBOX_AGE = Metric("birthmark_outbox_age_seconds", MetricKind.GAUGE, "Age of the oldest unpublished event.")
 HOOKS_FAILING = Metric(
-    "birthmark_webhook_failing_seconds", MetricKind.GAUGE, "Since when a receiver takes nothing.", ("name",)
+    "birthmark_webhook_failing_seconds",
+    MetricKind.GAUGE,
+    "Time since deliveries to a receiver started to fail.",
+    ("name",),
 )
-ALERTS = Metric("birthmark_alerts", MetricKind.GAUGE, "Alerts that are raised, of each rule.", ("rule",))
+ALERTS = Metric("birthmark_alerts", MetricKind.GAUGE, "Active alerts, by rule.", ("rule",))
 
 CATALOGUE = (
     *(CONNECTIONS, SESSIONS, RECEIVED, SENT, RECEIVED_BYTES, SENT_BYTES, DROPPED),

@@ -11,9 +11,9 @@ _SET = {
     "ramp": "25",
     "interval": '"5s"',
 }
-_HEAD = """# A swarm: simulated devices, what they do, and what the target ought to do about it.
-# Run it: birthmark swarm run FILE. Keys that are commented out have the value that is shown, if any.
-# Times are written "500ms", "10s", "5m", "1h", "30d"; shares "5%".
+_HEAD = """# Swarm scenario: simulated devices, their behavior, and the reactions expected from the target.
+# Run it: birthmark swarm run FILE. Commented keys show their default, if any.
+# Times: "500ms", "10s", "5m", "1h", "30d". Shares: "5%".
 """
 
 

@@ -16,65 +16,61 @@ _PORT = "port"
 
 _DEEDS: dict[Fault, str] = {
     Fault.OTHER_NAME: "connects under another device's name",
-    Fault.OTHER_TOPIC: "publishes where it has no right",
+    Fault.OTHER_TOPIC: "publishes to a topic without permission",
     Fault.OVERSIZED: "sends a message of 300 KiB",
-    Fault.GARBAGE: "sends what is no MQTT once it is connected",
-    Fault.HALF_OPEN: "begins a TLS handshake and says no more",
-    Fault.EXPIRED: 'shows a certificate that is over (needs `from = "ca"`)',
-    Fault.REVOKED: "shows a revoked certificate; at a local server it is revoked before, elsewhere that is yours to do",
-    Fault.CLOCK_SKEW: "has a clock that is off by `skew`, and so does not believe the target's certificate",
-    Fault.NO_ACK: "subscribes, and acknowledges no message",
-    Fault.DUPLICATE: "connects twice; the first connection is to end",
-    Fault.RENEW_OTHER: 'asks EST for another device\'s certificate (needs `from = "est"`)',
+    Fault.GARBAGE: "sends invalid MQTT data after connecting",
+    Fault.HALF_OPEN: "starts a TLS handshake and then stops",
+    Fault.EXPIRED: 'presents an expired certificate (requires `from = "ca"`)',
+    Fault.REVOKED: "presents a revoked certificate; revoked automatically on a local server, by you on others",
+    Fault.CLOCK_SKEW: "has a clock that is wrong by `skew` and rejects the target's certificate",
+    Fault.NO_ACK: "subscribes and never acknowledges a message",
+    Fault.DUPLICATE: "connects twice; the first connection must end",
+    Fault.RENEW_OTHER: 'requests another device\'s certificate over EST (requires `from = "est"`)',
 }
 _GROUP = DeviceGroup("NAME", 1)
 _GIVEN, _WISH, _IDENTITIES = Scenario(), TargetSpec(), Identities()
 
 SECTIONS = (
     SettingSection(
-        "The run",
+        "Run",
         ("",),
         (
-            AgentSetting("title", "text", "stands above the report", f'"{_GIVEN.title}"'),
-            AgentSetting("duration", _TIME, "of the whole run", f'"{_GIVEN.duration_s:g}s"'),
-            AgentSetting("seed", "whole number", "the same seed rolls the same dice", str(_GIVEN.seed)),
+            AgentSetting("title", "text", "title of the report", f'"{_GIVEN.title}"'),
+            AgentSetting("duration", _TIME, "duration of the run", f'"{_GIVEN.duration_s:g}s"'),
+            AgentSetting("seed", "whole number", "seed of the random number generator", str(_GIVEN.seed)),
         ),
     ),
     SettingSection(
-        "Where devices go",
+        "Target",
         ("target",),
         (
             AgentSetting(
                 "to",
                 '"local", "local-aws", "azure" or "aws"',
-                "a Birthmark server's Azure or AWS side (`--data`), or the vendor's cloud",
+                "Azure or AWS endpoints of a Birthmark server (`--data`), or the vendor's cloud",
                 f'"{_WISH.where}"',
             ),
-            AgentSetting(
-                "host", "name", 'the provisioning service, AWS\'s data endpoint, or the hub (`register = "none"`)'
-            ),
-            AgentSetting("id_scope", "text", "the provisioning service's ID scope; else PROVISIONING_IDSCOPE"),
-            AgentSetting("register", '"mqtt", "https" or "none"', "how devices register at Azure", f'"{_WISH.way}"'),
+            AgentSetting("host", "name", 'provisioning service, AWS data endpoint, or hub (`register = "none"`)'),
+            AgentSetting("id_scope", "text", "ID scope of the provisioning service; default: PROVISIONING_IDSCOPE"),
+            AgentSetting("register", '"mqtt", "https" or "none"', "registration protocol at Azure", f'"{_WISH.way}"'),
             AgentSetting(
                 "mqtt_port",
                 _PORT,
-                "of provisioning service, hub and data endpoint (AWS: 443 too)",
+                "port of the provisioning service, hub and data endpoint (AWS: also 443)",
                 str(_WISH.mqtt_port),
             ),
-            AgentSetting("https_port", _PORT, "of the provisioning service", "443, or the local server's"),
+            AgentSetting("https_port", _PORT, "HTTPS port of the provisioning service", "443, or the local server's"),
+            AgentSetting("est_url", "URL", "EST server for renewals, up to `/.well-known/est`", "the local server's"),
             AgentSetting(
-                "est_url", "URL", "the EST server that renews, up to `/.well-known/est`", "the local server's"
+                "trust", _FILE, "trusted CAs for the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"
             ),
-            AgentSetting(
-                "trust", _FILE, "CAs of the target, PEM", "the local server's, SSL_CERT_FILE, or the system's"
-            ),
-            AgentSetting("mqtt", '"3.1.1" or "5"', "the version, at AWS", '"3.1.1"'),
-            AgentSetting("tls", '"1.2" or "1.3"', "this version alone", "either"),
+            AgentSetting("mqtt", '"3.1.1" or "5"', "MQTT version at AWS", '"3.1.1"'),
+            AgentSetting("tls", '"1.2" or "1.3"', "only this TLS version", "either"),
             AgentSetting(
                 "at_once",
                 "whole number",
-                "devices that register or connect at the same time, the others wait: more than one machine can do "
-                "makes the target look slow, and a server has limits for one address",
+                "devices that register or connect concurrently; larger values can overload this machine and reach "
+                "the server's per-address limits",
                 str(_WISH.at_once),
             ),
         ),
@@ -84,71 +80,75 @@ SECTIONS = (
         ("identities",),
         (
             AgentSetting(
-                "directory", "directory", "where they are kept, and found again", f'"{_IDENTITIES.directory}"'
+                "directory",
+                "directory",
+                "directory of the identities, reused by later runs",
+                f'"{_IDENTITIES.directory}"',
             ),
             AgentSetting(
                 "from",
                 '"ca", "est" or "files"',
-                "a CA at hand, the EST server, or files NAME.pem with key and chain that are there",
+                "local CA, EST server, or existing files NAME.pem with key and chain",
                 f'"{_IDENTITIES.origin}"',
             ),
-            AgentSetting("ca_cert", _FILE, "your CA's certificate, with its chain", "one of the directory's own"),
-            AgentSetting("ca_key", _FILE, "its key"),
-            AgentSetting("ca_passphrase_file", _FILE, "the key's passphrase, a file of mode 0600"),
+            AgentSetting("ca_cert", _FILE, "certificate of your CA, with its chain", "created in the directory"),
+            AgentSetting("ca_key", _FILE, "key of your CA"),
+            AgentSetting("ca_passphrase_file", _FILE, "passphrase of the key, file with mode 0600"),
             AgentSetting(
-                "est_user", "text", "who asks EST for first certificates, for any name", "one made for it, locally"
+                "est_user",
+                "text",
+                "EST user for first certificates, permitted for any name",
+                "created on a local server",
             ),
-            AgentSetting("est_password_file", _FILE, "the password, a file of mode 0600"),
-            AgentSetting("lifetime", _TIME, "of certificates that a CA at hand signs", '"30d"'),
+            AgentSetting("est_password_file", _FILE, "password of the EST user, file with mode 0600"),
+            AgentSetting("lifetime", _TIME, "lifetime of certificates from the local CA", '"30d"'),
         ),
     ),
     SettingSection(
-        "A group of devices",
+        "Device groups",
         ("group.NAME",),
         (
-            AgentSetting("devices", "whole number", "how many; needed"),
+            AgentSetting("devices", "whole number", "number of devices; required"),
             AgentSetting(
-                "name", "text", "a device's name; `{n}` is its number", "NAME-TAG-{n}, the TAG being the directory's"
+                "name", "text", "device name; `{n}` is the device number", "NAME-TAG-{n}, with a TAG per directory"
             ),
-            AgentSetting("ramp", "number", "devices that begin in a second", f"{_GROUP.ramp:g}"),
-            AgentSetting("start", _TIME, "when the first one begins", '"0s"'),
-            AgentSetting("interval", _TIME, "between a device's messages; 0 sends none", f'"{_GROUP.interval_s:g}s"'),
-            AgentSetting("jitter", _SHARE, "of the interval, either way", '"10%"'),
+            AgentSetting("ramp", "number", "devices started per second", f"{_GROUP.ramp:g}"),
+            AgentSetting("start", _TIME, "start time of the first device", '"0s"'),
             AgentSetting(
-                "payload", "text", "a message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"
+                "interval", _TIME, "interval between messages of a device; 0 sends none", f'"{_GROUP.interval_s:g}s"'
             ),
-            AgentSetting("size", "bytes", "messages of this size, instead of `payload`"),
-            AgentSetting("topic", "text", "at AWS; `{name}` is the device", '"devices/{name}/data"'),
-            AgentSetting("keep_alive", "seconds", "MQTT's", str(_GROUP.keep_alive_s)),
-            AgentSetting(
-                "stay", _TIME, "how long a connection lasts before the device leaves by itself; 0 for always", '"0s"'
-            ),
-            AgentSetting("away", _TIME, "how long it is away then", f'"{_GROUP.away_s:g}s"'),
-            AgentSetting("cut", _TIME, "mean time between lines that break, at random; 0 for never", '"0s"'),
-            AgentSetting("renew", 'time or "80%"', "renew by EST so often, or at that share of the certificate's life"),
-            AgentSetting("job", _TIME, "at AWS, how long a job takes that a device is told to do; 0 does none", '"0s"'),
-            AgentSetting("jobs_fail", _SHARE, "of the jobs fail", '"0%"'),
-            AgentSetting("storm", "times", "when all lines of the group break, and all devices return at once", "[]"),
+            AgentSetting("jitter", _SHARE, "random variation of the interval, plus or minus", '"10%"'),
+            AgentSetting("payload", "text", "message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"),
+            AgentSetting("size", "bytes", "message size; replaces `payload`"),
+            AgentSetting("topic", "text", "topic at AWS; `{name}` is the device", '"devices/{name}/data"'),
+            AgentSetting("keep_alive", "seconds", "MQTT keep-alive", str(_GROUP.keep_alive_s)),
+            AgentSetting("stay", _TIME, "time until a device disconnects intentionally; 0 for never", '"0s"'),
+            AgentSetting("away", _TIME, "time until it reconnects", f'"{_GROUP.away_s:g}s"'),
+            AgentSetting("cut", _TIME, "mean time between random connection losses; 0 for never", '"0s"'),
+            AgentSetting("renew", 'time or "80%"', "EST renewal interval, or percentage of the certificate's lifetime"),
+            AgentSetting("job", _TIME, "duration of a job at AWS; 0 executes none", '"0s"'),
+            AgentSetting("jobs_fail", _SHARE, "share of jobs that fail", '"0%"'),
+            AgentSetting("storm", "times", "times at which all devices lose their connection and reconnect", "[]"),
             AgentSetting(
                 "patience",
                 _TIME,
-                "what the target may take to cut off who misbehaves, and a lost device to be back",
+                "time limit for the target to stop a fault, and for a device to reconnect",
                 f'"{_GROUP.patience_s:g}s"',
             ),
-            AgentSetting("skew", _TIME, "how far the clock of `clock_skew` is off", '"7300d"'),
+            AgentSetting("skew", _TIME, "clock error for `clock_skew`", '"7300d"'),
         ),
     ),
     SettingSection(
-        "Who misbehaves",
+        "Faults",
         ("group.NAME.misbehave",),
-        tuple(AgentSetting(fault.value, _SHARE, f"of the group {_DEEDS[fault]}") for fault in Fault),
+        tuple(AgentSetting(fault.value, _SHARE, f"share of devices: {_DEEDS[fault]}") for fault in Fault),
     ),
     SettingSection(
-        "What the target does about it",
+        "Expected reactions",
         ("group.NAME.expect",),
         tuple(
             AgentSetting(
-                fault.value, '"stopped" or "tolerated"', "refused or cut off, or let be", f'"{DESERVED[fault]}"'
+                fault.value, '"stopped" or "tolerated"', "rejected or disconnected, or accepted", f'"{DESERVED[fault]}"'
             )
             for fault in Fault
         ),

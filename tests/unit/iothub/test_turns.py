@@ -176,6 +176,7 @@ async def test_turns_that_are_given_out_leave_nothing_behind() -> None:
     waiting[4].cancel()
     await hub.passes(1)
     await hub.passes(1)
+    await asyncio.wait(waiting, timeout=10)
     assert sum(one.done() for one in waiting) == 9
     assert (hub.shaper._round, hub.shaper._amount, len(hub.shaper._lines)) == (0, 0, 0)
     assert hub.shaper._serving is None

@@ -13,7 +13,7 @@ _SET = {
 }
 _HEAD = """# Swarm scenario: simulated devices, their behavior, and the reactions expected from the target.
 # Run it: birthmark swarm run FILE. Commented keys show their default, if any.
-# Times: "500ms", "10s", "5m", "1h", "30d". Shares: "5%".
+# Times: "500ms", "10s", "5m", "1h", "30d". Percentages: "5%".
 """
 
 

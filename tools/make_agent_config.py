@@ -11,63 +11,70 @@ from birthmark.agent.config.catalog import SECTIONS, SettingSection, every_setti
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "agent-config.md"
 HEAD = """# Agent configuration
 
-`birthmark agent` reads the `config.toml` that aziot users know: `/etc/aziot/config.toml`, or what `--config` or
-`BIRTHMARK_AGENT_CONFIG` names. The files of `config.d` beside it (`config.d/*.toml`, by name) are put over it:
-tables are merged, other values replaced. `birthmark env --format aziot` prints one filled in for a Birthmark server;
-`birthmark agent check` tells all that is wrong with yours at once, each with file, line, key and what would be
-accepted (below a `source` or `method` that is not known, when that is right), and `birthmark agent config ls` what
-is in effect.
+`birthmark agent` reads the `config.toml` of aziot: `/etc/aziot/config.toml`, or the file that `--config` or
+`BIRTHMARK_AGENT_CONFIG` names. The agent merges the files of `config.d` next to it (`config.d/*.toml`, sorted by
+name): it merges tables and replaces other values.
 
-Paths are `file:` URIs with an absolute path. Keys are `file:` URIs or `pkcs11:` URIs; a PIN comes by
-`pin-source=file:/path` (mode 0600), and aziot's `pin-value` is read too. This page is written by
-`tools/make_agent_config.py`; `birthmark agent config ls --doc` prints the same settings.
+| command | purpose |
+|---|---|
+| `birthmark env --format aziot` | prints a configuration for a Birthmark server |
+| `birthmark agent check` | reports all errors at once, with file, line, key and the accepted values |
+| `birthmark agent config ls` | lists the values in effect |
+| `birthmark agent config ls --doc` | lists the settings of this page |
+
+Paths are `file:` URIs with an absolute path. Keys are `file:` URIs or `pkcs11:` URIs. For a PIN, use
+`pin-source=file:/path` (mode 0600); the agent also accepts aziot's `pin-value`. `tools/make_agent_config.py` writes
+this page.
 
 As root, the agent rejects a file of `config.d` that another user can write, and a PKCS#11 library that another user can
-write or replace, in any directory above it. The owner of `config.toml` counts as trusted.
+write or replace, in any directory above it. The agent trusts the owner of `config.toml`.
 """
 TAIL = """
-## How it is acted on
+## Behavior
 
-With a bootstrap certificate the agent gets an EST identity first (`est-id`), which then asks for everything else and
-renews itself. The bootstrap certificate is shown again when the EST server believes nothing else any more.
+**EST.** With a bootstrap certificate, the agent first requests an EST identity (`est-id`). The EST identity requests all
+other certificates and renews itself. The agent uses the bootstrap certificate again only if the EST server rejects all
+other credentials.
 
-`auto_renew` needs all three of its keys. A device identity is renewed only when it has the table, and only with
-`source = "dps"` or `"aws"`; EST identity, local CA and edge CA are renewed at 80% of their life where nothing else is
-said. An edge CA is requested and kept when there is an `[edge_ca]` table; `method = "est"` needs the URL at which the
-server issues CAs, `aziot-edged-ca` below `[cert_issuance.est.urls]` (here:
-[a label](server-config.md#est-labels)). What is issued lies under aziot's names in `var/lib/aziot/certd/certs` and
-`keyd/keys`.
+**Renewal.** `auto_renew` requires all three of its keys. The agent renews a device identity only with an `auto_renew`
+table and `source = "dps"` or `"aws"`. By default, it renews the EST identity, local CA and edge CA at 80% of their
+lifetime.
 
-With `source = "aws"` the device connects to an account's data endpoint as the thing, by MQTT with its certificate,
-which AWS has to know: registered, or just in time by its CA. A renewed certificate is proven by connecting with it; at
-a Birthmark server it has what the old one had ([how](../howto/aws-renewal.md)). `--telemetry` goes to
-`devices/THING/data`.
+**Edge CA.** The agent requests and keeps an edge CA if the configuration has an `[edge_ca]` table. `method = "est"`
+requires a URL that issues CAs, `aziot-edged-ca` in `[cert_issuance.est.urls]` (on a Birthmark server:
+[a label](server-config.md#est-labels)). Issued certificates and keys are in `var/lib/aziot/certd/certs` and
+`keyd/keys`, under aziot's names.
 
-With `method = "azure"`, which is for a device identity with `source = "dps"`, the device registers by the bootstrap
-certificate with a request and is issued a certificate by the policy of its enrollment; the hub issues the next ones,
-on the connection there is ([how](../howto/azure-certificates.md)). What the hub takes no more is replaced the first
-way, at most once an hour.
+**AWS.** With `source = "aws"`, the device connects to the data endpoint of an account over MQTT, as the thing, with its
+certificate. AWS must know the certificate or register it just in time. The agent tests a renewed certificate by
+connecting with it. On a Birthmark server, the new certificate takes over the attachments of the old one
+([renewal at AWS](../howto/aws-renewal.md)). `--telemetry` publishes to `devices/THING/data`.
 
-Elsewhere an individual enrollment knows one certificate, and refuses the renewed one: put the device's CA on record as
-a group (`birthmark device enroll-group`); `check` warns.
+**Azure.** `method = "azure"` is for a device identity with `source = "dps"`. The device registers with the bootstrap
+certificate and a certificate request, and receives a certificate by the enrollment's issuing policy. The hub issues
+later certificates on the existing connection ([certificates from Azure](../howto/azure-certificates.md)). If the hub
+rejects a certificate, the agent registers again, at most once an hour.
 
-What was applied and worked is kept as the last good configuration. An agent that starts on one with a mistake goes on
-with that, and `status` and `check` say so; `apply` refuses it.
+**Enrollment.** With other methods, an individual enrollment matches one certificate and rejects the renewed one. Enroll
+the device's CA as a group (`birthmark device enroll-group`). `check` warns about this.
 
-`[jobs]` is for devices with `source = "aws"`: what a job may have them do ([how](../howto/agent-jobs.md)). A key that
-is not known there is a mistake, as it may stand for a bound.
+**Last good configuration.** The agent keeps the last applied configuration that worked. If it starts with an invalid
+configuration, it uses the last good one; `status` and `check` report this. `apply` rejects an invalid configuration.
 
-## Warned of
+**Jobs.** `[jobs]` applies to devices with `source = "aws"`: it lists what a job may do
+([jobs of the agent](../howto/agent-jobs.md)). An unknown key there is an error, because it may be a restriction.
+
+## Warnings
 
 | key | why |
 |---|---|
-| `identity_pk` beside an issued `identity_cert`, `pk` beside an issued `cert` | the key is made on the device |
+| `identity_pk` beside an issued `identity_cert`, `pk` beside an issued `cert` | the agent generates the key |
 | `expiry_days` with `method = "est"` or `"azure"` | the server decides |
-| `common_name` that differs from `registration_id` | the registration id is the name |
-| `iothub_hostname`, `device_id`, `authentication` beside `connection_string` | the connection string says it |
-| any other key | not known; the nearest known key is told |
+| `common_name` that differs from `registration_id` | the registration ID is the name |
+| `iothub_hostname`, `device_id`, `authentication` beside `connection_string` | the connection string contains it |
+| any other key | unknown; the warning names the closest known key |
 
-## Refused
+## Errors
 
 Exit code 6, "not supported by this agent":
 
@@ -75,10 +82,10 @@ Exit code 6, "not supported by this agent":
 |---|---|
 | `provisioning.source = "none"` | `"dps"`, `"manual"` or `"aws"` |
 
-Exit code 2, a mistake: TOML that cannot be read, a missing or mistyped key, `parent_hostname` beside `source = "dps"`
+Exit code 2, invalid configuration: invalid TOML, a missing or mistyped key, `parent_hostname` with `source = "dps"`
 or `"aws"`, `method = "azure"` for anything but `"dps"`, or without a bootstrap certificate, an EST URL with `http:`,
-user name or password alone, `identity_cert` beside `bootstrap_identity_cert`, a `threshold` or `retry` outside the
-grammar, a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a shared key that is not base64.
+user name without password, `identity_cert` together with `bootstrap_identity_cert`, an invalid `threshold` or `retry`,
+a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a symmetric key that is not base64.
 """
 
 

@@ -68,10 +68,10 @@ configuration, it uses the last good one; `status` and `check` report this. `app
 
 | key | why |
 |---|---|
-| `identity_pk` beside an issued `identity_cert`, `pk` beside an issued `cert` | the agent generates the key |
+| `identity_pk` with an issued `identity_cert`, `pk` with an issued `cert` | the agent generates the key |
 | `expiry_days` with `method = "est"` or `"azure"` | the server decides |
 | `common_name` that differs from `registration_id` | the registration ID is the name |
-| `iothub_hostname`, `device_id`, `authentication` beside `connection_string` | the connection string contains it |
+| `iothub_hostname`, `device_id`, `authentication` with `connection_string` | the connection string contains it |
 | any other key | unknown; the warning names the closest known key |
 
 ## Errors

@@ -32,9 +32,9 @@ write or replace, in any directory above it. The agent trusts the owner of `conf
 TAIL = """
 ## Behavior
 
-**EST.** With a bootstrap certificate, the agent first requests an EST identity (`est-id`). The EST identity requests all
-other certificates and renews itself. The agent uses the bootstrap certificate again only if the EST server rejects all
-other credentials.
+**EST.** With a bootstrap certificate, the agent first requests an EST identity (`est-id`). The EST identity requests
+all other certificates and renews itself. The agent uses the bootstrap certificate again only if the EST server rejects
+all other credentials.
 
 **Renewal.** `auto_renew` requires all three of its keys. The agent renews a device identity only with an `auto_renew`
 table and `source = "dps"` or `"aws"`. By default, it renews the EST identity, local CA and edge CA at 80% of their

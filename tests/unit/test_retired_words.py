@@ -21,7 +21,7 @@ RETIRED = {
     r"\bon record\b": "registered, enrolled",
     r"\banew\b": "again, new",
     r"\bmend(?:s|ed|ing)?\b": "fix",
-    r"\b[Ww]hoever\b|\b[Nn]obody\b|\b[Ss]omebody\b": "the actor",
+    r"(?i)\bwhoever\b|\bnobody\b|\bsomebody\b": "the actor",
     r"\bbeside\b": "next to, with, in addition to",
     r"\bstrangers?\b": "unauthenticated client",
     r"\b(?:those|what) there (?:are|is)\b": "list …",

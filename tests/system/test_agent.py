@@ -135,7 +135,7 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
 
 @pytest.mark.parametrize(
     ("slot", "told"),
-    [("pkcs11:token=nobody", "No token matches"), ("pkcs11:token=SSS_PKCS11", "asks for a PIN")],
+    [("pkcs11:token=nobody", "No token matches"), ("pkcs11:token=SSS_PKCS11", "requires a PIN")],
     ids=["no such token", "no PIN"],
 )
 def test_check_opens_the_token_that_the_configuration_names(

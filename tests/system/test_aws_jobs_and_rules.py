@@ -63,7 +63,7 @@ def test_what_is_said_twice_is_refused(
 ) -> None:
     refused = created(server, tmp_path, settings, *option)
     assert refused.returncode == 2
-    assert "leave one out" in " ".join(refused.stderr.split())
+    assert "omit one" in " ".join(refused.stderr.split())
 
 
 def test_a_document_is_kept_to_the_byte_and_may_be_as_long_as_aws_takes_it(

@@ -104,7 +104,7 @@ def test_a_record_that_somebody_changed_since_the_look_is_left(
     seen = target._json("get_individual_enrollment", "switch-4")
     server.run("device", "enroll", "--cert", str(device.certificate_file), "--edge", "--update")
     monkeypatch.setattr(target, "_json", lambda _operation, _name: seen)
-    with pytest.raises(Exception, match="refuse"):
+    with pytest.raises(Exception, match="reject"):
         target.switch("switch-4", is_group=False, is_enabled=False, dry_run=False)
     assert state_of(server, "switch-4") != "disabled"
 

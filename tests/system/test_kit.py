@@ -150,4 +150,4 @@ def test_the_report_of_a_failed_test_has_what_the_server_refused(tmp_path: Path)
 
 
 def test_a_wait_for_messages_of_a_device_that_is_not_there_says_so(tmp_path: Path) -> None:
-    assert "there is no device nobody" in in_a_directory_of_their_own(tmp_path, "reports").stdout
+    assert "device nobody does not exist" in in_a_directory_of_their_own(tmp_path, "reports").stdout

@@ -86,7 +86,7 @@ def test_a_viewer_sees_and_changes_nothing(plant: Plant) -> None:
     before = plant.server.rows("server", "audit", "ls")
     for change in changes:
         told = anna.refused(*change)
-        assert "operator.role_too_low" in told or "anna may not revoke at server" in told, change
+        assert "operator.role_too_low" in told or "anna does not have the right to revoke at server" in told, change
     assert plant.server.rows("server", "audit", "ls") == before
 
 

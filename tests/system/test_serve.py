@@ -30,7 +30,7 @@ def test_a_taken_port_is_named_with_what_to_do(tmp_path: Path) -> None:
         sock.listen()
         done = serve("--data", str(tmp_path / "data"), "--listen", address)
     assert done.returncode == 5
-    assert f"Port 8883 on {address} is taken" in done.stderr
+    assert f"Port 8883 on {address} is in use" in done.stderr
     assert "net.port_taken" in done.stderr
     assert "ss -ltnp" in done.stderr
 

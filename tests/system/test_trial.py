@@ -139,7 +139,7 @@ def test_words_are_answered_in_turn_and_what_is_refused_changes_nothing() -> Non
     assert device["provisioning_host"] == endpoints["dps"]["host"]
     assert device["environment"]["X509_CERT_FILE"] == device["files"]["certificate_file"]
     assert nonsense["error"] == "testing.word_invalid"
-    assert (unknown["error"], unknown["fix"][:6]) == ("testing.subject_unknown", "Make i")
+    assert (unknown["error"], unknown["fix"][:6]) == ("testing.subject_unknown", "Create")
     assert messages == {"items": []}
     assert set(told) == {"words", "refusals"}
     assert said.returncode == 1  # as a word was refused

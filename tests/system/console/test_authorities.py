@@ -48,7 +48,7 @@ def test_a_devices_page_has_its_modules_and_the_certificates_by_which_it_was_kno
     for text in ("Its modules", "camera", "a key", "Certificates by which it was known here, 1", "enrolled"):
         assert text in words, text
     (row,) = rooms.server.rows("hub", "device", "thumbprints", "gateway")
-    assert (row["thumbprint"], row["now"], row["how"]) == (thumbprint, "primary", "enrolled")
+    assert (row["thumbprint"], row["now"], row["how"]) == (thumbprint, "primary", "put on record")
 
 
 def test_who_may_look_at_one_hub_sees_that_one(rooms: Rooms) -> None:

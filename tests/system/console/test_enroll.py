@@ -243,7 +243,7 @@ def test_who_may_look_sees_what_would_happen_and_puts_nothing_on_record(rooms: R
 def test_who_waits_for_a_certificate_gets_it_where_somebody_approves(
     tmp_path_factory: pytest.TempPathFactory, anna: Browser
 ) -> None:
-    assert "Nobody waits" in anna.get("/enroll").text
+    assert "No request is waiting" in anna.get("/enroll").text
     with a_server(tmp_path_factory.mktemp("waits"), "[est]\napproval = true\n") as server:
         rooms = Rooms(server)
         emil, vera = rooms.person("emil", "operator"), rooms.person("vera")
@@ -286,7 +286,7 @@ def test_a_killed_server_says_how_far_it_came_and_running_again_is_safe(
         assert 30 <= came < 400
         server.start()
         page = said(emil.get(at).text)
-        assert f"The server ended after {came} of 400 rows" in page
+        assert f"The server stopped after {came} of 400 rows" in page
         pressed(emil, at, "apply")
         assert "done" in said(settled(emil, at))
         outcomes = [row["outcome"] for row in reported(emil, at)]

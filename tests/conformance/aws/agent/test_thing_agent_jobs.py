@@ -184,7 +184,7 @@ def test_a_script_that_takes_too_long_is_ended_with_all_it_started(running: Site
     assert (status, details) == ("FAILED", {"reason": "it did not end within 1 s", "output": "so far"})
 
 
-@pytest.mark.parametrize(("name", "words"), [("gone", "no such file"), ("open", "written by everybody")])
+@pytest.mark.parametrize(("name", "words"), [("gone", "no such file"), ("open", "writable by every user")])
 def test_a_script_that_is_not_there_or_not_safe_is_not_run(running: Site, name: str, words: str) -> None:
     status, details = running.ended(running.wants("run", script=name))
     assert status == "FAILED"
@@ -316,7 +316,7 @@ def test_a_link_in_the_files_place_is_neither_followed_nor_replaced(running: Sit
     (running.directory / "settings.json").symlink_to(other)
     status, details = running.ended(running.wants("replace", file="settings", **a_file(running, b"theirs")))
     assert status == "FAILED"
-    assert "is a link" in details["reason"]
+    assert "is a symbolic link" in details["reason"]
     assert other.read_text() == "mine"
 
 

@@ -305,7 +305,7 @@ def test_nothing_follows_a_redirect_and_no_address_inside_is_called(account: Acc
         device.publish("moved", "{}", 1)
         until(lambda: listener.got)
         assert other.got == []
-    with pytest.raises(ClientError, match="inside"):
+    with pytest.raises(ClientError, match="is private"):
         account.iot.create_topic_rule_destination(
             destinationConfiguration={"httpUrlConfiguration": {"confirmationUrl": "https://169.254.169.254/x"}}
         )

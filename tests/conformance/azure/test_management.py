@@ -197,7 +197,7 @@ def test_a_change_of_a_hubs_certificate_is_for_the_state_it_names(office: Office
 def test_a_name_keeps_its_certificate(office: Office, admin: str) -> None:
     client = office.dps(admin).dps_certificate
     client.create_or_update(*AT, "kept", wanted(a_ca("Kept", now=NOW)))
-    with pytest.raises(ResourceExistsError, match="kept is taken"):
+    with pytest.raises(ResourceExistsError, match="kept is in use"):
         client.create_or_update(*AT, "kept", wanted(a_ca("Other", now=NOW)))
 
 

@@ -98,7 +98,7 @@ async def test_a_worker_that_dies_while_it_is_asked_may_have_done_it(tmp_path: P
         asking = asyncio.create_task(first.ask(second.worker, Hang(), timeout_s=60))
         await asyncio.sleep(0.1)
         world.leases.discard(second.worker)
-        with pytest.raises(NoAnswerError, match="did not answer"):
+        with pytest.raises(NoAnswerError, match="did not respond"):
             await asyncio.wait_for(asking, 5)
 
 

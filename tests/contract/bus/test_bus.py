@@ -159,7 +159,7 @@ async def test_a_worker_that_has_died_is_not_there(open_world: Open) -> None:
 async def test_an_answer_that_takes_too_long_is_not_waited_for(open_world: Open) -> None:
     async with open_world() as world:
         for bus in world.buses:
-            with pytest.raises(NoAnswerError, match="did not answer"):
+            with pytest.raises(NoAnswerError, match="did not respond"):
                 await asyncio.wait_for(world.buses[0].ask(bus.worker, Hang(), timeout_s=0.05), 2)
 
 

@@ -214,7 +214,7 @@ async def test_a_mail_to_nobody_is_put_aside_at_once_and_one_by_a_wrong_password
                 return (await world.webhooks.get(name)).tries >= times
 
             await until(partial(has_tried, "ops", 7))  # more than of what is refused for what it is
-            assert "does not let birthmark in: 535" in (await world.webhooks.get("ops")).problem
+            assert "rejected the login of birthmark: 535" in (await world.webhooks.get("ops")).problem
             assert await world.webhooks.dead("ops") == []
             mails.let_password_be("right")
             await until(partial(asyncio.to_thread, lambda: "device.registered a" in mails.line()["text"]))

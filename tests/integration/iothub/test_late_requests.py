@@ -110,7 +110,7 @@ async def test_a_call_that_waits_for_its_device_ends_with_the_server(tmp_path: P
         waiting = asyncio.create_task(devices.call(world.hub, "device-1", CALL))
         await asyncio.sleep(0.2)
         devices.end_calls()
-        with pytest.raises(NoAnswerError, match="did not answer"):
+        with pytest.raises(NoAnswerError, match="did not respond"):
             await waiting
         with pytest.raises(NoAnswerError):  # by a request that was under way
             await devices.call(world.hub, "device-1", CALL)

@@ -254,7 +254,8 @@ def test_webhooks_are_paused_and_a_silence_is_made_and_ended_with_its_reason(hou
 
 def test_settings_are_shown_with_their_texts_and_no_secret(house: House, vera: Browser) -> None:
     page = read(vera.get("/settings"))
-    for part in ("est.device_lifetime_s", "86400", "Lifetime of device certificates, in seconds.", "BIRTHMARK_DATABASE"):
+    about = "Lifetime of device certificates, in seconds."
+    for part in ("est.device_lifetime_s", "86400", about, "BIRTHMARK_DATABASE"):
         assert part in page
     assert "birthmark server settings --where 'key=est.*'" in read(vera.get("/settings?begin=est."))
     listed = [

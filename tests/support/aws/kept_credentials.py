@@ -104,7 +104,8 @@ def _token(a: Any) -> None:
     signature = base64.b64encode(KEY.sign(b"t", padding.PKCS1v15(), hashes.SHA256())).decode()
     assert a.iot.test_invoke_authorizer(authorizerName=name, token="t", tokenSignature=signature)["isAuthenticated"]
     assert FUNCTIONS.events[-1]["token"] == "t"
-    assert "rejected the token" in a.refuses("TestInvokeAuthorizer", authorizerName=name, token="u", tokenSignature=signature)
+    refused = a.refuses("TestInvokeAuthorizer", authorizerName=name, token="u", tokenSignature=signature)
+    assert "rejected the token" in refused
 
 
 def _duration(a: Any) -> None:

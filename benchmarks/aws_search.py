@@ -56,7 +56,7 @@ async def main(number: int) -> None:
         await fill(database, number)
         began = time.perf_counter()
         await aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, actor="benchmark")
-        await aws.index.built()
+        await aws.index.wait_until_built()
         took = time.perf_counter() - began
         print(f"{number} things indexed in {took:.1f} s: {number / took:.0f}/s; {path.stat().st_size / 1e6:.0f} MB")
         for text in QUERIES:

@@ -17,5 +17,5 @@ if __name__ == "__main__":
             server, given.each, dice, directory, kill=kill, kills=given.kills
         ),
         each=10_000,
-        config="[limits]\nmax_connections_per_peer = 19000\nmax_strangers_per_peer = 5000\n",  # devices of one address
+        config="[limits]\nmax_connections_per_peer = 19000\nmax_unauthenticated_per_peer = 5000\n",
     )

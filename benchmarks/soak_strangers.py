@@ -20,7 +20,7 @@ from typing import Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from support.floods.strangers import WAYS, descriptors, insecure, read_all, rss_mib, tls, unfinished_body
+from support.floods.unauthenticated import WAYS, descriptors, insecure, read_all, rss_mib, tls, unfinished_body
 from support.server.servers import RunningServer, a_server
 
 THREADS = 16

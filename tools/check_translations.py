@@ -220,7 +220,7 @@ def problems(page: str, docs: Path = DOCS) -> list[str]:
     return [*behind(english, japanese), *differences(english, japanese, page, docs)]
 
 
-def strangers(docs: Path = DOCS) -> list[str]:
+def unauthenticated(docs: Path = DOCS) -> list[str]:
     """Return the Japanese pages of no English one, or of one that is not to be kept in step."""
     wanted = {in_japanese(page) for page in pages(docs)}
     return sorted({path.relative_to(docs).as_posix() for path in docs.rglob("*.ja.md")} - wanted)
@@ -256,7 +256,7 @@ def main() -> int:
     except ValueError as error:
         parser.error(f"{error}: no such page is kept in Japanese. There are: {', '.join(pages())}")
     found = {page: accept(page) for page in accepted} if accepted else {page: problems(page) for page in pages()}
-    found |= {page: ["is the translation of no page that is kept in Japanese"] for page in strangers()}
+    found |= {page: ["is the translation of no page that is kept in Japanese"] for page in unauthenticated()}
     for page, reasons in found.items():
         for reason in reasons:
             print(f"docs/{in_japanese(page) if not is_japanese(page) else page}: {reason}")

@@ -44,7 +44,7 @@ def rules_yaml() -> str:
 
 def _rule(rule: AlertRule) -> Iterator[str]:
     yield f"      - alert: {''.join(word.capitalize() for word in f'birthmark-{rule.name}'.split('-'))}"
-    yield f"        expr: {json.dumps(rule.expression.format_map(Thresholds().in_words()))}"
+    yield f"        expr: {json.dumps(rule.expression.format_map(Thresholds().format_values()))}"
     if rule.holds:
         yield f"        for: {int(rule.holds.total_seconds())}s"
     yield "        labels:"

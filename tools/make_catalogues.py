@@ -13,7 +13,7 @@ from babel.messages.pofile import read_po, write_po
 
 WEB = Path(__file__).parents[1] / "src" / "birthmark" / "webconsole"
 METHODS = [("**.py", "python"), ("**.html", "jinja2")]
-KEYWORDS = {"say": None, "marked": None, "count_of": (1, 2), "_": None, "ngettext": (1, 2)}
+KEYWORDS = {"translate": None, "mark_for_translation": None, "count_of": (1, 2), "_": None, "ngettext": (1, 2)}
 WIDTH = 120
 
 

@@ -50,7 +50,7 @@ class Unwanted(Measure):
         del rig
         self._wanted = TopicSubscribers()
         shapes = ("site/{}/+", "site/{}/#", "+/{}/state", "a/b/{}")
-        self._wanted.become((shapes[number % 4].format(number), f"rule{number}") for number in range(RULES))
+        self._wanted.set_rules((shapes[number % 4].format(number), f"rule{number}") for number in range(RULES))
         self._topics = [f"plant/{number}/telemetry" for number in range(TOPICS)]
 
     def round(self) -> Sample:

@@ -1,3 +1,3 @@
-"""Birthmark: hardware-backed X.509 identity for IoT devices, from birth certificate to renewal."""
+"""Birthmark: hardware-backed X.509 identity for IoT devices, from the birth certificate to renewal."""
 
 __version__ = "0.3.0"

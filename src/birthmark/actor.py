@@ -1,29 +1,29 @@
-"""Who did something, as audit rows name them."""
+"""Actors as the audit log names them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias
 
 Takes: TypeAlias = Callable[[str, Mapping[str, object]], Any]
-"""What an action has to be kept with in the same commit, by its name and details; None for nothing.
+"""Callback that returns the changes to commit together with an action, by its name and details; None for none.
 
-It raises why the actor may not do it.
+It raises an error if the actor may not perform the action.
 """
 
 
 class Actor(str):
-    """A name in the form of audit rows; with what else these say of it, such as by which token and from where."""
+    """Name of an actor in audit rows, with further details such as the access token and source address."""
 
     __slots__ = ("takes", "told")
     told: Mapping[str, str]
     takes: Takes | None
 
-    def __new__(cls, name: str, told: Mapping[str, str] | None = None, takes: Takes | None = None) -> Self:
-        """`told` holds no secret, and goes into the details of each row."""
+    def __new__(cls, name: str, values: Mapping[str, str] | None = None, takes: Takes | None = None) -> Self:
+        """Create an actor; `told` holds no secrets and is added to the details of each row."""
         made = super().__new__(cls, name)
-        made.told, made.takes = told or {}, takes
+        made.told, made.takes = values or {}, takes
         return made
 
     @property
-    def counted(self) -> Self:
-        """The same one, for the rest of what was counted already."""
+    def without_write_guard(self) -> Self:
+        """The same actor without `takes`, for follow-up actions that are already counted."""
         return type(self)(str(self), self.told)

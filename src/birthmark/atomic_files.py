@@ -1,10 +1,10 @@
-"""Files that are there whole, or not at all, whenever their writer is killed or the power is cut.
+"""Atomic file writes: a file is complete or absent, even after a kill or a power failure.
 
-What is written goes into a file beside, is on disk before it takes its name, and the name is on disk on return. A link
-that somebody put there is not followed: the file beside is new, and a rename replaces a link itself.
+Data goes to a temporary file in the same directory and is on disk before the rename; the rename is on disk on return.
+Symbolic links are not followed: the temporary file is new, and a rename replaces a link itself.
 
-The file beside is its writer's alone: locked until it has its place, so that two who write the same have one each, and
-what is not locked is of a run that was killed. Where the file system has no locks, only one may write at a time.
+The temporary file is locked by its writer until the rename, so concurrent writers use separate files. An unlocked file
+is a leftover of a killed run. On file systems without locks, only one writer is allowed at a time.
 """
 
 import contextlib
@@ -22,42 +22,44 @@ from typing import IO
 from birthmark import flock
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What link(2) says where the file system has no second names (FAT, many shares)."""
+"""Errors of link(2) on file systems without hard links (FAT, many shares)."""
 
 
 def create(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Create a file. Raise `FileExistsError`."""
-    with creating(path, mode) as file:
+    with create_incrementally(path, mode) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def creating(path: Path, mode: int = 0o600, *, beside: Path | None = None) -> Iterator[IO[bytes]]:
-    """Write a new file bit by bit; `beside` is where it is until its end, if another name is wanted.
+def create_incrementally(path: Path, mode: int = 0o600, *, beside: Path | None = None) -> Iterator[IO[bytes]]:
+    """Write a new file incrementally; `beside` overrides the temporary name.
 
     Raise `FileExistsError`.
     """
-    with _begun(beside or _building(path), mode, lambda building: _named(building, path)) as file:
+    with _open_temporary(beside or _building(path), mode, lambda building: _link_unique(building, path)) as file:
         yield file
     sync_directory(path.parent)
 
 
 def replace(path: Path, data: bytes, mode: int = 0o600, *, owner: tuple[int, int] | None = None) -> None:
-    """Write a file in the place of another, which may be missing; `owner` is its user and group where not ours."""
-    with replacing(path, mode, owner=owner) as file:
+    """Replace or create a file; `owner` is the user and group if different from the current ones."""
+    with replace_incrementally(path, mode, owner=owner) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o666, *, owner: tuple[int, int] | None = None) -> Iterator[IO[bytes]]:
-    """Write a file bit by bit; it takes the place of another at the end, and leaves that where an error comes first."""
-    with _begun(_building(path), mode, lambda building: building.replace(path), owner) as file:
+def replace_incrementally(
+    path: Path, mode: int = 0o666, *, owner: tuple[int, int] | None = None
+) -> Iterator[IO[bytes]]:
+    """Write a file incrementally; it replaces the target at the end, or leaves it unchanged after an error."""
+    with _open_temporary(_building(path), mode, lambda building: building.replace(path), owner) as file:
         yield file
     sync_directory(path.parent)
 
 
-def is_there(path: Path, data: bytes, mode: int) -> bool:
-    """Say whether a file of ours says this already, with this mode, and is no link to another."""
+def has_content(path: Path, data: bytes, mode: int) -> bool:
+    """Return whether a file owned by this user has this content and mode and is no symbolic link."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -74,28 +76,28 @@ def is_there(path: Path, data: bytes, mode: int) -> bool:
 
 
 def put(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write a file in the place of another in one step, and do not wait for the disk: what is easily made again."""
-    with _begun(_building(path), mode, lambda building: building.replace(path), is_synced=False) as file:
+    """Replace a file atomically without a sync, for data that is easily regenerated."""
+    with _open_temporary(_building(path), mode, lambda building: building.replace(path), is_synced=False) as file:
         file.write(data)
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename within a directory, in the place of what is there."""
+    """Rename within a directory, replacing the target."""
     source.replace(target)
     sync_directory(target.parent)
 
 
-def aside(path: Path, ending: str = "old") -> Path:
-    """Return a name for what is to be moved out of the way, which nothing has: `.old`, else `.old-2` and so on."""
+def backup_path(path: Path, ending: str = "old") -> Path:
+    """Return an unused backup name: `.old`, then `.old-2` and so on."""
     names = (Path(f"{path}.{ending}{f'-{number}' if number > 1 else ''}") for number in itertools.count(1))
     return next(name for name in names if not os.path.lexists(name))
 
 
-def keep_aside(path: Path) -> Path | None:
-    """Give what is about to be replaced a second name and return that; an empty file or a link has nothing to keep."""
+def link_backup(path: Path) -> Path | None:
+    """Add a backup name for a file that will be replaced and return it; None for an empty file or a link."""
     if path.is_symlink() or not path.is_file() or not path.stat().st_size:
         return None
-    kept = aside(path)
+    kept = backup_path(path)
     try:
         os.link(path, kept)
     except OSError:  # a file system without hard links
@@ -104,7 +106,7 @@ def keep_aside(path: Path) -> Path | None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there, and what a write that was cut short left beside it."""
+    """Remove a file, if it exists, and the leftovers of an interrupted write."""
     there = [one for one in (path, _building(path)) if os.path.lexists(one)]
     path.unlink(missing_ok=True)
     _is_free(_building(path))
@@ -113,15 +115,15 @@ def remove(path: Path) -> None:
 
 
 def clear(beside: Path) -> None:
-    """Remove what killed runs left under this name and its numbered ones, and nothing that is written now."""
+    """Remove the leftovers of killed runs under this name and its numbered variants; skip files in use."""
     for one in beside.parent.glob(f"{beside.name}*"):
         _is_free(one)
 
 
 def clear_directories(parent: Path, prefix: str) -> None:
-    """Remove what killed runs of `directory_beside` left, and nothing that is in use, or a stranger's.
+    """Remove leftovers of `directory_beside` from killed runs; skip directories in use or of other users.
 
-    Root takes what is of the directory's owner for its own: in another user's it works for that one.
+    Root treats the directory owner's files as its own: in another user's directory, it acts for that user.
     """
     owners = {os.geteuid()} | ({parent.stat().st_uid} if os.geteuid() == 0 else set())
     for left in parent.glob(f"{glob.escape(prefix)}*"):
@@ -132,9 +134,9 @@ def clear_directories(parent: Path, prefix: str) -> None:
 
 @contextlib.contextmanager
 def directory_beside(parent: Path, prefix: str) -> Iterator[Path]:
-    """Give a new directory of its owner's alone, which is removed at the end where it has not been renamed.
+    """Provide a new private directory; it is removed at the end unless it was renamed.
 
-    It is locked meanwhile: what a killed run left under the prefix goes first, as nobody has locked that.
+    It is locked during use. Unlocked leftovers of killed runs with the same prefix are removed first.
     """
     clear_directories(parent, prefix)
     while True:
@@ -152,7 +154,7 @@ def directory_beside(parent: Path, prefix: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[bool]:
-    """Lock a directory; say whether nobody else has it, and it is still there."""
+    """Lock a directory; yield whether the lock is exclusive and the directory still exists."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # it is gone meanwhile, or another user's
@@ -178,7 +180,7 @@ def _building(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _begun(
+def _open_temporary(
     beside: Path,
     mode: int,
     put_in_place: Callable[[Path], object],
@@ -186,8 +188,8 @@ def _begun(
     *,
     is_synced: bool = True,
 ) -> Iterator[IO[bytes]]:
-    """Give the file beside, and put it in place at the end; it is removed if its writing fails."""
-    building, descriptor = _opened(beside, mode)
+    """Provide the temporary file and install it at the end; remove it if writing fails."""
+    building, descriptor = _create_locked(beside, mode)
     with os.fdopen(descriptor, "wb") as file:
         try:
             if owner is not None:
@@ -203,8 +205,8 @@ def _begun(
             raise
 
 
-def _opened(beside: Path, mode: int) -> tuple[Path, int]:
-    """Return a new file, locked, under the first name that nobody writes now."""
+def _create_locked(beside: Path, mode: int) -> tuple[Path, int]:
+    """Return a new, locked file under the first name that no process writes."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     names = (beside.with_name(f"{beside.name}{number or ''}") for number in itertools.count())
     for building in names:
@@ -228,7 +230,7 @@ def _opened(beside: Path, mode: int) -> tuple[Path, int]:
 
 
 def _is_free(building: Path) -> bool:
-    """Remove what a killed run left under this name; say whether nobody has it then."""
+    """Remove a killed run's leftover under this name; return whether the name is free."""
     if not os.path.lexists(building):  # or cannot be: whoever makes it hears why
         return True
     try:
@@ -251,26 +253,26 @@ def _is_free(building: Path) -> bool:
 
 
 LEAST_FREE = 0.05
-"""Of the disk, and of the files that it may have: what devices send fills no more of it."""
+"""Reserved share of the disk and of its inodes; device data never uses it."""
 _LEAST_BYTES = 1024**3
 
 
 def has_least(folder: Path) -> bool:
-    """Say whether a folder's disk has a gigabyte left, or of a small one that share: less is for what is not sent."""
+    """Return whether a disk has 1 GiB free, or that share on a small disk; the rest is reserved for the server."""
     told = os.statvfs(folder)
     return told.f_bavail * told.f_frsize >= min(_LEAST_BYTES, told.f_blocks * told.f_frsize * LEAST_FREE)
 
 
 def _is_ours(descriptor: int) -> bool:
-    """Lock it; say whether nobody else has."""
+    """Lock the file; return whether no other process holds the lock."""
     try:
         return flock.try_lock(descriptor)
     except OSError:  # there are no locks here
         return True
 
 
-def _named(building: Path, path: Path) -> None:
-    """Give what was built its name, which must be free. Raise `FileExistsError`."""
+def _link_unique(building: Path, path: Path) -> None:
+    """Give the finished file its name, which must be free. Raise `FileExistsError`."""
     try:
         os.link(building, path)  # unlike a rename it never replaces
     except OSError as error:

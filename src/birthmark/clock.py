@@ -1,6 +1,6 @@
-"""Clock and Entropy: the only ways to ask for time and chance. Tests hand in fakes (tests/fakes.py).
+"""Clock and entropy, the only sources of time and randomness, and a check of the clock's stability.
 
-And whether a clock may be believed.
+Tests pass in fakes (tests/fakes.py).
 """
 
 import math
@@ -14,7 +14,7 @@ EPOCH, MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 
 
 def to_micros(moment: datetime) -> int:
-    """Return whole microseconds since 1970 UTC."""
+    """Return an integer number of microseconds since 1970 UTC."""
     return (moment - EPOCH) // MICROSECOND
 
 
@@ -31,11 +31,11 @@ class Clock(Protocol):
         ...
 
     def micros(self) -> int:
-        """Return the wall time in whole microseconds since 1970, as the database keeps it."""
+        """Return the wall time in integer microseconds since 1970, as the database stores it."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since some fixed moment; never goes back."""
+        """Return seconds since a fixed moment; the value never decreases."""
         ...
 
 
@@ -61,16 +61,16 @@ class SystemClock:
 
 
 STEADY_S = 600.0
-"""How long a clock has to go on as it is until it is believed."""
+"""Seconds without a jump after which the clock counts as reliable."""
 _TOLERANCE_S = 60.0
 _MICROS = 1_000_000
 
 
 class ClockStability:
-    """Whether the wall clock may be believed where something is deleted by it.
+    """Whether the wall clock is reliable enough to delete data by it.
 
-    A machine without a battery starts with a clock that is off by years, and an administrator may set one wrongly: both
-    are put right some minutes later. The clock is looked at whenever somebody asks, and now.
+    A machine without a clock battery starts with a clock that is off by years, and an administrator may set a wrong
+    time. Both are corrected some minutes later. The clock is checked at creation and at each call.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -80,7 +80,7 @@ class ClockStability:
         self.is_steady()
 
     def is_steady(self) -> bool:
-        """Say whether the clock goes on undisturbed for `STEADY_S` already."""
+        """Return whether the clock has run without a jump for `STEADY_S`."""
         monotonic = self._clock.monotonic()
         offset = self._clock.now().timestamp() - monotonic
         if abs(offset - self._offset) > _TOLERANCE_S:
@@ -88,9 +88,9 @@ class ClockStability:
         return monotonic - self._from >= STEADY_S
 
     def since(self) -> int:
-        """Return from when on what began may be over by now, in microseconds since 1970: 0 by a steady clock.
+        """Return the earliest start time for expiry checks, in microseconds since 1970; 0 for a stable clock.
 
-        What began since the clock goes on undisturbed has lasted as long as the clock says.
+        What started after the clock's last jump has lasted as long as the clock shows.
         """
         return 0 if self.is_steady() else int((self._from + self._offset - _TOLERANCE_S) * _MICROS)
 

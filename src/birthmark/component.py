@@ -1,4 +1,4 @@
-"""What a protocol package brings to a running server. The server loops over components and names no package."""
+"""Interface of a protocol package to a running server, which loops over components and names no package."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -31,35 +31,35 @@ class MqttConnections(Protocol):
 
     def everyone(self) -> Sequence[TrackedMqttConnection]: ...
 
-    def revoked(self) -> None:
-        """Check again every client that is about to connect: a certificate was revoked."""
+    def recheck_connecting_clients(self) -> None:
+        """Check all connecting clients again, because a certificate was revoked."""
         ...
 
 
 class Component:
-    """A package that serves devices. A package overrides what it has."""
+    """A package that serves devices. Packages override the members that they need."""
 
     service: str = ""
-    """Its name under `serve --only`; empty where it cannot be left out."""
+    """Name in `serve --only`; empty for a component that cannot be left out."""
     cloud: str = ""
-    """The label `cloud` of its metrics; empty where it has no MQTT connections."""
+    """Label `cloud` of its metrics; empty without MQTT connections."""
     space_kinds: AbstractSet[str] = frozenset()
-    """What the names of its MQTT spaces begin with, before the first slash."""
+    """First path segments of the names of its MQTT namespaces."""
     mqtt: MqttConnections | None = None
     devices: DeviceRecords = DeviceRecords()
     websocket_paths: Sequence[str] = ()
-    """Where its clients speak MQTT over WebSocket."""
+    """Paths at which its clients use MQTT over WebSocket."""
 
     def routes(self, _record: Record) -> Sequence[BaseRoute]:
         """Return its HTTP interface for devices and services; it loads with the first request."""
         return ()
 
     def find_acceptor(self, _username: str) -> Accept | None:
-        """Return what authenticates an MQTT client with that user name; None for a client of another component."""
+        """Return the authenticator for an MQTT client with that user name; None for another component's client."""
         return None
 
     def subscribe(self, bus: Bus) -> None:
-        """Subscribe to the events that concern its live connections."""
+        """Subscribe to the events that affect its live connections."""
 
     def samples(self) -> Iterable[Sample]:
         """Return its metrics from memory."""

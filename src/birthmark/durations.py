@@ -1,4 +1,4 @@
-"""How long something takes or lives, as people write it: `250ms`, `20s`, `30min` or `30m`, `12h`, `365d`."""
+"""Durations as text: `250ms`, `20s`, `30min` or `30m`, `12h`, `365d`."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ _UNITS: Mapping[str, float] = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h
 
 
 def duration_of(text: str) -> timedelta:
-    """Return the duration, which may be nothing. Raise `ValueError`, which names the forms."""
+    """Parse a duration, which may be zero. Raise `ValueError` with the valid forms."""
     if (found := _WRITTEN.fullmatch(text)) is None:
         raise ValueError(f"give a number and a unit: {FORMS}")
     try:
@@ -27,7 +27,7 @@ def lifetime_of(text: str) -> timedelta:
 
 
 def format_duration(time: timedelta) -> str:
-    """Return a duration in the largest unit of which it is a whole number: `30d`, `12h`, `90min`, `0.5s`."""
+    """Format a duration in the largest unit that gives an integer: `30d`, `12h`, `90min`, `0.5s`."""
     for unit in ("d", "h", "min"):
         count, rest = divmod(time, timedelta(seconds=_UNITS[unit]))
         if count and not rest:

@@ -1,13 +1,12 @@
-"""The one domain error tree: what was refused, why, and what a person does about it.
+"""Domain error hierarchy: what was rejected, why, and how to fix it.
 
-Eight kinds say how a refusal behaves; rooms subclass them and give each class its own stable `code`, a `message` (the
-docstring, where it has no facts), a `cause` (the message, where that says it) and a `fix`: templates over the facts
-that the class declares as fields.
-A raise names facts and nothing else: a forgotten one is a type error, and a template with an unknown one fails at
-import. What follows from other facts is a property, and a fact, too.
-The message is safe to show to whoever asked; cause and fix are for the operator (`birthmark why`, the CLI).
+Eight kinds define the behavior of a refusal. Modules subclass them and give each class its own stable `code`, a
+`message`, a `cause` and a `fix`. The message defaults to the docstring if it has no facts, and the cause to the
+message. These are templates over the facts that the class declares as fields. A raise passes only facts: a missing one
+is a type error, and a template with an unknown fact fails at import. A property derives a fact from others. The message
+is safe for the caller; cause and fix are for the operator (`birthmark why`, the CLI).
 
-Not here: HTTP statuses, MQTT return codes and vendor error codes. Each room's `errors.py` holds that one table.
+Not here: HTTP statuses, MQTT return codes and vendor error codes. Each package's `errors.py` has that table.
 """
 
 import contextlib
@@ -31,24 +30,24 @@ _NO_UTF8 = re.compile(r"[\udc80-\udcff]")
 _PIN = re.compile(r"(?i)(pin-value=)[^&;?\s\"'`]+")
 
 BACKTICK = "'\"$(printf '\\140')\"'"
-"""What stands for a backtick within a word that `shlex` quoted, where backticks part commands from what is said."""
+"""Replacement for a backtick in a word that `shlex` quoted, where backticks delimit commands."""
 
 
 @dataclass_transform(kw_only_default=True, eq_default=False)
 class BirthmarkError(Exception):
-    """Anything Birthmark refuses on purpose; subclasses declare their facts as fields, never secrets."""
+    """Base of all refusals by Birthmark; subclasses declare their facts as fields, never secrets."""
 
     code: ClassVar[str] = "birthmark.refused"
     message: ClassVar[str] = "The request was refused"
     cause: ClassVar[str] = "The request was refused."
     fix: ClassVar[str] = "See the message."
     for_a_person: ClassVar[str | None] = None
-    """Why only a person can do what `fix` says; of every other class a test does it as it stands."""
+    """Reason why only a person can apply `fix`; tests apply the fix of every other class as printed."""
 
     _fields: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        """Read the declared facts, and the message where it is the docstring. Raise `TypeError` for an unknown fact."""
+        """Collect the facts, and default the message to the docstring. Raise `TypeError` for an unknown fact."""
         if "message" in vars(cls) and "cause" not in vars(cls):
             cls.cause = cls.message.removesuffix(".") + "."
         if "message" not in vars(cls) and "code" in vars(cls):
@@ -74,41 +73,41 @@ class BirthmarkError(Exception):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What is known of the case, as text; what is not known, or empty, is left out."""
+        """Known facts as text, without empty ones."""
         return {name: text for name, text in self._filled().items() if text}
 
     def add_facts(self, **facts: object) -> None:
-        """Add facts that only the place where it was caught knows; what the error says itself stays."""
+        """Add facts from the place that caught the error; facts of the error itself take precedence."""
         self._added = facts | self._added
 
-    def say_about(self, what: str) -> None:
-        """Say in front of the message what it is about, unless it does."""
+    def add_subject(self, what: str) -> None:
+        """Prefix the message with its subject, unless it already contains it."""
         if what not in str(self):
             self._about = f"{_text(what)}: "
 
     def quote(self, **words: str) -> None:
-        """Let this one error say another program's own words: its `code`, `message`, `cause` or `fix`."""
+        """Replace `code`, `message`, `cause` or `fix` of this error with text from another program."""
         vars(self).update({name: _text(text).replace("{", "{{").replace("}", "}}") for name, text in words.items()})
 
     def explain_cause(self) -> str:
         """Return `cause` with this error's facts filled in."""
         return _TWO_ENDS.sub(r"\1", self.cause.format_map(self._filled()))
 
-    def explain_case(self) -> str:
-        """Return the same where it stands without the message: behind what it is about, unless it says so itself."""
+    def explain_cause_with_subject(self) -> str:
+        """Return the cause for use without the message, prefixed with its subject unless it contains it."""
         cause = self.explain_cause()
         return cause if self._about.removesuffix(": ") in cause else self._about + cause
 
     def explain_fix(self) -> str:
-        """Return `fix` with this error's facts filled in; what a stranger chose is one word of a command, quoted."""
+        """Return `fix` with this error's facts; an external value becomes one quoted word of a command."""
         plain = self._filled()
         typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in plain.items()}
         return _TWO_ENDS.sub(r"\1", self._fixed(plain, typed))
 
-    def explain_apart(self) -> tuple[str, str]:
-        """Return cause and fix for whoever shows what is between backticks as a command: a fact makes none.
+    def explain_for_display(self) -> tuple[str, str]:
+        """Return cause and fix for displays that render backticks as commands; facts cannot add a command.
 
-        What a stranger chose, such as a name, would be taken for advice of ours otherwise, with a button to copy it.
+        An external value, such as a name, could otherwise appear as our advice, with a copy button.
         """
         plain = {name: text.replace("`", "'") for name, text in self._filled().items()}
         typed = {name: text if name in _COMMANDS else shell_word(text) for name, text in self._filled().items()}
@@ -121,19 +120,19 @@ class BirthmarkError(Exception):
         return "`".join(_command(part, typed) if number % 2 else part.format_map(plain) for number, part in parts)
 
     def _filled(self) -> dict[str, str]:
-        """Return every fact as text: what the raise said, else what was added, else the default or what follows."""
+        """Return every fact as text: from the raise, an addition, the default or the derived value, in this order."""
         given = {name: value for name, value in vars(self).items() if name in self._fields}
         left_out = {name: getattr(self, name) for name in self._fields if name not in given}
         return {name: _text(value) for name, value in (left_out | self._added | given).items()}
 
 
 def is_utf_8(text: str) -> bool:
-    """Say whether what the system handed over, such as an argument or a file's name, was UTF-8."""
+    """Return whether a text from the system, such as an argument or a file name, was valid UTF-8."""
     return _NO_UTF8.search(text) is None
 
 
 def shell_word(text: str) -> str:
-    """Return a text as one word of a command; what is not UTF-8, or is not seen, as a shell has its bytes escaped."""
+    """Return a text as one shell word; invisible or non-UTF-8 characters are escaped as bytes."""
     if is_utf_8(text) and text.isprintable():
         return shlex.quote(text)
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -141,26 +140,26 @@ def shell_word(text: str) -> str:
 
 
 def _typed_char(char: str) -> str:
-    """Return a character as it is typed; a half of one that JSON may hold has bytes, too, though no shell's locale."""
+    """Return a character in typed form; a lone surrogate, which JSON may hold, is escaped as bytes, too."""
     if char.isprintable():
         return char
     way = "surrogatepass" if is_utf_8(char) else "surrogateescape"
     return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", way))
 
 
-def _command(template: str, words: Mapping[str, str]) -> str:
-    """Return a command with its words; an argument that begins with a hyphen comes last, where it is no option."""
+def _command(template: str, values: Mapping[str, str]) -> str:
+    """Return a command with its values; an argument with a leading hyphen comes last, after `--`."""
     last = ""
     if _OWN_COMMAND.fullmatch(template):
         for found in list(_ARGUMENT.finditer(template)):
-            if not found[0].startswith(" -") and words[found[1]].lstrip("'").startswith("-"):
+            if not found[0].startswith(" -") and values[found[1]].lstrip("'").startswith("-"):
                 template, last = template.replace(found[0], "", 1), last + found[0]
-    return (f"{template} --{last}" if last else template).format_map(words)
+    return (f"{template} --{last}" if last else template).format_map(values)
 
 
 @contextlib.contextmanager
-def mended_by(command: str, *kinds: type[BirthmarkError]) -> Iterator[None]:
-    """Let errors of these kinds, which have a `{command}` in their fix, lead to this one."""
+def add_fix_command(command: str, *kinds: type[BirthmarkError]) -> Iterator[None]:
+    """Add `command` to errors of these kinds, which have a `{command}` in their fix."""
     try:
         yield
     except kinds as error:
@@ -170,54 +169,54 @@ def mended_by(command: str, *kinds: type[BirthmarkError]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def about(path: object) -> Iterator[None]:
-    """Let a refusal of a file's content say which file it was."""
+    """Add the file to an error about its content."""
     try:
         yield
     except BirthmarkError as error:
-        error.say_about(str(path))
+        error.add_subject(str(path))
         error.add_facts(path=path)
         raise
 
 
 def _text(value: object) -> str:
-    """Return a fact as text; the PIN of a PKCS#11 URI in it, or in a command as it was typed, is never told."""
+    """Return a fact as text, without the PIN of a PKCS#11 URI, also inside a command."""
     if hasattr(value, "__fspath__") and str(value).startswith("-"):
         return f"./{value}"  # which no command takes for an option
     return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))
 
 
 class InvalidRequestError(BirthmarkError):
-    """The request is malformed; sending it again unchanged cannot help."""
+    """The request is malformed; an unchanged retry cannot help."""
 
     code = "request.invalid"
 
 
 class UnauthenticatedError(BirthmarkError):
-    """Who asks is not known: no proof, or a proof that does not hold."""
+    """The caller is not authenticated: no proof, or an invalid proof."""
 
     code = "auth.unauthenticated"
 
 
 class ForbiddenError(BirthmarkError):
-    """Who asks is known and may not do this."""
+    """The caller is authenticated, but lacks permission."""
 
     code = "auth.forbidden"
 
 
 class NotFoundError(BirthmarkError):
-    """What was asked for does not exist."""
+    """The requested object does not exist."""
 
     code = "resource.not_found"
 
 
 class ConflictError(BirthmarkError):
-    """The request contradicts what is stored: it exists already, or changed meanwhile."""
+    """The request conflicts with the stored state: it already exists, or has changed since."""
 
     code = "resource.conflict"
 
 
 class ChangedMeanwhileError(ConflictError):
-    """What was read is no longer as it was read: read it and decide again."""
+    """The data has changed since it was read: read it and decide again."""
 
     code = "resource.changed"
     message = "{what} was changed by another request; read it and retry"
@@ -234,13 +233,13 @@ class PolicyError(BirthmarkError):
 
 
 class ThrottledError(BirthmarkError):
-    """Too much at once; `retry_after_s` says when to come back."""
+    """Rate limit exceeded; `retry_after_s` is the time until a retry."""
 
     code = "limits.throttled"
     retry_after_s: int
 
 
 class UnavailableError(BirthmarkError):
-    """Something this installation needs does not answer now; nothing was lost, try again."""
+    """A dependency of this installation is unavailable; no data was lost, retry."""
 
     code = "service.unavailable"

@@ -1,4 +1,4 @@
-"""Whose a directory is, and what another user's command looks like: a fix has to work for whoever reads it."""
+"""Ownership of directories, and commands that run as another user, so that a fix works for its reader."""
 
 import contextlib
 import errno
@@ -13,19 +13,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 OWN_DATA = "~/.local/share/birthmark"
-"""Where a server keeps its data, and is looked for, when nobody says where."""
+"""Default data directory of a server, also for lookups."""
 SERVICE_DATA = Path("/var/lib/birthmark")
-"""Where `birthmark server install` has the service keep its data."""
+"""Data directory of the service that `birthmark server install` creates."""
 SERVICE = "birthmark-server"
 AGENT = "birthmark-agent"
-"""Whose the agent's files are where it is a service, and which group reads its configuration."""
+"""User that owns the files of the agent service, and group that reads its configuration."""
 _KEPT = "BIRTHMARK_DATA"  # what sudo would not hand on
 
 
 def other_owner(path: Path) -> str | None:
-    """Return the name of the other user to whom the directory `path`, or the one it is in, belongs.
+    """Return the name of another user as the owner of the directory `path`, or of its nearest existing directory.
 
-    None where it is this user's own, or a number's without a name: nobody here could act as that one.
+    None if this user owns it, or if the owner has no name, because no user can then act as the owner.
     """
     for place in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):  # not there, or below what is closed
@@ -35,9 +35,9 @@ def other_owner(path: Path) -> str | None:
 
 
 def as_owner(owner: str, words: Sequence[str] | None = None, data: Path | None = None) -> str:
-    """Return the command line by which this user, as `owner`, runs `birthmark` with `words`; default: as it was run.
+    """Return the command that runs `birthmark` with `words` as `owner`; default: the current command.
 
-    `data` names another directory than this user's environment does.
+    `data` names a directory other than the one in this user's environment.
     """
     asked = sys.argv[1:] if words is None else words
     program = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
@@ -51,12 +51,12 @@ def as_owner(owner: str, words: Sequence[str] | None = None, data: Path | None =
 
 
 def as_root(command: str) -> str:
-    """Return the command line by which this user runs a command as root: by sudo, or, where it is not installed, su."""
+    """Return the command that runs a command as root: by sudo, or by su if sudo is not installed."""
     return f"sudo {command}" if shutil.which("sudo") else shlex.join(["su", "-c", command])
 
 
 def as_root_with(variable: str, command: str) -> str:
-    """Return the command line by which root runs a command with one of this shell's variables, a file's name."""
+    """Return the command that runs a command as root with a variable of this shell, which holds a file name."""
     before, _, after = command.partition(f"${variable}")
     if shutil.which("sudo"):
         return f'sudo {before}"${variable}"{after}'
@@ -64,9 +64,9 @@ def as_root_with(variable: str, command: str) -> str:
 
 
 def starting(data: Path, database: str | None = None) -> str:
-    """Return the command that starts the server of a data directory, from a shell of this user's.
+    """Return the command that starts the server of a data directory from this user's shell.
 
-    `database` is named where it is none of the directory's.
+    `database` is set if it is not the directory's own.
     """
     if data == SERVICE_DATA:
         command = f"systemctl start {SERVICE}"
@@ -76,11 +76,11 @@ def starting(data: Path, database: str | None = None) -> str:
     return f"{shlex.join(['birthmark', *words]) if owner is None else as_owner(owner, words)} &"
 
 
-def hand_over(path: Path, whose: Path) -> None:
-    """Give what root wrote, and all below it, to the owner of the directory `whose`, who could not read it else.
+def transfer_ownership(path: Path, whose: Path) -> None:
+    """Transfer a path that root wrote, and everything below it, to the owner of the directory `whose`.
 
-    Nothing where another user runs this, or where it is not root's: a link, or a second name of another file, may have
-    been put there by that owner.
+    The owner could not read it otherwise. Nothing changes for a user other than root, or for a path that root does not
+    own. That owner may have placed a symbolic or hard link there.
     """
     if os.geteuid() != 0:
         return
@@ -95,7 +95,7 @@ def hand_over(path: Path, whose: Path) -> None:
 
 
 def hand_over_open(descriptor: int, whose: Path) -> None:
-    """Do the same with what is open."""
+    """Transfer an open file to the owner of the directory `whose`."""
     owner = whose.stat()
     if os.geteuid() != 0 or not owner.st_uid:
         return
@@ -110,12 +110,12 @@ def hand_over_open(descriptor: int, whose: Path) -> None:
 
 
 @contextlib.contextmanager
-def acting_for(place: Path) -> Iterator[None]:
-    """Let root be, meanwhile, the user whom a path leads through: that user may put a link in any of its steps.
+def acting_for(path: Path) -> Iterator[None]:
+    """Run as the owner of a step of the path instead of root, because that user may place a link in any step.
 
-    Raise `PermissionError` where that user cannot read this program, parts of which are loaded when they are needed.
+    Raise `PermissionError` if that user cannot read this program, which loads parts on demand.
     """
-    if os.geteuid() != 0 or (whose := _who_may_move(place)) is None:
+    if os.geteuid() != 0 or (whose := _find_foreign_step(path)) is None:
         yield
         return
     group, groups, home = os.getegid(), os.getgroups(), os.environ.get("HOME")
@@ -125,7 +125,7 @@ def acting_for(place: Path) -> Iterator[None]:
         os.setegid(whose.st_gid)
         os.seteuid(whose.st_uid)
         if not os.access(__file__, os.R_OK, effective_ids=True):
-            detail = f"the user {whose.st_uid}, for whom root works in {place}, cannot read it"
+            detail = f"the user {whose.st_uid}, for whom root works in {path}, cannot read it"
             raise PermissionError(errno.EACCES, detail, __file__)
         yield
     finally:
@@ -145,7 +145,7 @@ def _home_of(user: int) -> str:
 
 @contextlib.contextmanager
 def as_who_asked() -> Iterator[None]:
-    """Within `acting_for` be root again, for a file that root named."""
+    """Act as root again within `acting_for`, for a file that root named."""
     acting = os.geteuid()
     if acting == 0 or os.getuid() != 0:
         yield
@@ -157,8 +157,8 @@ def as_who_asked() -> Iterator[None]:
         os.seteuid(acting)
 
 
-def _who_may_move(place: Path) -> os.stat_result | None:
-    """Return a step of a path that belongs to another user than root, the nearest; None where all are root's."""
+def _find_foreign_step(place: Path) -> os.stat_result | None:
+    """Return the nearest step of a path that a user other than root owns; None if root owns all."""
     for path in (place.absolute(), Path(os.path.realpath(place))):  # which takes a loop of links, too
         for step in (path, *path.parents):
             with contextlib.suppress(OSError):  # not there yet
@@ -167,8 +167,8 @@ def _who_may_move(place: Path) -> os.stat_result | None:
     return None
 
 
-def closing(file: Path, owner: int) -> str:
-    """Return the command that closes a file to all but whoever is to read it: of root's, the agent's service too."""
+def restrict_command(file: Path, owner: int) -> str:
+    """Return the command that restricts a file to its readers; for root's files, these include the agent service."""
     quoted = shlex.quote(str(file))
     if owner == 0:
         with contextlib.suppress(KeyError):
@@ -177,8 +177,8 @@ def closing(file: Path, owner: int) -> str:
     return f"chmod 0600 {quoted}"
 
 
-def _name(place: Path) -> str | None:
+def _name(path: Path) -> str | None:
     try:
-        return place.owner()
+        return path.owner()
     except KeyError:
         return None

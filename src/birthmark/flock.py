@@ -1,4 +1,4 @@
-"""Locks that are the kernel's (flock): they end with the process however that ends."""
+"""Kernel file locks (flock), released when the process ends."""
 
 import contextlib
 import errno
@@ -15,11 +15,11 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def take(path: Path, patience: int) -> int | None:
-    """Return a descriptor that holds the lock until it is closed, or None when another has it. Raise `OSError`.
+    """Return a descriptor that holds the lock until it is closed, or None when another holds it. Raise `OSError`.
 
-    Whoever asks `is_taken` holds it for an instant: `patience` is how often to try. Who had it may have removed the
-    file: the lock is that of the file which has the name. One that root makes in another user's directory is that
-    user's, who may be the next to need it.
+    `is_taken` holds the lock for an instant: `patience` is the number of attempts. A previous holder may have removed
+    the file: the lock counts only for the file at this path. A lock file that root creates in another user's directory
+    is handed over to that user, who may need it next.
     """
     for _ in range(patience):
         descriptor = _opened(path)
@@ -37,7 +37,7 @@ def take(path: Path, patience: int) -> int | None:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Lock an open file until it is closed; say whether nobody else has it. Raise `OSError`."""
+    """Lock an open file until it is closed; return whether no other process holds the lock. Raise `OSError`."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -46,7 +46,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def is_named(descriptor: int, path: Path) -> bool:
-    """Say whether this is still the file of that name: who had it before may have removed or renamed it."""
+    """Return whether the path still names this file: a previous holder may have removed or renamed it."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
@@ -64,9 +64,10 @@ def _opened(path: Path) -> int:
 
 
 def holder(path: Path) -> int | None:
-    """Return the process that holds the lock, where the kernel lists it.
+    """Return the PID of the lock holder, or None where the kernel does not list it.
 
-    It does not for another PID namespace's, and on a file system that counts its devices in its own way (btrfs).
+    The kernel does not list a holder in another PID namespace. On a file system with its own device numbers (btrfs),
+    the entry does not match.
     """
     try:
         file, lines = path.stat(), Path("/proc/locks").read_text("ascii").splitlines()
@@ -81,15 +82,15 @@ def holder(path: Path) -> int | None:
 
 
 def has_open(pid: int, path: Path) -> bool:
-    """Say whether a process is seen to have the file open."""
+    """Return whether the process visibly has the file open."""
     try:
         return any(one.exists() and one.samefile(path) for one in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False
 
 
-def is_taken(path: Path) -> bool:
-    """Say whether somebody holds the lock now."""
+def is_locked(path: Path) -> bool:
+    """Return whether another process holds the lock."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _FLAGS)
     except OSError:
@@ -112,12 +113,15 @@ def open_files(process: Path) -> Iterator[Path]:
 
 
 def parent_of(process: Path) -> int:
-    """Return the id of the process that began this one; 0 where it has ended."""
+    """Return the parent PID of a process, or 0 if it has ended."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         return int((process / "stat").read_text().rpartition(")")[2].split()[1])
     return 0
 
 
 def directory_of(process: Path, name: str) -> Path | None:
-    """Return the directory whose lock of this name a process has open; None where it has none, or is another user's."""
+    """Return the directory of the lock file of this name that a process has open.
+
+    Return None where it has none open, or belongs to another user.
+    """
     return next((path.parent for path in open_files(process) if path.name == name), None)

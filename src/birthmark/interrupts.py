@@ -1,4 +1,4 @@
-"""Ctrl-C where something must not be left halfway."""
+"""Delay of Ctrl-C (SIGINT) during critical operations."""
 
 import signal
 import threading
@@ -9,9 +9,9 @@ from types import FrameType
 
 @contextmanager
 def uninterrupted(*, twice: bool = False) -> Iterator[None]:
-    """Hold Ctrl-C back; with `twice` only the first.
+    """Delay Ctrl-C; with `twice` only the first.
 
-    A mask does not: another thread takes the signal then, and the handler runs in this one.
+    A signal mask does not help: another thread takes the signal, and the handler runs in this one.
     """
     if threading.current_thread() is not threading.main_thread():  # where no handler runs
         yield

@@ -1,8 +1,8 @@
-"""What this server counts: one catalogue, plain numbers where things happen, samples when somebody asks.
+"""Metrics of the server: one catalog, plain counters at their source, samples on request.
 
-A metric is declared here once, with name, kind, help and labels. Whoever counts keeps integers of its own, `Traffic`
-and `Distribution` among them; a `SampleSource` makes samples of them at the time of asking, so that a message costs an
-addition and no look-up. How samples are written down is somebody else's (the server).
+A metric is declared here once, with name, kind, help and labels. Each source keeps integers of its own, `Traffic` and
+`Distribution` among them; a `SampleSource` converts them to samples on request. So a message costs an addition and no
+lookup. The server formats the samples.
 """
 
 from bisect import bisect_left
@@ -17,7 +17,7 @@ SIZES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0)
 
 
 class MetricKind(StrEnum):
-    """How a metric moves: only up, up and down, or by how often which values came."""
+    """Kind of a metric: counter, gauge or histogram."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -35,7 +35,7 @@ class Metric:
 
 
 class Distribution:
-    """How often which values came: for each bound the values up to it, and above the bound before."""
+    """Histogram: for each bound, the number of values up to it and above the previous one."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -66,7 +66,7 @@ COUNTS = ("received_0", "received_1", "received_bytes", "sent_0", "sent_1", "sen
 
 
 class Traffic:
-    """The MQTT connections of one cloud: what those that are open count, and what those before them did."""
+    """MQTT traffic counters of one cloud: of open connections, and of closed ones."""
 
     def __init__(self) -> None:
         self.denied = self.slow = 0
@@ -78,11 +78,11 @@ class Traffic:
         self.denied += 1
 
     def count_slow(self) -> None:
-        """Count a message for a client that takes too long."""
+        """Count a message for a slow client."""
         self.slow += 1
 
-    def began(self, connection: CountedConnection) -> None:
-        """A client was let in."""
+    def count_connection(self, connection: CountedConnection) -> None:
+        """Count an accepted connection."""
         self._open.add(connection)
 
     def ended(self, connection: CountedConnection) -> None:
@@ -91,7 +91,7 @@ class Traffic:
         self._before.update({name: getattr(connection, name) for name in COUNTS})
 
     def is_open(self) -> Mapping[int, int]:
-        """Return how many are open, by protocol level."""
+        """Return the number of open connections by protocol level."""
         return Counter(one.level for one in self._open)
 
     def totals(self) -> Mapping[str, int]:
@@ -113,7 +113,7 @@ class Sample:
 
 
 class SampleSource(Protocol):
-    """Whoever knows numbers."""
+    """Source of metric samples."""
 
     async def samples(self) -> Iterable[Sample]:
         """Return every sample as it is now."""

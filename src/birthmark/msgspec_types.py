@@ -1,7 +1,7 @@
-"""Types as msgspec knows them, whichever thread asks first.
+"""Thread-safe preparation of msgspec types.
 
-msgspec keeps what it finds out about a type on the type itself, and before it is whole: a second thread that reads the
-same type meanwhile ends the process by a null pointer (seen with 0.22). Afterwards any thread may read it.
+msgspec caches type information on the type before it is complete. A second thread that reads the same type at that time
+crashes the process with a null pointer (seen with 0.22). After preparation, any thread may use the type.
 """
 
 import threading
@@ -14,8 +14,8 @@ _lock = threading.Lock()
 _known: set[Any] = set()
 
 
-def known(kind: type[_T]) -> type[_T]:
-    """Return `kind` when msgspec has looked at it, and at all that it is made of."""
+def prepare_type(kind: type[_T]) -> type[_T]:
+    """Return `kind` after msgspec has prepared it and all types that it contains."""
     if kind not in _known:
         with _lock:
             msgspec.json.Decoder(kind)  # noqa: TID251 - nothing is read by it

@@ -1,4 +1,4 @@
-"""Two that need each other: the one that is made first is given a `Ref` to the other."""
+"""Late-bound reference for two mutually dependent objects: the first one receives a `Ref` to the second."""
 
 from typing import Generic, TypeVar
 
@@ -6,7 +6,7 @@ T = TypeVar("T")
 
 
 class Ref(Generic[T]):
-    """What is made later than whoever uses it."""
+    """Reference to an object that is created after its user."""
 
     __slots__ = ("_made",)
 
@@ -14,18 +14,18 @@ class Ref(Generic[T]):
         self._made: T | None = None
 
     def fill(self, made: T) -> T:
-        """Say what it is, once, and return it."""
+        """Set the object, once, and return it."""
         if self._made is not None:
             raise RuntimeError("It is filled already")
         self._made = made
         return made
 
     def get(self) -> T | None:
-        """Return what it is, or None while that is not made."""
+        """Return the object, or None until it is set."""
         return self._made
 
     def __call__(self) -> T:
-        """Return what it is. Raise `RuntimeError` while that is not made."""
+        """Return the object. Raise `RuntimeError` until it is set."""
         if self._made is None:
             raise RuntimeError("It is asked before it is filled")
         return self._made

@@ -1,6 +1,6 @@
-"""What runs in the background, supervised: a mistake in it is logged and counted, and the work goes on.
+"""Supervised background tasks: an error is logged and counted, and the work continues.
 
-A task whose end nobody waits for would take its work along in silence.
+An unawaited task would otherwise fail silently.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 Leads = Callable[[], Awaitable[bool]]
-"""Says whether this worker does what one does for all."""
+"""Returns whether this worker is the one that performs a task for all workers."""
 
 AGAIN_S, MOST_S = 1.0, 60.0
 _WAITING = ThreadPoolExecutor(max_workers=64, thread_name_prefix="waiting")
 FAILURES: Counter[str] = Counter()
-"""How often each kind of work of this process failed, by its name."""
+"""Number of failures in this process, by task name."""
 
 
 async def always() -> bool:
@@ -32,7 +32,7 @@ async def always() -> bool:
 
 
 def note(name: str, error: BaseException) -> None:
-    """Log and count what went wrong in the background."""
+    """Log and count an error of a background task."""
     FAILURES[name] += 1
     if isinstance(error, BirthmarkError):
         log.warning("background.failed", extra={"work": name, "code": error.code, "reason": error.explain_cause()})
@@ -40,15 +40,15 @@ def note(name: str, error: BaseException) -> None:
         log.error("background.failed", extra={"work": name}, exc_info=error)
 
 
-def kept(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-    """Run what never ends by itself until the task is cancelled; where it fails, begin it again, ever less often."""
+def start_supervised(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """Run an endless task until cancelled; restart it after failures with increasing delays."""
 
     async def keep() -> None:
         wait_s, loop = AGAIN_S, asyncio.get_running_loop()
         while True:
             began = loop.time()
             try:
-                await of_another(work())
+                await await_third_party(work())
             except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
                 note(name, error)
             if loop.time() - began > MOST_S:
@@ -60,17 +60,18 @@ def kept(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
 
 
 async def told(name: str, work: Awaitable[None]) -> None:
-    """Do something to its end, once; note what goes wrong."""
+    """Await a task once; log its error."""
     try:
-        await of_another(work)
+        await await_third_party(work)
     except Exception as error:  # noqa: BLE001 - as above
         note(name, error)
 
 
-async def of_another(work: Awaitable[T]) -> T:
-    """Wait for what a program of another's does. What it was cancelled by, and not we, is a mistake of its own.
+async def await_third_party(work: Awaitable[T]) -> T:
+    """Await third-party code; if it was cancelled internally rather than by us, treat that as its error.
 
-    Raise `RuntimeError` for that: `CancelledError` would end whoever waits, as if that had been asked for.
+    Raise `RuntimeError` in that case: `CancelledError` would end the waiting task as if its cancellation had been
+    requested.
     """
     try:
         return await work
@@ -81,8 +82,8 @@ async def of_another(work: Awaitable[T]) -> T:
         raise RuntimeError("it waited for something that was cancelled") from error
 
 
-async def beside(work: Callable[[], T]) -> T:
-    """Do in a thread what would keep the loop waiting. Who is cancelled meanwhile ends after it."""
+async def run_in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread. On cancellation, wait for the work to end."""
     task = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(task)
@@ -94,19 +95,19 @@ async def beside(work: Callable[[], T]) -> T:
 
 
 async def waiting(work: Callable[[], T]) -> T:
-    """Do in a thread what waits for somebody else, who may be silent.
+    """Run work that waits for an external party, which may not respond, in a separate thread pool.
 
-    Asyncio has few threads, six on two cores, and passwords, lists and reads of the database need them.
+    Asyncio's default pool has few threads, six on two cores, and passwords, lists and database reads need them.
     """
     run = contextvars.copy_context().run
     return await asyncio.get_running_loop().run_in_executor(_WAITING, run, work)
 
 
-async def ended(*tasks: asyncio.Future[Any] | None) -> None:
-    """Cancel tasks and return when they are over.
+async def cancel_and_wait(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel tasks and wait until they end.
 
-    They are asked again until they are: what they wait for may answer a cancellation with an error of its own, which
-    they note, and go on.
+    Cancellation repeats until then: an awaited operation may convert it into another error, which the task logs before
+    it continues.
     """
     waiting = {task for task in tasks if task is not None}
     while waiting:

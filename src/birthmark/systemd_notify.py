@@ -1,7 +1,7 @@
-"""Telling systemd how it stands (sd_notify(3)): ready, alive, stopping, and what is going on.
+"""systemd notifications (sd_notify(3)): readiness, watchdog, stopping, and status.
 
-In:   NOTIFY_SOCKET, a path or an abstract name with @; WATCHDOG_USEC and WATCHDOG_PID. Without them nothing is done.
-Out:  datagrams of `NAME=value` lines. Whether anybody reads them is nobody's concern here.
+- In: NOTIFY_SOCKET, a path or an abstract name with @; WATCHDOG_USEC and WATCHDOG_PID. Optional.
+- Out: datagrams of `NAME=value` lines. Delivery is not checked.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class SystemdNotifier:
-    """Speaks to the service manager, if there is one."""
+    """Sends notifications to the service manager, if there is one."""
 
     address: str | None = None
     watchdog_s: float | None = None
@@ -33,7 +33,7 @@ class SystemdNotifier:
         return cls(address if found.startswith(("/", "@")) else None, watchdog_s or None)
 
     def tell(self, **words: str) -> None:
-        """Send `READY=1` and the like; the names are told in capitals."""
+        """Send notifications such as `READY=1`; names are converted to upper case."""
         if self.address is None:
             return
         text = "\n".join(f"{name.upper()}={value[:_MAX_STATUS_CHARS]}" for name, value in words.items())
@@ -43,7 +43,7 @@ class SystemdNotifier:
             link.send(text.encode(errors="replace"))
 
     def status(self, event: str, facts: Mapping[str, object]) -> None:
-        """Tell what happened, in one line; who is connected is ready."""
+        """Send an event as a status line; the event `connected` also sends readiness."""
         about = facts.get("cause") or facts.get("hub") or facts.get("id") or ""
         line = " ".join(f"{event} {about}".split())
         if event == "connected":
@@ -55,7 +55,7 @@ class SystemdNotifier:
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
-        """Say twice in each period that the loop still turns, while the block runs."""
+        """Send watchdog notifications twice per period from the event loop, until the block ends."""
         if self.watchdog_s is None:
             yield
             return

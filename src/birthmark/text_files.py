@@ -1,6 +1,6 @@
-"""Text that a person edited in a file: UTF-8 or UTF-16, with or without a byte order mark, as from Windows.
+"""Decoding of edited text files: UTF-8 or UTF-16, with or without a byte order mark, as from Windows.
 
-Each reader of such a file decodes it here, so that no form of text is known to one reader and foreign to another.
+Every reader of such a file decodes it here, so that all support the same encodings.
 """
 
 import codecs
@@ -14,34 +14,34 @@ from pathlib import Path, PurePath
 _MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MARKS_OF_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _PADDING = b"\0\x1a"
-"""What programs put behind a text: NUL, and the sign that ends it in DOS."""
+"""Padding that programs append to a text: NUL, and the DOS end-of-file character."""
 BLANKS = (
     "\0\t\n\v\f\r\x1a\x1c\x1d\x1e\x1f \x85\xa0\xad\u1680"
     "\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c\u200d\u200e\u200f"
     "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
 )
-"""White space, and characters that nobody sees, as dialogs of Windows put them before what is copied there."""
+"""White space and invisible characters, such as those that Windows dialogs add to copied text."""
 _APPENDED = "there is a NUL: another encoding begins, as where `>>` of PowerShell adds UTF-16 to a file"
 _LOOKED_AT_BYTES = 4096
 _OF_PEOPLE = re.compile(
     "[\t\r\n -~\u00a0-\u06ff\u0e00-\u0e7f\u1e00-\u1eff\u2010-\u26ff"
     "\u3000-\u31ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uffef]++"
 )
-"""Characters of scripts that people type; other bytes are seldom these alone."""
+"""Characters of common scripts; bytes in another encoding rarely decode to these only."""
 _OF_JAPAN = re.compile(r"[\u3041-\u30ff]|[\u4e00-\u9fff]{2}")
-"""Kana, or two kanji in a row: of western letters CP932 makes single kanji, as of the one in Ger\u00e4t."""
+"""Kana, or two kanji in a row: CP932 decodes Western accented letters as single kanji, as in Gerät."""
 _OF_THE_WEST = re.compile(
     r"[a-z][\u3041-\u30ff\u4e00-\u9fff][a-z]|(?<!\w)[\u3041-\u30ff\u4e00-\u9fff][a-z]|[a-z][\u30a1-\u30ff](?!\w)"
 )
-"""One of these alone among small letters, which CP932 makes of an accented letter and the one behind it."""
+"""A single one of these among lowercase letters: CP932 decodes an accented letter and the next character to it."""
 _OF_DOS = re.compile(rb"[A-Za-z][\x81-\x84\x87-\x8c\x93\x94][a-z\xe1]")
-"""A letter of CP850 between others, which in CP1252 is a quotation mark or the like."""
+"""A CP850 letter between others, which is a quotation mark or the like in CP1252."""
 _BETWEEN_WORDS = re.compile(r"[^\w\u0080-\uffff]+")
 _WORD = re.compile(rb"(?<![A-Za-z\x80-\xff])[A-Za-z]*+[\x80-\xff][A-Za-z\x80-\xff]*+")
 _ACCENTED = re.compile(r"(?:[A-Za-z]|[\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u00ff\u0152\u0153\u0160\u0161\u017d\u017e])+")
 _WESTERN = ("CP1252", "CP850", "MACINTOSH")
 _OF_NO_LATIN_1 = range(0x80, 0xA0)
-"""No letters in CP1252, but for a few; in the others nearly all that words have."""
+"""Bytes with few letters in CP1252, and nearly all accented letters in the other encodings."""
 _NOT_ASCII_TEXT = re.compile(rb"[^\t\r\n -~]")
 _MOST_SHOWN = 24
 _UNSEEN = re.compile("[\0\r\u00a0\u2000-\u200f\u2010-\u201f\u2028\u2029\u202f\u3000\ufeff\uff02\uff07\uff1d]")
@@ -65,23 +65,23 @@ def utf_16_of(raw: bytes) -> str | None:
 
 
 def _is_of_8_bits(head: bytes, *, is_le: bool) -> bool:
-    """Say whether bytes are rather text of 8 bits with a NUL, as C ends it: most are ASCII, and few are zero."""
+    """Return whether bytes are rather 8-bit text with NUL terminators: most are ASCII, and few are zero."""
     upper, others = head[is_le::2], head.replace(b"\0", b"")
     return 2 * upper.count(0) < len(upper) and 4 * len(_NOT_ASCII_TEXT.findall(others)) < len(others)
 
 
 def _is_der(raw: bytes) -> bool:
-    """Say whether bytes begin as a SEQUENCE in DER."""
+    """Return whether bytes start with a DER SEQUENCE."""
     return raw[:1] == b"0" and (b"\x80" <= raw[1:2] <= b"\x84" or raw[1:2] == bytes([(len(raw) - 2) % 256]))
 
 
 def is_binary(raw: bytes) -> bool:
-    """Say whether bytes are no text in any encoding."""
+    """Return whether bytes are not text in any encoding."""
     return utf_16_of(raw) is None and (0 in raw[:_LOOKED_AT_BYTES] or _is_der(raw))
 
 
 def encoding_of(raw: bytes) -> str:
-    """Return what text is probably written in that is not UTF-8: as Windows writes it in Japan or the west, or DOS."""
+    """Return the probable encoding of text that is not UTF-8: that of Japanese or Western Windows, or of DOS."""
     text = raw.decode("cp932", errors="replace")
     has_others = "\ufffd" in text[:-1] or any(unicodedata.category(char) == "Co" for char in text)
     if _OF_JAPAN.search(text) is not None and _OF_THE_WEST.search(text) is None and not has_others:
@@ -99,10 +99,10 @@ def foreign_line(raw: bytes) -> int:
 
 
 def not_utf_8(raw: bytes, *, is_shown: bool = True) -> str:
-    """Return what is to be said, behind the name of its file, of text that is not UTF-8.
+    """Return the error text for a file that is not UTF-8, to follow the file name.
 
-    It shows a word as `encoding_of` has it, by which a person sees whether that is right; none of a file that may hold
-    a secret, where `is_shown` is False.
+    It quotes a word as decoded by `encoding_of`, so that a user can judge the result. With `is_shown` False it quotes
+    none, because the file may contain a secret.
     """
     if is_binary(raw):
         begin = raw.partition(b"\0")[0]
@@ -123,7 +123,7 @@ def not_utf_8(raw: bytes, *, is_shown: bool = True) -> str:
 
 
 def other_encoding(raw: bytes) -> str | None:
-    """Return the other western encoding in which that word has letters alone; None where there is none."""
+    """Return the other Western encoding in which the word consists of letters only, or None."""
     word, first = _first_word(raw), encoding_of(raw)
     if first == "CP932" or all(byte not in _OF_NO_LATIN_1 for byte in word):
         return None
@@ -142,7 +142,7 @@ def _first_word(raw: bytes) -> bytes:
 
 
 def unseen(text: str, line: int) -> str:
-    """Return what of a line a person does not see, or takes for another character, if there is something."""
+    """Return the invisible or confusable character of a line as a text; empty if there is none."""
     lines = text.split("\n")
     if (found := _UNSEEN.search(lines[line - 1] if line <= len(lines) else "")) is None:
         return ""
@@ -155,7 +155,7 @@ def unseen(text: str, line: int) -> str:
 
 
 def unseen_in_pem(raw: bytes) -> str:
-    """Return the line of PEM, and its first character, which PEM does not have; empty where there is none."""
+    """Return the line of PEM and its first invalid character; empty if there is none."""
     try:
         text = raw.decode()
     except UnicodeDecodeError:
@@ -173,9 +173,10 @@ def unseen_in_pem(raw: bytes) -> str:
 
 
 def plain_text(raw: bytes) -> bytes:
-    """Return text of UTF-16, or with a mark, as UTF-8 without its mark; other bytes, such as DER, as they are.
+    """Return UTF-16 text, or text with a byte order mark, as UTF-8 without one; other bytes are unchanged.
 
-    Some editors write a second mark behind the first, `copy` of Windows the sign that ends a text in DOS, others NUL.
+    Other bytes include DER. Some editors write a second mark after the first, Windows `copy` appends the DOS
+    end-of-file character, and other programs append NUL.
     """
     if (codec := utf_16_of(raw)) is not None:
         try:
@@ -196,15 +197,15 @@ def decode_text(raw: bytes) -> str:
 
 
 def read_text_file(path: Path, limit: int = -1) -> str:
-    """Return the text of a file, at most `limit` bytes of it. Raise `OSError` or `UnicodeDecodeError`."""
+    """Return the text of a file, at most `limit` bytes. Raise `OSError` or `UnicodeDecodeError`."""
     with path.open("rb") as file:
         return decode_text(file.read(limit))
 
 
 def copy_of(path: PurePath | str, name: str = "") -> Path:
-    """Return where a changed copy of a file goes: to its directory, or to this one where that is closed to this user.
+    """Return the path for a modified copy: the file's directory, or the current one if the user cannot write there.
 
-    Without a name the copy has that of the file, for a caller that adds an ending.
+    Without `name`, the copy has the file's name, to which the caller adds a suffix.
     """
     known = Path(path)
     copy = known.with_name(name) if name else known
@@ -213,14 +214,14 @@ def copy_of(path: PurePath | str, name: str = "") -> Path:
 
 
 def to_utf_8(path: Path | str, encoding: str = "UTF-16") -> str:
-    """Return the command that writes a file as UTF-8, under a new name of the same kind."""
+    """Return the command that converts a file to UTF-8 under a new name with the same suffix."""
     known = PurePath(path)
     quoted = shlex.quote(str(copy_of(known, f"{known.stem}.utf8{known.suffix}")))
     return f"(umask 077; set -C; iconv -f {encoding} -t UTF-8 {shlex.quote(str(path))} > {quoted}){_aside(known)}"
 
 
 def to_lines(path: Path | str, text: str) -> str:
-    """Return the command that ends the lines of a file with LF, under a new name; empty where no CR alone ends one."""
+    """Return the command that converts a file's line ends to LF under a new name; empty if no lone CR ends a line."""
     if "\0" in text or "\r" not in text.replace("\r\n", ""):
         return ""
     known = PurePath(path)
@@ -229,9 +230,9 @@ def to_lines(path: Path | str, text: str) -> str:
 
 
 def to_plain_lines(path: PurePath, raw: bytes) -> tuple[str, Path]:
-    """Return the commands that write lines that begin like `raw` as UTF-8 with LF, and the new file's name.
+    """Return the commands that convert lines that start like `raw` to UTF-8 with LF, and the new file's name.
 
-    Empty lines and a byte order mark are left out. For files that a program wrote so, and an editor saved otherwise.
+    They remove empty lines and a byte order mark. For files that a program wrote and an editor converted.
     """
     copy = copy_of(path, f"{path.stem}.utf8{path.suffix}")
     read = f"iconv -f {(utf_16_of(raw) or 'utf-8').upper()} -t UTF-8 {shlex.quote(str(path))}"
@@ -240,16 +241,16 @@ def to_plain_lines(path: PurePath, raw: bytes) -> tuple[str, Path]:
 
 
 def _aside(path: PurePath) -> str:
-    """Return what else the command does in a directory `*.d`, of which each file is read: move the original aside."""
+    """Return the additional command for a directory `*.d`, whose files are all read: rename the original."""
     is_read = path.parent.suffix == ".d" and path.suffix == ".toml"
     return f" && mv -n {shlex.quote(str(path))} {shlex.quote(f'{path}.old')}" if is_read else ""
 
 
-def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True, is_secret: bool = False) -> str:
-    """Return what to do, as a sentence without its end, about a file that is not UTF-8.
+def format_conversion_fix(path: Path | str, raw: bytes, *, is_shown: bool = True, is_secret: bool = False) -> str:
+    """Return the fix for a file that is not UTF-8, as a sentence without its final period.
 
-    `is_shown` says that the reader was told of the word that `not_utf_8` shows, and may judge by it. Of a secret nobody
-    may guess the encoding: it would be another one, without a word.
+    `is_shown` means that the user saw the word from `not_utf_8` and can judge the encoding. The encoding of a secret
+    must not be guessed: a wrong guess would silently change it.
     """
     if is_binary(raw):
         return "Give the file of text that is meant"
@@ -265,7 +266,7 @@ def in_utf_8(path: Path | str, raw: bytes, *, is_shown: bool = True, is_secret: 
 
 
 def blanks_around(text: str) -> str:
-    """Say that a secret begins or ends with white space, or with what nobody sees, if so."""
+    """Return a text if a secret starts or ends with white space or invisible characters; empty otherwise."""
     if text == text.strip(BLANKS):
         return ""
     hidden = [f"U+{ord(one):04X}" for one in (text[0], text[-1]) if one in BLANKS and not one.isspace()]
@@ -273,14 +274,14 @@ def blanks_around(text: str) -> str:
 
 
 def without_blanks(path: Path | str, raw: bytes) -> str:
-    """Return what to do, as a sentence without its end, about a secret's file that `blanks_around` speaks of."""
-    return f"Write it without white space, and give that file: `{to_trimmed(path, raw)}`"
+    """Return the fix for a secret file that `blanks_around` reports, as a sentence without its final period."""
+    return f"Write it without white space, and give that file: `{format_trim_command(path, raw)}`"
 
 
-def to_trimmed(path: Path | str, raw: bytes) -> str:
-    """Return the command that writes a line of text as UTF-8 without the white space around it, under a new name.
+def format_trim_command(path: Path | str, raw: bytes) -> str:
+    """Return the command that writes a line of text as UTF-8 without surrounding white space, under a new name.
 
-    White space can be empty lines: sed reads the file as one. The sign that ends a text in DOS goes with it.
+    White space may include empty lines: sed reads the file as one line. The DOS end-of-file character is removed, too.
     """
     known, codec = PurePath(path), utf_16_of(raw)
     text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
@@ -297,7 +298,7 @@ def to_trimmed(path: Path | str, raw: bytes) -> str:
 
 
 def trimmed(path: PurePath | str) -> PurePath:
-    """Return the new name of a file whose text `to_trimmed` writes."""
+    """Return the new name of the file that `to_trimmed` writes."""
     known = PurePath(path)
     return copy_of(known, f"{known.stem}.trimmed{known.suffix}")
 

@@ -1,6 +1,6 @@
-"""Every mistake of a TOML file at once, each with its line and in words: what msgspec tells is one, in its own.
+"""All mistakes of a TOML file, each with its line; msgspec reports only the first, in its own wording.
 
-A mistake that was found is taken out and the rest is read again, until nothing is left to complain about.
+Each mistake is removed and the rest is validated again, until none is left.
 """
 
 import copy
@@ -18,14 +18,14 @@ import msgspec
 from birthmark.text_files import unseen
 
 MAX_PARTS = 64
-"""Of one key: the parser takes memory by the square of them."""
+"""Maximum number of parts of a key: the parser's memory grows with their square."""
 _PARTS = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"""(?<![A-Za-z0-9_-])(?:{_PARTS}[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""")
 _TEXTS = re.compile(r"""#[^\n]*+|'[^'\n]*+'?|"(?P<basic>(?:[^"\\\n]|\\[^\n])*+)\"?""")
 _WINDOWS_PATH = re.compile(r"(?:file:/*+)?[A-Za-z]:\\(?!\\)|\\\\[\w.-]+\\(?!\\)\w")
 """Of a drive, or of another machine."""
 _NEVER_MEANT = re.compile(r"\\(?:[bf]|r(?!\\n))")
-"""Escapes of characters that no setting has, as in a path that begins at no drive."""
+"""Escapes of characters that no setting contains, as in an unescaped Windows path."""
 _NO_BACKSLASH = "a path with \\ needs single quotes, or / in place of each \\"
 _AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 _AT_END = " (at end of document)"
@@ -35,7 +35,10 @@ _PART = re.compile(r"""[A-Za-z0-9_-]+|"[^"]*"|'[^']*'""")
 
 
 class TomlError(ValueError):
-    """The text is not TOML, or more than is read: why, and on which line; the last where it ends too early."""
+    """The text is not valid TOML, or exceeds a limit.
+
+    The error has the reason and its line, or the last line if the text ends early.
+    """
 
     def __init__(self, detail: str, line: int) -> None:
         super().__init__(f"line {line}: {detail}")
@@ -43,7 +46,7 @@ class TomlError(ValueError):
 
 
 def parse(text: str) -> dict[str, Any]:
-    """Return what a file says, whose size its reader bounds. Raise `TomlError`."""
+    """Return the content of a TOML text, whose size the caller limits. Raise `TomlError`."""
     if (deep := _TOO_DEEP.search(text)) is not None:
         raise TomlError(f"a key has more than {MAX_PARTS} parts", text.count("\n", 0, deep.start()) + 1)
     for one in _TEXTS.finditer(text if "\\" in text and "'''" not in text else ""):
@@ -60,7 +63,7 @@ def parse(text: str) -> dict[str, Any]:
 
 
 def lines_of(text: str) -> dict[tuple[str, ...], int]:
-    """Return the first line of every key and table that has one of its own; inline tables count as their key."""
+    """Return the first line of every key and table that starts a line; inline tables count as their key."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
@@ -94,7 +97,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class TomlProblem:
-    """What is wrong where, and the line that says what holds by default; "" and None where there is none."""
+    """A problem and its line, and the TOML line of the default; None and "" if there is none."""
 
     line: int | None
     what: str
@@ -105,16 +108,16 @@ class TomlProblem:
         return f"line {self.line}: {self.what}" if self.line else self.what
 
 
-def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[TomlProblem]:
-    """Return what is wrong with `given`, which was read from `text`; nothing when it can be had as `kind`."""
-    rest: dict[str, Any] = copy.deepcopy(dict(given))
+def mistakes_in(values: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[TomlProblem]:
+    """Return the problems of `given`, which was read from `text`; empty if it converts to `kind`."""
+    rest: dict[str, Any] = copy.deepcopy(dict(values))
     found: list[TomlProblem] = []
     lines = lines_of(text)
     while len(found) < _MAX:
         try:
             msgspec.convert(rest, kind)
         except msgspec.ValidationError as error:
-            path, words = _told(_named(str(error), rest, kind), kind)
+            path, words = _split_message(_add_key_to_message(str(error), rest, kind), kind)
             line = lines.get(tuple(path.split(".")))
             found.append(TomlProblem(line, f"{path or 'the file'} {words}", _default_of(kind, path)))
             if not _take_out(rest, path):
@@ -124,13 +127,13 @@ def mistakes_in(given: Mapping[str, object], kind: type[msgspec.Struct], text: s
     return found
 
 
-def _named(message: str, given: Mapping[str, Any], kind: Any) -> str:
-    """Return what msgspec says with the key in it where that stands in a table of keys of one's own."""
+def _add_key_to_message(message: str, values: Mapping[str, Any], kind: Any) -> str:
+    """Return a message of msgspec, with the key added if it is in a table with arbitrary keys."""
     if (unnamed := _UNNAMED.search(message)) is None or get_origin(
         table := _type_at(kind, unnamed["table"])
     ) is not dict:
         return message
-    entries: Any = given
+    entries: Any = values
     for name in unnamed["table"].split("."):
         entries = entries[name]
     for name, entry in entries.items():
@@ -141,8 +144,8 @@ def _named(message: str, given: Mapping[str, Any], kind: Any) -> str:
     return message
 
 
-def _told(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
-    """Return the key, dotted, and what is wrong with it."""
+def _split_message(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
+    """Return the dotted key and its problem."""
     if (unknown := _UNKNOWN.match(message)) is not None:
         key, at = unknown["key"], unknown["at"] or ""
         close = difflib.get_close_matches(key, _fields_at(kind, at), 1)
@@ -173,7 +176,7 @@ def _fields_at(kind: Any, at: str) -> Mapping[str, msgspec.structs.FieldInfo]:
 
 
 def _type_at(kind: Any, path: str) -> Any:
-    """Return the type of a key, dotted; of a table with keys of one's own, that of each of them."""
+    """Return the type of a dotted key; for a table with arbitrary keys, the type of its values."""
     for name in path.split("."):
         if get_origin(kind) is dict:
             kind = get_args(kind)[1]
@@ -183,7 +186,7 @@ def _type_at(kind: Any, path: str) -> Any:
 
 
 def _choices(kind: Any) -> str:
-    """Return the values that a key may have, in words; of a list, those that its entries may have."""
+    """Return the accepted values of a key as text; for a list, those of its entries."""
     if get_origin(kind) is Literal:
         return " or ".join(", ".join(map(str, get_args(kind))).rsplit(", ", 1))
     inner = next((one for one in get_args(kind) if one not in (NoneType, Ellipsis)), None)
@@ -191,7 +194,7 @@ def _choices(kind: Any) -> str:
 
 
 def _default_of(kind: Any, path: str) -> str:
-    """Return the TOML line of a key's default; "" for a table, for one without a value, and for what is not known."""
+    """Return the TOML line of a key's default; "" for a table, a key without a default, and an unknown key."""
     at, _, name = path.rpartition(".")
     field = _fields_at(kind, at).get(name)
     if field is None or not isinstance(field.default, bool | int | float | str | tuple):

@@ -1,4 +1,4 @@
-"""Who is next, where more is asked for at once than there is room: each asker in turn, not each question."""
+"""Fair scheduling of limited slots: clients take turns, whatever the number of their requests."""
 
 import asyncio
 import contextlib
@@ -6,13 +6,13 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 
 OWN = ""
-"""The server's own line: what it reads to know that it lives comes before the hundredth device, and not before all."""
+"""Queue of the server's own requests, such as its health checks: they precede many devices, but not all."""
 
 
 class FairSemaphore:
-    """So many at once; who waits has a line of its own, and the lines have their turn one after the other.
+    """A semaphore with a queue per client; the queues are served in turn.
 
-    The server's own has every other turn.
+    The server's own queue gets every other turn.
     """
 
     def __init__(self, room: int) -> None:
@@ -22,7 +22,7 @@ class FairSemaphore:
 
     @contextlib.asynccontextmanager
     async def of(self, whose: str) -> AsyncIterator[None]:
-        """Have a turn of `whose`."""
+        """Hold a slot for the client `whose`."""
         if self._room and not self._lines:
             self._room -= 1
         else:
@@ -43,7 +43,7 @@ class FairSemaphore:
             raise
 
     def _next(self) -> None:
-        """Call the next who still waits."""
+        """Wake the next waiting request."""
         while self._lines:
             whose = OWN if self._is_own_next and OWN in self._lines else next(iter(self._lines))
             line = self._lines.pop(whose)

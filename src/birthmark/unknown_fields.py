@@ -1,6 +1,6 @@
-"""What a body carries that nobody reads: found by comparing it with the type that it is read as.
+"""Detection of unknown fields in a request body, by comparison with its type.
 
-A member that is taken and dropped is a promise that nobody keeps; who wrote it is told its name instead.
+A field that is accepted but ignored misleads its author; the error names it instead.
 """
 
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from typing import Any
 from msgspec import inspect
 
 
-def unread(value: object, kind: Any, told: frozenset[str] = frozenset()) -> str | None:
-    """Return the path of the first member of `value` that says something and that `kind` has no place for.
+def find_unread_member(value: object, kind: Any, told: frozenset[str] = frozenset()) -> str | None:
+    """Return the path of the first nonempty member of `value` that `kind` does not define.
 
-    `told` are members that a service tells, and gets back from clients that send what they read.
+    `told` are members that a service returns, and receives again from clients that send back what they read.
     """
     return next((path for path in _unread(value, _type_of(kind), "") if path not in told), None)
 
 
 def says_something(value: object) -> bool:
-    """Say whether a value asks for anything: null, false, and what is empty do not."""
+    """Return whether a value is significant: not null, false or empty."""
     return value is not None and value is not False and value not in ("", [], {})
 
 

@@ -1,4 +1,4 @@
-"""Foreign text: JSON and numbers in it, made safe to print, and the system's reasons."""
+"""Untrusted text: JSON and numbers, safe output, and error reasons of the system."""
 
 import codecs
 import json
@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from birthmark.errors import BirthmarkError
-from birthmark.msgspec_types import known
+from birthmark.msgspec_types import prepare_type
 from birthmark.text_files import unseen, utf_16_of
 
 _T = TypeVar("_T")
@@ -21,9 +21,9 @@ MAX_URL_CHARS = 2048
 _MAX_DIGITS = 18  # within 64 bits
 
 _FORMULA = re.compile(r"(?<!\s)\s*+(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")
-"""The white space before a formula's sign, once from its start: wide signs count in Japan."""
+"""White space before a formula's sign, from its start; full-width signs count in Japan."""
 _AT_BYTE, _MOST_BYTES = re.compile(r"\(byte ([0-9]+)\)"), 4
-"""Where a mistake is, and how many bytes a character has there."""
+"""Position of an error, and the maximum bytes per character."""
 _SIGNED = re.compile(r"\b(sig|SharedAccessKey)=[^&;\s'\"]+", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\t\r\n]")
 
@@ -43,13 +43,13 @@ def decode_json(body: bytes | str, kind: type[_T]) -> _T: ...
 @overload
 def decode_json(body: bytes | str, kind: Any = Any) -> Any: ...
 def decode_json(body: bytes | str, kind: Any = Any) -> Any:
-    """Return JSON as `kind`. Raise what msgspec raises, and `RecursionError`, in words for a person.
+    """Return JSON as `kind`. Raise the errors of msgspec, and `RecursionError`, with a readable message.
 
-    Python reads the numbers with a point: msgspec takes 20 us for one near the ends of the range, and a peer may send
-    forty thousand of them.
+    Python parses the decimal numbers: msgspec takes 20 us for one near the ends of the range, and a peer may send forty
+    thousand of them.
     """
     if (decoder := _decoders.get(kind)) is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(known(kind), float_hook=_finite)  # noqa: TID251 - this is it
+        decoder = _decoders[kind] = msgspec.json.Decoder(prepare_type(kind), float_hook=_finite)  # noqa: TID251 - this is it
     if isinstance(body, bytes) and body.startswith(codecs.BOM_UTF8):  # RFC 8259 section 8.1
         body = body[len(codecs.BOM_UTF8) :]
     try:
@@ -61,13 +61,13 @@ def decode_json(body: bytes | str, kind: Any = Any) -> Any:
     except msgspec.DecodeError as error:
         if isinstance(body, bytes) and utf_16_of(body) is not None:
             raise msgspec.DecodeError("it is UTF-16: send UTF-8") from error
-        if not isinstance(error, msgspec.ValidationError) and (more := unseen_in(body, str(error))):
+        if not isinstance(error, msgspec.ValidationError) and (more := describe_unseen_at_error(body, str(error))):
             raise msgspec.DecodeError(f"{error}{more}") from error
         raise
 
 
-def unseen_in(body: bytes | str, said: str) -> str:
-    """Return the line where what `said` tells is wrong, and its first character that a person takes for another."""
+def describe_unseen_at_error(body: bytes | str, said: str) -> str:
+    """Return the line of the error that `said` describes, with its first confusable character."""
     raw = body if isinstance(body, bytes) else body.encode(errors="surrogatepass")
     at = int(found[1]) if (found := _AT_BYTE.search(said)) else len(raw)
     before = raw[: at + _MOST_BYTES].replace(b"\r\n", b" \n").replace(b"\r", b"\n")
@@ -78,7 +78,7 @@ def unseen_in(body: bytes | str, said: str) -> str:
 
 
 class NotUtf8Error(UnicodeDecodeError):
-    """As what it is a kind of, in words for a person; `start` counts from the first byte of the body."""
+    """A decoding error with a readable message; `start` counts from the first byte of the body."""
 
     def __str__(self) -> str:
         return f"it is not UTF-8 at byte {self.start + 1}"
@@ -95,7 +95,7 @@ def _not_utf_8(body: bytes | str, error: UnicodeDecodeError) -> UnicodeDecodeErr
 
 
 def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError]) -> _T:
-    """Return JSON as `kind`, or raise `refused` with the fact `detail`: where it is wrong, and how."""
+    """Return JSON as `kind`, or raise `refused` with the fact `detail`: position and reason."""
     try:
         return decode_json(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -103,12 +103,13 @@ def read_json(body: bytes, kind: type[_T], refused: Callable[..., BirthmarkError
 
 
 class KeyTwiceError(ValueError):
-    """An object of JSON has a key twice."""
+    """A JSON object has a duplicate key."""
 
 
 def keys_once(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, as `object_pairs_hook` of `json.loads`. Raise `KeyTwiceError`: readers differ in which
-    member counts, and a person in which was meant.
+    """Return a JSON object, as `object_pairs_hook` of `json.loads`. Raise `KeyTwiceError` for a duplicate key.
+
+    Readers differ in which duplicate counts, and the user's intent is unknown.
     """
     found: dict[str, Any] = {}
     for name, value in members:
@@ -119,7 +120,7 @@ def keys_once(members: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check_keys_once(text: str, refused: Callable[..., BirthmarkError]) -> None:
-    """Raise `refused`, with the fact `detail`, for JSON of which an object has a key twice."""
+    """Raise `refused`, with the fact `detail`, for JSON with a duplicate key in an object."""
     try:
         json.loads(text, object_pairs_hook=keys_once)
     except KeyTwiceError as error:
@@ -129,9 +130,9 @@ def check_keys_once(text: str, refused: Callable[..., BirthmarkError]) -> None:
 
 
 def split_url(url: str) -> SplitResult:
-    """Return the parts of a foreign URL. Raise `ValueError`, also for one that is too long or not ASCII.
+    """Return the parts of an untrusted URL. Raise `ValueError`, also for one that is too long or not ASCII.
 
-    `urlsplit` composes the characters of a host that is not ASCII, which takes the square of its length.
+    `urlsplit` normalizes a host that is not ASCII, which takes time by the square of its length.
     """
     if len(url) > MAX_URL_CHARS or not url.isascii():
         raise ValueError(f"a URL has at most {MAX_URL_CHARS} characters, all of ASCII")
@@ -139,7 +140,7 @@ def split_url(url: str) -> SplitResult:
 
 
 def is_deeper(value: object, levels: int) -> bool:
-    """Say whether a value of JSON has objects and arrays in each other, more than so many levels of them."""
+    """Return whether a JSON value is nested more than `levels` deep."""
     inside = [value]
     for _ in range(levels):
         nested = [one for one in inside if isinstance(one, dict | list)]
@@ -148,23 +149,26 @@ def is_deeper(value: object, levels: int) -> bool:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number that `text` writes in ASCII digits, or None: `int` takes far more, and `str.isdigit` lies."""
+    """Return the number in ASCII digits, or None.
+
+    `int` accepts far more forms, and `str.isdigit` accepts characters that are not decimal digits.
+    """
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
 
 
 def printable(text: str) -> str:
-    """Return `text` in one line, everything not printable in it escaped, so that it cannot forge log lines."""
+    """Return `text` on one line with nonprintable characters escaped, so that it cannot forge log lines."""
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def visible_lines(text: str) -> list[str]:
-    """Return the lines that have something, without characters that are not seen and the white space around them."""
+    """Return the nonempty lines, without invisible characters and surrounding white space."""
     lines = ("".join(char for char in line if char.isprintable()).strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
 def readable(body: bytes) -> tuple[str, str]:
-    """Return a message's body as text, and how: `utf-8`, or `hex` where it is no text."""
+    """Return a message body as text and its encoding: `utf-8`, or `hex` if it is not text."""
     try:
         return body.decode(), "utf-8"
     except UnicodeDecodeError:
@@ -172,7 +176,7 @@ def readable(body: bytes) -> tuple[str, str]:
 
 
 def reason_of(problem: BaseException) -> str:
-    """Return the system's or a library's reason in words; never the name of a Python class."""
+    """Return the reason from the system or a library as text, never the name of a Python class."""
     if isinstance(problem, TimeoutError):
         return "timed out"
     said = problem.strerror.lower() if isinstance(problem, OSError) and problem.strerror else str(problem)
@@ -180,25 +184,25 @@ def reason_of(problem: BaseException) -> str:
 
 
 def without_signatures(text: str) -> str:
-    """Return what a library says without the keys and signatures of Azure that it may quote."""
+    """Return a library's message without the Azure keys and signatures that it may quote."""
     return _SIGNED.sub(r"\1=****", text)
 
 
 def cell(value: object) -> str:
-    """Return the text of a CSV cell that no spreadsheet reads as a formula.
+    """Return the text of a CSV cell that no spreadsheet evaluates as a formula.
 
-    A cell begins after a semicolon, too, where a comma is part of numbers, and after a tab or a line's end.
+    A cell also starts after a semicolon, if numbers have a decimal comma, and after a tab or a line end.
     """
     text = "" if value is None else _FORMULA.sub(_quote_formula, str(value))
     return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
 
 
-def _quote_formula(found: re.Match[str]) -> str:
-    is_first = found.start() == 0 or found.string[found.start() - 1] == ";"
-    return ("'" if is_first else "") + _SEPARATOR.sub(r"\g<0>'", found.group())
+def _quote_formula(match: re.Match[str]) -> str:
+    is_first = match.start() == 0 or match.string[match.start() - 1] == ";"
+    return ("'" if is_first else "") + _SEPARATOR.sub(r"\g<0>'", match.group())
 
 
 def masked_query(url: str) -> str:
-    """Return a URL as it is shown to who may not change it: its query may be a key."""
+    """Return a URL for users without write permission, with its query masked, which may be a key."""
     address, mark, _ = url.partition("?")
     return f"{address}?****" if mark else url

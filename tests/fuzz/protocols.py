@@ -356,7 +356,7 @@ def aws_shadow(data: bytes) -> None:
     update = shadows.parse_update(request, Shadow("t"))
     before = Shadow("t")
     for _ in range(2):
-        after = shadows.updated(before, msgspec.structs.replace(update, version=None), request.size, 1_000_000)
+        after = shadows.apply_update(before, msgspec.structs.replace(update, version=None), request.size, 1_000_000)
         shadow_wire.sections_of(shadow_wire.sections_body(after.desired, after.reported))
         for body in (
             shadow_wire.shadow_json(after, 1, request.token),
@@ -372,7 +372,7 @@ def aws_job(data: bytes) -> None:
     """A device's request about a job and all that is said of it, a job's document, and how one goes out."""
     text = data.decode("utf-8", "replace")
     with contextlib.suppress(BirthmarkError):
-        job_wire.placeholder_in(job_wire.parse_document(text))
+        job_wire.find_unsupported_placeholder(job_wire.parse_document(text))
     for kind in job_wire.SETTINGS.values():
         with contextlib.suppress(BirthmarkError):
             aws.parse_body(data, kind)
@@ -380,7 +380,7 @@ def aws_job(data: bytes) -> None:
     update = job_wire.parse_request(data, is_update=True)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     job = Job(*("j", "{}", None, {}, False, None, JobStatus.IN_PROGRESS, False, None, None, now, now, None, 0, now, 1))
-    made = jobs.updated(jobs.queued(job, "t", now), update, job, now)
+    made = jobs.apply_device_update(jobs.create_first_execution(job, "t", now), update, job, now)
     for told in (job_wire.execution(made, "{}", now), job_wire.state(made), job_wire.lists([made], ("a", "b"))):
         msgspec.json.decode(job_wire.body(told, now, update.client_token))
 

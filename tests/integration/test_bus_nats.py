@@ -13,7 +13,7 @@ from cryptography import x509
 from nats.aio.client import Client
 
 from birthmark.bus import BusAwayError, NoAnswerError
-from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, by_certificates, connected
+from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, connected, create_tls_context
 from birthmark.clock import SystemClock
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.store import Changes, open_database
@@ -178,19 +178,19 @@ async def a_closed_nats(directory: Path) -> AsyncIterator[tuple[str, str, tuple[
 
 async def test_a_worker_shows_its_certificate_to_a_nats_that_asks_for_one(tmp_path: Path) -> None:
     async with a_closed_nats(tmp_path) as (url, ca, (certificate, key)):
-        connection = await connected(url, by_certificates(ca, certificate, key))
+        connection = await connected(url, create_tls_context(ca, certificate, key))
         assert connection.is_connected
         await connection.close()
 
 
 async def test_who_shows_none_or_trusts_another_ca_is_told_that_the_bus_is_away(tmp_path: Path) -> None:
     async with a_closed_nats(tmp_path) as (url, ca, (certificate, key)):
-        for tls in (by_certificates(ca, None, None), by_certificates(certificate, certificate, key), None):
+        for tls in (create_tls_context(ca, None, None), create_tls_context(certificate, certificate, key), None):
             with pytest.raises(BusAwayError):
                 await connected(url, tls)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(BusAwayError) as told:
-        by_certificates(str(tmp_path / "none.pem"), None, None)
+        create_tls_context(str(tmp_path / "none.pem"), None, None)
     assert "none.pem" in told.value.explain_cause()

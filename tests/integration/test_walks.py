@@ -89,7 +89,7 @@ async def test_the_walks_are_those_of_a_running_server(tmp_path: Path) -> None:
                 done = asyncio.create_task(asyncio.to_thread(subprocess.run, typed, env=environment, check=True))
                 writer.write(answer(*topic_of(await reader.read(4096))))
                 await done
-                while not any(one.endswith((".settle", ".answered")) for one in found):
+                while not any(one.endswith((".settle", ".accept_response")) for one in found):
                     await asyncio.sleep(0.01)
             writer.close()
             return found

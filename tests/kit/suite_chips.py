@@ -53,7 +53,7 @@ def test_a_chip_registers_its_device(birthmark_cloud, chip):
     birthmark = [sys.executable, "-c", "from birthmark.cli.app import main; main()"]
     for command in (
         ["device", "enroll", "--cert", chip.certificate_file],
-        ["device", "send", "hello", "--cert", chip.certificate_file, "--element"],
+        ["device", "send", "hello", "--cert", chip.certificate_file, "--chip"],
     ):
         done = subprocess.run([*birthmark, *command], env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr

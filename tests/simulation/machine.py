@@ -10,7 +10,7 @@ from typing import cast
 from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
 from birthmark.broker.model import NEVER, BrokerMessage, Will, subscription_of
 from birthmark.broker.rules.leases import BEAT_S
-from birthmark.broker.worker_leases import keep_beating, keep_looking
+from birthmark.broker.worker_leases import keep_beating, run_failure_detector_loop
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.admission import CloseReason
@@ -57,7 +57,7 @@ class Connection:
         self.unacknowledged.append(packet_id)
         return True
 
-    async def left(self) -> None: ...
+    async def wait_released(self) -> None: ...
 
     def end(self, reason: CloseReason) -> None:
         self.is_over = True
@@ -130,7 +130,7 @@ class Worker:
     async def may(self, client: str) -> bool:
         """Say whether a client may act, as the database has it."""
         while not self.may_now(client):
-            await self.broker.fresh()
+            await self.broker.wait_until_fresh()
             seen = self._changes
             if await self.world.ask_for(self.name, "read", partial(self._is_revoked, client)):
                 return False
@@ -161,7 +161,9 @@ class Worker:
         self.space = self.broker.space("test", RULES, Observer())
         await self.broker.start()
         self.is_ready = True
-        self.run(keep_looking(self.workers, self.timers))  # beside the beat, as a server does: a look waits for others
+        self.run(
+            run_failure_detector_loop(self.workers, self.timers)
+        )  # beside the beat, as a server does: a look waits for others
         await keep_beating(self.workers, self.timers)
 
     def run(self, waiting: Awaitable[None]) -> None:
@@ -334,7 +336,7 @@ class Fleet:
         some, connection.unacknowledged = connection.unacknowledged[:count], connection.unacknowledged[count or 10**9 :]
         for packet_id in some:
             if connection.attached is not None and not connection.is_over:
-                connection.attached.acknowledged((packet_id,))
+                connection.attached.acknowledge((packet_id,))
         await self.world.settle()
 
     async def disconnect(self, connection: Connection) -> None:

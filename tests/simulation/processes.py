@@ -209,7 +209,9 @@ class GatedEngine:
         """Write on a connection of its own, as PostgreSQL has one for signs of life, and SQLite has none."""
         if not isinstance(self._inner, SqliteDatabase):
             return bool(
-                await self._world.ask_for(self._worker, "beside", lambda: self._inner.beside(statement, **params))
+                await self._world.ask_for(
+                    self._worker, "beside", lambda: self._inner.write_outside_batch(statement, **params)
+                )
             )
         changes = Changes().run(statement, expect=1, **params)
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -26,7 +26,7 @@ from birthmark.server.dispatcher import Applications
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from birthmark.store.sqlite import SqliteDatabase
-from birthmark.supervised_tasks import kept
+from birthmark.supervised_tasks import start_supervised
 from simulation.processes import GatedEngine, Process, ProcessWorld
 from simulation.virtual import Fate, Operation
 from support.fakes import NOON, FakeClock, SeededEntropy
@@ -62,7 +62,10 @@ class RoomWorker:
         world, clock, entropy = self.house.world, self.house.world.clock, self.entropy
         database = cast("Database", GatedEngine(world, self.name, self.engine))
         settings, rollovers = self.house.settings, self.house.rollovers(database)
-        number, id_ = await installation.number_of(database), await installation.id_of(database, entropy)
+        number, id_ = (
+            await installation.ensure_worker_number(database),
+            await installation.ensure_installation_id(database, entropy),
+        )
         bus = NatsBus(database, self.process.line.as_client, id_, self.name, number=number)
         rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)
         await rollovers.load()
@@ -74,12 +77,12 @@ class RoomWorker:
         bus.start()
         await rooms.broker.start()
         for name, work in (
-            ("messages to devices", rooms.iothub.c2d.keep_burying),
-            ("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed),
-            ("mail that waits", rooms.hub_connections.keep_looking_for_mail),
-            ("tokens that end", rooms.hub_connections.keep_ending_expired),
+            ("messages to devices", rooms.iothub.c2d.run_expiry_loop),
+            ("trimming of telemetry", rooms.iothub.telemetry.run_trim_loop),
+            ("mail that waits", rooms.hub_connections.run_queue_check_loop),
+            ("tokens that end", rooms.hub_connections.run_token_expiry_loop),
         ):
-            kept(name, work)
+            start_supervised(name, work)
         self.is_ready = True
 
     def _lost(self) -> None:

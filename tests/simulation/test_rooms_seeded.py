@@ -188,11 +188,11 @@ def a_connection_keeps_the_rights_it_came_with(patch: Patch) -> None:
 
 
 def a_delta_is_told_to_nobody(patch: Patch) -> None:
-    patch.setattr(MessagePublisher, "may_hear", lambda *_: False)
+    patch.setattr(MessagePublisher, "may_have_subscribers", lambda *_: False)
 
 
 def a_shadow_skips_a_version(patch: Patch) -> None:
-    patch.setattr(shadow_rules, "updated", _two_at_once(shadow_rules.updated))
+    patch.setattr(shadow_rules, "apply_update", _two_at_once(shadow_rules.apply_update))
 
 
 def a_twin_goes_back_to_its_first_version(patch: Patch) -> None:

@@ -190,7 +190,7 @@ def what_was_not_acknowledged_is_not_sent_again(patch: Patch) -> None:
 def a_filter_is_not_made_known(patch: Patch) -> None:
     async def made_known(*_: Any) -> None: ...
 
-    patch.setattr(Broker, "made_known", made_known)
+    patch.setattr(Broker, "announce_shapes", made_known)
     patch.setattr(subscriptions.Subscriptions, "learn_shape", lambda *_: None)
 
 

@@ -230,7 +230,11 @@ class GatedDatabase:
         return await self.all(statement, **params)
 
     async def beside(self, statement: Statement, /, **params: Any) -> bool:
-        return bool(await self._world.ask_for(self._worker, "commit", lambda: self._inner.beside(statement, **params)))
+        return bool(
+            await self._world.ask_for(
+                self._worker, "commit", lambda: self._inner.write_outside_batch(statement, **params)
+            )
+        )
 
     def on_events(self, hear: Hear) -> None: ...
 

@@ -107,7 +107,7 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
     signer, root = parse_bundle(chip.maker_certificates.read_bytes())
     anchor, born = tmp_path / "maker-root.pem", tmp_path / "born.pem"
     anchor.write_text(root.pem())
-    server.run("pki", "maker", "create", str(anchor), "--any-name")
+    server.run("pki", "manufacturer", "create", str(anchor), "--any-name")
     server.run("chip", "cert", "0xF0000100", "--out", str(born), **dict(chip.environment))
     born.write_text(born.read_text() + signer.pem())  # the maker sends it; the chip holds only its own
     uri = f"pkcs11:token=SSS_PKCS11;object=sss:F0000100?pin-source=file:{chip.pin_file}"
@@ -225,8 +225,8 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
         return text.replace(text[start:end], f'username = "line-1"\npassword = "{made["password"]}"\n\n')
 
     AgentOnDevice(server, tmp_path / "good", "edge-5").configure(change).row("apply")
-    stranger = AgentOnDevice(server, tmp_path / "bad", "edge-6").configure(change)
-    refused = stranger.attempt("apply")
+    unauthenticated = AgentOnDevice(server, tmp_path / "bad", "edge-6").configure(change)
+    refused = unauthenticated.attempt("apply")
     assert (refused.returncode, "est.server_forbidden" in refused.stderr) == (4, True)
     server.run("pki", "user", "rm", "line-1", "--yes")
     assert "line-1" not in {row["name"] for row in server.rows("pki", "user", "ls")}

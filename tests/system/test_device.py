@@ -61,7 +61,7 @@ def test_a_chip_in_a_group_registers_once_and_then_remembers(
     server.run("chip", "write", pem, **here)
 
     trust = {"SSL_CERT_FILE": server.endpoints["trust_bundle"]}
-    options = ("--element", "--cert", pem)
+    options = ("--chip", "--cert", pem)
     registered = one_row(server, "device", "register", *options, "--remember", **here, **dps_of(server))
     assert registered["device_id"] == "gateway-7"
     assert registered["assigned_hub"] == server.endpoints["iothub"]["host"]

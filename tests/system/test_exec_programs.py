@@ -134,7 +134,7 @@ def enrolled(server: RunningServer, directory: Path, key: str, *options: str) ->
     server.run("chip", "refkey", key, "--out", str(directory / "device.key"), **chip)
     server.run("device", "enroll", "--cert", str(directory / "device.pem"))
     name = str(parse_pem((directory / "device.pem").read_text()).subject_cn)
-    server.run("device", "register", "--element", "--key", key, **{**server.environment, **chip})
+    server.run("device", "register", "--chip", "--key", key, **{**server.environment, **chip})
     found = Device(name, server, chip, directory)
     assert parse_reference_key(Path(found.key).read_bytes()) == int(key, 16)
     return found

@@ -60,7 +60,7 @@ def configuration() -> str:
         lines += [f"[ca.profiles.{name}]", 'based_on = "device"', f'lifetime = "{days}d"']
         lines += [f"[est.labels.{name}]", f'profile = "{name}"']
         if approval is not None:
-            lines += [f"[est.comeback.{name}]", f'window = "{WINDOW_DAYS}d"', f"approval = {json.dumps(approval)}"]
+            lines += [f"[est.late_renewal.{name}]", f'window = "{WINDOW_DAYS}d"', f"approval = {json.dumps(approval)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,7 @@ from fuzz.mutate import tlv
 from support.floods.flood_world import FloodWorld, a_world
 from support.floods.floods import KINDS, Flood, a_flood, witness
 from support.floods.people_floods import Requests, a_people_flood, requests_of
-from support.floods.strangers import insecure, read_all, tls
+from support.floods.unauthenticated import insecure, read_all, tls
 from support.pki.pki_builders import a_key, key_pem
 
 pytestmark = pytest.mark.system

@@ -43,9 +43,9 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     with a_postgres() as database, a_nats() as bus:
         config = config_of(bus, database, hosts)
         with a_server(one, config, is_warm=False, address=addresses[0]) as first:
-            first.run("server", "machine", "invite", "--out", str(two / "invitation.json"))
+            first.run("server", "node", "invite", "--out", str(two / "invitation.json"))
             first.run(
-                *("server", "machine", "join", str(two / "invitation.json")),
+                *("server", "node", "join", str(two / "invitation.json")),
                 BIRTHMARK_DATA=str(two / "data"),
                 BIRTHMARK_DATABASE=database,
             )
@@ -70,7 +70,7 @@ def on_record(server: RunningServer, directory: Path, name: str) -> Device:
 
 def test_each_machine_lists_both_and_says_which_leads(machines: Machines) -> None:
     for server, here in ((machines.first, "m1"), (machines.second, "m2")):
-        rows = server.rows("server", "machine", "ls")
+        rows = server.rows("server", "node", "ls")
         assert [(row["name"], row["leads"]) for row in rows] == [("m1", True), ("m2", False)]
         assert [row["name"] for row in rows if row["here"]] == [here]
         assert all(row["workers"] > 0 for row in rows)
@@ -180,17 +180,17 @@ def test_a_machine_takes_the_place_of_one_that_is_lost(machines: Machines, tmp_p
     machines.first.stop()
     try:
         on_record(machines.second, tmp_path, "lonely-pump")
-        machines.second.run("server", "machine", "lead", "--yes")
+        machines.second.run("server", "node", "lead", "--yes")
         machines.second.run("pki", "rollover", "start", "--yes")
-        alive = {row["name"]: row["workers"] for row in machines.second.rows("server", "machine", "ls")}
+        alive = {row["name"]: row["workers"] for row in machines.second.rows("server", "node", "ls")}
         assert alive["m1"] == 0 < alive["m2"]
     finally:
         machines.first.start()
     assert (machines.first.data / "trust.pem").read_text().count("BEGIN CERTIFICATE") == 2
-    rows = machines.first.rows("server", "machine", "ls")
+    rows = machines.first.rows("server", "node", "ls")
     assert [row["name"] for row in rows if row["leads"]] == ["m2"]
     machines.second.run("pki", "rollover", "back", "--yes")
-    machines.first.run("server", "machine", "lead", "--yes")
+    machines.first.run("server", "node", "lead", "--yes")
 
 
 def test_a_machine_on_an_empty_database_is_refused_and_begins_one_by_what_that_says(
@@ -210,7 +210,7 @@ def test_a_machine_on_an_empty_database_is_refused_and_begins_one_by_what_that_s
         subprocess.run(shlex.split(command), check=True)
         server.start()
         try:
-            assert server.rows("server", "machine", "ls") == []
+            assert server.rows("server", "node", "ls") == []
         finally:
             server.stop()
 
@@ -228,6 +228,6 @@ def test_a_backup_of_one_of_several_machines_becomes_a_server_that_starts_as_it_
     assert f"`birthmark serve --data {tmp_path / 'data'} &`" in done.stderr
     server = RunningServer(tmp_path / "data", free_address()).start()
     try:
-        assert server.rows("server", "machine", "ls") == []
+        assert server.rows("server", "node", "ls") == []
     finally:
         server.stop()

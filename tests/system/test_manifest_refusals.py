@@ -63,7 +63,7 @@ def test_an_untouched_manifest_is_good(shipment: tuple[RunningServer, Path]) -> 
 def test_a_chip_that_is_no_trust_and_go_cannot_be_in_a_rehearsal(tmp_path: Path) -> None:
     script = (
         'eval "$(birthmark chip simulate chip --chip se050)"; '
-        "birthmark manifest create --out rehearsal --element-ca chip/maker-ca.pem"
+        "birthmark manifest create --out rehearsal --chip-ca chip/maker-ca.pem"
     )
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, env=warm_environment(), capture_output=True, text=True, check=False

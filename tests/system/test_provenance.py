@@ -65,7 +65,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
             "birthmark chip intake --seal",
             "birthmark device enroll-list station/intake-0001.jsonl --station station/station.pem",
             "birthmark device enroll-list station/intake-0001.jsonl --station station/station.pem --to aws",
-            'eval "$(birthmark env)"; birthmark device register --element',
+            'eval "$(birthmark env)"; birthmark device register --chip',
         )
         yield made
 
@@ -86,7 +86,7 @@ def test_a_certificate_by_the_chip_s_own_is_tied_to_it_and_one_by_a_password_is_
         "openssl x509 -in device.pem -noout -subject -nameopt multiline | sed -n 's/ *commonName *= //p'",
     )
     plant.must(
-        'eval "$(birthmark env)"; birthmark pki maker create chip/maker-ca.pem',
+        'eval "$(birthmark env)"; birthmark pki manufacturer create chip/maker-ca.pem',
         "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout new.key -subj "
         f"/CN={name} -outform DER | base64 > new.b64",
         f"birthmark chip exec -- python ask.py {url}",

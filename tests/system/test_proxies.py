@@ -89,7 +89,7 @@ def device(request: pytest.FixtureRequest, server: RunningServer, tmp_path: Path
         chip = {name: value for name, value in made.items() if name.isupper()}
         server.run("chip", "cert", "--out", str(tmp_path / "chip.pem"), **chip)
         server.run("device", "enroll", "--cert", str(tmp_path / "chip.pem"), "--update")
-        return ["--element", *(f"{name}={value}" for name, value in chip.items())]
+        return ["--chip", *(f"{name}={value}" for name, value in chip.items())]
     file = a_file_device(tmp_path, "behind-a-proxy")
     server.run("device", "enroll", "--cert", str(file.certificate_file), "--update")
     return ["--cert", str(file.certificate_file), "--key", str(file.key_file)]

@@ -20,7 +20,7 @@ from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 DEVICES = int(os.environ.get("BIRTHMARK_ROLLOVER_DEVICES", "60"))
-CONFIG = "est.renewals_per_s = 100000\n[limits]\nmax_strangers_per_peer = 4096\n"
+CONFIG = "est.renewals_per_s = 100000\n[limits]\nmax_unauthenticated_per_peer = 4096\n"
 
 
 @pytest.fixture

@@ -279,8 +279,8 @@ def test_another_password_ends_all_sessions_and_takes_the_one_before(house: Hous
 
 def test_whoever_guesses_waits_ever_longer_and_fills_no_audit_and_locks_nobody_out(house: House) -> None:
     anna = house.person("anna")
-    stranger = house.browser()
-    answers = [stranger.sign_in("anna", f"wrong words {n}").status_code for n in range(12)]
+    unauthenticated = house.browser()
+    answers = [unauthenticated.sign_in("anna", f"wrong words {n}").status_code for n in range(12)]
     assert answers[0] == 401
     assert answers[-1] == 429
     unknown = house.browser()
@@ -372,9 +372,9 @@ def test_a_command_is_not_let_in_by_nobody_and_not_by_who_did_not_agree(house: H
     anna, laptop = house.person("anna"), Person(house.directory / "laptop")
     asking = Asking(laptop, house.url, "--roots", str(house.roots))
     code = asking.told["user_code"]
-    stranger = house.browser()
-    assert stranger.get("/device").headers["location"] == "/signin?next=/device"
-    refused = stranger.post("/device/decide", stranger.fields("/signin") | {"code": code, "agree": "yes"})
+    unauthenticated = house.browser()
+    assert unauthenticated.get("/device").headers["location"] == "/signin?next=/device"
+    refused = unauthenticated.post("/device/decide", unauthenticated.fields("/signin") | {"code": code, "agree": "yes"})
     assert refused.headers["location"].startswith("/signin")
     assert anna.post("/device/decide", {"csrf": "x", "code": code, "agree": "yes"}).status_code == 403
     anna.post("/device/decide", anna.fields("/", "/signout") | {"code": code, "agree": "no"})

@@ -77,8 +77,8 @@ def test_a_device_gets_its_certificate_registers_and_sends(
     assert server.run("chip", "cert", key, **tpm.environment).stdout in cert.read_text()
     server.run("device", "enroll", "--cert", str(cert))
     environment = {**server.environment, **tpm.environment}
-    server.run("device", "register", "--element", "--key", key, **environment)
-    server.run("device", "send", "hello", "--element", "--key", key, **environment)
+    server.run("device", "register", "--chip", "--key", key, **environment)
+    server.run("device", "send", "hello", "--chip", "--key", key, **environment)
     assert [row["body"] for row in server.rows("hub", "messages", name)] == ["hello"]
 
     server.run("chip", "refkey", key, "--uri", "--out", str(tpm.directory / f"{key}.uri"), **tpm.environment)

@@ -11,7 +11,7 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish, Subscribe
 from support.floods.flood_world import a_world
 from support.floods.floods import Line
-from support.floods.strangers import rss_mib
+from support.floods.unauthenticated import rss_mib
 
 pytestmark = pytest.mark.system
 LIMIT_MIB = 32

@@ -28,7 +28,7 @@ def an_authority(top: RunningServer, directory: Path, name: str) -> tuple[Path, 
     ):
         made += ["-addext", extension]
     subprocess.run(made, check=True, capture_output=True)
-    top.run("pki", "authority", "create", str(certificate))
+    top.run("pki", "ra", "create", str(certificate))
     return certificate, key
 
 
@@ -86,7 +86,7 @@ def test_what_the_top_says_comes_back_to_the_device(tmp_path: Path) -> None:
             device = EstByCurl(middle, tmp_path)
             device.enrolled("sensor-1")
             assert device.status("sensor-2") == 503
-            top.run("pki", "authority", "rm", top.rows("pki", "authority", "ls")[0]["thumbprint"], "--yes")
+            top.run("pki", "ra", "rm", top.rows("pki", "ra", "ls")[0]["thumbprint"], "--yes")
             assert device.status("sensor-3") in {403, 503}
 
 

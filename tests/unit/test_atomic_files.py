@@ -71,13 +71,13 @@ def test_where_nothing_can_be_is_told_at_once(tmp_path: Path, name: str) -> None
 
 def test_what_is_written_bit_by_bit_is_in_place_at_the_end_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "rows"
-    with atomic_files.replacing(path) as file:
+    with atomic_files.replace_incrementally(path) as file:
         file.write(b"one ")
         file.write(b"two")
         assert not path.exists()
 
     def cut_short() -> None:
-        with atomic_files.replacing(path) as file:
+        with atomic_files.replace_incrementally(path) as file:
             file.write(b"half")
             raise OSError(28, "No space left on device")
 
@@ -89,15 +89,15 @@ def test_what_is_written_bit_by_bit_is_in_place_at_the_end_or_not_at_all(tmp_pat
 
 def test_two_who_write_one_file_have_each_their_own_until_it_is_whole(tmp_path: Path) -> None:
     def cut_short() -> None:
-        with atomic_files.replacing(tmp_path / "rows") as second:
+        with atomic_files.replace_incrementally(tmp_path / "rows") as second:
             second.write(b"half")
             raise KeyboardInterrupt
 
-    with atomic_files.replacing(tmp_path / "rows") as first:
+    with atomic_files.replace_incrementally(tmp_path / "rows") as first:
         first.write(b"who")
         with pytest.raises(KeyboardInterrupt):
             cut_short()
-        with atomic_files.replacing(tmp_path / "rows") as third:
+        with atomic_files.replace_incrementally(tmp_path / "rows") as third:
             third.write(b"earlier")
         assert (tmp_path / "rows").read_bytes() == b"earlier"
         first.write(b"le")
@@ -107,7 +107,7 @@ def test_two_who_write_one_file_have_each_their_own_until_it_is_whole(tmp_path: 
 
 def test_what_killed_runs_left_is_cleared_and_what_is_written_now_is_not(tmp_path: Path) -> None:
     beside = tmp_path / ".building"
-    with atomic_files.creating(tmp_path / "whole", beside=beside) as file:
+    with atomic_files.create_incrementally(tmp_path / "whole", beside=beside) as file:
         for number in (1, 2, 7):
             (tmp_path / f".building{number}").write_text("left")
         atomic_files.clear(beside)
@@ -121,7 +121,7 @@ def test_a_file_that_was_created_keeps_what_it_has_though_its_writer_was_killed_
 ) -> None:
     (tmp_path / "monday").write_text("monday's")
     os.link(tmp_path / "monday", tmp_path / ".building")
-    with atomic_files.creating(tmp_path / "tuesday", beside=tmp_path / ".building") as file:
+    with atomic_files.create_incrementally(tmp_path / "tuesday", beside=tmp_path / ".building") as file:
         file.write(b"tuesday's")
     told = {one.name: one.read_text() for one in tmp_path.iterdir()}
     assert told == {"monday": "monday's", "tuesday": "tuesday's"}
@@ -151,20 +151,20 @@ def test_a_file_is_written_where_there_are_no_locks(tmp_path: Path, monkeypatch:
 
 def test_a_name_aside_is_one_that_nothing_has(tmp_path: Path) -> None:
     key = tmp_path / "gateway.key.pem"
-    assert atomic_files.aside(key) == tmp_path / "gateway.key.pem.old"
-    atomic_files.aside(key).symlink_to(tmp_path / "nowhere")
+    assert atomic_files.backup_path(key) == tmp_path / "gateway.key.pem.old"
+    atomic_files.backup_path(key).symlink_to(tmp_path / "nowhere")
     (tmp_path / "gateway.key.pem.old-2").mkdir()
-    assert atomic_files.aside(key).name == "gateway.key.pem.old-3"
-    assert atomic_files.aside(key, "damaged").name == "gateway.key.pem.damaged"
+    assert atomic_files.backup_path(key).name == "gateway.key.pem.old-3"
+    assert atomic_files.backup_path(key, "damaged").name == "gateway.key.pem.damaged"
 
 
 def test_what_is_there_already_is_told_by_bytes_mode_and_kind(tmp_path: Path) -> None:
     file = tmp_path / "file"
     atomic_files.replace(file, b"same", 0o600)
-    assert atomic_files.is_there(file, b"same", 0o600)
-    assert not atomic_files.is_there(file, b"other", 0o600)
-    assert not atomic_files.is_there(file, b"sam", 0o600)
-    assert not atomic_files.is_there(file, b"same", 0o644)
-    assert not atomic_files.is_there(tmp_path / "none", b"same", 0o600)
+    assert atomic_files.has_content(file, b"same", 0o600)
+    assert not atomic_files.has_content(file, b"other", 0o600)
+    assert not atomic_files.has_content(file, b"sam", 0o600)
+    assert not atomic_files.has_content(file, b"same", 0o644)
+    assert not atomic_files.has_content(tmp_path / "none", b"same", 0o600)
     (tmp_path / "link").symlink_to(file)
-    assert not atomic_files.is_there(tmp_path / "link", b"same", 0o600)
+    assert not atomic_files.has_content(tmp_path / "link", b"same", 0o600)

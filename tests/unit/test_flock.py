@@ -28,7 +28,7 @@ def test_who_waited_for_a_lock_whose_holder_removed_the_file_has_one_that_others
     monkeypatch.setattr(fcntl, "flock", meanwhile)
     waited = flock.take(path, 2)
     assert waited is not None
-    assert flock.is_taken(path)
+    assert flock.is_locked(path)
     assert flock.take(path, 1) is None
     os.close(waited)
 
@@ -39,7 +39,7 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "lock").symlink_to(elsewhere)
     with pytest.raises(OSError, match="symbolic links"):
         flock.take(tmp_path / "lock", 1)
-    assert not flock.is_taken(tmp_path / "lock")
+    assert not flock.is_locked(tmp_path / "lock")
     assert not elsewhere.exists()
 
 

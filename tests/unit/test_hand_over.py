@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.file_ownership import hand_over
+from birthmark.file_ownership import transfer_ownership
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 
@@ -24,7 +24,7 @@ def test_a_file_and_a_tree_are_given(others: Path) -> None:
     (others / "tree" / "below").mkdir(parents=True)
     (others / "tree" / "below" / "file").touch()
     for name in ("file", "tree", "missing"):
-        hand_over(others / name, others)
+        transfer_ownership(others / name, others)
     assert {(one.owner(), one.group()) for one in others.rglob("*")} == {("nobody", "nogroup")}
 
 
@@ -35,11 +35,11 @@ def test_roots_files_behind_a_link_or_another_name_stay_roots(others: Path, tmp_
     (others / "tree").mkdir()
     (others / "tree" / "link").symlink_to(tmp_path / "secret")
     for name in ("link", "name", "tree"):
-        hand_over(others / name, others)
+        transfer_ownership(others / name, others)
     assert (tmp_path / "secret").owner() == "root"
 
 
 def test_in_roots_own_directory_nothing_changes_hands(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    hand_over(tmp_path / "file", tmp_path)
+    transfer_ownership(tmp_path / "file", tmp_path)
     assert (tmp_path / "file").owner() == "root"

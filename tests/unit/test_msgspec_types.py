@@ -1,4 +1,4 @@
-"""A type is read by many threads at once from the first time on; without `known` this ends the process."""
+"""A type is read by many threads at once from the first time on; without `prepare_type` this ends the process."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import sys, threading
 import msgspec
-from birthmark.msgspec_types import known
+from birthmark.msgspec_types import prepare_type
 
 sys.setswitchinterval(1e-6)
 struct = type(msgspec.Struct)
@@ -20,7 +20,7 @@ for number in range(200):
     kind, together = a_type(number), threading.Barrier(8)
     def read():
         together.wait()
-        msgspec.convert({"a": [{"x": 1}], "b": {"k": {"x": 2}}}, known(kind))
+        msgspec.convert({"a": [{"x": 1}], "b": {"k": {"x": 2}}}, prepare_type(kind))
     threads = [threading.Thread(target=read) for _ in range(8)]
     for one in threads:
         one.start()

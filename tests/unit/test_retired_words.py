@@ -38,7 +38,7 @@ RETIRED = {
 ALLOWED = {
     ("docs/reference/commands.md", "or beside, next to the keys"): "a value of an option",
     ("docs/reference/refusals.md", "issued by EST"): "the agent of the passive",
-    ("docs/reference/refusals.md", "[est.comeback."): "a table of the configuration",
+    ("docs/reference/refusals.md", "[est.late_renewal."): "a table of the configuration",
 }
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from birthmark import supervised_tasks
-from birthmark.supervised_tasks import FAILURES, beside, ended, kept, told
+from birthmark.supervised_tasks import FAILURES, cancel_and_wait, run_in_thread, start_supervised, told
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +27,10 @@ async def test_work_that_fails_is_counted_and_begun_again() -> None:
         third.set()
         await asyncio.Event().wait()
 
-    task = kept("work", work)
+    task = start_supervised("work", work)
     await third.wait()
     assert FAILURES["work"] == 2
-    await ended(task)
+    await cancel_and_wait(task)
     assert task.cancelled()
 
 
@@ -43,7 +43,7 @@ async def test_what_is_done_once_tells_what_went_wrong_and_ends() -> None:
 
 
 async def test_nothing_that_never_began_is_ended() -> None:
-    await ended(None)
+    await cancel_and_wait(None)
 
 
 async def test_work_that_answers_its_end_with_an_error_is_ended_all_the_same() -> None:
@@ -59,16 +59,16 @@ async def test_work_that_answers_its_end_with_an_error_is_ended_all_the_same() -
                 raise TimeoutError from None
             raise
 
-    task = kept("stubborn", answers)
+    task = start_supervised("stubborn", answers)
     await asyncio.sleep(0)
     async with asyncio.timeout(5):
-        await ended(task)
+        await cancel_and_wait(task)
     assert (turns, task.cancelled()) == (3, True)
 
 
 async def test_what_is_done_beside_the_loop_keeps_nobody_waiting() -> None:
     goes_on = threading.Event()
-    work = asyncio.create_task(beside(goes_on.wait))
+    work = asyncio.create_task(run_in_thread(goes_on.wait))
     await asyncio.sleep(0)
     assert not work.done()
     goes_on.set()
@@ -82,7 +82,7 @@ async def test_who_is_cancelled_meanwhile_ends_after_what_is_done_beside() -> No
         goes_on.wait()
         done.append("made")
 
-    work = asyncio.create_task(beside(slow))
+    work = asyncio.create_task(run_in_thread(slow))
     await asyncio.sleep(0)
     for _ in range(2):
         work.cancel()

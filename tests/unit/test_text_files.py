@@ -39,11 +39,11 @@ from birthmark.server.machines.machine_file import parse as parse_invitation
 from birthmark.server.settings import read_settings
 from birthmark.text_files import (
     decode_text,
+    format_trim_command,
     not_utf_8,
     plain_text,
     read_text_file,
     to_lines,
-    to_trimmed,
     to_utf_8,
     trimmed,
 )
@@ -250,7 +250,7 @@ def test_a_certificate_in_the_place_of_text_is_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16"])
 def test_empty_lines_around_a_secret_are_taken_away_too(tmp_path: Path, text: str, codec: str) -> None:
     path = written(tmp_path, text.encode(codec))
-    subprocess.run(["sh", "-c", to_trimmed(path, path.read_bytes())], check=True)
+    subprocess.run(["sh", "-c", format_trim_command(path, path.read_bytes())], check=True)
     assert Path(trimmed(path)).read_text() == "1234"
 
 

@@ -74,7 +74,7 @@ def test_a_page_calls_things_as_the_console_does(page: str) -> None:
 
 
 def test_there_is_no_japanese_page_besides() -> None:
-    assert checked.strangers() == []
+    assert checked.unauthenticated() == []
 
 
 def test_every_tutorial_the_console_the_glossary_and_the_first_page_are_kept(docs: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_page_without_digests_is_named(docs: Path) -> None:
 
 def test_a_page_of_no_english_one_is_named(docs: Path) -> None:
     (docs / "howto" / "gone.ja.md").write_text(SAME)
-    assert checked.strangers(docs) == ["howto/gone.ja.md"]
+    assert checked.unauthenticated(docs) == ["howto/gone.ja.md"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from birthmark.awsiot.rules.topic_rules import is_of
+from birthmark.awsiot.rules.topic_rules import is_same_origin
 from birthmark.dps.enrollment_document import host_of
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.http import host_of_letter
@@ -31,7 +31,7 @@ def cost(read: Callable[[str], object], marks: int) -> float:
     [
         split_url,
         host_of,
-        lambda url: is_of(url, "https://a/"),
+        lambda url: is_same_origin(url, "https://a/"),
         lambda url: check_url(url, allows_plain=True),
         lambda url: host_of_letter(Delivery("lane", "http", {"url": url}, b"", {})),
     ],

@@ -144,7 +144,7 @@ def _chip(kind: str) -> list[Step]:
         ),
         Step(
             "TLS with the key in the chip",
-            f"{_WITHOUT_TLS}{_THERE}birthmark device send 'from a {kind}' --count 3 --element --json",
+            f"{_WITHOUT_TLS}{_THERE}birthmark device send 'from a {kind}' --count 3 --chip --json",
         ),
         Step(
             "another program signs with the key in the chip",
@@ -243,7 +243,7 @@ def journeys() -> Mapping[str, Journey]:
             (*azure, "BIRTHMARK_PKCS11_MODULE"),
             [
                 Step("the chip's certificate", "birthmark chip cert --out chip.pem"),
-                *_at_azure("chip.pem", "--element"),
+                *_at_azure("chip.pem", "--chip"),
             ],
         ),
         Journey(

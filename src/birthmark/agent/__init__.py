@@ -1,21 +1,23 @@
-"""The device's agent: gets an identity, registers, stays connected, renews before expiry, and never bricks.
+"""Device agent: obtains an identity, registers, stays connected, and renews before expiry.
 
-Configured by an aziot-style `config.toml` (Azure's "super-config"), state where aziot keeps it:
+It never replaces a working identity with an unproven one. It is configured by an aziot-style `config.toml` (Azure's
+"super-config") and keeps its state where aziot does:
 
 | file under ROOT | content |
 |---|---|
 | `etc/aziot/config.toml` | the configuration |
-| `var/lib/aziot/certd/certs/deviceid-….cer` | the certificate and the CAs between, leaf first |
+| `var/lib/aziot/certd/certs/deviceid-….cer` | the certificate and the intermediate CAs, leaf first |
 | `var/lib/aziot/keyd/keys/deviceid-….key` | the private key in PEM, or the `pkcs11:` URI of a key in a token |
-| `var/lib/aziot/identityd/birthmark.json` | assigned hub, device id, last renewal, last error |
+| `var/lib/aziot/identityd/birthmark.json` | assigned hub, device ID, last renewal, last error |
 
-A new certificate is first proven (registered at DPS, connected to the hub) and only then takes the old one's place. A
-device that was off for longer than its certificate lived comes back by its bootstrap identity or password.
+The agent first proves a new certificate: it registers at DPS and connects to the hub. Only then does the new
+certificate replace the old one. A device that was offline past its certificate's expiry recovers with its bootstrap
+identity or password.
 
-Different from aziot: one process instead of four; keys are EC P-256. Not here: modules, workload sockets, the edge
-runtime. A program that keeps its own connection has the agent inside: `birthmark.agent.connect`.
+Differences from aziot: one process instead of four; keys are EC P-256. Out of scope: modules, workload sockets, the
+edge runtime. A program that keeps its own connection embeds the agent: `birthmark.agent.connect`.
 
-This room imports no server framework and no database: it runs on small devices.
+This package imports no server framework and no database, so it runs on small devices.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -27,7 +29,7 @@ __all__ = ["AgentDevice", "Identity", "connect"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the library when a program asks for it: the commands do not."""
+    """Load the library on first access; the commands do not need it."""
     if name not in (*__all__, "Device"):  # the earlier name of AgentDevice
         raise AttributeError(name)
     from birthmark.agent import library

@@ -1,11 +1,12 @@
-"""Keeping certificates: issue when there is none, renew before the end, and put nothing to use that was not proven.
+"""Certificate lifecycle: issue missing certificates, renew before expiry, and prove each one before use.
 
-How a next certificate is proven depends on what it is for. A device identity is registered and connects to the hub: its
-caller does that, between `fresh` and `commit`. An EST identity must be believed by the EST server; that its CAs can be
-fetched says nothing, for everybody may. So the new identity enrolls once, for itself. A CA is proven by its chain.
+The proof depends on the certificate's purpose. A device identity registers and connects to the hub; its caller does
+that between `fresh` and `commit`. An EST identity must be accepted by the EST server. Fetching the CA certificates
+proves nothing, because that endpoint is public, so the new identity enrolls once for itself. A CA is proven by its
+chain.
 
-Each step may be interrupted. A key whose certificate may have been issued is asked for again, by the same request: a
-server that has answered already, or lets somebody approve first, then finds it again.
+Every step can be interrupted. A key whose certificate may already be issued is requested again with the same CSR. A
+server that has already issued, or that requires approval first, then finds the request again.
 """
 
 import contextlib
@@ -43,25 +44,25 @@ from birthmark.est.client import (
 from birthmark.est.wire import REJECTED
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import parse_csr
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 
 log = logging.getLogger(__name__)
 
 _ACCEPTED, _BAD_REQUEST = 202, 400
 _EARLY_EVERY_S = 300.0
 _REFUSALS = (EstServerUnauthenticatedError, EstServerForbiddenError, DpsRefusedError)
-"""What a service itself says; who could not be believed as that service said nothing."""
+"""Refusals by the service itself; an unauthenticated server does not count as the service."""
 
 
 class ConfirmTime(Protocol):
-    """See `timely.TimeServers.confirm`."""
+    """Callable that confirms the time; see `timely.TimeServers.confirm`."""
 
     async def __call__(self, *, is_over: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateManager:
-    """Keeps the certificates of one agent. `now_for` says what time it is, judged by a certificate."""
+    """Manages the certificates of one agent; `now_for` returns the time for validating a certificate."""
 
     identities: IdentityStore
     source: CertificateSource
@@ -69,21 +70,21 @@ class CertificateManager:
     now_for: Callable[[HeldIdentity], datetime]
     on_issued: Callable[[ManagedCertificate, IssuedChain], None]
     planned: Callable[[ManagedCertificate, Certificate], datetime | None]
-    """When a certificate shall be renewed because its issuer said so."""
+    """Renewal time that the issuer suggested for a certificate; None if there is none."""
     confirm_time: ConfirmTime
     begins_in: Callable[[HeldIdentity], timedelta]
-    """How long until a certificate begins, by a time that a server has told; nothing where none has."""
+    """Time until a certificate becomes valid, by server time; zero if no server has provided the time."""
     monotonic: Callable[[], float]
     register: Callable[[HeldIdentity], Awaitable[object]]
     """Registers the device by a certificate, which proves it to the provisioning service."""
     _early_asked_at: dict[str, float] = field(default_factory=dict, init=False)
-    """When another certificate was asked for in the place of one that had not begun, in monotonic seconds."""
+    """Time of the last request to replace a certificate that is not yet valid, in monotonic seconds, by ID."""
 
     def slot(self, certificate_id: str) -> Slot:
         return self.identities.slot(certificate_id)
 
     def recover(self) -> None:
-        """Finish or take away what an interruption left. Whatever cannot be done now is done another time."""
+        """Complete or clean up interrupted operations; those that cannot be completed now are retried later."""
         for certificate_id in self.managed:
             try:
                 self.slot(certificate_id).recover()
@@ -91,10 +92,10 @@ class CertificateManager:
                 log.warning("agent.not_recovered", extra={"id": certificate_id, "code": error.code})
 
     async def ensure(self, managed: ManagedCertificate) -> HeldIdentity:
-        """Return a usable certificate, issuing one where there is none, or it has expired, or is for another name.
+        """Return a usable certificate; issue one if it is missing, expired, or for another name.
 
-        Nor is one usable that begins later: the clock of who issued it was ahead. Another is asked for, now and then;
-        as long as there is none, that one stays.
+        A certificate that is not yet valid (the issuer's clock is ahead) is not usable either. The agent periodically
+        requests another and keeps the current one until it succeeds.
         """
         slot = self.slot(managed.id)
         current = slot.current()
@@ -115,26 +116,26 @@ class CertificateManager:
             return current
 
     async def renew(self, managed: ManagedCertificate, *, is_key_over: bool = False) -> HeldIdentity:
-        """Renew what proves itself: an EST identity or a CA. On failure the old one stays."""
+        """Renew an EST identity or a CA, which prove themselves; on failure, keep the old one."""
         slot = self.slot(managed.id)
         current = slot.current()
         fresh = await self.fresh(managed, current, is_key_over=is_key_over)
         if managed.kind is CertificateUse.EST and current is not None and not self.is_expired(current):
-            fresh = await self._believed(managed, fresh)
+            fresh = await self._confirm_at_est_server(managed, fresh)
         return self._put_to_use(slot, fresh)
 
     async def fresh(
         self, managed: ManagedCertificate, current: HeldIdentity | None, *, is_key_over: bool = False
     ) -> HeldIdentity:
-        """Return a certificate to prove: one that was issued before and could not be proven yet, else a new one.
+        """Return a certificate to prove: a pending one that is not proven yet, otherwise a new one.
 
-        `is_key_over` asks for another key also where the configuration keeps it, and for none that was issued before:
-        they may have been taken back.
+        `is_key_over` requires a new key even if the configuration reuses keys. It also skips pending certificates,
+        because they may be revoked.
         """
         slot = self.slot(managed.id)
         pending = None if is_key_over else self.unproven(managed)
         if pending is not None and (current is None or self.is_expired(current)):
-            pending = await self._usable(managed, pending)
+            pending = await self._find_usable_pending(managed, pending)
         if pending is not None:
             return pending
         key, request = await self._next_request(managed, slot, current, is_key_over=is_key_over)
@@ -151,7 +152,7 @@ class CertificateManager:
         return HeldIdentity(answered.chain, key)
 
     def unproven(self, managed: ManagedCertificate) -> HeldIdentity | None:
-        """Return what was issued before, could not be proven yet, and is not to be renewed itself."""
+        """Return the pending, unproven certificate unless it is due for renewal itself."""
         pending = self.slot(managed.id).pending()
         if pending is None or not self._is_named(managed, pending) or self.now_for(pending) >= self._due(pending):
             return None
@@ -162,7 +163,7 @@ class CertificateManager:
     async def proofs(
         self, managed: ManagedCertificate, est: EstIssuance, current: HeldIdentity | None
     ) -> AsyncIterator[EstProof]:
-        """Say who asks an EST server for a certificate, the best proof first."""
+        """Yield the proofs for a request to an EST server, the best one first."""
         pair = est.auth.pair
         if pair is None or not pair.is_bootstrap:  # a password, or an identity of its own
             if pair is None and current is not None:
@@ -204,17 +205,17 @@ class CertificateManager:
 
     # ---- facts
 
-    def is_expired(self, held: HeldIdentity) -> bool:
-        return self.now_for(held) > held.leaf.not_after
+    def is_expired(self, identity: HeldIdentity) -> bool:
+        return self.now_for(identity) > identity.leaf.not_after
 
     def is_unfinished(self, certificate_id: str) -> bool:
-        """Say whether a renewal was begun and not brought to an end."""
+        """Return whether a renewal is incomplete."""
         slot = self.slot(certificate_id)
         return slot.pending() is not None or slot.waiting() is not None
 
-    def renew_at(self, managed: ManagedCertificate, held: HeldIdentity) -> datetime | None:
+    def renew_at(self, managed: ManagedCertificate, identity: HeldIdentity) -> datetime | None:
         """Return when a certificate should be renewed; None for never."""
-        leaf, renewal = held.leaf, managed.renewal
+        leaf, renewal = identity.leaf, managed.renewal
         if renewal is None:
             return None
         at = renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
@@ -225,12 +226,12 @@ class CertificateManager:
 
     # ---- inside
 
-    def _due(self, held: HeldIdentity) -> datetime:
-        return renew_at(held.leaf.not_before, held.leaf.not_after, Renewal().threshold)
+    def _due(self, identity: HeldIdentity) -> datetime:
+        return renew_at(identity.leaf.not_before, identity.leaf.not_after, Renewal().threshold)
 
-    def _is_early(self, managed: ManagedCertificate, held: HeldIdentity) -> bool:
-        """Say whether to ask for another certificate, as this one begins later; so many seconds apart."""
-        if self.begins_in(held) <= TOLERANCE:
+    def _is_early(self, managed: ManagedCertificate, identity: HeldIdentity) -> bool:
+        """Return whether to request another certificate because this one is not yet valid; rate limited."""
+        if self.begins_in(identity) <= TOLERANCE:
             return False
         now, before = self.monotonic(), self._early_asked_at.get(managed.id)
         if before is not None and now - before < _EARLY_EVERY_S:
@@ -238,17 +239,20 @@ class CertificateManager:
         self._early_asked_at[managed.id] = now
         return True
 
-    def _is_named(self, managed: ManagedCertificate, held: HeldIdentity) -> bool:
-        """Only a device's name counts: DPS goes by it. What an EST server calls the others is its own affair."""
-        return managed.kind is not CertificateUse.DEVICE or held.leaf.subject_cn == managed.issued.common_name
+    def _is_named(self, managed: ManagedCertificate, identity: HeldIdentity) -> bool:
+        """Return whether the name matches; only checked for device certificates, as DPS identifies devices by it.
 
-    def _proof(self, held: HeldIdentity) -> EstProof:
-        return EstProof(held.for_links(), self.is_expired(held))
+        The EST server chooses the names of other certificates.
+        """
+        return managed.kind is not CertificateUse.DEVICE or identity.leaf.subject_cn == managed.issued.common_name
+
+    def _proof(self, identity: HeldIdentity) -> EstProof:
+        return EstProof(identity.for_links(), self.is_expired(identity))
 
     async def _next_request(
         self, managed: ManagedCertificate, slot: Slot, current: HeldIdentity | None, *, is_key_over: bool
     ) -> tuple[HeldKey, bytes]:
-        """Return key and request: those that were sent before and had no answer, else new ones."""
+        """Return the key and CSR of an unanswered request, otherwise new ones."""
         waiting = slot.waiting()
         if waiting is not None and parse_csr(waiting[1]).subject == subject_of(managed.issued):
             is_of_old_key = is_key_over and current is not None and fits(current.leaf, waiting[0])
@@ -256,14 +260,17 @@ class CertificateManager:
                 return waiting
         slot.drop_pending()
         # A chip takes seconds for an RSA key, and a service manager counts them.
-        key = await beside(lambda: self._key(managed, current, is_over=is_key_over))
+        key = await run_in_thread(lambda: self._key(managed, current, is_over=is_key_over))
         request = request_for(managed, key)
         if isinstance(managed.issued.by, EstIssuance | AzureIssuance):
             slot.keep_request(request)
         return key, request
 
     def _key(self, managed: ManagedCertificate, current: HeldIdentity | None, *, is_over: bool) -> HeldKey:
-        """A key that the configuration gives, such as a chip's own, is certified again and never replaced."""
+        """Return the key to certify.
+
+        A preconfigured key, such as a secure element's own, is reused and never replaced.
+        """
         keys = self.identities.keys
         if keys.is_preloaded(managed.id):
             return keys.open(managed.id)
@@ -272,8 +279,11 @@ class CertificateManager:
         kept = keys.find(managed.id) if current is None or not rotates else None
         return kept or keys.create(next_of(managed.id))
 
-    async def _believed(self, managed: ManagedCertificate, fresh: HeldIdentity) -> HeldIdentity:
-        """Have the EST server believe a new identity: it enrolls, for the same key. Raise when it is refused."""
+    async def _confirm_at_est_server(self, managed: ManagedCertificate, fresh: HeldIdentity) -> HeldIdentity:
+        """Return a new identity that the EST server accepts.
+
+        The identity enrolls for the same key. Raise if the server refuses it.
+        """
         try:
             answered = await self.source.ask(managed, request_for(managed, fresh.key), EstProof(fresh.for_links()))
         except EstServerBusyError as error:
@@ -288,14 +298,14 @@ class CertificateManager:
         self.on_issued(managed, answered)
         return HeldIdentity(answered.chain, fresh.key)
 
-    async def _usable(self, managed: ManagedCertificate, pending: HeldIdentity) -> HeldIdentity | None:
-        """Return what was not proven yet, now that nothing else is left; None where it is refused, and so dropped.
+    async def _find_usable_pending(self, managed: ManagedCertificate, pending: HeldIdentity) -> HeldIdentity | None:
+        """Return the pending certificate as the last resort; None if it is refused, in which case it is dropped.
 
-        Who does not answer, or is not trusted, refuses nothing: then it is put to use as it is.
+        An unreachable or untrusted server does not count as a refusal; the certificate is then used as is.
         """
         try:
             if managed.kind is CertificateUse.EST:
-                return await self._believed(managed, pending)
+                return await self._confirm_at_est_server(managed, pending)
             if managed.kind is CertificateUse.DEVICE:
                 await self.register(pending)
         except _REFUSALS as error:
@@ -312,10 +322,10 @@ class CertificateManager:
 
 
 def _is_final(error: BirthmarkError) -> bool:
-    """Say whether the EST server, or the provisioning service, answered, and asking again the same way cannot help.
+    """Return whether the EST server or DPS answered and an identical retry cannot succeed.
 
-    Where another answered in its place, or nothing could be asked, the key may be one that an operator approved or a
-    password for once was spent for. An operator who rejected a request can still approve that one.
+    If another host answered, or none could be reached, the key may be one that an operator approved or that used up a
+    one-time password. An operator who rejected a request can still approve that same request.
     """
     if isinstance(error, EstServerForbiddenError):
         return not error.text.startswith(REJECTED)

@@ -1,6 +1,6 @@
-"""`birthmark agent check`: aziot's checks by their ids (identity part), judged for short-lived certificates too.
+"""`birthmark agent check`: aziot's checks by their IDs (identity part), adapted to short-lived certificates.
 
-Each check stands alone and says ok, warning, error or skipped, with what to do. Nothing is changed by looking.
+Each check is independent and reports ok, warning, error, or skipped, with a fix. Checks change nothing.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from birthmark.agent.symmetric_key import open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
 from birthmark.keys.private_key import default_scheme
@@ -50,7 +50,7 @@ _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9\-.]{0,252}[A-Za-z0-9])?")
 
 
 class CheckResult(StrEnum):
-    """How a check came out."""
+    """Result of a check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -59,7 +59,7 @@ class CheckResult(StrEnum):
 
 
 class CheckAnswer(NamedTuple):
-    """How it came out, what there is to say, the command that mends it, and the refusal behind it."""
+    """Result of a check, its details, the command that fixes it, and the underlying error."""
 
     result: CheckResult
     details: str = ""
@@ -69,7 +69,7 @@ class CheckAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report; `details` has the command too."""
+    """One line of the report; `details` includes the command."""
 
     id: str
     result: CheckResult
@@ -84,7 +84,7 @@ _FINE = CheckAnswer(CheckResult.OK)
 
 @dataclass(slots=True)
 class Checks:
-    """Looks at one agent's configuration, files and surroundings."""
+    """Checks one agent's configuration, files, and environment."""
 
     agent: Agent
     is_offline: bool = False
@@ -126,7 +126,7 @@ class Checks:
         return [Check(name, *await _guarded(look)) for name, look in (here | over).items()]
 
     def _command(self, verb: str) -> str:
-        """Return what is typed for this very agent."""
+        """Return the command line for this agent."""
         places, file = self.agent.places, Path(self.agent.config.file)
         root = [] if places.root == Path("/") else ["--root", str(places.root)]
         config = [] if file == places.config else ["--config", str(file)]
@@ -163,11 +163,11 @@ class Checks:
         return _FINE
 
     def _running(self) -> CheckAnswer:
-        is_running = flock.is_taken(self.agent.places.lock)
+        is_running = flock.is_locked(self.agent.places.lock)
         return _FINE if is_running else self._advised(CheckResult.WARNING, "no agent is running here", "run")
 
     def _tpm(self) -> CheckAnswer:
-        """Look at the TPM, for which aziot has a service of its own; it is asked for nothing that it has not yet."""
+        """Check the TPM, for which aziot runs a separate service; uses only existing TPM objects."""
         given = self.agent.config.source.identity
         if not isinstance(given, TpmSettings):
             return CheckAnswer(CheckResult.SKIPPED, "no TPM is used")
@@ -185,8 +185,8 @@ class Checks:
     def _identity_expiry(self) -> CheckAnswer:
         held = self.agent.held()
         if held is None:
-            if self._without:
-                return CheckAnswer(CheckResult.SKIPPED, self._without)
+            if self._find_missing_certificate_reason:
+                return CheckAnswer(CheckResult.SKIPPED, self._find_missing_certificate_reason)
             return self._advised(CheckResult.SKIPPED, "there is no certificate yet", "apply")
         found = self._expiry(held, self.agent.renewal)
         is_issued = isinstance(self.agent.config.source.identity, IssuedIdentity)
@@ -196,8 +196,8 @@ class Checks:
             else found
         )
 
-    def _expiry(self, held: HeldIdentity, renewal: Renewal | None) -> CheckAnswer:
-        now, leaf = self.agent.now_for(held), held.leaf
+    def _expiry(self, identity: HeldIdentity, renewal: Renewal | None) -> CheckAnswer:
+        now, leaf = self.agent.now_for(identity), identity.leaf
         until = f"{leaf.subject_text} until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
         if now > leaf.not_after:
             return CheckAnswer(CheckResult.ERROR, f"expired: {until}")
@@ -267,7 +267,7 @@ class Checks:
             return (
                 CheckAnswer(CheckResult.OK, seen)
                 if seen
-                else CheckAnswer(CheckResult.SKIPPED, self._without or "there is no key yet")
+                else CheckAnswer(CheckResult.SKIPPED, self._find_missing_certificate_reason or "there is no key yet")
             )
         key = held.key.handle
         key.sign(b"birthmark agent check", default_scheme(key.public_key))
@@ -279,7 +279,9 @@ class Checks:
             self.agent.identities.preloaded(pair).for_links()  # raises when they are no pair
         held = self.agent.held()
         if held is None:
-            return CheckAnswer(CheckResult.SKIPPED, self._without or "there is no certificate yet")
+            return CheckAnswer(
+                CheckResult.SKIPPED, self._find_missing_certificate_reason or "there is no certificate yet"
+            )
         held.for_links()
         for managed in self.agent.others:
             if (other := self.agent.identities.slot(managed.id).current()) is not None:
@@ -291,7 +293,7 @@ class Checks:
     # ---- the network
 
     async def _local_time(self) -> CheckAnswer:
-        """Compare the clock with the servers' own, which an answer's Date tells; no time server is needed."""
+        """Compare the clock with the Date header of the servers' responses; no time server is required."""
         stated = await self._stated_time()
         if stated is None:
             return CheckAnswer(CheckResult.SKIPPED, "no server told the time")
@@ -329,7 +331,7 @@ class Checks:
         return self._advised(CheckResult.OK, f"{reached.details} (enrolled, and not registered yet)", "apply")
 
     def _known_to_dps(self) -> Held | None:
-        """Return what the device can ask a provisioning service by; a TPM is asked for nothing that it has not yet."""
+        """Return the identity for the provisioning service; uses only existing TPM objects."""
         identity = self.agent.config.source.identity
         return (
             open_shared(identity, self.agent.identities.keys)
@@ -344,8 +346,8 @@ class Checks:
         return await _handshake(self.agent.gateway or hub, _HUB_PORT, self._trust())
 
     @property
-    def _without(self) -> str:
-        """Why there will be no certificate of the device; empty where there will be one."""
+    def _find_missing_certificate_reason(self) -> str:
+        """Return why the device will have no certificate; empty if it will have one."""
         identity = self.agent.config.source.identity
         return (
             ""
@@ -354,7 +356,7 @@ class Checks:
         )
 
     def _trust(self) -> ServerTrust:
-        """Return whom the device believes. Raise what keeps it from believing anybody."""
+        """Return the trust anchors of the device. Raise if trust cannot be established."""
         if (problem := self.agent.trust_problem) is not None:
             raise problem
         return self.agent.trusted()
@@ -365,13 +367,13 @@ class Checks:
 
 
 async def _handshake(host: str, port: int, trust: ServerTrust) -> CheckAnswer:
-    """Connect and check the server's certificate, showing none and saying nothing."""
+    """Connect and verify the server's certificate, without a client certificate and without sending data."""
     try:
         async with asyncio.timeout(_CONNECT_S):
             context = client_context(None, trust)
             _reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
     except OSError as error:
-        raise explained(error, host, port) from error
+        raise translate_error(error, host, port) from error
     check_dates(writer.get_extra_info("ssl_object"), trust, host, port)
     writer.close()
     with contextlib.suppress(OSError):
@@ -384,6 +386,8 @@ async def _guarded(look: Look) -> CheckAnswer:
         answer = look()
         return await answer if isinstance(answer, Awaitable) else answer
     except BirthmarkError as error:
-        return CheckAnswer(CheckResult.ERROR, f"{error.explain_case()} {error.explain_fix()}", error=error)
+        return CheckAnswer(
+            CheckResult.ERROR, f"{error.explain_cause_with_subject()} {error.explain_fix()}", error=error
+        )
     except OSError as error:  # a file that a check reads itself
         return CheckAnswer(CheckResult.ERROR, f"{error.filename}: {reason_of(error)}")

@@ -1,9 +1,9 @@
-"""Links that learn the time from the servers they talk to, and ask for it when a certificate's dates do not fit.
+"""Transports that learn the time from authenticated servers and retry if certificate dates do not fit.
 
-A refusal of a server's certificate for its dates alone may be the clock's fault. Then the configured servers are asked
-for the time: chain, name and trust are checked as ever, and the time that one states counts only when every certificate
-of its chain is valid then and it is not earlier than what was known before (see `timekeeping`). Then it is tried again.
-Against a clock that may be right, two servers of different names have to agree.
+A server certificate that is rejected only for its dates may indicate a wrong clock. The agent then requests the time
+from the configured servers. Chain, name, and trust are verified as usual. A server's time counts only if its complete
+chain is valid then and it is not earlier than what is already known (see `timekeeping`). The agent then retries. If the
+local clock may be right, two servers of different names must agree.
 """
 
 import contextlib
@@ -33,26 +33,26 @@ AskTime = Callable[[str, ServerTrust], Awaitable[StatedTime | None]]
 
 @dataclass(slots=True)
 class TimeServers:
-    """Who may be asked for the time: URLs with whom to trust there."""
+    """Servers that can provide the time: URLs with their trust anchors."""
 
     time: Timekeeper
     ask: AskTime
     on_learnt: Callable[[], None]
     urls: Sequence[tuple[str, Callable[[], ServerTrust]]] = ()
     _unbelieved: dict[str, timedelta] = field(default_factory=dict)
-    """How far from the clock a server was that alone was not believed: it is not asked again for saying so again."""
+    """Clock offset of each server that was not trusted alone; it is not asked again for the same offset."""
 
     async def confirm(self, *, is_over: bool) -> None:
-        """Have the time told, unless it was in this run.
+        """Confirm the time with a server unless that already happened in this run.
 
-        That is asked before something is given up because its time `is_over`, and before something is used by a machine
-        whose clock cannot be right: what lay in a warehouse may be over by then.
+        Required before discarding an item because it has expired (`is_over`). Also required before use on a machine
+        whose clock cannot be right: an item stored for long may have expired.
         """
         if not self.time.is_confirmed and (is_over or self.time.is_off):
             await self.inquire()
 
     async def inquire(self) -> bool:
-        """Ask one after the other, until one may be believed; say whether the time is another than was thought."""
+        """Query the servers in turn until one is trusted; return whether the time changed."""
         heard: list[tuple[str, datetime]] = []
         for url, trust in self.urls:
             with contextlib.suppress(BirthmarkError):
@@ -70,9 +70,10 @@ class TimeServers:
         return False
 
     async def heard(self, answer: HttpResponse, url: str) -> None:
-        """Take the time from an answer of a server that proved who it is.
+        """Update the time from the response of an authenticated server.
 
-        One that is far from what was thought has to be within the chain by which it is stated: so it is asked for anew.
+        A time that is far from the current one must be within the validity of the server's chain, so it is requested
+        again.
         """
         with contextlib.suppress(ValueError, TypeError, OverflowError):
             stated = parsedate_to_datetime(answer.headers.get("date", ""))
@@ -95,7 +96,7 @@ class TimeServers:
 
 @dataclass(slots=True)
 class ClockSyncTransports:
-    """See `links.ports.Links`."""
+    """Transports with a corrected clock; see `links.ports.Links`."""
 
     make: MakeLinks
     identity: Identity | None
@@ -111,10 +112,13 @@ class ClockSyncTransports:
     def inner(self) -> Links:
         """Return links that check certificates at the time it is now."""
         time = self.servers.time
-        return self.make(self.identity, self.trust.dated(time.now()) if time.is_off else self.trust)
+        return self.make(self.identity, self.trust.at_time(time.now()) if time.is_off else self.trust)
 
     async def is_to_try_again(self, error: ServerUntrustedError) -> bool:
-        """Say whether the time is another now. Libraries that sign in a token know the machine's clock alone."""
+        """Return whether to retry because the time changed.
+
+        Libraries that sign in a token use only the machine's clock.
+        """
         is_another = error.is_about_time and await self.servers.inquire()
         time = self.servers.time
         if isinstance(self.identity, TokenIdentity) and time.is_off:
@@ -164,8 +168,8 @@ class _Mqtt:
     async def next_message(self) -> ReceivedMessage:
         return await self._inner.next_message()
 
-    async def lost(self) -> Exception:
-        return await self._inner.lost()
+    async def wait_for_loss(self) -> Exception:
+        return await self._inner.wait_for_loss()
 
     async def close(self) -> None:
         await self._inner.close()
@@ -177,7 +181,7 @@ def time_urls(
     cloud: ServerTrust,
     beyond: Callable[[ServerTrust], ServerTrust],
 ) -> list[tuple[str, Callable[[], ServerTrust]]]:
-    """Return who can be asked for the time: the EST servers, and the provisioning service."""
+    """Return the servers that can provide the time: the EST servers and the provisioning service."""
     found: dict[str, Callable[[], ServerTrust]] = {}
     for managed in every:
         if isinstance(est := managed.issued.by, EstIssuance):

@@ -1,9 +1,9 @@
-"""Orders to whoever keeps a device's identity: a socket beside the lock, and what came in by it.
+"""Control socket of the process that manages a device's identity, next to its lock.
 
-No signal is sent to a process: a program that keeps an identity of its own (`agent.library`) would end by it, and so
-would an agent that has the lock and no handlers yet. Both answer here, in their event loop, when they are ready.
+The agent uses no signals. A signal would end a program with an embedded identity (`agent.library`), and an agent that
+holds the lock but has no handlers yet. Both answer here, in their event loop, when they are ready.
 
-In:   one line, an order's word. Out: `ok` or `no` with the process that took it.
+In:   one line, the command's name. Out: `ok` or `no` from the process that received it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class ControlCommand(StrEnum):
-    """What whoever keeps an identity can be told."""
+    """Commands for the process that manages an identity."""
 
     STOP = "stop"
     RENEW = "renew"
@@ -35,7 +35,7 @@ class ControlCommand(StrEnum):
 
 
 class ControlServer:
-    """Orders as they come in; each is taken once, stopping stays."""
+    """Queue of received commands; each is consumed once, except for stop, which persists."""
 
     def __init__(self, *, takes_stop: bool = True) -> None:
         self._given: set[ControlCommand] = set()
@@ -43,7 +43,7 @@ class ControlServer:
         self._takes_stop = takes_stop
 
     def give(self, order: ControlCommand) -> bool:
-        """Note an order; say whether it will be carried out."""
+        """Queue a command; return whether it will be executed."""
         if order is ControlCommand.STOP and not self._takes_stop:
             return False
         self._given.add(order)
@@ -56,11 +56,11 @@ class ControlServer:
 
     @property
     def is_any(self) -> bool:
-        """Say whether there is an order that was not taken yet."""
+        """Return whether a command is pending."""
         return bool(self._given)
 
     def take_one(self, order: ControlCommand) -> bool:
-        """Say whether this order waits, and take it if it does."""
+        """Return whether this command is pending, and consume it."""
         is_given = order in self._given
         self._given.discard(order)
         return is_given
@@ -75,7 +75,7 @@ class ControlServer:
         return None
 
     async def wait(self, seconds: float) -> None:
-        """Return when there is news, or after so long."""
+        """Wait for a command or the timeout."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -85,9 +85,9 @@ class ControlServer:
 
 @contextlib.asynccontextmanager
 async def answering(path: Path, give: Callable[[ControlCommand], bool]) -> AsyncIterator[None]:
-    """Take orders at `path` while the block runs. The caller holds the lock, so what lies there is nobody's any more.
+    """Serve commands at `path` during the block. The caller holds the lock, so an existing socket is stale.
 
-    Where no socket can be made (a full or read-only disk) the identity is kept all the same.
+    If no socket can be created (full or read-only disk), the identity is managed without it.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -120,18 +120,20 @@ async def answering(path: Path, give: Callable[[ControlCommand], bool]) -> Async
 
 
 def _is_gone(line: socket.socket) -> bool:
-    """Say whether whoever asked has given up, and said so: this process may have been stopped since."""
+    """Return whether the client has disconnected; this process may have been suspended since."""
     looking = select.poll()
     looking.register(line, select.POLLRDHUP)
     return bool(looking.poll(0))
 
 
 def ask(path: Path, order: ControlCommand) -> tuple[bool, int]:
-    """Give an order. Return whether it is carried out, and by which process. Raise `OSError` where nobody answers.
+    """Send a command; return whether it is executed and by which process.
 
-    Who answers has to own the socket's directory, or be root, or this very user: nobody else is told a thing.
+    Raise `OSError` if no process answers.
+
+    The peer must own the socket's directory, be root, or be the current user; the command goes to no other process.
     """
-    with _near(path) as near, socket.socket(socket.AF_UNIX) as line:
+    with _open_short_path(path) as near, socket.socket(socket.AF_UNIX) as line:
         line.settimeout(_PATIENCE_S)
         line.connect(near)
         pid, user = _peer(line)
@@ -146,7 +148,7 @@ def ask(path: Path, order: ControlCommand) -> tuple[bool, int]:
 
 @contextlib.contextmanager
 def _door(path: Path) -> Iterator[socket.socket]:
-    with _near(path) as near, contextlib.ExitStack() as stack:
+    with _open_short_path(path) as near, contextlib.ExitStack() as stack:
         if path.is_socket():
             path.unlink()
         door = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -158,8 +160,8 @@ def _door(path: Path) -> Iterator[socket.socket]:
 
 
 @contextlib.contextmanager
-def _near(path: Path) -> Iterator[str]:
-    """Yield a short name of a socket, whose own may be longer than the hundred bytes that the kernel takes."""
+def _open_short_path(path: Path) -> Iterator[str]:
+    """Yield a short name for a socket, whose path may exceed the kernel's limit of about 100 bytes."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{directory}/{path.name}"
@@ -173,6 +175,6 @@ def _remove(path: Path) -> None:
 
 
 def _peer(line: socket.socket) -> tuple[int, int]:
-    """Return process and user at the other end, as the kernel knows them."""
+    """Return process ID and user ID of the peer, as reported by the kernel."""
     pid, user, _group = _CREDENTIALS.unpack(line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, user

@@ -1,8 +1,8 @@
-"""A managed certificate and its key on disk: the pair in use, and the next one until it is proven.
+"""Certificate slot on disk: the active certificate and key, and the next pair until it is proven.
 
-The next pair is written under the temporary id (`device-id-temp`). When it is proven, the key moves first and the
-certificate after it; what an interruption leaves is told by which certificate fits which key. So looking never changes
-anything, and `recover`, called by whoever holds the lock, finishes or takes away what was left half done.
+The next pair is stored under the temporary ID (`device-id-temp`). Once it is proven, the key moves first, then the
+certificate. After an interruption, the state follows from which certificate matches which key. Reading therefore
+changes nothing; `recover`, called by the lock holder, completes or removes partial work.
 """
 
 import contextlib
@@ -34,40 +34,40 @@ class HeldIdentity:
 
     @property
     def mark(self) -> str:
-        """What the state remembers of it: the leaf's thumbprint."""
+        """Identifier in the state: the leaf's thumbprint."""
         return self.leaf.thumbprint.hex()
 
     def for_links(self) -> Identity:
-        """Return what proves the device. Raise `CertificateKeyMismatchError`."""
+        """Return the identity for connections. Raise `CertificateKeyMismatchError`."""
         return identity_of(self.key.handle, self.chain, pin=self.key.pin)
 
 
 def fits(certificate: Certificate, key: HeldKey) -> bool:
-    """Say whether the certificate carries the key's public half."""
+    """Return whether the certificate contains the key's public key."""
     return certificate.spki_der == _spki(key)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The files of one managed certificate, by aziot's id of it."""
+    """Files of one managed certificate, by its aziot ID."""
 
     id: str
     places: AgentPaths
     keys: KeyStore
 
     def current(self) -> HeldIdentity | None:
-        """Return the pair in use; None when there is none, or certificate and key do not belong together."""
+        """Return the active pair; None if it is missing or certificate and key do not match."""
         return self._load(self.id, self.id) or self._load(next_of(self.id), self.id)
 
     def pending(self) -> HeldIdentity | None:
-        """Return what was issued and not yet proven."""
+        """Return the issued pair that is not proven yet."""
         if (found := self._load(next_of(self.id), next_of(self.id))) is not None:
             return found
         is_settled = self._load(self.id, self.id) is not None
         return self._load(next_of(self.id), self.id) if is_settled else None
 
     def waiting(self) -> tuple[HeldKey, bytes] | None:
-        """Return the key and request that somebody has to approve, which is asked again as it was."""
+        """Return the key and CSR that await approval; they are resubmitted unchanged."""
         with contextlib.suppress(OSError, BirthmarkError), self.places.request(self.id).open("rb") as file:
             request = file.read(MAX_REQUEST_BYTES)
             wanted = parse_csr(request).spki_der
@@ -80,13 +80,13 @@ class Slot:
         write_file(self.places.request(self.id), request)
 
     def save(self, chain: tuple[Certificate, ...]) -> None:
-        """Write down the next certificate; nothing is in use of it before `commit`."""
+        """Save the next certificate; it is not used before `commit`."""
         pem = "".join(one.pem() for one in chain).encode()
         write_file(self.places.certificate(next_of(self.id)), pem)
         remove_file(self.places.request(self.id))
 
     def commit(self) -> None:
-        """Let the next pair take the place of the old one."""
+        """Replace the active pair with the next one."""
         following = next_of(self.id)
         remove_file(self.places.request(self.id))  # answered; else it would be asked again, by a key in use
         if self.keys.exists(following):
@@ -95,21 +95,21 @@ class Slot:
         self.keys.sweep(self.id)
 
     def drop_pending(self) -> None:
-        """Give up the next pair: first its certificate, which alone would be nobody's."""
+        """Discard the next pair, its certificate first, which is useless without the key."""
         following = next_of(self.id)
         remove_file(self.places.request(self.id))
         remove_file(self.places.certificate(following))
         self.keys.remove(following)
         self.keys.sweep(self.id)
 
-    def file_of(self, held: HeldIdentity) -> Path:
-        """Return the file in which a certificate of this slot stands: the one in use, or the next one's."""
+    def file_of(self, identity: HeldIdentity) -> Path:
+        """Return the file of a certificate in this slot: the active one or the next."""
         current = self._certificate(self.id)
-        is_current = current is not None and current[0] == held.leaf
+        is_current = current is not None and current[0] == identity.leaf
         return self.places.certificate(self.id if is_current else next_of(self.id))
 
     def recover(self) -> None:
-        """Finish what an interruption left, and take away what nobody will ever use. Raise when it cannot be done."""
+        """Complete an interrupted operation and remove unused files. Raise if that fails."""
         following = next_of(self.id)
         for path in (self.places.certificate(self.id), self.places.key(self.id)):
             if not path.exists():
@@ -133,7 +133,7 @@ class Slot:
         return HeldIdentity(chain, key)
 
     def _certificate(self, certificate_id: str) -> tuple[Certificate, ...] | None:
-        """Return a chain of ours; one that cannot be read counts as none, and is issued again."""
+        """Return a stored chain; None if it is unreadable, so that it is issued again."""
         path = self.places.certificate(certificate_id)
         with contextlib.suppress(OSError, BirthmarkError), path.open("rb") as file:
             return parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))

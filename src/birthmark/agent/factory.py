@@ -1,4 +1,4 @@
-"""An agent from its configuration and root: what it remembers, its keys, its clock."""
+"""Agent factory: opens an agent's state, keys, and clock from its configuration and root."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -20,7 +20,7 @@ from birthmark.errors import BirthmarkError
 
 def open_agent(
     config: AgentConfig,
-    places: AgentPaths,
+    paths: AgentPaths,
     *,
     make_links: MakeLinks,
     environment: Mapping[str, str],
@@ -30,11 +30,12 @@ def open_agent(
     boot: str | None = None,
     is_looking: bool = False,
 ) -> Agent:
-    """Return the agent of this configuration and root; close `identities.keys` when done.
+    """Open the agent of this configuration and root; close `identities.keys` when done.
 
-    Who only `is_looking` gets one whose trust bundle cannot be read, too: it trusts nobody, and says why.
+    With `is_looking` (read-only), an unreadable trust bundle is accepted: the agent then trusts no server and reports
+    why.
     """
-    keys = KeyStore(places, config.keys, config.preloaded_keys, entropy, config.key_algorithm)
+    keys = KeyStore(paths, config.keys, config.preloaded_keys, entropy, config.key_algorithm)
     problem = None
     try:
         trust = cloud_trust(environment, config.trust_bundle)
@@ -42,17 +43,17 @@ def open_agent(
         if not is_looking:
             raise
         trust, problem = ServerTrust(""), error
-    state = read_state(places.state)
+    state = read_state(paths.state)
     boot = boot_id() if boot is None else boot
     time = timekeeper_of(state, clock, boot)
-    store = IdentityStore(places, keys)
-    agent = Agent(config, places, store, make_links, trust, time, entropy, ask_time, boot, state)
+    store = IdentityStore(paths, keys)
+    agent = Agent(config, paths, store, make_links, trust, time, entropy, ask_time, boot, state)
     agent.trust_problem = problem
     return agent
 
 
 def timekeeper_of(state: AgentState, clock: Clock, boot: str) -> Timekeeper:
-    """Return the clock of an agent that remembers `state`; an offset counts until the machine starts anew."""
+    """Return the clock of an agent with this `state`; an offset is valid until the next boot."""
     is_same_boot = state.clock_boot == boot != ""
     offset = timedelta(seconds=state.clock_offset_s if is_same_boot else 0)
     return Timekeeper(clock, max(BUILT, state.seen_at or BUILT), offset, state.clock_why if offset else "")

@@ -1,4 +1,4 @@
-"""Certificates and keys of one agent: those that the configuration names, and the slots of those that are issued."""
+"""Certificates and keys of one agent: configured identities, and the slots of issued ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class CertificateMissingError(NotFoundError):
 
 @dataclass(frozen=True, slots=True)
 class IdentityStore:
-    """Where identities are found."""
+    """Lookup of identities."""
 
     places: AgentPaths
     keys: KeyStore
@@ -36,11 +36,11 @@ class IdentityStore:
     def slot(self, certificate_id: str) -> Slot:
         return Slot(certificate_id, self.places, self.keys)
 
-    def preloaded(self, given: PreloadedIdentity) -> HeldIdentity:
+    def preloaded(self, identity: PreloadedIdentity) -> HeldIdentity:
         """Return an identity that the configuration names."""
         try:
-            with about(given.certificate), given.certificate.open("rb") as file:
+            with about(identity.certificate), identity.certificate.open("rb") as file:
                 chain = parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))
         except OSError as error:
-            raise CertificateMissingError(path=given.certificate, reason=reason_of(error)) from error
-        return HeldIdentity(chain, self.keys.open_at(given.key))
+            raise CertificateMissingError(path=identity.certificate, reason=reason_of(error)) from error
+        return HeldIdentity(chain, self.keys.open_at(identity.key))

@@ -1,6 +1,6 @@
-"""One agent per root: a lock that names its process, and how a command talks to whoever has it (`orders`).
+"""Lock for one agent per root, with the holder's process ID, and commands to that process (`orders`).
 
-The number in its file may be an earlier holder's, where the disk is read-only or full: it is never believed alone.
+The process ID in the file may be a former holder's if the disk is read-only or full, so it is never trusted alone.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class AgentRunningError(ConflictError):
 
 
 class AgentNotRunningError(LookupError):
-    """There is nobody to tell: no refusal, each command knows what to do then."""
+    """No agent is running; each command handles this itself."""
 
 
 class AgentForeignError(UnavailableError):
@@ -79,7 +79,7 @@ class AgentSlowError(UnavailableError):
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Be the one agent of this root while the block runs. Raise `AgentRunningError`."""
+    """Hold the agent lock of this root during the block. Raise `AgentRunningError`."""
     try:
         descriptor = flock.take(path, _PATIENCE)
     except OSError as error:
@@ -96,8 +96,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def running_pid(path: Path) -> int | None:
-    """Return the process that holds the lock; None where nobody does, or it cannot be known."""
-    if not flock.is_taken(path):
+    """Return the process that holds the lock; None if there is none or it is unknown."""
+    if not flock.is_locked(path):
         return None
     if (pid := flock.holder(path)) is not None:
         return pid
@@ -106,19 +106,19 @@ def running_pid(path: Path) -> int | None:
 
 
 def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
-    """Give whoever has the lock an order, and return the process that took it.
+    """Send a command to the lock holder and return its process ID.
 
     Raise `AgentNotRunningError`, `AgentForeignError`, `AgentSlowError` or `AgentInProgramError`.
     """
     deadline = clock.monotonic() + _SILENT_S
-    while flock.is_taken(path):
+    while flock.is_locked(path):
         try:
             is_taken, process = ask(orders_beside(path), order)
         except PermissionError as error:
             raise AgentForeignError(pid=running_pid(path) or "?") from error
         except OSError as error:  # it has the lock and does not listen yet, or works once and is soon gone
             if clock.monotonic() > deadline:
-                raise _slow(path, "accept a command", _SILENT_S) from error
+                raise _agent_slow_error(path, "accept a command", _SILENT_S) from error
             time.sleep(_POLL_S)
             continue
         if not is_taken:
@@ -128,18 +128,18 @@ def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
 
 
 def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
-    """Stop the running agent and return when it is gone. Raise `AgentSlowError`, and what `tell` raises."""
+    """Stop the running agent and wait until it has exited. Raise `AgentSlowError`, and what `tell` raises."""
     pid = tell(path, ControlCommand.STOP, clock)
     deadline = clock.monotonic() + timeout_s
-    while flock.is_taken(path):
+    while flock.is_locked(path):
         if clock.monotonic() > deadline:
-            raise _slow(path, "stop", timeout_s)
+            raise _agent_slow_error(path, "stop", timeout_s)
         time.sleep(_POLL_S)
     return pid
 
 
-def _slow(path: Path, what: str, seconds: float) -> AgentSlowError:
-    """Name the one to end only where it is known for certain."""
+def _agent_slow_error(path: Path, what: str, seconds: float) -> AgentSlowError:
+    """Return the error; it names the process to end only if that is certain."""
     who, how, command = f"The holder of {path}", "This names it", f"fuser {shlex.quote(str(path))}"
     if (pid := running_pid(path)) is not None:
         who, how, command = f"Process {pid}", "This ends it", f"kill -KILL {pid}"

@@ -1,8 +1,8 @@
-"""Getting a certificate: by EST, as Azure issues it, from a CA on the device, or self-signed.
+"""Certificate issuance: over EST, by Azure, from a CA on the device, or self-signed.
 
-Who asks an EST server: the EST identity, then the certificate to renew, then whoever introduced the device. An expired
-one is shown too, for the server may have it come back; whoever is refused makes room for the next. Only what a server
-said to wait for is waited for.
+EST requests try the EST identity first, then the certificate to renew, then the bootstrap credentials. An expired
+certificate is also tried, as the server may permit late renewal. After a refusal the next one is tried. The client
+waits only where the server requests it.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ class NotAuthorityError(PolicyError):
 
 
 def _check_authority(managed: ManagedCertificate, got: EnrolledCertificate, url: str) -> None:
-    """A CA must be one, and lead to an anchor that the server itself names. Raise `NotAuthorityError`."""
+    """Verify that a CA certificate is a CA and chains to the server's anchors. Raise `NotAuthorityError`."""
     chain = got.chain
     if not got.leaf.is_ca:
         raise NotAuthorityError(id=managed.id, url=url, detail="it is not a CA certificate")
@@ -118,14 +118,17 @@ def request_for(managed: ManagedCertificate, key: HeldKey) -> bytes:
 
 
 def est_trust(est: EstIssuance, system: ServerTrust) -> ServerTrust:
-    """Return trust in exactly the configured files, else the system's. Raise `CertificateMissingError` and the like."""
+    """Return trust in exactly the configured files, otherwise the system's.
+
+    Raise errors such as `CertificateMissingError`.
+    """
     with _reading():
         return system if est.trusted is None else ServerTrust.of(est.trusted)
 
 
 @contextmanager
 def trusting_by(key: str) -> Iterator[None]:
-    """Let the refusal of a server's certificate name the configuration's key that says whom to trust."""
+    """Add the configuration key of the trust anchors to errors about a server's certificate."""
     try:
         yield
     except ServerUntrustedError as error:
@@ -136,7 +139,7 @@ def trusting_by(key: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class EstProof:
-    """What is shown to an EST server. Of an expired one any failure only means: show the next."""
+    """Credentials for an EST server; with an expired certificate, any failure leads to the next proof."""
 
     identity: Identity | None
     is_expired: bool = False
@@ -144,7 +147,7 @@ class EstProof:
 
 @dataclass(frozen=True, slots=True)
 class IssuedChain:
-    """A chain, leaf first, without the root; and when its issuer would like the renewal, where it says so."""
+    """Chain, leaf first, without the root; with the issuer's suggested renewal window, if provided."""
 
     chain: tuple[Certificate, ...]
     window: tuple[datetime, datetime] | None = None
@@ -155,7 +158,7 @@ Proofs = Callable[[ManagedCertificate, EstIssuance, HeldIdentity | None], AsyncI
 
 @dataclass(frozen=True, slots=True)
 class CertificateSource:
-    """Issues certificates; in which order who asks is the caller's to say (`proofs`)."""
+    """Issues certificates; the caller chooses the order of the credentials (`proofs`)."""
 
     identities: IdentityStore
     make_links: MakeLinks
@@ -168,7 +171,7 @@ class CertificateSource:
     async def issue(
         self, managed: ManagedCertificate, key: HeldKey, request: bytes, current: HeldIdentity | None, proofs: Proofs
     ) -> IssuedChain:
-        """Have a certificate issued for `key`. `current` proves who renews."""
+        """Issue a certificate for `key`; `current` authenticates a renewal."""
         match managed.issued.by:
             case EstIssuance() as est:
                 return await self._by_est(managed, request, proofs(managed, est, current))
@@ -180,9 +183,9 @@ class CertificateSource:
                 assert_never(managed.issued.by)
 
     async def ask(self, managed: ManagedCertificate, request: bytes, proof: EstProof) -> IssuedChain:
-        """Ask the EST server by one proof.
+        """Request a certificate from the EST server with one proof.
 
-        A certificate is shown without the password first: one that was for once, or was taken back, would spoil it.
+        The certificate is tried without the password first: a one-time or revoked password would cause a refusal.
         """
         est = managed.issued.by
         assert isinstance(est, EstIssuance)  # noqa: S101 (who else has somebody to ask)
@@ -215,7 +218,7 @@ class CertificateSource:
     async def _by_est(
         self, managed: ManagedCertificate, request: bytes, proofs: AsyncIterator[EstProof]
     ) -> IssuedChain:
-        """Show one proof after the other until one is believed. Raise what the last was told."""
+        """Try one proof after another until one is accepted. Raise the last error."""
         refusal: BirthmarkError | None = None
         async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators
             async for proof in each:
@@ -245,7 +248,7 @@ class CertificateSource:
         return (made, *(one for one in ca.chain if not one.is_self_signed))
 
     def local_ca(self, local: LocalIssuance) -> HeldIdentity:
-        """Return the CA on the device: the configuration's, or one that was issued to it."""
+        """Return the CA on the device: configured, or issued to it."""
         if local.ca is not None:
             return self.identities.preloaded(PreloadedIdentity(*local.ca))
         slot = self.identities.slot(LOCAL_CA)
@@ -256,7 +259,7 @@ class CertificateSource:
 
 
 def cloud_trust(environment: Mapping[str, str], bundle: Path | None) -> ServerTrust:
-    """Return whom to believe as DPS and hub: the system's CAs (or SSL_CERT_FILE's), and those of trust_bundle_cert."""
+    """Return trust for DPS and hub: the system's CAs (or SSL_CERT_FILE's) and those of trust_bundle_cert."""
     with _reading():
         trust = ServerTrust.default(environment)
         return trust if bundle is None else trust.plus([bundle])
@@ -275,18 +278,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ByAzure:
-    """Has certificates issued for one agent."""
+    """Requests certificates from Azure for one agent."""
 
     entropy: Entropy
     connect: Callable[[HeldIdentity], Awaitable[HubClient]]
-    """To the hub that is known."""
+    """Connects to the known hub."""
     register: Callable[[bytes], Awaitable[HubAssignment]]
     """By the bootstrap certificate, with a request."""
     live: HubClient | None = field(default=None, init=False)
-    """The connection there is, or was."""
+    """The current or last connection."""
 
     async def issue(self, issued: IssuedIdentity, request: bytes, current: HeldIdentity | None) -> IssuedChain:
-        """Return the certificate for a request, without the root; `current` is one that the hub may take."""
+        """Return the certificate for a CSR, without the root; `current` is an identity that the hub may accept."""
         chain: tuple[Certificate, ...] = ()
         if current is not None:
             try:

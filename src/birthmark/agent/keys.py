@@ -1,8 +1,8 @@
-"""The agent's private keys: PEM files, or keys in a token that a file names by its `pkcs11:` URI.
+"""Private keys of the agent: PEM files, or token keys that a file references by `pkcs11:` URI.
 
-A key's file moves from one id to another when a renewal is proven; for a token the URI moves and the key stays. What
-happens in a token is written down before it happens: a key's name before it is made, and before it is destroyed. So
-whatever an interruption leaves in a token is known by name, and `sweep` takes it away; nobody else's keys are touched.
+After a proven renewal, a key's file moves to another ID; for a token, the URI moves and the key stays. Token operations
+are recorded in advance: a key's name before it is generated, and before it is destroyed. All leftovers of an
+interruption in a token are therefore known by name, and `sweep` removes them. Keys of other owners are never touched.
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class AgentTokenError(UnavailableError):
 
 
 TOKEN_TROUBLE = (AgentTokenError, KeyNotFoundError, PinMissingError, TokenFailedError, TokenNotFoundError)
-"""What is heard of a token that is away or was reset, and of one that is back and that the library knows as gone."""
+"""Errors of a token that is missing or was reset, or that returned but is unknown to the library."""
 
 _LABEL_BYTES = 4
 _ID_BYTES = 8
@@ -68,7 +68,7 @@ _RSA_BITS = {Algorithm.RSA2048: 2048, Algorithm.RSA3072: 3072, Algorithm.RSA4096
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """An open key, and the PIN that TLS needs beside it."""
+    """An open key, and the PIN that TLS requires with it."""
 
     handle: FileKey | TokenKey
     pin: Pin | None = None
@@ -76,7 +76,7 @@ class HeldKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyStore:
-    """Opens, makes and moves keys by id. Tokens stay open until `close`: their login belongs to the process."""
+    """Opens, generates, and moves keys by ID. Tokens stay open until `close`: their login belongs to the process."""
 
     places: AgentPaths
     settings: TokenSettings | None
@@ -86,16 +86,16 @@ class KeyStore:
     _open: dict[str, HeldKey] = field(default_factory=dict, init=False)
 
     def is_preloaded(self, key_id: str) -> bool:
-        """Say whether the key is given by the configuration, and so never made again."""
+        """Return whether the key is preloaded by the configuration and so never generated."""
         return key_id in self.preloaded
 
     def exists(self, key_id: str) -> bool:
         return key_id in self.preloaded or self.places.key(key_id).exists()
 
     def find(self, key_id: str) -> HeldKey | None:
-        """Return the key; None where there is none: no file, no such object in a token that is there, or a damaged one.
+        """Return the key; None for a missing file, a missing object in a present token, or a damaged key.
 
-        A token that is not there is another matter: its error is raised, for the key may come back with it.
+        A missing token raises its error instead, as the key may return with it.
         """
         if not self.exists(key_id):
             return None
@@ -119,7 +119,7 @@ class KeyStore:
         return self.open_at(TokenLocation(uri, self._base_pin()))
 
     def open_at(self, location: KeyLocation) -> HeldKey:
-        """Return the key at a place the configuration names."""
+        """Return the key at a configured location."""
         if isinstance(location, Path):
             return HeldKey(FileKey.load(location))
         name = str(location.uri)
@@ -134,7 +134,10 @@ class KeyStore:
         return held
 
     def signs_by_secret(self, location: TokenLocation) -> Callable[[bytes], bytes]:
-        """Return what signs (HMAC-SHA256) with a secret key in a token. Raise `KeyNotFoundError`."""
+        """Return a function that signs (HMAC-SHA256) with a secret key in a token.
+
+        Raise `KeyNotFoundError`.
+        """
         name = location.uri.object or ""
 
         def sign(data: bytes) -> bytes:
@@ -149,7 +152,7 @@ class KeyStore:
         return sign
 
     def create(self, key_id: str) -> HeldKey:
-        """Make a key, in the token that the configuration names for new keys, else in a file; what was there goes."""
+        """Generate a key in the token configured for new keys, otherwise in a file; replaces an existing key."""
         self.remove(key_id)
         self.sweep(key_id)
         path = self.places.key(key_id)
@@ -167,23 +170,26 @@ class KeyStore:
         return self.open_at(TokenLocation(uri, pin))
 
     def move(self, source: str, target: str) -> None:
-        """Put the key of one id in the place of another's; an interruption leaves one of the two, `sweep` the other."""
-        self._doom(target)
+        """Replace the key of one ID with another's.
+
+        After an interruption one of both exists, and `sweep` removes the rest.
+        """
+        self._mark_for_destruction(target)
         move_file(self.places.key(source), self.places.key(target))
 
     def remove(self, key_id: str) -> None:
-        """Forget a key of ours; one in a token is destroyed there by the next `sweep`."""
-        self._doom(key_id)
+        """Remove an agent key; the next `sweep` destroys a token key."""
+        self._mark_for_destruction(key_id)
         remove_file(self.places.key(key_id))
 
     def sweep(self, key_id: str) -> None:
-        """Destroy in the token what was replaced or given up; what is out of reach now waits for the next time."""
+        """Destroy replaced or discarded keys in the token; unreachable ones are retried next time."""
         path = self._doomed_at(key_id)
         if not path.exists():
             return
         owner = _owner(key_id)
         kept = {self._uri_of(owner), self._uri_of(next_of(owner))}
-        doomed = self._doomed(path)
+        doomed = self._load_keys_to_destroy(path)
         now, later = doomed[:_DOOMED_AT_ONCE], doomed[_DOOMED_AT_ONCE:]
         left = later + [uri for uri in now if uri not in kept and not self._is_destroyed(uri, kept)]
         if left == doomed:
@@ -194,7 +200,7 @@ class KeyStore:
             remove_file(path)
 
     def look(self) -> str:
-        """Open each key that is given by the configuration, and the token of new keys; return what was seen."""
+        """Open each preloaded key and the token for new keys; return a description."""
         seen = [self.open(key_id).handle.describe() for key_id in self.preloaded]
         if self.settings is not None and self.settings.base_slot is not None:
             token, _ = self._token(self.settings.base_slot)
@@ -203,7 +209,7 @@ class KeyStore:
         return "; ".join(seen)
 
     def start_anew(self) -> None:
-        """Let go of every token, and stop the library: only one that starts anew sees a token that came back."""
+        """Close all tokens and the library; only a restarted library detects a reinserted token."""
         with LOCK:
             self.close()
             stop_library()
@@ -224,27 +230,27 @@ class KeyStore:
     def _doomed_at(self, key_id: str) -> Path:
         return self.places.key(f"{_owner(key_id)}-old")
 
-    def _doomed(self, path: Path) -> list[Pkcs11Uri]:
-        """Return the keys that are to be destroyed, one a line."""
+    def _load_keys_to_destroy(self, path: Path) -> list[Pkcs11Uri]:
+        """Return the keys to be destroyed, one per line."""
         if not path.exists():
             return []
         with path.open("rb") as file:
             lines = file.read(_MAX_DOOMED_BYTES).decode("ascii", "replace").splitlines(keepends=True)
         return [parse_pkcs11_uri(line.strip()) for line in lines if line.startswith(SCHEME) and line.endswith("\n")]
 
-    def _doom(self, key_id: str) -> None:
-        """Write down that a key in a token is to go, before anything names it no more."""
+    def _mark_for_destruction(self, key_id: str) -> None:
+        """Record that a token key is to be destroyed, before the last reference to it is removed."""
         if (uri := self._uri_of(key_id)) is None:
             return
         path = self._doomed_at(key_id)
-        doomed = self._doomed(path)
+        doomed = self._load_keys_to_destroy(path)
         if uri not in doomed:
             write_file(path, "".join(f"{one}\n" for one in (*doomed, uri)).encode())
 
     def _is_destroyed(self, uri: Pkcs11Uri, kept: Collection[Pkcs11Uri | None]) -> bool:
-        """Destroy a key with its public half; say whether it is gone.
+        """Destroy a key pair; return whether it is gone.
 
-        Of a token that was pulled out a library may say that everything is gone: then it knows none of the others.
+        A library may report that all objects of a removed token are gone; it then knows none of the kept keys.
         """
         others = [one.object for one in kept if one is not None and one.serial == uri.serial and one.object]
         if (held := self._open.pop(str(uri), None)) is not None:
@@ -280,7 +286,7 @@ def _made(algorithm: Algorithm) -> PrivateKey:
 
 
 def _owner(key_id: str) -> str:
-    """Return the id whose next key `key_id` may be."""
+    """Return the ID for which `key_id` may be the next key."""
     return key_id.removesuffix("-temp")
 
 

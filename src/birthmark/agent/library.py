@@ -1,13 +1,13 @@
-"""The agent inside a program: an identity that is kept alive, for a client of the program's own.
+"""Embedded agent: manages an identity for a program with its own client.
 
     async with connect("/etc/aziot/config.toml") as device:
         client = make_client(device.identity)       # certificate_file, key_file, hub, device_id
         async for identity in device.renewals():    # each was proven and is in place already
             client = make_client(identity)
 
-What is configured, where files lie and how a renewal is proven is as for `birthmark agent run`; only the connection to
-the hub is the program's. `prove` proves a renewed identity in the program's own way, where the device belongs to
-another cloud or broker: it connects with it, and raises when it may not.
+Configuration, file locations, and proof of renewals match `birthmark agent run`; only the hub connection belongs to the
+program. For a device of another cloud or broker, `prove` replaces the proof of a renewed identity. It connects with the
+identity and raises if it is refused.
 """
 
 import asyncio
@@ -38,18 +38,18 @@ from birthmark.device_transports.openssl.tls import client_context
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.tpm import TpmSettings
-from birthmark.supervised_tasks import ended, of_another
+from birthmark.supervised_tasks import await_third_party, cancel_and_wait
 
 log = logging.getLogger(__name__)
 
 _LOOK_S = 30.0
 PROVE_S = 300.0
-"""How long a program's proof may take: until it is over, nothing else is renewed."""
+"""Time limit of a program's proof in seconds; no other renewal runs until it completes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a client needs. `key_file` is None where the key is in a token; `key` names it then (`pkcs11:…`)."""
+    """Client credentials. `key_file` is None for a key in a token; `key` is then its URI (`pkcs11:…`)."""
 
     device_id: str
     hub: str | None
@@ -62,9 +62,9 @@ class Identity:
     trusted: Callable[[], ServerTrust] = field(repr=False, compare=False)
 
     def ssl_context(self) -> ssl.SSLContext:
-        """Return a TLS context that shows the identity and trusts what the device trusts now; for keys in files.
+        """Return a TLS context with the identity and the current trust anchors of the device; for keys in files.
 
-        That is what the configuration trusts, and the roots to which these have led, as when a server's is exchanged.
+        The anchors are the configured ones and the roots reached from them by a root rollover.
         """
         shown = self.held.for_links()
         if not isinstance(shown, FileIdentity):
@@ -78,7 +78,7 @@ Renewed = Callable[[Identity], Awaitable[None] | None]
 
 @dataclass(slots=True)
 class AgentDevice:
-    """A device whose identity is kept. Its identity changes with each renewal."""
+    """A device with a managed identity, which changes with each renewal."""
 
     agent: Agent
     identity: Identity
@@ -88,9 +88,9 @@ class AgentDevice:
     _renewal: RenewalTurn = field(init=False)
     _orders: ControlServer = field(default_factory=ControlServer)
     _registers_at: float = math.inf
-    """When it registers again because somebody ordered it, monotonic."""
+    """Time of the next registration that a command requested, monotonic."""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One renewal at a time: of two registrations the later ends the earlier."""
+    """Serializes renewals: of two concurrent registrations, the later one ends the earlier."""
 
     _yielded: Identity = field(init=False)
 
@@ -99,14 +99,14 @@ class AgentDevice:
         self._yielded = self.identity
 
     def on_renewed(self, callback: Renewed) -> None:
-        """Have a function, or a coroutine function, called with each new identity; what it raises is logged."""
+        """Register a function or coroutine function to call with each new identity; its exceptions are logged."""
         self._callbacks.append(callback)
 
     def renewals(self) -> AsyncIterator[Identity]:
-        """Yield each new identity; of several that came at once, the latest.
+        """Yield each new identity; if several are pending, only the latest.
 
-        New is what came since `connect`, or since the last one that anybody had when this was called: whoever is busy
-        with the first one when another comes misses none, and two who ask get each.
+        An identity is new if it arrived since `connect`, or since the last one delivered when this was called. A slow
+        consumer misses none, and concurrent consumers each receive all.
         """
         return self._renewals(self._yielded)
 
@@ -118,7 +118,7 @@ class AgentDevice:
             yield last
 
     async def renew(self) -> Identity:
-        """Renew now. On failure the old identity stays, and the reason is raised."""
+        """Renew now. On failure, keep the old identity and raise the reason."""
         async with self._turn:
             await self._renewed()
         await self._tell()
@@ -130,8 +130,8 @@ class AgentDevice:
         if hub is not None:
             await hub.close()
 
-    def _change(self, held: HeldIdentity) -> None:
-        self.identity = identity_of(self.agent, held)
+    def _change(self, identity: HeldIdentity) -> None:
+        self.identity = identity_of(self.agent, identity)
         self._untold = [self._wake, *self._callbacks]
 
     async def _wake(self, _identity: Identity) -> None:
@@ -139,20 +139,20 @@ class AgentDevice:
             self._news.notify_all()
 
     async def _tell(self) -> None:
-        """Tell of the identity; where whoever renewed gave up meanwhile, `keep` goes on with it.
+        """Announce the identity; if the caller of the renewal has given up, `keep` continues.
 
-        Who has the turn does not: a callback may renew.
+        Callbacks run without the renewal lock, as a callback may renew.
         """
         while self._untold:
             callback = self._untold.pop(0)
             try:
                 if (answer := callback(self.identity)) is not None:
-                    await of_another(answer)
+                    await await_third_party(answer)
             except Exception:  # the program's own fault must not end the renewals
                 log.exception("agent.callback_failed")
 
     async def keep(self) -> None:
-        """Renew what is due and carry out orders, for as long as the program runs; `connect` has it done."""
+        """Renew when due and execute commands while the program runs; `connect` starts this."""
         upkeep = RenewalScheduler(self.agent, lambda event, _facts: log.info(event), self.agent.note)
         while True:
             try:
@@ -202,7 +202,7 @@ class AgentDevice:
             self._change(held)
 
     async def _register(self) -> None:
-        """Register again, as was ordered; while that fails the order stands, as whoever gave it was told."""
+        """Register again as commanded; the command stays pending while that fails."""
         try:
             await self._registered_again()
         except BirthmarkError as error:
@@ -233,9 +233,9 @@ Device = AgentDevice
 async def connect(
     config: Path | str | None = None, *, root: Path | str = "/", prove: Prove | None = None
 ) -> AsyncIterator[AgentDevice]:
-    """Get the device's identity, issued and registered where needed, and keep it while the block runs.
+    """Obtain the device's identity, issued and registered if necessary, and manage it during the block.
 
-    Raise `AgentRunningError` where an agent runs on this root already, and whatever keeps the device from its identity.
+    Raise `AgentRunningError` if an agent already runs on this root, or the reason why there is no identity.
     """
     places = AgentPaths(Path(root))
     file = Path(config) if config is not None else places.config
@@ -266,7 +266,7 @@ async def connect(
         stack.enter_context(contextlib.closing(agent.identities.keys))
         agent.keeper.recover()
         if prove is not None:
-            agent.prove = _proving(agent, prove)
+            agent.prove = _wrap_prove(agent, prove)
         orders = ControlServer(takes_stop=False)  # a program is not ended by an order
         async with answering(orders_beside(places.lock), taken_by(agent, orders)):
             await agent.prepare()
@@ -278,36 +278,36 @@ async def connect(
             try:
                 yield device
             finally:
-                await ended(task)
+                await cancel_and_wait(task)
 
 
-def identity_of(agent: Agent, held: HeldIdentity) -> Identity:
-    """Return what a client needs of a certificate with its key."""
+def identity_of(agent: Agent, identity: HeldIdentity) -> Identity:
+    """Return the client credentials of a certificate with its key."""
     given = agent.config.source.identity
     slot = agent.identities.slot(DEVICE_ID)
-    certificate = getattr(given, "certificate", None) or slot.file_of(held)
-    key = held.key.handle
-    name = agent.state.device_id or held.leaf.subject_cn or ""
+    certificate = getattr(given, "certificate", None) or slot.file_of(identity)
+    key = identity.key.handle
+    name = agent.state.device_id or identity.leaf.subject_cn or ""
     file = key.path if isinstance(key, FileKey) else None
-    until = held.leaf.not_after
+    until = identity.leaf.not_after
 
     def trusted() -> ServerTrust:
         return agent.anchors.beyond(agent.cloud_trust)
 
-    return Identity(name, agent.state.hub, certificate, file, key.describe(), held.mark, until, held, trusted)
+    return Identity(name, agent.state.hub, certificate, file, key.describe(), identity.mark, until, identity, trusted)
 
 
 def _news_of(identity: Identity) -> tuple[str, str | None]:
     return identity.thumbprint, identity.hub
 
 
-def _proving(agent: Agent, prove: Prove) -> Callable[[HeldIdentity], Awaitable[None]]:
-    """Return the program's proof as the agent takes it: whatever it raises, the old identity stays."""
+def _wrap_prove(agent: Agent, prove: Prove) -> Callable[[HeldIdentity], Awaitable[None]]:
+    """Return the program's proof as the agent's callback; on any exception, the old identity stays."""
 
-    async def proven(held: HeldIdentity) -> None:
+    async def proven(identity: HeldIdentity) -> None:
         try:
             async with asyncio.timeout(PROVE_S):
-                await of_another(prove(identity_of(agent, held)))
+                await await_third_party(prove(identity_of(agent, identity)))
         except BirthmarkError:
             raise
         except Exception as error:

@@ -1,8 +1,8 @@
-"""What the agent has issued and keeps renewed: which certificates, under which names, of which kind. Pure.
+"""Managed certificates: which ones the agent issues and renews, with their names and uses. Pure.
 
-A managed certificate has aziot's id, the configuration of its issue with the rules of its renewal, and a kind that says
-what its request asks for. Where a bootstrap certificate introduces the device to an EST server there is one more: the
-EST identity, which the bootstrap certificate gets and by which everything else is asked for.
+A managed certificate has its aziot ID, its issuance settings with renewal rules, and a use that determines the CSR. If
+a bootstrap certificate introduces the device to an EST server, there is one more: the EST identity. The bootstrap
+certificate requests it, and it requests all other certificates.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ from birthmark.pki.certificate_profiles import CertificateProfile
 
 
 class CertificateUse(Enum):
-    """What a certificate is for; decides what its request asks for."""
+    """Use of a certificate, which determines the CSR."""
 
     DEVICE = "device identity"
     EST = "EST identity"
@@ -30,7 +30,7 @@ class CertificateUse(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ManagedCertificate:
-    """One certificate that is issued and renewed here."""
+    """One certificate that the agent issues and renews."""
 
     id: str
     issued: IssuedIdentity
@@ -42,7 +42,7 @@ class ManagedCertificate:
 
     @property
     def profile(self) -> CertificateProfile:
-        """What a CA on the device would give it."""
+        """Profile that a CA on the device would apply."""
         return certificate_profiles.EDGE_CA if self.kind is CertificateUse.CA else certificate_profiles.DEVICE
 
 
@@ -71,11 +71,11 @@ EXTENSIONS: Mapping[CertificateUse, tuple[tuple[x509.ExtensionType, bool], ...]]
         ),
     }
 )
-"""What a request of each kind asks for, as aziot's do; the flag says critical."""
+"""Extensions in the CSR for each use, as in aziot; the flag means critical."""
 
 
 def est_identity_of(managed: ManagedCertificate) -> ManagedCertificate | None:
-    """Return the EST identity that asks for this certificate; None where there is none, and for an EST identity."""
+    """Return the EST identity that requests this certificate; None if there is none or it is one itself."""
     by = managed.issued.by
     if managed.kind is CertificateUse.EST or not isinstance(by, EstIssuance) or by.auth.pair is None:
         return None
@@ -85,7 +85,7 @@ def est_identity_of(managed: ManagedCertificate) -> ManagedCertificate | None:
 
 
 def managed_by(config: AgentConfig) -> dict[str, ManagedCertificate]:
-    """Return every certificate that this configuration has issued by id, each after those that it needs."""
+    """Return all managed certificates of this configuration by ID, each after its dependencies."""
     found: dict[str, ManagedCertificate] = {}
     for one in _wanted(config):
         if (asking := est_identity_of(one)) is not None:

@@ -1,4 +1,4 @@
-"""Where the agent keeps things, under which names, and how a file is replaced without ever being half there."""
+"""Paths and file names of the agent, and atomic file replacement."""
 
 import contextlib
 import hashlib
@@ -61,7 +61,7 @@ class AgentPaths:
 
     @property
     def job(self) -> Path:
-        """What the device was told to do, and how far it is (`jobs.record`)."""
+        """Record of the current job (`jobs.record`)."""
         return self.root / "var/lib/aziot/identityd/birthmark-job.json"
 
     @property
@@ -80,11 +80,11 @@ class AgentPaths:
         return self.keys / file_name(key_id, ".key")
 
     def request(self, certificate_id: str) -> Path:
-        """Return where a request that somebody has to approve is kept."""
+        """Return the file of a CSR that awaits approval."""
         return self.certs / file_name(next_of(certificate_id), ".csr")
 
     def prepare(self) -> None:
-        """Make the directories. Raise `StateNotWritableError`."""
+        """Create the directories. Raise `StateNotWritableError`."""
         for directory in (self.certs, self.keys, self.state.parent):
             try:
                 directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,35 +93,35 @@ class AgentPaths:
 
 
 def orders_beside(lock: Path) -> Path:
-    """Return the socket by which whoever has the lock takes orders."""
+    """Return the control socket of the lock holder."""
     return lock.with_suffix(".sock")
 
 
 def next_of(name: str) -> str:
-    """Return the id under which the next certificate or key waits until it is proven."""
+    """Return the ID of the next certificate or key until it is proven."""
     return f"{name}-temp"
 
 
 def file_name(name: str, suffix: str) -> str:
-    """Return a file name as aziot makes it: the id's letters and digits, and the SHA-256 of all of it."""
+    """Return the file name in aziot's form: the ID's letters and digits, and the SHA-256 of the ID."""
     plain = "".join(char for char in name if char.isascii() and char.isalnum())
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()}{suffix}"
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace a file of mode 0600 in one step, durably. Raise `StateNotWritableError`."""
+    """Atomically and durably replace a file of mode 0600. Raise `StateNotWritableError`."""
     with _writable(path):
-        atomic_files.replace(path, data, owner=_the_service_s(path.parent))
+        atomic_files.replace(path, data, owner=_find_service_owner(path.parent))
 
 
 def move_file(source: Path, target: Path) -> None:
-    """Rename, and have the directory remember it through a power cut. Raise `StateNotWritableError`."""
+    """Rename a file and sync its directory. Raise `StateNotWritableError`."""
     with _writable(target):
         atomic_files.move(source, target)
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file, durably, if it is there, and what a write that was cut short left beside it."""
+    """Durably remove a file, if it exists, and the leftovers of an interrupted write."""
     with _writable(path):
         atomic_files.remove(path)
 
@@ -134,8 +134,8 @@ def _writable(path: Path) -> Iterator[None]:
         raise StateNotWritableError(path=path, reason=reason_of(error)) from error
 
 
-def _the_service_s(directory: Path) -> tuple[int, int] | None:
-    """Return whose is what root writes into a service's directory: the service's, which could not read it else."""
+def _find_service_owner(directory: Path) -> tuple[int, int] | None:
+    """Return the owner for files that root writes to a service's directory: the service, so that it can read them."""
     if os.geteuid() == 0 and (owner := directory.stat()).st_uid:
         return owner.st_uid, owner.st_gid
     return None

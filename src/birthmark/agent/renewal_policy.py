@@ -1,7 +1,7 @@
-"""When to renew, and when to try again: aziot's grammar, and pauses that spread a fleet's load. Pure.
+"""Renewal times and retry pauses: aziot's grammar, and jitter that spreads a fleet's load. Pure.
 
-`threshold` is the part of the lifetime that has passed, or the time before expiry; `retry` a part of the lifetime, or a
-pause. Percentages count from notBefore, which servers backdate a little: that only makes the renewal earlier.
+`threshold` is a part of the lifetime or the time before expiry; `retry` is a part of the lifetime or a pause.
+Percentages count from notBefore, which servers backdate slightly; that only makes the renewal earlier.
 """
 
 import re
@@ -19,13 +19,13 @@ _WHOLE = 100
 
 @dataclass(frozen=True, slots=True)
 class RenewalSpan:
-    """A part of a lifetime in percent, or a duration: exactly one of them."""
+    """A part of a lifetime in percent, or a duration: exactly one of the two."""
 
     percent: int | None = None
     duration: timedelta | None = None
 
     def of(self, lifetime: timedelta) -> timedelta:
-        """Return how long that is."""
+        """Return the span's duration for a lifetime."""
         if self.percent is not None:
             return lifetime * self.percent / _WHOLE
         return self.duration or timedelta(0)
@@ -40,7 +40,7 @@ class RenewalSpan:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """One `auto_renew` table."""
+    """Settings of one `auto_renew` table."""
 
     rotate_key: bool = True
     threshold: RenewalSpan = RenewalSpan(percent=80)
@@ -48,7 +48,7 @@ class Renewal:
 
 
 def parse_span(text: str) -> RenewalSpan | None:
-    """Return the span; None for anything outside the grammar (`80%`, `30min`, `2day`; 1 to 99 percent)."""
+    """Return the span; None for text outside the grammar (`80%`, `30min`, `2day`; 1 to 99 percent)."""
     if (found := _SPAN.fullmatch(text)) is None:
         return None
     number = int(found[1])
@@ -58,9 +58,9 @@ def parse_span(text: str) -> RenewalSpan | None:
 
 
 def leaves_time(renewal: Renewal) -> bool:
-    """Say whether at least one retry fits between threshold and expiry, as far as that can be told without a lifetime.
+    """Return whether at least one retry fits between threshold and expiry, as far as known without a lifetime.
 
-    A part of the lifetime and a fixed time cannot be compared before there is a certificate.
+    Before a certificate exists, a part of the lifetime and a fixed time cannot be compared.
     """
     threshold, retry = renewal.threshold, renewal.retry
     if threshold.percent is not None and retry.percent is not None:
@@ -71,7 +71,7 @@ def leaves_time(renewal: Renewal) -> bool:
 
 
 def renew_at(not_before: datetime, not_after: datetime, threshold: RenewalSpan) -> datetime:
-    """Return the moment of the first attempt: never after expiry, at once for a lifetime that is none."""
+    """Return the time of the first attempt: never after expiry; at once for an empty lifetime."""
     lifetime = not_after - not_before
     if lifetime <= timedelta(0):
         return not_before
@@ -80,47 +80,47 @@ def renew_at(not_before: datetime, not_after: datetime, threshold: RenewalSpan) 
     return not_after - min(threshold.of(lifetime), lifetime)
 
 
-def spread(at: datetime, until: datetime, retry: timedelta, chance: float) -> datetime:
-    """Return a moment soon after `at`: what was issued to a fleet at once is not renewed at once.
+def spread(timestamp: datetime, until: datetime, retry: timedelta, chance: float) -> datetime:
+    """Return a time soon after `at`, so that a fleet that was issued at once does not renew at once.
 
-    It is in the first quarter of what is left `until` the end: a part of a long life may be longer than that.
+    It falls in the first quarter of the time left `until` the end, as a part of a long lifetime may exceed that.
     """
-    return at + min(retry / 2, max(until - at, timedelta(0)) / 4) * chance
+    return timestamp + min(retry / 2, max(until - timestamp, timedelta(0)) / 4) * chance
 
 
 def moment_in(window: tuple[datetime, datetime], not_before: datetime, not_after: datetime, chance: float) -> datetime:
-    """Return a moment of a window, as far as the certificate is alive in it; its end where it never is."""
+    """Return a time in a window, within the certificate's validity; the window's end if they do not overlap."""
     start, end = max(window[0], not_before), min(window[1], not_after)
     return start + max(end - start, timedelta(0)) * chance
 
 
-def overdue_pause(left: timedelta, retry: timedelta, chance: float) -> timedelta:
-    """Return how long to wait with a renewal that was due while nobody could be asked: others waited too."""
-    return max(timedelta(0), min(retry, left / 4)) * chance
+def overdue_pause(remaining: timedelta, retry: timedelta, chance: float) -> timedelta:
+    """Return the delay of an overdue renewal after an outage, during which other devices waited too."""
+    return max(timedelta(0), min(retry, remaining / 4)) * chance
 
 
 def retry_pause(failures: int, retry: timedelta, chance: float) -> timedelta:
-    """Return the pause after so many failures: 1, 2, 4 … minutes up to `retry`, give or take a tenth of `retry`.
+    """Return the pause after consecutive failures: 1, 2, 4 … minutes up to `retry`, plus or minus a tenth of `retry`.
 
-    `chance` is 0 to 1. There is no end to trying, also after expiry.
+    `chance` is 0 to 1. Retries never stop, even after expiry.
     """
     grown: timedelta = _FIRST_PAUSE * 2.0 ** min(max(failures, 1) - 1, _MAX_DOUBLINGS)
     pause = min(grown, retry)
     return max(timedelta(seconds=0.1), pause + retry * _JITTER * (2 * chance - 1) * (pause / retry if retry else 0))
 
 
-def pause_as_asked(asked_s: float, chance: float, left: timedelta = timedelta(0)) -> timedelta:
-    """Return the pause that a server asked for, and up to a tenth more, so that not all whom it told come at once.
+def pause_as_asked(asked_s: float, chance: float, remaining: timedelta = timedelta(0)) -> timedelta:
+    """Return the pause that a server requested, plus up to a tenth, so that clients do not return at once.
 
-    One answer does not put a device to sleep for more than a week, or an hour where it has nothing to live on.
+    The maximum is a week, or an hour if the device has no valid identity.
     """
     asked = timedelta(seconds=asked_s)
-    return min(asked, _LONGEST_ASKED if left > timedelta(0) else _MAX_ASKED) * (1 + _JITTER * chance)
+    return min(asked, _LONGEST_ASKED if remaining > timedelta(0) else _MAX_ASKED) * (1 + _JITTER * chance)
 
 
-def pause_within(pause: timedelta, left: timedelta) -> timedelta:
-    """Return a pause that ends well before a certificate does, so that there is another try while it lives."""
-    return min(pause, max(left / 2, _FIRST_PAUSE)) if left > timedelta(0) else pause
+def pause_within(pause: timedelta, remaining: timedelta) -> timedelta:
+    """Return a pause that ends well before a certificate expires, so that another attempt fits."""
+    return min(pause, max(remaining / 2, _FIRST_PAUSE)) if remaining > timedelta(0) else pause
 
 
 def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> datetime:

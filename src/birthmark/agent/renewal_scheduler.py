@@ -1,7 +1,7 @@
-"""When a running agent, or a program that keeps an identity, renews: the identity itself, and what is kept beside it.
+"""Renewal schedule of a running or embedded agent: the device identity and the other certificates.
 
-Beside it are EST identity, local CA and edge CA. Each has its own pace: what fails is tried again after a pause of its
-own, and holds up nothing else.
+The other certificates are EST identity, local CA, and edge CA. Each has its own retry pace, so a failure delays only
+its own retry.
 """
 
 from collections.abc import Callable
@@ -28,25 +28,25 @@ Tell = Callable[[str, dict[str, object]], None]
 
 @dataclass(slots=True)
 class RetryPace:
-    """When something that failed is tried again."""
+    """Retry time after failures."""
 
     failures: int = 0
     not_before: float = 0.0  # monotonic
 
     def failed(
-        self, agent: Agent, problem: BirthmarkError, renewal: Renewal | None, lifetime: timedelta, left: timedelta
+        self, agent: Agent, problem: BirthmarkError, renewal: Renewal | None, lifetime: timedelta, remaining: timedelta
     ) -> timedelta:
-        """Count a failure and return the pause: what the server asked for, else one that grows.
+        """Count a failure and return the pause: what the server requested, otherwise a growing one.
 
-        `left` is how long the certificate lives that there is: a pause does not go on to its end.
+        `left` is the remaining lifetime of the current certificate; the pause ends before it.
         """
         self.failures += 1
         chance = chance_of(agent.entropy.token(4))
         retry = max((renewal or Renewal()).retry.of(lifetime), timedelta(seconds=1))
         pause = retry_pause(self.failures, retry, chance)
         if isinstance(problem, EstServerBusyError | DpsBusyError) and problem.retry_after_s is not None:
-            pause = pause_as_asked(problem.retry_after_s, chance, left)
-        pause = pause_within(pause, left)
+            pause = pause_as_asked(problem.retry_after_s, chance, remaining)
+        pause = pause_within(pause, remaining)
         self.not_before = agent.clock.monotonic() + pause.total_seconds()
         return pause
 
@@ -55,7 +55,7 @@ class RetryPace:
 
 
 def taken_by(agent: Agent, orders: ControlServer) -> Callable[[ControlCommand], bool]:
-    """Return what takes an order: what is done in an instant is done, the rest is noted for the loop."""
+    """Return a command handler that executes immediate commands and queues the others for the loop."""
 
     def take(order: ControlCommand) -> bool:
         if order is ControlCommand.FORGET_TIME:
@@ -68,48 +68,51 @@ def taken_by(agent: Agent, orders: ControlServer) -> Callable[[ControlCommand], 
 
 @dataclass(slots=True)
 class RenewalTurn:
-    """When the device's own certificate is renewed: when it is due, but not at once by everybody who was away."""
+    """Schedules the device certificate's renewal when due; spreads overdue renewals after an outage."""
 
     agent: Agent
     _pace: RetryPace = field(default_factory=RetryPace)
     _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
 
-    def due_s(self, held: Held, due: timedelta | None) -> float | None:
-        """Return how long to wait until the renewal that is `due` in so long; None for never."""
-        is_new, self._seen = self._seen != held.mark, held.mark
+    def due_s(self, identity: Held, due: timedelta | None) -> float | None:
+        """Return the seconds until a renewal that is `due` after this time; None for never."""
+        is_new, self._seen = self._seen != identity.mark, identity.mark
         if due is None:
             return None
         if due <= timedelta(0) and is_new:
-            overdue_at = self.agent.clock.monotonic() + self._overdue_pause(held).total_seconds()
+            overdue_at = self.agent.clock.monotonic() + self._overdue_pause(identity).total_seconds()
             self._pace.not_before = max(self._pace.not_before, overdue_at)
         return max(due.total_seconds(), self._pace.not_before - self.agent.clock.monotonic())
 
-    def failed(self, held: Held, problem: BirthmarkError) -> timedelta:
+    def failed(self, identity: Held, problem: BirthmarkError) -> timedelta:
         """Count a failure and return the pause."""
-        lifetime = held.leaf.not_after - held.leaf.not_before if isinstance(held, HeldIdentity) else _DAY
-        return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime, _left(self.agent, held))
+        lifetime = identity.leaf.not_after - identity.leaf.not_before if isinstance(identity, HeldIdentity) else _DAY
+        return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime, _left(self.agent, identity))
 
-    def worked(self, held: Held) -> BirthmarkError | None:
-        """Note what a renewal gave, and return what is wrong with it: where it is over already, the next one waits."""
-        problem = _over(self.agent, held)
+    def worked(self, identity: Held) -> BirthmarkError | None:
+        """Record a completed renewal.
+
+        If the new certificate has already expired, return the error and delay the next renewal.
+        """
+        problem = _find_expiry_error(self.agent, identity)
         if problem is None:
             self._pace.worked()
         else:
-            self.failed(held, problem)
+            self.failed(identity, problem)
         return problem
 
-    def _overdue_pause(self, held: Held) -> timedelta:
+    def _overdue_pause(self, identity: Held) -> timedelta:
         agent, renewal = self.agent, self.agent.renewal
-        if renewal is None or not isinstance(held, HeldIdentity) or agent.keeper.is_unfinished(DEVICE_ID):
+        if renewal is None or not isinstance(identity, HeldIdentity) or agent.keeper.is_unfinished(DEVICE_ID):
             return timedelta(0)
-        leaf = held.leaf
+        leaf = identity.leaf
         retry = renewal.retry.of(leaf.not_after - leaf.not_before)
         return overdue_pause(leaf.not_after - agent.clock.now(), retry, chance_of(agent.entropy.token(4)))
 
 
 @dataclass(slots=True)
 class RenewalScheduler:
-    """Looks after the other certificates of an agent. `note` hears of each failure."""
+    """Renews the other certificates of an agent; `note` receives each failure."""
 
     agent: Agent
     tell: Tell
@@ -117,17 +120,17 @@ class RenewalScheduler:
     _paces: dict[str, RetryPace] = field(default_factory=dict)
 
     def due_s(self) -> float:
-        """Return how long until there is something to do."""
+        """Return the seconds until the next action."""
         return min((self._due_s(one) for one in self.agent.others), default=NEVER_S)
 
     async def work(self) -> None:
-        """Issue or renew what is due."""
+        """Issue or renew the certificates that are due."""
         for managed in self.agent.others:
             if self._due_s(managed) <= 0:
                 await self._renew(managed)
 
     async def renew_all(self) -> None:
-        """Renew every one now, as somebody asks for."""
+        """Renew all certificates now, on request."""
         for managed in self.agent.others:
             await self._renew(managed)
 
@@ -154,10 +157,15 @@ class RenewalScheduler:
         except BirthmarkError as error:
             pause = pace.failed(self.agent, error, managed.renewal, _DAY, self._left(managed))
             self.note(error, managed.id)
-            told = {"id": managed.id, "error": error.code, "cause": error.explain_case(), "fix": error.explain_fix()}
+            told = {
+                "id": managed.id,
+                "error": error.code,
+                "cause": error.explain_cause_with_subject(),
+                "fix": error.explain_fix(),
+            }
             self.tell("certificate not renewed", {**told, "again_in_s": round(pause.total_seconds(), 1)})
             return
-        if (problem := _over(self.agent, made)) is None:
+        if (problem := _find_expiry_error(self.agent, made)) is None:
             pace.worked()
             self.agent.works(managed.id)
         else:
@@ -166,24 +174,24 @@ class RenewalScheduler:
         self.tell("certificate renewed", _about(managed, made))
 
 
-def _over(agent: Agent, held: Held) -> BirthmarkError | None:
-    """Return what says that a certificate is over, as one is that a server signs whose clock is behind."""
-    if isinstance(held, HeldIdentity):
+def _find_expiry_error(agent: Agent, identity: Held) -> BirthmarkError | None:
+    """Return an error if a certificate has expired, as if signed by a server whose clock is behind."""
+    if isinstance(identity, HeldIdentity):
         try:
-            check_dates(held.leaf, agent.now_for(held))
+            check_dates(identity.leaf, agent.now_for(identity))
         except BirthmarkError as error:
             return error
     return None
 
 
-def _left(agent: Agent, held: Held | None) -> timedelta:
-    """Return how long a certificate lives; nothing where there is none."""
-    return held.leaf.not_after - agent.now_for(held) if isinstance(held, HeldIdentity) else timedelta(0)
+def _left(agent: Agent, identity: Held | None) -> timedelta:
+    """Return the remaining lifetime of a certificate; zero without one."""
+    return identity.leaf.not_after - agent.now_for(identity) if isinstance(identity, HeldIdentity) else timedelta(0)
 
 
-def _about(managed: ManagedCertificate, made: HeldIdentity) -> dict[str, object]:
+def _about(managed: ManagedCertificate, identity: HeldIdentity) -> dict[str, object]:
     return {
         "id": managed.id,
-        "thumbprint": made.leaf.thumbprint.hex(),
-        "not_after": made.leaf.not_after.isoformat(),
+        "thumbprint": identity.leaf.thumbprint.hex(),
+        "not_after": identity.leaf.not_after.isoformat(),
     }

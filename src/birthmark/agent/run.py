@@ -1,7 +1,7 @@
-"""Staying connected: the loop of `birthmark agent run`.
+"""Connection loop of `birthmark agent run`.
 
-It reacts to orders, to the end of the connection, and to the renewal that falls due; each failure is remembered and
-tried again after a pause that grows and differs from device to device.
+It reacts to commands, connection loss, and due renewals. Each failure is recorded and retried after a growing,
+randomized pause.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ Tell = Callable[[str, dict[str, object]], None]
 
 @dataclass(slots=True)
 class Loop:
-    """One run of an agent. `tell` hears what happens, for people and logs."""
+    """One run of an agent; `tell` receives its events for users and logs."""
 
     agent: Agent
     orders: ControlServer
@@ -45,32 +45,32 @@ class Loop:
     _journaled: str | None = None
     _failures: int = 0
     _short: int = 0
-    """How many connections in a row ended as soon as they began."""
+    """Number of consecutive connections that ended right after they started."""
     _renewal: RenewalTurn = field(init=False)
     _upkeep: RenewalScheduler = field(init=False)
     _registers_at: float = math.inf
-    """When it registers again, as was ordered or a hub refused it; that stands until it worked; monotonic."""
+    """Time of the next registration, as commanded or after a hub's refusal; set until it succeeds; monotonic."""
     _next_telemetry: float = 0.0
     _sent: int = 0
 
     _jobs: JobAgent | None = field(init=False)
     _asked: asyncio.Future[BirthmarkError | None] | None = None
-    """Gets what came of the next renewal, for the job that waits for it."""
+    """Receives the result of the next renewal for a waiting job."""
 
     def __post_init__(self) -> None:
         self._upkeep, self._renewal = RenewalScheduler(self.agent, self.tell, self._note), RenewalTurn(self.agent)
         self._jobs = self._jobs_of(self.agent)
 
     async def run(self) -> None:
-        """Stay connected until told to stop."""
+        """Stay connected until stopped."""
         hub: Connected | None = None
         held: Held | None = None
         began = 0.0
-        jobs = None if self._jobs is None else supervised_tasks.kept("jobs", self._jobs.run)
+        jobs = None if self._jobs is None else supervised_tasks.start_supervised("jobs", self._jobs.run)
         try:
             while not self.orders.is_stopping:
                 if hub is None or held is None:
-                    held, hub = await self._come_up()
+                    held, hub = await self._obtain_and_connect()
                     if hub is None or held is None:
                         continue
                     self._use(hub)
@@ -92,23 +92,23 @@ class Loop:
                         hub = None
                         await self._pause_after(self.agent.clock.monotonic() - began)
         finally:
-            await supervised_tasks.ended(jobs)
+            await supervised_tasks.cancel_and_wait(jobs)
             if hub is not None:
                 await hub.close()
             self.agent.update(is_connected=False)
         self.tell("stopped", {})
 
     async def _pause_after(self, lived_s: float) -> None:
-        """Wait where connections end as soon as they begin: two of one identity take them from each other."""
+        """Wait after short connections: two devices with one identity disconnect each other."""
         self._short = 0 if lived_s >= _SHORT_S else self._short + 1
         if self._short > 1:
             pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._short, 10) - 2)) * (0.5 + self._chance())
             await self.orders.wait(pause)
 
-    async def _come_up(self) -> tuple[Held | None, Connected | None]:
-        """Get an identity and connect; after a failure wait, so that the caller may simply try again.
+    async def _obtain_and_connect(self) -> tuple[Held | None, Connected | None]:
+        """Obtain an identity and connect; wait after a failure, so that the caller can simply retry.
 
-        Orders are carried out here too: the hub may be out of reach because DPS would name another by now.
+        Commands are also executed here: the hub may be unreachable because DPS would now assign another.
         """
         agent = self.agent
         if self.orders.take_one(ControlCommand.REPROVISION):
@@ -139,14 +139,15 @@ class Loop:
             held, hub = await self._renew(held, None)
         return await agent.connect_or_anew(held) if hub is None else (held, hub)
 
-    async def _register(self, held: Held) -> bool:
-        """Register again, as was ordered or a hub's refusal asks for, and say whether that was done.
+    async def _register(self, identity: Held) -> bool:
+        """Register again after a command or a hub's refusal; return whether that succeeded.
 
-        While it fails the order stands, and the hub that was named before is good: DPS may be away for long.
+        While it fails, the command stays pending and the previously assigned hub stays in use: DPS may be down for
+        long.
         """
         agent = self.agent
         try:
-            await agent.once_more(lambda: agent.register(held))
+            await agent.once_more(lambda: agent.register(identity))
         except BirthmarkError as error:
             self._registers_at = agent.clock.monotonic() + _LOOK_S
             self._note(error)
@@ -165,9 +166,9 @@ class Loop:
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
 
-    async def _watch(self, held: Held, hub: Connected) -> ControlCommand | None:
-        """Wait for an order, or for the renewal that falls due; return None when the connection is lost."""
-        lost = asyncio.ensure_future(hub.lost())
+    async def _watch(self, identity: Held, hub: Connected) -> ControlCommand | None:
+        """Wait for a command or the due renewal; return None when the connection is lost."""
+        lost = asyncio.ensure_future(hub.wait_until_lost())
         try:
             while True:
                 if (order := self.orders.take()) is not None:
@@ -176,9 +177,9 @@ class Loop:
                     return order
                 if (register_s := self._registers_at - self.agent.clock.monotonic()) <= 0:
                     return ControlCommand.REPROVISION
-                if (due_s := self._renewal_due_s(held)) <= 0:
+                if (due_s := self._renewal_due_s(identity)) <= 0:
                     return ControlCommand.RENEW
-                telemetry_s = await self._send_telemetry(held, hub)
+                telemetry_s = await self._send_telemetry(identity, hub)
                 if (upkeep_s := self._upkeep.due_s()) <= 0:
                     await self._upkeep.work()
                     continue
@@ -196,21 +197,21 @@ class Loop:
         self.tell("disconnected", _words(reason) if isinstance(reason, BirthmarkError) else {})
         return None
 
-    def _renewal_due_s(self, held: Held) -> float:
-        due_s = self._renewal.due_s(held, self.agent.renewal_due_in(held))
+    def _renewal_due_s(self, identity: Held) -> float:
+        due_s = self._renewal.due_s(identity, self.agent.renewal_due_in(identity))
         return _LOOK_S if due_s is None else due_s
 
-    async def _renew(self, held: Held, hub: Connected | None) -> tuple[Held, Connected | None]:
-        """Renew; whether the old connection still stands after a failure, the next look at it tells."""
-        self.tell("renewing", {"thumbprint": held.mark})
+    async def _renew(self, identity: Held, hub: Connected | None) -> tuple[Held, Connected | None]:
+        """Renew; after a failure, the next check of the old connection shows whether it is still up."""
+        self.tell("renewing", {"thumbprint": identity.mark})
         try:
-            fresh, fresh_hub = await self.agent.renew(held)
+            fresh, fresh_hub = await self.agent.renew(identity)
         except BirthmarkError as error:
             self._note(error, DEVICE_ID)
-            pause = self._renewal.failed(held, error)
+            pause = self._renewal.failed(identity, error)
             self.tell("not renewed", {**_words(error), "again_in_s": round(pause.total_seconds(), 1)})
             self._answer(error)
-            return held, hub
+            return identity, hub
         if (problem := self._renewal.worked(fresh)) is None:
             self.agent.works(DEVICE_ID)
         else:
@@ -224,7 +225,7 @@ class Loop:
     # ---- jobs
 
     def _jobs_of(self, agent: Agent) -> JobAgent | None:
-        """Return what acts on jobs, where the configuration allows any."""
+        """Return the job agent if the configuration allows jobs."""
         if agent.config.jobs is None:
             return None
 
@@ -239,7 +240,7 @@ class Loop:
             agent.clock,
             agent.entropy,
             fetching(agent.trusted),
-            self._renewed_for_job,
+            self._renew_for_job,
             mark,
             self.tell,
         )
@@ -248,8 +249,8 @@ class Loop:
         if self._jobs is not None and isinstance(hub, ThingClient):
             self._jobs.connected(hub)
 
-    async def _renewed_for_job(self) -> None:
-        """Have the identity renewed, in its turn. Raise what keeps it from that."""
+    async def _renew_for_job(self) -> None:
+        """Renew the identity for a job, in turn. Raise the reason of a failure."""
         if self._asked is None:
             self._asked = asyncio.get_running_loop().create_future()
         self.orders.give(ControlCommand.RENEW)
@@ -261,14 +262,14 @@ class Loop:
         if asked is not None:
             asked.set_result(error)
 
-    async def _send_telemetry(self, held: Held, hub: Connected) -> float:
-        """Send a sign of life when it is time; return how long until the next."""
+    async def _send_telemetry(self, identity: Held, hub: Connected) -> float:
+        """Send telemetry when due; return the seconds until the next message."""
         if self.telemetry_s is None:
             return _LOOK_S
         now = self.agent.clock.monotonic()
         if now >= self._next_telemetry:
             self._sent += 1
-            body = {"n": self._sent, "thumbprint": held.mark}
+            body = {"n": self._sent, "thumbprint": identity.mark}
             sent = json.dumps(body).encode()
             if isinstance(hub, HubClient):
                 await hub.send(sent, content_type="application/json")
@@ -285,10 +286,10 @@ class Loop:
             self.journal(problem)
         self._journaled = problem.code
 
-    def _about(self, held: Held) -> dict[str, object]:
+    def _about(self, identity: Held) -> dict[str, object]:
         about: dict[str, object] = {"hub": self.agent.state.hub, "device_id": self.agent.state.device_id}
-        if isinstance(held, HeldIdentity):
-            about |= {"thumbprint": held.mark, "not_after": held.leaf.not_after.isoformat()}
+        if isinstance(identity, HeldIdentity):
+            about |= {"thumbprint": identity.mark, "not_after": identity.leaf.not_after.isoformat()}
         return about | {"renewals": self.agent.state.renewals}
 
     def _chance(self) -> float:
@@ -296,4 +297,4 @@ class Loop:
 
 
 def _words(problem: BirthmarkError) -> dict[str, object]:
-    return {"error": problem.code, "cause": problem.explain_case(), "fix": problem.explain_fix()}
+    return {"error": problem.code, "cause": problem.explain_cause_with_subject(), "fix": problem.explain_fix()}

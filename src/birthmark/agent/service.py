@@ -1,7 +1,7 @@
-"""The agent at work on one device: issue, register, prove, replace.
+"""Agent service for one device: issue, register, prove, replace.
 
-Every step can be done again after an interruption, and nothing that works is given up before its successor has worked:
-a new certificate is registered and has connected to the hub before it takes the old one's place.
+Every step can be repeated after an interruption, and a working identity is kept until its successor works. A new
+certificate registers and connects to the hub before it replaces the old one.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class PayloadMissingError(PayloadInvalidError):
 
 
 def payload_of(source: DpsSource) -> object:
-    """Return what is sent along with a registration. Raise `PayloadInvalidError`."""
+    """Return the payload of a registration. Raise `PayloadInvalidError`."""
     if source.payload is None:
         return None
     try:
@@ -119,7 +119,7 @@ _ANEW_EVERY_S = 3600.0
 
 @dataclass(slots=True)
 class Agent:
-    """Acts for one configuration and root. The caller holds the lock of that root."""
+    """Agent of one configuration and root; the caller holds the lock of that root."""
 
     config: AgentConfig
     places: AgentPaths
@@ -138,15 +138,15 @@ class Agent:
     by_azure: ByAzure = field(init=False)
     _anew_at: float | None = field(default=None, init=False)
     unwritten: StateNotWritableError | None = field(default=None, init=False)
-    """Why the state could not be written down; it is kept in memory then, and nothing stops for it."""
+    """Why the state could not be saved; it stays in memory, and work continues."""
 
     prove: Callable[[HeldIdentity], Awaitable[None]] | None = field(default=None, init=False)
     instead_of_config: str | None = field(default=None, init=False)
-    """Why the configuration in use is the last good one and not the file's."""
+    """Why the last good configuration is in use instead of the file's."""
 
     _written: LastError | None = field(default=None, init=False)
     trust_problem: BirthmarkError | None = field(default=None, init=False)
-    """Why nobody is trusted: the bundle cannot be read, and somebody only looks."""
+    """Why no server is trusted: the bundle is unreadable, and access is read-only."""
 
     def __post_init__(self) -> None:
         self.managed = managed_by(self.config)
@@ -179,12 +179,12 @@ class Agent:
     # ---- the steps
 
     async def apply(self) -> HubAssignment | None:
-        """Do what the configuration asks for. Return the assignment.
+        """Apply the configuration. Return the assignment.
 
-        None where the hub is given: then it is asked whether it knows the device, as nobody else has said so.
-        A certificate from before that DPS refuses, as one that was taken back is, gives way to another.
+        Returns None if the hub is configured; then the agent queries the hub for the device. An existing certificate
+        that DPS refuses, such as a revoked one, is replaced.
         """
-        before = self._kept_mark()
+        before = self._find_replaceable_mark()
         held = await self.ensure()
         try:
             assigned = await self.register(held)
@@ -197,8 +197,8 @@ class Agent:
         await self._accept()
         return assigned
 
-    def _kept_mark(self) -> str | None:
-        """Return the mark of a certificate in whose place an EST server may issue another, where DPS refuses it."""
+    def _find_replaceable_mark(self) -> str | None:
+        """Return the thumbprint of the certificate that an EST server may replace if DPS refuses it."""
         identity, source = self.config.source.identity, self.config.source
         if not (
             isinstance(source, DpsSource)
@@ -209,10 +209,10 @@ class Agent:
         held = self.identities.slot(DEVICE_ID).current()
         return None if held is None else held.mark
 
-    async def _replaced(self, held: Held, refusal: BirthmarkError) -> HubAssignment | None:
+    async def _replaced(self, identity: Held, refusal: BirthmarkError) -> HubAssignment | None:
         """Get other certificates by the configured credentials, with other keys. Raise `refusal` if that is no help."""
         try:
-            made = await self._issued_before(held) or await self._renewed(held, is_key_over=True)
+            made = await self._use_pending(identity) or await self._renewed(identity, is_key_over=True)
         except BirthmarkError as error:
             log.warning("certificate.not_replaced", extra={"code": error.code})
             raise refusal from error
@@ -224,20 +224,20 @@ class Agent:
             await self.keeper.renew(managed, is_key_over=True)
         return assigned
 
-    async def _issued_before(self, held: Held) -> _Renewed | None:
-        """Use what was issued before and not proven, where DPS takes it: a password for once was spent for its key."""
+    async def _use_pending(self, identity: Held) -> _Renewed | None:
+        """Use the pending certificate if DPS accepts it; its key may have used up a one-time password."""
         if self.keeper.unproven(self.managed[DEVICE_ID]) is None:
             return None
         try:
-            return await self._renewed(held)
+            return await self._renewed(identity)
         except (DpsRefusedError, MqttRefusedError):
             return None
 
     async def prepare(self) -> None:
-        """Get a certificate where one is needed, and register; whoever calls connects by itself.
+        """Obtain a certificate if necessary and register; the caller connects.
 
-        The hub may have changed since, and nobody here would hear it refuse the device: so it registers each time, and
-        goes on as it was registered before where the service is away.
+        The hub may have changed, and the agent would not see it refuse the device. It therefore registers each time,
+        and keeps the previous registration if the service is unavailable.
         """
         held = await self.ensure()
         try:
@@ -249,14 +249,14 @@ class Agent:
         await self._accept()
 
     async def _accept(self) -> None:
-        """Keep the other certificates, and the configuration as one that works."""
+        """Renew the other certificates and save the configuration as working."""
         for managed in self.others:
             await self.keeper.ensure(managed)
         self.update(config_digest=self.config.digest, error=None)
         keep(self.places, self.config, self.clock.now())
 
     async def ensure(self) -> Held:
-        """Return a usable identity, issuing one when there is none, or it has expired, or is for another name."""
+        """Return a usable identity; issue one if it is missing, expired, or for another name."""
         identity = self.config.source.identity
         if isinstance(identity, SymmetricKeySource):
             return open_shared(identity, self.identities.keys)
@@ -274,29 +274,29 @@ class Agent:
 
     @property
     def name(self) -> str | None:
-        """What the device is known by, as far as that is configured or was told by the provisioning service."""
+        """Device name, as configured or assigned by the provisioning service."""
         source = self.config.source
         if isinstance(source, ManualSource):
             return source.device_id
         return self.state.registration_id or source.registration_id
 
-    async def register(self, held: Held, *, csr: bytes | None = None) -> HubAssignment | None:
-        """Register at DPS and remember the answer; nothing to do where the hub is configured.
+    async def register(self, identity: Held, *, csr: bytes | None = None) -> HubAssignment | None:
+        """Register at DPS and save the response; no action if the hub is configured.
 
-        With a request, `csr`, the device is issued a certificate as well.
+        With `csr`, DPS also issues a certificate to the device.
         """
         source = self.config.source
         if isinstance(source, ManualSource):
-            self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=held.mark)
+            self.update(hub=source.hub, device_id=source.device_id, endpoint=None, thumbprint=identity.mark)
             return None
-        target, shown = _target_of(source, held), self._introduced(held)
+        target, shown = _target_of(source, identity), self._dps_identity(identity)
         https, payload = self._links(shown).https(), payload_of(source)
         with trusting_by(TRUST_BUNDLE):
-            if isinstance(held, SharedIdentity):
-                assigned = await held.register(https, target, payload, self.now_for(held))
+            if isinstance(identity, SharedIdentity):
+                assigned = await identity.register(https, target, payload, self.now_for(identity))
             else:
                 assigned = await register_by_https(https, target, payload=payload, csr=csr)
-        mark = assigned.chain[0].thumbprint.hex() if assigned.chain else held.mark
+        mark = assigned.chain[0].thumbprint.hex() if assigned.chain else identity.mark
         self.update(
             hub=assigned.hub,
             device_id=assigned.device_id,
@@ -309,51 +309,53 @@ class Agent:
         log.info("device.registered", extra={"hub": assigned.hub, "device_id": assigned.device_id})
         return assigned
 
-    async def is_known(self, held: Held, source: DpsSource) -> bool:
-        """Ask the provisioning service whether the device is registered. Raise why it could not register."""
-        target, authorization = _target_of(source, held), None
-        if isinstance(held, SharedIdentity):
-            authorization = held.for_dps(target.id_scope, target.registration_id, self.now_for(held))
-        shown = self._introduced(held)
+    async def is_known(self, identity: Held, source: DpsSource) -> bool:
+        """Return whether the provisioning service has registered the device.
+
+        Raise why it could not register.
+        """
+        target, authorization = _target_of(source, identity), None
+        if isinstance(identity, SharedIdentity):
+            authorization = identity.for_dps(target.id_scope, target.registration_id, self.now_for(identity))
+        shown = self._dps_identity(identity)
         with trusting_by(TRUST_BUNDLE):
             return await is_registered_by_https(self._links(shown).https(), target, authorization=authorization)
 
-    async def connect(self, held: Held) -> Connected:
-        """Connect to the assigned hub; register first unless this very certificate was registered here before."""
-        if not self.is_registered(held):
-            await self.register(held)
-        hub = await self._connect(held)
+    async def connect(self, identity: Held) -> Connected:
+        """Connect to the assigned hub; register first unless this certificate is already registered."""
+        if not self.is_registered(identity):
+            await self.register(identity)
+        hub = await self._connect(identity)
         self._use(hub)
         return hub
 
-    async def connect_or_anew(self, held: Held) -> tuple[Held, Connected]:
-        """Connect; where the hub takes what Azure issued no more, by what it was issued since, or by another one.
+    async def connect_or_anew(self, identity: Held) -> tuple[Held, Connected]:
+        """Connect; if the hub refuses an Azure-issued certificate, use the pending one or request another.
 
-        A renewal may have been cut off when the hub had let go of the old certificate: that is the former. Another is
-        got by the bootstrap certificate, and not more often than once an hour: a device that was switched off gets no
-        use of it.
+        A renewal may have been interrupted after the hub dropped the old certificate; then the pending one works.
+        Another is requested with the bootstrap certificate, at most once per hour: it does not help a disabled device.
         """
         try:
-            return held, await self.connect(held)
+            return identity, await self.connect(identity)
         except MqttRefusedError:
             if self._azure is None:
                 raise
-            if (found := await self._by_pending(held)) is not None:
+            if (found := await self._connect_with_pending(identity)) is not None:
                 return found
             now = self.clock.monotonic()
             if self._anew_at is not None and now - self._anew_at < _ANEW_EVERY_S:
                 raise
             self._anew_at = now
-        log.info("certificate.anew", extra={"thumbprint": held.mark})
+        log.info("certificate.anew", extra={"thumbprint": identity.mark})
         self.by_azure.live = None
         fresh = await self.keeper.renew(self.managed[DEVICE_ID], is_key_over=True)
         return fresh, await self.connect(fresh)
 
-    async def _by_pending(self, held: Held) -> tuple[Held, Connected] | None:
-        """Connect by a certificate that a renewal left behind, and put it to use; None where the hub takes none."""
+    async def _connect_with_pending(self, identity: Held) -> tuple[Held, Connected] | None:
+        """Connect with the pending certificate of a renewal and activate it; None if the hub refuses it."""
         slot = self.identities.slot(DEVICE_ID)
         pending = slot.pending()
-        if pending is None or pending.mark == held.mark:
+        if pending is None or pending.mark == identity.mark:
             return None
         try:
             hub = await self._connect(pending)
@@ -369,39 +371,43 @@ class Agent:
         return slot.current() or pending, hub
 
     def _use(self, hub: Connected) -> None:
-        """Remember the connection by which a hub is asked for certificates."""
+        """Save the connection for certificate requests to the hub."""
         self.by_azure.live = hub if isinstance(hub, HubClient) else None
 
-    async def _connect(self, held: Held) -> Connected:
+    async def _connect(self, identity: Held) -> Connected:
         if isinstance(source := self.config.source, AwsSource):
             with trusting_by(TRUST_BUNDLE):
-                return await connect_thing(self._links(held).mqtt(), source.hub, source.device_id)
-        return await self._connect_hub(held)
+                return await connect_thing(self._links(identity).mqtt(), source.hub, source.device_id)
+        return await self._connect_hub(identity)
 
-    async def _connect_hub(self, held: Held) -> HubClient:
+    async def _connect_hub(self, identity: Held) -> HubClient:
         hub, device_id = self.state.hub, self.state.device_id
         assert hub is not None  # noqa: S101 (registering has set both)
         assert device_id is not None  # noqa: S101 (as above)
-        password = held.for_hub(hub, device_id, self.now_for(held)) if isinstance(held, SharedIdentity) else None
+        password = (
+            identity.for_hub(hub, device_id, self.now_for(identity)) if isinstance(identity, SharedIdentity) else None
+        )
         with trusting_by(TRUST_BUNDLE):
-            return await connect_hub(self._links(held).mqtt(), hub, device_id, password=password, gateway=self.gateway)
+            return await connect_hub(
+                self._links(identity).mqtt(), hub, device_id, password=password, gateway=self.gateway
+            )
 
     @property
     def gateway(self) -> str | None:
-        """The parent device through which the hub is reached, where there is one."""
+        """Parent device through which the hub is reached, if any."""
         source = self.config.source
         return source.gateway if isinstance(source, ManualSource) else None
 
-    async def renew(self, held: Held) -> tuple[HeldIdentity, Connected | None]:
-        """Renew and prove it: return the new identity and its hub connection. On failure the old identity stays.
+    async def renew(self, identity: Held) -> tuple[HeldIdentity, Connected | None]:
+        """Renew and prove; return the new identity and its hub connection. On failure, keep the old identity.
 
-        Where a program proves it by itself (`prove`) there is no connection.
+        The connection is None if a program supplies the proof (`prove`).
         """
-        fresh, hub, _assigned = await self.once_more(lambda: self._renewed(self._opened(held)))
+        fresh, hub, _assigned = await self.once_more(lambda: self._renewed(self._reopen_key(identity)))
         return fresh, hub
 
     async def once_more(self, act: Callable[[], Awaitable[_T]]) -> _T:
-        """Do something; where a token fails, open it anew and try once more, as it may be back from somewhere."""
+        """Call `act`; on a token failure, reopen the token and retry once, as it may have been reinserted."""
         try:
             return await act()
         except TOKEN_TROUBLE as error:
@@ -409,10 +415,10 @@ class Agent:
             self.identities.keys.start_anew()
         return await act()
 
-    def _opened(self, held: Held) -> Held:
-        """Return what is held with its key as it is open now: a token's may have been opened anew since."""
-        current = self.held() if isinstance(held, HeldIdentity) else None
-        return current if current is not None and current.mark == held.mark else held
+    def _reopen_key(self, identity: Held) -> Held:
+        """Return the identity with its currently open key; its token may have been reopened."""
+        current = self.held() if isinstance(identity, HeldIdentity) else None
+        return current if current is not None and current.mark == identity.mark else identity
 
     async def _renewed(self, held: Held, *, is_key_over: bool = False) -> _Renewed:
         identity = self.config.source.identity
@@ -423,7 +429,7 @@ class Agent:
         slot = self.identities.slot(DEVICE_ID)
         hub: Connected | None = None
         try:
-            assigned = await self._announced(fresh)
+            assigned = await self._register_renewed(fresh)
             if self.prove is None:
                 hub = await self.connect(fresh)
             else:
@@ -432,7 +438,7 @@ class Agent:
         except (Exception, asyncio.CancelledError):  # who gives up a renewal leaves nothing half done
             if hub is not None:
                 await hub.close()
-            await self._take_back(held)
+            await self._restore_registration(held)
             raise
         self.update(
             renewals=self.state.renewals + 1, renewed_at=self.clock.now(), failures=0, error=None, is_connected=True
@@ -440,8 +446,8 @@ class Agent:
         log.info("certificate.renewed", extra={"thumbprint": fresh.leaf.thumbprint.hex()})
         return slot.current() or fresh, hub, assigned
 
-    async def _announced(self, fresh: HeldIdentity) -> HubAssignment | None:
-        """Have the hub learn of a new certificate, where it did not issue it itself."""
+    async def _register_renewed(self, fresh: HeldIdentity) -> HubAssignment | None:
+        """Register a new certificate at the hub unless the hub issued it."""
         if self._azure is None or self.state.hub is None:
             return await self.register(fresh)
         self.update(thumbprint=fresh.mark)
@@ -450,13 +456,13 @@ class Agent:
     async def _issued_by_azure(
         self, issued: IssuedIdentity, request: bytes, current: HeldIdentity | None
     ) -> IssuedChain:
-        """Have a certificate issued by the hub, where it may know `current`, else with the registration."""
+        """Issue a certificate by the hub if it may know `current`, otherwise at registration."""
         is_known = current is not None and self.state.hub is not None and not self.keeper.is_expired(current)
         is_known = is_known and self.prove is None  # a connection of ours would end that of the program
         return await self.by_azure.issue(issued, request, current if is_known else None)
 
-    async def _connect_again(self, held: HeldIdentity) -> HubClient:
-        return await self._connect_hub(held)
+    async def _connect_again(self, identity: HeldIdentity) -> HubClient:
+        return await self._connect_hub(identity)
 
     async def _register_with(self, csr: bytes) -> HubAssignment:
         azure, source = self._azure, self.config.source
@@ -470,78 +476,80 @@ class Agent:
 
     @property
     def _azure(self) -> AzureIssuance | None:
-        """Return how Azure issues the device's certificate, where it does."""
+        """Return the Azure issuance of the device's certificate, if configured."""
         identity = self.config.source.identity
         return identity.by if isinstance(identity, IssuedIdentity) and isinstance(identity.by, AzureIssuance) else None
 
-    def _introduced(self, held: Held) -> Held:
-        """Return what is shown to the provisioning service: what Azure issued is for the hub alone."""
-        return held if self._azure is None else self.identities.preloaded(self._azure.bootstrap)
+    def _dps_identity(self, identity: Held) -> Held:
+        """Return the identity for the provisioning service; Azure-issued certificates are valid for the hub only."""
+        return identity if self._azure is None else self.identities.preloaded(self._azure.bootstrap)
 
-    def is_registered(self, held: Held) -> bool:
-        """Say whether this certificate was registered with this configuration."""
+    def is_registered(self, identity: Held) -> bool:
+        """Return whether this certificate was registered with this configuration."""
         source = self.config.source
         if isinstance(source, ManualSource):
             return (self.state.hub, self.state.device_id) == (source.hub, source.device_id)
         is_here = self.state.endpoint == endpoint_of(source) and self.state.hub is not None
-        if not is_here or self.state.thumbprint != held.mark:
+        if not is_here or self.state.thumbprint != identity.mark:
             return False
-        return not isinstance(held, SharedIdentity) or held.is_ready
+        return not isinstance(identity, SharedIdentity) or identity.is_ready
 
-    def now_for(self, held: Held) -> datetime:
+    def now_for(self, identity: Held) -> datetime:
         """Return the time to judge this certificate by: never before it was issued."""
-        if not isinstance(held, HeldIdentity):
+        if not isinstance(identity, HeldIdentity):
             return self.clock.now()
-        self.clock.suppose(held.leaf.not_before)
-        return max(self.clock.now(), held.leaf.not_before)
+        self.clock.suppose(identity.leaf.not_before)
+        return max(self.clock.now(), identity.leaf.not_before)
 
-    def _begins_in(self, held: HeldIdentity) -> timedelta:
-        return held.leaf.not_before - self.clock.now() if self.clock.is_confirmed else timedelta(0)
+    def _begins_in(self, identity: HeldIdentity) -> timedelta:
+        return identity.leaf.not_before - self.clock.now() if self.clock.is_confirmed else timedelta(0)
 
     def forget_time(self) -> None:
-        """Take the machine's clock for right, and learn the time anew."""
+        """Trust the machine's clock and learn the time again."""
         self.clock.forget()
         self.update(seen_at=None, clock_offset_s=0.0, clock_why="", clock_boot="")
 
     def links_for(self, identity: Identity | None, trust: ServerTrust) -> Links:
-        """Return links that know the time, and the roots to which those that are trusted have led."""
+        """Return transports with the corrected clock and the roots reached by rollover."""
         return ClockSyncTransports(self.make_links, identity, self.anchors.beyond(trust), self.time_servers)
 
     def trusted(self) -> ServerTrust:
-        """Return whom the device believes now, with the roots to which those have led, at the time that it is."""
+        """Return the current trust anchors, including roots reached by rollover, at the current time."""
         trust = self.anchors.beyond(self.cloud_trust)
-        return trust.dated(self.clock.now()) if self.clock.is_off else trust
+        return trust.at_time(self.clock.now()) if self.clock.is_off else trust
 
     @property
     def renewal(self) -> Renewal | None:
-        """The rules of renewal; None where the configuration wants none."""
+        """Renewal rules; None if the configuration disables renewal."""
         identity = self.config.source.identity
         return identity.renewal if isinstance(identity, IssuedIdentity) else None
 
     @property
     def others(self) -> list[ManagedCertificate]:
-        """What is kept beside the device identity, in the order in which they need each other."""
+        """The managed certificates except the device identity, in dependency order."""
         return [one for one in self.managed.values() if one.id != DEVICE_ID]
 
-    def renew_at(self, held: Held) -> datetime | None:
+    def renew_at(self, identity: Held) -> datetime | None:
         """Return when the device's certificate should be renewed; None for never."""
         managed = self.managed.get(DEVICE_ID)
-        return None if managed is None or isinstance(held, SharedIdentity) else self.keeper.renew_at(managed, held)
+        return (
+            None if managed is None or isinstance(identity, SharedIdentity) else self.keeper.renew_at(managed, identity)
+        )
 
-    def renewal_due_in(self, held: Held) -> timedelta | None:
-        """Return how long until then; None where nobody could be told of a new certificate."""
+    def renewal_due_in(self, identity: Held) -> timedelta | None:
+        """Return the time until renewal; None if a new certificate could not be registered."""
         source = self.config.source
         is_untold = isinstance(source, ManualSource) and not isinstance(source, AwsSource)
-        due = None if is_untold else self.renew_at(held)
+        due = None if is_untold else self.renew_at(identity)
         if due is None:
             return None
         with contextlib.suppress(BirthmarkError):  # its token is away: who is connected stays so
             if self.keeper.is_unfinished(DEVICE_ID):
                 return timedelta(0)
-        return due - self.now_for(held)
+        return due - self.now_for(identity)
 
     def due_in(self, managed: ManagedCertificate) -> timedelta | None:
-        """Return how long until another certificate has to be renewed, or issued; None for never."""
+        """Return the time until another certificate must be renewed or issued; None for never."""
         held = self.identities.slot(managed.id).current()
         if held is None or self.keeper.is_unfinished(managed.id):
             return timedelta(0)
@@ -549,7 +557,10 @@ class Agent:
         return None if due is None else due - self.now_for(held)
 
     def enrollment_warning(self) -> str | None:
-        """Say that renewals will be refused where an individual enrollment knows one certificate; DPS told us so."""
+        """Return a warning if renewals will be refused.
+
+        That is the case if DPS reported an individual enrollment, which accepts a single certificate.
+        """
         identity = self.config.source.identity
         if not self.state.is_individual or not isinstance(identity, IssuedIdentity) or identity.renewal is None:
             return None
@@ -564,7 +575,7 @@ class Agent:
         )
 
     def held(self) -> HeldIdentity | None:
-        """Return the certificate there is with its key, asking nobody; None too where a shared key stands for it."""
+        """Return the current certificate with its key, without requests; None also for symmetric keys."""
         identity = self.config.source.identity
         if isinstance(identity, SymmetricKeySource | TpmSettings):
             return None
@@ -575,7 +586,7 @@ class Agent:
         )
 
     def update(self, **changes: object) -> None:
-        """Change the state and write it down, unless nothing changes."""
+        """Change the state and save it, unless it is unchanged."""
         changed = msgspec.structs.replace(self.state, **changes)
         if changed != self.state:
             self.state = changed
@@ -588,9 +599,9 @@ class Agent:
                 self.unwritten = None
 
     def note(self, problem: BirthmarkError, certificate_id: str | None = None, *, is_awaited: bool = False) -> None:
-        """Remember the latest trouble for `status` and `why`, and which certificate it keeps from being renewed.
+        """Record the latest error for `status` and `why`, and the certificate whose renewal it blocks.
 
-        The same trouble again is written down once an hour, for the sake of the flash, unless somebody waits for it.
+        A repeated error is written once per hour to limit flash wear, unless a caller awaits it.
         """
         cause, now = problem.explain_cause(), self.clock.now()
         error = LastError(now, problem.code, str(problem), cause, problem.explain_fix())
@@ -604,7 +615,7 @@ class Agent:
         log.warning("agent.failed", extra={"code": problem.code, "cause": cause})
 
     def works(self, certificate_id: str) -> None:
-        """Forget what kept a certificate from being renewed."""
+        """Clear the error that blocked a certificate's renewal."""
         failing = {name: error for name, error in self.state.failing.items() if name != certificate_id}
         self.update(failing=failing)
 
@@ -621,7 +632,7 @@ class Agent:
         return found.at if found is not None and found.thumbprint == leaf.thumbprint.hex() else None
 
     def _on_issued(self, managed: ManagedCertificate, answered: IssuedChain) -> None:
-        """Learn the time from a certificate that was issued this very moment, and keep its renewal's window."""
+        """Learn the time from a certificate that was just issued, and save its renewal window."""
         leaf = answered.chain[0]
         if answered.window is not None:
             chance = chance_of(self.entropy.token(4))
@@ -632,22 +643,22 @@ class Agent:
         self._keep_time()
 
     def _keep_time(self) -> None:
-        """Write down what was learnt of the time; not each minute, for the sake of the flash."""
+        """Save the learned time; rate limited because of flash wear."""
         floor, offset = self.clock.floor, self.clock.offset.total_seconds()
         seen, state = self.state.seen_at, self.state
         is_later = seen is None or floor - seen > _SEEN_EVERY
         if is_later or abs(state.clock_offset_s - offset) > _OFFSET_S or bool(offset) != bool(state.clock_offset_s):
             self.update(seen_at=floor, clock_offset_s=offset, clock_why=self.clock.why, clock_boot=self.boot)
 
-    async def _take_back(self, held: HeldIdentity) -> None:
-        """The new certificate did not work; DPS may have told the hub of it already, so register the old one again."""
-        if self.is_registered(held) or self.keeper.is_expired(held):
+    async def _restore_registration(self, identity: HeldIdentity) -> None:
+        """Register the old certificate again after the new one failed; DPS may already have updated the hub."""
+        if self.is_registered(identity) or self.keeper.is_expired(identity):
             return
         if self._azure is not None:  # the hub takes both, until the new one is used
-            self.update(thumbprint=held.mark)
+            self.update(thumbprint=identity.mark)
             return
         try:
-            await self.register(held)
+            await self.register(identity)
         except BirthmarkError as error:
             log.warning("agent.not_taken_back", extra={"code": error.code})
 
@@ -656,8 +667,8 @@ class Agent:
         return self.links_for(identity, self.cloud_trust)
 
 
-def _target_of(source: DpsSource, held: Held) -> DpsTarget:
-    name = source.registration_id or (held.leaf.subject_cn if isinstance(held, HeldIdentity) else None) or ""
+def _target_of(source: DpsSource, identity: Held) -> DpsTarget:
+    name = source.registration_id or (identity.leaf.subject_cn if isinstance(identity, HeldIdentity) else None) or ""
     return DpsTarget(source.host, source.id_scope, name, https_port=source.port)
 
 

@@ -1,4 +1,4 @@
-"""What the agent remembers between starts, as one JSON file, and what others may ask of it."""
+"""Agent state between starts, in one JSON file, with queries for other commands."""
 
 import contextlib
 from datetime import datetime
@@ -14,24 +14,24 @@ from birthmark.untrusted_text import decode_json
 
 
 class LastGood(msgspec.Struct, frozen=True):
-    """Files as they were read, in order, and since when they were good."""
+    """Last good configuration files as read, in order, with the time since when they are good."""
 
     at: datetime
     texts: tuple[tuple[str, str], ...]
 
 
-def keep(places: AgentPaths, config: AgentConfig, now: datetime) -> None:
-    """Remember a configuration that worked. Where nothing can be written there is nothing to lose either."""
+def keep(paths: AgentPaths, config: AgentConfig, now: datetime) -> None:
+    """Save a working configuration; write failures are ignored."""
     texts = tuple((str(path), text) for path, text in config.texts)
-    before = _read(places)
+    before = _read(paths)
     if before is None or before.texts != texts:
         with contextlib.suppress(StateNotWritableError):
-            write_file(places.last_good, msgspec.json.encode(LastGood(now, texts)))
+            write_file(paths.last_good, msgspec.json.encode(LastGood(now, texts)))
 
 
-def recall(places: AgentPaths, file: Path) -> tuple[AgentConfig, datetime] | None:
-    """Return the last good configuration of this file and its date; None where there is none."""
-    found = _read(places)
+def recall(paths: AgentPaths, file: Path) -> tuple[AgentConfig, datetime] | None:
+    """Return the last good configuration of this file and its date; None if there is none."""
+    found = _read(paths)
     if found is None or not found.texts or found.texts[0][0] != str(file):
         return None
     (_, text), *further = found.texts
@@ -40,8 +40,8 @@ def recall(places: AgentPaths, file: Path) -> tuple[AgentConfig, datetime] | Non
     return None
 
 
-def _read(places: AgentPaths) -> LastGood | None:
-    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), places.last_good.open("rb") as opened:
+def _read(paths: AgentPaths) -> LastGood | None:
+    with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), paths.last_good.open("rb") as opened:
         return decode_json(opened.read(2 * MAX_CONFIG_BYTES), LastGood)
     return None
 
@@ -51,7 +51,7 @@ MAX_STATE_BYTES = 256 * 1024
 
 
 class LastError(msgspec.Struct, frozen=True):
-    """The latest trouble, in the words it had."""
+    """Latest error, with its original text."""
 
     at: datetime
     code: str
@@ -61,14 +61,14 @@ class LastError(msgspec.Struct, frozen=True):
 
 
 class PlannedRenewal(msgspec.Struct, frozen=True):
-    """When a certificate is renewed; chosen once, so that a restart does not choose again."""
+    """Planned renewal time of a certificate; chosen once, so that a restart keeps it."""
 
     thumbprint: str
     at: datetime
 
 
 class AgentState(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """Everything here can be found out again: losing the file costs one registration."""
+    """Agent state. All of it can be rebuilt: losing the file costs one registration."""
 
     hub: str | None = None
     device_id: str | None = None
@@ -92,7 +92,7 @@ class AgentState(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
 
 def read_state(path: Path) -> AgentState:
-    """Return the state; a file that is missing or damaged counts as none."""
+    """Return the state; defaults if the file is missing or damaged."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), path.open("rb") as file:
         return decode_json(file.read(MAX_STATE_BYTES), AgentState)
     return AgentState()
@@ -103,7 +103,7 @@ def write_state(path: Path, state: AgentState) -> None:
 
 
 def boot_id() -> str:
-    """Return what is another after each start of the machine; empty where it does not tell."""
+    """Return an ID that changes with each boot; empty if the machine provides none."""
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:

@@ -1,7 +1,7 @@
-"""A device that proves itself by a key it shares with its cloud: signed tokens instead of a certificate.
+"""Symmetric key attestation: signed SAS tokens instead of a certificate.
 
-The key is in the configuration, in a file, or in a PKCS#11 token that signs by itself. A token to show is made for each
-registration and connection; the hub ends a connection when its token does, and the agent connects again.
+The key is in the configuration, in a file, or in a PKCS#11 token that signs itself. Each registration and connection
+uses a new SAS token. The hub ends a connection when its SAS token expires, and the agent reconnects.
 """
 
 from collections.abc import Callable
@@ -24,12 +24,12 @@ _POLICY = "registration"
 
 @dataclass(frozen=True, slots=True)
 class SharedIdentity:
-    """Signs for a device; where the key is, only `describe` says."""
+    """Signs for a device with a symmetric key; only `describe` shows its location."""
 
     sign: Callable[[bytes], bytes] = field(repr=False)
     describe: str
     mark: str = "symmetric key"
-    """What stands in the state in the place of a certificate's thumbprint."""
+    """Value in the state instead of a certificate's thumbprint."""
 
     lifetime: timedelta = LIFETIME
 
@@ -40,29 +40,29 @@ class SharedIdentity:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the key is there to sign with; one that is not says so when it is asked to."""
+        """Whether the key is available; a missing key raises its error when it signs."""
         return True
 
     def for_dps(self, id_scope: str, registration_id: str, now: datetime) -> str:
-        """Return what shows DPS that this is the device."""
+        """Return the SAS token for DPS."""
         return self._token(f"{id_scope}/registrations/{registration_id}", now, _POLICY)
 
     def for_hub(self, hub: str, device_id: str, now: datetime) -> str:
-        """Return what shows a hub that this is the device."""
+        """Return the SAS token for a hub."""
         return self._token(f"{hub}/devices/{device_id}", now)
 
     def _token(self, resource: str, now: datetime, policy: str | None = None) -> str:
         return render_sas(resource, self.sign, now + self.lifetime, policy)
 
 
-def open_shared(given: SymmetricKeySource, keys: KeyStore) -> SharedIdentity:
-    """Return the identity of a shared key. Raise one of `keys.errors`."""
-    if given.location is None:
-        return SharedIdentity(hmac_sha256(given.value or b""), "a key in the configuration")
-    if not isinstance(given.location, Path):
-        return SharedIdentity(keys.signs_by_secret(given.location), f"a secret key in {given.location.uri}")
-    raw, _mode = read_key_file(given.location)
+def open_shared(source: SymmetricKeySource, keys: KeyStore) -> SharedIdentity:
+    """Return the symmetric key identity. Raise one of `keys.errors`."""
+    if source.location is None:
+        return SharedIdentity(hmac_sha256(source.value or b""), "a key in the configuration")
+    if not isinstance(source.location, Path):
+        return SharedIdentity(keys.signs_by_secret(source.location), f"a secret key in {source.location.uri}")
+    raw, _mode = read_key_file(source.location)
     secret = secret_of(raw.decode("ascii", "replace"))
     if secret is None:
-        raise SharedKeyFileInvalidError(path=given.location)
-    return SharedIdentity(hmac_sha256(secret), f"file {given.location}")
+        raise SharedKeyFileInvalidError(path=source.location)
+    return SharedIdentity(hmac_sha256(secret), f"file {source.location}")

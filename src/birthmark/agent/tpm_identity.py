@@ -1,6 +1,6 @@
-"""A device that proves itself by its TPM: DPS asks what only this TPM can open, and gives it the key for the hub.
+"""TPM attestation: DPS sends a challenge that only this TPM can decrypt, and the key for the hub.
 
-That key is kept in the TPM and signs there, also after a restart. Where it is gone the device registers again.
+The TPM keeps that key and signs with it, also after a restart. If the key is lost, the device registers again.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ class TpmIdentity(SharedIdentity):
     tpm: Tpm = field(kw_only=True)
 
     async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> HubAssignment:
-        """Answer DPS's challenge, register, and keep the key it gives. Raise `TpmUnavailableError` too."""
+        """Answer the challenge of DPS, register, and store its key. Raise also `TpmUnavailableError`."""
         keys = await asyncio.to_thread(self.tpm.public_keys)
         sealed = await challenge_by_https(client, target, *keys, payload=payload)
 
@@ -36,16 +36,16 @@ class TpmIdentity(SharedIdentity):
         assigned = await register_by_https(client, target, authorization=authorization, payload=payload)
         if assigned.authentication_key is None:
             raise AnswerInvalidError(detail="it assigned a hub to a TPM but returned no key for it")
-        await asyncio.to_thread(self.tpm.keep, assigned.authentication_key)
+        await asyncio.to_thread(self.tpm.store_key, assigned.authentication_key)
         return assigned
 
     @property
     def is_ready(self) -> bool:
-        """Whether the key for the hub is there; a TPM that was cleared has none any more."""
+        """Whether the key for the hub exists; a cleared TPM has lost it."""
         return self.tpm.has_key()
 
 
-def open_tpm(given: TpmSettings) -> TpmIdentity:
-    """Return the identity of a TPM, which is asked for nothing yet."""
-    tpm = Tpm(given)
-    return TpmIdentity(tpm.sign, f"the key at {tpm.handle:#x} of the TPM {given.tcti}", "tpm", tpm=tpm)
+def open_tpm(settings: TpmSettings) -> TpmIdentity:
+    """Return the TPM identity; it does not access the TPM yet."""
+    tpm = Tpm(settings)
+    return TpmIdentity(tpm.sign, f"the key at {tpm.handle:#x} of the TPM {settings.tcti}", "tpm", tpm=tpm)

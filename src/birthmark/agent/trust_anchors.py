@@ -1,8 +1,8 @@
-"""New roots of those whom the configuration trusts: followed when a trusted root has certified the new one's key.
+"""Root rollover: follows new roots whose keys a trusted root has certified.
 
-An EST server hands out such a link (NewWithOld, RFC 4210 section 4.4) while its root is exchanged. What was followed is
-kept with the root that led to it, and counts wherever that one is trusted, and nowhere else: whoever issues this
-device's certificates does not thereby choose whom it believes to be its hub.
+An EST server distributes such a cross-certificate (NewWithOld, RFC 4210 section 4.4) during its root rollover. A
+followed root is saved with the root that led to it. It is trusted only where that root is trusted. The issuer of this
+device's certificates therefore cannot choose the device's hub.
 """
 
 import base64
@@ -28,7 +28,7 @@ MAX_STEPS = 8
 
 @dataclass(frozen=True, slots=True)
 class TrustStep:
-    """A root that is trusted, what it certified, and the root that is trusted by that."""
+    """A trusted root, the cross-certificate it issued, and the new root that is trusted through it."""
 
     known: Certificate
     link: Certificate
@@ -36,9 +36,10 @@ class TrustStep:
 
 
 def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[TrustStep]:
-    """Yield every step that the certificates of an EST server take, whether it starts at anything trusted or not.
+    """Yield every rollover step in an EST server's certificates, whether or not it starts at a trusted root.
 
-    Roots and links are held to what chains are held to (RFC 5280 section 6), and to a bounded number of signatures.
+    Roots and cross-certificates must meet the rules for chains (RFC 5280 section 6); the number of signature checks is
+    bounded.
     """
     work = Signatures(SignatureCache())
     sound = [one for one in bag if _is_sound(one, now)]
@@ -59,7 +60,7 @@ def steps_in(bag: Sequence[Certificate], now: datetime) -> Iterator[TrustStep]:
 
 
 def reached(trust: ServerTrust, steps: Sequence[TrustStep]) -> list[Certificate]:
-    """Return the roots to which the steps lead from `trust`, which does not have them itself."""
+    """Return the roots that the steps add to `trust`."""
     told = "".join((trust.pem or "").split())
     found: list[Certificate] = []
     for _ in steps:  # in whatever order they were learnt
@@ -72,17 +73,17 @@ def reached(trust: ServerTrust, steps: Sequence[TrustStep]) -> list[Certificate]
 
 @dataclass(slots=True)
 class FollowedAnchors:
-    """The steps that were taken, in a file."""
+    """Stored rollover steps."""
 
     path: Path
 
     def beyond(self, trust: ServerTrust) -> ServerTrust:
-        """Return `trust` with the roots it leads to."""
+        """Return `trust` with the roots reached from it."""
         roots = reached(trust, self._read())
         return trust.including("".join(root.pem() for root in roots)) if roots else trust
 
     def learn(self, trust: ServerTrust, bag: Sequence[Certificate], now: datetime) -> None:
-        """Keep the steps that start at what is trusted. Raise `StateNotWritableError`."""
+        """Save the steps that start at trusted roots. Raise `StateNotWritableError`."""
         before = self._read()
         steps = list(dict.fromkeys([*before, *steps_in(bag, now)]))
         wanted = reached(trust, steps)
@@ -97,7 +98,7 @@ class FollowedAnchors:
         write_file(self.path, "".join(one.pem() for one in every).encode())
 
     def _read(self) -> list[TrustStep]:
-        """Return what was kept; what cannot be read counts as nothing, and is learnt again."""
+        """Return the stored steps; unreadable ones are dropped and learned again."""
         with suppress(OSError, BirthmarkError), self.path.open("rb") as file:
             found = parse_bundle(file.read(MAX_BUNDLE_BYTES))
             steps = (TrustStep(*found[n : n + 3]) for n in range(0, len(found) - 2, 3))
@@ -105,26 +106,26 @@ class FollowedAnchors:
         return []
 
 
-def _is_sound(one: Certificate, now: datetime | None = None) -> bool:
-    """Say whether it is in every way a CA's for servers, at `now` too; signatures are another matter."""
-    says = one.extensions
+def _is_sound(certificate: Certificate, now: datetime | None = None) -> bool:
+    """Return whether it is a valid CA certificate for servers, also at `now`; signatures are checked separately."""
+    says = certificate.extensions
     if not says.is_ca or says.unknown_critical or "key_cert_sign" not in (says.key_usage or {"key_cert_sign"}):
         return False
     try:
-        certificate_checks.check_strength(one)
-        certificate_checks.check_conforming(one)
-        certificate_checks.check_conforming_issuer(one)
-        certificate_checks.check_purpose(one, SERVER_AUTH)
+        certificate_checks.check_strength(certificate)
+        certificate_checks.check_conforming(certificate)
+        certificate_checks.check_conforming_issuer(certificate)
+        certificate_checks.check_purpose(certificate, SERVER_AUTH)
         if now is not None:
-            check_dates(one, now)
+            check_dates(certificate, now)
     except ChainError:
         return False
     return True
 
 
-def _has_certified(known: Certificate, link: Certificate, now: datetime, work: Signatures) -> bool:
+def _has_certified(certificate: Certificate, link: Certificate, now: datetime, work: Signatures) -> bool:
     try:
-        build_chain(link, [], [known], now, cache=work)
+        build_chain(link, [], [certificate], now, cache=work)
     except TooMuchWorkError:
         raise
     except ChainError:
@@ -133,10 +134,10 @@ def _has_certified(known: Certificate, link: Certificate, now: datetime, work: S
 
 
 def _is_unbound(link: Certificate) -> bool:
-    """Say whether it may be a root's: who has the key of a CA below a root is not to become one by its certificate."""
+    """Return whether a cross-certificate is unconstrained; one for a CA below a root must not make it a root."""
     return link.extensions.path_length is None and link.extensions.name_constraints_der is None
 
 
 def _is_in(certificate: Certificate, told: str) -> bool:
-    """Say whether a PEM text without white space has the certificate; a bundle of all the world's is not parsed."""
+    """Return whether a PEM text without white space contains the certificate; avoids parsing large bundles."""
     return base64.b64encode(certificate.der).decode() in told

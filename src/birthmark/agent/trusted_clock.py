@@ -1,10 +1,10 @@
-"""What time it is, on a device whose clock may be years off (ADR 26).
+"""Current time on a device whose clock may be years off (ADR 26).
 
-A `Timekeeper` is a clock: the machine's, put right by what was learnt from servers that proved who they are. It never
-goes back behind the latest time on which the machine's clock and a server agreed (`floor`), kept over restarts: neither
-one server's word moves that, nor a certificate's dates. What it does, it says: `why` is for `status` and the log.
+A `Timekeeper` is a clock: the machine's, corrected by authenticated servers. It never goes back before the latest time
+on which the machine's clock and a server agreed (`floor`), which persists over restarts. Neither a single server nor a
+certificate's dates move that floor. `why` explains corrections for `status` and the log.
 
-Pure but for the clock it is given. Not here: who is asked (timely), where the floor is kept (state).
+Pure but for the injected clock. Not here: the choice of servers (timely), the storage of the floor (state).
 """
 
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Timekeeper:
     offset: timedelta = timedelta(0)
     why: str = ""
     is_confirmed: bool = False
-    """Whether a server has told the time in this run."""
+    """Whether a server has confirmed the time in this run."""
     _wall: datetime = field(init=False)
     _monotonic: float = field(init=False)
 
@@ -38,9 +38,9 @@ class Timekeeper:
         self._keep_above_floor()
 
     def now(self) -> datetime:
-        """Return the time. An offset ends when somebody sets the machine's clock right."""
+        """Return the time. An offset ends when the machine's clock is corrected."""
         if self.offset:
-            self._look_for_a_jump()
+            self._detect_clock_jump()
         self._keep_above_floor()
         return self.machine.now() + self.offset
 
@@ -52,25 +52,24 @@ class Timekeeper:
 
     @property
     def is_off(self) -> bool:
-        """Say whether the machine's clock is not believed."""
+        """Return whether the machine's clock is not trusted."""
         return bool(self.offset)
 
     def may_be(self, stated: datetime, valid_from: datetime, valid_until: datetime) -> bool:
-        """Say whether a server may be believed that it is `stated`: its chain is valid then, and it is no past."""
+        """Return whether a server's `stated` time is plausible: within its chain's validity, not before the floor."""
         return stated.tzinfo is not None and max(self.floor, valid_from) <= stated <= valid_until
 
     def counts_alone(self, stated: datetime, valid_from: datetime, valid_until: datetime) -> bool:
-        """Say whether one server's word is enough: it is near, or this clock cannot be right.
+        """Return whether a single server suffices: its time is near, or this clock cannot be right.
 
-        Where the chain is valid by this clock too, one of the two is wrong and nobody can say which: then another
-        server has to agree (`timely`).
+        If the chain is also valid by this clock, either may be wrong; another server must then agree (`timely`).
         """
         machine = self.machine.now()
         can_be_right = max(self.floor, valid_from) <= machine + TOLERANCE and machine <= valid_until
         return abs(stated - machine) <= _ALONE or not can_be_right
 
     def learn(self, stated: datetime, source: str) -> bool:
-        """Take over a time that an authenticated server stated. Say whether anything changed by it."""
+        """Apply the time of an authenticated server. Return whether it changed."""
         before, self.is_confirmed = self.offset, True
         apart = stated - self.machine.now()
         self.offset = timedelta(0) if abs(apart) <= TOLERANCE else apart
@@ -80,12 +79,12 @@ class Timekeeper:
         return abs(self.offset - before) > TOLERANCE
 
     def raise_floor(self, moment: datetime) -> None:
-        """Remember that it cannot be earlier than this, as far as the machine's clock says so too."""
+        """Raise the earliest possible time, as far as the machine's clock agrees."""
         self.floor = max(self.floor, min(moment, self.machine.now()))
         self._keep_above_floor()
 
     def suppose(self, moment: datetime) -> None:
-        """Take it to be that late, as a certificate says, until a server has told the time. Nothing is kept of it."""
+        """Assume a certificate's time as the minimum until a server confirms the time. Not persisted."""
         behind = moment - (self.machine.now() + self.offset)
         if behind > timedelta(0) and not self.is_confirmed:
             self.offset += behind
@@ -93,7 +92,7 @@ class Timekeeper:
             self._note()
 
     def forget(self) -> None:
-        """Start anew with the machine's clock."""
+        """Reset to the machine's clock."""
         self.floor, self.offset, self.why, self.is_confirmed = BUILT, timedelta(0), "", False
         self._note()
         self._keep_above_floor()
@@ -106,8 +105,11 @@ class Timekeeper:
             self.why = f"the clock shows {shown}, and it was later already: {floor}; if it was not: `{_FORGET}`"
             self._note()
 
-    def _look_for_a_jump(self) -> None:
-        """Wall and monotonic time go together, until somebody sets the clock, or the machine sleeps."""
+    def _detect_clock_jump(self) -> None:
+        """Detect clock jumps.
+
+        Wall and monotonic time advance together unless the clock is set or the machine sleeps.
+        """
         elapsed = timedelta(seconds=self.machine.monotonic() - self._monotonic)
         wall = self.machine.now()
         if abs(wall - self._wall - elapsed).total_seconds() > _JUMP_S:

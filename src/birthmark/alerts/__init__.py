@@ -1,4 +1,4 @@
-"""What needs somebody: judged by the server from one catalogue of rules, said once, and said again when it is over.
+"""Alerts: the server evaluates one rule catalog and notifies when an alert is raised and resolved.
 
-The same catalogue makes the rules for Prometheus and the dashboard (`tools/make_alerts.py`).
+The Prometheus rules and the dashboard are generated from the same catalog (`tools/make_alerts.py`).
 """

@@ -1,6 +1,7 @@
-"""One identity from two places that are connected to two workers: each of them sees one address alone.
+"""Identity conflicts across workers: one identity connects from two addresses to two workers.
 
-So each writes which names had several connections ended there, and one worker looks at all of them together.
+Each worker sees only one address. It therefore writes the names with several ended connections, and one worker
+evaluates the rows of all.
 """
 
 from collections import defaultdict
@@ -10,23 +11,23 @@ from datetime import datetime, timedelta
 
 from birthmark.alerts import store
 from birthmark.alerts.model import ConnectionTakeovers
-from birthmark.net.identity_conflicts import RETURNS, WITHIN_S, returns
+from birthmark.net.identity_conflicts import RETURNS, WITHIN_S, count_returns
 from birthmark.store import Changes, Database, to_micros
 
 _WITHIN = timedelta(seconds=WITHIN_S)
 _KEPT = 6 * _WITHIN
 Name = tuple[str, str]
-"""Of which kind, and the name."""
+"""Kind and name of an identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityConflicts:
-    """The rows of all workers. Moments are those of the database's clock."""
+    """Conflict rows of all workers; times are from the database's clock."""
 
     database: Database = field(repr=False)
 
     async def note(self, kind: str, ended: Mapping[str, Sequence[tuple[float, str]]], now: datetime) -> None:
-        """Write what `Contested.news` says of this worker."""
+        """Write this worker's `Contested.news`."""
         if not ended:
             return
         changes = Changes()
@@ -37,26 +38,26 @@ class IdentityConflicts:
         await self.database.commit(changes)
 
     async def recent(self, now: datetime) -> Sequence[ConnectionTakeovers]:
-        """Return what all workers wrote within the time that counts; forget what is older than anybody asks for."""
+        """Return the recent rows of all workers; delete rows that are too old."""
         await self.database.commit(Changes().run(store.FORGET_ENDS, before=to_micros(now - _KEPT)))
         since = to_micros(now - _WITHIN)
         return [store.ENDS.of(row) for row in await self.database.all(store.ENDS_SINCE, since=since)]
 
 
-def in_two_places(
-    found: Iterable[ConnectionTakeovers], now: datetime, said: Mapping[Name, int]
+def find_alternating_names(
+    takeovers: Iterable[ConnectionTakeovers], now: datetime, said: Mapping[Name, int]
 ) -> Mapping[Name, Sequence[tuple[int, str]]]:
-    """Return the names that go back and forth between addresses, with their ends in order, those after what was `said`.
+    """Return names that alternate between addresses, with their ended connections in order, after those in `said`.
 
-    What one worker saw alone, it has said itself.
+    Conflicts that one worker saw alone are excluded; that worker has already reported them.
     """
     since = to_micros(now - _WITHIN)
     names: defaultdict[Name, list[ConnectionTakeovers]] = defaultdict(list)
-    for one in found:
+    for one in takeovers:
         names[one.kind, one.name].append(one)
     merged = {
         name: sorted(end for one in of for end in one.each() if end[0] > max(since, said.get(name, 0)))
         for name, of in names.items()
         if sum(1 for one in of if one.ends) > 1
     }
-    return {name: ends for name, ends in merged.items() if returns([where for _, where in ends]) >= RETURNS}
+    return {name: ends for name, ends in merged.items() if count_returns([where for _, where in ends]) >= RETURNS}

@@ -1,6 +1,6 @@
-"""What each worker sees of its own machine, as rows: one worker judges for all.
+"""Machine readings of all workers as rows, evaluated by one worker.
 
-Rows are of the database's clock, as the machines' may be wrong.
+Timestamps are from the database's clock, as the machines' clocks may be wrong.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from birthmark.clock import Clock
 from birthmark.store import Changes, Database, from_micros, to_micros
 
 _KEPT = timedelta(days=1)
-"""How long the row of a worker stays that looks no more."""
+"""Retention of the row of a worker that no longer reports."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -24,19 +24,19 @@ class Machines:
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def note(self, seen: MachineReading) -> MachineReading:
-        """Write what a worker saw, with when that is by the database's clock, and how far its own is from it."""
+    async def note(self, reading: MachineReading) -> MachineReading:
+        """Write a worker's reading with the database's time and the worker's clock offset from it."""
         began = self.clock.now()
         now, is_another = await self._time()
         ended = self.clock.now()
-        off = _off(began, ended, now) if is_another else None
-        seen = replace(seen, at=now, clock_off_us=off)
-        changes = Changes().run(store.PUT_LOOKED, **store.LOOKED.row(seen))
+        off = _clock_offset_us(began, ended, now) if is_another else None
+        reading = replace(reading, at=now, clock_off_us=off)
+        changes = Changes().run(store.PUT_LOOKED, **store.LOOKED.row(reading))
         await self.database.commit(changes.run(store.FORGET_LOOKED, before=to_micros(now - _KEPT)))
-        return seen
+        return reading
 
     async def alive(self, within: timedelta) -> Sequence[MachineReading]:
-        """Return what those workers saw that looked within this time, by name."""
+        """Return the readings of the workers that reported within this time, by name."""
         now, _ = await self._time()
         rows = await self.database.all(store.LOOKED_SINCE, since=to_micros(now - within))
         return sorted(map(store.LOOKED.of, rows), key=lambda one: one.worker)
@@ -47,8 +47,8 @@ class Machines:
         return from_micros(row["now"]), bool(row["is_another"])
 
 
-def _off(began: datetime, ended: datetime, now: datetime) -> int:
-    """Return how far the clock of the question is ahead of that of the answer, at least: it was between two moments."""
+def _clock_offset_us(began: datetime, ended: datetime, now: datetime) -> int:
+    """Return the minimum clock offset between requester and responder; the response is between both timestamps."""
     ahead, behind = began - now, now - ended
     if ahead > timedelta():
         return ahead // _MICROSECOND

@@ -1,4 +1,4 @@
-"""Alerts, silences, and what is judged, as values."""
+"""Alerts, silences, and readings as values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class AlertSeverity(StrEnum):
-    """How soon somebody has to look."""
+    """Severity of an alert."""
 
     WARNING = "warning"
     CRITICAL = "critical"
@@ -15,9 +15,9 @@ class AlertSeverity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AlertRule:
-    """What is judged: `holds` is how long it must be so before it is said, and how long not before it is over.
+    """Alert rule. `holds` is how long a condition must persist to raise the alert, and be absent to resolve it.
 
-    `metric` and `expression` are what Prometheus judges alike (PromQL, with `{limit}`); `fix` is the next command.
+    `metric` and `expression` are the Prometheus equivalent (PromQL, with `{limit}`); `fix` is the next command.
     """
 
     name: str
@@ -31,7 +31,7 @@ class AlertRule:
 
 @dataclass(frozen=True, slots=True)
 class AlertFinding:
-    """What a rule found: of whom or what, in words, how many, and a few of them by name."""
+    """Finding of a rule: subject, description, count, and some examples."""
 
     rule: str
     subject: str
@@ -42,7 +42,7 @@ class AlertFinding:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What a rule has found since `seen_at`. It is raised once it has held, and over once it has not."""
+    """Alert found since `seen_at`; raised and resolved after the rule's hold time."""
 
     rule: str
     subject: str
@@ -53,15 +53,15 @@ class Alert:
     seen_at: datetime
     raised_at: datetime | None = None
     missed_at: datetime | None = None
-    """Since when it is not found any more."""
+    """Time since when the condition is absent."""
     is_told: bool = False
     is_hushed: bool = False
-    """It was told, and somebody wants to hear nothing of it since."""
+    """Whether a silence covers it since its notification."""
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """Somebody wants to hear nothing of a rule, or of one subject of it, for a while. A subject may be a pattern."""
+    """Silence of a rule or of one subject of it, for a limited time; the subject may be a pattern."""
 
     rule: str
     subject: str
@@ -73,7 +73,7 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class UpcomingExpiry:
-    """Something that ends, or has: its name, when, and why."""
+    """An upcoming or past expiry: name, time, and reason."""
 
     name: str
     at: datetime
@@ -82,7 +82,7 @@ class UpcomingExpiry:
 
 @dataclass(frozen=True, slots=True)
 class MachineReading:
-    """What a worker sees of its own machine, when it looked last, by the database's clock."""
+    """A worker's last reading of its own machine, in the database's time."""
 
     worker: str
     machine: str
@@ -91,9 +91,9 @@ class MachineReading:
     """The part of the data directory's disk that is free, in millionths."""
     is_clock_steady: bool
     clock_off_us: int | None = None
-    """How far the machine's clock is ahead of the database's, in microseconds at least; None where there is one."""
+    """Minimum offset of the machine's clock ahead of the database's, in microseconds; None if they share one."""
     server_ends: datetime | None = None
-    """When the certificate ends that this worker shows."""
+    """Expiry of this worker's server certificate."""
 
     @property
     def disk_free(self) -> float:
@@ -106,10 +106,10 @@ class MachineReading:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionTakeovers:
-    """Connections of one name that were ended by the next ones at a worker: each as its microsecond and address."""
+    """Connections of one name at a worker that a later connection ended: time in microseconds and address each."""
 
     kind: str
-    """Whose names: devices of hubs, or clients of the account."""
+    """Kind of name: devices of hubs, or clients of the account."""
     name: str
     worker: str
     at: datetime
@@ -123,29 +123,29 @@ class ConnectionTakeovers:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From when on something is an alert."""
+    """Alert thresholds."""
 
     disk_free: float = 0.1
     """The part of the disk that is free at least."""
     clock_off: timedelta = timedelta(seconds=5)
-    """How far a machine's clock may be from the database's."""
+    """Maximum offset of a machine's clock from the database's."""
     unrenewed: timedelta = timedelta(days=7)
-    """How long before its end a certificate is to be renewed; a fifth of its life, if that is less."""
+    """Time before expiry by which a certificate must be renewed; a fifth of its lifetime, if that is less."""
     ca_ends: timedelta = timedelta(days=30)
     crl_ends: timedelta = timedelta(days=1)
     server_ends: timedelta = timedelta(days=7)
     refusals: int = 100
-    """An hour's, at least; and `spike` times those of an hour before."""
+    """Minimum number of refusals per hour; they must also exceed `spike` times the earlier hourly rate."""
     spike: float = 5.0
     renewals: int = 3
     """Renewals that were refused within the hour."""
     enrollments: int = 3
     """Other refusals of EST within the hour."""
     behind: timedelta = timedelta(minutes=15)
-    """How long a receiver, or another worker, may be behind."""
+    """Maximum delay of a receiver or another worker."""
 
-    def in_words(self) -> Mapping[str, str]:
-        """Return what an expression is filled in with; times in seconds."""
+    def format_values(self) -> Mapping[str, str]:
+        """Return the values for the expressions; times in seconds."""
         times = {
             "ca_ends_s": self.ca_ends,
             "crl_ends_s": self.crl_ends,
@@ -162,25 +162,25 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """What the rules look at, of one moment."""
+    """Input of the rules at one point in time."""
 
     now: datetime
     cas: Sequence[UpcomingExpiry] = ()
     lists: Sequence[UpcomingExpiry] = ()
     machines: Sequence[MachineReading] = ()
-    """Of every worker that lives."""
+    """Readings of all live workers."""
     unrenewed: int = 0
-    """Certificates near their end whose name has no later one; `unrenewed_names` are a few."""
+    """Number of certificates near expiry without a successor; `unrenewed_names` are some examples."""
     unrenewed_names: tuple[str, ...] = ()
     refusals: Mapping[str, int] = field(default_factory=dict)
-    """Of the hour until now, by code."""
+    """Refusals of the last hour by code."""
     failed_renewals: Mapping[str, int] = field(default_factory=dict)
-    """Of these, those by which a certificate of ours was not renewed."""
+    """Those of the refusals that blocked a renewal of an issued certificate."""
     refusals_before: Mapping[str, float] = field(default_factory=dict)
     """Of an hour of the day before, on average."""
     contested: tuple[str, ...] = ()
     """Identities that two use."""
     outbox: timedelta = timedelta()
-    """How old the oldest event is that was not handed on."""
+    """Age of the oldest undelivered event."""
     failing: Sequence[UpcomingExpiry] = ()
-    """Receivers that take nothing, and since when."""
+    """Receivers that fail, with the start of each failure."""

@@ -1,4 +1,4 @@
-"""The catalogue of rules, and what each says to readings of one moment. Pure; time is in the readings."""
+"""Rule catalog and its evaluation of readings at one point in time. Pure; the time is in the readings."""
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from birthmark.alerts.model import (
 RAISED, OVER = "alert.raised", "alert.over"
 CONTESTED = "mqtt.identity_contested"
 _CALM = timedelta(minutes=2)
-"""How long nothing must be found until it is over: what comes and goes is said once."""
+"""Time without a finding until an alert resolves, so that a flapping condition notifies once."""
 _SOME = 5
 
 Judge: TypeAlias = Callable[[Readings, Thresholds], Iterator[AlertFinding]]
@@ -239,11 +239,11 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
 }
 RULES: Mapping[str, AlertRule] = {rule.name: rule for rule in CATALOGUE}
 _BY_CODE = frozenset({"renewal-refused", "enrollment-refused"})
-"""Rules whose examples are codes of refusals, the most frequent first."""
+"""Rules whose examples are refusal codes, the most frequent first."""
 
 
 def code_of(alert: Alert) -> str:
-    """Return the code of the refusals that raised an alert, of several the most frequent; empty for other alerts."""
+    """Return the most frequent refusal code of an alert; empty for other alerts."""
     if alert.rule == "refusal-spike":
         return alert.subject
     if alert.rule == "identity-contested":
@@ -259,14 +259,14 @@ def fix_of(alert: Alert) -> str:
 
 
 def found(readings: Readings, limits: Thresholds, off: Sequence[str] = ()) -> list[AlertFinding]:
-    """Return what the rules find, but for those that are switched off."""
+    """Return the findings of all rules except those in `off`."""
     return [one for rule, judge in CATALOGUE.items() if rule.name not in off for one in judge(readings, limits)]
 
 
 def step(alert: Alert | None, finding: AlertFinding | None, rule: AlertRule, now: datetime) -> Alert | None:
-    """Return what becomes of an alert by what was found now, or not; None: there is none, or none any more.
+    """Return the next state of an alert after this finding or None; None if there is no alert any more.
 
-    One that is raised goes when nothing was found for a while. One that was not raised goes at once.
+    A raised alert resolves after a time without findings; a pending one disappears at once.
     """
     if finding is not None:
         since = now if alert is None else alert.seen_at
@@ -283,11 +283,11 @@ def step(alert: Alert | None, finding: AlertFinding | None, rule: AlertRule, now
     return alert if now - alert.missed_at < max(_CALM, rule.holds) else None
 
 
-def say(was: Alert | None, became: Alert | None, *, is_quiet: bool) -> tuple[Alert | None, str]:
-    """Return what becomes of an alert with what is said of it now: `RAISED`, `OVER`, or nothing.
+def decide_notification(was: Alert | None, became: Alert | None, *, is_quiet: bool) -> tuple[Alert | None, str]:
+    """Return the next state of an alert and its notification: `RAISED`, `OVER`, or none.
 
-    While it `is_quiet` nothing is said of it but that it is over, to who knows of it. One that was said before is said
-    again when the quiet ends: who was asked to look at it later is to hear that it is later.
+    While `is_quiet`, only the end of an alert that was already notified is sent. An alert that was notified before is
+    notified again when the quiet period ends, as a reminder.
     """
     if became is None:
         return None, OVER if was is not None and was.is_told else ""
@@ -301,23 +301,23 @@ def say(was: Alert | None, became: Alert | None, *, is_quiet: bool) -> tuple[Ale
 
 
 def is_silenced(alert: Alert, silences: Sequence[Silence], now: datetime) -> bool:
-    """Say whether somebody wants to hear nothing of it now."""
+    """Return whether an active silence covers the alert."""
     fitting = (one for one in silences if one.rule == alert.rule and fnmatchcase(alert.subject, one.subject))
     return any(one.until > now for one in fitting)
 
 
-def _ends(what: str, one: UpcomingExpiry, now: datetime) -> str:
-    days = (one.at - now).total_seconds() / 86400
-    when = f"in {days:.0f} days" if days >= 1 else f"at {one.at:%Y-%m-%d %H:%M} UTC"
-    return f"{what} {one.name} ends {when}" if days > 0 else f"{what} {one.name} has ended"
+def _ends(subject: str, expiry: UpcomingExpiry, now: datetime) -> str:
+    days = (expiry.at - now).total_seconds() / 86400
+    when = f"in {days:.0f} days" if days >= 1 else f"at {expiry.at:%Y-%m-%d %H:%M} UTC"
+    return f"{subject} {expiry.name} ends {when}" if days > 0 else f"{subject} {expiry.name} has ended"
 
 
 def _by_machine(
-    found: Iterable[MachineReading], badness: Callable[[MachineReading], Any]
+    readings: Iterable[MachineReading], badness: Callable[[MachineReading], Any]
 ) -> Iterator[tuple[MachineReading, tuple[str, ...]]]:
-    """Yield for each machine what its worst worker saw, and the names of all of it that are among these."""
+    """Yield the worst reading of each machine with the names of its affected workers."""
     machines: dict[str, list[MachineReading]] = {}
-    for one in found:
+    for one in readings:
         machines.setdefault(one.machine, []).append(one)
     for _, of in sorted(machines.items()):
         yield min(of, key=badness), tuple(sorted(one.worker for one in of))

@@ -1,8 +1,7 @@
-"""Alerts as the database has them: what is found becomes one, is said, and is over; who wants to hear nothing of it.
+"""Alerts in the database: raised from findings, notified, resolved, and silenced.
 
-One worker judges for all. What one look changes is one commit, conditional on what was read, with an audit row for
-each alert that is raised or over: who is told of what happens (`feed`) is told of them together, once, and once more
-when they are over.
+One worker evaluates for all. Each evaluation is one commit, conditional on what was read, with an audit row per raised
+or resolved alert. Event subscribers (`feed`) get one notification for all of them, and another when they resolve.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import TypeAlias
 
 from birthmark.alerts import store
 from birthmark.alerts.model import Alert, AlertFinding, AlertRule, Silence
-from birthmark.alerts.rules import OVER, RAISED, RULES, fix_of, is_silenced, say, step
+from birthmark.alerts.rules import OVER, RAISED, RULES, decide_notification, fix_of, is_silenced, step
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database, to_micros
@@ -20,7 +19,7 @@ from birthmark.untrusted_text import printable
 
 __all__ = ["OVER", "RAISED", "Alerts"]
 Said: TypeAlias = tuple[str, Alert]
-"""`alert.raised` or `alert.over`, of which alert."""
+"""Notification: `alert.raised` or `alert.over`, with the alert."""
 _CLAIM = timedelta(seconds=60)
 _NAME = "judge"
 _MOST_SILENCES = 200
@@ -75,7 +74,7 @@ class Alerts:
     me: str = "main"
 
     async def all(self) -> Sequence[Alert]:
-        """Return what was raised and is not over, by rule and subject."""
+        """Return the raised, unresolved alerts by rule and subject."""
         return [one for one in await self._known() if one.raised_at is not None]
 
     async def silences(self) -> Sequence[Silence]:
@@ -89,7 +88,7 @@ class Alerts:
     async def silence(
         self, rule: str, subject: str, lifetime: timedelta, reason: str, *, by: str, actor: str
     ) -> Silence:
-        """Say nothing of a rule, or of the subjects that fit, for a while.
+        """Silence a rule, or its matching subjects, for a lifetime.
 
         Raise `RuleUnknownError`, `SilenceTooLongError`, `TooManySilencesError`.
         """
@@ -109,20 +108,20 @@ class Alerts:
         return made
 
     async def unsilence(self, rule: str, subject: str, *, actor: str) -> None:
-        """Say it again. Raise `SilenceMissingError`."""
+        """Remove a silence. Raise `SilenceMissingError`."""
         missing = SilenceMissingError(rule=rule[:64], subject=subject[:64])
         changes = Changes().run(store.REMOVE_SILENCE, expect=1, otherwise=missing, rule=rule, subject=subject)
         await self.database.commit(changes.audit(actor, "alert.unsilence", rule, of=subject))
 
-    async def one(self, rule: str) -> tuple[AlertRule, Sequence[Alert], Sequence[Silence]]:
-        """Return a rule, what it has raised and is not over, and its silences. Raise `RuleUnknownError`."""
+    async def get_rule(self, rule: str) -> tuple[AlertRule, Sequence[Alert], Sequence[Silence]]:
+        """Return a rule, its unresolved alerts, and its silences. Raise `RuleUnknownError`."""
         if (known := RULES.get(rule)) is None:
             raise RuleUnknownError(rule=rule[:64])
         raised = [one for one in await self.all() if one.rule == rule]
         return known, raised, [one for one in await self.silences() if one.rule == rule]
 
     async def claim(self, lasts: timedelta = _CLAIM) -> bool:
-        """Say whether this worker judges for the next while."""
+        """Claim the evaluation for this worker for a time; return whether it succeeded."""
         now = self.clock.now()
         changes = (
             Changes()
@@ -145,21 +144,23 @@ class Alerts:
         return True
 
     async def judge(self, findings: Sequence[AlertFinding]) -> Sequence[Said]:
-        """Let alerts follow what was found now, in one commit; return what was said."""
+        """Update the alerts to these findings in one commit; return the notifications."""
         now, silences = self.clock.now(), await self.silences()
         return await self._follow(await self._known(), [_clean(one) for one in findings], silences, now)
 
     async def _follow(
-        self, known: Sequence[Alert], findings: Sequence[AlertFinding], silences: Sequence[Silence], now: datetime
+        self, alerts: Sequence[Alert], findings: Sequence[AlertFinding], silences: Sequence[Silence], now: datetime
     ) -> Sequence[Said]:
-        there = {(one.rule, one.subject): one for one in known}
+        there = {(one.rule, one.subject): one for one in alerts}
         found = {(one.rule, one.subject): one for one in findings}
         changes, said = Changes(), list[Said]()
         for key in sorted(there.keys() | found.keys()):
             was = there.get(key)
             rule = RULES.get(key[0])  # an earlier version may have had others
             became = None if rule is None else step(was, found.get(key), rule, now)
-            became, word = say(was, became, is_quiet=became is not None and is_silenced(became, silences, now))
+            became, word = decide_notification(
+                was, became, is_quiet=became is not None and is_silenced(became, silences, now)
+            )
             self._change(changes, was, became)
             told = became or was
             if word and told is not None:
@@ -196,7 +197,7 @@ class Alerts:
 
 
 def _clean(finding: AlertFinding) -> AlertFinding:
-    """Return it with what every database keeps: what cannot be written would keep all others from being said."""
+    """Return the finding with text that every database accepts; invalid text would block all other alerts."""
     subject, detail = printable(finding.subject), printable(finding.detail)
     return replace(finding, subject=subject, detail=detail, examples=tuple(map(printable, finding.examples)))
 

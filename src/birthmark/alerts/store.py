@@ -27,7 +27,7 @@ PURGE_SILENCES = remove(silences, silences.c.until <= bindparam("now"))
 
 LOOKED = RowMapper(MachineReading)
 looked = LOOKED.table("alert_machines", "worker")
-"""What each worker saw of its machine when it looked last."""
+"""Last machine reading of each worker."""
 PUT_LOOKED = upsert(looked)
 LOOKED_SINCE = find(looked, looked.c.at > bindparam("since"), limit=1000)
 FORGET_LOOKED = remove(looked, looked.c.at <= bindparam("before"))
@@ -44,10 +44,10 @@ TIME = Statement(
         else select(cast(bindparam("now"), BigInteger).label("now"), literal_column("0").label("is_another"))
     )
 )
-"""The database's clock; where it is this process, `now`."""
+"""Current time of the database; `now` if it shares the clock of this process."""
 
 judges = Table("alert_judges", metadata, text("name", key=True), text("owner"), number("owned_until"))
-"""One row: which worker judges, for all."""
+"""One row: the worker that evaluates alerts for all."""
 BEGIN = insert(judges, ignore_existing=True)
 _FREE = or_(judges.c.owner == bindparam("key_owner"), judges.c.owned_until <= bindparam("key_now"))
 CLAIM = change(judges, ("owner", "owned_until"), "name", _FREE)

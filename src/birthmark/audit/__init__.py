@@ -1,1 +1,1 @@
-"""The audit chain read back: every mutation in order, and whether it is the one that was written and signed."""
+"""Audit log readers: all changes in order, with verification of chain and signatures."""

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from birthmark.audit.verify import ROWS, VerifiedChain
-from birthmark.net.fair_scheduler import give_way
+from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import from_micros
 from birthmark.store.database import DatabaseReader
 from birthmark.store.database_lock import MAIN
@@ -14,7 +14,7 @@ _PAGE = 1000
 
 
 def report(verified: Sequence[VerifiedChain]) -> dict[str, Any]:
-    """Return the stable JSON form: all rows, the head of the chain that a server alone writes, and each chain."""
+    """Return the stable JSON form: all rows, the head of the chain with only server rows, and each chain."""
     chains = [
         {"chain": one.chain, "rows": one.rows - one.left_out, "head": one.head and one.head.as_json()}
         for one in verified
@@ -30,7 +30,7 @@ async def entries(database: DatabaseReader, verified: Sequence[VerifiedChain]) -
         while seq < one.rows:
             for row in await database.all(ROWS, chain=one.chain, after=seq, limit=min(_PAGE, one.rows - seq)):
                 seq = row["seq"]
-                await give_way()
+                await yield_turn()
                 yield {
                     "chain": one.chain,
                     "seq": seq,

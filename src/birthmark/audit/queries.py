@@ -1,7 +1,7 @@
-"""Who changed what, the latest first: a page of the rows of all chains, by who did it, what, and about whom.
+"""Audit log queries, newest first: a page of the rows of all chains by actor, action, and subject.
 
-A page follows an index of what is asked for, and what else is asked for is looked at row by row, `MAX_LOOKED` of them
-at most: it may then have fewer rows than were asked for, and still another behind it. Nothing is verified here.
+A page uses the index of one filter and checks the other filters row by row, at most `MAX_LOOKED` rows. It may therefore
+be short although another page follows. Nothing is verified here.
 """
 
 import json
@@ -73,9 +73,9 @@ _BEGIN = -(2**62)
 
 @dataclass(frozen=True, slots=True)
 class AuditQuery:
-    """Which rows; all that is said must hold. An `action` that ends with a dot is the beginning of several.
+    """Audit log filter; all conditions must match. An `action` that ends with a dot is a prefix.
 
-    With `people` those of users and of the data directory's operator alone; `since` is the earliest time.
+    `people` restricts it to users and the local administrator; `since` is the earliest time.
     """
 
     actor: str | None = None
@@ -84,8 +84,8 @@ class AuditQuery:
     people: bool = False
     since: datetime | None = None
 
-    def takes(self, row: Mapping[str, Any]) -> bool:
-        """Say whether it is one of these rows."""
+    def matches_row(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the row matches the filter."""
         return (
             self.actor in {None, row["actor"]}
             and self.subject in {None, row["subject"]}
@@ -95,28 +95,28 @@ class AuditQuery:
 
 
 def is_person(actor: str) -> bool:
-    """Say whether a user did it, or the operator of the data directory; else it was a device, program or worker."""
+    """Return whether the actor is a user or the local administrator, not a device, program, or worker."""
     return actor == _OPERATOR or actor.startswith(_PERSON)
 
 
-def is_of(action: str, wanted: str) -> bool:
-    """Say whether an action is the one that is wanted, or one of those that begin so: `dps.` is of `dps.register`."""
-    return action.startswith(wanted) if wanted.endswith(".") else action == wanted
+def is_of(action: str, pattern: str) -> bool:
+    """Return whether an action equals the wanted one or has it as its prefix: `dps.` matches `dps.register`."""
+    return action.startswith(pattern) if pattern.endswith(".") else action == pattern
 
 
 async def latest(
-    database: DatabaseReader, wanted: AuditQuery, *, before: str = "", limit: int
+    database: DatabaseReader, query: AuditQuery, *, before: str = "", limit: int
 ) -> Page[Mapping[str, Any]]:
-    """Return the latest rows, or those before a place. Raise `PageInvalidError`."""
+    """Return the latest rows, or those before a position. Raise `PageInvalidError`."""
     place = _parsed(before) if before else _END
-    by = next((name for name in BY if getattr(wanted, name) is not None), None)
-    is_exact = sum(getattr(wanted, name) is not None for name in BY) + wanted.people <= 1
-    since = _BEGIN if wanted.since is None else to_micros(wanted.since)
+    by = next((name for name in BY if getattr(query, name) is not None), None)
+    is_exact = sum(getattr(query, name) is not None for name in BY) + query.people <= 1
+    since = _BEGIN if query.since is None else to_micros(query.since)
     each, looked, found = limit + 1 if is_exact else _EACH, 0, list[Row]()
     while looked < MAX_LOOKED:
-        rows = await _rows(database, by, wanted, place, each)
+        rows = await _rows(database, by, query, place, each)
         is_last = len(rows) < each or rows[-1]["at"] < since
-        found += [row for row in rows if row["at"] >= since and wanted.takes(row)]
+        found += [row for row in rows if row["at"] >= since and query.matches_row(row)]
         if len(found) > limit:
             return Page([_view(row) for row in found[:limit]], _text_of(found[limit - 1]))
         if is_last:
@@ -127,17 +127,17 @@ async def latest(
 
 
 async def _rows(
-    database: DatabaseReader, by: str | None, wanted: AuditQuery, place: _AuditPosition, limit: int
+    database: DatabaseReader, by: str | None, query: AuditQuery, position: _AuditPosition, limit: int
 ) -> Sequence[Row]:
-    """Return rows before a place by one of the columns."""
-    asked: dict[str, Any] = {"before_at": place.at, "chain": place.chain, "seq": place.seq, "limit": limit}
-    if by is None and wanted.people:
+    """Return the rows before a position by one of the columns."""
+    asked: dict[str, Any] = {"before_at": position.at, "chain": position.chain, "seq": position.seq, "limit": limit}
+    if by is None and query.people:
         people = [_OPERATOR, *(row["actor"] for row in await database.all(PEOPLE))]
         rows = [row for one in people for row in await database.all(BY["actor"], **asked, actor=one)]
         return sorted(rows, key=_place_of, reverse=True)[:limit]
     if by is None:
         return await database.all(ALL, **asked)
-    value = getattr(wanted, by)
+    value = getattr(query, by)
     if by != "action" or not value.endswith("."):
         return await database.all(BY[by], **asked, **{by: value})
     known = [row["action"] for row in await database.all(ACTIONS) if is_of(row["action"], value)]

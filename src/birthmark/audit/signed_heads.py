@@ -40,14 +40,14 @@ class AuditKey:
         return self._key.sign(body)
 
     def has_signed(self, body: bytes, signature: bytes) -> bool:
-        """Say whether this key signed `body`."""
+        """Return whether this key signed `body`."""
         return _is_signed(self.public_key, body, signature)
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The first `seq` rows of `chain` ended in `digest`; `key` signed that at `at`.
+    """Signed head of a chain: the first `seq` rows of `chain` end in `digest`; `key` signed that at `at`.
 
-    `others` is the text that it signed of the other chains' ends; None in a head of version 0.1.0's format.
+    `others` is the signed text of the other chains' ends; None in a head of version 0.1.0's format.
     """
 
     chain: str
@@ -64,13 +64,13 @@ class Head(msgspec.Struct, frozen=True):
 
     @property
     def is_genuine(self) -> bool:
-        """Say whether its own key signed it; whose key that is, is another question."""
+        """Return whether the embedded key signed it; the key's owner must be verified separately."""
         body = head_body(self.chain, self.seq, self.at_micros, self.digest, self.others)
         return _is_signed(self.key, body, self.signature)
 
     @property
     def seen(self) -> tuple[ChainEnd, ...]:
-        """The ends of the other chains that it tells of; only a genuine head has them in order."""
+        """Ends of the other chains in this head; only a genuine head has them in order."""
         return () if self.others is None else parse_seen(self.others)
 
     def as_json(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def parse_head(text: bytes) -> Head:
 
 
 def parse_heads(text: bytes) -> list[Head]:
-    """Return the heads of an exported file: one, or one a line. Raise `HeadInvalidError`."""
+    """Return the heads of an exported file: a single one, or one per line. Raise `HeadInvalidError`."""
     lines = [line for line in text.splitlines() if line.strip()]
     is_one_each = len(lines) > 1 and all(line.lstrip().startswith(b"{") for line in lines)
     return [parse_head(line) for line in lines] if is_one_each else [parse_head(text)]

@@ -1,4 +1,4 @@
-"""Are the audit chains whole, and the ones that were signed? Names the first row that says no."""
+"""Verification of the audit chains and their signatures; reports the first invalid row."""
 
 import json
 from collections import defaultdict
@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from birthmark.audit.signed_heads import HEADS, Head
 from birthmark.errors import ConflictError
-from birthmark.net.fair_scheduler import give_way
+from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.audit_chain import GENESIS, HeadSigner, link
 from birthmark.store.crud_statements import find, page
@@ -20,7 +20,7 @@ from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"
 RESTORED = "server.restored"
-"""The row after a gap: a backup was restored, and the places that the lost server may have told of are left out."""
+"""Row after a gap: a restored backup skips positions that the lost server may have reported."""
 _PAGE = 1000
 ROWS = page(audit, "seq", "chain")
 LAST_ROW = find(audit, "chain", of=("seq", "digest"), order=audit.c.seq.desc(), limit=1)
@@ -102,19 +102,19 @@ class AuditBreakFoundError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedChain:
-    """A chain that is whole, and its signed end."""
+    """A verified chain and its signed end."""
 
     chain: str
     rows: int
-    """The place of the last."""
+    """Sequence number of the last row."""
     head: Head | None
     left_out: int = 0
-    """Places that a restored backup left out."""
+    """Number of positions that a restored backup skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainClaim:
-    """What somebody says of a chain: its first `seq` rows end in `digest`."""
+    """Claim about a chain: its first `seq` rows end in `digest`."""
 
     chain: str
     seq: int
@@ -125,15 +125,15 @@ class ChainClaim:
 async def verify_chains(
     database: DatabaseReader, *, key: bytes | None, exported: Sequence[Head] = ()
 ) -> Sequence[VerifiedChain]:
-    """Return what was checked, chain by chain: there is one for each worker, and the heads of each tell of the others.
+    """Return the verified chains, one per worker; the heads of each also cover the others.
 
     `key` is the public key that signs heads here; `exported` are heads kept elsewhere. Raise one of this module's
-    errors, naming the first row that is wrong.
+    errors for the first invalid row.
     """
     exported = [*dict.fromkeys(exported)]
     for head in exported:
         _check_exported(head, key)
-        await give_way()
+        await yield_turn()
     heads = [HEADS.of(row) for row in await database.all(HEADS_OF_ALL)]
     claims = [claim for head in exported for claim in _claims_of(head, f"An exported head of chain {head.chain}")]
     for head in heads:
@@ -147,14 +147,14 @@ async def verify_chains(
 async def verify_chain(
     database: DatabaseReader, *, key: bytes | None, chain: str = MAIN, claims: Sequence[ChainClaim] = ()
 ) -> VerifiedChain:
-    """Return what was checked of one chain, which must be as each of `claims` about it says. Raise as above."""
+    """Return one verified chain, which must match each of its `claims`. Raise the same errors."""
     walk = _Walk(chain, claims)
     while True:
         before = walk.seq
         while rows := await database.all(ROWS, chain=chain, after=walk.seq, limit=_PAGE):
             for row in rows:
                 walk.follow(row)
-                await give_way()  # a server has others to serve
+                await yield_turn()  # a server has others to serve
         head = await _head(database, chain)
         if head is None or head.seq <= walk.seq or walk.seq == before:  # else a server has written meanwhile
             break
@@ -167,7 +167,7 @@ async def verify_chain(
 
 
 class _Walk:
-    """A chain from its first row on: each must follow from the one before it, and be as the claims say."""
+    """Walk over a chain from its first row: each row must follow its predecessor and match the claims."""
 
     def __init__(self, chain: str, claims: Sequence[ChainClaim]) -> None:
         self._chain = chain
@@ -179,7 +179,7 @@ class _Walk:
         self.broken_at: tuple[int, str] | None = None
 
     def follow(self, row: Row) -> None:
-        """Go on to a row. Raise `AuditBrokenError` or `AuditContradictedError`."""
+        """Verify the next row. Raise `AuditBrokenError` or `AuditContradictedError`."""
         written = AuditRow(row["actor"], row["action"], row["subject"], row["detail"])
         expected = link(self.digest, self._chain, row["seq"], row["at"], written)
         if row["seq"] != self.seq + 1 and not (row["seq"] > self.seq and _is_restored(row, self.seq)):
@@ -204,7 +204,7 @@ class _Walk:
 
 
 def _is_restored(row: Row, last: int) -> bool:
-    """Say whether a row tells of a backup that ended at row `last`."""
+    """Return whether a row records the restore of a backup that ended at row `last`."""
     if row["action"] != RESTORED:
         return False
     try:
@@ -214,7 +214,7 @@ def _is_restored(row: Row, last: int) -> bool:
 
 
 def _claims_of(head: Head, source: str, *, of_itself: bool = True) -> list[ChainClaim]:
-    """Return what a genuine head says of the other chains, and of its own."""
+    """Return the claims of a genuine head about the other chains and its own."""
     own = [ChainClaim(head.chain, head.seq, head.digest, source)] if of_itself else []
     return own + [ChainClaim(one.chain, one.seq, one.digest, source) for one in head.seen]
 
@@ -242,11 +242,13 @@ def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, c
         raise AuditContradictedError(source="The signed head", **facts)
 
 
-async def note_break(database: Database, signer: HeadSigner, *, is_key_new: bool, is_used: bool = True) -> str | None:
-    """Write down, before anything else is, that this worker's chain is not as it was left; return what is wrong.
+async def record_chain_break(
+    database: Database, signer: HeadSigner, *, is_key_new: bool, is_used: bool = True
+) -> str | None:
+    """Record first of all that this worker's chain differs from its last state; return the error details.
 
-    For the start of a server: its next commit signs a new head over whatever rows it finds. A database from before
-    heads were signed (`is_key_new`) is taken as it is, and one that nobody has used yet (not `is_used`) is empty.
+    Call it at server start, as the next commit signs a new head over all rows. A database from before heads were signed
+    (`is_key_new`) is accepted as is; an unused one (not `is_used`) is empty.
     """
     chain = database.worker
     last, head = await database.one(LAST_ROW, chain=chain), await _head(database, chain)
@@ -271,7 +273,7 @@ async def note_break(database: Database, signer: HeadSigner, *, is_key_new: bool
 
 
 async def _claims_of_others(database: DatabaseReader, key: bytes, chain: str) -> list[ChainClaim]:
-    """Return what genuine heads of other chains say of this one."""
+    """Return the claims of other chains' genuine heads about this one."""
     heads = [HEADS.of(row) for row in await database.all(HEADS_OF_ALL)]
     genuine = [head for head in heads if head.chain != chain and head.key == key and head.is_genuine]
     claims = [one for head in genuine for one in _claims_of(head, f"The signed head of chain {head.chain}")]

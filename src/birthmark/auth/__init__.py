@@ -1,1 +1,1 @@
-"""Who is asking: principals and the proofs that make one."""
+"""Authentication: principals and the credentials that prove them."""

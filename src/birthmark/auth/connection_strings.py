@@ -33,17 +33,17 @@ class ConnectionString:
 
     @classmethod
     def of_text(cls, host: str, policy: str, key: str) -> "ConnectionString":
-        """Return one by its key in base64."""
+        """Return a connection string with its key in base64."""
         return cls(host, policy, base64.b64decode(key))
 
     def render(self) -> str:
-        """Return the text; it holds the key."""
+        """Return the text, which contains the key."""
         key = base64.b64encode(self.key).decode()
         return f"HostName={self.host};SharedAccessKeyName={self.policy};SharedAccessKey={key}"
 
 
 def parse_connection_string(text: str) -> ConnectionString:
-    """Return the parts. Raise `ConnectionStringError` naming the missing one."""
+    """Parse a connection string. Raise `ConnectionStringError` naming the missing part."""
     # Of a file that a person wrote: as a variable is set, or in the quotation marks of a text processor.
     begin = _HOST.search(text)
     bare = text[begin.start() if begin else 0 :].strip(_AROUND)

@@ -1,8 +1,8 @@
-"""Whose password is checked next: one at a time, those first who guessed least, in a share of the processor.
+"""Password check scheduler: one check at a time, fewest wrong guesses first, with a limited CPU share.
 
-A check is slow on purpose. So right passwords follow each other at once, and after a wrong one there is a pause:
-strangers who guess from many addresses together get a quarter of one core, whatever the number of workers. Users take
-turns: whoever guesses at one, from however many addresses, keeps those of that one waiting and no other.
+A check is slow on purpose. Correct passwords follow each other immediately; a wrong one is followed by a pause. All
+unauthenticated clients together therefore get a quarter of one core, whatever the number of workers and addresses.
+Users take turns: guesses at one user, from any number of addresses, delay only that user.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from birthmark.errors import BirthmarkError
 
 
 class PasswordAttempt(NamedTuple):
-    """Whose password is asked for, from where, and the wrong guesses of lately."""
+    """Password attempt: user, address, and recent wrong guesses."""
 
     user: str
     address: str
     is_unknown: bool = False
-    """There is no such user."""
+    """Whether the user does not exist."""
     of_user: int = 0
     """At this user, from anywhere."""
     of_user_here: int = 0
@@ -32,11 +32,11 @@ class PasswordAttempt(NamedTuple):
 SHARE = 0.25
 MAX_WAITING = 512
 GUESS_S = 0.16
-"""About what a wrong one takes, with its pause."""
+"""Approximate duration of a wrong guess, including its pause."""
 
 
 class _QueuedAttempt(NamedTuple):
-    """One that waits; those of one user are compared."""
+    """A queued attempt, ordered within its user."""
 
     of_user_here: int
     of_address: int
@@ -51,28 +51,29 @@ class PasswordScheduler:
 
     clock: Clock = field(repr=False)
     sent_away: Callable[[], BirthmarkError] = field(repr=False)
-    """What is told to whoever is sent away."""
+    """Creates the error for a rejected attempt."""
     share: float = SHARE
-    """Of one core, for wrong ones."""
+    """Share of one core for wrong guesses."""
     _waiting: dict[str, list[_QueuedAttempt]] = field(default_factory=dict, init=False, repr=False)
     _waiting_of: Counter[str] = field(default_factory=Counter, init=False, repr=False)
     _numbers: "count[int]" = field(default_factory=count, init=False, repr=False)
     _is_busy: bool = field(default=False, init=False)
 
-    async def check(self, asked: PasswordAttempt, is_right: Callable[[], Awaitable[bool]]) -> bool:
-        """Return what `is_right` says, at its turn: users there are come first, so that names that somebody makes up by
-        the thousand keep nobody waiting; then users at whom fewer wrong guesses were made, and of whom fewer wait;
-        then fewer wrong guesses at this address, and whose address waits for less.
+    async def check(self, attempt: PasswordAttempt, is_right: Callable[[], Awaitable[bool]]) -> bool:
+        """Return the result of `is_right` when its turn comes.
 
-        Raise what `sent_away` makes for who was sent away.
+        Existing users come first, so that made-up names delay none of them. Next come users with fewer wrong guesses
+        and fewer queued attempts. Last come addresses with fewer wrong guesses and fewer queued attempts.
+
+        Raise the error of `sent_away` if the attempt is rejected.
         """
-        self._waiting_of[asked.address] += 1
+        self._waiting_of[attempt.address] += 1
         try:
-            await self._turn(asked)
+            await self._turn(attempt)
         finally:
-            self._waiting_of[asked.address] -= 1
-            if not self._waiting_of[asked.address]:
-                del self._waiting_of[asked.address]
+            self._waiting_of[attempt.address] -= 1
+            if not self._waiting_of[attempt.address]:
+                del self._waiting_of[attempt.address]
         began, right = self.clock.monotonic(), False
         try:
             right = await is_right()
@@ -81,14 +82,14 @@ class PasswordScheduler:
             self._next(0.0 if right else took * (1 / self.share - 1))
         return right
 
-    async def _turn(self, asked: PasswordAttempt) -> None:
+    async def _turn(self, attempt: PasswordAttempt) -> None:
         if not self._is_busy:
             self._is_busy = True
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        of_address = asked.of_address + self._waiting_of[asked.address] - 1
-        one = _QueuedAttempt(asked.of_user_here, of_address, next(self._numbers), asked, turn)
-        self._waiting.setdefault(asked.user, []).append(one)
+        of_address = attempt.of_address + self._waiting_of[attempt.address] - 1
+        one = _QueuedAttempt(attempt.of_user_here, of_address, next(self._numbers), attempt, turn)
+        self._waiting.setdefault(attempt.user, []).append(one)
         if sum(map(len, self._waiting.values())) > MAX_WAITING:
             self._send_away()
         try:
@@ -103,11 +104,11 @@ class PasswordScheduler:
         best = min(self._waiting[user])
         return best.asked.is_unknown, best.asked.of_user, len(self._waiting[user]), best[:3]
 
-    def _taken(self, user: str, one: _QueuedAttempt) -> asyncio.Future[None]:
-        self._waiting[user].remove(one)
+    def _taken(self, user: str, attempt: _QueuedAttempt) -> asyncio.Future[None]:
+        self._waiting[user].remove(attempt)
         if not self._waiting[user]:
             del self._waiting[user]
-        return one.turn
+        return attempt.turn
 
     def _send_away(self) -> None:
         user = max(self._waiting, key=self._order)

@@ -1,7 +1,7 @@
-"""Passwords, kept as scrypt digests (RFC 7914) and compared in constant time.
+"""Passwords, stored as scrypt digests (RFC 7914) and compared in constant time.
 
-The cost is meant for guessers: tens of milliseconds and 16 MiB. A server that checks one with each request uses
-`PasswordCheck`, which runs scrypt off the loop and remembers, under a key of this process only, what it has verified.
+The cost slows down guessing: tens of milliseconds and 16 MiB. A server that checks a password with each request uses
+`PasswordCheck`. It runs scrypt off the event loop and caches verified passwords under a key of this process.
 """
 
 import asyncio
@@ -30,26 +30,26 @@ def _stored(salt: bytes, digest: bytes) -> str:
     return "$".join(("scrypt", str(_LOG_N), str(_R), str(_P), _text(salt), _text(digest)))
 
 
-def hash_made(password: str) -> str:
-    """Return `sha256$digest`, for a password of 128 random bits or more that was made here: nobody guesses those.
+def hash_generated(password: str) -> str:
+    """Return `sha256$digest` for a generated password of at least 128 random bits, which cannot be guessed.
 
-    It is checked at once, so that no guesser keeps the device waiting that has it.
+    It is checked immediately, so that guessers do not delay the device that uses it.
     """
     return f"{_MADE}${_text(hashlib.sha256(password.encode()).digest())}"
 
 
-def is_made(stored: str | None) -> bool:
-    """Say whether a password was made here, by its digest."""
+def is_generated(stored: str | None) -> bool:
+    """Return whether a password was generated here, by its digest."""
     return stored is not None and stored.startswith(f"{_MADE}$")
 
 
-def made_matches(password: str, stored: str) -> bool:
-    """Say whether `password` is the one that `hash_made` digested; quick."""
-    return hmac.compare_digest(hash_made(password), stored)
+def generated_matches(password: str, stored: str) -> bool:
+    """Return whether `password` is the one that `hash_made` digested; fast."""
+    return hmac.compare_digest(hash_generated(password), stored)
 
 
 def password_matches(password: str, stored: str) -> bool:
-    """Say whether `password` is the one `stored` was made from. Slow on purpose."""
+    """Return whether `password` matches the `stored` digest. Slow on purpose."""
     _, log_n, r, p, salt, digest = stored.split("$")
     made = _scrypt(password, base64.b64decode(salt), int(log_n), int(r), int(p))
     return hmac.compare_digest(made, base64.b64decode(digest))
@@ -57,7 +57,7 @@ def password_matches(password: str, stored: str) -> bool:
 
 @dataclass(slots=True)
 class PasswordCheck:
-    """Checks passwords without stopping the loop, quickly for those seen before."""
+    """Checks passwords without blocking the event loop; verified passwords are cached."""
 
     entropy: Entropy = field(repr=False)
     _key: bytes = field(init=False, repr=False)
@@ -69,12 +69,12 @@ class PasswordCheck:
         # As dear to check as any, and no password's: what scrypt makes is not told from chance.
         self._decoy = _stored(self.entropy.token(_SALT_BYTES), self.entropy.token(_DIGEST_BYTES))
 
-    def remembers(self, password: str, stored: str | None) -> bool:
-        """Say whether this password was verified before, or was made here; costs nothing, and helps no guesser."""
+    def can_check_quickly(self, password: str, stored: str | None) -> bool:
+        """Return whether this password is cached or generated; cheap, and of no use to guessers."""
         if stored is None or len(password.encode()) > MAX_PASSWORD_BYTES:
             return False
-        if is_made(stored):
-            return made_matches(password, stored)
+        if is_generated(stored):
+            return generated_matches(password, stored)
         mark = self._mark(password, stored)
         if mark not in self._verified:
             return False
@@ -85,12 +85,12 @@ class PasswordCheck:
         return hmac.digest(self._key, f"{stored}\0{password}".encode(), "sha256")
 
     async def matches(self, password: str, stored: str | None) -> bool:
-        """Check against `stored`; None takes as long and never matches, so that a name cannot be guessed by time."""
+        """Check against `stored`; None takes as long and never matches, so that timing reveals no names."""
         if len(password.encode()) > MAX_PASSWORD_BYTES:
             return False
-        if self.remembers(password, stored):
+        if self.can_check_quickly(password, stored):
             return True
-        slow = self._decoy if stored is None or is_made(stored) else stored
+        slow = self._decoy if stored is None or is_generated(stored) else stored
         mark = self._mark(password, stored)
         matched = await asyncio.to_thread(password_matches, password, slow)
         if slow != stored:

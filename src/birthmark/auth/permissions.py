@@ -1,8 +1,8 @@
-"""Rights: what somebody may do, and where. The one place that decides it for people, their tokens and what follows.
+"""Authorization: rights of users, their access tokens, and derived credentials.
 
-A statement allows or denies actions on resources, both as patterns (`birthmark.auth.wildcards`). A deny wins, and what
-nothing allows is denied, as in IAM's policies. Who acts by something narrower than himself, a token, is judged by both:
-what one of them does not allow is denied.
+A statement allows or denies actions on resources, both as patterns (`birthmark.auth.wildcards`). A deny wins, and the
+default is deny, as in IAM policies. Credentials narrower than their user, such as an access token, must pass both
+checks: an action that either denies is denied.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,52 +13,52 @@ from birthmark.auth.wildcards import Glob, glob_of
 
 
 class Right(StrEnum):
-    """The actions of the operator interface, by what they put at stake."""
+    """Actions of the operator interface, by risk."""
 
     READ = "read"
-    """Look at whatever is no secret."""
+    """Read everything that is not secret."""
     ENROLL = "enroll"
-    """Put devices on record, and let them in."""
+    """Enroll devices."""
     OPERATE = "operate"
-    """Reach and change devices that are on record."""
+    """Operate and change enrolled devices."""
     REVOKE = "revoke"
-    """Take devices, certificates and keys back."""
+    """Revoke devices, certificates, and keys."""
     TRUST = "trust"
-    """Decide which CAs are trusted, and by which the server signs."""
+    """Manage trusted CAs and the CAs that sign for the server."""
     ADMINISTER = "administer"
-    """Make and remove services; read and change secrets; people and what they may do."""
+    """Create and delete services; read and change secrets; manage users and their rights."""
 
 
 @dataclass(frozen=True, slots=True)
 class PermissionStatement:
-    """Allows, or denies, what fits one of `actions` on what fits one of `resources`."""
+    """Statement that allows or denies matching `actions` on matching `resources`."""
 
     actions: Sequence[Glob]
     resources: Sequence[Glob]
     allows: bool = True
 
-    def names(self, action: str, resource: str) -> bool:
-        """Say whether it is about this."""
+    def applies_to(self, action: str, resource: str) -> bool:
+        """Return whether the statement applies."""
         return any(one.matches(action) for one in self.actions) and any(one.matches(resource) for one in self.resources)
 
 
 def statement_of(actions: Iterable[str], resources: Iterable[str], *, allows: bool = True) -> PermissionStatement:
-    """Return the statement of these patterns: `*` is any run of characters, `?` one."""
+    """Return the statement of these patterns: `*` matches any run of characters, `?` exactly one."""
     return PermissionStatement(tuple(map(glob_of, actions)), tuple(map(glob_of, resources)), allows)
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What somebody may do: each part on its own must allow it."""
+    """Rights of a caller; each part must allow an action on its own."""
 
     parts: Sequence[Sequence[PermissionStatement]]
 
     def allow(self, action: str, resource: str) -> bool:
-        """Say whether `action` may be done on `resource`."""
+        """Return whether `action` is allowed on `resource`."""
         return all(_allows(statements, action, resource) for statements in self.parts)
 
     def within(self, statements: Sequence[PermissionStatement]) -> "Rights":
-        """Return the same rights, no further than these statements go."""
+        """Return the same rights, limited to these statements."""
         return Rights((*self.parts, statements))
 
 
@@ -67,5 +67,5 @@ NOTHING = Rights(((),))
 
 
 def _allows(statements: Sequence[PermissionStatement], action: str, resource: str) -> bool:
-    about = [one.allows for one in statements if one.names(action, resource)]
+    about = [one.allows for one in statements if one.applies_to(action, resource)]
     return bool(about) and all(about)

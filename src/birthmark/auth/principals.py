@@ -1,4 +1,4 @@
-"""A principal: who a connection or a command proved to be."""
+"""Principals: authenticated identities of connections and commands."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -12,38 +12,38 @@ _MAX_USER_CHARS = 128
 
 
 def is_user_name(name: str) -> bool:
-    """Say whether an EST user may be called so: HTTP Basic ends a name at a colon (RFC 7617 section 2)."""
+    """Return whether this is a valid EST user name; HTTP Basic ends a name at a colon (RFC 7617 section 2)."""
     return 0 < len(name) <= _MAX_USER_CHARS and name.isprintable() and ":" not in name
 
 
 class PrincipalKind(Enum):
-    """What the proof was."""
+    """Kind of credential."""
 
     OPERATOR = "operator"
     EST_USER = "est_user"
     DEVICE = "device"
     """A certificate that this installation issued."""
     BOOTSTRAP = "bootstrap"
-    """A certificate of a CA that may introduce devices: a maker's IDevID."""
+    """A certificate of a CA that may introduce devices, such as a manufacturer's IDevID."""
     AUTHORITY = "authority"
-    """A registration authority that an operator put on the list."""
+    """A registration authority on the operator's list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who it is, and for which device it may speak: None means any."""
+    """An authenticated identity and the device it may act for; None means any."""
 
     kind: PrincipalKind
     name: str
     device_id: str | None = None
     thumbprint: Thumbprint | None = None
     names: str = "*"
-    """A pattern of the names it may ask for, when it is bound to none."""
+    """Pattern of the names it may request, unless it is bound to one."""
     by: Actor | None = None
-    """Which person it is, where it is one."""
+    """The user, if the principal is one."""
 
-    def speaks_for(self, device_id: str | None) -> bool:
-        """Say whether a certificate of that name may be asked for."""
+    def may_act_for(self, device_id: str | None) -> bool:
+        """Return whether it may request a certificate of that name."""
         if self.device_id is not None:
             return self.device_id == device_id
         return fnmatchcase(device_id or "", self.names)
@@ -56,25 +56,25 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks at the operator interface, and what that one may do."""
+    """Caller of the operator interface, with its rights."""
 
     actor: Actor
     rights: Rights
     user: str | None = None
-    """None is whoever holds the data directory."""
+    """None for the local administrator."""
     is_narrowed: bool = False
-    """It is a token that goes less far than its user, or ends sooner than a sign-in does: none that is given on."""
+    """Whether its token has fewer rights than its user or expires before a sign-in, so it cannot create tokens."""
     is_bound: bool = False
-    """It is a token of a role or a place, whose rights are less than the user's own may be."""
+    """Whether its token is bound to a role or scope with fewer rights than the user may have."""
     let_in_by: str = ""
-    """Who invited the user, or made the token."""
+    """Who invited the user or created the token."""
 
     @property
     def principal(self) -> Principal:
-        """The same for the CA, which gives operators rights of their own."""
+        """The caller as a principal of the CA, which has separate rights for operators."""
         return Principal(PrincipalKind.OPERATOR, self.user or "operator", by=self.actor)
 
 
 MACHINE = Caller(Actor("operator"), EVERYTHING)
-"""Whoever holds the data directory."""
-STRANGER = Caller(Actor("stranger"), NOTHING)
+"""The local administrator."""
+UNAUTHENTICATED = Caller(Actor("stranger"), NOTHING)

@@ -1,12 +1,11 @@
-"""Shared access signatures, as Azure's SDKs make them (IoT Hub documentation, "Control access with SAS tokens").
+"""Shared access signatures, as created by Azure's SDKs (IoT Hub documentation, "Control access with SAS tokens").
 
     SharedAccessSignature sr={resource}&sig={base64 HMAC-SHA256}&se={epoch seconds}[&skn={policy}]
 
-The fields come in any order. What is signed is the `sr` text exactly as it stands in the token, a line feed, and `se`:
-SDKs differ in what they percent-encode and in letter case, so the signature is checked on the raw text and the resource
-is compared decoded and without regard to case. .NET and IoT Edge encode a device or module id by itself before they
-encode the audience, so each segment counts decoded once and decoded twice. `sig` may hold an unescaped slash, and a
-plus sign means a plus sign.
+The fields come in any order. The signature covers the raw `sr` text of the token, a line feed, and `se`. SDKs differ in
+percent-encoding and letter case, so the signature is verified over the raw text. The resource is compared decoded and
+case-insensitively. .NET and IoT Edge encode a device or module ID before they encode the audience, so each segment may
+be decoded once or twice. `sig` may contain an unescaped slash, and a plus sign is literal.
 """
 
 import base64
@@ -72,7 +71,7 @@ class SasScopeError(UnauthenticatedError):
 
 @dataclass(frozen=True, slots=True)
 class SasToken:
-    """A parsed token, not yet checked."""
+    """A parsed, unverified SAS token."""
 
     signed_resource: str
     signature: bytes = field(repr=False)
@@ -108,7 +107,7 @@ def parse_sas(text: str) -> SasToken:
 
 
 def render_sas(resource: str, sign: Callable[[bytes], bytes], expiry: datetime, policy: str | None = None) -> str:
-    """Return a token for `resource` until `expiry`, signed by whoever has the key (see `hmac_sha256`)."""
+    """Return a token for `resource` until `expiry`, signed by `sign` (see `hmac_sha256`)."""
     encoded, expiry_s = quote(resource, safe=""), int(expiry.timestamp())
     signature = quote(base64.b64encode(sign(f"{encoded}\n{expiry_s}".encode())), safe="")
     text = f"{PREFIX}sr={encoded}&sig={signature}&se={expiry_s}"
@@ -116,7 +115,7 @@ def render_sas(resource: str, sign: Callable[[bytes], bytes], expiry: datetime, 
 
 
 def hmac_sha256(key: bytes) -> Callable[[bytes], bytes]:
-    """Return what signs with a key that is here."""
+    """Return a function that signs with a local key."""
     return lambda data: hmac.digest(key, data, hashlib.sha256)
 
 
@@ -137,15 +136,15 @@ def check_signature(token: SasToken, keys: Sequence[bytes]) -> None:
 
 
 def check_expiry(token: SasToken, now: datetime) -> None:
-    """Raise `SasExpiredError` where it has ended, and clocks that differ a little do not explain it."""
+    """Raise `SasExpiredError` if the token expired, with tolerance for clock skew."""
     if now - SKEW > _moment(token.expiry_s, now):
         raise SasExpiredError(expiry=_moment(token.expiry_s, now).isoformat(), now=now.isoformat())
 
 
 def check_resource(token: SasToken, expected: Sequence[str]) -> None:
-    """Check that the token is for one of `expected` or something above it, by path segment.
+    """Verify that the token is for one of `expected` or a parent resource, by path segment.
 
-    The host counts with any port and with none: what an SDK signs depends on the connection string it was given.
+    The host matches with any port or none, as SDKs sign the host of their connection string.
     """
     segments = _segments(token.resource.rstrip("/"))
     for candidate in expected:

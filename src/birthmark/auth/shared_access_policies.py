@@ -1,4 +1,4 @@
-"""The keys of a service's policies: two each, so that one can be exchanged while the other is in use."""
+"""Keys of a service's shared access policies: two each, so that one can be rotated while the other is in use."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -15,7 +15,7 @@ _RIGHTS: Mapping[str, str] = {
     "registryRead": "RegistryRead",
     "registryReadWrite": "RegistryRead, RegistryWrite",
 }
-"""What each policy may do, in Azure's words ("Control access to IoT Hub")."""
+"""Rights of each policy, as named by Azure ("Control access to IoT Hub")."""
 
 
 class PolicyMissingError(NotFoundError):
@@ -38,11 +38,11 @@ def keys_of(policies: Mapping[str, tuple[bytes, bytes]], policy: str, service: s
 
 
 def rights_of(policy: str) -> str:
-    """Return what a policy may do, in Azure's words."""
+    """Return the rights of a policy, as named by Azure."""
     return _RIGHTS.get(policy, "")
 
 
-def rotated(policies: Keys, policy: str, which: Which, fresh: bytes, service: str) -> Keys:
-    """Return the keys with one of them replaced: what was signed with the old one is refused from then on."""
+def rotate_key(policies: Keys, policy: str, which: Which, fresh: bytes, service: str) -> Keys:
+    """Return the keys with one replaced; tokens signed with the old key are rejected from then on."""
     primary, secondary = keys_of(policies, policy, service)
     return policies | {policy: (fresh, secondary) if which == "primary" else (primary, fresh)}

@@ -1,16 +1,16 @@
-"""AWS Signature Version 4, the checking side (AWS General Reference, "Signing AWS API requests").
+"""AWS Signature Version 4, verification (AWS General Reference, "Signing AWS API requests").
 
-In:   a request as it was received: raw path and query, header values as they came, the body.
-Out:  who signed it, for which service, once `check_signature` returned.
+In:   a request as received: raw path and query, raw header values, the body. Out:  the signer and the service, once
+`check_signature` returned.
 
     Authorization: AWS4-HMAC-SHA256 Credential=ID/DATE/REGION/SERVICE/aws4_request, SignedHeaders=…, Signature=HEX
     ?X-Amz-Algorithm=…&X-Amz-Credential=…&X-Amz-Date=…[&X-Amz-Expires=…]&X-Amz-SignedHeaders=…&X-Amz-Signature=…
 
-The path is signed as received, percent-encoded once more (every service but S3). The body's digest is computed here and
-never taken from a header. A MQTT client over WebSocket leaves its session token out of what it signs, others do not, so
-a presigned query is tried both ways.
+The signature covers the path as received, percent-encoded once more (every service but S3). The body's digest is
+computed here and never read from a header. Some MQTT clients over WebSocket exclude the session token from the
+signature, so a presigned query is verified both ways.
 
-Not here: whose access key it is, and what that key may do (the rooms).
+Not here: the owner and the rights of an access key (the services).
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class AccessKeyUnknownError(UnauthenticatedError):
 
 
 class SignatureMismatchError(UnauthenticatedError):
-    """The signature was made with another secret, or over another request than the one received."""
+    """The signature was created with another secret, or over another request than the one received."""
 
     code = "sigv4.signature_mismatch"
     message = (
@@ -90,7 +90,7 @@ class SignatureMismatchError(UnauthenticatedError):
 
 
 class ClockSkewError(UnauthenticatedError):
-    """Signed too long ago, or in the future."""
+    """The request was signed too long ago, or in the future."""
 
     code = "sigv4.clock_skew"
     message = "Signature {word}: {signed_at} is more than 5 min. from {now}"
@@ -120,7 +120,7 @@ class WrongServiceError(UnauthenticatedError):
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What a signature covers. Path and query are raw, header names in lower case."""
+    """Signed parts of a request. Path and query are raw, header names lowercase."""
 
     method: str
     path: str
@@ -132,7 +132,7 @@ class SignedRequest:
         return [value for known, value in self.headers if known == name]
 
     def session_token(self) -> str | None:
-        """Return the token that goes with a short-lived key, of a header or of a presigned query."""
+        """Return the session token of temporary credentials, from a header or a presigned query."""
         found = self.values("x-amz-security-token") or [
             value for name, value in _pairs(self.query) if name == "X-Amz-Security-Token"
         ]
@@ -141,7 +141,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature as claimed. Made by `parse_signature`."""
+    """An unverified signature. Created by `parse_signature`."""
 
     access_key_id: str
     date: str
@@ -155,12 +155,12 @@ class Signature:
 
 
 def is_signed(authorization: str, query: str) -> bool:
-    """Say whether a request claims to carry a signature of this kind."""
+    """Return whether a request carries a signature of this kind."""
     return authorization.startswith(ALGORITHM) or f"X-Amz-Algorithm={ALGORITHM}" in query
 
 
 def parse_signature(request: SignedRequest) -> Signature:
-    """Return what the request claims. Raise `SignatureMissingError` or `SignatureMalformedError`."""
+    """Return the claimed signature. Raise `SignatureMissingError` or `SignatureMalformedError`."""
     authorization = ", ".join(request.values("authorization"))
     if authorization.startswith(ALGORITHM):
         if len(authorization) > MAX_AUTHORIZATION_CHARS:
@@ -182,7 +182,7 @@ def parse_signature(request: SignedRequest) -> Signature:
 def check_signature(
     request: SignedRequest, signature: Signature, secret: str, now: datetime, *, services: Iterable[str]
 ) -> None:
-    """Return when the secret's holder made this request now. Raise `UnauthenticatedError`."""
+    """Verify that the secret's holder signed this request recently. Raise `UnauthenticatedError`."""
     served = sorted(services)
     if signature.service not in served:
         raise WrongServiceError(
@@ -223,7 +223,7 @@ def canonical_request(request: SignedRequest, signed_headers: Sequence[str], lef
 
 @lru_cache(maxsize=1024)
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
-    """Return the key of one day, region and service; a client signs everything of a day with the same one."""
+    """Return the signing key of one day, region, and service; clients reuse it all day."""
     key = f"AWS4{secret}".encode()
     for part in (date, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -292,7 +292,7 @@ def _canonical_query(query: str, left_out: frozenset[str]) -> str:
 
 
 def _without_dots(path: str) -> str:
-    """Remove dot segments (RFC 3986 section 5.2.4) and empty ones, as AWS's signers do."""
+    """Remove dot segments (RFC 3986 section 5.2.4) and empty segments, as AWS's signers do."""
     kept: list[str] = []
     for segment in path.split("/"):
         if segment == "..":

@@ -1,8 +1,8 @@
-"""People at the clouds' service interfaces: each token is a shared access policy of its person's own.
+"""User credentials for the cloud APIs: each access token is a shared access policy of its user.
 
-So the vendors' own SDKs and tools work in somebody's name, by a connection string that the token alone makes: the
-policy is called after the token and the service, and its key is the token's SHA-256. What is signed by it is judged by
-what that person may do, as everything else is.
+The vendors' own SDKs and tools can therefore act as a user, with a connection string derived from the token alone. The
+policy name contains token ID and service name, and the key is the token's SHA-256. The user's rights apply to all
+requests signed with it.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ _ID_CHARS, _NAME_CHARS = 12, 64
 
 @dataclass(frozen=True, slots=True)
 class UserCredential:
-    """Whoever a policy is of, and what signs by it."""
+    """The user of a policy, and its key."""
 
     caller: Caller
     key: bytes = field(repr=False)
 
 
 class UserDirectory(Protocol):
-    """Knows people by the ids of their tokens."""
+    """Looks up users by the IDs of their access tokens."""
 
     def person(self, token_id: str, address: str) -> UserCredential | None:
-        """Return whose token this is; None for one that is unknown, taken back or over."""
+        """Return the owner of this token; None if it is unknown, revoked, or expired."""
         ...
 
 
@@ -41,7 +41,7 @@ NOBODY: UserDirectory = _NoUsers()
 
 
 def is_of_person(policy: str | None) -> bool:
-    """Say whether a policy is called as those of people are."""
+    """Return whether the policy name has the form of a user's."""
     return policy is not None and policy.startswith(BEGIN)
 
 
@@ -52,7 +52,7 @@ def parts_of(policy: str) -> tuple[str, str]:
 
 
 def printable(policy: str | None) -> str:
-    """Return what a policy is called, for people: a whole token that was given in its place is cut."""
+    """Return a printable policy name; a complete token in its place is truncated."""
     if not is_of_person(policy):
         return str(policy)
     token_id, name = parts_of(str(policy))
@@ -61,12 +61,12 @@ def printable(policy: str | None) -> str:
 
 
 def policy_of(token_id: str, name: str) -> str:
-    """Return what a token's policy is called at a provisioning service or hub of that name."""
+    """Return the policy name of a token at a provisioning service or hub of that name."""
     return f"{BEGIN}{token_id}{_BETWEEN}{name}"
 
 
 def access_key_of(token_id: str) -> str:
-    """Return what a token's access key is called at the account; its secret is the key in hexadecimal."""
+    """Return the access key ID of a token at the account; its secret is the key in hexadecimal."""
     return f"{BEGIN}{token_id}"
 
 

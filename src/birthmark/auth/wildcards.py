@@ -1,23 +1,26 @@
-"""Patterns of policies: `*` is any run of characters, also slashes, and `?` one. Matching takes linear time.
+"""Policy wildcards: `*` matches any run of characters, including slashes; `?` exactly one. Linear time.
 
-`+` and `#` are ordinary characters here: in a policy, MQTT's wildcards are literal.
+`+` and `#` are ordinary characters here: in a policy, MQTT wildcards are literal.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 ANY_ONE = "\0"
-"""Stands for `?` inside a chunk. U+0000 is in no MQTT string (MQTT 3.1.1 section 1.5.3), so nothing collides."""
+"""Represents `?` inside a chunk.
+
+U+0000 is in no MQTT string (MQTT 3.1.1 section 1.5.3), so it is unambiguous.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """The chunks between the stars, in order; at least one. One chunk alone must be the whole text."""
+    """Pattern as the chunks between stars, in order; a single chunk must match the complete text."""
 
     chunks: Sequence[str]
 
     def matches(self, text: str) -> bool:
-        """Say whether the whole of `text` fits."""
+        """Return whether the pattern matches all of `text`."""
         if ANY_ONE in text:
             return False
         first, last = self.chunks[0], self.chunks[-1]
@@ -40,14 +43,16 @@ def glob_of(pattern: str) -> Glob:
     return Glob(tuple(pattern.replace("?", ANY_ONE).split("*")))
 
 
-def _fits_at(text: str, chunk: str, at: int) -> bool:
+def _fits_at(text: str, chunk: str, offset: int) -> bool:
     if ANY_ONE not in chunk:
-        return text.startswith(chunk, at)
-    return all(wanted in (ANY_ONE, given) for wanted, given in zip(chunk, text[at : at + len(chunk)], strict=True))
+        return text.startswith(chunk, offset)
+    return all(
+        wanted in (ANY_ONE, given) for wanted, given in zip(chunk, text[offset : offset + len(chunk)], strict=True)
+    )
 
 
 def _find(text: str, chunk: str, start: int, end: int) -> int:
-    """Return where `chunk` first fits between `start` and `end`, or -1."""
+    """Return the first match of `chunk` between `start` and `end`, or -1."""
     if ANY_ONE not in chunk:
         return text.find(chunk, start, end)
     return next((at for at in range(start, end - len(chunk) + 1) if _fits_at(text, chunk, at)), -1)

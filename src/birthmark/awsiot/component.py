@@ -47,7 +47,7 @@ class ThingRecords(DeviceRecords):
     mqtt: AwsConnections = field(repr=False)
 
     async def spellings(self, name: str) -> Iterable[str]:
-        return await self.aws.things.spellings(name)
+        return await self.aws.things.find_spellings(name)
 
     async def thumbprints(self, name: str) -> Iterable[bytes]:
         with contextlib.suppress(BirthmarkError):  # no such thing, or no name that a thing has

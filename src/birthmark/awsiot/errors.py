@@ -1,7 +1,7 @@
-"""Domain errors as AWS IoT shows them: HTTP status and the exception's name in the service model.
+"""Mapping of domain errors to AWS IoT: HTTP status and exception name of the service model.
 
-500 and 503, and ThrottlingException with any status, are retried by the CLI five times; nothing that will not pass by
-itself may look like them. Over MQTT 3.1.1 there are no errors: the connection is closed. MQTT 5 has reason codes.
+The CLI retries 500, 503, and ThrottlingException with any status five times, so permanent errors must not use them.
+MQTT 3.1.1 has no errors: the connection is closed. MQTT 5 has reason codes.
 """
 
 from collections.abc import Mapping
@@ -176,7 +176,7 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
 
 
 def shadow_rejection(error: errors.BirthmarkError) -> tuple[int, str]:
-    """Return code and message of what a shadow's `rejected` topic says of an error."""
+    """Return code and message for a shadow's `rejected` topic."""
     status, _ = http_error(error)
     return (500, "Internal service failure") if status == 503 else (status, str(error))  # noqa: PLR2004 - unavailable
 
@@ -195,7 +195,7 @@ _JOBS_TOLD: Mapping[type[errors.BirthmarkError], str] = {
 
 
 def job_rejection(error: errors.BirthmarkError) -> Mapping[str, object]:
-    """Return what the `rejected` topic of a thing's jobs says of an error. Others being faster again and again pass."""
+    """Return the payload for the `rejected` topic of a thing's jobs; repeated write conflicts are temporary."""
     code = next(_JOBS_TOLD[kind] for kind in type(error).__mro__ if kind in _JOBS_TOLD)
     if isinstance(error, JobRequestError) and not error.is_json:
         code = "InvalidJson"
@@ -209,18 +209,18 @@ _TOLD: Mapping[type[errors.BirthmarkError], str] = {
 
 
 def provisioning_rejection(error: errors.BirthmarkError) -> Mapping[str, object]:
-    """Return what a provisioning service's `rejected` topic says of an error."""
+    """Return the payload for a provisioning service's `rejected` topic."""
     status, name = http_error(error)
     code = _TOLD.get(type(error), name.removesuffix("Exception"))
     return {"statusCode": status, "errorCode": code, "errorMessage": str(error)}
 
 
 def reason_of(error: errors.BirthmarkError) -> int:
-    """Return what MQTT 5 says of an error."""
+    """Return the MQTT 5 reason code of an error."""
     return admission.reason_of(error, REASONS)
 
 
 def suback_reason_of(error: errors.BirthmarkError) -> int:
-    """Return what MQTT 5 says of a refused subscription."""
+    """Return the MQTT 5 reason code of a refused subscription."""
     code = reason_of(error)
     return ReasonCode.TOPIC_FILTER_INVALID if code == ReasonCode.TOPIC_NAME_INVALID else code

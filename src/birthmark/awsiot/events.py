@@ -1,14 +1,14 @@
-"""What the account announces; whoever depends on it looks again.
+"""Internal events of the account; dependent components reload their state.
 
-Things, policies and certificates may be made anew under their old name, with their version counted from 1 again: so
-none of these carries one.
+Things, policies, and certificates may be recreated under their old name, with versions restarting at 1. The events
+therefore carry no version.
 """
 
 from birthmark.store import Event
 
 
 class ThingChanged(Event, frozen=True, tag="awsiot.thing_changed"):
-    """A thing was made, changed or deleted."""
+    """A thing was created, changed, or deleted."""
 
     thing: str
 
@@ -18,7 +18,7 @@ class ThingChanged(Event, frozen=True, tag="awsiot.thing_changed"):
 
 
 class PolicyChanged(Event, frozen=True, tag="awsiot.policy_changed"):
-    """Another version of a policy counts."""
+    """The effective version of a policy changed."""
 
     policy: str
 
@@ -38,7 +38,7 @@ class GrantsChanged(Event, frozen=True, tag="awsiot.grants_changed"):
 
 
 class ThingGroupChanged(Event, frozen=True, tag="awsiot.thing_group_changed"):
-    """A policy was attached to a thing group, or detached, or the group is gone."""
+    """A policy was attached to a thing group or detached, or the group was deleted."""
 
     thing_group: str
 
@@ -48,7 +48,7 @@ class ThingGroupChanged(Event, frozen=True, tag="awsiot.thing_group_changed"):
 
 
 class SettingsChanged(Event, frozen=True, tag="awsiot.settings_changed"):
-    """The account was told something else, such as what it announces."""
+    """An account setting changed, such as its event configuration."""
 
     setting: str
 
@@ -68,7 +68,7 @@ class AccessKeyAdded(Event, frozen=True, tag="awsiot.access_key_added"):
 
 
 class AccessKeyRemoved(Event, frozen=True, tag="awsiot.access_key_removed"):
-    """An access key signs nothing any more."""
+    """An access key was deleted."""
 
     access_key_id: str
 
@@ -89,7 +89,7 @@ class AuthorizerChanged(Event, frozen=True, tag="awsiot.authorizer_changed"):
 
 
 class RoleAliasRemoved(Event, frozen=True, tag="awsiot.role_alias_removed"):
-    """A role alias is gone, and with it every key that was made by it."""
+    """A role alias was deleted, together with all credentials issued through it."""
 
     alias: str
 
@@ -99,7 +99,7 @@ class RoleAliasRemoved(Event, frozen=True, tag="awsiot.role_alias_removed"):
 
 
 class CertificateChanged(Event, frozen=True, tag="awsiot.certificate_changed"):
-    """A certificate has another status; a deleted one has the status DELETED."""
+    """A certificate's status changed; a deleted one has the status DELETED."""
 
     certificate_id: str
     status: str
@@ -110,7 +110,7 @@ class CertificateChanged(Event, frozen=True, tag="awsiot.certificate_changed"):
 
 
 class RuleChanged(Event, frozen=True, tag="awsiot.rule_changed"):
-    """A topic rule was made, changed, switched on or off, or removed; or a destination that rules send to."""
+    """A topic rule was created, changed, enabled, disabled, or deleted; or a destination of rules changed."""
 
     rule: str
 

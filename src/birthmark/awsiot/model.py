@@ -75,7 +75,7 @@ class ArnInvalidError(InvalidRequestError):
 
 
 class CertificateStatus(StrEnum):
-    """What a certificate may be used for; only ACTIVE connects."""
+    """Status of a certificate; only ACTIVE may connect."""
 
     ACTIVE = "ACTIVE"
     INACTIVE = "INACTIVE"
@@ -86,14 +86,14 @@ class CertificateStatus(StrEnum):
 
 
 class CertificateMode(StrEnum):
-    """SNI_ONLY: registered without proof of the CA's key, so that several accounts may."""
+    """Certificate mode. SNI_ONLY: registered without proof of the CA's key, so several accounts may register it."""
 
     DEFAULT = "DEFAULT"
     SNI_ONLY = "SNI_ONLY"
 
 
 class PrincipalType(StrEnum):
-    """Whether a certificate belongs to one thing alone."""
+    """Whether a certificate belongs exclusively to one thing."""
 
     EXCLUSIVE = "EXCLUSIVE_THING"
     NON_EXCLUSIVE = "NON_EXCLUSIVE_THING"
@@ -127,7 +127,7 @@ class MemberNotServedError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The one account that this server plays, and the name under which devices reach it."""
+    """The emulated account and the host name of its endpoint."""
 
     account_id: str
     region: str
@@ -138,9 +138,9 @@ class Account:
         return f"arn:aws:iot:{self.region}:{self.account_id}:{kind}/{name}"
 
     def parse_arn(self, arn: str, *kinds: str) -> tuple[str, str]:
-        """Return which of the kinds an ARN in this account is, and its name. Raise `ArnInvalidError`.
+        """Return kind and name of an ARN in this account. Raise `ArnInvalidError`.
 
-        Any region is taken: clients sign for any, and ARNs are kept in scripts.
+        Any region is accepted: clients sign for any, and scripts contain ARNs.
         """
         found = _ARN.fullmatch(arn)
         if found is None or found[1] != self.account_id or found[2] not in kinds:
@@ -152,12 +152,12 @@ class Account:
         return parse_certificate_id(self.parse_arn(arn, "cert")[1])
 
     def parse_target(self, arn: str) -> str:
-        """Return what a policy can hang on, a certificate or a thing group. Raise `ArnInvalidError`."""
+        """Return a policy target, a certificate or a thing group. Raise `ArnInvalidError`."""
         kind, name = self.parse_arn(arn, "cert", "thinggroup")
         return parse_certificate_id(name) if kind == "cert" else target_of_group(name)
 
     def target_arn(self, target: str) -> str:
-        """Return the ARN of what a policy hangs on."""
+        """Return the ARN of a policy target."""
         group = group_of(target)
         return self.arn("cert", target) if group is None else self.arn("thinggroup", group)
 
@@ -197,12 +197,12 @@ class ThingGroup:
     created_at: datetime
     parent: str | None = None
     query: str | None = None
-    """What finds the things of a dynamic group, as JSON; None for a group that things are put into."""
+    """Query of a dynamic group, as JSON; None for a static group."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceCertificate:
-    """A registered certificate. `customer_version` counts changes from 1; `pem` is the text by which it came."""
+    """A registered certificate. `customer_version` counts changes from 1; `pem` is the registered text."""
 
     id: CertificateId
     certificate: Certificate
@@ -214,9 +214,9 @@ class DeviceCertificate:
     customer_version: int
     generation_id: str
     claim: str | None = None
-    """The provisioning template that it may ask by, any where it is empty; None for what is no claim certificate."""
+    """Provisioning template of a claim certificate, empty for any; None for other certificates."""
     until: datetime | None = None
-    """When it goes by itself: one that is not provisioned by then, or was made for a trusted user."""
+    """Time of automatic removal, for certificates not provisioned by then or created for a trusted user."""
     replaces: str | None = None
     """The certificate that it renewed, until it has connected."""
     pem: str | None = None
@@ -224,7 +224,7 @@ class DeviceCertificate:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredCa:
-    """A CA on record. `registration` is the JSON of its registrationConfig; `pem` is the text by which it came."""
+    """A registered CA. `registration` is the JSON of its registrationConfig; `pem` is the registered text."""
 
     id: CertificateId
     certificate: Certificate
@@ -253,7 +253,7 @@ class NamedPolicy:
 
 @dataclass(frozen=True, slots=True)
 class PolicyVersion:
-    """One document of a policy, never changed."""
+    """One immutable version of a policy."""
 
     policy: PolicyName
     version: int
@@ -262,7 +262,7 @@ class PolicyVersion:
 
 
 class TemplateType(StrEnum):
-    """What a provisioning template is for."""
+    """Type of a provisioning template."""
 
     FLEET_PROVISIONING = "FLEET_PROVISIONING"
     JITP = "JITP"
@@ -287,7 +287,7 @@ class ProvisioningTemplate:
 
 @dataclass(frozen=True, slots=True)
 class TemplateVersion:
-    """One body of a provisioning template, never changed."""
+    """One immutable version of a provisioning template."""
 
     template: str
     version: int
@@ -297,7 +297,7 @@ class TemplateVersion:
 
 @dataclass(frozen=True, slots=True)
 class OwnedCertificate:
-    """A certificate that a device was given and does not use yet. `digest` is that of its ownership token."""
+    """A certificate given to a device but not yet in use; `digest` is that of its ownership token."""
 
     certificate_id: CertificateId
     digest: str
@@ -307,7 +307,7 @@ class OwnedCertificate:
 
 
 class TaskStatus(StrEnum):
-    """How far a bulk registration is."""
+    """Status of a bulk registration task."""
 
     IN_PROGRESS = "InProgress"
     COMPLETED = "Completed"
@@ -331,7 +331,7 @@ class RegistrationTask:
     succeeded: int
     failed: int
     link: str
-    """What its reports are fetched by."""
+    """Link ID of its reports."""
     actor: str
     created_at: datetime
     modified_at: datetime
@@ -339,7 +339,7 @@ class RegistrationTask:
 
 @dataclass(frozen=True, slots=True)
 class TaskLine:
-    """What became of one line of a bulk registration: the JSON of its answer, or why it failed."""
+    """Result of one line of a bulk registration: the JSON response or the error."""
 
     task_id: str
     line: int
@@ -349,7 +349,7 @@ class TaskLine:
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """What an operator's client signs with. It may do everything, or what its policy allows."""
+    """Access key of an operator's client; it may do everything or what its policy allows."""
 
     id: str
     secret: str = field(repr=False)
@@ -376,7 +376,7 @@ class Authorizer:
 
 @dataclass(frozen=True, slots=True)
 class RoleAlias:
-    """Under which name devices ask for keys with the rights of a role, and how long these last."""
+    """Role alias: the name under which devices request credentials of a role, and their duration."""
 
     name: str
     alias_id: str
@@ -388,7 +388,7 @@ class RoleAlias:
 
 
 class JobStatus(StrEnum):
-    """How far a job is. One that is being deleted takes its executions away first."""
+    """Status of a job; one that is being deleted deletes its executions first."""
 
     SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -398,7 +398,7 @@ class JobStatus(StrEnum):
 
 
 class ExecutionStatus(StrEnum):
-    """How far a job is on one thing; the first two are pending, every other one is an end."""
+    """Status of an execution; the first two are pending, all others are final."""
 
     QUEUED = "QUEUED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -417,11 +417,10 @@ PENDING = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.IN_PROGRESS})
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What things are told to do. `settings` has rollout, abort, timeout and retry as the client gave them.
+    """A job. `settings` has rollout, abort, timeout, and retry as given by the client.
 
-    `rolled` executions were made so far, the last of them at `rolled_at`; `revision` counts the writes of its row. The
-    document was read at `source`, and its `parameters` are filled in where it is told. While it is paused, no more
-    executions are made.
+    `rolled` counts the executions created, the last at `rolled_at`; `revision` counts the writes of its row. The
+    document was read from `source`; its `parameters` are filled in on delivery. A paused job creates no executions.
     """
 
     job_id: str
@@ -447,7 +446,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobTarget:
-    """A thing or a group that a job is for, `thing/NAME` or `thinggroup/NAME`; `after` is the last thing reached."""
+    """Target of a job, `thing/NAME` or `thinggroup/NAME`; `after` is the last thing reached."""
 
     job_id: str
     target: str
@@ -457,9 +456,9 @@ class JobTarget:
 
 @dataclass(frozen=True, slots=True)
 class JobExecution:
-    """A job on one thing. `number` counts its tries from 1, `version` the changes of one try.
+    """A job on one thing. `number` counts its attempts from 1, `version` the changes of one attempt.
 
-    `ends_at` and `step_ends_at` are when it times out, and `due_at` the earlier of them.
+    `ends_at` and `step_ends_at` are its timeouts, and `due_at` the earlier of them.
     """
 
     job_id: str
@@ -479,7 +478,7 @@ class JobExecution:
 
 @dataclass(frozen=True, slots=True)
 class FailureReason:
-    """What devices said when a job failed on them: how many, and one of them."""
+    """Reported failure reason of a job: the number of devices and an example."""
 
     status: ExecutionStatus
     details: Mapping[str, str]
@@ -489,7 +488,7 @@ class FailureReason:
 
 @dataclass(frozen=True, slots=True)
 class JobTemplate:
-    """What jobs may be made of; `settings` as a job has them."""
+    """Template of a job; `settings` as in a job."""
 
     template_id: str
     description: str
@@ -500,10 +499,10 @@ class JobTemplate:
 
 
 class Shadow(msgspec.Struct, frozen=True):
-    """What is desired of a thing and what it reports. Its one classic shadow has no name.
+    """Desired and reported state of a thing; the classic shadow has no name.
 
-    A shadow that never was has the version 0; of one that is deleted the version is remembered. `at` is the time of the
-    last change, in microseconds.
+    A shadow that never existed has version 0; a deleted shadow keeps its version. `at` is the time of the last change,
+    in microseconds.
     """
 
     thing: str
@@ -525,7 +524,7 @@ class Shadow(msgspec.Struct, frozen=True):
 
 
 def parse_thing_name(text: str) -> ThingName:
-    """Return the name; letter case counts. Raise `NameInvalidError`."""
+    """Return a valid thing name, case-sensitive. Raise `NameInvalidError`."""
     if _THING_NAME.fullmatch(text) is None:
         raise NameInvalidError(
             kind="Thing name",
@@ -537,7 +536,7 @@ def parse_thing_name(text: str) -> ThingName:
 
 
 def parse_shadow_name(thing: ThingName, text: str) -> str:
-    """Return the name of one of a thing's named shadows. Raise `NameInvalidError`."""
+    """Return a valid name of a thing's named shadow. Raise `NameInvalidError`."""
     if _SHADOW_NAME.fullmatch(text) is None:
         command = f"aws iot-data list-named-shadows-for-thing --thing-name {thing}"
         raise NameInvalidError(
@@ -602,22 +601,22 @@ def parse_job_id(text: str, kind: str = "Job id", command: str = "birthmark aws 
 
 
 def target_of_group(name: str) -> str:
-    """Return how a thing group stands where a policy hangs on a certificate or on a group."""
+    """Return the policy target of a thing group."""
     return _OF_GROUP + name
 
 
 def group_of(target: str) -> str | None:
-    """Return the thing group that a policy hangs on, None where it is a certificate."""
+    """Return the thing group of a policy target; None for a certificate."""
     return target.removeprefix(_OF_GROUP) if target.startswith(_OF_GROUP) else None
 
 
 def is_certificate_id(text: str) -> bool:
-    """Say whether it is one, and no access key's."""
+    """Return whether the text is a certificate ID, not an access key ID."""
     return _CERTIFICATE_ID.fullmatch(text) is not None
 
 
-def as_given(pem: str) -> str | None:
-    """Return the text of one certificate as it is kept; None for one with more in it, such as a key."""
+def parse_single_pem(pem: str) -> str | None:
+    """Return the stored text of one certificate; None if it contains more, such as a key."""
     is_one = pem.count("-----BEGIN ") == 1 and len(pem) <= MAX_PEM
     return pem if is_one and "-----BEGIN CERTIFICATE-----" in pem else None
 
@@ -632,25 +631,25 @@ def parse_certificate_id(text: str) -> CertificateId:
 
 
 def is_attribute_name(text: str) -> bool:
-    """Say whether an attribute can have this name."""
+    """Return whether the text is a valid attribute name."""
     return _ATTRIBUTE_NAME.fullmatch(text) is not None
 
 
-def parse_attributes(given: Mapping[str, str]) -> dict[str, str]:
-    """Return a thing's attributes without empty values, which is how one deletes. Raise `AttributeInvalidError`."""
-    for name, value in given.items():
+def parse_attributes(values: Mapping[str, str]) -> dict[str, str]:
+    """Return a thing's attributes; empty values delete an attribute. Raise `AttributeInvalidError`."""
+    for name, value in values.items():
         if not is_attribute_name(name):
             raise AttributeInvalidError(detail=f"the name {name[:128]!r}")
         if _ATTRIBUTE_VALUE.fullmatch(value) is None:
             raise AttributeInvalidError(detail=f"the value of {name!r}")
-    kept = {name: value for name, value in given.items() if value}
+    kept = {name: value for name, value in values.items() if value}
     if len(kept) > MAX_ATTRIBUTES:
         raise AttributeInvalidError(detail=f"{len(kept)} attributes")
     return kept
 
 
 def check_attribute_count(thing: Thing) -> None:
-    """Raise `AttributeInvalidError` for a thing without a type that has more attributes than such a thing may have."""
+    """Raise `AttributeInvalidError` if a thing without a type has too many attributes."""
     if thing.type_name is None and len(thing.attributes) > MAX_ATTRIBUTES_WITHOUT_TYPE:
         limit = MAX_ATTRIBUTES_WITHOUT_TYPE
         count = len(thing.attributes)
@@ -658,7 +657,7 @@ def check_attribute_count(thing: Thing) -> None:
 
 
 def parse_group_properties(description: str | None, attributes: Mapping[str, str] | None) -> dict[str, Any]:
-    """Return what a group is described by, what is None left out. Raise `AttributeInvalidError`."""
+    """Return a group's properties without None values. Raise `AttributeInvalidError`."""
     found: dict[str, Any] = {}
     if description is not None:
         if len(description) > MAX_DESCRIPTION or not description.isprintable():
@@ -671,7 +670,7 @@ def parse_group_properties(description: str | None, attributes: Mapping[str, str
 
 @dataclass(frozen=True, slots=True)
 class TopicRule:
-    """A rule: which messages it selects, and what becomes of them, as CreateTopicRule was given it.
+    """A topic rule: its selected messages and actions, as given to CreateTopicRule.
 
     `revision` counts the writes of its row.
     """
@@ -685,7 +684,7 @@ class TopicRule:
 
 
 class DestinationStatus(StrEnum):
-    """Whether rules may send there."""
+    """Status of a destination: whether rules may send to it."""
 
     ENABLED = "ENABLED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -695,7 +694,7 @@ class DestinationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleDestination:
-    """An address that rules may send to by HTTP once it confirmed that. `token` is empty when it has."""
+    """An HTTP destination of rules; `token` is empty once it is confirmed."""
 
     id: str
     url: str
@@ -708,7 +707,7 @@ class RuleDestination:
 
 @dataclass(frozen=True, slots=True)
 class DataStream:
-    """A stream that rules write to, which stands for one of Amazon Kinesis."""
+    """A stream that rules write to; stands for an Amazon Kinesis stream."""
 
     name: str
     created_at: datetime

@@ -1,4 +1,4 @@
-"""What the account's services need of the broker, and of whatever they call."""
+"""Ports of the account's services to the broker and external services."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from enum import Enum
@@ -8,35 +8,35 @@ from birthmark.broker.model import BrokerMessage, Done
 
 
 class TopicPublisher(Protocol):
-    """Whoever subscribed and may receive."""
+    """Publisher to permitted subscribers."""
 
     def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
-        """Hand messages on in their order; what is returned has to be awaited before the next ones."""
+        """Publish messages in order; await the result before the next call."""
         ...
 
-    def may_hear(self, topic: str) -> bool:
-        """Say False when certainly nobody would get a message to this topic."""
+    def may_have_subscribers(self, topic: str) -> bool:
+        """Return False if the topic certainly has no recipient."""
         ...
 
 
 class FunctionCaller(Enum):
-    """For whom a function is called."""
+    """Purpose of a function call."""
 
-    STRANGER = "stranger"
+    UNAUTHENTICATED = "stranger"
     KNOWN = "known"
     PERSON = "person"
 
 
 class Functions(Protocol):
-    """What stands for functions of AWS Lambda: addresses that the configuration maps their ARNs to."""
+    """Replacement for AWS Lambda: addresses that the configuration maps to function ARNs."""
 
     async def call(self, arn: str, event: Mapping[str, Any], caller: FunctionCaller, whose: str = "") -> Any:
-        """Return what a function answers to an event, as JSON; callers of one kind wait for no others.
+        """Return a function's JSON response to an event; each kind of caller has its own queue.
 
-        Raise `FunctionNotMappedError` where no address is configured, `FunctionFailedError` where nothing came in time.
+        Raise `FunctionNotMappedError` if no address is configured, `FunctionFailedError` without a timely response.
         """
         ...
 
     def is_mapped(self, arn: str) -> bool:
-        """Say whether the configuration has an address for it."""
+        """Return whether the configuration has an address for it."""
         ...

@@ -1,11 +1,10 @@
-"""Azure Resource Manager as far as Microsoft.Devices needs it: what `azure-mgmt-iothub` and its like ask for.
+"""Azure Resource Manager API of Microsoft.Devices, as used by `azure-mgmt-iothub` and similar SDKs.
 
     /subscriptions/{any}/resourceGroups/{any}/providers/Microsoft.Devices/provisioningServices/{name}/…
     /subscriptions/{any}/resourceGroups/{any}/providers/Microsoft.Devices/IotHubs/{name}/…
 
-CA certificates with their proof of possession, services as they are, routes of hubs, keys of policies, names that are
-taken. A thin shell over the rooms of DPS and the hubs, which hold all of it. Who asks is a person, by the token that
-the SDK's credential hands out; shared keys open nothing here, as at Azure. A subscription and a resource group are
-whatever the client says. Services are not made or removed by it, nor changed otherwise: `birthmark dps`, `birthmark
-hub`.
+It covers CA certificates with proof of possession, service descriptions, hub routes, policy keys and name availability.
+It is a thin layer over the DPS and IoT Hub packages, which hold all state. Callers are users with the access token of
+the SDK's credential; shared keys grant no access here, as at Azure. Any subscription and resource group are accepted.
+Services cannot be created, deleted or changed otherwise through it; use `birthmark dps` and `birthmark hub`.
 """

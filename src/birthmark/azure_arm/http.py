@@ -1,4 +1,4 @@
-"""The management interface over HTTPS: read the path, know the person, ask the room, show what it says."""
+"""HTTPS handlers of the management API: parse, authenticate, call the service, format the response."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -17,9 +17,9 @@ from birthmark.azure_arm.operations import ArmOperation, ArmRequest, ArmResource
 from birthmark.azure_arm.rules.paths import OperationNotServedError, call_of
 from birthmark.azure_arm.service import Management
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.iam.authorization import check_whole, said
-from birthmark.net.error_boundary import refusing, whole
-from birthmark.net.fair_scheduler import asker_turn
+from birthmark.iam.authorization import check_whole, format_refusal
+from birthmark.net.error_boundary import refusing, with_complete_body
+from birthmark.net.fair_scheduler import wait_for_caller_turn
 
 Record = Callable[[BirthmarkError, Request], str]
 Answer = Callable[[ArmRequest, Caller, Request], Awaitable[Response]]
@@ -31,7 +31,7 @@ _BEGINS = ("/subscriptions", "/providers")
 
 
 def routes(management: Management, record: Record) -> list[Route]:
-    """Return the routes of the management interface; `record` files a refusal and returns its tracking id."""
+    """Return the routes of the management API; `record` logs a refusal and returns its tracking ID."""
     answers = {**_of_certificates(management), **_of_services(management)}
 
     async def answer(request: Request) -> Response:
@@ -39,7 +39,7 @@ def routes(management: Management, record: Record) -> list[Route]:
         if call.kind not in management.kinds:
             raise OperationNotServedError(method=request.method, path=request.url.path[:_MAX_SHOWN])
         address = request.client.host if request.client else ""
-        caller = management.caller(request.headers.get("authorization"), address)
+        caller = management.authenticate(request.headers.get("authorization"), address)
         wire.check_version(request.query_params.get("api-version"))
         management.check(call, caller)
         return await answers[call.operation](call, caller, request)
@@ -49,20 +49,20 @@ def routes(management: Management, record: Record) -> list[Route]:
         headers = {"x-ms-request-id": record(error, request)}
         if status == HTTPStatus.UNAUTHORIZED:
             headers["www-authenticate"] = _CHALLENGE
-        return JSONResponse(wire.error_json(code, said(error)), status, headers)
+        return JSONResponse(wire.error_json(code, format_refusal(error)), status, headers)
 
-    guarded = refusing(whole(answer), render)
+    guarded = refusing(with_complete_body(answer), render)
     return [Route(f"{path}{rest}", guarded, methods=_ANY) for path in _BEGINS for rest in ("", "/{rest:path}")]
 
 
 def _of_certificates(management: Management) -> Mapping[ArmOperation, Answer]:
-    async def listing(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
-        room, of = management.certificates(call)
-        return JSONResponse({"value": [wire.certificate_json(call, one) for one in await room.all(of)]})
+    async def listing(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        room, of = management.certificates(request)
+        return JSONResponse({"value": [wire.certificate_json(request, one) for one in await room.all(of)]})
 
-    async def get(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
-        room, of = management.certificates(call)
-        return JSONResponse(wire.certificate_json(call, await room.get(of, call.name)))
+    async def get(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        room, of = management.certificates(request)
+        return JSONResponse(wire.certificate_json(request, await room.get(of, request.name)))
 
     async def put(call: ArmRequest, caller: Caller, request: Request) -> Response:
         certificate, is_verified = wire.parse_certificate(await request.body())
@@ -108,35 +108,35 @@ def _of_certificates(management: Management) -> Mapping[ArmOperation, Answer]:
 
 
 def _of_services(management: Management) -> Mapping[ArmOperation, Answer]:
-    async def get(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
-        return JSONResponse(management.view(call))
+    async def get(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        return JSONResponse(management.view(request))
 
-    async def listing(call: ArmRequest, caller: Caller, _request: Request) -> Response:
-        return JSONResponse({"value": management.views(call, caller)})
+    async def listing(request: ArmRequest, caller: Caller, _request: Request) -> Response:
+        return JSONResponse({"value": management.views(request, caller)})
 
-    async def key_of(call: ArmRequest, policy: str, actor: Actor) -> dict[str, Any]:
-        pair = keys_of(management.policies(call), policy, call.service)
-        await management.note_shown(call, policy, actor)
+    async def key_of(request: ArmRequest, policy: str, actor: Actor) -> dict[str, Any]:
+        pair = keys_of(management.policies(request), policy, request.service)
+        await management.audit_key_display(request, policy, actor)
         return wire.key_json(policy, rights_of(policy), pair)
 
-    async def keys(call: ArmRequest, caller: Caller, _request: Request) -> Response:
+    async def keys(request: ArmRequest, caller: Caller, _request: Request) -> Response:
         check_whole(caller)
-        policies = management.policies(call)
-        return JSONResponse({"value": [await key_of(call, policy, caller.actor) for policy in policies]})
+        policies = management.policies(request)
+        return JSONResponse({"value": [await key_of(request, policy, caller.actor) for policy in policies]})
 
-    async def key(call: ArmRequest, caller: Caller, _request: Request) -> Response:
+    async def key(request: ArmRequest, caller: Caller, _request: Request) -> Response:
         check_whole(caller)
-        return JSONResponse(await key_of(call, call.name, caller.actor))
+        return JSONResponse(await key_of(request, request.name, caller.actor))
 
-    async def skus(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
-        sku = management.view(call)["sku"]
-        if call.kind is ArmResourceKind.DPS:
+    async def skus(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        sku = management.view(request)["sku"]
+        if request.kind is ArmResourceKind.DPS:
             return JSONResponse({"value": [{"name": sku["name"]}]})
         scale = {"minimum": 1, "maximum": 1, "default": 1, "scaleType": "None"}
         return JSONResponse({"value": [{"resourceType": "Microsoft.Devices/IotHubs", "sku": sku, "capacity": scale}]})
 
-    async def statistics(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
-        total, enabled = await management.statistics(call)
+    async def statistics(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        total, enabled = await management.statistics(request)
         counts = {"totalDeviceCount": total, "enabledDeviceCount": enabled, "disabledDeviceCount": total - enabled}
         return JSONResponse(counts)
 
@@ -150,17 +150,17 @@ def _of_services(management: Management) -> Mapping[ArmOperation, Answer]:
 
     async def try_all(call: ArmRequest, _caller: Caller, request: Request) -> Response:
         body = await request.body()
-        await asker_turn()
-        found = management.tested(call, body)
+        await wait_for_caller_turn()
+        found = management.test_all_routes(call, body)
         return JSONResponse({"routes": [{"properties": one} for one in found]})
 
     async def try_one(call: ArmRequest, _caller: Caller, request: Request) -> Response:
         body = await request.body()
-        await asker_turn()
-        return JSONResponse(management.tested_one(call, body))
+        await wait_for_caller_turn()
+        return JSONResponse(management.test_route(call, body))
 
-    async def health(call: ArmRequest, _caller: Caller, _request: Request) -> Response:
-        return JSONResponse({"value": await management.endpoints_health(call)})
+    async def health(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        return JSONResponse({"value": await management.endpoints_health(request)})
 
     return {
         ArmOperation.PUT_SERVICE: put,

@@ -1,4 +1,4 @@
-"""What is asked, of what."""
+"""Operations of the management API and their targets."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -7,11 +7,11 @@ from birthmark.auth.permissions import Right
 
 PROVIDER = "Microsoft.Devices"
 GROUP = "birthmark"
-"""The resource group in ids of services that were listed without one."""
+"""Resource group in the IDs of services that were listed without a resource group."""
 
 
 class ArmResourceKind(Enum):
-    """A kind of service: its type in paths and ids, and its place among those where people have rights."""
+    """Service kind: its resource type in paths and IDs, and its scope for role assignments."""
 
     DPS = ("provisioningServices", "dps")
     HUB = ("IotHubs", "hub")
@@ -21,12 +21,15 @@ class ArmResourceKind(Enum):
         return self.value[0]
 
     def place(self, name: str) -> str:
-        """Return the place of a service of that name."""
+        """Return the scope of a service."""
         return f"{self.value[1]}/{name}"
 
 
 class ArmOperation(Enum):
-    """What is served, by the right that it takes at the service; None is for whoever is known."""
+    """Supported operations with the permission each requires on the service.
+
+    None requires authentication only.
+    """
 
     LIST_CERTIFICATES = ("list_certificates", Right.READ)
     GET_CERTIFICATE = ("get_certificate", Right.READ)
@@ -65,7 +68,7 @@ class ArmRequest:
     """Of a certificate or a policy."""
 
     def id_of(self, service: str) -> str:
-        """Return the resource id of a service as this client sees it."""
+        """Return the resource ID of a service in the client's subscription and resource group."""
         group = self.group or GROUP
         at = f"/subscriptions/{self.subscription}/resourceGroups/{group}"
         return f"{at}/providers/{PROVIDER}/{self.kind.segment}/{service}"

@@ -1,7 +1,7 @@
-"""Routes of a hub as Azure's resource manager has them: `properties.routing`, and what is asked of a route.
+"""Hub routing in Azure Resource Manager format: `properties.routing`, and route tests.
 
-Storage containers are folders here, event hubs are streams of the hub's own; webhooks and servers have no place in it,
-and stay as they are. Whatever else would be asked for is refused by its name.
+Storage containers map to folders, and event hubs map to the hub's own streams. Webhooks and servers have no equivalent;
+updates preserve them. Unsupported members are rejected by name.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from birthmark.iothub.wire.routing import (
 )
 from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.conditions import SqlMistake
-from birthmark.unknown_fields import says_something, unread
+from birthmark.unknown_fields import find_unread_member, says_something
 from birthmark.untrusted_text import read_json
 
 
@@ -109,12 +109,12 @@ def route_json(route: HubRoute) -> dict[str, Any]:
 
 
 def fallback_json(routing: Routing) -> dict[str, Any]:
-    """Return the route of what no other takes."""
+    """Return the fallback route."""
     return route_json(HubRoute(FALLBACK, routing.fallback.endpoints, is_enabled=routing.fallback.is_enabled))
 
 
 def routing_json(routing: Routing) -> dict[str, Any]:
-    """Return all of it but for endpoints that have no place in it."""
+    """Return the routing, without endpoints that have no equivalent in Azure."""
     files = [one for one in routing.endpoints if isinstance(one, FileEndpoint)]
     return {
         "endpoints": {
@@ -136,7 +136,7 @@ def routing_json(routing: Routing) -> dict[str, Any]:
 
 
 def mistake_json(error: SqlMistake) -> dict[str, Any]:
-    """Return what is wrong with a condition, and where."""
+    """Return the error of a condition and its position."""
     at = {"line": 1, "column": error.where + 1}
     return {"message": str(error), "severity": "error", "location": {"start": at, "end": at}}
 
@@ -145,7 +145,10 @@ def mistake_json(error: SqlMistake) -> dict[str, Any]:
 
 
 def check_as_shown(body: bytes, shown: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str | None]:
-    """Return the routing of a body that is otherwise as the hub is shown, and the etag in it, each where it has one."""
+    """Return the routing and the ETag in a body, each if present.
+
+    Its other members must match the current hub.
+    """
     given = read_json(body, dict[str, Any], BodyInvalidError)
     properties = given.get("properties")
     if properties is not None and not isinstance(properties, dict):
@@ -160,21 +163,21 @@ def check_as_shown(body: bytes, shown: Mapping[str, Any]) -> tuple[Mapping[str, 
     return routing, etag if isinstance(etag, str) else None
 
 
-def _other(given: Mapping[str, Any], shown: Mapping[str, Any], at: str) -> str | None:
-    """Return the first member that says something else than is shown."""
-    for name, value in given.items():
+def _other(values: Mapping[str, Any], shown: Mapping[str, Any], path: str) -> str | None:
+    """Return the path of the first member that differs from the current value."""
+    for name, value in values.items():
         if isinstance(value, dict) and isinstance(shown.get(name), Mapping):
-            if (found := _other(value, shown[name], f"{at}{name}.")) is not None:
+            if (found := _other(value, shown[name], f"{path}{name}.")) is not None:
                 return found
         elif says_something(value) and value != shown.get(name):
-            return f"{at}{name}"
+            return f"{path}{name}"
     return None
 
 
-def routing_of(given: Mapping[str, Any], known: Routing, hub: str) -> Routing:
-    """Return the routing that a body asks for, with those endpoints of before that have no place in it."""
-    asked = _read(given, _Routing, "properties.routing.")
-    endpoints: list[Endpoint] = [one for one in known.endpoints if not isinstance(one, FileEndpoint | StreamEndpoint)]
+def routing_of(values: Mapping[str, Any], routing: Routing, hub: str) -> Routing:
+    """Return the requested routing plus the current endpoints that have no equivalent in Azure."""
+    asked = _read(values, _Routing, "properties.routing.")
+    endpoints: list[Endpoint] = [one for one in routing.endpoints if not isinstance(one, FileEndpoint | StreamEndpoint)]
     if asked.endpoints is not None:
         endpoints += [StreamEndpoint(one.name) for one in asked.endpoints.event_hubs or ()]
         endpoints += [_file(one) for one in asked.endpoints.storage_containers or ()]
@@ -187,40 +190,40 @@ def routing_of(given: Mapping[str, Any], known: Routing, hub: str) -> Routing:
     return Routing(tuple(endpoints), tuple(_route(one, hub) for one in asked.routes or ()), added, back)
 
 
-def _file(one: _Container) -> FileEndpoint:
-    if one.encoding is None or one.encoding.lower() != "json":
+def _file(container: _Container) -> FileEndpoint:
+    if container.encoding is None or container.encoding.lower() != "json":
         raise BodyInvalidError(detail="a storage container supports only the encoding JSON")
-    return FileEndpoint(one.name, one.container_name, one.file_name_format or TEMPLATE)
+    return FileEndpoint(container.name, container.container_name, container.file_name_format or TEMPLATE)
 
 
-def _route(one: _Route, hub: str) -> HubRoute:
-    source = configuration.parse_source(one.source, hub)
-    return HubRoute(one.name, tuple(one.endpoint_names), source, one.condition or "true", one.is_enabled)
+def _route(route: _Route, hub: str) -> HubRoute:
+    source = configuration.parse_source(route.source, hub)
+    return HubRoute(route.name, tuple(route.endpoint_names), source, route.condition or "true", route.is_enabled)
 
 
-def _read(given: Mapping[str, Any], kind: Any, at: str = "") -> Any:
-    if (member := unread(given, kind)) is not None:
-        raise BodyInvalidError(detail=f"{at}{member} is not served here, leave it out")
+def _read(values: Mapping[str, Any], kind: Any, path: str = "") -> Any:
+    if (member := find_unread_member(values, kind)) is not None:
+        raise BodyInvalidError(detail=f"{path}{member} is not served here, leave it out")
     try:
-        return msgspec.convert(given, kind)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise BodyInvalidError(detail=str(error)) from error
 
 
 def parse_test_all(body: bytes) -> SampleMessage:
-    """Return the message that all routes are asked about."""
+    """Parse the sample message of a test of all routes."""
     return _tested(_read(read_json(body, dict[str, Any], BodyInvalidError), _Test))
 
 
 def parse_test_one(body: bytes, hub: str) -> tuple[SampleMessage, HubRoute]:
-    """Return a message, and the route that is asked about it."""
+    """Parse the sample message and the route of a test of a single route."""
     asked: _Test = _read(read_json(body, dict[str, Any], BodyInvalidError), _Test)
     if asked.route is None:
         raise BodyInvalidError(detail="route is missing")
     return _tested(asked), _route(asked.route, hub)
 
 
-def _tested(asked: _Test) -> SampleMessage:
-    said = asked.message or _Message()
+def _tested(test: _Test) -> SampleMessage:
+    said = test.message or _Message()
     made = matching.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
-    return SampleMessage(matching.read(made), asked.twin, asked.routing_source or "DeviceMessages")
+    return SampleMessage(matching.read(made), test.twin, test.routing_source or "DeviceMessages")

@@ -1,4 +1,4 @@
-"""Who may ask what, and the services that answer: DPS and the hubs through one shape."""
+"""Authorization of management requests, and a common interface to DPS and the hubs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from birthmark.azure_arm.rules.paths import OperationNotServedError
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
-from birthmark.iam.authorization import demand
+from birthmark.iam.authorization import require_right
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration, matching
@@ -34,7 +34,7 @@ from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
 from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, parse_condition
-from birthmark.net.fair_scheduler import give_way
+from birthmark.net.fair_scheduler import yield_turn
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import CaCertificate
 
@@ -69,7 +69,10 @@ def _none(hub: Hub) -> StoredRouting:
 
 
 class CertificatesOf(Protocol):
-    """The CA certificates of a room; `of` is which one of its services. Each raises what its room says."""
+    """CA certificate operations of a package; `of` identifies the service.
+
+    Each raises its package's errors.
+    """
 
     async def all(self, of: Any, /) -> Sequence[CaCertificate]: ...
     async def get(self, of: Any, name: str, /) -> CaCertificate: ...
@@ -83,7 +86,7 @@ class CertificatesOf(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Management:
-    """The management interface over the rooms."""
+    """Management API over DPS and the hubs."""
 
     people: People
     instances: Instances
@@ -91,10 +94,10 @@ class Management:
     iothub: IotHub
     https_port: Callable[[], int]
     kinds: frozenset[ArmResourceKind] = frozenset(ArmResourceKind)
-    """Those that this server serves."""
+    """Service kinds that this server supports."""
 
-    def caller(self, authorization: str | None, address: str) -> Caller:
-        """Return which person asks. Raise `ManagementTokenError`."""
+    def authenticate(self, authorization: str | None, address: str) -> Caller:
+        """Return the authenticated user. Raise `ManagementTokenError`."""
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != _BEARER or not is_of_person(token):
             raise ManagementTokenError(presented="another Authorization" if authorization else "no Authorization")
@@ -104,55 +107,55 @@ class Management:
             presented = "a token that is unknown here, was taken back, or has ended"
             raise ManagementTokenError(presented=presented) from error
 
-    def check(self, call: ArmRequest, caller: Caller) -> None:
-        """Raise `RightMissingError` where the caller may not, whether there is such a service or not."""
-        if call.operation.right is not None:
-            demand(caller, call.operation.right, call.kind.place(call.service))
+    def check(self, request: ArmRequest, caller: Caller) -> None:
+        """Raise `RightMissingError` if the caller lacks the permission, whether the service exists or not."""
+        if request.operation.right is not None:
+            require_right(caller, request.operation.right, request.kind.place(request.service))
 
-    def certificates(self, call: ArmRequest) -> tuple[CertificatesOf, Any]:
-        """Return the CA certificates that a call is about: those of a room, and of which service of it."""
-        if call.kind is ArmResourceKind.DPS:
-            return self.authorities, self.instances.by_name(call.service).id_scope
-        return self.iothub.authorities, self.iothub.hubs.by_name(call.service)
+    def certificates(self, request: ArmRequest) -> tuple[CertificatesOf, Any]:
+        """Return the CA certificates of a request's service, and the key that identifies the service there."""
+        if request.kind is ArmResourceKind.DPS:
+            return self.authorities, self.instances.by_name(request.service).id_scope
+        return self.iothub.authorities, self.iothub.hubs.by_name(request.service)
 
-    def policies(self, call: ArmRequest) -> Keys:
+    def policies(self, request: ArmRequest) -> Keys:
         """Return the policies of a service with their keys."""
-        return self._service(call).policies
+        return self._service(request).policies
 
-    async def note_shown(self, call: ArmRequest, policy: str, actor: Actor) -> None:
-        """Write down who is about to be shown the keys of a policy."""
-        if call.kind is ArmResourceKind.DPS:
-            await self.instances.note_shown(self.instances.by_name(call.service), policy, actor=actor)
+    async def audit_key_display(self, request: ArmRequest, policy: str, actor: Actor) -> None:
+        """Write an audit entry before a policy's keys are displayed."""
+        if request.kind is ArmResourceKind.DPS:
+            await self.instances.audit_key_display(self.instances.by_name(request.service), policy, actor=actor)
         else:
-            await self.iothub.hubs.note_shown(self.iothub.hubs.by_name(call.service), policy, actor=actor)
+            await self.iothub.hubs.audit_key_display(self.iothub.hubs.by_name(request.service), policy, actor=actor)
 
-    async def statistics(self, call: ArmRequest) -> tuple[int, int]:
-        """Return how many devices a hub has, and how many of them may connect."""
-        return await self.iothub.registry.count(self.iothub.hubs.by_name(call.service))
+    async def statistics(self, request: ArmRequest) -> tuple[int, int]:
+        """Return the number of devices of a hub, and the number of enabled devices."""
+        return await self.iothub.registry.count(self.iothub.hubs.by_name(request.service))
 
-    def view(self, call: ArmRequest) -> dict[str, Any]:
+    def view(self, request: ArmRequest) -> dict[str, Any]:
         """Return a service as it is."""
-        return self._view(call, self._service(call))
+        return self._view(request, self._service(request))
 
-    def views(self, call: ArmRequest, caller: Caller) -> Sequence[dict[str, Any]]:
-        """Return the services that the caller may look at."""
+    def views(self, request: ArmRequest, caller: Caller) -> Sequence[dict[str, Any]]:
+        """Return the services that the caller may read."""
         every: Sequence[Instance | Hub] = (
-            self.instances.all() if call.kind is ArmResourceKind.DPS else self.iothub.hubs.all()
+            self.instances.all() if request.kind is ArmResourceKind.DPS else self.iothub.hubs.all()
         )
-        seen = (one for one in every if caller.rights.allow(Right.READ, call.kind.place(one.name)))
-        return [self._view(call, one) for one in seen]
+        seen = (one for one in every if caller.rights.allow(Right.READ, request.kind.place(one.name)))
+        return [self._view(request, one) for one in seen]
 
     # ---- routes of a hub
 
-    async def put_service(self, call: ArmRequest, body: bytes, etag: str | None, *, actor: Actor) -> dict[str, Any]:
-        """Give a hub the routes of a body, which is otherwise as the hub is shown; return it.
+    async def put_service(self, request: ArmRequest, body: bytes, etag: str | None, *, actor: Actor) -> dict[str, Any]:
+        """Replace the routes of a hub with those of a body that otherwise matches the hub; return the hub.
 
-        Raise `OperationNotServedError` where there is no such hub, `AuthorityChangedError` for another etag.
+        Raise `OperationNotServedError` for an unknown hub, `AuthorityChangedError` for a different ETag.
         """
-        if self.is_free(ArmResourceKind.HUB, call.service):
-            raise OperationNotServedError(method="PUT", path=f"IotHubs/{call.service}")
-        hub = self.iothub.hubs.by_name(call.service)
-        shown = self._view(call, hub)
+        if self.is_free(ArmResourceKind.HUB, request.service):
+            raise OperationNotServedError(method="PUT", path=f"IotHubs/{request.service}")
+        hub = self.iothub.hubs.by_name(request.service)
+        shown = self._view(request, hub)
         given, etag_of_body = check_as_shown(body, shown)
         etag = etag or etag_of_body
         if etag is not None and etag not in {"*", shown["etag"]}:
@@ -162,42 +165,42 @@ class Management:
         known = self.iothub.routes.ready(hub.name)
         for route in routing_of(given, Routing(), hub.name).routes[:MAX_ROUTES]:
             configuration.compiled(route.condition, hub.name, configuration.read_once)
-            await give_way()
+            await yield_turn()
         revision = None if etag in {None, "*"} else 0 if known is None else known.kept.revision
         await self.iothub.routes.change(
             hub,
-            lambda before: configuration.checked(routing_of(given, before, hub.name), hub.name),
+            lambda before: configuration.validate_routing(routing_of(given, before, hub.name), hub.name),
             "iothub.route_change",
             hub.name,
             actor=actor,
             revision=revision,
         )
-        return self._view(call, hub)
+        return self._view(request, hub)
 
-    def tested(self, call: ArmRequest, body: bytes) -> Sequence[Mapping[str, Any]]:
-        """Return the routes of a hub that would take a message."""
-        hub = self.iothub.hubs.by_name(call.service)
+    def test_all_routes(self, request: ArmRequest, body: bytes) -> Sequence[Mapping[str, Any]]:
+        """Return the routes of a hub that match a message."""
+        hub = self.iothub.hubs.by_name(request.service)
         asked = parse_test_all(body)
-        ready = self.iothub.routes.ready(hub.name) or matching.make_ready(_none(hub))
+        ready = self.iothub.routes.ready(hub.name) or matching.prepare_routing(_none(hub))
         source = configuration.parse_source(asked.source, hub.name)
         found = [name for name, _ in matching.matching(ready, source, asked.message, asked.twin)]
         routes = {one.name: one for one in ready.kept.routing.routes}
         return [route_json(routes[name]) if name in routes else fallback_json(ready.kept.routing) for name in found]
 
-    def tested_one(self, call: ArmRequest, body: bytes) -> Mapping[str, Any]:
-        """Return whether a route would take a message, or what is wrong with its condition."""
-        hub = self.iothub.hubs.by_name(call.service)
+    def test_route(self, request: ArmRequest, body: bytes) -> Mapping[str, Any]:
+        """Return whether a route matches a message, or the error in its condition."""
+        hub = self.iothub.hubs.by_name(request.service)
         asked, route = parse_test_one(body, hub.name)
         try:
             condition = parse_condition(route.condition)
         except SqlMistake as error:
             return {"result": "undefined", "details": {"compilationErrors": [mistake_json(error)]}}
-        is_taken = matching.takes(condition, RoutedSubject(asked.message, asked.twin), route.name)
+        is_taken = matching.is_match(condition, RoutedSubject(asked.message, asked.twin), route.name)
         return {"result": "true" if is_taken else "false", "details": {"compilationErrors": []}}
 
-    async def endpoints_health(self, call: ArmRequest) -> Sequence[Mapping[str, Any]]:
-        """Return of each endpoint whether it takes what is sent there."""
-        hub = self.iothub.hubs.by_name(call.service)
+    async def endpoints_health(self, request: ArmRequest) -> Sequence[Mapping[str, Any]]:
+        """Return the health of each endpoint."""
+        hub = self.iothub.hubs.by_name(request.service)
         routing, lanes = await self.iothub.routes.routing(hub), await self.iothub.routes.lanes(hub)
         found: list[Mapping[str, Any]] = []
         for name in (BUILT_IN, *(one.name for one in routing.endpoints)):
@@ -208,17 +211,17 @@ class Management:
         return found
 
     def is_free(self, kind: ArmResourceKind, name: str) -> bool:
-        """Say whether no service of that kind has this name."""
+        """Return whether the name is available for a service of that kind."""
         every: Sequence[Instance | Hub] = (
             self.instances.all() if kind is ArmResourceKind.DPS else self.iothub.hubs.all()
         )
         return all(one.name != name for one in every)
 
-    def _service(self, call: ArmRequest) -> Instance | Hub:
-        of = self.instances if call.kind is ArmResourceKind.DPS else self.iothub.hubs
-        return of.by_name(call.service)
+    def _service(self, request: ArmRequest) -> Instance | Hub:
+        of = self.instances if request.kind is ArmResourceKind.DPS else self.iothub.hubs
+        return of.by_name(request.service)
 
-    def _view(self, call: ArmRequest, one: Instance | Hub) -> dict[str, Any]:
+    def _view(self, request: ArmRequest, one: Instance | Hub) -> dict[str, Any]:
         sku: dict[str, Any] = {"name": "S1", "tier": "Standard", "capacity": 1}
         if isinstance(one, Hub):
             if one.tier is not None:
@@ -227,19 +230,19 @@ class Management:
                 sku = {"name": edition.tier.value, "tier": kind, "capacity": edition.units}
             known = self.iothub.routes.ready(one.name)
             routing = routing_json(Routing() if known is None else known.kept.routing)
-            shown = {"hostName": self._at(one.host), "features": "None", "routing": routing}
-            return wire.service_json(call, one.name, sku, shown, 0 if known is None else known.kept.revision)
+            shown = {"hostName": self._external_host(one.host), "features": "None", "routing": routing}
+            return wire.service_json(request, one.name, sku, shown, 0 if known is None else known.kept.revision)
         linked = [{"name": host, "location": wire.LOCATION} for host in one.hubs]
         properties = {
             "allocationPolicy": "Hashed",
             "deviceProvisioningHostName": one.host,
             "idScope": one.id_scope,
             "iotHubs": linked,
-            "serviceOperationsHostName": self._at(one.host),
+            "serviceOperationsHostName": self._external_host(one.host),
         }
-        return wire.service_json(call, one.name, sku, properties)
+        return wire.service_json(request, one.name, sku, properties)
 
-    def _at(self, host: str) -> str:
-        """Return where programs of the service reach a host, which may be at another port than the standard's."""
+    def _external_host(self, host: str) -> str:
+        """Return the external host name, with the port if it is not the standard port."""
         port = self.https_port()
         return host if port == _STANDARD else f"{host}:{port}"

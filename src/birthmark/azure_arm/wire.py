@@ -1,7 +1,7 @@
-"""Bodies and headers of Azure's resource manager: requests to values, values to JSON.
+"""Bodies and headers of Azure Resource Manager: requests to values, values to JSON.
 
-In:   `{"properties": {"certificate": …, "isVerified": …}}`, `{"certificate": …}`, `{"name": …}`, and `If-Match`.
-Out:  resources with `id`, `name`, `type`, `etag`, `properties`; refusals as `{"error": {"code", "message"}}`.
+In:   `{"properties": {"certificate": …, "isVerified": …}}`, `{"certificate": …}`, `{"name": …}`, and `If-Match`. Out:
+resources with `id`, `name`, `type`, `etag`, `properties`; refusals as `{"error": {"code", "message"}}`.
 """
 
 import base64
@@ -18,14 +18,14 @@ from birthmark.azure_arm.operations import PROVIDER, ArmRequest, ArmResourceKind
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_any
 from birthmark.pki.verified_ca import NOTHING, CaCertificate
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import read_json
 
 _VERSION = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-preview)?")
 _MAX_SHOWN = 64
 _T = TypeVar("_T")
 LOCATION = "local"
-"""Where every service is."""
+"""Location of every service."""
 
 
 class ApiVersionError(InvalidRequestError):
@@ -69,13 +69,13 @@ class _Name(msgspec.Struct):
 
 
 def check_version(text: str | None) -> None:
-    """Raise `ApiVersionError` unless it is a day, as those of all versions are."""
+    """Raise `ApiVersionError` unless the API version is a date."""
     if text is None or _VERSION.fullmatch(text) is None:
         raise ApiVersionError(presented="nothing" if text is None else ascii(text[:_MAX_SHOWN]))
 
 
 def etag_of(if_match: str | None, if_none_match: str | None) -> str | None:
-    """Return the etag that a change is meant for: None for any, `NOTHING` where nothing may be there yet."""
+    """Return the ETag condition of a change: None for any state, `NOTHING` if the resource must not exist."""
     if if_none_match is not None:
         if if_none_match.strip() != "*" or if_match is not None:
             raise BodyInvalidError(detail="If-None-Match accepts only *, without If-Match")
@@ -84,14 +84,14 @@ def etag_of(if_match: str | None, if_none_match: str | None) -> str | None:
 
 
 def needed(etag: str | None) -> str:
-    """Return an etag that has to be there. Raise `BodyInvalidError`."""
+    """Return a required ETag. Raise `BodyInvalidError` if it is missing."""
     if not etag:
         raise BodyInvalidError(detail="If-Match is missing: the etag that the certificate was read with, or *")
     return etag
 
 
 def parse_certificate(body: bytes) -> tuple[Certificate, bool | None]:
-    """Return the CA certificate of a body, and whether it counts as verified; None where nothing says so."""
+    """Return the CA certificate of a body and its `isVerified` flag, or None without the flag."""
     asked = _read(body, _Body)
     return _certificate(asked.properties.certificate), asked.properties.is_verified
 
@@ -102,7 +102,7 @@ def parse_proof(body: bytes) -> Certificate:
 
 
 def parse_name(body: bytes) -> str:
-    """Return the name that somebody asks for."""
+    """Return the name in an availability request."""
     return read_json(body, _Name, BodyInvalidError).name
 
 
@@ -116,7 +116,7 @@ def _read(body: bytes, kind: type[_T]) -> _T:
     asked = {name: value for name, value in given.items() if name not in _READ_ONLY}
     if isinstance(inner := asked.get("properties"), dict):
         asked["properties"] = {name: value for name, value in inner.items() if name not in _WRITTEN}
-    if (member := unread(asked, kind)) is not None:
+    if (member := find_unread_member(asked, kind)) is not None:
         raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
     return read_json(body, kind, BodyInvalidError)
 
@@ -130,8 +130,8 @@ def _certificate(text: str) -> Certificate:
     return parse_any(inner)
 
 
-def certificate_json(call: ArmRequest, authority: CaCertificate, *, with_code: bool = False) -> dict[str, Any]:
-    """Return a CA certificate. Its code is told once, to whoever asks for one."""
+def certificate_json(request: ArmRequest, authority: CaCertificate, *, with_code: bool = False) -> dict[str, Any]:
+    """Return a CA certificate; include the verification code only in the response that generates it."""
     certificate = authority.certificate
     properties: dict[str, Any] = {
         "subject": certificate.subject_text,
@@ -145,22 +145,22 @@ def certificate_json(call: ArmRequest, authority: CaCertificate, *, with_code: b
     if with_code:
         properties["verificationCode"] = authority.verification_code
     return {
-        "id": f"{call.id_of(call.service)}/certificates/{authority.name}",
+        "id": f"{request.id_of(request.service)}/certificates/{authority.name}",
         "name": authority.name,
-        "type": f"{PROVIDER}/{call.kind.segment}/Certificates",
+        "type": f"{PROVIDER}/{request.kind.segment}/Certificates",
         "etag": authority.etag,
         "properties": properties,
     }
 
 
 def service_json(
-    call: ArmRequest, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any], revision: int = 0
+    request: ArmRequest, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any], revision: int = 0
 ) -> dict[str, Any]:
     """Return a service; `revision` is that of its routes."""
     return {
-        "id": call.id_of(name),
+        "id": request.id_of(name),
         "name": name,
-        "type": f"{PROVIDER}/{call.kind.segment}",
+        "type": f"{PROVIDER}/{request.kind.segment}",
         "location": LOCATION,
         "tags": {},
         "etag": etag_of_service(name, revision),
@@ -170,7 +170,7 @@ def service_json(
 
 
 def etag_of_service(name: str, revision: int) -> str:
-    """Return the etag of a service, which is another where its routes changed."""
+    """Return the ETag of a service; it changes with the routes."""
     return base64.b64encode((f"{name}/{revision}" if revision else name).encode()).decode("ascii")
 
 
@@ -181,7 +181,7 @@ def key_json(policy: str, rights: str, keys: Sequence[bytes]) -> dict[str, Any]:
 
 
 def free_json(kind: ArmResourceKind, *, is_free: bool) -> dict[str, Any]:
-    """Return whether a name may be had."""
+    """Return the name availability response."""
     if is_free:
         return {"nameAvailable": True}
     what = "hub" if kind is ArmResourceKind.HUB else "provisioning service"
@@ -193,5 +193,5 @@ def error_json(code: str, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
 
 
-def _rfc1123(at: datetime) -> str:
-    return format_datetime(at, usegmt=True)
+def _rfc1123(timestamp: datetime) -> str:
+    return format_datetime(timestamp, usegmt=True)

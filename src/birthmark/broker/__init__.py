@@ -1,12 +1,12 @@
-"""Sessions, subscriptions, queues, retained messages: one core for every cloud.
+"""MQTT broker core for every cloud: sessions, subscriptions, queues and retained messages.
 
-A cloud opens a `Namespace` for each account or hub, with its limits, and gives it the connections of its clients; it
-decides what they may do, and how it looks on the wire. Sessions that outlive their connections, and what waits for
-them, are rows; everything else is in memory. Nothing is acknowledged before it is as safe as it has to be.
+Each AWS account or Azure hub opens a `Namespace` with its limits and passes client connections to it. The cloud's
+package handles authorization and the wire format. Persistent sessions and their queued messages are database rows;
+everything else is in memory. A message is acknowledged only after it meets its durability requirement.
 
-Pure are `model` and `rules`; the rest is what reads, writes and waits.
+`model` and `rules` are pure; the other modules do I/O and wait.
 
-Not here: topics and limits of a cloud, policies, packets (the rooms of the clouds).
+Topics, limits, policies and packets are in the cloud packages.
 """
 
 from birthmark.broker.broker import Broker

@@ -1,4 +1,4 @@
-"""Deleting much by portions: one commit of a hundred megabytes would keep every other write waiting for seconds."""
+"""Bulk deletes in portions: a commit of 100 MB would block every other write for seconds."""
 
 import asyncio
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ _ROWS = 256
 
 
 def portion_of(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return as many of the first rows as one commit deletes, by their `size` in bytes; one at least."""
+    """Return the first rows that fit into one delete commit by their `size` in bytes; at least one row."""
     left = PORTION_BYTES
     for number, row in enumerate(rows):
         left -= row["size"]
@@ -23,10 +23,12 @@ def portion_of(rows: Sequence[Row]) -> Sequence[Row]:
     return rows
 
 
-async def nearly_emptied(database: Database, space: str, client: str, epoch: int, turns: asyncio.Semaphore) -> bool:
-    """Delete a session's queue but for a little; say False when the session changed meanwhile.
+async def delete_most_of_queue(
+    database: Database, space: str, client: str, epoch: int, turns: asyncio.Semaphore
+) -> bool:
+    """Delete most of a session's queue; return False if the session changed in the process.
 
-    Sessions that end at the same time take turns: what waits together goes into one commit.
+    Sessions that end at the same time run in sequence; their pending statements share a commit.
     """
     name: dict[str, Any] = {"space": space, "client": client}
     while True:
@@ -43,7 +45,7 @@ async def nearly_emptied(database: Database, space: str, client: str, epoch: int
 
 
 async def drop_expired_retained(database: Database, now: int, since: int) -> None:
-    """Delete the retained messages whose time was over at `now`, as far as they are not from before `since`."""
+    """Delete the retained messages that expired by `now`, except those from before `since`."""
     times = {"now": now, "since": since}
     while rows := await database.all(store.EXPIRED_RETAINED, limit=_ROWS, **times):
         changes = Changes()

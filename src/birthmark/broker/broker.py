@@ -1,4 +1,4 @@
-"""The broker of this worker: its spaces, what is due, what has to be written."""
+"""The broker of a worker: namespaces, due actions and pending writes."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from birthmark.broker.bus_requests import (
 )
 from birthmark.broker.connected_session import ConnectedSession, Observer, SessionNamespace
 from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
-from birthmark.broker.legacy_upgrade import take_over_earlier
+from birthmark.broker.legacy_upgrade import migrate_legacy_sessions
 from birthmark.broker.model import SessionRecord, decode_messages
 from birthmark.broker.namespace import Condition, Namespace, record_of
 from birthmark.broker.namespace_context import WorkerForwarder
@@ -33,7 +33,7 @@ from birthmark.broker.ports import PublishListener, Watch
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.broker.session_queue_writer import SessionQueueWriter
-from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, keep_looking
+from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, run_failure_detector_loop
 from birthmark.bus import Bus
 from birthmark.bus.ports import BusRequest, EmptyReply, NoAnswerError, NobodyThereError, R
 from birthmark.clock import Clock, ClockStability
@@ -41,7 +41,7 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.time_ids import at
-from birthmark.supervised_tasks import ended, kept, told
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised, told
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ _LOOK_S = 60.0
 STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
 _PAGE = 500
 _FREED = 64
-"""Sessions of a dead worker that are freed at once, beside devices that come back."""
+"""Sessions of a dead worker freed per batch, to leave capacity for reconnecting devices."""
 _LOOK_AGAIN_S = 0.05
 _UNUSED_AFTER_S = 60.0
 _UNUSED_AFTER = int(_UNUSED_AFTER_S * 1_000_000)
@@ -60,7 +60,7 @@ async def _nothing_else(_worker: str) -> None: ...
 
 
 class Broker:
-    """See the module. With a `bus` other workers use this database too."""
+    """The broker of a worker; with a `bus`, other workers share the database."""
 
     def __init__(
         self,
@@ -74,9 +74,9 @@ class Broker:
         counting: Callable[[], Mapping[str, int]] = dict,
         freeing: Callable[[str], Awaitable[None]] = _nothing_else,
     ) -> None:
-        """`counting` says what else this worker counts, for those who look at rates.
+        """Create a broker; `counting` returns additional counters of this worker, for rate displays.
 
-        `freeing` is called with a dead worker before its sessions are free: it frees what else that held.
+        `freeing` is called with a dead worker before its sessions are freed; it frees the worker's other resources.
         """
         self.database = database
         self.worker = worker
@@ -108,7 +108,7 @@ class Broker:
             self.spawn,
             sleep=self._timers.sleep,
             ask=self._append_at,
-            has_room=lambda: database.no_room() is None,
+            has_room=lambda: database.find_disk_full_error() is None,
         )
         self._when_lost: Callable[[], object] = lambda: None
         self._freeing = freeing
@@ -117,9 +117,9 @@ class Broker:
         self.workers: Workers | None = None
         if bus is not None:
             self.workers = Workers(
-                database, worker, self._timers, gone=self._lost, free=self._free, catch_up=bus.catch_up
+                database, worker, self._timers, gone=self._handle_lease_loss, free=self._free, catch_up=bus.catch_up
             )
-            bus.on_missed(self._learn_shapes)
+            bus.on_missed(self._reload_shapes)
             bus.serve(AppendTo, self._append)
             bus.serve(DeliverTo, self._deliver)
             bus.serve(Yield, self._yield)
@@ -134,12 +134,15 @@ class Broker:
         return self._clock.micros()
 
     def since(self) -> int:
-        """Return from when on what began may be over by now: a clock that was just set ends nothing from before."""
+        """Return the time from which expirations count.
+
+        A recent clock change expires nothing that began before it.
+        """
         return self._steadiness.since()
 
     async def load(self) -> None:
-        """Learn what is stored, before the spaces are made; free the sessions of a worker that was killed."""
-        await take_over_earlier(self.database, self.now())
+        """Load stored state before namespaces are created; free the sessions of a killed worker."""
+        await migrate_legacy_sessions(self.database, self.now())
         for row in await self.database.all(store.SHAPES):
             self._shapes[row["space"]][row["shape"]] = row["total"]
         for place, counting in enumerate((store.COUNT_SESSIONS, store.COUNT_RETAINED)):
@@ -148,7 +151,7 @@ class Broker:
         self.appends.numbers.start_after(await self.last_message())
 
     async def last_message(self) -> int:
-        """Return the greatest id of a message that waits for several sessions, 0 where there is none."""
+        """Return the highest ID of a message queued for several sessions, or 0."""
         row = await self.database.one(store.LAST_MESSAGE)
         return 0 if row is None else row["id"] or 0
 
@@ -160,7 +163,7 @@ class Broker:
         condition: Condition | None = None,
         tap: PublishListener | None = None,
     ) -> Namespace:
-        """Return the space of this name, made at its first use."""
+        """Return the namespace with this name; create it on first use."""
         if (known := self._spaces.get(name)) is None:
             shapes, stored = self._shapes.pop(name, {}), self._counts.pop(name, [0, 0])
             known = Namespace(self, name, rules, observer, condition, shapes=shapes, stored=stored, tap=tap)
@@ -168,39 +171,41 @@ class Broker:
         return known
 
     def spaces(self) -> Iterable[Namespace]:
-        """Return the spaces there are."""
+        """Return all namespaces."""
         return self._spaces.values()
 
     async def join(self) -> None:
-        """Say that this worker lives, and go on saying it."""
+        """Register this worker and start its heartbeat."""
         if self.workers is not None:
             await self.workers.join()
             workers = self.workers
-            self._beating = kept("the beat", lambda: keep_beating(workers, self._timers))
+            self._beating = start_supervised("the beat", lambda: keep_beating(workers, self._timers))
 
     async def start(self) -> None:
-        """Begin to do what is due, when every space is there."""
+        """Start the due actions, after all namespaces are created."""
         if (workers := self.workers) is None:
             await self.free_lost()
         elif self._beating is not None:  # what a dead worker had is freed in its order, which rooms have a part in
-            self._watching = kept("the look at other workers", lambda: keep_looking(workers, self._timers))
+            self._watching = start_supervised(
+                "the look at other workers", lambda: run_failure_detector_loop(workers, self._timers)
+            )
         elif not workers.is_joined:
             await workers.join()
         await self._look()
 
     async def stop(self) -> None:
-        """Write what is left to write."""
+        """Flush pending writes and stop."""
         for timer in (self._settling, self._due):
             if timer is not None:
                 timer.cancel()
         self._settle()
-        await self.settled(STOP_S)
-        await ended(self._beating, self._watching)
+        await self.wait_until_settled(STOP_S)
+        await cancel_and_wait(self._beating, self._watching)
         if self.workers is not None and self._beating is not None:
             await self.workers.leave()
 
-    async def settled(self, most_s: float | None = None) -> None:
-        """Return when nothing that was begun is unfinished, or so many seconds have passed."""
+    async def wait_until_settled(self, most_s: float | None = None) -> None:
+        """Return when all started work is finished, or after `most_s` seconds."""
         until = None if most_s is None else self._loop.time() + most_s
         while self._tasks:
             wait_s = None if until is None else until - self._loop.time()
@@ -210,33 +215,33 @@ class Broker:
             await asyncio.wait(tuple(self._tasks), timeout=wait_s)
 
     def spawn(self, waiting: Awaitable[None]) -> None:
-        """Run something to its end, whoever else is gone by then; what it raises is logged."""
+        """Run an awaitable to completion, independent of its caller; log its exceptions."""
         task = self._loop.create_task(told("the broker", waiting))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Sleep for the given number of seconds."""
         await self._timers.sleep(seconds)
 
     # ---- other workers
 
     @property
     def is_fresh(self) -> bool:
-        """What this worker remembers may be acted on: nobody else can have changed it without its knowledge."""
+        """Whether this worker may use its cached state: its lease guarantees that no other worker changed it."""
         return self.workers is None or self.workers.is_fresh
 
-    def living(self) -> Changes:
-        """Return what a commit begins with that holds only while nobody has declared this worker dead."""
+    def liveness_guard(self) -> Changes:
+        """Return a write guard that requires this worker not to be declared dead."""
         return Changes() if self.is_alone else Changes().run(store.STILL_LIVES, expect=1, key_id=self.worker)
 
-    async def fresh(self) -> None:
+    async def wait_until_fresh(self) -> None:
         """Return when `is_fresh`. Raise `WorkerLostError`."""
         if self.workers is not None:
             await self.workers.fresh()
 
     async def vacate(self, space: SessionNamespace, client: str, record: SessionRecord, *, ends: bool) -> None:
-        """Return when the worker that has a session has let go of it, or is dead and its session is free."""
+        """Wait until the worker that holds a session has released it, or is dead and its session is free."""
         owner = record.owner or ""
         while self._bus is not None and self.workers is not None:
             try:
@@ -249,17 +254,17 @@ class Broker:
             else:
                 return
 
-    async def made_known(self, space: SessionNamespace, shapes: Iterable[str] = ()) -> None:
-        """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
+    async def announce_shapes(self, space: SessionNamespace, shapes: Iterable[str] = ()) -> None:
+        """Wait until every worker matches filters of these shapes and has cleared its route cache."""
         if self._bus is not None and space.rules.routes:
             await self._bus.confirm(SubscriptionsChanged(space.name, tuple(sorted(set(shapes)))))
 
-    async def leads(self) -> bool:
-        """Say whether this is the worker that does what one does for all: the first of those that live."""
+    async def is_leader(self) -> bool:
+        """Return whether this worker is the leader: the first of the live workers."""
         return self.workers is None or all(self.worker < other for other in await self.workers.others())
 
     async def ask_others(self, request: BusRequest[R]) -> list[R]:
-        """Return what the other workers that live answer; those that do not answer are left out."""
+        """Return the replies of the other live workers; workers that do not reply are omitted."""
         if self._bus is None or self.workers is None:
             return []
         bus = self._bus
@@ -273,30 +278,33 @@ class Broker:
         answers = await asyncio.gather(*(ask(worker) for worker in await self.workers.others()))
         return [answer for answer in answers if answer is not None]
 
-    async def _seen(self, asked: LastSeenRequest) -> SeenThere:
-        space = self._spaces.get(asked.space)
-        seen = {client: space.seen(client) for client in asked.clients} if space is not None else {}
+    async def _seen(self, request: LastSeenRequest) -> SeenThere:
+        space = self._spaces.get(request.space)
+        seen = {client: space.find_last_contact(client) for client in request.clients} if space is not None else {}
         return SeenThere({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
 
-    async def _client(self, asked: AskClient) -> ClientThere:
-        space = self._spaces.get(asked.space)
-        return ClientThere(is_there=False) if space is None else space.asked.here(asked.client)
+    async def _client(self, request: AskClient) -> ClientThere:
+        space = self._spaces.get(request.space)
+        return ClientThere(is_there=False) if space is None else space.asked.here(request.client)
 
-    async def _end_client(self, asked: EndClient) -> ClientThere:
-        space = self._spaces.get(asked.space)
+    async def _end_client(self, request: EndClient) -> ClientThere:
+        space = self._spaces.get(request.space)
         if space is None:
             return ClientThere(is_there=False)
-        return ClientThere(space.asked.end_here(asked.client, with_will=asked.with_will, forgets=asked.forgets))
+        return ClientThere(space.asked.end_here(request.client, with_will=request.with_will, forgets=request.forgets))
 
     async def connected(self) -> Mapping[str, int]:
-        """Return how many clients are connected, by space: to this worker, and to others that answer."""
+        """Return the number of connected clients by namespace, summed over the workers that reply."""
         found = Counter(self._counts_of_live())
         for answer in await self.ask_others(ConnectedRequest()):
             found.update(answer.counts)
         return found
 
-    async def counted(self) -> Mapping[str, int]:
-        """Return what this worker, and others that answer, have counted since each began, and who is connected."""
+    async def collect_counters(self) -> Mapping[str, int]:
+        """Return the counters since each worker's start, and the connected clients.
+
+        They are summed over the workers that reply.
+        """
         found = Counter(self.counting())
         found["connected"] += sum(self._counts_of_live().values())
         for answer in await self.ask_others(ConnectedRequest()):
@@ -322,33 +330,33 @@ class Broker:
             await self._timers.sleep(_LOOK_AGAIN_S)
         return answer.is_here
 
-    async def _append(self, asked: AppendTo) -> AppendReply:
-        await self.fresh()
-        space = self._spaces[asked.space]
-        attached = space.live.get(asked.client)
-        if attached is None or attached.outgoing is None or self.appends.is_sending(space, asked.client):
+    async def _append(self, request: AppendTo) -> AppendReply:
+        await self.wait_until_fresh()
+        space = self._spaces[request.space]
+        attached = space.live.get(request.client)
+        if attached is None or attached.outgoing is None or self.appends.is_sending(space, request.client):
             return AppendReply(is_here=False)
         try:
-            await space.messages.appended(asked.client, decode_messages(asked.messages), asked.sender)
+            await space.messages.append_forwarded(request.client, decode_messages(request.messages), request.sender)
         except ChangedMeanwhileError:
             return AppendReply(is_here=False)
         return AppendReply(is_here=True)
 
-    async def _deliver(self, asked: DeliverTo) -> EmptyReply:
+    async def _deliver(self, request: DeliverTo) -> EmptyReply:
         begun = [  # all of them at once: one whose turns are far away keeps no other waiting
-            self._spaces[letter.space].messages.delivered(message, letter.clients)
-            for letter in asked.letters
+            self._spaces[letter.space].messages.deliver_forwarded(message, letter.clients)
+            for letter in request.letters
             for message in decode_messages(letter.message)
         ]
         await asyncio.gather(*begun)
         return EmptyReply()
 
     async def _yield(self, asked: Yield) -> EmptyReply:
-        await self._spaces[asked.space].yields(asked.client, ends=asked.ends)
+        await self._spaces[asked.space].release_for_takeover(asked.client, ends=asked.ends)
         return EmptyReply()
 
-    async def _learn_shapes(self) -> None:
-        """Learn which shapes of filters there are: what was announced may have been missed."""
+    async def _reload_shapes(self) -> None:
+        """Reload the filter shapes; announcements may have been missed."""
         for space in self._spaces.values():
             space.subscriptions.changed()
         for row in await self.database.all(store.SHAPES):
@@ -359,30 +367,33 @@ class Broker:
             space.subscriptions.changed(changed.shapes)
 
     async def _free(self, owner: str) -> None:
-        """Free what a dead worker had."""
+        """Free the resources of a dead worker."""
         await self._freeing(owner)
         while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
-            if not await self._freed(rows):
+            if not await self._free_sessions(rows):
                 break
 
-    async def _freed(self, rows: Sequence[Row]) -> bool:
-        """Free sessions; say False where some are of a room that is not served here."""
+    async def _free_sessions(self, rows: Sequence[Row]) -> bool:
+        """Free sessions; return False if some belong to a package that is not served here."""
         known = [(self._spaces.get(row["space"]), row) for row in rows]
         ours = [(space, row) for space, row in known if space is not None]
         for first in range(0, len(ours), _FREED):
             await asyncio.gather(*(space.free(row) for space, row in ours[first : first + _FREED]))
         for space in {space for space, _ in ours}:
-            await space.subscriptions_went()
+            await space.await_subscription_removal()
         return all(space is not None for space, _ in known)
 
     def end_when_lost(self, end: Callable[[], object]) -> None:
-        """Call `end` when the other workers took this one for dead; at once where it began so slowly that they have."""
+        """Call `end` when other workers declare this one dead.
+
+        Call it immediately if that has happened already.
+        """
         self._when_lost = end
         if self.workers is not None and self.workers.is_lost:
             end()
 
-    def _lost(self) -> None:
-        """Others took this worker for dead: nothing that its connections do counts any more."""
+    def _handle_lease_loss(self) -> None:
+        """Handle the loss of the lease: no action of this worker's connections counts anymore."""
         for space in self._spaces.values():
             for attached in tuple(space.live.values()):
                 space.fenced(attached)
@@ -415,16 +426,16 @@ class Broker:
 
     # ---- what is due
 
-    def due_at(self, at: int | None) -> None:
-        """Look again at this time."""
-        if at is not None and (self._due is None or at < self._next):
-            self._set_due(at)
+    def due_at(self, timestamp: int | None) -> None:
+        """Schedule the next check for due actions."""
+        if timestamp is not None and (self._due is None or timestamp < self._next):
+            self._set_due(timestamp)
 
-    def _set_due(self, at: int) -> None:
+    def _set_due(self, timestamp: int) -> None:
         if self._due is not None:
             self._due.cancel()
-        self._next = at
-        wait = min(_LOOK_S, max(0.0, (at - self.now()) / 1_000_000))
+        self._next = timestamp
+        wait = min(_LOOK_S, max(0.0, (timestamp - self.now()) / 1_000_000))
         self._due = self._timers.call_later(wait, lambda: self.spawn(self._look()))
 
     async def _look(self) -> None:
@@ -440,7 +451,7 @@ class Broker:
             self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
 
     async def do_what_is_due(self) -> None:
-        """Send the wills and end the sessions whose time has come."""
+        """Publish due wills and end expired sessions."""
         while rows := await self.database.all(store.DUE_WILLS, now=self.now(), limit=_PAGE):
             sending = [(self._spaces.get(row["space"]), row) for row in rows]
             await asyncio.gather(*(space.send_due_will(row) for space, row in sending if space is not None))
@@ -457,7 +468,7 @@ class Broker:
             await self._sweep(self.now())
 
     async def _sweep(self, now: int) -> None:
-        """Drop what nobody can get any more."""
+        """Delete messages that can no longer be delivered."""
         since = self.since()
         await drop_unused(self.database, 0, at(now - _UNUSED_AFTER))
         # Numbers go on from a clock that was ahead: those say no time, and are old when the last look saw them.
@@ -471,27 +482,27 @@ class Broker:
         await self._recount_shapes()
 
     async def _recount_shapes(self) -> None:
-        """Learn again which shapes of filters there are: one too many costs little, one too few loses messages."""
+        """Reload the filter shapes: an extra shape costs little, a missing shape loses messages."""
         spaces = tuple(self._spaces.values())
         for space in spaces:
-            space.subscriptions.shapes_are_read()
+            space.subscriptions.begin_shape_read()
         found = defaultdict[str, set[str]](set)
-        for row in await self.database.aside(store.SHAPES):
+        for row in await self.database.read_in_background(store.SHAPES):
             found[row["space"]].add(row["shape"])
         for space in spaces:
-            space.subscriptions.has_shapes(found[space.name])
+            space.subscriptions.finish_shape_read(found[space.name])
 
     async def _recount_sessions(self) -> None:
-        """Count again: what is removed with its device is told to nobody here."""
+        """Recount the stored sessions; deleting a device removes sessions without a notification."""
         seen = {space: space.stored for space in self._spaces.values()}
         rows = await self.database.all(store.COUNT_SESSIONS)
         totals = {row["space"]: row["total"] for row in rows}
         for space, before in seen.items():
             if space.stored == before:  # else what came meanwhile is not in the count
-                space.stored_again(totals.get(space.name, 0))
+                space.set_stored_count(totals.get(space.name, 0))
 
     async def free_lost(self) -> None:
         """Free the sessions that a worker had when it was killed."""
         while rows := await self.database.all(store.OWNED_BY_OTHERS, owner=self.worker, limit=_PAGE):
-            if not await self._freed(rows):
+            if not await self._free_sessions(rows):
                 break

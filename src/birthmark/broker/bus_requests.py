@@ -1,4 +1,4 @@
-"""What workers ask each other about sessions."""
+"""Bus requests between workers about sessions."""
 
 import msgspec
 
@@ -7,13 +7,13 @@ from birthmark.store import Event
 
 
 class AppendReply(Reply, frozen=True, tag="broker.appended"):
-    """The messages are durable; or the session is not there any more, and they have to be taken to where it went."""
+    """Reply to `AppendTo`: the messages are durable, or the session has moved and they must follow it."""
 
     is_here: bool
 
 
 class AppendTo(BusRequest[AppendReply], frozen=True, tag="broker.append_to"):
-    """Queue messages in a session that is connected there; answered when they are durable."""
+    """Queue messages in a session connected to the receiver; the reply follows once they are durable."""
 
     sender: str
     space: str
@@ -22,7 +22,7 @@ class AppendTo(BusRequest[AppendReply], frozen=True, tag="broker.append_to"):
 
 
 class LiveMessage(msgspec.Struct, frozen=True, array_like=True):
-    """A message that nothing keeps, and who gets it: each by its QoS and options."""
+    """A message that is not stored, and its receivers, each with QoS and options."""
 
     space: str
     clients: tuple[tuple[str, int, int], ...]
@@ -30,26 +30,26 @@ class LiveMessage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DeliverTo(BusRequest[EmptyReply], frozen=True, tag="broker.deliver_to"):
-    """Send clients that are connected there what stands in letters, each in its publisher's turns."""
+    """Deliver live messages to clients connected to the receiver, in each publisher's order."""
 
     letters: tuple[LiveMessage, ...]
 
 
 class SeenThere(Reply, frozen=True, tag="broker.seen_there"):
-    """When clients came or went, in microseconds, and why those went that did."""
+    """When clients connected or disconnected, in microseconds, and the reasons for disconnecting."""
 
     clients: dict[str, tuple[int, str | None]]
 
 
 class LastSeenRequest(BusRequest[SeenThere], frozen=True, tag="broker.ask_seen"):
-    """Say of clients when they were there last: of a session that is not kept no row says it."""
+    """Request when clients were last connected; a session that is not stored has no row with this time."""
 
     space: str
     clients: tuple[str, ...]
 
 
 class ClientThere(Reply, frozen=True, tag="broker.client_there"):
-    """Whether a client is connected there, for how long its session outlives that, and since when it is."""
+    """Whether a client is connected to the receiver, its session expiry, and the time it connected."""
 
     is_there: bool
     expiry_s: int = 0
@@ -57,14 +57,14 @@ class ClientThere(Reply, frozen=True, tag="broker.client_there"):
 
 
 class AskClient(BusRequest[ClientThere], frozen=True, tag="broker.ask_client"):
-    """Say what a connection is."""
+    """Request information about a connection."""
 
     space: str
     client: str
 
 
 class EndClient(BusRequest[ClientThere], frozen=True, tag="broker.end_client"):
-    """End a connection, with `forgets` also its session; say whether it was there."""
+    """Close a connection, and with `forgets` delete its session; the reply contains whether it existed."""
 
     space: str
     client: str
@@ -73,18 +73,21 @@ class EndClient(BusRequest[ClientThere], frozen=True, tag="broker.end_client"):
 
 
 class ConnectedThere(Reply, frozen=True, tag="broker.connected_there"):
-    """How many clients are connected, by space, and what that worker has counted since it began."""
+    """Number of connected clients by namespace, and the worker's counters since its start."""
 
     counts: dict[str, int]
     totals: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class ConnectedRequest(BusRequest[ConnectedThere], frozen=True, tag="broker.ask_connected"):
-    """Say how many clients are connected there."""
+    """Request the number of connected clients."""
 
 
 class Yield(BusRequest[EmptyReply], frozen=True, tag="broker.yield"):
-    """Let go of a session: its client is about to connect elsewhere. `ends`: to a session of its own."""
+    """Release a session whose client is about to connect elsewhere.
+
+    `ends` means that a new session replaces it.
+    """
 
     space: str
     client: str
@@ -92,7 +95,7 @@ class Yield(BusRequest[EmptyReply], frozen=True, tag="broker.yield"):
 
 
 class SubscriptionsChanged(Event, frozen=True, tag="broker.subscriptions_changed"):
-    """Whom a topic leads to has changed; these are shapes of filters that somebody subscribed with."""
+    """The receivers of topics have changed; `shapes` are those of the new filters."""
 
     space: str
     shapes: tuple[str, ...] = ()

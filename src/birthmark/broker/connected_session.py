@@ -1,4 +1,4 @@
-"""One client's session while a connection has it; what it needs of its space, and who is told what became of it."""
+"""Session of a connected client, the part of its namespace that it uses, and the observer of its events."""
 
 from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
@@ -20,9 +20,10 @@ MAX_HELD_BYTES = 8 * 1024 * 1024
 
 
 class ConnectedSession:
-    """See the module. `outgoing` is the queue of one that is stored; `epoch` and `owner` fence its writes.
+    """Session of a connected client; `outgoing` is the queue of a stored session.
 
-    It begins on hold: nothing is delivered before CONNACK, nor while what the client may get is looked at again.
+    `epoch` and `owner` fence its writes. A session starts on hold: nothing is delivered before CONNACK, or while the
+    client's permissions are re-evaluated.
     """
 
     __slots__ = (
@@ -93,15 +94,15 @@ class ConnectedSession:
         return {"key_space": self.space.name, "key_client": self.client, "key_epoch": self.epoch, "key_owner": owner}
 
     def mark_persisted(self) -> None:
-        """Note that its first subscription made its row."""
+        """Record that the first subscription created the session's row."""
         self.has_row = True
 
     def depend_on(self, tags: frozenset[str]) -> None:
-        """Note what the connection depends on from now on."""
+        """Set the tags of the resources that the connection depends on."""
         self.tags = tags
 
     def deliver(self, message: BrokerMessage, qos: int, options: int) -> None:
-        """Send a message that is not queued, now or as soon as the hold is over."""
+        """Deliver a message that is not queued, now or when the hold ends."""
         if self.is_on_hold:
             self._hold(message, qos, options)
             return
@@ -123,11 +124,11 @@ class ConnectedSession:
         self._held_bytes += message.size
 
     def hold(self) -> None:
-        """Deliver nothing until `resume`."""
+        """Hold all deliveries until `resume`."""
         self.is_on_hold = True
 
     def resume(self) -> None:
-        """Deliver what was held back, and go on."""
+        """Deliver the held messages, and end the hold."""
         if self.is_over or not self.is_on_hold:
             return
         self.is_on_hold = False
@@ -136,14 +137,14 @@ class ConnectedSession:
             self.deliver(message, qos, options)
         self.flow()
 
-    def acknowledged(self, packet_ids: Sequence[int]) -> None:
-        """Note that messages of the queue are delivered; others are the connection's own business."""
-        if self.outgoing is not None and self.outgoing.settled(packet_ids):
+    def acknowledge(self, packet_ids: Sequence[int]) -> None:
+        """Mark queued messages as delivered; other packet IDs are handled by the connection."""
+        if self.outgoing is not None and self.outgoing.settle(packet_ids):
             self.space.settle_later(self)
             self.flow()
 
     def flow(self) -> None:
-        """Send of the queue what is at hand, and read more where there is room for it."""
+        """Send the queued messages that are loaded, and read more as space permits."""
         outgoing = self.outgoing
         if outgoing is None or self.is_over or self.is_on_hold:
             return
@@ -153,7 +154,7 @@ class ConnectedSession:
             parcel = self.space.parcel_of(message, retain=message.retain)
             dup = number <= outgoing.resent_upto
             if parcel is None or not self._forward(parcel, packet_id, dup=dup):
-                outgoing.settled((packet_id,))
+                outgoing.settle((packet_id,))
                 self.space.settle_later(self)
             if not self._may_go_on():
                 return
@@ -162,7 +163,7 @@ class ConnectedSession:
             self.space.spawn(self._read(outgoing))
 
     def _forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
-        """Send a message of the queue; say False where it cannot be sent now or ever."""
+        """Send a queued message; return False if it cannot be sent now or ever."""
         try:
             return self.connection.forward(parcel, packet_id, dup=dup)
         except LocalProtocolError as error:  # it would stand before all others at each connect
@@ -186,33 +187,36 @@ class ConnectedSession:
         if after is not None and not self.is_over:
             tail = outgoing.tail
             found = await self.space.queued_after(self.client, after)
-            outgoing.loaded(found)
+            outgoing.load(found)
             if not found:
-                outgoing.skipped(tail)
+                outgoing.skip_to(tail)
 
 
 class Observer(Protocol):
-    """What a cloud hears of the clients of its space."""
+    """Callbacks for client events of a namespace."""
 
     def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
-        """A client that was there is gone."""
+        """A connected client disconnected."""
         ...
 
     def lost(self, client: str, epoch: int) -> None:
-        """A client is gone whose worker ended before it could say so."""
+        """A client is disconnected because its worker ended without reporting it."""
         ...
 
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
-        """Publish a will; a late one waited for its time, or for who finds it, after its connection was over."""
+        """Publish a will.
+
+        A late will is published after its connection ended, due to its delay or to a lost worker.
+        """
         ...
 
     def overrun(self, client: str, limit: int) -> None:
-        """A message was dropped: the client is too slow, or away for too long."""
+        """A message was dropped because the client is too slow or was disconnected for too long."""
         ...
 
 
 class SessionNamespace(Protocol):
-    """The space of a session, as far as its connection and its queue need it."""
+    """Namespace interface used by a session's connection and its queue."""
 
     name: str
     worker: str
@@ -227,11 +231,11 @@ class SessionNamespace(Protocol):
 
     @property
     def arrivals(self) -> int:
-        """How many clients came since this process began."""
+        """Number of connects since the process started."""
         ...
 
     def count_dropped(self, count: int) -> None:
-        """Count messages that found no room in a queue."""
+        """Count messages dropped from full queues."""
         ...
 
     def now(self) -> int:
@@ -239,27 +243,27 @@ class SessionNamespace(Protocol):
         ...
 
     def spawn(self, waiting: Awaitable[None]) -> None:
-        """Run something to its end, whoever else is gone by then; what it raises is logged."""
+        """Run an awaitable to completion, independent of its caller; log its exceptions."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Sleep for the given number of seconds."""
         ...
 
     def parcel_of(self, message: BrokerMessage, *, retain: bool = False) -> EncodedMessage | None:
-        """Return a message as it is sent now; None when it has expired."""
+        """Return a message encoded for sending now, or None if it has expired."""
         ...
 
     async def record(self, client: str) -> SessionRecord | None:
-        """Return what is stored of a session."""
+        """Return the stored record of a session, or None."""
         ...
 
     async def queued_after(self, client: str, after: int) -> list[tuple[int, BrokerMessage]]:
-        """Return what waits in a queue after a position: numbers and messages, oldest first."""
+        """Return the queued messages after a position, with their positions, oldest first."""
         ...
 
     def is_arriving(self, client: str) -> bool:
-        """Somebody is about to take this session."""
+        """Return whether a connection is about to take over this session."""
         ...
 
     def settle_later(self, attached: ConnectedSession) -> None:
@@ -267,7 +271,7 @@ class SessionNamespace(Protocol):
         ...
 
     def is_unsettled(self, attached: ConnectedSession) -> bool:
-        """Its cursor moved since it was written."""
+        """Return whether the session's cursor moved since it was last written."""
         ...
 
     def is_settled(self, attached: ConnectedSession) -> None:
@@ -275,5 +279,5 @@ class SessionNamespace(Protocol):
         ...
 
     def fenced(self, attached: ConnectedSession) -> None:
-        """Another worker has this session: nothing that this connection does counts any more."""
+        """Handle a session taken over by another worker: no action of this connection counts anymore."""
         ...

@@ -1,4 +1,4 @@
-"""What operators ask of one client's connection, on whichever worker it is: what it is, and that it ends."""
+"""Administration of a client's connection on any worker: inspect and close."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -14,7 +14,7 @@ from birthmark.net.admission import CloseReason
 
 
 class StoredSessions(Protocol):
-    """The space, as far as this needs it."""
+    """Namespace interface used by connection administration."""
 
     name: str
     subscriptions: Subscriptions
@@ -28,23 +28,23 @@ class StoredSessions(Protocol):
 
 
 class ClientInfo(msgspec.Struct, frozen=True):
-    """A client that is connected, or whose session is kept. `expiry_s` is how long that outlives its connection."""
+    """A connected client, or a client with a stored session; `expiry_s` is the session expiry."""
 
     is_connected: bool
     expiry_s: int
     since: int | None = None
-    """In microseconds, of one that is connected."""
+    """Connect time in microseconds, if connected."""
 
 
 class ConnectionAdmin:
-    """See the module."""
+    """Inspects and closes the connection of a client on any worker."""
 
     def __init__(self, broker: BrokerContext, space: StoredSessions) -> None:
         self._broker = broker
         self._space = space
 
     async def client(self, client: str) -> ClientInfo | None:
-        """Return what is known of a client; None where there is no connection and no session."""
+        """Return the state of a client, or None without a connection and a session."""
         if (here := self.here(client)).is_there:
             return ClientInfo(is_connected=True, expiry_s=here.expiry_s, since=here.since)
         for answer in await self._broker.ask_others(AskClient(self._space.name, client)):
@@ -54,20 +54,20 @@ class ConnectionAdmin:
         return None if record is None else ClientInfo(is_connected=False, expiry_s=record.expiry_s)
 
     def here(self, client: str) -> ClientThere:
-        """Return what this worker knows of a connection of its own."""
+        """Return the state of a client's connection on this worker."""
         if (attached := self._space.live.get(client)) is None:
             return ClientThere(is_there=False)
         expiry_s = attached.expiry_s if attached.is_stored else 0
         return ClientThere(is_there=True, expiry_s=expiry_s, since=attached.since)
 
     async def subscriptions(self, client: str) -> Sequence[Subscription]:
-        """Return what a client has subscribed to, in the order of filters."""
+        """Return a client's subscriptions, ordered by filter."""
         attached = self._space.live.get(client)
         found = attached.subscriptions if attached is not None else await self._space.subscriptions.stored(client)
         return [found[name] for name in sorted(found)]
 
     async def end(self, client: str, *, with_will: bool, forgets: bool) -> bool:
-        """End a client's connection, and with `forgets` its session; say whether there was anything to end."""
+        """Close a client's connection, and with `forgets` delete its session; return whether either existed."""
         is_ended = self.end_here(client, with_will=with_will, forgets=forgets)
         if not is_ended:
             request = EndClient(self._space.name, client, with_will, forgets)
@@ -81,7 +81,7 @@ class ConnectionAdmin:
         return await self._space.forget(client, record if with_will else None, epoch=record.epoch)
 
     def end_here(self, client: str, *, with_will: bool, forgets: bool) -> bool:
-        """End a connection of this worker; say whether there was one."""
+        """Close a connection of this worker; return whether it existed."""
         if (attached := self._space.live.get(client)) is None:
             return False
         if not with_will:

@@ -1,4 +1,7 @@
-"""Inboxes: put, take under a lock, settle by the lock. What a letter's end means to its cloud is in the same commit."""
+"""Device queues: enqueue, receive with a lock, settle by lock token.
+
+The changes that a cloud attaches to the outcome of a message are part of the same commit.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -12,7 +15,7 @@ from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome, end_of, is_locked
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.crud_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
@@ -23,11 +26,11 @@ _LOOKED = 500
 _MAX_UNSURE = 10_000
 NO_CONDITION = Changes()
 Ended = Callable[[str, str, QueuedMessage, QueueOutcome], Changes]
-"""Space, client, letter and what became of it: returns what else is to be written then."""
+"""Returns further changes for a namespace, client, message and outcome."""
 
 
 class DeviceQueues:
-    """All inboxes of one database. `since` says from when on a letter may be over by now (`Steadiness.since`)."""
+    """All device queues of a database; `since` is the time from which expirations count (`Steadiness.since`)."""
 
     def __init__(
         self,
@@ -49,29 +52,29 @@ class DeviceQueues:
         self._unsure: dict[tuple[str, str], list[str]] = {}  # locks that nobody may know of: an answer was lost
         self._ended = ended
 
-    async def put(self, space: str, client: str, letter: QueuedMessage, also: Changes | None = None) -> QueuedMessage:
-        """Queue a letter behind the others and return it with its place. Raise `InboxFullError`."""
+    async def put(self, space: str, client: str, message: QueuedMessage, also: Changes | None = None) -> QueuedMessage:
+        """Append a message to a queue and return it with its position. Raise `InboxFullError`."""
 
         async def put() -> QueuedMessage:
             row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
             count, last = (0, None) if row is None else (row["count"], row["last"])
             if count >= self._rules.max_waiting:
                 raise InboxFullError(device_id=client, limit=self._rules.max_waiting)
-            placed = msgspec.structs.replace(letter, seq=letter.enqueued_at if last is None else last + 1)
-            changes = putting(space, client, placed)
+            placed = msgspec.structs.replace(message, seq=message.enqueued_at if last is None else last + 1)
+            changes = enqueue_changes(space, client, placed)
             await self._database.commit(changes if also is None else changes.merge(also))
             return placed
 
         async with self._turns.alone_with((space, client)):  # else many read one last place, and one wins each time
-            return await decided_again(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+            return await retry_on_conflict(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
     async def count(self, space: str, client: str) -> int:
-        """Return how many letters wait, taken or not."""
+        """Return the number of queued messages, including locked ones."""
         row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
         return 0 if row is None else int(row["count"])
 
     async def counts(self, space: str, clients: Sequence[str]) -> dict[str, int]:
-        """Return how many letters wait for each of some clients that has any."""
+        """Return the number of queued messages per client, omitting empty queues."""
         found: dict[str, int] = {}
         for first in range(0, len(clients), MOST_AMONG):
             some = these(clients[first : first + MOST_AMONG])
@@ -80,20 +83,20 @@ class DeviceQueues:
         return found
 
     async def letters(self, space: str, client: str) -> list[QueuedMessage]:
-        """Return what waits, oldest first, taken or not."""
+        """Return the queued messages, oldest first, including locked ones."""
         rows = await self._database.all(store.LETTERS, space=space, client=client, limit=_PAGE)
         return [letter_of(row) for row in rows]
 
     async def take(
         self, space: str, client: str, lock_s: int | None = None, holder: str = "", condition: Changes = NO_CONDITION
     ) -> QueuedMessage | None:
-        """Return the next letter that nobody has, locked for so long; None where there is none, or `condition` fails.
+        """Lock and return the next unlocked message; None if there is none or `condition` fails.
 
-        `holder` stands before the lock, where those of one kind end together (`free_held`).
+        `holder` is a prefix of the lock token; `free_held` frees all locks with the same prefix.
         """
         seen: QueuedMessage | None = None
         if (space, client) in self._unsure:
-            await self.give_back(space, client, ())
+            await self.abandon_all(space, client, ())
         place: dict[str, Any] = {"space": space, "client": client, "after": -1}
         while (row := await self._database.one(store.FREE_LETTER, **place, now=(now := self._now()))) is not None:
             if (letter := letter_of(row)) == seen and condition.writes:
@@ -124,14 +127,14 @@ class DeviceQueues:
         return None
 
     async def settle(self, space: str, client: str, lock: str, outcome: QueueOutcome) -> QueuedMessage:
-        """End a letter by its lock. Raise `LockLostError` when it ran out, or never was."""
+        """Settle a message by its lock token. Raise `LockLostError` if the lock expired or never existed."""
         letter = await self._locked(space, client, lock)
         if not await self._end(space, client, letter, outcome):
             raise LockLostError(lock=lock)
         return letter
 
     async def abandon(self, space: str, client: str, lock: str) -> None:
-        """Give a letter back. Raise `LockLostError`."""
+        """Abandon a message by its lock token. Raise `LockLostError`."""
         letter = await self._locked(space, client, lock)
         freed = msgspec.structs.replace(letter, lock=None, locked_until=None)
         try:
@@ -139,8 +142,8 @@ class DeviceQueues:
         except ChangedMeanwhileError as error:
             raise LockLostError(lock=lock) from error
 
-    async def give_back(self, space: str, client: str, locks: Sequence[str]) -> None:
-        """Give back what is held by these locks, all at once; what ran out or is settled is left alone."""
+    async def abandon_all(self, space: str, client: str, locks: Sequence[str]) -> None:
+        """Abandon the messages with these lock tokens in one commit; expired and settled locks are ignored."""
         changes, also = Changes(), self._unsure.pop((space, client), [])
         for lock in (*locks, *also):
             changes.run(store.FREE_LETTER_OF, space=space, client=client, held=lock)
@@ -152,43 +155,43 @@ class DeviceQueues:
             self._note_unsure(space, client, (*locks, *also))
             raise
 
-    async def take_back(self, space: str, client: str, letter: QueuedMessage) -> None:
-        """Give back a letter as it was before `take`: it went nowhere, which is no delivery."""
-        before = msgspec.structs.replace(letter, lock=None, locked_until=None, deliveries=letter.deliveries - 1)
+    async def restore(self, space: str, client: str, message: QueuedMessage) -> None:
+        """Restore a message to its state before `take`: it was not sent, so it does not count as a delivery."""
+        before = msgspec.structs.replace(message, lock=None, locked_until=None, deliveries=message.deliveries - 1)
         try:
-            await self._database.commit(self._locking(space, client, letter, before))
+            await self._database.commit(self._locking(space, client, message, before))
         except ChangedMeanwhileError:
             pass  # the lock ran out, and it is somebody else's now
         except UnavailableError:
-            self._note_unsure(space, client, (letter.lock or "",))
+            self._note_unsure(space, client, (message.lock or "",))
             raise
 
     def _note_unsure(self, space: str, client: str, locks: Sequence[str]) -> None:
-        """Have locks given back before the next letter is taken there."""
+        """Schedule locks for release before the next message of this queue is received."""
         if len(self._unsure) < _MAX_UNSURE:  # else they run out
             self._unsure.setdefault((space, client), []).extend(locks)
 
     async def free_held(self, holder: str) -> None:
-        """Free what is held by all locks of a kind: whoever held them is no more."""
+        """Free all locks with a holder prefix, because the holder no longer exists."""
         await self._database.commit(Changes().run(store.FREE_HELD, first=f"{holder}/", beyond=f"{holder}0"))
 
     async def next_free(self, space: str, client: str, since: int) -> int | None:
-        """Return when the first lock on a letter ends that held at a time; None where nobody had one."""
+        """Return when the first lock expires among those held at a time, or None without a lock."""
         row = await self._database.one(store.FIRST_LOCK_END, space=space, client=client, now=since)
         return None if row is None else row["at"]
 
     async def waiting(self) -> list[tuple[str, str]]:
-        """Return some of those who have letters that nobody holds: others at each call, until it was everybody."""
+        """Return some clients with unlocked messages; successive calls cycle through all of them."""
         space, client = self._looked_at
         rows = await self._database.all(store.WAITED_FOR, space=space, client=client, now=self._now(), limit=_LOOKED)
         found = [(str(row["space"]), str(row["client"])) for row in rows]
         self._looked_at = found[-1] if len(found) == _LOOKED else ("", "")
         return found
 
-    async def trim(self, client: str, most: int) -> None:
-        """Drop the oldest letters of one name, in every space, where more than so many wait."""
-        for row in await self._database.all(store.SPACES_OVER, client=client, most=most):
-            over = min(row["count"] - most, _PAGE)
+    async def trim(self, client: str, limit: int) -> None:
+        """Delete the oldest messages of a client, in every namespace, above `most`."""
+        for row in await self._database.all(store.SPACES_OVER, client=client, most=limit):
+            over = min(row["count"] - limit, _PAGE)
             rows = await self._database.all(store.LETTERS, space=row["space"], client=client, limit=over)
             changes = Changes()
             for letter in map(letter_of, rows):
@@ -198,13 +201,13 @@ class DeviceQueues:
             log.warning("inbox.trimmed", extra={"space": row["space"], "inbox": client, "dropped": len(rows)})
 
     async def purge(self, space: str, client: str) -> int:
-        """Drop everything that waits; return how much that was."""
+        """Delete all messages of a queue; return their number."""
         letters = await self.letters(space, client)
         dropped = [await self._end(space, client, letter, QueueOutcome.PURGED) for letter in letters]
         return dropped.count(True)
 
-    async def bury(self) -> int | None:
-        """End the letters whose time is over; return when the next one's is."""
+    async def dead_letter_expired(self) -> int | None:
+        """Dead-letter the expired messages; return when the next one expires."""
         while rows := await self._database.all(store.LETTERS_DUE, now=self._now(), since=self._since(), limit=_PAGE):
             for row in rows:
                 letter = letter_of(row)
@@ -221,35 +224,35 @@ class DeviceQueues:
             raise LockLostError(lock=lock)
         return letter
 
-    async def _end(self, space: str, client: str, letter: QueuedMessage, outcome: QueueOutcome) -> bool:
-        name: dict[str, Any] = {"space": space, "client": client, "seq": letter.seq}
-        name |= {"lock": letter.lock, "deliveries": letter.deliveries}
+    async def _end(self, space: str, client: str, message: QueuedMessage, outcome: QueueOutcome) -> bool:
+        name: dict[str, Any] = {"space": space, "client": client, "seq": message.seq}
+        name |= {"lock": message.lock, "deliveries": message.deliveries}
         changes = Changes().run(store.DROP_LETTER, expect=1, **name)
         try:
-            await self._database.commit(changes.merge(self._ended(space, client, letter, outcome)))
+            await self._database.commit(changes.merge(self._ended(space, client, message, outcome)))
         except ChangedMeanwhileError:
             return False
         return True
 
-    def _locking(self, space: str, client: str, seen: QueuedMessage, made: QueuedMessage) -> Changes:
+    def _locking(self, space: str, client: str, message: QueuedMessage, queued_message: QueuedMessage) -> Changes:
         state: dict[str, Any] = {
-            "lock": made.lock,
-            "locked_until": made.locked_until,
-            "deliveries": made.deliveries,
+            "lock": queued_message.lock,
+            "locked_until": queued_message.locked_until,
+            "deliveries": queued_message.deliveries,
             "key_space": space,
             "key_client": client,
-            "key_seq": seen.seq,
-            "key_deliveries": seen.deliveries,
-            "key_lock": seen.lock,
+            "key_seq": message.seq,
+            "key_deliveries": message.deliveries,
+            "key_lock": message.lock,
         }
         return Changes().run(store.LOCK_LETTER, expect=1, **state)
 
 
-def putting(space: str, client: str, letter: QueuedMessage) -> Changes:
-    """Return the changes that queue a letter at the place it says."""
-    return Changes().run(store.PUT_LETTER, space=space, client=client, **msgspec.structs.asdict(letter))
+def enqueue_changes(space: str, client: str, message: QueuedMessage) -> Changes:
+    """Return the changes that enqueue a message at its position."""
+    return Changes().run(store.PUT_LETTER, space=space, client=client, **msgspec.structs.asdict(message))
 
 
 def letter_of(row: Any) -> QueuedMessage:
-    """Return the letter of a row."""
+    """Return the message of a row."""
     return QueuedMessage(**{name: row[name] for name in QueuedMessage.__struct_fields__})

@@ -1,4 +1,4 @@
-"""What the broker refuses."""
+"""Errors of the broker."""
 
 from birthmark.errors import ChangedMeanwhileError, ConflictError, PolicyError, ThrottledError
 

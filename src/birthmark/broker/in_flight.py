@@ -1,16 +1,19 @@
-"""What is on its way, to other workers or to the disk: so much for each who publishes, who waits for the rest."""
+"""Limits on data in flight to other workers or to disk.
+
+Each publisher has a window and waits when it is full.
+"""
 
 import asyncio
 from collections.abc import Awaitable
 
 WINDOW_BYTES = 256 * 1024
-"""Of what goes to other workers, and is kept by nobody."""
+"""Window for messages to other workers that are not stored."""
 OVERHEAD_BYTES = 1024
-"""What a message counts beside its own size."""
+"""Overhead per message in addition to its size."""
 UNWRITTEN_BYTES = 1024 * 1024
-"""Of what is for stored sessions, and not on the disk: whatever else they get waits behind it."""
+"""Window for messages to stored sessions that are not durable yet; later messages to them wait."""
 ROW_BYTES = 256
-"""What a message counts for each of them, beside its own size."""
+"""Overhead per message and stored session in addition to the message size."""
 
 
 class InFlightBudget:
@@ -22,27 +25,27 @@ class InFlightBudget:
         self._full: dict[str, asyncio.Future[None]] = {}
 
     def __len__(self) -> int:
-        """Say how many have something on its way."""
+        """Return the number of owners with data in flight."""
         return len(self._bytes)
 
     def __contains__(self, owner: str) -> bool:
-        """Say whether an owner has something on its way."""
+        """Return whether an owner has data in flight."""
         return owner in self._bytes
 
-    def begun(self, owner: str, size: int) -> None:
-        """So much more is on its way."""
+    def add(self, owner: str, size: int) -> None:
+        """Add bytes in flight."""
         self._bytes[owner] = self._bytes.get(owner, 0) + size + self._overhead
 
-    def ended(self, owner: str, size: int) -> None:
-        """It has come, or never will."""
+    def remove(self, owner: str, size: int) -> None:
+        """Remove bytes in flight, after delivery or failure."""
         left = self._bytes[owner] = self._bytes[owner] - size - self._overhead
         if not left:
             del self._bytes[owner]
         if left <= self._window and (waiting := self._full.pop(owner, None)) is not None:
             waiting.set_result(None)
 
-    def full(self, owner: str) -> Awaitable[None] | None:
-        """Return what ends when there is room; None where there is."""
+    def wait_for_space(self, owner: str) -> Awaitable[None] | None:
+        """Return an awaitable that completes when the window has space, or None if it has space now."""
         if self._bytes.get(owner, 0) <= self._window:
             return None
         if (waiting := self._full.get(owner)) is None:

@@ -1,4 +1,4 @@
-"""Taking turns with whoever else does something to the same thing, on this worker."""
+"""Locks by key within a worker."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from birthmark.broker.model import Done
 
 
 def until_done() -> tuple[asyncio.Future[None], Done]:
-    """Return a future, and the call that ends it: as it should be, or with why it is not."""
+    """Return a future and the callback that completes it with success or an error."""
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def done(problem: BaseException | None) -> None:
@@ -27,18 +27,18 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class KeyedLock(Generic[Key]):
-    """Locks by key, there as long as somebody has one or waits for it."""
+    """Locks by key; a lock exists while it is held or awaited."""
 
     def __init__(self) -> None:
         self._locks: dict[Key, tuple[asyncio.Lock, int]] = {}
 
     def __contains__(self, key: Key) -> bool:
-        """Say whether it is somebody's turn."""
+        """Return whether the key is locked."""
         return key in self._locks
 
     @contextlib.asynccontextmanager
     async def alone_with(self, key: Key) -> AsyncIterator[None]:
-        """Wait for whoever came before; nobody else has a turn until this is over."""
+        """Hold the key's lock exclusively; waiters are served in order."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)
         try:

@@ -1,4 +1,4 @@
-"""What version 0.1.0 kept for stored sessions, and how it becomes what there is now, at the first start."""
+"""Migration of stored sessions of version 0.1.0 at first start."""
 
 from birthmark.broker import store
 from birthmark.broker.model import BrokerMessage, encode_messages
@@ -9,8 +9,8 @@ _SPACE = "aws"
 _PAGE = 500
 
 
-async def take_over_earlier(database: Database, now: int) -> None:
-    """Give every filter its shape, and put every message into its queue, a page at a time: it may be killed."""
+async def migrate_legacy_sessions(database: Database, now: int) -> None:
+    """Add a shape to every filter and move every message into its queue, page by page; it can be interrupted."""
     while rows := await database.all(store.WITHOUT_SHAPE):
         changes = Changes()
         for row in rows:

@@ -1,7 +1,7 @@
-"""Sessions, messages and subscriptions as values.
+"""Value types: sessions, messages and subscriptions.
 
-A *space* is an AWS account or a hub; a session is named by its space and its client id. Positions in a session's queue
-are whole numbers from 1 on, one for each message, never used twice.
+A *space* is an AWS account or a hub; a session is identified by its space and client ID. Positions in a session's queue
+are integers from 1, one per message, and never reused.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +12,10 @@ import msgspec
 from birthmark.mqtt.properties import Properties, PropertyId, size_of
 
 NEVER = 0xFFFFFFFF
-"""A session expiry that is none (MQTT 5.0 section 3.1.2.11.2)."""
+"""Session expiry interval that never expires (MQTT 5.0 section 3.1.2.11.2)."""
 MICROS = 1_000_000
 Done: TypeAlias = Callable[[BaseException | None], None]
-"""Called once: with None when a message is as safe as it has to be, else with why it is not."""
+"""Called once: with None when a message meets its durability requirement, otherwise with the error."""
 
 # What a server hands on of a PUBLISH (5.0 section 3.3.2.3); the alias is the connection's own.
 _HANDED_ON = frozenset(
@@ -30,7 +30,7 @@ _HANDED_ON = frozenset(
 
 
 class BrokerMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A message on its way. `expires_at` is in microseconds since 1970."""
+    """A message in flight; `expires_at` is in microseconds since 1970."""
 
     topic: str
     payload: bytes
@@ -41,11 +41,14 @@ class BrokerMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     expires_at: int | None = None
     publisher: str = ""
     principal: str = ""
-    """Whose share a message to be retained counts in; and in whose turns it goes to many, where nobody sent it here."""
+    """Principal whose quota a retained message counts against.
+
+    If no client of this worker sent the message, it also selects the time slices for a large fan-out.
+    """
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes while it waits, beside its topic."""
+        """Approximate size in bytes while queued, without the topic."""
         return len(self.payload) + (size_of(self.properties) if self.properties else 0)
 
 
@@ -54,7 +57,7 @@ _read_messages = msgspec.msgpack.Decoder(list[BrokerMessage]).decode
 
 
 def encode_messages(messages: Sequence[BrokerMessage]) -> bytes:
-    """Return the row that holds messages."""
+    """Return the row value that stores messages."""
     return _encode(messages)
 
 
@@ -75,7 +78,7 @@ def _readable(message: BrokerMessage) -> BrokerMessage:
 
 
 class Will(msgspec.Struct, frozen=True, array_like=True):
-    """What is published for a client that is gone, `delay_s` after its connection ended."""
+    """Will message, published `delay_s` after the connection ends."""
 
     message: BrokerMessage
     delay_s: int = 0
@@ -86,7 +89,7 @@ _read_will = msgspec.msgpack.Decoder(Will).decode
 
 
 def encode_will(will: Will) -> bytes:
-    """Return the column that holds a will."""
+    """Return the column value that stores a will."""
     return _encode(will)
 
 
@@ -101,7 +104,7 @@ _RETAIN_HANDLING = 0x30
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """One filter of a session. `options` are those of 5.0 section 3.8.3.1 without the QoS."""
+    """A session's topic filter; `options` are those of MQTT 5.0 section 3.8.3.1 without the QoS."""
 
     topic_filter: str
     qos: int
@@ -115,12 +118,12 @@ class Subscription(msgspec.Struct, frozen=True):
 
     @property
     def retain_handling(self) -> int:
-        """0: send what is retained; 1: only where the subscription is new; 2: never."""
+        """0: send retained messages; 1: send them only for a new subscription; 2: never send them."""
         return (self.options & _RETAIN_HANDLING) >> 4
 
 
 def subscription_of(name: str, asked: int, *, max_qos: int = 1) -> Subscription:
-    """Return the subscription that a filter of SUBSCRIBE, with its options byte, asks for."""
+    """Return the subscription for a filter of SUBSCRIBE and its options byte."""
     qos, options = min(asked & 3, max_qos), asked & 0x3C
     if not name.startswith("$share/"):
         return Subscription(name, qos, options)
@@ -142,18 +145,24 @@ class SessionRecord(msgspec.Struct, frozen=True):
     will_at: int | None
 
     def goes_on(self, now: int, since: int) -> bool:
-        """Say whether a client that comes back finds it: one that ends with its connection does not outlive it."""
+        """Return whether a reconnecting client resumes the session.
+
+        An expiry of 0 ends it with its connection.
+        """
         return self.expiry_s > 0 and not self.is_expired(now, since)
 
     def is_expired(self, now: int, since: int) -> bool:
-        """Say whether its time is over, whether or not anybody has swept it up; not if it began before `since`."""
+        """Return whether the session has expired, even if it is not deleted yet.
+
+        Return False if it began before `since`.
+        """
         if self.expires_at is None or self.expires_at > now:
             return False
         return self.expires_at - self.expiry_s * MICROS >= since
 
 
-def handed_on(properties: Properties, now: int) -> tuple[Properties, int | None]:
-    """Return what of a PUBLISH's properties goes on to subscribers, and when the message expires."""
+def forwarded_properties(properties: Properties, now: int) -> tuple[Properties, int | None]:
+    """Return the PUBLISH properties to forward to subscribers, and the message's expiry time."""
     if not properties:
         return (), None
     seconds = next((value for key, value in properties if key is PropertyId.MESSAGE_EXPIRY), None)
@@ -162,7 +171,7 @@ def handed_on(properties: Properties, now: int) -> tuple[Properties, int | None]
 
 
 def properties_at(message: BrokerMessage, now: int) -> Properties:
-    """Return the properties to send at `now`: what is left of the expiry goes along ([MQTT-3.3.2-6])."""
+    """Return the properties to send at `now`, with the remaining message expiry interval ([MQTT-3.3.2-6])."""
     if message.expires_at is None:
         return message.properties
     left = max(0, -(-(message.expires_at - now) // MICROS))

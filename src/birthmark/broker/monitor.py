@@ -1,4 +1,4 @@
-"""Looking on: what is published to a filter, for somebody who is no client."""
+"""Message monitor: observe the messages published to a filter without an MQTT client."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ MAX_WAITING_BYTES = 4 * 1024 * 1024
 
 
 class _NoConnection:
-    """Nothing is sent to one who looks on: it takes what it wants to see."""
+    """Connection of a monitor: sends nothing, because the viewer pulls messages."""
 
     def deliver(self, parcel: EncodedMessage, qos: int) -> None: ...
 
@@ -28,13 +28,13 @@ class _NoConnection:
 
     def end(self, reason: CloseReason) -> None: ...
 
-    async def left(self) -> None: ...
+    async def wait_released(self) -> None: ...
 
 
 class Viewer(ConnectedSession):
-    """One that keeps what it gets until somebody takes it; what is too much is counted, and lost.
+    """A monitor that buffers messages until they are read; overflow is counted and dropped.
 
-    It stays on hold, so that it is handed messages and not what is sent of them.
+    It stays on hold, so that it gets messages and not their encoded form.
     """
 
     def __init__(self, space: SessionNamespace, name: str) -> None:
@@ -66,7 +66,7 @@ class Viewer(ConnectedSession):
         self._bytes += message.size
 
     async def take(self, wait_s: float) -> tuple[Sequence[BrokerMessage], int]:
-        """Return what came, and how many messages were lost after it; nothing when the time is up first."""
+        """Return the received messages and the number dropped after them; empty on timeout."""
         try:
             async with asyncio.timeout(wait_s):
                 await self._came.wait()

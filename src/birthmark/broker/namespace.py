@@ -1,10 +1,10 @@
-"""The sessions of one space on this worker: who connects, goes, comes back, and ends.
+"""Sessions of a namespace on this worker: connect, disconnect, resume and expire.
 
-Connecting raises the session's epoch by a write that holds only while nobody else did; every later write of the
-session names that epoch and this worker. A worker that holds its database alone does not write where nothing would
-change: there is nobody to lose the session to.
+A connect raises the session's epoch in a conditional write. Every later write of the session is conditional on that
+epoch and this worker. A worker that has its database alone skips writes that change nothing, because no other worker
+can take the session.
 
-A session that is not stored lives in memory, as long as its connection.
+A session that is not stored exists in memory for the duration of its connection.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.batched_deletes import nearly_emptied
+from birthmark.broker.batched_deletes import delete_most_of_queue
 from birthmark.broker.bus_requests import LastSeenRequest
 from birthmark.broker.connected_session import ConnectedSession, Observer
 from birthmark.broker.connection_admin import ConnectionAdmin
@@ -47,7 +47,7 @@ _RELEASE_AGAIN_S = 1.0
 
 
 Condition = Callable[[str], Changes]
-"""What has to hold of a client when its session begins to be stored, or gets a subscription."""
+"""Returns a write guard for a client, checked when its session is first stored or gets a subscription."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -60,13 +60,13 @@ class Arrival(msgspec.Struct, frozen=True):
     will: Will | None = None
     window: int = 100
     tags: frozenset[str] = frozenset()
-    """What the connection depends on, to be found by."""
+    """Tags of the resources that the connection depends on."""
     principal: str = ""
-    """Whose it is, whatever it calls itself: its stored sessions are this one's share. Empty where nobody shares."""
+    """Principal whose quota of stored sessions applies, whatever the client ID; empty without quotas."""
 
 
 class Namespace(ClientPresence):
-    """See the module."""
+    """The sessions of a namespace on this worker."""
 
     def __init__(
         self,
@@ -80,7 +80,10 @@ class Namespace(ClientPresence):
         stored: Sequence[int],
         tap: PublishListener | None,
     ) -> None:
-        """`shapes` are those of the stored filters, with their number; `stored` are sessions and retained messages."""
+        """Create a namespace; `shapes` maps the shapes of stored filters to their number.
+
+        `stored` has the numbers of stored sessions and retained messages.
+        """
         super().__init__()
         self._broker = broker
         self._database = broker.database
@@ -109,40 +112,40 @@ class Namespace(ClientPresence):
         self.parcel_of = self.messages.parcel_of
         self.asked = ConnectionAdmin(broker, self)
 
-    def came(self, attached: ConnectedSession, tags: frozenset[str]) -> None:
-        """Note a connection, and let the worker hear of it."""
-        super().came(attached, tags)
+    def add_connection(self, attached: ConnectedSession, tags: frozenset[str]) -> None:
+        """Add a connection, and notify the worker's watch."""
+        super().add_connection(attached, tags)
         if self._broker.watch is not None:
-            self._broker.watch.came(self.name, attached.client, attached.connection)
+            self._broker.watch.on_connect(self.name, attached.client, attached.connection)
 
-    def went(self, attached: ConnectedSession, reason: CloseReason, at: int) -> None:
-        """Note that a connection is over, and let the worker hear of it."""
-        super().went(attached, reason, at)
+    def remove_connection(self, attached: ConnectedSession, reason: CloseReason, timestamp: int) -> None:
+        """Remove a closed connection, and notify the worker's watch."""
+        super().remove_connection(attached, reason, timestamp)
         if self._broker.watch is not None:
-            self._broker.watch.went(self.name, attached.client, reason)
+            self._broker.watch.on_disconnect(self.name, attached.client, reason)
 
     # ---- sessions
 
-    def stored_again(self, count: int) -> None:
-        """Take over how many sessions there are by the database."""
+    def set_stored_count(self, count: int) -> None:
+        """Set the number of stored sessions from the database."""
         self._stored_count = count
 
     def count_dropped(self, count: int) -> None:
-        """Count messages that found no room in a queue."""
+        """Count messages dropped from full queues."""
         self.dropped += count
 
-    def one_more_is_stored(self) -> None:
-        """Count a session whose row was made after its connection."""
+    def count_stored_session(self) -> None:
+        """Count a session whose row was created after its connection."""
         self._stored_count += 1
 
     @property
     def stored(self) -> int:
-        """How many sessions outlive their connections."""
+        """Number of stored sessions."""
         return self._stored_count
 
-    async def seen_anywhere(self, clients: Sequence[str]) -> Mapping[str, LastContact]:
-        """Return when clients came or went last, on whichever worker."""
-        found = {client: seen for client in clients if (seen := self.seen(client)) is not None}
+    async def get_last_contacts(self, clients: Sequence[str]) -> Mapping[str, LastContact]:
+        """Return when clients last connected or disconnected, on any worker."""
+        found = {client: seen for client in clients if (seen := self.find_last_contact(client)) is not None}
         missing = [client for client in clients if client not in self.live]
         if self._broker.is_alone or not missing:
             return found
@@ -160,17 +163,17 @@ class Namespace(ClientPresence):
                     found[client] = LastContact(at, None if reason is None else CloseReason(reason))
         return found
 
-    async def connected(self, most: int) -> Sequence[str] | None:
-        """Return who is connected, to whichever worker, in no order; None where they are more than `most`."""
+    async def connected(self, limit: int) -> Sequence[str] | None:
+        """Return the clients connected to any worker, unordered; None if there are more than `most`."""
         if self._broker.is_alone:
-            return None if len(self.live) > most else list(self.live)
+            return None if len(self.live) > limit else list(self.live)
         rows = await self._database.all(
-            store.OWNED_SOME, space=self.name, limit=most + 1
+            store.OWNED_SOME, space=self.name, limit=limit + 1
         )  # each connection has its row
-        return None if len(rows) > most else [row["client"] for row in rows]
+        return None if len(rows) > limit else [row["client"] for row in rows]
 
     async def _rows_of(self, clients: Sequence[str]) -> Sequence[Row]:
-        """Return the rows of these alone: between two of them there may be very many others."""
+        """Return the rows of these clients only; a range scan could read many others."""
         some = [these(clients[first : first + MOST_AMONG]) for first in range(0, len(clients), MOST_AMONG)]
         each = [await self._database.all(store.SEEN, space=self.name, **names) for names in some]
         return [row for rows in each for row in rows]
@@ -185,31 +188,31 @@ class Namespace(ClientPresence):
         return None if row is None else row["owner"]
 
     def principal_of(self, client: str) -> str:
-        """Return whose a client's session is; its own where that is not known."""
+        """Return the principal of a client's session, or the client ID if it is unknown."""
         attached = self.live.get(client)
         return (attached.principal if attached is not None else self._shares.owner(client)) or client
 
     def is_arriving(self, client: str) -> bool:
-        """Somebody is about to take this session."""
+        """Return whether a connection is about to take over this session."""
         return client in self._arriving
 
     async def record(self, client: str) -> SessionRecord | None:
-        """Return what is stored of a session."""
+        """Return the stored record of a session, or None."""
         row = await self._database.one(store.RECORD, space=self.name, client=client)
         return None if row is None else record_of(row)
 
     async def connect(self, arrival: Arrival) -> ConnectedSession:
-        """Give a client its session; whoever had it before is closed. Nothing is delivered until `resume`.
+        """Open a client's session and close its earlier connection; nothing is delivered until `resume`.
 
         Raise `TooManySessionsError`, or `UnavailableError`.
         """
-        await self._broker.fresh()
+        await self._broker.wait_until_fresh()
         # Whoever had it is closed first: what that one published may be on its way into this very session.
-        claims = self._taken_over(arrival)
+        claims = self._close_current(arrival)
         self._latest[arrival.client] = arrival
         try:
             await self.messages.until_safe(arrival.client)
-            await self._broker.appends.until_let_through(self, arrival.client)
+            await self._broker.appends.wait_for_held_back(self, arrival.client)
             return await self._connect_alone(arrival, claims)
         except BaseException:
             if claims:
@@ -219,20 +222,20 @@ class Namespace(ClientPresence):
             if self._latest.get(arrival.client) is arrival:
                 del self._latest[arrival.client]
 
-    def _taken_over(self, arrival: Arrival) -> list[ConnectedSession]:
-        """End the connection that has the session, and return it where there is one."""
+    def _close_current(self, arrival: Arrival) -> list[ConnectedSession]:
+        """Close the connection that holds the session, and return it if it exists."""
         old = self._take_over(arrival.client, clean=arrival.clean_start)
         return [] if old is None else [old]
 
     async def _connect_alone(self, arrival: Arrival, claims: list[ConnectedSession]) -> ConnectedSession:
-        """Decide on the session as it is; who is faster makes us decide again.
+        """Open the session in its current state; retry after a conflicting write.
 
-        `claims` are of connections that are over: whoever fails lets go of them, in their order.
+        `claims` are closed connections whose sessions are released in order if this fails.
         """
         async with self._arriving.alone_with(arrival.client):
             if self._latest.get(arrival.client, arrival) is not arrival:
                 raise SessionTakenError(client=arrival.client)  # who came after it would end it at once
-            claims += self._taken_over(arrival)  # one that was faster: a claim without an answer may have ended it
+            claims += self._close_current(arrival)  # one that was faster: a claim without an answer may have ended it
             is_known = bool(self._shares.owner(arrival.client))
             for _ in range(_ATTEMPTS):
                 is_connected = False
@@ -262,7 +265,7 @@ class Namespace(ClientPresence):
         outgoing = self._outgoing(arrival, record, old, goes_on=goes_on) if keeps and self.rules.routes else None
         if record is not None and not (goes_on and keeps):
             gone = await self.subscriptions.stored(client)
-            if not await nearly_emptied(self._database, self.name, client, record.epoch, self._broker.deleting):
+            if not await delete_most_of_queue(self._database, self.name, client, record.epoch, self._broker.deleting):
                 raise ChangedMeanwhileError(what="The session")
         else:
             gone = {}
@@ -291,19 +294,21 @@ class Namespace(ClientPresence):
             will=arrival.will,
             principal=arrival.principal,
         )
-        known = await self._claimed(attached, changes, claims, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone))
+        known = await self._write_claim(
+            attached, changes, claims, goes_on=goes_on and keeps, is_known_elsewhere=bool(gone)
+        )
         self._stored_count += is_claimed - (record is not None and not (keeps and not is_claimed))
         if record is not None:
-            self._after(client, record, goes_on=goes_on)
+            self._finish_previous(client, record, goes_on=goes_on)
         if gone:
             self.subscriptions.changed()
         attached.subscriptions = known
         attached.session_present = goes_on and (self.rules.routes or bool(known))
         attached.has_row = is_claimed or (record is not None and keeps)
-        self.came(attached, arrival.tags)
+        self.add_connection(attached, arrival.tags)
         return attached
 
-    async def _claimed(
+    async def _write_claim(
         self,
         attached: ConnectedSession,
         changes: Changes,
@@ -312,14 +317,14 @@ class Namespace(ClientPresence):
         goes_on: bool,
         is_known_elsewhere: bool,
     ) -> dict[str, Subscription]:
-        """Write what gives a connection its session; return the subscriptions with which that goes on."""
+        """Write the takeover of a session; return the subscriptions that it resumes with."""
         try:
             if changes.writes:
                 await self._database.commit(changes)
             # What the connection before asked for may have been on its way until now.
             known = await self.subscriptions.stored(attached.client) if goes_on else {}
             if known or is_known_elsewhere:  # other workers send to where it was
-                await self._broker.made_known(self)
+                await self._broker.announce_shapes(self)
         except UnavailableError:
             claims.append(attached)  # or only the answer was lost: nobody else would let go of it
             raise
@@ -329,10 +334,10 @@ class Namespace(ClientPresence):
         self, arrival: Arrival, record: SessionRecord | None, old: ConnectedSession | None, *, goes_on: bool
     ) -> SendWindow:
         before = None if old is None else old.outgoing
-        return sessions.resumed(record, before, arrival.window, goes_on=goes_on)
+        return sessions.resumed_window(record, before, arrival.window, goes_on=goes_on)
 
-    def _after(self, client: str, record: SessionRecord, *, goes_on: bool) -> None:
-        """Do for the connection before what it can do no more: its worker was killed, or its will is waiting."""
+    def _finish_previous(self, client: str, record: SessionRecord, *, goes_on: bool) -> None:
+        """Complete the previous connection's pending work: its worker was killed, or its will is delayed."""
         if sessions.will_is_due(record, self.worker, goes_on=goes_on):
             self._send_will(client, will_of(record.will))
         if sessions.was_lost(record, self.worker):
@@ -347,9 +352,9 @@ class Namespace(ClientPresence):
         *,
         goes_on: bool,
     ) -> tuple[int, bool]:
-        """Add what makes the session this worker's; return its epoch, and whether a row says so."""
+        """Add the changes that assign the session to this worker; return its epoch and whether it is stored."""
         may_skip = self._broker.is_alone and not self.rules.routes and arrival.will is None
-        state = sessions.claimed(self.worker, arrival.will, arrival.expiry_s, self.now())
+        state = sessions.claimed_columns(self.worker, arrival.will, arrival.expiry_s, self.now())
         if record is None:
             if may_skip:
                 return 0, False  # its first subscription makes the row
@@ -368,18 +373,21 @@ class Namespace(ClientPresence):
         return epoch, True
 
     def condition(self, client: str) -> Changes:
-        """Return what a commit begins with that would bring back the session of a client that is no more."""
+        """Return the write guard for a commit that could recreate the session of a deleted client."""
         return Changes() if self._condition is None else self._condition(client)
 
     def _next_epoch(self, least: int) -> int:
-        """Return an epoch that no claim of this worker had: one that was not kept is let go of by it all the same."""
+        """Return an epoch that this worker has not used.
+
+        Sessions that are not stored are released by epoch as well.
+        """
         self._latest_epoch = max(self._latest_epoch + 1, least)
         return self._latest_epoch
 
     async def _make_room(self, client: str, record: SessionRecord | None, principal: str) -> None:
-        """Forget the session whose client is away for the longest when there are too many, and count the new one.
+        """Delete the longest disconnected session if the limit is reached, and count the new one.
 
-        A principal that has its share already is refused instead: nobody else's session makes room for it.
+        A principal that has used its quota is rejected instead; sessions of other principals are not deleted.
         """
         if record is not None:
             self._count(client, principal)
@@ -396,7 +404,7 @@ class Namespace(ClientPresence):
             await self.forget(rows[0]["client"], record_of(rows[0]))
 
     def _count(self, client: str, principal: str) -> None:
-        """Count a session for whom it was made; whoever takes it over later has not made it."""
+        """Count a session for the principal that created it; a later takeover does not change this."""
         if principal:
             self._shares.add(client, principal)
 
@@ -407,12 +415,15 @@ class Namespace(ClientPresence):
             return None
         if old.will is not None and old.will.delay_s and old.is_stored and not clean:
             old.will = None  # [MQTT-3.1.3-9]
-        self._left(old, CloseReason.TAKEN_OVER, with_will=True)
+        self._remove(old, CloseReason.TAKEN_OVER, with_will=True)
         old.connection.end(CloseReason.TAKEN_OVER)
         return old
 
-    async def yields(self, client: str, *, ends: bool) -> None:
-        """Let go of a session whose client is about to connect to another worker; return when nothing is left here."""
+    async def release_for_takeover(self, client: str, *, ends: bool) -> None:
+        """Release a session whose client is about to connect to another worker.
+
+        Return when the release is complete.
+        """
         old = self._take_over(client, clean=ends)
         if (leaving := self._leaving.get(client)) is not None:
             await asyncio.wait({leaving})
@@ -420,7 +431,7 @@ class Namespace(ClientPresence):
         async with self._arriving.alone_with(client):
             if old is not None:
                 try:
-                    await old.connection.left()
+                    await old.connection.wait_released()
                     await self._release_now(old, None, 0)
                 except UnavailableError:
                     if old.is_claimed:  # who asked may ask no more, and nobody else would let go of it
@@ -430,34 +441,34 @@ class Namespace(ClientPresence):
             row = await self._database.one(store.SESSION, space=self.name, client=client)
             if row is not None and row["owner"] == self.worker and client not in self.live:
                 await self.free(row)  # letting go of it has not succeeded yet
-                await self.subscriptions_went()
+                await self.await_subscription_removal()
 
     def fenced(self, attached: ConnectedSession) -> None:
-        """Another worker has this session: nothing that this connection does counts any more."""
+        """Handle a session taken over by another worker: no action of this connection counts anymore."""
         if not attached.is_over:
-            self._left(attached, CloseReason.TAKEN_OVER, with_will=False)
+            self._remove(attached, CloseReason.TAKEN_OVER, with_will=False)
             attached.connection.end(CloseReason.TAKEN_OVER)
 
     def disconnect(
         self, attached: ConnectedSession, reason: CloseReason, *, with_will: bool, expiry_s: int | None = None
     ) -> None:
-        """Note that a connection is over; a DISCONNECT may have said how long the session is to live."""
+        """Handle the end of a connection; `expiry_s` is the session expiry from DISCONNECT, if present."""
         if attached.is_over:
             return
         will = attached.will if with_will else None
         if expiry_s is not None:
             attached.expiry_s = expiry_s
         delay_s = min(will.delay_s, attached.expiry_s) if will is not None and attached.is_stored else 0
-        self._left(attached, reason, with_will=with_will and not delay_s)
+        self._remove(attached, reason, with_will=with_will and not delay_s)
         if not attached.has_row and attached.client not in self._arriving:
             self._shares.remove(attached.client)  # it subscribed to nothing, and nothing of it is left
         if attached.is_claimed:
             self.spawn(self._release(attached, will if delay_s else None, delay_s))
 
-    def _left(self, attached: ConnectedSession, reason: CloseReason, *, with_will: bool) -> None:
-        """Take a connection out of memory, and say that it is gone."""
+    def _remove(self, attached: ConnectedSession, reason: CloseReason, *, with_will: bool) -> None:
+        """Remove a connection from memory, and report the disconnect."""
         attached.is_over = True
-        self.went(attached, reason, self.now())
+        self.remove_connection(attached, reason, self.now())
         self._broker.unsettled.discard(attached)
         if not attached.is_stored:
             for one in attached.subscriptions.values():
@@ -467,8 +478,11 @@ class Namespace(ClientPresence):
         self.observer.disconnected(attached, reason)
 
     async def _release(self, attached: ConnectedSession, will: Will | None, delay_s: int) -> None:
-        """Let go of a session before the next of this name begins; a database that is away comes back."""
-        await self._left_all(attached)
+        """Release a session before the client's next connection opens it.
+
+        Retry while the database is unavailable.
+        """
+        await self._wait_released(attached)
         await self.messages.until_safe(attached.client)
         while True:
             async with self._arriving.alone_with(attached.client):
@@ -481,14 +495,14 @@ class Namespace(ClientPresence):
             await self._broker.sleep(_RELEASE_AGAIN_S)
 
     async def _release_each(self, claims: Sequence[ConnectedSession]) -> None:
-        """Let go of sessions, one after the other: what the first holds is given back before the last is free."""
+        """Release sessions in sequence; the locks of the first are released before the last is free."""
         for attached in claims:
             if attached.is_claimed:
                 await self._release(attached, None, 0)
 
-    async def _left_all(self, attached: ConnectedSession) -> None:
-        """Return when a connection holds nothing; what cannot be given back is free when its time is over."""
-        leaving = self._leaving[attached.client] = asyncio.ensure_future(attached.connection.left())
+    async def _wait_released(self, attached: ConnectedSession) -> None:
+        """Wait until a connection holds no locks; locks that cannot be released expire."""
+        leaving = self._leaving[attached.client] = asyncio.ensure_future(attached.connection.wait_released())
         try:
             with contextlib.suppress(UnavailableError):
                 await leaving
@@ -501,7 +515,7 @@ class Namespace(ClientPresence):
         if not expiry_s:
             await self.forget(attached.client, epoch=attached.epoch)
             return
-        state = sessions.released(expiry_s, will, delay_s, self.reason(attached.client), now)
+        state = sessions.released_columns(expiry_s, will, delay_s, self.reason(attached.client), now)
         changes = Changes()
         if outgoing is not None:
             state |= sessions.positions(outgoing)
@@ -513,26 +527,26 @@ class Namespace(ClientPresence):
         self._broker.due_at(state["will_at"])
         if any(one.share for one in attached.subscriptions.values()):  # other members come before it now
             self.subscriptions.changed()
-            await self._broker.made_known(self)
+            await self._broker.announce_shapes(self)
 
     async def forget(self, client: str, record: SessionRecord | None = None, *, epoch: int | None = None) -> bool:
-        """End a session as it was read, with all it holds; say False when it changed meanwhile."""
+        """Delete a session as it was read, with everything that it owns; return False if it changed since."""
         known = await self.subscriptions.stored(client)
-        if not await self._emptied(client, record, epoch=epoch):
+        if not await self._delete_session(client, record, epoch=epoch):
             return False
         if known:
-            await self.subscriptions_went()
+            await self.await_subscription_removal()
         return True
 
-    async def subscriptions_went(self) -> None:
-        """Return when no worker goes by subscriptions any more that may have gone with their sessions."""
+    async def await_subscription_removal(self) -> None:
+        """Wait until no worker uses cached subscriptions that were deleted with their sessions."""
         self.subscriptions.changed()
-        await self._broker.made_known(self)
+        await self._broker.announce_shapes(self)
 
-    async def _emptied(self, client: str, record: SessionRecord | None, *, epoch: int | None = None) -> bool:
-        """Do so, and tell nobody of its subscriptions."""
+    async def _delete_session(self, client: str, record: SessionRecord | None, *, epoch: int | None = None) -> bool:
+        """Delete a session as `forget` does, without announcing its subscriptions."""
         epoch = record.epoch if record is not None else epoch
-        if epoch is not None and not await nearly_emptied(
+        if epoch is not None and not await delete_most_of_queue(
             self._database, self.name, client, epoch, self._broker.deleting
         ):
             return False
@@ -551,9 +565,9 @@ class Namespace(ClientPresence):
         return True
 
     async def free(self, row: Row) -> None:
-        """Free a session whose worker is no more: its will is due, and its time begins to run.
+        """Free a session of a dead worker: its will becomes due and its expiry starts.
 
-        Whoever frees some calls `subscriptions_went` once.
+        The caller then calls `subscriptions_went` once for all sessions.
         """
         record, client, now = record_of(row), row["client"], self.now()
         will = will_of(record.will)
@@ -562,14 +576,14 @@ class Namespace(ClientPresence):
         if record.expiry_s:
             fence = {f"key_{key}": value for key, value in name.items()}
             fence |= {"key_epoch": record.epoch, "key_owner": record.owner}
-            state = sessions.freed(record, delay_s, now)
+            state = sessions.freed_columns(record, delay_s, now)
             with contextlib.suppress(ChangedMeanwhileError):
                 await self._database.commit(Changes().run(store.FREE, expect=1, **state, **fence))
                 if will is not None and not delay_s:
                     self._send_will(client, will)
                 self.observer.lost(client, record.epoch)
                 self._broker.due_at(state["expires_at"])
-        elif await self._emptied(client, record):
+        elif await self._delete_session(client, record):
             self.observer.lost(client, record.epoch)
 
     # ---- wills
@@ -577,10 +591,10 @@ class Namespace(ClientPresence):
     def _send_will(self, client: str, will: Will | None, *, is_late: bool = True) -> None:
         if will is not None and (waiting := self.observer.will(client, will, is_late=is_late)) is not None:
             # A session keeps its will until it is safe elsewhere: nobody goes on with it, or lets go of it, before.
-            self.spawn(self.messages.unsafe_until(waiting, will.message))
+            self.spawn(self.messages.track_until(waiting, will.message))
 
     async def send_due_will(self, row: Row) -> None:
-        """Publish a will whose delay is over, unless the client came back."""
+        """Publish a will after its delay, unless the client reconnected."""
         record = record_of(row)
         client = row["client"]
         name: dict[str, Any] = {"key_space": self.name, "key_client": client}
@@ -593,7 +607,7 @@ class Namespace(ClientPresence):
     # ---- queues of stored sessions
 
     async def queued_after(self, client: str, after: int) -> list[tuple[int, BrokerMessage]]:
-        """Return what waits in a queue after a position: numbers and messages, oldest first."""
+        """Return the queued messages after a position, with their positions, oldest first."""
         rows = await self._database.all(
             store.QUEUED_AFTER, space=self.name, client=client, after=after, limit=_QUEUE_ROWS
         )
@@ -612,7 +626,7 @@ class Namespace(ClientPresence):
         self._broker.settle_later(attached)
 
     def is_unsettled(self, attached: ConnectedSession) -> bool:
-        """Its cursor moved since it was written."""
+        """Return whether the session's cursor moved since it was last written."""
         return attached in self._broker.unsettled
 
     def is_settled(self, attached: ConnectedSession) -> None:
@@ -621,7 +635,7 @@ class Namespace(ClientPresence):
 
 
 def will_of(body: bytes | None) -> Will | None:
-    """Return the will of a column; none where nobody can read it, which must not keep a session for ever."""
+    """Return the will of a column; None if it is unreadable, so that it does not keep a session forever."""
     try:
         return None if body is None else decode_will(body)
     except (msgspec.MsgspecError, ValueError):
@@ -630,7 +644,7 @@ def will_of(body: bytes | None) -> Will | None:
 
 
 def record_of(row: Row) -> SessionRecord:
-    """Return the record of a row."""
+    """Return the session record of a row."""
     return SessionRecord(
         row["epoch"],
         row["owner"],

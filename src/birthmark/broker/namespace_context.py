@@ -1,4 +1,4 @@
-"""What the spaces of a worker need of its broker, and their parts of both."""
+"""Interface between a worker's broker, its namespaces and their parts."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -16,11 +16,11 @@ from birthmark.store import Changes, Database
 _SMALL_BYTES, _FEW_CLIENTS = 8 * 1024, 64
 _MOST_BYTES = 128 * 1024  # a message of AWS has no more
 Sent = tuple[LiveMessage, str]
-"""A letter, and whose it is."""
+"""A message and its owner."""
 
 
 class WorkerForwarder:
-    """See the module. `ask` asks another worker."""
+    """Forwards live messages to other workers in batches; `ask` sends a request to another worker."""
 
     def __init__(
         self, ask: Callable[[str, DeliverTo], Awaitable[None]], spawn: Callable[[Awaitable[None]], None]
@@ -30,18 +30,18 @@ class WorkerForwarder:
         self._spawn = spawn
         self._waiting: dict[str, dict[str | None, list[Sent]]] = {}  # by worker; by owner, None's with those of others
 
-    def send(self, worker: str, letter: LiveMessage, owner: str) -> None:
-        """Send a message of `owner` soon; `underway` says whether there is room for more."""
-        size = len(letter.message)
-        by_itself = size > _SMALL_BYTES or len(letter.clients) > _FEW_CLIENTS or owner in self.underway
-        self.underway.begun(owner, size)
+    def send(self, worker: str, message: LiveMessage, owner: str) -> None:
+        """Forward a message of `owner` soon; `underway` reports whether the window has space."""
+        size = len(message.message)
+        by_itself = size > _SMALL_BYTES or len(message.clients) > _FEW_CLIENTS or owner in self.underway
+        self.underway.add(owner, size)
         if worker not in self._waiting:
             self._waiting[worker] = {None: []}
             self._spawn(self._flush(worker))
-        self._waiting[worker].setdefault(owner if by_itself else None, []).append((letter, owner))
+        self._waiting[worker].setdefault(owner if by_itself else None, []).append((message, owner))
 
     async def _flush(self, worker: str) -> None:
-        """Of one owner, what is sent with those of others is what came first."""
+        """Send the queued messages; each owner's messages keep their order."""
         for sent in self._waiting.pop(worker).values():
             for some in _portions(sent):
                 self._spawn(self._sent(worker, some))
@@ -53,11 +53,11 @@ class WorkerForwarder:
             pass
         finally:
             for letter, owner in some:
-                self.underway.ended(owner, len(letter.message))
+                self.underway.remove(owner, len(letter.message))
 
 
 def _portions(sent: Sequence[Sent]) -> list[list[Sent]]:
-    """Return what goes in one request each: NATS takes no more than a megabyte."""
+    """Split messages into requests; NATS limits a request to 1 MB."""
     found: list[list[Sent]] = []
     left = 0
     for one in sent:
@@ -83,14 +83,14 @@ class BrokerContext(Protocol):
     unsettled: set[ConnectedSession]
     watch: Watch | None
     deleting: asyncio.Semaphore
-    """The turn of a session whose queue is deleted."""
+    """Turn of a session whose queue is deleted."""
 
     @property
     def is_fresh(self) -> bool:
-        """What this worker remembers may be acted on: nobody else can have changed it without its knowledge."""
+        """Whether this worker may use its cached state: its lease guarantees that no other worker changed it."""
         ...
 
-    async def fresh(self) -> None:
+    async def wait_until_fresh(self) -> None:
         """Return when `is_fresh`. Raise `WorkerLostError`."""
         ...
 
@@ -99,19 +99,22 @@ class BrokerContext(Protocol):
         ...
 
     def since(self) -> int:
-        """Return from when on what began may be over by now: a clock that was just set ends nothing from before."""
+        """Return the time from which expirations count.
+
+        A recent clock change expires nothing that began before it.
+        """
         ...
 
     def spawn(self, waiting: Awaitable[None]) -> None:
-        """Run something to its end, whoever else is gone by then; what it raises is logged."""
+        """Run an awaitable to completion, independent of its caller; log its exceptions."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return after so many seconds."""
+        """Sleep for the given number of seconds."""
         ...
 
-    def due_at(self, at: int | None) -> None:
-        """Look again at this time."""
+    def due_at(self, timestamp: int | None) -> None:
+        """Schedule the next check for due actions."""
         ...
 
     def settle_later(self, attached: ConnectedSession) -> None:
@@ -119,25 +122,25 @@ class BrokerContext(Protocol):
         ...
 
     async def vacate(self, space: SessionNamespace, client: str, record: SessionRecord, *, ends: bool) -> None:
-        """Return when the worker that has a session has let go of it, or is dead and its session is free."""
+        """Wait until the worker that holds a session has released it, or is dead and its session is free."""
         ...
 
     async def ask_others(self, request: BusRequest[R]) -> list[R]:
-        """Return what the other workers that live answer; those that do not answer are left out."""
+        """Return the replies of the other live workers; workers that do not reply are omitted."""
         ...
 
-    async def made_known(self, space: SessionNamespace, shapes: Iterable[str] = ()) -> None:
-        """Return when every worker looks for filters of these shapes, and has forgotten what it looked up before."""
+    async def announce_shapes(self, space: SessionNamespace, shapes: Iterable[str] = ()) -> None:
+        """Wait until every worker matches filters of these shapes and has cleared its route cache."""
         ...
 
 
 class CountedNamespace(SessionNamespace, Protocol):
-    """A space whose stored sessions are counted."""
+    """A namespace that counts its stored sessions."""
 
     def condition(self, client: str) -> Changes:
-        """Return what a commit begins with that would bring back the session of a client that is no more."""
+        """Return the write guard for a commit that could recreate the session of a deleted client."""
         ...
 
-    def one_more_is_stored(self) -> None:
-        """Count a session whose row was made after its connection."""
+    def count_stored_session(self) -> None:
+        """Count a session whose row was created after its connection."""
         ...

@@ -1,4 +1,4 @@
-"""What the broker needs of a cloud: a way to each client. And what a stream is."""
+"""Ports of the broker: client connections, observers and message streams."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -11,53 +11,57 @@ from birthmark.net.admission import CloseReason
 
 
 class ClientConnection(Protocol):
-    """A client's one connection."""
+    """The connection of a client."""
 
     def deliver(self, parcel: EncodedMessage, qos: int) -> None:
-        """Send a message, or drop it: the client's policy forbids it, or it has no room for more."""
+        """Send a message, or drop it if the client's policy forbids it or its buffer is full."""
         ...
 
     def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
-        """Send a message that stays in the queue until it is acknowledged; say False when the client may not get it."""
+        """Send a message that stays queued until it is acknowledged.
+
+        Return False if the client may not receive it.
+        """
         ...
 
     def may_get(self, topic: str) -> bool:
-        """Say whether the client may get messages to a topic now."""
+        """Return whether the client may currently receive messages of a topic."""
         ...
 
     def end(self, reason: CloseReason) -> None:
         """Close it; `Broker.disconnect` has been called, or will be."""
         ...
 
-    async def left(self) -> None:
-        """Return when nothing is held any more that its client's next connection is to find, at whichever worker."""
+    async def wait_released(self) -> None:
+        """Wait until the connection holds no locks that the client's next connection needs, on any worker."""
         ...
 
 
 class Watch(Protocol):
-    """Hears of every connection of this worker, in whichever space."""
+    """Observer of every connection of this worker, in all namespaces."""
 
-    def came(self, space: str, client: str, connection: ClientConnection) -> None:
-        """Hear that a client is connected."""
+    def on_connect(self, space: str, client: str, connection: ClientConnection) -> None:
+        """Handle a client's connect."""
         ...
 
-    def went(self, space: str, client: str, reason: CloseReason) -> None:
-        """Hear that it is no more, or that its next connection is there."""
+    def on_disconnect(self, space: str, client: str, reason: CloseReason) -> None:
+        """Handle a client's disconnect, or its takeover by a new connection."""
         ...
 
 
 class PublishListener(Protocol):
-    """Looks at everything that is published in a space."""
+    """Listener for everything that is published in a namespace."""
 
     def take(self, messages: Sequence[BrokerMessage], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
-        """Take what is wanted of it, which is safe before `done` is called; None where nothing is.
+        """Take the messages it needs and make them durable before `done` is called.
 
-        Return what is to be called in the place of `done`, and what has to be awaited before the publisher's next ones.
+        Return None without a match. Return the callback that replaces `done`, and an awaitable to complete before the
+        publisher's next messages.
         """
         ...
 
     def wants(self, topic: str) -> bool:
-        """Say whether a message to this topic would be taken."""
+        """Return whether a message of this topic would be taken."""
         ...
 
 
@@ -66,9 +70,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StreamPage(Generic[T]):
-    """A part of a stream: `next` is where the part after it begins; `is_end` says that there is no more yet.
+    """A page of a stream: `next` is the start of the next page.
 
-    `is_gap` says that messages which follow where it was to begin were trimmed before anybody read them there.
+    `is_end` means that no more messages exist yet. `is_gap` means that messages after the requested start were trimmed
+    before they were read.
     """
 
     items: Sequence[T]
@@ -78,15 +83,15 @@ class StreamPage(Generic[T]):
 
 
 class MessageStream(Protocol[T]):
-    """Messages in the order of their commits, kept for a time and read by whoever wants, from wherever it wants.
+    """Messages in commit order, retained for a limited time; readers start at any position.
 
-    Everything that waits for the database raises `UnavailableError`.
+    Every operation that waits for the database raises `UnavailableError`.
     """
 
     def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
-        """Queue at most `MAX_BURST` messages of one device, `size` bytes in all.
+        """Queue at most `MAX_BURST` messages of one device, `size` bytes in total.
 
-        `done` is called with None when they are durable, else with why they are not.
+        `done` is called with None when they are durable, otherwise with the error.
         """
         ...
 
@@ -97,10 +102,10 @@ class MessageStream(Protocol[T]):
     async def read(
         self, after: Positions, limit: int, device: str | None = None, *, most_bytes: int | None = None
     ) -> StreamPage[T]:
-        """Return what follows, oldest first, of one device or of all.
+        """Return the messages after a position, oldest first, of one device or of all.
 
-        A page may be short or empty before the end: it has looked at its share, or its messages have `most_bytes` as
-        they are kept.
+        A page may be short or empty before the end: it has reached its scan limit, or its messages have `most_bytes` in
+        stored form.
         """
         ...
 
@@ -108,29 +113,29 @@ class MessageStream(Protocol[T]):
         """Return the newest messages, oldest first."""
         ...
 
-    async def find(self, at: int) -> Positions:
-        """Return where to begin in order to get what was written at a time, in microseconds since 1970, and later."""
+    async def find(self, timestamp: int) -> Positions:
+        """Return the position of the first messages written at or after a time in microseconds since 1970."""
         ...
 
     async def end(self) -> Positions:
-        """Return where to begin in order to get only what comes from now on."""
+        """Return the position from which to read only new messages."""
         ...
 
     async def tail(self, after: Positions, wait_s: float) -> bool:
-        """Wait until something may follow; say False when the time is up first."""
+        """Wait until new messages may be available; return False on timeout."""
         ...
 
     async def position(self, group: str) -> Positions | None:
-        """Return how far a group has read; None for one that never said."""
+        """Return the committed position of a group, or None if it has none."""
         ...
 
     async def set_position(self, group: str, position: Positions) -> None:
-        """Note how far a group has read."""
+        """Commit the position of a group."""
         ...
 
     async def trim(self, before: int, keep_bytes: int) -> int:
-        """Forget what was written before a time, and the oldest of what is more than so many bytes.
+        """Delete messages older than a time, and the oldest messages above a size limit.
 
-        Return how many bytes are kept.
+        Return the number of bytes retained.
         """
         ...

@@ -1,4 +1,4 @@
-"""Who is connected to one space on this worker, who was, and what each connection depends on."""
+"""Presence of a namespace's clients on this worker, and the resources that each connection depends on."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ MAX_GONE = 100_000
 
 
 class LastContact(NamedTuple):
-    """When a client came, in microseconds; or with `reason` when it went."""
+    """Connect time of a client in microseconds; with `reason`, its disconnect time."""
 
     at: int
     reason: CloseReason | None
 
 
 class ClientPresence:
-    """See the module. `live` has the connections by their clients."""
+    """Presence of clients on this worker; `live` maps client IDs to connections."""
 
     def __init__(self) -> None:
         self.live: dict[str, ConnectedSession] = {}
@@ -26,37 +26,37 @@ class ClientPresence:
         self._gone: OrderedDict[str, tuple[int, CloseReason]] = OrderedDict()  # who was here since this process began
         self._tagged: defaultdict[str, set[ConnectedSession]] = defaultdict(set)
 
-    def came(self, attached: ConnectedSession, tags: frozenset[str]) -> None:
-        """Note a connection, to be found by what it depends on."""
+    def add_connection(self, attached: ConnectedSession, tags: frozenset[str]) -> None:
+        """Add a connection with its dependency tags."""
         self.live[attached.client] = attached
         self.arrivals += 1
         self.tag(attached, tags)
 
-    def went(self, attached: ConnectedSession, reason: CloseReason, at: int) -> None:
-        """Note that a connection is over."""
+    def remove_connection(self, attached: ConnectedSession, reason: CloseReason, timestamp: int) -> None:
+        """Remove a closed connection."""
         if self.live.get(attached.client) is attached:
             del self.live[attached.client]
-            self._gone[attached.client] = at, reason
+            self._gone[attached.client] = timestamp, reason
             self._gone.move_to_end(attached.client)
             if len(self._gone) > MAX_GONE:
                 self._gone.popitem(last=False)
         self._untag(attached)
 
-    def seen(self, client: str) -> LastContact | None:
-        """Return since when a client is connected, or when and how it went; None for one that this process never saw.
+    def find_last_contact(self, client: str) -> LastContact | None:
+        """Return the connect time, or the disconnect time and reason, of a client.
 
-        Of those that went the latest `MAX_GONE` are known.
+        Return None if this process never saw it. The latest `MAX_GONE` disconnected clients are remembered.
         """
         if (attached := self.live.get(client)) is not None:
             return LastContact(attached.since, None)
         return None if (gone := self._gone.get(client)) is None else LastContact(*gone)
 
     def reason(self, client: str) -> CloseReason:
-        """Return why the connection of a client that is gone was over."""
+        """Return the disconnect reason of a client."""
         return self._gone[client][1] if client in self._gone else CloseReason.TAKEN_OVER
 
     def tag(self, attached: ConnectedSession, tags: frozenset[str]) -> None:
-        """Let a connection be found by what it depends on now."""
+        """Replace the dependency tags of a connection."""
         if attached.is_over or tags == attached.tags:
             return
         self._untag(attached)
@@ -65,7 +65,7 @@ class ClientPresence:
             self._tagged[tag].add(attached)
 
     def tagged(self, tag: str) -> Sequence[ConnectedSession]:
-        """Return the connections that depend on something."""
+        """Return the connections that depend on a tag."""
         return tuple(self._tagged.get(tag, ()))
 
     def _untag(self, attached: ConnectedSession) -> None:

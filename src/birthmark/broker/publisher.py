@@ -1,6 +1,6 @@
-"""Messages of one space on their way: to live connections at once, into the queues of stored sessions, to viewers.
+"""Delivery of a namespace's messages: to live connections, queues of stored sessions, and monitors.
 
-What a client published and is not safe yet is known here: its next connection waits for it.
+It tracks messages of a client that are not durable yet; the client's next connection waits for them.
 """
 
 import asyncio
@@ -40,8 +40,8 @@ from birthmark.broker.routing import (
     StoredRow,
     TopicRoute,
     TopicRouter,
-    at_once,
     portions,
+    run_steps,
     weight_of,
 )
 from birthmark.broker.session_queue_writer import PendingAppend
@@ -55,7 +55,7 @@ _FEW = 64  # subscriptions that a topic fits are read at once; more are by their
 
 
 class MessagePublisher:
-    """See the module."""
+    """Delivers the messages of a namespace."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class MessagePublisher:
         retained: RetainedMessages,
         tap: PublishListener | None = None,
     ) -> None:
-        """`tap` looks at everything that is published here, besides."""
+        """Create a publisher; `tap` observes everything that is published here."""
         self._broker = broker
         self._retained = retained
         self._database = broker.database
@@ -78,9 +78,9 @@ class MessagePublisher:
         self._tap = tap
 
     def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
-        """Hand messages of one publisher on, in their order; `done` is called when they are as safe as they must be.
+        """Deliver a publisher's messages in order; call `done` when they meet their durability requirement.
 
-        What is returned has to be awaited before the publisher's next ones.
+        Await the result before the publisher's next messages.
         """
         if self._tap is None or (tapped := self._tap.take(messages, done)) is None:
             return self.hand_on(messages, done)
@@ -89,7 +89,7 @@ class MessagePublisher:
         return waiting if room is None else _after_both(room, waiting)
 
     def hand_on(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
-        """Do what `publish` does, without a look at the messages."""
+        """Deliver messages as `publish` does, without the tap."""
         place, left = 0, PORTION
         if self._broker.is_fresh:
             find = self._router.find
@@ -110,30 +110,31 @@ class MessagePublisher:
         return self._publish_stored(messages[place:], done)
 
     def _publish_stored(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
-        """Do what `publish` does from the first message on that somebody's stored session may get, or very many get."""
+        """Deliver messages from the first one for a stored session or a large fan-out."""
         pending, left = PendingAppend(done, "" if self._space.is_alone else self._space.worker), PORTION
         broker, owner, weight = self._broker, self._owner_of(messages[0]) if messages else "", 0
-        is_full = broker.unwritten.full(owner) is not None
+        is_full = broker.unwritten.wait_for_space(owner) is not None
         for place, message in enumerate(messages):
             route = self._router.find(message.topic) if broker.is_fresh else None
             if route is None or is_full or message.retain or (left := left - route.cost_of(message)) < 0:
-                self._not_safe(messages, pending)
+                self._track_pending(messages, pending)
                 return self._publish_rest(messages[place:], pending)
             if not route.is_live_only:
                 size = message.size if message.properties else len(message.payload)
                 weight += size + ROW_BYTES * route.rows
             self._send(route, message, pending)
-        pending.one_done()
+        pending.complete_one()
         if not pending.is_over:
-            self._not_safe(messages, pending, owner, weight)
-        return broker.underway.full(owner) if broker.underway else broker.unwritten.full(owner)
+            self._track_pending(messages, pending, owner, weight)
+        return broker.underway.wait_for_space(owner) if broker.underway else broker.unwritten.wait_for_space(owner)
 
-    def _not_safe(
+    def _track_pending(
         self, messages: Sequence[BrokerMessage], pending: PendingAppend, owner: str = "", weight: int = 0
     ) -> None:
-        """Note what is not safe yet: while it is not, its publisher does not begin anew elsewhere.
+        """Track messages that are not durable yet.
 
-        So much `weight` counts against its `owner` until then; what the cloud itself says is nobody's.
+        Until then, the publisher cannot open a new session elsewhere. `weight` counts against `owner` until then;
+        messages of the cloud service have no owner.
         """
         publisher = messages[0].publisher if messages else ""
         if publisher:
@@ -142,13 +143,13 @@ class MessagePublisher:
         if not owner:
             weight = 0
         if weight:
-            self._broker.unwritten.begun(owner, weight)
+            self._broker.unwritten.add(owner, weight)
         if publisher or weight:
             pending.when_over(self._became_safe, publisher, owner, weight)
 
     def _became_safe(self, publisher: str, owner: str, weight: int) -> None:
         if weight:
-            self._broker.unwritten.ended(owner, weight)
+            self._broker.unwritten.remove(owner, weight)
         if not publisher:
             return
         count, waiting = self._unsafe.pop(publisher)
@@ -158,87 +159,92 @@ class MessagePublisher:
             waiting.set_result(None)
 
     async def until_safe(self, publisher: str) -> None:
-        """Return when nothing that a client published is on its way, or it is known to have failed."""
+        """Wait until all messages of a client are durable or have failed."""
         while publisher in self._unsafe:
             count, waiting = self._unsafe[publisher]
             waiting = waiting or asyncio.get_running_loop().create_future()
             self._unsafe[publisher] = count, waiting
             await asyncio.shield(waiting)
 
-    def may_hear(self, topic: str) -> bool:
-        """Say False when certainly nobody would get a message to this topic."""
+    def may_have_subscribers(self, topic: str) -> bool:
+        """Return False if the topic certainly has no receivers."""
         if self._tap is not None and self._tap.wants(topic):
             return True
         return not self._broker.is_fresh or self._router.find(topic) is not NOWHERE
 
-    def unsafe_until(self, waiting: Awaitable[None], message: BrokerMessage) -> Coroutine[Any, Any, None]:
-        """Note that a message is not safe until this is over; return what waits for that."""
+    def track_until(self, waiting: Awaitable[None], message: BrokerMessage) -> Coroutine[Any, Any, None]:
+        """Track a message as not durable until `waiting` completes; return a coroutine that waits for it."""
         pending = PendingAppend(_nobody_waits)
-        self._not_safe((message,), pending)
+        self._track_pending((message,), pending)
         return _until_told(waiting, pending)
 
-    async def published(self, message: BrokerMessage) -> None:
-        """Hand a message on; return when it is as safe as it must be, or raise why it is not."""
+    async def publish_one(self, message: BrokerMessage) -> None:
+        """Deliver a message; return when it meets its durability requirement, or raise the error."""
         safe, done = until_done()
         if (waiting := self.publish((message,), done)) is not None:
             await waiting
         await safe
 
     async def _publish_rest(self, messages: Sequence[BrokerMessage], pending: PendingAppend) -> None:
-        """What fails here is nobody's acknowledgement: the publisher hears of it by what is raised."""
+        """Deliver the remaining messages; errors reach the publisher as exceptions, not as acknowledgements."""
         try:
-            await self._broker.fresh()
+            await self._broker.wait_until_fresh()
             left = PORTION
             for message in messages:
                 owner = self._owner_of(message)
-                while (no_room := self._broker.unwritten.full(owner)) is not None:  # many may have waited for it
+                while (
+                    no_room := self._broker.unwritten.wait_for_space(owner)
+                ) is not None:  # many may have waited for it
                     await no_room
-                part = pending.part()
+                part = pending.add_part()
                 try:
                     left = await self._publish_one(message, owner, part, left)
                 finally:
-                    part.one_done()
-                if (no_room := self._broker.underway.full(owner)) is not None:
+                    part.complete_one()
+                if (no_room := self._broker.underway.wait_for_space(owner)) is not None:
                     await no_room
         except BaseException:
             pending.abandon()
             raise
-        pending.one_done()
+        pending.complete_one()
 
     async def _publish_one(self, message: BrokerMessage, owner: str, part: PendingAppend, left: int) -> int:
-        """Hand a message on; return for how many receivers more may be done before others have their turn."""
+        """Deliver a message; return how many more receivers this time slice may serve."""
         if message.retain:
             await self._retained.keep(message, part)
         if not self._broker.is_fresh:
-            await self._broker.fresh()
+            await self._broker.wait_until_fresh()
         route = self._router.find(message.topic) or await self._look_up(message.topic, owner)
         if owner and not route.is_live_only:
             weight = message.size + ROW_BYTES * route.rows
-            self._broker.unwritten.begun(owner, weight)
-            part.when_over(self._broker.unwritten.ended, owner, weight)
+            self._broker.unwritten.add(owner, weight)
+            part.when_over(self._broker.unwritten.remove, owner, weight)
         if (left := left - route.cost_of(message)) < 0:
-            await self._backlog.work(self._sending(route, message, part), owner)
+            await self._backlog.run_in_turns(self._sending(route, message, part), owner)
             return PORTION
         self._send(route, message, part)
         return left
 
     def _owner_of(self, message: BrokerMessage) -> str:
-        """Return in whose turns a message is handed on: a key's, else a client's; those of nobody are the cloud's."""
+        """Return the owner of a message's time slices: its ordering key or client.
+
+        It is empty for the cloud service.
+        """
         if message.principal:
             return message.principal
         publisher = self._space.live.get(message.publisher)
         return (publisher.principal if publisher is not None else "") or message.publisher
 
     async def _look_up(self, topic: str, owner: str) -> TopicRoute:
-        """Return where a topic leads; many rows are read by their pages, and made into a route in its owner's turns."""
+        """Return the route of a topic; large lookups are paged and run in the owner's time slices."""
         read = _Read(self._router.changes, self._router.known(topic))
         if read.found is None:
             read = await self._read(topic)
         found = read.found or RouteLookup(frozenset(read.filters), read.rows, read.owners)
-        steps = self._router.making(topic, found, read.seen)
+        steps = self._router.build_route_steps(topic, found, read.seen)
         if self._router.size_of(topic, found) <= PORTION:
-            return at_once(steps)
-        return await self._backlog.work(steps, owner)
+            return run_steps(steps)
+        return await self._backlog.run_in_turns(steps, owner)
 
     async def _read(self, topic: str) -> "_Read":
         """Read the stored subscriptions that a topic fits."""
@@ -254,7 +260,7 @@ class MessagePublisher:
         return read
 
     async def _read_many(self, topic: str, filters: Sequence[str]) -> "_Read":
-        """Read very many of them by their pages, unless somebody did meanwhile."""
+        """Read a large number of stored subscriptions by page, unless another task did so."""
         is_alone, slices, find = self._broker.is_alone, Slices(1), self._database.all
         statement = store.MATCHING_PAGE if is_alone else store.MATCHING_PAGE_ANYWHERE
         read = _Read(self._router.changes, self._router.known(topic))
@@ -279,7 +285,7 @@ class MessagePublisher:
         return read
 
     def _send(self, route: TopicRoute, message: BrokerMessage, pending: PendingAppend) -> None:
-        """Hand a message on to the receivers of a route that is no longer than a portion."""
+        """Deliver a message to the receivers of a route that fits into one portion."""
         if route.live:
             self._send_live(route.live, message)
         if route.is_live_only:
@@ -287,14 +293,14 @@ class MessagePublisher:
         away: Away = defaultdict(list)
         self._send_all_stored(route, route.stored, message, pending, away)
         for share in route.shares:
-            at_once(self._sending_to_one(route, share, message, pending, away))
+            run_steps(self._sending_to_one(route, share, message, pending, away))
         if away:
             self._send_away(message, away)
 
     def _sending(
         self, route: TopicRoute, message: BrokerMessage, pending: PendingAppend
     ) -> Generator[None, None, None]:
-        """Hand a message on, to some receivers at a step."""
+        """Deliver a message to a portion of the receivers per step."""
         away: Away = defaultdict(list)
         for live in portions(route.live, weight_of(message)):
             self._send_live(live, message)
@@ -308,7 +314,7 @@ class MessagePublisher:
             self._send_away(message, away)
 
     def _send_away(self, message: BrokerMessage, away: Away) -> None:
-        """Send other workers a message for clients of theirs that nobody keeps it for."""
+        """Forward a message to other workers for their connected clients without stored sessions."""
         body, owner = encode_messages([message]), self._owner_of(message)
         for worker, clients in away.items():
             self._broker.across.send(worker, LiveMessage(self._space.name, tuple(clients), body), owner)
@@ -350,7 +356,7 @@ class MessagePublisher:
             attached.connection.deliver(parcel, min(granted, qos))
 
     def parcel_of(self, message: BrokerMessage, *, retain: bool = False) -> EncodedMessage | None:
-        """Return a message as it is sent now; None when it has expired."""
+        """Return a message encoded for sending now, or None if it has expired."""
         if message.expires_at is None:
             return EncodedMessage(message.topic, message.payload, message.properties, retain=retain)
         if message.expires_at <= (now := self._space.now()):
@@ -382,7 +388,10 @@ class MessagePublisher:
     def _sending_to_one(
         self, route: TopicRoute, share: Share, message: BrokerMessage, pending: PendingAppend, away: Away
     ) -> Generator[None, None, None]:
-        """A member that is connected and may have it gets it; else one whose session waits for it."""
+        """Deliver to one member of a shared subscription.
+
+        A connected, authorized member comes first, then a stored session.
+        """
         arrivals = self._space.arrivals
         first: Receiver | None = None
         is_denied = False
@@ -409,7 +418,7 @@ class MessagePublisher:
 
     @contextlib.contextmanager
     def watch(self, topic_filter: str) -> Iterator[Viewer]:
-        """Show whoever looks on what is published to a filter, as to a client that has no session."""
+        """Monitor the messages published to a filter, like a client without a session."""
         self._viewers += 1
         viewer = Viewer(self._space, f"\0viewer/{self._viewers}")  # no client has U+0000 in its id
         one = Subscription(topic_filter, 1)
@@ -419,9 +428,11 @@ class MessagePublisher:
         finally:
             self._router.remove(viewer, one)
 
-    def delivered(self, message: BrokerMessage, clients: Sequence[tuple[str, int, int]]) -> asyncio.Future[None]:
-        """Hand on what another worker took for clients of this one, in its publisher's turns, one after the other."""
-        return self._backlog.work(self._delivering(message, clients), self._owner_of(message))
+    def deliver_forwarded(
+        self, message: BrokerMessage, clients: Sequence[tuple[str, int, int]]
+    ) -> asyncio.Future[None]:
+        """Deliver a message that another worker accepted for clients of this one, in the publisher's order."""
+        return self._backlog.run_in_turns(self._delivering(message, clients), self._owner_of(message))
 
     def _delivering(
         self, message: BrokerMessage, clients: Sequence[tuple[str, int, int]]
@@ -432,17 +443,20 @@ class MessagePublisher:
                     attached.deliver(message, qos, options)
             yield
 
-    async def appended(self, client: str, messages: Sequence[BrokerMessage], sender: str) -> None:
-        """Queue messages that `sender`, another worker, took for a session of this one; return when it is done."""
+    async def append_forwarded(self, client: str, messages: Sequence[BrokerMessage], sender: str) -> None:
+        """Queue messages that worker `sender` accepted for a session of this one.
+
+        Return when they are durable.
+        """
         safe, done = until_done()
         pending = PendingAppend(done, sender)
         for message in messages:
             self._broker.appends.add(self._space, client, message, pending)
-        pending.one_done()
+        pending.complete_one()
         await safe
 
     def send_to(self, attached: ConnectedSession, message: BrokerMessage, qos: int) -> None:
-        """Send one client a message as it is, for instance what is retained when it subscribes."""
+        """Send a client a message unchanged, for example a retained message on subscribe."""
         if qos and attached.outgoing is not None:
             self._broker.appends.add(self._space, attached.client, message, PendingAppend(_nobody_waits))
         else:
@@ -450,18 +464,18 @@ class MessagePublisher:
 
 
 class _Read:
-    """What was read of a topic when the router's `changes` was `seen`; or `found`, what was known."""
+    """Rows read for a topic at the router's `changes` count `seen`, or the known result `found`."""
 
-    def __init__(self, seen: int, found: RouteLookup | None = None) -> None:
+    def __init__(self, seen: int, lookup: RouteLookup | None = None) -> None:
         self.seen = seen
-        self.found = found
+        self.found = lookup
         self.filters: set[str] = set()
         self.rows: list[StoredRow] = []
         self.owners: dict[str, Owner] = {}
         self._same: dict[tuple[str, int, int, str], Subscription] = {}
 
     def add(self, rows: Sequence[Row], *, with_owners: bool) -> None:
-        """Take rows: one value stands for all that ask for the same."""
+        """Add rows; identical subscription values are shared."""
         for row in rows:
             asked = row["filter"], row["qos"], row["options"], row["share"]
             if (one := self._same.get(asked)) is None:
@@ -480,7 +494,7 @@ async def _until_told(waiting: Awaitable[None], pending: PendingAppend) -> None:
     try:
         await waiting
     finally:
-        pending.one_done()
+        pending.complete_one()
 
 
 async def _after_both(room: Awaitable[None], waiting: Awaitable[None] | None) -> None:

@@ -1,4 +1,4 @@
-"""Retained messages of one space (section 3.3.1.3): the last of each topic, for whoever subscribes later."""
+"""Retained messages of a namespace (section 3.3.1.3): the last message of each topic, for new subscribers."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ from birthmark.store.pagination import Page, page_of
 
 
 class RetainedMessages:
-    """See the module. `count` is how many there are."""
+    """Retained messages of a namespace; `count` is their number."""
 
     def __init__(self, database: Database, space: SessionNamespace, count: int) -> None:
         self._database = database
@@ -28,7 +28,7 @@ class RetainedMessages:
         self._more = 0  # by what is on its way
 
     async def keep(self, message: BrokerMessage, pending: PendingAppend) -> None:
-        """Keep, replace or delete the retained message of a topic (section 3.3.1.3)."""
+        """Store, replace or delete the retained message of a topic (section 3.3.1.3)."""
         topic, limit = message.topic, self._space.rules.max_retained
         place: dict[str, Any] = {"space": self._space.name, "topic": topic}
         async with self._turns.alone_with(topic):
@@ -40,7 +40,7 @@ class RetainedMessages:
                     self._shares.remove(topic)
                     self._write(Changes().run(store.FORGET, **place), topic, -1, pending)
                 return
-            if (no_room := self._database.no_room()) is not None:
+            if (no_room := self._database.find_disk_full_error()) is not None:
                 raise no_room
             if not is_there and self.count >= limit:
                 raise RetainedFullError(limit=limit, value=2 * limit, topic=topic)
@@ -57,7 +57,7 @@ class RetainedMessages:
             self._write(changes, topic, int(not is_there), pending)
 
     def _write(self, changes: Changes, topic: str, more: int, pending: PendingAppend) -> None:
-        """Submit a change that makes them so many more; what comes before it is written knows of it."""
+        """Submit a change that adds `more` retained messages; the count changes before it is written."""
 
         def written(commit: asyncio.Future[None]) -> None:
             self._more -= more
@@ -68,7 +68,7 @@ class RetainedMessages:
                 self.count -= more
                 if more > 0:
                     self._shares.remove(topic)
-            pending.written(commit)
+            pending.complete_from_commit(commit)
 
         _, writes = self._on_their_way.get(topic, (False, 0))
         self._on_their_way[topic] = more >= 0, writes + 1
@@ -78,23 +78,27 @@ class RetainedMessages:
         self._database.submit(changes).add_done_callback(written)
 
     async def recount(self, now: int, since: int) -> None:
-        """Count again: what had expired at `now` is dropped, but not what is from before `since`; others keep some.
+        """Recount: delete what expired by `now`, but nothing from before `since`.
 
-        What is written while this is read may be in it or not: the count is so far off until the next.
+        Other workers store messages too. Messages written during the read may be counted or not, so the count is
+        approximate until the next recount.
         """
         rows = await self._database.all(store.COUNT_RETAINED)
         self._shares.forget_expired(now, since)
         self.count = self._more + sum(row["total"] for row in rows if row["space"] == self._space.name)
 
     async def of(self, topic: str) -> tuple[BrokerMessage, int] | None:
-        """Return the retained message of a topic, and when it was kept in microseconds."""
+        """Return the retained message of a topic, and when it was stored in microseconds."""
         row = await self._database.one(store.RETAINED, space=self._space.name, topic=topic)
         if row is None or (row["expires_at"] is not None and row["expires_at"] <= self._space.now()):
             return None
         return decode_messages(row["body"])[0], row["at"]
 
     async def topics(self, after: str, size: int) -> Page[Row]:
-        """Return topics with size, QoS and time, in order; what expired is left out, and may leave a page short."""
+        """Return topics with size, QoS and time, in order.
+
+        Expired messages are omitted, so a page may be short.
+        """
         rows = await self._database.all(store.RETAINED_PAGE, space=self._space.name, after=after, limit=size + 1)
         page, now = page_of(rows, size, [str(row["topic"]) for row in rows]), self._space.now()
         return Page([row for row in page.items if row["expires_at"] is None or row["expires_at"] > now], page.last)

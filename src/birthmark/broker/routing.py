@@ -1,7 +1,7 @@
-"""Who gets a message: clients that are connected, sessions that are stored, members of shared subscriptions.
+"""Receivers of a message: connected clients, stored sessions and members of shared subscriptions.
 
-What is connected with a clean session stands in memory; of stored sessions only the shapes of their filters do, and
-the filters are looked up. What a topic led to is remembered until a subscription changes (`rules.known`).
+Clean sessions of connected clients are in memory. For stored sessions, only the shapes of their filters are; the
+filters are looked up in the database. Routes are cached until a subscription changes (`rules.known`).
 """
 
 from collections import defaultdict
@@ -13,15 +13,15 @@ from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage,
 from birthmark.broker.rules.filter_index import RouteCache, Shapes, shape_of
 
 PORTION = 256
-"""How many receivers there may be of what is done at once; more have their turns between everybody else's."""
+"""Maximum number of receivers per time slice; larger fan-outs alternate with other work."""
 _LIGHT_BYTES, _FEW_PROPERTIES = 8192, 32
 _WORD, _GOLDEN = 2**64 - 1, 0x9E3779B97F4A7C15
 Receiver: TypeAlias = tuple[str, ConnectedSession | None, int, int]
-"""Client id; its connection, where the session is not stored; QoS; options."""
+"""Client ID; its connection, if the session is not stored; QoS; options."""
 
 
 class Share:
-    """The members of one shared subscription; each message goes to one of them."""
+    """Members of a shared subscription; each message goes to one of them."""
 
     __slots__ = ("_nobody_at", "_turn", "members")
 
@@ -31,31 +31,34 @@ class Share:
         self._nobody_at = -1  # so many clients had connected to the space when all members were away
 
     def in_turn(self, arrivals: int) -> Iterator[Receiver]:
-        """Yield the members, another one first each time; that one alone while nobody came since all were away."""
+        """Yield the members in rotation.
+
+        If all were disconnected and no client has connected since, yield only one.
+        """
         self._turn = first = (self._turn + 1) % len(self.members)
         begin = first - len(self.members)
         for place in range(begin, begin + 1 if self._nobody_at == arrivals else first):
             yield self.members[place]
 
     def note_absence(self, arrivals: int) -> None:
-        """Note that all members were away when so many clients had connected to the space."""
+        """Record that all members were disconnected at this connect count of the namespace."""
         self._nobody_at = arrivals
 
 
 def weight_of(message: BrokerMessage) -> int:
-    """Return for how many receivers of small messages one of this message counts: each has it copied and sealed.
+    """Return the cost of a message in receivers of small messages.
 
-    And its properties written one by one.
+    Each receiver's copy is encrypted separately, and its properties are encoded one by one.
     """
     return 1 + len(message.payload) // _LIGHT_BYTES + len(message.properties) // _FEW_PROPERTIES
 
 
 Owner: TypeAlias = tuple[str | None, bool]
-"""Where several workers share a database: the worker that has a session, and whether the session is kept."""
+"""Worker that holds the session, and whether the session is stored; used if several workers share a database."""
 
 
 class TopicRoute:
-    """Where the messages of one topic go."""
+    """Receivers of the messages of a topic."""
 
     __slots__ = ("is_live_only", "live", "owners", "rows", "shares", "size", "stored")
 
@@ -72,11 +75,11 @@ class TopicRoute:
         self.shares = shares
         self.is_live_only = not stored and not shares
         self.rows = len(stored) + len(shares)
-        """In how many queues a message has to be written, at most."""
+        """Maximum number of queues that a message is written to."""
         self.size = len(live) + len(stored) + sum(len(share.members) for share in shares)
 
     def cost_of(self, message: BrokerMessage) -> int:
-        """Return for how many receivers of small messages a message counts here, against `PORTION`."""
+        """Return the cost of a message on this route, in receivers of small messages, against `PORTION`."""
         is_light = len(message.payload) < _LIGHT_BYTES and len(message.properties) < _FEW_PROPERTIES
         return self.size if is_light else self.size * weight_of(message)
 
@@ -87,7 +90,7 @@ StoredRow: TypeAlias = tuple[str, Subscription]
 
 
 class RouteLookup(NamedTuple):
-    """What was looked up of a topic: the filters that fit it, and who has them stored."""
+    """Stored subscriptions found for a topic: the matching filters and their sessions."""
 
     filters: frozenset[str]
     rows: Sequence[StoredRow]
@@ -98,7 +101,7 @@ _NOTHING = RouteLookup(frozenset(), ())
 
 
 class TopicRouter:
-    """The subscriptions of one space."""
+    """Subscriptions of a namespace."""
 
     def __init__(self, *, hash_matches_parent: bool) -> None:
         self.stored_shapes = Shapes(hash_matches_parent=hash_matches_parent)
@@ -121,7 +124,7 @@ class TopicRouter:
         self._live_changed()
 
     def remove(self, attached: ConnectedSession, subscription: Subscription) -> None:
-        """Take a filter out again."""
+        """Remove a filter."""
         here = self._live.get(subscription.topic_filter, {})
         known = here.get((attached.client, subscription.share))
         if known is None or known[0] is not attached:
@@ -137,7 +140,7 @@ class TopicRouter:
         self._routes.clear()
 
     def stored_changed(self) -> None:
-        """Forget what was looked up: subscriptions of stored sessions changed."""
+        """Clear the cached lookups after a change of stored subscriptions."""
         self._changes += 1
         self._stored.clear()
         self._routes.clear()
@@ -145,42 +148,45 @@ class TopicRouter:
     # ---- look-ups
 
     def find(self, topic: str) -> TopicRoute | None:
-        """Return the route of a topic; None when it has to be looked up first, or is too long to be made at once."""
+        """Return the route of a topic.
+
+        Return None if it must be looked up first or is too large to build in one step.
+        """
         if (known := self._route_of(topic)) is not None:
             return known
         if (stored := self.known(topic)) is None:
             return None
         if self.size_of(topic, stored) > PORTION and self._routes.find((self._fitting(topic), stored.filters)) is None:
             return None
-        return at_once(self.making(topic, stored, self._changes))
+        return run_steps(self.build_route_steps(topic, stored, self._changes))
 
     def size_of(self, topic: str, stored: RouteLookup) -> int:
-        """Return of how many receivers the route of a topic is made."""
+        """Return the number of receivers of a topic's route."""
         return len(stored.rows) + sum([len(self._live[one]) for one in self._fitting(topic)])
 
     def known(self, topic: str) -> RouteLookup | None:
-        """Return what was looked up of a topic; None when it was not since subscriptions changed."""
+        """Return the cached lookup of a topic; None if there is none since the last change of subscriptions."""
         return self._stored.of.get(topic) if len(self.stored_shapes) else _NOTHING
 
     def found(self, filters: frozenset[str]) -> RouteLookup | None:
-        """Return what was looked up of these filters for another topic."""
+        """Return the cached lookup of these filters from another topic."""
         return self._stored.find(filters)
 
     def candidates(self, topic: str) -> Sequence[str]:
-        """Return the filters to look up."""
+        """Return the stored filters to look up for a topic."""
         return self.stored_shapes.candidates(topic)
 
     @property
     def changes(self) -> int:
-        """Grows with every change of what is stored."""
+        """Counter that increases with every change of stored subscriptions."""
         return self._changes
 
-    def looked_up(
+    def build_route(
         self, topic: str, rows: Sequence[StoredRow], seen: int, owners: Mapping[str, Owner] | None = None
     ) -> TopicRoute:
-        """Return the route of a topic, with what was looked up when `changes` was `seen`."""
+        """Return the route of a topic from rows that were read when `changes` was `seen`."""
         found = RouteLookup(frozenset([one.topic_filter for _, one in rows]), rows, owners or {})
-        return at_once(self.making(topic, found, seen))
+        return run_steps(self.build_route_steps(topic, found, seen))
 
     def _fitting(self, topic: str) -> tuple[str, ...]:
         """Return the filters of sessions in memory that a topic fits."""
@@ -188,8 +194,8 @@ class TopicRouter:
             return ()
         return tuple([one for one in self._shapes.candidates(topic) if one in self._live])
 
-    def making(self, topic: str, stored: RouteLookup, seen: int) -> Generator[None, None, TopicRoute]:
-        """Do what `looked_up` does, some receivers at a step."""
+    def build_route_steps(self, topic: str, stored: RouteLookup, seen: int) -> Generator[None, None, TopicRoute]:
+        """Build a route as `looked_up` does, a limited number of receivers per step."""
         fitting, is_lasting = self._fitting(topic), seen == self._changes
         key, live_seen = (fitting, stored.filters), self._live_changes
         if is_lasting:
@@ -214,14 +220,14 @@ class TopicRouter:
                     if one.share:
                         shared[one.share, candidate].append((attached.client, attached, one.qos, one.options))
                     else:
-                        live[attached] = (attached, *_joined(live.get(attached), one))
+                        live[attached] = (attached, *_merge_options(live.get(attached), one))
                 yield
         for some in portions(stored):
             for client, one in some:
                 if one.share:
                     shared[one.share, one.topic_filter].append((client, None, one.qos, one.options))
                 else:
-                    kept[client] = (client, *_joined(kept.get(client), one))
+                    kept[client] = (client, *_merge_options(kept.get(client), one))
             yield
         if not live and not kept and not shared:
             return NOWHERE
@@ -229,17 +235,17 @@ class TopicRouter:
         return TopicRoute(tuple(live.values()), tuple(kept.values()), shares, owners)
 
     def _any_turn(self) -> int:
-        """Return where the turns of a share begin: what was looked up is forgotten with every change, or at once.
+        """Return the initial rotation position of a shared subscription.
 
-        Spread evenly (Knuth, TAOCP volume 3, section 6.4), so that no member is first more often than another however
-        many shares are made in between.
+        Cached positions are lost with every change. Positions are spread evenly (Knuth, TAOCP volume 3, section 6.4),
+        so that no member is first more often than others, however often shares are rebuilt.
         """
         self._shares_made += 1
         return (self._shares_made * _GOLDEN & _WORD) >> 32
 
 
 def portions(some: Sequence[T], weight: int = 1) -> Iterator[Sequence[T]]:
-    """Yield all, so many at a time as are done at once."""
+    """Yield the items in portions of one time slice each."""
     count = max(PORTION // weight, 1)
     if len(some) <= count:
         if some:
@@ -249,8 +255,8 @@ def portions(some: Sequence[T], weight: int = 1) -> Iterator[Sequence[T]]:
         yield some[at : at + count]
 
 
-def at_once(steps: Generator[None, None, T]) -> T:
-    """Take all steps, and return what they return."""
+def run_steps(steps: Generator[None, None, T]) -> T:
+    """Run all steps, and return their result."""
     while True:
         try:
             next(steps)
@@ -259,10 +265,10 @@ def at_once(steps: Generator[None, None, T]) -> T:
             return made
 
 
-def _joined(known: tuple[object, int, int] | None, one: Subscription) -> tuple[int, int]:
-    """Several filters of one client fit: it gets the message once, by the best of what they ask (section 3.3.5)."""
-    if known is None:
-        return one.qos, one.options
-    _, qos, had = known
-    options = (had | one.options) & RETAIN_AS_PUBLISHED | had & one.options & NO_LOCAL
-    return max(qos, one.qos), options
+def _merge_options(existing: tuple[object, int, int] | None, subscription: Subscription) -> tuple[int, int]:
+    """Return the merged QoS and options of a client's overlapping filters (section 3.3.5)."""
+    if existing is None:
+        return subscription.qos, subscription.options
+    _, qos, had = existing
+    options = (had | subscription.options) & RETAIN_AS_PUBLISHED | had & subscription.options & NO_LOCAL
+    return max(qos, subscription.qos), options

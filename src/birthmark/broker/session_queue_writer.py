@@ -1,7 +1,7 @@
-"""Messages into the queues of stored sessions: gathered, committed together, acknowledged when they are durable.
+"""Queue writer of stored sessions: batches messages, commits them, and acknowledges them once durable.
 
-All that comes while a commit runs goes into the next one. What one publisher sends keeps its order, also where a
-session changed hands meanwhile and its messages have to be taken there: they go before what came later.
+Messages that arrive during a commit go into the next one. The order per publisher is preserved, even if a session moved
+and its messages must follow it: they are sent before later ones.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 MAX_ROW_MESSAGES = 256
 MAX_ROW_BYTES = 64 * 1024
 MAX_SESSIONS = 64
-"""So many sessions' messages go into a commit at most, and as many of those that get what very many get."""
+"""Maximum sessions per commit, separately for normal messages and for large fan-outs."""
 MAX_ITEMS = 256
-"""So many messages of each go into it, one for each session that gets it."""
+"""Maximum items per commit in each of the two classes, one item per receiving session."""
 _MOST_BYTES = 512 * 1024
-"""Of one session's messages in a commit, or on their way to another worker: NATS takes a megabyte by itself."""
+"""Maximum bytes per session in a commit or in a request to another worker; NATS allows 1 MB."""
 _AT_ONCE = 8  # of what one publisher's messages have on their way to other workers
 _STEPS = 32  # sessions between two looks at the clock
 _MAX_KNOWN = 4096
@@ -46,7 +46,7 @@ Facts = TypeVarTuple("Facts")
 
 
 class PendingAppend:
-    """What one publisher sent at once; `done` is called when it is in every queue it has to be in."""
+    """One publisher's batch; `done` is called when it is in every required queue."""
 
     __slots__ = ("_done", "_left", "_problem", "_then", "sender")
 
@@ -62,16 +62,16 @@ class PendingAppend:
         return not self._left
 
     def expect(self) -> None:
-        """One more thing has to be durable first."""
+        """Add a durability condition."""
         self._left += 1
 
-    def part(self) -> "PendingAppend":
-        """Return what one thing more hangs on, which is over by itself."""
+    def add_part(self) -> "PendingAppend":
+        """Return a dependent append that completes on its own."""
         self.expect()
-        return PendingAppend(self.one_done, self.sender)
+        return PendingAppend(self.complete_one, self.sender)
 
-    def one_done(self, problem: BaseException | None = None) -> None:
-        """One thing is, or never will be."""
+    def complete_one(self, problem: BaseException | None = None) -> None:
+        """Complete one condition, with its error if it failed."""
         self._problem = self._problem or problem
         self._left -= 1
         if not self._left:
@@ -81,17 +81,17 @@ class PendingAppend:
                 then(*facts)
 
     def when_over(self, then: Callable[[*Facts], object], *facts: *Facts) -> None:
-        """Call `then` with these facts after `done`."""
+        """Call `then` with these arguments after `done`."""
         self._then = then, facts
 
     def abandon(self) -> None:
-        """Whoever waits for `done` hears of it in another way."""
+        """Drop `done`: its caller is notified in another way."""
         self._done = _nobody
-        self.one_done()
+        self.complete_one()
 
-    def written(self, commit: asyncio.Future[None]) -> None:
-        """One thing is that a commit was about."""
-        self.one_done(commit.exception())
+    def complete_from_commit(self, commit: asyncio.Future[None]) -> None:
+        """Complete a condition with the result of a commit."""
+        self.complete_one(commit.exception())
 
 
 def _nobody(problem: BaseException | None) -> None:
@@ -103,7 +103,7 @@ Item = tuple[BrokerMessage, PendingAppend]
 
 @dataclass(slots=True)
 class _Write:
-    """One session's part of a commit: `first` is the position of the first of `items`."""
+    """One session's part of a commit; `first` is the position of the first of `items`."""
 
     key: Key
     attached: ConnectedSession | None
@@ -111,7 +111,7 @@ class _Write:
     first: int
     record: SessionRecord | None
     cursor: int | None = None
-    """Up to where its queue is emptied by the way."""
+    """Position up to which the same commit deletes the queue."""
 
 
 class SessionQueueWriter:
@@ -153,7 +153,7 @@ class SessionQueueWriter:
         *,
         is_for_many: bool = False,
     ) -> None:
-        """Queue a message for a client; one that is for very many does not keep what is for few waiting."""
+        """Queue a message for a client; `is_for_many` keeps large fan-outs from delaying other messages."""
         pending.expect()
         key = (space, client)
         waiting = self._waiting.get(key)
@@ -165,7 +165,7 @@ class SessionQueueWriter:
             waiting.append((message, pending))
         else:  # there will be no room for it, which is told of the one before
             space.count_dropped(1)
-            pending.one_done()
+            pending.complete_one()
         if not self._is_running:
             self._begin()
 
@@ -175,7 +175,7 @@ class SessionQueueWriter:
             self._spawn(self._run())  # begins with the next turn of the loop, with all that comes until then
 
     def forget(self, space: SessionNamespace, client: str) -> None:
-        """A session changed hands."""
+        """Clear the cached state of a session that changed hands."""
         self._records.pop((space, client), None)
 
     async def _run(self) -> None:
@@ -189,9 +189,9 @@ class SessionQueueWriter:
             self._is_running = False
 
     def _next_batch(self) -> dict[Key, list[Item]]:
-        """Take what is written next: a portion of what is for few, and one of what is for very many.
+        """Take the next batch: a portion of normal messages, and a portion of large fan-outs.
 
-        So a commit is bounded, and others' come between two of ours.
+        This bounds a commit and lets other commits run in between.
         """
         batch: dict[Key, list[Item]] = {}
         for queue in (self._waiting, self._for_many):
@@ -212,7 +212,10 @@ class SessionQueueWriter:
         return batch
 
     async def _written_or_failed(self, batch: Mapping[Key, list[Item]]) -> None:
-        """Write a batch; a mistake of ours fails those it is about, as nobody else would tell their publishers."""
+        """Write a batch.
+
+        An internal error fails its messages, because their publishers would get no result otherwise.
+        """
         try:
             await self._write(batch)
         except Exception as error:  # noqa: BLE001 - told to whoever waits
@@ -220,10 +223,10 @@ class SessionQueueWriter:
             for items in batch.values():
                 _all_done([item for item in items if not item[1].is_over], error)
 
-    async def until_let_through(self, space: SessionNamespace, client: str) -> None:
-        """Return when what waited for who was about to take a session had its turn, or after a while.
+    async def wait_for_held_back(self, space: SessionNamespace, client: str) -> None:
+        """Wait until messages held back by a previous takeover are written, or until a timeout.
 
-        Whoever comes by one name again and again would keep a session's publishers waiting for ever.
+        Otherwise, a client that reconnects continuously could block a session's publishers forever.
         """
         if (held := self._held_back.get((space, client))) is not None:
             await asyncio.wait({held}, timeout=_MOST_HELD_S)
@@ -233,15 +236,18 @@ class SessionQueueWriter:
             held.set_result(None)
 
     def _has_to_wait(self, key: Key) -> bool:
-        """Somebody is about to take the session, or what came before is on its way to another worker."""
+        """Return whether the session's messages must wait.
+
+        That is during a takeover, or while earlier messages are in flight to another worker.
+        """
         space, client = key
         return key in self._sending or space.is_arriving(client)
 
     async def _write(self, batch: Mapping[Key, list[Item]]) -> None:
-        """Commit a batch; what is refused because its session changed goes before what came meanwhile."""
+        """Commit a batch; items rejected due to a changed session are retried before later ones."""
         slices, writes, commits = Slices(_STEPS), list[_Write](), list[asyncio.Future[None]]()
         for key, items in batch.items():
-            if (write := await self._begun(key, items)) is not None:
+            if (write := await self._begin_write(key, items)) is not None:
                 writes.append(write)
             await slices.step()
         shared, keeping = self._kept_once(writes)
@@ -269,7 +275,7 @@ class SessionQueueWriter:
             await self._sleep(_AGAIN_S)
 
     async def _of_the_living(self, items: list[Item]) -> list[Item]:
-        """Return what workers took that live; what others took fails."""
+        """Return the items accepted by live workers; fail the others."""
         senders = {pending.sender for _, pending in items}
         dead = {sender for sender in senders if sender and not await self._lives(sender)}
         for worker in dead:
@@ -285,22 +291,28 @@ class SessionQueueWriter:
         if items:
             self._waiting[key] = items + self._taken_out(key)
 
-    def _failed(self, key: Key, items: Sequence[Item], problem: BaseException) -> None:
-        """Nobody can tell about these; what came after them would overtake them when they are sent again."""
+    def _fail(self, key: Key, items: Sequence[Item], problem: BaseException) -> None:
+        """Fail items with an unknown result, and the waiting ones.
+
+        The waiting items would otherwise overtake the retries.
+        """
         _all_done(items, problem)
         _all_done(self._taken_out(key), problem)
 
     def _taken_out(self, key: Key) -> list[Item]:
-        """Return what waits for a session, which waits no more."""
+        """Remove and return the waiting items of a session."""
         self._let_through(key)
         return self._waiting.pop(key, None) or self._for_many.pop(key, None) or []
 
-    async def _begun(self, key: Key, items: list[Item]) -> _Write | None:
-        """Return what to write for a session; send it, and return None, where another worker has the session."""
+    async def _begin_write(self, key: Key, items: list[Item]) -> _Write | None:
+        """Return the write for a session.
+
+        If another worker has the session, send the items to it and return None.
+        """
         try:
             write = await self._prepared(key, items)
         except BirthmarkError as error:
-            self._failed(key, items, error)
+            self._fail(key, items, error)
             return None
         if isinstance(write, str):
             own = [item for item in items if item[1].sender in {"", key[0].worker}]
@@ -314,11 +326,11 @@ class SessionQueueWriter:
         return write
 
     def is_sending(self, space: SessionNamespace, client: str) -> bool:
-        """Say whether messages for a session are on their way to another worker: what comes from one would wait."""
+        """Return whether messages of a session are in flight to another worker; new ones would wait."""
         return (space, client) in self._sending
 
     async def _send(self, owner: str, key: Key, items: list[Item]) -> None:
-        """Let the worker that has a session queue messages; where it has it no more, they are taken again."""
+        """Send items to the worker that has the session; requeue them if it no longer has it."""
         is_here, problem, first = False, None, items[0][0]
         line = self._lines.setdefault(first.principal or first.publisher, asyncio.Semaphore(_AT_ONCE))
         try:
@@ -331,7 +343,7 @@ class SessionQueueWriter:
             problem = error
         self._sending.discard(key)
         if problem is not None:
-            self._failed(key, items, problem)
+            self._fail(key, items, problem)
         elif is_here:
             _all_done(items, None)
         else:
@@ -339,7 +351,10 @@ class SessionQueueWriter:
         self._begin()
 
     async def _prepared(self, key: Key, items: list[Item]) -> _Write | str | None:
-        """Return what to write for a session, or the worker that has it; None where there is none, or no room in it."""
+        """Return the write for a session, or the worker that has it.
+
+        Return None if it does not exist or its queue is full.
+        """
         space, client = key
         attached = space.live.get(client)
         record: SessionRecord | None = None
@@ -367,7 +382,7 @@ class SessionQueueWriter:
         return _Write(key, attached, items, tail + 1, record) if items else None
 
     def _disk_has_room(self) -> bool:
-        """Say whether what waits for clients may take more of the disk; in the log is when that changes."""
+        """Return whether queues may use more disk space; changes are logged."""
         has_room = self._has_room()
         if has_room != self._had_room:
             log.warning("broker.disk_has_room" if has_room else "broker.disk_nearly_full")
@@ -394,7 +409,7 @@ class SessionQueueWriter:
         return changes
 
     def _away(self, record: SessionRecord, space: SessionNamespace) -> Statement:
-        """A session that nobody has; or that this worker has not let go of yet."""
+        """Return the UPDATE for a session that no worker owns, or that this worker has not released yet."""
         return store.ADVANCE_AWAY if record.owner != space.worker else store.ADVANCE
 
     def _as_read(self, record: SessionRecord, space: SessionNamespace, client: str, tail: int) -> dict[str, Any]:
@@ -403,7 +418,10 @@ class SessionQueueWriter:
         return seen if record.owner != space.worker else {**seen, "key_owner": space.worker, "cursor": record.cursor}
 
     def _kept_once(self, writes: Sequence[_Write]) -> tuple[Mapping[int, int], list[asyncio.Future[None]]]:
-        """Submit each message that goes to several sessions; return its number by its identity, and the commit."""
+        """Submit each message that goes to several sessions once.
+
+        Return numbers by object identity, and the commit.
+        """
         if len(writes) < 2:  # noqa: PLR2004 - several
             return {}, []
         times = Counter(id(message) for write in writes for message, _ in write.items)
@@ -418,7 +436,7 @@ class SessionQueueWriter:
         return numbers, [self._database.submit(changes)] if numbers else []
 
     async def _looked_again(self, attached: ConnectedSession) -> None:
-        """A write of a session that is connected here was refused: it is somebody else's, or an answer was lost."""
+        """Re-read a connected session after a rejected write: another worker has it, or a response was lost."""
         space = attached.space
         with contextlib.suppress(BirthmarkError):
             record = await space.record(attached.client)
@@ -428,7 +446,7 @@ class SessionQueueWriter:
                 attached.outgoing.tail = max(attached.outgoing.tail, record.tail)
 
     def _written(self, write: _Write, problem: BaseException | None) -> None:
-        """A commit is durable, or nobody can tell."""
+        """Handle the result of a commit: durable, or unknown."""
         self._records.pop(write.key, None)
         attached = write.attached
         if problem is None:
@@ -442,7 +460,7 @@ class SessionQueueWriter:
                 self._records[write.key] = msgspec.structs.replace(write.record, tail=tail)
             _all_done(write.items, None)
         else:
-            self._failed(write.key, write.items, problem)
+            self._fail(write.key, write.items, problem)
             if attached is not None:
                 self._spawn(self._looked_again(attached))
         if attached is not None:
@@ -450,7 +468,7 @@ class SessionQueueWriter:
 
 
 def _fitting(items: Sequence[Item], room: int) -> int:
-    """Return how many go at once: as many as there is room for, but for what is too large together."""
+    """Return the number of items that fit in one commit, by count and by total size."""
     size = 0
     for count, (message, _) in enumerate(items[:room]):
         size += message.size if message.properties else len(message.payload)
@@ -460,7 +478,7 @@ def _fitting(items: Sequence[Item], room: int) -> int:
 
 
 def _rows(write: _Write, shared: Mapping[int, int]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the queue: what is kept once by its number, everything else as runs of messages."""
+    """Yield queue rows: shared messages by number, all others as runs of messages."""
     last = write.first - 1
     run: list[BrokerMessage] = []
     size = 0
@@ -482,4 +500,4 @@ def _rows(write: _Write, shared: Mapping[int, int]) -> Iterator[dict[str, Any]]:
 
 def _all_done(items: Sequence[Item], problem: BaseException | None) -> None:
     for _, pending in items:
-        pending.one_done(problem)
+        pending.complete_one(problem)

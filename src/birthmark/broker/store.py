@@ -1,17 +1,18 @@
 """Tables of sessions, subscriptions, queues and retained messages.
 
-sessions:       one row for each session that outlives its connection; `owner` is the worker that holds the connection.
-subscriptions:  by their filters' exact text, with the shape of each (`rules.matching`).
+sessions:       one row for each stored session; `owner` is the worker that holds the connection.
+subscriptions:  by the exact text of the filter, with its shape (`rules.matching`).
 queue:          rows of messages for one session; a row's key is the position of its last message.
-messages:       what waits for more than one session, once.
+messages:       messages queued for more than one session, stored once.
 retained:       the last retained message of a topic.
-segments:       a stream's messages, one row for each partition that a commit has something for. `upto` is how many
-                bytes the stream had then. Every so many rows `names` says whose messages a partition has had since the
-                last such row; empty, nobody knows. The sequence number comes before the partition in the key, so that
-                all rows of a commit are beside each other: that makes four rows as cheap as one (ADR 21).
-positions:      how far a group has read; of the group without a name, how far a stream is trimmed.
+segments:       a stream's messages, one row for each partition of a commit. `upto` is the number of bytes of the
+                stream at that time. At regular intervals `names` lists the devices of a partition since the last such
+                row; an empty value means unknown. The sequence number precedes the partition in the key, so that
+                all rows of a commit are adjacent: that makes four rows as cheap as one (ADR 21).
+positions:      the position of a group; for the group without a name, the position up to which a stream is trimmed.
 
-Every write of a session's owner says whose and of which epoch it is, so that one who lost it writes nothing.
+Every write of a session's owner is conditional on owner and epoch, so that a worker that lost the session writes
+nothing.
 """
 
 from typing import Any
@@ -47,15 +48,15 @@ from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.crud_statements import (
-    among,
     change,
     change_if_free,
     find,
+    guard_exists,
+    guard_unchanged,
+    is_among,
     page,
-    present,
     remove,
     remove_if_free,
-    still,
 )
 from birthmark.store.schema import RowId
 
@@ -77,9 +78,9 @@ sessions = Table(
 _EXPIRING = sessions.c.expires_at.is_not(None)
 _WILLING = sessions.c.will_at.is_not(None)
 _OWNED = sessions.c.owner.is_not(None)
-partial_index("sessions_expires_at", sessions.c.expires_at, where=_EXPIRING)
-partial_index("sessions_will_at", sessions.c.will_at, where=_WILLING)
-partial_index("sessions_owner", sessions.c.owner, where=_OWNED)
+partial_index("sessions_expires_at", sessions.c.expires_at, condition=_EXPIRING)
+partial_index("sessions_will_at", sessions.c.will_at, condition=_WILLING)
+partial_index("sessions_owner", sessions.c.owner, condition=_OWNED)
 
 subscriptions = Table(
     "subscriptions",
@@ -101,7 +102,7 @@ queue = Table(
     blob("body", optional=True),
 )
 _SHARED = queue.c.message.is_not(None)
-partial_index("queue_message", queue.c.message, where=_SHARED)
+partial_index("queue_message", queue.c.message, condition=_SHARED)
 
 # Ids grow with the time: microseconds since 1970, shifted by eight bits.
 messages = Table("messages", metadata, number("id", key=True), blob("body"))
@@ -117,7 +118,7 @@ retained = Table(
 )
 
 _LASTS_SO_LONG = retained.c.expires_at.is_not(None)
-partial_index("retained_expires_at", retained.c.expires_at, where=_LASTS_SO_LONG)
+partial_index("retained_expires_at", retained.c.expires_at, condition=_LASTS_SO_LONG)
 
 workers = Table("workers", metadata, text("id", key=True), *(number(name) for name in ("beat", "missed", "heard")))
 JOIN = insert(workers)
@@ -129,7 +130,7 @@ WORKERS = statement(select(workers).order_by(workers.c.id).limit(bindparam("limi
 WORKER = find(workers)
 DECLARE_DEAD = remove_if_free(workers, "id", "beat")  # not while a commit counts on it
 LEAVE = remove(workers)
-STILL_LIVES = present(workers)
+STILL_LIVES = guard_exists(workers)
 
 inbox = Table(
     "inbox",
@@ -159,7 +160,7 @@ _NAMED = segments.c.names.is_not(None)
 partial_index(
     "segments_names",
     *(segments.c[name] for name in ("stream", "partition", "seq")),
-    where=_NAMED,
+    condition=_NAMED,
 )
 
 stream_ends = Table(
@@ -202,8 +203,8 @@ ADVANCE = change(sessions, ("tail", "cursor"), *_AS_OWNER, "tail")
 ADVANCE_AWAY = change_if_free(sessions, ("tail",), *_NAME, "epoch", "tail", sessions.c.owner.is_(None))
 SETTLE = change(sessions, ("cursor",), *_AS_OWNER)
 SET_TAIL = change(sessions, ("tail",), *_NAME)
-STILL_MINE = still(sessions, *_AS_OWNER)
-STILL_AS_READ = still(sessions, *_NAME, "epoch")
+STILL_MINE = guard_unchanged(sessions, *_AS_OWNER)
+STILL_AS_READ = guard_unchanged(sessions, *_NAME, "epoch")
 RELEASE = change(
     sessions, ("owner", "expires_at", "expiry_s", "cursor", "sent", "will", "will_at", "seen_at", "gone"), *_AS_OWNER
 )
@@ -246,9 +247,9 @@ OWNED_BY_OTHERS = statement(
     select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
 )
 FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at", "seen_at", "gone"), *_AS_OWNER)
-SEEN = find(sessions, "space", among(sessions.c.client), of=("client", "owner", "seen_at", "gone"))
+SEEN = find(sessions, "space", is_among(sessions.c.client), of=("client", "owner", "seen_at", "gone"))
 OWNER = find(sessions, of=("owner",))
-OWNED_NAMED = find(sessions, "space", among(sessions.c.client), _OWNED, of=("client",))
+OWNED_NAMED = find(sessions, "space", is_among(sessions.c.client), _OWNED, of=("client",))
 OWNED_SOME = statement(
     select(sessions.c.client).where(_OWNED, sessions.c.space == bindparam("space")).limit(bindparam("limit"))
 )
@@ -269,7 +270,10 @@ WITHOUT_SHAPE = find(subscriptions, subscriptions.c.shape == "", limit=1000)
 
 
 def _matching(engine: str) -> object:
-    """One list as one parameter, so that the statement is the same however many candidates there are."""
+    """Return a query with the list as one parameter.
+
+    The statement therefore does not depend on the length of the list.
+    """
     each = (
         "SELECT value FROM json_each(:filters)"
         if engine == "sqlite"
@@ -284,13 +288,13 @@ def _matching(engine: str) -> object:
 
 
 def _matching_anywhere(engine: str) -> object:
-    """The same with who has each session: several workers know each other's only by their rows."""
+    """Return the same query with session owners; workers know each other's sessions only from their rows."""
     return _with_owners(_matching(engine))
 
 
-def _with_owners(found: Any) -> Any:
+def _with_owners(value: Any) -> Any:
     joined = sessions.c.space == subscriptions.c.space, sessions.c.client == subscriptions.c.client
-    return found.add_columns(sessions.c.owner, sessions.c.expiry_s).join(sessions, and_(*joined))
+    return value.add_columns(sessions.c.owner, sessions.c.expiry_s).join(sessions, and_(*joined))
 
 
 _OF_FILTER = (
@@ -349,7 +353,7 @@ DROP_UNUSED = remove(messages, *_IS_UNUSED)
 
 
 def _lock_as_seen(name: str) -> ColumnElement[bool]:
-    """A lock that was read, or that there was none."""
+    """Return the condition that a lock, or its absence, is unchanged since it was read."""
     seen = bindparam(name, type_=Text)
     return or_(inbox.c.lock == seen, and_(inbox.c.lock.is_(None), seen.is_(None)))
 
@@ -388,7 +392,7 @@ HELD_LETTER = statement(select(inbox).where(*_OF_INBOX, inbox.c.lock == bindpara
 COUNT_LETTERS_OF = statement(select(func.count().label("count"), func.max(inbox.c.seq).label("last")).where(*_OF_INBOX))
 COUNT_LETTERS_OF_MANY = statement(
     select(inbox.c.client, func.count().label("count"))
-    .where(inbox.c.space == bindparam("space"), among(inbox.c.client))
+    .where(inbox.c.space == bindparam("space"), is_among(inbox.c.client))
     .group_by(inbox.c.client)
 )
 FIRST_LOCK_END = statement(
@@ -440,7 +444,7 @@ FORGET_EXPIRED = remove(retained, "space", "topic", retained.c.expires_at <= bin
 
 
 def _add_segments(count: int) -> Statement:
-    """Return one INSERT of `count` rows: a statement alone is its own transaction, and costs one call."""
+    """Return one INSERT of `count` rows: a single statement is its own transaction and needs one call."""
     shared = ("stream", "seq", "at", "upto")
     own = ("partition", "count", "names", "body")
     rows = [
@@ -452,12 +456,12 @@ def _add_segments(count: int) -> Statement:
 
 
 def _add_segments_at_the_end(count: int) -> Statement:
-    """Return one INSERT of `count` rows at the end that `MOVE_END` made in the same commit."""
+    """Return one INSERT of `count` rows at the end position that `MOVE_END` set in the same commit."""
 
-    def row(place: int) -> Select[Any]:
+    def row(position: int) -> Select[Any]:
         own = ("partition", "count", "names", "body")
         given = {
-            name: cast_to(bindparam(f"{name}_{place}", type_=segments.c[name].type), segments.c[name].type)
+            name: cast_to(bindparam(f"{name}_{position}", type_=segments.c[name].type), segments.c[name].type)
             for name in own
         }
         ours = {name: stream_ends.c[name] for name in ("stream", "seq", "at", "upto")}
@@ -540,7 +544,7 @@ _DROP_SEGMENTS, _DROP_POSITIONS = remove(segments, "stream"), remove(positions, 
 
 
 def drop_client(space: str, client: str) -> Changes:
-    """Return the changes that end a session for good: its client is no more."""
+    """Return the changes that permanently delete the session of a deleted client."""
     changes = Changes()
     for statement_of in _OF_CLIENT:
         changes.run(statement_of, space=space, client=client)
@@ -560,5 +564,5 @@ _OF_SPACE = tuple(remove(table, "space") for table in (sessions, subscriptions, 
 
 
 def empty(table: Table) -> Statement:
-    """Return what removes every row of a table."""
+    """Return a DELETE of all rows of a table."""
     return remove(table, true())

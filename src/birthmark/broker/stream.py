@@ -1,9 +1,11 @@
-"""A stream on the database: everything of a loop tick, and of the time the last write took, is one durable commit.
+"""Message stream in the database, with one durable commit per batch.
 
-The writer numbers its commits itself, one after the greatest there is; when another worker took the number first, it
-looks again and writes once more. It does the same when an answer was lost; then messages may be there twice. Readers
-read rows, a page at a time, and wait for the committer to wake them: one that is slow costs ingest nothing, and is told
-when it was overtaken by trimming.
+A batch has all messages of a loop tick and of the last write's duration. The writer numbers its commits: one more than
+the highest number. If another worker used the number first, it reads the end again and retries. It does the same if a
+response was lost; messages may then be duplicated.
+
+Readers read rows page by page and wait for a signal from the committer. A slow reader costs ingest nothing, and detects
+a gap if trimming overtook it.
 """
 
 import asyncio
@@ -43,21 +45,24 @@ MAX_COMMIT_BYTES = 4 * 1024 * 1024
 NAMED_EVERY = 256
 MAX_NAMED = 64 * 1024
 BEFORE = 0
-"""The partition of what version 0.1.0 kept, whoever sent it."""
+"""Partition of all messages that version 0.1.0 stored."""
 _ATTEMPTS = 20
 _LOOK_S = 0.25  # for what another worker wrote
 _ROWS = 16
 MAX_PAGE_BYTES = 1024 * 1024
-"""What the newest messages have, as they are kept, before there are fewer than were asked for."""
+"""Maximum stored size of a page of the newest messages.
+
+Beyond it, fewer messages than requested are returned.
+"""
 _LOOKS = 32
 _HEAVY = 8
-"""Who sent more than this part of what is kept goes first when it is too much."""
+"""Divisor of the retained size: devices above that share are trimmed first."""
 _MAX = 1 << 50
 log = logging.getLogger(__name__)
 
 
 class FromDevice(Protocol):
-    """What a stream has to know of a message."""
+    """Message interface that a stream requires."""
 
     @property
     def device_id(self) -> str: ...
@@ -71,7 +76,7 @@ _Burst = tuple[int, Sequence[T], int, Done]
 
 
 class _Names:
-    """Whose messages a stream has had: each partition has a row that says so every `NAMED_EVERY` commits."""
+    """Index of the devices in a stream: each partition has a row with names every `NAMED_EVERY` commits."""
 
     def __init__(self) -> None:
         self._keys: set[int] = set()
@@ -80,7 +85,7 @@ class _Names:
         self._owed: dict[int, bytes] = {}
 
     def note(self, keys: Sequence[int]) -> bool:
-        """Note the devices of a commit; say whether rows of it carry names."""
+        """Record the devices of a commit; return whether its rows carry names."""
         if len(self._keys) <= MAX_NAMED:
             self._keys.update(keys)
         self._commits += 1
@@ -97,7 +102,7 @@ class _Names:
         return bool(self._owed)
 
     def due(self, partition: int, keys: Sequence[int]) -> bytes | None:
-        """Return the names that a partition's row carries in a commit of these devices."""
+        """Return the names for a partition's row in a commit of these devices."""
         owed = self._owed.pop(partition, None)
         return owed and owed + render_names([key for key in keys if partition_of(key) == partition])
 
@@ -129,11 +134,11 @@ class SqlStream(Generic[T]):
     # ---- in
 
     def close(self, problem: BaseException) -> None:
-        """Take nothing more: whoever appends, or notes a position, is told why. What was taken is written."""
+        """Reject new messages and positions with an error; write those that were accepted."""
         self._closed = problem
 
     def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
-        if (problem := self._closed or self._database.no_room()) is not None:
+        if (problem := self._closed or self._database.find_disk_full_error()) is not None:
             self._loop.call_soon(done, problem)
             return
         if (line := self._waiting.get(key)) is None:
@@ -144,10 +149,10 @@ class SqlStream(Generic[T]):
             self._idle.clear()
             self._loop.call_soon(self._write)
 
-    def adding(self, key: int, items: Sequence[T]) -> Changes:
-        """Return what adds messages of one device at the end, for a commit that does more.
+    def append_changes(self, key: int, items: Sequence[T]) -> Changes:
+        """Return the changes that append messages of one device, as part of a larger commit.
 
-        Nobody may `append` to such a stream: who does numbers its commits itself.
+        `append` must not be used on such a stream, because it numbers its commits itself.
         """
         body = self._encode(list(items))
         changes = Changes().run(store.ADD_END, stream=self.name, seq=0, at=0, upto=0)
@@ -165,7 +170,10 @@ class SqlStream(Generic[T]):
             self._commit(self._next_batch(), self._end, 0)
 
     def _next_batch(self) -> list[_Burst[T]]:
-        """Take what fits into a commit, at least one burst: of each sender in turn, as one may send very much."""
+        """Take the bursts of the next commit, at least one.
+
+        Senders take turns, because one may send a lot.
+        """
         waiting, batch = self._waiting, list[_Burst[T]]()
         count = size = 0
         while waiting and count < MAX_BURST and size < MAX_COMMIT_BYTES:
@@ -181,7 +189,7 @@ class SqlStream(Generic[T]):
         try:
             end = await self._newest()
             if not self._database.sharing.is_alone:
-                await self._know_the_end(end)
+                await self._store_end(end)
         except BirthmarkError as error:
             self._answer(batch, error)
         except Exception as error:  # noqa: BLE001 - whatever it is, the next batch may be written
@@ -190,8 +198,8 @@ class SqlStream(Generic[T]):
         else:
             self._commit(batch, end, attempt)
 
-    async def _know_the_end(self, end: LastCommit) -> None:
-        """Have a row that says where the stream ends; a server that was alone has left none, or one that is behind."""
+    async def _store_end(self, end: LastCommit) -> None:
+        """Write the row with the end of the stream; a single server writes none, or its row is outdated."""
         state: dict[str, Any] = {"seq": end.seq, "at": end.at, "upto": end.upto}
         changes = Changes().run(store.ADD_END, stream=self.name, **state)
         await self._database.commit(changes.run(store.RAISE_END, key_stream=self.name, least=end.seq, **state))
@@ -205,7 +213,7 @@ class SqlStream(Generic[T]):
             self._loop.call_soon(self._answer, batch, error)
 
     def _begin_anew(self) -> None:
-        """Look where the stream ends before the next commit: nobody knows whether the last was kept."""
+        """Re-read the end of the stream before the next commit, because the last result is unknown."""
         self._end = None
         self._names = _Names()
 
@@ -279,7 +287,7 @@ class SqlStream(Generic[T]):
                 note("the stream", error)
 
     def _behind(self, batch: list[_Burst[T]]) -> list[_Burst[T]]:
-        """Take what waits behind bursts that were not written: their senders bring those again, and this after them."""
+        """Take the bursts queued behind failed ones: their senders resend the failed ones first."""
         keys = dict.fromkeys(burst[0] for burst in batch)
         return [burst for key in keys for burst in self._waiting.pop(key, ())]
 
@@ -325,12 +333,12 @@ class SqlStream(Generic[T]):
         found.sort(key=(lambda one: one[0]) if device is not None else (lambda one: (one[0], one[1].enqueued_micros)))
         return [message for _, message in found[-limit:]]
 
-    async def find(self, at: int) -> Positions:
+    async def find(self, timestamp: int) -> Positions:
         low, high = await self._trimming.trimmed() + 1, (await self._newest())[0] + 1
         while low < high:
             middle = (low + high) // 2
             row = await self._database.one(store.SEGMENT_AT, stream=self.name, first=middle)
-            if row is None or row["at"] >= at:
+            if row is None or row["at"] >= timestamp:
                 high = middle
             else:
                 low = row["seq"] + 1
@@ -363,10 +371,10 @@ class SqlStream(Generic[T]):
     async def set_position(self, group: str, position: Positions) -> None:
         if self._closed is not None:
             raise self._closed
-        await self._database.commit(self.noting(group, position))
+        await self._database.commit(self.position_changes(group, position))
 
-    def noting(self, group: str, position: Positions) -> Changes:
-        """Return what notes how far a group has read, for a commit that does more."""
+    def position_changes(self, group: str, position: Positions) -> Changes:
+        """Return the changes that commit the position of a group, as part of a larger commit."""
         changes = Changes()
         for partition, one in enumerate(position):
             changes.run(store.SET_POSITION, stream=self.name, grp=group, partition=partition, position=one)
@@ -382,7 +390,7 @@ class SqlStream(Generic[T]):
         return self.kept_bytes
 
     def _forget_sent(self) -> None:
-        """Let what was sent count no more than what is kept of it."""
+        """Scale down the sent bytes per device to the bytes retained."""
         total = sum(self._sent.values())
         if total > self.kept_bytes or len(self._sent) > MAX_NAMED:
             share = min(1.0, self.kept_bytes / total)
@@ -396,7 +404,7 @@ class SqlStream(Generic[T]):
             woken.set_result(None)
 
     def _of(self, row: Row, device: str | None, start: int = 0) -> Iterator[tuple[int, T]]:
-        """Yield the messages of a row, of one device or of all, with their places."""
+        """Yield the messages of a row with their indexes, of one device or of all."""
         if start >= row["count"] or (device is not None and device.encode() not in row["body"]):
             return  # nothing to decode
         for place, message in enumerate(self._decode(row["body"])):
@@ -408,7 +416,7 @@ class SqlStream(Generic[T]):
         return LastCommit(0, 0, 0) if row is None else LastCommit(row["seq"], row["at"], row["upto"])
 
     async def _rows_from(self, first: int, device: str | None) -> Sequence[Row]:
-        """Return rows in the order of their commits; of a device those of its partition, and what was there before."""
+        """Return rows in commit order; for a device, those of its partition and of version 0.1.0."""
         if device is None:
             return await self._database.all(store.SEGMENTS_FROM, stream=self.name, first=first, limit=_ROWS)
         two = {"partition": partition_of(key_of(device)), "other": BEFORE}
@@ -432,10 +440,10 @@ class SqlStream(Generic[T]):
         return found
 
     async def _newest_of(self, device: str, partition: int, wanted: int) -> list[tuple[int, T]]:
-        """Return a device's newest messages of one partition, each with the number of its commit.
+        """Return a device's newest messages of one partition, each with the sequence number of its commit.
 
-        Every so many rows there is one that names the devices since the one before: only what follows the last of them
-        is looked at in any case, and what lies before one that names this device.
+        Rows at regular intervals name the devices since the previous such row. Only the rows after the last of them are
+        always read; earlier rows are read only if their interval names this device.
         """
         found: list[tuple[int, T]] = []
         kept = 0
@@ -454,12 +462,12 @@ class SqlStream(Generic[T]):
         return found
 
     async def _between(
-        self, device: str, first: int, last: int, place: dict[str, Any], wanted: int
+        self, device: str, first: int, last: int, values: dict[str, Any], wanted: int
     ) -> tuple[list[tuple[int, T]], int]:
         found: list[tuple[int, T]] = []
         kept = 0
         while len(found) < wanted and kept < MAX_PAGE_BYTES and first <= last:
-            rows = await self._database.all(store.SEGMENTS_OF_ONE_BACK, **place, first=first, last=last, limit=_ROWS)
+            rows = await self._database.all(store.SEGMENTS_OF_ONE_BACK, **values, first=first, last=last, limit=_ROWS)
             for row in rows:
                 some = [(row["seq"], message) for _, message in self._of(row, device)]
                 found, kept = found + some, kept + len(some) * len(row["body"]) // row["count"]

@@ -1,9 +1,9 @@
-"""What leaves a stream: what is too old; and of what is too much, first what the devices sent that sent most of it.
+"""Stream retention: deletes by age, and by size starting with the devices that sent the most.
 
-Whole commits go by age. By size, the oldest messages of a heavy device go and leave the others' where they are, each in
-its place, so that positions mean what they meant; rows that have nothing left go whole. Up to where that was done is
-noted (`_THINNED`), with the bytes that stayed below. When those are half of all, or nobody is heavy, the oldest commits
-go whoever sent them.
+By age, complete commits are deleted. By size, the oldest messages of heavy devices are removed; other messages keep
+their index, so positions remain valid. Rows without remaining messages are deleted. The sequence number up to which
+this was done is stored (`_THINNED`), with the bytes that remain below it. When those reach half of the total, or no
+device is heavy, the oldest commits are deleted regardless of the sender.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class LastCommit(NamedTuple):
-    """What the last commit left."""
+    """End of a stream after its last commit."""
 
     seq: int
     at: int
@@ -35,16 +35,16 @@ class LastCommit(NamedTuple):
 
 
 class Frontier(NamedTuple):
-    """Up to which sequence number only light devices' messages are there, and how many bytes they have."""
+    """Sequence number up to which only messages of light devices remain, and their size in bytes."""
 
     seq: int
     kept: int
 
 
 def whole_commits(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return as many of the first rows as one commit deletes, by whole commits of the stream; one of those at least.
+    """Return the first rows that fit into one delete commit, limited to complete stream commits.
 
-    The last of them has to be there whole.
+    At least one commit is returned. The last stream commit in `rows` must be complete.
     """
     part = portion_of(rows)
     if len(part) == len(rows):
@@ -56,7 +56,7 @@ def whole_commits(rows: Sequence[Row]) -> Sequence[Row]:
 
 
 class StreamRetention(Generic[T]):
-    """Of one stream; `device_of` names the device of a message."""
+    """Retention of a stream; `device_of` returns the device of a message."""
 
     def __init__(self, name: str, kind: type[T], database: Database, device_of: Callable[[T], str]) -> None:
         self._name = name
@@ -67,13 +67,13 @@ class StreamRetention(Generic[T]):
         self._encode = msgspec.msgpack.Encoder().encode
 
     async def frontier(self) -> Frontier:
-        """Return up to where it was thinned."""
+        """Return the frontier of the last thinning."""
         rows = await self._database.all(store.GET_POSITIONS, stream=self._name, grp=_THINNED)
         known = {row["partition"]: row["position"] for row in rows}
         return Frontier(known.get(_SEQ, 0), known.get(_BYTES, 0))
 
     async def trimmed(self) -> int:
-        """Return up to which sequence number there is nothing any more."""
+        """Return the sequence number up to which everything is deleted."""
         rows = await self._database.all(store.GET_POSITIONS, stream=self._name, grp=TRIMMED)
         return max((seq_of(row["position"]) for row in rows if row["partition"] == 0), default=0)
 
@@ -87,7 +87,7 @@ class StreamRetention(Generic[T]):
             await self._drop(whole_commits([row for row in rows if row["seq"] <= last]))
 
     async def by_size(self, keep_bytes: int, newest: LastCommit, heavy: AbstractSet[int]) -> int:
-        """Drop what is too much, first of the `heavy` (keys of devices); return how many bytes stay."""
+        """Delete what exceeds the size limit, first of the `heavy` devices (keys); return the retained bytes."""
         while (kept := await self.kept(newest)) > keep_bytes:
             frontier = await self.frontier()
             too_much, may_thin = kept - keep_bytes, heavy and frontier.seq < newest.seq - 1
@@ -101,7 +101,7 @@ class StreamRetention(Generic[T]):
         return kept
 
     async def nearly_all(self, while_: Changes) -> None:
-        """Drop what there is as long as `while_` holds, but for a last portion that may go with something else."""
+        """Delete everything while `while_` holds, except a last portion that can be part of another commit."""
         while True:
             rows = await self._oldest()
             part = whole_commits(rows)
@@ -110,7 +110,7 @@ class StreamRetention(Generic[T]):
             await self._drop(part, while_)
 
     async def kept(self, newest: LastCommit) -> int:
-        """Return how many bytes there are."""
+        """Return the number of retained bytes."""
         frontier = await self.frontier()
         first = max(frontier.seq, await self.trimmed()) + 1
         rows = await self._database.all(store.OLDEST, stream=self._name, first=first, limit=_AT_ONCE)
@@ -123,7 +123,7 @@ class StreamRetention(Generic[T]):
         return await self._database.all(store.OLDEST, stream=self._name, first=first, limit=_AT_ONCE)
 
     async def _drop_oldest(self, too_much: int, newest: LastCommit) -> bool:
-        """Drop whole commits until so many bytes are gone, or say that there is none to drop."""
+        """Delete complete commits until `too_much` bytes are freed; return False if none can be deleted."""
         rows = [row for row in await self._oldest() if row["seq"] < newest.seq]
         if not rows:
             return False
@@ -136,7 +136,7 @@ class StreamRetention(Generic[T]):
         return True
 
     async def _drop(self, rows: Sequence[Row], while_: Changes | None = None) -> None:
-        """Drop rows that are whole commits, and no more than one commit may."""
+        """Delete rows that are complete commits and fit into one delete commit."""
         last, frontier = rows[-1]["seq"], await self.frontier()
         place: dict[str, Any] = {"stream": self._name, "grp": TRIMMED, "partition": 0, "position": through(last)[0]}
         changes = Changes() if while_ is None else Changes().merge(while_)
@@ -147,7 +147,7 @@ class StreamRetention(Generic[T]):
         await self._database.commit(changes)
 
     async def _thin(self, too_much: int, newest: LastCommit, heavy: AbstractSet[int], frontier: Frontier) -> None:
-        """Take the messages of the heavy out of the rows that follow, until so many bytes are gone."""
+        """Remove messages of heavy devices from the following rows until `too_much` bytes are freed."""
         first = max(frontier.seq, await self.trimmed()) + 1
         wanted: dict[str, Any] = {"stream": self._name, "first": first}
         sizes = await self._database.all(store.OLDEST, **wanted, limit=_ROWS)
@@ -172,7 +172,7 @@ class StreamRetention(Generic[T]):
         await self._database.commit(self._note(changes, Frontier(last, kept)))
 
     def _without(self, body: bytes, heavy: AbstractSet[int]) -> bytes:
-        """Return a row's body without the messages of some devices; nothing where none is left."""
+        """Return a row's body without the messages of some devices; empty if none remain."""
         messages = self._decode(body)
         left = [None if one is None or key_of(self._device_of(one)) in heavy else one for one in messages]
         return self._encode(left) if any(one is not None for one in left) else b""

@@ -1,7 +1,7 @@
-"""The workers that share a database: this one's lease, the others' death, and what a dead one leaves behind.
+"""Workers that share a database: own lease, failure detection, and takeover of dead workers' sessions.
 
-A worker that was declared dead by another does nothing more: its next beat finds its row gone, and all its connections
-end. What it had is free then: whoever sees a session of a worker that is not there frees it.
+A worker that another worker declared dead stops: its next heartbeat finds its row missing, and all its connections end.
+Its sessions are free then: a worker that finds a session of a missing worker frees it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class WorkerLostError(UnavailableError):
 
 
 class Timer(Protocol):
-    """Something that will happen."""
+    """A scheduled call."""
 
     def cancel(self) -> None: ...
 
@@ -40,20 +40,20 @@ class Timers(Protocol):
     """The passing of time."""
 
     def call_later(self, delay_s: float, act: Callable[[], object]) -> Timer:
-        """Call `act` after so many seconds."""
+        """Call `act` after a delay in seconds."""
         ...
 
     async def sleep(self, delay_s: float) -> None:
-        """Return after so many seconds."""
+        """Sleep for the given number of seconds."""
         ...
 
     def monotonic(self) -> float:
-        """Return seconds since some fixed moment."""
+        """Return monotonic seconds."""
         ...
 
 
 class LoopTimers:
-    """The event loop's own."""
+    """Timers of the event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -69,10 +69,10 @@ class LoopTimers:
 
 
 class Workers:
-    """See the module.
+    """Membership and leases of the workers that share a database.
 
-    `gone` is called when this worker was declared dead, `free` frees what a dead one had, `catch_up` reads what others
-    committed where they could not reach this worker.
+    `gone` is called when this worker was declared dead. `free` frees a dead worker's resources. `catch_up` reads
+    commits of other workers whose events did not reach this worker.
     """
 
     def __init__(
@@ -104,18 +104,18 @@ class Workers:
 
     @property
     def is_fresh(self) -> bool:
-        """Nobody can have taken anything of this worker's: it may act on what it remembers."""
+        """Whether this worker may use its cached state: no other worker can have taken over its sessions."""
         return not self._is_over and self._lease.is_fresh(self._timers.monotonic())
 
     async def join(self) -> None:
-        """Say that this worker lives."""
+        """Register this worker as live."""
         began = self._timers.monotonic()
         await self._database.commit(Changes().run(store.JOIN, id=self._worker, beat=0, missed=0, heard=0))
         self._lease.renewed(began)
         self.is_joined = True
 
     async def fresh(self) -> None:
-        """Return when this worker knows that it lives. Raise `WorkerLostError` when it was declared dead."""
+        """Wait until this worker's lease is valid. Raise `WorkerLostError` if it was declared dead."""
         while not self.is_fresh:
             if self._is_over:
                 raise WorkerLostError(worker=self._worker)
@@ -127,13 +127,13 @@ class Workers:
                 self._waiting.discard(waiting)
 
     async def beat(self) -> None:
-        """Say again that this worker lives: nothing that is read keeps the next time waiting."""
+        """Write a heartbeat; no read delays the next one."""
         if self._is_over:
             return
         began = self._timers.monotonic()
         seen = {"key_id": self._worker, "key_beat": self._beat, "key_missed": self._missed}
         try:
-            is_told = await self._database.beside(store.BEAT, beat=self._beat + 1, **seen)
+            is_told = await self._database.write_outside_batch(store.BEAT, beat=self._beat + 1, **seen)
         except BirthmarkError as error:
             log.warning("worker.no_beat", extra={"worker": self._worker, "code": error.code})
             return
@@ -154,24 +154,26 @@ class Workers:
         self._wake()
 
     async def _hear_what_was_missed(self, mark: int) -> None:
-        """Learn what others could not tell; only then this worker lives on."""
+        """Read missed commits, then renew the lease."""
         await self._catch_up()
         self._missed = mark
         began = self._timers.monotonic()
         seen = {"key_id": self._worker, "key_beat": self._beat, "key_missed": mark}
-        if await self._database.beside(store.HEARD_AND_LIVES, heard=mark, beat=self._beat + 1, **seen):
+        if await self._database.write_outside_batch(store.HEARD_AND_LIVES, heard=mark, beat=self._beat + 1, **seen):
             self._lives_on(began)
             return
-        await self._database.beside(store.HEARD, heard=mark, key_id=self._worker)  # it was marked again meanwhile
+        await self._database.write_outside_batch(
+            store.HEARD, heard=mark, key_id=self._worker
+        )  # it was marked again meanwhile
         await self.beat()
 
     async def look(self) -> None:
-        """Declare dead whose lease has run out, and free what dead ones had."""
+        """Declare workers with an expired lease dead, and free the resources of dead workers."""
         if self._is_over:
             return
         rows = await self._database.all(store.WORKERS, limit=_PAGE)
         beats = {row["id"]: row["beat"] for row in rows if row["id"] != self._worker}
-        for worker in self._beats.saw(beats, self._timers.monotonic()):
+        for worker in self._beats.record_heartbeats(beats, self._timers.monotonic()):
             await self._declare_dead(worker, beats[worker])
         alive = {self._worker, *beats}
         now = self._timers.monotonic()
@@ -187,7 +189,7 @@ class Workers:
             self._left.forget(owner)
 
     async def is_gone(self, worker: str) -> bool:
-        """Say whether a worker is dead: declared so by anybody, or now by us because its lease has run out."""
+        """Return whether a worker is dead: declared so earlier, or now because its lease has expired."""
         row = await self._database.one(store.WORKER, id=worker)
         if row is None:
             return True
@@ -196,36 +198,41 @@ class Workers:
         return await self._declare_dead(worker, row["beat"])
 
     async def lives(self, worker: str) -> bool:
-        """Say whether a worker is not dead, as it was a moment ago."""
+        """Return whether a worker was live at its last check."""
         if worker in self._alive and self._timers.monotonic() - self._looked_at < LEASE_S:
             return True
         return not await self.is_gone(worker)
 
     async def mark(self, worker: str) -> int | None:
-        """Have a worker read what others committed before it beats again; None when it is dead."""
+        """Require a worker to read missed commits before its next heartbeat.
+
+        Return the mark, or None if it is dead.
+        """
         while (row := await self._database.one(store.WORKER, id=worker)) is not None:
             mark: int = row["missed"] + 1
-            if await self._database.beside(store.MARK, missed=mark, key_id=worker, key_missed=row["missed"]):
+            if await self._database.write_outside_batch(
+                store.MARK, missed=mark, key_id=worker, key_missed=row["missed"]
+            ):
                 return mark  # else another one marked it
         return None
 
     async def has_read(self, worker: str, mark: int) -> bool:
-        """Say whether a worker has done so, or is dead."""
+        """Return whether a worker has read up to a mark, or is dead."""
         row = await self._database.one(store.WORKER, id=worker)
         return row is None or row["heard"] >= mark
 
     async def others(self) -> list[str]:
-        """Return the workers that nobody has declared dead, without this one."""
+        """Return the workers that are not declared dead, without this one."""
         rows = await self._database.all(store.WORKERS, limit=_PAGE)
         return [row["id"] for row in rows if row["id"] != self._worker]
 
     async def leave(self) -> None:
-        """Say that this worker ends; what it had has been let go."""
+        """Deregister this worker after it has released its resources."""
         self._is_over = True
         await self._database.commit(Changes().run(store.LEAVE, id=self._worker))
 
     async def _declare_dead(self, worker: str, beat: int) -> bool:
-        if not await self._database.beside(store.DECLARE_DEAD, id=worker, beat=beat):
+        if not await self._database.write_outside_batch(store.DECLARE_DEAD, id=worker, beat=beat):
             return False
         log.warning("worker.dead", extra={"worker": worker})
         return True
@@ -252,8 +259,8 @@ async def keep_beating(workers: Workers, timers: Timers) -> None:
         await timers.sleep(BEAT_S)
 
 
-async def keep_looking(workers: Workers, timers: Timers) -> None:
-    """Look for ever for those that do not beat: in a task of its own, as it waits for reads."""
+async def run_failure_detector_loop(workers: Workers, timers: Timers) -> None:
+    """Run the failure detector; it has its own task, because it waits for reads."""
     while True:
         try:
             await workers.look()

@@ -1,6 +1,6 @@
-"""Events and requests between the parts of a server, and its workers: a port, and the adapter of one process.
+"""Events and requests within a server and between its workers: the port, and its in-process adapter.
 
-What is committed reaches it by the outbox, after it is durable.
+Events of commits arrive through the outbox, after they are durable.
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +25,10 @@ __all__ = [
 
 
 def shared(bus: Bus) -> "NatsBus | None":
-    """Return a bus that leads to other workers; None for that of one process, which never loads the library of NATS."""
+    """Return the bus if it connects workers.
+
+    Return None for the in-process bus, which never imports the NATS library.
+    """
     if type(bus) is LocalBus:
         return None
     from birthmark.bus.nats import NatsBus  # noqa: PLC0415 - see above

@@ -1,8 +1,8 @@
-"""The bus of a worker that is alone: calls handlers in its own loop, and drains its outbox in order.
+"""In-process bus of a single worker: calls handlers in its event loop, and drains its outbox in order.
 
-What this process commits is handled before whoever committed is answered: who revokes something and gets the answer
-knows that it opens nothing any more, and that what it opened has ended. From the outbox come the events that an earlier
-process left, and those of commits of which nobody could say whether they were kept.
+Events of this process's commits are handled before the committer gets its result. A client that gets a revocation
+response knows that the credential is rejected and its connections have ended. The outbox delivers the events of an
+earlier process, and those of commits with an unknown result.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from birthmark.store import Database
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import E, Event, decode_event, kind_of
 from birthmark.store.reloading_cache import UNSURE_S
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 MAX_ENTITIES = 65_536
 
 
 class LatestVersions:
-    """Remembers the version that was handed on last, of as many entities as there is room for."""
+    """Bounded cache of the last delivered version per entity."""
 
     def __init__(self, max_entities: int = MAX_ENTITIES) -> None:
         self._max_entities = max_entities
@@ -36,7 +36,7 @@ class LatestVersions:
         return len(self._known)
 
     def admits(self, event: Event) -> bool:
-        """Say whether `event` may be handed on, and remember that it was."""
+        """Return whether `event` is newer than the last delivered one, and record it."""
         if event.version <= 0:
             return True
         key = kind_of(type(event)), event.entity
@@ -58,7 +58,7 @@ _MAX_TOLD = 1024
 
 
 class LocalBus:
-    """A `Bus` within one process, whose commits' events come from the outbox of `database`."""
+    """A `Bus` within one process; events of commits come from the outbox of `database`."""
 
     def __init__(self, database: Database, worker: str = "") -> None:
         self._database = database
@@ -94,7 +94,7 @@ class LocalBus:
         await handled
 
     async def catch_up(self) -> None:
-        """Do nothing: there are no others."""
+        """Do nothing: there are no other workers."""
 
     def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None:
         self._missed.append(handler)  # nothing is, within one process
@@ -131,21 +131,21 @@ class LocalBus:
 
     @property
     def is_draining(self) -> bool:
-        """Say whether what is committed is handed on."""
+        """Return whether the outbox is being drained."""
         return self._is_draining
 
     def start(self) -> None:
-        """Begin to drain the outbox, first what an earlier process left."""
+        """Start draining the outbox, including the events of an earlier process."""
         self._database.on_events(self._hear)
         self._wanted.set()
         self._is_draining = True
-        self._task = kept("the outbox", self._drain)
+        self._task = start_supervised("the outbox", self._drain)
 
     async def stop(self) -> None:
-        """Stop draining; what is left waits in the outbox."""
+        """Stop draining; remaining events stay in the outbox."""
         if self._later is not None:
             self._later.cancel()
-        await ended(*self._told, self._task)
+        await cancel_and_wait(*self._told, self._task)
         self._is_draining = False
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
@@ -186,18 +186,18 @@ class LocalBus:
                             self._handed_on.remove(self._last)
                         else:
                             self._deliver_here(row["kind"], row["body"])
-                    await self.elsewhere(rows)
+                    await self.wait_for_other_workers(rows)
                     self._database.discard_events(self._last)
             except BirthmarkError as error:  # an engine that is away comes back; nothing may be missed meanwhile
                 log.warning("bus.waiting", extra={"reason": error.explain_cause()})
                 await asyncio.sleep(_RETRY_S)
                 self._wanted.set()
 
-    async def elsewhere(self, rows: Sequence[Row]) -> None:
-        """Return when rows of the outbox are handled by whoever else there is: here nobody."""
+    async def wait_for_other_workers(self, rows: Sequence[Row]) -> None:
+        """Wait until other workers have handled outbox rows; a single worker has none."""
 
     def _deliver_here(self, name: str, body: str, kinds: Mapping[str, type[Event]] | None = None) -> Event | None:
-        """Hand on an event of an outbox, and return it."""
+        """Deliver an outbox event to the local handlers, and return it."""
         if (kind := (kinds or self._kinds).get(name)) is None:
             return None  # nobody listens
         try:
@@ -218,7 +218,7 @@ class LocalBus:
 
 
 def kind_of_request(request: BusRequest[Any]) -> str:
-    """Return the tag of a request's kind."""
+    """Return the tag of a request's type."""
     return str(request.__struct_config__.tag)
 
 

@@ -1,7 +1,8 @@
-"""What every confirmation asks the database about the other workers, asked once for all who wait.
+"""Coalesced database queries about other workers, shared by all waiting confirmations.
 
-A worker that comes back to hundreds of devices is told of as many changes, hears late, and is marked. A mark has it
-read everything anew before it may say again that it lives: one for each change would have it read for ever, and die.
+A worker to which hundreds of devices reconnect is notified of as many changes, acknowledges late, and is marked. A mark
+makes it re-read everything before its next heartbeat. One mark per change would make it read forever and lose its
+lease.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 class CoalescedReader(Generic[T]):
-    """Reads once for all who ask while it reads: what each gets was begun after it asked."""
+    """Coalesces reads of concurrent callers; each caller gets a read that started after its call."""
 
     def __init__(self, read: Callable[[], Awaitable[T]]) -> None:
         self._read = read
@@ -28,7 +29,7 @@ class CoalescedReader(Generic[T]):
         self._next: asyncio.Task[T] | None = None
 
     async def __call__(self) -> T:
-        """Return what is read. Raise what reading raises."""
+        """Return the result of the read, or raise its error."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_task(self._after(self._now))
         return await asyncio.shield(self._next)
@@ -42,7 +43,7 @@ class CoalescedReader(Generic[T]):
 
 @dataclass(eq=False, slots=True)
 class _ReadWaiter:
-    """Who waits until a worker has read; `is_whole`: also where what it remembers counts for nothing any more."""
+    """A waiter for a worker's read; `is_whole` also waits until the worker's cached state is invalid."""
 
     is_whole: bool
     over: "asyncio.Future[bool]"
@@ -50,7 +51,10 @@ class _ReadWaiter:
 
 
 class MissedWorkerMarker:
-    """One other worker's marks: the next one is made when it has read because of the last, or its lease is over."""
+    """Marks of one other worker.
+
+    A new mark is written after it has read the last one or its lease has expired.
+    """
 
     def __init__(self, members: Members, worker: str, lease_s: float, pause_s: float) -> None:
         self._members = members
@@ -60,18 +64,18 @@ class MissedWorkerMarker:
         self._unmarked: list[_ReadWaiter] = []
         self._marked: list[_ReadWaiter] = []
         self._last: tuple[int, float] | None = None
-        """The mark that it has not read, and when its lease is over by that."""
+        """Unread mark, and when the worker's lease expires because of it."""
         self._task: asyncio.Task[None] | None = None
 
     @property
     def is_asked(self) -> bool:
-        """Say whether anybody waits."""
+        """Return whether there are waiters."""
         return self._task is not None and not self._task.done()
 
     async def read(self, *, is_whole: bool) -> bool:
-        """Return when what the worker remembered before counts for nothing, and whether it has read, or is dead.
+        """Wait until the worker's earlier state is invalid; return whether it has read the mark or is dead.
 
-        With `is_whole` not sooner than that.
+        `is_whole` requires this even if the lease expired.
         """
         loop = asyncio.get_running_loop()
         one = _ReadWaiter(is_whole, loop.create_future())
@@ -81,7 +85,7 @@ class MissedWorkerMarker:
         return await one.over
 
     async def _run(self) -> None:
-        """Go round until nobody waits; a mistake here is everybody's who waits, and keeps none of them."""
+        """Run until there are no waiters; an internal error fails all of them."""
         try:
             await self._rounds()
         except Exception as error:
@@ -104,7 +108,7 @@ class MissedWorkerMarker:
             await asyncio.sleep(self._pause_s)
 
     async def _look(self) -> None:
-        """Tell those of the greatest mark that was read."""
+        """Complete the waiters up to the highest mark that was read."""
         last = {self._last[0]} if self._last else set()
         for mark in sorted({one.mark for one in self._marked} | last, reverse=True):
             if await self._members.has_read(self._worker, mark):
@@ -114,7 +118,7 @@ class MissedWorkerMarker:
                 return
 
     async def _mark(self) -> None:
-        """Mark it for all who came meanwhile, unless it has a mark to read."""
+        """Write a mark for all new waiters, unless an unread mark exists."""
         if self._last is not None or not self._unmarked:
             return
         count = len(self._unmarked)  # who comes while it is marked needs the next one
@@ -130,7 +134,7 @@ class MissedWorkerMarker:
         self._last = mark, asyncio.get_running_loop().time() + self._lease_s
 
     def _lapse(self) -> None:
-        """Let go who waits for no more than the end of the lease, where it has come."""
+        """Complete the waiters that need only the end of the lease, once it has expired."""
         if self._last is None or asyncio.get_running_loop().time() < self._last[1]:
             return
         mark, self._last = self._last[0], None

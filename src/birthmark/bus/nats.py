@@ -1,10 +1,10 @@
-"""The bus of several workers, over core NATS: what it carries may be lost, and whoever needs it to arrive asks again.
+"""Bus of several workers over core NATS: messages may be lost, and senders that need delivery retry.
 
-What is committed is handled here at once, then told to the others. One that does not say in time that it has heard is
-marked in the database: it reads there what it missed before it lives on (`Members`), so that a bus that is away costs
-time and never truth. NATS keeps nothing for us: its acknowledgement would come before its fsync.
+Committed events are handled locally at once, then sent to the others. A worker that does not acknowledge in time is
+marked in the database. It must read what it missed before its next heartbeat (`Members`), so that a bus outage costs
+time but never consistency. NATS stores nothing: its acknowledgment would precede its fsync.
 
-A connection that is away buffers nothing: what would be sent late is sent anew by who still wants it.
+A disconnected connection buffers nothing; senders that still need a message send it again.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ from birthmark.store import Database, Event, statement
 from birthmark.store.database import Heard, Row
 from birthmark.store.events import encode_event, kind_of, kinds
 from birthmark.store.schema import outbox
-from birthmark.supervised_tasks import ended, kept, told
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised, told
 from birthmark.untrusted_text import reason_of
 
 log = logging.getLogger(__name__)
@@ -56,10 +56,10 @@ LEASE_S = 1.0
 CONNECT_S = 10.0
 _PORT = 4222
 HEAR_S = 0.3
-"""How long others are given to say that they have heard, before they are marked."""
+"""Seconds that other workers have to acknowledge before they are marked."""
 _PAUSE_S = 0.05
 _MAX_WAITING = 4096
-"""What waits to be sent; what comes then is lost, as on a line that is away."""
+"""Maximum size of the send queue; further messages are dropped, as during an outage."""
 _MAX_SERVED = 4096
 _PAGE = 500
 OPTIONS: dict[str, Any] = {
@@ -71,7 +71,7 @@ OPTIONS: dict[str, Any] = {
     "pending_size": 0,
     "no_echo": True,
 }
-"""How a connection is opened that the bus may use."""
+"""Connection options that the bus requires."""
 _OF_OTHERS = statement(
     select(outbox.c.worker, outbox.c.seq, outbox.c.kind, outbox.c.body)
     .where(
@@ -86,10 +86,11 @@ _OF_OTHERS = statement(
 )
 
 
-def by_certificates(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    """Return what `connected` shows and trusts by these PEM files; None where none is named.
+def create_tls_context(ca: str | None, certificate: str | None, key: str | None) -> ssl.SSLContext | None:
+    """Return the TLS context for these PEM files, or None without any.
 
-    `ca` instead of the system's roots; `certificate` with `key` for a NATS that asks for one. Raise `BusAwayError`.
+    `ca` replaces the system's roots; `certificate` and `key` are for a NATS server that requires a client certificate.
+    Raise `BusAwayError`.
     """
     if ca is None and certificate is None:
         return None
@@ -106,7 +107,10 @@ def by_certificates(ca: str | None, certificate: str | None, key: str | None) ->
 
 
 async def connected(url: str, tls: ssl.SSLContext | None = None, **options: Any) -> Client:
-    """Return a connection to NATS; `tls` for `tls://`, by default what the system trusts. Raise `BusAwayError`."""
+    """Return a connection to NATS; `tls` is for `tls://`, by default the system's roots.
+
+    Raise `BusAwayError`.
+    """
     if tls is not None:
         options["tls"] = tls
     connection, place = Client(), urlsplit(url)
@@ -127,7 +131,7 @@ async def connected(url: str, tls: ssl.SSLContext | None = None, **options: Any)
                 raise trouble.result()
             await connecting
     except (NatsError, OSError, TimeoutError) as error:
-        await ended(connecting)
+        await cancel_and_wait(connecting)
         await connection.close()
         raise BusAwayError(where=f"{host}:{port}", reason=_reason_of(error)) from error
     return connection
@@ -140,7 +144,10 @@ def _reason_of(error: Exception) -> str:
 
 
 class NatsBus(LocalBus):
-    """A `Bus` among the workers of an installation; `worker` names this one's incarnation, which has a `number`."""
+    """A `Bus` among the workers of an installation.
+
+    `worker` names this worker's incarnation, which has a `number`.
+    """
 
     def __init__(
         self, database: Database, connection: Client, installation: str, worker: str = "", *, number: int = 0
@@ -164,28 +171,28 @@ class NatsBus(LocalBus):
 
     @property
     def is_connected(self) -> bool:
-        """Say whether the others can be reached."""
+        """Return whether the bus is connected."""
         return bool(self._connection.is_connected)
 
     async def join(self, members: Members) -> None:
-        """Begin to hear the others; then `start`."""
+        """Subscribe to the other workers' messages; then call `start`."""
         self._members = members
         with contextlib.suppress(NatsError):  # what is asked keeps its order when there is where answers come
             await self._connection.request(f"{self._all}.nobody", b"", timeout=HEAR_S)
-        await self._connection.subscribe(self._all, cb=self._came)
-        await self._connection.subscribe(self._at + self.worker, cb=self._came)
+        await self._connection.subscribe(self._all, cb=self._dispatch)
+        await self._connection.subscribe(self._at + self.worker, cb=self._dispatch)
         for _ in range(2):  # the library's PING overtakes what it has not written yet: the first writes it
             await self._connection.flush()
-        self._sender = kept("the bus", self._send)
+        self._sender = start_supervised("the bus", self._send)
         self._database.sharing.join(self._number, self._commit_confirmed, lambda: members.is_fresh)
 
     async def stop(self) -> None:
         self._database.sharing.leave()
         await super().stop()
-        await ended(*self._serving, self._sender)
+        await cancel_and_wait(*self._serving, self._sender)
 
     async def catch_up(self) -> None:
-        """Handle what the others committed and have not told everybody; and let who missed announcements know."""
+        """Handle events of other workers' commits that were not sent to all, and notify `on_missed` handlers."""
         after, seq = "", 0
         while True:
             rows = await self._database.all(_OF_OTHERS, own=self._database.worker, after=after, seq=seq, limit=_PAGE)
@@ -222,7 +229,7 @@ class NatsBus(LocalBus):
         until = asyncio.get_running_loop().time() + timeout_s
         while True:
             try:
-                answer: R = opened(await self._asked(worker, asked, timeout_s, facts), facts)
+                answer: R = opened(await self._request_once(worker, asked, timeout_s, facts), facts)
             except NoRespondersError:  # it has not got it, which says nothing of its lease
                 if not await self._lives(worker):
                     raise NobodyThereError(worker=worker) from None
@@ -232,8 +239,8 @@ class NatsBus(LocalBus):
             else:
                 return answer
 
-    async def _asked(self, worker: str, asked: bytes, timeout_s: float, facts: dict[str, str]) -> ReplyFrame:
-        """Ask once. Raise `NoRespondersError` where nobody heard it."""
+    async def _request_once(self, worker: str, asked: bytes, timeout_s: float, facts: dict[str, str]) -> ReplyFrame:
+        """Send a request once. Raise `NoRespondersError` if no worker received it."""
         answering = asyncio.ensure_future(self._connection.request(self._at + worker, asked, timeout=timeout_s + 1.0))
         try:
             while not (await asyncio.wait({answering}, timeout=HEAR_S))[0]:
@@ -258,8 +265,8 @@ class NatsBus(LocalBus):
 
     # ---- to the others
 
-    async def elsewhere(self, rows: Sequence[Row]) -> None:
-        """Return when each other worker has handled these, or is dead: then nobody needs them any more."""
+    async def wait_for_other_workers(self, rows: Sequence[Row]) -> None:
+        """Wait until every other worker has handled these rows, or is dead."""
         left = []
         for row in rows:
             underway = self._underway.get(row["seq"])
@@ -270,7 +277,7 @@ class NatsBus(LocalBus):
             await self._confirmed(left, is_whole=True)
 
     def _commit_confirmed(self, heard: Sequence[Heard]) -> Awaitable[None]:
-        """Return what ends when no other worker acts on what was true before a commit."""
+        """Return an awaitable that completes when no other worker uses state from before a commit."""
         loop = asyncio.get_running_loop()
         self._underway |= (underway := {number: loop.create_future() for number, _ in heard})
         return self._until_confirmed(heard, underway)
@@ -284,7 +291,10 @@ class NatsBus(LocalBus):
                 one.set_result(has_all)
 
     async def _confirmed(self, events: Sequence[tuple[str, str]], *, is_whole: bool = False) -> bool:
-        """Return when nobody acts on what was before, and whether everybody has handled it; `is_whole`: not sooner."""
+        """Wait until no worker uses earlier state; return whether all have handled the events.
+
+        With `is_whole`, do not return earlier than that.
+        """
         others = await self._others()
         if not others:
             return True
@@ -293,13 +303,20 @@ class NatsBus(LocalBus):
         try:
             self._put(self._all, EventFrame(tuple(events), self.worker, token))
             await asyncio.wait(hearing.values(), timeout=HEAR_S)
-            deaf = [self._by_database(worker, heard, is_whole) for worker, heard in hearing.items() if not heard.done()]
+            deaf = [
+                self._confirm_by_database(worker, heard, is_whole)
+                for worker, heard in hearing.items()
+                if not heard.done()
+            ]
             return all(await asyncio.gather(*deaf))
         finally:
             del self._hearing[token]
 
-    async def _by_database(self, worker: str, heard: "asyncio.Future[None]", is_whole: bool) -> bool:  # noqa: FBT001 - a part of the above
-        """Mark who did not say that it heard; return when its memory counts for nothing, and whether it has read."""
+    async def _confirm_by_database(self, worker: str, heard: "asyncio.Future[None]", is_whole: bool) -> bool:  # noqa: FBT001 - a part of the above
+        """Mark a worker that did not acknowledge.
+
+        Wait until its state is invalid, and return whether it has read.
+        """
         if worker not in self._markings:
             self._markings[worker] = MissedWorkerMarker(self._members, worker, LEASE_S, _PAUSE_S)
         reading = asyncio.get_running_loop().create_task(self._markings[worker].read(is_whole=is_whole))
@@ -346,8 +363,8 @@ class NatsBus(LocalBus):
 
     # ---- from the others
 
-    async def _came(self, message: Msg) -> None:
-        """Hand on at once, in the order in which it came; what takes time has a task of its own."""
+    async def _dispatch(self, message: Msg) -> None:
+        """Dispatch a message in order of arrival; slow work gets its own task."""
         try:
             sent = read_sent(message.data)
         except msgspec.MsgspecError:  # of another version of this program
@@ -362,7 +379,7 @@ class NatsBus(LocalBus):
             for kind, body in sent.events:
                 self._heard_elsewhere(kind, body)
             if sent.token:
-                self._serve(self._say_heard(sent))
+                self._serve(self._acknowledge(sent))
             return
         self._serve(self._answered(sent, message))
 
@@ -375,8 +392,8 @@ class NatsBus(LocalBus):
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
 
-    async def _say_heard(self, sent: EventFrame) -> None:
-        """Say so when the handlers have run, which are called soon, and what they read anew is read."""
+    async def _acknowledge(self, sent: EventFrame) -> None:
+        """Acknowledge after the handlers have run and the data that they reload is read."""
         await self._handled()
         await self._database.sharing.has_read()
         self._put(self._at + sent.by, EventAck(sent.token, self.worker))
@@ -400,9 +417,9 @@ class NatsBus(LocalBus):
         with contextlib.suppress(NatsError, OSError):  # whoever asked looks again
             await message.respond(encode(answer))
 
-    async def _answer(self, asked: RequestFrame) -> ReplyFrame:
+    async def _answer(self, frame: RequestFrame) -> ReplyFrame:
         try:
-            reply = await super().ask(self.worker, self._opened_request(asked.kind, asked.body), asked.timeout_s)
+            reply = await super().ask(self.worker, self._opened_request(frame.kind, frame.body), frame.timeout_s)
         except BirthmarkError as error:
             return refusal_of(error)
         return ReplyFrame(str(reply.__struct_config__.tag), encode(reply))
@@ -414,7 +431,7 @@ class NatsBus(LocalBus):
         return request
 
     async def _handled(self) -> None:
-        """Return after the handlers of what was handed on."""
+        """Return after the handlers of the dispatched events."""
         handled = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().call_soon(handled.set_result, None)
         await handled

@@ -1,10 +1,10 @@
-"""What rooms and workers tell and ask each other: the port, its messages and its refusals.
+"""Bus between packages and workers: the port, its messages and its errors.
 
-A worker is one process of a server; embedded there is one, which is its own only peer. Events go to everyone who
-listens; requests go to one worker, and are answered. Both are frozen tagged structs, so that an adapter may send them
-to another machine.
+A worker is one process of a server; an embedded server has a single worker, which is its own only peer. Events go to
+all subscribers; a request goes to one worker, which replies. Both are frozen tagged structs, so that an adapter can
+send them to another machine.
 
-Not here: how they travel (an adapter each), what they mean (the `events.py` and `ports.py` of each room).
+Transport is in the adapters; semantics are in the `events.py` and `ports.py` of each package.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -53,53 +53,53 @@ class NoAnswerError(UnavailableError):
 
 
 class Reply(msgspec.Struct, frozen=True, tag_field="kind"):
-    """An answer. Subclasses have a tag of their own."""
+    """A reply; each subclass has its own tag."""
 
 
 class EmptyReply(Reply, frozen=True, tag="bus.done"):
-    """The answer to what only has to be done."""
+    """Reply without content."""
 
 
 R = TypeVar("R", bound=Reply)
 
 
 class BusRequest(msgspec.Struct, Generic[R], frozen=True, tag_field="kind"):
-    """A question to one worker, answered by an `R`. Subclasses have a tag of their own."""
+    """A request to one worker, with a reply of type `R`; each subclass has its own tag."""
 
 
 class Members(Protocol):
-    """The workers of an installation, as its database knows them."""
+    """The workers of an installation, from its database."""
 
     @property
     def is_fresh(self) -> bool:
-        """Whether this one may act on what it remembers."""
+        """Whether this worker may use its cached state."""
         ...
 
     async def others(self) -> Sequence[str]:
-        """Name the workers that nobody has declared dead, without this one."""
+        """Return the workers that are not declared dead, without this one."""
         ...
 
     async def lives(self, worker: str) -> bool:
-        """Say whether a worker is not dead."""
+        """Return whether a worker is not dead."""
         ...
 
     async def mark(self, worker: str) -> int | None:
-        """Have a worker read what the others committed before it says again that it lives; None when it is dead.
+        """Require a worker to read missed commits before its next heartbeat.
 
-        What it remembered before counts for nothing when a lease has passed.
+        Return the mark, or None if it is dead. Its earlier state is invalid once a lease duration has passed.
         """
         ...
 
     async def has_read(self, worker: str, mark: int) -> bool:
-        """Say whether it has, or is dead."""
+        """Return whether a worker has read up to a mark, or is dead."""
         ...
 
 
 class Bus(Protocol):
-    """Events and requests between the parts of a worker, and between workers.
+    """Events and requests within a worker, and between workers.
 
-    A handler that fails is told to the log, and ends nothing else. Handlers of events return soon; they run in the
-    loop. An event that is older than one that was handed on, of the same kind and entity, is dropped.
+    An exception of a handler is logged and has no other effect. Event handlers run in the event loop and return
+    quickly. An event older than the last delivered one of the same type and entity is dropped.
     """
 
     @property
@@ -108,41 +108,44 @@ class Bus(Protocol):
         ...
 
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:
-        """Call `handler` with each event of `kind`: those that are announced, and those of commits.
+        """Subscribe `handler` to events of `kind`, both announced and committed.
 
-        Those of this worker's commits come at least once and in their order, also after a restart; and before who
-        committed is answered, unless nobody can tell whether the commit was kept.
+        Events of this worker's commits are delivered at least once and in order, also after a restart. They are
+        delivered before the committer gets its result, unless the result of the commit is unknown.
         """
         ...
 
     def announce(self, event: Event) -> None:
-        """Tell every worker, this one too; it may be lost."""
+        """Send an event to every worker, including this one; delivery is not guaranteed."""
         ...
 
     async def confirm(self, event: Event) -> None:
-        """Tell every worker; return when each that lives has handled it, or its lease has run out."""
+        """Send an event to every worker.
+
+        Return when each live worker has handled it or its lease has expired.
+        """
         ...
 
     async def catch_up(self) -> None:
-        """Hand on what others committed and could not tell this worker; then call who asked for it by `on_missed`."""
+        """Deliver missed events of other workers' commits; then call the `on_missed` handlers."""
         ...
 
     def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None:
-        """Call `handler` when announcements may have been missed; what was committed is handed on by itself."""
+        """Subscribe `handler` to possibly missed announcements; committed events are delivered automatically."""
         ...
 
     def serve(self, kind: type[BusRequest[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
-        """Let `handler` answer the requests of `kind` that come to this worker; one for each kind."""
+        """Register the handler for requests of `kind` to this worker; one handler per kind."""
         ...
 
     async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
-        """Return the answer of `worker`, or raise the `BirthmarkError` that its handler raised.
+        """Return the reply of `worker`, or raise the `BirthmarkError` of its handler.
 
-        Raise `NobodyThereError` at once when no such worker lives, and `NoAnswerError` when none comes in time, or
-        comes to nothing by a mistake of ours.
+        Raise `NobodyThereError` immediately if the worker is not live. Raise `NoAnswerError` on timeout or an internal
+        error of the handler.
         """
         ...
 
     def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:
-        """Let `worker` handle requests, one after the other; answers and errors go to its log, and it may be lost."""
+        """Send requests to `worker`, handled in sequence; it logs errors, and delivery is not guaranteed."""
         ...

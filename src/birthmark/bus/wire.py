@@ -1,4 +1,4 @@
-"""What workers send each other over NATS: MessagePack of tagged arrays."""
+"""Wire format between workers over NATS: MessagePack of tagged arrays."""
 
 import contextlib
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class EventFrame(msgspec.Struct, frozen=True, tag="told", array_like=True):
-    """Events: the kind and the body of each. Whoever hears a `token` says so to the worker that sent it."""
+    """Events, each with type and body; a receiver acknowledges a `token` to the sending worker."""
 
     events: tuple[tuple[str, str], ...]
     by: str = ""
@@ -20,14 +20,14 @@ class EventFrame(msgspec.Struct, frozen=True, tag="told", array_like=True):
 
 
 class EventAck(msgspec.Struct, frozen=True, tag="hears", array_like=True):
-    """A worker has handled what it was told under a token."""
+    """Acknowledgment of an event frame by its token."""
 
     token: int
     worker: str
 
 
 class RequestFrame(msgspec.Struct, frozen=True, tag="asked", array_like=True):
-    """A request; it is not handled for longer than whoever asked waits."""
+    """A request; the receiver stops handling it after the sender's timeout."""
 
     kind: str
     body: bytes
@@ -35,20 +35,20 @@ class RequestFrame(msgspec.Struct, frozen=True, tag="asked", array_like=True):
 
 
 class Batch(msgspec.Struct, frozen=True, tag="batch", array_like=True):
-    """Requests, one after the other, that nobody waits for."""
+    """A sequence of requests without replies."""
 
     requests: tuple[tuple[str, bytes], ...]
 
 
 class ReplyFrame(msgspec.Struct, frozen=True, array_like=True):
-    """A reply, or the refusal by its code and facts, and by its words for who does not know the code."""
+    """A reply, or an error with code and facts, and with its text for receivers that do not know the code."""
 
     kind: str = ""
     body: bytes = b""
     code: str = ""
     facts: dict[str, Any] = {}
     behaves_as: str = ""
-    """The code of the kind that it is of."""
+    """Code of the error's base class."""
     words: dict[str, str] = {}
 
 
@@ -66,12 +66,15 @@ def refusal_of(error: BirthmarkError) -> ReplyFrame:
     facts = {name: value for name, value in vars(error).items() if not name.startswith("_") and name not in _WORDS}
     plain = {name: value if isinstance(value, int | float) else str(value) for name, value in facts.items()}
     kind = next(one for one in BirthmarkError.__subclasses__() if isinstance(error, one))
-    words = dict(zip(("message", "cause", "fix"), (str(error), *error.explain_apart()), strict=True))
+    words = dict(zip(("message", "cause", "fix"), (str(error), *error.explain_for_display()), strict=True))
     return ReplyFrame(code=error.code, facts=plain, behaves_as=vars(kind)["code"], words=words)
 
 
 def opened(answer: ReplyFrame, facts: dict[str, str]) -> Any:
-    """Return the reply. Raise the refusal, or `NoAnswerError` where it is of another version of this program."""
+    """Return the decoded reply.
+
+    Raise its error, or `NoAnswerError` for a reply of an incompatible version.
+    """
     if not answer.code:
         known = {str(one.__struct_config__.tag): one for one in _below(Reply)}.get(answer.kind)
         if known is None:

@@ -1,7 +1,7 @@
-"""Certificates for devices of a cloud: ordered by a room that knows the device, by a policy that an operator named.
+"""Certificate issuance for cloud devices, ordered by a cloud service under an issuance policy of an operator.
 
-A policy is a profile of this CA by which devices prove themselves. Whoever orders has seen who the device is; what is
-looked at here is that the name is its own, and that what it never used is taken back with the next.
+A policy is a device profile of this CA. The ordering service has authenticated the device. This module checks that the
+device owns the name, and revokes an unused earlier certificate with the next issuance.
 """
 
 import ipaddress
@@ -36,9 +36,9 @@ def issue_server(
     serial: int,
     now: datetime,
     lifetime: timedelta | None = None,
-    places: DistributionPoints | None = None,
+    points: DistributionPoints | None = None,
 ) -> Certificate:
-    """Return a server certificate for `hosts`: DNS names and IP addresses, the most important one first."""
+    """Return a server certificate for `hosts`: DNS names and IP addresses, the primary name first."""
     named = next((host for host in hosts if len(host.encode()) <= MAX_COMMON_NAME_BYTES), "server")
     return issue(
         SERVER,
@@ -48,13 +48,13 @@ def issue_server(
         serial=serial,
         now=now,
         lifetime=lifetime,
-        places=places,
+        points=points,
         san=[_general_name(host) for host in dict.fromkeys(hosts)],
     )
 
 
 def excluding(hosts: Iterable[str]) -> tuple[x509.GeneralName, ...]:
-    """Return the constraints that keep a CA from naming these hosts; nobody else can stand at a loopback address."""
+    """Return the name constraints that exclude these hosts from a CA; loopback addresses need no exclusion."""
     found: list[x509.GeneralName] = []
     for host in dict.fromkeys(hosts):
         try:
@@ -76,7 +76,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 BURST, EVERY_S = 20, 10
-"""How many certificates a registration is issued in a row, and how far apart after that."""
+"""Number of certificates that a registration may request in a burst, and the interval in seconds after that."""
 _MOST = 8
 
 
@@ -110,18 +110,18 @@ class IssuingThrottledError(ThrottledError):
 
 @dataclass(frozen=True, slots=True)
 class CertificateOrder:
-    """A certificate that a device has earned, as its room says."""
+    """A certificate order of an authenticated device."""
 
     request: CertificateRequest
     policy: str
     maker: str
     """For which registration, `dps:{scope}/{registration id}`."""
     presented: Certificate | None = None
-    """What it showed."""
+    """Certificate that the device presented."""
     known: Collection[Thumbprint] = ()
-    """By which certificates the device is on record: who holds its name by one of them is the device itself."""
+    """Certificates that identify the device; holding its name with one of them counts as the same device."""
     supersedes: Thumbprint | None = None
-    """One that was issued before, and never used."""
+    """Earlier certificate that was never used."""
 
 
 Also = Callable[[Sequence[Certificate]], Awaitable[Changes]]
@@ -129,17 +129,19 @@ Also = Callable[[Sequence[Certificate]], Awaitable[Changes]]
 
 @dataclass(frozen=True, slots=True)
 class CertificateOrders:
-    """Issues what is ordered."""
+    """Issues ordered certificates."""
 
     authority: CertificateAuthority = field(repr=False)
     most_alive: int | None = None
-    """How many certificates of one name may be alive."""
+    """Maximum number of valid certificates per name."""
     has_room: Callable[[str, float], bool] = field(default=lambda _maker, _now: True, repr=False)
-    """Take one certificate's room for a registration at a monotonic time, if there is: what is replaced at once is a
-    line of the revocation list each time."""
+    """Consumes a registration's rate limit at a monotonic time; returns False if it is exhausted.
+
+    A limit is needed because each immediate replacement adds a CRL entry.
+    """
 
     def check_policy(self, policy: str) -> None:
-        """Raise `IssuingPolicyUnknownError` for what is no policy by which devices may be issued certificates."""
+        """Raise `IssuingPolicyUnknownError` unless the policy may issue device certificates."""
         self._profile(policy)
 
     def _profile(self, policy: str) -> CertificateProfile:
@@ -149,19 +151,19 @@ class CertificateOrders:
         return profiles[policy]
 
     async def is_good(self, thumbprint: Thumbprint) -> bool:
-        """Say whether a certificate was issued here, is alive and was not taken back."""
+        """Return whether a certificate was issued here, is not expired and not revoked."""
         found = await self.authority.find(thumbprint)
         return found is not None and not found.is_revoked and found.certificate.not_after > self.authority.clock.now()
 
-    def used(self, certificate: Certificate, now: datetime) -> Changes:
-        """Return what notes that a certificate proved to be in use."""
-        return self.authority.registered(certificate, now)
+    def usage_changes(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return the changes that record the first use of a certificate."""
+        return self.authority.registration_changes(certificate, now)
 
     async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
-        """Return the new certificate and those above it, the root last, once it is on record.
+        """Return the new certificate and its chain, root last, after the commit.
 
-        What `also` returns for them is part of the same commit; it is asked again where another was faster. Raise
-        what `CertificateAuthority.issue` does.
+        The changes that `also` returns for them are part of the same commit; `also` is called again after a conflicting
+        write. Raise the errors of `CertificateAuthority.issue`.
         """
         profile, name = self._profile(order.policy), order.request.subject_cn
         shown = None if order.presented is None else order.presented.thumbprint
@@ -179,17 +181,20 @@ class CertificateOrders:
         async def with_those_above(leaf: Certificate) -> Changes:
             changes = await also((leaf, *self.authority.certificates_for(profile)))
             if unused is not None and not unused.is_revoked:
-                changes.merge(self.authority.revocations.superseding(unused, by))
+                changes.merge(self.authority.revocations.superseding_changes(unused, by))
             return changes
 
         return await self.authority.issue(
-            order.request, by, profile, also=with_those_above, held=held, most_alive=self.most_alive
+            order.request, by, profile, also=with_those_above, issued_certificate=held, most_alive=self.most_alive
         )
 
     async def _check_is_its_own(
         self, request: CertificateRequest, maker: Principal, mine: Collection[Thumbprint]
     ) -> None:
-        """Raise `NameHeldError` where somebody else has certificates of the name: by EST, or by another enrollment."""
+        """Raise `NameHeldError` if certificates of the name belong to another holder.
+
+        That is an EST user or another enrollment.
+        """
         name = request.subject_cn or ""
         now = self.authority.clock.now()
         for one in await self.authority.revocations.alive(name):
@@ -197,7 +202,7 @@ class CertificateOrders:
                 raise NameHeldError(actor=maker.actor, asked=name, device_id=name, holder=one.device_id)
 
     async def _is_of(self, issued: IssuedCertificate, maker: Principal, mine: Collection[Thumbprint]) -> bool:
-        """Say whether a certificate was issued to the device itself, or by one that was."""
+        """Return whether a certificate was issued to the device itself, or requested with one that was."""
         for _ in range(_MOST):
             if issued.requested_by == maker.actor or issued.certificate.thumbprint in mine:
                 return True

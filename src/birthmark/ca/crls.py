@@ -1,10 +1,10 @@
-"""Revocation lists: one of each CA, made anew at once after a revocation and when half of its life is over.
+"""Certificate revocation lists: one per CA, renewed after each revocation and at half of its lifetime.
 
-And when it begins in the future: the clock was ahead when it was made.
+A CRL that starts in the future is renewed as well, because the clock was ahead.
 
-Which revocations a list has is counted on both sides, by whoever revokes and by whoever makes the list, so that what is
-revoked while a list is made is on the next one; and a list is kept only in the place of the one it was made after, so
-that of two processes that make one at once both hand out the same, and numbers only grow.
+Revocations are counted on both sides, by the revoking and by the issuing process. A certificate that is revoked during
+CRL generation is therefore in the next CRL. A CRL is stored only if it replaces the one it was generated after. Two
+concurrent processes therefore return the same CRL, and CRL numbers only increase.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl_of, entries_of
 from birthmark.pki.issuance import LeafIssuer
-from birthmark.store import Changes, Database, decided_again, from_micros, to_micros
+from birthmark.store import Changes, Database, from_micros, retry_on_conflict, to_micros
 from birthmark.store.database import Row
 
 CRL_LIFETIME = timedelta(days=7)
 ROOT_CRL_LIFETIME = timedelta(days=90)
-"""Of a root, whose key may be in a safe; it revokes CAs alone."""
+"""CRL lifetime of a root, whose key may be offline; it revokes only CAs."""
 # An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
 _LINGER = CRL_LIFETIME
 _ATTEMPTS = 5
@@ -36,7 +36,7 @@ _NOTHING: dict[str, Any] = {"number": 0, "made_at": 0, "next_update": 0, "der": 
 
 @dataclass(frozen=True, slots=True)
 class RevocationList:
-    """A list, and when it was made and ends."""
+    """A CRL with its start and end."""
 
     der: bytes = field(repr=False)
     number: int
@@ -55,7 +55,7 @@ class RevocationLists:
     _turns: dict[Thumbprint, asyncio.Lock] = field(default_factory=dict, init=False, repr=False)
 
     async def named(self, name: str) -> RevocationList | None:
-        """Return the list of a CA, by its purpose or key identifier; of a root that is away, what was installed."""
+        """Return the CRL of a CA by purpose or key identifier; for an offline root, the installed CRL."""
         certificate = self.hierarchy.named(name)
         issuer = None if certificate is None else self.hierarchy.with_key(certificate)
         if issuer is not None:
@@ -64,9 +64,9 @@ class RevocationLists:
         return None if der is None else _read(der)
 
     async def of(self, issuer: LeafIssuer) -> RevocationList:
-        """Return the list that holds now; of many that ask at once one makes it."""
+        """Return the current CRL; concurrent callers share one generation."""
         async with self._turns.setdefault(issuer.certificate.thumbprint, asyncio.Lock()):
-            return await decided_again(lambda: self._attempt(issuer), attempts=_ATTEMPTS)
+            return await retry_on_conflict(lambda: self._attempt(issuer), attempts=_ATTEMPTS)
 
     async def _attempt(self, issuer: LeafIssuer) -> RevocationList:
         name, now = issuer.certificate.thumbprint, self.clock.now()
@@ -96,7 +96,7 @@ class RevocationLists:
         return made
 
     async def _kept(self, name: Thumbprint, number: int) -> RevocationList:
-        """Return the list of this number, read once: a long one has megabytes."""
+        """Return the stored CRL with this number, read once, because a long CRL has several megabytes."""
         known = self._last.get(name)
         if known is None or known.number != number:
             row = await self.database.one(store.CRL, issuer=name)
@@ -107,7 +107,10 @@ class RevocationLists:
         return known
 
     async def _entries(self, name: Thumbprint, after: int) -> bytes:
-        """Return the entries of what an issuer revoked, page by page: the loop serves others between two."""
+        """Return the encoded entries of an issuer's revocations.
+
+        They are read page by page, so that the event loop is not blocked.
+        """
         made, at, serial = [], 0, ""
         while rows := await self.database.all(
             store.REVOKED, issuer=name, after=after, at=at, serial=serial, limit=_PAGE
@@ -125,7 +128,7 @@ def _read(der: bytes) -> RevocationList:
 
 
 def revocation_of(serial: int, row: Row) -> Revocation:
-    """Return what a row of the inventory says of a certificate that was revoked."""
+    """Return the revocation in an inventory row."""
     return Revocation(serial, from_micros(row["revoked_at"]), RevocationReason(row["revocation_reason"]))
 
 

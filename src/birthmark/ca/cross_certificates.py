@@ -1,6 +1,7 @@
-"""A root's key certified by another root: how those that know one come to trust the other (RFC 4210 section 4.4).
+"""Cross-certificates between two roots, which extend trust from one to the other (RFC 4210 section 4.4).
 
-Made where both keys are. When that is another machine, they come from there as a file: both links, then both roots.
+They are created on the machine with both keys. If that is another machine, they are imported from a file: both
+cross-certificates, then both roots.
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ class CrossCertificates:
 
 
 def link(of: Certificate, by: LeafIssuer, *, now: datetime, entropy: Entropy) -> Certificate:
-    """Return a root's key certified by another root, for as long as both live."""
+    """Return the cross-certificate of a root's key by another root, valid while both are."""
     lifetime = min(of.not_after, by.certificate.not_after) - now
     serial = new_serial(entropy)
     return issue(_LINK, of.subject, of.public_key(), issuer=by, serial=serial, now=now, lifetime=lifetime)
@@ -62,7 +63,7 @@ def make_links(old: LeafIssuer, new: LeafIssuer, *, now: datetime, entropy: Entr
 
 
 def links_in(bundle: Sequence[Certificate]) -> CrossCertificates | None:
-    """Return what a file of certificates holds if it looks like one of links."""
+    """Return the cross-certificates in a bundle, or None if it does not have their structure."""
     if len(bundle) != _IN_A_FILE or not all(one.is_ca for one in bundle):
         return None
     found = CrossCertificates(*bundle)
@@ -71,7 +72,10 @@ def links_in(bundle: Sequence[Certificate]) -> CrossCertificates | None:
 
 
 def install_links(directory: Path, links: CrossCertificates) -> None:
-    """Keep them beside the new root's CAs in `directory`. Raise `LinksRefusedError`; then nothing has changed."""
+    """Install cross-certificates in the new root's `directory`.
+
+    Raise `LinksRefusedError`; then nothing has changed.
+    """
     with alone_in(directory):
         if (wrong := _wrong(directory, links)) is not None:
             raise LinksRefusedError(path=directory, detail=wrong)

@@ -1,8 +1,8 @@
-"""The CA's own certificates and keys in a directory: the root, and the CAs below it.
+"""Directory with the CA's certificates and keys: the root and its subordinate CAs.
 
 Layout: `root.pem`, `root.key`, `issuing.pem`, `issuing.key` (encrypted PKCS#8) and `passphrase`; `est`, `edge` and
-`servers` like `issuing` as soon as they are needed. The directory is built beside its place and renamed into it, so a
-crash leaves all or nothing; what is made later counts from the moment its certificate is there, the key before it.
+`servers` like `issuing`, on demand. The directory is built under a temporary name and renamed, so that a crash leaves
+all or nothing. A CA that is created later is valid once its certificate exists; its key is written first.
 """
 
 from collections.abc import Callable
@@ -113,11 +113,14 @@ def create(
     entropy: Entropy,
     flat: bool = False,
     lifetime: timedelta | None = None,
-    places: DistributionPoints | None = None,
+    points: DistributionPoints | None = None,
     passphrase: Passphrase | None = None,
     token: TokenPlace | None = None,
 ) -> Hierarchy:
-    """Make a hierarchy named after `name` in `directory`, its keys in files or `token`. Raise `CaExistsError`."""
+    """Create a hierarchy named `name` in `directory`, its keys in files or in `token`.
+
+    Raise `CaExistsError`.
+    """
     if (directory / "root.pem").exists():
         raise CaExistsError(path=directory)
     parse_common_name(name)
@@ -129,7 +132,7 @@ def create(
     parts: list[tuple[Purpose, Certificate, SigningKey]] = [(Purpose.ROOT, root, root_key)]
     if not flat:
         above = LeafIssuer(root, root_key)
-        below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, places=places, token=token)
+        below = below_root(Purpose.DEVICES, name, tag, root=above, now=now, entropy=entropy, points=points, token=token)
         parts.append((Purpose.DEVICES, *below))
     passphrase = passphrase or Passphrase(directory)
     _write(directory, parts, passphrase, entropy)
@@ -137,7 +140,7 @@ def create(
 
 
 def load(directory: Path, passphrase: Passphrase | None = None) -> Hierarchy:
-    """Read a hierarchy, whose passphrase lies in the directory unless said otherwise.
+    """Load a hierarchy; by default, its passphrase is in the directory.
 
     Raise `CaMissingError`, `CaWaitingError`, `PassphraseMissingError`, `SecretExposedError`, `SecretUnreadableError`.
     """
@@ -162,13 +165,13 @@ def load_or_create(
     now: Callable[[], datetime],
     entropy: Entropy,
     root: str | None = None,
-    places: DistributionPoints | None = None,
+    points: DistributionPoints | None = None,
     passphrase: Passphrase | None = None,
 ) -> Hierarchy:
-    """Read the hierarchy, or make it at the first start.
+    """Load the hierarchy, or create it at first start.
 
-    `root` is the thumbprint (hex) that the database remembers, or a word for one that was never noted: then nothing is
-    made, only found. Raise `CaLostError`, `CaForeignError`, `CaWaitingError`.
+    `root` is the thumbprint (hex) in the database, or a placeholder for a thumbprint that was never recorded; with
+    either, no hierarchy is created. Raise `CaLostError`, `CaForeignError`, `CaWaitingError`.
     """
     if (directory / "root.pem").exists():
         check_directory(directory)
@@ -183,25 +186,25 @@ def load_or_create(
     if root is not None:
         raise CaLostError(path=directory, data=directory.parent, root=root)
     if is_waiting(directory):
-        raise CaWaitingError(path=directory, purpose=purpose_that_waits(directory))
-    return create(directory, name, now=now(), entropy=entropy, places=places, passphrase=passphrase)
+        raise CaWaitingError(path=directory, purpose=pending_purpose(directory))
+    return create(directory, name, now=now(), entropy=entropy, points=points, passphrase=passphrase)
 
 
 def is_waiting(directory: Path) -> bool:
-    """Say whether a root on another machine was asked for what is to be here."""
+    """Return whether a request to a root on another machine is pending for this directory."""
     return any((directory / f"{one}.pending").exists() for one in BELOW)
 
 
-def purpose_that_waits(directory: Path, name: str = "") -> str:
-    """Return the purpose that a root was asked for: `name` where it is one of several, or none waits."""
+def pending_purpose(directory: Path, name: str = "") -> str:
+    """Return the purpose of the pending request: `name` if it is one of several, or if none is pending."""
     waiting = [one for one in BELOW if (directory / f"{one}.pending").exists()] or list(BELOW)
     return name if name in waiting else waiting[0]
 
 
 def missing(directory: Path) -> NotFoundError:
-    """Return what says why there is no CA."""
+    """Return the error for a missing CA: pending or nonexistent."""
     return (
-        CaWaitingError(path=directory, purpose=purpose_that_waits(directory))
+        CaWaitingError(path=directory, purpose=pending_purpose(directory))
         if is_waiting(directory)
         else CaMissingError(path=directory)
     )

@@ -1,4 +1,4 @@
-"""What the certificate authority announces."""
+"""Events of the certificate authority."""
 
 from birthmark.store import Event
 
@@ -17,7 +17,7 @@ class CertificateIssued(Event, frozen=True, tag="ca.certificate_issued"):
 
 
 class RolloverMoved(Event, frozen=True, tag="ca.rollover_moved"):
-    """The exchange of the root took a step, or ended."""
+    """A root rollover took a step, or ended."""
 
     root: str
 
@@ -27,7 +27,7 @@ class RolloverMoved(Event, frozen=True, tag="ca.rollover_moved"):
 
 
 class CertificateRevoked(Event, frozen=True, tag="ca.certificate_revoked"):
-    """A certificate was taken back, or a key (its digest), or both; `is_ca` when others hang on it."""
+    """A certificate, a key (its digest) or both were revoked; `is_ca` if the certificate is a CA."""
 
     device_id: str
     thumbprint: bytes = b""

@@ -1,7 +1,7 @@
-"""A CA elsewhere that signs what was decided here: the port, and what is asked of its answer.
+"""External CA that signs certificates approved here: the port, and the checks of its response.
 
-Everything else stays as it is: who may ask, who holds a name and a key, the inventory. What an upstream issues is
-checked before it is believed: it is for the key and the name that were asked for, and one of its CAs has signed it.
+Authorization, ownership of names and keys, and the inventory are unchanged. An issued certificate is verified before it
+is accepted: it has the requested key and name, and is signed by one of the external CA's certificates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,32 +19,38 @@ from birthmark.pki.csr import CertificateRequest
 
 
 class ExternalCa(Protocol):
-    """Issues in the place of our own CAs."""
+    """Issues certificates instead of the local CAs."""
 
     async def issue(
         self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
-        """Return a certificate for the request, whose other names were found good here. Raise why there is none.
+        """Return a certificate for an approved request. Raise an error if none is issued.
 
-        `subject` is what our own CA would have it say.
+        `subject` is the subject that the local CA would issue.
         """
         ...
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError` before they were learnt."""
+        """Return its CA certificates, issuer first, root last.
+
+        Raise `UpstreamUnknownError` before they are known.
+        """
         ...
 
 
 @dataclass(slots=True)
 class PendingSignatures:
-    """Who waits for a CA elsewhere: each subject once, and `most` in all, so that a silent one is waited for by few."""
+    """Pending requests to an external CA: one per subject, and `most` in total.
+
+    The limits keep an outage from blocking many callers.
+    """
 
     most: int = 24
     _subjects: set[x509.Name] = field(default_factory=set)
 
     @contextmanager
     def turn(self, subject: x509.Name) -> Iterator[bool]:
-        """Say whether there is room to ask for that subject now."""
+        """Yield whether a request for this subject may be sent now."""
         if subject in self._subjects or len(self._subjects) >= self.most:
             yield False
             return
@@ -82,7 +88,7 @@ class UpstreamAnswerError(UnavailableError):
 def check_answer(
     issued: Certificate, request: CertificateRequest, asked: str, above: Sequence[Certificate]
 ) -> str | None:
-    """Return what is wrong with a certificate; None when nothing is."""
+    """Return the problem with an issued certificate, or None."""
     if issued.spki_der != request.spki_der:
         return "is for another key"
     if issued.subject_cn != asked:
@@ -93,5 +99,5 @@ def check_answer(
 
 
 def issuer_of(issued: Certificate, above: Sequence[Certificate]) -> Certificate:
-    """Return the one that has signed."""
+    """Return the certificate of the issuing CA."""
     return next(one for one in above if is_signed_by(issued, one))

@@ -1,7 +1,7 @@
-"""The generations of a data directory: `ca`, and `ca-TAG` for each root that was made to replace another.
+"""Generations of the CA in a data directory: `ca`, and `ca-TAG` for each root created by a rollover.
 
-Beside its own files the newer one has `new-with-old.pem`, its root's key certified by the root before, and
-`old-with-new.pem`, the other way round (RFC 4210 section 4.4).
+A newer generation also has `new-with-old.pem`, the cross-certificate of its root's key by the previous root, and
+`old-with-new.pem`, the reverse (RFC 4210 section 4.4).
 """
 
 from contextlib import suppress
@@ -27,12 +27,12 @@ FIRST, ABANDONED = "ca", "abandoned"
 
 
 def directories_of(data: Path) -> list[Path]:
-    """Return those with a root; the first one's may be in a safe, when another took its place."""
+    """Return the directories with a root; the first generation's may be offline after a rollover."""
     return [one for one in (data / FIRST, *sorted(data.glob(f"{FIRST}-*"))) if (one / "root.pem").exists()]
 
 
 def directory_of(data: Path, root: str | None) -> Path:
-    """Return the directory with the root of this thumbprint (hex); the first one where none has it."""
+    """Return the directory of the root with this thumbprint (hex); the first generation's if there is none."""
     for directory in directories_of(data):
         with suppress(BirthmarkError):
             if read_certificate(directory, Purpose.ROOT).thumbprint.hex() == root:
@@ -42,7 +42,7 @@ def directory_of(data: Path, root: str | None) -> Path:
 
 @dataclass(slots=True)
 class Generations:
-    """Opens and makes them. `first` is the one that was open already, with its passphrase."""
+    """Opens and creates generations; `first` is the generation that is already open, with its passphrase."""
 
     data: Path
     first: Generation
@@ -56,7 +56,7 @@ class Generations:
         self._open[self.first.anchor.thumbprint] = self.first
 
     def generation(self, root: Thumbprint) -> Generation:
-        """Return the one with this root. Raise `CaLostError`."""
+        """Return the generation with this root. Raise `CaLostError`."""
         if (known := self._open.get(root)) is None:
             directory = directory_of(self.data, root.hex())
             found = self._load(directory) if (directory / "root.pem").exists() else None
@@ -66,9 +66,9 @@ class Generations:
         return known
 
     def make(self, old: Generation) -> Generation:
-        """Return one to replace `old`: one that was prepared or an earlier start left, else a new one.
+        """Return a successor of `old`: a prepared one, one of an interrupted start, or a new one.
 
-        Raise `RootAwayError`, and `PurposeMissingError` for one whose root is away and that lacks what will be needed.
+        Raise `RootAwayError`, and `PurposeMissingError` for a generation with an offline root that lacks a required CA.
         """
         found = None
         for directory in sorted(self.data.glob(f"{FIRST}-*")):
@@ -87,7 +87,7 @@ class Generations:
                 name,
                 now=now,
                 entropy=self.entropy,
-                places=self.places,
+                points=self.places,
                 passphrase=passphrase,
                 token=place_of(root.private_key),
             )
@@ -101,13 +101,13 @@ class Generations:
         return made
 
     def abandon(self, root: Thumbprint) -> None:
-        """Take note that this one was given up: the next start makes another, whatever the reason was."""
+        """Mark a generation as abandoned: the next start of a rollover creates another one."""
         directory = directory_of(self.data, root.hex())
         if directory.name != FIRST:
             atomic_files.replace(directory / ABANDONED, b"")
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
-        """Return the new root's key certified by the old root, and the old one's by the new."""
+        """Return both cross-certificates: the new root's key by the old root, and the reverse."""
         directory = directory_of(self.data, new.anchor.thumbprint.hex())
         return read_certificate(directory, NEW_WITH_OLD), read_certificate(directory, OLD_WITH_NEW)
 
@@ -124,7 +124,10 @@ class Generations:
 
 
 def _with_key(generation: Generation) -> LeafIssuer:
-    """Return its root. Raise `RootAwayError`, which says what has to be done where the key is."""
+    """Return a generation's root with its key.
+
+    Raise `RootAwayError`, with the commands for the machine that has the key.
+    """
     try:
         return generation.root
     except RootAwayError as error:

@@ -1,8 +1,7 @@
-"""A root and the CAs below it, one for each purpose, as the rest of the program has them; two while one is exchanged.
+"""A root and its subordinate CAs by purpose, as other packages use them; two during a root rollover.
 
-Those of devices are there from the beginning. Another one is made when it is first needed, by whoever keeps the files
-(`kept`); where the root's key is on another machine, by request and answer (`offline`). A flat generation has a root
-only, which then signs everything itself.
+The device CAs exist from the start. Others are created on demand by the storage (`kept`); if the root key is on another
+machine, by an exchange of files (`offline`). A flat generation has only a root, which signs everything itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from birthmark.pki.issuance import LeafIssuer
 
 
 class HierarchyStorage(Protocol):
-    """Where certificates and keys are kept: durable on return, and safe against other processes."""
+    """Storage of certificates and keys: durable on return, and safe against concurrent processes."""
 
     def add(
         self,
@@ -27,20 +26,20 @@ class HierarchyStorage(Protocol):
         *,
         now: datetime,
         entropy: Entropy,
-        places: DistributionPoints | None = None,
+        points: DistributionPoints | None = None,
     ) -> LeafIssuer:
-        """Make the CA of a purpose; return the one that another process has made meanwhile.
+        """Create the CA of a purpose; return the existing one if another process created it first.
 
-        Raise `PurposeMissingError` when there is none and no root to sign it.
+        Raise `PurposeMissingError` when it does not exist and there is no root to sign it.
         """
         ...
 
     def pair(self, name: str, is_good: Callable[[LeafIssuer], bool], make: Callable[[], LeafIssuer]) -> LeafIssuer:
-        """Return the certificate and key of that name, made anew when there is none or it is not good any more."""
+        """Return the certificate and key with that name; create new ones if they are missing or not usable."""
         ...
 
     def root_list(self) -> bytes | None:
-        """Return the root's revocation list (DER) that came from the machine where its key is."""
+        """Return the root's CRL (DER), imported from the machine with its key."""
         ...
 
 
@@ -77,7 +76,7 @@ class Generation:
 
     @property
     def has_root(self) -> bool:
-        """The root's key is here."""
+        """Whether the root's key is available here."""
         return self._root is not None
 
     @property
@@ -99,22 +98,22 @@ class Generation:
 
     @property
     def issuers(self) -> Mapping[Purpose, LeafIssuer]:
-        """Those whose keys are here."""
+        """CAs whose keys are available here."""
         return self._below if self._root is None else {**self._below, Purpose.ROOT: self._root}
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
-        """Every CA certificate there is, the devices' first and the root last."""
+        """All CA certificates, device CAs first, root last."""
         return (*(issuer.certificate for issuer in self._below.values()), self.anchor)
 
     def issuer(
-        self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: DistributionPoints | None = None
+        self, purpose: Purpose, *, now: datetime, entropy: Entropy, points: DistributionPoints | None = None
     ) -> LeafIssuer:
-        """Return the CA that signs for `purpose`, made now if there is none yet."""
+        """Return the CA that signs for `purpose`; create it on demand."""
         if purpose is Purpose.ROOT or self.is_flat:
             return self.root
         if (known := self._below.get(purpose)) is None:
-            known = self._below[purpose] = self.keeper.add(purpose, self._root, now=now, entropy=entropy, places=places)
+            known = self._below[purpose] = self.keeper.add(purpose, self._root, now=now, entropy=entropy, points=points)
         return known
 
     def named(self, name: str) -> Certificate | None:
@@ -123,19 +122,19 @@ class Generation:
         return next((one for purpose, one in by_purpose.items() if name in {purpose, name_of_key(one)}), None)
 
     def with_key(self, certificate: Certificate) -> LeafIssuer | None:
-        """Return a CA with its key, if that is here."""
+        """Return a CA with its key, or None if the key is not available here."""
         return next((one for one in self.issuers.values() if one.certificate == certificate), None)
 
     def above(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
-        """Return what whoever trusts the root needs of an issuer's chain: it first, the root last."""
+        """Return the chain from an issuer to the root, issuer first."""
         return tuple(dict.fromkeys((issuer.certificate, self.anchor)))
 
 
 class Hierarchy:
-    """The CAs of an installation: those of the root that signs, and of another that is trusted beside it.
+    """CAs of an installation: those of the signing root, and of another trusted root.
 
-    While the root is exchanged (`rules.rollover`) there are two. `links` lead from one to the other: certificates of a
-    root's key that the other root made. `bridge` is the one by which those that know the old root take the new.
+    There are two roots during a root rollover (`rules.rollover`). `links` are the cross-certificates between them.
+    `bridge` is the cross-certificate by which clients that trust the old root accept the new one.
     """
 
     __slots__ = ("_other", "_signing", "bridge", "links")
@@ -156,12 +155,12 @@ class Hierarchy:
         links: tuple[Certificate, ...] = (),
         bridge: Certificate | None = None,
     ) -> None:
-        """Take over the state of an exchange, for all who hold this hierarchy."""
+        """Apply the state of a rollover to this shared hierarchy."""
         self._signing, self._other, self.links, self.bridge = signing, other, links, bridge
 
     @property
     def generations(self) -> tuple[Generation, ...]:
-        """The one that signs first."""
+        """Generations, the signing one first."""
         return (self._signing,) if self._other is None else (self._signing, self._other)
 
     @property
@@ -171,7 +170,7 @@ class Hierarchy:
 
     @property
     def anchors(self) -> tuple[Certificate, ...]:
-        """Every root that is trusted, the one that signs first."""
+        """All trusted roots, the signing one first."""
         return tuple(one.anchor for one in self.generations)
 
     @property
@@ -180,7 +179,7 @@ class Hierarchy:
 
     @property
     def has_root(self) -> bool:
-        """The key of the root that signs is here."""
+        """Whether the signing root's key is available here."""
         return self._signing.has_root
 
     @property
@@ -199,21 +198,21 @@ class Hierarchy:
 
     @property
     def issuers(self) -> Mapping[str, LeafIssuer]:
-        """Those whose keys are here: by purpose; of the other root by key identifier."""
+        """CAs whose keys are available here: by purpose, or by key identifier for the other root."""
         found: dict[str, LeafIssuer] = dict(self._signing.issuers.items())
         others = () if self._other is None else self._other.issuers.values()
         return found | {name_of_key(one.certificate): one for one in others}
 
     @property
     def certificates(self) -> tuple[Certificate, ...]:
-        """Every CA certificate there is, those that sign first."""
+        """All CA certificates, the signing generation's first."""
         return (*(one for generation in self.generations for one in generation.certificates), *self.links)
 
     def issuer(
-        self, purpose: Purpose, *, now: datetime, entropy: Entropy, places: DistributionPoints | None = None
+        self, purpose: Purpose, *, now: datetime, entropy: Entropy, points: DistributionPoints | None = None
     ) -> LeafIssuer:
-        """Return the CA that signs for `purpose`, made now if there is none yet."""
-        return self._signing.issuer(purpose, now=now, entropy=entropy, places=places)
+        """Return the CA that signs for `purpose`; create it on demand."""
+        return self._signing.issuer(purpose, now=now, entropy=entropy, points=points)
 
     def named(self, name: str) -> Certificate | None:
         """Return the CA of a purpose, or of a key identifier, as addresses have it."""
@@ -221,17 +220,21 @@ class Hierarchy:
         return next((one for one in found if one is not None), None)
 
     def with_key(self, certificate: Certificate) -> LeafIssuer | None:
-        """Return a CA with its key, if that is here."""
+        """Return a CA with its key, or None if the key is not available here."""
         return next((one for one in self.issuers.values() if one.certificate == certificate), None)
 
     def above(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
-        """Return what a holder of a certificate needs: its issuer first, then the roots and what leads between them."""
+        """Return the CA certificates for a certificate holder.
+
+        The issuer is first, then the roots and cross-certificates.
+        """
         return tuple(dict.fromkeys((issuer.certificate, *self.anchors, *self.links)))
 
     def presented(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
-        """Return what a server presents above its own certificate, the end of the chain last.
+        """Return the chain that a server presents above its own certificate, ordered up to its end.
 
-        Not the new root where the bridge to it is shown: who knows the old one alone would take that for the end.
+        If the bridge is included, the new root is not: a client that trusts only the old root would take the new root
+        for the end of the chain.
         """
         end = self.anchor if self.bridge is None else self.bridge
         return (end,) if issuer.certificate == self.anchor else (issuer.certificate, end)

@@ -1,4 +1,4 @@
-"""The files of a hierarchy, one after the other: what is made later counts from the moment its certificate is there."""
+"""Files of a hierarchy; a CA that is created later is valid once its certificate exists."""
 
 import os
 import time
@@ -39,10 +39,10 @@ BELOW: Mapping[Purpose, tuple[str, CertificateProfile]] = {
     Purpose.EDGE: ("Edge CA", EDGE_ISSUING_CA),
     Purpose.SERVERS: ("Servers CA", ISSUING_CA),
 }
-"""What the root signs: how each is called, and its profile."""
+"""Subordinate CAs: name and profile of each."""
 ROOT_LIST = "root.crl"
 MARK, NEXT = ".moving", ".next"
-"""What stands by `NEXT` beside the files counts once there is a `MARK` (`rekey`)."""
+"""Files with the suffix `NEXT` replace the current ones once `MARK` exists (`rekey`)."""
 _PATIENCE, _PAUSE_S = 200, 0.05  # ten seconds: a server that waits does nothing else
 
 
@@ -81,18 +81,18 @@ def below_root(
     root: LeafIssuer,
     now: datetime,
     entropy: Entropy,
-    places: DistributionPoints | None,
+    points: DistributionPoints | None,
     token: TokenPlace | None = None,
 ) -> tuple[Certificate, SigningKey]:
     """Return the certificate and the key of a new CA below the root."""
     title, profile = BELOW[purpose]
     key = ec.generate_private_key(ec.SECP256R1()) if token is None else token.make(f"{purpose}-{tag}")
     subject, serial = name_below(organization, f"{title} {tag}"), new_serial(entropy)
-    return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now, places=places), key
+    return issue(profile, subject, key.public_key(), issuer=root, serial=serial, now=now, points=points), key
 
 
 class HierarchyFiles:
-    """The files of a directory, as a hierarchy asks for them."""
+    """Storage of a hierarchy in the files of a directory."""
 
     def __init__(self, directory: Path, passphrase: Passphrase) -> None:
         self._directory = directory
@@ -105,11 +105,11 @@ class HierarchyFiles:
         *,
         now: datetime,
         entropy: Entropy,
-        places: DistributionPoints | None = None,
+        points: DistributionPoints | None = None,
     ) -> LeafIssuer:
-        """Make the CA of a purpose where there is none; one that another process made meanwhile is taken.
+        """Create the CA of a purpose if it does not exist; use one that another process created first.
 
-        Raise `SecretUnreadableError` where the keys were given another passphrase meanwhile.
+        Raise `SecretUnreadableError` if the passphrase of the keys changed.
         """
         directory = self._directory
         passphrase = self._passphrase.reveal()
@@ -122,7 +122,7 @@ class HierarchyFiles:
                 tag, name = entropy.token(3).hex().upper(), organization_of(root.certificate.subject)
                 place = place_of(root.private_key)
                 certificate, key = below_root(
-                    purpose, name, tag, root=root, now=now, entropy=entropy, places=places, token=place
+                    purpose, name, tag, root=root, now=now, entropy=entropy, points=points, token=place
                 )
                 (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
                 write_key(directory / f"{purpose}.key", key, passphrase)
@@ -135,9 +135,9 @@ class HierarchyFiles:
         return path.read_bytes() if path.exists() else None
 
     def pair(self, name: str, is_good: Callable[[LeafIssuer], bool], make: Callable[[], LeafIssuer]) -> LeafIssuer:
-        """Return what is kept in one file, so that certificate and key are always of each other.
+        """Return certificate and key from a single file, so that they always match.
 
-        Nobody is waited for: of two that make one at once each has a good one, and the later is kept.
+        There is no lock: of two concurrent processes each has a valid pair, and the later one is stored.
         """
         path = self._directory / f"{name}.pem"
         passphrase = self._passphrase.reveal()
@@ -152,7 +152,7 @@ class HierarchyFiles:
 
 @contextmanager
 def alone_in(directory: Path) -> Iterator[None]:
-    """Keep other processes from making the same meanwhile; the kernel lets go when this one ends.
+    """Lock a directory against other processes; the kernel releases the lock when this process ends.
 
     Raise `CaBusyError`.
     """
@@ -170,7 +170,7 @@ def alone_in(directory: Path) -> Iterator[None]:
 
 
 def finish(directory: Path) -> None:
-    """End what was begun and marked; nothing where there is no mark."""
+    """Complete a marked file replacement; do nothing without a mark."""
     mark = directory / MARK
     if not mark.exists():
         return
@@ -191,14 +191,14 @@ def organization_of(subject: x509.Name) -> str:
 
 
 def name_below(organization: str, role: str) -> x509.Name:
-    """Return O=organization, CN=organization role; the organization is cut, the role is kept."""
+    """Return O=organization, CN=organization role; the organization is truncated, the role is not."""
     room = 64 - len(role) - 1
     short = organization.encode()[:room].decode(errors="ignore")
     return name_of(f"{short} {role}", organization)
 
 
 def _check_opens(directory: Path, passphrase: bytes) -> None:
-    """Raise `SecretUnreadableError` where another passphrase opens the keys by now."""
+    """Raise `SecretUnreadableError` if the passphrase of the keys has changed."""
     for path in directory.glob("*.key"):
         if path.with_suffix(".pem").exists() and is_in_file(path):
             read_key(path, passphrase)

@@ -1,7 +1,7 @@
-"""What relying parties fetch of a CA: OCSP (RFC 6960 appendix A), revocation lists, CA certificates.
+"""HTTP distribution for relying parties: OCSP (RFC 6960 appendix A), CRLs, CA certificates.
 
-Nothing here is secret and nobody proves who they are, so plain HTTP is as good as TLS: all of it is signed. Caches may
-keep it for a while (RFC 5019 section 6), a quarter of an hour at most: so long a revocation may take to be seen.
+The content is public and signed, and clients are unauthenticated, so plain HTTP is as secure as TLS. Caches may store
+responses (RFC 5019 section 6) for at most 15 minutes, which bounds the delay of a revocation.
 """
 
 import base64
@@ -27,9 +27,9 @@ _MAX_GET_CHARS = MAX_REQUEST_BYTES * 4 // 3 + 4
 
 
 def routes(answers: OcspResponder, refused: Callable[[BirthmarkError, str], object]) -> Sequence[Route]:
-    """Return the routes: OCSP by GET and POST, and of each CA its list and its certificate.
+    """Return the routes: OCSP over GET and POST, and the CRL and certificate of each CA.
 
-    `refused` hears of what is no request, and from which address.
+    `refused` is called with the error and the client address of a malformed request.
     """
     ca = answers.ca
 
@@ -75,7 +75,7 @@ def routes(answers: OcspResponder, refused: Callable[[BirthmarkError, str], obje
 
 
 def _asked(text: str) -> bytes:
-    """Return the request in a path; nothing for what is none. Some write the URL-safe alphabet, or leave = out."""
+    """Return the request in a path; empty if malformed. Accept the URL-safe alphabet and missing padding."""
     if len(text) > _MAX_GET_CHARS:
         return b""
     plain = text.replace("-", "+").replace("_", "/").rstrip("=")
@@ -86,7 +86,7 @@ def _asked(text: str) -> bytes:
 
 
 class _Times(NamedTuple):
-    """When something was made, until when it holds, and what time it is."""
+    """Creation time and end of validity of a response, and the current time."""
 
     made: datetime
     until: datetime
@@ -94,7 +94,7 @@ class _Times(NamedTuple):
 
 
 def _cached(request: Request, body: bytes, media_type: str, times: _Times) -> Response:
-    """Return what caches may keep, or that the asker has it already."""
+    """Return a cacheable response, or 304 if the client has it already."""
     tag = f'"{sha256(body).hexdigest()[:32]}"'
     left = max(0, min(MAX_AGE_S, int((times.until - times.now).total_seconds())))
     headers = {

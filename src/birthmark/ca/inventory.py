@@ -1,6 +1,6 @@
-"""What was issued, page by page, however much there is: by its end, its profile, its issuer, and whether it is revoked.
+"""Paged inventory of issued certificates: by expiry, profile, issuer and revocation.
 
-Each question is one walk along an index, in the order in which certificates end; a page begins where another ends.
+Each query is one index scan in order of expiry; a page starts after the last one's end.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ _LAST = b"\xff" * 32
 
 @dataclass(frozen=True, slots=True)
 class CertificateQuery:
-    """Which certificates; all that is said must hold."""
+    """Filter for certificates; all conditions must hold."""
 
     expiring: timedelta | None = None
     """Alive, and ending within this time."""
@@ -36,13 +36,13 @@ class CertificateQuery:
     profile: str | None = None
     issuer: Thumbprint | None = None
     is_unrevoked: bool = False
-    """Not taken back, alive or not."""
+    """Not revoked, expired or not."""
     ends_from: datetime | None = None
     ends_to: datetime | None = None
-    """Ending from the one moment on, and before the other."""
+    """Expiring at or after `ends_from`, and before `ends_to`."""
 
     def span(self, now: int) -> tuple[int, int]:
-        """Return after which moment they end, and until which, both in microseconds."""
+        """Return the expiry range in microseconds: exclusive start, inclusive end."""
         after, upto = [-1], [_ENDLESS]
         if self.expiring is not None:
             after.append(now)
@@ -56,44 +56,44 @@ class CertificateQuery:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The certificates of a database, those of our own CAs and servers too."""
+    """Certificates of a database, including those of its own CAs and servers."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
     async def page(
-        self, wanted: CertificateQuery, *, after: str | None = None, limit: int = 250
+        self, query: CertificateQuery, *, after: str | None = None, limit: int = 250
     ) -> Page[IssuedCertificate]:
-        """Return those that end first, or that follow `after`. Raise `PageInvalidError`."""
-        begin, upto = wanted.span(self.clock.micros())
+        """Return the certificates that expire first, or that follow `after`. Raise `PageInvalidError`."""
+        begin, upto = query.span(self.clock.micros())
         asked: dict[str, Any] = {"limit": limit + 1, "upto": upto}
         asked["after_end"], asked["after"] = _parsed(after) if after else (begin, _LAST)
-        if wanted.profile is not None:
-            asked["profile"] = wanted.profile
-        if wanted.issuer is not None:
-            asked["issuer"] = wanted.issuer
-        rows = await self.database.all(statement_for(wanted), **asked)
+        if query.profile is not None:
+            asked["profile"] = query.profile
+        if query.issuer is not None:
+            asked["issuer"] = query.issuer
+        rows = await self.database.all(statement_for(query), **asked)
         found = [INVENTORY.of(row) for row in rows[:limit]]
         last = rows[limit - 1] if len(rows) > limit else None
         return Page(found, None if last is None else f"{last['not_after']}.{last['thumbprint'].hex()}")
 
-    async def every(self, wanted: CertificateQuery) -> Sequence[IssuedCertificate]:
-        """Return them all; for as many as a person reads."""
+    async def every(self, query: CertificateQuery) -> Sequence[IssuedCertificate]:
+        """Return all matching certificates; intended for small results."""
         found: list[IssuedCertificate] = []
-        page = await self.page(wanted)
+        page = await self.page(query)
         found += page.items
         while page.last is not None:
-            page = await self.page(wanted, after=page.last)
+            page = await self.page(query, after=page.last)
             found += page.items
         return found
 
 
-def statement_for(wanted: CertificateQuery) -> Statement:
+def statement_for(query: CertificateQuery) -> Statement:
     """Return the question's statement."""
-    revoked: bool | None = True if wanted.is_revoked else None
-    if revoked is None and (wanted.is_unrevoked or wanted.expiring is not None):
+    revoked: bool | None = True if query.is_revoked else None
+    if revoked is None and (query.is_unrevoked or query.expiring is not None):
         revoked = False
-    return _STATEMENTS[revoked, wanted.profile is not None, wanted.issuer is not None]
+    return _STATEMENTS[revoked, query.profile is not None, query.issuer is not None]
 
 
 def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> Statement:  # noqa: FBT001 - what it is kept by
@@ -111,7 +111,7 @@ def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> State
 
 
 _STATEMENTS = {kind: _statement(*kind) for kind in product((None, True, False), (False, True), (False, True))}
-"""One for each kind of question, so that all are compiled ahead."""
+"""One statement per combination of filters, so that all are compiled ahead."""
 
 
 def _parsed(after: str) -> tuple[int, bytes]:

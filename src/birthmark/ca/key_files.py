@@ -1,7 +1,7 @@
-"""CA keys at rest: encrypted PKCS#8 beside a passphrase file, both 0600.
+"""CA keys at rest: encrypted PKCS#8 and a passphrase file, both of mode 0600.
 
-The passphrase is 32 random bytes made with the key, so the strength is in it and not in the key derivation. It lies in
-a file of its own, so that a copy of the key alone is worth nothing.
+The passphrase is 32 random bytes generated with the key, so security does not depend on the key derivation. It is in a
+separate file, so that a copy of the key file alone is useless.
 """
 
 import base64
@@ -75,7 +75,10 @@ def read_private(path: Path) -> bytes:
 
 
 def read_owned(path: Path, *, closed_to: int = _OTHERS_WRITE) -> bytes:
-    """Return a file that is ours, or root's. `closed_to` are the rights nobody else may have; default: to write."""
+    """Return a file owned by this user or root.
+
+    `closed_to` has the forbidden mode bits, by default write access.
+    """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())  # of what is read, not of what the name meant a moment ago
@@ -89,7 +92,7 @@ def read_owned(path: Path, *, closed_to: int = _OTHERS_WRITE) -> bytes:
 
 
 def check_owned(path: Path) -> None:
-    """Raise `SecretForeignError` or `SecretExposedError` for a file that is not ours alone."""
+    """Raise `SecretForeignError` or `SecretExposedError` for a file that other users own or can access."""
     _check(path, path.stat(), _OTHERS)
 
 
@@ -110,7 +113,7 @@ def new_passphrase(entropy: Entropy) -> bytes:
 
 
 def key_pem(key: SigningKey, passphrase: bytes) -> bytes:
-    """Return `key` encrypted (PBES2, AES-256); of one in a token only its name."""
+    """Return `key` encrypted (PBES2, AES-256); for a key in a token, its URI only."""
     if (name := token_keys.render(key)) is not None:
         return name
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
@@ -130,12 +133,12 @@ def read_key(path: Path, passphrase: bytes, public_key: PublicKey | None = None)
 
 
 def is_in_file(path: Path) -> bool:
-    """Say whether the key itself is in its file, and not its name in a token."""
+    """Return whether the file has the key itself instead of a token URI."""
     return uri_in(read_private(path)) is None
 
 
 def read_pair(path: Path, passphrase: bytes) -> LeafIssuer:
-    """Return the key and the certificate of one file. Raise `SecretExposedError` or `SecretUnreadableError`."""
+    """Return the key and the certificate of a file. Raise `SecretExposedError` or `SecretUnreadableError`."""
     pem = read_private(path)
     try:
         certificate = parse_pem(pem)
@@ -145,7 +148,7 @@ def read_pair(path: Path, passphrase: bytes) -> LeafIssuer:
 
 
 def opens(path: Path, passphrase: bytes) -> bool:
-    """Say whether a passphrase is that of the key in a file."""
+    """Return whether a passphrase decrypts the key in a file."""
     try:
         _key_in(read_private(path), path, passphrase)
     except BirthmarkError:

@@ -1,4 +1,4 @@
-"""What the CA remembers."""
+"""Records of the CA."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class IssuedCertificate:
     revoked_at: datetime | None = None
     revocation_reason: RevocationReason | None = None
     parent: Thumbprint | None = None
-    """The certificate that was shown to get this one, when it was one."""
+    """Certificate that authenticated the request for this one, if any."""
     registered_at: datetime | None = None
     """When it first was a device's proof at a provisioning service of this installation."""
 
@@ -34,7 +34,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True, slots=True)
 class LiveCertificate:
-    """One that holds a name now: not revoked, not expired, not let go by the operator."""
+    """A certificate that holds a name now: not revoked, not expired, not released by the operator."""
 
     thumbprint: Thumbprint
     device_id: str
@@ -44,23 +44,23 @@ class LiveCertificate:
 
 @dataclass(frozen=True, slots=True)
 class SubjectStatus:
-    """What is on record about the key and the name of a request when it is decided."""
+    """State of a request's key and name at decision time."""
 
     key_holder: str | None = None
-    """The name that holds the key, folded."""
+    """The name that holds the key, case-folded."""
     key_revoked_at: datetime | None = None
     live: Sequence[LiveCertificate] = ()
-    """Those of the name; of the same key and spelling none need be told."""
+    """Live certificates of the name; those with the same key and spelling may be omitted."""
     version: int = 0
-    """Of the name; the commit asks that it is still this one."""
+    """Version of the name; the commit requires it to be unchanged."""
     lost_at: datetime | None = None
-    """When the name was taken back with its device."""
+    """When the name was revoked with its device."""
     alive: int = 0
-    """How many certificates of the name are alive, counted as far as is asked."""
+    """Number of valid certificates of the name, counted up to the requested limit."""
 
 
 def key_digest(spki_der: bytes) -> bytes:
-    """Return the SHA-256 by which a public key (SubjectPublicKeyInfo, DER) is known here."""
+    """Return the SHA-256 digest that identifies a public key (SubjectPublicKeyInfo, DER)."""
     return _digest(spki_der) if len(spki_der) <= _MAX_KEPT_BYTES else _digest_anew(spki_der)
 
 

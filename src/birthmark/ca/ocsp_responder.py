@@ -1,8 +1,8 @@
-"""OCSP at work: what is on record of a certificate, signed by a responder of its CA.
+"""OCSP responder: returns the recorded status of a certificate, signed by a delegated responder of its CA.
 
-An answer without a nonce is kept, and handed out until the certificate's state changes or a quarter of the answer's
-life is left. What cannot be kept, an answer with a nonce or about a serial number that was never issued, is signed for
-whoever asks as often as `may_sign` lets the address: beyond that an answer that is kept does, or "try later".
+A response without a nonce is cached until the certificate's status changes or a quarter of its lifetime is left.
+Responses with a nonce, or about unknown serial numbers, cannot be cached. They are signed up to the address's limit in
+`may_sign`; beyond it, a cached response or "try later" is returned.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from birthmark.ca import store
 from birthmark.ca.crls import revocation_of
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.service import CertificateAuthority
-from birthmark.ca.token_keys import signed_by
+from birthmark.ca.token_keys import run_signing
 from birthmark.pki.certificate_profiles import OCSP
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.distribution_points import name_of_key
@@ -42,11 +42,11 @@ _RENEW_BEFORE = OCSP.lifetime / 2
 
 @dataclass(slots=True)
 class OcspResponder:
-    """The responders of every CA there is."""
+    """OCSP responders of all CAs."""
 
     ca: CertificateAuthority
     may_sign: Callable[[str], bool] = field(repr=False)
-    """Takes one signature's worth of an address's share, if there is."""
+    """Consumes one signature of an address's rate limit; returns False if it is exhausted."""
     signed: int = field(default=0, init=False)
     _kept: OrderedDict[CertId, tuple[OcspResponse, Thumbprint]] = field(
         default_factory=OrderedDict, init=False, repr=False
@@ -65,7 +65,7 @@ class OcspResponder:
         return len(self._kept)
 
     async def answer(self, der: bytes, address: str) -> OcspResponse | UnsignedStatus:
-        """Return what is said to a request. Raise `OcspMalformedError`."""
+        """Return the response to a request. Raise `OcspMalformedError`."""
         request = parse_request(der)
         now = self.ca.clock.now()
         if request.nonce is None and (kept := self._fresh(request.asked, now)) is not None:
@@ -78,21 +78,21 @@ class OcspResponder:
             return await self._signed(request, issuer, now)
         return self._fresh(request.asked, now) or UnsignedStatus.TRY_LATER
 
-    def _fresh(self, asked: Sequence[CertId], now: datetime) -> OcspResponse | None:
-        if len(asked) != 1 or (kept := self._kept.get(asked[0])) is None:
+    def _fresh(self, cert_ids: Sequence[CertId], now: datetime) -> OcspResponse | None:
+        if len(cert_ids) != 1 or (kept := self._kept.get(cert_ids[0])) is None:
             return None
         answer, _ = kept
         return answer if answer.this_update <= now < answer.next_update - LIFETIME / 4 else None
 
-    def _issuer(self, asked: CertId) -> LeafIssuer | None:
-        """Return the CA that is meant, if it is one of ours: some are made later, and others with another root."""
-        if asked.issuer not in self._issuers:
+    def _issuer(self, cert_id: CertId) -> LeafIssuer | None:
+        """Return the CA that issued the certificate, or None; CAs may be added on demand or by a rollover."""
+        if cert_id.issuer not in self._issuers:
             issuers = {one.certificate.thumbprint: one for one in self.ca.hierarchy.issuers.values()}
             if issuers.keys() == self._looked_at:
                 return None
             self._looked_at = frozenset(issuers)
             self._issuers = {name: one for one in issuers.values() for name in ids_of(one.certificate)}
-        return self._issuers.get(asked.issuer)
+        return self._issuers.get(cert_id.issuer)
 
     async def _signed(self, request: OcspRequest, issuer: LeafIssuer, now: datetime) -> OcspResponse:
         changes = self._changes
@@ -110,25 +110,25 @@ class OcspResponder:
             self._keep(request.asked[0], made, thumbprint)
         return made
 
-    async def _status(self, asked: CertId, issuer: LeafIssuer) -> tuple[OcspStatus, Thumbprint | None]:
+    async def _status(self, cert_id: CertId, issuer: LeafIssuer) -> tuple[OcspStatus, Thumbprint | None]:
         name = issuer.certificate.thumbprint
-        row = await self.ca.database.one(store.STATUS, issuer=name, serial=f"{asked.serial:x}")
+        row = await self.ca.database.one(store.STATUS, issuer=name, serial=f"{cert_id.serial:x}")
         if row is None:
             return OcspStatus(is_known=False), None
-        revocation = None if row["revoked_at"] is None else revocation_of(asked.serial, row)
+        revocation = None if row["revoked_at"] is None else revocation_of(cert_id.serial, row)
         return OcspStatus(is_known=True, revocation=revocation), Thumbprint(bytes(row["thumbprint"]))
 
-    def _keep(self, asked: CertId, made: OcspResponse, thumbprint: Thumbprint) -> None:
-        self._kept[asked] = (made, thumbprint)
-        self._kept.move_to_end(asked)
-        self._named.setdefault(thumbprint, set()).add(asked)
+    def _keep(self, cert_id: CertId, response: OcspResponse, thumbprint: Thumbprint) -> None:
+        self._kept[cert_id] = (response, thumbprint)
+        self._kept.move_to_end(cert_id)
+        self._named.setdefault(thumbprint, set()).add(cert_id)
         if len(self._kept) > MAX_KEPT:
             self._drop(next(iter(self._kept)))
 
-    def _drop(self, asked: CertId) -> None:
-        _, thumbprint = self._kept.pop(asked)
+    def _drop(self, cert_id: CertId) -> None:
+        _, thumbprint = self._kept.pop(cert_id)
         names = self._named[thumbprint]
-        names.discard(asked)
+        names.discard(cert_id)
         if not names:
             del self._named[thumbprint]
 
@@ -146,13 +146,14 @@ class OcspResponder:
             self._unsure_until = self.ca.clock.monotonic() + UNSURE_S
 
     async def _responder(self, issuer: LeafIssuer, now: datetime) -> LeafIssuer:
-        """Return the responder that this CA itself has certified, another one in time before its end.
+        """Return the delegated responder of a CA; replace it before it expires.
 
-        And where it begins in the future, as the clock was ahead, unless another one would not begin earlier.
+        It is also replaced if it starts in the future because the clock was ahead, unless a new one would not start
+        earlier.
         """
 
-        def is_good(one: LeafIssuer) -> bool:
-            certificate, above = one.certificate, issuer.certificate
+        def is_good(leaf_issuer: LeafIssuer) -> bool:
+            certificate, above = leaf_issuer.certificate, issuer.certificate
             return (
                 certificate.issuer_der == above.subject_der
                 and certificate.not_before <= max(now, above.not_before)
@@ -168,7 +169,7 @@ class OcspResponder:
         known = self._responders.get(name)
         if known is None or not is_good(known):
             file = f"ocsp-{name_of_key(issuer.certificate)[:16]}"
-            known = await signed_by(issuer.private_key, lambda: self.ca.hierarchy.keeper.pair(file, is_good, make))
+            known = await run_signing(issuer.private_key, lambda: self.ca.hierarchy.keeper.pair(file, is_good, make))
             await self.ca.note(OCSP, known.certificate)
             self._responders[name] = known
         return known

@@ -1,8 +1,8 @@
-"""A root that lives on another machine: what it shall sign goes there as a file, and its answer comes back as one.
+"""Root CA on another machine: requests are exported to it as files, and its responses are imported.
 
-The request is a PKCS#10 request of a new CA, whose key waits here as `PURPOSE.pending`; what it is for, which root is
-asked and until when stands in it as text (unstructuredName, RFC 2985 section 5.4.1), under its signature. The answer is
-PEM: the certificate, the root's, and the root's revocation list. Each side looks at all of it before it believes it.
+The request is a PKCS#10 CSR of a new CA, whose key is stored here as `PURPOSE.pending`. Its purpose, requested root and
+expiry are signed text in the CSR (unstructuredName, RFC 2985 section 5.4.1). The response is PEM: the certificate, the
+root certificate, and the root's CRL. Each side verifies the complete content before it accepts it.
 """
 
 import json
@@ -21,7 +21,7 @@ from cryptography.x509.oid import AttributeOID
 
 from birthmark import atomic_files
 from birthmark.ca.cross_certificates import install_links, links_in
-from birthmark.ca.directory import CaExistsError, is_waiting, purpose_that_waits
+from birthmark.ca.directory import CaExistsError, is_waiting, pending_purpose
 from birthmark.ca.hierarchy_files import (
     BELOW,
     ROOT_LIST,
@@ -59,7 +59,7 @@ _NOT_OURS = "it is not one of `birthmark ca request`"
 _FIRST_ASKED = f"{Purpose.DEVICES}.asked"
 _LIST = b"-----BEGIN X509 CRL-----"
 _MALFORMED = (ValueError, KeyError, TypeError, OverflowError, RecursionError)
-"""What reading a text that somebody made up may raise."""
+"""Exceptions that parsing untrusted text may raise."""
 
 
 class RequestRefusedError(PolicyError):
@@ -90,12 +90,12 @@ class AnswerRefusedError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class CaRequest:
-    """What a root is asked for. Made by `read_request`."""
+    """A request to a root, created by `read_request`."""
 
     request: CertificateRequest
     purpose: Purpose
     root: str
-    """The thumbprint, in hex, of the root that is meant; empty for the first of a new installation."""
+    """Thumbprint of the requested root in hex; empty for the first root of a new installation."""
     until: datetime
 
 
@@ -109,10 +109,10 @@ def ask(
     passphrase: Passphrase | None = None,
     token: TokenPlace | None = None,
 ) -> str:
-    """Return a request (PEM) for the CA of a purpose; one that waited before counts no more.
+    """Return a request (PEM) for the CA of a purpose; it replaces a pending one.
 
-    The key is made in `token`, or where the keys are that the directory has. With `organization` the directory is a new
-    one, without a root. Raise `CaExistsError`.
+    The key is generated in `token`, or where the existing keys of the directory are. With `organization` the directory
+    is a new one, without a root. Raise `CaExistsError`.
     """
     if organization is not None:
         _begin(directory, entropy, passphrase)
@@ -137,7 +137,7 @@ def ask(
 
 
 def read_request(data: bytes, root: Certificate, now: datetime, name: str = "") -> CaRequest:
-    """Return what a root is asked for. Raise `RequestRefusedError`, of the purpose that a file of that `name` has."""
+    """Parse a request to a root. Raise `RequestRefusedError`, with the purpose from the file `name`."""
     try:
         request = parse_csr(unarmor(data))
         says = _told(request)
@@ -158,7 +158,7 @@ def read_request(data: bytes, root: Certificate, now: datetime, name: str = "") 
 
 
 def _refusal(detail: str, name: str) -> RequestRefusedError:
-    """Return the refusal of a request that does not say its purpose, by the name of its file."""
+    """Return the error for a request without a purpose; the file name indicates it."""
     refusal = RequestRefusedError(detail=detail, purpose=name)
     if name not in BELOW:
         refusal.quote(
@@ -168,7 +168,7 @@ def _refusal(detail: str, name: str) -> RequestRefusedError:
 
 
 def render_answer(certificate: Certificate, root: Certificate, crl: bytes) -> str:
-    """Return the file for who asked."""
+    """Return the response file for the requester."""
     listed = x509.load_der_x509_crl(crl).public_bytes(Encoding.PEM).decode()
     return f"{certificate.pem()}{root.pem()}{listed}"
 
@@ -182,12 +182,12 @@ def install(
     passphrase: Passphrase | None = None,
     name: str = "",
 ) -> Purpose:
-    """Take over what the root has signed: a CA, its newest list alone, or the links between two roots.
+    """Install a response of the root: a CA, only its newest CRL, or the cross-certificates of two roots.
 
-    `root` is its thumbprint, known to a person; `name` that of the file, as of a purpose. Raise `AnswerRefusedError` or
+    `root` is its thumbprint, verified by a person; the file `name` indicates the purpose. Raise `AnswerRefusedError` or
     `LinksRefusedError`; then nothing has changed.
     """
-    last, data = purpose_that_waits(directory, name), plain_text(data)
+    last, data = pending_purpose(directory, name), plain_text(data)
     try:
         listed = x509.load_pem_x509_crl(data) if _LIST in data else _list_of(data)
         if listed is not None and b"-----BEGIN CERTIFICATE-----" not in data:
@@ -222,7 +222,7 @@ def _install_ca(
     root: str | None,
     last: str,
 ) -> Purpose:
-    """Put a CA that the root has signed to its key, which waits here."""
+    """Install a CA certificate signed by the root with its pending key."""
     certificate, *above = bundle
     purpose = next((one for one, key in waiting.items() if key.public_key() == certificate.public_key()), None)
     if purpose is None:
@@ -248,7 +248,7 @@ def _install_ca(
 
 
 def _install_list(directory: Path, listed: x509.CertificateRevocationList, purpose: str) -> Purpose:
-    """Keep a list of the root that is newer than the one here."""
+    """Install a CRL of the root if it is newer than the current one."""
     if not listed.is_signature_valid(_root_of(directory).public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
         raise AnswerRefusedError(detail="the revocation list is not of the root here", purpose=purpose)
     if not _is_newer(directory, listed):
@@ -288,7 +288,7 @@ def _told(request: CertificateRequest) -> Mapping[str, str]:
 
 
 def _waiting(directory: Path, secret: bytes) -> dict[Purpose, SigningKey]:
-    """Return the keys that wait for an answer. One in a token is known by the request that it signed."""
+    """Return the keys with a pending request; a key in a token is identified by its CSR."""
     found = {}
     for purpose in BELOW:
         if (path := directory / f"{purpose}.pending").exists():
@@ -299,7 +299,7 @@ def _waiting(directory: Path, secret: bytes) -> dict[Purpose, SigningKey]:
 
 
 def _place(directory: Path, secret: bytes) -> TokenPlace | None:
-    """Return the token with the keys that the directory has; None for files."""
+    """Return the token that has the directory's keys; None for files."""
     there = next((one for one in BELOW if (directory / f"{one}.pem").exists()), None)
     if there is not None:
         return place_of(read_issuer(directory, there, secret).private_key)
@@ -318,7 +318,7 @@ def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> 
 
 @contextmanager
 def _alone(directory: Path, passphrase: Passphrase | None) -> Iterator[bytes]:
-    """Have the directory alone: what is read in it still is so when something is written. Give what opens its keys."""
+    """Lock the directory between read and write, and yield the passphrase of its keys."""
     given = passphrase or Passphrase(directory)
     if not given.is_beside or not directory.is_dir():
         given.reveal()  # before: a person may have to type it, and nobody waits for the directory so long
@@ -336,7 +336,7 @@ def _root_of(directory: Path) -> Certificate:
 
 
 def waits_for_root(directory: Path) -> bool:
-    """Say whether an installation that has no root yet asked for its first CA."""
+    """Return whether an installation without a root has requested its first CA."""
     return not _has_root(directory) and (directory / _FIRST_ASKED).exists() and is_waiting(directory)
 
 

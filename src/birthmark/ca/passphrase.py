@@ -1,10 +1,10 @@
-"""Where the passphrase of a CA's keys comes from, when it does not lie beside them.
+"""Sources of the passphrase of a CA's keys outside its directory.
 
-In:   `file:/PATH`, `credential:NAME` (systemd's, in $CREDENTIALS_DIRECTORY), `fd:NUMBER`, or `prompt`.
-Out:  the passphrase, read once and kept for the process: a descriptor can be read only once, and nobody is asked twice,
-      but for a new one at a terminal: a slip would be the passphrase.
+In:   `file:/PATH`, `credential:NAME` (systemd, in $CREDENTIALS_DIRECTORY), `fd:NUMBER`, or `prompt`.
+Out:  the passphrase, read once and cached for the process: a descriptor can be read only once, and a user is prompted
+      once. A new passphrase at a terminal is prompted for twice, to detect typing errors.
 
-Without a source it is the file `passphrase` in the CA's directory, made with it.
+Without a source it is the file `passphrase` in the CA's directory, created with it.
 """
 
 import getpass
@@ -20,7 +20,7 @@ from birthmark.text_files import (
     blanks_around,
     decode_text,
     foreign_line,
-    in_utf_8,
+    format_conversion_fix,
     not_utf_8,
     plain_text,
     without_blanks,
@@ -66,28 +66,28 @@ class SourceInvalidError(ValueError):
 
 @dataclass(slots=True)
 class Passphrase:
-    """The passphrase of one directory's keys; `reveal` is the only way to see it."""
+    """Passphrase of a directory's keys; only `reveal` returns it."""
 
     directory: Path
     source: str | None = None
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     ask: Callable[[str], str] = field(default_factory=lambda: getpass.getpass, repr=False)
     is_new: bool = False
-    """It is to be that of keys which are there; where there are none it is new in any case."""
+    """Whether it is a new passphrase for existing keys; without keys it is always new."""
     _known: bytes | None = field(default=None, init=False, repr=False)
 
     @property
     def is_beside(self) -> bool:
-        """It lies in the directory whose keys it opens."""
+        """Whether it is stored in the directory of its keys."""
         return self.source is None
 
     @property
     def is_handed_over(self) -> bool:
-        """Somebody types or sends it, which may take long."""
+        """Whether a user or another process supplies it, which may take long."""
         return self.source is not None and self.source.partition(":")[0] in {"prompt", "fd"}
 
     def of(self, directory: Path) -> "Passphrase":
-        """Return that of another directory: the same, unless it lies beside its keys."""
+        """Return the passphrase of another directory: the same, unless it is stored in the directory."""
         other = Passphrase(directory, self.source, self.environment, self.ask)
         if not self.is_beside:
             other._known = self.reveal()
@@ -103,16 +103,16 @@ class Passphrase:
         return self._known
 
     def _of_text(self, data: bytes) -> bytes:
-        """Return what UTF-16 text, or text with a byte order mark, says: an editor may change how a file is written.
+        """Return the passphrase in UTF-16 text or text with a byte order mark, as editors may write it.
 
-        Releases up to 0.3.0 took the bytes as they are, and so does what they made.
+        Releases up to 0.3.0 used the raw bytes; their keys still open that way.
         """
         raw, text = data.strip(), plain_text(data).strip()
         has_lines = any(end in text for end in (b"\n", b"\r"))
         if self._comes_new() and (trouble := _trouble_of(data)):
             is_foreign = foreign_line(plain_text(data)) > 0
             file = Path((self.source or "").removeprefix("file:")).expanduser()
-            advice = in_utf_8(file, data, is_secret=True) if is_foreign else without_blanks(file, data)
+            advice = format_conversion_fix(file, data, is_secret=True) if is_foreign else without_blanks(file, data)
             raise self._unusable(trouble, f"{advice}.")
         if text == raw and not has_lines:
             return text
@@ -145,7 +145,7 @@ class Passphrase:
             raise self._missing(f"{self.source}: {(error.strerror or 'error').lower()}") from error
 
     def _credential(self, name: str) -> bytes:
-        """systemd keeps them for this unit alone, readable by its user, so their mode says nothing."""
+        """Read a systemd credential; its file mode is not checked, because only this unit's user can read it."""
         folder = self.environment.get("CREDENTIALS_DIRECTORY")
         if not folder:
             raise self._missing("no unit of systemd with credentials runs this (CREDENTIALS_DIRECTORY is not set)")
@@ -177,7 +177,7 @@ class Passphrase:
 
 
 def _trouble_of(data: bytes) -> str:
-    """Say why nobody could type a new passphrase again, if so: what an editor adds is not seen."""
+    """Return why a new passphrase could not be typed again, such as invisible characters added by an editor."""
     try:
         return blanks_around(decode_text(data).rstrip("\r\n"))
     except UnicodeDecodeError:
@@ -185,7 +185,7 @@ def _trouble_of(data: bytes) -> str:
 
 
 def check_source(text: str) -> str:
-    """Return what names a source. Raise `SourceInvalidError`, which names the forms."""
+    """Validate a passphrase source. Raise `SourceInvalidError`, which lists the forms."""
     kind, colon, rest = text.partition(":")
     is_one = {
         "file": bool(rest) and Path(rest).expanduser().is_absolute(),

@@ -1,7 +1,7 @@
-"""Give the keys of a directory another passphrase: all of them or none, whenever the machine stops.
+"""Passphrase rotation for all keys of a directory, atomic across crashes.
 
-Every key is written anew beside its file; a mark makes them count, and from then on whoever opens the directory ends
-what was begun.
+Each key is written to a new file; a mark activates them, and the next process that opens the directory completes the
+rotation.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from birthmark.clock import Entropy
 
 
 def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) -> int:
-    """Encrypt every key with `new` instead of `old`, and return how many there were.
+    """Encrypt every key with `new` instead of `old`, and return their number.
 
-    A file that `new` names is made when there is none, with a passphrase of 32 random bytes.
+    If `new` names a file that does not exist, it is created with a passphrase of 32 random bytes.
     """
     with alone_in(directory):
         finish(directory)
@@ -45,9 +45,9 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
 
 
 def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) -> None:
-    """Put files of another machine into their places, all of them or none; the caller is alone in the directory.
+    """Atomically replace files with those of another machine; the caller holds the directory lock.
 
-    `is_beside` says whether the passphrase of the keys is in the directory then.
+    `is_beside` means that the passphrase of the keys is in the directory afterward.
     """
     for stale in directory.glob(f".*{NEXT}"):
         stale.unlink()
@@ -57,7 +57,7 @@ def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) ->
 
 
 def _count(directory: Path, *, is_beside: bool) -> None:
-    """Have what was written beside count."""
+    """Activate the new files."""
     atomic_files.replace(directory / MARK, b"beside" if is_beside else b"elsewhere")
     finish(directory)
 
@@ -67,7 +67,10 @@ def _keep(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def _made(new: Passphrase, entropy: Entropy) -> bytes | None:
-    """Return the passphrase of a place that has none yet, and put it there where that is a file elsewhere."""
+    """Return a new passphrase if it is stored in the directory.
+
+    Create its file if that is elsewhere and missing.
+    """
     if new.is_beside:
         return new_passphrase(entropy)
     kind, _, rest = (new.source or "").partition(":")

@@ -1,7 +1,8 @@
-"""Taking back: a certificate, everything alive of a device, a key; and saying whether something was taken back.
+"""Revocation of certificates, of all valid certificates of a device, and of keys; revocation checks.
 
-A key that is revoked stays revoked: it is never certified again, and other certificates of it go with it. Only
-`superseded` says that nothing is wrong with the key (RFC 5280 section 5.3.1), so there the key stays good.
+A revoked key remains revoked: it is never certified again, and its other certificates are revoked as well. Only for
+`superseded` does the key remain valid, because that reason does not indicate a problem with it (RFC 5280 section
+5.3.1).
 """
 
 import asyncio
@@ -23,13 +24,13 @@ from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
-from birthmark.store import Changes, Database, Statement, decided_again, from_micros, to_micros
+from birthmark.store import Changes, Database, Statement, from_micros, retry_on_conflict, to_micros
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import RowCache
 
 ATTEMPTS = 5
 PAGE = 100
-"""Certificates that are read in one turn."""
+"""Certificates per page."""
 _LAST = b"\xff" * 32
 """No thumbprint follows it."""
 
@@ -107,7 +108,7 @@ class NameMovedError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class OtherTakenBack:
-    """A certificate of another CA that was taken back here."""
+    """A certificate of another CA that was revoked here."""
 
     thumbprint: Thumbprint
     at: datetime
@@ -119,7 +120,7 @@ OnRecord = Callable[[bytes], Awaitable[Sequence[Certificate]]]
 
 @dataclass(slots=True)
 class Revocations:
-    """What was taken back by the CA of this database."""
+    """Revocations by the CA of this database."""
 
     hierarchy: Hierarchy
     database: Database = field(repr=False)
@@ -132,16 +133,20 @@ class Revocations:
         self._remembered = RowCache(self.database, CertificateRevoked)
 
     async def check(self, leaf: Certificate, bag: Sequence[Certificate] = ()) -> None:
-        """Raise `CertificateRevokedError` if `leaf`, its key, or a CA above it was taken back here.
+        """Raise `CertificateRevokedError` if `leaf`, its key, or a CA above it was revoked here.
 
-        `bag` is what came with it; this server's CAs and those on record are known without. Raise `TooMuchWorkError`
-        for a bag with more look-alikes than an honest one has. Costs one look-up while no CA was taken back.
+        `bag` has the certificates sent with it; this server's CAs and registered CAs are known. Raise
+        `TooMuchWorkError` for a bag with an excessive number of candidate issuers. The check costs one lookup while no
+        CA is revoked.
         """
         row = await self.database.one(store.REVOCATION, **store.wanted(leaf), key_digest=digest_of(leaf))
         await self.check_found(leaf, None if row is None else row["revoked_at"], bag)
 
     async def check_found(self, leaf: Certificate, revoked_at: int | None, bag: Sequence[Certificate] = ()) -> None:
-        """Raise as `check` does, by what was read of it before: when it or its key was taken back, if so."""
+        """Raise as `check` does, given the revocation time of the certificate or its key.
+
+        The time was read before.
+        """
         if revoked_at is not None:
             raise _revoked(leaf, "it or its key", revoked_at)
         await self._check_above(leaf, bag)
@@ -172,7 +177,7 @@ class Revocations:
                 return
 
     async def _revoked_cas(self, subject: bytes) -> Sequence[tuple[Certificate, int]]:
-        """Return the CAs of a subject (DER) that were taken back, and when."""
+        """Return the revoked CAs with a subject (DER), and when they were revoked."""
         wanted = store.subject_digest(subject)
         found = await self._remembered.all(store.REVOKED_CAS_NAMED, _revoked_ca, subject_digest=wanted)
         return [one for one in found if one[0].subject_der == subject]
@@ -183,7 +188,7 @@ class Revocations:
         return [one for subject in subjects for one in await self.on_record(subject)]
 
     async def check_issuer(self, issuer: Certificate) -> None:
-        """Raise `IssuerRevokedError` when the CA that is about to sign, or one above it, was taken back."""
+        """Raise `IssuerRevokedError` if the CA that is about to sign, or a CA above it, was revoked."""
         digest = digest_of(issuer)
         try:
             for row in await self._remembered.all(store.REVOCATION, dict, **store.wanted(issuer), key_digest=digest):
@@ -196,9 +201,11 @@ class Revocations:
     async def certificate(
         self, thumbprint: Thumbprint, principal: Principal, reason: RevocationReason = RevocationReason.UNSPECIFIED
     ) -> tuple[IssuedCertificate, ...]:
-        """Revoke one, and with its key all others of that key. Raise `CertificateUnknownError`, `AlreadyRevokedError`.
+        """Revoke a certificate, its key and all other certificates of that key.
 
-        Return what was revoked, as it was before.
+        Return them as they were before.
+
+        Raise `CertificateUnknownError`, `AlreadyRevokedError`.
         """
 
         async def targets() -> list[IssuedCertificate]:
@@ -215,9 +222,10 @@ class Revocations:
     async def device(
         self, name: str, principal: Principal, reason: RevocationReason, presented: Iterable[Thumbprint] = ()
     ) -> tuple[tuple[IssuedCertificate, ...], list[Thumbprint]]:
-        """Revoke every live certificate of a name, in any spelling, or the last, and their keys; others in `presented`.
+        """Revoke the valid certificates of a name, or its last one, their keys, and those in `presented`.
 
-        Return the former, and which of the latter were taken back. Raise `DeviceNotAliveError` when there are none.
+        The name matches in any spelling. Return the former, and which of the latter were revoked. Raise
+        `DeviceNotAliveError` when there are none.
         """
         others = await self.presented(presented)
         await self.others(others, name, principal, reason)
@@ -237,11 +245,14 @@ class Revocations:
         return await self._with_rest(taken, left, principal, reason), others
 
     async def alive(self, name: str) -> list[IssuedCertificate]:
-        """Return every live certificate of a name, in any spelling; if there is none, the last, which may come back."""
+        """Return every valid certificate of a name in any spelling.
+
+        If there is none, return the last one, which is usable for late renewal.
+        """
         return await self._live(store.LIVE_OF_NAME, name=fold(name)) or await self._last(name)
 
     async def each_alive(self, name: str) -> AsyncIterator[IssuedCertificate]:
-        """Yield what `alive` returns, however much it is."""
+        """Yield the certificates of `alive`, page by page."""
         asked: dict[str, Any] = {"name": fold(name), "beyond_end": self.clock.micros(), "beyond": _LAST, "limit": PAGE}
         page = await self._live(store.LIVE_PAGE, **asked)
         for one in page or await self._last(name):
@@ -255,23 +266,26 @@ class Revocations:
                 yield one
 
     async def presented(self, thumbprints: Iterable[Thumbprint]) -> list[Thumbprint]:
-        """Return those of other CAs that were not taken back by their thumbprint.
+        """Return the certificates of other CAs that are not revoked by thumbprint.
 
-        A CA of ours is none, whatever device is said to have its certificate: that takes two people.
+        A CA of this server is never included, whatever device record names it: its revocation requires dual control.
         """
         ours = {one.thumbprint for one in self.hierarchy.certificates}
         others = [one for one in thumbprints if one not in ours and await self._find(one) is None]
         return [one for one in others if not await self.is_revoked(one)]
 
     async def is_revoked(self, thumbprint: Thumbprint) -> bool:
-        """Say whether a certificate was taken back, whoever issued it; of another CA's, by its thumbprint."""
+        """Return whether a certificate of any issuer was revoked.
+
+        Another CA's certificate is identified by its thumbprint.
+        """
         known = await self._find(thumbprint)
         return await self._is_key_revoked(thumbprint) if known is None else known.is_revoked
 
     async def taken_back(self, name: str, presented: Iterable[Thumbprint]) -> list[OtherTakenBack]:
-        """Return what other CAs issued and was taken back: of those in `presented`, and all of a name, latest first.
+        """Return revoked certificates of other CAs: those in `presented`, and all of a name, latest first.
 
-        A certificate stands by its thumbprint, also where nothing is on record by it any more; a key by its digest.
+        A certificate is identified by its thumbprint, even if no device has it anymore; a key by its digest.
         """
         rows = [row for one in presented if (row := await self.database.one(store.KEY, key_digest=one)) is not None]
         rows += await self.database.all(store.OTHERS_TAKEN_BACK, name=fold(name))
@@ -284,16 +298,16 @@ class Revocations:
         ]
 
     async def is_lost(self, name: str) -> bool:
-        """Say whether a name was taken back with its device."""
+        """Return whether a name was revoked with its device."""
         return await self.lost_since(name) is not None
 
     async def lost_since(self, name: str) -> datetime | None:
-        """Return since when a name is taken back with its device; None where it is not."""
+        """Return since when a name is revoked with its device, or None."""
         row = await self.database.one(store.NAME, name=fold(name))
         return None if row is None or row["lost_at"] is None else from_micros(row["lost_at"])
 
     async def lose(self, name: str, principal: Principal, reason: RevocationReason) -> None:
-        """Take a name back: nobody gets a certificate for it any more, until an operator lets it go."""
+        """Revoke a name: no certificate is issued for it until an operator releases it."""
         known = fold(name)
         changes = Changes().run(store.ADD_NAME, name=known, version=0, lost_at=None)
         changes.run(store.LOSE_NAME, key_name=known, lost_at=self.clock.micros())
@@ -302,7 +316,7 @@ class Revocations:
     async def others(
         self, thumbprints: Sequence[Thumbprint], name: str, principal: Principal, reason: RevocationReason
     ) -> None:
-        """Revoke certificates of other CAs of which only the thumbprint is known."""
+        """Revoke certificates of other CAs, known only by thumbprint."""
         facts: dict[str, Any] = {"revoked_at": self.clock.micros(), "revocation_reason": reason.value}
         changes = Changes()
         for one in thumbprints:
@@ -320,13 +334,16 @@ class Revocations:
         return row is not None and row["revoked_at"] is not None
 
     async def of_key(self, certificate: Certificate) -> list[IssuedCertificate]:
-        """Return what is alive of the key of a certificate, it among them."""
+        """Return the valid certificates of a certificate's key, including itself."""
         return await self._live(store.LIVE_OF_KEY, key_digest=digest_of(certificate))
 
     async def key(
         self, certificate: Certificate, principal: Principal, reason: RevocationReason
     ) -> tuple[IssuedCertificate, ...]:
-        """Revoke the key of a certificate, whoever issued it, and what this CA certified of it. Return the latter."""
+        """Revoke a certificate's key, independent of the issuer; return this CA's certificates of it.
+
+        These are revoked as well.
+        """
         digest, name = digest_of(certificate), fold(certificate.subject_cn or "")
 
         # The key first: from then on nobody gets a certificate for it.
@@ -345,8 +362,8 @@ class Revocations:
 
         return await self._with_rest(await self._revoke(left, principal, reason), left, principal, reason)
 
-    def superseding(self, unused: IssuedCertificate, actor: Principal) -> Changes:
-        """Return what takes back a certificate that was never used, in the commit that issues another of its name."""
+    def superseding_changes(self, unused: IssuedCertificate, actor: Principal) -> Changes:
+        """Return the changes that revoke an unused certificate, for the commit that issues its successor."""
         return self._changes([unused], actor, RevocationReason.SUPERSEDED, {})
 
     async def _revoke(
@@ -360,19 +377,19 @@ class Revocations:
             await self.database.commit(self._changes(found, principal, reason, names))
             return tuple(found)
 
-        return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
+        return await retry_on_conflict(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
     async def _with_rest(
         self,
-        taken: tuple[IssuedCertificate, ...],
+        certificates: tuple[IssuedCertificate, ...],
         left: Callable[[], Awaitable[list[IssuedCertificate]]],
         principal: Principal,
         reason: RevocationReason,
     ) -> tuple[IssuedCertificate, ...]:
-        """Revoke what is left, a part that is read at once after the other; return all that was revoked."""
+        """Revoke the remaining certificates page by page; return all that were revoked."""
         while await left():
-            taken += await self._revoke(left, principal, reason)
-        return taken
+            certificates += await self._revoke(left, principal, reason)
+        return certificates
 
     async def _version(self, name: str) -> int:
         row = await self.database.one(store.NAME, name=name)
@@ -380,7 +397,7 @@ class Revocations:
 
     def _changes(
         self,
-        found: Sequence[IssuedCertificate],
+        certificates: Sequence[IssuedCertificate],
         principal: Principal,
         reason: RevocationReason,
         names: Mapping[str, int],
@@ -391,7 +408,7 @@ class Revocations:
             changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
             changes.run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=version)
         facts: dict[str, Any] = {"revoked_at": now, "revocation_reason": reason.value}
-        for one in found:
+        for one in certificates:
             thumbprint, digest = one.certificate.thumbprint, digest_of(one.certificate)
             moved = NameMovedError(name=one.device_id)
             changes.run(store.REVOKE, expect=1, otherwise=moved, key_thumbprint=thumbprint, **facts)
@@ -410,11 +427,13 @@ class Revocations:
             changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))
         return changes
 
-    async def _of_keys(self, found: Sequence[IssuedCertificate], reason: RevocationReason) -> list[IssuedCertificate]:
+    async def _of_keys(
+        self, certificates: Sequence[IssuedCertificate], reason: RevocationReason
+    ) -> list[IssuedCertificate]:
         if reason is RevocationReason.SUPERSEDED:
             return []
         more: dict[Thumbprint, IssuedCertificate] = {}
-        for digest in dict.fromkeys(digest_of(one.certificate) for one in found):
+        for digest in dict.fromkeys(digest_of(one.certificate) for one in certificates):
             more |= {one.certificate.thumbprint: one for one in await self._live(store.LIVE_OF_KEY, key_digest=digest)}
         return list(more.values())
 
@@ -423,7 +442,10 @@ class Revocations:
         return [store.INVENTORY.of(row) for row in rows]
 
     async def _last(self, name: str) -> list[IssuedCertificate]:
-        """Return what ended last of a name, if it was not revoked: a device that is off may come back by it."""
+        """Return the last expired certificate of a name, unless it was revoked.
+
+        An offline device may use it for late renewal.
+        """
         rows = await self.database.all(store.BY_DEVICE, name=fold(name))
         return [one for one in map(store.INVENTORY.of, rows[:1]) if not one.is_revoked]
 
@@ -433,7 +455,7 @@ class Revocations:
 
 
 def digest_of(certificate: Certificate) -> bytes:
-    """Return the digest of a certificate's key; of the whole certificate for a key that nobody here can read."""
+    """Return the digest of a certificate's key; of the complete certificate if its key type is not supported."""
     try:
         return key_digest(certificate.spki_der)
     except (ValueError, UnsupportedAlgorithm):

@@ -1,8 +1,8 @@
-"""Exchanging the root of a running installation, step by step, each gated on what was measured.
+"""Root rollover of a running installation, in steps that each require measured progress.
 
-The state is one row, each step a conditional write of it; what the server signs and trusts follows the row, also after
-a start and after a step of which nobody can tell whether it is kept. A device counts as knowing both roots when it was
-handed them on a connection that proved who it is.
+The state is a single row, and each step is a conditional write of it. Signing and trust follow the row, also after a
+restart and after a step with an unknown result. A device counts as knowing both roots once it fetched them over an
+authenticated connection.
 """
 
 import asyncio
@@ -33,78 +33,78 @@ from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import ReloadingCache
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 
 ROOT_FACT = "ca.root"
 _MAX_REMEMBERED = 65_536
 
 
 class RootGroups(Protocol):
-    """The enrollment groups of provisioning services, which trust CAs of a generation."""
+    """Enrollment groups of provisioning services, which trust the CAs of a generation."""
 
-    async def without(self, old: Generation, new: Generation) -> Sequence[str]:
-        """Return the groups that know a CA of `old` and none of `new`."""
+    async def find_groups_missing_ca(self, old: Generation, new: Generation) -> Sequence[str]:
+        """Return the groups with a CA of `old` and no CA of `new`."""
         ...
 
-    async def trusting(self, of: Generation, actor: str, *, is_trusted: bool) -> Changes:
-        """Return what ends, or begins again, the trust in the CAs of a generation."""
+    async def trust_changes(self, of: Generation, actor: str, *, is_trusted: bool) -> Changes:
+        """Return the changes that remove or restore the trust in the CAs of a generation."""
         ...
 
 
 class Roots(Protocol):
-    """Where generations are kept."""
+    """Storage of generations."""
 
     def generation(self, root: Thumbprint) -> Generation:
-        """Return the one with this root. Raise `CaLostError`."""
+        """Return the generation with this root. Raise `CaLostError`."""
         ...
 
     def make(self, old: Generation) -> Generation:
-        """Return a new one, and certificates of each root's key by the other; one that nobody took up is used."""
+        """Return a new generation with cross-certificates between both roots; reuse one that is not in use."""
         ...
 
     def abandon(self, root: Thumbprint) -> None:
-        """Do not take this one up again; an exchange to it that goes on all the same is not hindered."""
+        """Mark a generation as abandoned; a rollover to it that continues is not affected."""
         ...
 
     def links(self, new: Generation) -> tuple[Certificate, Certificate]:
-        """Return the new root's key certified by the old root, and the old one's by the new."""
+        """Return both cross-certificates: the new root's key by the old root, and the reverse."""
         ...
 
 
 class SharedGenerations(Protocol):
-    """The files of generations where other machines have them too."""
+    """Files of generations in a cluster."""
 
-    async def check_leads(self) -> None:
-        """Raise `ConflictError` where another machine makes roots."""
+    async def check_is_leader(self) -> None:
+        """Raise `ConflictError` if another node is the leader."""
         ...
 
-    async def give(self, generation: Generation) -> Changes:
-        """Let the other machines have all of it, and return what a commit begins with that tells of it.
+    async def publish_generation(self, generation: Generation) -> Changes:
+        """Share a generation with the other nodes; return the changes that announce it in the same commit.
 
-        That holds only while this machine makes roots. Raise `ConflictError` where another does.
+        They hold only while this node is the leader. Raise `ConflictError` if another node is.
         """
         ...
 
-    async def settle(self) -> None:
-        """Give to the other machines what is here, or take what they have."""
+    async def synchronize(self) -> None:
+        """Synchronize files with the other nodes: upload local changes, or download theirs."""
         ...
 
 
 class _OneMachine:
-    """Nobody else has the files."""
+    """Single-node implementation: no other node has the files."""
 
-    async def check_leads(self) -> None: ...
+    async def check_is_leader(self) -> None: ...
 
-    async def give(self, generation: Generation) -> Changes:
+    async def publish_generation(self, generation: Generation) -> Changes:
         del generation
         return Changes()
 
-    async def settle(self) -> None: ...
+    async def synchronize(self) -> None: ...
 
 
 @dataclass(slots=True)
 class Rollovers:
-    """The one exchange that is going on, if there is one."""
+    """The current root rollover, if any."""
 
     hierarchy: Hierarchy
     roots: Roots = field(repr=False)
@@ -112,7 +112,7 @@ class Rollovers:
     clock: Clock = field(repr=False)
     groups: Ref[RootGroups] = field(default_factory=Ref, init=False, repr=False)
     changed: Callable[[], None] = field(default=lambda: None, repr=False)
-    """Is called when other CAs sign or are trusted: what was made of them has to be made anew."""
+    """Called when the signing or trusted CAs change, so that derived data is rebuilt."""
     shared: SharedGenerations = field(default_factory=_OneMachine, repr=False)
     _current: RolloverState | None = field(default=None, init=False)
     _noted: OrderedDict[str, None] = field(default_factory=OrderedDict, init=False, repr=False)
@@ -123,11 +123,11 @@ class Rollovers:
         self._loading = ReloadingCache(self.database, self._follow_record, RolloverMoved)
 
     async def load(self) -> None:
-        """Take over the state on record."""
+        """Apply the stored state."""
         await self._loading.load()
 
     async def stop(self) -> None:
-        """End what reads it in the background."""
+        """Stop the background reads."""
         await self._loading.stop()
 
     @property
@@ -136,11 +136,11 @@ class Rollovers:
 
     @property
     def current(self) -> RolloverState | None:
-        """The exchange, where there is one or was."""
+        """The current or finished rollover, if any."""
         return self._current
 
     async def status(self) -> tuple[RolloverState | None, RolloverProgress]:
-        """Return the exchange, and what is measured now; without one, of the devices there are."""
+        """Return the rollover and its measured progress; without a rollover, figures of the existing devices."""
         current = self._current
         if current is None:
             return None, await self._measured(None, self.hierarchy.generations[0], None, ())
@@ -148,11 +148,14 @@ class Rollovers:
         if current.phase is Phase.FINISHED:  # the old one's files may be in a safe
             return current, await self._measured(current, None, new, ())
         old = self.roots.generation(current.old)
-        left = () if (groups := self.groups.get()) is None else await groups.without(old, new)
+        left = () if (groups := self.groups.get()) is None else await groups.find_groups_missing_ca(old, new)
         return current, await self._measured(current, old, new, left)
 
     async def start(self, actor: str) -> RolloverState:
-        """Make the new root, and trust both. Raise `RolloverRunningError`, `RootAwayError`, what `shared` raises."""
+        """Create the new root, and trust both.
+
+        Raise `RolloverRunningError`, `RootAwayError`, or the errors of `shared`.
+        """
         async with self._making:  # of two that are made at once nobody would take up one
             return await self._start(actor)
 
@@ -160,10 +163,10 @@ class Rollovers:
         before = self._current
         if before is not None and before.phase is not Phase.FINISHED:
             raise _running(before)
-        await self.shared.check_leads()
+        await self.shared.check_is_leader()
         old, now = self.hierarchy.generations[0], self.clock.now()
-        new = await beside(lambda: self.roots.make(old))  # a token takes its time
-        changes = await self.shared.give(new)  # before anybody is told of it
+        new = await run_in_thread(lambda: self.roots.make(old))  # a token takes its time
+        changes = await self.shared.publish_generation(new)  # before anybody is told of it
         version = 0 if before is None else before.version + 1
         made = RolloverState(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
         row = store.RECORDS.row(made)
@@ -173,19 +176,19 @@ class Rollovers:
             moved = _moved()
             changes.run(store.REPLACE, expect=1, otherwise=moved, key_version=before.version, **row)
         changes.audit(actor, "ca.rollover.start", made.new.hex(), old=made.old.hex())
-        await self._put_on_record(changes, made)
+        await self._commit_state(changes, made)
         return made
 
     async def step_forward(self, share: float, actor: str, seen: str | None = None) -> RolloverState:
-        """Take the next step from the phase that was `seen`; None: from whichever there is.
+        """Advance the rollover from the phase in `seen`; None accepts any phase.
 
-        Raise why it is too early, `NoRolloverError` or `ChangedMeanwhileError`.
+        Raise the error of an unmet requirement, `NoRolloverError` or `ChangedMeanwhileError`.
         """
         current, progress = await self._running(seen)
         return await self._move(current, step_forward(current, progress, share, self.clock.now()), "next", actor)
 
     async def step_back(self, actor: str, seen: str | None = None) -> RolloverState | None:
-        """Take the last step back; None when the exchange is over by that. Raise as `step_forward` does."""
+        """Undo the last step; return None if that ends the rollover. Raise the errors of `step_forward`."""
         current, progress = await self._running(seen)
         before = step_back(current, progress, self.clock.now())
         if before is not None:
@@ -195,15 +198,15 @@ class Rollovers:
                 back = f"Restore its files: `cp -anT safe/ca {error.path}`. Then run this command again."
                 error.quote(cause=f"The rollback requires the old root, which is no longer in {error.path}.", fix=back)
                 raise
-        await self.shared.check_leads()  # the root that is given up is marked in its directory
-        changes = await self.shared.give(self.hierarchy.generations[0])
+        await self.shared.check_is_leader()  # the root that is given up is marked in its directory
+        changes = await self.shared.publish_generation(self.hierarchy.generations[0])
         changes.run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
-        await self._put_on_record(changes, None)
+        await self._commit_state(changes, None)
         return None
 
     async def note_fetched(self, name: str) -> None:
-        """Remember that a device was handed both roots."""
+        """Record that a device fetched both roots."""
         current = self._current
         if current is None or current.phase is Phase.FINISHED or (folded := fold(name)) in self._noted:
             return
@@ -232,14 +235,15 @@ class Rollovers:
         if Phase.FINISHED in {current.phase, to.phase}:  # else whoever has the old root's key goes on to be let in
             old, is_trusted = self.roots.generation(to.old), to.phase is not Phase.FINISHED
             if (groups := self.groups.get()) is not None:
-                changes.merge(await groups.trusting(old, actor, is_trusted=is_trusted))
-        await self._put_on_record(changes, to)
+                changes.merge(await groups.trust_changes(old, actor, is_trusted=is_trusted))
+        await self._commit_state(changes, to)
         return to
 
-    async def _put_on_record(self, changes: Changes, to: RolloverState | None) -> None:
-        """Commit, then follow; where that fails follow whatever is on record, as it may be kept all the same.
+    async def _commit_state(self, changes: Changes, to: RolloverState | None) -> None:
+        """Commit a state, then apply it.
 
-        A root is given up before: nobody would make up for it after a kill. On one that goes on it says nothing.
+        On failure apply the stored state, because the commit may have succeeded. A root is abandoned before the commit,
+        because nothing would do so after a crash. The mark has no effect on a rollover that continues.
         """
         become = self._read(to)
         if to is None and self._current is not None:
@@ -254,15 +258,15 @@ class Rollovers:
     async def _follow_record(self) -> None:
         before = self._current
         row = await self.database.one(store.GET, id=store.ID)
-        await self.shared.settle()
+        await self.shared.synchronize()
         found = None if row is None else store.RECORDS.of(row)
         if found != before and self._current is before:  # else a step was taken after what was read
             self._take_over(found, self._read(found))
 
     def _read(self, rollover: RolloverState | None) -> Callable[[], None]:
-        """Read what this state needs, and return what has everyone sign and trust by it, which cannot fail.
+        """Load the files that a state needs; return a call that applies it and cannot fail.
 
-        Before it is on record: a file that is lost then leaves everything as it was.
+        This runs before the commit: a missing file then leaves everything unchanged.
         """
         become, before = self.hierarchy.become, self._current
         if rollover is None:
@@ -276,7 +280,7 @@ class Rollovers:
         return partial(become, new, old, links, links[0])
 
     def _take_over(self, rollover: RolloverState | None, become: Callable[[], None]) -> None:
-        """Have everyone sign and trust by this state."""
+        """Apply this state to signing and trust."""
         self._current = rollover
         self._noted.clear()
         become()
@@ -291,9 +295,9 @@ class Rollovers:
         ahead = store.issuers_of(() if new is None else new.certificates)
         below_old = await self._one(store.LATEST_BELOW, after=after, **left)
         if current is not None and current.phase is Phase.NEW_SIGNS:  # those that still have to renew
-            found = await self.database.aside(store.NAMES_BELOW, after=after, **left)
+            found = await self.database.read_in_background(store.NAMES_BELOW, after=after, **left)
         else:
-            found = await self.database.aside(store.MISSING, after=after, new=mark)
+            found = await self.database.read_in_background(store.MISSING, after=after, new=mark)
         return RolloverProgress(
             devices=(await self._one(store.DEVICES, after=after))["count"],
             fetched=(await self._one(store.FETCHED, after=after, new=mark))["count"],
@@ -304,8 +308,8 @@ class Rollovers:
             groups=groups,
         )
 
-    async def _one(self, wanted: Statement, **key: Any) -> Row:
-        (row,) = await self.database.aside(wanted, **key)  # a count is always there
+    async def _one(self, statement: Statement, **key: Any) -> Row:
+        (row,) = await self.database.read_in_background(statement, **key)  # a count is always there
         return row
 
 

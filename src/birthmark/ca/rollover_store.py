@@ -1,4 +1,4 @@
-"""The tables of an exchange of the root, and what is measured of the inventory for it."""
+"""Tables of a root rollover, and its progress queries over the inventory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ from birthmark.store.schema import server_facts
 
 ID = "root"
 MAX_ISSUERS = 6
-"""A root and the CAs below it, one for each purpose."""
+"""A root and its subordinate CAs, one per purpose."""
 MAX_NAMED = 20
 
 RECORDS = RowMapper(RolloverState)
@@ -72,6 +72,6 @@ NAMES_BELOW = statement(select(certificates.c.name).distinct().where(_LATEST_BEL
 
 
 def issuers_of(cas: Sequence[Certificate]) -> dict[str, Any]:
-    """Return the parameters that name the CAs of one root."""
+    """Return the query parameters with the CAs of a root."""
     digests = [one.thumbprint for one in cas] + [b""] * MAX_ISSUERS
     return {f"issuer_{n}": digests[n] for n in range(MAX_ISSUERS)}

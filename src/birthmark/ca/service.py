@@ -1,4 +1,4 @@
-"""The certificate authority at work: decide, sign, record, and only then hand out."""
+"""Certificate authority service: decide, sign, record, and return the certificate after the commit."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +26,7 @@ from birthmark.ca.rules.names import (
     granted_subject,
     names_in,
 )
-from birthmark.ca.token_keys import signed_by
+from birthmark.ca.token_keys import run_signing
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificate_profiles import (
@@ -42,7 +42,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import BACKDATING, LeafIssuer, issue, new_serial
 from birthmark.pki.names import fold
-from birthmark.store import Changes, Database, decided_again, from_micros, name_index, to_micros
+from birthmark.store import Changes, Database, from_micros, name_index, retry_on_conflict, to_micros
 
 _NAMED = 10
 
@@ -71,7 +71,7 @@ class NameNotHeldError(NotFoundError):
 
 
 def profile_of(profiles: Mapping[str, CertificateProfile], name: str) -> CertificateProfile:
-    """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
+    """Return the profile with that name. Raise `ProfileUnknownError`, which lists the profiles."""
     if (known := profiles.get(name)) is None:
         raise ProfileUnknownError(name=name, known=", ".join(sorted(profiles)))
     return known
@@ -79,29 +79,29 @@ def profile_of(profiles: Mapping[str, CertificateProfile], name: str) -> Certifi
 
 @dataclass(slots=True)
 class CertificateAuthority:
-    """Issues from a hierarchy and remembers it in a database."""
+    """Certificate authority with a hierarchy and a database."""
 
     hierarchy: Hierarchy
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     lifetimes: dict[str, timedelta] = field(default_factory=dict)
-    """By profile name, where it differs from the profile's own."""
+    """Lifetimes by profile name that override the profile's own."""
     subject: Mapping[str, str] = field(default_factory=dict)
-    """What the operator says of every device: attributes by short name (O, OU, C, ST, L)."""
+    """Subject attributes that the operator sets for every device, by short name (O, OU, C, ST, L)."""
     profiles: Mapping[str, CertificateProfile] = field(default_factory=lambda: FOR_REQUESTS, repr=False)
-    """Those that can be asked for, by name."""
+    """Profiles available to requests, by name."""
     places: DistributionPoints | None = None
-    """Where relying parties reach this server's word of revocation, if they do."""
+    """CRL distribution points and AIA URLs of this server, if reachable by relying parties."""
     told_beyond: timedelta = timedelta(days=7)
-    """Certificates that live longer say these places, where their profile does not say otherwise."""
+    """Certificates with a longer lifetime contain these URLs, unless their profile overrides it."""
     own_names: tuple[x509.GeneralName, ...] = ()
-    """Of this server: what the CA of a device, such as a gateway, signs may have none of them."""
+    """Names of this server; a device's own CA, such as a gateway's, must not sign any of them."""
     _noted: set[Thumbprint] = field(default_factory=set, init=False, repr=False)
     upstream: ExternalCa | None = None
-    """A CA elsewhere that signs instead of our own, but for servers."""
+    """External CA that replaces the local CAs, except for server certificates."""
     on_record: OnRecord | None = field(default=None, repr=False)
-    """Returns the CAs of a subject (DER) that this installation knows of others: devices need not send them."""
+    """Returns the registered CAs of other issuers with a subject (DER), so that devices need not send them."""
     revocations: Revocations = field(init=False, repr=False)
     lists: RevocationLists = field(init=False, repr=False)
 
@@ -110,21 +110,21 @@ class CertificateAuthority:
         self.lists = RevocationLists(self.hierarchy, self.database, self.clock)
 
     def profile(self, name: str) -> CertificateProfile:
-        """Return the profile of that name. Raise `ProfileUnknownError`, which says which ones there are."""
+        """Return the profile with that name. Raise `ProfileUnknownError`, which lists the profiles."""
         return profile_of(self.profiles, name)
 
     def issuer_for(self, profile: CertificateProfile) -> LeafIssuer:
-        """Return the CA that signs certificates of a profile, made now if there was none yet."""
+        """Return the CA that signs certificates of a profile; create it on demand."""
         now = self.clock.now()
-        return self.hierarchy.issuer(profile.purpose, now=now, entropy=self.entropy, places=self.places)
+        return self.hierarchy.issuer(profile.purpose, now=now, entropy=self.entropy, points=self.places)
 
     def places_for(self, profile: CertificateProfile, lifetime: timedelta) -> DistributionPoints | None:
-        """Return the places that a certificate says, or None."""
+        """Return the CRL distribution points and AIA URLs of a certificate, or None."""
         is_told = lifetime > self.told_beyond if profile.revocation is None else profile.revocation
         return self.places if is_told else None
 
     def certificates_for(self, profile: CertificateProfile) -> tuple[Certificate, ...]:
-        """Return what is needed above a certificate of a profile and nothing more, closest first and the root last."""
+        """Return the minimal chain above a certificate of a profile, issuer first and root last."""
         if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
             return self.upstream.certificates()
         return self.hierarchy.above(self.issuer_for(profile))
@@ -138,31 +138,30 @@ class CertificateAuthority:
         san: Sequence[x509.GeneralName] = (),
         lifetime: timedelta | None = None,
         also: Callable[[Certificate], Changes | Awaitable[Changes]] = lambda _issued: Changes(),
-        held: IssuedCertificate | None = None,
+        issued_certificate: IssuedCertificate | None = None,
         most_alive: int | None = None,
     ) -> tuple[Certificate, ...]:
-        """Return the new certificate and the CAs above it, root last, once all of it is on record.
+        """Return the new certificate and the CAs above it, root last, after the commit.
 
-        `san` is what an operator says; what the request asks for is for the profile to take. What `also` returns is
-        part of the same commit. `held` is the certificate that was shown, where it was looked up already. A name has
-        `most_alive` certificates at most, if that is given. Raise `PolicyError`, `ForbiddenError` or `ConflictError`
-        from `rules`.
+        `san` has the operator's names; the profile decides on those in the request. The changes that `also` returns are
+        part of the same commit. `held` is the presented certificate, if it was looked up already. `most_alive` limits
+        the valid certificates of a name. Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
         """
 
         made: list[Certificate] = []  # by a CA elsewhere, which is asked once
-        if held is None and principal.thumbprint is not None:
-            held = await self.find(principal.thumbprint)
+        if issued_certificate is None and principal.thumbprint is not None:
+            issued_certificate = await self.find(principal.thumbprint)
 
         async def attempt() -> tuple[Certificate, ...]:
             asked = name_asked_for(request, principal, profile)
-            standing, taken_back_at = await self._standing(request, asked, held, most_alive or 0)
+            standing, taken_back_at = await self._standing(request, asked, issued_certificate, most_alive or 0)
             device_id = decide(request, principal, profile, standing)
             check_alive(device_id, standing.alive, most_alive)
-            if held is not None:  # taken back since the caller was identified?
-                await self.revocations.check_found(held.certificate, taken_back_at)
+            if issued_certificate is not None:  # taken back since the caller was identified?
+                await self.revocations.check_found(issued_certificate.certificate, taken_back_at)
             lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
-            subject = self._subject(request, device_id, principal, profile, held)
-            names = san or _names(request, principal, profile, held)
+            subject = self._subject(request, device_id, principal, profile, issued_certificate)
+            names = san or _names(request, principal, profile, issued_certificate)
             if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
                 if not made:
                     made.append(await self.upstream.issue(request, subject, profile, lives))
@@ -184,10 +183,10 @@ class CertificateAuthority:
                 now=self.clock.now(),
                 lifetime=None if profile.is_endless and lives == profile.lifetime else lives,
                 san=names,
-                places=self.places_for(profile, lives),
+                points=self.places_for(profile, lives),
                 excluded=self.own_names,
             )
-            certificate = await signed_by(issuer.private_key, signed)
+            certificate = await run_signing(issuer.private_key, signed)
             await record(certificate, device_id, issuer.certificate, standing)
             return (certificate, *self.hierarchy.above(issuer))
 
@@ -198,22 +197,26 @@ class CertificateAuthority:
                 certificate, device_id, profile.name, principal.actor, parent=principal.thumbprint
             )
             row = store.row_of(issued, issuer=issuer.thumbprint, key_digest=key_digest(request.spki_der))
-            is_renewal = held is not None and (fold(held.device_id), held.profile) == (row["name"], profile.name)
-            changes = _changes(row, issued, standing, held if is_renewal else None)
+            is_renewal = issued_certificate is not None and (
+                fold(issued_certificate.device_id),
+                issued_certificate.profile,
+            ) == (row["name"], profile.name)
+            changes = _changes(row, issued, standing, issued_certificate if is_renewal else None)
             more = also(certificate)
             await self.database.commit(changes.merge(more if isinstance(more, Changes) else await more))
 
-        return await decided_again(attempt, after=NameMovedError, attempts=ATTEMPTS)
+        return await retry_on_conflict(attempt, after=NameMovedError, attempts=ATTEMPTS)
 
     async def find(self, thumbprint: Thumbprint) -> IssuedCertificate | None:
-        """Return what was issued under this thumbprint, if it was."""
+        """Return the issued certificate with this thumbprint, or None."""
         row = await self.database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
         return None if row is None else store.INVENTORY.of(row)
 
     async def is_devices_own(self, ca: Certificate) -> bool:
-        """Say whether a CA was issued here to a device, such as an IoT Edge gateway, whose word is its own.
+        """Return whether a CA was issued here to a device, such as an IoT Edge gateway.
 
-        What our CAs of devices and gateways signed is that, also where nothing is on record of it, as after a restore.
+        The device controls what it signs. Every CA signed by our device and gateway CAs counts, even without an
+        inventory row, as after a restore.
         """
         ours = self.hierarchy.certificates
         if not ca.is_ca or ca in ours:
@@ -223,13 +226,16 @@ class CertificateAuthority:
         row = await self.database.one(store.BY_EITHER_THUMBPRINT, **store.wanted(ca))
         return row is not None and row["profile"] not in {ISSUING_CA.name, EDGE_ISSUING_CA.name}
 
-    def registered(self, certificate: Certificate, now: datetime) -> Changes:
-        """Return what notes that a certificate, if it is one of ours, was a device's proof where devices register."""
+    def registration_changes(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return the changes that record a certificate's use in a device registration.
+
+        They have no effect for a certificate that was not issued here.
+        """
         at, thumbprint = to_micros(now), certificate.thumbprint
         return Changes().run(store.REGISTERED, key_thumbprint=thumbprint, registered_at=at)
 
     async def presented(self, leaf: Certificate) -> tuple[IssuedCertificate, int | None] | None:
-        """Return what was issued as `leaf`, if it was, and when its key was taken back, if it was."""
+        """Return the issued certificate for `leaf`, and when its key was revoked; None if not issued here."""
         row = await self.database.one(store.PRESENTED, **store.wanted(leaf), key_digest=digest_of(leaf))
         if row is None:
             return None
@@ -239,10 +245,10 @@ class CertificateAuthority:
     async def newer(
         self, than: IssuedCertificate, in_use: Collection[Thumbprint]
     ) -> tuple[list[IssuedCertificate], frozenset[Thumbprint]]:
-        """Return what was issued to the same name after it and was used, and which of all these asked for others.
+        """Return newer, used certificates of the same name, and which of all these requested others.
 
-        That is what it asked for, and what was asked for with it and registered; `in_use` are certificates by which
-        the device is on record elsewhere. What is revoked does not count.
+        These are certificates that it requested, and those requested with the same parent that were registered.
+        `in_use` has the certificates by which the device is registered elsewhere. Revoked certificates do not count.
         """
         name, own = fold(than.device_id), than.certificate
         rows = [row for one in in_use for row in await self.database.all(store.BY_THUMBPRINT, thumbprint=one)]
@@ -263,23 +269,26 @@ class CertificateAuthority:
         return newer, frozenset(parents)
 
     async def taken_back_since(self, issued: IssuedCertificate) -> datetime | None:
-        """Return when something of the same name was revoked after this was issued, but for what was only replaced."""
+        """Return when another certificate of the name was revoked after this one was issued.
+
+        Superseded certificates are ignored.
+        """
         certificate = issued.certificate
         began = certificate.not_before + min(BACKDATING, (certificate.not_after - certificate.not_before) / 11)
         return await self._revoked_since(issued.device_id, began)
 
     async def is_revoked_since(self, name: str, moment: datetime) -> bool:
-        """Say whether something of a name was revoked since, but for what was only replaced."""
+        """Return whether a certificate of a name was revoked since `moment`, ignoring superseded ones."""
         return await self._revoked_since(name, moment) is not None
 
     async def _revoked_since(self, name: str, moment: datetime) -> datetime | None:
         row = await self.database.one(store.TAKEN_BACK_SINCE, name=fold(name), since=to_micros(moment))
         return None if row is None else from_micros(row["revoked_at"])
 
-    async def search(self, wanted: str) -> list[IssuedCertificate]:
-        """Return what fits a thumbprint, a serial number (both in hex) or a device id in any case, newest first."""
-        rows = list(await self.database.all(store.BY_DEVICE, name=fold(wanted)))
-        plain = "".join(one for one in wanted if one.isprintable() and one not in ": ").lower()  # as Windows shows it
+    async def search(self, query: str) -> list[IssuedCertificate]:
+        """Return certificates by thumbprint, serial number (both hex) or device ID in any case, newest first."""
+        rows = list(await self.database.all(store.BY_DEVICE, name=fold(query)))
+        plain = "".join(one for one in query if one.isprintable() and one not in ": ").lower()  # as Windows shows it
         try:
             number = bytes.fromhex(plain if len(plain) % 2 == 0 else "0" + plain)
         except ValueError:
@@ -293,7 +302,7 @@ class CertificateAuthority:
         return [store.INVENTORY.of(row) for row in await self.database.all(store.BY_DEVICE, name=fold(name))]
 
     async def names_below(self, parent: Thumbprint) -> list[str]:
-        """Return the first names, folded, that a certificate asked for."""
+        """Return the first names, case-folded, that were requested with a certificate."""
         found = [""]
         while len(found) <= _NAMED and (
             row := await self.database.one(store.NEXT_NAME_BELOW, parent=parent, beyond=found[-1])
@@ -302,14 +311,14 @@ class CertificateAuthority:
         return found[1:]
 
     async def latest(self, limit: int = 100) -> list[IssuedCertificate]:
-        """Return the inventory, those that live longest first."""
+        """Return the inventory, latest expiry first."""
         return [store.INVENTORY.of(row) for row in await self.database.all(store.LATEST, limit=limit)]
 
     async def release(self, name: str, principal: Principal) -> list[str]:
-        """Let a name go: a credential for any name may claim it with a new key. What was issued stays good.
+        """Release a name: a credential for any name may claim it with a new key.
 
-        One that was taken back with its device may be asked for again. Return the thumbprints, in hex, of those that
-        held it. Raise `NameNotHeldError`.
+        Issued certificates remain valid. A name that was revoked with its device can be requested again. Return the
+        thumbprints, in hex, of the certificates that held it. Raise `NameNotHeldError`.
         """
         rows = await self.database.all(store.HOLDERS, name=fold(name), after=self.clock.micros())
         held = [row["thumbprint"].hex() for row in rows]
@@ -320,7 +329,7 @@ class CertificateAuthority:
         return held
 
     async def crl(self, issuer: LeafIssuer | None = None) -> bytes:
-        """Return the DER revocation list of `issuer` (default: the issuing CA), made anew when something changed."""
+        """Return the DER CRL of `issuer` (default: the issuing CA); regenerate it after changes."""
         return (await self.lists.of(issuer or self.hierarchy.issuing)).der
 
     async def live_of(self, spki_der: bytes) -> list[IssuedCertificate]:
@@ -330,14 +339,17 @@ class CertificateAuthority:
         return [store.INVENTORY.of(row) for row in rows]
 
     async def note_issuers(self) -> None:
-        """Put the CAs below the root on record."""
+        """Add the subordinate CAs to the inventory."""
         for purpose, issuer in self.hierarchy.issuers.items():
             if issuer.certificate.thumbprint not in self._noted:
                 await self.note(EDGE_ISSUING_CA if purpose == Purpose.EDGE else ISSUING_CA, issuer.certificate)
                 self._noted.add(issuer.certificate.thumbprint)
 
     async def note(self, profile: CertificateProfile, *certificates: Certificate) -> None:
-        """Put certificates of this installation's own on record, by which it is asked for their revocation too."""
+        """Add this installation's own certificates to the inventory.
+
+        Their revocation status is then available.
+        """
         for one in certificates:
             above = next((ca for ca in self.hierarchy.certificates if is_signed_by(one, ca)), None)
             if above is None or one.is_self_signed or await self.find(one.thumbprint) is not None:
@@ -350,11 +362,11 @@ class CertificateAuthority:
                 await self.database.commit(changes)
 
     async def _standing(
-        self, request: CertificateRequest, asked: str | None, held: IssuedCertificate | None, most: int
+        self, request: CertificateRequest, asked: str | None, certificate: IssuedCertificate | None, limit: int
     ) -> tuple[SubjectStatus, int | None]:
-        """Return what is on record about the key of a request and the name it asks for, and when `held` was taken back.
+        """Return the state of a request's key and name, and when `held` was revoked.
 
-        It is read in one statement: what changes after that look makes the commit fail, and the next look sees it.
+        It is read in one statement. A later change makes the commit fail, and the retry reads it.
         """
         rows = await self.database.all(
             store.STANDING,
@@ -362,9 +374,13 @@ class CertificateAuthority:
             asked=asked or "",
             asked_digest=key_digest(request.spki_der),
             after=self.clock.micros(),
-            most=most,
-            **(dict.fromkeys(("thumbprint", *store.TWINS), b"") if held is None else store.wanted(held.certificate)),
-            key_digest=b"" if held is None else digest_of(held.certificate),
+            most=limit,
+            **(
+                dict.fromkeys(("thumbprint", *store.TWINS), b"")
+                if certificate is None
+                else store.wanted(certificate.certificate)
+            ),
+            key_digest=b"" if certificate is None else digest_of(certificate.certificate),
         )
         version, alive, taken_back_at, holder, revoked_at, lost_at = 0, 0, None, None, None, None
         live = []
@@ -391,29 +407,36 @@ class CertificateAuthority:
         device_id: str,
         principal: Principal,
         profile: CertificateProfile,
-        held: IssuedCertificate | None,
+        certificate: IssuedCertificate | None,
     ) -> x509.Name:
         is_operator = principal.kind is PrincipalKind.OPERATOR
         if profile.is_ca and not is_operator:
             return ca_subject(device_id, {**self.subject, **profile.subject})
         number = None
         if profile.has_serial_number:
-            before = None if held is None or held.device_id != device_id else held.certificate.subject
+            before = (
+                None if certificate is None or certificate.device_id != device_id else certificate.certificate.subject
+            )
             number = granted_serial_number(profile, device_id, request.subject, before, by_operator=is_operator)
         return granted_subject(request.subject, {**self.subject, **profile.subject}, serial_number=number)
 
 
 def _names(
-    request: CertificateRequest, principal: Principal, profile: CertificateProfile, held: IssuedCertificate | None
+    request: CertificateRequest,
+    principal: Principal,
+    profile: CertificateProfile,
+    certificate: IssuedCertificate | None,
 ) -> Sequence[x509.GeneralName]:
-    """Return the names of the request that the profile lets in; a renewal keeps those it has."""
+    """Return the requested names that the profile allows; a renewal keeps its names."""
     if profile.names is None:
         return ()
-    is_renewal = held is not None and held.device_id == request.subject_cn and held.profile == profile.name
+    is_renewal = (
+        certificate is not None and certificate.device_id == request.subject_cn and certificate.profile == profile.name
+    )
     return granted_names(
         request.names,
         profile,
-        held=names_in(held.certificate) if held is not None and is_renewal else (),
+        general_names=names_in(certificate.certificate) if certificate is not None and is_renewal else (),
         by_operator=principal.kind is PrincipalKind.OPERATOR,
     )
 

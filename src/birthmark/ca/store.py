@@ -1,6 +1,6 @@
-"""The CA's tables: what was issued, who holds a name or a key, CAs taken back, the last list of each issuer.
+"""Tables of the CA: issued certificates, name and key holders, revoked CAs, and each issuer's last CRL.
 
-A serial number overflows a 64-bit column and is kept in hexadecimal.
+A serial number exceeds a 64-bit column and is stored in hexadecimal.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from birthmark.pki.signature_malleability import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.counters import week_of
-from birthmark.store.crud_statements import among, change, find, page
+from birthmark.store.crud_statements import change, find, is_among, page
 from birthmark.store.row_mapping import RowMapper
 
 certificates = Table(
@@ -67,14 +67,14 @@ partial_index(
     certificates.c.name,
     *_ENDS,
     certificates.c.profile,
-    where=_GOOD,
+    condition=_GOOD,
 )
 partial_index(
     "ca_certificates_taken_back",
     certificates.c.name,
     certificates.c.revoked_at,
     certificates.c.revocation_reason,
-    where=_TAKEN_BACK,
+    condition=_TAKEN_BACK,
 )
 Index(
     "ca_certificates_parent",
@@ -89,17 +89,17 @@ partial_index(
     certificates.c.parent,
     certificates.c.name,
     certificates.c.not_after,
-    where=_REGISTERED,
+    condition=_REGISTERED,
 )
 Index("ca_certificates_end", *_ENDS)
 Index("ca_certificates_profile_end", certificates.c.profile, *_ENDS)
 Index("ca_certificates_issuer_end", certificates.c.issuer, *_ENDS)
-partial_index("ca_certificates_revoked_end", *_ENDS, where=_TAKEN_BACK)
+partial_index("ca_certificates_revoked_end", *_ENDS, condition=_TAKEN_BACK)
 Index("ca_certificates_revoked", certificates.c.issuer, certificates.c.revoked_at)
 
 names = Table("ca_names", metadata, text("name", key=True), number("version"), number("lost_at", optional=True))
 _LOST = names.c.lost_at.is_not(None)
-partial_index("ca_names_lost", names.c.name, where=_LOST)
+partial_index("ca_names_lost", names.c.name, condition=_LOST)
 
 keys = Table(
     "ca_keys",
@@ -157,13 +157,15 @@ LATEST = statement(
 
 NAMES_OF_CERTIFICATES = page(names, "name", of=("name",))
 NAMES_REVOKED = page(names, "name", _LOST, of=("name",))
-NAMES_NAMED = find(names, among(names.c.name), of=("name", "lost_at"))
+NAMES_NAMED = find(names, is_among(names.c.name), of=("name", "lost_at"))
 LAST_ENDS = statement(
     select(certificates.c.name, func.max(certificates.c.not_after).label("last"))
-    .where(among(certificates.c.name), certificates.c.revoked_at.is_(None), certificates.c.not_after > bindparam("now"))
+    .where(
+        is_among(certificates.c.name), certificates.c.revoked_at.is_(None), certificates.c.not_after > bindparam("now")
+    )
     .group_by(certificates.c.name)
 )
-"""When the last certificate of some names ends that is alive: whoever has renewed has more than one."""
+"""Latest expiry of each name's valid certificates; a renewed device has several."""
 ENDING = statement(
     select(certificates.c.name, certificates.c.not_after, certificates.c.thumbprint)
     .where(
@@ -175,7 +177,7 @@ ENDING = statement(
     .order_by(certificates.c.not_after, certificates.c.thumbprint)
     .limit(bindparam("limit"))
 )
-"""A page of those that are alive and end soon, the first to end first."""
+"""A page of valid certificates that expire soon, in order of expiry."""
 
 # Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
 # same state one is told to look again; a key's row names its one holder.
@@ -186,7 +188,7 @@ LOSE_NAME = statement(
     .where(names.c.name == bindparam("key_name"), names.c.lost_at.is_(None))
     .values(lost_at=bindparam("lost_at"), version=names.c.version + 1)
 )
-"""With its device: nobody gets a certificate for it any more. Who decides on it at this moment decides again."""
+"""Revokes a name with its device, so that no certificate is issued for it; concurrent decisions are retried."""
 FIND_NAME = statement(
     update(names).where(names.c.name == bindparam("key_name")).values(lost_at=null(), version=names.c.version + 1)
 )
@@ -212,7 +214,7 @@ LIVE_PAGE = statement(
     .order_by(*_ENDS)
     .limit(bindparam("limit"))
 )
-"""What is alive of a name, in the order in which it ends: beyond a moment, or beyond the page before."""
+"""Valid certificates of a name in order of expiry, after a time or after the previous page."""
 RELEASE_NAME = statement(
     update(certificates)
     .where(certificates.c.name == bindparam("key_name"), certificates.c.holds_name == 1)
@@ -248,7 +250,7 @@ OTHERS_TAKEN_BACK = statement(
     .order_by(keys.c.revoked_at.desc(), keys.c.key_digest)
     .limit(100)
 )
-"""What was taken back under a name and was never in this inventory."""
+"""Certificates revoked under a name that were never in this inventory."""
 _IT_TAKEN_BACK = (certificates.c.thumbprint.in_(_IT_OR_TWIN), certificates.c.revoked_at.is_not(None))
 REVOCATION = statement(
     select(certificates.c.device_id, certificates.c.revoked_at)
@@ -264,7 +266,7 @@ PRESENTED = statement(
     .where(certificates.c.thumbprint.in_(_IT_OR_TWIN))
     .limit(1)
 )
-"""The row of a certificate, and when its key was taken back."""
+"""The row of a certificate, and when its key was revoked."""
 
 
 def _about(kind: str, name: Any, at: Any, digest: Any = None, thumbprint: Any = None) -> Select[Any]:
@@ -311,8 +313,10 @@ STANDING = statement(
         _about("held", None, keys.c.revoked_at).where(*_KEY_TAKEN_BACK),
     )
 )
-"""All that a request is decided by, of one moment: the name's version, the key, who holds the name, and whether the
-certificate that was shown was taken back."""
+"""Consistent input of an issuance decision.
+
+It has the version and holder of the name, the key, and the revocation of the presented certificate.
+"""
 ADD_REVOKED_CA = insert(revoked_cas, ignore_existing=True)
 ANY_REVOKED_CA = find(revoked_cas, revoked_cas.c.revoked_at.is_not(None), of=("revoked_at",), limit=1)
 REVOKED_CA = find(revoked_cas, of=("revoked_at",))
@@ -320,7 +324,7 @@ REVOKED_CAS_NAMED = find(
     revoked_cas,
     or_(revoked_cas.c.subject_digest == bindparam("subject_digest"), revoked_cas.c.subject_digest.is_(None)),
 )
-"""Those of a subject. However many they are: each costs only who shows a certificate below that name."""
+"""Revoked CAs of a subject; they cost only requests with a certificate under that name."""
 REVOKE = change(certificates, _REVOCATION, "thumbprint", certificates.c.revoked_at.is_(None))
 REGISTERED = change(certificates, ("registered_at",), "thumbprint", certificates.c.registered_at.is_(None))
 _BELOW = (
@@ -338,9 +342,9 @@ REGISTERED_BELOW = statement(
     .order_by(certificates.c.not_after.desc())
     .limit(100)
 )
-"""What one certificate asked for and registered."""
+"""Certificates requested with a certificate and then registered."""
 HAS_ASKED = statement(select(certificates.c.parent).where(*_BELOW).limit(1))
-"""Whether a certificate asked for others of its name."""
+"""Whether a certificate was used to request others of its name."""
 _child, _grandchild = certificates.alias(), certificates.alias()
 _LAST_BELOW = (
     select(certificates.c.thumbprint)
@@ -361,14 +365,14 @@ ASKED_BELOW = statement(
     )
     .limit(100)
 )
-"""What one certificate asked for and asked for others itself."""
+"""Certificates requested with a certificate that requested others themselves."""
 NEXT_NAME_BELOW = statement(
     select(certificates.c.name)
     .where(certificates.c.parent == bindparam("parent"), certificates.c.name > bindparam("beyond"))
     .order_by(certificates.c.name)
     .limit(1)
 )
-"""One by one, as one certificate may have asked for very many of a name."""
+"""Next name, one at a time, because many certificates per name may have been requested with a certificate."""
 TAKEN_BACK_SINCE = statement(
     select(certificates.c.revoked_at)
     .where(
@@ -389,7 +393,7 @@ REVOKED = statement(
     .order_by(certificates.c.revoked_at, certificates.c.serial)
     .limit(bindparam("limit"))
 )
-"""A page of what an issuer revoked, of those after `at` and `serial`: by the index of both columns."""
+"""A page of an issuer's revocations after `at` and `serial`, by the index of both columns."""
 CRL = find(crls)
 CRL_STATE = find(crls, of=("number", "made_at", "next_update", "revocations", "covers"))
 BEGIN_CRL = insert(crls, ignore_existing=True)
@@ -402,29 +406,32 @@ STATUS = find(certificates, "issuer", "serial", of=("thumbprint", "revoked_at", 
 
 
 def counted(issued: IssuedCertificate, state: str, by: int = 1) -> Changes:
-    """Return what counts a certificate, by its profile and the week in which it ends."""
+    """Return the changes that count a certificate by its profile and week of expiry."""
     since = week_of(to_micros(issued.certificate.not_after))
     return Changes().count(FIGURE, issued.profile, state, since=since, by=by)
 
 
 def wanted(certificate: Certificate) -> dict[str, Thumbprint]:
-    """Return the thumbprints by which a certificate that somebody shows is looked for."""
+    """Return the thumbprints by which a presented certificate is looked up."""
     return {"thumbprint": certificate.thumbprint, **dict(zip(TWINS, twins_of(certificate), strict=True))}
 
 
 def subject_digest(name: bytes) -> str:
-    """Return what CAs of one subject, as DER, are found by."""
+    """Return the key by which CAs of a subject (DER) are looked up."""
     return hashlib.sha256(name).hexdigest()
 
 
 def revoked_ca_row(ca: Certificate, digest: bytes, at_micros: int) -> dict[str, Any]:
-    """Return the row of a CA that is taken back; `digest` is its key's."""
+    """Return the row of a revoked CA; `digest` is its key's."""
     found_by = subject_digest(ca.subject_der)
     return {"key_digest": digest, "der": ca.der, "revoked_at": at_micros, "subject_digest": found_by}
 
 
 def row_of(issued: IssuedCertificate, *, issuer: Thumbprint, key_digest: bytes, is_own: bool = False) -> dict[str, Any]:
-    """Return the inventory row of a new certificate, which holds its name; `is_own`: of our CAs and servers, none."""
+    """Return the inventory row of a new certificate, which holds its name.
+
+    `is_own` marks certificates of local CAs and servers, which hold no name.
+    """
     certificate = issued.certificate
     return INVENTORY.row(issued) | {
         "thumbprint": certificate.thumbprint,

@@ -1,8 +1,8 @@
-"""CA keys in a PKCS#11 token: made there, for signing only, and never read.
+"""CA keys in a PKCS#11 token: generated there, for signing only, not extractable.
 
-What lies in the CA's directory in a key's place is its name (a URI, in pkcs11-provider's PEM form) with the library and
-the file of the PIN. The token is opened when something is signed, and again after it was away: a server starts without
-it, refuses what needs it, and goes on when it is back. PKCS#11 is loaded then, too: most servers have no token.
+The key file in the CA's directory has its URI (in pkcs11-provider's PEM form) with the library and the PIN file. The
+token is opened for signing, and reopened after a failure. A server starts without it, rejects operations that need it,
+and resumes when it is available. The PKCS#11 library is also loaded on demand, because most servers have no token.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
 from birthmark.keys.private_key import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
 from birthmark.pki.issuance import SigningKey
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 
 if TYPE_CHECKING:
     from birthmark.keys.pkcs11_key import TokenKey
@@ -89,7 +89,7 @@ class TokenSigner:
 
 @dataclass(frozen=True, slots=True)
 class TokenPlace:
-    """Where a CA's keys are to be made."""
+    """Token in which a CA's keys are generated."""
 
     module: Path
     token: str
@@ -102,18 +102,18 @@ class TokenPlace:
         return cls((module or find_softhsm()).resolve(), token, pin_file.expanduser().absolute())
 
     def make(self, label: str) -> SigningKey:
-        """Make a P-256 key that never leaves the token. Raise what opening a token raises."""
-        from birthmark.keys.pkcs11_key import made_for_signing  # noqa: PLC0415 - see the module
+        """Generate a P-256 key that never leaves the token. Raise the errors of opening a token."""
+        from birthmark.keys.pkcs11_key import generate_signing_key  # noqa: PLC0415 - see the module
 
         uri = Pkcs11Uri(
             token=self.token, object=label, type="private", module_path=self.module, pin_source=self.pin_file
         )
         with _opened(uri) as token:
-            return _key(uri, made_for_signing(token, label))
+            return _key(uri, generate_signing_key(token, label))
 
 
 def place_of(key: SigningKey) -> TokenPlace | None:
-    """Return the token that a key is in; None for one in a file."""
+    """Return the token that holds a key; None for a key in a file."""
     signer = _signer(key)
     if signer is None:
         return None
@@ -121,19 +121,22 @@ def place_of(key: SigningKey) -> TokenPlace | None:
     return TokenPlace(uri.module_path or Path(), uri.token or "", uri.pin_source or Path())
 
 
-async def signed_by(key: SigningKey, sign: Callable[[], T]) -> T:
-    """Do what signs by a key, beside the loop where that is in a token: others are served meanwhile."""
-    return sign() if place_of(key) is None else await beside(sign)
+async def run_signing(key: SigningKey, sign: Callable[[], T]) -> T:
+    """Run a signing call; with a key in a token, run it outside the event loop."""
+    return sign() if place_of(key) is None else await run_in_thread(sign)
 
 
 def render(key: SigningKey) -> bytes | None:
-    """Return what lies in a file in the key's place; None for a key that is in a file itself."""
+    """Return the file content that refers to a token key; None for a key that is in a file."""
     signer = _signer(key)
     return None if signer is None else render_uri_pem(signer.uri).encode()
 
 
 def parse(content: bytes, public_key: PublicKey) -> SigningKey | None:
-    """Return the key that a file names; None for other files. The token is not asked yet. Raise `UriInvalidError`."""
+    """Return the token key that a file refers to, or None; the token is not opened yet.
+
+    Raise `UriInvalidError`.
+    """
     text = uri_in(content)
     return None if text is None else _key(parse_pkcs11_uri(text), public_key)
 

@@ -1,4 +1,4 @@
-"""`birthmark agent`: a device's identity by configuration: issue, register, stay connected, renew."""
+"""`birthmark agent`: configuration-driven device identity: issue, register, stay connected, renew."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from birthmark.cli.agent_process import become
 from birthmark.cli.common import FAILED, emit, say
 from birthmark.cli.confirmation import only_typed
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.table import wrapped
+from birthmark.cli.table import wrap_to_terminal
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
@@ -59,7 +59,7 @@ def apply(options: AgentOptions) -> None:
 
     Requests a certificate if no valid one exists, registers the device and prints its hub.
     """
-    options.do(Agent.apply)
+    options.run(Agent.apply)
     again = shlex.join(["birthmark", "agent", "run", *sys.argv[3:]])
     typer.echo(f"Now stay connected and renew in time: {again}", err=True)
 
@@ -99,19 +99,19 @@ def renew(options: AgentOptions) -> None:
 
     Each new certificate is verified before it replaces the old one. A running agent does the work.
     """
-    before = _kept(options)
+    before = _managed_certificates(options)
     try:
-        if not _told(options, ControlCommand.RENEW, "renewals"):
-            options.do(_renew_once)
+        if not _send_and_wait(options, ControlCommand.RENEW, "renewals"):
+            options.run(_renew_once)
     finally:  # also what was renewed before another was refused
-        for name, leaf in _kept(options).items():
+        for name, leaf in _managed_certificates(options).items():
             if leaf != before.get(name):
                 said = f"Renewed {name}: {leaf.thumbprint.hex()}, until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
                 typer.echo(said, err=True)
 
 
-def _kept(options: AgentOptions) -> dict[str, Certificate]:
-    """Return the certificates that the agent keeps renewed, by name, as far as they can be read."""
+def _managed_certificates(options: AgentOptions) -> dict[str, Certificate]:
+    """Return the readable certificates that the agent renews, by name."""
     found: dict[str, Certificate] = {}
     with contextlib.suppress(BirthmarkError), options.place.opened(takes_last_good=True) as agent:
         for name in agent.managed:
@@ -126,8 +126,8 @@ def reprovision(options: AgentOptions) -> None:
 
     A running agent does the work.
     """
-    if not _told(options, ControlCommand.REPROVISION, "registered_at"):
-        options.do(Agent.apply)
+    if not _send_and_wait(options, ControlCommand.REPROVISION, "registered_at"):
+        options.run(Agent.apply)
 
 
 def forget_time(options: AgentOptions) -> None:
@@ -171,10 +171,13 @@ async def _renew_once(agent: Agent) -> None:
         agent.update(is_connected=False)
 
 
-def _told(options: AgentOptions, order: ControlCommand, sign: str) -> bool:
-    """Tell a running agent, and wait until its state shows that it was done. Say whether there is one."""
+def _send_and_wait(options: AgentOptions, order: ControlCommand, sign: str) -> bool:
+    """Send a command to a running agent and wait until its state changes.
+
+    Return False if no agent is running.
+    """
     lock = options.places.lock
-    if not flock.is_taken(lock):
+    if not flock.is_locked(lock):
         return False
     clock = SystemClock()
     with options.place.opened(takes_last_good=True) as agent:
@@ -192,7 +195,7 @@ def _told(options: AgentOptions, order: ControlCommand, sign: str) -> bool:
             if agent.state.failures > before.failures and agent.state.error is not None:
                 error = agent.state.error
                 for line in (error.message, f"  Why: {error.cause}", f"  Fix: {error.fix}", f"  Code: {error.code}"):
-                    typer.echo(wrapped(printable(line), errors=True), err=True)
+                    typer.echo(wrap_to_terminal(printable(line), errors=True), err=True)
                 raise typer.Exit(FAILED)
         time.sleep(0.1)
     typer.echo("The agent was told and has not answered yet; see: birthmark agent status", err=True)

@@ -1,4 +1,4 @@
-"""`birthmark agent config`: what is set, and what could be."""
+"""`birthmark agent config`: current and available settings."""
 
 from typing import Annotated
 
@@ -24,20 +24,20 @@ def list_settings(
     With --doc, also list the available settings. Secrets are not shown.
     """
     if doc:
-        for one in pick.picked(every_setting(), _known):
+        for one in pick.filter_rows(every_setting(), _known):
             default = f" [default: {one.default}]" if one.default else ""
             say(options.as_json, _known(one), f"{one.key} ({one.takes}){default}")
             if not options.as_json:
                 typer.echo(f"    {printable(one.means)}")
         return
     config, _ = options.place.read()
-    for found in pick.picked(effective(config.texts), _found):
+    for found in pick.filter_rows(effective(config.texts), _found):
         say(options.as_json, _found(found), f"{found.key} = {found.value}  ({found.file}:{found.line})")
 
 
-def _known(one: AgentSetting) -> dict[str, str | None]:
-    return {"key": one.key, "takes": one.takes, "default": one.default or None, "meaning": one.means}
+def _known(setting: AgentSetting) -> dict[str, str | None]:
+    return {"key": setting.key, "takes": setting.takes, "default": setting.default or None, "meaning": setting.means}
 
 
-def _found(one: EffectiveSetting) -> dict[str, str | int | None]:
-    return {"key": one.key, "value": one.value, "file": str(one.file), "line": one.line}
+def _found(setting: EffectiveSetting) -> dict[str, str | int | None]:
+    return {"key": setting.key, "value": setting.value, "file": str(setting.file), "line": setting.line}

@@ -1,4 +1,4 @@
-"""Which agent a command is about, how it is opened, and what its status is."""
+"""Agent selection, access and status of a command."""
 
 import asyncio
 import os
@@ -22,10 +22,10 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 
 
-def status_row(agent: Agent, places: AgentPaths) -> dict[str, Any]:
-    state, held, is_taken = agent.state, agent.held(), flock.is_taken(places.lock)
+def status_row(agent: Agent, paths: AgentPaths) -> dict[str, Any]:
+    state, held, is_taken = agent.state, agent.held(), flock.is_locked(paths.lock)
     row: dict[str, Any] = {
-        "running": is_taken and running_pid(places.lock) != os.getpid(),
+        "running": is_taken and running_pid(paths.lock) != os.getpid(),
         "connected": state.is_connected and is_taken,
         "hub": state.hub,
         "device_id": state.device_id,
@@ -60,7 +60,7 @@ def _configuration(agent: Agent) -> str:
 
 
 def _kept(agent: Agent, managed: ManagedCertificate) -> dict[str, Any]:
-    """One certificate that is kept: until when it lives, when it is renewed, what keeps it from that."""
+    """Return the status of a managed certificate: expiry, renewal time and renewal error."""
     held = agent.identities.slot(managed.id).current()
     at = None if held is None else agent.keeper.renew_at(managed, held)
     failing = agent.state.failing.get(managed.id)
@@ -74,8 +74,8 @@ def _kept(agent: Agent, managed: ManagedCertificate) -> dict[str, Any]:
     }
 
 
-def told(certificates: list[dict[str, Any]]) -> list[str]:
-    """Return what is kept as people read it."""
+def format_certificates(certificates: list[dict[str, Any]]) -> list[str]:
+    """Format managed certificates as text lines."""
     return [
         f"{one['id']} until {one['not_after'] or 'it is issued'}"
         + (f", renewed at {one['renew_at']}" if one["renew_at"] else "")
@@ -86,7 +86,7 @@ def told(certificates: list[dict[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class AgentOptions:
-    """Which agent, and how it is shown."""
+    """Agent selection and output format."""
 
     config: Annotated[
         Path | None,
@@ -118,11 +118,11 @@ class AgentOptions:
     def show(self, agent: Agent) -> dict[str, Any]:
         """Print the agent's status, and return it."""
         row = status_row(agent, self.places)
-        emit(self.as_json, row if self.as_json else row | {"certificates": told(row["certificates"])})
+        emit(self.as_json, row if self.as_json else row | {"certificates": format_certificates(row["certificates"])})
         return row
 
-    def do(self, work: Callable[[Agent], Coroutine[Any, Any, object]]) -> None:
-        """Work as the agent, alone, and show its status; a failure is remembered for `status`."""
+    def run(self, work: Callable[[Agent], Coroutine[Any, Any, object]]) -> None:
+        """Run work as the agent under its lock, and show its status; an error is stored for `status`."""
         with self.place.working() as agent:
             working("Asking the servers")
             try:

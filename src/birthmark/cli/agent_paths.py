@@ -1,4 +1,4 @@
-"""Where an agent is, how it is opened to look and to work. Without the command line's library, for `agent_process`."""
+"""Location of an agent, opened read-only or for work; without the CLI library, for `agent_process`."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ from birthmark.untrusted_text import printable
 
 @dataclass(frozen=True, slots=True)
 class AgentPlace:
-    """One root and one configuration file."""
+    """Root directory and configuration file of an agent."""
 
     root: Path
     file: Path
@@ -36,7 +36,7 @@ class AgentPlace:
         return AgentPaths(self.root)
 
     def read(self, *, takes_last_good: bool = False) -> tuple[AgentConfig, str | None]:
-        """Return the configuration, or the last good one in its place and why. Raise one of the config errors."""
+        """Return the configuration, or the last good one with the reason. Raise the configuration errors."""
         try:
             return read_config(self.file), None
         except (ConfigInvalidError, ConfigUnsupportedError, ConfigMissingError) as error:
@@ -48,7 +48,7 @@ class AgentPlace:
 
     @contextmanager
     def opened(self, *, takes_last_good: bool = False, is_looking: bool = True) -> Iterator[Agent]:
-        """Open the agent to look at it; nothing is written before the lock is taken."""
+        """Open the agent to read it; nothing is written before the lock is taken."""
         config, instead = self.read(takes_last_good=takes_last_good)
         agent = open_agent(
             config,
@@ -65,7 +65,7 @@ class AgentPlace:
 
     @contextmanager
     def working(self, *, takes_last_good: bool = False) -> Iterator[Agent]:
-        """Open the agent to work with it, alone."""
+        """Open the agent for work under its lock."""
         self.read(takes_last_good=takes_last_good)  # a mistake in it is told before anything is made
         try:
             self.places.prepare()

@@ -1,7 +1,7 @@
-"""The process that `birthmark agent run` becomes: the agent alone, for devices with little memory.
+"""Process of `birthmark agent run`: only the agent, for devices with little memory.
 
-The command line's library takes a fifth of the agent's memory and is not needed any more once the options are read. So
-the command turns itself into this program, in the same process; when something is refused here, it is told as ever.
+The CLI library uses a fifth of the agent's memory and is not needed after option parsing. The command therefore
+replaces itself with this program in the same process. Errors are printed as in the CLI.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from birthmark.agent.renewal_scheduler import taken_by
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.cli.agent_paths import AgentPlace
-from birthmark.cli.refusal_log import note
+from birthmark.cli.refusal_log import log_refusal
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.systemd_notify import notifier
@@ -40,7 +40,7 @@ _SIGNALS = {
 
 @dataclass(slots=True)
 class EventPrinter:
-    """Prints what happens: lines for people, or JSON. Where nobody takes them, the agent goes on all the same."""
+    """Prints events as text lines or JSON; a closed output does not stop the agent."""
 
     as_json: bool
     _is_heard: bool = True
@@ -61,7 +61,7 @@ class EventPrinter:
 
 
 def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> NoReturn:
-    """Turn this process into the agent; its pid, its files and its place at the service manager stay."""
+    """Replace this process with the agent; its PID, files and systemd unit are unchanged."""
     given = {"root": str(place.root), "file": str(place.file), "as_json": as_json, "telemetry_s": telemetry_s}
     sys.stdout.flush()
     sys.stderr.flush()
@@ -70,7 +70,7 @@ def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> No
 
 
 async def serve(agent: Agent, tell: EventPrinter, telemetry_s: float | None) -> None:
-    """Run the agent's loop until it is told to stop."""
+    """Run the agent's loop until it is stopped."""
     orders, manager = ControlServer(), notifier()
 
     def heard(event: str, facts: dict[str, object]) -> None:
@@ -81,7 +81,7 @@ async def serve(agent: Agent, tell: EventPrinter, telemetry_s: float | None) -> 
     for number, order in _SIGNALS.items():
         loop.add_signal_handler(number, orders.give, order)
     async with manager.watched(), answering(orders_beside(agent.places.lock), taken_by(agent, orders)):
-        await Loop(agent, orders, heard, telemetry_s, note).run()
+        await Loop(agent, orders, heard, telemetry_s, log_refusal).run()
 
 
 def main(words: Sequence[str]) -> int:

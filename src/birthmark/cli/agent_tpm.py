@@ -1,4 +1,4 @@
-"""`birthmark agent tpm`: the public keys of this device's TPM, as a provisioning service has to know them."""
+"""`birthmark agent tpm`: public keys of the device's TPM for enrollment at a provisioning service."""
 
 import shlex
 from typing import Annotated, Any
@@ -38,7 +38,7 @@ def show(
 
 
 def _asked(options: AgentOptions, tcti: str | None) -> tuple[TpmSettings, str | None]:
-    """Return which TPM is meant, and the registration id where one is configured."""
+    """Return the selected TPM, and the registration ID if configured."""
     if tcti is not None:
         return TpmSettings(tcti), None
     config, _ = options.place.read()

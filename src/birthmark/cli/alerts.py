@@ -1,4 +1,4 @@
-"""`birthmark alert`: what needs somebody, and what somebody wants to hear nothing of for a while."""
+"""`birthmark alert`: active alerts and silences."""
 
 from collections.abc import Mapping
 from datetime import timedelta

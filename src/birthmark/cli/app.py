@@ -1,4 +1,4 @@
-"""`birthmark`: one command that mounts every other. A subcommand's module is loaded when it is asked for."""
+"""`birthmark`: the root command; a subcommand's module is loaded on demand."""
 
 import importlib
 import importlib.util
@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 
 from birthmark import __version__
 from birthmark.cli.command_factory import as_command
-from birthmark.cli.command_tree import TREE, Leaf, example_of, meant, note_on, options_renamed, renamed
-from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, tell, telling_refusals
+from birthmark.cli.command_tree import TREE, Leaf, example_of, note_on, options_renamed, renamed, suggest_commands
+from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, print_errors, tell
 from birthmark.errors import UnavailableError, is_utf_8
 from birthmark.untrusted_text import printable
 
@@ -56,7 +56,7 @@ EXTRAS = {
 
 
 class ExtraMissingError(UnavailableError):
-    """A command whose packages are not installed."""
+    """A command requires packages that are not installed."""
 
     code = "cli.extra_missing"
     message = "The Python package {name} is missing"
@@ -70,7 +70,10 @@ class ExtraMissingError(UnavailableError):
 
 
 def _pip() -> str:
-    """Return how packages come beside this program: where it has no pip, as in Debian's package, by an environment."""
+    """Return the pip command for this installation.
+
+    Without pip, as in the Debian package, it uses a virtual environment.
+    """
     if importlib.util.find_spec("pip") is not None:
         return "pip"
     return "python3 -m venv environment && . environment/bin/activate && pip"
@@ -97,7 +100,7 @@ class ArgumentEncodingError(UsageError):
 
 
 class CommandUnknownError(UsageError):
-    """A word that is not a command."""
+    """A word is not a command."""
 
     code = "cli.command_unknown"
     message = "Unknown command `{words}`"
@@ -148,7 +151,7 @@ class Branch(TyperGroup):
         if word.startswith("-") or word in self.node.commands or ctx.resilient_parsing:
             return super().resolve_command(ctx, args)
         words, here = " ".join(("birthmark", *self.path, word)), " ".join(("birthmark", *self.path))
-        near = [f"birthmark {one}".rstrip() for one in meant(self.path, word)]
+        near = [f"birthmark {one}".rstrip() for one in suggest_commands(self.path, word)]
         nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
         nearest = " ".join(filter(None, (note_on(self.path, word), nearest)))
         raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
@@ -174,14 +177,14 @@ _NAMES = {
     ),
     *("subject", "thing", "thumbprint", "to_profile", "url", "user", "webhook"),
 }
-"""How options are called that name something; an empty one would be another, or all."""
+"""Options that take a name; an empty one would select another object, or all."""
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _CONTENTS = {"message", "payload", "program", "text", "value"}
-"""How arguments are called that are sent or set as they are, and may be empty."""
+"""Arguments with content that is sent or set unchanged, and may be empty."""
 _DASHES = re.compile("-?[\u2010-\u2015\u2212\uff0d]+-?(?=[a-z][a-z0-9-]*(?:=|$))")
-"""How a text processor writes the hyphens of an option."""
+"""Typographic dashes that a text processor puts in place of an option's hyphens."""
 _FILES = {"path", "file", "directory"}
-"""How the types of options are called that name a file."""
+"""Option types that take a file."""
 
 
 def _hide_type(option: Any) -> None:
@@ -190,9 +193,9 @@ def _hide_type(option: Any) -> None:
 
 
 def _refuse_empty(option: Any) -> None:
-    """Let an empty file name be wrong usage: as a path it would be the current directory; and an empty argument.
+    """Reject an empty file name, which would mean the current directory, and an empty argument.
 
-    What an argument names is shown, changed or removed; an empty one would be something else, or everything.
+    An argument names an object to show, change or delete; an empty one would select another object, or all.
     """
     process = option.process_value
 
@@ -213,7 +216,7 @@ def _refuse_empty(option: Any) -> None:
 
 @contextmanager
 def taking_packages(what: str) -> Iterator[None]:
-    """Let a missing package be told as missing for `what`. Raise `ExtraMissingError`."""
+    """Convert a missing package into an error about `what`. Raise `ExtraMissingError`."""
     try:
         yield
     except ModuleNotFoundError as missing:
@@ -224,7 +227,10 @@ def taking_packages(what: str) -> Iterator[None]:
 
 
 def check_extra(extra: str) -> None:
-    """Raise `ExtraMissingError` when a package is missing of what `extra` brings: demo everything, server fleet too."""
+    """Raise `ExtraMissingError` if a package of `extra` is missing.
+
+    The extra demo includes server and fleet; server includes fleet.
+    """
     brings = {"demo": {"demo", "server", "fleet"}, "server": {"server", "fleet"}}.get(extra, {extra})
     for name in (name for name, of in EXTRAS.items() if of in brings):
         if importlib.util.find_spec(name) is None:
@@ -269,7 +275,7 @@ def root(
 
 
 def main() -> None:
-    """Run the command line; a refusal that a command let through is shown as one."""
+    """Run the command line; print an error that a command did not handle."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
@@ -285,7 +291,7 @@ def main() -> None:
     for was, now in said.items():
         typer.echo(f"`{was}` is called `{now}` now.", err=True)
     try:
-        with telling_refusals(as_json=as_json):
+        with print_errors(as_json=as_json):
             _check_arguments(sys.argv[1:])
             _check_environment()
             code = _run_for_a_program() if as_json else app()
@@ -317,9 +323,9 @@ def _check_arguments(words: Sequence[str]) -> None:
 
 
 def _check_environment() -> None:
-    """Raise `CommandLineError` for a level of logs that there is not, and for what a file with lines of Windows gave.
+    """Raise `CommandLineError` for an unknown log level or variables with Windows line ends.
 
-    A path with CR at its end would be another one.
+    A path with CR at its end would be a different path.
     """
     if (level := os.environ.pop("BIRTHMARK_LOG", "").strip().upper()) in _LEVELS:
         os.environ["BIRTHMARK_LOG"] = level
@@ -350,7 +356,7 @@ def _run_for_a_program() -> int:
 
 
 def _is_output_whole() -> bool:
-    """Say whether all output has left; what has not, and never will, is dropped, or Python complains at exit."""
+    """Return whether all output was written; discard the rest, because Python would report it at exit."""
     try:
         sys.stdout.flush()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`birthmark aws`: access keys of the server's AWS account, what is in it, and what is published there."""
+"""`birthmark aws`: access keys, resources and published messages of the server's AWS account."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from birthmark.cli.common import read_text, say
 from birthmark.cli.confirmation import only
 from birthmark.cli.json_input import object_of
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.tail import told, until_interrupted
+from birthmark.cli.tail import announce_first, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 
 _KEY_COLUMNS = ("access_key_id", "name", "may", "created")
@@ -50,7 +50,7 @@ def remove_key(
 
     Requests signed with it are rejected immediately.
     """
-    server.remove("aws", "keys", access_key_id, what=f"the access key {access_key_id}, which signs nothing then")
+    server.remove("aws", "keys", access_key_id, subject=f"the access key {access_key_id}, which signs nothing then")
 
 
 def things(server: ListOptions) -> None:
@@ -81,7 +81,7 @@ def monitor(
             f"{topic_filter!r} is not a topic filter: + must be alone in its level, # alone and last"
         )
     with until_interrupted():
-        for part in told(server.client.lines(at("aws", "monitor"), filter=topic_filter)):
+        for part in announce_first(server.client.lines(at("aws", "monitor"), filter=topic_filter)):
             for row in part["items"]:
                 say(server.as_json, row, "  ".join((row["at"], row["topic"], row["body"])))
             sys.stdout.flush()

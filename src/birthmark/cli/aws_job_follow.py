@@ -1,4 +1,4 @@
-"""`birthmark aws job follow`: a job as it goes out, drawn in place on a terminal, and else a line for each change."""
+"""`birthmark aws job follow`: job progress, redrawn in place on a terminal, otherwise a line per change."""
 
 import json
 import time
@@ -56,10 +56,10 @@ def follow(
     told: dict[str, Any] = {}
     with Live(console=console, auto_refresh=False) if is_drawn else nullcontext() as live:
         while True:
-            if (known := standing(server.client.get(place))) != told:
+            if (known := progress_fields(server.client.get(place))) != told:
                 told = known
                 if live is not None:
-                    live.update(drawn(known), refresh=True)
+                    live.update(format_progress(known), refresh=True)
                 else:
                     typer.echo(json.dumps(known) if server.as_json else line_of(known))
             if is_over(known):
@@ -69,39 +69,39 @@ def follow(
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-def standing(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of a job what changes while it goes out."""
+def progress_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a job that change during its rollout."""
     names = ("job", "status", "paused", "goes_out", "things", "comment")
-    return {name: whole[name] for name in names}
+    return {name: values[name] for name in names}
 
 
-def is_over(known: Mapping[str, Any]) -> bool:
-    """Say whether nothing of a job is on its way any more."""
-    queued = known["things"].get("QUEUED", 0)  # a canceled job takes these back; what is begun may go on for long
-    return known["status"] not in _GOES_ON and not queued
+def is_over(values: Mapping[str, Any]) -> bool:
+    """Return whether a job has no execution in progress or queued."""
+    queued = values["things"].get("QUEUED", 0)  # a canceled job takes these back; what is begun may go on for long
+    return values["status"] not in _GOES_ON and not queued
 
 
-def line_of(known: Mapping[str, Any]) -> str:
-    """Return how a job stands in one line."""
-    things = "  ".join(f"{status} {count}" for status, count in known["things"].items())
-    return printable(f"{_title(known)}  {things or 'on no thing yet'}")
+def line_of(values: Mapping[str, Any]) -> str:
+    """Format the state of a job as one line."""
+    things = "  ".join(f"{status} {count}" for status, count in values["things"].items())
+    return printable(f"{_title(values)}  {things or 'on no thing yet'}")
 
 
-def _title(known: Mapping[str, Any]) -> str:
-    said = known["status"] if known["paused"] is None else f"{known['status']}, paused"
-    more = ", goes to more" if known["goes_out"] and known["status"] in _GOES_ON and known["paused"] is None else ""
-    why = f" ({known['comment']})" if known["comment"] else ""
-    return f"{known['job']}: {said}{more}{why}"
+def _title(values: Mapping[str, Any]) -> str:
+    said = values["status"] if values["paused"] is None else f"{values['status']}, paused"
+    more = ", goes to more" if values["goes_out"] and values["status"] in _GOES_ON and values["paused"] is None else ""
+    why = f" ({values['comment']})" if values["comment"] else ""
+    return f"{values['job']}: {said}{more}{why}"
 
 
-def drawn(known: Mapping[str, Any]) -> Group:
-    """Return how a job stands, with a bar for each state."""
-    total = sum(known["things"].values())
+def format_progress(values: Mapping[str, Any]) -> Group:
+    """Format the state of a job with a bar per status."""
+    total = sum(values["things"].values())
     table = Table(box=None, show_header=False, padding=(0, 2))
-    for status, count in known["things"].items():
+    for status, count in values["things"].items():
         color = _COLORS.get(status, _BAD)
         bar = ProgressBar(max(total, 1), count, width=40, complete_style=color, finished_style=color)
         table.add_row(Text(status, style=color), bar, Text(str(count), justify="right"))
-    ended = sum(count for status, count in known["things"].items() if status not in _PENDING)
-    more = " of those that were told so far" if known["goes_out"] and known["status"] in _GOES_ON else ""
-    return Group(Text(printable(_title(known)), style="bold"), table, Text(f"{ended} of {total} are over{more}"))
+    ended = sum(count for status, count in values["things"].items() if status not in _PENDING)
+    more = " of those that were told so far" if values["goes_out"] and values["status"] in _GOES_ON else ""
+    return Group(Text(printable(_title(values)), style="bold"), table, Text(f"{ended} of {total} are over{more}"))

@@ -1,4 +1,4 @@
-"""`birthmark aws job`: what things are told to do, and how far they are."""
+"""`birthmark aws job`: jobs of things and their progress."""
 
 import json
 from enum import StrEnum
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import read_text, say
-from birthmark.cli.confirmation import agree
+from birthmark.cli.confirmation import confirm
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import object_of
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
@@ -21,7 +21,7 @@ IsForced = Annotated[bool, typer.Option("--force", help="Cancel executions in pr
 
 
 class JobIs(StrEnum):
-    """How far a job is."""
+    """Status filter of jobs."""
 
     SCHEDULED = "SCHEDULED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -30,7 +30,7 @@ class JobIs(StrEnum):
 
 
 class ThingIs(StrEnum):
-    """How far a thing is."""
+    """Status filter of job executions."""
 
     QUEUED = "QUEUED"
     IN_PROGRESS = "IN_PROGRESS"
@@ -120,7 +120,7 @@ def _parameter(text: str) -> tuple[str, str]:
 
 
 def _read(file: Path) -> tuple[dict[str, object], str]:
-    """Return what is in a file of JSON, and its text."""
+    """Return the content of a JSON file, and its text."""
     text = read_text(file)
     return dict(object_of(text, f"what is in {file}") or {}), text
 
@@ -131,7 +131,7 @@ def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None
     Things that have not started it never run it.
     """
     what = ", and those that did are to stop" if force else ""
-    agree(f"Cancel the job {job}, so that no more things begin it{what}?", yes=server.yes)
+    confirm(f"Cancel the job {job}, so that no more things begin it{what}?", yes=server.yes)
     server.do("aws", "jobs", job, "cancel", force=force)
 
 
@@ -161,7 +161,7 @@ def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None
 
     A job in progress requires --force.
     """
-    agree(f"Remove the job {job}, and what is known of it on each thing?", yes=server.yes)
+    confirm(f"Remove the job {job}, and what is known of it on each thing?", yes=server.yes)
     server.client.delete(at("aws", "jobs", job), force="true" if force else "false")
     say(server.as_json, {"removed": job}, f"Removed the job {job}.")
 

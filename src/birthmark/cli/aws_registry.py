@@ -1,4 +1,4 @@
-"""`birthmark aws thing|certificate|group|policy show`, `group ls`, `policy ls` and `search`: the registry, read."""
+"""`birthmark aws thing|certificate|group|policy show`, `group ls`, `policy ls`, `search`: read the registry."""
 
 import json
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`birthmark aws rule` and `birthmark aws stream`: which messages leave, where to, and what stands for Kinesis."""
+"""`birthmark aws rule` and `birthmark aws stream`: rule actions, and the local equivalent of Kinesis."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.common import emit, read_text, say
-from birthmark.cli.confirmation import agree, only
+from birthmark.cli.confirmation import confirm, only
 from birthmark.cli.json_input import object_of
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.stream_reader import StreamReading, read
@@ -117,7 +117,7 @@ def replay(server: ServerOutputOptions, rule: Rule) -> None:
 
 def remove_rule(server: RemoveOptions, rule: Rule) -> None:
     """Delete a topic rule and its queue."""
-    server.remove("aws", "rules", rule, what=f"the rule {rule}, and what it has waiting")
+    server.remove("aws", "rules", rule, subject=f"the rule {rule}, and what it has waiting")
 
 
 # ---- streams
@@ -164,6 +164,6 @@ def read_stream(
 
 def remove_stream(server: RemoveOptions, stream: Stream) -> None:
     """Delete a stream and its records."""
-    agree(f"Remove the stream {stream}, with what it holds?", yes=server.yes)
+    confirm(f"Remove the stream {stream}, with what it holds?", yes=server.yes)
     server.client.delete(at("aws", "streams", stream))
     say(server.as_json, {"removed": stream}, f"Removed the stream {stream}.")

@@ -1,4 +1,4 @@
-"""`birthmark aws template` and `claim`: what devices become that nobody put on record one by one."""
+"""`birthmark aws template` and `claim`: templates for devices that are not registered individually."""
 
 import json
 from enum import StrEnum
@@ -23,7 +23,7 @@ _OWN = "${iot:Connection.Thing.ThingName}"
 
 
 class TemplateKind(StrEnum):
-    """Which way the devices come."""
+    """Provisioning type of a template."""
 
     CLAIM = "claim"
     JITP = "jitp"
@@ -83,7 +83,7 @@ def remove_template(
 
     Devices provisioned with it are kept.
     """
-    server.remove("aws", "templates", name, what=f"the provisioning template {name}, by which no device comes then")
+    server.remove("aws", "templates", name, subject=f"the provisioning template {name}, by which no device comes then")
 
 
 def example(kind: IsJitp = TemplateKind.CLAIM) -> None:

@@ -1,4 +1,4 @@
-"""What a bulk command tells at its end: how many of each outcome, and refusals of one kind as one."""
+"""Summary of a bulk command: number of each outcome, and refusals grouped by kind."""
 
 import json
 from collections import Counter
@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from birthmark.cli.common import in_words, tell_row
-from birthmark.cli.table import counted
+from birthmark.cli.common import format_error, print_row_error
+from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.journal import JournalOutcome
 from birthmark.fleet.target import Change, TargetOutcome
@@ -26,7 +26,7 @@ _SAID = {
 
 @dataclass(slots=True)
 class _Kind:
-    """Refusals told as one: the first of them, how many, and whom it met first."""
+    """Refusals of one kind: the first error, the number, and the first affected devices."""
 
     error: BirthmarkError
     count: int = 0
@@ -35,18 +35,18 @@ class _Kind:
 
 @dataclass(slots=True)
 class BulkSummary:
-    """Counts outcomes; with `as_json` each is printed at once, else refusals wait for `finish`."""
+    """Counts outcomes; with `as_json` each is printed at once, otherwise refusals are printed by `finish`."""
 
     as_json: bool
     to: str | None = None
-    """Which of several targets this is."""
+    """Name of this target, if there are several."""
     counts: Counter[TargetOutcome] = field(default_factory=Counter)
     _differing: dict[str, list[tuple[str, Change]]] = field(default_factory=dict)
-    """By what differs from the record that was there, the first that it did for."""
+    """First devices with a difference to the existing record, by differing field."""
     _differences: Counter[str] = field(default_factory=Counter)
     _refused: dict[tuple[str, ...], _Kind] = field(default_factory=dict)
     _kinds: Counter[str] = field(default_factory=Counter)
-    """Of each code how many kinds: past the first few, whatever differs is one more."""
+    """Number of kinds per error code; after the first few, all others form one kind."""
 
     def add(self, outcome: JournalOutcome) -> None:
         self.counts[outcome.done] += 1
@@ -79,20 +79,20 @@ class BulkSummary:
 
     @property
     def has_new(self) -> bool:
-        """Say whether something was, or would be, put on record."""
+        """Return whether a record was, or would be, created."""
         return bool(self.counts[TargetOutcome.CREATED] or self.counts[TargetOutcome.WOULD_CREATE])
 
     def show_refusals(self) -> None:
-        """Print each kind of refusal once: how many, whom, why, and what to do."""
+        """Print each kind of refusal once: number, affected devices, cause and fix."""
         for kind in self._refused.values():
             more = f" and {kind.count - _NAMED} more" if kind.count > _NAMED else ""
             named = printable(", ".join(kind.named)) + more
-            typer.echo(f"Refused {counted(kind.count, 'device')}: {named}\n  {in_words(kind.error)}", err=True)
+            typer.echo(f"Refused {format_count(kind.count, 'device')}: {named}\n  {format_error(kind.error)}", err=True)
 
     def show_differences(self) -> None:
-        """Print what was, or would be, changed on record: of each kind how many, and the first few."""
+        """Print the changes that were, or would be, made: the number of each kind, and the first few."""
         for what, named in self._differing.items():
-            typer.echo(f"{what} of {counted(self._differences[what], 'device')}:", err=True)
+            typer.echo(f"{what} of {format_count(self._differences[what], 'device')}:", err=True)
             for device_id, change in named:
                 typer.echo(
                     f"  {printable(device_id)}: {printable(change.present)} -> {printable(change.wanted)}", err=True
@@ -107,7 +107,7 @@ class BulkSummary:
 
 @dataclass(slots=True)
 class Refusals:
-    """Refusals of a list's entries: the first of each kind are shown as they come, the others are counted.
+    """Refusals of a list's entries: the first of each kind are printed at once, the others are counted.
 
     With `as_json` each is printed.
     """
@@ -118,16 +118,16 @@ class Refusals:
     _kinds: Counter[str] = field(default_factory=Counter)
 
     def add(self, error: BirthmarkError, row: Mapping[str, Any]) -> None:
-        """Show one, or count it; `row` says which entry it is."""
+        """Print or count a refusal; `row` identifies the entry."""
         self.count += 1
         self._kinds[error.code] += 1
         if self.as_json or self._kinds[error.code] <= _SHOWN:
-            tell_row(error, row, as_json=self.as_json)
+            print_row_error(error, row, as_json=self.as_json)
         elif len(more := self._more.setdefault(error.code, [])) < _LISTED:
             more.append(" ".join(map(str, row.values())))
 
     def tell_rest(self) -> None:
-        """Say how many more there were of each kind, and which."""
+        """Print the number of further refusals of each kind, and their entries."""
         for code, named in self._more.items():
             rest = self._kinds[code] - _SHOWN
             others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
@@ -135,6 +135,6 @@ class Refusals:
             typer.echo(f"Refused {code} as well: {noun} {printable(', '.join(named))}{others}", err=True)
 
 
-def say_pause(seconds: float) -> None:
-    """Say why nothing moves."""
+def print_pause(seconds: float) -> None:
+    """Print that the target's rate limit causes a pause."""
     typer.echo(f"The target asks to come more slowly: waiting {seconds:.0f} s. Ctrl-C ends it.", err=True)

@@ -1,4 +1,4 @@
-"""Options and output of commands that list what a CA issued, one certificate after the other."""
+"""Options and output of commands that list issued certificates."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ def parse_within(text: str) -> timedelta:
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the moment that ISO 8601 writes so; without a zone it is UTC, without a time the day's begin."""
+    """Parse an ISO 8601 time; without a zone it is UTC, without a time it is 00:00."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError as error:
@@ -49,7 +49,7 @@ def parse_moment(text: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class InventoryOptions:
-    """Which certificates, and as what."""
+    """Filter and output format of certificates."""
 
     expiring: Annotated[
         timedelta | None,
@@ -78,28 +78,28 @@ class InventoryOptions:
 
     @property
     def is_asked(self) -> bool:
-        """Something of this was said."""
+        """Whether any of these options was given."""
         told = (self.expiring, self.of_profile, self.of_issuer, self.ends_from, self.ends_to)
         flags = (self.expired, self.revoked, self.unrevoked, self.everything, self.as_csv)
         return any(one is not None for one in told) or any(flags)
 
     @property
     def nothing(self) -> str:
-        """What is said where no certificate is such a one."""
+        """Message for an empty result."""
         if self.expiring is not None:
             return f"No certificate ends within {format_duration(self.expiring)}."
         return "No certificate matches."
 
     @property
     def said(self) -> dict[str, object]:
-        """The options by name, as far as they were given."""
+        """Options by name, as given."""
         ends = {"ends_from": self.ends_from, "ends_to": self.ends_to, "unrevoked": self.unrevoked}
         named = {"expired": self.expired, "revoked": self.revoked, "profile": self.of_profile}
         return {"expiring": self.expiring, **named, **ends}
 
     @property
     def query(self) -> dict[str, object]:
-        """The question as the operator interface takes it."""
+        """Query parameters of the operator API."""
         within = None if self.expiring is None else int(self.expiring.total_seconds())
         words: dict[str, object] = {"expiring_s": within, "profile": self.of_profile, "issuer": self.of_issuer}
         ends = {"ends_from": self.ends_from, "ends_to": self.ends_to}
@@ -109,7 +109,7 @@ class InventoryOptions:
 
 
 def export(rows: Iterable[Mapping[str, Any]], *, as_csv: bool) -> int:
-    """Print each row as it comes, and return how many there were."""
+    """Print each row as it arrives, and return the number of rows."""
     count = 0
     writer = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:

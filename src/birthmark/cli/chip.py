@@ -1,7 +1,7 @@
-"""`birthmark chip`: secure elements by their PKCS#11 library.
+"""`birthmark chip`: secure elements, used through their PKCS#11 library.
 
-Every command opens one token: by --token, --slot, or because it is the only one. The PIN comes from a file of mode
-0600, a descriptor, or a prompt.
+Each command opens a single token: by --token, by --slot, or as the only one. The PIN comes from a file of mode 0600, a
+descriptor, or a prompt.
 """
 
 import os
@@ -86,7 +86,9 @@ def list_(chip: ChipOutputOptions, pick: PickOptions) -> None:
     if not wanted:
         chip.open_by(pin)[0].close()  # says what there is instead
     alone = pin if len(wanted) == 1 else None  # a wrong PIN may lock a chip
-    for row, line in pick.picked((one for info in wanted for one in _listed(chip, info, alone)), lambda one: one[0]):
+    for row, line in pick.filter_rows(
+        (one for info in wanted for one in _listed(chip, info, alone)), lambda one: one[0]
+    ):
         say(chip.as_json, row, line)
 
 
@@ -251,7 +253,7 @@ def _pem(key: PublicKey) -> str:
 
 
 def _listed(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> Iterator[tuple[dict[str, Any], str]]:
-    """Yield a token and what is in it, each with the line that people read."""
+    """Yield a token and its objects, each with its text line."""
     about = {"token": info.label, "slot": info.slot_id, "profile": profile_of(info.label).name}
     more = {"serial": info.serial, "manufacturer": info.manufacturer, "model": info.model}
     line = f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})"
@@ -288,7 +290,7 @@ def _hex(text: str | None) -> bytes | None:
 
 
 def _checked(path: Path, nonce: str) -> PublicKey:
-    """Return the key of a proof that holds; a refusal says which proof of what is needed."""
+    """Return the key of a verified proof of possession; errors contain the required nonce."""
     try:
         proof = decode_json(read_file(path, _MAX_NONCE_FILE_BYTES, ElementFileMissingError), PossessionProof)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

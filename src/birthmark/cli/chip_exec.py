@@ -1,4 +1,4 @@
-"""`birthmark chip exec`: any program with the chip's key."""
+"""`birthmark chip exec`: run a program with the secure element's key."""
 
 import os
 from typing import Annotated

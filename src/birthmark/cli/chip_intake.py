@@ -1,4 +1,4 @@
-"""`birthmark chip intake`: a production line takes chips in, each with the board it is on."""
+"""`birthmark chip intake`: record secure elements and their boards on a production line."""
 
 import getpass
 import json
@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOutputOptions
-from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, read_file, tell_row
+from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, print_row_error, read_file
 from birthmark.cli.confirmation import only, only_typed
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import PinWrongError
@@ -37,7 +37,7 @@ _MAX_SCAN_BYTES, _MAX_LIST_BYTES = 1024, 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StationOptions:
-    """Where the bundle grows, and who does it."""
+    """Bundle and operator of an intake station."""
 
     directory: Annotated[
         Path,
@@ -64,7 +64,7 @@ class StationOptions:
             raise typer.BadParameter("specify the person who records the chips", param_hint="--operator") from error
 
     def opened(self, *, may_begin: bool) -> AbstractContextManager[Station]:
-        """Open the station, and say what a power loss took."""
+        """Open the station, and report entries lost in a power failure."""
         check_names(operator=self.who)
         if (self.directory / "station.pem").exists():
             only_typed(False, f"for a new station, and {self.directory} has its name", "--name")
@@ -77,7 +77,7 @@ class StationOptions:
 
 @dataclass(slots=True)
 class IntakeSession:
-    """What stays the same from chip to chip. A PIN that was typed or came by a descriptor is asked for once."""
+    """Settings shared by all secure elements of a run; a PIN from a prompt or descriptor is read once."""
 
     chip: ChipOutputOptions
     key: str | None
@@ -87,7 +87,7 @@ class IntakeSession:
     pin: Pin | None = None
 
     def take(self, board: str, station: Station) -> dict[str, object]:
-        """Take the chip at hand in, and return what was written. Raise why it was not."""
+        """Record the connected secure element; return the written entry. Raise an error if it is rejected."""
         check_names(board=board)
         element, pin = self.chip.open_by(self.pin or self.chip.pin())
         self.pin = pin if self.chip.pin_file is None else None
@@ -112,7 +112,10 @@ class IntakeSession:
         }
 
     def _wish(self, board: str, chain: tuple[Certificate, ...]) -> ChipIntake:
-        """Return it with the CAs up to the maker's root, also where the chip has none of them."""
+        """Return the intake entry with the chain up to the manufacturer's root.
+
+        The chain is complete even if the secure element does not store the root.
+        """
         if not self.roots:
             return ChipIntake(board, self.operator, chain)
         try:
@@ -184,7 +187,7 @@ def _read(path: Path | None) -> tuple[Certificate, ...]:
 
 
 def _take_all(line: IntakeSession, station: Station, *, as_json: bool) -> bool:
-    """Take in a chip for each serial number that is scanned; say whether all were."""
+    """Record a secure element for each scanned serial number; return whether all were accepted."""
     refused = taken = 0
     for board in _scanned():
         try:
@@ -198,7 +201,7 @@ def _take_all(line: IntakeSession, station: Station, *, as_json: bool) -> bool:
             taken += 1
             _tell(row, as_json=as_json)
         stop_library()  # which sees the next chip when it starts anew
-    typer.echo(f"{counted(taken, 'chip')} taken in, {refused} refused.", err=True)
+    typer.echo(f"{format_count(taken, 'chip')} taken in, {refused} refused.", err=True)
     return not refused
 
 
@@ -231,4 +234,4 @@ def _tell_refused(board: str, error: BirthmarkError, *, as_json: bool) -> None:
     if not as_json:
         word = typer.style("REFUSED", fg=typer.colors.RED, bold=True)
         typer.echo(word + printable(f"  {board}  {error}"))
-    tell_row(error, {"board": board}, as_json=as_json)
+    print_row_error(error, {"board": board}, as_json=as_json)

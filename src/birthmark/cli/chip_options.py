@@ -1,4 +1,4 @@
-"""Options that say which chip, and its PIN: from a file of mode 0600, a descriptor, or a prompt."""
+"""Options that select a secure element and its PIN: from a file of mode 0600, a descriptor, or a prompt."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ CHIP_OPTIONS = ("--module", "--token", "--slot", "--pin-file", "--pin-fd")
 
 @dataclass(frozen=True, slots=True)
 class ChipOptions:
-    """One token: by --token, --slot, or because it is the only one."""
+    """Token selection: by --token, by --slot, or the only one."""
 
     module: Annotated[
         Path | None,
@@ -39,8 +39,8 @@ class ChipOptions:
     pin_fd: Annotated[int | None, typer.Option(help="Open file descriptor to read the PIN from.")] = None
 
     @classmethod
-    def at_hand(cls) -> "ChipOptions":
-        """Return what the environment names, as every command without options sees it."""
+    def from_environment(cls) -> "ChipOptions":
+        """Return the options from environment variables."""
         module, slot = os.environ.get("BIRTHMARK_PKCS11_MODULE"), os.environ.get("BIRTHMARK_SLOT")
         pin_file = os.environ.get("BIRTHMARK_PIN_FILE")
         return cls(
@@ -55,17 +55,17 @@ class ChipOptions:
         return self.module or find_softhsm()
 
     def pin(self) -> Pin | None:
-        """Return the PIN that was given; a descriptor is read once."""
+        """Return the given PIN; a descriptor is read once."""
         if self.pin_fd is not None:
             return Pin.from_descriptor(self.pin_fd)
         return None if self.pin_file is None else Pin.from_file(self.pin_file)
 
     def open(self) -> Element:
-        """Open the token, asking for the PIN where somebody is there to be asked."""
+        """Open the token; prompt for the PIN on a terminal."""
         return self.open_by(self.pin())[0]
 
     def open_by(self, pin: Pin | None) -> tuple[Element, Pin | None]:
-        """Do the same with a PIN at hand; return the one that opened it too."""
+        """Open the token with a known PIN or a prompt; return the token and the PIN that opened it."""
         try:
             return open_chip(self.library, label=self.token, slot_id=self.slot, pin=pin), pin
         except PinMissingError as missing:
@@ -77,12 +77,12 @@ class ChipOptions:
 
 @dataclass(frozen=True, slots=True)
 class ChipOutputOptions(ChipOptions):
-    """The same where the command shows what it did."""
+    """Token selection and output format."""
 
     as_json: JsonOption = False
 
     def result(self, out: Path | None, text: str, row: Mapping[str, Any]) -> None:
-        """Write a text to a file or to standard output, and say what it is."""
+        """Write text to a file or to standard output, and report what it is."""
         if not self.as_json or out is not None:
             write_result(out, text)
         if self.as_json:

@@ -9,7 +9,7 @@ import typer
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit
 from birthmark.cli.confirmation import only, only_typed
-from birthmark.cli.simulated_chips import remember
+from birthmark.cli.simulated_chips import add_simulated_chip
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.secure_elements.atecc.chip import CHIP_FILE
 from birthmark.secure_elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
@@ -50,7 +50,7 @@ def simulate(
         made = _atecc(directory, variant)
     else:
         made = _softhsm(directory, profile, variant, has_swapped_labels=swapped_labels)
-    remember(directory, profile)
+    add_simulated_chip(directory, profile)
     if as_json:
         emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
         return

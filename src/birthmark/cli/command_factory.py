@@ -1,6 +1,6 @@
-"""A function as a command: its parameters are arguments and options, its refusals are shown.
+"""Turns a function into a command: its parameters become arguments and options, its errors are printed.
 
-A group of options is a frozen dataclass, also of other groups: a command takes it as one parameter, and typer sees its
+A group of options is a frozen dataclass, possibly nested. A command takes it as one parameter, and typer gets its
 fields after the command's own parameters.
 """
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from birthmark.cli.common import telling_refusals
+from birthmark.cli.common import print_errors
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
@@ -24,7 +24,7 @@ def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
     seen.sort(key=_place)
 
     def called(**given: Any) -> None:
-        with telling_refusals(as_json=given.get("as_json", False)):
+        with print_errors(as_json=given.get("as_json", False)):
             done = body(**{parameter.name: _built(parameter, given) for parameter in parameters})
             if inspect.iscoroutine(done):
                 import asyncio  # a tenth of a second that --help need not wait for
@@ -40,7 +40,7 @@ def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
 
 
 def _flowing(text: str | None) -> str:
-    """Return a help text with each paragraph in one line, which a terminal of any width then breaks once."""
+    """Join the lines of each paragraph of a help text, so that the terminal wraps it once."""
     paragraphs = inspect.cleandoc(text or "").split("\n\n")
     return "\n\n".join(
         paragraph if re.search(r"^\s+|^[-*] ", paragraph, re.MULTILINE) else paragraph.replace("\n", " ")
@@ -53,7 +53,7 @@ def _is_group(parameter: inspect.Parameter) -> bool:
 
 
 def _place(parameter: inspect.Parameter) -> int:
-    """In every command's help arguments stand first, and --json last."""
+    """Return the sort key of a parameter in help: arguments first, --json last."""
     is_argument = any(isinstance(one, typer.models.ArgumentInfo) for one in get_args(parameter.annotation))
     return 0 if is_argument else 1 + (parameter.name == "as_json")
 
@@ -66,10 +66,10 @@ def _flattened(parameter: inspect.Parameter) -> Iterator[inspect.Parameter]:
         yield from _flattened(inner)
 
 
-def _built(parameter: inspect.Parameter, given: Mapping[str, Any]) -> Any:
+def _built(parameter: inspect.Parameter, values: Mapping[str, Any]) -> Any:
     if not _is_group(parameter):
-        return given[parameter.name]
-    return parameter.annotation(**{inner.name: _built(inner, given) for inner in _inner(parameter.annotation)})
+        return values[parameter.name]
+    return parameter.annotation(**{inner.name: _built(inner, values) for inner in _inner(parameter.annotation)})
 
 
 def _inner(kind: Any) -> Iterator[inspect.Parameter]:

@@ -1,8 +1,8 @@
-"""The tree of commands: which there are, where each is, an example of it, and what it was called before.
+"""Command tree: commands, their modules, examples and former names.
 
-One verb for one act everywhere: `ls` lists, `show` tells one whole, `create` makes, `rm` removes. A command is a
-function of a module of `birthmark.cli`, whose parameters are its arguments and options
-(`birthmark.cli.command_factory`); the module is loaded when the command is asked for.
+Verbs are consistent: `ls` lists, `show` prints all details, `create` creates, `rm` removes. A command is a function of
+a module of `birthmark.cli`, whose parameters are its arguments and options (`birthmark.cli.command_factory`); the
+module is loaded on demand.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,18 +17,18 @@ class Leaf:
     place: str
     """`module:function`."""
     example: str = ""
-    """What follows the command's words; or a whole line that has them in its middle."""
+    """Text after the command's words, or a complete line that contains them."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandGroup:
-    """Commands under one word."""
+    """A group of commands under a word."""
 
     what_for: str
     commands: Mapping[str, "Leaf | CommandGroup"]
     example: str
     panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """How --help puts them together, where they are many: title -> names."""
+    """Help panels of a large group: title -> names."""
 
 
 CHIP = CommandGroup(
@@ -70,9 +70,9 @@ DEVICE = CommandGroup(
         "provenance": Leaf("device_provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
         "rights": Leaf("device_fleet:rights", "enroll --to aws > policy.json"),
         "register": Leaf(
-            "device_client:register", "--element --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
+            "device_client:register", "--chip --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
         ),
-        "connect": Leaf("device_client:connect", "--element --seconds 60"),
+        "connect": Leaf("device_client:connect", "--chip --seconds 60"),
         "send": Leaf("device_client:send", """'{"temperature": 21}' --cert device.pem --key device.key --hub HOST"""),
     },
     "enroll --cert device.pem",
@@ -167,7 +167,7 @@ PKI = CommandGroup(
             {"create": Leaf("pki_requests:add_token", "gateway-7 --lifetime 12h")},
             "create gateway-7",
         ),
-        "maker": CommandGroup(
+        "manufacturer": CommandGroup(
             "Manufacturer CAs, whose certificates bootstrap devices.",
             {
                 "create": Leaf("pki:add_ca", "maker-ca.pem --any-name"),
@@ -176,7 +176,7 @@ PKI = CommandGroup(
             },
             "ls",
         ),
-        "authority": CommandGroup(
+        "ra": CommandGroup(
             "Registration authorities, which enroll other devices.",
             {
                 "create": Leaf("pki_requests:add_authority", "ra.pem --names 'line7-*'"),
@@ -411,7 +411,7 @@ AWS = CommandGroup(
                 ),
                 "enable": Leaf("aws_rules:enable_rule", "hot"),
                 "disable": Leaf("aws_rules:disable_rule", "hot"),
-                "dead": Leaf("aws_rules:dead", "hot"),
+                "dead-letters": Leaf("aws_rules:dead", "hot"),
                 "replay": Leaf("aws_rules:replay", "hot"),
                 "rm": Leaf("aws_rules:remove_rule", "hot"),
             },
@@ -445,7 +445,7 @@ SERVER = CommandGroup(
     "This machine's server: status, service, backup, audit log.",
     {
         "status": Leaf("server_status:status"),
-        "figures": Leaf("server_counters:figures", "--last 7d"),
+        "counters": Leaf("server_counters:figures", "--last 7d"),
         "settings": Leaf("server_settings:settings", "--changed"),
         "install": Leaf("service_install:install_server", "--host cloud.example"),
         "uninstall": Leaf("service_install:uninstall_server", "--dry-run"),
@@ -453,7 +453,7 @@ SERVER = CommandGroup(
         "restore": Leaf(
             "server_restore:restore", "server.birthmark --data restored --passphrase-file backup.passphrase"
         ),
-        "machine": CommandGroup(
+        "node": CommandGroup(
             "Cluster nodes that share one database and one NATS.",
             {
                 "ls": Leaf("server_machine:list_"),
@@ -529,7 +529,7 @@ WEBHOOK = CommandGroup(
         "rotate": Leaf("events:rotate", "plant"),
         "pause": Leaf("events:pause", "plant"),
         "resume": Leaf("events:resume", "plant"),
-        "dead": Leaf("events:dead", "plant"),
+        "dead-letters": Leaf("events:dead", "plant"),
         "replay": Leaf("events:replay", "plant"),
     },
     "ls",
@@ -619,14 +619,14 @@ RENAMED = {
     "est user add": "pki user create",
     "est user list": "pki user ls",
     "est user remove": "pki user rm --yes",
-    "est bootstrap add": "pki maker create",
-    "est bootstrap list": "pki maker ls",
-    "est bootstrap remove": "pki maker rm --yes",
-    "est bootstrap": "pki maker",
+    "est bootstrap add": "pki manufacturer create",
+    "est bootstrap list": "pki manufacturer ls",
+    "est bootstrap remove": "pki manufacturer rm --yes",
+    "est bootstrap": "pki manufacturer",
     "est token add": "pki token create",
-    "est authority add": "pki authority create",
-    "est authority list": "pki authority ls",
-    "est authority remove": "pki authority rm --yes",
+    "est authority add": "pki ra create",
+    "est authority list": "pki ra ls",
+    "est authority remove": "pki ra rm --yes",
     "est request list": "pki request ls",
     "est": "pki",
     "dps delete": "dps rm",
@@ -645,13 +645,24 @@ RENAMED = {
     "audit": "server audit",
     "backup": "server backup",
     "restore": "server restore",
+    "aws rule dead": "aws rule dead-letters",
+    "pki authority": "pki ra",
+    "pki maker": "pki manufacturer",
+    "server figures": "server counters",
+    "server machine": "server node",
+    "webhook dead": "webhook dead-letters",
 }
-"""What commands were called in 0.1.0 -> what they are called now. The old names go on, and say the new one;
-what never asked does not begin to under its old name,
-but where a device goes with its twin and messages."""
+"""Commands of earlier releases, which stay valid and print their current name.
+
+A command that never asked for confirmation does not under its old name, unless it deletes a device with its twin."""
 _TRUST = {"--root": "--trust-root"}
 _CERTIFICATES = {"--profile": "--cert-profile"}
+_CHIP = {"--element": "--chip"}
 RENAMED_OPTIONS = {
+    "device connect": _CHIP,
+    "device register": _CHIP,
+    "device send": _CHIP,
+    "manifest create": {"--element-ca": "--chip-ca"},
     "chip intake": _TRUST,
     "chip simulate": {"--profile": "--chip"},
     "chip exec": {"--to": "--server"},
@@ -673,7 +684,7 @@ RENAMED_OPTIONS = {
     "hub monitor": {"--group": "--consumer-group"},
     "aws shadow": {"--name": "--shadow-name"},
 }
-"""Options that meant something else at another command -> what they are called now; the old ones go on, too."""
+"""Options with another meaning elsewhere -> current names; the former names still work."""
 _SYNONYMS = {
     **dict.fromkeys(("list", "dir", "all"), "ls"),
     **dict.fromkeys(("remove", "delete", "del", "drop"), "rm"),
@@ -694,15 +705,15 @@ _MEANT = {
     **dict.fromkeys(("ca renew", "pki renew", "server renew"), "pki rollover"),
     **dict.fromkeys(("emulate", "simulator"), "chip simulate"),
     **dict.fromkeys(("cert", "certificate", "certificates", "est"), "pki"),
-    **dict.fromkeys(("join", "server join"), "server machine join"),
+    **dict.fromkeys(("join", "server join"), "server node join"),
     "status": "server status",
-    "server invite": "server machine invite",
+    "server invite": "server node invite",
     "agent start": "agent run",
     "chip crs": "chip csr",
 }
-"""What is guessed and is called otherwise here -> what it is called."""
+"""Commonly guessed commands -> actual commands."""
 _AZURES, _AWSS = {"hub", "dps"}, {"aws"}
-"""The groups of one cloud: whoever is at one is not led to another's."""
+"""Command groups per cloud; suggestions for a group of one cloud never name the other's."""
 _ALIKE = 0.75
 _SHOWN = 3
 
@@ -711,16 +722,16 @@ _NOTES = {
     "server stop": "Stop a server with Ctrl-C, `kill` or `systemctl stop birthmark-server`.",
     "aws thing": "Manage things with the AWS CLI, such as `aws iot delete-thing --thing-name NAME`.",
 }
-"""What has no command here -> how it is done."""
+"""Tasks without a command -> instructions."""
 
 
 def note_on(path: tuple[str, ...], word: str) -> str:
-    """Return how something is done that has no command here; empty where nothing is known of it."""
+    """Return the instructions for a task without a command; empty if unknown."""
     return _NOTES.get(" ".join((*path, word))) or _NOTES.get(" ".join(path), "")
 
 
 def leaves(group: CommandGroup = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Leaf]]:
-    """Yield every command with its words, in the order of the help."""
+    """Yield every command with its words, in help order."""
     for name, node in group.commands.items():
         if isinstance(node, Leaf):
             yield (*path, name), node
@@ -729,7 +740,10 @@ def leaves(group: CommandGroup = TREE, path: tuple[str, ...] = ()) -> Iterator[t
 
 
 def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
-    """Return what the first words were called and are called now, and all words with that; None for today's names."""
+    """Return the former and the current name of the first words, and all words with the latter.
+
+    Return None if current.
+    """
     for count in range(min(len(words), 3), 0, -1):
         if (now := RENAMED.get(was := " ".join(words[:count]))) is not None:
             return was, now, [*now.split(), *words[count:]]
@@ -737,7 +751,7 @@ def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
 
 
 def options_renamed(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Return which options of a command line are called otherwise now, and all words with today's names."""
+    """Return the renamed options of a command line, and all words with current names."""
     end = words.index("--") if "--" in words else len(words)  # what follows is another program's
     names = next((now for path, now in RENAMED_OPTIONS.items() if words[: path.count(" ") + 1] == path.split()), {})
     said: dict[str, str] = {}
@@ -750,12 +764,12 @@ def options_renamed(words: list[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def example_of(path: str, example: str) -> str:
-    """Return the whole line of an example."""
+    """Return the complete line of an example."""
     return example if path in example else f"{path} {example}".rstrip()
 
 
-def meant(path: tuple[str, ...], word: str) -> list[str]:
-    """Return the commands that somebody may have meant by a word that is none after `path`, the nearest first."""
+def suggest_commands(path: tuple[str, ...], word: str) -> list[str]:
+    """Return suggestions for an unknown word after `path`, nearest first."""
     if (known := _MEANT.get(" ".join((*path, word)))) is not None:
         return [known]
     word = _SYNONYMS.get(word, word)

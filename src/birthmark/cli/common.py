@@ -1,6 +1,6 @@
-"""What every command shares: exit codes, how a refusal is shown, how results are printed.
+"""Shared functions of all commands: exit codes, error output, result output.
 
-Results go to stdout, as text for people or one JSON object per line; everything else goes to stderr.
+Results go to stdout, as text or as one JSON object per line; everything else goes to stderr.
 """
 
 import errno
@@ -19,9 +19,9 @@ import typer
 
 from birthmark import atomic_files, errors
 from birthmark.cli.hints import hint
-from birthmark.cli.refusal_log import note
-from birthmark.cli.table import text_of, wrapped
-from birthmark.text_files import copy_of, encoding_of, in_utf_8, not_utf_8, plain_text, to_utf_8
+from birthmark.cli.refusal_log import log_refusal
+from birthmark.cli.table import text_of, wrap_to_terminal
+from birthmark.text_files import copy_of, encoding_of, format_conversion_fix, not_utf_8, plain_text, to_utf_8
 from birthmark.untrusted_text import printable, reason_of
 
 if TYPE_CHECKING:
@@ -85,12 +85,14 @@ class FileExistsAlreadyError(errors.ConflictError):
     def __init__(self, **facts: Any) -> None:
         super().__init__(**facts)
         if (here := copy_of(self.path)) != Path(self.path):
-            self.quote(fix=f"You may not write to its directory. Use another name, such as {atomic_files.aside(here)}.")
+            self.quote(
+                fix=f"You may not write to its directory. Use another name, such as {atomic_files.backup_path(here)}."
+            )
 
     @property
     def aside(self) -> Path:
-        """Where it may go."""
-        return atomic_files.aside(self.path)
+        """New name for the existing file."""
+        return atomic_files.backup_path(self.path)
 
 
 class ActionNeededError(errors.PolicyError):
@@ -132,8 +134,8 @@ def exit_code_of(error: errors.BirthmarkError) -> int:
 
 
 @contextmanager
-def telling_refusals(*, as_json: bool = False) -> Iterator[None]:
-    """Turn a refusal into what a person needs (what, why, what to do) and the fitting exit code."""
+def print_errors(*, as_json: bool = False) -> Iterator[None]:
+    """Print an error as message, cause and fix, and exit with its code."""
     try:
         yield
     except errors.BirthmarkError as error:
@@ -145,7 +147,7 @@ def telling_refusals(*, as_json: bool = False) -> Iterator[None]:
 
 
 def again() -> str:
-    """Return the command as it was typed, so that a fix can say what to type instead. No password of a URL is said."""
+    """Return the command line as typed, for use in a fix; passwords in URLs are masked."""
     return _typed(sys.argv[1:])
 
 
@@ -153,8 +155,8 @@ def _typed(words: Iterable[str]) -> str:
     return shlex.join(["birthmark", *(_PASSWORD.sub(r"\1PASSWORD@", word) for word in words)])
 
 
-def chosen() -> str:
-    """Return the options, as they were typed, that say which chip: a fix works on the same."""
+def chip_options_typed() -> str:
+    """Return the typed options that select a secure element, so that a fix applies to the same one."""
     kept: list[str] = []
     words = iter(sys.argv[1:])
     for word in words:
@@ -177,48 +179,48 @@ def without(option: str, *, takes_value: bool) -> str:
     return _typed(kept)
 
 
-def instead(path: Path, other: Path) -> str:
-    """Return the command as it was typed with another file in the place of one."""
+def typed_command_with(path: Path, other: Path) -> str:
+    """Return the command line as typed, with one file replaced by another."""
     return _typed(str(other) if word == str(path) else word for word in sys.argv[1:])
 
 
 def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
-    """Show a refusal on stderr, keep it for `birthmark why`, and return its exit code."""
-    error.add_facts(again=again(), options=chosen())
+    """Print an error on stderr, store it for `birthmark why`, and return its exit code."""
+    error.add_facts(again=again(), options=chip_options_typed())
     if (better := hint(error)) is not None:
         error.quote(fix=better)
-    note(error)
+    log_refusal(error)
     others = error.facts.get("others", "").splitlines()  # what else is wrong in the same file
     if as_json:
         view = {"error": error.code, "message": str(error), "cause": error.explain_cause(), "fix": error.explain_fix()}
         typer.echo(json.dumps(view | ({"others": others} if others else {})), err=True)
     else:
-        typer.echo(in_words(error), err=True)
+        typer.echo(format_error(error), err=True)
         for other in others:
             typer.echo(f"  Also: {printable(other)}", err=True)
     return exit_code_of(error)
 
 
-def in_words(error: errors.BirthmarkError) -> str:
-    """Return what people read of a refusal on stderr: what, why, what to do."""
+def format_error(error: errors.BirthmarkError) -> str:
+    """Format an error for stderr: message, cause, fix and code."""
     told = (str(error), f"  Why: {error.explain_cause()}", f"  Fix: {error.explain_fix()}", f"  Code: {error.code}")
-    return "\n".join(wrapped(printable(line), errors=True) for line in told)
+    return "\n".join(wrap_to_terminal(printable(line), errors=True) for line in told)
 
 
-def tell_row(error: errors.BirthmarkError, row: Mapping[str, Any], *, as_json: bool) -> None:
-    """Show the refusal of one of many rows, which ends nothing, and keep it for `birthmark why`."""
-    error.add_facts(again=again(), options=chosen())
-    note(error)
+def print_row_error(error: errors.BirthmarkError, row: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print the error of one of many rows without ending the run, and store it for `birthmark why`."""
+    error.add_facts(again=again(), options=chip_options_typed())
+    log_refusal(error)
     if as_json:
         told = {"error": error.code, "cause": error.explain_cause(), "fix": error.explain_fix()}
         typer.echo(json.dumps({**row, **told}))
     else:
         for line in (f"Refused {error.code}: {error.explain_cause()}", f"  Fix: {error.explain_fix()}"):
-            typer.echo(wrapped(printable(line), errors=True), err=True)
+            typer.echo(wrap_to_terminal(printable(line), errors=True), err=True)
 
 
 def file_trouble(problem: OSError) -> FileUnusableError | None:
-    """Return as a refusal what the system refused of a file; None for what is no file's trouble."""
+    """Return the error for a file operation rejected by the system; None if it does not concern a file."""
     if problem.filename is None and problem.errno not in _OUTPUT_LOST:
         return None
     path = problem.filename or "standard output"
@@ -237,7 +239,7 @@ def open_file(path: Path, missing: type[FileMissingError] = FileMissingError) ->
 
 
 def read_file(path: Path, limit: int = MAX_FILE_BYTES, missing: type[FileMissingError] = FileMissingError) -> bytes:
-    """Return at most `limit` bytes and one more, so that the parser sees that it is too long; text as UTF-8."""
+    """Return up to `limit` bytes and one more, so that the parser detects an oversized file; text as UTF-8."""
     with open_file(path, missing) as file:
         return plain_text(file.read(limit + 1))
 
@@ -253,12 +255,12 @@ def read_text(path: Path) -> str:
         kind = kind_of(raw)
         detail = f"is not text: {kind}" if kind else not_utf_8(raw)
         refusal = FileEncodingError(path=path, command=to_utf_8(path, encoding_of(raw)), detail=detail)
-        refusal.quote(fix=f"{in_utf_8(path, raw)}.")
+        refusal.quote(fix=f"{format_conversion_fix(path, raw)}.")
         raise refusal from error
 
 
 def read_device_certificate(path: Path) -> "Certificate":
-    """Return the device's certificate of a file, in whatever order its chain stands there."""
+    """Return the device certificate in a file, in any order of its chain."""
     from birthmark.pki.certificates import CertificateInvalidError, chain_ends, leaf_first, parse_bundle
 
     with about(path):
@@ -271,7 +273,7 @@ def read_device_certificate(path: Path) -> "Certificate":
 
 
 def read_single_certificate(path: Path) -> "Certificate":
-    """Return the device's certificate of a file, or a CA's where the file has no other: never one of a chain's CAs."""
+    """Return the device certificate in a file; without one, its CA certificate, but never a CA of a chain."""
     from birthmark.pki.certificates import CertificateInvalidError, parse_bundle
 
     found = read_device_certificate(path)
@@ -283,7 +285,10 @@ def read_single_certificate(path: Path) -> "Certificate":
 
 
 def read_ca_certificate(path: Path) -> "Certificate":
-    """Return the only CA's certificate of a file, also where a device's is first: see `parse_ca`. Say so there."""
+    """Return the only CA certificate in a file, even after a device certificate: see `parse_ca`.
+
+    Report that case.
+    """
     from birthmark.pki.certificates import parse_bundle, parse_ca
 
     with about(path):
@@ -296,7 +301,7 @@ def read_ca_certificate(path: Path) -> "Certificate":
 
 @contextmanager
 def with_certificate(path: Path) -> Iterator[None]:
-    """Let the fix of a refusal name the certificate that was given, and not the one of the environment."""
+    """Replace the certificate variable in an error's fix by the given file."""
     try:
         yield
     except errors.BirthmarkError as error:
@@ -305,7 +310,7 @@ def with_certificate(path: Path) -> Iterator[None]:
 
 
 def emit(as_json: bool, row: Mapping[str, Any]) -> None:
-    """Print one result: a JSON object in a line, or `name: value` lines."""
+    """Print one result: a JSON object on one line, or `name: value` lines."""
     if as_json:
         typer.echo(json.dumps(row))
         return
@@ -316,14 +321,14 @@ def emit(as_json: bool, row: Mapping[str, Any]) -> None:
             typer.echo(f"{name.replace('_', ' '):<{width}}  " + f"\n{'':<{width}}  ".join(lines))
 
 
-def working(what: str) -> None:
-    """Tell a person at a terminal what is about to take some seconds; programs and files are told nothing."""
+def working(subject: str) -> None:
+    """Print a progress message for a slow operation, on a terminal only."""
     if sys.stderr.isatty():
-        typer.echo(f"{what} …", err=True)
+        typer.echo(f"{subject} …", err=True)
 
 
 def say(as_json: bool, row: Mapping[str, Any], line: str) -> None:
-    """Print one of several results: a JSON object, or a line for people."""
+    """Print one of several results: a JSON object, or a text line."""
     typer.echo(json.dumps(row) if as_json else printable(line))
 
 
@@ -340,9 +345,10 @@ def certificate_row(certificate: "Certificate") -> dict[str, Any]:
 
 
 def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
-    """Write to a file, or to stdout when there is none; other content of an earlier file is kept under another name.
+    """Write to a file, or to stdout without one; an existing file with different content is renamed.
 
-    Without `keeps` an earlier revocation list is replaced, which a broker reads and a timer writes; a key never is.
+    Without `keeps` an existing CRL is replaced, for a timer that writes it and a broker that reads it. A private key is
+    never replaced.
     """
     if path is None:
         typer.echo(text, nl=False)
@@ -355,7 +361,7 @@ def write_result(path: Path | None, text: str, *, keeps: bool = True) -> None:
 
 
 def _is_list(path: Path) -> bool:
-    """Say whether a file holds a revocation list, as it is written here."""
+    """Return whether a file holds a CRL in the format written here."""
     if not path.is_file():
         return not path.exists()
     with path.open("rb") as file:
@@ -364,12 +370,12 @@ def _is_list(path: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[IO[bytes]]:
-    """Write a file bit by bit; it has its place when all of it is on disk, and until then an earlier one has.
+    """Write a file in parts and replace the target atomically once it is complete on disk.
 
-    Whose that was, and who may read it, stays; a new one has `mode`. What is no file, such as a pipe, is written as it
-    is, and so is a file beside which, or as whose owner, this user writes nothing. With `keeps` the earlier one has
-    another name then. Raise `FileExistsAlreadyError` for a private key, for what cannot be kept, and for a link of
-    another user.
+    Owner and permissions of the target are preserved; a new file has `mode`. The target is written in place if it is
+    not a regular file, such as a pipe. This also applies if this user cannot create a file in its directory or restore
+    its owner. With `keeps` the previous file is renamed. Raise `FileExistsAlreadyError` for a private key, for a file
+    that cannot be renamed, and for a link of another user.
     """
     target = path.resolve() if path.is_symlink() else path
     seen = target.stat() if target.exists() else None
@@ -380,13 +386,16 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
     if is_led or (is_full and ((keeps and not is_beside) or _is_private_key(target))):
         raise FileExistsAlreadyError(path=path)
     try:
-        with written_as(path), atomic_files.replacing(target, mode) if is_beside else path.open("wb") as file:
+        with (
+            written_as(path),
+            atomic_files.replace_incrementally(target, mode) if is_beside else path.open("wb") as file,
+        ):
             if is_beside and seen is not None:
                 with suppress(PermissionError):  # of a group that is not ours, or where the file system has no modes
                     os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
                     os.fchmod(file.fileno(), mode)
             yield file
-            kept = atomic_files.keep_aside(target) if keeps else None
+            kept = atomic_files.link_backup(target) if keeps else None
     except OSError:
         if kept is not None:
             kept.replace(target)
@@ -397,7 +406,7 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
 
 
 def _is_private_key(path: Path) -> bool:
-    """Say whether a file holds a key; one that refers to a chip's key can be written again."""
+    """Return whether a file holds a private key; a reference to a secure element's key may be overwritten."""
     from birthmark.keys.reference_keys import parse_reference_key
 
     with path.open("rb") as file:
@@ -405,13 +414,13 @@ def _is_private_key(path: Path) -> bool:
     return b"PRIVATE KEY-----" in text and parse_reference_key(text) is None
 
 
-def _is_ours_to_replace(path: Path, seen: os.stat_result) -> bool:
-    return os.geteuid() in {0, seen.st_uid} and os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True)
+def _is_ours_to_replace(path: Path, status: os.stat_result) -> bool:
+    return os.geteuid() in {0, status.st_uid} and os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True)
 
 
 @contextmanager
 def written_as(path: Path) -> Iterator[None]:
-    """Let the system's refusal of what is written name this file: there is one beside it, until it is whole."""
+    """Replace the temporary file's name in a system error by the target's."""
     try:
         yield
     except OSError as problem:

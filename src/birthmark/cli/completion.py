@@ -1,4 +1,4 @@
-"""`birthmark completion`: what a shell needs to complete commands and options, sub-commands too."""
+"""`birthmark completion`: shell completion of commands, subcommands and options."""
 
 from enum import StrEnum
 from typing import Annotated

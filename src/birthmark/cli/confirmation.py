@@ -1,4 +1,4 @@
-"""Before something is written: what does not fit the command, what needs a yes, what can never work."""
+"""Checks before a write: inapplicable options, confirmation, and records that cannot work."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class OptionNotApplicableError(UsageError):
-    """An option that has no effect here."""
+    """An option has no effect here."""
 
     code = "cli.option_not_applicable"
     message = "{option} does not apply."
@@ -48,15 +48,15 @@ def only(applies: bool, when: str, **options: object) -> None:
 
 
 def only_typed(applies: bool, when: str, *options: str) -> None:
-    """Do the same for options that may also come from the environment: those count that were typed."""
+    """Check options that may also come from the environment as `only` does, but only if typed."""
     for option in options:
         if not applies and any(word == option or word.startswith(f"{option}=") for word in sys.argv):
             rest = without(option, takes_value=True)
             raise OptionNotApplicableError(option=option, when=when, without=rest)
 
 
-def agree(question: str, *, yes: bool) -> None:
-    """Return when the person at the terminal says yes, or said so with --yes. Else nothing is done."""
+def confirm(question: str, *, yes: bool) -> None:
+    """Return if the user confirms at the terminal or with --yes; otherwise, exit without changes."""
     if yes:
         return
     if not sys.stdin.isatty():

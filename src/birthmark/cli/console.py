@@ -1,4 +1,4 @@
-"""`birthmark console`: the server's pages, for whoever holds its data directory."""
+"""`birthmark console`: open the web console as a local administrator."""
 
 import json
 import webbrowser

@@ -1,4 +1,4 @@
-"""`birthmark db`: the database that a server keeps its records in."""
+"""`birthmark db`: the database of a server."""
 
 import shlex
 from pathlib import Path
@@ -8,8 +8,8 @@ import typer
 
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, without, working
-from birthmark.cli.server_backup import Database, settings_of, whole_or_undone
-from birthmark.cli.server_restore import how_to_start
+from birthmark.cli.server_backup import Database, run_with_cleanup, settings_of
+from birthmark.cli.server_restore import format_start_command
 from birthmark.clock import SystemClock, SystemEntropy
 
 
@@ -36,7 +36,12 @@ def move(
     the owner of the data directory can read that file.
     """
     from birthmark.server.backup.create import DatabaseElsewhereError
-    from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+    from birthmark.server.backup.database_move import (
+        MovedOtherwiseError,
+        MoveTargetInUseError,
+        move_database,
+        redact_url,
+    )
     from birthmark.server.backup.restore import check_url
     from birthmark.server.installation import DatabaseMovedError
 
@@ -49,7 +54,7 @@ def move(
     working(f"Reading {settings.directory}")
     moving = move_database(settings.directory, settings.database_url, into, SystemClock(), SystemEntropy(), working)
     try:
-        done = whole_or_undone(moving)
+        done = run_with_cleanup(moving)
     except (MoveTargetInUseError, MovedOtherwiseError) as error:
         empty = f"{into.rstrip('/')}-2" if into.startswith("sqlite:") else "postgresql://HOST/NAME"
         error.add_facts(command=f"{without('--into', takes_value=True)} --into {shlex.quote(empty)}")
@@ -59,6 +64,6 @@ def move(
         raise
     emit(as_json, {"tables": done.tables, "rows": done.rows})
     if not as_json:
-        named_there = f'`database = "{named(into)}"`, with its password if it has one'
-        start = how_to_start(data.expanduser(), into)
+        named_there = f'`database = "{redact_url(into)}"`, with its password if it has one'
+        start = format_start_command(data.expanduser(), into)
         typer.echo(f"{start} A configuration that says which database it is says {named_there}.", err=True)

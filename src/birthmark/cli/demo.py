@@ -1,4 +1,4 @@
-"""`birthmark demo`: a whole journey on this machine."""
+"""`birthmark demo`: end-to-end scenarios on this machine."""
 
 import contextlib
 import importlib
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 
 if TYPE_CHECKING:
     from birthmark.demo.harness import Stage
@@ -86,12 +86,12 @@ def demo(
         console.rule()
         for table in tables:
             console.print(table)
-        console.print(f"{counted(len(tables), 'journey')} played, each claim above was checked.")
+        console.print(f"{format_count(len(tables), 'journey')} played, each claim above was checked.")
         _hold(stages, console)
 
 
 def _hold(stages: "Sequence[Stage]", console: Console) -> None:
-    """Leave servers running until somebody has looked; who gives no input waits for nothing."""
+    """Keep the servers running until the user presses Enter; return at once without input."""
     links = [(one.journey, link) for one in stages if (link := one.console_link()) is not None]
     for journey, link in links:
         console.print(f"The console of “{journey}”, once: {link}", soft_wrap=True)

@@ -1,6 +1,6 @@
-"""`birthmark device`: what a device does, once, without writing code.
+"""`birthmark device`: device operations without writing code.
 
-Where the hub is comes from --hub, else from what the chip remembers, else from registering at DPS.
+The hub's host name comes from --hub, otherwise from the secure element's storage, otherwise from registration at DPS.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from birthmark.untrusted_text import printable
 
 
 class Transport(StrEnum):
-    """How to register."""
+    """Transport for registration."""
 
     MQTT = "mqtt"
     HTTPS = "https"
@@ -61,7 +61,7 @@ class RememberWithoutElementError(UsageError):
     code = "device.remember_without_element"
     cause = "The option --remember writes to a secure element, but the key is in a file."
     fix = (
-        'Use --element, or omit --remember: `birthmark device register --cert "$X509_CERT_FILE" --key '
+        'Use --chip, or omit --remember: `birthmark device register --cert "$X509_CERT_FILE" --key '
         '"$X509_KEY_FILE"`. Pass --hub next time.'
     )
 
@@ -77,7 +77,7 @@ class HostInvalidError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class DpsOptions:
-    """Where to register, as the options say."""
+    """Options of the provisioning service."""
 
     host: Annotated[str | None, typer.Option(envvar="PROVISIONING_HOST", help="DPS host: NAME or NAME:PORT.")] = None
     id_scope: Annotated[str | None, typer.Option(envvar="PROVISIONING_IDSCOPE", help="ID scope of the DPS.")] = None
@@ -103,11 +103,11 @@ class DpsOptions:
     def only_what_counts(self) -> None:
         only(self.remember, "with --remember", layout=self.layout, replace_data=self.replace_data)
 
-    def target(self, who: OpenedIdentity) -> DpsTarget:
-        """Return whom to ask as whom. Raise `DpsNotNamedError`."""
+    def target(self, identity: OpenedIdentity) -> DpsTarget:
+        """Return the DPS target and identity. Raise `DpsNotNamedError`."""
         if not self.host or not self.id_scope:
             raise DpsNotNamedError
-        name = self.registration_id or who.identity.chain[0].subject_cn or ""
+        name = self.registration_id or identity.identity.chain[0].subject_cn or ""
         host, _, port = self.host.partition(":") if self.host.count(":") == 1 else (self.host, "", "")
         try:
             path = parse_url(f"https://[{host}]" if ":" in host else f"https://{host}").path
@@ -119,7 +119,10 @@ class DpsOptions:
 
 
 def _https_port(host: str, id_scope: str) -> int:
-    """Return 443, or what the server of this machine says that has the scope: it may not be allowed to bind 443."""
+    """Return 443, or the port of this machine's server with that scope.
+
+    The server may not be permitted to bind 443.
+    """
     data = Path(os.environ.get("BIRTHMARK_DATA") or _DEFAULT_DATA).expanduser()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         dps = json.loads((data / "endpoints.json").read_bytes())["dps"]
@@ -128,12 +131,12 @@ def _https_port(host: str, id_scope: str) -> int:
     return 443
 
 
-async def _register(who: OpenedIdentity, asked: DpsOptions) -> HubAssignment:
-    if asked.remember and who.element is None:
+async def _register(identity: OpenedIdentity, asked: DpsOptions) -> HubAssignment:
+    if asked.remember and identity.element is None:
         raise RememberWithoutElementError
-    _check_memory(who, asked)
-    links = open_links(who.identity, who.trust, SystemClock())
-    target = asked.target(who)
+    _check_memory(identity, asked)
+    links = open_links(identity.identity, identity.trust, SystemClock())
+    target = asked.target(identity)
     match asked.transport:
         case Transport.MQTT:
             assigned = await register_by_mqtt(links.mqtt(), target, entropy=SystemEntropy())
@@ -141,16 +144,16 @@ async def _register(who: OpenedIdentity, asked: DpsOptions) -> HubAssignment:
             assigned = await register_by_https(links.https(), target)
         case _:
             assert_never(asked.transport)
-    if asked.remember and who.element is not None:
-        _remember(who.element, Assignment(assigned.hub, assigned.device_id, target.id_scope), asked)
+    if asked.remember and identity.element is not None:
+        _remember(identity.element, Assignment(assigned.hub, assigned.device_id, target.id_scope), asked)
     return assigned
 
 
-def _check_memory(who: OpenedIdentity, asked: DpsOptions) -> None:
-    """Refuse before anything is registered what could not be remembered."""
-    if asked.remember and not asked.replace_data and who.element is not None:
+def _check_memory(identity: OpenedIdentity, asked: DpsOptions) -> None:
+    """Reject settings that could not be stored, before registration."""
+    if asked.remember and not asked.replace_data and identity.element is not None:
         with _saying_how():
-            who.element.check_memory(asked.layout)
+            identity.element.check_memory(asked.layout)
 
 
 def _remember(element: Element, assignment: Assignment, asked: DpsOptions) -> None:
@@ -160,7 +163,7 @@ def _remember(element: Element, assignment: Assignment, asked: DpsOptions) -> No
 
 @contextlib.contextmanager
 def _saying_how() -> Iterator[None]:
-    """Let a refusal of the memory name the command that does without what was asked."""
+    """Add the command without the rejected option to a storage error."""
     try:
         yield
     except ElementNoMemoryError as error:
@@ -189,7 +192,7 @@ async def register(asked: DpsOptions, options: IdentityOptions, as_json: JsonOpt
 
 @dataclass(frozen=True, slots=True)
 class HubOptions:
-    """Where to connect, and as whom."""
+    """Options of the hub and the device identity."""
 
     hub: Annotated[
         str | None, typer.Option(help="Host name of the hub. Default: the stored hub, otherwise from DPS.")
@@ -201,7 +204,7 @@ class HubOptions:
 
 @asynccontextmanager
 async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str, Any]]]:
-    """Connect to the hub, wherever its name comes from; what the chip remembers is tried first and replaced if old."""
+    """Connect to the hub; a stored host name is tried first, and replaced if outdated."""
     hub, asked = place.hub, place.asked
     asked.only_what_counts()
     with place.options.opened() as who:
@@ -236,10 +239,10 @@ async def _at_hub(place: HubOptions) -> AsyncIterator[tuple[HubClient, dict[str,
             await connection.close()
 
 
-def _remembered(who: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
-    if who.element is None or who.element.profile.memory_label is None:
+def _remembered(identity: OpenedIdentity, asked: DpsOptions) -> Assignment | None:
+    if identity.element is None or identity.element.profile.memory_label is None:
         return None
-    found = who.element.recall()
+    found = identity.element.recall()
     is_other = found is not None and asked.id_scope is not None and found.scope not in ("", asked.id_scope)
     return None if is_other else found
 
@@ -257,7 +260,7 @@ async def connect(
         emit(as_json, {**row, "connected": True})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                raise await connection.lost()
+                raise await connection.wait_until_lost()
 
 
 async def send(

@@ -1,4 +1,4 @@
-"""`birthmark device`: put devices on record, at Azure, AWS or a Birthmark server by the same commands."""
+"""`birthmark device`: enroll devices at Azure, AWS or a Birthmark server with the same commands."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ import typer
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
-from birthmark.cli.confirmation import CannotWorkError, agree, device_with, only
+from birthmark.cli.confirmation import CannotWorkError, confirm, device_with, only
 from birthmark.cli.device_enroll_options import (
     CloudName,
     DeviceOptions,
@@ -31,7 +31,7 @@ from birthmark.cli.device_enroll_options import (
 from birthmark.cli.device_enroll_tpm import TpmOptions, check_file, enroll_keys, enroll_tpm
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.report_option import check_reports
-from birthmark.cli.revocation_status import say_if_revoked, with_standing
+from birthmark.cli.revocation_status import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.server_client import presented_certificate, show
 from birthmark.clock import SystemClock
@@ -71,7 +71,7 @@ class CaNotNamedError(UsageError):
 
 
 class GroupCertificateError(InvalidRequestError):
-    """A device certificate where a CA certificate is required."""
+    """A device certificate was given where a CA certificate is required."""
 
     code = "enroll.not_a_ca"
     message = "{file}: not a CA certificate."
@@ -153,13 +153,13 @@ def device(
     wish = EnrollmentRequest(name, certificate, is_edge=how.edge, hub=hub, policy=how.policy, issue=how.issue)
     done, difference = target.enroll(wish, update=how.update, dry_run=writing.dry_run)
     row = {"device": name, "thumbprint": certificate.thumbprint.hex(), "outcome": done.value}
-    row |= _told_of(difference, as_json=as_json)
+    row |= _difference_fields(difference, as_json=as_json)
     if where.is_azure:
         row["registration_id"] = certificate.subject_cn or name
         row |= _at_hub(target, row, as_json=as_json)
     emit(as_json, row if as_json else row | {"at": target.description})
     if where.profile.is_local:
-        say_if_revoked(client_for(where.profile.data), name, certificate.subject_cn or name)
+        print_revocation_notices(client_for(where.profile.data), name, certificate.subject_cn or name)
     hint_at_policy(
         needs_one=not where.is_azure
         and how.policy is None
@@ -167,15 +167,15 @@ def device(
     )
 
 
-def _told_of(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]:
-    """Return the row that says what was otherwise; none where nothing was."""
+def _difference_fields(difference: "Sequence[Change]", *, as_json: bool) -> dict[str, Any]:
+    """Return the output fields with the differences; empty without any."""
     words = ", ".join(f"{change.what} {change.present} -> {change.wanted}" for change in difference)
     told = [change._asdict() for change in difference] if as_json else words
     return {"difference": told} if difference else {}
 
 
 def _at_hub(target: Any, row: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
-    """Return the row that says that a hub has a device of this id before its new enrollment registers it."""
+    """Return the output fields for a hub that already has a device with the ID of a new enrollment."""
     from birthmark.fleet.target import TargetOutcome
 
     is_new = row["outcome"] in {TargetOutcome.CREATED, TargetOutcome.WOULD_CREATE}
@@ -251,7 +251,7 @@ def group(
         )
         _keep((symmetric_key, second), made)
         row = {"group": group_id, "outcome": enrolled.done.value, "key": str(symmetric_key)}
-        emit(as_json, row | _told_of(enrolled.difference, as_json=as_json))
+        emit(as_json, row | _difference_fields(enrolled.difference, as_json=as_json))
         return
     if (ca_name is None) == (cert is None):
         raise CaNotNamedError
@@ -281,11 +281,11 @@ def group(
     row = {"group": group_id, "outcome": done.value}
     if certificates:
         row["ca"] = ", ".join(one.subject_text for one in certificates)
-    emit(as_json, row | _told_of(difference, as_json=as_json))
+    emit(as_json, row | _difference_fields(difference, as_json=as_json))
 
 
 def _keep(files: "Sequence[Path | None]", keys: "Sequence[str | None]") -> None:
-    """Keep keys in the files that were named for them."""
+    """Write keys to their output files."""
     for path, key in zip(files, keys, strict=True):
         if path is not None and key is not None:
             atomic_files.create(path, f"{key}\n".encode())
@@ -309,13 +309,13 @@ def manifest(
     """
     from birthmark.cli.device_enroll_list import EachTarget, Shipment, template_of
 
-    how.check(azure=where.goes(CloudName.AZURE), aws=where.goes(CloudName.AWS))
+    how.check(azure=where.includes(CloudName.AZURE), aws=where.includes(CloudName.AWS))
     for place in where.each():
         each = run.for_target(place.to, among=len(where.each()))
         check_reports(each.report, shipped.file, each.journal, template)
     targets = EachTarget(where, writing, run, as_json=shipped.as_json)
     if run.undo:
-        targets.take_back()
+        targets.undo()
         return
     only(not writing.dry_run, "to writes, not to --dry-run", journal=run.journal)
     wanted = template_of(template, how)
@@ -342,11 +342,11 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
     """List enrollments and things with their states."""
     found: Iterable[dict[str, Any]] = map(asdict, target.open().records())
     if target.profile.is_local:
-        found = with_standing(found, client_for(target.profile.data), name="name", state="state")
+        found = mark_revoked_rows(found, client_for(target.profile.data), name="name", state="state")
     nothing = "No row matches --where." if pick.where else "No device is enrolled."
     if target.profile.is_local and not pick.where:
         nothing += " What was made at a hub by itself: `birthmark hub device ls`"
-    rows = pick.picked(found)
+    rows = pick.filter_rows(found)
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing=nothing)
 
 
@@ -394,14 +394,14 @@ def _switch(
             param_hint="--to",
         )
     writing.confirm(target, where.profile, 1)
-    with where.naming():
+    with where.add_target_to_errors():
         switched = target.switch(name, is_group=is_group, is_enabled=is_enabled, dry_run=writing.dry_run)
     kind, state = "group" if is_group else "individual", "enabled" if is_enabled else "disabled"
     emit(as_json, {"name": name, "kind": kind, "state": state, "outcome": switched.done.value})
     if not is_enabled:
         _say_still_a_device(where, "disable", switched.device_id, switched.hub)
     elif where.profile.is_local and not is_group:
-        say_if_revoked(client_for(where.profile.data), name, switched.device_id or name)
+        print_revocation_notices(client_for(where.profile.data), name, switched.device_id or name)
 
 
 def remove(
@@ -420,7 +420,7 @@ def remove(
     if writing.dry_run:
         say(as_json, {"would_remove": name}, f"Would remove {name} at {target.description}.")
         return
-    with where.naming():
+    with where.add_target_to_errors():
         device_id, hub = None, None
         if isinstance(target, AzureTarget) and not is_group:
             device_id, hub = target.registered(name)
@@ -432,7 +432,7 @@ def remove(
 
 
 def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, hub: str | None) -> None:
-    """Say of a device that registered that its hub knows it still, and what ends that there."""
+    """Print that a registered device still exists at its hub, and how to change that."""
     if device_id is None or hub is None:
         return
     end = ""
@@ -443,7 +443,7 @@ def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, 
 
 
 def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = False) -> None:
-    """Say why a record could never work, and ask whether it shall be made all the same."""
+    """Print why a record could not work, and ask whether to create it anyway."""
     if not doubts:
         return
     error = CannotWorkError(who=who, detail=" and ".join(doubts))
@@ -452,4 +452,4 @@ def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = F
     if not is_decided and not sys.stdin.isatty():
         raise error
     typer.echo(f"Warning: {printable(error.explain_cause())}", err=True)
-    agree("Enroll it anyway?", yes=is_decided)
+    confirm("Enroll it anyway?", yes=is_decided)

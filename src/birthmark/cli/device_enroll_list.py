@@ -1,4 +1,4 @@
-"""Enroll a supplier's shipment: entries to wishes, with every outcome in a tally, also when the run is cut off."""
+"""Bulk enrollment of a shipment; all outcomes are summarized, even if the run is interrupted."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,16 +12,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, track
 
-from birthmark.cli.bulk_summary import BulkSummary, say_pause
+from birthmark.cli.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
 from birthmark.cli.confirmation import CannotWorkError
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.report_option import opened
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.adaptive_concurrency import PacedTarget
-from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.field_validation import check_values
 from birthmark.fleet.journal import TAKEN_BACK, Journal, JournalOutcome, OtherTargetsJournalError, refused
 from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget, TargetOutcome
@@ -71,7 +71,7 @@ class NoCertificateError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A list of chips and how its entries are judged; `template` says what each becomes."""
+    """A list of devices and its validation; `template` has the settings of each enrollment."""
 
     file: Path
     trust: Any
@@ -81,12 +81,12 @@ class Shipment:
     needs_common_name: bool = True
     force: bool = False
     doing: str = "Enrolling"
-    """What is done with each entry, as its progress is shown."""
+    """Progress label of the operation."""
     hub_host: Callable[[str | None], str | None] = lambda _name: None
     """The host of the hub that a device is assigned to, at Azure."""
 
     def wishes(self, tell: Tell) -> Iterator[EnrollmentRequest]:
-        """Yield what is to be enrolled; what is not is told at once."""
+        """Yield enrollment requests; report rejected entries at once."""
         judge = None if self.force else Judge(SystemClock().now(), self.needs_common_name)
         entries = entries_of(self.file, self.trust, judge, quiet=True)
         console = Console(stderr=True)
@@ -106,7 +106,7 @@ class Shipment:
                 yield wish
 
     def _wish(self, entry: ManifestEntry | BirthmarkError, number: int, names: Marks) -> EnrollmentRequest:
-        """Return what an entry is enrolled by. Raise why it is not; `names` are those given before."""
+        """Return the enrollment request of an entry. Raise its error; `names` has the names used so far."""
         if isinstance(entry, BirthmarkError):
             raise entry
         if (certificate := entry.unread) is None:
@@ -126,7 +126,7 @@ class Shipment:
 
 
 def template_of(path: Path | None, how: "DeviceOptions") -> EnrollmentTemplate:
-    """Return what each device gets: what the file says, and what options say in its place."""
+    """Return the settings of each device from the file, overridden by options."""
     text = "" if path is None else read_text(path)
     if path is not None and not text.strip():
         raise TemplateInvalidError(file=path, line=1, detail="it is empty")
@@ -143,7 +143,7 @@ def template_of(path: Path | None, how: "DeviceOptions") -> EnrollmentTemplate:
 
 @dataclass(frozen=True, slots=True)
 class EachTarget:
-    """A run at one target after the other. One that cannot be reached leaves the others theirs."""
+    """Runs at several targets in sequence; an unavailable target does not affect the others."""
 
     where: "TargetsOptions"
     writing: "WriteOptions"
@@ -155,7 +155,7 @@ class EachTarget:
         return [where.open() for where in self.where.each()]
 
     def enroll(self, targets: list[EnrollmentTarget], shipment: "Shipment", *, update: bool) -> None:
-        """Enroll a shipment at each. Raise `typer.Exit` where a row was refused."""
+        """Enroll a shipment at each target. Raise `typer.Exit` if a row was rejected."""
         from birthmark.fleet.azure_target import AzureTarget
 
         for where, target in zip(self.where.each(), targets, strict=True):
@@ -179,9 +179,9 @@ class EachTarget:
         wheres = self.where.each()
         self._each(one)
 
-    def take_back(self) -> None:
-        """Take back what the runs of each one's journal wrote. Raise `typer.Exit` where something was left."""
-        self._each(lambda where, tally: take_back_shipment(where, self.writing, self._run_of(where), tally))
+    def undo(self) -> None:
+        """Undo the changes in each target's journal. Raise `typer.Exit` if some could not be undone."""
+        self._each(lambda where, tally: undo_shipment(where, self.writing, self._run_of(where), tally))
 
     def _run_of(self, where: "TargetOptions") -> "RunOptions":
         return self.run.for_target(where.to, among=len(self.where.each()))
@@ -205,23 +205,23 @@ class EachTarget:
 def enroll_shipment(
     target: EnrollmentTarget, shipment: Shipment, tally: BulkSummary, run: "RunOptions", *, update: bool, dry_run: bool
 ) -> None:
-    """Enroll all of it and say what became of it, whatever ends the run."""
+    """Enroll the shipment and print the summary, however the run ends."""
     belongs_to = target.identity if run.journal else ""
     with (
         Journal(run.journal, belongs_to, again=without("--journal", takes_value=True)) as kept,
-        _told(tally, run, target, dry_run=dry_run) as tell,
+        _outcome_reporter(tally, run, target, dry_run=dry_run) as tell,
     ):
         if kept.before:
-            done = counted(kept.before, "outcome")
+            done = format_count(kept.before, "outcome")
             typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
         wishes = shipment.wishes(tell)
         try:
-            PacedTarget(1, says=say_pause).ask(partial(target.survey, shipment.total))
-            enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again(), says=say_pause)
+            PacedTarget(1, says=print_pause).ask(partial(target.survey, shipment.total))
+            enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again(), says=print_pause)
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
             said = "Stopped" if is_stopped else "Cut off"
-            said += f" after {tally.counts.total()} of {counted(shipment.total, 'entry')}: {tally.summary()}"
+            said += f" after {tally.counts.total()} of {format_count(shipment.total, 'entry')}: {tally.summary()}"
             tally.show_refusals()
             typer.echo(f"{target.description}: {said}. Run it again to continue.", err=True)
             if is_stopped:
@@ -234,7 +234,7 @@ def enroll_shipment(
 
 
 def hint_at_policy(*, needs_one: bool) -> None:
-    """Say what a device lacks at AWS that was put on record without a policy."""
+    """Warn that devices at AWS without a policy have no permissions."""
     if not needs_one:
         return
     typer.echo(
@@ -245,8 +245,10 @@ def hint_at_policy(*, needs_one: bool) -> None:
 
 
 @contextmanager
-def _told(tally: BulkSummary, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool) -> Iterator[Tell]:
-    """Give what takes an outcome to the one who reads and into the reports."""
+def _outcome_reporter(
+    tally: BulkSummary, run: "RunOptions", target: EnrollmentTarget, *, dry_run: bool
+) -> Iterator[Tell]:
+    """Yield a callback that adds an outcome to the summary and the reports."""
     with opened(run.report, "Enrollment", target.description, dry_run=dry_run) as reports:
         takers = [tally.add, *(report.add for report in reports)]
 
@@ -257,8 +259,8 @@ def _told(tally: BulkSummary, run: "RunOptions", target: EnrollmentTarget, *, dr
         yield tell
 
 
-def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "RunOptions", tally: BulkSummary) -> None:
-    """Take back what the runs of a journal did, and say what became of it."""
+def undo_shipment(where: "TargetOptions", writing: "WriteOptions", run: "RunOptions", tally: BulkSummary) -> None:
+    """Undo the changes in a journal, and print the summary."""
     if run.journal is None:
         raise JournalNotNamedError(again=again())
     open_file(run.journal).close()
@@ -268,11 +270,14 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
         Journal(run.journal, target.identity, again=without("--journal", takes_value=True)) as kept,
     ):
         kept.ending = None
-        count = sum(1 for _ in kept.written())
+        count = sum(1 for _ in kept.list_undoable_writes())
         writing.confirm(target, where.profile, count, "journaled write")
-        with _told(tally, run, target, dry_run=writing.dry_run) as tell, _shown("Taking back", count, tally) as step:
+        with (
+            _outcome_reporter(tally, run, target, dry_run=writing.dry_run) as tell,
+            _shown("Taking back", count, tally) as step,
+        ):
             there = partial(_tell_taken_back, tell, where, step)
-            take_back_all(target, kept, there, dry_run=writing.dry_run, again=again(), says=say_pause)
+            undo_all(target, kept, there, dry_run=writing.dry_run, again=again(), says=print_pause)
         if not (writing.dry_run or tally.has_refusals):
             kept.ending = TAKEN_BACK
     tally.show_refusals()
@@ -285,7 +290,7 @@ def take_back_shipment(where: "TargetOptions", writing: "WriteOptions", run: "Ru
 
 @contextmanager
 def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
-    """Say of a journal that is another target's where what stands in it can be taken back."""
+    """Add the command for the correct target to the error about another target's journal."""
     try:
         yield
     except OtherTargetsJournalError as error:
@@ -304,7 +309,7 @@ def _taking_back_there(where: "TargetOptions") -> Iterator[None]:
 
 @contextmanager
 def _shown(what: str, total: int, tally: BulkSummary) -> Iterator[Callable[[], None]]:
-    """Show how far it is, at a terminal; whoever presses Ctrl-C is told what was done, and how it goes on."""
+    """Show progress on a terminal; on Ctrl-C, print the summary and how to continue."""
     console = Console(stderr=True)
     hidden = tally.as_json or not console.is_terminal
     try:

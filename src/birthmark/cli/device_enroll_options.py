@@ -1,4 +1,4 @@
-"""What the commands share that put devices on record: where, whose, how, and what is kept of it."""
+"""Shared options of enrollment commands: target, profile, settings and reports."""
 
 import re
 import shlex
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark.cli.common import without
-from birthmark.cli.confirmation import agree, only, only_typed
+from birthmark.cli.confirmation import confirm, only, only_typed
 from birthmark.cli.policy_keys import owner_string
 from birthmark.cli.report_option import ReportOption
 from birthmark.cli.server_client import DataOption, ServerOptions, at
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.operator_api.api_client import DEFAULT_DATA
 from birthmark.pki.certificates import Certificate
@@ -40,7 +40,7 @@ class HubNotLinkedError(ConflictError):
 
 
 class CloudName(StrEnum):
-    """Whose interface it is."""
+    """Cloud API."""
 
     AZURE = "azure"
     AWS = "aws"
@@ -48,7 +48,7 @@ class CloudName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TargetSelection:
-    """Where enrollments go: a cloud's interface, and whose records there where that is said with it."""
+    """Enrollment target: a cloud API, optionally with a profile."""
 
     cloud: CloudName
     profile: str | None = None
@@ -60,12 +60,12 @@ class TargetSelection:
 
     @property
     def label(self) -> str:
-        """What the files are called that are of this place alone."""
+        """File name suffix of this target."""
         return _NOT_IN_LABELS.sub("-", str(self))
 
 
 def parse_place(text: "str | TargetSelection") -> TargetSelection:
-    """Return the place in `azure`, `aws`, `local`, or a cloud with a profile: `aws:plant`."""
+    """Parse a target: `azure`, `aws`, `local`, or a cloud with a profile: `aws:plant`."""
     if isinstance(text, TargetSelection):  # the default
         return text
     if text == "local":
@@ -84,12 +84,12 @@ PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
 
 
 def places() -> list[str]:
-    """Return what a shell may complete."""
+    """Return the values for shell completion."""
     return ["azure", "aws", "local"]
 
 
 def _said_of(hub: Mapping[str, Any], new: int) -> str:
-    """Say what a hub's tier allows of so many new devices."""
+    """Return a message about a hub's tier limit for `new` devices."""
     most, present = int(hub["most_devices"]), int(hub["devices"])
     said = f"Hub {hub['name']} is of the tier {hub['tier']}: it takes {most:,} devices and has {present:,}"
     over = present + new - most
@@ -98,7 +98,7 @@ def _said_of(hub: Mapping[str, Any], new: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ProfileOptions:
-    """Whose records these are."""
+    """Profile of a target."""
 
     profile_name: Annotated[
         str,
@@ -118,7 +118,10 @@ class ProfileOptions:
 
     @property
     def azure(self) -> "AzureProfile":
-        """Return the provisioning service. Raise `ProfileError`, or what the server says to a name of none."""
+        """Return the provisioning service.
+
+        Raise `ProfileError`, or the server's error for an unknown name.
+        """
         from birthmark.fleet.profiles import azure_profile
 
         only(self.is_local, "with --profile local", dps=self.dps)
@@ -131,7 +134,7 @@ class ProfileOptions:
         return replace(found, connection_string=text, scope=scope)
 
     def hub_host(self, name: str | None) -> str | None:
-        """Return the host of a hub, which a local server knows by its name, and which has to be linked there."""
+        """Return a hub's host name; a local server's hub is given by name, and must be linked."""
         if name is None or not self.is_local:
             return name if name is None or "." in name else f"{name}{_HUBS}"
         client = ServerOptions(self.data).client
@@ -143,7 +146,7 @@ class ProfileOptions:
         return host
 
     def tiers(self, new: int) -> tuple[bool, list[str]]:
-        """Return whether a local server's service has a tier, and what those of its hubs allow of so many devices."""
+        """Return whether a local server's service has a tier, and the messages of its hubs for `new` devices."""
         if not self.is_local:
             return False, []
         client, name = ServerOptions(self.data).client, self.dps or DEFAULT_DPS
@@ -157,7 +160,7 @@ class ProfileOptions:
         return service is not None and service["tier"] is not None, found
 
     def dps_option(self, described: str) -> str | None:
-        """Return the option that names a local server's service that is `described` so, as in a journal's head."""
+        """Return the option for the local server's service in a description, such as a journal's header."""
         if not self.is_local:
             return None
         rows = ServerOptions(self.data).client.rows("/dps")
@@ -176,7 +179,7 @@ class ProfileOptions:
         return "" if self.dps is None else f" --dps {shlex.quote(self.dps)}"
 
     def revoked_here(self, certificate: Certificate) -> list[str]:
-        """Return the word of a local server's CA on a certificate that it, or a CA of it, took back."""
+        """Return warnings of a local server's CA about a certificate revoked by it or by its CA."""
         if not self.is_local:
             return []
         told = ServerOptions(self.data).client.post("/certificates/check", {"certificate": certificate.pem()})
@@ -185,7 +188,7 @@ class ProfileOptions:
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """Where enrollments go."""
+    """Options of the enrollment target."""
 
     to: Annotated[
         TargetSelection,
@@ -195,7 +198,7 @@ class TargetOptions:
 
     @property
     def profile(self) -> ProfileOptions:
-        """Whose records, wherever that was said."""
+        """Profile, from any of the options."""
         return self.whose if self.to.profile is None else replace(self.whose, profile_name=self.to.profile)
 
     @property
@@ -215,8 +218,8 @@ class TargetOptions:
         return f"{to}{own}" if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
 
     @contextmanager
-    def naming(self) -> Iterator[None]:
-        """Let a refusal whose fix is at this target name it."""
+    def add_target_to_errors(self) -> Iterator[None]:
+        """Add the target's options to an error, for use in its fix."""
         try:
             yield
         except BirthmarkError as error:
@@ -229,9 +232,9 @@ class TargetOptions:
         return f"{without(option, takes_value=True)} {option} {value}"
 
     def open(self, *, takes_away: bool = False) -> "AzureTarget | AwsTarget":
-        """Return the target itself. Of one that cannot be used it is said how to type the command for the local server.
+        """Return the target; the error of an unusable one contains the command for the local server.
 
-        Not where that `takes_away` something: nobody said to do it there.
+        With `takes_away` (a removal) the error omits that command, because the user did not choose the local server.
         """
         self.check()
         from birthmark.fleet.aws_target import AwsTarget
@@ -251,15 +254,15 @@ class TargetOptions:
 
 @dataclass(frozen=True, slots=True)
 class _OneOfSeveral(TargetOptions):
-    """A target whose options were checked with the others'."""
+    """One of several targets whose options were validated together."""
 
     def check(self) -> None:
-        """Do nothing."""
+        """Do nothing: the options were validated together."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetsOptions:
-    """Where a shipment goes: one cloud, or several by the same command."""
+    """Targets of a shipment: one cloud, or several."""
 
     to: Annotated[
         list[TargetSelection] | None,
@@ -273,7 +276,7 @@ class TargetsOptions:
     whose: ProfileOptions = field(default_factory=ProfileOptions)
 
     def each(self) -> list[TargetOptions]:
-        """Return each of them once, in the order given."""
+        """Return each target once, in the order given."""
         several = [TargetOptions(to, self.whose) for to in self.to or [AZURE]]
         unnamed = any(one.to.profile is None for one in several)
         only_typed(unnamed, "where a --to names no profile of its own", "--profile")
@@ -284,14 +287,14 @@ class TargetsOptions:
             found.setdefault((one.to.cloud, one.profile.profile_name), _OneOfSeveral(one.to, one.profile))
         return list(found.values())
 
-    def goes(self, to: CloudName) -> bool:
-        """Say whether it is one of them."""
+    def includes(self, to: CloudName) -> bool:
+        """Return whether the targets include this cloud."""
         return any(one.cloud is to for one in self.to or [AZURE])
 
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """Before something is written."""
+    """Confirmation options of a write."""
 
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the planned changes without making them.")] = False
     yes: Annotated[
@@ -299,9 +302,9 @@ class WriteOptions:
     ] = False
 
     def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int, what: str = "record") -> None:
-        """Say where this goes, and ask before it goes anywhere but to a local server."""
-        typer.echo(f"{counted(count, what)} for {target.description}", err=True)
-        agree(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
+        """Print the target, and ask for confirmation unless it is a local server."""
+        typer.echo(f"{format_count(count, what)} for {target.description}", err=True)
+        confirm(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
 
 
 TemplateOption = Annotated[
@@ -334,7 +337,7 @@ Force = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """How devices are put on record, at either cloud."""
+    """Enrollment options for either cloud."""
 
     edge: Edge = False
     policy: Annotated[str | None, typer.Option(help="AWS IoT policy to attach (AWS).")] = None
@@ -344,14 +347,14 @@ class DeviceOptions:
     issue: Issue = None
 
     def check(self, *, azure: bool, aws: bool) -> None:
-        """Refuse what another cloud has."""
+        """Reject options of another cloud."""
         only(azure, "with --to azure", edge=self.edge, hub=self.hub, issue=self.issue)
         only(aws, "with --to aws", policy=self.policy)
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What is kept of a run, and whether it is to be taken back."""
+    """Journal, undo and report options of a run."""
 
     journal: Annotated[
         Path | None,
@@ -361,7 +364,10 @@ class RunOptions:
     report: ReportOption = None
 
     def for_target(self, to: TargetSelection, *, among: int) -> "RunOptions":
-        """Return the same for one of several targets: each has files of its own, `run.azure.journal`, `run.aws.csv`."""
+        """Return the options for one of several targets.
+
+        Each target has its own files: `run.azure.journal`, `run.aws.csv`.
+        """
         if among == 1:
             return self
         reports = [path.with_suffix(f".{to.label}{path.suffix}") for path in self.report or ()]

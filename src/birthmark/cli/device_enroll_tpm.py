@@ -1,4 +1,4 @@
-"""`birthmark device enroll` without a certificate: by the device's TPM, or by keys that the service makes."""
+"""`birthmark device enroll` without a certificate: with the device's TPM, or with symmetric keys."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TpmOptions:
-    """The TPM in the place of a certificate."""
+    """TPM options instead of a certificate."""
 
     endorsement_key: Annotated[
         str | None,
@@ -37,7 +37,7 @@ class TpmOptions:
     ] = None
 
     def keys(self) -> "TpmKeys | None":
-        """Return what was given, None where it was nothing. Raise `TpmKeyInvalidError`."""
+        """Return the given TPM keys, or None. Raise `TpmKeyInvalidError`."""
         only(self.endorsement_key is not None, "with --endorsement-key", storage_root_key=self.storage_root_key)
         if self.endorsement_key is None:
             return None
@@ -45,7 +45,7 @@ class TpmOptions:
 
 
 def check_file(file: Path, option: str, *, dry_run: bool) -> None:
-    """Raise where a key cannot be kept in a file that is not there yet, before anything is made."""
+    """Raise an error if the new key file cannot be written, before anything is created."""
     if file.exists() and not dry_run:
         raise FileExistsAlreadyError(path=file)
     if not file.absolute().parent.is_dir():
@@ -55,7 +55,7 @@ def check_file(file: Path, option: str, *, dry_run: bool) -> None:
 def enroll_keys(
     target: Any, file: Path, name: str, how: DeviceOptions, *, hub: str | None, dry_run: bool
 ) -> dict[str, str]:
-    """Put a device on record by keys, keep the first in a file, and return what is to be shown of that."""
+    """Enroll a device with symmetric keys, write the primary key to a file, and return the output fields."""
     check_file(file, "--symmetric-key", dry_run=dry_run)
     done, key = target.enroll_keys(name, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub)
     if key is not None:
@@ -66,7 +66,7 @@ def enroll_keys(
 def enroll_tpm(
     target: Any, keys: "TpmKeys", name: str | None, how: DeviceOptions, *, hub: str | None, dry_run: bool
 ) -> dict[str, str]:
-    """Put a device on record by its TPM, and return what is to be shown of that."""
+    """Enroll a device with its TPM, and return the output fields."""
     registration_id = name or registration_id_of(keys.endorsement)
     done = target.enroll_tpm(
         registration_id, keys, is_edge=how.edge, update=how.update, dry_run=dry_run, issue=how.issue, hub=hub

@@ -1,4 +1,4 @@
-"""`birthmark device`: devices that are on record, from one cloud to another."""
+"""`birthmark device`: track enrolled devices, and move them between clouds."""
 
 import json
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.bulk_summary import BulkSummary, say_pause
+from birthmark.cli.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, without
-from birthmark.cli.confirmation import agree, only, only_typed
+from birthmark.cli.confirmation import confirm, only, only_typed
 from birthmark.cli.device_enroll_list import Shipment, hint_at_policy, template_of
 from birthmark.cli.device_enroll_options import (
     PLACES,
@@ -30,7 +30,7 @@ from birthmark.cli.device_tracking import move as move_all
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.report_option import ReportOption, add_row, check_reports, opened
 from birthmark.cli.server_client import DataOption
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.migration import Move
 from birthmark.fleet.required_permissions import FleetTask, azure_rights, iam_policy
@@ -40,7 +40,7 @@ from birthmark.operator_api.api_client import DEFAULT_DATA
 
 @dataclass(frozen=True, slots=True)
 class WayOptions:
-    """From where to where."""
+    """Source and destination options."""
 
     source: Annotated[
         TargetSelection,
@@ -56,7 +56,7 @@ class WayOptions:
     data: DataOption = Path(DEFAULT_DATA)
 
     def ends(self) -> tuple[TargetOptions, TargetOptions]:
-        """Return both targets. Raise `BadParameter` where they are one."""
+        """Return both targets. Raise `BadParameter` if they are the same."""
         only_typed(self.source.profile is None, "where --from names no profile of its own", "--from-profile")
         only_typed(self.to.profile is None, "where --to names no profile of its own", "--to-profile")
         source = TargetOptions(self.source, ProfileOptions(self.from_profile, self.data))
@@ -122,10 +122,10 @@ def move(
     if source.is_azure == destination.is_azure and here.place == there.place:
         raise typer.BadParameter("source and destination are the same: both profiles", param_hint="--to-profile")
     total = count_entries(shipped.file)
-    typer.echo(f"{counted(total, 'device')} from {here.description} to {there.description}", err=True)
+    typer.echo(f"{format_count(total, 'device')} from {here.description} to {there.description}", err=True)
     hint_at_policy(needs_one=not destination.is_azure and wanted.aws.policy is None)
     is_local = source.profile.is_local and destination.profile.is_local
-    agree(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
+    confirm(f"Move them to {there.description}, and retire them?", yes=writing.yes or writing.dry_run or is_local)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=True, needs_common_name=destination.is_azure)
     tally = BulkSummary(as_json=False)
     where = f"{here.description} to {there.description}"
@@ -135,7 +135,7 @@ def move(
     ):
         keep = partial(add_row, reports)
         wishes = list(shipment.wishes(told_and_kept(tally, keep)))
-        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update, says=say_pause)
+        moving = Move(here, there, kept, dry_run=writing.dry_run, update=update, says=print_pause)
         pairs = [(wish, wish) for wish in wishes]
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()

@@ -1,4 +1,4 @@
-"""`birthmark device provenance`: where a device comes from, link by link, and what each was verified by."""
+"""`birthmark device provenance`: origin of a device, link by link, with the evidence for each."""
 
 import json
 from contextlib import suppress
@@ -12,7 +12,7 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import SOME_ROWS_REFUSED, say
 from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.manifest_merge import StationsOptions
-from birthmark.cli.server_audit import ask_chains
+from birthmark.cli.server_audit import verify_audit_chains
 from birthmark.cli.server_client import ServerOptions
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
@@ -36,12 +36,12 @@ class NothingKnownError(NotFoundError):
     data: Path
     name: str
     refused: str = ""
-    """What of the list was not believed, which may be what is asked for."""
+    """Entries of the list that were not verified, which may include the requested device."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceListOptions:
-    """The list that the device came with, and whose word counts."""
+    """Manifest of the device, and its trusted signers."""
 
     stations: StationsOptions
     manifest: Annotated[
@@ -49,14 +49,14 @@ class ProvenanceListOptions:
     ] = None
     signer: Annotated[list[Path] | None, typer.Option(help="Accepted signer certificate of a manifest.")] = None
 
-    def found(self, wanted: str) -> tuple[list[Any], str]:
-        """Return the entries that are about the device, and what is wrong with them; and of the others the first."""
+    def found(self, identifier: str) -> tuple[list[Any], str]:
+        """Return the entries for the device with their errors, and the first error of the other entries."""
         about: list[Any] = []
         if self.manifest is None:
             return about, ""
         trust, wrong = ManifestOptions(self.manifest, self.signer, self.stations).trust(), ""
         for one in entries_of(self.manifest, trust, quiet=True):
-            if is_about(one, wanted):
+            if is_about(one, identifier):
                 about.append(one)
             elif isinstance(one, ManifestError) and not wrong:
                 wrong = f"; of the list not all is believed: {one.explain_cause().rstrip('.')}"
@@ -105,7 +105,7 @@ def _records(server: ServerOptions, device: str) -> tuple[list[dict[str, Any]], 
             if row["subject"].lower() == device.lower():
                 rows.append(row)
 
-    ask_chains(server, [], rows=keep)
+    verify_audit_chains(server, [], rows=keep)
     return rows, certificates
 
 

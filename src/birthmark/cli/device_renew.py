@@ -1,4 +1,4 @@
-"""`birthmark device renew`: a renewed certificate follows the old one at a cloud where it is a new principal."""
+"""`birthmark device renew`: apply a renewed certificate to clouds where it is a new principal."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,7 +10,7 @@ import typer
 from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, read_device_certificate, without
-from birthmark.cli.confirmation import OptionNotApplicableError, agree
+from birthmark.cli.confirmation import OptionNotApplicableError, confirm
 from birthmark.cli.device_enroll_options import TargetOptions, WriteOptions
 from birthmark.durations import FORMS
 from birthmark.untrusted_text import printable
@@ -37,7 +37,7 @@ def renew(
     The old certificate is deactivated after the device has connected, and reactivated if that disconnects the device.
     Run the command again to continue. Azure identifies a device by its name; use `device enroll --update` there.
     """
-    from birthmark.fleet.aws_renewal import told
+    from birthmark.fleet.aws_renewal import format_result
     from birthmark.fleet.aws_target import AwsTarget
     from birthmark.pki.certificates import CertificateInvalidError
 
@@ -56,7 +56,7 @@ def renew(
     if certificate.subject_cn not in {subject, name}:
         whose = f"'{certificate.subject_text}', the old one of '{subject or carried.old}'"
         typer.echo(f"Warning: the new certificate is of {printable(whose)}.", err=True)
-        agree("Give it what the old one has all the same?", yes=writing.yes or writing.dry_run)
+        confirm("Give it what the old one has all the same?", yes=writing.yes or writing.dry_run)
     if not writing.dry_run:
         carried = target.carry(name, certificate, old, dry_run=False, command=again_by)
     if wait is not None and not writing.dry_run:
@@ -64,4 +64,4 @@ def renew(
         carried = replace(carried, is_retired=is_retired)
         if not is_retired:
             typer.echo(f"{carried.old} stays active: other things have it, too.", err=True)
-    emit(as_json, dict(told(carried)))
+    emit(as_json, dict(format_result(carried)))

@@ -1,4 +1,4 @@
-"""`birthmark device revoke`: a lost device, taken back at every place where it is on record."""
+"""`birthmark device revoke`: revoke a lost device at every target that has it."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import SOME_ROWS_REFUSED
-from birthmark.cli.confirmation import agree
+from birthmark.cli.confirmation import confirm
 from birthmark.cli.device_enroll_options import (
     PLACES,
     CloudName,
@@ -19,7 +19,7 @@ from birthmark.cli.device_enroll_options import (
     places,
 )
 from birthmark.cli.server_client import ServerOutputOptions, at, show
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.certificates import Thumbprint
@@ -31,7 +31,7 @@ _CERTIFICATES = ("certificate", "certificate of another CA")
 
 @dataclass(frozen=True, slots=True)
 class LossOptions:
-    """Which device, and why."""
+    """Device and revocation reason."""
 
     reason: Annotated[RevocationReason, typer.Option(help="Revocation reason (RFC 5280 section 5.3.1).")] = (
         RevocationReason.KEY_COMPROMISE
@@ -46,23 +46,23 @@ class LossOptions:
 
 @dataclass(slots=True)
 class _DeviceRevocation:
-    """One device, place by place; what the first knows of its certificates the next are told."""
+    """Revocation of a device at several targets; certificates found at one are passed to the next."""
 
     name: str
     server: ServerOutputOptions
     asked: LossOptions
     certificates: list[Thumbprint] = field(default_factory=list)
 
-    def at(self, place: TargetSelection) -> list[RevokedPart]:
-        """Take it back at a place. What the place refuses is a row, too."""
+    def at(self, target: TargetSelection) -> list[RevokedPart]:
+        """Revoke the device at a target; an error of the target becomes a row as well."""
         try:
-            return self._at(place)
+            return self._at(target)
         except NotFoundError:
             raise
         except BirthmarkError as error:
             return [
                 RevokedPart(
-                    str(place), "", self.name, RevocationOutcome.FAILED, error.explain_cause(), error.explain_fix()
+                    str(target), "", self.name, RevocationOutcome.FAILED, error.explain_cause(), error.explain_fix()
                 )
             ]
 
@@ -79,8 +79,8 @@ class _DeviceRevocation:
 
         target = TargetOptions(place, ProfileOptions(place.profile or "cloud", self.server.data)).open(takes_away=True)
         if isinstance(target, AzureTarget):
-            return target.lose(self.name, reason, dry_run=dry_run, block=self.asked.block, place=str(place))
-        return target.lose(self.name, self.certificates, dry_run=dry_run)
+            return target.revoke_device(self.name, reason, dry_run=dry_run, block=self.asked.block, scope=str(place))
+        return target.revoke_device(self.name, self.certificates, dry_run=dry_run)
 
 
 def revoke(
@@ -113,7 +113,7 @@ def revoke(
     )
     if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
         list(_everywhere(_DeviceRevocation(name, server, replace(asked, dry_run=True)), wanted))
-    agree(
+    confirm(
         f"Take everything of '{name}' back at {', '.join(map(str, wanted))}, for good?", yes=asked.yes or asked.dry_run
     )
     losing = _DeviceRevocation(name, server, asked)
@@ -127,11 +127,11 @@ def revoke(
         raise typer.Exit(SOME_ROWS_REFUSED)
 
 
-def _everywhere(losing: _DeviceRevocation, wanted: Sequence[TargetSelection]) -> Iterator[RevokedPart]:
-    """Yield what became of it, at one place after the other. Raise `NotFoundError` where none knows the device."""
+def _everywhere(losing: _DeviceRevocation, selections: Sequence[TargetSelection]) -> Iterator[RevokedPart]:
+    """Yield the results of all targets in sequence. Raise `NotFoundError` if no target has the device."""
     nothing: NotFoundError | None = None
     is_known = False
-    for place in wanted:
+    for place in selections:
         try:
             found = losing.at(place)
         except NotFoundError as error:
@@ -144,7 +144,7 @@ def _everywhere(losing: _DeviceRevocation, wanted: Sequence[TargetSelection]) ->
 
 def _say_what_is_left(rows: Sequence[RevokedPart], *, dry_run: bool) -> None:
     done = RevocationOutcome.WOULD_REVOKE if dry_run else RevocationOutcome.REVOKED
-    typer.echo(f"{counted(sum(row.became is done for row in rows), 'part')} {done}.", err=True)
+    typer.echo(f"{format_count(sum(row.became is done for row in rows), 'part')} {done}.", err=True)
     for row in rows:
         if row.became in {RevocationOutcome.LEFT, RevocationOutcome.FAILED}:
             typer.echo(f"{row.became}: {row.place} {row.what} {row.id}, {row.note} {row.command}".rstrip(), err=True)

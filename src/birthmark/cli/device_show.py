@@ -1,4 +1,4 @@
-"""`birthmark device find` and `show`: devices by their words, and one whole."""
+"""`birthmark device find` and `show`: search devices, and show all details of one."""
 
 from datetime import timedelta
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`birthmark device follow` and `device move`: where devices stand, asked again until all came so far."""
+"""`birthmark device follow` and `device move`: poll devices until all have reached a state."""
 
 import json
 import time
@@ -10,17 +10,17 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
 
-from birthmark.cli.bulk_summary import BulkSummary, say_pause
+from birthmark.cli.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again
 from birthmark.cli.device_enroll_list import Shipment
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
 from birthmark.fleet.journal import JournalOutcome
 from birthmark.fleet.migration import MigrationProgress, Move, Pair, TakenAtDestinationError
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
-from birthmark.fleet.tracking import DeviceProgress, Goal, StatusSource, stands_of
+from birthmark.fleet.tracking import DeviceProgress, Goal, StatusSource, iter_progress
 from birthmark.untrusted_text import printable
 
 _LOOK_S = 2.0
@@ -28,12 +28,12 @@ _PATIENCE = timedelta(minutes=10)
 _NAMED = 3
 Row = TypeVar("Row")
 Keep: TypeAlias = Callable[[Mapping[str, Any]], None]
-"""Takes what became of a device into the reports."""
+"""Callback that adds a device's outcome to the reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatienceOptions:
-    """How long to look again."""
+    """Polling timeout options."""
 
     timeout: Annotated[
         timedelta | None,
@@ -46,7 +46,7 @@ class PatienceOptions:
 
 
 def told_and_kept(tally: BulkSummary, keep: Keep) -> Callable[[JournalOutcome], None]:
-    """Return what takes the outcome of an entry that is no device's."""
+    """Return a callback that reports the outcome of an entry that is not a device."""
 
     def tell(outcome: JournalOutcome) -> None:
         tally.add(outcome)
@@ -58,13 +58,13 @@ def told_and_kept(tally: BulkSummary, keep: Keep) -> Callable[[JournalOutcome], 
 def follow(
     target: StatusSource, shipment: Shipment, goal: Goal | None, patience: PatienceOptions, keep: Keep, *, as_json: bool
 ) -> None:
-    """Say where each device of a list stands; with a goal, look again until all reached it, or time is up."""
+    """Print the state of each device of a list; with a goal, poll until all reach it or the timeout expires."""
     tally = BulkSummary(as_json=as_json)
     wishes = list(shipment.wishes(told_and_kept(tally, keep)))
     found: dict[str, DeviceProgress] = {}
 
     def look(left: Sequence[EnrollmentRequest]) -> Iterator[tuple[EnrollmentRequest, bool]]:
-        for wish, stand in zip(left, stands_of(target, left, says=say_pause), strict=True):
+        for wish, stand in zip(left, iter_progress(target, left, says=print_pause), strict=True):
             found[wish.device_id] = stand
             yield wish, goal is None or stand.reached(goal)
 
@@ -93,15 +93,15 @@ def move(
     keep: Keep,
     as_json: bool,
 ) -> None:
-    """Move devices as far as they come; with patience, look again until all are moved, or time is up.
+    """Move devices; with `patience_s`, poll until all are moved or the timeout expires.
 
-    `tally` has what of the list is refused, and gets what is refused of the devices; `options` name source and
-    destination to `device ls`.
+    `tally` has the rejected list entries, and gets those of the devices. `options` are the source and destination
+    options of `device ls`.
     """
     found: dict[str, MigrationProgress] = {}
 
     def look(left: Sequence[Pair]) -> Iterator[tuple[Pair, bool]]:
-        for pair, progress in zip(left, moving.look(left), strict=True):
+        for pair, progress in zip(left, moving.run_pass(left), strict=True):
             found[pair[1].device_id] = progress
             yield pair, progress.moved.value != "waiting"
 
@@ -127,7 +127,7 @@ def move(
 
 
 def _until(look: Callable[[Sequence[Row]], Iterable[tuple[Row, bool]]], rows: Sequence[Row], patience_s: float) -> bool:
-    """Look at all, then again at those that are not where they shall be; say whether all are."""
+    """Check all rows, then poll those that are not complete; return whether all are."""
     now = SystemClock().monotonic
     deadline, left, said = now() + patience_s, list(rows), -1
     while True:
@@ -137,7 +137,7 @@ def _until(look: Callable[[Sequence[Row]], Iterable[tuple[Row, bool]]], rows: Se
                 return not left
             if len(left) != said:
                 said = len(left)
-                there = counted(len(rows) - said, "device")
+                there = format_count(len(rows) - said, "device")
                 typer.echo(f"{there} there, {said} to wait for; Ctrl-C ends it.", err=True)
             time.sleep(min(_LOOK_S, max(0.0, deadline - now())))
         except KeyboardInterrupt as ending:
@@ -151,7 +151,7 @@ def _print(rows: Iterable[dict[str, object]]) -> None:
 
 
 def _show(found: dict[str, tuple[str, str]], where: str) -> None:
-    """Print how many stand where, and of each kind the first few."""
+    """Print the number of devices per state, and the first few of each."""
     counts = Counter(standing for standing, _ in found.values())
     for standing in counts:
         named = [(name, detail) for name, (kind, detail) in found.items() if kind == standing][:_NAMED]

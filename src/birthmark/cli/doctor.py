@@ -1,4 +1,4 @@
-"""`birthmark doctor`: what is wrong here, with what was seen and what to type."""
+"""`birthmark doctor`: problems on this machine, with evidence and fixes."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ from birthmark.cli import simulated_chips
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.refusal_log import noted
-from birthmark.cli.table import counted, wrapped
+from birthmark.cli.table import format_count, wrap_to_terminal
 from birthmark.clock import SystemClock
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic, told
+from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic, remove_consequences
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.untrusted_text import printable
 
@@ -73,7 +73,7 @@ def doctor(
     from birthmark.doctor.runner import InspectionContext, examine  # it loads what it looks at: keys, links, the agent
 
     patient = InspectionContext(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
-    found = [*told(examine(patient, working)), *_lately(patient)]
+    found = [*remove_consequences(examine(patient, working)), *_lately(patient)]
     for one in found:
         if verbose or as_json or one.severity is not FindingSeverity.OK:
             say_finding(one, as_json=as_json)
@@ -83,8 +83,11 @@ def doctor(
 
 
 def _lately(patient: "InspectionContext") -> Iterator[DoctorFinding]:
-    """Yield what was refused here last, and the chip that this shell does not name, where that may be what is asked."""
-    if patient.get("module") is None and (command := simulated_chips.command()) is not None:
+    """Yield the last refusal on this machine, and an unselected simulated secure element.
+
+    No environment variable of this shell selects that element.
+    """
+    if patient.get("module") is None and (command := simulated_chips.find_setup_command()) is not None:
         seen = "a simulated secure element was created here, and no variable refers to a chip"
         yield DoctorFinding(
             "doctor.chip_not_named", Topic.TOKEN, FindingSeverity.NOTE, seen, command=command, advice="To use it"
@@ -110,23 +113,23 @@ def _settings(given: dict[str, str | None]) -> Iterator[tuple[str, SourcedSettin
             yield variable, SourcedSetting(SettingSource.VARIABLE, variable, value)
 
 
-def say_finding(one: DoctorFinding, *, as_json: bool) -> None:
-    """Print a finding: an object, or what people read of it."""
+def say_finding(finding: DoctorFinding, *, as_json: bool) -> None:
+    """Print a finding as an object or as text."""
     if as_json:
-        say(True, asdict(one) | {"fix": one.fix}, "")
+        say(True, asdict(finding) | {"fix": finding.fix}, "")
         return
-    typer.echo(printable(f"{one.severity}: {one.cause or one.seen}"))
-    if one.cause:
-        typer.echo(printable(f"  Seen: {one.seen}"))
-    if one.fix:
-        person = f" (For a person: {one.for_a_person}.)" if one.for_a_person else ""
-        typer.echo(wrapped(printable(f"  Fix: {one.fix}{person}")))
-    if one.severity is not FindingSeverity.OK:
-        typer.echo(printable(f"  Code: {one.code}"))
+    typer.echo(printable(f"{finding.severity}: {finding.cause or finding.seen}"))
+    if finding.cause:
+        typer.echo(printable(f"  Seen: {finding.seen}"))
+    if finding.fix:
+        person = f" (For a person: {finding.for_a_person}.)" if finding.for_a_person else ""
+        typer.echo(wrap_to_terminal(printable(f"  Fix: {finding.fix}{person}")))
+    if finding.severity is not FindingSeverity.OK:
+        typer.echo(printable(f"  Code: {finding.code}"))
 
 
-def _summary(found: list[DoctorFinding]) -> str:
-    counts = Counter(one.severity for one in found)
+def _summary(findings: list[DoctorFinding]) -> str:
+    counts = Counter(one.severity for one in findings)
     parts = [_several(one, counts[one]) for one in FindingSeverity if counts[one]]
     if not parts:
         return "Nothing to check is specified: see `birthmark doctor --help`."
@@ -136,14 +139,14 @@ def _summary(found: list[DoctorFinding]) -> str:
 def _several(severity: FindingSeverity, count: int) -> str:
     """Return `1 fault`, `2 faults`; `ok` and `unknown` are no nouns."""
     return (
-        counted(count, severity)
+        format_count(count, severity)
         if severity in {FindingSeverity.FAULT, FindingSeverity.WARNING, FindingSeverity.NOTE}
         else f"{count} {severity}"
     )
 
 
-def _exit_code(found: list[DoctorFinding]) -> int:
-    severities = {one.severity for one in found}
+def _exit_code(findings: list[DoctorFinding]) -> int:
+    severities = {one.severity for one in findings}
     if severities & {FindingSeverity.FAULT, FindingSeverity.WARNING}:
         return ACTION_NEEDED
     return FAILED if FindingSeverity.UNKNOWN in severities else 0

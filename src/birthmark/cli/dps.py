@@ -97,7 +97,7 @@ def show_one(
 
 
 class DpsTierName(StrEnum):
-    """The tier of provisioning services, and none."""
+    """Tier of provisioning services, including none."""
 
     S1 = "S1"
     NONE = "none"
@@ -146,7 +146,7 @@ def delete(
 
     Devices stay at their hubs.
     """
-    server.remove("dps", name, what=f"the provisioning service {name} with all its enrollments")
+    server.remove("dps", name, subject=f"the provisioning service {name} with all its enrollments")
 
 
 def release(
@@ -216,7 +216,7 @@ def verify(
 
 
 def proof_of(name: str, file: Path | None, without_proof: bool, room: str) -> str | None:
-    """Return a verification certificate as PEM, None for an operator's word. Raise `VerificationMissingError`."""
+    """Return a verification certificate as PEM; None without proof. Raise `VerificationMissingError`."""
     if file is None and not without_proof:
         raise VerificationMissingError(name=name, room=room)
     only(file is None, "without a verification certificate", without_proof=without_proof)
@@ -225,4 +225,4 @@ def proof_of(name: str, file: Path | None, without_proof: bool, room: str) -> st
 
 def remove(server: RemoveOptions, name: CaName, dps: Dps = "birthmark") -> None:
     """Delete a CA certificate from a DPS."""
-    server.remove("dps", dps, "cas", name, what=f"the CA certificate {name}, by which no group registers then")
+    server.remove("dps", dps, "cas", name, subject=f"the CA certificate {name}, by which no group registers then")

@@ -1,4 +1,4 @@
-"""Options that take a length of time: `30s`, `5m`, `1h`, or a bare number in the unit that earlier releases took."""
+"""Duration options: `30s`, `5m`, `1h`, or a bare number in the unit of earlier releases."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _SECONDS = {"s": 1, "m": 60}
 
 @dataclass(frozen=True)
 class DurationParser:
-    """Turns text into a number of `unit`s within bounds; `is_whole` where the protocol counts in integers."""
+    """Parses text into a bounded number of `unit`s; `is_whole` requires an integer, as the protocol does."""
 
     unit: str = "s"
     minimum: float = 0

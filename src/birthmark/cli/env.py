@@ -1,4 +1,4 @@
-"""`birthmark env`: everything a client needs to reach the server."""
+"""`birthmark env`: connection settings of a client."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.server_client import ServerOptions
 
 _GRACE_S = 3
-"""A shell that runs `serve &` first may not have started it yet."""
+"""Seconds to wait for a server that the shell has just started with `serve &`."""
 AZURE_DPS = "https://global.azure-devices-provisioning.net"
 
 
@@ -83,7 +83,7 @@ def env(
 
     If you are signed in to a remote server, it prints that server's settings, as far as your roles allow.
     """
-    from birthmark.operator_api.api_client import endpoints_for, not_running, served
+    from birthmark.operator_api.api_client import endpoints_for, get_service, not_running
     from birthmark.operator_api.data_directory_lock import is_served
     from birthmark.operator_api.environment import as_bypass, as_dotenv, as_shell, as_shell_with_files
     from birthmark.server.endpoints import DpsPlace, as_aziot, as_c_header
@@ -101,7 +101,7 @@ def env(
     if not server.is_elsewhere and not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
         raise not_running(server.directory, "the server has ended")
     if form is Format.AZIOT:
-        served(endpoints, "est", server.directory)
+        get_service(endpoints, "est", server.directory)
         place = DpsPlace.of(endpoints) if id_scope is None else DpsPlace(global_endpoint or AZURE_DPS, id_scope)
         if place is None:
             raise typer.BadParameter("this server has no DPS; specify the ID scope of another DPS: --id-scope SCOPE")
@@ -124,7 +124,7 @@ def _as_json(endpoints: Mapping[str, Any]) -> str:
 
 
 def _wait_until_ready(path: Path, seconds: float) -> None:
-    """Return when the server of these endpoints is ready, after `seconds`, or when no server is starting."""
+    """Return when the server of these endpoints is ready, after `seconds`, or if no server is starting."""
     import contextlib
     import time
     import urllib.request

@@ -1,4 +1,4 @@
-"""`birthmark events` and `birthmark webhook`: what happens at a server, and who is told of it."""
+"""`birthmark events` and `birthmark webhook`: events of a server, and their webhooks."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
-from birthmark.cli.confirmation import agree
+from birthmark.cli.confirmation import confirm
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.tail import until_interrupted
 from birthmark.untrusted_text import printable
@@ -78,7 +78,7 @@ def list_(server: ListOptions) -> None:
 
 def remove(server: RemoveOptions, name: HookArgument) -> None:
     """Delete a webhook and its dead letters."""
-    server.remove("webhooks", name, what=f"the webhook {name}, with its dead letters")
+    server.remove("webhooks", name, subject=f"the webhook {name}, with its dead letters")
 
 
 def rotate(server: ServerOutputOptions, name: HookArgument, secret_file: SecretOption = None) -> None:
@@ -117,7 +117,7 @@ def replay(
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
     """Resend a webhook's dead letters, oldest first."""
-    agree(f"Send {printable(name)} once more what it refused?", yes=yes)
+    confirm(f"Send {printable(name)} once more what it refused?", yes=yes)
     emit(server.as_json, server.client.post(at("webhooks", name, "replay"), {}))
 
 

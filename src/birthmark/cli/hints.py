@@ -1,4 +1,7 @@
-"""Fixes that only this machine and this user know: whose a directory is, which chip a new terminal has forgotten."""
+"""Fixes that depend on this machine and user.
+
+Examples are directory ownership, and a secure element that the shell does not select.
+"""
 
 import contextlib
 import os
@@ -32,7 +35,7 @@ class PortHolder:
 
 
 def find_port_holder(address: str, port: int) -> PortHolder | None:
-    """Return the server that listens there; None where none does, or its process belongs to another user."""
+    """Return the server that listens on a port; None without one, or if its process belongs to another user."""
     sockets = {f"socket:[{inode}]" for inode in _listening(address, port)}
     for process in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name)) if sockets else ():
         if sockets & {str(target) for target in open_files(process)}:
@@ -54,7 +57,7 @@ def _listening(address: str, port: int) -> Iterator[str]:
 
 
 def _host(text: str) -> str:
-    """Return an address that the kernel writes as words in the machine's (little-endian) order."""
+    """Return an address that the kernel prints as words in the machine's (little-endian) byte order."""
     words = bytes.fromhex(text)
     found = ip_address(b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4)))
     mapped = getattr(found, "ipv4_mapped", None)
@@ -75,7 +78,7 @@ _HOST = re.compile(r"(?<![\w.-])([\w.-]+\.[\w-]+|localhost)(?=[:/ ]|$)")
 
 
 def hint(error: BirthmarkError) -> str | None:
-    """Return a better fix than the refusal's own, where there is one."""
+    """Return a more specific fix for an error, or None."""
     place = error.facts.get("path") or error.facts.get("data")
     if error.code in _OF_ANOTHER and place and (owner := other_owner(Path(place))) is not None:
         return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
@@ -86,7 +89,11 @@ def hint(error: BirthmarkError) -> str | None:
     if error.code == "server.data_directory_not_writable" and not _has_home():
         again = error.facts["again"]
         return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
-    if error.code in _NO_CHIP and not os.environ.get(_LIBRARY) and (command := simulated_chips.command()) is not None:
+    if (
+        error.code in _NO_CHIP
+        and not os.environ.get(_LIBRARY)
+        and (command := simulated_chips.find_setup_command()) is not None
+    ):
         return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
     if error.code == "pki.certificate_key_swapped" and place and place != os.environ.get("X509_CERT_FILE"):
         return f"Give the certificate's file in the place of {shlex.quote(place)}."
@@ -102,7 +109,7 @@ def _unseen_hint(_error: BirthmarkError) -> str:
 
 
 def _names_in(word: str) -> list[str]:
-    """Return the lines of a word, without white space around them and characters that are not seen."""
+    """Return the lines of a word without surrounding white space and invisible characters."""
     return visible_lines(word) or [""]
 
 
@@ -132,10 +139,10 @@ _OF_ONE: Mapping[str, Callable[[BirthmarkError], str | None]] = {
 }
 
 
-def _owner_of_the_service(place: str | None) -> str | None:
-    """Return whose the service's data are, where somebody named no directory and never had one of their own."""
+def _owner_of_the_service(directory: str | None) -> str | None:
+    """Return the owner of the service's data if the user gave no directory and has no data directory."""
     data = Path(OWN_DATA).expanduser()
-    if place != str(data) or data.exists() or not SERVICE_DATA.is_dir():
+    if directory != str(data) or data.exists() or not SERVICE_DATA.is_dir():
         return None
     return other_owner(SERVICE_DATA)
 

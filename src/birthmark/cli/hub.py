@@ -1,4 +1,4 @@
-"""`birthmark hub`: hubs, their devices and the telemetry they took."""
+"""`birthmark hub`: hubs, their devices and received telemetry."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
-from birthmark.cli.confirmation import agree, only, only_typed
+from birthmark.cli.confirmation import confirm, only, only_typed
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import json_of, object_of
@@ -24,7 +24,7 @@ from birthmark.cli.policy_keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.revocation_status import say_if_revoked, with_standing
+from birthmark.cli.revocation_status import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at, presented_certificate, show
 from birthmark.cli.stream_reader import StreamReading, read
@@ -74,7 +74,7 @@ HubName = Annotated[str, typer.Argument(help="Name of the hub.")]
 
 
 def registry_of(profile: str) -> "AzureHubRegistry | None":
-    """Return the hub of a profile, None for that of a local server. Raise `ProfileError`."""
+    """Return the device registry of an Azure profile, None for the local server. Raise `ProfileError`."""
     if profile == "local":
         return None
     from birthmark.fleet.azure_registry import AzureHubRegistry
@@ -91,12 +91,12 @@ Yes = Annotated[bool, typer.Option("--yes", help="Skip the confirmation before c
 
 
 def agree_at(registry: "AzureHubRegistry", *, yes: bool) -> None:
-    """Return when the person says yes to a change at a hub of Azure's."""
-    agree(f"Change something at {registry.description}?", yes=yes)
+    """Return if the user confirms a change at a hub of Azure."""
+    confirm(f"Change something at {registry.description}?", yes=yes)
 
 
 class HubTierName(StrEnum):
-    """The tiers of hubs, and none."""
+    """Tiers of hubs, including none."""
 
     F1 = "F1"
     S1 = "S1"
@@ -109,7 +109,7 @@ Units = Annotated[int, typer.Option(help="Number of units of the tier.", min=1, 
 
 
 class Feedback(StrEnum):
-    """Which end of a message is told."""
+    """Message outcomes that generate feedback."""
 
     NONE = "none"
     POSITIVE = "positive"
@@ -218,7 +218,7 @@ def module_key(
 
 def delete(server: RemoveOptions, name: HubName) -> None:
     """Delete a hub with its devices and messages."""
-    server.remove("hubs", name, what=f"the hub {name} with all its devices and messages")
+    server.remove("hubs", name, subject=f"the hub {name} with all its devices and messages")
 
 
 def create_device(
@@ -249,7 +249,7 @@ def create_device(
     shown = None if presented is None else presented_certificate(server.client, presented).thumbprint.hex()
     wanted = {"device_id": name, "thumbprint": shown or _thumbprint(cert), "iot_edge": edge, "by_authority": by_ca}
     server.do("hubs", hub, "devices", **wanted)
-    say_if_revoked(server.client, name)
+    print_revocation_notices(server.client, name)
 
 
 def devices(
@@ -268,7 +268,7 @@ def devices(
         return
     rows = map(_row, server.client.rows(at("hubs", hub, "devices")))
     asked = (row for row in rows if row["edge"] or not edge)
-    server.show_rows(with_standing(asked, server.client, name="device", state="status"), columns, nothing)
+    server.show_rows(mark_revoked_rows(asked, server.client, name="device", state="status"), columns, nothing)
 
 
 def show_identity_of(
@@ -304,7 +304,7 @@ def delete_device(
 
     If it is still enrolled, the device returns when it registers.
     """
-    server.remove("hubs", hub, "devices", name, what=f"the device {name} with its twin and messages")
+    server.remove("hubs", hub, "devices", name, subject=f"the device {name} with its twin and messages")
 
 
 def thumbprints(server: ListOptions, name: DeviceArgument, hub: HubOption = "birthmark") -> None:
@@ -345,7 +345,7 @@ def enable_device(
     """Enable a disabled hub device."""
     _switch(server, name, hub, profile, yes=yes, is_enabled=True)
     if profile == "local":
-        say_if_revoked(server.client, name)
+        print_revocation_notices(server.client, name)
 
 
 def _switch(server: ServerOutputOptions, name: str, hub: str, profile: str, *, yes: bool, is_enabled: bool) -> None:
@@ -389,7 +389,7 @@ def delete_module(
     server: RemoveOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
 ) -> None:
     """Delete a module with its twin and end its connection."""
-    server.remove("hubs", hub, "modules", name, module, what=f"the module {module} of {name} with its twin")
+    server.remove("hubs", hub, "modules", name, module, subject=f"the module {module} of {name} with its twin")
 
 
 def _thumbprint(cert: Path | None) -> str | None:
@@ -452,7 +452,7 @@ def query(
 
 
 def _flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a row as a table has room for it: of a whole twin the little that tells devices apart."""
+    """Return a row for a table; a complete twin is reduced to its identifying fields."""
     if "properties" in row and "deviceId" in row:
         row = {name: row.get(name) for name in _OF_A_TWIN if name != _MODULE or name in row}
     return {name: json.dumps(value) if isinstance(value, dict | list) else value for name, value in row.items()}
@@ -613,7 +613,7 @@ def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark")
 
     Its devices can no longer connect.
     """
-    server.remove("hubs", hub, "cas", name, what=f"the CA certificate {name}, by which no device connects then")
+    server.remove("hubs", hub, "cas", name, subject=f"the CA certificate {name}, by which no device connects then")
 
 
 def _twin_row(twin: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`birthmark hub route`, `hub endpoint`, `hub enrichment`: which messages of a hub leave, and where to."""
+"""`birthmark hub route`, `hub endpoint`, `hub enrichment`: message routing of a hub."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from birthmark.cli.confirmation import only
 from birthmark.cli.hub import HubOption
 from birthmark.cli.json_input import object_of
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.tail import parse_since, told, until_interrupted
+from birthmark.cli.tail import announce_first, parse_since, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted
 
@@ -78,7 +78,7 @@ def remove_endpoint(server: RemoveOptions, name: EndpointName, hub: HubOption = 
 
     A stream is deleted with its messages; files stay.
     """
-    server.remove("hubs", hub, "endpoints", name, what=f"the endpoint {name}")
+    server.remove("hubs", hub, "endpoints", name, subject=f"the endpoint {name}")
 
 
 def read_endpoint(
@@ -100,7 +100,7 @@ def read_endpoint(
     asked = {**query, "group": consumer_group, "follow": "true" if follow else None}
     with until_interrupted():
         pages = client.lines(at("hubs", hub, "endpoints", name, "stream"), **asked)
-        for page in told(pages) if follow else pages:
+        for page in announce_first(pages) if follow else pages:
             if page["gap"]:
                 typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
             with uninterrupted(twice=True):  # what was shown is not shown again by the place that is said
@@ -153,7 +153,7 @@ def show_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "b
 
 def remove_route(server: RemoveOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
     """Delete a route and its queue."""
-    server.remove("hubs", hub, "routes", name, what=f"the route {name}, and what waits of it")
+    server.remove("hubs", hub, "routes", name, subject=f"the route {name}, and what waits of it")
 
 
 def enable_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
@@ -282,4 +282,4 @@ def remove_enrichment(
     hub: HubOption = "birthmark",
 ) -> None:
     """Delete a message enrichment."""
-    server.remove("hubs", hub, "enrichments", key, what=f"the enrichment {key}")
+    server.remove("hubs", hub, "enrichments", key, subject=f"the enrichment {key}")

@@ -1,4 +1,4 @@
-"""Options of commands that act as a device: which key, which certificate, whom to trust."""
+"""Options of commands that act as a device: key, certificate and trust."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class KeyNotNamedError(UsageError):
     cause = "The device's private key is not specified."
     fix = (
         'Specify both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
-        " For a key in a secure element, use --element."
+        " For a key in a secure element, use --chip."
     )
 
 
@@ -67,7 +67,7 @@ class CertificateFileMissingError(FileMissingError):
 
 @dataclass(frozen=True, slots=True)
 class OpenedIdentity:
-    """What the options name, opened."""
+    """An opened device identity: key, certificate and trust."""
 
     identity: Identity
     element: Element | None
@@ -76,7 +76,7 @@ class OpenedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class IdentityOptions:
-    """The options as they were given."""
+    """Identity options as given."""
 
     cert: Annotated[
         Path | None,
@@ -84,11 +84,11 @@ class IdentityOptions:
     ] = None
     key: Annotated[
         str | None,
-        typer.Option(envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or an object's name with --element."),
+        typer.Option(envvar="X509_KEY_FILE", help="Key file, pkcs11: URI, or an object's name with --chip."),
     ] = None
     is_element: Annotated[
         bool,
-        typer.Option("--element", help="Use a key in a secure element, and its certificate unless --cert is given."),
+        typer.Option("--chip", help="Use a key in a secure element, and its certificate unless --cert is given."),
     ] = False
     ca_file: Annotated[
         Path | None, typer.Option(help="Trusted CAs in PEM. Default: SSL_CERT_FILE, otherwise the system's.")
@@ -97,7 +97,7 @@ class IdentityOptions:
 
     @contextmanager
     def opened(self) -> Iterator[OpenedIdentity]:
-        """Open key, certificate and trust; the token stays open as long as the block runs."""
+        """Open key, certificate and trust; the token remains open inside the context."""
         with ExitStack() as stack:
             trust = self._trust()
             if not self.is_element and self.key is None:
@@ -122,7 +122,7 @@ class IdentityOptions:
             raise CaFileMissingError(path=path, reason=reason_of(error)) from error
 
     def _uri(self) -> str | None:
-        """Return the URI that --key is, or that the file it names holds."""
+        """Return the URI in --key, or in the file that it names."""
         if self.key is None:
             return None
         if (uri := find_pkcs11_uri(self.key)) is not None:

@@ -1,8 +1,8 @@
-"""Putting a service onto a machine or into an image, and taking back exactly what was put there.
+"""Installs a service on a machine or into an image, and uninstalls exactly what it installed.
 
-What is made is written down in `var/lib/birthmark-install/NAME.json`, before it is made: who is killed then leaves
-nothing that nobody knows of. Installing again changes only what differs; uninstalling removes only what was made, and
-leaves files that somebody changed since, data, configuration, and the user whose they are.
+Each change is recorded in `var/lib/birthmark-install/NAME.json` before it is made, so that an interrupted run leaves
+nothing unrecorded. A repeated installation changes only what differs. Uninstalling removes only what was installed. It
+keeps files that were modified since, data, configuration, and the user that owns them.
 """
 
 import contextlib
@@ -24,21 +24,21 @@ from birthmark.untrusted_text import decode_json, reason_of
 
 
 class InstallManifest(msgspec.Struct, frozen=True):
-    """What an installation made: files with their digests, a link, directories, the user."""
+    """Record of an installation: files with their digests, a link, directories, the user."""
 
     files: dict[str, str] = {}
     before: dict[str, str] = {}
-    """What a file of ours was before it was written anew, as it is still where that was cut short."""
+    """Digests of files before an update, which remain valid if the update was interrupted."""
     links: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
     user: str | None = None
     settled: bool = False
-    """Whether all of it has the owner and the mode that it shall have."""
+    """Whether all files have their final owner and mode."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallStep:
-    """One thing to do, as it is told; `do` does it."""
+    """An installation step with its description; `do` runs it."""
 
     what: str
     do: Callable[[], None] = field(repr=False)
@@ -46,7 +46,7 @@ class InstallStep:
 
 @dataclass(slots=True)
 class Installer:
-    """Installs one service below a root; / is this machine."""
+    """Installs one service under a root directory; / is this machine."""
 
     service: SystemdService
     root: Path
@@ -63,7 +63,7 @@ class Installer:
     # ---- install
 
     def install(self) -> Iterator[InstallStep]:
-        """Yield what has to be done; nothing where everything is as it shall be."""
+        """Yield the required steps; none if everything is up to date."""
         self._made = self._recorded()
         found = {name: _text(self.root / name) for name in self.service.files}
         different = [name for name, text in self.service.files.items() if found[name] != text]
@@ -91,7 +91,7 @@ class Installer:
             yield from self._systemctl("daemon-reload")
 
     def uninstall(self) -> Iterator[InstallStep]:
-        """Yield what has to be done to take it back."""
+        """Yield the steps that undo the installation."""
         made = self._made = self._recorded()
         unit = f"etc/systemd/system/{self.service.name}.service"
         if self.is_here and made.files and (self.root / unit).exists():  # else it was stopped before it was removed
@@ -110,22 +110,25 @@ class Installer:
     # ---- inside
 
     def _is_ours(self, name: str, text: str | None) -> bool:
-        """Say whether a file is missing, or as this wrote it."""
+        """Return whether a file is missing, or unchanged since it was installed."""
         return text is None or _is_one(self._made, name, text)
 
-    def _files_back(self, made: InstallManifest) -> Iterator[InstallStep]:
-        for name in made.links:
+    def _files_back(self, manifest: InstallManifest) -> Iterator[InstallStep]:
+        for name in manifest.links:
             if (self.root / name).is_symlink():
                 yield InstallStep(f"remove /{name}", partial(_remove, self.root / name))
-        for name in made.files:
+        for name in manifest.files:
             found = _text(self.root / name)
-            if found is not None and _is_one(made, name, found):
+            if found is not None and _is_one(manifest, name, found):
                 yield InstallStep(f"remove /{name}", partial(_remove, self.root / name))
             elif found is not None:
                 yield InstallStep(f"leave /{name}, which was changed since", _nothing)
 
     def _recorded(self) -> InstallManifest:
-        """Return what was made; nothing without a record. Raise `FileUnusableError`: one that is lost is not none."""
+        """Return the installation record; empty without a file.
+
+        Raise `FileUnusableError` for an unreadable record.
+        """
         try:
             return decode_json(self.record.read_bytes(), InstallManifest)
         except FileNotFoundError:
@@ -140,19 +143,19 @@ class Installer:
             raise lost from error
 
     def _remember(self, **changes: object) -> None:
-        """Write down what is about to be made."""
+        """Record the next change before it is made."""
         self._made = msgspec.structs.replace(self._made, **changes)
         self._make(self._missing(self.record.parent))
         atomic_files.replace(self.record, msgspec.json.encode(self._made), mode=0o644)
 
     def _directories(self, directory: Path) -> None:
-        """Make directories, and remember which were not there."""
+        """Create directories, and record the new ones."""
         if missing := self._missing(directory):
             self._remember()
             self._make(missing)
 
     def _missing(self, directory: Path) -> list[Path]:
-        """Return which are not there, the uppermost first, and note them as made."""
+        """Return the missing directories, topmost first, and record them as created."""
         missing: list[Path] = []
         while not directory.exists():
             missing.insert(0, directory)
@@ -186,7 +189,7 @@ class Installer:
         self._remember(settled=False)
 
     def _settle(self, do: Callable[[], None]) -> None:
-        """Give everything its owner and mode, and remember it: what was cut off before is done by the next call."""
+        """Set owner and mode of everything, and record it; the next run completes an interrupted one."""
         do()
         self._remember(settled=True)
 
@@ -212,7 +215,7 @@ class Installer:
         return str(self.root / f"etc/{directory}/{self.service.name}.conf")
 
     def _tool(self, tool: str, *arguments: str) -> Iterator[InstallStep]:
-        """Yield a call of a program that works on images too; without it the image's first start does the same."""
+        """Yield a call of a tool that supports images; without it, the image's first boot does the same."""
         if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
             return
         roots = [] if self.is_here else ["--root", str(self.root)]
@@ -224,13 +227,13 @@ class Installer:
             yield InstallStep(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
 
 
-def _is_one(made: InstallManifest, name: str, text: str) -> bool:
-    """Say whether a file is as this wrote it, now or before."""
-    return _digest(text) in {made.files.get(name), made.before.get(name)}
+def _is_one(manifest: InstallManifest, name: str, text: str) -> bool:
+    """Return whether a file has content that was installed, now or before."""
+    return _digest(text) in {manifest.files.get(name), manifest.before.get(name)}
 
 
 def _nothing() -> None:
-    """A step that only says something."""
+    """Do nothing: the step only prints a message."""
 
 
 def groups_of(root: Path) -> set[str]:

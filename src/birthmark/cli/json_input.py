@@ -12,20 +12,20 @@ from birthmark.untrusted_text import KeyTwiceError, keys_once, printable
 _MOST_SHOWN = 40
 
 
-def json_of(text: str, what: str) -> Any:
+def json_of(text: str, subject: str) -> Any:
     """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
     try:
         # the mark of a file of Windows, put here by the shell
         plain = text.removeprefix("\ufeff")
         return json.loads(plain, object_pairs_hook=keys_once, parse_constant=_refuse, parse_float=_finite)
     except KeyTwiceError as error:
-        raise typer.BadParameter(f"{what}: {error}; leave one") from error
+        raise typer.BadParameter(f"{subject}: {error}; leave one") from error
     except json.JSONDecodeError as error:
         seen = unseen(text.replace("\r\n", "\n"), error.lineno)
-        raise typer.BadParameter(f"{what} is not JSON: {error}{seen}") from error
+        raise typer.BadParameter(f"{subject} is not JSON: {error}{seen}") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits
         said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise typer.BadParameter(f"{what} is not JSON: {said}") from error
+        raise typer.BadParameter(f"{subject} is not JSON: {said}") from error
 
 
 def _refuse(word: str) -> float:
@@ -38,11 +38,11 @@ def _finite(word: str) -> float:
     return number
 
 
-def object_of(text: str | None, what: str) -> dict[str, Any] | None:
-    """Return the JSON object of an argument, None where it was not given. Raise `typer.BadParameter`."""
+def object_of(text: str | None, subject: str) -> dict[str, Any] | None:
+    """Return the JSON object in an argument, None if it was not given. Raise `typer.BadParameter`."""
     if text is None:
         return None
-    found = json_of(text, what)
+    found = json_of(text, subject)
     if not isinstance(found, dict):
-        raise typer.BadParameter(f"{what} is not a JSON object")
+        raise typer.BadParameter(f"{subject} is not a JSON object")
     return found

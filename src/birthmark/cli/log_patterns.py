@@ -1,6 +1,6 @@
-"""Lines of other programs, which look like trouble and are none or which mean some, and codes in pasted text.
+"""Log lines of other programs, harmless or diagnostic, and error codes in pasted text.
 
-The page docs/reference/messages.md is written from these tables (tools/make_messages.py).
+The page docs/reference/messages.md is generated from these tables (tools/make_messages.py).
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from birthmark.errors import BirthmarkError
 
 @dataclass(frozen=True, slots=True)
 class HarmlessPattern:
-    """A line that may be ignored: by whom, how it reads, why it is no trouble."""
+    """A harmless log line: program, pattern and explanation."""
 
     program: str
     line: str
@@ -26,7 +26,7 @@ class HarmlessPattern:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticPattern:
-    """A line that means something: by whom, how it reads, what was wrong, what to do."""
+    """A diagnostic log line: program, pattern, cause and fix."""
 
     program: str
     line: str
@@ -218,17 +218,17 @@ _CODE = re.compile(r"\b[a-z][a-z0-9]*\.[a-z0-9_]+\b")
 
 
 def harmless_in(text: str) -> list[HarmlessPattern]:
-    """Return the known lines in `text`."""
+    """Return the known harmless lines in `text`."""
     return [one for one in HARMLESS if re.search(one.pattern, text, re.IGNORECASE)]
 
 
-def telling_in(text: str) -> list[DiagnosticPattern]:
-    """Return the known lines in `text` that mean something."""
+def diagnostics_in(text: str) -> list[DiagnosticPattern]:
+    """Return the known diagnostic lines in `text`."""
     return [one for one in TELLING if re.search(one.pattern, text, re.IGNORECASE)]
 
 
 def tracking_ids_in(text: str) -> list[str]:
-    """Return what may be tracking ids, each once."""
+    """Return possible tracking IDs, each once."""
     return list(dict.fromkeys(found.lower() for found in _TRACKING_ID.findall(text)))
 
 

@@ -1,4 +1,4 @@
-"""`birthmark login`: by an invitation, by a person at a browser, or by a token."""
+"""`birthmark login`: with an invitation, in a browser, or with an access token."""
 
 import re
 import socket
@@ -21,9 +21,9 @@ from birthmark.operator_api.saved_login import (
     check,
     check_place,
     is_url,
-    keep,
     place,
     read_invitation,
+    save_login,
 )
 from birthmark.operator_api.server_trust import roots_of
 from birthmark.pki.certificates import pem_bundle
@@ -140,12 +140,12 @@ def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
     _keep(url, roots, own, token, as_json=as_json)
 
 
-def _keep(url: str, roots: str, made: dict[str, Any], token: str, *, as_json: bool) -> None:
-    kept, aside = keep(Login(url, roots, made["user"], made["id"], token, made["ends"]))
+def _keep(url: str, roots: str, values: dict[str, Any], token: str, *, as_json: bool) -> None:
+    kept, aside = save_login(Login(url, roots, values["user"], values["id"], token, values["ends"]))
     if aside is not None:
         typer.echo(printable(f"The earlier {kept.name} is {aside} now."), err=True)
-    said = f"Signed in at {url} as {made['user']}, until {made['ends'][:10]}. Commands without --data go there."
-    say(as_json, {"url": url, "user": made["user"], "ends": made["ends"], "file": str(kept)}, said)
+    said = f"Signed in at {url} as {values['user']}, until {values['ends'][:10]}. Commands without --data go there."
+    say(as_json, {"url": url, "user": values["user"], "ends": values["ends"], "file": str(kept)}, said)
 
 
 def _pem(path: Path) -> str:

@@ -21,16 +21,16 @@ from birthmark.cli.common import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
     again,
-    instead,
     open_file,
     read_device_certificate,
     read_file,
     say,
+    typed_command_with,
 )
 from birthmark.cli.confirmation import OptionNotApplicableError, only
 from birthmark.cli.manifest_merge import StationsOptions, is_bundle
 from birthmark.cli.server_client import show
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_text import printable
@@ -45,7 +45,7 @@ _COLUMNS_OF_BUNDLES = ("board", "device", "operator", "signer", "provisioned", "
 
 @dataclass(frozen=True, slots=True)
 class ManifestOptions:
-    """A manifest, and whose word counts."""
+    """Manifest and its trusted signers."""
 
     file: Annotated[
         Path,
@@ -58,20 +58,20 @@ class ManifestOptions:
     as_json: JsonOption = False
 
     def trust(self) -> Any:
-        """Return whose manifests are believed: the files given, and without any, Microchip's own."""
-        from birthmark.manifests.certificate_lists import ListTrust, manifest_in
+        """Return the trusted signers: the given files, or Microchip's by default."""
+        from birthmark.manifests.certificate_lists import ListTrust, find_manifest
         from birthmark.manifests.errors import ListUnsignedError
 
         if is_listed(self.file):
             tell_left_out(self.file, as_json=self.as_json)
             whose = {"signer": self.signer, "station": self.stations.station}
-            found = manifest_in(self.file) if any(whose.values()) else None
+            found = find_manifest(self.file) if any(whose.values()) else None
             what = "this one nobody signed" if found is None else f"{found[1].name} in {self.file} may be one"
             try:
                 only(False, f"to a signed list, but {what}", **whose)
             except OptionNotApplicableError as error:
                 if found is not None:
-                    error.quote(fix=f"Name that: `{found[0]}{instead(self.file, found[1])}`")
+                    error.quote(fix=f"Name that: `{found[0]}{typed_command_with(self.file, found[1])}`")
                 raise
             if not (roots := tuple(self.stations.roots())):
                 raise ListUnsignedError(file=str(self.file), again=again())
@@ -88,7 +88,7 @@ class ManifestOptions:
         return trust_of(own_signers or MICROCHIP_SIGNERS.values(), own_roots or MICROCHIP_ROOTS)
 
     def verified(self, refused: Refusals) -> Iterator[Any]:
-        """Yield the entries that hold; show the others, and add them to `refused`."""
+        """Yield the verified entries; print the others, and add them to `refused`."""
         try:
             for place, entry in enumerate(entries_of(self.file, self.trust(), quiet=self.as_json), 1):
                 if not isinstance(entry, BirthmarkError):
@@ -100,7 +100,7 @@ class ManifestOptions:
 
 
 def is_listed(file: Path) -> bool:
-    """Say whether this is a list of certificates that nobody signed: a directory, a ZIP, a table."""
+    """Return whether this is an unsigned list of certificates: a directory, a ZIP, a table."""
     from birthmark.manifests.certificate_lists import is_list
 
     if file.is_dir():
@@ -110,29 +110,29 @@ def is_listed(file: Path) -> bool:
 
 
 def tell_left_out(file: Path, *, as_json: bool) -> None:
-    """Say which files of a directory or ZIP are not looked at, so that nobody takes a part for the whole."""
-    from birthmark.manifests.certificate_lists import left_out
+    """Print the files of a directory or ZIP that are ignored, so that a partial list is noticed."""
+    from birthmark.manifests.certificate_lists import find_skipped_files
 
-    if not (names := left_out(file)):
+    if not (names := find_skipped_files(file)):
         return
     if as_json:
         typer.echo(json.dumps({"left_out": len(names), "files": names[:_LEFT_OUT_LISTED]}))
         return
     more = f" and {len(names) - _LEFT_OUT_SHOWN} more" if len(names) > _LEFT_OUT_SHOWN else ""
-    said = f"{counted(len(names), 'file')} not looked at: {', '.join(names[:_LEFT_OUT_SHOWN])}{more}."
+    said = f"{format_count(len(names), 'file')} not looked at: {', '.join(names[:_LEFT_OUT_SHOWN])}{more}."
     typer.echo(printable(f"{said} Certificates are files named .pem, .crt, .cer, .cert or .der."), err=True)
 
 
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
-    """Yield verified entries and refusals, with a progress bar for people; with a `judge`, doubts stand with each."""
+    """Yield verified entries and errors, with a progress bar; with `judge`, entries include their warnings."""
     from birthmark.manifests.bundle import parallel_verifier
     from birthmark.manifests.bundle.model import BundleTrust
     from birthmark.manifests.certificate_lists import ListTrust, verify_list
-    from birthmark.manifests.model import judged
+    from birthmark.manifests.model import add_doubts
     from birthmark.manifests.verification import verify_all
 
     if isinstance(trust, ListTrust):
-        yield from (judged(one, judge) for one in verify_list(file, trust, SystemClock().now()))
+        yield from (add_doubts(one, judge) for one in verify_list(file, trust, SystemClock().now()))
         return
     with ExitStack() as stack:
         raw: BinaryIO = stack.enter_context(open_file(file))
@@ -148,7 +148,7 @@ def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Ite
 
 
 def count_entries(file: Path) -> int:
-    """Return how many entries there are, good or not; nothing is verified."""
+    """Return the number of entries, valid or not; nothing is verified."""
     from birthmark.manifests.bundle.verifier import count_chips
     from birthmark.manifests.certificate_lists import count_listed
     from birthmark.manifests.chunking import count_of
@@ -177,7 +177,7 @@ def verify(shipped: ManifestOptions) -> None:
             typer.echo(json.dumps(_row(entry)))
     of = f" ({', '.join(sorted(parts))})" if parts else ""
     hint = "" if good or partly or refused.count else " Nothing is on this list."
-    typer.echo(f"{counted(good, 'entry')} verified, {refused.count} refused{of}.{hint}", err=True)
+    typer.echo(f"{format_count(good, 'entry')} verified, {refused.count} refused{of}.{hint}", err=True)
     if partly:
         typer.echo(
             f"Of {partly} more only signature, signer and header were checked: without a certificate there is no name, "
@@ -185,7 +185,7 @@ def verify(shipped: ManifestOptions) -> None:
             err=True,
         )
     if unrooted:
-        entries = counted(unrooted, "entry")
+        entries = format_count(unrooted, "entry")
         typer.echo(f"Of {entries} the maker's chain was not checked: give its root with --trust-root FILE.", err=True)
     if refused.count or partly or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
@@ -202,7 +202,7 @@ def show_all(shipped: ManifestOptions) -> None:
 
 
 class FileNames(StrEnum):
-    """By what a device's file is named."""
+    """Name scheme of device files."""
 
     CN = "cn"
     UNIQUE_ID = "unique-id"
@@ -239,14 +239,14 @@ def extract(
         above = entry.issuer.pem() if chain and entry.issuer_der is not None else ""
         content = (certificate.pem() + above).encode()
         if path.is_symlink() or not path.is_file() or path.read_bytes() != content:
-            kept += atomic_files.keep_aside(path) is not None
+            kept += atomic_files.link_backup(path) is not None
             atomic_files.put(path, content)
         written += 1
         if shipped.as_json:
             typer.echo(json.dumps(_row(entry) | {"file": str(path)}))
     if kept:
-        typer.echo(f"{counted(kept, 'earlier file')} kept as NAME.pem.old.", err=True)
-    certificates, entries = counted(written, "certificate"), counted(refused.count, "entry")
+        typer.echo(f"{format_count(kept, 'earlier file')} kept as NAME.pem.old.", err=True)
+    certificates, entries = format_count(written, "certificate"), format_count(refused.count, "entry")
     typer.echo(f"{certificates} written to {out}, {entries} refused, {without} without one.", err=True)
     if refused.count:
         raise typer.Exit(SOME_ROWS_REFUSED)
@@ -255,7 +255,7 @@ def extract(
 def create(
     out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Output directory.")],
     count: Annotated[int, typer.Option(min=1, max=1_000_000, help="Number of chips.")] = 50,
-    element_ca: Annotated[
+    chip_ca: Annotated[
         Path | None,
         typer.Option(help="Use the connected secure element as the first chip; PEM file of its manufacturer's CAs."),
     ] = None,
@@ -275,12 +275,12 @@ def create(
     from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
     from birthmark.pki.certificates import parse_bundle
 
-    only(not bundle, "to a supplier's manifest, not to --bundle", element_ca=element_ca)
+    only(not bundle, "to a supplier's manifest, not to --bundle", chip_ca=chip_ca)
     for name in ("manifest.json", "signer.pem", "root.pem", "station"):
         if os.path.lexists(out / name):
             raise FileExistsAlreadyError(path=out)
-    first = None if element_ca is None else _chip_at_hand()
-    roots = () if element_ca is None else [c for c in parse_bundle(read_file(element_ca)) if c.is_self_signed]
+    first = None if chip_ca is None else _chip_at_hand()
+    roots = () if chip_ca is None else [c for c in parse_bundle(read_file(chip_ca)) if c.is_self_signed]
     console = Console(stderr=True)
     hidden = as_json or not console.is_terminal
     columns = SpinnerColumn(), TextColumn("{task.description}")
@@ -290,7 +290,7 @@ def create(
             made = make_bundle(out, count, SystemClock(), SystemEntropy())
         else:
             made = make_rehearsal(out, count, SystemClock(), SystemEntropy(), first=first, first_roots=roots)
-    entries = counted(made["entries"], "entry")
+    entries = format_count(made["entries"], "entry")
     if bundle:
         say(as_json, made, f"{entries} in {made['bundle']}; station {made['station']}, roots {made['root']}.")
         return
@@ -305,7 +305,7 @@ def _chip_at_hand() -> Any:
     from birthmark.manifests.errors import NameMismatchError
     from birthmark.manifests.writer import ManifestChip
 
-    with ChipOptions.at_hand().open() as element:
+    with ChipOptions.from_environment().open() as element:
         device, *issuers = element.chain()
         key = device.public_key()
     name = device.subject_cn or ""
@@ -315,7 +315,7 @@ def _chip_at_hand() -> Any:
 
 
 def _file_name(device_id: str, taken: set[str]) -> str:
-    """Return a name as a file's, in its directory, and of no other device: the chip's maker chose it."""
+    """Return a safe and unique file name for a device ID, which the manufacturer of the secure element chose."""
     name = _NOT_IN_NAMES.sub("_", device_id)[:_MAX_NAME_CHARS]
     found, number = name, 1
     while found.casefold() in taken:

@@ -1,4 +1,4 @@
-"""Bundles of our own stations: whom to believe, and several of them as one."""
+"""Bundles of intake stations: trust, and merging several into one."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from birthmark.cli.common import (
     about,
     emit,
     open_file,
+    print_row_error,
     read_device_certificate,
     read_file,
-    tell_row,
     written_as,
 )
-from birthmark.cli.table import counted
+from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError
 from birthmark.text_files import plain_text, to_lines, to_utf_8, utf_16_of
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StationsOptions:
-    """Whose bundles, and whose chips, are believed."""
+    """Trusted stations and manufacturers."""
 
     station: Annotated[list[Path] | None, typer.Option(help="Certificate of an accepted station; may be repeated.")] = (
         None
@@ -67,7 +67,7 @@ def _certificates_in(path: Path) -> "tuple[Certificate, ...]":
 
 
 def is_bundle(file: Path) -> bool:
-    """Say whether a file is a bundle of our own, by how it begins."""
+    """Return whether a file is an intake bundle, by its first bytes."""
     from birthmark.manifests.bundle import wire
 
     if file.is_dir():
@@ -108,16 +108,16 @@ def merge(
             raise typer.BadParameter(f"{path} is not an intake bundle", param_hint="FILES")
     verifier, refused = BundleVerifier(stations.trust()), 0
     try:
-        with written_as(out), atomic_files.creating(out, 0o666) as written:
+        with written_as(out), atomic_files.create_incrementally(out, 0o666) as written:
             for path in files:
                 verifier.begin(str(path))
                 with open_file(path) as raw:
                     for entry in verify_file(raw, verifier, written):
                         if isinstance(entry, BirthmarkError):
                             refused += 1
-                            tell_row(entry, {"file": str(path)}, as_json=as_json)
+                            print_row_error(entry, {"file": str(path)}, as_json=as_json)
             if refused:
-                typer.echo(f"{counted(refused, 'entry')} refused; nothing was written.", err=True)
+                typer.echo(f"{format_count(refused, 'entry')} refused; nothing was written.", err=True)
                 raise typer.Exit(SOME_ROWS_REFUSED)
     except FileExistsError as error:  # made by another meanwhile
         raise FileExistsAlreadyError(path=out) from error

@@ -1,4 +1,4 @@
-"""`birthmark pki`: who may get certificates from the EST server, and which it gave out."""
+"""`birthmark pki`: users of the EST server, and the certificates that it issued."""
 
 import shlex
 import sys
@@ -10,7 +10,7 @@ import typer
 
 from birthmark.cli.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.common import emit, read_ca_certificate, read_single_certificate, write_result
-from birthmark.cli.confirmation import agree, only
+from birthmark.cli.confirmation import confirm, only
 from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
@@ -36,12 +36,12 @@ def parse_thumbprint(text: str) -> str:
         return parsed(text).hex()
     except CertificateInvalidError as error:
         raise typer.BadParameter(
-            "a thumbprint has 64 hex digits; list manufacturer CAs: `birthmark pki maker ls`"
+            "a thumbprint has 64 hex digits; list manufacturer CAs: `birthmark pki manufacturer ls`"
         ) from error
 
 
 def parse_issued(text: str) -> str:
-    """Return the thumbprint of a certificate; for what is none, say where a device's are shown."""
+    """Parse a certificate thumbprint; otherwise, raise an error with the command that lists a device's."""
     try:
         return parse_thumbprint(text)
     except typer.BadParameter as error:
@@ -102,7 +102,7 @@ def remove_user(
 
     Certificates that were issued stay valid.
     """
-    server.remove("est", "users", name, what=f"the user {name}, who gets no certificate then")
+    server.remove("est", "users", name, subject=f"the user {name}, who gets no certificate then")
 
 
 def add_ca(
@@ -131,7 +131,7 @@ def remove_ca(
         typer.Argument(
             parser=parse_thumbprint,
             metavar="THUMBPRINT",
-            help="Manufacturer CA, as listed by `birthmark pki maker ls`.",
+            help="Manufacturer CA, as listed by `birthmark pki manufacturer ls`.",
         ),
     ],
 ) -> None:
@@ -143,7 +143,7 @@ def remove_ca(
         "est",
         "bootstrap",
         thumbprint,
-        what=f"the manufacturer CA {thumbprint}; its certificates can then no longer bootstrap devices",
+        subject=f"the manufacturer CA {thumbprint}; its certificates can then no longer bootstrap devices",
     )
 
 
@@ -162,7 +162,7 @@ def certificates(
         only(subject is None, "without ID", **which.said)
         rows = server.client.rows("/inventory", **which.query)
         if server.as_json or which.as_csv:
-            export(server.pick.picked(rows), as_csv=which.as_csv)
+            export(server.pick.filter_rows(rows), as_csv=which.as_csv)
         else:
             server.show_rows(rows, INVENTORY_COLUMNS, which.nothing)
         return
@@ -217,7 +217,7 @@ def revoke(
         body["certificate"] = certificate.pem()
         if certificate.is_ca:
             below = f"Revoke the CA '{printable(certificate.subject_text)}' and everything below it permanently?"
-            agree(below, yes=yes)
+            confirm(below, yes=yes)
             nothing = "The CA is revoked: everything below it is rejected from now on."
     rows = server.client.post(path, body)
     show(rows, _ISSUED_COLUMNS, as_json=server.as_json, nothing=nothing)
@@ -238,7 +238,7 @@ def _certified(path: Path) -> "Certificate":
 
 
 def _say_what_stays(server: ServerOutputOptions, name: str) -> None:
-    """Say what else is good of a device whose certificate was taken back, and how all of it is."""
+    """Print the remaining valid credentials of a device after a revocation, and how to revoke them all."""
     now = SystemClock().now()
     for row in server.client.rows(at("certificates"), subject=name):
         is_over = row["revoked"] or row["not_after"] is None or datetime.fromisoformat(row["not_after"]) <= now

@@ -1,4 +1,4 @@
-"""`birthmark pki token`, `authority` and `request`: single permissions, who asks for others, what waits for a yes."""
+"""Commands `birthmark pki token`, `authority` and `request`: enrollment tokens, authorities, approvals."""
 
 import shlex
 from datetime import timedelta
@@ -63,14 +63,14 @@ def remove_authority(
     server: RemoveOptions,
     thumbprint: Annotated[
         str,
-        typer.Argument(metavar="THUMBPRINT", help="Registration authority, as listed by `birthmark pki authority ls`."),
+        typer.Argument(metavar="THUMBPRINT", help="Registration authority, as listed by `birthmark pki ra ls`."),
     ],
 ) -> None:
     """Delete a registration authority.
 
     Certificates that it requested stay valid.
     """
-    server.remove("est", "authorities", thumbprint, what=f"the registration authority {thumbprint}")
+    server.remove("est", "authorities", thumbprint, subject=f"the registration authority {thumbprint}")
 
 
 def list_requests(server: ListOptions) -> None:

@@ -14,7 +14,7 @@ from birthmark.operator_api.saved_login import signed_in
 
 _STANDARD = 443
 _OWNERS = {"iothubowner", "provisioningserviceowner"}
-"""The policies whose strings `birthmark env` prints."""
+"""Policies whose connection strings `birthmark env` prints."""
 
 
 class PolicyKeySlot(StrEnum):
@@ -36,7 +36,7 @@ RotateOption = Annotated[
 def show_keys(
     server: ServerOutputOptions, kind: str, name: str, policy: str | None, rotate: PolicyKeySlot | None
 ) -> None:
-    """Show the connection strings of a policy, after one of its keys was replaced if that is asked for."""
+    """Show the connection strings of a policy; with `rotate`, replace that key first."""
     asked = {"policy": policy, "rotate": None if rotate is None else rotate.value}
     told = server.client.post(at(kind, name, "keys"), asked)
     if rotate is PolicyKeySlot.PRIMARY and name == "birthmark" and told["policy"] in _OWNERS:
@@ -50,7 +50,7 @@ def show_keys(
 
 
 def show_policies(server: ListOptions, kind: str, name: str) -> None:
-    """List the policies of a service with what each may do; their keys are shown by themselves."""
+    """List the policies of a service with their permissions, without keys."""
     server.show(kind, name, "policies", columns=("policy", "rights"), nothing="There is no policy.")
 
 
@@ -64,9 +64,9 @@ def show_identity(server: ServerOutputOptions, hub: str, name: str) -> None:
 
 
 def owner_string(server: ServerOptions, kind: str, name: str) -> str:
-    """Return the connection string of a service's owner, or of who is signed in elsewhere.
+    """Return the owner's connection string of a service, or the signed-in user's for a remote server.
 
-    Raise what the server says to a name of none.
+    Raise the server's error for an unknown name.
     """
     if server.is_elsewhere and (login := signed_in()) is not None:
         found = endpoints_for(server.data)["dps" if kind == "dps" else "iothub"]
@@ -76,10 +76,10 @@ def owner_string(server: ServerOptions, kind: str, name: str) -> str:
     return _strings(told)[f"{PolicyKeySlot.PRIMARY}_connection_string"]
 
 
-def _strings(told: Mapping[str, Any]) -> dict[str, str]:
-    port = told["https_port"]
-    host = told["host"] if port == _STANDARD else f"{told['host']}:{port}"
+def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+    port = values["https_port"]
+    host = values["host"] if port == _STANDARD else f"{values['host']}:{port}"
     return {
-        f"{which}_connection_string": ConnectionString.of_text(host, told["policy"], told[f"{which}_key"]).render()
+        f"{which}_connection_string": ConnectionString.of_text(host, values["policy"], values[f"{which}_key"]).render()
         for which in PolicyKeySlot
     }

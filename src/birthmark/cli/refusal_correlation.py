@@ -1,7 +1,8 @@
-"""One refusal, one story: what the server recorded and what a client on this machine noted, told together.
+"""Correlation of refusals that the server recorded with refusals that a client on this machine logged.
 
-Rows are refusals as JSON: the server's from its ledger, ours from the journal. A journal's row says in `server` whom it
-was about: host, ID scope, data directory or target, as far as the command knew; None when no server took part.
+Rows are refusals as JSON: the server's from its ledger, the client's from its log. In a client row, `server` identifies
+the server by host, ID scope, data directory or target, as far as the command knew it. It is None when no server took
+part.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +43,7 @@ _PAIRS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ThisServer:
-    """Which server the question is about."""
+    """Endpoints and data directory of the server that is queried."""
 
     data: str
     scope: str | None = None
@@ -57,7 +58,7 @@ class ThisServer:
         return cls(data, dps.get("id_scope"), frozenset(hosts))
 
     def has(self, row: Row) -> bool:
-        """Say whether a journal's row is about this server."""
+        """Return whether a client row is about this server."""
         about = row.get("server") or {}
         if about.get("data"):
             return bool(about["data"] == self.data)
@@ -68,8 +69,8 @@ class ThisServer:
         return about.get("host") in self.hosts
 
 
-def joined(server: Sequence[Row], client: Iterable[Row]) -> list[Row]:
-    """Return the stories, the latest first: the server's rows with the client's half in `client`, and single ones."""
+def correlate_refusals(server: Sequence[Row], client: Iterable[Row]) -> list[Row]:
+    """Return refusals, newest first: server rows with the matching client row in `client`, and unmatched rows."""
     stories, alone = [dict(row) for row in server], list(client)
     for is_same in (_is_surely_same, _is_same):  # a name or an id decides before the time does
         left: list[Row] = []
@@ -101,8 +102,8 @@ def _is_same(story: Row, row: Row) -> bool:
     return apart <= (_SLOW if story["code"] == "tls.server_not_trusted" else _CLOSE)
 
 
-def _apart(one: Row, other: Row) -> timedelta:
-    return abs(datetime.fromisoformat(one["at"]) - datetime.fromisoformat(other["at"]))
+def _apart(row: Row, other: Row) -> timedelta:
+    return abs(datetime.fromisoformat(row["at"]) - datetime.fromisoformat(other["at"]))
 
 
 def _names(row: Row) -> set[str]:

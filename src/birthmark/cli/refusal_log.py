@@ -1,6 +1,6 @@
-"""This machine's own refusals: what the commands here refused, for `birthmark why`.
+"""Log of the refusals of commands on this machine, for `birthmark why`.
 
-One JSON object a line in ~/.local/state/birthmark/refusals.jsonl (0600), the newest last, at most `MAX_BYTES`.
+The file is ~/.local/state/birthmark/refusals.jsonl (0600): one JSON object per line, newest last, at most `MAX_BYTES`.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ _ABOUT = (("host", "host"), ("scope", "id_scope"), ("data", "data"), ("target", 
 
 
 def journal_path() -> Path:
-    """Return where the journal is."""
+    """Return the path of the refusal log."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "birthmark" / "refusals.jsonl"
 
 
-def note(error: BirthmarkError) -> None:
-    """Add a refusal; a machine that cannot keep a journal still gets its error message."""
+def log_refusal(error: BirthmarkError) -> None:
+    """Add a refusal to the log; a log that cannot be written is ignored, so the error message still appears."""
     row = {
         "id": new_uuid(SystemEntropy()),
         "at": SystemClock().now().isoformat(),
@@ -38,7 +38,7 @@ def note(error: BirthmarkError) -> None:
         "facts": {name: value for name, value in error.facts.items() if name not in _OURS},
         "server": _server_of(error.facts),
     }
-    with contextlib.suppress(OSError), os.fdopen(_opened(journal_path()), "r+b") as file:
+    with contextlib.suppress(OSError), os.fdopen(_open_log(journal_path()), "r+b") as file:
         if file.seek(0, os.SEEK_END) > MAX_BYTES:
             file.seek(-MAX_BYTES // 2, os.SEEK_END)
             kept = file.read().partition(b"\n")[2]
@@ -47,8 +47,11 @@ def note(error: BirthmarkError) -> None:
         file.write(json.dumps(row).encode() + b"\n")
 
 
-def _opened(path: Path) -> int:
-    """Open the journal. Raise `OSError`, also for root in another user's directory, who may have put links there."""
+def _open_log(path: Path) -> int:
+    """Open the log. Raise `OSError`.
+
+    Root gets the error for another user's directory, too, because that user may have placed links there.
+    """
     there = next(one for one in path.parents if one.exists())
     if os.geteuid() == 0 and there.stat().st_uid != 0:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(there))
@@ -57,7 +60,7 @@ def _opened(path: Path) -> int:
 
 
 def _server_of(facts: Mapping[str, str]) -> dict[str, str] | None:
-    """Return whom a refusal was about, as far as it says; None when no server took part."""
+    """Return the server that a refusal is about, as far as its facts identify it; None when no server took part."""
     found = {name: facts[fact] for name, fact in _ABOUT if facts.get(fact)}
     if not found.keys() & {"host", "data", "target"}:
         return None

@@ -1,4 +1,4 @@
-"""The option --report: what became of each device, as files for whoever keeps records."""
+"""Option `--report`: write the outcome of each device to report files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +21,10 @@ ReportOption = Annotated[
 
 
 def check_reports(reports: Sequence[Path] | None, *others: Path | None) -> None:
-    """Raise `ReportFormError`; `BadParameter` for a report in the place of another file of the run, which is lost."""
+    """Check the paths of the reports.
+
+    Raise `ReportFormError`, or `BadParameter` for a report that would overwrite another file of the run.
+    """
     from birthmark.fleet.report import check_form
 
     taken = {one.resolve() for one in others if one is not None}
@@ -60,6 +63,6 @@ def _say_kept(reports: "Sequence[Report]") -> None:
 
 
 def add_row(reports: "Sequence[Report]", row: Mapping[str, Any]) -> None:
-    """Take what became of a device into each report."""
+    """Add the outcome of a device to each report."""
     for report in reports:
         report.add_row(row)

@@ -1,4 +1,4 @@
-"""Lists of devices say of each that was taken back that it was, whatever else is on record of it."""
+"""Revocation status in device lists: revoked devices are marked, whatever the record contains."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -15,10 +15,10 @@ _SHA256_DIGITS = 64
 REVOKED = "revoked"
 
 
-def with_standing(
+def mark_revoked_rows(
     rows: Iterable[dict[str, Any]], client: OperatorClient, *, name: str, state: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows with the state `revoked` where the device, or the certificate it is known by, was taken back."""
+    """Yield rows, with the state `revoked` where the device or its certificate was revoked."""
     coming = iter(rows)
     # Who may look at one hub alone sees its devices, and not what the CA says of their names.
     while page := list(islice(coming, _PAGE)):
@@ -32,8 +32,8 @@ def with_standing(
             yield row | {state: REVOKED} if is_over else row
 
 
-def say_if_revoked(client: OperatorClient, *names: str) -> None:
-    """Say of names that were revoked as a lost device's that they stay blocked until they are released."""
+def print_revocation_notices(client: OperatorClient, *names: str) -> None:
+    """Print a notice for each name that was revoked as lost: it stays blocked until it is released."""
     over = _standing(client, {"names": list(names), "thumbprints": []})["names"]
     for name in dict.fromkeys(name for name in names if name in over):
         word = f"-- {shell_word(name)}" if name.startswith("-") else shell_word(name)
@@ -41,9 +41,9 @@ def say_if_revoked(client: OperatorClient, *names: str) -> None:
         typer.echo(printable(f"'{name}' was revoked as lost and stays blocked. To release it: {release}"), err=True)
 
 
-def _standing(client: OperatorClient, asked: dict[str, Any]) -> dict[str, Any]:
+def _standing(client: OperatorClient, values: dict[str, Any]) -> dict[str, Any]:
     try:
-        over: dict[str, Any] = client.post("/inventory/standing", asked)
+        over: dict[str, Any] = client.post("/inventory/standing", values)
     except ForbiddenError:
         return {"names": [], "thumbprints": []}
     return over

@@ -1,4 +1,4 @@
-"""Which rows of a list are shown: the same two options for every command that lists."""
+"""Row filter options that all list commands share."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class RowCondition:
-    """A column, and what it has to be."""
+    """A condition on one column."""
 
     column: str
     pattern: str
@@ -34,7 +34,7 @@ class ColumnUnknownError(UsageError):
 
 
 def parse_wanted(text: str) -> RowCondition:
-    """Return what `COLUMN=PATTERN` says; names of columns may be written as the table shows them."""
+    """Parse `COLUMN=PATTERN`; a column may be written as the table header shows it."""
     column, sign, pattern = text.partition("=")
     if not sign or not column.strip():
         raise typer.BadParameter("use COLUMN=PATTERN, such as state=disabled or name='pump-*'")
@@ -48,7 +48,7 @@ def _itself(row: Any) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PickOptions:
-    """Which rows, and how many."""
+    """Filter and limit for the rows of a list."""
 
     where: Annotated[
         list[RowCondition] | None,
@@ -60,8 +60,8 @@ class PickOptions:
     ] = None
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows.")] = None
 
-    def picked(self, rows: Iterable[Row], of: Callable[[Row], Mapping[str, Any]] = _itself) -> Iterator[Row]:
-        """Yield the rows that are wanted, as they come. Raise `ColumnUnknownError` where none had the column."""
+    def filter_rows(self, rows: Iterable[Row], of: Callable[[Row], Mapping[str, Any]] = _itself) -> Iterator[Row]:
+        """Yield the rows that match, in order. Raise `ColumnUnknownError` if no row has the column."""
         return islice(self._matching(rows, of), self.limit)
 
     def _matching(self, rows: Iterable[Row], of: Callable[[Row], Mapping[str, Any]]) -> Iterator[Row]:

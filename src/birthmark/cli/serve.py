@@ -82,13 +82,13 @@ def serve(
     def ready(endpoints: dict[str, Any], elsewhere: Sequence[str]) -> None:
         for name in elsewhere:
             typer.echo(f"Warning: {NOT_IN_CERTIFICATE.format(host=printable(name))}", err=True)
-        for name in sorted(told(endpoints) - {settings.host_name, *settings.names, *elsewhere}):
+        for name in sorted(list_advertised_hosts(endpoints) - {settings.host_name, *settings.names, *elsewhere}):
             facts = {"told": printable(name), "host": printable(settings.host_name)}
             typer.echo(f"Warning: {NAME_STAYS.format(**facts)}", err=True)
         if as_json:
             typer.echo(json.dumps(endpoints))
         else:
-            for line in places(endpoints, settings.bound.mqtt):
+            for line in format_service_addresses(endpoints, settings.bound.mqtt):
                 typer.echo(line)
             typer.echo("Ready. `birthmark env` prints what clients need.")
         typer.get_text_stream("stdout").flush()
@@ -113,7 +113,7 @@ def serve(
             ("Warning: other users can see the token of --bus in the process list; set BIRTHMARK_BUS instead."),
             err=True,
         )
-    for warning in exposures(database, config, settings.database):
+    for warning in find_password_exposures(database, config, settings.database):
         typer.echo(f"Warning: {warning}", err=True)
     try:
         _runner(settings, read)(settings, ready, config)
@@ -137,13 +137,13 @@ def _runner(settings: "Settings", read: Callable[[], "Settings"]) -> Callable[..
     return run
 
 
-def told(endpoints: Mapping[str, Any]) -> set[str]:
-    """Return the hosts that devices are told by what the first start made."""
+def list_advertised_hosts(endpoints: Mapping[str, Any]) -> set[str]:
+    """Return the host names that devices received from the first start."""
     return {part["host"] for part in (endpoints["dps"], endpoints["iothub"]) if part is not None}
 
 
-def places(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:
-    """Return where each service that is served is reached."""
+def format_service_addresses(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:
+    """Return one line per service with its address."""
 
     def at(host: str, part: Mapping[str, Any]) -> str:
         return f"{host}:{mqtt_port}" if mqtt_port else f"https://{host}:{part['https_port']}"
@@ -161,8 +161,8 @@ def places(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:
     return [*lines, f"Health   {endpoints['health_url']}"]
 
 
-def exposures(option: str | None, config: Path | None, database: str | None) -> list[str]:
-    """Return who else may read the database's password, and where it belongs instead."""
+def find_password_exposures(option: str | None, config: Path | None, database: str | None) -> list[str]:
+    """Return warnings about exposures of the database password, each with its fix."""
     found = []
     if option and urlsplit(option).password:
         found.append(

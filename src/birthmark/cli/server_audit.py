@@ -1,4 +1,4 @@
-"""`birthmark server audit`: is the record of who changed what whole, and a proof of it to keep elsewhere."""
+"""Command `birthmark server audit`: verify the audit log, and export a proof of its integrity."""
 
 import asyncio
 import contextlib
@@ -40,7 +40,7 @@ def verify(server: ServerOutputOptions, head: Heads = None) -> None:
 
     Each worker of a server has its own chain, and its signatures cover the other chains.
     """
-    told = ask_chains(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
+    told = verify_audit_chains(server, [read_file(path, _MAX_FILE) for path in head or ()], rows=None)
     if server.as_json:
         emit(server.as_json, told)
         return
@@ -82,14 +82,14 @@ def list_(
 
     def keep(line: str) -> None:
         row = json.loads(line)
-        if wanted.takes(row) and (since is None or datetime.fromisoformat(row["at"]) >= since):
-            for one in every.picked([row]):
+        if wanted.matches_row(row) and (since is None or datetime.fromisoformat(row["at"]) >= since):
+            for one in every.filter_rows([row]):
                 latest.add(one)
 
-    ask_chains(server, [], rows=keep)
+    verify_audit_chains(server, [], rows=keep)
     kept = latest.rows()
     show(
-        kept if server.as_json else map(_with_way, kept),
+        kept if server.as_json else map(_add_source, kept),
         _COLUMNS,
         as_json=server.as_json,
         nothing="No row matches.",
@@ -97,24 +97,24 @@ def list_(
 
 
 class LatestRows:
-    """The latest rows of all chains, which come one chain after the other."""
+    """The latest rows of all audit chains, read one chain after the other."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._most = limit
         self._of: dict[str, deque[dict[str, Any]]] = {}
 
     def add(self, row: dict[str, Any]) -> None:
-        """Take the next row of its chain."""
+        """Add the next row of a chain."""
         self._of.setdefault(row["chain"], deque(maxlen=self._most)).append(row)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return them by their time, the latest last; what one chain says stays in its order."""
+        """Return the rows by time, latest last; rows of one chain keep their order."""
         merged = heapq.merge(*self._of.values(), key=lambda row: datetime.fromisoformat(row["at"]))
         return list(merged)[-self._most :]
 
 
-def _with_way(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row with where a person came from, and by which token or session."""
+def _add_source(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an audit row with the user's source address and their token or session."""
     detail = row["detail"]
     by = next((f"{way} {detail[way]}" for way in ("token", "session") if way in detail), "")
     return {**row, "from": detail.get("from", ""), "by": by}
@@ -134,8 +134,8 @@ def export(
     Stored elsewhere, a head proves later that no earlier row was changed. A file with rows is readable by its owner
     only.
     """
-    with _writing(out, 0o600 if rows else 0o666) as write:
-        told = ask_chains(server, [], rows=write if rows else None)
+    with _open_output(out, 0o600 if rows else 0o666) as write:
+        told = verify_audit_chains(server, [], rows=write if rows else None)
         for one in told["chains"]:
             write(json.dumps(one["head"]))
     if out is not None:
@@ -143,8 +143,8 @@ def export(
 
 
 @contextlib.contextmanager
-def _writing(out: Path | None, mode: int) -> Iterator[Callable[[str], None]]:
-    """Return what writes a line; a file has its place when all of it is on disk, and until then an earlier one has."""
+def _open_output(out: Path | None, mode: int) -> Iterator[Callable[[str], None]]:
+    """Yield a function that writes a line; a file replaces an earlier one only after it is completely on disk."""
     if out is None:
         yield typer.echo
         return
@@ -156,8 +156,10 @@ def _writing(out: Path | None, mode: int) -> Iterator[Callable[[str], None]]:
         yield write
 
 
-def ask_chains(server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
-    """Verify the file of the data directory, or let its server verify another database."""
+def verify_audit_chains(
+    server: ServerOptions, heads: list[bytes], rows: Callable[[str], None] | None
+) -> dict[str, Any]:
+    """Verify the database file of the data directory, or have the server verify another database."""
     if not server.is_elsewhere and has_own_file(server.directory):
         return asyncio.run(_read(server.directory, heads, rows))
     if rows is None:

@@ -1,4 +1,4 @@
-"""`birthmark server backup`: everything of a server in one encrypted file."""
+"""Command `birthmark server backup`: write a complete, encrypted backup of a server to one file."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, without, working
 from birthmark.clock import SystemClock
 from birthmark.keys.pin import Pin
-from birthmark.operator_api.database_location import noted, plain
+from birthmark.operator_api.database_location import find_recorded_location, plain
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class PassphraseWantedError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class PassphraseOptions:
-    """What the backup is encrypted by; without an option it is asked for."""
+    """Options for the passphrase of a backup; without an option the command prompts for it."""
 
     passphrase_file: Annotated[
         Path | None,
@@ -99,7 +99,7 @@ def backup(
     )
     working(f"Backing up {settings.directory}")
     try:
-        made = whole_or_undone(making)
+        made = run_with_cleanup(making)
     except FileExistsError as error:  # made by another meanwhile
         raise FileExistsAlreadyError(path=out) from error
     except DatabaseElsewhereError as error:
@@ -114,8 +114,8 @@ def backup(
         typer.echo(f"Not in it, as the configuration names it elsewhere: {printable(str(one))}", err=True)
 
 
-def whole_or_undone(work: Coroutine[Any, Any, T]) -> T:
-    """Run it; SIGTERM ends it as an error does, so that it clears up what it began."""
+def run_with_cleanup(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to completion; SIGTERM raises an error in it, so that it cleans up."""
 
     told: list[int] = []
 
@@ -135,15 +135,15 @@ def whole_or_undone(work: Coroutine[Any, Any, T]) -> T:
 
 
 def settings_of(config: Path | None, data: Path, database: str | None) -> "Settings":
-    """Return the settings with the database that the server has. Raise `DatabaseElsewhereError`.
+    """Return the settings with the server's database. Raise `DatabaseElsewhereError`.
 
-    Where no option names it, the directory's note says which configuration does.
+    Without an option, the note in the data directory names the configuration.
     """
     from birthmark.server.backup.create import DatabaseElsewhereError
     from birthmark.server.settings import read_settings
 
     settings = read_settings(config, os.environ, data=str(data), database=database)
-    directory, known = settings.directory, noted(settings.directory)
+    directory, known = settings.directory, find_recorded_location(settings.directory)
     if known is None or plain(settings.database_url, directory) == known.database:
         return settings
     if config is None and known.config is not None and Path(known.config).exists():

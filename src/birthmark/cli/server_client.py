@@ -1,4 +1,4 @@
-"""What the commands that talk to a running server share."""
+"""Options and helpers of commands that call a running server."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ import typer
 
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, say
-from birthmark.cli.confirmation import agree
+from birthmark.cli.confirmation import confirm
 from birthmark.cli.row_selection import PickOptions
 from birthmark.cli.table import table
 from birthmark.operator_api.api_client import DEFAULT_DATA, OperatorClient, client_for
@@ -44,18 +44,18 @@ class ServerOptions:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Say whether it is a server where somebody is signed in, and no directory of this machine."""
+        """Return whether this is a remote server with a signed-in user, not a local data directory."""
         return self.data == Path(DEFAULT_DATA) and signed_in() is not None
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOutputOptions(ServerOptions):
-    """The same where the command shows what the server answers."""
+    """Server options of a command that prints the server's response."""
 
     as_json: JsonOption = False
 
     def do(self, *parts: str, **body: object) -> None:
-        """Let the server do something, and show what came of it."""
+        """Send a POST request and print the response."""
         emit(self.as_json, self.client.post(at(*parts), body))
 
     def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
@@ -65,35 +65,35 @@ class ServerOutputOptions(ServerOptions):
 
 @dataclass(frozen=True, slots=True)
 class ListOptions(ServerOutputOptions):
-    """The same where the command lists what there is."""
+    """Server options of a list command."""
 
     pick: PickOptions = field(default_factory=PickOptions)
 
     def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
-        """Show the rows that are wanted."""
+        """Print the rows that match the filter."""
         self.show_rows(self.client.rows(at(*parts), **query), columns, nothing)
 
     def show_rows(self, rows: Iterable[Mapping[str, Any]], columns: Sequence[str], nothing: str) -> None:
-        """Show those of rows that are wanted."""
+        """Print those of the given rows that match the filter."""
         nothing = "No row matches --where." if self.pick.where else nothing
-        show(self.pick.picked(rows), columns, as_json=self.as_json, nothing=nothing)
+        show(self.pick.filter_rows(rows), columns, as_json=self.as_json, nothing=nothing)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveOptions(ServerOutputOptions):
-    """The same where the command removes something for good."""
+    """Server options of a command that permanently removes an object."""
 
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False
 
-    def remove(self, *parts: str, what: str) -> None:
-        """Remove what the last part names, after a yes to `what` goes, and say so."""
-        agree(f"Remove {printable(what)}?", yes=self.yes)
+    def remove(self, *parts: str, subject: str) -> None:
+        """Remove the object that the last part names, after confirmation, and report it."""
+        confirm(f"Remove {printable(subject)}?", yes=self.yes)
         self.client.delete(at(*parts))
-        say(self.as_json, {"removed": parts[-1]}, f"Removed {what}.")
+        say(self.as_json, {"removed": parts[-1]}, f"Removed {subject}.")
 
 
 def presented_certificate(client: OperatorClient, thumbprint: str) -> "Certificate":
-    """Return a certificate that the server rejected lately. Raise what the server says where it has none."""
+    """Return a certificate that the server recently rejected. Raise the server's error if it has none."""
     from birthmark.pki.certificates import CertificateInvalidError, parse_any, parse_thumbprint
 
     try:
@@ -110,17 +110,17 @@ def presented_certificate(client: OperatorClient, thumbprint: str) -> "Certifica
 
 
 def at(*parts: str) -> str:
-    """Return a path of the operator interface; a part may hold any character."""
+    """Return a path of the operator API; a part may contain any character."""
     return "".join(f"/{_quoted(part)}" for part in parts)
 
 
 def _quoted(part: str) -> str:
-    """Quote a part; dots alone would be a step in the path."""
+    """Quote a path segment, with dots escaped in `.` and `..`."""
     return part.replace(".", "%2E") if part in {".", ".."} else quote(part, safe="")
 
 
 def show(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool, nothing: str) -> None:
-    """Print rows as a table of `columns`, or whole as JSON lines."""
+    """Print rows as a table of `columns`, or complete as JSON lines."""
     if as_json:
         for row in rows:
             typer.echo(json.dumps(row))

@@ -1,4 +1,4 @@
-"""`birthmark server figures`: what a server counts, and the proof that it counts right."""
+"""`birthmark server counters`: the server's counters and their check."""
 
 from datetime import timedelta
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`birthmark server machine`: several machines that serve as one."""
+"""`birthmark server node`: cluster nodes."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import typer
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, without, working, written_as
-from birthmark.cli.confirmation import agree
-from birthmark.cli.server_backup import Database, whole_or_undone
+from birthmark.cli.confirmation import confirm
+from birthmark.cli.server_backup import Database, run_with_cleanup
 from birthmark.cli.server_client import ListOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 
@@ -63,9 +63,7 @@ def invite(
 
 
 def join(
-    invitation: Annotated[
-        Path, typer.Argument(help="Invitation file, as written by `birthmark server machine invite`.")
-    ],
+    invitation: Annotated[Path, typer.Argument(help="Invitation file, as written by `birthmark server node invite`.")],
     data: Annotated[
         Path, typer.Option("--data", envvar="BIRTHMARK_DATA", help="The server's data directory.", readable=False)
     ] = Path("~/.local/share/birthmark"),
@@ -88,7 +86,7 @@ def join(
     directory = data.expanduser()
     working(f"Joining by {invitation}")
     try:
-        done = whole_or_undone(joined(invitation, directory, url, SystemClock(), SystemEntropy()))
+        done = run_with_cleanup(joined(invitation, directory, url, SystemClock(), SystemEntropy()))
     except MachineOccupiedError as error:
         error.add_facts(command=f"{without('--data', takes_value=True)} --data {shlex.quote(f'{directory}.joined')}")
         raise
@@ -112,6 +110,6 @@ def lead(
 
     The leader administers CAs and root CAs.
     """
-    agree("What this machine has as CA counts for all others from now on. Go on?", yes=yes)
+    confirm("What this machine has as CA counts for all others from now on. Go on?", yes=yes)
     rows = server.client.post(f"{_AT}/lead", {})["items"]
     show(rows, _COLUMNS, as_json=server.as_json, nothing=_ALONE)

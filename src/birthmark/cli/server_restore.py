@@ -10,7 +10,7 @@ import typer
 
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import emit, read_file, without, working
-from birthmark.cli.server_backup import Database, PassphraseOptions, whole_or_undone
+from birthmark.cli.server_backup import Database, PassphraseOptions, run_with_cleanup
 from birthmark.clock import SystemClock
 from birthmark.file_ownership import starting
 from birthmark.keys.pin import check_blanks
@@ -58,7 +58,7 @@ def restore(
         file, data.expanduser(), secret, SystemClock(), url=database, keep_tokens=keep_tokens, replay=replay
     )
     try:
-        done = whole_or_undone(restoring)
+        done = run_with_cleanup(restoring)
     except BackupUnreadableError as error:
         if error.is_locked and passphrase.passphrase_file is not None:
             check_blanks(secret, passphrase.passphrase_file)
@@ -86,12 +86,12 @@ def restore(
     if not as_json:
         for what, name in done.came_back:
             typer.echo(printable(f"came back: {what} {name}"))
-        start = how_to_start(data.expanduser(), database)
+        start = format_start_command(data.expanduser(), database)
         typer.echo(f"{start} The lost server must never run again.", err=True)
 
 
-def how_to_start(data: Path, database: str | None) -> str:
-    """Say how the restored server is started, without the password of its database."""
+def format_start_command(data: Path, database: str | None) -> str:
+    """Return the command that starts the restored server, without the password of its database."""
     from birthmark.server.machines.machine_file import machine_of
 
     first = []
@@ -105,7 +105,7 @@ def how_to_start(data: Path, database: str | None) -> str:
 
 
 def _without_password(url: str) -> str:
-    """Return the URL with a word for its password, as no terminal or list of processes is to show that."""
+    """Return the URL with a placeholder for the password, which no terminal or process list may show."""
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     place = parts.netloc if parts.password is None else f"{user.partition(':')[0]}:PASSWORD@{host}"

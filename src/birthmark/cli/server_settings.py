@@ -1,4 +1,4 @@
-"""`birthmark server settings`: what a server was told, and what it goes by where nothing was said."""
+"""Command `birthmark server settings`: list configured settings and effective defaults."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`birthmark server status`: does the server of a data directory run, is it ready, and where does it answer."""
+"""Command `birthmark server status`: report a server's state, readiness and addresses."""
 
 import json
 import urllib.error
@@ -42,7 +42,7 @@ def status(server: ServerOutputOptions) -> None:
 
 
 def _readiness(server: ServerOutputOptions, url: str) -> dict[str, Any]:
-    """Ask at the health address; a part that is not ready is an answer, too. Raise `ServerNotRunningError`."""
+    """Return the response of the health endpoint, ready or not. Raise `ServerNotRunningError`."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
     try:
         with opener.open(url, timeout=_PATIENCE_S) as answer:

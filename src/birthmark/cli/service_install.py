@@ -17,7 +17,7 @@ from birthmark.cli.common import FileUnusableError, say, without
 from birthmark.cli.installer import Installer, InstallStep, groups_of
 from birthmark.cli.systemd_units import SystemdService, agent_service, is_hidden, server_service
 from birthmark.file_ownership import as_root
-from birthmark.pki.hostname_verification import mistake_in_host
+from birthmark.pki.hostname_verification import find_host_error
 from birthmark.untrusted_text import reason_of
 
 RootOption = Annotated[Path, typer.Option("--root", help="Root directory of an image. Default: this machine.")]
@@ -86,7 +86,7 @@ def install_server(
         typed = without("--config", takes_value=True)
         raise OutOfReachError(path=str(config), command=f"{typed} --config {shlex.quote(f'/etc/{config.name}')}")
     where = tuple(listen or (EVERYWHERE if host and config is None and not _is_here(host) else ()))
-    if host is not None and (wrong := mistake_in_host(host)):
+    if host is not None and (wrong := find_host_error(host)):
         raise typer.BadParameter(f"{host!a} is a host {wrong}", param_hint="--host")
     service = server_service(place, host, where, None if config is None else str(config.absolute()))
     _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
@@ -137,7 +137,7 @@ def _program(given: str | None) -> str:
 
 
 def _is_here(host: str) -> bool:
-    """Say whether this name is of the machine for itself alone."""
+    """Return whether a host name is local to this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""`birthmark session` and `birthmark user password`: how people sign in at browsers."""
+"""Commands `birthmark session` and `birthmark user password`: manage browser sessions and passwords."""
 
 import getpass
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.common import ActionNeededError, again, say
-from birthmark.cli.confirmation import agree, only
+from birthmark.cli.confirmation import confirm, only
 from birthmark.cli.server_client import ListOptions, RemoveOptions, at
 from birthmark.keys.pin import Pin
 from birthmark.untrusted_text import printable
@@ -29,7 +29,7 @@ def end_session(
     name: Annotated[str, typer.Argument(metavar="SESSION", help="Session ID, as listed by `birthmark session ls`.")],
 ) -> None:
     """Sign a user out of one browser immediately."""
-    server.remove("people", "sessions", name, what=f"the session {name}")
+    server.remove("people", "sessions", name, subject=f"the session {name}")
 
 
 def set_password(
@@ -54,7 +54,7 @@ def set_password(
         only(False, "when setting a password", password_file=file, current_file=current_file)
         if name is None:
             raise typer.BadParameter("specify a user", param_hint="USER")
-        agree(f"Remove the password of {printable(name)}?", yes=server.yes)
+        confirm(f"Remove the password of {printable(name)}?", yes=server.yes)
         server.client.delete(at("people", "users", name, "password"))
         say(server.as_json, {"removed": name}, f"{name} has no password any more; all sessions of that one have ended.")
         return

@@ -1,4 +1,4 @@
-"""The software chips that this user made, which a new terminal knows nothing of."""
+"""List of this user's simulated secure elements, which a new terminal has no variables for."""
 
 import contextlib
 import shlex
@@ -13,8 +13,8 @@ def _list() -> Path:
     return journal_path().with_name("chips")
 
 
-def remember(directory: Path, profile: str) -> None:
-    """Note where a software chip is; a machine that cannot keep the list goes without."""
+def add_simulated_chip(directory: Path, profile: str) -> None:
+    """Add a simulated secure element to the list; a list that cannot be written is ignored."""
     line = f"{profile} {directory.resolve()}"
     with contextlib.suppress(OSError, UnicodeError):
         place = _list()
@@ -22,8 +22,8 @@ def remember(directory: Path, profile: str) -> None:
         place.write_text("\n".join([*(one for one in _lines() if one != line), line][-_MOST:]) + "\n", encoding="utf-8")
 
 
-def command() -> str | None:
-    """Return the command that sets this shell up for the software chip that was made last and is there still."""
+def find_setup_command() -> str | None:
+    """Return the command that sets up this shell for the latest simulated secure element that still exists."""
     for line in reversed(_lines()):
         profile, _, directory = line.partition(" ")
         if Path(directory).is_dir():

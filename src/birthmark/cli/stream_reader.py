@@ -1,4 +1,4 @@
-"""Streams of a server, read from a place, a time, or where a group is."""
+"""Reading of server streams from a position, a time, or a consumer group's position."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -9,14 +9,14 @@ import typer
 
 from birthmark.cli.common import say
 from birthmark.cli.server_client import ServerOutputOptions, at
-from birthmark.cli.tail import parse_since, told, until_interrupted
+from birthmark.cli.tail import announce_first, parse_since, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted
 
 
 @dataclass(frozen=True, slots=True)
 class StreamReading:
-    """Where to begin, and whether to go on with what comes; without a beginning, with what comes from now on."""
+    """Start position, and whether to follow new entries; without a start, reading begins with new entries."""
 
     since: str | None
     after: str | None
@@ -35,7 +35,7 @@ def read(
     line: Callable[[Mapping[str, Any]], str],
     **more: str | None,
 ) -> None:
-    """Show what a stream has; `line` is an entry in one line. What a group was shown, the server notes."""
+    """Print the entries of a stream; `line` formats an entry as one line. The server stores a group's position."""
     begins = {
         "since": None if asked.since is None else parse_since(asked.since, SystemClock()).isoformat(),
         "after": asked.after,
@@ -44,7 +44,7 @@ def read(
     query = {**begins, **more, "group": asked.group, "follow": "true" if asked.goes_on else None}
     with until_interrupted():
         pages = client.lines(at(*stream, "stream"), **query)
-        for page in told(pages) if asked.goes_on else pages:
+        for page in announce_first(pages) if asked.goes_on else pages:
             if page["gap"]:
                 typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
             with uninterrupted(twice=True):  # what was shown is not shown again by the place that is said

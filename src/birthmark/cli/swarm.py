@@ -26,7 +26,7 @@ from birthmark.cli.common import (
     say,
     without,
 )
-from birthmark.cli.confirmation import agree, only
+from birthmark.cli.confirmation import confirm, only
 from birthmark.cli.server_client import DataOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.operator_api.api_client import DEFAULT_DATA
@@ -81,7 +81,7 @@ Seconds = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class SwarmDeviceOptions:
-    """Devices without a scenario file, or a file's settings said otherwise."""
+    """Options for devices without a scenario file, or overrides of a scenario file."""
 
     devices: Annotated[
         int | None, typer.Option(min=1, max=MAX_DEVICES, help="Number of devices, without a scenario file.")
@@ -113,7 +113,7 @@ class SwarmDeviceOptions:
     data: DataOption = Path(DEFAULT_DATA)
 
     def scenario(self, file: Path | None) -> Scenario:
-        """Return the file's scenario, or one of a single group, with what was said put over it."""
+        """Return the scenario of the file, or of a single group, with the options applied."""
         if file is None and self.devices is None:
             raise NoDevicesError
         only(file is None, "without a scenario file", devices=self.devices, ramp=self.ramp, interval=self.interval)
@@ -141,8 +141,8 @@ class SwarmDeviceOptions:
         )
 
 
-def _said(given: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if value is not None}
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _read(file: Path) -> Scenario:
@@ -201,7 +201,7 @@ async def run(
     make_room(wanted.count)
     target = target_of(wanted, asked.data.expanduser(), os.environ)
     if not wanted.wish.where.is_local:
-        agree(f"Drive {wanted.count} devices at {target.host} ({wanted.wish.where.value})?", yes=yes)
+        confirm(f"Drive {wanted.count} devices at {target.host} ({wanted.wish.where.value})?", yes=yes)
     for path in report or []:
         check_writable(path)
     with ExitStack() as ends:
@@ -249,10 +249,10 @@ def _check_forms(paths: list[Path], option: str) -> None:
             raise ReportFormError(path=path, option=option, without=without(option, takes_value=True))
 
 
-async def _ready(asked: SwarmDeviceOptions, wanted: Scenario, ends: ExitStack) -> RunSetup:
+async def _ready(asked: SwarmDeviceOptions, scenario: Scenario, ends: ExitStack) -> RunSetup:
     data = asked.data.expanduser()
-    target = target_of(wanted, data, os.environ)
-    readying = SetupBuilder(wanted, target, data, SystemClock(), SystemEntropy())
+    target = target_of(scenario, data, os.environ)
+    readying = SetupBuilder(scenario, target, data, SystemClock(), SystemEntropy())
     with Progress(console=Console(stderr=True, quiet=not sys.stderr.isatty()), transient=True) as progress:
         task = progress.add_task(f"Keys and certificates for {target.host}", total=None)
         readying = replace(readying, progress=lambda done, all_: progress.update(task, completed=done, total=all_))
@@ -260,15 +260,15 @@ async def _ready(asked: SwarmDeviceOptions, wanted: Scenario, ends: ExitStack) -
 
 
 async def _run(ready: RunSetup, *, as_json: bool) -> RunOutcome:
-    """Run to the end, or to Ctrl-C; tell of it as whoever looks can take it."""
+    """Run to the end or to Ctrl-C; report progress as JSON, as a dashboard or as lines."""
     with ExitStack() as ends:
         driven = SwarmRun(ready.scenario, ready.target, ready.dialer, ready.shelf, SystemClock())
         if as_json:
-            driven.watch = _every(lambda counting, now: typer.echo(json.dumps(progress_of(counting, now))))
+            driven.watch = _throttle_reports(lambda counting, now: typer.echo(json.dumps(progress_of(counting, now))))
         elif sys.stderr.isatty():
             driven.watch = ends.enter_context(Dashboard(ready.scenario, Console(stderr=True))).show
         else:
-            driven.watch = _every(lambda counting, now: typer.echo(line_of(counting, now), err=True))
+            driven.watch = _throttle_reports(lambda counting, now: typer.echo(line_of(counting, now), err=True))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, driven.stop.set)
@@ -276,8 +276,8 @@ async def _run(ready: RunSetup, *, as_json: bool) -> RunOutcome:
         return await driven.go()
 
 
-def _every(tell: Callable[[Any, float], None]) -> Callable[[Any, float], None]:
-    """Tell only every few seconds."""
+def _throttle_reports(tell: Callable[[Any, float], None]) -> Callable[[Any, float], None]:
+    """Limit progress output to one report per interval."""
     last = -float(_TELL_EVERY_S)
 
     def watch(counting: Any, now: float) -> None:

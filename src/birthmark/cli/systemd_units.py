@@ -1,4 +1,4 @@
-"""systemd units of the agent and the server: hardened, with a user of their own. Pure: texts and where they belong."""
+"""Hardened systemd units of the agent and the server, each with its own user. Pure: file contents and paths."""
 
 import shlex
 from collections.abc import Collection, Sequence
@@ -42,7 +42,7 @@ _OWNED = (("d", "0700"), ("Z", "-"))
 
 @dataclass(frozen=True, slots=True)
 class SystemdService:
-    """One service: its unit, its user and what that user owns, as sysusers.d(5) and tmpfiles.d(5) say it."""
+    """A systemd service: its unit and user, and what the user owns, as sysusers.d(5) and tmpfiles.d(5) entries."""
 
     name: str
     user: str
@@ -50,11 +50,11 @@ class SystemdService:
     sysusers: str
     tmpfiles: str
     directories: tuple[str, ...]
-    """Made by the installation; modes and owners are for tmpfiles."""
+    """Directories that the installation creates; tmpfiles sets modes and owners."""
 
     @property
     def files(self) -> dict[str, str]:
-        """Return every file by its place below the root."""
+        """Return all files, keyed by their path below the root."""
         return {
             f"etc/systemd/system/{self.name}.service": self.unit,
             f"etc/sysusers.d/{self.name}.conf": self.sysusers,
@@ -63,15 +63,15 @@ class SystemdService:
 
     @property
     def wants(self) -> str:
-        """Where the link stands that starts it with the machine."""
+        """Path of the link that starts the service at boot."""
         return f"etc/systemd/system/multi-user.target.wants/{self.name}.service"
 
 
 def agent_service(program: str, groups: Collection[str] = (), *, variables: str | None = None) -> SystemdService:
-    """Return the agent's service. It reads /etc/aziot, and writes below /var/lib/aziot alone.
+    """Return the agent's service, which reads /etc/aziot and writes only below /var/lib/aziot.
 
-    Its user joins those of the machine's `groups` that may open secure elements and TPMs. `variables` names a file of
-    environment variables, which may be missing.
+    Its user joins those of the machine's `groups` that may open secure elements and TPMs. `variables` names an optional
+    file of environment variables.
     """
     unit = f"""\
 [Unit]
@@ -120,7 +120,7 @@ d /var/lib/aziot 0755 root root -
 
 
 def is_hidden(path: str) -> bool:
-    """Say whether a service sees nothing at this absolute path."""
+    """Return whether this absolute path is hidden from a service."""
     return any(one in PurePosixPath(path).parents for one in _HIDDEN)
 
 
@@ -173,5 +173,5 @@ def _read(variables: str | None) -> str:
     return f"EnvironmentFile=-{variables}\n" if variables else ""
 
 
-def _user(name: str, what: str, home: str) -> str:
-    return f'u {name} - "{what}" {home} /usr/sbin/nologin\n'
+def _user(name: str, subject: str, home: str) -> str:
+    return f'u {name} - "{subject}" {home} /usr/sbin/nologin\n'

@@ -1,4 +1,4 @@
-"""Rows as a table: whole when somebody's program reads it, and on a terminal with thumbprints shortened, ids never."""
+"""Table output: full values for programs; on a terminal, thumbprints are shortened, but never IDs."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ from birthmark.untrusted_text import printable
 
 
 def text_of(value: Any) -> str:
-    """Return a value as people read it."""
+    """Return a value as text for a table."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -24,7 +24,7 @@ def text_of(value: Any) -> str:
 _IRREGULAR: Mapping[str, str] = {"entry": "entries", "registry": "registries"}
 
 
-def counted(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return `1 record` or `2 records`."""
     return f"{number} {noun}" if number == 1 else f"{number} {_IRREGULAR.get(noun, noun + 's')}"
 
@@ -41,10 +41,10 @@ _THUMBPRINT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", re.IGNORECASE)
 def table(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, is_terminal: bool, width: int | None = None
 ) -> str:
-    """Return the lines of a table: a row is one line, however long.
+    """Format rows as a table, one line per row of any length.
 
-    On a terminal thumbprints and times are short, empty columns are left out, and rows that do not fit its `width`
-    are records one under another.
+    On a terminal, thumbprints and times are short and empty columns are omitted. Rows wider than `width` are shown as
+    vertical records.
     """
 
     def cell(value: Any) -> str:
@@ -65,7 +65,7 @@ def table(
 
 
 def _records(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> str:
-    """Return rows one under another, a line for each value; a long value goes on below its beginning."""
+    """Format rows as vertical records, one line per value; a long value continues below its start."""
     margin = max(map(len, names)) + 2
     wrapper = textwrap.TextWrapper(
         max(width, margin + _LEAST), subsequent_indent=" " * margin, break_long_words=False, break_on_hyphens=False
@@ -81,17 +81,17 @@ def _records(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -
     return "\n\n".join(records)
 
 
-def wrapped(line: str, *, errors: bool = False) -> str:
-    """Return a line of text as it fits the terminal it goes to, stdout's or stderr's; elsewhere as it is."""
+def wrap_to_terminal(line: str, *, errors: bool = False) -> str:
+    """Wrap a line of text to the terminal's width, for stdout or stderr; return it unchanged without a terminal."""
     stream = sys.stderr if errors else sys.stdout
-    return laid_out(line, shutil.get_terminal_size().columns) if stream.isatty() else line
+    return wrap_line(line, shutil.get_terminal_size().columns) if stream.isatty() else line
 
 
-def laid_out(line: str, width: int) -> str:
-    """Return a line of text in lines of `width` columns, broken between words only, and never in what is to be typed.
+def wrap_line(line: str, width: int) -> str:
+    """Wrap a line of text to `width` columns between words, but never inside a command.
 
-    What stands in backticks behind a colon has a line of its own, without them: who marks that line has the command,
-    which a terminal that is too narrow folds without a line break in it.
+    Text in backticks after a colon gets its own line without the backticks. A user can then select that line as a
+    command, because a narrow terminal folds it without a line break.
     """
     first = line[: len(line) - len(line.lstrip())]
     indent, width = first + "  ", max(40, width)

@@ -1,4 +1,4 @@
-"""What the commands share that go on until Ctrl-C: times to begin at, and lines as they come."""
+"""Helpers of commands that follow until Ctrl-C: start times and line-by-line output."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ BEGINNING = "beginning"
 
 
 def parse_since(text: str, clock: Clock) -> datetime:
-    """Return the time in `10m` (ago), `2026-11-21T10:00:00Z` or `beginning`; without a zone it is UTC."""
+    """Parse a time: `10m` (ago), `2026-11-21T10:00:00Z` or `beginning`; without a time zone it is UTC."""
     if text == BEGINNING:
         return datetime.fromtimestamp(0, UTC)
     with contextlib.suppress(ValueError, OverflowError):
@@ -26,8 +26,8 @@ def parse_since(text: str, clock: Clock) -> datetime:
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
-def told(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield parts as they come; with the first, say that it has begun."""
+def announce_first(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield parts as they arrive; print a notice with the first one."""
     for number, part in enumerate(parts):
         if not number:
             typer.echo("Looking on; Ctrl-C ends it.", err=True)
@@ -36,6 +36,6 @@ def told(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Let Ctrl-C be the end, and that of a program that reads: who looks on has seen enough."""
+    """End normally at Ctrl-C, or when the reading program closes the pipe."""
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         yield

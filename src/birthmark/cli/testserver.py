@@ -32,8 +32,8 @@ def trial(
     code 1 means that a command was rejected.
     """
     from birthmark.clock import SystemEntropy
-    from birthmark.operator_api.environment import as_shell, past_proxies
-    from birthmark.server.ephemeral_server import directory, free_address, run_trial
+    from birthmark.operator_api.environment import as_shell, proxy_bypass_variables
+    from birthmark.server.ephemeral_server import create_temporary_directory, find_free_address, run_trial
     from birthmark.server.run import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.testing.interpreter import Interpreter
@@ -52,14 +52,16 @@ def trial(
         typer.get_text_stream("stdout").flush()
 
     words = Interpreter()
-    with directory() as made:
+    with create_temporary_directory() as made:
         data = made / "data"
         place: dict[str, Any] = {"data": str(data), "database": f"sqlite:///{data / 'birthmark.db'}"}
         bound = read_settings(config, {}, **place).bound
         ports = (bound.mqtt, bound.https, bound.est, bound.health, bound.pki)
-        address = listen or free_address(ports, SystemEntropy())
-        behind = free_address(ports, SystemEntropy())
-        os.environ.update(past_proxies(address, os.environ))  # what makes things here asks it by its own address
+        address = listen or find_free_address(ports, SystemEntropy())
+        behind = find_free_address(ports, SystemEntropy())
+        os.environ.update(
+            proxy_bypass_variables(address, os.environ)
+        )  # what makes things here asks it by its own address
         run_trial(read_settings(config, {}, **place, listen=(address,)), behind, words.answer, say, tell)
     if words.refused:
         raise typer.Exit(FAILED)

@@ -1,4 +1,4 @@
-"""`birthmark upgrade --check`: what the first start of this version would do to a data directory."""
+"""Command `birthmark upgrade --check`: preview how the first start of this version changes a data directory."""
 
 import asyncio
 from pathlib import Path
@@ -8,8 +8,8 @@ import msgspec
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import ACTION_NEEDED, again, emit, in_words
-from birthmark.cli.refusal_log import note
+from birthmark.cli.common import ACTION_NEEDED, again, emit, format_error
+from birthmark.cli.refusal_log import log_refusal
 from birthmark.cli.server_backup import Database, settings_of
 from birthmark.errors import BirthmarkError
 
@@ -44,13 +44,13 @@ def upgrade(
     outlook, problems = asyncio.run(look(settings.directory, settings.database_url, is_backed_up=backed_up))
     for problem in problems:
         problem.add_facts(again=again())
-        note(problem)
+        log_refusal(problem)
     if as_json:
         emit(as_json, {**msgspec.to_builtins(outlook), "problems": [_view(one) for one in problems]})
     else:
-        emit(as_json, _told(outlook))
+        emit(as_json, _format_preview(outlook))
         for problem in problems:
-            typer.echo(in_words(problem), err=True)
+            typer.echo(format_error(problem), err=True)
     if problems:
         raise typer.Exit(ACTION_NEEDED)
 
@@ -59,8 +59,8 @@ def _view(problem: BirthmarkError) -> dict[str, str]:
     return {"error": problem.code, "cause": problem.explain_cause(), "fix": problem.explain_fix()}
 
 
-def _told(outlook: Any) -> dict[str, Any]:
-    """Return it for people."""
+def _format_preview(outlook: Any) -> dict[str, Any]:
+    """Return the preview as labeled values for display."""
     wrote = outlook.found_release or "no release that this one knows by its schema"
     backup = outlook.backup
     return {

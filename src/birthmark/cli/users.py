@@ -1,4 +1,4 @@
-"""`birthmark user`, `role`, `token`, `login`: who operates a server, and from where."""
+"""Commands `birthmark user`, `role`, `token`, `login`: manage operators and their access."""
 
 import json
 import os
@@ -106,13 +106,13 @@ def remove_user(server: RemoveOptions, name: UserArgument) -> None:
 
     The user's signed-in commands stop working.
     """
-    server.remove("people", "users", name, what=f"the user {name}, with all tokens of that one")
+    server.remove("people", "users", name, subject=f"the user {name}, with all tokens of that one")
     if not server.as_json:
-        _list_left(server, name)
+        _list_remaining_objects(server, name)
 
 
-def _list_left(server: ServerOptions, name: str) -> None:
-    """List what a user made and was shown; of what is one device's alone, the latest."""
+def _list_remaining_objects(server: ServerOptions, name: str) -> None:
+    """List what a user created or was shown and what remains; of objects for a single device, only the latest."""
     left: dict[tuple[str, ...], dict[str, Any]] = {}
     typer.echo(f"Searching the audit trail for what {name} made.", err=True)
     for row in server.client.rows(at("people", "users", name, "left")):
@@ -152,7 +152,7 @@ def revoke(
 def list_roles(pick: PickOptions, as_json: JsonOption = False) -> None:
     """List the roles and their rights."""
     rows = ({"role": role.value, "rights": ", ".join(rights)} for role, rights in RIGHTS_OF.items())
-    show(pick.picked(rows), ("role", "rights"), as_json=as_json, nothing="There is no such role.")
+    show(pick.filter_rows(rows), ("role", "rights"), as_json=as_json, nothing="There is no such role.")
 
 
 def create_token(
@@ -192,7 +192,7 @@ def remove_token(
     name: Annotated[str, typer.Argument(metavar="TOKEN", help="Token ID, as listed by `birthmark token ls`.")],
 ) -> None:
     """Revoke an access token immediately."""
-    server.remove("people", "tokens", name, what=f"the token {name}")
+    server.remove("people", "tokens", name, subject=f"the token {name}")
 
 
 def list_approvals(server: ListOptions) -> None:

@@ -1,4 +1,4 @@
-"""`birthmark why`: why something was refused."""
+"""Command `birthmark why`: explain why a request was refused."""
 
 import asyncio
 import contextlib
@@ -15,11 +15,11 @@ from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.common import NOT_FOUND
 from birthmark.cli.confirmation import only
 from birthmark.cli.device_show import show_device
-from birthmark.cli.log_patterns import harmless_in, refusals_in, telling_in, tracking_ids_in
-from birthmark.cli.refusal_correlation import Row, ThisServer, joined
+from birthmark.cli.log_patterns import diagnostics_in, harmless_in, refusals_in, tracking_ids_in
+from birthmark.cli.refusal_correlation import Row, ThisServer, correlate_refusals
 from birthmark.cli.refusal_log import noted
 from birthmark.cli.server_client import ServerOptions, ServerOutputOptions, show
-from birthmark.cli.table import wrapped
+from birthmark.cli.table import wrap_to_terminal
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
@@ -74,7 +74,7 @@ def why(
         _tell_reasons(server, timedelta(days=1) if last is None else last)
         return
     data = server.directory
-    if code is None and subject is not None and _tell_of_text(server, subject):
+    if code is None and subject is not None and _explain_text(server, subject):
         return
     this, source = _server_of(data), ctx.get_parameter_source("data")
     said = "DEFAULT" if source is None else source.name
@@ -88,7 +88,9 @@ def why(
         if code is None or row["code"] == code
         if is_any or (this.has(row) if row["server"] is not None else is_asked_for or _is_told(row, since, said))
     ]
-    found = joined(_told(server, subject, limit if code else limit + _MORE, here, code), here)[:limit]
+    found = correlate_refusals(_list_refusals(server, subject, limit if code else limit + _MORE, here, code), here)[
+        :limit
+    ]
     if not found:
         of = "".join(f" {word} {printable(name)}" for word, name in (("for", subject), ("with code", code)) if name)
         typer.echo(f"No refusals{of}.", err=True)
@@ -106,27 +108,27 @@ def _tell_reasons(server: ServerOutputOptions, last: timedelta) -> None:
     rows = list(_reasons(server, last))
     if not server.as_json:
         for row in rows:
-            latest = row["latest"] or _in_general(row["code"])
+            latest = row["latest"] or _get_general_reason(row["code"])
             row |= {"what": latest["message"], "fix": latest["fix"], "new": "new" if row["is_new"] else ""}
     show(rows, _REASONS, as_json=server.as_json, nothing="No refusals.")
 
 
-def _in_general(code: str) -> Row:
-    """Return what a code means where no refusal of it is kept."""
+def _get_general_reason(code: str) -> Row:
+    """Return the general message and fix of a code when no recorded refusal has it."""
     known = next(iter(refusals_in(code)), None)
     return {
-        "message": "" if known is None else _general(known.message),
-        "fix": "" if known is None else _general(known.fix),
+        "message": "" if known is None else _fill_placeholders(known.message),
+        "fix": "" if known is None else _fill_placeholders(known.fix),
     }
 
 
-def _general(template: str) -> str:
-    """Return a text of a class with words in the place of facts: `{registration_id}` is REGISTRATION-ID."""
+def _fill_placeholders(template: str) -> str:
+    """Return a template with placeholders for facts: `{registration_id}` becomes REGISTRATION-ID."""
     return _FACT.sub(lambda one: "" if one[1] in _OPTIONAL else one[1].upper().replace("_", "-"), template)
 
 
 def _reasons(server: ServerOptions, last: timedelta) -> Iterable[Row]:
-    """Ask the running server, else read its database."""
+    """Return the reasons of refusals from the running server, otherwise from its database."""
     try:
         return list(server.client.rows("/refusals/reasons", back_s=int(last.total_seconds())))
     except (ServerNotRunningError, NoAnswerInTimeError):
@@ -136,7 +138,7 @@ def _reasons(server: ServerOptions, last: timedelta) -> Iterable[Row]:
 
 
 def _started(data: Path) -> str:
-    """Return since when the server of a data directory has been ready; empty where none is."""
+    """Return the time since which the server of a data directory has been ready; empty if none is."""
     try:
         at = (data / "endpoints.json").stat().st_mtime
     except OSError:
@@ -148,27 +150,27 @@ def _is_told(row: Row, since: str, said: str) -> bool:
     return said != "COMMANDLINE" and str(row["at"]) > since
 
 
-def _tell_of_text(server: ServerOutputOptions, text: str) -> bool:
-    """Tell what pasted text or a code means, and say whether it means anything; what may be an id does not."""
+def _explain_text(server: ServerOutputOptions, text: str) -> bool:
+    """Print the meaning of pasted text or a code, and return whether it has one; a possible ID is not explained."""
     ids = tracking_ids_in(text)
     if noted(text, 1) or text.strip().lower() in ids:
         return False
     rows: list[Row] = []
     for tracking_id in ids:
         with contextlib.suppress(BirthmarkError):
-            rows += _ask(server, tracking_id, 1)
-    rows = rows or _by_message(server, text)
+            rows += _fetch_refusals(server, tracking_id, 1)
+    rows = rows or _find_refusals_by_message(server, text)
     told: list[tuple[Row, Iterable[str]]] = [(row, _lines(row)) for row in rows]
     seen = {row["code"] for row in rows}
     for cls in refusals_in(text):
         if cls.code not in seen:
-            cause, fix = _general(cls.cause), _general(cls.fix)
+            cause, fix = _fill_placeholders(cls.cause), _fill_placeholders(cls.fix)
             lines = [f"{cls.code}  in general:", f"  Why: {cause}", f"  Fix: {fix}"]
             told.append(({"code": cls.code, "cause": cause, "fix": fix}, lines))
     for known in harmless_in(text):
         row = {"program": known.program, "line": known.line, "may_be_ignored": True, "why": known.why}
         told.append((row, [f"{known.program}: may be ignored. {known.why}"]))
-    for line in telling_in(text):
+    for line in diagnostics_in(text):
         row = {"program": line.program, "line": line.line, "may_be_ignored": False, "why": line.cause, "fix": line.fix}
         told.append((row, [f"{line.program}: {line.line}", f"  Why: {line.cause}", f"  Fix: {line.fix}"]))
     for one, said in told:
@@ -177,19 +179,19 @@ def _tell_of_text(server: ServerOutputOptions, text: str) -> bool:
 
 
 def _show(as_json: bool, row: Row, lines: Iterable[str]) -> None:
-    for line in [json.dumps(row)] if as_json else [wrapped(printable(line)) for line in lines]:
+    for line in [json.dumps(row)] if as_json else [wrap_to_terminal(printable(line)) for line in lines]:
         typer.echo(line)
 
 
-def _by_message(server: ServerOptions, text: str) -> list[Row]:
-    """Return the latest refusal for each recorded message that stands in the text, however it was wrapped."""
+def _find_refusals_by_message(server: ServerOptions, text: str) -> list[Row]:
+    """Return the latest refusal for each recorded message that the text contains, regardless of line wrapping."""
     told: list[Row] = []
     if len(text.split()) < _FEWEST_WORDS:
         return told
     with contextlib.suppress(BirthmarkError):
-        told = _ask(server, None, _MOST)
+        told = _fetch_refusals(server, None, _MOST)
     found: dict[str, Row] = {}
-    for row in joined(told, noted(None, _MOST)):
+    for row in correlate_refusals(told, noted(None, _MOST)):
         message = _flat(row["message"])
         if len(message.split()) >= _FEWEST_WORDS and message in _flat(text):
             found.setdefault(message, row)
@@ -226,14 +228,16 @@ def _server_of(data: Path) -> ThisServer:
         return ThisServer(str(data))
 
 
-def _told(server: ServerOptions, subject: str | None, limit: int, here: list[Row], code: str | None) -> list[Row]:
-    """Return what the server knows; without a code also under the tracking ids that clients here were given."""
+def _list_refusals(
+    server: ServerOptions, subject: str | None, limit: int, here: list[Row], code: str | None
+) -> list[Row]:
+    """Return the server's refusals; without a code, also those for tracking IDs from the local log."""
     try:
-        told = _ask(server, subject, limit, code)
+        told = _fetch_refusals(server, subject, limit, code)
         known = {row["id"] for row in told}
         for row in here if code is None else ():
             if (tracking_id := row["facts"].get("tracking_id")) and tracking_id not in known:
-                told += _ask(server, tracking_id, 1)
+                told += _fetch_refusals(server, tracking_id, 1)
                 known.add(tracking_id)
     except (ServerNotRunningError, NoAnswerInTimeError):
         if not here:
@@ -242,8 +246,8 @@ def _told(server: ServerOptions, subject: str | None, limit: int, here: list[Row
     return told
 
 
-def _ask(server: ServerOptions, subject: str | None, limit: int, code: str | None = None) -> list[Row]:
-    """Ask the running server, else read its database."""
+def _fetch_refusals(server: ServerOptions, subject: str | None, limit: int, code: str | None = None) -> list[Row]:
+    """Return refusals from the running server, otherwise from its database."""
     try:
         return list(server.client.rows("/refusals", subject=subject, limit=min(limit, _MOST), code=code))
     except (ServerNotRunningError, NoAnswerInTimeError):

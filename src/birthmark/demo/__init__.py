@@ -1,5 +1,5 @@
-"""The eleven journeys, each on a server and a software secure element of its own, by the commands a user would type.
+"""Eleven demo scenarios, each with its own server and simulated secure element, using the commands of a user.
 
-A journey is a function over a `Stage`: it narrates, runs commands as subprocesses, and records what was proven. The
-programs in `apps` are examples that use nothing but the vendors' SDKs.
+A scenario is a function over a `Stage`: it narrates, runs commands as subprocesses and records the results. The
+programs in `apps` are examples that use only the vendors' SDKs.
 """

@@ -72,7 +72,7 @@ def _certificate(stage: Stage, chip: Mapping[str, str], name: str) -> Certificat
 
 
 def _enroll(stage: Stage, name: str, profile: tuple[str, ...], *, with_policy: bool) -> None:
-    """Run the how-to's list of commands."""
+    """Run the commands of the how-to."""
     _aws(stage, profile, "create-thing", "--thing-name", name)
     if with_policy:
         document = ("--policy-document", "file://policy.json")
@@ -86,7 +86,7 @@ def _enroll(stage: Stage, name: str, profile: tuple[str, ...], *, with_policy: b
 
 
 def _connect(stage: Stage, chip: Mapping[str, str], name: str, label: str, certificate: Certificate) -> None:
-    """Run the device's program and record what it proved."""
+    """Run the device program and record the result."""
     done = stage.run("python", str(app_path("aws_device.py")), environment=_identity(stage, chip, name, label))
     stage.expect(
         done.stdout.splitlines()[-1], f"{_MESSAGES} messages published and received", "the program's last word"

@@ -1,4 +1,4 @@
-"""A gateway with two modules: its configuration, a voice of their own, and the hub's own way to a new certificate."""
+"""Gateway with two modules: its deployment, the modules' identities, and a certificate renewal by the hub."""
 
 import json
 import subprocess
@@ -40,11 +40,11 @@ def play(stage: Stage) -> None:
 
     stage.say("The operator takes the camera out of the configuration: it ends, the door stays.")
     _apply(stage, name, _modules(2, without=_CAMERA))
-    _hear(stage, gateway, f"{_CAMERA} ends", "keeps to its configuration")
+    _wait_for_lines(stage, gateway, f"{_CAMERA} ends", "keeps to its configuration")
     states = {row["module"]: row["state"] for row in stage.rows("hub", "module", "ls", name)}
     stage.expect(states[_DOOR], "connected", _DOOR)
 
-    counts = _sent(stage, name)
+    counts = _count_messages(stage, name)
     hub = stage.endpoints["iothub"]["host"]
     stage.prove_at_hub(name, renewed, hub, where="a file; its chip introduced it")
     stage.prove_module(f"{name}/{_CAMERA}", "a shared key of its own", "none", hub, counts[_CAMERA])
@@ -53,13 +53,13 @@ def play(stage: Stage) -> None:
 
 
 def _begin(stage: Stage, name: str) -> "subprocess.Popen[str]":
-    """Give the gateway its configuration, and start its program, which starts the modules."""
+    """Set the gateway's deployment and start its program, which starts the modules."""
     stage.say("An operator says what it shall run: one module with a key, one with a certificate.")
     _apply(stage, name, _modules(2))
 
     stage.say("The gateway gets its configuration, gives both an identity at the hub, and starts them.")
     gateway = _start(stage)
-    _hear(
+    _wait_for_lines(
         stage,
         gateway,
         f"{_CAMERA} starts, and proves itself by a key",
@@ -78,7 +78,7 @@ def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
     """Reach each module by itself."""
     stage.say("Each has a twin, methods and messages of its own: what is desired of one is not of the other.")
     _apply(stage, name, {_CAMERA: {"properties.desired": {"interval_s": 0.5}}})
-    _hear(stage, gateway, f"{_CAMERA} sends every 0.5 s")
+    _wait_for_lines(stage, gateway, f"{_CAMERA} sends every 0.5 s")
     stage.expect(_reported(stage, f"{name}/{_CAMERA}"), 0.5, f"reported by {_CAMERA}")
     stage.expect(_reported(stage, f"{name}/{_DOOR}"), 2, f"reported by {_DOOR}")
     for module in (_CAMERA, _DOOR):
@@ -87,11 +87,11 @@ def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
 
 
 def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str) -> str:
-    """Have the hub issue the gateway's next certificate while the modules go on; return its thumbprint."""
+    """Have the hub issue the gateway's next certificate while the modules run; return its thumbprint."""
     stage.say("The gateway asks the hub for its next certificate, by the one it has. Its modules do not notice.")
-    before = _sent(stage, name)
+    before = _count_messages(stage, name)
     stage.birthmark("agent", "renew", "--root", "device")
-    heard = _hear(stage, gateway, f"asked by it for its modules: $edgeAgent, $edgeHub, {_CAMERA}, {_DOOR}")
+    heard = _wait_for_lines(stage, gateway, f"asked by it for its modules: $edgeAgent, $edgeHub, {_CAMERA}, {_DOOR}")
     (renewed,) = [line.removeprefix("certificate ") for line in heard if line.startswith("certificate ")]
     stage.expect(renewed != first, True, "another certificate")
     (device,) = [row for row in stage.rows("hub", "device", "ls") if row["device"] == name]
@@ -101,13 +101,13 @@ def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str
     stage.expect([row["detail"]["thumbprint"] for row in by_hub], [renewed], "issued by the hub")
     with stage.console.status("   waiting for messages of its modules"):
         time.sleep(_MESSAGES_S)
-    now = _sent(stage, name)
+    now = _count_messages(stage, name)
     stage.expect(all(now[module] > count for module, count in before.items()), True, "both modules went on sending")
     return renewed
 
 
 def _configure(stage: Stage, name: str) -> None:
-    """Write the configuration of the gateway: the chip introduces it, and Azure's way issues its certificate."""
+    """Write the gateway's configuration: bootstrap by secure element, certificate by Azure's API."""
     printed = stage.birthmark("env", "--format", "aziot", "--registration-id", name).stdout
     token = f"pkcs11:token={stage.environment['BIRTHMARK_TOKEN']}"
     pin = f"pin-source=file:{stage.environment['BIRTHMARK_PIN_FILE']}"
@@ -123,7 +123,7 @@ def _configure(stage: Stage, name: str) -> None:
 
 
 def _modules(interval_s: float, *, without: str = "") -> dict[str, Any]:
-    """Return the content for the whole gateway, in the form of a deployment manifest."""
+    """Return the configuration content for the gateway as a deployment manifest."""
     kinds = {_CAMERA: "key", _DOOR: "certificate"}
     kept = {name: {"program": "edge_module.py", "proof": kind} for name, kind in kinds.items() if name != without}
     routes = {"up": "FROM /messages/* INTO $upstream"}
@@ -140,14 +140,14 @@ def _apply(stage: Stage, name: str, modules: dict[str, Any]) -> None:
 
 
 def _start(stage: Stage) -> "subprocess.Popen[str]":
-    """Start the gateway's program, whose modules write to the same place."""
+    """Start the gateway's program; its modules write to the same output."""
     https = f"{stage.endpoints['iothub']['host']}:{stage.endpoints['iothub']['https_port']}"
     program = ("python", str(app_path("edge_gateway.py")), "device/etc/aziot/config.toml", "device")
     return stage.start(*program, log="gateway.log", environment={"HUB_HTTPS": https})
 
 
-def _hear(stage: Stage, gateway: "subprocess.Popen[str]", *wanted: str) -> list[str]:
-    """Note what is said until all that is wanted was, in any order, and return it."""
+def _wait_for_lines(stage: Stage, gateway: "subprocess.Popen[str]", *wanted: str) -> list[str]:
+    """Read the output until all wanted lines have appeared in any order, and return the lines."""
     missing, heard = set(wanted), list[str]()
     overdue = threading.Timer(_PATIENCE_S, gateway.kill)
     overdue.start()
@@ -167,8 +167,8 @@ def _reported(stage: Stage, name: str) -> object:
     return stage.row("hub", "twin", name)["properties"]["reported"].get("interval_s")
 
 
-def _sent(stage: Stage, name: str) -> dict[str, int]:
-    """Return how many messages the hub has of each module."""
+def _count_messages(stage: Stage, name: str) -> dict[str, int]:
+    """Return the number of messages at the hub per module."""
     counts = dict.fromkeys((_CAMERA, _DOOR), 0)
     for row in stage.rows("hub", "messages", name):
         counts[row["system"]["iothub-connection-module-id"]] += 1

@@ -1,8 +1,8 @@
-"""IoT Edge style agent with EST: a certificate by password, then renewal that proves itself."""
+"""IoT Edge style agent with EST: enrollment with a password, then renewal with the certificate."""
 
 from pathlib import Path
 
-from birthmark.demo.harness import NotProvenError, Stage, told
+from birthmark.demo.harness import NotProvenError, Stage, read_event
 
 TITLE = "EST → a device that renews itself"
 ABOUT = "An aziot-style config.toml; certificates that live seconds here, a day by default."
@@ -40,10 +40,10 @@ def play(stage: Stage) -> None:
 
     stage.say("run: the agent stays connected and renews by itself before the certificate runs out.")
     agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
-    connected = told(agent, "connected")
+    connected = read_event(agent, "connected")
     stage.note(f"connected with {str(connected['thumbprint'])[:16]}…")
     with stage.console.status("   waiting for the renewal"):
-        renewed = told(agent, "renewed")
+        renewed = read_event(agent, "renewed")
     stage.note(f"renewed, and reconnected with {str(renewed['thumbprint'])[:16]}…")
     if renewed["thumbprint"] == connected["thumbprint"]:
         raise NotProvenError(expected="a new certificate", found=renewed["thumbprint"])
@@ -64,7 +64,7 @@ def play(stage: Stage) -> None:
 
 
 def _files(device: Path) -> list[Path]:
-    """Return the certificates and keys that the agent keeps, named as aziot names them."""
+    """Return the agent's certificate and key files, named as aziot names them."""
     state = device / "var" / "lib" / "aziot"
     return sorted([*state.glob("certd/certs/*"), *state.glob("keyd/keys/*")])
 

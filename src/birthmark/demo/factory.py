@@ -1,4 +1,4 @@
-"""A production line: twenty chips at two stations, and what somebody tries between the line and the cloud."""
+"""Production line: twenty secure elements at two stations, and attempts to tamper between line and cloud."""
 
 import json
 import subprocess
@@ -50,9 +50,9 @@ def play(stage: Stage) -> None:
     _exchange(stage, north[4], north[3])
 
     stage.say("Station north, by scanner: the next board into the holder, its serial number, ten times.")
-    _take_in(stage, "north", north)
+    _run_intake(stage, "north", north)
     stage.say("Station south does the same at the same time; neither has a network.")
-    _take_in(stage, "south", south)
+    _run_intake(stage, "south", south)
 
     stage.say("At night a chip of north's is taken in again, on another board. That station cannot know; the list can.")
     stage.birthmark("chip", "intake", "BOARD-9999", "--station", "night", environment=north[0].variables)
@@ -88,7 +88,7 @@ def _chips(stage: Stage) -> list[_Chip]:
 
 
 def _exchange(stage: Stage, victim: _Chip, other: _Chip) -> None:
-    """Put the other's certificate into a chip, see it refused, and put its own back."""
+    """Write another device's certificate to a secure element, expect a refusal, and restore the original."""
     stage.birthmark("chip", "cert", "--out", "own.pem", environment=victim.variables)
     stage.birthmark("chip", "cert", "--out", "others.pem", environment=other.variables)
     label = ("--label", "sss:F0000101")
@@ -99,8 +99,8 @@ def _exchange(stage: Stage, victim: _Chip, other: _Chip) -> None:
     stage.birthmark("chip", "write", "own.pem", *label, environment=victim.variables)
 
 
-def _take_in(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
-    """Let a station take one chip after the other: what changes between two scans is what lies in the holder."""
+def _run_intake(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
+    """Run intake for each secure element at a station; only the inserted element changes between two scans."""
     holder = stage.path(f"holder-{station}")
     command = ("birthmark", "chip", "intake", "--loop", "--station", station, "--operator", "ann", "--json")
     line = stage.start(
@@ -116,14 +116,14 @@ def _take_in(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
     for chip in chips:
         holder.unlink(missing_ok=True)
         holder.symlink_to(chip.directory)
-        row = _scanned(line, chip.board)
+        row = _scan_board(line, chip.board)
         chip.name, chip.thumbprint = row.get("device", "?"), row.get("thumbprint", "?")
     ended = line.communicate()[0] or line.returncode
     stage.expect(ended, 0, f"exit code after {len(chips)} boards, from {chips[0].board} to {chips[-1].board}")
 
 
-def _scanned(line: "subprocess.Popen[str]", board: str) -> dict[str, Any]:
-    """Type a serial number as a scanner does, and return what is said of it."""
+def _scan_board(line: "subprocess.Popen[str]", board: str) -> dict[str, Any]:
+    """Enter a serial number as a scanner does, and return the response."""
     with suppress(BrokenPipeError):  # then there is no answer either
         print(board, file=line.stdin, flush=True)
     told: dict[str, Any] = json.loads(next(iter(line.stdout or ()), "{}"))

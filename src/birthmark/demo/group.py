@@ -1,4 +1,4 @@
-"""ATECC608 with one's own CA to Azure DPS: group enrollment, and a chip that remembers its hub."""
+"""ATECC608 with your own CA to Azure DPS: group enrollment, and reconnection to the assigned hub."""
 
 from birthmark.demo.harness import Stage
 from birthmark.pki.certificates import parse_bundle
@@ -37,7 +37,7 @@ def play(stage: Stage) -> None:
     stage.note(f"{leaf.subject_cn}, issued by {leaf.issuer_text}")
 
     stage.say("It registers over MQTT with its chain, and the chip notes where it belongs.")
-    chain = ("--element", "--cert", "gateway.pem")
+    chain = ("--chip", "--cert", "gateway.pem")
     registered = stage.row("device", "register", *chain, "--remember")
     stage.expect(registered["device_id"], _NAME, "registered as")
     hub = str(registered["assigned_hub"])

@@ -1,4 +1,4 @@
-"""What a journey plays on: a temporary directory, a server on a free loopback address, and a narrator."""
+"""Environment of a demo scenario: a temporary directory, a server on a free loopback address, and a narrator."""
 
 import json
 import os
@@ -40,7 +40,7 @@ _KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
 
 
 class StepFailedError(BirthmarkError):
-    """A command of a journey did not do what it should."""
+    """A command of a scenario failed."""
 
     code = "demo.step_failed"
     message = "`{command}` failed"
@@ -54,7 +54,7 @@ class StepFailedError(BirthmarkError):
 
 
 class NotProvenError(BirthmarkError):
-    """A journey ran, and something it should prove was not so."""
+    """A scenario ran, but a check failed."""
 
     code = "demo.not_proven"
     message = "Not proven: {expected}"
@@ -90,7 +90,7 @@ class DemoProof:
 
 
 class Stage:
-    """One journey's surroundings. Use as given by `stage`."""
+    """Environment of one scenario. Use the value that `stage` yields."""
 
     def __init__(self, journey: str, directory: Path, console: Console, entropy: Entropy) -> None:
         self.journey = journey
@@ -100,53 +100,53 @@ class Stage:
         self.endpoints: dict[str, Any] = {}
         self._entropy = entropy
         self.environment = _base_environment(directory)
-        """What commands run with."""
+        """Environment variables of the commands."""
         self._processes: list[subprocess.Popen[str]] = []
         self._step = 0
 
     # Telling.
 
     def title(self, text: str, subtitle: str) -> None:
-        """Say which journey this is."""
+        """Print the title of the scenario."""
         self.console.rule(f"[bold]{escape(text)}")
-        self.console.print(f"[dim]{escape(self._filled(subtitle))}")
+        self.console.print(f"[dim]{escape(self._wrap(subtitle))}")
 
     def say(self, text: str) -> None:
-        """Begin a step with a sentence."""
+        """Print a sentence that starts a step."""
         self._step += 1
-        lines = self._filled(text, 3).lstrip()
+        lines = self._wrap(text, 3).lstrip()
         self.console.print(f"\n[bold cyan]{self._step}.[/] {escape(lines)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Add a remark to the step."""
-        lines = self._filled(text, 5).lstrip()
+        lines = self._wrap(text, 5).lstrip()
         self.console.print(f"   [green]→[/] {escape(lines)}", soft_wrap=True)
 
     def prove(self, proof: DemoProof) -> None:
-        """Record a row of the final table."""
+        """Add a row to the final table."""
         self.proofs.append(proof)
 
     def prove_at_hub(self, name: str, thumbprint: str, hub: str, *, where: str = IN_CHIP) -> int:
-        """Record a device at its hub for the final table, and return how many messages the hub has of it."""
+        """Add a device at its hub to the final table, and return the number of its messages at the hub."""
         messages = len(self.rows("hub", "messages", name))
         self.prove(DemoProof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
         return messages
 
     def prove_module(self, name: str, where: str, thumbprint: str, hub: str, messages: int) -> None:
-        """Record a module at its hub for the final table."""
+        """Add a module at its hub to the final table."""
         self.prove(DemoProof(name, where, thumbprint, f"hub {hub}", f"{messages} received"))
 
-    def expect(self, found: object, expected: object, what: str) -> None:
-        """Check what the journey claims. Raise `NotProvenError`."""
-        if found != expected:
-            raise NotProvenError(expected=f"{what} {expected}", found=found)
-        self.note(f"{what}: {('no', 'yes')[found] if isinstance(found, bool) else found}")
+    def expect(self, actual: object, expected: object, description: str) -> None:
+        """Compare a result with the expected value. Raise `NotProvenError`."""
+        if actual != expected:
+            raise NotProvenError(expected=f"{description} {expected}", found=actual)
+        self.note(f"{description}: {('no', 'yes')[actual] if isinstance(actual, bool) else actual}")
 
     def table(self) -> Table:
-        """Return what was proven: a line for each device where there is room, else a line for each fact."""
+        """Return the results: one line per device on a wide console, otherwise one line per fact."""
         title = f"Proven by the journey “{self.journey}”"
         names = ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages")
-        rows = [(p.device, p.key, _begun(p.thumbprint), p.place, p.messages) for p in self.proofs]
+        rows = [(p.device, p.key, _shorten_thumbprint(p.thumbprint), p.place, p.messages) for p in self.proofs]
         if self.console.width >= _WIDE:
             table = Table(title=title, title_justify="left")
             for name in names:
@@ -162,8 +162,8 @@ class Stage:
                 table.add_row(name, escape(cell), end_section=name == names[-1])
         return table
 
-    def _filled(self, text: str, indent: int = 0) -> str:
-        """Return text in lines that fit, set in by `indent`; a word is never cut, so that it can be copied."""
+    def _wrap(self, text: str, indent: int = 0) -> str:
+        """Return text wrapped and indented by `indent`; words are never split, so that they can be copied."""
         width = max(self.console.width, _NARROWEST)
         lead = " " * indent
         return textwrap.fill(
@@ -226,12 +226,12 @@ class Stage:
         return [json.loads(line) for line in self.birthmark(*arguments, "--json").stdout.splitlines()]
 
     def row(self, *arguments: str, **options: Any) -> dict[str, Any]:
-        """Do the same where one row is the result."""
+        """Run a `birthmark` command with `--json` and return its last row."""
         row: dict[str, Any] = json.loads(self.birthmark(*arguments, "--json", **options).stdout.splitlines()[-1])
         return row
 
     def state_of(self, name: str) -> str:
-        """Return the state on record of an individual enrollment."""
+        """Return the registration state of an individual enrollment."""
         return next(str(row["state"]) for row in self.rows("device", "ls") if row["name"] == name.lower())
 
     def run_azure_device(self, name: str, *, in_chip: bool = True) -> subprocess.CompletedProcess[str]:
@@ -246,9 +246,9 @@ class Stage:
         return done
 
     def expect_refused(self, fails: Callable[[], subprocess.CompletedProcess[str]], about: str, code: str) -> None:
-        """Run a program that must fail, and compare the reason that the server gives for `about`.
+        """Run a program that must fail, and compare the code of the server's refusal about `about`.
 
-        On a busy machine a program can give up before it is refused: it is run again then.
+        On a busy machine a program can give up before the server rejects it; it is then run again.
         """
         for _ in range(_TRIES):
             failed = fails()
@@ -262,7 +262,7 @@ class Stage:
     def start(
         self, *command: str, log: str, environment: Mapping[str, str] | None = None, is_told: bool = False
     ) -> subprocess.Popen[str]:
-        """Start a program that runs on; it is ended with the journey. What `is_told` something reads its input."""
+        """Start a background program, which ends with the scenario. With `is_told`, its standard input is a pipe."""
         self.console.print(f"   [dim]$ {escape(shlex.join(command))} &", soft_wrap=True)
         with self.path(log).open("a") as file:
             process = subprocess.Popen(  # noqa: S603 - the commands are ours
@@ -278,7 +278,7 @@ class Stage:
         return process
 
     def serve(self, config: str = "") -> None:
-        """Start a server on a free loopback address and take over what `birthmark env` prints."""
+        """Start a server on a free loopback address and import the variables that `birthmark env` prints."""
         address = self._free_address()
         more: tuple[str, ...] = ()
         if config:
@@ -299,12 +299,12 @@ class Stage:
         self.note(f"its console, while this runs: birthmark console open --data {data}")
 
     def source(self, *command: str) -> None:
-        """Run a command and take over the variables it exports."""
+        """Run a command and import the variables that it exports."""
         done = self.run(*command, shown=f'eval "$({shlex.join(command)})"')
         self.environment |= dict(shlex.split(line)[1].split("=", 1) for line in done.stdout.splitlines())
 
     def console_link(self) -> str | None:
-        """Return the address that opens the console of the journey's server once; None where it has none."""
+        """Return a single-use address of the server's console; None without a console."""
         if not self.endpoints:
             return None
         opened = self.call("birthmark", "console", "open", "--json", may_fail=True)
@@ -350,7 +350,7 @@ def together(
 
 @contextmanager
 def stage(journey: str, console: Console, entropy: Entropy, *, keep: bool) -> Iterator[Stage]:
-    """Set a stage up and take it down again, whatever happens on it."""
+    """Set up the environment of a scenario, and remove it in every case."""
     directory = Path(tempfile.mkdtemp(prefix=f"birthmark-{journey}-"))
     made = Stage(journey, directory, console, entropy)
     try:
@@ -368,13 +368,13 @@ def app_path(name: str) -> Path:
     return Path(__file__).with_name("apps") / name
 
 
-def _begun(thumbprint: str) -> str:
-    """Return enough of a thumbprint to know it again."""
+def _shorten_thumbprint(thumbprint: str) -> str:
+    """Return the beginning of a thumbprint, long enough to recognize it."""
     return thumbprint if len(thumbprint) <= _SHOWN else thumbprint[:_SHOWN] + "…"
 
 
 def _base_environment(directory: Path) -> dict[str, str]:
-    """Return an environment in which nothing of the caller's points at another cloud or another trust."""
+    """Return an environment without the caller's variables that point to another cloud or trust store."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     here = str(Path(sys.executable).parent)
     path = f"{here}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -382,13 +382,13 @@ def _base_environment(directory: Path) -> dict[str, str]:
 
 
 def _resolve(program: str) -> str:
-    """Return the program beside this interpreter, else as it is."""
+    """Return the program next to this interpreter, otherwise its name unchanged."""
     beside = Path(sys.executable).with_name(program)
     return str(beside) if beside.exists() else program
 
 
-def told(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
-    """Return the next event of this name that the agent tells."""
+def read_event(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
+    """Return the next event of this name from the agent's output."""
     for line in agent.stdout or ():
         row: dict[str, Any] = json.loads(line)
         if row.get("event") == event:

@@ -1,4 +1,4 @@
-"""Chips of one's own CA to AWS IoT Core by just-in-time provisioning: nobody puts a device on record."""
+"""Devices of your own CA to AWS IoT Core by just-in-time provisioning, without individual enrollment."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ _TEMPLATE = {
 
 @dataclass
 class _Chip:
-    """A chip, its certificate, and under which name it comes."""
+    """A simulated secure element, its certificate and its device name."""
 
     directory: str
     name: str
@@ -103,7 +103,7 @@ def play(stage: Stage) -> None:
 
 
 def _chips(stage: Stage) -> list[_Chip]:
-    """Make the chips, and sign what each asks for; the last is given the name of the first."""
+    """Create the secure elements and sign their CSRs; the last one gets the name of the first."""
     numbers = range(1, _CHIPS + 1)
     simulate = ("birthmark", "chip", "simulate", "--chip", "atecc608", "--json")
     made = together(stage, [((*simulate, f"chip-{n:02}"), {}) for n in numbers])
@@ -126,7 +126,7 @@ def _chips(stage: Stage) -> list[_Chip]:
 
 
 def _connect(stage: Stage, chips: Sequence[_Chip], *, expected: int) -> list[str]:
-    """Run the device's program for each, and return the last words of those; each has to end so."""
+    """Run the device programs and return the last output lines; each must exit with the expected code."""
     program = ("python", str(app_path("aws_device.py")))
     done = together(stage, [(program, _identity(stage, chip)) for chip in chips], may_fail=True)
     codes = sorted({one.returncode for one in done})

@@ -1,4 +1,4 @@
-"""A rollout that stops itself: twenty pumps are told a new interval, one cannot, and the rest is not touched."""
+"""Rollout that aborts itself: of twenty pumps that get a new interval, one fails, and the rest stays unchanged."""
 
 import json
 import time
@@ -67,7 +67,7 @@ def play(stage: Stage) -> None:
     stage.path("stops.json").write_text(json.dumps(_STOPS, indent=2))
     job = ("aws", "job", "create", "interval-5", "interval-5.json", "--thing-group", "pumps")
     stage.birthmark(*job, "--settings", "stops.json")
-    over = _until(stage, "interval-5", lambda found: found["status"] == "CANCELED")
+    over = _wait_for_job(stage, "interval-5", lambda found: found["status"] == "CANCELED")
     stage.note(f"{over['status']}: {over['comment']}")
     stage.note(", ".join(f"{count} {status}" for status, count in over["things"].items()))
     stage.expect(over["things"]["FAILED"], 1, "pumps that failed")
@@ -81,13 +81,13 @@ def play(stage: Stage) -> None:
     stage.path("interval-10.json").write_text(json.dumps({"operation": "interval", "seconds": 10}))
     again = ("aws", "job", "create", "interval-10", "interval-10.json", "--thing-group", "pumps", "--rate", "600")
     stage.birthmark(*again)
-    done = _until(stage, "interval-10", lambda found: found["status"] == "COMPLETED")
+    done = _wait_for_job(stage, "interval-10", lambda found: found["status"] == "COMPLETED")
     stage.expect(done["things"].get("SUCCEEDED"), _COUNT, "pumps that did it")
 
     stage.say("The webhook was told of every execution of both jobs.")
     reached = over["things"]
     wanted = reached.get("SUCCEEDED", 0) + reached["FAILED"] + reached.get("CANCELED", 0) + _COUNT
-    told = _told(stage, wanted)
+    told = _wait_for_webhook_messages(stage, wanted)
     stage.expect(len(told), wanted, "executions that the webhook was told of")
     failed = [one for one in told if one["status"] == "FAILED"]
     stage.expect(", ".join(one["thing"] for one in failed), "pump-07", "of which failed")
@@ -115,7 +115,7 @@ def _prepare(stage: Stage) -> None:
 
 
 def _pumps(stage: Stage) -> Mapping[str, str]:
-    """Make keys, and sign what each asks for; return the thumbprints by name."""
+    """Create keys and sign their CSRs; return the thumbprints by name."""
     stage.run("python", str(app_path("pumps.py")), "keys", str(_COUNT))
     names = [f"pump-{number:02}" for number in range(1, _COUNT + 1)]
     sign = ("birthmark", "ca", "sign", "--dir", "ca")
@@ -149,8 +149,8 @@ def _enabled(stage: Stage) -> bool:
     return all(one["status"] == "ENABLED" for one in json.loads(done.stdout)["destinationSummaries"])
 
 
-def _until(stage: Stage, job: str, is_so: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
-    """Look at a job until it is as wanted, and nothing of it is on its way; return it."""
+def _wait_for_job(stage: Stage, job: str, is_so: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
+    """Poll a job until the condition holds and no execution is pending; return it."""
     stage.console.print(f"   [dim]$ birthmark aws job show {job}", soft_wrap=True)
     found: dict[str, Any] = {}
 
@@ -164,8 +164,8 @@ def _until(stage: Stage, job: str, is_so: Callable[[Mapping[str, Any]], bool]) -
     return found
 
 
-def _told(stage: Stage, wanted: int) -> list[dict[str, Any]]:
-    """Return what the webhook was told, once each, when it is so much; a message may come twice."""
+def _wait_for_webhook_messages(stage: Stage, wanted: int) -> list[dict[str, Any]]:
+    """Wait for `wanted` messages at the webhook and return them without duplicates."""
     file = stage.path("told.jsonl")
 
     def rows() -> list[str]:
@@ -175,12 +175,12 @@ def _told(stage: Stage, wanted: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in rows()]
 
 
-def _wait(is_so: Callable[[], bool], what: str) -> None:
+def _wait(is_so: Callable[[], bool], description: str) -> None:
     for _ in range(_LOOKS):
         if is_so():
             return
         time.sleep(_PAUSE_S)
-    raise NotProvenError(expected=what, found=f"it did not in {_LOOKS} looks")
+    raise NotProvenError(expected=description, found=f"it did not in {_LOOKS} looks")
 
 
 def _aws(stage: Stage, *arguments: str) -> dict[str, Any]:

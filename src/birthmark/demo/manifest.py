@@ -1,4 +1,4 @@
-"""Trust&GO to Azure DPS: a shipment by the supplier's signed list."""
+"""Trust&GO to Azure DPS: enroll a shipment from the supplier's signed manifest."""
 
 import json
 from collections import Counter
@@ -17,9 +17,7 @@ def play(stage: Stage) -> None:
         "A reel of ATECC608 Trust&GO arrives, and a manifest by mail. Here: a software chip, and 49 more on the list."
     )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
-    stage.birthmark(
-        "manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--element-ca", "chip/maker-ca.pem"
-    )
+    stage.birthmark("manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--chip-ca", "chip/maker-ca.pem")
     trust = ("--signer", "shipment/signer.pem", "--trust-root", "shipment/root.pem")
     listed = "shipment/manifest.json"
 

@@ -1,10 +1,10 @@
-"""A gateway without any password: introduced by its chip, away for too long, back again; then the root is exchanged."""
+"""Gateway without a password: bootstrap by secure element, late renewal, and a root rollover."""
 
 import json
 import time
 from typing import Any
 
-from birthmark.demo.harness import Stage, told
+from birthmark.demo.harness import Stage, read_event
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "A device that cannot be lost: chip, comeback, a new root"
@@ -25,9 +25,9 @@ def play(stage: Stage) -> None:
     stage.say(
         f"A server that believes the maker. Certificates live {_LIFETIME_S} seconds here, and come back within an hour."
     )
-    stage.serve(f'[est]\ndevice_lifetime_s = {_LIFETIME_S}\n\n[est.comeback.device]\nwindow = "1h"\n')
+    stage.serve(f'[est]\ndevice_lifetime_s = {_LIFETIME_S}\n\n[est.late_renewal.device]\nwindow = "1h"\n')
     stage.run("sh", "-c", "openssl x509 -in chip/maker-ca.pem -out maker.pem && cat chip/maker-ca.pem >> born.pem")
-    stage.birthmark("pki", "maker", "create", "maker.pem")
+    stage.birthmark("pki", "manufacturer", "create", "maker.pem")
     stage.run("cp", str(stage.endpoints["trust_bundle"]), "anchor.pem")
     stage.birthmark("dps", "ca", "create", "devices", "anchor.pem", "--verified")
     stage.birthmark("device", "enroll-group", "gateways", "--ca-name", "devices")
@@ -47,8 +47,8 @@ def play(stage: Stage) -> None:
     back = stage.row("agent", "apply", *root)
     _differs(stage, back, first)
     rows = [json.loads(line) for line in stage.birthmark("server", "audit", "export", "--rows").stdout.splitlines()]
-    comebacks = [row for row in rows if row.get("action") == "certificate.comeback"]
-    stage.expect(bool(comebacks), True, "the comeback is in the audit chain")
+    late_renewals = [row for row in rows if row.get("action") == "certificate.comeback"]
+    stage.expect(bool(late_renewals), True, "the comeback is in the audit chain")
 
     stage.say("The root is exchanged. Both are trusted first, and handed out when a device renews.")
     stage.birthmark("pki", "rollover", "start", "--yes")
@@ -62,7 +62,7 @@ def play(stage: Stage) -> None:
     stage.expect(over["state"], "the new alone", "state of the exchange")
     _renewed(stage, root)
     agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
-    connected = told(agent, "connected")
+    connected = read_event(agent, "connected")
     with stage.console.status("   waiting for its messages"):
         time.sleep(_MESSAGES_S)
     stage.birthmark("agent", "stop", *root)
@@ -71,7 +71,7 @@ def play(stage: Stage) -> None:
 
 
 def _configure(stage: Stage, name: str) -> None:
-    """Write the configuration, with the chip's certificate and keys in the place of a password."""
+    """Write the configuration, with the secure element's certificate and key in place of a password."""
     printed = stage.birthmark("env", "--format", "aziot", "--registration-id", name).stdout
     start, end = printed.index('username = "'), printed.index("[cert_issuance.est.urls]")
     token = f"pkcs11:token={stage.environment['BIRTHMARK_TOKEN']}"

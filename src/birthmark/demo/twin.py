@@ -32,18 +32,18 @@ def play(stage: Stage) -> None:
         "X509_KEY_FILE": "device.key",
     }
     device = _start(stage)
-    _hear(stage, device, "ready")
+    _wait_for_lines(stage, device, "ready")
     stage.expect(_reported(stage, name), {"boots": 1, "interval_s": 5.0}, "reported by the device")
 
     stage.say("An operator desires another interval: the device hears of it, keeps to it, and reports it.")
     _desire(stage, name, 0.5)
-    _hear(stage, device, "sending every 0.5 s")
+    _wait_for_lines(stage, device, "sending every 0.5 s")
     stage.expect(_reported(stage, name), {"boots": 1, "interval_s": 0.5}, "reported by the device")
 
     stage.say("A direct method restarts it; after that it keeps to what its twin still desires.")
     answer = stage.row("hub", "method", name, "restart")
     stage.expect(answer, {"status": 200, "payload": "restarting"}, "the device's answer")
-    _hear(stage, device, "ready")
+    _wait_for_lines(stage, device, "ready")
     stage.expect(_reported(stage, name), {"boots": 2, "interval_s": 0.5}, "reported by the device")
 
     stage.say("The device is away. A method has nobody to call; a message waits, and so does what is desired.")
@@ -57,8 +57,8 @@ def play(stage: Stage) -> None:
 
     stage.say("It comes back, gets both, and the sender is told.")
     device = _start(stage)
-    _hear(stage, device, "message: open the valve", "sending every 2 s", "ready")
-    stage.expect(_told(stage), {sent["message"]: "Success"}, "told of the message")
+    _wait_for_lines(stage, device, "message: open the valve", "sending every 2 s", "ready")
+    stage.expect(_wait_for_feedback(stage), {sent["message"]: "Success"}, "told of the message")
     stage.expect(_reported(stage, name), {"boots": 3, "interval_s": 2}, "reported by the device")
     stage.expect(len(stage.rows("hub", "c2d", name)), 0, "messages that wait")
     stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
@@ -70,8 +70,8 @@ def _start(stage: Stage) -> "subprocess.Popen[str]":
     return stage.start("birthmark", "chip", "exec", "--", *program, log="device.log")
 
 
-def _hear(stage: Stage, device: "subprocess.Popen[str]", *wanted: str) -> None:
-    """Note what the device says, until it has said all that is wanted, in any order."""
+def _wait_for_lines(stage: Stage, device: "subprocess.Popen[str]", *wanted: str) -> None:
+    """Read the device's output until all wanted lines have appeared, in any order."""
     missing = set(wanted)
     overdue = threading.Timer(_PATIENCE_S, device.kill)
     overdue.start()
@@ -95,8 +95,8 @@ def _reported(stage: Stage, name: str) -> dict[str, Any]:
     return {key: value for key, value in sorted(reported.items()) if not key.startswith("$")}
 
 
-def _told(stage: Stage) -> dict[str, str]:
-    """Return what became of messages; the device's acknowledgement may be on its way."""
+def _wait_for_feedback(stage: Stage) -> dict[str, str]:
+    """Return the outcome of cloud-to-device messages; the device's acknowledgement may still be in transit."""
     for _ in range(20):
         if told := {row["originalMessageId"]: row["statusCode"] for row in stage.rows("hub", "feedback")}:
             return told

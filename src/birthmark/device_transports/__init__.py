@@ -1,13 +1,13 @@
-"""A device's way out: HTTPS requests and MQTT connections with the device's own key, wherever that key lives.
+"""Transports of a device: HTTPS requests and MQTT connections with the device's own key, in a file or a token.
 
-Two ports, messages and not bytes (`HttpsClient`, `MqttClient`), and two adapters behind them:
+Two ports at the level of messages, not bytes (`HttpsClient`, `MqttClient`), have two adapters:
 
 | adapter | keys | by |
 |---|---|---|
-| `openssl` | in a file, or none | the standard library's TLS and our own MQTT engine |
-| `crt` | in a PKCS#11 token | awscrt, which asks the token for each signature |
+| `openssl` | in a file, or none | the standard library's TLS and the `birthmark` MQTT engine |
+| `crt` | in a PKCS#11 token | awscrt, which requests each signature from the token |
 
-`open_links` chooses. The server's certificate is always checked against the trust given and the name connected to.
+`open_links` chooses the adapter. The server's certificate is always verified against the given trust and the host name.
 
-Not here: what is said over a link (est, dps, iothub), where keys come from (keys, elements), when to try again (agent).
+Not here: protocols over a connection (est, dps, iothub), sources of keys (keys, elements), retry policy (agent).
 """

@@ -1,4 +1,4 @@
-"""Why a connection failed, for people."""
+"""Connection errors with a cause and a fix."""
 
 from collections.abc import Callable, Mapping
 from typing import ClassVar
@@ -94,7 +94,7 @@ class ServerUntrustedError(UnauthenticatedError):
     port: object
     reason: str
     is_about_time: ClassVar[bool] = False
-    """Set on one that would be believed at another time: the clock may be wrong."""
+    """True if the certificate would be valid at another time: the clock may be wrong."""
 
 
 class ServerNameMismatchError(ServerUntrustedError):
@@ -201,4 +201,4 @@ CONNACK: Mapping[int, Callable[..., BirthmarkError]] = {
     2: MqttRejectedError,
     3: MqttUnavailableError,
 }
-"""What a refusing CONNACK means (MQTT 3.1.1 table 3.1); of every other code, `MqttRefusedError`."""
+"""Errors by CONNACK return code (MQTT 3.1.1 table 3.1); every other code means `MqttRefusedError`."""

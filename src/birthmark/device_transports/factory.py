@@ -1,4 +1,4 @@
-"""Which adapter serves which key."""
+"""Selection of the transport adapter for a device's key."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,14 +14,18 @@ from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
 
 @dataclass(frozen=True, slots=True)
 class _Links:
-    """Clients of one identity. They read a key file anew, so nothing secret is kept; a token must stay open here."""
+    """Clients of one identity.
+
+    Clients read a key file for each connection, so no secret is cached. A token must stay open while its `Links` are
+    used.
+    """
 
     https: Callable[[], HttpsClient]
     mqtt: Callable[[], MqttClient]
 
 
 def open_links(identity: Identity | None, trust: ServerTrust, clock: Clock) -> Links:
-    """Return links for this identity; None connects without a client certificate."""
+    """Return the transports for an identity; None connects without a client certificate."""
     match identity:
         case None | FileIdentity():
             return _Links(partial(OpensslHttps, identity, trust), partial(OpensslMqtt, identity, trust, clock))

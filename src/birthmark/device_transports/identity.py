@@ -1,4 +1,4 @@
-"""Who a device shows itself to be, and whom it believes."""
+"""A device's identity and the CAs that it trusts."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class TokenIdentity:
-    """A chain, leaf first, and its private key in a token, which must stay open while links are used."""
+    """A chain, leaf first, and its private key in a token, which must stay open while `Links` are used."""
 
     chain: tuple[Certificate, ...]
     key: TokenKey
@@ -66,7 +66,7 @@ _SYSTEM_BUNDLES = (
 
 @dataclass(frozen=True, slots=True)
 class ServerTrust:
-    """The CAs whose servers are believed, as PEM; None means the system's own.
+    """Trusted CA certificates as PEM; None means the system's trust store.
 
     Certificates must be valid at the time `at`; None means the machine's clock.
     """
@@ -74,39 +74,39 @@ class ServerTrust:
     pem: str | None = None
     at: datetime | None = None
 
-    def dated(self, at: datetime) -> "ServerTrust":
-        """Trust the same CAs at another time than the machine's clock shows."""
-        return replace(self, at=at)
+    def at_time(self, timestamp: datetime) -> "ServerTrust":
+        """Return the same trust, evaluated at a time other than the machine's clock."""
+        return replace(self, at=timestamp)
 
     @classmethod
     def of(cls, files: Iterable[Path]) -> "ServerTrust":
-        """Trust exactly these files' certificates. Raise `OSError` or `CertificateInvalidError`."""
+        """Return trust in exactly the certificates of these files. Raise `OSError` or `CertificateInvalidError`."""
         return cls("".join(map(_pem_in, files)))
 
     @property
     def roots(self) -> str | None:
-        """The CAs as PEM; None for the system's. Raise `ServerUntrustedError` when there are none at all.
+        """CAs as PEM; None for the system's. Raise `ServerUntrustedError` if there are none.
 
-        Libraries take an empty text for no text, and would believe everybody whom the system believes.
+        Libraries treat an empty text as no text, and would then trust the system's CAs.
         """
         if self.pem is not None and "-----BEGIN " not in self.pem:
             raise ServerUntrustedError(host="any server", port="any", reason="no CA was specified")
         return self.pem
 
     def plus(self, files: Iterable[Path]) -> "ServerTrust":
-        """Trust these files' CAs too. Raise `OSError` or `CertificateInvalidError`."""
+        """Return the trust with the CAs of these files added. Raise `OSError` or `CertificateInvalidError`."""
         present = (path for path in _SYSTEM_BUNDLES if path.exists())
         system = next((path.read_bytes() for path in present), b"") if self.pem is None else b""
         roots = system.decode("ascii", "ignore") if self.pem is None else self.pem  # comments may name a CA otherwise
         return ServerTrust(roots.rstrip() + "\n" + (ServerTrust.of(files).pem or ""))
 
     def including(self, pem: str) -> "ServerTrust":
-        """Trust these CAs too, where it is not the system's that are trusted."""
+        """Return the trust with these CAs added, unless it is the system's."""
         return self if self.pem is None else replace(self, pem=self.pem.rstrip() + "\n" + pem)
 
     @classmethod
     def default(cls, environment: Mapping[str, str]) -> "ServerTrust":
-        """Trust SSL_CERT_FILE where it is set, else the system's CAs.
+        """Return trust in SSL_CERT_FILE if set, otherwise in the system's CAs.
 
         Raise `OSError` or `CertificateInvalidError`.
         """

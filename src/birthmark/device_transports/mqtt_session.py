@@ -1,4 +1,4 @@
-"""What an MQTT client says and waits for, whatever carries its bytes."""
+"""Requests and responses of an MQTT client, independent of the byte transport."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -8,13 +8,13 @@ from birthmark.mqtt.engine import MqttEngine
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, SubAck
 
 FAILURE = 0x80
-"""From here on a code of SUBACK or PUBACK is a refusal (MQTT 5 section 2.4)."""
+"""SUBACK and PUBACK codes from this value on are failures (MQTT 5 section 2.4)."""
 
 
 class Conversation(ABC):
-    """The part of `links.ports.MqttClient` that asks and is answered; who carries the bytes has the rest.
+    """Request and response part of `MqttClient`; a subclass transports the bytes.
 
-    No attributes of its own: one who drives thousands says where they are.
+    It has no instance attributes, so that a driver of thousands of clients chooses their storage.
     """
 
     __slots__ = ()
@@ -41,8 +41,8 @@ class Conversation(ABC):
     @abstractmethod
     async def close(self) -> None: ...
 
-    async def _greeted(self, answer: "asyncio.Future[Packet]", connect: Connect) -> bool:
-        """Return whether the server goes on with a session. Raise what its CONNACK says; then all is closed."""
+    async def _await_connack(self, answer: "asyncio.Future[Packet]", connect: Connect) -> bool:
+        """Return whether the server resumes a session. Raise the error of its CONNACK, after closing."""
         try:
             connack = await self._answer(answer)
         except BaseException:
@@ -64,12 +64,12 @@ class Conversation(ABC):
 
     @abstractmethod
     def _expect(self, kind: type[Packet], packet_id: int = 0) -> "asyncio.Future[Packet]":
-        """Write what the engine has to say, and return what gets the answer."""
+        """Write the engine's pending output, and return a future for the response."""
 
     @abstractmethod
     def _check_alive(self) -> None:
-        """Raise what ended the connection."""
+        """Raise the error that ended the connection."""
 
     @abstractmethod
     def _flush(self) -> None:
-        """Write what the engine has to say."""
+        """Write the engine's pending output."""

@@ -1,7 +1,7 @@
-"""What a device needs of a network, in messages.
+"""Ports of a device's network access, at the level of messages.
 
-Every method that talks raises one of `links.errors`: `UnavailableError`s where trying again may help,
-`UnauthenticatedError`s where one side does not believe the other.
+Every method with network access raises an error of `device_transports.errors`: `UnavailableError`s if a retry may help,
+`UnauthenticatedError`s if one side does not trust the other.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ class HttpResponse:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMessage:
-    """An MQTT message that came in."""
+    """A received MQTT message."""
 
     topic: str
     payload: bytes
 
 
 class HttpsClient(Protocol):
-    """One HTTPS request at a time, each on a connection of its own."""
+    """HTTPS client: one request at a time, each on its own connection."""
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         """Return the answer, whatever its status."""
@@ -39,28 +39,28 @@ class MqttClient(Protocol):
     """One MQTT 3.1.1 connection: connect once, use, close. It never reconnects by itself."""
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
-        """Connect, without a will, and say whether the server had a session of ours. Raise `MqttRefusedError`."""
+        """Connect without a will, and return whether the server had a session. Raise `MqttRefusedError`."""
 
     async def subscribe(self, topic_filter: str, qos: int = 1) -> None:
-        """Ask for messages. Raise `SubscriptionRefusedError`."""
+        """Subscribe to a topic filter. Raise `SubscriptionRefusedError`."""
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         """Send a message; with QoS 1 return when the server has acknowledged it."""
 
     async def next_message(self) -> ReceivedMessage:
-        """Return the next message. Raise `LinkLostError` when the connection is over and all were taken."""
+        """Return the next message. Raise `LinkLostError` at the end of the connection, after all messages."""
 
-    async def lost(self) -> Exception:
-        """Return when the connection is over, with the reason."""
+    async def wait_for_loss(self) -> Exception:
+        """Wait for the end of the connection and return its cause."""
 
     async def close(self) -> None:
-        """Say goodbye and close; closing twice is harmless."""
+        """Send DISCONNECT and close; a second call has no effect."""
 
 
 class Links(Protocol):
-    """Makes connections with one identity."""
+    """Factory of connections with one identity."""
 
     def https(self) -> HttpsClient: ...
 
     def mqtt(self) -> MqttClient:
-        """Return a fresh client, not yet connected."""
+        """Return a new client that is not connected yet."""

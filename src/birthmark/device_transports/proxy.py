@@ -1,8 +1,8 @@
-"""The HTTP proxy that stands between: which one the environment names, and the tunnel through it.
+"""HTTP proxy: selection from the environment, and the tunnel through it.
 
-`https_proxy`, `all_proxy` and `no_proxy`, in either case, mean what they mean to curl. A tunnel is asked for by CONNECT
-(RFC 9110 section 9.3.6); TLS goes through it to the server itself, so a proxy sees names and sizes alone. Few proxies
-let any other port than 443 through, so MQTT goes over WebSocket there.
+`https_proxy`, `all_proxy` and `no_proxy`, in upper or lower case, have the same meaning as for curl. A client requests
+a tunnel by CONNECT (RFC 9110 section 9.3.6). TLS runs through it to the server, so a proxy sees only names and sizes.
+Few proxies allow ports other than 443, so MQTT then runs over WebSocket.
 """
 
 import base64
@@ -35,7 +35,7 @@ class ProxyFailedError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class HttpProxy:
-    """An HTTP proxy, and who asks it."""
+    """An HTTP proxy with its credentials."""
 
     host: str
     port: int
@@ -47,9 +47,9 @@ class HttpProxy:
 
 
 def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> HttpProxy | None:
-    """Return the proxy on the way to a server, None where there is none. Raise `ProxyFailedError` for another kind.
+    """Return the proxy for a server, None for a direct connection. Raise `ProxyFailedError` for another kind.
 
-    `proxies` are URLs by scheme, and under `no` the servers that are gone to without; default: the environment's.
+    `proxies` maps schemes to URLs, with `no` for the servers that bypass the proxy; default: the environment's.
     """
     if proxies is None:
         proxies = getproxies_environment()
@@ -68,7 +68,7 @@ def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> Htt
 
 
 def tunnel(line: socket.socket, proxy: HttpProxy, host: str, port: int) -> None:
-    """Have a connected proxy make a tunnel. Raise `ProxyFailedError`."""
+    """Open a tunnel through a connected proxy. Raise `ProxyFailedError`."""
     try:
         line.sendall(request(proxy, host, port))
         answer = b""
@@ -76,7 +76,7 @@ def tunnel(line: socket.socket, proxy: HttpProxy, host: str, port: int) -> None:
             if not (part := line.recv(1)):  # what follows the answer is the server's
                 break
             answer += part
-        reason = refusal_in(answer)
+        reason = parse_refusal(answer)
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
@@ -84,7 +84,7 @@ def tunnel(line: socket.socket, proxy: HttpProxy, host: str, port: int) -> None:
 
 
 def request(proxy: HttpProxy, host: str, port: int) -> bytes:
-    """Return what asks for a tunnel."""
+    """Return the request for a tunnel."""
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
     if proxy.user is not None:
@@ -93,8 +93,8 @@ def request(proxy: HttpProxy, host: str, port: int) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def refusal_in(answer: bytes) -> str:
-    """Return why there is no tunnel; empty where there is one."""
+def parse_refusal(answer: bytes) -> str:
+    """Return the reason why the proxy refused the tunnel; empty for success."""
     if b"\r\n\r\n" not in answer:
         return "it answers no HTTP" if answer else "it closes the connection"
     words = answer.partition(b"\r\n")[0].decode("ascii", "replace").split(" ", 2)

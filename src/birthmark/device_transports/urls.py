@@ -1,4 +1,4 @@
-"""Where an https URL points."""
+"""Parsing of https URLs."""
 
 import re
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from urllib.parse import urlsplit
 MAX_ANSWER_BYTES = 1024 * 1024
 TIMEOUT_S = 30.0
 WEBSOCKET_PORT = 443
-"""Where hubs take MQTT over WebSocket, at this path."""
+"""Port at which hubs accept MQTT over WebSocket, with the following path."""
 WEBSOCKET_PATH = "/$iothub/websocket"
 _DEFAULT_PORT = 443
 _PLAIN = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:\[\]/-]*")
 
 
 class UrlInvalidError(ValueError):
-    """Not an https URL, or one with a password in it. Whoever takes a URL from a person says so in their own words."""
+    """Not an https URL, or one with a password in it; callers with user input raise their own error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class HttpTarget:
 
     @property
     def authority(self) -> str:
-        """What belongs into the Host header."""
+        """Value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORT else f"{host}:{self.port}"
 
 
-def meant_url(text: str, path: str = "") -> str | None:
-    """Return the https URL that was meant by a host alone, or by another scheme; None when it cannot be told."""
+def suggest_url(text: str, path: str = "") -> str | None:
+    """Return the probable https URL for a bare host or another scheme; None if unclear."""
     rest = text.rpartition("://")[2].rstrip("/")
     if _PLAIN.fullmatch(rest) is None:
         return None
@@ -46,7 +46,7 @@ def meant_url(text: str, path: str = "") -> str | None:
 
 
 def parse_url(url: str) -> HttpTarget:
-    """Return where `url` points. Raise `UrlInvalidError`."""
+    """Return the target of an https URL. Raise `UrlInvalidError`."""
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -1,4 +1,4 @@
-"""Web pages that answer in a service's place: a proxy that blocks, or a portal where a person signs in."""
+"""Detection of web pages in place of a service's response: a blocking proxy, or a captive portal."""
 
 import html
 import re

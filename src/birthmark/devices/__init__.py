@@ -1,4 +1,4 @@
-"""One device across all clouds: find it, show it, count it, and revoke everything that lets it in.
+"""A device across all clouds: find, show, count, and revoke all its credentials.
 
-Each cloud brings a `DeviceRecords` with what it knows of devices; this package loops over them and names none.
+Each cloud provides a `DeviceRecords` with its records of devices; this package loops over them and names none.
 """

@@ -1,4 +1,4 @@
-"""What the CA knows of a device: its name, the certificates of this CA, and those of other CAs that it presented."""
+"""The CA's records of a device: its name, its certificates, and certificates of other CAs that it presented."""
 
 import asyncio
 import contextlib
@@ -66,10 +66,12 @@ class CertificateRecords(DeviceRecords):
             if await self.authority.find(parent) is not None:
                 order.certificates.add(parent)
                 continue
-            async for above in self._asked_with(parent, name, order):
+            async for above in self._requesting_certificate_access(parent, name, order):
                 yield above
 
-    async def _asked_with(self, parent: Thumbprint, name: str, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
+    async def _requesting_certificate_access(
+        self, parent: Thumbprint, name: str, order: RevocationOrder
+    ) -> AsyncIterator[DeviceAccess]:
         """Yield another CA's certificate that requested one, such as the manufacturer's, unless devices share it."""
         others = [other for other in await self.authority.names_below(parent) if other != name]
         if others:
@@ -80,10 +82,10 @@ class CertificateRecords(DeviceRecords):
         async for one in self._presented([parent], order):
             yield one
 
-    async def _revoke(self, one: IssuedCertificate, order: RevocationOrder) -> None:
+    async def _revoke(self, certificate: IssuedCertificate, order: RevocationOrder) -> None:
         with contextlib.suppress(AlreadyRevokedError):  # it was revoked with another one of its key
             revocations = self.authority.revocations
-            await revocations.certificate(one.certificate.thumbprint, order.principal, order.reason)
+            await revocations.certificate(certificate.certificate.thumbprint, order.principal, order.reason)
 
     async def _presented(
         self, thumbprints: Iterable[Thumbprint], order: RevocationOrder
@@ -97,7 +99,7 @@ class CertificateRecords(DeviceRecords):
             yield DeviceAccess("ca", FOREIGN, one.hex(), revoke if is_good else None, note=note)
 
     async def _foreign(self, thumbprints: Iterable[Thumbprint]) -> Sequence[Thumbprint]:
-        """Return those of certificates that another CA issued, sorted."""
+        """Return those thumbprints whose certificates another CA issued, sorted."""
         return [one for one in sorted(thumbprints) if await self.authority.find(one) is None]
 
     def scopes(self) -> Iterable[DeviceScope]:

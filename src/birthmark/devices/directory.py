@@ -1,4 +1,4 @@
-"""One device across all clouds: its names and certificates, what to show of it, and its open connections."""
+"""A device across all clouds: its names, certificates, parts and open connections."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -21,11 +21,11 @@ from birthmark.store import Database
 
 _SHA256_BYTES = 32
 Place = tuple[str, str]
-"""Where a device is connected, and from which address."""
+"""Place and source address of a connection."""
 
 
 class ConnectionCounts(Reply, frozen=True, tag="devices.connection_counts"):
-    """Places with how many connections there were."""
+    """Number of connections by place."""
 
     places: tuple[tuple[str, str, int], ...]
 
@@ -40,7 +40,7 @@ class CountConnections(BusRequest[ConnectionCounts], frozen=True, tag="devices.c
 
 @dataclass(frozen=True, slots=True)
 class DeviceDirectory:
-    """Every device of this server, by the records of each package in the order in which a revocation goes."""
+    """All devices of this server, from the records of each package in the order of a revocation."""
 
     database: Database = field(repr=False)
     broker: Broker = field(repr=False)
@@ -84,7 +84,7 @@ class DeviceDirectory:
         return parts
 
     async def access(self, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
-        """Yield all that lets a device in: what gets it new access first, its open connections last."""
+        """Yield all access of a device: sources of new access first, its open connections last."""
         for one in self.records:
             async for found in one.access(order):
                 yield found
@@ -96,7 +96,7 @@ class DeviceDirectory:
         return sorted(chain.from_iterable(one.scopes() for one in self.records), key=lambda one: one.scope)
 
     async def counts(self, *, sees: IsVisible) -> Sequence[DeviceCounts]:
-        """Return how many devices each visible scope has; what nothing counts is None."""
+        """Return the number of devices in each visible scope; None where it is not counted."""
         connected = await self.broker.connected()
         every = chain.from_iterable([await one.counts(connected) for one in self.records])
         return sorted((one for one in every if sees(one.at)), key=lambda one: one.at)

@@ -1,4 +1,4 @@
-"""Devices as lists and pages show them, and what a revocation did."""
+"""Devices as lists and pages show them, and the outcomes of a revocation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from birthmark.untrusted_text import visible_lines
 
 
 class DeviceNotOnRecordError(NotFoundError):
-    """Nothing is on record of that device."""
+    """No record of the device exists."""
 
     code = "device.not_on_record"
     cause = "Nothing here is of '{name}': no certificate, credential, enrollment, hub device or thing."
@@ -24,7 +24,7 @@ class DeviceNotOnRecordError(NotFoundError):
 
 
 class DeviceNameUnseenError(DeviceNotOnRecordError):
-    """Nothing is on record of a name with characters that are not seen."""
+    """No record of the name exists, and it has invisible characters."""
 
     code = "device.name_unseen"
     cause = "Nothing here is of '{name}', which has white space around it or characters that are not seen."
@@ -36,13 +36,13 @@ class DeviceNameUnseenError(DeviceNotOnRecordError):
 
 
 class RevocationOutcome(StrEnum):
-    """What happened to a part of a device."""
+    """Outcome of a revocation for one part of a device."""
 
     REVOKED = "taken back"
     WOULD_REVOKE = "would be taken back"
     WAS_REVOKED = "was taken back"
     LEFT = "left"
-    """Other devices use it too, or this server cannot reach it: an operator decides."""
+    """Other devices share it, or this server cannot reach it: an operator decides."""
     FAILED = "failed"
 
 
@@ -56,11 +56,11 @@ class RevokedPart:
     became: RevocationOutcome
     note: str = ""
     command: str = ""
-    """The command that an operator types next, where something is left to do."""
+    """Next command for the operator, if action remains."""
 
 
 class DeviceState(StrEnum):
-    """How a device stands at a place, as far as that is known there."""
+    """State of a device at a place, as far as it is known there."""
 
     REVOKED = "revoked"
     """Revoked with its name: no certificate is issued for it."""
@@ -68,13 +68,13 @@ class DeviceState(StrEnum):
     AWAY = "away"
     """At a hub or an account, and not connected."""
     DISABLED = "disabled"
-    """At a hub, where it may not connect."""
+    """Disabled at a hub, where it may not connect."""
     UNASSIGNED = "unassigned"
     """Enrolled by itself, and never registered."""
     ENDING = "ending"
-    """The last of its certificates that are alive ends soon."""
+    """Its last valid certificate expires soon."""
     REFUSED = "refused"
-    """Something was refused it within the time that refusals are kept."""
+    """A request of the device was rejected within the retention period of refusals."""
 
 
 class DeviceOrder(StrEnum):
@@ -82,16 +82,16 @@ class DeviceOrder(StrEnum):
 
     NAME = "name"
     ENDS = "ends"
-    """Those with certificates of this server's CAs alone, the first to end first."""
+    """Only devices with certificates of this server's CAs, earliest expiry first."""
 
 
 IsVisible: TypeAlias = Callable[[str], bool]
-"""Whether the caller may read a scope: `aws`, `server`, `hub/NAME` or `dps/NAME`."""
+"""Predicate: whether the caller may read a scope: `aws`, `server`, `hub/NAME` or `dps/NAME`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DevicePart:
-    """What one service has of a device. Its fields are the stable JSON form."""
+    """A device's record at one service. Its fields are the stable JSON form."""
 
     place: str
     what: str
@@ -102,9 +102,9 @@ class DevicePart:
 
 @dataclass(frozen=True, slots=True)
 class ListedDevice:
-    """A device of a list: the scopes that have it, and its states, the worst first.
+    """A device in a list: the scopes that have it and its states, most severe first.
 
-    `after` is the marker of the page behind it. `ends` is the end of its last certificate of this server's CAs.
+    `after` is the continuation marker behind it. `ends` is the expiry of its last certificate of this server's CAs.
     """
 
     name: str
@@ -119,7 +119,7 @@ class ListedDevice:
 
 @dataclass(frozen=True, slots=True)
 class DeviceListPage:
-    """A page of devices, which may be empty, and the marker of the next one."""
+    """A page of devices, which may be empty, and the marker of the next page."""
 
     items: Sequence[ListedDevice]
     next: str | None
@@ -127,19 +127,19 @@ class DeviceListPage:
 
 @dataclass(frozen=True, slots=True)
 class DeviceFilter:
-    """Which devices a list has: by the beginning of a word of the name, by scope, by state."""
+    """Filter of a device list: by prefix of a word in the name, by scope, by state."""
 
     begin: str = ""
     scope: str = ""
     state: DeviceState | None = None
     ending: timedelta = timedelta(days=30)
-    """A certificate that ends within this time ends soon."""
+    """A certificate that expires within this time expires soon."""
     order: DeviceOrder = DeviceOrder.NAME
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTotal:
-    """How many devices a list has; with `is_more`, at least so many."""
+    """Number of devices in a list; with `is_more`, a lower bound."""
 
     count: int
     is_more: bool = False
@@ -147,7 +147,7 @@ class DeviceTotal:
 
 @dataclass(frozen=True, slots=True)
 class DeviceCounts:
-    """How many devices a scope has. Its fields are the stable JSON form, None where nothing counts them."""
+    """Number of devices in a scope. Its fields are the stable JSON form, None where nothing counts them."""
 
     at: str
     on_record: int | None = None
@@ -156,9 +156,9 @@ class DeviceCounts:
     unassigned: int | None = None
 
 
-def scope_of(place: str) -> str:
+def scope_of(location: str) -> str:
     """Return the scope of a role assignment that covers a part's place, such as `hub/main` for `hub main`."""
-    kind, _, name = place.partition(" ")
+    kind, _, name = location.partition(" ")
     if kind in {"hub", "dps"} and name:
         return f"{kind}/{name}"
     return "aws" if kind == "aws" else SERVER

@@ -1,7 +1,7 @@
 """The names of devices in one scope, page by page, and the state of each.
 
-A page comes from whatever has fewest that are not asked for: an index of those that are switched off, the connections
-of a worker that is alone, certificates by their end, refusals by whom they are about; or from all that is on record.
+A page uses the source with the fewest unwanted names. Sources are the index of disabled devices, the connections of a
+single worker, certificates by expiry, subjects of refusals, and all records.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,12 +26,12 @@ from birthmark.store.database import DatabaseReader
 from birthmark.store.pagination import PageInvalidError, each_among
 
 FEW = 10_000
-"""Connections that are sorted for a page; where there are more, enough are among any that are on record."""
+"""Maximum number of connections to sort for a page; with more, records contain enough connected devices."""
 _DIGITS = 18
 
 
 class NameSource(StrEnum):
-    """Where a page comes from; a search goes on by the one that it began with."""
+    """Source of a page; a search continues with the source that it started with."""
 
     WORDS = "words"
     RECORD = "record"
@@ -44,9 +44,9 @@ class NameSource(StrEnum):
 
 
 class Key(StrEnum):
-    """By what a list is in order, over all places: a name, a word of it, the subject of a record, a certificate's end.
+    """Sort key of a list across all places: name, word, subject of a record, or certificate expiry.
 
-    The first three are alike for one device wherever it is; certificates are at one place.
+    The first three are the same for a device at every place; certificates exist at one place.
     """
 
     NAME = "name"
@@ -56,7 +56,7 @@ class Key(StrEnum):
 
 
 class DeviceName(NamedTuple):
-    """A name, with how a source goes on behind it; None where what was looked at is none."""
+    """A name with the key at which its source continues; None if the entry examined is no match."""
 
     key: tuple[str, str]
     name: str | None
@@ -66,13 +66,13 @@ ReadNames: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 _Page: TypeAlias = tuple[Sequence[DeviceName], bool]
 _EVER = 2**62
 _BEYOND = "\U0010ffff"
-"""Beyond every name: a place without a spelling of a subject is done with it."""
+"""Sorts after every name: a place without a spelling of a subject continues after it."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeNames:
-    """The names of one scope that a list is looked for among."""
+    """The names of one scope for a list."""
 
     database: DatabaseReader = field(repr=False)
     clock: Clock = field(repr=False)
@@ -81,11 +81,11 @@ class ScopeNames:
 
     @property
     def has_certificates(self) -> bool:
-        """Whether it is the scope whose names are those of certificates."""
+        """Whether the names of this scope are those of certificates."""
         return DeviceState.ENDING in self.scope.states
 
     def source(self, key: Key) -> NameSource:
-        """Return where pages in the order of such keys come from."""
+        """Return the source of pages in the order of this key."""
         match key:
             case Key.ENDING:
                 return NameSource.ENDING
@@ -104,7 +104,7 @@ class ScopeNames:
                 assert_never(key)
 
     async def page(self, source: NameSource, key: tuple[str, str], limit: int) -> _Page:
-        """Return names behind a key, and whether they are the last. Raise `PageInvalidError`."""
+        """Return names after a key, and whether they are the last. Raise `PageInvalidError`."""
         read: Mapping[NameSource, Callable[[tuple[str, str], int], Awaitable[_Page]]] = {
             NameSource.WORDS: self._by_word,
             NameSource.RECORD: partial(self._on_record, self.scope.page),
@@ -120,7 +120,7 @@ class ScopeNames:
     async def _live(self, key: tuple[str, str], limit: int) -> _Page:
         live = () if self.scope.space is None else self.scope.space.live
         names = sorted(client for client in live if client > key[1])[:limit]
-        return [DeviceName(("", name), name if begins(name, self.wanted) else None) for name in names], len(
+        return [DeviceName(("", name), name if matches_prefix(name, self.wanted) else None) for name in names], len(
             names
         ) < limit
 
@@ -167,7 +167,7 @@ class ScopeNames:
         return found, len(rows) < limit
 
     async def _refused(self, key: tuple[str, str], limit: int) -> _Page:
-        """Read the subjects of refusals, which may be tracking ids and thumbprints, as this place spells them."""
+        """Return the subjects of refusals, which may be tracking IDs and thumbprints, in this place's spelling."""
         since = self._since()
         rows = await self.database.all(refusal_store.SUBJECTS_PAGE, after=key[0], limit=limit)
         every = [row["subject"] for row in rows]
@@ -175,7 +175,7 @@ class ScopeNames:
         return await self._spelled(key, every, late), len(rows) < limit
 
     async def _revoked(self, key: tuple[str, str], limit: int) -> _Page:
-        """Read the names that are revoked, as this place spells them."""
+        """Return the revoked names in this place's spelling."""
         rows = await self.database.all(ca_store.NAMES_REVOKED, after=key[0], limit=limit)
         names = [row["name"] for row in rows]
         if self.has_certificates:
@@ -198,14 +198,14 @@ class ScopeNames:
         return [one for one in found if one.key > key]
 
     async def spellings(self, folded: Sequence[str]) -> AbstractSet[str]:
-        """Return how this place, where letter case counts, spells folded names."""
+        """Return the spellings of case-folded names at this place, which is case-sensitive."""
         rows = each_among(
             self.database, name_index.WHOLE, {name_index.folded(name) for name in folded}, place=self.scope.word_scope
         )
         return {row["name"] async for row in rows}
 
     async def states(self, names: Sequence[str]) -> Mapping[str, DeviceState | None]:
-        """Return the state of each device that this scope has; None where it knows none."""
+        """Return the state of each device that this scope has; None for an unknown state."""
         found = await self.scope.find(names)
         if self.scope.space is None:
             return found
@@ -214,7 +214,7 @@ class ScopeNames:
         return {name: found[name] or state for name, state in there.items()}
 
     async def _connected(self, space: Namespace, names: Sequence[str]) -> AbstractSet[str]:
-        """Return those that are connected, to any worker."""
+        """Return the names that are connected to any worker."""
         found = {name for name in names if name in space.live}
         if not space.is_alone:  # each connection has its row
             away = [name for name in names if name not in found]
@@ -228,7 +228,7 @@ class ScopeNames:
         return now, _EVER if is_any else now + self.wanted.ending // _MICROSECOND
 
     async def refused(self, names: Sequence[str]) -> AbstractSet[str]:
-        """Return the names, in lower case, that something was refused to within the time that refusals are kept."""
+        """Return the names, in lower case, with refusals within the retention period."""
         rows = each_among(
             self.database, refusal_store.SUBJECTS_NAMED, {name.lower() for name in names}, since=self._since()
         )
@@ -240,28 +240,28 @@ class ScopeNames:
         return {row["name"] async for row in rows if row["lost_at"] is not None}
 
     async def ends(self, names: Sequence[str]) -> Mapping[str, int]:
-        """Return when the last valid certificate of each folded name ends, in microseconds."""
+        """Return the expiry of the last valid certificate of each folded name, in microseconds."""
         rows = each_among(
             self.database, ca_store.LAST_ENDS, {fold(name) for name in names}, now=to_micros(self.clock.now())
         )
         return {row["name"]: row["last"] async for row in rows}
 
     def is_soon(self, end: int) -> bool:
-        """Say whether a certificate that ends then is one that ends soon."""
+        """Return whether a certificate with this expiry expires soon."""
         return end <= self._soon()[1]
 
     def _since(self) -> int:
         return to_micros(self.clock.now() - ledger.KEEP)
 
 
-def begins(name: str, wanted: DeviceFilter) -> bool:
-    """Say whether a word of a name begins as is asked for."""
-    begin = name_index.folded(wanted.begin)
+def matches_prefix(name: str, device_filter: DeviceFilter) -> bool:
+    """Return whether a word of a name has the wanted prefix."""
+    begin = name_index.folded(device_filter.begin)
     return not begin or any(word.startswith(begin) for word in name_index.words_of(name))
 
 
 def has_few(space: Namespace) -> bool:
-    """Say whether the connections of a space are all known here, and few enough to be sorted."""
+    """Return whether this worker knows all connections of a namespace, and they are few enough to sort."""
     return space.is_alone and len(space.live) <= FEW
 
 

@@ -1,8 +1,8 @@
-"""Revocations that a restore has to repeat: of devices that were revoked after the backup was made.
+"""Revocations to repeat after a restore: of devices that were revoked after the backup.
 
 The restore revokes their names and stores the rest as pending, in its own commit. The first start revokes it before any
-client connects. A later start retries only what failed: what an operator changed since stays, and a released name is
-dropped here.
+client connects. A later start retries only failed parts: later changes by an operator remain, and a released name is
+removed from the list.
 """
 
 import logging
@@ -34,7 +34,7 @@ _RESTORE = Principal(PrincipalKind.OPERATOR, "restore")
 
 
 class _PendingRevocation(msgspec.Struct, frozen=True):
-    """A device to revoke; `left` has the parts that failed before, and is empty where all are to be revoked."""
+    """A device to revoke; `left` lists the parts that failed before, and is empty if all are to be revoked."""
 
     device: str
     reason: str
@@ -42,7 +42,7 @@ class _PendingRevocation(msgspec.Struct, frozen=True):
 
 
 def add_pending(changes: Changes, devices: Mapping[str, str], now: int) -> None:
-    """Revoke these names, each for a reason, and store that their devices are still to be revoked."""
+    """Revoke these names with their reasons, and store their devices as pending."""
     for device, reason in devices.items():
         changes.run(store.ADD_NAME, name=fold(device), version=0, lost_at=None)
         changes.run(store.LOSE_NAME, key_name=fold(device), lost_at=now)
@@ -54,7 +54,7 @@ def _set(changes: Changes, note: _PendingRevocation) -> None:
 
 
 async def revoke_pending(directory: DeviceDirectory) -> None:
-    """Revoke what is pending, and store what failed for the next start."""
+    """Revoke pending devices, and store failed parts for the next start."""
     for row in await directory.database.all(_ALL_PENDING):
         pending, changes = decode_json(row["value"], _PendingRevocation), Changes()
         left = await _revoke(directory, pending)
@@ -66,7 +66,7 @@ async def revoke_pending(directory: DeviceDirectory) -> None:
 
 
 async def _revoke(directory: DeviceDirectory, pending: _PendingRevocation) -> tuple[Key, ...]:
-    """Revoke a device, and return the parts that failed: none for a name that was released."""
+    """Revoke a device, and return the parts that failed; none for a released name."""
     name = await directory.database.one(store.NAME, name=fold(pending.device))
     if name is None or name["lost_at"] is None:
         return ()

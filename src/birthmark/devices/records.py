@@ -1,4 +1,4 @@
-"""What a package tells of its devices: the contract between a cloud and `Devices`."""
+"""Interface to the device records of a package, between a cloud and `DeviceDirectory`."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,12 +14,12 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 
 Key = tuple[str, str, str]
-"""Place, kind and id of one part."""
+"""Place, kind and ID of a part."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceAccess:
-    """One thing that lets a device in. Without `revoke` it was revoked before, or is left."""
+    """One means of access of a device. Without `revoke`, it was revoked before or remains."""
 
     place: str
     what: str
@@ -30,7 +30,7 @@ class DeviceAccess:
     is_record: bool = True
     """Whether it proves that the device is known here."""
     is_left: bool = False
-    """Other devices use it too: an operator decides."""
+    """Whether other devices share it: an operator decides."""
 
     @property
     def key(self) -> Key:
@@ -39,16 +39,16 @@ class DeviceAccess:
 
 @dataclass(frozen=True, slots=True)
 class DeviceIdentity:
-    """A device by every name and certificate on record."""
+    """A device with all its recorded names and certificates."""
 
     name: str
     """As the operator typed it."""
     spellings: AbstractSet[str]
-    """The same in other letter case, at services that tell case apart."""
+    """Its names in other letter case, at services that are case-sensitive."""
     names: AbstractSet[str]
-    """These, and its registration ids and device ids."""
+    """`spellings`, registration IDs and device IDs."""
     presented: AbstractSet[Thumbprint]
-    """The certificates that it is on record with, from any CA."""
+    """Certificates in its records, from any CA."""
 
     @property
     def folded(self) -> Sequence[str]:
@@ -58,15 +58,15 @@ class DeviceIdentity:
 
 @dataclass(frozen=True, slots=True)
 class RevocationOrder:
-    """The device to revoke, by whom and why."""
+    """A revocation: device, principal and reason."""
 
     device: DeviceIdentity
     principal: Principal
     reason: RevocationReason
     certificates: set[Thumbprint]
-    """Every certificate found so far, whoever issued it; records that follow each other add to it."""
+    """All certificates found so far, from any issuer; subsequent records add to it."""
     shared: set[Thumbprint] = field(default_factory=set)
-    """Certificates that request others' certificates: never revoked with one device."""
+    """Certificates that requested those of several devices; never revoked with one device."""
 
     @property
     def actor(self) -> str:
@@ -75,55 +75,55 @@ class RevocationOrder:
 
 @dataclass(frozen=True, slots=True)
 class DeviceScope:
-    """A scope that has devices, and how its names are read.
+    """A scope with devices, and access to their names.
 
-    `page` returns names behind one, in order, at most `limit`. `find` returns the state of each of some names that it
-    has, None where it knows none.
+    `page` returns names after a given one, in order, at most `limit`. `find` returns the state of each known name, None
+    for an unknown state.
     """
 
     scope: str
     """As role assignments name it."""
     word_scope: str
-    """As rows of words name it."""
+    """Name of the scope in the word index."""
     states: AbstractSet[DeviceState]
     """The states that its devices can have."""
     page: Callable[[str, int], Awaitable[Sequence[str]]] = field(repr=False)
     find: Callable[[Sequence[str]], Awaitable[Mapping[str, DeviceState | None]]] = field(repr=False)
     disabled_page: Callable[[str, int], Awaitable[Sequence[str]]] | None = field(default=None, repr=False)
     tags: Callable[[Sequence[str]], Awaitable[Mapping[str, Mapping[str, Any]]]] | None = field(default=None, repr=False)
-    """What operators noted of some devices: tags of twins, attributes of things."""
+    """Tags of twins and attributes of things for some devices."""
     space: Namespace | None = field(default=None, repr=False)
-    """Its MQTT sessions, where devices stay connected."""
+    """MQTT namespace with its persistent connections."""
     is_case_sensitive: bool = False
 
 
 class DeviceRecords:
-    """What one package knows of devices. A package overrides what it has."""
+    """One package's records of devices. Packages override the methods that they need."""
 
     async def spellings(self, _name: str) -> Iterable[str]:
-        """Return how a name is spelled here, where letter case counts."""
+        """Return the spellings of a name in a case-sensitive scope."""
         return ()
 
     async def names(self, _names: AbstractSet[str]) -> AbstractSet[str]:
-        """Return further names of the device that has these."""
+        """Return further names of the device with these names."""
         return frozenset()
 
     async def thumbprints(self, _name: str) -> Iterable[bytes]:
-        """Return the SHA-256 thumbprints that `name` is on record with."""
+        """Return the SHA-256 thumbprints in records of `name`."""
         return ()
 
     async def parts(self, _device: DeviceIdentity) -> AsyncIterator[DevicePart]:
-        """Yield what to show of a device."""
+        """Yield the parts of a device for display."""
         return
         yield
 
     async def access(self, _order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
-        """Yield what lets a device in, in the order of its revocation."""
+        """Yield a device's access in the order of its revocation."""
         return
         yield
 
     async def shared_access(self) -> Sequence[RevokedPart]:
-        """Return what lets in every device that knows it; an operator decides."""
+        """Return shared access, which works for every device that knows it; an operator decides."""
         return ()
 
     def connections(
@@ -137,5 +137,5 @@ class DeviceRecords:
         return ()
 
     async def counts(self, _connected: Mapping[str, int]) -> Sequence[DeviceCounts]:
-        """Return how many devices each scope has; `connected` counts the clients of each MQTT space."""
+        """Return the number of devices in each scope; `connected` counts the clients of each MQTT namespace."""
         return ()

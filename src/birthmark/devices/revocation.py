@@ -1,7 +1,7 @@
-"""Revoke everything that lets a device in, and search again until nothing more is found.
+"""Revocation of all access of a device, repeated until a search finds nothing more.
 
-Each part is a commit of its own, in an order that first ends what gets the device new access. After a kill the same
-request goes on: what was revoked stays revoked.
+Each part is a separate commit, in an order that first ends sources of new access. After a crash, the same request
+continues: revoked parts stay revoked.
 """
 
 import logging
@@ -25,7 +25,7 @@ from birthmark.store import Changes
 
 log = logging.getLogger(__name__)
 _LOOKS = 4
-"""A registration that was decided before one look is found by the next."""
+"""Maximum number of searches; a registration that was decided before one search is found by the next."""
 
 
 def _anywhere(_place: str) -> bool:
@@ -50,13 +50,13 @@ class DeviceRevoker:
         dry_run: bool = False,
         block: bool = False,
     ) -> Sequence[RevokedPart]:
-        """Return the outcome of every part. Parts in scopes that `may` rejects are left.
+        """Revoke a device and return the outcome of every part; parts in scopes that `may` rejects remain.
 
         Raise `DeviceNotOnRecordError`, unless `block`; `DeviceNameUnseenError` for a name with invisible characters.
         """
         asked = principal
         if principal.by is not None:  # it is counted as one device, however many parts it has
-            principal = replace(principal, by=principal.by.counted)
+            principal = replace(principal, by=principal.by.without_write_guard)
         first = await self._look(name, principal, reason, may)
         if not any(one.is_record for one in first):
             if not self.only and not (name.isprintable() and name == name.strip()):
@@ -89,41 +89,41 @@ class DeviceRevoker:
         return list(found.values())
 
     async def _left(self) -> list[RevokedPart]:
-        """Return what lets in every device that knows it, this one among others."""
+        """Return shared access, which works for this device and others."""
         return [part for one in self.directory.records for part in await one.shared_access()]
 
 
-def _of_others(one: DeviceAccess) -> DeviceAccess:
+def _of_others(access: DeviceAccess) -> DeviceAccess:
     """Return a part that the caller has no permission to revoke."""
-    if one.revoke is None:
-        return one
-    return replace(one, revoke=None, is_left=True, note=f"it takes the right to revoke at {scope_of(one.place)}")
+    if access.revoke is None:
+        return access
+    return replace(access, revoke=None, is_left=True, note=f"it takes the right to revoke at {scope_of(access.place)}")
 
 
-def _is_open(one: DeviceAccess, done: Mapping[Key, RevokedPart]) -> bool:
-    """Return whether a part still lets the device in: it failed, or is open again after an earlier revocation."""
-    known = done.get(one.key)
+def _is_open(access: DeviceAccess, done: Mapping[Key, RevokedPart]) -> bool:
+    """Return whether a part still grants access: it failed, or is open again after an earlier revocation."""
+    known = done.get(access.key)
     if known is not None and known.became is RevocationOutcome.FAILED:
         return True
-    return one.revoke is not None and (known is None or known.became is not RevocationOutcome.REVOKED)
+    return access.revoke is not None and (known is None or known.became is not RevocationOutcome.REVOKED)
 
 
-def _as_it_is(one: DeviceAccess) -> RevokedPart:
-    if one.revoke is None:
-        return _row(one, RevocationOutcome.LEFT if one.is_left else RevocationOutcome.WAS_REVOKED)
-    return _row(one, RevocationOutcome.WOULD_REVOKE)
+def _as_it_is(access: DeviceAccess) -> RevokedPart:
+    if access.revoke is None:
+        return _row(access, RevocationOutcome.LEFT if access.is_left else RevocationOutcome.WAS_REVOKED)
+    return _row(access, RevocationOutcome.WOULD_REVOKE)
 
 
-async def _revoked(one: DeviceAccess) -> RevokedPart:
-    if one.revoke is None:
-        return _as_it_is(one)
+async def _revoked(access: DeviceAccess) -> RevokedPart:
+    if access.revoke is None:
+        return _as_it_is(access)
     try:
-        await one.revoke()
+        await access.revoke()
     except BirthmarkError as error:
-        log.warning("device.part_not_taken_back", extra={"code": error.code, "part": " ".join(one.key)})
-        return RevokedPart(one.place, one.what, one.id, RevocationOutcome.FAILED, *error.explain_apart())
-    return _row(one, RevocationOutcome.REVOKED)
+        log.warning("device.part_not_taken_back", extra={"code": error.code, "part": " ".join(access.key)})
+        return RevokedPart(access.place, access.what, access.id, RevocationOutcome.FAILED, *error.explain_for_display())
+    return _row(access, RevocationOutcome.REVOKED)
 
 
-def _row(one: DeviceAccess, became: RevocationOutcome) -> RevokedPart:
-    return RevokedPart(one.place, one.what, one.id, became, one.note, one.command)
+def _row(access: DeviceAccess, became: RevocationOutcome) -> RevokedPart:
+    return RevokedPart(access.place, access.what, access.id, became, access.note, access.command)

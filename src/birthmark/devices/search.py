@@ -1,4 +1,4 @@
-"""Devices of every scope of this server, each once: by name, word, state or the end of a certificate."""
+"""Devices of every scope of this server, each once: by name, word, state or certificate expiry."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,16 +18,16 @@ from birthmark.devices.model import (
     IsVisible,
     ListedDevice,
 )
-from birthmark.devices.names import Key, ScopeNames, begins, has_few
+from birthmark.devices.names import Key, ScopeNames, has_few, matches_prefix
 from birthmark.pki.names import fold
 from birthmark.store import from_micros
 from birthmark.store.pagination import PageInvalidError
 from birthmark.untrusted_text import decode_json
 
 MAX_COUNTED = 5000
-"""Names that are counted for a list; of more it says so."""
+"""Maximum number of names that a list counts; above it, the total is a lower bound."""
 MAX_LOOKED = 2000
-"""How many names a page in a state looks at; it may then be short, with another behind it."""
+"""Maximum number of names that a page filtered by state examines; a short page may have a successor."""
 _PAGE, _FEWEST = 500, 100
 _NOT_COUNTED = {DeviceState.AWAY, DeviceState.UNASSIGNED}
 
@@ -39,60 +39,66 @@ class DeviceSearch:
     directory: DeviceDirectory = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def find(self, wanted: DeviceFilter, after: str, limit: int, *, sees: IsVisible) -> DeviceListPage:
-        """Return `limit` devices behind `after` of the places that somebody sees. Raise `PageInvalidError`."""
-        every = self._names(wanted, sees)
-        sources = _sources(every, wanted)
-        order, key = _parsed(after, wanted) if after else (_order(sources, wanted), ("", ""))
+    async def find(self, device_filter: DeviceFilter, after: str, limit: int, *, sees: IsVisible) -> DeviceListPage:
+        """Return up to `limit` devices after `after` at visible places. Raise `PageInvalidError`."""
+        every = self._names(device_filter, sees)
+        sources = _sources(every, device_filter)
+        order, key = _parsed(after, device_filter) if after else (_order(sources, device_filter), ("", ""))
         found: list[ListedDevice] = []
         looked, is_last = 0, False
-        is_sifted = wanted.state is not None or wanted.order is DeviceOrder.ENDS
+        is_sifted = device_filter.state is not None or device_filter.order is DeviceOrder.ENDS
         while not is_last:
             if is_sifted and looked >= MAX_LOOKED:
-                return DeviceListPage(await self._told(found, every), _after(order, key))
+                return DeviceListPage(await self._add_details(found, every), _after(order, key))
             size = _PAGE if looked else max(_FEWEST, min(_PAGE, limit + 1))
             batch, is_last = await _merged(sources, order, key, size)
             looked += max(1, len(batch))
-            at = await self._states([name for name in batch.values() if name is not None], every, wanted)
+            at = await self._states([name for name in batch.values() if name is not None], every, device_filter)
             for key, name in batch.items():
-                if name is not None and name in at and _fits(at[name], name, wanted):
+                if name is not None and name in at and _fits(at[name], name, device_filter):
                     places, states = at[name]
                     found.append(ListedDevice(name, places, _after(order, key), states))
             if len(found) > limit:
-                return DeviceListPage(await self._told(found[:limit], every), found[limit - 1].after)
-        return DeviceListPage(await self._told(found, every), None)
+                return DeviceListPage(await self._add_details(found[:limit], every), found[limit - 1].after)
+        return DeviceListPage(await self._add_details(found, every), None)
 
-    async def count(self, wanted: DeviceFilter, *, sees: IsVisible) -> DeviceTotal | None:
-        """Return how many there are, or of how many there are more; None where each had to be looked at."""
-        is_sifted = wanted.state is not None and (wanted.begin or wanted.order is DeviceOrder.ENDS)
-        if is_sifted or wanted.state in _NOT_COUNTED or (wanted.order is DeviceOrder.ENDS and wanted.begin):
+    async def count(self, device_filter: DeviceFilter, *, sees: IsVisible) -> DeviceTotal | None:
+        """Return the number of devices, or a lower bound; None if each device would have to be examined."""
+        is_sifted = device_filter.state is not None and (device_filter.begin or device_filter.order is DeviceOrder.ENDS)
+        if (
+            is_sifted
+            or device_filter.state in _NOT_COUNTED
+            or (device_filter.order is DeviceOrder.ENDS and device_filter.begin)
+        ):
             return None
-        sources = _sources(self._names(wanted, sees), wanted)
-        order = _order(sources, wanted)
+        sources = _sources(self._names(device_filter, sees), device_filter)
+        order = _order(sources, device_filter)
         most = MAX_COUNTED if order is Key.NAME else MAX_COUNTED // 5  # a row of a word costs more
-        figures = await self.directory.counts(sees=sees) if order is Key.NAME and wanted.state is None else ()
-        known = max((one.on_record or 0 for one in figures if wanted.scope in {"", one.at}), default=0)
+        figures = await self.directory.counts(sees=sees) if order is Key.NAME and device_filter.state is None else ()
+        known = max((one.on_record or 0 for one in figures if device_filter.scope in {"", one.at}), default=0)
         if known > most:
             return DeviceTotal(known, is_more=True)
         found: set[str] = set()
         for names in sources:
             page, is_last = await names.page(names.source(order), ("", ""), most + 1)
             some = [name for _, name in page if name is not None]
-            if wanted.state is DeviceState.CONNECTED:  # connections may be of what is no device
+            if device_filter.state is DeviceState.CONNECTED:  # connections may be of what is no device
                 some = [name for name, state in (await names.states(some)).items() if state is DeviceState.CONNECTED]
             found |= {fold(name) for name in some}
             if not is_last or len(found) > most:
                 return DeviceTotal(most, is_more=True)
         return DeviceTotal(len(found))
 
-    def _names(self, wanted: DeviceFilter, sees: IsVisible) -> Sequence[ScopeNames]:
+    def _names(self, device_filter: DeviceFilter, sees: IsVisible) -> Sequence[ScopeNames]:
         database = self.directory.database
-        return [ScopeNames(database, self.clock, one, wanted) for one in self.directory.scopes() if sees(one.scope)]
+        return [
+            ScopeNames(database, self.clock, one, device_filter) for one in self.directory.scopes() if sees(one.scope)
+        ]
 
     async def _states(
-        self, names: Sequence[str], every: Sequence[ScopeNames], wanted: DeviceFilter
+        self, names: Sequence[str], every: Sequence[ScopeNames], device_filter: DeviceFilter
     ) -> Mapping[str, tuple[Sequence[str], Sequence[DeviceState]]]:
-        """Return where devices are and their states, the worst first; a name that is spelled otherwise is left out."""
+        """Return the scopes and states of devices, most severe first, without names in another spelling."""
         if not names:
             return {}
         at: dict[str, list[str]] = {name: [] for name in names}
@@ -106,11 +112,11 @@ class DeviceSearch:
                     spelled.add(name)
         others: set[str] = set()
         folded = [name for name in names if name not in spelled and name == fold(name)]
-        if folded and not wanted.scope and _order((), wanted) is not Key.ENDING:
+        if folded and not device_filter.scope and _order((), device_filter) is not Key.ENDING:
             for one in every:
                 others |= {fold(name) for name in await one.spellings(folded)} if one.scope.is_case_sensitive else set()
         refused, revoked = await every[0].refused(names), await every[0].revoked(names)
-        ends = await every[0].ends(names) if wanted.state is DeviceState.ENDING else {}
+        ends = await every[0].ends(names) if device_filter.state is DeviceState.ENDING else {}
         for name in names:
             told[name] |= {DeviceState.REFUSED} if name.lower() in refused else set()
             told[name] |= {DeviceState.REVOKED} if fold(name) in revoked else set()
@@ -121,17 +127,19 @@ class DeviceSearch:
             if at[name] and (name in spelled or name not in others)
         }
 
-    async def _told(self, found: Sequence[ListedDevice], every: Sequence[ScopeNames]) -> Sequence[ListedDevice]:
-        """Return devices with when they were seen last, their certificates' end and their tags."""
-        if not found:
-            return found
-        names = [one.name for one in found]
+    async def _add_details(
+        self, devices: Sequence[ListedDevice], every: Sequence[ScopeNames]
+    ) -> Sequence[ListedDevice]:
+        """Return devices with last activity, certificate expiry and tags."""
+        if not devices:
+            return devices
+        names = [one.name for one in devices]
         seen: dict[str, int] = {}
         tags: dict[str, dict[str, None]] = {}
         for scope in (one.scope for one in every):
-            here = [one.name for one in found if scope.scope in one.scopes]
+            here = [one.name for one in devices if scope.scope in one.scopes]
             if scope.space is not None and here:
-                for name, last in (await scope.space.seen_anywhere(here)).items():
+                for name, last in (await scope.space.get_last_contacts(here)).items():
                     seen[name] = max(last.at, seen.get(name, 0))
             if scope.tags is not None and here:
                 for name, noted in (await scope.tags(here)).items():
@@ -145,12 +153,12 @@ class DeviceSearch:
                 ends=from_micros(ends[fold(one.name)]) if fold(one.name) in ends else None,
                 tags=list(tags.get(one.name, ())),
             )
-            for one in found
+            for one in devices
         ]
 
 
 def _texts(tags: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Yield tags as texts; those within others by their path, with dots."""
+    """Yield tags as texts; nested tags by their path, with dots."""
     for name, value in tags.items():
         if isinstance(value, Mapping):
             yield from _texts(value, f"{path}{name}.")
@@ -158,33 +166,38 @@ def _texts(tags: Mapping[str, Any], path: str = "") -> Iterator[str]:
             yield f"{path}{name}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
 
 
-def _sources(every: Sequence[ScopeNames], wanted: DeviceFilter) -> Sequence[ScopeNames]:
-    """Return the places whose names are read for what is asked."""
-    if wanted.order is DeviceOrder.ENDS or (wanted.state is DeviceState.ENDING and not wanted.begin):
+def _sources(every: Sequence[ScopeNames], device_filter: DeviceFilter) -> Sequence[ScopeNames]:
+    """Return the places whose names match the filter's scope and state."""
+    if device_filter.order is DeviceOrder.ENDS or (
+        device_filter.state is DeviceState.ENDING and not device_filter.begin
+    ):
         return [one for one in every if one.has_certificates]
     return [
         one
         for one in every
-        if wanted.scope in {"", one.scope.scope} and (wanted.state is None or wanted.state in one.scope.states)
+        if device_filter.scope in {"", one.scope.scope}
+        and (device_filter.state is None or device_filter.state in one.scope.states)
     ]
 
 
-def _order(sources: Sequence[ScopeNames], wanted: DeviceFilter) -> Key:
-    """Return by what the list is in order."""
-    if wanted.order is DeviceOrder.ENDS or (wanted.state is DeviceState.ENDING and not wanted.begin):
+def _order(sources: Sequence[ScopeNames], device_filter: DeviceFilter) -> Key:
+    """Return the sort key of the list."""
+    if device_filter.order is DeviceOrder.ENDS or (
+        device_filter.state is DeviceState.ENDING and not device_filter.begin
+    ):
         return Key.ENDING
     spaces = [one.scope.space for one in sources if one.scope.space is not None]
-    if wanted.state is DeviceState.CONNECTED and all(has_few(one) for one in spaces):
+    if device_filter.state is DeviceState.CONNECTED and all(has_few(one) for one in spaces):
         return Key.NAME
-    if wanted.begin:
+    if device_filter.begin:
         return Key.WORD
-    return Key.SUBJECT if wanted.state in {DeviceState.REFUSED, DeviceState.REVOKED} else Key.NAME
+    return Key.SUBJECT if device_filter.state in {DeviceState.REFUSED, DeviceState.REVOKED} else Key.NAME
 
 
 async def _merged(
     sources: Sequence[ScopeNames], order: Key, key: tuple[str, str], size: int
 ) -> tuple[Mapping[tuple[str, str], str | None], bool]:
-    """Return what follows a key at any of the places, each key once, and whether it is the last of all."""
+    """Return the entries after a key at all places, each key once, and whether they are the last."""
     found: dict[tuple[str, str], str | None] = {}
     ends: list[tuple[str, str]] = []
     for names in sources:
@@ -198,14 +211,18 @@ async def _merged(
     return {one: found[one] for one in keys}, upto is None
 
 
-def _fits(at: tuple[Sequence[str], Sequence[DeviceState]], name: str, wanted: DeviceFilter) -> bool:
+def _fits(at: tuple[Sequence[str], Sequence[DeviceState]], name: str, device_filter: DeviceFilter) -> bool:
     places, states = at
-    is_there = wanted.scope in {"", *places}
-    return is_there and (wanted.state is None or wanted.state in states) and begins(name, wanted)
+    is_there = device_filter.scope in {"", *places}
+    return (
+        is_there
+        and (device_filter.state is None or device_filter.state in states)
+        and matches_prefix(name, device_filter)
+    )
 
 
 def _ordered(states: set[DeviceState | None]) -> Sequence[DeviceState]:
-    """Return states, the worst first; of being connected, away and never registered the best one counts."""
+    """Return states, most severe first; of connected, away and never registered, only the best."""
     is_connected = DeviceState.CONNECTED in states
     presence = [one for one in (DeviceState.CONNECTED, DeviceState.AWAY, DeviceState.UNASSIGNED) if one in states][:1]
     flags = [one for one in (DeviceState.REVOKED, DeviceState.DISABLED) if one in states]
@@ -217,12 +234,12 @@ def _after(order: Key, key: tuple[str, str]) -> str:
     return json.dumps([order, *key], ensure_ascii=False, separators=(",", ":"))
 
 
-def _parsed(after: str, wanted: DeviceFilter) -> tuple[Key, tuple[str, str]]:
+def _parsed(after: str, device_filter: DeviceFilter) -> tuple[Key, tuple[str, str]]:
     try:
         order, first, second = decode_json(after, tuple[Key, str, str])
     except (msgspec.MsgspecError, UnicodeEncodeError) as error:
         raise PageInvalidError(detail="the marker is not one of ours") from error
-    known = {_order((), wanted), *([Key.NAME, Key.WORD] if wanted.state is DeviceState.CONNECTED else [])}
+    known = {_order((), device_filter), *([Key.NAME, Key.WORD] if device_filter.state is DeviceState.CONNECTED else [])}
     if order not in known:
         raise PageInvalidError(detail="the marker is of another list")
     return order, (first, second)

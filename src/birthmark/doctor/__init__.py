@@ -1,9 +1,9 @@
-"""`birthmark doctor`: why a device, a chip or a server does not work, told with what was seen and what to type.
+"""`birthmark doctor`: diagnosis of a device, a secure element or a server, with evidence and commands.
 
-Offline first: what can be told from this machine alone is told before anybody is asked, and a finding that explains
-another keeps it back. Looking changes nothing. Of a token one login is tried, and none where it might be the last one.
+Checks are offline first: results from this machine precede network checks, and a finding suppresses its consequences.
+Checks change nothing. For a token, at most one login is tried, and none if it might be the last attempt.
 
-`settings` is a value and where it was said, `facts` what was seen, as values; `rules` says what is wrong with it;
-`looking`, `chip`, `wiring`, `identity`, `agent`, `servers` and `network` look. A vendor's library runs in a process of
-its own (`probe`), as some crash and some hang.
+`setting_sources` has values with their sources, and `facts` has observations as values. `rules` evaluates them.
+`file_inspection`, `chip`, `middleware_config`, `identity`, `agent`, `servers` and `network` collect them. A vendor's
+library runs in a separate process (`pkcs11_probe`), because some crash and some hang.
 """

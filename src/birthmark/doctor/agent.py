@@ -1,4 +1,4 @@
-"""Look at the agent: its configuration, the chips it names, and what `birthmark agent check` finds."""
+"""Inspection of the agent: its configuration, its secure elements, and the results of `birthmark agent check`."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 
 @dataclass(frozen=True, slots=True)
 class AgentFacts:
-    """A configuration, understood or refused; `texts` are its files, which may hold secrets: for looking things up."""
+    """A configuration, parsed or rejected; `texts` are its files, which may hold secrets, for searching only."""
 
     file: Path
     root: Path
@@ -36,8 +36,8 @@ class AgentFacts:
         return [(str(path), text) for path, text in self.config.texts]
 
 
-def look(named: SourcedSetting | None, root: Path) -> AgentFacts | None:
-    """Return the agent's configuration; None where none is named and none is in its place."""
+def inspect_agent(named: SourcedSetting | None, root: Path) -> AgentFacts | None:
+    """Return the agent's configuration; None if none is specified and the default file does not exist."""
     file = Path(named.value) if named is not None else AgentPaths(root).config
     if named is None and not file.exists():
         return None
@@ -49,7 +49,7 @@ def look(named: SourcedSetting | None, root: Path) -> AgentFacts | None:
 
 
 def checks_of(agent: AgentFacts, environment: Mapping[str, str], *, is_offline: bool) -> list[CheckFacts]:
-    """Return what `birthmark agent check` finds wrong."""
+    """Return the problems that `birthmark agent check` finds."""
     if agent.config is None:
         return [] if agent.refused is None else [agent.refused]
     clock = SystemClock()
@@ -69,10 +69,10 @@ def checks_of(agent: AgentFacts, environment: Mapping[str, str], *, is_offline: 
     return [_of(one, agent.file) for one in found if one.result in {CheckResult.ERROR, CheckResult.WARNING}]
 
 
-def _of(one: Check, file: Path) -> CheckFacts:
-    if one.error is not None:
-        return _seen(one.id, file, one.error)
-    return CheckFacts(one.id, str(file), one.result is CheckResult.ERROR, one.details, one.command)
+def _of(check: Check, file: Path) -> CheckFacts:
+    if check.error is not None:
+        return _seen(check.id, file, check.error)
+    return CheckFacts(check.id, str(file), check.result is CheckResult.ERROR, check.details, check.command)
 
 
 def _seen(name: str, file: Path, error: BirthmarkError) -> CheckFacts:
@@ -93,7 +93,7 @@ def _seen(name: str, file: Path, error: BirthmarkError) -> CheckFacts:
 
 
 def has_token(agent: AgentFacts | None) -> bool:
-    """Say whether the configuration has a chip of its own."""
+    """Return whether the configuration names its own secure element."""
     return agent is not None and agent.config is not None and agent.config.keys is not None
 
 

@@ -1,4 +1,4 @@
-"""Look at a chip: its library in a process of its own, which may crash or hang without harm."""
+"""Inspection of a secure element: its library runs in a separate process, where it may crash or hang."""
 
 import os
 import re
@@ -13,11 +13,11 @@ from pathlib import Path
 import msgspec
 
 from birthmark.doctor.facts import ChipFacts, ChipSelection, FileFacts, ProbeExit, SoftHsmFacts
-from birthmark.doctor.file_inspection import bytes_of, libraries, machine_of, seen, text_of, this_machine
+from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries, machine_of, text_of, this_machine
 from birthmark.doctor.pkcs11_probe import ProbeAnswer, ProbeQuestion
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.secure_elements.atecc.token import is_atecc
-from birthmark.text_files import plain_text, to_trimmed
+from birthmark.text_files import format_trim_command, plain_text
 from birthmark.untrusted_text import decode_json
 
 PATIENCE_S = 10.0
@@ -26,15 +26,19 @@ _MAX_DETAIL_CHARS = 200
 _MAX_PIN_FILE = 1024
 
 
-def look(asked: ChipSelection, question: ProbeQuestion, environment: Mapping[str, str], root: Path) -> ChipFacts:
-    """Return what the library named in `question` says, and what stands around it."""
+def inspect_chip(
+    selection: ChipSelection, question: ProbeQuestion, environment: Mapping[str, str], root: Path
+) -> ChipFacts:
+    """Return the results of the library in `question`, and facts about the files around it."""
     path = Path(question.module)
-    pin_path = None if asked.pin_file is None else Path(asked.pin_file.value)
-    pin = None if pin_path is None else seen(pin_path)
+    pin_path = None if selection.pin_file is None else Path(selection.pin_file.value)
+    pin = None if pin_path is None else inspect_file(pin_path)
     found = ChipFacts(
-        asked,
+        selection,
         question.module,
-        seen(Path(sys.executable)) if is_atecc(path) else seen(path),  # Microchip's own library is a Python package
+        inspect_file(Path(sys.executable))
+        if is_atecc(path)
+        else inspect_file(path),  # Microchip's own library is a Python package
         built_for=this_machine() if is_atecc(path) else machine_of(path),
         here=this_machine(),
         others=tuple(one for one in libraries(root) if Path(one).resolve() != path.resolve()),
@@ -46,11 +50,11 @@ def look(asked: ChipSelection, question: ProbeQuestion, environment: Mapping[str
         return found
     if pin is not None and (not pin.exists or pin.reason or pin.mode & 0o077):  # told by itself
         question = msgspec.structs.replace(question, pin_file=None)
-    return _used(found, question)
+    return _run_probe(found, question)
 
 
-def _used(found: ChipFacts, question: ProbeQuestion) -> ChipFacts:
-    """Ask the library."""
+def _run_probe(facts: ChipFacts, question: ProbeQuestion) -> ChipFacts:
+    """Run the library in the probe process."""
     with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print without one
         try:
             done = subprocess.run(
@@ -62,15 +66,15 @@ def _used(found: ChipFacts, question: ProbeQuestion) -> ChipFacts:
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return replace(found, ending=ProbeExit.HUNG, detail=f"no response within {PATIENCE_S:g} s")
+            return replace(facts, ending=ProbeExit.HUNG, detail=f"no response within {PATIENCE_S:g} s")
         printed.seek(max(0, printed.seek(0, os.SEEK_END) - _MAX_DETAIL_CHARS))
         last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
     try:
         answer = decode_json(done.stdout, ProbeAnswer)
     except msgspec.DecodeError:
-        return replace(found, ending=ProbeExit.CRASHED, detail=_how_it_ended(done.returncode, last))
+        return replace(facts, ending=ProbeExit.CRASHED, detail=_how_it_ended(done.returncode, last))
     return replace(
-        found,
+        facts,
         tokens=answer.tokens,
         opened=answer.opened,
         keys=answer.keys,
@@ -89,21 +93,21 @@ def _how_it_ended(code: int, last: str) -> str:
 def _trimming(path: Path) -> str:
     raw = bytes_of(path, _MAX_PIN_FILE)
     line = plain_text(raw).decode("utf-8", errors="replace").rstrip("\r\n")
-    return to_trimmed(path, raw) if line != line.strip() and "\n" not in line.strip() else ""
+    return format_trim_command(path, raw) if line != line.strip() and "\n" not in line.strip() else ""
 
 
 def _softhsm(environment: Mapping[str, str], pin: Path | None) -> SoftHsmFacts | None:
-    """Return SoftHSM's settings where a variable names them: those of the user and the system are SoftHSM's own."""
+    """Return SoftHSM's settings if a variable names them; other settings are SoftHSM's own defaults."""
     named = environment.get("SOFTHSM2_CONF")
     if not named:
         return None
     conf = Path(named)
     directories = _TOKENS.findall(text_of(conf))
-    tokens: FileFacts | None = seen(Path(directories[-1].strip())) if directories else None
+    tokens: FileFacts | None = inspect_file(Path(directories[-1].strip())) if directories else None
     beside, own_pin = conf.parent / "tokens", conf.parent / "pin"
     of_pin = None if pin is None else pin.parent / "softhsm2.conf"
     return SoftHsmFacts(
-        seen(conf),
+        inspect_file(conf),
         SourcedSetting(SettingSource.VARIABLE, "SOFTHSM2_CONF", named),
         tokens,
         tokens_beside=str(beside.absolute()) if beside.is_dir() else "",

@@ -1,4 +1,4 @@
-"""What was seen, as values. No rule looks for itself; no secret is in here, only whether there is one."""
+"""Observations as values. Rules inspect nothing themselves; no secret is stored, only whether one exists."""
 
 import shlex
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """A path. `mode` is its permission bits; `reason` is why it cannot be read, empty where it can."""
+    """A path. `mode` is its permission bits; `reason` is why it cannot be read, empty if it can."""
 
     path: str
     exists: bool = False
@@ -22,7 +22,7 @@ class FileFacts:
 
 
 class ProbeExit(StrEnum):
-    """How the process that used the library ended."""
+    """Exit of the process that used the library."""
 
     FINE = "fine"
     CRASHED = "crashed"
@@ -31,7 +31,7 @@ class ProbeExit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenFacts:
-    """A token, as it says without a login."""
+    """A token, as it describes itself without a login."""
 
     label: str
     slot_id: int
@@ -43,7 +43,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class KeyFacts:
-    """A private key in the token: its label and id, and the SHA-256 of its public half, empty where it is not told."""
+    """A private key in the token: label, ID, and SHA-256 of its public key, empty if not readable."""
 
     label: str
     key_id: str = ""
@@ -52,7 +52,7 @@ class KeyFacts:
 
 @dataclass(frozen=True, slots=True)
 class ChipSelection:
-    """What was asked for, and where it was said; None is not said."""
+    """Requested selection with its sources; None is not specified."""
 
     module: SourcedSetting | None = None
     token: SourcedSetting | None = None
@@ -65,7 +65,7 @@ class ChipSelection:
 
 @dataclass(frozen=True, slots=True)
 class SoftHsmFacts:
-    """SoftHSM's settings: the file, the directory of tokens it names, and what stands beside other files of ours."""
+    """SoftHSM's settings: the file, its token directory, and related files of Birthmark next to it."""
 
     conf: FileFacts
     setting: SourcedSetting | None = None
@@ -77,7 +77,7 @@ class SoftHsmFacts:
 
 @dataclass(frozen=True, slots=True)
 class ChipFacts:
-    """A library, and what came of using it. `code`, `cause` and `detail` are those of the refusal, if any."""
+    """A library and the result of its use. `code`, `cause` and `detail` are those of the error, if any."""
 
     asked: ChipSelection
     module: str
@@ -94,7 +94,7 @@ class ChipFacts:
     detail: str = ""
     pin: FileFacts | None = None
     trimming: str = ""
-    """The command that writes the PIN without the white space around it, where there is some."""
+    """Command that removes white space around the PIN, if there is some."""
     softhsm: SoftHsmFacts | None = None
 
 
@@ -103,7 +103,7 @@ class ChipFacts:
 
 @dataclass(frozen=True, slots=True)
 class TrustFacts:
-    """A file or directory of CAs that a variable names; `certificates` is how many it has."""
+    """A file or directory of CAs that a variable names; `certificates` is their number."""
 
     setting: SourcedSetting
     file: FileFacts
@@ -112,7 +112,7 @@ class TrustFacts:
 
 @dataclass(frozen=True, slots=True)
 class PathFacts:
-    """A path that a variable names; `instead` is one that would do, empty where there is none."""
+    """A path that a variable names; `instead` is a suitable path, empty if none was found."""
 
     setting: SourcedSetting
     file: FileFacts
@@ -121,7 +121,7 @@ class PathFacts:
 
 @dataclass(frozen=True, slots=True)
 class MismatchedVariable:
-    """A variable that does not fit the server that is meant. `value` is empty where it is a secret."""
+    """A variable that does not match the server in use. `value` is empty for a secret."""
 
     name: str
     value: str = ""
@@ -130,9 +130,9 @@ class MismatchedVariable:
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """A Birthmark server of this machine, by its data directory: one that was named, or that the environment is about.
+    """A Birthmark server of this machine, by data directory: the specified one, or the environment's.
 
-    `has_database` is its own word, at its health address, on whether its database answers; None is not told.
+    `has_database` is the database status from its health endpoint; None is unknown.
     """
 
     data: str
@@ -143,9 +143,9 @@ class ServerFacts:
     has_database: bool | None = None
     certificate_until: str = ""
     certificate_days: int | None = None
-    """How long its own certificate lives; None is not told."""
+    """Days until its own certificate expires; None is unknown."""
     certificate_trouble: str = ""
-    """Why the one that is configured is not served."""
+    """Reason why the configured certificate is not in use."""
     foreign: tuple[MismatchedVariable, ...] = ()
     exposed: tuple[FileFacts, ...] = ()
     others: tuple[str, ...] = ()
@@ -154,7 +154,7 @@ class ServerFacts:
     start: str = ""
     """The command that starts it, for this user."""
     as_owner: str = ""
-    """The command typed by the directory's owner, where it is closed to this user."""
+    """The command for the directory's owner, if this user has no access."""
 
     @property
     def env(self) -> str:
@@ -182,10 +182,10 @@ class LeafFacts:
 
 @dataclass(frozen=True, slots=True)
 class IdentityFacts:
-    """Certificate and key in files. `code` and `cause` are those of a file's refusal.
+    """Certificate and key in files. `code` and `cause` are those of a file's error.
 
-    `matching_*` are files beside them that do belong together; `issuer` is the file of a CA that issued the last
-    certificate of the chain and is not in it; `ca` is a directory from which it can be issued anew.
+    `matching_*` are adjacent files that belong together. `issuer` is the file of the CA that issued the chain's last
+    certificate and is missing from the chain. `ca` is a directory from which it can be reissued.
     """
 
     certificate: SourcedSetting | None = None
@@ -215,7 +215,7 @@ class IdentityFacts:
 
 @dataclass(frozen=True, slots=True)
 class OpensslFacts:
-    """OPENSSL_CONF's file. `sections` is its content, `missing` what it names by a path and is not there."""
+    """The file of OPENSSL_CONF. `sections` is its content, `missing` lists paths in it that do not exist."""
 
     setting: SourcedSetting
     file: FileFacts
@@ -226,11 +226,11 @@ class OpensslFacts:
 
 @dataclass(frozen=True, slots=True)
 class BusFacts:
-    """How NXP's middleware and Microchip's library are told where the chip is.
+    """Bus settings of NXP's middleware and Microchip's library.
 
-    `devices` are the buses beside the one that is named; `factory` is the variant whose published keys the file of
-    SCP03 keys holds; `has_nxp_library` says that the chip's library is NXP's own,
-    `lacks_middleware` that no library is named and NXP's is nowhere.
+    `devices` are the other available buses. `factory` is the variant whose published keys the SCP03 key file contains.
+    `has_nxp_library` is true for NXP's own library. `lacks_middleware` is true if no library is named and NXP's is not
+    installed.
     """
 
     port: SourcedSetting | None = None
@@ -250,7 +250,7 @@ class BusFacts:
 
 @dataclass(frozen=True, slots=True)
 class Reachable:
-    """How a server of this machine is reached, for who writes a configuration: no secret is in it."""
+    """Addresses of a server of this machine for use in a configuration; without secrets."""
 
     trust: str
     dps_host: str = ""
@@ -261,9 +261,9 @@ class Reachable:
 
 @dataclass(frozen=True, slots=True)
 class CheckFacts:
-    """One check of `birthmark agent check` that did not come out well. `facts` are the refusal's; `command` mends it.
+    """A failed check of `birthmark agent check`. `facts` are the error's; `command` fixes it.
 
-    `lines` are the places of the configuration that name a host, a port or a file of CAs: text -> file.
+    `lines` maps texts of the configuration that name a host, a port or a CA file to their files.
     """
 
     id: str
@@ -283,9 +283,9 @@ class CheckFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProxyFacts:
-    """Variables that name a proxy. `local` are hosts of this machine's server that they would be asked for.
+    """Variables that name a proxy. `local` are hosts of this machine's server that would use it.
 
-    `trouble` is why the proxy does not answer; empty where it does, or was not asked.
+    `trouble` is why the proxy does not respond; empty if it does, or was not contacted.
     """
 
     settings: tuple[SourcedSetting, ...]
@@ -297,7 +297,7 @@ class ProxyFacts:
 
 @dataclass(frozen=True, slots=True)
 class EndpointFacts:
-    """A server that a variable names. `code` and `cause` are why it cannot be used; `fix` what is said of that."""
+    """A server that a variable names. `code` and `cause` are why it cannot be used; `fix` is the error's fix."""
 
     setting: SourcedSetting
     host: str
@@ -309,7 +309,7 @@ class EndpointFacts:
 
 @dataclass(frozen=True, slots=True)
 class ClockFacts:
-    """This machine's clock, and how far it is from what a server stated; None is not asked."""
+    """This machine's clock and its offset from a server's stated time; None was not queried."""
 
     now: str
     is_before_build: bool = False

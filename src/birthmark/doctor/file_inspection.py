@@ -1,4 +1,4 @@
-"""Look at files: whether they are there, who may read them, what kind of machine a library is for."""
+"""Inspection of files: existence, permissions, and the architecture of a library."""
 
 import errno
 import os
@@ -18,8 +18,8 @@ _TPMS = ("/dev/tpmrm0", "/dev/tpm0")
 _TPM_LIBRARY = "libtpm2_pkcs11"
 
 
-def seen(path: Path) -> FileFacts:
-    """Return what is at a path, and whether this user can read it."""
+def inspect_file(path: Path) -> FileFacts:
+    """Return the facts of a path, and whether this user can read it."""
     try:
         status = path.stat()
     except OSError as error:
@@ -37,19 +37,19 @@ def seen(path: Path) -> FileFacts:
 
 
 def libraries(root: Path) -> list[str]:
-    """Return the PKCS#11 libraries of this machine and of what is mounted at `root`; last one that has no chip here."""
+    """Return the PKCS#11 libraries of this machine and below `root`; one without its hardware here comes last."""
     found = dict.fromkeys(str(path) for place in (root, Path("/")) for path in find_libraries(place))
     has_tpm = "TPM2_PKCS11_TCTI" in os.environ or any(Path(place).exists() for place in _TPMS)
     return sorted(found, key=lambda path: not has_tpm and _TPM_LIBRARY in path)
 
 
 def text_of(path: Path) -> str:
-    """Return a text file's beginning; empty where it cannot be read or is no file."""
+    """Return the beginning of a text file; empty if it cannot be read or is no file."""
     return bytes_of(path, MAX_TEXT_BYTES).decode("utf-8", "replace")
 
 
 def bytes_of(path: Path, limit: int) -> bytes:
-    """Return at most `limit` bytes of a regular file; none where it cannot be read."""
+    """Return at most `limit` bytes of a regular file; none if it cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer
             return b""
@@ -60,7 +60,7 @@ def bytes_of(path: Path, limit: int) -> bytes:
 
 
 def machine_of(path: Path) -> str:
-    """Return what a library is built for, or that it is no library; empty where it cannot be read."""
+    """Return the architecture of a library, or that it is no library; empty if it cannot be read."""
     head = bytes_of(path, 20)
     if not head:
         return ""
@@ -71,6 +71,6 @@ def machine_of(path: Path) -> str:
 
 
 def this_machine() -> str:
-    """Return what this interpreter is built for, by the same names."""
+    """Return this interpreter's architecture, by the same names."""
     name = platform.machine()
     return _HERE.get(name, name)

@@ -1,4 +1,4 @@
-"""Look at the device's certificate and key in files, and at what stands beside them."""
+"""Inspection of the device's certificate and key files, and of adjacent files."""
 
 import base64
 import contextlib
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.ca.generations import directories_of
 from birthmark.doctor.facts import IdentityFacts, LeafFacts
-from birthmark.doctor.file_inspection import bytes_of, seen
+from birthmark.doctor.file_inspection import bytes_of, inspect_file
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
@@ -37,10 +37,10 @@ _LABEL = rb"(?:X509 |TRUSTED )?CERTIFICATE"
 _PEM = re.compile(rb"^-----BEGIN %b-----\r?\n([A-Za-z0-9+/=\s]*)-----END %b-----" % (_LABEL, _LABEL), re.MULTILINE)
 
 
-def look(
+def inspect_identity(
     settings: Mapping[str, SourcedSetting], environment: Mapping[str, str], data: Path | None, now: datetime
 ) -> IdentityFacts | None:
-    """Return what the files are that the environment names; None where it names none."""
+    """Return the facts of the files that the environment names; None if it names none."""
     certificate, key = settings.get("X509_CERT_FILE"), settings.get("X509_KEY_FILE")
     if certificate is None and key is None:
         return None
@@ -54,37 +54,37 @@ def look(
 
 
 def _with_what_is_beside(
-    found: IdentityFacts, chain: tuple[Certificate, ...], environment: Mapping[str, str], data: Path | None
+    facts: IdentityFacts, chain: tuple[Certificate, ...], environment: Mapping[str, str], data: Path | None
 ) -> IdentityFacts:
-    paths = _beside(found.certificate, found.key)
-    if found.key_public and (found.leaf is None or found.leaf.public != found.key_public):
-        found = replace(found, matching_certificate=_certificate_of(found.key_public, paths))
-    if chain and not found.key_public:
-        found = replace(found, matching_key=_key_of(chain[0], paths, environment))
+    paths = _list_adjacent_files(facts.certificate, facts.key)
+    if facts.key_public and (facts.leaf is None or facts.leaf.public != facts.key_public):
+        facts = replace(facts, matching_certificate=_certificate_of(facts.key_public, paths))
+    if chain and not facts.key_public:
+        facts = replace(facts, matching_key=_key_of(chain[0], paths, environment))
     if chain:
-        issuer, ca = _above(chain[-1], paths, data)
-        found = replace(found, issuer=issuer, ca=ca)
-    return found
+        issuer, ca = _find_issuer_file(chain[-1], paths, data)
+        facts = replace(facts, issuer=issuer, ca=ca)
+    return facts
 
 
-def _with_certificate(found: IdentityFacts, path: Path, now: datetime) -> tuple[IdentityFacts, tuple[Certificate, ...]]:
-    found = replace(found, certificate_file=seen(path))
+def _with_certificate(facts: IdentityFacts, path: Path, now: datetime) -> tuple[IdentityFacts, tuple[Certificate, ...]]:
+    facts = replace(facts, certificate_file=inspect_file(path))
     raw = bytes_of(path, MAX_BUNDLE_BYTES)
     if not raw:
-        return found, ()
-    found = replace(found, is_key_in_certificate=b"PRIVATE KEY-----" in raw and b"BEGIN CERTIFICATE" not in raw)
+        return facts, ()
+    facts = replace(facts, is_key_in_certificate=b"PRIVATE KEY-----" in raw and b"BEGIN CERTIFICATE" not in raw)
     if raw.startswith(_DER):
         with contextlib.suppress(BirthmarkError):
             parse_der(raw)
-            return replace(found, is_der=True), ()
+            return replace(facts, is_der=True), ()
     try:
         chain = parse_bundle(raw)
     except BirthmarkError as error:
-        return replace(found, certificate_code=error.code, certificate_cause=error.explain_cause()), ()
+        return replace(facts, certificate_code=error.code, certificate_cause=error.explain_cause()), ()
     if chain[0].der not in map(base64.b64decode, _PEM.findall(raw)):
         cause = f"{path} is not PEM, the format that programs read."
-        return replace(found, certificate_code=CertificateInvalidError.code, certificate_cause=cause), ()
-    return replace(found, leaf=_leaf(chain[0], now)), chain
+        return replace(facts, certificate_code=CertificateInvalidError.code, certificate_cause=cause), ()
+    return replace(facts, leaf=_leaf(chain[0], now)), chain
 
 
 def _leaf(leaf: Certificate, now: datetime) -> LeafFacts:
@@ -99,26 +99,26 @@ def _leaf(leaf: Certificate, now: datetime) -> LeafFacts:
     )
 
 
-def _with_key(found: IdentityFacts, path: Path, environment: Mapping[str, str]) -> IdentityFacts:
+def _with_key(facts: IdentityFacts, path: Path, environment: Mapping[str, str]) -> IdentityFacts:
     if path.is_fifo():
-        return replace(found, key_file=seen(path))
+        return replace(facts, key_file=inspect_file(path))
     raw = bytes_of(path, MAX_KEY_FILE_BYTES)
     if raw and uri_in(raw) is not None:
-        return found  # a key in a token: looked at with the chip
+        return facts  # a key in a token: looked at with the chip
     given, raw = raw, pem_of_key(raw)
     is_certificate = b"BEGIN CERTIFICATE" in raw and b"PRIVATE KEY-----" not in raw
-    found = replace(found, key_file=seen(path), is_certificate_in_key=is_certificate)
+    facts = replace(facts, key_file=inspect_file(path), is_certificate_in_key=is_certificate)
     if (object_id := parse_reference_key(raw)) is not None:
         real = reference_public_key(raw)
-        found = replace(found, object_id=object_id, reference_public="" if real is None else _digest_of(real))
+        facts = replace(facts, object_id=object_id, reference_public="" if real is None else _digest_of(real))
     try:
         public = _digest_of(FileKey.load(path, _passphrase(environment)).public_key)
     except BirthmarkError as error:
-        return replace(found, key_code=error.code, key_cause=error.explain_cause())
+        return replace(facts, key_code=error.code, key_cause=error.explain_cause())
     if raw != given:
         cause = f"{path} is not PEM, the format that programs read."
-        return replace(found, key_public=public, key_code=KeyFileInvalidError.code, key_cause=cause)
-    return replace(found, key_public=public)
+        return replace(facts, key_public=public, key_code=KeyFileInvalidError.code, key_cause=cause)
+    return replace(facts, key_public=public)
 
 
 def _passphrase(environment: Mapping[str, str]) -> Pin | None:
@@ -130,8 +130,8 @@ def _digest_of(key: CertificatePublicKeyTypes) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _beside(*settings: SourcedSetting | None) -> list[Path]:
-    """Return the files in the directories of these, the nearest first."""
+def _list_adjacent_files(*settings: SourcedSetting | None) -> list[Path]:
+    """Return the files in the directories of these settings, nearest first."""
     directories = dict.fromkeys(Path(one.value).absolute().parent for one in settings if one is not None)
     found = [path for directory in directories for path in sorted(directory.glob("*")) if path.is_file()]
     return found[:_MAX_BESIDE]
@@ -155,8 +155,8 @@ def _key_of(leaf: Certificate, paths: list[Path], environment: Mapping[str, str]
     return ""
 
 
-def _above(last: Certificate, paths: list[Path], data: Path | None) -> tuple[str, str]:
-    """Return the file of a chain's issuer, where that is no root, and the directory of the CA where its key is too."""
+def _find_issuer_file(last: Certificate, paths: list[Path], data: Path | None) -> tuple[str, str]:
+    """Return the file of a chain's issuer unless it is a root, and the CA directory that holds its key."""
     if last.is_self_signed:
         return "", ""
     directories = [path for path in {one.parent / "ca" for one in paths} if path.is_dir()]

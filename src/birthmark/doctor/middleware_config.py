@@ -1,4 +1,4 @@
-"""Look at OpenSSL's configuration, and at what tells NXP's and Microchip's libraries where the chip is."""
+"""Inspection of OpenSSL's configuration, and of the bus settings of NXP's and Microchip's libraries."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from birthmark.doctor.facts import BusFacts, OpensslFacts
-from birthmark.doctor.file_inspection import libraries, seen, text_of
+from birthmark.doctor.file_inspection import inspect_file, libraries, text_of
 from birthmark.doctor.rules import bus, openssl
 from birthmark.doctor.rules.chip import NXP_LIBRARY
 from birthmark.doctor.setting_sources import SourcedSetting
@@ -36,17 +36,17 @@ PUBLISHED: Mapping[str, str] = {
 
 
 def look_at_openssl(setting: SourcedSetting | None, root: Path) -> OpensslFacts | None:
-    """Return OPENSSL_CONF's file; None where the variable is not set."""
+    """Return the file of OPENSSL_CONF; None if the variable is not set."""
     if setting is None:
         return None
     path = Path(setting.value)
     sections = openssl.parse(text_of(path))
     missing = tuple(one for one in openssl.paths_in(sections) if not Path(one).exists())
-    return OpensslFacts(setting, seen(path), sections, missing, tuple(libraries(root)))
+    return OpensslFacts(setting, inspect_file(path), sections, missing, tuple(libraries(root)))
 
 
 def look_at_bus(settings: Mapping[str, SourcedSetting], root: Path) -> BusFacts:
-    """Return how the chip is reached."""
+    """Return the bus settings of the secure element."""
     port, scp03, module = (settings.get(one) for one in ("EX_SSS_BOOT_SSS_PORT", "EX_SSS_BOOT_SCP03_PATH", "module"))
     device = "" if port is None else bus.device_in(port.value)
     devices = () if not device else tuple(str(one) for one in sorted(Path(device).parent.glob("i2c-*")))
@@ -56,20 +56,20 @@ def look_at_bus(settings: Mapping[str, SourcedSetting], root: Path) -> BusFacts:
     slots = sorted(Path(store[0]).glob("*.conf"))[:_MAX_SLOTS] if store else []
     return BusFacts(
         port,
-        seen(Path(device)) if device else None,
+        inspect_file(Path(device)) if device else None,
         devices,
         scp03,
-        None if keys is None else seen(keys),
+        None if keys is None else inspect_file(keys),
         "" if keys is None else _variant(text_of(keys)),
         has_nxp_library=module is not None and NXP_LIBRARY in module.value,
         lacks_middleware=module is None and not any(NXP_LIBRARY in one for one in libraries(root)),
         microchip=tuple((str(path), text_of(path)) for path in slots),
-        filestore=seen(Path(store[0])) if store else None,
+        filestore=inspect_file(Path(store[0])) if store else None,
     )
 
 
 def _variant(text: str) -> str:
-    """Return whose published keys a file has; empty where they are nobody's."""
+    """Return the variant whose published keys a file has; empty for other keys."""
     found = _ENC.findall(text)
     digests = [hashlib.sha256(bytes.fromhex(one)).hexdigest()[:32] for one in found]
     return next((PUBLISHED[one] for one in digests if one in PUBLISHED), "")

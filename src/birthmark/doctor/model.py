@@ -1,4 +1,4 @@
-"""What doctor says: findings, and which of them explains which."""
+"""Findings of the doctor, and which findings explain others."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class FindingSeverity(StrEnum):
-    """How bad it is. NOTE: nothing is wrong, and it may be meant otherwise. UNKNOWN: it could not be looked at."""
+    """Severity of a finding. NOTE: valid and possibly intended. UNKNOWN: could not be checked."""
 
     OK = "ok"
     NOTE = "note"
@@ -16,7 +16,7 @@ class FindingSeverity(StrEnum):
 
 
 class Topic(StrEnum):
-    """What a finding is about, in the order in which things are looked at."""
+    """Topic of a finding, in the order of inspection."""
 
     ENVIRONMENT = "environment"
     TRUST = "trust"
@@ -39,9 +39,10 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DoctorFinding:
-    """One thing that was looked at. `command` mends it as it stands; where only a person can, `for_a_person` says why.
+    """One check result. `command` fixes it as printed; if only a person can, `for_a_person` is the reason.
 
-    `about` is whom it is about where there may be several (a host, a file): it explains findings about the same alone.
+    `about` is the object if there may be several (a host, a file): the finding explains only findings about the same
+    object.
     """
 
     code: str
@@ -56,7 +57,7 @@ class DoctorFinding:
 
     @property
     def fix(self) -> str:
-        """What to do, the command in backticks."""
+        """Advice, with the command in backticks."""
         return ": ".join(part for part in (self.advice, f"`{self.command}`" if self.command else "") if part)
 
 
@@ -69,18 +70,18 @@ EXPLAINED_BY: Mapping[Topic, frozenset[Topic]] = {
     ),
     Topic.NETWORK: frozenset({Topic.ENVIRONMENT, Topic.TRUST, Topic.SERVER, Topic.PROXY}),
 }
-"""A fault of one of these topics keeps back what is about the topic: it would be its consequence."""
+"""A fault of one of these topics suppresses findings of the topic, as its consequences."""
 
 
-def told(findings: Iterable[DoctorFinding]) -> list[DoctorFinding]:
-    """Return the findings without the consequences of others and without what stands twice."""
+def remove_consequences(findings: Iterable[DoctorFinding]) -> list[DoctorFinding]:
+    """Return the findings without consequences of others and without duplicates."""
     every = list(dict.fromkeys(findings))
     faults = [one for one in every if one.severity is FindingSeverity.FAULT]
 
-    def is_explained(one: DoctorFinding) -> bool:
-        causes = EXPLAINED_BY.get(one.topic, frozenset())
-        return one.severity is not FindingSeverity.OK and any(
-            other.topic in causes and other is not one and _is_same(one.about, other.about) for other in faults
+    def is_explained(finding: DoctorFinding) -> bool:
+        causes = EXPLAINED_BY.get(finding.topic, frozenset())
+        return finding.severity is not FindingSeverity.OK and any(
+            other.topic in causes and other is not finding and _is_same(finding.about, other.about) for other in faults
         )
 
     return [one for one in every if not is_explained(one)]

@@ -1,4 +1,4 @@
-"""Ask: the proxy, the servers that variables name, and what time a server says it is."""
+"""Network checks: the proxy, the servers that variables name, and a server's stated time."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from birthmark.agent.trusted_clock import BUILT
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import StatedTime, ask_time
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, Reachable, ServerFacts
 from birthmark.doctor.rules.network import is_bypassed
 from birthmark.doctor.setting_sources import SourcedSetting
@@ -23,7 +23,7 @@ _PATIENCE_S = 5.0
 
 
 def proxy_of(settings: Mapping[str, SourcedSetting], hosts: tuple[str, ...], *, is_offline: bool) -> ProxyFacts | None:
-    """Return the proxy that variables name; asked, unless offline, by a connection to it."""
+    """Return the proxy that variables name; unless offline, test a connection to it."""
     said = tuple(settings[name] for name in _PROXIES if name in settings)
     if not said:
         return None
@@ -48,7 +48,7 @@ def _trouble_at(host: str, port: int) -> str:
 
 
 def places(settings: Mapping[str, SourcedSetting]) -> Iterator[EndpointFacts]:
-    """Yield the servers that variables name; nobody is asked yet."""
+    """Yield the servers that variables name, without contacting them."""
     if (setting := settings.get("PROVISIONING_HOST")) is not None:
         yield _place(setting, f"//{setting.value}", _MQTT)
     for name in _URLS:
@@ -57,7 +57,7 @@ def places(settings: Mapping[str, SourcedSetting]) -> Iterator[EndpointFacts]:
 
 
 def _place(setting: SourcedSetting, url: str, port: int) -> EndpointFacts:
-    """Return the server that a URL names; of what is none, all of it is a name that nobody will find."""
+    """Return the server that a URL names; an invalid URL becomes a host name that does not resolve."""
     try:
         parts = urlsplit(url)
         return EndpointFacts(setting, parts.hostname or setting.value, parts.port or port)
@@ -65,44 +65,46 @@ def _place(setting: SourcedSetting, url: str, port: int) -> EndpointFacts:
         return EndpointFacts(setting, setting.value, port)
 
 
-def ask(place: EndpointFacts, environment: Mapping[str, str]) -> EndpointFacts:
-    """Resolve the name, connect, and see that the server is believed, showing no certificate."""
+def ask(facts: EndpointFacts, environment: Mapping[str, str]) -> EndpointFacts:
+    """Resolve the name, connect, and verify the server's certificate, without a client certificate."""
     try:
         context = client_context(None, ServerTrust.default(environment))
-        with socket.create_connection((place.host, place.port), _PATIENCE_S) as raw:
-            context.wrap_socket(raw, server_hostname=place.host).close()
+        with socket.create_connection((facts.host, facts.port), _PATIENCE_S) as raw:
+            context.wrap_socket(raw, server_hostname=facts.host).close()
     except BirthmarkError as error:
-        return _refused(place, error)
+        return _refused(facts, error)
     except (OSError, UnicodeError) as error:
-        return _refused(place, explained(error if isinstance(error, OSError) else OSError(), place.host, place.port))
-    return place
+        return _refused(
+            facts, translate_error(error if isinstance(error, OSError) else OSError(), facts.host, facts.port)
+        )
+    return facts
 
 
-def _refused(place: EndpointFacts, error: BirthmarkError) -> EndpointFacts:
-    return EndpointFacts(place.setting, place.host, place.port, error.code, error.explain_cause(), error.explain_fix())
+def _refused(facts: EndpointFacts, error: BirthmarkError) -> EndpointFacts:
+    return EndpointFacts(facts.setting, facts.host, facts.port, error.code, error.explain_cause(), error.explain_fix())
 
 
-def hosts_of(server: ServerFacts | None, known: Reachable | None) -> tuple[str, ...]:
-    """Return the hosts of this machine's server, if one is meant and runs."""
-    return () if server is None or known is None else (known.dps_host, known.est_host)
+def hosts_of(server: ServerFacts | None, reachable: Reachable | None) -> tuple[str, ...]:
+    """Return the hosts of this machine's server if it runs."""
+    return () if server is None or reachable is None else (reachable.dps_host, reachable.est_host)
 
 
-async def clock(now: datetime, known: Reachable | None, *, is_offline: bool) -> ClockFacts:
-    """Return what the clock says, and how far it is from what this machine's server states."""
+async def clock(now: datetime, reachable: Reachable | None, *, is_offline: bool) -> ClockFacts:
+    """Return the clock's time, and its offset from the time that this machine's server states."""
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC"
     stated: StatedTime | None = None
-    url = "" if known is None else _told_by(known)
-    if known is not None and url and not is_offline:
+    url = "" if reachable is None else _find_time_url(reachable)
+    if reachable is not None and url and not is_offline:
         with contextlib.suppress(BirthmarkError, OSError):
-            stated = await ask_time(url, ServerTrust.of([Path(known.trust)]))
+            stated = await ask_time(url, ServerTrust.of([Path(reachable.trust)]))
     if stated is None:
         return ClockFacts(text, is_before_build=now < BUILT)
     offset = (now - stated.at).total_seconds()
     return ClockFacts(text, now < BUILT, offset, urlsplit(url).netloc)
 
 
-def _told_by(known: Reachable) -> str:
-    """Return an address whose answers tell the time; empty where there is none."""
-    if known.est_host:
-        return f"https://{known.est_host}:{known.est_port}/.well-known/est/cacerts"
-    return f"https://{known.dps_host}:{known.dps_port}/" if known.dps_host else ""
+def _find_time_url(reachable: Reachable) -> str:
+    """Return a URL whose response states the time; empty if none is available."""
+    if reachable.est_host:
+        return f"https://{reachable.est_host}:{reachable.est_port}/.well-known/est/cacerts"
+    return f"https://{reachable.dps_host}:{reachable.dps_port}/" if reachable.dps_host else ""

@@ -1,7 +1,7 @@
-"""Use a PKCS#11 library in its own process: `python -m birthmark.doctor.pkcs11_probe`, a question on standard input.
+"""Probe of a PKCS#11 library in a separate process: `python -m birthmark.doctor.pkcs11_probe`.
 
-One login is tried, and none where the token says that it would be the last one. The answer is one line of JSON on the
-standard output that the process began with; what the library prints goes elsewhere.
+The question arrives on standard input. One login is tried, and none if the token reports that it would be the last
+attempt. The answer is one line of JSON on the process's original standard output; output of the library is redirected.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _MAX_PRINTED_BYTES = 4 * 1024 * 1024
 
 
 class ProbeQuestion(msgspec.Struct, frozen=True):
-    """Which library and token, and by which PIN."""
+    """A library, a token and a PIN to probe."""
 
     module: str
     token: str | None = None
@@ -48,7 +48,7 @@ class ProbeQuestion(msgspec.Struct, frozen=True):
 
 
 class ProbeAnswer(msgspec.Struct, frozen=True):
-    """What came of it: the tokens, which one was opened, its keys; and the refusal, if any."""
+    """Result of the probe: the tokens, the opened token and its keys, and the error, if any."""
 
     tokens: tuple[TokenFacts, ...] = ()
     opened: str = ""
@@ -59,7 +59,7 @@ class ProbeAnswer(msgspec.Struct, frozen=True):
 
 
 def ask(question: ProbeQuestion) -> ProbeAnswer:
-    """Look at the tokens, open the one that is meant, and list its keys."""
+    """List the tokens, open the selected one, and list its keys."""
     tokens: tuple[TokenFacts, ...] = ()
     opened = ""
     keys: tuple[KeyFacts, ...] = ()
@@ -130,7 +130,7 @@ def _keys(token: Pkcs11Token) -> Iterator[KeyFacts]:
 
 
 def _public_of(token: Pkcs11Token, label: str, key_id: bytes) -> str:
-    """Return the SHA-256 of the public half; empty where the chip does not tell it."""
+    """Return the SHA-256 of the public key; empty if the secure element does not provide it."""
     with contextlib.suppress(BirthmarkError, p11.PKCS11Error, ValueError):
         key = TokenKey.find(token, label=label or None, key_id=key_id or None).public_key
         return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
@@ -138,7 +138,7 @@ def _public_of(token: Pkcs11Token, label: str, key_id: bytes) -> str:
 
 
 def _root_of(error: BaseException) -> str:
-    """Return what the library itself said."""
+    """Return the library's own error message."""
     cause = error.__cause__
     return "" if not isinstance(cause, pkcs11.PKCS11Error) else f"{kind_of(cause)} {cause}".strip()
 

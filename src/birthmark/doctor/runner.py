@@ -1,4 +1,4 @@
-"""The examination: what is looked at, in which order, offline first."""
+"""Sequence of the inspections, offline checks first."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from birthmark.doctor import agent, chip, identity, middleware_config, network, servers
 from birthmark.doctor.facts import ChipFacts, ChipSelection, PathFacts, ProbeExit, Reachable, ServerFacts, TrustFacts
-from birthmark.doctor.file_inspection import bytes_of, libraries, seen
+from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries
 from birthmark.doctor.model import DoctorFinding
 from birthmark.doctor.pkcs11_probe import ProbeQuestion
 from birthmark.doctor.rules import agent as agent_rules
@@ -32,7 +32,7 @@ _SAID = ("module", "token", "slot", "pin_file", "key")
 def chips_asked(
     settings: Mapping[str, SourcedSetting], environment: Mapping[str, str], *, has_other: bool
 ) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
-    """Yield the chip that is named; SoftHSM, unless there is another, where a variable names its settings."""
+    """Yield the selected secure element; otherwise SoftHSM, if a variable names its settings and no other exists."""
     said = {name: settings.get(name) for name in _SAID}
     if not any(said.values()) and (has_other or not environment.get("SOFTHSM2_CONF")):
         return
@@ -48,7 +48,7 @@ def chips_asked(
 
 
 def not_named(settings: Mapping[str, SourcedSetting], environment: Mapping[str, str], root: Path) -> list[Path]:
-    """Return the libraries of chips that this machine has, where no library is named at all."""
+    """Return the libraries of secure elements on this machine, if no setting names a library."""
     if settings.get("module") is not None or environment.get("SOFTHSM2_CONF"):
         return []
     return [path for path in find_libraries(root) if path.name.startswith(_MADE_FOR_A_CHIP)]
@@ -77,7 +77,7 @@ _MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class InspectionContext:
-    """What is examined: settings by name, as options, variables or the agent's configuration say them."""
+    """Subject of the inspection: settings by name, from options, variables or the agent's configuration."""
 
     environment: Mapping[str, str]
     now: datetime
@@ -90,18 +90,18 @@ class InspectionContext:
 
 
 def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iterator[DoctorFinding]:
-    """Yield what is found, causes before consequences; `told` takes the consequences out."""
-    server = servers.look(patient.get("data"), patient.environment)
-    device = agent.look(patient.get("config"), patient.root)
+    """Yield the findings, causes before consequences, which a caller can remove."""
+    server = servers.inspect_server(patient.get("data"), patient.environment)
+    device = agent.inspect_agent(patient.get("config"), patient.root)
     yield from _surroundings(patient, server)
     chips: list[ChipFacts] = []
     named = chips_asked(patient.settings, patient.environment, has_other=agent.has_token(device))
     for asked, question in [*named, *_chips_of(device)]:
         progress(f"Asking {question.module}")
-        chips.append(chip.look(asked, question, patient.environment, patient.root))
+        chips.append(chip.inspect_chip(asked, question, patient.environment, patient.root))
         yield from chip_rules.findings(chips[-1])
     data = None if server is None else Path(server.data)
-    held = identity.look(patient.settings, patient.environment, data, patient.now)
+    held = identity.inspect_identity(patient.settings, patient.environment, data, patient.now)
     if held is not None:
         yield from identity_rules.findings(held, tuple(chips))
     known = None if server is None else servers.reachable(server.data)
@@ -115,13 +115,13 @@ def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iter
 
 
 def _network(
-    patient: InspectionContext, server: ServerFacts | None, known: Reachable | None, progress: Callable[[str], None]
+    patient: InspectionContext, server: ServerFacts | None, reachable: Reachable | None, progress: Callable[[str], None]
 ) -> Iterator[DoctorFinding]:
-    """Yield what can be told of clock, proxy and names; the servers themselves are asked last, unless offline."""
+    """Yield findings about clock, proxy and names; servers are contacted last, unless offline."""
     if server is not None:
-        yield from server_rules.findings(server if patient.is_offline else servers.asked(server, patient.now))
-    yield from network_rules.clock(asyncio.run(network.clock(patient.now, known, is_offline=patient.is_offline)))
-    hosts = network.hosts_of(server, known)
+        yield from server_rules.findings(server if patient.is_offline else servers.query_status(server, patient.now))
+    yield from network_rules.clock(asyncio.run(network.clock(patient.now, reachable, is_offline=patient.is_offline)))
+    hosts = network.hosts_of(server, reachable)
     proxy = network.proxy_of(patient.settings, hosts, is_offline=patient.is_offline)
     if proxy is not None:
         yield from network_rules.proxy(proxy)
@@ -136,7 +136,7 @@ def _network(
 
 
 def _surroundings(patient: InspectionContext, server: ServerFacts | None) -> Iterator[DoctorFinding]:
-    """Yield what is wrong with the environment, and on the way to a chip."""
+    """Yield findings about the environment and the path to a secure element."""
     if server is not None:
         yield from environment_rules.of_another_server(server)
         yield from environment_rules.not_set_up(server)
@@ -158,7 +158,7 @@ def _paths(patient: InspectionContext) -> Iterator[PathFacts]:
     for name in ("PKCS11_PROVIDER_MODULE", "TPM2_PKCS11_STORE", "SSL_CERT_DIR"):
         if (setting := patient.get(name)) is not None:
             instead = libraries(patient.root) if name == "PKCS11_PROVIDER_MODULE" else []
-            yield PathFacts(setting, seen(Path(setting.value)), next(iter(instead), ""))
+            yield PathFacts(setting, inspect_file(Path(setting.value)), next(iter(instead), ""))
 
 
 def _trust(patient: InspectionContext) -> Iterator[TrustFacts]:
@@ -166,4 +166,4 @@ def _trust(patient: InspectionContext) -> Iterator[TrustFacts]:
         if (setting := patient.get(name)) is not None:
             path = Path(setting.value)
             count = bytes_of(path, _MAX_BUNDLE_BYTES).count(b"-----BEGIN CERTIFICATE-----")
-            yield TrustFacts(setting, seen(path), count)
+            yield TrustFacts(setting, inspect_file(path), count)

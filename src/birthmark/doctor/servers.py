@@ -1,4 +1,4 @@
-"""Look at the Birthmark servers of this machine, and at what the environment has from them."""
+"""Inspection of this machine's Birthmark servers, and of the environment's variables for them."""
 
 import contextlib
 import ipaddress
@@ -14,11 +14,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from birthmark.doctor.facts import FileFacts, MismatchedVariable, Reachable, ServerFacts
-from birthmark.doctor.file_inspection import seen
+from birthmark.doctor.file_inspection import inspect_file
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
 from birthmark.file_ownership import as_owner, other_owner, starting
-from birthmark.operator_api.api_client import DEFAULT_DATA, OperatorClient, others_served, read_endpoints
+from birthmark.operator_api.api_client import (
+    DEFAULT_DATA,
+    OperatorClient,
+    find_other_served_directories,
+    read_endpoints,
+)
 from birthmark.operator_api.data_directory_lock import is_served
 from birthmark.operator_api.environment import variables
 
@@ -42,12 +47,12 @@ _OTHERS = 0o077
 _PATIENCE_S = 5.0  # it asks its database anew, and waits for that a moment
 
 
-def look(named: SourcedSetting | None, environment: Mapping[str, str]) -> ServerFacts | None:
-    """Return the server that is meant: the one that is named, else the one whose host the environment has."""
+def inspect_server(named: SourcedSetting | None, environment: Mapping[str, str]) -> ServerFacts | None:
+    """Return the selected server: the specified one, otherwise the one whose host the environment has."""
     if named is not None:
         return _server(Path(named.value).expanduser(), named, environment)
     default = Path(DEFAULT_DATA).expanduser()
-    running = sorted(one for one in {*others_served(default), default} if is_served(one))
+    running = sorted(one for one in {*find_other_served_directories(default), default} if is_served(one))
     for data in running:
         theirs = _variables(data)
         if any(environment.get(name) and environment[name] == theirs.get(name) for name in _HOSTS):
@@ -66,7 +71,7 @@ def _server(data: Path, named: SourcedSetting | None, environment: Mapping[str, 
     return ServerFacts(
         str(data),
         named,
-        seen(data),
+        inspect_file(data),
         has_run=has_run,
         is_served=is_running,
         foreign=tuple(_foreign(data, theirs, environment)) if is_running else (),
@@ -78,7 +83,7 @@ def _server(data: Path, named: SourcedSetting | None, environment: Mapping[str, 
 
 
 def _is_closed(data: Path) -> bool:
-    """Say whether this user may not read what a server wrote there, or may not look into the directory or one above."""
+    """Return whether this user may not read a server's files, or may not enter the directory or a parent."""
     try:
         os.close(os.open(data / "endpoints.json", os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
@@ -87,9 +92,10 @@ def _is_closed(data: Path) -> bool:
 
 
 def _others(data: Path, environment: Mapping[str, str], *, has_run: bool) -> list[str]:
-    """Return the directories of other running servers, the one that the environment is about first.
+    """Return the directories of other running servers, the environment's own first.
 
-    Where a server ran in `data` only one counts whose scope the environment has: several answer to one host in turn.
+    If a server has run in `data`, only one whose ID scope the environment has counts, because several servers can use
+    one host in turn.
     """
 
     def is_meant(other: Path) -> bool:
@@ -100,7 +106,7 @@ def _others(data: Path, environment: Mapping[str, str], *, has_run: bool) -> lis
         scope = environment.get("PROVISIONING_IDSCOPE")
         return scope is not None and scope == _variables(other).get("PROVISIONING_IDSCOPE")
 
-    counted = [one for one in others_served(data) if not has_run or is_asked(one)]
+    counted = [one for one in find_other_served_directories(data) if not has_run or is_asked(one)]
     return [str(one) for one in sorted(counted, key=lambda one: (not is_meant(one), one))]
 
 
@@ -111,18 +117,20 @@ def _variables(data: Path) -> Mapping[str, str]:
 
 
 def _foreign(data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[MismatchedVariable]:
-    """Yield the variables that another server set; what is a cloud's own, or the user's, is left alone."""
+    """Yield the variables that another server set; values for a cloud or of the user are skipped."""
     for name in (*_CAS, *_HOSTS, *_BESIDE, _OF_THE_HUB):
         value = environment.get(name)
         if not value or name not in theirs or value == theirs[name]:
             continue
-        whose = _whose(name, value, data, theirs, environment)
+        whose = _describe_origin(name, value, data, theirs, environment)
         if whose is not None:
             yield MismatchedVariable(name, value if name in _SHOWN else "", whose)
 
 
-def _whose(name: str, value: str, data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
-    """Return whose a value is, in words; None where it may well be meant."""
+def _describe_origin(
+    name: str, value: str, data: Path, theirs: Mapping[str, str], environment: Mapping[str, str]
+) -> str | None:
+    """Return the origin of a value as text; None if it may be intended."""
     if name in _CAS:
         other = Path(value).parent
         is_data = other.resolve() != data.resolve() and (other / "server.lock").exists()
@@ -136,7 +144,7 @@ def _whose(name: str, value: str, data: Path, theirs: Mapping[str, str], environ
 
 
 def _is_same_policy(one: str, other: str) -> bool:
-    """Say whether two connection strings name one policy of one hub; another policy, or hub, may well be meant."""
+    """Return whether two connection strings name one policy of one hub; another policy or hub may be intended."""
     said = [dict(part.partition("=")[::2] for part in text.split(";")) for text in (one, other)]
     return all(said[0].get(name) == said[1].get(name) for name in ("HostName", "SharedAccessKeyName"))
 
@@ -152,13 +160,13 @@ def _is_loopback(value: str) -> bool:
 def _exposed(data: Path) -> Iterator[FileFacts]:
     """Yield private files of the directory that others can read."""
     for path in (*sorted((data / "ca").glob("*.key")), data / "operator.token", data / "endpoints.json"):
-        found = seen(path)
+        found = inspect_file(path)
         if found.exists and found.mode & _OTHERS:
             yield found
 
 
-def asked(server: ServerFacts, now: datetime) -> ServerFacts:
-    """Return a server that runs with its own word on its database and its certificate."""
+def query_status(server: ServerFacts, now: datetime) -> ServerFacts:
+    """Return a running server with its reported database status and certificate."""
     if not server.is_served:
         return server
     server = replace(server, has_database=_has_database(Path(server.data)))
@@ -190,7 +198,7 @@ def _has_database(data: Path) -> bool | None:
 
 
 def reachable(data: str) -> Reachable | None:
-    """Return how the running server of a data directory is reached; None where none runs."""
+    """Return the addresses of the running server of a data directory; None if none runs."""
     if not is_served(Path(data)):
         return None
     with contextlib.suppress(BirthmarkError, OSError, KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A value and where it was said: by a variable, an option, or a line of a file. Each can be said otherwise."""
+"""A value and its source: a variable, an option, or a line of a file. Each has a command that changes it."""
 
 import shlex
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class SettingSource(StrEnum):
-    """Where a value was said."""
+    """Source of a value."""
 
     VARIABLE = "variable"
     OPTION = "option"
@@ -15,10 +15,10 @@ class SettingSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourcedSetting:
-    """A value and where it was said, so that it can be said otherwise.
+    """A value with its source, so that a command can change it.
 
-    `name` is a variable, an option of this command (`command` is all of it) or a key in the file `file`, where
-    `written` is the text around the value, `{}` in its place.
+    `name` is a variable, an option of this command, or a key in the file `file`. `command` is the complete command.
+    `written` is the text around the value in the file, with `{}` in its place.
     """
 
     kind: SettingSource
@@ -37,8 +37,8 @@ class SourcedSetting:
             case SettingSource.FILE:
                 return f"{self.written.format(self.value)} in {self.file}"
 
-    def to(self, value: str) -> str:
-        """Return the command that says another value."""
+    def set_command(self, value: str) -> str:
+        """Return the command that sets another value."""
         match self.kind:
             case SettingSource.VARIABLE:
                 return f"export {self.name}={shlex.quote(value)}"
@@ -47,15 +47,15 @@ class SourcedSetting:
             case SettingSource.FILE:
                 return replacing(self.file, self.written.format(self.value), self.written.format(value))
 
-    def away(self) -> str:
-        """Return the command that says nothing of it any more."""
+    def unset_command(self) -> str:
+        """Return the command that removes the setting."""
         if self.kind is SettingSource.VARIABLE:
             return f"unset {self.name}"
         return shlex.join(_replaced(self.command, self.name, None))
 
 
 def replacing(file: str, old: str, new: str) -> str:
-    """Return the command that writes `new` in the place of `old` in a file."""
+    """Return the command that replaces `old` with `new` in a file."""
     pattern = "".join(f"\\{char}" if char in r"\.*[]^$|" else char for char in old)
     text = "".join(f"\\{char}" if char in r"\&|" else char for char in new)
     return shlex.join(["sed", "-i", f"s|{pattern}|{text}|", file])

@@ -1,8 +1,8 @@
-"""State documents: what is desired of a device and what it reports, merged, compared and dated; pure values.
+"""State documents: desired and reported state of a device, merged, compared and timestamped; pure values.
 
-A twin and a shadow are views of the same thing: sections of JSON objects that are changed by merging, each value with
-the time and the version of its last change. What a cloud allows in one is a `Shape`; what is wrong with a document is
-said as a `DocumentProblem`, which the cloud puts into its own words.
+A device twin and a device shadow are views of the same structure. It has sections of JSON objects that change by
+merging, and each value has the time and version of its last change. A `Shape` defines the limits of a cloud. A
+`DocumentProblem` describes a violation, which the cloud translates into its own error.
 """
 
 from birthmark.documents.sections import DocumentSection, delta, merged, replaced, submitted

@@ -1,8 +1,7 @@
-"""What a query makes of documents: which of them fit, what is shown of each, and what is made of many.
+"""Evaluation of queries over documents: filtering, projection and aggregation.
 
-A comparison with what a document does not have is neither true nor false, and stays so under NOT: a document fits where
-the whole is true. Values of different kinds are not equal, and none is above the other; objects and arrays are compared
-with nothing.
+A comparison with an absent value is neither true nor false, also under NOT. A document matches if the complete
+condition is true. Values of different types are not equal and have no order; objects and arrays cannot be compared.
 """
 
 import struct
@@ -33,7 +32,7 @@ from birthmark.documents.queries import (
 
 
 def ordered(value: float) -> int:
-    """Return an integer that stands to others as this number to theirs."""
+    """Return an integer with the same sort order as the number."""
     (bits,) = struct.unpack(">q", struct.pack(">d", value + 0.0))
     return int(bits) if bits >= 0 else -(int(bits) & 0x7FFF_FFFF_FFFF_FFFF) - 1
 
@@ -43,11 +42,11 @@ _key_of = msgspec.json.Encoder(order="sorted").encode
 
 
 class TooManyGroupsProblem(Exception):  # noqa: N818 - each service makes its own error of it
-    """Documents that fall into more groups than are kept."""
+    """The documents fall into more groups than the limit."""
 
 
 class _Undefined:
-    """What a document does not have."""
+    """Marker of an absent value."""
 
 
 UNDEFINED: Final = _Undefined()
@@ -55,12 +54,12 @@ Document = Mapping[str, Any]
 
 
 def fits(condition: Condition | None, document: Document) -> bool:
-    """Say whether a document fits."""
+    """Return whether a document matches a condition."""
     return condition is None or _holds(condition, document) is True
 
 
 def value_at(path: FieldPath, document: Document) -> Any:
-    """Return the value at a path, `UNDEFINED` where there is none."""
+    """Return the value at a path, `UNDEFINED` if absent."""
     found: Any = document
     for step in path.steps:
         if not isinstance(found, Mapping) or step not in found:
@@ -70,13 +69,13 @@ def value_at(path: FieldPath, document: Document) -> Any:
 
 
 def row_of(query: DocumentQuery, document: Document) -> dict[str, Any]:
-    """Return what a query with items, of which none is made of many, shows of a document."""
+    """Return the row of a document for a query that has items but no aggregates."""
     found = ((item.name, value_at(item.path, document)) for item in query.items if item.path is not None)
     return {name: value for name, value in found if value is not UNDEFINED}
 
 
 class GroupedRows:
-    """Rows that are made of many documents, one for each group."""
+    """Aggregated rows, one per group."""
 
     def __init__(self, query: DocumentQuery) -> None:
         self._query = query
@@ -95,7 +94,7 @@ class GroupedRows:
             one.add(document)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the rows so far, in the order in which their groups were met."""
+        """Return the rows so far, in order of the first document of each group."""
         return [
             {one.item.name: value for one in group if (value := one.value()) is not UNDEFINED}
             for group in self._groups.values()
@@ -103,7 +102,7 @@ class GroupedRows:
 
 
 class _GroupState:
-    """What all of a group have alike."""
+    """A value that all documents of a group share."""
 
     def __init__(self, item: SelectedField) -> None:
         self.item = item
@@ -119,7 +118,7 @@ class _GroupState:
 
 
 class _Sum:
-    """What is made of the values of a group."""
+    """Aggregate over the values of a group."""
 
     def __init__(self, item: SelectedField) -> None:
         self.item = item
@@ -160,7 +159,7 @@ def _kept(item: SelectedField) -> _Sum | _GroupState:
 
 
 def _hashable(value: Any) -> Hashable:
-    """Return what two values have alike that are equal, true and 1 apart."""
+    """Return a hashable key that equal values share; true and 1 differ."""
     if isinstance(value, _Undefined):
         return UNDEFINED
     if _is_number(value):
@@ -198,7 +197,7 @@ def _holds(condition: Condition, document: Document) -> bool | None:  # noqa: PL
 
 
 def _both(parts: tuple[Condition, ...], document: Document, *, decided: bool) -> bool | None:
-    """AND and OR: one part decides the whole; else it is unknown where one is."""
+    """Return the result of AND or OR: one part may decide it; otherwise it is unknown if one part is."""
     is_unknown = False
     for part in parts:
         found = _holds(part, document)
@@ -217,7 +216,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str | None:
-    """Return what kind of a primitive it is; None for what is compared with nothing."""
+    """Return the type of a primitive value; None for values that cannot be compared."""
     if value is None:
         return "null"
     if isinstance(value, bool):

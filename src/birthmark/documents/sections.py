@@ -1,8 +1,8 @@
-"""One section of a document: its values, and when each was set.
+"""A section of a document: its values, and the time and version of each.
 
-Merging goes by RFC 7396: null removes, an object is merged, everything else replaces, an array as a whole. The stamps
-stand in a tree of the same shape: `[at, version]` for a value, `[at, version, {name: …}]` for an object. `at` is in
-microseconds since 1970.
+Merging follows RFC 7396: null removes, an object is merged, and any other value, including a complete array, replaces.
+The stamps form a tree of the same shape: `[at, version]` for a value, `[at, version, {name: …}]` for an object. `at` is
+in microseconds since 1970.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _UNDATED: list[Any] = [0, 0, {}]  # of a document without stamps
 
 
 class DocumentSection(msgspec.Struct, frozen=True, array_like=True):
-    """Values with their stamps; `version` grows with every change. Nothing in it is ever changed in place."""
+    """Values with their stamps; `version` increases with every change. Instances are immutable."""
 
     values: dict[str, Any] = {}
     stamps: Stamps = {}
@@ -23,22 +23,22 @@ class DocumentSection(msgspec.Struct, frozen=True, array_like=True):
     at: int = 0
 
 
-def merged(section: DocumentSection, patch: Mapping[str, Any], at: int) -> DocumentSection:
-    """Return the section with a patch merged in, one version on."""
+def merged(section: DocumentSection, patch: Mapping[str, Any], timestamp: int) -> DocumentSection:
+    """Return the section with a patch merged, with the next version."""
     version = section.version + 1
-    values, stamps = _merged(section.values, section.stamps, patch, at, version)
-    return DocumentSection(values, stamps, version, at)
+    values, stamps = _merged(section.values, section.stamps, patch, timestamp, version)
+    return DocumentSection(values, stamps, version, timestamp)
 
 
-def replaced(section: DocumentSection, values: Mapping[str, Any], at: int) -> DocumentSection:
-    """Return the section with nothing but these values, one version on."""
+def replaced(section: DocumentSection, values: Mapping[str, Any], timestamp: int) -> DocumentSection:
+    """Return the section with exactly these values, with the next version."""
     version = section.version + 1
-    made, stamps = _merged({}, {}, values, at, version)
-    return DocumentSection(made, stamps, version, at)
+    made, stamps = _merged({}, {}, values, timestamp, version)
+    return DocumentSection(made, stamps, version, timestamp)
 
 
 def _merged(
-    values: Mapping[str, Any], stamps: Mapping[str, Any], patch: Mapping[str, Any], at: int, version: int
+    values: Mapping[str, Any], stamps: Mapping[str, Any], patch: Mapping[str, Any], timestamp: int, version: int
 ) -> tuple[dict[str, Any], Stamps]:
     made, dated = dict(values), dict(stamps)
     for name, new in patch.items():
@@ -52,17 +52,17 @@ def _merged(
                 old if isinstance(old, dict) else {},
                 dated.get(name, _UNDATED)[2] if is_object else {},
                 new,
-                at,
+                timestamp,
                 version,
             )
-            made[name], dated[name] = inner, [at, version, inner_stamps]
+            made[name], dated[name] = inner, [timestamp, version, inner_stamps]
         else:
-            made[name], dated[name] = new, [at, version]
+            made[name], dated[name] = new, [timestamp, version]
     return made, dated
 
 
 def submitted(stamps: Mapping[str, Any], patch: Mapping[str, Any]) -> Stamps:
-    """Return the stamps of what a patch named; what it removed has none."""
+    """Return the stamps of the values in a patch; removed values have none."""
     found: Stamps = {}
     for name, new in patch.items():
         stamp = stamps.get(name)
@@ -76,7 +76,7 @@ def submitted(stamps: Mapping[str, Any], patch: Mapping[str, Any]) -> Stamps:
 
 
 def delta(desired: DocumentSection, reported: DocumentSection) -> tuple[dict[str, Any], Stamps]:
-    """Return what is desired and not so reported, with the stamps of the desire; what is only reported is no part."""
+    """Return desired values that are not reported, with their stamps; values that are only reported are excluded."""
     return _delta(desired.values, desired.stamps, reported.values)
 
 
@@ -96,12 +96,12 @@ def _delta(
     return values, dated
 
 
-def _same(one: object, other: object) -> bool:
-    """JSON's own equality: true is not 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    return one == other
+def _same(value: object, other: object) -> bool:
+    """Return whether two values are equal in JSON: true is not 1."""
+    if isinstance(value, bool) or isinstance(other, bool):
+        return value is other
+    if isinstance(value, list) and isinstance(other, list):
+        return len(value) == len(other) and all(map(_same, value, other))
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_same(value[name], other[name]) for name in value)
+    return value == other

@@ -1,4 +1,4 @@
-"""What may stand in a document: how deep, how large, which keys and values."""
+"""Limits of a document: depth, size, keys and values."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,7 +12,7 @@ _size = msgspec.json.Encoder().encode
 
 
 class Problem(StrEnum):
-    """What is wrong."""
+    """Violated limit."""
 
     NOT_AN_OBJECT = "is not a JSON object"
     TOO_DEEP = "has too many levels"
@@ -24,7 +24,7 @@ class Problem(StrEnum):
 
 
 class DocumentProblem(Exception):  # noqa: N818 - each cloud makes its own error of it
-    """A document that is not allowed; `path` says where, as `a.b.c`."""
+    """An invalid document; `path` is the position, as `a.b.c`."""
 
     def __init__(self, problem: Problem, path: str | None = None) -> None:
         super().__init__()
@@ -38,15 +38,15 @@ class DocumentProblem(Exception):  # noqa: N818 - each cloud makes its own error
     def __str__(self) -> str:
         return f"{self.path} {self.problem.value}" if self.path else self.problem.value
 
-    def below(self, step: str) -> None:
-        """Say that it is so far down: who looks at a whole document makes no path before it is wanted."""
+    def prepend_step(self, step: str) -> None:
+        """Prepend a path step, so that validation builds a path only for an error."""
         inner = self._path
         joined = step if inner is None else f"{step}{inner}" if inner.startswith("[") else f"{step}.{inner}"
         self._path = joined[:_MAX_PATH]
 
 
 class Shape(msgspec.Struct, frozen=True):
-    """What a cloud allows. Levels are those of objects and arrays, the outermost object being the first."""
+    """Limits of a cloud. Levels count objects and arrays; the outermost object is the first."""
 
     max_levels: int
     max_bytes: int
@@ -58,31 +58,31 @@ class Shape(msgspec.Struct, frozen=True):
     integers: tuple[int, int] | None = None
 
 
-def check(document: object, shape: Shape, *, place: str = "") -> dict[str, Any]:
+def check(document: object, shape: Shape, *, path: str = "") -> dict[str, Any]:
     """Return `document`, which is an object of that shape. Raise `DocumentProblem`.
 
-    What counts in the end is what a section becomes, `check_size`. A patch that removes may be larger than that, but
-    none of use is more than twice as large, which is known in a hundredth of the time of a look at each value.
+    `check_size` limits the resulting section. A patch that removes values may be larger, but a useful patch is at most
+    twice as large. That check takes a hundredth of the time of a check of each value.
     """
     if not isinstance(document, dict):
-        raise DocumentProblem(Problem.NOT_AN_OBJECT, place)
+        raise DocumentProblem(Problem.NOT_AN_OBJECT, path)
     try:
         if len(_size(document)) > 2 * shape.max_bytes:
-            raise DocumentProblem(Problem.TOO_LARGE, place)
+            raise DocumentProblem(Problem.TOO_LARGE, path)
     except RecursionError as error:
-        raise DocumentProblem(Problem.TOO_DEEP, place) from error
+        raise DocumentProblem(Problem.TOO_DEEP, path) from error
     try:
         _walk(document, shape, 1, in_array=False)
     except DocumentProblem as problem:
-        problem.below(place) if place else None
+        problem.prepend_step(path) if path else None
         raise
     return document
 
 
-def check_size(document: Mapping[str, Any], shape: Shape, *, place: str = "") -> None:
+def check_size(document: Mapping[str, Any], shape: Shape, *, path: str = "") -> None:
     """Raise `DocumentProblem` for a section that is larger than its shape allows, as compact JSON in UTF-8."""
     if len(_size(document)) > shape.max_bytes:
-        raise DocumentProblem(Problem.TOO_LARGE, place)
+        raise DocumentProblem(Problem.TOO_LARGE, path)
 
 
 def _walk(value: object, shape: Shape, level: int, *, in_array: bool) -> None:
@@ -94,7 +94,7 @@ def _walk(value: object, shape: Shape, level: int, *, in_array: bool) -> None:
                 _check_name(name, shape)
                 _walk(inner, shape, level + 1, in_array=in_array)
             except DocumentProblem as problem:
-                problem.below(name[:_MAX_PATH])
+                problem.prepend_step(name[:_MAX_PATH])
                 raise
     elif isinstance(value, list):
         if level > shape.max_levels:
@@ -103,7 +103,7 @@ def _walk(value: object, shape: Shape, level: int, *, in_array: bool) -> None:
             try:
                 _walk(inner, shape, level + 1, in_array=True)
             except DocumentProblem as problem:
-                problem.below(f"[{number}]")
+                problem.prepend_step(f"[{number}]")
                 raise
     else:
         _check_leaf(value, shape, in_array=in_array)

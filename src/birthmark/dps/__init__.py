@@ -1,7 +1,7 @@
-"""Azure Device Provisioning Service, as its unmodified SDKs see it.
+"""Azure Device Provisioning Service, compatible with its unmodified SDKs.
 
 Specification: DPS device API 2019-03-31 to 2021-10-01 (MQTT and HTTPS), service API 2018-09-01-preview to 2021-10-01;
-of 2025-07-01-preview and 2026-11-01 certificates with the registration. Other versions are accepted.
+from 2025-07-01-preview and 2026-11-01, certificates issued at registration. Other versions are accepted.
 
 | endpoint | served |
 |---|---|
@@ -9,6 +9,5 @@ of 2025-07-01-preview and 2026-11-01 certificates with the registration. Other v
 | HTTPS `/{scope}/registrations/{id}/register`, `/operations/{op}`, lookup | the same, and TPM |
 | HTTPS `/enrollments`, `/enrollmentGroups`, `/registrations` | create, read, update, delete, query, bulk |
 
-Deliberately not: custom allocation (later), AMQP, the resource-manager paths (CA certificates are put on record
-by the operator's interface).
+Not implemented: AMQP, and the resource-manager paths (the operator API registers CA certificates).
 """

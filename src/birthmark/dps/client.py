@@ -1,7 +1,7 @@
-"""The device's side of DPS: register and learn the hub, over MQTT or HTTPS.
+"""DPS device client: registration over MQTT or HTTPS, and lookup of the assigned hub.
 
-Over either transport: ask, wait as long as the answer says, ask how it stands, until it is assigned or refused. The
-waiting is handed in, so that tests need none.
+Both transports register, wait for the time in the response, and poll the status until the device is assigned or
+rejected. The wait function is a parameter, so that tests need no waiting.
 """
 
 import asyncio
@@ -111,12 +111,12 @@ class DpsBusyError(UnavailableError):
     number: str
     text: str
     retry_after_s: int | None = None
-    """When to come back, where that is too long to be waited for on the way."""
+    """Seconds until a retry, if too long to wait for within the call."""
 
 
 @dataclass(frozen=True, slots=True)
 class DpsTarget:
-    """Which provisioning service, and as whom. `https_port` and `mqtt_port` are free for other servers than Azure's."""
+    """A provisioning service and a registration ID. `https_port` and `mqtt_port` support other servers."""
 
     host: str
     id_scope: str
@@ -126,7 +126,7 @@ class DpsTarget:
 
     @property
     def resource(self) -> str:
-        """What a token is for that registers."""
+        """Resource of a token for registration."""
         return f"{self.id_scope}/registrations/{self.registration_id}"
 
     @property
@@ -137,24 +137,24 @@ class DpsTarget:
 
 @dataclass(frozen=True, slots=True)
 class HubAssignment:
-    """Where the device belongs."""
+    """The device's assigned hub."""
 
     hub: str
     device_id: str
     registration_id: str
     substatus: str | None = None
     is_individual: bool | None = None
-    """Whether the enrollment is an individual one, which knows one certificate; None when the service did not say."""
+    """Whether the enrollment is individual, for one certificate; None if the service did not state it."""
     authentication_key: bytes | None = None
     """The key for the hub, which only the device's TPM can open."""
     chain: tuple[Certificate, ...] = ()
-    """What was issued for the request that was sent along: the leaf first, the root last."""
+    """Certificates issued for the CSR: the leaf first, the root last."""
 
 
 async def register_by_mqtt(
     client: MqttClient, target: DpsTarget, *, entropy: Entropy, pause: Pause = asyncio.sleep
 ) -> HubAssignment:
-    """Register on a client that is not connected yet; it is closed at the end."""
+    """Register over an MQTT client that is not connected yet; it is closed at the end."""
     username = wire.render_username(target.id_scope, target.registration_id, AGENT)
     await client.connect(target.host, target.mqtt_port, Connect(target.registration_id, username=username))
     try:
@@ -190,9 +190,9 @@ async def register_by_https(
     csr: bytes | None = None,
     pause: Pause = asyncio.sleep,
 ) -> HubAssignment:
-    """Register over HTTPS, which also passes where only port 443 does; without a certificate by `authorization`.
+    """Register over HTTPS, which works with only port 443 open; without a certificate, by `authorization`.
 
-    With `csr`, DER, the device asks for a certificate too.
+    With `csr` in DER, the device also requests a certificate.
     """
     base = target.base_url
     headers = {"Accept": "application/json", "User-Agent": AGENT}
@@ -220,8 +220,9 @@ async def register_by_https(
 
 
 async def is_registered_by_https(client: HttpsClient, target: DpsTarget, *, authorization: str | None = None) -> bool:
-    """Say whether the service knows the device as registered; nothing is changed by asking (`Device Registration
-    Status Lookup`). Raise what registering would: the scope is not known, the device is not enrolled.
+    """Return whether the device is registered, without changes (`Device Registration Status Lookup`).
+
+    Raise the errors of a registration: unknown scope, device not enrolled.
     """
     url = target.base_url + wire.registration_path(target.id_scope, target.registration_id, is_lookup=True)
     headers = {"Accept": "application/json", "User-Agent": AGENT, "Content-Type": "application/json; charset=utf-8"}
@@ -239,7 +240,10 @@ async def is_registered_by_https(client: HttpsClient, target: DpsTarget, *, auth
 async def challenge_by_https(
     client: HttpsClient, target: DpsTarget, endorsement_key: bytes, storage_root_key: bytes, *, payload: object = None
 ) -> bytes:
-    """Return what the service seals for a TPM, and the TPM has to sign the registration with; the keys are public."""
+    """Return the key that the service seals for a TPM, which signs the registration with it.
+
+    `endorsement_key` and `storage_root_key` are public keys.
+    """
     url = target.base_url + wire.registration_path(target.id_scope, target.registration_id)
     headers = {"Accept": "application/json", "User-Agent": AGENT, "Content-Type": "application/json; charset=utf-8"}
     tpm = wire.tpm_json(endorsement_key, storage_root_key)
@@ -257,9 +261,9 @@ Ask = Callable[[str | None], Awaitable[tuple[int, int | None, bytes]]]
 
 
 async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> HubAssignment:
-    """Register, then ask how it stands; `ask(None)` registers. Each answer says how long to wait.
+    """Register by `ask(None)`, then poll the status at the interval of each response.
 
-    Raise `DpsBusyError` where that is longer than `_MAX_RETRY_S`: who comes back then registers anew.
+    Raise `DpsBusyError` for an interval longer than `_MAX_RETRY_S`; a later retry starts a new registration.
     """
     operation_id: str | None = None
     busy = 0
@@ -284,7 +288,7 @@ async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> HubAssig
 
 
 def _assigned(answer: wire.OperationStatus, target: DpsTarget) -> HubAssignment | None:
-    """Return the assignment, or None while it is being made. Raise `DpsFailedError`."""
+    """Return the assignment, or None while it is in progress. Raise `DpsFailedError`."""
     state = answer.registration_state or wire.RegistrationState()
     if answer.status == "assigning":
         return None

@@ -93,7 +93,7 @@ class DpsDeviceRecords(DeviceRecords):
             own = await self.enrollments.own(instance.id_scope, name)
             if own is None and not await self.enrollments.has_groups(instance.id_scope):
                 return
-            revoke = partial(self.enrollments.take_back, instance, name, order.reason.value, actor=order.actor)
+            revoke = partial(self.enrollments.revoke_device, instance, name, order.reason.value, actor=order.actor)
             is_revoked = own is not None and own.provisioning_status == "disabled"
             is_revoked = is_revoked and TAKEN_BACK in ((own and own.optional_device_information) or {})
             yield DeviceAccess(

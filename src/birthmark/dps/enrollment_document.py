@@ -1,6 +1,6 @@
-"""An enrollment as a document: what the service interface takes and shows, and the database keeps.
+"""An enrollment as a document: the form of the service API and of the database.
 
-Not here: what is decided on (`model.Enrollment`), what makes a document complete (`rules.enrollment`).
+Not here: the values for decisions (`model.Enrollment`), and completion of a document (`rules.enrollment`).
 """
 
 import base64
@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 
 from birthmark.dps.wire import BodyInvalidError, CertificateInfo, TpmAttestation
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import masked_query, read_json, split_url
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A certificate as given (PEM or base64 DER) and as read."""
+    """A certificate as received (PEM or base64 DER) and parsed."""
 
     certificate: str | None = None
     info: CertificateInfo | None = None
@@ -27,18 +27,18 @@ class CertificatePair(msgspec.Struct, frozen=True, omit_defaults=True):
     secondary: CertificateEntry | None = None
 
     def entries(self) -> list[CertificateEntry]:
-        """Return those that are there."""
+        """Return the entries that are set."""
         return [entry for entry in (self.primary, self.secondary) if entry is not None]
 
 
 class CaReferences(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Names of CA certificates on record."""
+    """Names of registered CA certificates."""
 
     primary: str | None = None
     secondary: str | None = None
 
     def names(self) -> list[str]:
-        """Return those that are there."""
+        """Return the names that are set."""
         return [name for name in (self.primary, self.secondary) if name]
 
 
@@ -60,12 +60,12 @@ class SymmetricKeys(msgspec.Struct, rename="camel", frozen=True, omit_defaults=T
         return "SymmetricKeys(<hidden>)"
 
     def raw(self) -> list[bytes]:
-        """Return the keys that are there, decoded."""
+        """Return the keys that are set, decoded."""
         return [base64.b64decode(key) for key in (self.primary_key, self.secondary_key) if key]
 
 
 class AttestationMechanism(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
-    """How its devices prove themselves."""
+    """Attestation mechanism of an enrollment."""
 
     type: str
     x509: X509Attestation | None = None
@@ -74,20 +74,20 @@ class AttestationMechanism(msgspec.Struct, rename="camel", frozen=True, omit_def
 
 
 class Capabilities(msgspec.Struct, rename="camel", frozen=True):
-    """What kind of device it becomes."""
+    """Capabilities of its devices."""
 
     iot_edge: bool = False
 
 
 class ReprovisionPolicy(msgspec.Struct, rename="camel", frozen=True):
-    """What registering again may change."""
+    """Reprovisioning policy: permitted changes at a repeated registration."""
 
     update_hub_assignment: bool = True
     migrate_device_data: bool = True
 
 
 def host_of(url: str) -> str:
-    """Return the host of a URL, as far as it has one: of its rest nothing is told."""
+    """Return the host of a URL if it has one; the rest is never exposed."""
     try:
         return split_url(url).hostname or ""
     except ValueError:
@@ -95,7 +95,7 @@ def host_of(url: str) -> str:
 
 
 class CustomAllocation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
-    """The user's own program that chooses the hub. Its URL may carry a key."""
+    """Custom allocation: the user's webhook that selects the hub. Its URL may carry a key."""
 
     webhook_url: str
     api_version: str | None = None
@@ -119,16 +119,16 @@ class _DesiredProperties(msgspec.Struct, frozen=True):
 
 
 class _InitialTwin(msgspec.Struct, frozen=True):
-    """What a twin may begin with."""
+    """Permitted members of an initial twin."""
 
     tags: Any = None
     properties: _DesiredProperties | None = None
 
 
 MAX_INFORMATION_BYTES = 8 * 1024
-"""Of what an enrollment tells of its device, as much as of a twin's tags."""
+"""Maximum size of an enrollment's device information, the same as for a twin's tags."""
 _TOLD = frozenset({"registrationState"})
-"""What the service tells of an enrollment beside what is on record."""
+"""Members of an enrollment in a response that are not stored."""
 
 
 class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defaults=True):
@@ -166,20 +166,20 @@ class EnrollmentDocument(msgspec.Struct, rename="camel", frozen=True, omit_defau
 
 
 def parse_document(body: bytes) -> EnrollmentDocument:
-    """Return the document of a PUT. Raise `BodyInvalidError` with the path of what is wrong, or not served."""
+    """Parse the document of a PUT. Raise `BodyInvalidError` with the path of an invalid or unsupported member."""
     document = read_json(body, EnrollmentDocument, BodyInvalidError)
     check_members(read_json(body, object, BodyInvalidError), document)
     return document
 
 
 def unread_twin(twin: object) -> str | None:
-    """Return the first member of what a twin begins with that would be dropped."""
-    return unread(twin, _InitialTwin)
+    """Return the first member of an initial twin that would be dropped."""
+    return find_unread_member(twin, _InitialTwin)
 
 
-def check_members(given: Any, document: EnrollmentDocument) -> None:
+def check_members(value: Any, document: EnrollmentDocument) -> None:
     """Raise `BodyInvalidError` for the first member of an enrollment as it was sent that would be dropped."""
-    member = unread(given, EnrollmentDocument, _TOLD)
+    member = find_unread_member(value, EnrollmentDocument, _TOLD)
     if member is None and document.initial_twin is not None:
         inner = unread_twin(document.initial_twin)
         member = None if inner is None else f"initialTwin.{inner}"
@@ -190,7 +190,7 @@ def check_members(given: Any, document: EnrollmentDocument) -> None:
 
 
 def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) -> dict[str, Any]:
-    """Return the enrollment as clients see it; keys only where they were asked for by name."""
+    """Return the enrollment for clients; with keys only if explicitly requested."""
     view: dict[str, Any] = msgspec.to_builtins(enrollment)
     view.setdefault("provisioningStatus", enrollment.provisioning_status)
     attestation = view["attestation"]
@@ -200,7 +200,7 @@ def document_view(enrollment: EnrollmentDocument, *, with_keys: bool = False) ->
 
 
 def without_webhook_key(view: dict[str, Any]) -> dict[str, Any]:
-    """Return an enrollment as it is shown to who may not change it: the query of a webhook's URL may be its key."""
+    """Return an enrollment for callers without write permission: the query of a webhook's URL may be its key."""
     if (custom := view.get("customAllocationDefinition")) is None:
         return view
     return view | {"customAllocationDefinition": custom | {"webhookUrl": masked_query(custom["webhookUrl"])}}

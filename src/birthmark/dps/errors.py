@@ -6,7 +6,7 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.dps.rules import attestation, custom_allocation, registration
 from birthmark.dps.service import enrollments, registrations
-from birthmark.iam.authorization import RightMissingError, said
+from birthmark.iam.authorization import RightMissingError, format_refusal
 from birthmark.mqtt.reason_codes import ReasonCode
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
@@ -36,12 +36,12 @@ def http_error(error: errors.BirthmarkError) -> tuple[int, int]:
 
 
 def wire_message(error: errors.BirthmarkError) -> str:
-    """Return the text a refused device may see: no more than the real service says about a failed proof."""
-    return "Unauthorized" if http_error(error)[0] == HTTPStatus.UNAUTHORIZED else said(error)
+    """Return the error text for a rejected device; like the real service, it gives no details of a failed proof."""
+    return "Unauthorized" if http_error(error)[0] == HTTPStatus.UNAUTHORIZED else format_refusal(error)
 
 
 def connack_reason(error: errors.BirthmarkError) -> int:
-    """Return the reason for a refused CONNECT: return code 2 (client id), 5 where trying again cannot help, else 3."""
+    """Return the reason for a refused CONNECT: return code 2 (client ID), 5 if a retry cannot help, otherwise 3."""
     if isinstance(error, attestation.ClientIdError):
         return ReasonCode.CLIENT_ID_NOT_VALID
     is_temporary = isinstance(error, errors.UnavailableError | errors.ThrottledError)

@@ -1,11 +1,11 @@
-"""What the provisioning service announces."""
+"""Events of the provisioning service."""
 
 from birthmark.dps.model import IdScope
 from birthmark.store import Event
 
 
 class InstancesChanged(Event, frozen=True, tag="dps.instances_changed"):
-    """Some provisioning service was made, changed or removed."""
+    """A provisioning service was created, changed or removed."""
 
     @property
     def entity(self) -> str:
@@ -13,7 +13,7 @@ class InstancesChanged(Event, frozen=True, tag="dps.instances_changed"):
 
 
 class EnrollmentChanged(Event, frozen=True, tag="dps.enrollment_changed"):
-    """An individual enrollment was made, changed or removed."""
+    """An individual enrollment was created, changed or removed."""
 
     scope: IdScope
     registration_id: str
@@ -24,7 +24,7 @@ class EnrollmentChanged(Event, frozen=True, tag="dps.enrollment_changed"):
 
 
 class GroupChanged(Event, frozen=True, tag="dps.group_changed"):
-    """An enrollment group was made, changed or removed."""
+    """An enrollment group was created, changed or removed."""
 
     scope: IdScope
     group_id: str
@@ -35,7 +35,7 @@ class GroupChanged(Event, frozen=True, tag="dps.group_changed"):
 
 
 class AuthorityChanged(Event, frozen=True, tag="dps.authority_changed"):
-    """A CA on record was added, verified, given another code or removed."""
+    """A registered CA certificate was added, verified, given a new verification code, or removed."""
 
     scope: IdScope
     name: str

@@ -1,7 +1,7 @@
-"""DPS over HTTPS: the device interface (register, operation status, lookup) and the service interface.
+"""DPS over HTTPS: the device API (register, operation status, lookup) and the service API.
 
-Register answers 202 and the poll 200, as IoT Edge insists. The service interface knows its instance by the key that
-signed the call.
+Register returns 202 and the poll 200, as IoT Edge requires. In the service API, the key that signed the request
+identifies the instance.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ from birthmark.dps.service import EnrollmentQueries, Enrollments, Instances, Reg
 from birthmark.dps.service.queries import EnrollmentPage, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.iam.authorization import RightMissingError
-from birthmark.net.error_boundary import Handler, refusing, whole
+from birthmark.net.error_boundary import Handler, refusing, with_complete_body
 from birthmark.net.fair_scheduler import begin_task
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import read_json, whole_number
 
 _ENTROPY = SystemEntropy()
@@ -47,7 +47,7 @@ Record = Callable[[BirthmarkError, Request], str]
 
 
 class JSONResponse(PlainJSONResponse):
-    """JSON as the service sends it: clients that are not told the charset look for it in the text."""
+    """JSON in the service's form: clients that receive no charset search for it in the text."""
 
     media_type = "application/json; charset=utf-8"
 
@@ -59,7 +59,7 @@ class _Bulk(msgspec.Struct, rename="camel"):
 
 
 class _BulkMode(msgspec.Struct):
-    """What of it is no list, whose items are looked at one by one."""
+    """Members of a bulk request other than its lists, whose items are validated separately."""
 
     mode: str
 
@@ -87,14 +87,14 @@ def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
         answer.headers.setdefault("x-ms-request-id", new_uuid(_ENTROPY))
         return answer
 
-    return refusing(whole(named), render)
+    return refusing(with_complete_body(named), render)
 
 
 def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:
     """Return the routes devices use."""
 
     def challenged(sealed: bytes) -> Response:
-        """Answer the first request of a TPM. It is no refusal, and no ledger hears of it."""
+        """Return the response to the first request of a TPM, which the ledger does not record as a refusal."""
         tracking_id, number = str(uuid.UUID(bytes=hashlib.sha256(sealed).digest()[:16], version=4)), _UNAUTHORIZED
         error = wire.error_json(number, "Unauthorized", tracking_id, clock.now())
         headers = {"x-ms-error-code": str(number), "x-ms-request-id": tracking_id}
@@ -108,7 +108,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
             claim = replace(claim, tpm=wire.parse_tpm(body.tpm))
         if (sealed := await registrations.attester.challenge(claim)) is not None:
             return challenged(sealed)
-        registration = await registrations.register(wire.claimed(claim, body))
+        registration = await registrations.register(wire.add_request(claim, body))
         headers = {"retry-after": str(wire.RETRY_AFTER_S), "location": str(request.url).partition("?")[0]}
         return JSONResponse(wire.assigning_json(registration.operation_id, registration.registration_id), 202, headers)
 
@@ -140,7 +140,7 @@ def service_routes(
     """Return the routes operators use."""
 
     def asked(request: Request, right: Right) -> tuple[Instance, str]:
-        """Return the instance that is asked for, and who asks."""
+        """Return the requested instance and the caller, and count the operation."""
         instance, who = authorized(request, right)
         instances.take(ThrottledOperation.OPERATION, instance)
         return instance, who
@@ -184,7 +184,7 @@ def service_routes(
             instance, actor = asked(request, Right.ENROLL)
             found = await enrollments.document(instance.id_scope, request.path_params["id"], is_group=is_group)
             if found.attestation.symmetric_key is not None:
-                await enrollments.note_shown(instance.id_scope, found, actor=actor)
+                await enrollments.audit_key_display(instance.id_scope, found, actor=actor)
             return JSONResponse(enrollment_document.document_view(found, with_keys=True)["attestation"])
 
         return handle
@@ -266,7 +266,7 @@ _BULK_MODES = frozenset({"create", "update", "updateIfMatchETag", "delete"})
 async def _bulk_of_one(
     enrollments: Enrollments, instance: Instance, mode: str, items: Sequence[EnrollmentDocument], actor: str
 ) -> list[tuple[EnrollmentDocument, BirthmarkError]]:
-    """Do what is asked for one id, one after the other, and return what was refused."""
+    """Execute the operations on one ID in sequence, and return the rejected ones."""
     scope, refused = instance.id_scope, []
     for given in items:
         try:
@@ -283,13 +283,13 @@ async def _bulk_of_one(
     return refused
 
 
-def _check_bulk(given: dict[str, Any], items: Sequence[EnrollmentDocument], *, is_group: bool) -> None:
-    """Raise `BodyInvalidError` for what would be dropped."""
+def _check_bulk(values: dict[str, Any], items: Sequence[EnrollmentDocument], *, is_group: bool) -> None:
+    """Raise `BodyInvalidError` for members that would be dropped."""
     ours, others = ("enrollmentGroups", "enrollments") if is_group else ("enrollments", "enrollmentGroups")
-    member = unread(given, _BulkMode, frozenset(_LISTS)) or (others if given.get(others) else None)
+    member = find_unread_member(values, _BulkMode, frozenset(_LISTS)) or (others if values.get(others) else None)
     if member is not None:
         raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
-    for one, item in zip(given.get(ours) or [], items, strict=True):
+    for one, item in zip(values.get(ours) or [], items, strict=True):
         enrollment_document.check_members(one, item)
 
 
@@ -305,26 +305,26 @@ def _claim(request: Request) -> Claim:
     return Claim(params["id_scope"], params["registration_id"], peer.leaf, peer.chain, token, address=address)
 
 
-def _named(given: EnrollmentDocument, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
+def _named(document: EnrollmentDocument, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
     """Return the enrollment with the id of its path, which the body may repeat but not contradict."""
-    stated = given.enrollment_group_id if is_group else given.registration_id
+    stated = document.enrollment_group_id if is_group else document.registration_id
     if stated is not None and stated.lower() != enrollment_id.lower():
         raise wire.BodyInvalidError(detail=f"the body says {stated}, the path {enrollment_id}")
     if is_group:
-        return msgspec.structs.replace(given, enrollment_group_id=enrollment_id, registration_id=None)
-    return msgspec.structs.replace(given, registration_id=enrollment_id, enrollment_group_id=None)
+        return msgspec.structs.replace(document, enrollment_group_id=enrollment_id, registration_id=None)
+    return msgspec.structs.replace(document, registration_id=enrollment_id, enrollment_group_id=None)
 
 
 _OF_AZ = re.compile(r"\{'additional_properties': \{\}, 'query': '(SELECT \*)'\}")
-"""What `az iot dps enrollment list` puts where a query's text belongs: an object, as Python shows it."""
+"""The object that `az iot dps enrollment list` sends in place of the query text, in Python's form."""
 
 
 def _query_of(body: bytes) -> str:
-    """Return the text of a query; an empty body asks for all."""
+    """Return the text of a query; an empty body selects all."""
     if not body.strip():
         return ""
     asked = read_json(body, dict[str, Any], wire.BodyInvalidError)
-    if (member := unread(asked, _Query)) is not None:
+    if (member := find_unread_member(asked, _Query)) is not None:
         raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
     text = read_json(body, _Query, wire.BodyInvalidError).query or ""
     return of_az[1] if (of_az := _OF_AZ.fullmatch(text)) else text
@@ -334,15 +334,15 @@ def _marker(request: Request) -> str:
     return request.headers.get("x-ms-continuation", "")
 
 
-def _page(found: EnrollmentPage, kind: str, limit: int) -> Response:
+def _page(page: EnrollmentPage, kind: str, limit: int) -> Response:
     headers = {"x-ms-item-type": kind, "x-ms-max-item-count": str(limit)}
-    if found.after is not None:
-        headers["x-ms-continuation"] = found.after
-    return JSONResponse(found.rows, headers=headers)
+    if page.after is not None:
+        headers["x-ms-continuation"] = page.after
+    return JSONResponse(page.rows, headers=headers)
 
 
 def _page_size(request: Request) -> int:
-    """Return how many items the caller takes at once; a negative number means as many as there may be."""
+    """Return the page size of a request; a negative number means the maximum."""
     text = request.headers.get("x-ms-max-item-count", str(_MAX_ITEMS))
     wanted = whole_number(text.removeprefix("-"))
     if wanted is None:

@@ -1,4 +1,4 @@
-"""DPS's values, as decisions need them."""
+"""Values of DPS for decisions."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from birthmark.pki.names import RegistrationId
 from birthmark.pki.tpm_public import TpmPublic
 
 TAKEN_BACK = "takenBack"
-"""What an enrollment's `optionalDeviceInformation` tells of a device that was taken back: why."""
+"""Member of an enrollment's `optionalDeviceInformation` with the reason why the device was revoked."""
 
 IdScope = NewType("IdScope", str)
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.%_*?!(),:=@$']{1,128}")
@@ -40,7 +40,7 @@ class DeviceIdInvalidError(InvalidRequestError):
 
 
 def parse_device_id(text: str) -> str:
-    """Return the id as the hub will know it; letter case counts. Raise `DeviceIdInvalidError`."""
+    """Parse a device ID, which is case-sensitive. Raise `DeviceIdInvalidError`."""
     if _DEVICE_ID.fullmatch(text) is None:
         raise DeviceIdInvalidError(device_id=text[:128])
     return text
@@ -55,28 +55,28 @@ def parse_group_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class X509Individual:
-    """The certificates, one or two, that an individual enrollment takes."""
+    """The certificates, one or two, that an individual enrollment accepts."""
 
     thumbprints: tuple[Thumbprint, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class X509Group:
-    """A group takes what its CAs issued; they are on record as its signers."""
+    """X.509 group: accepts certificates of its CAs, which are stored as its signers."""
 
 
 @dataclass(frozen=True, slots=True)
 class SymmetricKey:
-    """The keys, one or two, that sign tokens; of a group, those that its devices' keys are derived from."""
+    """The keys, one or two, that sign tokens; for a group, the keys that device keys are derived from."""
 
     keys: tuple[bytes, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TpmKeys:
-    """The public keys of a TPM: on record, or as a device sends them.
+    """The public keys of a TPM: registered, or sent by a device.
 
-    Where no root key is on record, the first that proves itself counts.
+    Without a registered storage root key, the first that is proven counts.
     """
 
     endorsement: TpmPublic
@@ -85,7 +85,7 @@ class TpmKeys:
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """Who may register, an individual or a group, as far as it is decided on."""
+    """An individual enrollment or a group, with the members that decisions need."""
 
     id: str
     attestation: X509Individual | X509Group | SymmetricKey | TpmKeys
@@ -96,17 +96,17 @@ class Enrollment:
     hubs: tuple[str, ...] = ()
     """The hosts it may be assigned to; empty: all that are linked."""
     keeps_hub: bool = False
-    """Whether registering again leaves the hub as it is."""
+    """Whether a repeated registration keeps the hub."""
     migrates: bool = True
-    """Whether a device takes its twin along to another hub; else it begins anew there."""
+    """Whether a device keeps its twin at a move to another hub; otherwise the new twin starts fresh."""
     twin: Mapping[str, Any] | None = None
-    """What a device's twin begins with, as its hub takes it: `tags`, and `desired` below `properties`."""
+    """Initial twin in the hub's form: `tags`, and `desired` below `properties`."""
     policy: str | None = None
-    """By which profile of the CA its devices are issued certificates when they register; None: by none."""
+    """CA profile for certificates that its devices receive at registration; None: no certificates."""
     webhook: str | None = None
-    """The host of the user's program that chooses the hub; None: it is chosen here."""
+    """Host of the custom allocation webhook; None: the server selects the hub."""
     made_at: str | None = None
-    """When it was put on record, as its document has it."""
+    """Creation time, as in its document."""
     etag: str = ""
 
     @property
@@ -115,12 +115,12 @@ class Enrollment:
 
 
 FIRST = "birthmark"
-"""The instance that `birthmark env` tells of, and that a command means which names none."""
+"""Default instance, which `birthmark env` describes and commands use without a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One provisioning service: its scope, the host it answers at, its policies' keys and its linked hubs."""
+    """A provisioning service: its scope, host name, policies with keys, and linked hubs."""
 
     id_scope: IdScope
     name: str
@@ -128,7 +128,7 @@ class Instance:
     hubs: tuple[str, ...]
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
     tier: str | None = None
-    """Whose limits count: S1, the one there is; None: no limits."""
+    """Tier whose limits apply; only S1 exists; None: no limits."""
 
     @property
     def as_option(self) -> str:
@@ -138,7 +138,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentSigner:
-    """A certificate whose holders' devices belong to a group."""
+    """A CA certificate whose issued certificates belong to a group."""
 
     group_id: str
     certificate: Certificate
@@ -146,7 +146,7 @@ class EnrollmentSigner:
 
 INITIAL = "initialAssignment"
 REASSIGNED = "reprovisionedToInitialAssignment"
-"""The substatus where the hub had the device already."""
+"""Substatus if the hub already had the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,28 +164,28 @@ class Registration:
     updated_at: datetime
     thumbprint: Thumbprint | None
     common_name: str | None = None
-    """The name as it was spelled by who registered first; other spellings are other devices."""
+    """Name as the first registration spelled it; other spellings are other devices."""
     group_made: str | None = None
-    """When the group was put on record: one that is removed and made again by the same name is another."""
+    """Creation time of the group: a group that was removed and recreated with the same name is a different one."""
     endorsement_key: bytes | None = None
     storage_root_key: bytes | None = None
     """The keys of the TPM that proved itself, each as TPM2B_PUBLIC."""
     authentication_key: bytes | None = None
     """The device's key at its hub, which only that TPM can open."""
     issued_key: bytes | None = None
-    """SHA-256 of the public key that its last operation was issued a certificate for, if it asked for one."""
+    """SHA-256 of the public key for which its last operation issued a certificate, if any."""
     issued_by: str | None = None
     """The policy by which that was."""
     issued_at: datetime | None = None
     issued_chain: tuple[str, ...] | None = None
-    """The certificate, in base64 of DER, and those above it, the root last."""
+    """The issued certificate, in base64 of DER, and its issuers, the root last."""
     payload: str | None = None
-    """What the user's program that chose the hub has for the device, as JSON."""
+    """The custom allocation webhook's payload for the device, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a device says and shows when it registers. The handshake proved that it holds the leaf's key."""
+    """A device's registration request and credentials. The handshake proved possession of the leaf's key."""
 
     id_scope: str
     registration_id: str
@@ -193,13 +193,13 @@ class Claim:
     chain: tuple[Certificate, ...]
     token: str | None = field(default=None, repr=False)
     tpm: TpmKeys | None = None
-    """What TPM it says it has; only a token that was signed in it proves that."""
+    """The TPM that the device claims; only a token signed in it proves the claim."""
     address: str = field(default="", compare=False)
-    """Where it comes from: what one peer sends is counted against that peer."""
+    """Source address, for rate limits per peer."""
     csr: CertificateRequest | None = field(default=None, compare=False)
-    """What it asks a certificate for; who it is does not depend on it."""
+    """CSR for a certificate; it does not affect the device's identity."""
     payload: bytes | None = field(default=None, compare=False, repr=False)
-    """What it sends along for the user's program that chooses the hub, as JSON."""
+    """The device's payload for the custom allocation webhook, as JSON."""
 
     @property
     def spelling(self) -> str:

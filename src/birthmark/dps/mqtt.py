@@ -1,8 +1,8 @@
 """DPS over MQTT 3.1.1 (DPS documentation, "Communicate with DPS using the MQTT protocol").
 
-The proof is checked at CONNECT already, so that a device that cannot register learns so at once (CONNACK 5); it is
-checked again when it registers later than a second after that, because the record may have changed. Registering
-answers 200 `assigned` directly, which the SDKs take and which spares them a wait of seconds.
+The proof is checked at CONNECT, so that a device that cannot register gets an immediate CONNACK 5. It is checked again
+if the device registers more than 1 s later, because the record may have changed. Register returns 200 `assigned`
+directly, which the SDKs accept and which saves them a wait of seconds.
 """
 
 import json
@@ -32,7 +32,7 @@ MAX_OF_ONE = 4  # a device registers on one; those before may be on their way ou
 
 
 class DpsMqtt:
-    """Accepts devices that come to register."""
+    """Admission of devices that connect to register."""
 
     def __init__(self, registrations: Registrations, ledger: Ledger, clock: Clock) -> None:
         self._registrations = registrations
@@ -46,19 +46,19 @@ class DpsMqtt:
         """Return every connection."""
         return tuple(self._live)
 
-    def revoked(self) -> None:
-        """Nothing to do: whoever is about to connect is looked at again when it registers."""
+    def recheck_connecting_clients(self) -> None:
+        """Do nothing: a connecting device is checked again when it registers."""
 
-    def entered(self, connection: "DpsConnection") -> None:
-        """A connection is open; the oldest of too many of one registration ends."""
+    def add_connection(self, connection: "DpsConnection") -> None:
+        """Add an open connection; above the limit, the oldest of the same registration is closed."""
         self._live.add(connection)
         its = self._of_device.setdefault(connection.device, [])
         its.append(connection)
         if len(its) > MAX_OF_ONE:
             its[0].pump.close(CloseReason.TAKEN_OVER)
 
-    def left(self, connection: "DpsConnection") -> None:
-        """A connection is over."""
+    def remove_connection(self, connection: "DpsConnection") -> None:
+        """Remove a closed connection."""
         self._live.discard(connection)
         if connection in (its := self._of_device.get(connection.device, [])):
             its.remove(connection)
@@ -96,7 +96,7 @@ class DpsMqtt:
 
 
 class DpsConnection:
-    """One device's connection; nothing of it outlives the connection."""
+    """A device's connection; all its state ends with the connection."""
 
     def __init__(
         self,
@@ -121,11 +121,11 @@ class DpsConnection:
 
     @property
     def device(self) -> tuple[str, str]:
-        """Whose it is: scope and registration id, as they are compared."""
+        """Scope and registration ID of the device, in the form for comparison."""
         return self._verdict.instance.id_scope, self._claim.registration_id.lower()
 
     def opened(self) -> None:
-        self._connections.entered(self)
+        self._connections.add_connection(self)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         for name, options in packet.filters:
@@ -146,11 +146,11 @@ class DpsConnection:
         return self._answer_each(packets)
 
     def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
-        self._connections.left(self)
+        self._connections.remove_connection(self)
 
     async def _answer_each(self, packets: Sequence[Publish]) -> None:
         for packet in packets:
-            await self.pump.turn()
+            await self.pump.wait_for_turn()
             if self.pump.is_over:
                 return
             request = wire.parse_topic(packet.topic)
@@ -163,7 +163,7 @@ class DpsConnection:
             if isinstance(request, wire.RegisterRequest):
                 body = wire.parse_registration(packet.payload)
                 check_same(self._claim.registration_id, body.registration_id)
-                claim = wire.claimed(self._claim, body)
+                claim = wire.add_request(self._claim, body)
                 registration = await self._registrations.register(claim, self._verdict)
             else:
                 registration = await self._registrations.operation(self._claim, request.operation_id)

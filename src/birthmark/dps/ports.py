@@ -1,4 +1,4 @@
-"""What DPS needs of others in one unit of work: a device of a hub, a note in the CA's inventory, a certificate."""
+"""Dependencies of DPS in one unit of work: a hub's device, an inventory entry, a certificate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from birthmark.store import Changes
 
 
 class CertificateInventory(Protocol):
-    """What this installation's own CA has issued, and taken back of any."""
+    """Certificates that this installation's CA issued, and revoked certificates of any CA."""
 
     async def check(self, leaf: Certificate, bag: Sequence[Certificate]) -> None:
-        """Return for a certificate, shown with others, that was not revoked as far as is known; else raise."""
+        """Raise if a certificate, presented with others, is known to be revoked."""
         ...
 
     async def is_devices_own(self, ca: Certificate) -> bool:
-        """Say whether a CA was issued to a device, which may not speak for others by it."""
+        """Return whether a CA certificate was issued to a device, which must not introduce others with it."""
         ...
 
     async def is_lost(self, name: str) -> bool:
-        """Say whether a name was taken back with its device."""
+        """Return whether a name was revoked with its device."""
         ...
 
     def registered(self, certificate: Certificate, now: datetime) -> Changes:
@@ -32,23 +32,23 @@ class CertificateInventory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubIdentity:
-    """How a device that registered proves itself to its hub."""
+    """Credentials of a registered device at its hub."""
 
     thumbprints: tuple[Thumbprint, ...] = ()
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     iot_edge: bool = False
     twin: Mapping[str, Any] | None = None
-    """What its twin begins with, where it is new to the hub."""
+    """Initial twin, if the device is new to the hub."""
     fresh: Thumbprint | None = None
-    """The last of the thumbprints, where it was issued just now: the others go when it connects."""
+    """The last of the thumbprints, if just issued: the others are removed when the device connects with it."""
     keeps: bool = False
-    """Whether a device that is there goes on proving itself as it does."""
+    """Whether an existing device keeps its credentials."""
     maker: str = ""
-    """The registration it comes from, `dps:{scope}/{registration id}`."""
+    """The registration that created it, `dps:{scope}/{registration id}`."""
     proved: tuple[bytes, ...] = field(default=(), repr=False)
     """By which thumbprints or keys it is enrolled, or showed that it is of its group."""
     is_individual: bool = False
-    """Whether an operator enrolled this very device: its registration may take over one that another made."""
+    """Whether an operator enrolled this device individually: it may take over the device of another registration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +57,44 @@ class HubDeviceStatus:
 
     in_use: Thumbprint | None = None
     fresh: Thumbprint | None = None
-    """One that was issued and has not connected yet."""
+    """An issued certificate that has not connected yet."""
 
 
 class HubRegistry(Protocol):
     """The hubs behind the linked host names."""
 
-    async def standing(self, host: str, device_id: str) -> HubDeviceStatus:
-        """Return by which certificates the device connects to the hub at `host`; none where there is no such device."""
+    async def get_device_status(self, host: str, device_id: str) -> HubDeviceStatus:
+        """Return the certificates with which the device connects to the hub at `host`; none if it does not exist."""
         ...
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
-        """Return the changes that make `device_id` a device of the hub at `host`.
+        """Return the changes that create or update `device_id` at the hub at `host`.
 
-        Raise `NotFoundError`, or `ForbiddenError` for a device that another holds.
+        Raise `NotFoundError`, or `ForbiddenError` for a device that another registration holds.
         """
         ...
 
     async def move(
-        self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
+        self, device_id: str, present: str, target: str, identity: HubIdentity, now: datetime, *, with_twin: bool
     ) -> Changes:
-        """Return the changes that take a device from the hub at `present` to the one at `wanted`, whole or not at all.
+        """Return the changes that move a device from the hub at `present` to the one at `wanted`, atomically.
 
-        Its twin goes along, or else begins as `identity` says; that an operator switched it off goes along either way,
-        and its connections to the old hub end. Where that is no hub of ours, or has no such device, it is new at the
-        other. Raise what `provision` does.
+        The twin moves with the device, or starts as in `identity`. A disabled device stays disabled in both cases, and
+        its connections to the old hub are closed. If `present` is no hub of this server, or has no such device, it is
+        new at the other. Raise the errors of `provision`.
         """
         ...
 
     def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
-        """Return for what a twin may begin with; raise `InvalidRequestError`. `name` is whose it is."""
+        """Check an initial twin; raise `InvalidRequestError`. `name` is its device or enrollment."""
         ...
 
     async def has(self, host: str, device_id: str) -> bool:
-        """Say whether there is such a device, at a hub of ours of that name."""
+        """Return whether a hub of this server with this name has the device."""
         ...
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
-        """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
+        """Return the changes that remove the device that `maker` created at the hub; none without such a device."""
         ...
 
 
@@ -102,16 +102,16 @@ class CertificateIssuer(Protocol):
     """Issues certificates to devices that register."""
 
     def check_policy(self, policy: str) -> None:
-        """Return for a policy by which devices may be issued certificates; else raise `IssuingPolicyUnknownError`."""
+        """Raise `IssuingPolicyUnknownError` unless the policy can issue device certificates."""
         ...
 
     async def is_good(self, thumbprint: Thumbprint) -> bool:
-        """Say whether a certificate was issued here, is alive and was not taken back."""
+        """Return whether a certificate was issued here, is valid and is not revoked."""
         ...
 
     async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
-        """Return the new certificate and those above it, the root last, once it is on record.
+        """Return the new certificate and its issuers, the root last, after it is stored.
 
-        What `also` returns for them is part of the same commit. Raise what the CA does, or `ConflictError`.
+        The changes that `also` returns for them are part of the same commit. Raise the CA's errors, or `ConflictError`.
         """
         ...

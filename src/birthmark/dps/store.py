@@ -1,4 +1,4 @@
-"""Instances, enrollments, CA certificates on record, registrations. Enrollments are kept as their JSON."""
+"""Storage of instances, enrollments, CA certificates and registrations. Enrollments are stored as JSON."""
 
 import hashlib
 from typing import Any
@@ -11,7 +11,7 @@ from birthmark.dps.model import EnrollmentSigner, IdScope, Instance, Registratio
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import among, change, find, held, page, present, remove
+from birthmark.store.crud_statements import change, find, guard_exists, guard_locked, is_among, page, remove
 from birthmark.store.database import Row
 from birthmark.store.row_mapping import RowMapper
 from birthmark.store.schema_revision import UnreadableDatabaseError
@@ -24,8 +24,8 @@ REPLACE_INSTANCE = change(instances, ("host", "hubs"), "id_scope", "host", "hubs
 CHANGE_KEYS = change(instances, ("policies",), "id_scope", "policies")
 CHANGE_TIER = change(instances, ("tier",), "id_scope", "name")
 DELETE_INSTANCE = remove(instances, "id_scope", "name")
-INSTANCE_IS_THERE = present(instances)
-NAME_IS_THERE = present(instances, "name")
+INSTANCE_IS_THERE = guard_exists(instances)
+NAME_IS_THERE = guard_exists(instances, "name")
 ALL_INSTANCES = statement(select(instances).order_by(instances.c.name).limit(1000))
 
 tpm_roots = Table(
@@ -48,16 +48,16 @@ ADD_ENROLLMENT = insert(enrollments)
 
 
 def place_of(scope: str) -> str:
-    """Return the place at which what is enrolled one by one is found."""
+    """Return the word-index place of a scope's individual enrollments."""
     return f"dps:{scope}"
 
 
 REPLACE_ENROLLMENT = change(enrollments, ("document", "etag"), *_KEY, "etag")
 GET_ENROLLMENT = find(enrollments, of=("document",))
 DELETE_ENROLLMENT = remove(enrollments, *_KEY, "etag")
-STILL_ENROLLED = held(enrollments, *_KEY, "etag")
+STILL_ENROLLED = guard_locked(enrollments, *_KEY, "etag")
 _own = enrollments.alias("own")
-STILL_OF_GROUP = held(
+STILL_OF_GROUP = guard_locked(
     enrollments,
     *_KEY,
     "etag",
@@ -67,13 +67,13 @@ STILL_OF_GROUP = held(
         _own.c.id == bindparam("key_registration_id"),
     ),
 )
-"""Also that no enrollment of its own stands in the way of a device of a group."""
+"""Guard that also requires that the group's device has no individual enrollment."""
 ALL_GROUPS = find(
     enrollments, "scope", enrollments.c.kind == "group", of=("document",), order=enrollments.c.id, limit=10_000
 )
 _IS_INDIVIDUAL = enrollments.c.kind == "individual"
 NAMES_ENROLLED = page(enrollments, "id", "scope", _IS_INDIVIDUAL, of=("id",))
-ENROLLED_NAMED = find(enrollments, "scope", _IS_INDIVIDUAL, among(enrollments.c.id), of=("id",))
+ENROLLED_NAMED = find(enrollments, "scope", _IS_INDIVIDUAL, is_among(enrollments.c.id), of=("id",))
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
 SIGNERS = RowMapper(EnrollmentSigner, certificate="der")
@@ -95,7 +95,7 @@ REPLACE_AUTHORITY = change(
     authorities, [c.name for c in authorities.columns if not c.primary_key], "scope", "name", "etag"
 )
 GET_AUTHORITY = find(authorities)
-AUTHORITY_IS_THERE = present(authorities)
+AUTHORITY_IS_THERE = guard_exists(authorities)
 DELETE_AUTHORITY = remove(authorities)
 DELETE_AUTHORITY_AS = remove(authorities, "scope", "name", "etag")
 LIST_AUTHORITIES = find(authorities, "scope", order=authorities.c.name, limit=1000)
@@ -112,7 +112,7 @@ CAS_NAMED = statement(
 )
 
 FIGURE = "registrations"
-"""Of those that are in the audit trail, by provisioning service and hour."""
+"""Counter of registrations in the audit log, by provisioning service and hour."""
 REGISTRATIONS = RowMapper(Registration)
 registrations = REGISTRATIONS.table("dps_registrations", "registration_id", more=[text("scope", key=True)])
 Index("dps_registrations_group", registrations.c.scope, registrations.c.group_id)
@@ -135,19 +135,19 @@ REGISTRATIONS_OF_PAGE = find(
         .limit(bindparam("limit"))
     ),
 )
-REGISTERED_NAMED = find(registrations, "scope", among(registrations.c.registration_id), of=("registration_id",))
+REGISTERED_NAMED = find(registrations, "scope", is_among(registrations.c.registration_id), of=("registration_id",))
 DELETE_REGISTRATION = remove(registrations, "scope", "registration_id", "etag")
 DELETE_OWN_REGISTRATION = remove(registrations, "scope", "registration_id", registrations.c.group_id.is_(None))
 LIST_GROUP_REGISTRATIONS = page(registrations, "registration_id", "scope", "group_id")
 
 
 def subject_digest(name: bytes) -> str:
-    """Return the key under which certificates of one subject, as DER, are found."""
+    """Return the lookup key for certificates with this subject, as DER."""
     return hashlib.sha256(name).hexdigest()
 
 
 def document_of(row: Row) -> EnrollmentDocument:
-    """Return the document of a row. Raise `UnreadableDatabaseError` for one that this version did not write."""
+    """Return the document of a row. Raise `UnreadableDatabaseError` for one that another version wrote."""
     try:
         return decode_json(row["document"], EnrollmentDocument)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -162,4 +162,4 @@ def authority_row(scope: IdScope, authority: CaCertificate) -> dict[str, Any]:
 
 
 DROP_SCOPE = tuple(remove(table, "scope") for table in (registrations, signers, authorities, enrollments, tpm_roots))
-"""All that a provisioning service has on record."""
+"""Statements that delete all records of a provisioning service."""

@@ -1,7 +1,7 @@
-"""DPS's bytes and values: CONNECT user names, topics, JSON bodies. Both roles.
+"""DPS wire format: CONNECT user names, topics, JSON bodies. Both roles.
 
-The SDKs parse the response topic by splitting at `$`, so nothing after `?$rid=` may hold another one; `retry-after`
-must be a whole number or the Python SDK hangs.
+The SDKs parse the response topic by splitting at `$`, so no further `$` may follow `?$rid=`. `retry-after` must be an
+integer, or the Python SDK hangs.
 """
 
 import base64
@@ -25,10 +25,10 @@ from birthmark.untrusted_text import decode_json, is_deeper, read_json, whole_nu
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3
 _REASSIGNED_SINCE = "2019-04-15"
-"""The first API version whose clients know `reprovisionedToInitialAssignment`."""
+"""The first API version whose clients support `reprovisionedToInitialAssignment`."""
 MAX_PAYLOAD_BYTES = 96 * 1024
 MAX_LEVELS = 64
-"""Of a payload, either way."""
+"""Maximum nesting of a payload in either direction."""
 _NULL = b"null"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
@@ -76,7 +76,7 @@ class BodyInvalidError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class DpsUser:
-    """A CONNECT user name taken apart."""
+    """A parsed CONNECT user name."""
 
     id_scope: str
     registration_id: str
@@ -86,14 +86,14 @@ class DpsUser:
 
 @dataclass(frozen=True, slots=True)
 class RegisterRequest:
-    """Publish to register; `rid` comes back in the answer."""
+    """Publish that registers; the response repeats its `rid`."""
 
     rid: str
 
 
 @dataclass(frozen=True, slots=True)
 class StatusRequest:
-    """Publish to ask how an operation stands."""
+    """Publish that queries the status of an operation."""
 
     rid: str
     operation_id: str
@@ -107,7 +107,7 @@ class TpmAttestation(msgspec.Struct, rename="camel", frozen=True, omit_defaults=
 
 
 class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
-    """The body of register. `payload` is for whoever chooses the hub, and not read here."""
+    """Body of register. `payload` is for the custom allocation webhook and is not parsed here."""
 
     registration_id: str | None = None
     payload: msgspec.Raw = msgspec.Raw(_NULL)
@@ -117,7 +117,7 @@ class DeviceRegistration(msgspec.Struct, rename="camel", frozen=True):
 
 
 def is_dps_username(username: str) -> bool:
-    """Say whether the user name has DPS's shape."""
+    """Return whether the user name has the form of DPS."""
     return "/registrations/" in username.partition("?")[0]
 
 
@@ -134,7 +134,7 @@ def parse_username(username: str) -> DpsUser:
 
 
 def parse_topic(topic: str) -> RegisterRequest | StatusRequest:
-    """Return what a publish asks for. Raise `TopicError`."""
+    """Parse the topic of a publish. Raise `TopicError`."""
     for head in (_REGISTER, _STATUS):
         if topic.startswith(head) and len(topic) <= MAX_TOPIC:
             fields = parse_qs(topic[len(head) :].lstrip("?"), keep_blank_values=True)
@@ -171,22 +171,22 @@ def csr_of(body: DeviceRegistration) -> CertificateRequest | None:
     return None if body.csr is None else parse_csr_text(body.csr)
 
 
-def claimed(claim: Claim, body: DeviceRegistration) -> Claim:
-    """Return the claim with what the body asks for. Raise `CsrRefusedError`."""
+def add_request(claim: Claim, body: DeviceRegistration) -> Claim:
+    """Return the claim with the requests of the body added. Raise `CsrRefusedError`."""
     payload = bytes(body.payload)
     return replace(claim, csr=csr_of(body), payload=None if payload == _NULL else payload)
 
 
 def check_no_csr(body: DeviceRegistration) -> None:
-    """Raise `BodyInvalidError` for a request where none is taken: who only looks is issued nothing."""
+    """Raise `BodyInvalidError` for a CSR in a request that issues no certificate, such as a lookup."""
     if body.csr is not None:
         raise BodyInvalidError(detail="csr given")
 
 
-def parse_tpm(given: TpmAttestation) -> TpmKeys:
+def parse_tpm(attestation: TpmAttestation) -> TpmKeys:
     """Return the keys of a TPM. Raise `TpmKeyInvalidError`."""
-    root = given.storage_root_key
-    endorsement = _tpm_key(given.endorsement_key or "", "endorsement key")
+    root = attestation.storage_root_key
+    endorsement = _tpm_key(attestation.endorsement_key or "", "endorsement key")
     return TpmKeys(endorsement, _tpm_key(root, "storage root key") if root else None)
 
 
@@ -197,7 +197,7 @@ def tpm_view(keys: TpmKeys) -> dict[str, str]:
 
 
 def registration_id_of(endorsement: TpmPublic) -> str:
-    """Return the registration id that Azure's SDKs take for a TPM when none is given."""
+    """Return the registration ID that Azure's SDKs derive from a TPM by default."""
     return base64.b32encode(hashlib.sha256(endorsement.tpm2b).digest()).decode().rstrip("=").lower()
 
 
@@ -209,7 +209,7 @@ def _tpm_key(text: str, what: str) -> TpmPublic:
 
 
 class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
-    """X509CertificateInfo: what DPS shows of a certificate."""
+    """X509CertificateInfo: certificate data in DPS responses."""
 
     subject_name: str
     sha1_thumbprint: str
@@ -241,7 +241,7 @@ def dps_time(moment: datetime) -> str:
 
 
 def state_json(registration: Registration, leaf: Certificate | None = None) -> dict[str, Any]:
-    """Return DeviceRegistrationState, with the attestation result when the leaf is at hand."""
+    """Return DeviceRegistrationState, with the attestation result if the leaf is available."""
     state: dict[str, Any] = {
         "registrationId": registration.registration_id,
         "createdDateTimeUtc": dps_time(registration.created_at),
@@ -261,9 +261,9 @@ def state_json(registration: Registration, leaf: Certificate | None = None) -> d
 
 
 def device_state_json(registration: Registration, leaf: Certificate | None, api_version: str) -> dict[str, Any]:
-    """Return DeviceRegistrationState for the device itself: with what is for it alone to keep.
+    """Return DeviceRegistrationState for the device itself, with its secrets.
 
-    That is its key at the hub, where a TPM shall have it, and the certificate that it was issued.
+    These are its key at the hub, if a TPM stores it, and its issued certificate.
     """
     state = state_json(registration, leaf)
     if registration.substatus == REASSIGNED and api_version < _REASSIGNED_SINCE:
@@ -284,7 +284,7 @@ def status_json(registration: Registration, leaf: Certificate | None, api_versio
 
 
 def assigning_json(operation_id: str, registration_id: str) -> dict[str, Any]:
-    """Return RegistrationOperationStatus of one under way."""
+    """Return RegistrationOperationStatus of an operation in progress."""
     return {
         "operationId": operation_id,
         "status": "assigning",
@@ -306,7 +306,7 @@ def challenge_json(sealed: bytes, error: dict[str, Any]) -> dict[str, Any]:
 
 API_VERSION = "2021-06-01"
 ISSUING_API_VERSION = "2025-07-01-preview"
-"""The first in which a registration may ask for a certificate."""
+"""First API version with a CSR in the registration."""
 MAX_ANSWER_BYTES = 256 * 1024
 _MAX_RETRY_AFTER_S = 3600
 _RESPONSE = re.compile(r"\$dps/registrations/res/([1-5][0-9]{2})/\?([^$]*\$rid=[^$]*)")
@@ -326,7 +326,7 @@ class AnswerInvalidError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class ResponseTopic:
-    """The topic of an answer taken apart."""
+    """A parsed response topic."""
 
     status: int
     rid: str
@@ -334,19 +334,19 @@ class ResponseTopic:
 
 
 class X509Result(msgspec.Struct, rename="camel", frozen=True):
-    """How a certificate was recognized: by a group, which is named, or by an individual enrollment."""
+    """Matched enrollment of a certificate: a named group or an individual enrollment."""
 
     enrollment_group_id: str | None = None
 
 
 class TpmResult(msgspec.Struct, rename="camel", frozen=True):
-    """The key that a TPM shall keep, sealed for it."""
+    """A sealed key for a TPM to import."""
 
     authentication_key: str | None = None
 
 
 class RegistrationState(msgspec.Struct, rename="camel", frozen=True):
-    """What of DeviceRegistrationState a device needs."""
+    """Members of DeviceRegistrationState that a device needs."""
 
     registration_id: str | None = None
     assigned_hub: str | None = None
@@ -375,7 +375,7 @@ class ErrorAnswer(msgspec.Struct, rename="camel", frozen=True):
     tracking_id: str = ""
     message: str = ""
     authentication_key: str | None = None
-    """Where it is a challenge: what a TPM has to open."""
+    """Challenge of a TPM: the sealed key to open."""
 
 
 def render_username(id_scope: str, registration_id: str, agent: str) -> str:
@@ -389,7 +389,7 @@ def register_topic(rid: str) -> str:
 
 
 def status_topic(rid: str, operation_id: str) -> str:
-    """Return the topic that asks how it stands."""
+    """Return the topic that queries an operation's status."""
     return f"{_STATUS}?$rid={rid}&operationId={quote(operation_id, safe='')}"
 
 
@@ -401,7 +401,7 @@ def registration_path(
     is_lookup: bool = False,
     version: str = API_VERSION,
 ) -> str:
-    """Return the path that registers, that asks how an operation stands, or that looks the device up."""
+    """Return the path that registers, queries an operation's status, or looks up the device."""
     scope, device = quote(id_scope, safe=""), quote(registration_id, safe="")
     rest = "/register" if operation_id is None else f"/operations/{quote(operation_id, safe='')}"
     return f"/{scope}/registrations/{device}{'' if is_lookup else rest}?api-version={version}"
@@ -414,7 +414,7 @@ def tpm_json(endorsement_key: bytes, storage_root_key: bytes) -> dict[str, str]:
 
 
 def parse_authentication_key(text: str) -> bytes:
-    """Return what is sealed for a TPM. Raise `AnswerInvalidError`."""
+    """Parse a key that is sealed for a TPM. Raise `AnswerInvalidError`."""
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
@@ -440,7 +440,7 @@ def parse_response_topic(topic: str) -> ResponseTopic:
 
 
 def parse_retry_after(text: str | None) -> int | None:
-    """Return whole seconds within reason; None for anything else."""
+    """Parse seconds as an integer within limits; None for other values."""
     seconds = whole_number(text or "")
     return None if seconds is None else min(seconds, _MAX_RETRY_AFTER_S)
 
@@ -453,7 +453,7 @@ def parse_operation(body: bytes) -> OperationStatus:
 
 
 def parse_error(body: bytes) -> ErrorAnswer:
-    """Return what an error body says; nothing when it is none."""
+    """Parse an error body; return empty members if it is none."""
     try:
         return read_json(body[:MAX_ANSWER_BYTES], ErrorAnswer, AnswerInvalidError)
     except AnswerInvalidError:

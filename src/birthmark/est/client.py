@@ -1,7 +1,7 @@
-"""The device's side of EST (RFC 7030): fetch the CAs, get and renew a certificate.
+"""EST client (RFC 7030): fetch the CAs, enroll and renew a certificate.
 
-The transport is a port: whoever holds the device's key connects, with a client certificate or without. Answers are
-believed only as far as they check: the certificate must carry the key that was asked for.
+The transport is a port: the holder of the device's key connects, with or without a client certificate. Responses are
+verified: the certificate must contain the requested key.
 """
 
 import re
@@ -104,7 +104,7 @@ class EstHttpResponse(Protocol):
 
 
 class Https(Protocol):
-    """One HTTPS request to a server whose certificate is checked. Raise `UnavailableError` if it cannot be reached."""
+    """HTTPS request to a server with a verified certificate. Raise `UnavailableError` if it cannot be reached."""
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b""
@@ -113,25 +113,25 @@ class Https(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentResponse:
-    """A new certificate with what it needs: `intermediates` closest first, `anchors` the self-signed ones."""
+    """A new certificate with its CAs: `intermediates` closest first, `anchors` the self-signed ones."""
 
     leaf: Certificate
     intermediates: tuple[Certificate, ...]
     anchors: tuple[Certificate, ...]
     window: tuple[datetime, datetime] | None = None
-    """When the server would like the renewal, where it says so (`Renewal-Window`)."""
+    """Renewal window that the server suggests, if any (`Renewal-Window`)."""
     bag: tuple[Certificate, ...] = field(default=(), repr=False)
-    """Everything the server handed out, in no meaningful order."""
+    """All certificates in the response, in no particular order."""
 
     @property
     def chain(self) -> tuple[Certificate, ...]:
-        """What the device presents: leaf and intermediates, no root."""
+        """Chain that the device presents: leaf and intermediates, without the root."""
         return (self.leaf, *self.intermediates)
 
 
 @dataclass(frozen=True, slots=True)
 class EstClient:
-    """Talks to the EST server at `url` (up to and with /.well-known/est and a label, if any)."""
+    """Client of the EST server at `url`, which includes /.well-known/est and a label, if any."""
 
     url: str
     https: Https = field(repr=False)
@@ -144,12 +144,12 @@ class EstClient:
         return self._certificates(answer)
 
     async def csr_attributes(self) -> tuple[wire.CsrAttribute, ...]:
-        """Return what the server wants to see in requests; nothing when it has no wish."""
+        """Return the attributes that the server requires in requests; none if it has no requirements."""
         answer = await self._request("GET", "csrattrs", also=(_NO_CONTENT, _NOT_FOUND))
         return wire.parse_csr_attributes(answer.body) if answer.status == _OK else ()
 
     async def enroll(self, csr: bytes) -> EnrollmentResponse:
-        """Get a certificate for the DER request `csr`. Raise one of this module's errors, or the transport's."""
+        """Get a certificate for the DER request `csr`. Raise this module's errors, or the transport's."""
         return await self._certificate("simpleenroll", csr)
 
     async def reenroll(self, csr: bytes) -> EnrollmentResponse:
@@ -215,7 +215,7 @@ class EstClient:
 
 
 def _sorted(leaf: Certificate, bag: Sequence[Certificate]) -> EnrollmentResponse:
-    """Put the bag in order: a SET has none, and roots do not belong into what a device presents."""
+    """Sort the CA certificates, because a SET has no order, and separate the roots, which devices do not present."""
     above = walk_up(leaf, bag)
     anchors = {one.thumbprint: one for one in bag if one.is_ca and one.is_self_signed}
     return EnrollmentResponse(
@@ -224,13 +224,16 @@ def _sorted(leaf: Certificate, bag: Sequence[Certificate]) -> EnrollmentResponse
 
 
 def _wanted(url: str) -> str:
-    """Return where an EST server's operations are, on the host of `url`."""
+    """Return the URL of an EST server's operations on the host of `url`."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{wire.BASE_PATH}"
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> int | None:
-    """Return how long to wait. A date is counted from the answer's own, for the device's clock may be wrong."""
+    """Return the seconds to wait.
+
+    A date is relative to the response's Date header, because the device's clock may be wrong.
+    """
     header = headers.get("retry-after", "")
     if (seconds := whole_number(header)) is None:
         try:

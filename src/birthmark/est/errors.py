@@ -46,8 +46,8 @@ _NOT_FAILED = (
 )
 
 
-def unrenewed_by(error: errors.BirthmarkError) -> str:
-    """Return the certificate of ours that stays without a successor by this, where nobody has wanted that, or ""."""
+def find_unrenewed_certificate(error: errors.BirthmarkError) -> str:
+    """Return the certificate that this error leaves without a successor, "" for an intended rejection."""
     return "" if isinstance(error, _NOT_FAILED) else error.facts.get("renews", "")
 
 

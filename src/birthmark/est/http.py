@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.est import wire
-from birthmark.est.errors import status_of, unrenewed_by
+from birthmark.est.errors import find_unrenewed_certificate, status_of
 from birthmark.est.model import EstCaller
 from birthmark.est.service import EstService
 from birthmark.net.error_boundary import Handler, refusing
@@ -35,7 +35,7 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
     async def cacerts(request: Request) -> Response:
         label = _label(request)
         body = wire.render_certs_only(service.cacerts(label), is_wrapped=service.has_base64_lines(label))
-        await service.handed(_caller(request))
+        await service.record_anchor_fetch(_caller(request))
         # A device without a clock of its own learns the time here, before it judges any certificate.
         return _certs_only(body, {"Date": format_datetime(service.ca.clock.now(), usegmt=True)})
 
@@ -73,7 +73,7 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         place = f"https://{request.url.netloc}{wire.BASE_PATH}"
         error.add_facts(operation=request.url.path.rpartition("/")[2], place=place)
         caller = _caller(request)
-        leaf, unrenewed = caller.peer.leaf, unrenewed_by(error)
+        leaf, unrenewed = caller.peer.leaf, find_unrenewed_certificate(error)
         reference = ledger.record(error, address=caller.address, presented=leaf, unrenewed=unrenewed)
         return _refusal(error, reference, is_challenge=caller.authorization is None)
 
@@ -99,9 +99,10 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
 
 
 def _refusal(error: BirthmarkError, reference: str, *, is_challenge: bool) -> Response:
-    """The text is for the device's log; the cause and the fix are for the operator (`birthmark why`).
+    """Return the response to a refused request.
 
-    A 401 to a request without credentials has no body: Bouncy Castle closes it unread, and gives up if there was one.
+    Its text is for the device's log; cause and fix are for the operator (`birthmark why`). A 401 to a request without
+    credentials has no body: Bouncy Castle closes it unread, and would fail on one.
     """
     status = status_of(error)
     headers = {wire.REFERENCE: reference, wire.REASON: printable(str(error)).encode("ascii", "replace").decode()}

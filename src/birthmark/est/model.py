@@ -1,4 +1,4 @@
-"""What the EST server knows about those who may ask."""
+"""Values of the EST server: callers, their credentials, labels and settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +13,10 @@ from birthmark.pki.certificates import Certificate
 
 @dataclass(frozen=True, slots=True)
 class EstUser:
-    """Whoever knows the password may get a certificate for `device_id`, or for any device when it is None.
+    """A user with a password, for certificates of `device_id`, or of any device if it is None.
 
-    A token is a user for one device and one key: after its first use only that key may ask again, until it ends.
+    A token is a user for one device and one key: after its first use only that key may request again, until the token
+    expires.
     """
 
     name: str
@@ -30,7 +31,7 @@ class EstUser:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapCa:
-    """Certificates of this CA introduce devices. `any_name`: also under another name than their own."""
+    """A CA whose certificates bootstrap devices. `any_name`: also under a name other than their own."""
 
     certificate: Certificate
     any_name: bool
@@ -38,9 +39,10 @@ class BootstrapCa:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationAuthority:
-    """A registration authority: who has this certificate's key asks for others, whom it has checked itself.
+    """A registration authority: it requests certificates for devices that it has verified.
 
-    `names` is a pattern of the device ids it may ask for, with `*` and `?`.
+    The holder of the certificate's key is the authority. `names` is a pattern of permitted device IDs, with `*` and
+    `?`.
     """
 
     certificate: Certificate
@@ -50,7 +52,7 @@ class RegistrationAuthority:
 
 @dataclass(frozen=True, slots=True)
 class LateRenewalRule:
-    """How long after its end a certificate still proves who a device is, and whether an operator has to agree."""
+    """Late renewal rule: how long an expired certificate is accepted, and whether an operator must approve."""
 
     window: timedelta
     approval: bool = False
@@ -58,13 +60,13 @@ class LateRenewalRule:
 
 @dataclass(frozen=True, slots=True)
 class CallerProof:
-    """Someone whom a caller proves to be, and what follows from how that was proven."""
+    """A proven identity of a caller, with the credential that proved it."""
 
     principal: Principal
     user: EstUser | None = None
     authority: RegistrationAuthority | None = None
     bootstrap: BootstrapCa | None = None
-    comeback: LateRenewalRule | None = None
+    late_renewal: LateRenewalRule | None = None
     """The rule by which a certificate counted that had expired."""
     issued: IssuedCertificate | None = None
     """The certificate that was shown, as the inventory has it."""
@@ -72,7 +74,7 @@ class CallerProof:
 
 @dataclass(frozen=True, slots=True)
 class WaitingRequest:
-    """A request that an operator is to decide, or decided; once fetched it is kept, as an answer gets lost."""
+    """A waiting or decided request; it remains after fetching, because a response can be lost."""
 
     id: str
     name: str
@@ -84,44 +86,44 @@ class WaitingRequest:
     decided_at: datetime | None = None
     is_approved: bool | None = None
     fetched_at: datetime | None = None
-    """When the certificate was first handed out."""
+    """Time at which the certificate was first returned."""
 
 
 @dataclass(frozen=True, slots=True)
 class EstLabel:
-    """What one label serves, or the path without one."""
+    """An EST label, or the path without one, with its profile and rules."""
 
     profile: CertificateProfile = DEVICE
     approval: bool = False
-    """An operator decides each request of somebody who has no certificate from here."""
+    """Whether an operator approves each request of a caller without a certificate issued here."""
     key_generation: bool = False
     csr_attributes: bytes | None = None
-    """DER of CsrAttrs to hand out (`wire.render_csr_attributes`); None answers 204."""
+    """DER of CsrAttrs for csrattrs (`wire.render_csr_attributes`); None returns 204."""
     base64_lines: bool = True
-    """Whether answers are wrapped at 64 characters; strongSwan's client reads one line only."""
+    """Whether responses are wrapped at 64 characters; strongSwan's client reads only one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class EstSettings:
-    """How this server behaves."""
+    """Settings of the EST server."""
 
     door: EstLabel = EstLabel()
     labels: Mapping[str, EstLabel] = field(default_factory=dict)
     """By path segment before the operation."""
-    comeback: Mapping[str, LateRenewalRule] = field(default_factory=dict)
-    """By the profile of the certificate that expired: nobody chooses a laxer one by a label."""
+    late_renewal: Mapping[str, LateRenewalRule] = field(default_factory=dict)
+    """Late renewal rules by the profile of the expired certificate, so that no label selects a laxer rule."""
     renewals_per_s: float = 400.0
-    """How many certificates are issued in a second, before who asks is given a turn."""
+    """Certificates per second above which callers are queued."""
     renewal_window: tuple[float, float] = (0.6, 0.8)
-    """When a certificate is to be renewed, as parts of its life: devices choose a moment in it, each its own."""
+    """Renewal window in fractions of a certificate's lifetime; each device chooses its own moment in it."""
     max_live: int = 1000
-    """How many certificates of one name may be alive at a time."""
+    """Maximum number of valid certificates per name."""
     workers: int = 1
-    """How many serve as this one does: together they let nobody guess, and issue, more often than one alone."""
+    """Number of workers that share the limits for password guesses and certificates."""
 
 
 class EstPeer(Protocol):
-    """What the handshake proved: possession of the leaf's key. Nothing is verified yet."""
+    """Peer of the TLS handshake, with proven possession of the leaf's key. Nothing is verified yet."""
 
     @property
     def leaf(self) -> Certificate | None: ...
@@ -139,7 +141,7 @@ class EstPeer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EstCaller:
-    """Who sent a request, as far as the transport can tell."""
+    """Sender of a request, as far as the transport identifies it."""
 
     peer: EstPeer
     authorization: str | None = field(default=None, repr=False)

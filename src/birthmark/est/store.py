@@ -19,7 +19,7 @@ from sqlalchemy import (
 from birthmark.est.model import BootstrapCa, EstUser, RegistrationAuthority, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
 from birthmark.store.columns import blob, number
-from birthmark.store.crud_statements import find, page, present, remove
+from birthmark.store.crud_statements import find, guard_exists, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 MAX_WAITING_PER_NAME = 8
@@ -31,10 +31,10 @@ ADD_USER = insert(users)
 USER = find(users)
 USERS_PAGE = page(users, "name")
 USERS_OF_DEVICE_PAGE = page(users, "name", func.lower(users.c.device_id) == bindparam("folded"))
-"""Of every spelling; those whose letters beyond ASCII the database folds otherwise are left out by who asks."""
+"""Users of a device in any spelling; callers filter names whose non-ASCII letters the database folds differently."""
 USERS_FOR_ALL_PAGE = page(users, "name", users.c.device_id.is_(None))
 REMOVE_USER = remove(users)
-USER_AS_READ = present(users, "name", "password_hash")
+USER_AS_READ = guard_exists(users, "name", "password_hash")
 USE_TOKEN = statement(
     update(users)
     .where(
@@ -58,7 +58,7 @@ ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
 BOOTSTRAP_CA = find(bootstrap_cas)
 BOOTSTRAP_CAS_PAGE = page(bootstrap_cas, "thumbprint")
 REMOVE_BOOTSTRAP_CA = remove(bootstrap_cas)
-BOOTSTRAP_CA_AS_READ = present(bootstrap_cas, "thumbprint", "any_name")
+BOOTSTRAP_CA_AS_READ = guard_exists(bootstrap_cas, "thumbprint", "any_name")
 
 AUTHORITY_RECORDS = RowMapper(RegistrationAuthority, certificate="der")
 authorities = AUTHORITY_RECORDS.table("est_authorities", more=[blob("thumbprint", key=True)])
@@ -66,7 +66,7 @@ ADD_AUTHORITY = upsert(authorities)
 AUTHORITY = find(authorities)
 AUTHORITIES_PAGE = page(authorities, "thumbprint")
 REMOVE_AUTHORITY = remove(authorities)
-AUTHORITY_AS_READ = present(authorities, "thumbprint", "names")
+AUTHORITY_AS_READ = guard_exists(authorities, "thumbprint", "names")
 
 WAITING_RECORDS = RowMapper(WaitingRequest)
 waiting = WAITING_RECORDS.table("est_requests", "id")
@@ -85,7 +85,7 @@ COUNT_WAITING = statement(
     .select_from(waiting)
     .where(_IS_UNDECIDED)
 )
-"""How many nobody decided about: in all, and of one who asks."""
+"""Number of undecided requests: in total, and of one caller."""
 DECIDE = statement(
     update(waiting)
     .where(waiting.c.id == bindparam("key_id"))
@@ -97,7 +97,7 @@ FETCH_APPROVED = statement(
     .values(fetched_at=func.coalesce(waiting.c.fetched_at, bindparam("at", type_=BigInteger)))
 )
 DROP_DECIDED = remove(waiting, "id", "decided_at")
-"""As it was decided when it was read: what an operator decided anew since stays."""
+"""Deletes a decided request if its decision is unchanged; a newer decision remains."""
 ASKED_AGAIN = statement(
     update(waiting)
     .where(waiting.c.id == bindparam("key_id"), _IS_UNDECIDED)

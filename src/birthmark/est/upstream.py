@@ -1,7 +1,7 @@
-"""This server as a registration authority in front of another EST server; a chain of them, one for each ISA-95 layer.
+"""Registration authority mode: this server in front of another EST server, chainable per ISA-95 layer.
 
-The device is identified here, by this server's own rules; its request goes on unchanged, under this server's
-certificate or password. What the other says goes back to the device: wait (202), later (503), no (403).
+This server authenticates the device by its own rules. It forwards the request unchanged, with its own certificate or
+password. The device gets the other server's response: wait (202), later (503), no (403).
 """
 
 import logging
@@ -49,7 +49,7 @@ class UpstreamRefusedError(ForbiddenError):
     cause = "{url}, which signs for this server, rejected the request of '{device_id}': {reason}"
     fix = (
         "Show the cause on that machine: `birthmark why {device_id}`. This server must be in its list of registration "
-        "authorities: `birthmark pki authority ls`."
+        "authorities: `birthmark pki ra ls`."
     )
     device_id: str
     reason: str
@@ -58,20 +58,20 @@ class UpstreamRefusedError(ForbiddenError):
 
 @dataclass(slots=True)
 class EstUpstream:
-    """An EST server that signs for this one. `links` opens a connection as this server, its files read anew."""
+    """An EST server that signs for this one. `links` opens a connection as this server, with its files reread."""
 
     url: str
     links: Callable[[], Https] = field(repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Where certificates of a profile are issued, by path segment; others without one."""
+    """Path segment per profile; profiles without an entry use none."""
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]] | None = None
-    """Is handed its CAs when they are others than before."""
+    """Called with its CA certificates if they have changed."""
     known: tuple[Certificate, ...] = ()
     _asking: PendingSignatures = field(default_factory=PendingSignatures, init=False, repr=False)
     _is_kept: bool = field(default=True, init=False)
-    """What could not be kept is handed over again by the next look."""
+    """Whether its CA certificates are stored; after a failure, the next refresh stores them again."""
 
     def certificates(self) -> tuple[Certificate, ...]:
         """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError`."""
@@ -80,7 +80,7 @@ class EstUpstream:
         return self.known
 
     async def refresh(self) -> None:
-        """Ask for its CAs. Raise what the connection raises."""
+        """Fetch its CA certificates. Raise the connection's errors."""
         bag = await self._client(self.url).cacerts()
         found = tuple(sorted(bag, key=lambda one: (one.is_self_signed, one.subject_der)))
         if found != self.known or not self._is_kept:
@@ -92,7 +92,7 @@ class EstUpstream:
     async def issue(
         self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
-        """Return a certificate for the request, handed on as it is: subject and lifetime are the other's to say."""
+        """Return a certificate for the forwarded request; the other server decides on subject and lifetime."""
         del lifetime
         with self._asking.turn(subject) as is_next:
             if not is_next:

@@ -1,11 +1,11 @@
 """EST bodies to values and back (RFC 7030, clarified by RFC 8951 and RFC 9908), for client and server.
 
 In:   a body as received, at most MAX_BODY_BYTES: base64 of DER with or without line breaks. PEM armor and raw DER are
-      taken too, whatever Content-Transfer-Encoding says (RFC 8951 section 3.1).
+      accepted too, whatever Content-Transfer-Encoding states (RFC 8951 section 3.1).
 Out:  base64 in lines of 64 characters, or in one line.
-Raises `InvalidRequestError`; never returns a half-checked value.
+Raises `InvalidRequestError`; never returns a partially checked value.
 
-Not here: who may enroll (service), HTTP statuses (errors), TLS (net).
+Not here: authorization (service), HTTP statuses (errors), TLS (net).
 """
 
 import base64
@@ -29,7 +29,7 @@ from birthmark.pki.pem import check_single_request, pem_in
 from birthmark.text_files import plain_text
 
 REJECTED = "An operator rejected this request"
-"""How an answer begins by which an agent knows that: it asks again as it did, and makes no other request."""
+"""Start of the response to a rejected request, by which an agent repeats its request instead of creating another."""
 BASE_PATH = "/.well-known/est"
 OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs")
 PKCS10 = "application/pkcs10"
@@ -38,7 +38,7 @@ PKCS8 = "application/pkcs8"
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 CSR_ATTRIBUTES = "application/csrattrs"
 REFERENCE, REASON = "Birthmark-Reference", "Birthmark-Reason"
-"""Headers of a refusal: what `birthmark why` finds it by, and its message in ASCII."""
+"""Headers of a refusal: the reference for `birthmark why`, and the message in ASCII."""
 RENEWAL_WINDOW = "Renewal-Window"
 """Header of an answer that issued: when to renew, as two times of RFC 3339 and a slash. Ours, of no RFC."""
 MAX_BODY_BYTES = 64 * 1024
@@ -132,7 +132,7 @@ def _request_in(body: bytes) -> bytes:
 
 
 def encode_body(der: bytes, *, is_wrapped: bool = True) -> bytes:
-    """Return base64 in lines of 64 characters, each ended by LF, or in one line (RFC 8951 section 3.1)."""
+    """Encode base64 in lines of 64 characters, each ended by LF, or in one line (RFC 8951 section 3.1)."""
     text = base64.b64encode(der)
     if not is_wrapped:
         return text
@@ -150,14 +150,14 @@ def render_csr(der: bytes) -> bytes:
 
 
 def render_certs_only(certificates: Iterable[Certificate], *, is_wrapped: bool = True) -> bytes:
-    """Return the body for these certificates. Their order does not survive: a SET has none."""
+    """Return the body for these certificates, whose order is lost: a SET has none."""
     return encode_body(render_cms(certificates), is_wrapped=is_wrapped)
 
 
 def render_key_and_certificate(
     key: bytes, certificate: Certificate, boundary: str, *, is_wrapped: bool = True
 ) -> bytes:
-    """Return the parts of a server-made key (RFC 7030 section 4.4.2): PKCS#8 DER first, then its certificate."""
+    """Return the parts of a server-generated key (RFC 7030 section 4.4.2): PKCS#8 DER, then its certificate."""
     parts = (
         (PKCS8, encode_body(key, is_wrapped=is_wrapped)),
         (CERTS_ONLY, render_certs_only([certificate], is_wrapped=is_wrapped)),
@@ -180,7 +180,7 @@ def render_window(start: datetime, end: datetime) -> str:
 
 
 def parse_window(header: str | None) -> tuple[datetime, datetime] | None:
-    """Return start and end of a `Renewal-Window`; None where there is none, or none that makes sense."""
+    """Parse start and end of a `Renewal-Window`; None for a missing or implausible one."""
     start, _, end = (header or "")[:_MAX_WINDOW].partition("/")
     try:
         first, last = (datetime.fromisoformat(one.strip()) for one in (start, end))
@@ -191,7 +191,7 @@ def parse_window(header: str | None) -> tuple[datetime, datetime] | None:
 
 
 def check_media_type(found: str | None) -> None:
-    """Raise `EstMediaTypeError` unless the media type is PKCS#10; parameters and letter case do not matter."""
+    """Raise `EstMediaTypeError` unless the media type is PKCS#10; parameters and letter case are ignored."""
     media_type = (found or "").split(";", 1)[0].strip().lower()
     if media_type != PKCS10:
         raise EstMediaTypeError(found=media_type or "missing")
@@ -215,7 +215,7 @@ def render_basic(user: str, password: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CsrAttribute:
-    """An object id, alone or with values in DER (RFC 7030 section 4.5.2)."""
+    """An object ID, alone or with values in DER (RFC 7030 section 4.5.2)."""
 
     oid: str
     values: tuple[bytes, ...] = ()
@@ -259,7 +259,7 @@ def _attribute(kind: str, read: Any) -> CsrAttribute:
 
 
 def parse_csr_attributes(body: bytes) -> tuple[CsrAttribute, ...]:
-    """Return the attributes a server wants; what they mean, and whether to heed them, is the caller's."""
+    """Parse the attributes that a server requires; the caller interprets them."""
     try:
         der = decode_body(body)
         check_quick(der)

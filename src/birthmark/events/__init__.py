@@ -1,5 +1,6 @@
-"""What happens here, told to programs: CloudEvents, one catalogue, by a stream and by webhooks.
+"""Event stream of this server for programs: CloudEvents with one catalog, by a stream and by webhooks.
 
-The source is the audit trail, which every change is in with its commit: nothing is written twice for it, nothing can
-be told that was not kept, and a place in it is a number for each worker's chain. Who was cut off goes on where he was.
+The source is the audit log, which contains every change in its own commit. Events need no second write, and no event
+exists without a stored row. A position is a number per worker's chain. A client continues at its position after an
+interruption.
 """

@@ -1,4 +1,4 @@
-"""The catalogue: which types of events there are, what each tells, and which rows they come from."""
+"""Catalog of event types: their members, and the audit rows that are their source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ CHANGED, RENEWED = f"{PREFIX}changed", f"{PREFIX}certificate.renewed"
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """A type of events: its actions in the audit trail, and what it tells in words."""
+    """An event type: its actions in the audit log, and its description."""
 
     type: str
     actions: Sequence[str]
@@ -78,12 +78,12 @@ _BY_ACTION = {action: kind.type for kind in KINDS for action in kind.actions}
 
 
 def type_of(action: str, detail: Mapping[str, Any]) -> str:
-    """Return the type of events that a row of the audit trail is told as."""
+    """Return the event type of an audit row."""
     return RENEWED if "renews" in detail else _BY_ACTION.get(action, CHANGED)
 
 
 def event_of(happening: OperationEvent, source: str) -> Mapping[str, Any]:
-    """Return the event (CloudEvents 1.0, JSON format). `source` says which server."""
+    """Return the event (CloudEvents 1.0, JSON format). `source` identifies the server."""
     return {
         "specversion": SPEC,
         "id": f"{happening.chain}/{happening.seq}",

@@ -6,16 +6,16 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 Places: TypeAlias = Mapping[str, int]
-"""For each chain the last row that was seen."""
+"""Position in the event stream: the last row seen per chain."""
 NOTICED = "~"
-"""How the chains begin of what was noticed and is in no audit trail."""
+"""Prefix of chains with transient events, which are not in the audit log."""
 CONNECTED, DISCONNECTED, LOST, REFUSED = "device.connect", "device.disconnect", "device.lose", "device.refuse"
-"""What is noticed."""
+"""Actions of transient events."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationEvent:
-    """A row of the audit trail, or something that was noticed."""
+    """A row of the audit log, or a transient event."""
 
     chain: str
     seq: int
@@ -28,7 +28,7 @@ class OperationEvent:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A receiver, and how far it is. `types` are patterns of event types."""
+    """A receiver and its position. `types` are patterns of event types."""
 
     name: str
     url: str
@@ -48,7 +48,7 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """Events that a receiver did not take for so long that they were put aside."""
+    """Events that a receiver rejected until they became dead letters."""
 
     id: str
     hook: str

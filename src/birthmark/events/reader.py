@@ -1,6 +1,6 @@
-"""Reads on from a place what happened: each worker's chain of the audit trail, and of what it noticed, by itself.
+"""Reader of events after a position: each worker's chain of the audit log and of its transient events.
 
-The rows of all come by their time.
+Rows of all chains are merged by time.
 """
 
 import base64
@@ -34,13 +34,13 @@ class PlaceInvalidError(InvalidRequestError):
 
 
 def place_of(places: Places) -> str:
-    """Return a place as text."""
+    """Format a position as text."""
     text = json.dumps(dict(sorted(places.items())), separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def parse_place(text: str) -> Places:
-    """Return a place. Raise `PlaceInvalidError`."""
+    """Parse a position. Raise `PlaceInvalidError`."""
     try:
         if len(text) > _MAX_CHARS:
             raise PlaceInvalidError
@@ -55,19 +55,19 @@ def parse_place(text: str) -> Places:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What happened, on from a place."""
+    """Events after a position."""
 
     database: Database = field(repr=False)
 
     async def end(self) -> Places:
-        """Return the place after everything that has happened."""
+        """Return the position after all events so far."""
         heads = [*await self.database.all(HEADS_OF_ALL), *await self.database.all(NOTICED_UPTO_BY_ALL)]
         return {row["chain"]: row["seq"] for row in heads}
 
     async def after(self, places: Places, limit: int = PAGE) -> Sequence[tuple[OperationEvent, Places]]:
-        """Return what follows, oldest first, each with the place after it; nothing where nothing does.
+        """Return the next events, oldest first, each with the position after it; empty at the end.
 
-        What one chain has is in its order. A chain that nobody has seen yet begins with its first row.
+        Events of one chain keep their order. An unknown chain starts at its first row.
         """
         chains: list[list[tuple[datetime, OperationEvent]]] = []
         for chain, end in (await self.end()).items():
@@ -83,12 +83,12 @@ class Feed:
         return told
 
     async def noticed_of(self, subject: str, limit: int) -> Sequence[OperationEvent]:
-        """Return what was noticed of a device in the last week, the latest first."""
+        """Return the transient events of a device in the last week, latest first."""
         return [_happening(row) for row in await self.database.all(NOTICES_OF, subject=subject, limit=limit)]
 
 
 def _in_order(rows: Sequence[OperationEvent]) -> list[tuple[datetime, OperationEvent]]:
-    """Return rows of one chain, each with a time that never goes back, as its worker's clock may."""
+    """Return rows of one chain with times that never decrease, although a worker's clock may."""
     times = itertools.accumulate((one.at for one in rows), max)
     return list(zip(times, rows, strict=True))
 

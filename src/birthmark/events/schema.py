@@ -1,4 +1,4 @@
-"""The catalogue of events as a JSON Schema (2020-12), by which a receiver may check what comes."""
+"""JSON Schema (2020-12) of the event catalog, for receivers that validate events."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _NAMES = ("specversion", "id", "source", "type", "subject", "time", "datacontent
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema of an event: one of the types that there are, each with its actions."""
+    """Return the schema of an event: one of the event types, each with its actions."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Events of a Birthmark server: CloudEvents 1.0, JSON format",

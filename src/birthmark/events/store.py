@@ -1,4 +1,4 @@
-"""The tables of webhooks and of what is noticed, and their statements."""
+"""Tables and statements of webhooks and transient events."""
 
 from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 

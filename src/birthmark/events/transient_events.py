@@ -1,8 +1,8 @@
-"""What no row of the audit trail tells: who came and went, and who was refused.
+"""Transient events that are in no audit row: connections, disconnections and refusals.
 
-It is written beside what is served, in rows of a chain of its own for each worker, some tenths of a second later. So it
-is best effort: what a killed worker had not written is not told, and of a storm beyond `MAX_WAITING` the rest is left
-out, which the next row says. Rows are kept for a week, and so many of a worker.
+They are written asynchronously, some tenths of a second later, to a separate chain per worker. Delivery is therefore
+best effort. A killed worker loses unwritten events, and a burst beyond `MAX_WAITING` is truncated, which the next row
+states. Rows are kept for a week, and the number per worker is limited.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class _Notice(NamedTuple):
 
 
 class Notices:
-    """What this worker noticed, on its way to the database."""
+    """Transient events of this worker that wait to be written."""
 
     def __init__(self, database: Database, clock: Clock, worker: str) -> None:
         self._database = database
@@ -50,35 +50,35 @@ class Notices:
         self._alone = asyncio.Lock()
         self._pruned_at = clock.monotonic()
 
-    def came(self, place: str, client: str, address: str) -> None:
+    def came(self, scope: str, client: str, address: str) -> None:
         """Note that a client is connected at a hub, or at the account."""
-        self._add(CONNECTED, client, {"place": place, "from": address})
+        self._add(CONNECTED, client, {"place": scope, "from": address})
 
-    def went(self, place: str, client: str, reason: CloseReason) -> None:
-        """Note that it is no more. One whose next connection came is not gone."""
+    def record_disconnection(self, scope: str, client: str, reason: CloseReason) -> None:
+        """Record a disconnection, unless a new connection of the same client replaced it."""
         if reason is not CloseReason.TAKEN_OVER:
             action = DISCONNECTED if reason in _GOODBYES else LOST
-            self._add(action, client, {"place": place, "reason": reason.value})
+            self._add(action, client, {"place": scope, "reason": reason.value})
 
-    def refused(self, code: str, address: str, tracking_id: str, facts: Mapping[str, str]) -> None:
-        """Note a refusal, where it says whose: what strangers without a name do is for `birthmark why` alone."""
+    def record_refusal(self, code: str, address: str, tracking_id: str, facts: Mapping[str, str]) -> None:
+        """Record a refusal with a known subject; refusals without a name appear only in `birthmark why`."""
         subject = next((facts[name] for name in _NAMES if facts.get(name)), "")
         if subject:
             self._add(REFUSED, subject, {"code": code, "from": address, "tracking_id": tracking_id})
 
     async def keep_writing(self) -> None:
-        """Write what is noticed. Never ends by itself."""
+        """Write pending events in a loop; never returns."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._some.wait()
                     await asyncio.sleep(_GATHER_S)
-            await self.settled()
+            await self.write_pending()
             if self._clock.monotonic() - self._pruned_at >= _PRUNE_EVERY_S and self._steadiness.is_steady():
                 await self._prune()
 
-    async def settled(self) -> None:
-        """Write all that was noticed until now."""
+    async def write_pending(self) -> None:
+        """Write all pending events."""
         async with self._alone:
             self._some.clear()
             while self._waiting:
@@ -94,7 +94,7 @@ class Notices:
         self._some.set()
 
     async def _write(self, some: Sequence[_Notice]) -> None:
-        """Write the first that wait; where that fails they wait on, and may be told twice."""
+        """Write these events; after a failure they stay pending, and may be written twice."""
         if self._head is None:
             known = await self._database.one(store.NOTICED_UPTO, chain=self._chain)
             if known is None:
@@ -116,7 +116,7 @@ class Notices:
             self._waiting.popleft()
 
     async def _prune(self) -> None:
-        """Take old rows of every worker away, by portions."""
+        """Delete old rows of every worker, in batches."""
         self._pruned_at = self._clock.monotonic()
         before = to_micros(self._clock.now() - KEEP)
         await self._database.commit(Changes().run(store.PRUNE_NOTICES, before=before))

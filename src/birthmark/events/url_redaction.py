@@ -1,4 +1,4 @@
-"""What of a receiver's URL is shown: path and query are often its secret, and are for who administers alone. Pure."""
+"""Redaction of a receiver's URL: path and query are often secret, so only administrators may see them. Pure."""
 
 import html
 from urllib.parse import unquote, urlsplit
@@ -7,11 +7,11 @@ from birthmark.outbound.mail_config import BEGIN
 
 _LEFT_OUT = "…"
 _MIN_SECRET = 6
-"""What is shorter is guessed anyway, and may be any word."""
+"""Minimum length of a secret; a shorter text is easy to guess and may be any word."""
 
 
 def host_only(url: str) -> str:
-    """Return a URL without what may be secret in it: scheme and host; of mail, the address's domain."""
+    """Return a URL without possible secrets: scheme and host; for email, the domain of the address."""
     if url.startswith(BEGIN):
         return f"{BEGIN}{_LEFT_OUT}@{url.rpartition('@')[2]}"
     parts = urlsplit(url)
@@ -20,7 +20,7 @@ def host_only(url: str) -> str:
 
 
 def without_secrets(text: str, url: str) -> str:
-    """Return what a receiver answers, without parts of its own URL, which pages of errors like to repeat."""
+    """Return a receiver's response without parts of its own URL, which error pages often repeat."""
     parts = urlsplit(url)
     pieces = [parts.path, parts.query, *parts.path.split("/"), *parts.query.replace("&", "=").split("=")]
     forms = {form for one in pieces for form in (one, unquote(one), html.escape(one))}

@@ -1,8 +1,8 @@
-"""Webhooks: who is told what, how far each is, and the telling itself.
+"""Webhooks: receivers, their positions, and delivery.
 
-Each receiver is told by one worker at a time, which claims it for a while, and by a task of its own: one that is slow,
-or away, delays none. How far it is, is a place in the audit trail, written when it has taken what was sent: it gets
-each event at least once, in order, also across a restart or the death of a worker.
+One worker at a time delivers to a receiver, by a lease and in a separate task, so a slow or unavailable receiver delays
+no other. Its position in the audit log is stored after each accepted delivery. Delivery is at least once and in order,
+also across a restart or the loss of a worker.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, MailSe
 from birthmark.outbound.webhook_signing import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 from birthmark.untrusted_text import printable
 
 _RAISED, _OVER = "birthmark.alert.raised", "birthmark.alert.over"
@@ -45,7 +45,7 @@ def letter(events: Sequence[Mapping[str, Any]], source: str) -> tuple[str, str]:
 
 
 def _first(events: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the one that somebody has to see first."""
+    """Return the most severe event: a critical alert, then any alert, then the first event."""
     critical = [one for one in events if one["type"] == _RAISED and one["data"].get("severity") == "critical"]
     raised = [one for one in events if one["type"] == _RAISED]
     return (critical or raised or events)[0]
@@ -85,7 +85,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
 _TRIES = 5
 _PATIENCE_S = 1.0
 _LATER = {401, 403, 404, 408, 425, 429}
-"""What a receiver says that is not set up yet, or busy: it may take the same later (RFC 9110, 6585, 8470)."""
+"""HTTP statuses of a receiver that is not set up yet, or busy, and may accept a retry (RFC 9110, 6585, 8470)."""
 _MAX_PROBLEM = 300
 
 
@@ -129,7 +129,7 @@ class TooManyWebhooksError(ConflictError):
 
 @dataclass(slots=True)
 class Webhooks:
-    """All webhooks. `source` says which server this is; `me` is this worker."""
+    """All webhooks. `source` identifies this server; `me` is this worker."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
@@ -148,14 +148,14 @@ class Webhooks:
         return [store.WEBHOOKS.of(row) for row in await every(self.database, store.HOOKS_PAGE, "name")]
 
     async def get(self, name: str) -> Webhook:
-        """Return one. Raise `WebhookMissingError`."""
+        """Return a webhook. Raise `WebhookMissingError`."""
         row = await self.database.one(store.GET, name=name)
         if row is None:
             raise WebhookMissingError(name=name[:64])
         return store.WEBHOOKS.of(row)
 
     async def create(self, name: str, url: str, types: Sequence[str], *, actor: str) -> Webhook:
-        """Make one, which is told of what happens from now on. Its secret is shown this once.
+        """Create a webhook for events from now on. Its secret is shown only once.
 
         Raise `WebhookExistsError`, `TypesInvalidError`, `UrlInvalidError`, `TooManyWebhooksError`.
         """
@@ -174,13 +174,16 @@ class Webhooks:
         return hook
 
     async def remove(self, name: str, *, actor: str) -> None:
-        """Remove one, with what was put aside for it. Raise `WebhookMissingError`."""
+        """Remove a webhook with its dead letters. Raise `WebhookMissingError`."""
         changes = Changes().run(store.REMOVE, expect=1, otherwise=WebhookMissingError(name=name[:64]), name=name)
         changes.run(store.REMOVE_ALL_DEAD, hook=name)
         await self.database.commit(changes.audit(actor, "webhook.remove", name))
 
     async def rotate(self, name: str, *, actor: str) -> str:
-        """Return a new secret; what is sent is signed by the former one, too, until the next time."""
+        """Rotate the secret and return the new one.
+
+        Deliveries also carry a signature by the former secret until the next rotation.
+        """
         hook, made = await self.get(name), secret_of(self.entropy.token(SECRET_BYTES))
         row, was = store.WEBHOOKS.row(replace(hook, secret=made, former=hook.secret)), store.WEBHOOKS.row(hook)
         missing = WebhookMissingError(name=name)
@@ -197,7 +200,7 @@ class Webhooks:
         return made
 
     async def pause(self, name: str, *, is_paused: bool, actor: str) -> Webhook:
-        """Tell it nothing until it goes on, or go on at once. Raise `WebhookMissingError`."""
+        """Pause deliveries, or resume them at once. Raise `WebhookMissingError`."""
         changes = Changes().run(
             store.SET_PAUSED,
             expect=1,
@@ -210,7 +213,7 @@ class Webhooks:
         return await self.get(name)
 
     async def dead(self, name: str, limit: int = 100) -> Sequence[DeadLetters]:
-        """Return what was put aside, oldest first. Raise `WebhookMissingError`."""
+        """Return the dead letters, oldest first. Raise `WebhookMissingError`."""
         await self.get(name)
         return [store.DEAD.of(row) for row in await self.database.all(store.DEAD_OF, hook=name, limit=limit)]
 
@@ -219,7 +222,7 @@ class Webhooks:
         return 0 if row is None else int(row["count"])
 
     async def replay(self, name: str, *, actor: str) -> int:
-        """Send what was put aside once more, oldest first, until something is not taken; return how much was.
+        """Resend dead letters, oldest first, until one is rejected; return how many were accepted.
 
         Raise `NotAnsweredError`, `WebhookMissingError`.
         """
@@ -234,23 +237,23 @@ class Webhooks:
 
     # What this worker does
 
-    async def keep_telling(self) -> None:
-        """Tell every receiver that no other worker tells, as long as this runs."""
+    async def run_delivery_loop(self) -> None:
+        """Deliver to every receiver that no other worker has leased, in a loop that never returns."""
         try:
             while True:
                 hooks = {hook.name: hook for hook in await self.all()}
                 for name in self._telling.keys() - {name for name, hook in hooks.items() if not hook.is_paused}:
-                    await ended(self._telling.pop(name))
+                    await cancel_and_wait(self._telling.pop(name))
                 for name, hook in hooks.items():
                     if name not in self._telling and not hook.is_paused and await self._claim(name):
-                        self._telling[name] = kept(f"the webhook {name}", partial(self._keep, name))
+                        self._telling[name] = start_supervised(f"the webhook {name}", partial(self._keep, name))
                 await asyncio.sleep(_LOOK_EVERY_S)
         finally:
             telling, self._telling = self._telling, {}
-            await ended(*telling.values())
+            await cancel_and_wait(*telling.values())
 
-    async def let_go(self) -> None:
-        """Let others tell what this worker told; where that cannot be written now, they wait until its time is over."""
+    async def release_leases(self) -> None:
+        """Release this worker's leases for other workers; if the write fails, the leases expire by themselves."""
         if not self._has_claimed:
             return
         changes = Changes().run(store.LET_GO, key_owner=self.me, owned_until=to_micros(self.clock.now()))
@@ -259,7 +262,7 @@ class Webhooks:
                 await self.database.commit(changes)
 
     async def _claim(self, name: str) -> bool:
-        """Say whether this worker tells this receiver for the next while."""
+        """Acquire or extend the lease of a receiver, and return whether this worker holds it."""
         now = self.clock.now()
         taken = ConflictError()
         changes = Changes().run(
@@ -291,11 +294,11 @@ class Webhooks:
             wait = (hook.next_at - self.clock.now()).total_seconds()
             if wait > 0:
                 await asyncio.sleep(min(wait, _LOOK_EVERY_S))
-            elif not await self._tell(hook):
+            elif not await self._deliver(hook):
                 await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _tell(self, hook: Webhook) -> bool:
-        """Tell a receiver what is next, and say whether there was something."""
+    async def _deliver(self, hook: Webhook) -> bool:
+        """Deliver the next events to a receiver, and return whether there were any."""
         found = await Feed(self.database).after(parse_place(hook.places), _MOST_AT_ONCE)
         if not found:
             return False
@@ -318,7 +321,7 @@ class Webhooks:
         return True
 
     def _check(self, url: str) -> None:
-        """Raise why nobody can be told there."""
+        """Raise the reason why the URL cannot receive deliveries."""
         if not url.startswith(BEGIN):
             self.sender.check(url)
             return
@@ -344,10 +347,10 @@ class Webhooks:
             raise (RefusedByReceiverError if is_refused else NotAnsweredError)(host=host, reason=said)
 
     async def _failed(self, hook: Webhook, place: str, sent: DeadLetters, error: BirthmarkError) -> None:
-        """Try again after a growing pause; what a receiver that is there refuses again and again is put aside.
+        """Schedule a retry with a growing pause; events that are rejected repeatedly become dead letters.
 
-        A mail to an address that takes none is put aside at once. Who is away, or lets nobody in, is waited for,
-        however long that is: what it is to be told stays in the audit trail.
+        An email to an invalid address becomes a dead letter at once. Retries to an unavailable receiver, or one that
+        denies access, have no time limit, because its events stay in the audit log.
         """
         now = self.clock.now()
         pause = min(_FIRST_PAUSE * 2 ** min(hook.tries, 20), _LONGEST_PAUSE)
@@ -381,15 +384,15 @@ class Webhooks:
         )
         await self.database.commit(moving)
 
-    def _is_wanted(self, hook: Webhook, one: OperationEvent) -> bool:
-        if one.action.startswith("webhook."):  # what tells of itself never ends
+    def _is_wanted(self, hook: Webhook, event: OperationEvent) -> bool:
+        if event.action.startswith("webhook."):  # what tells of itself never ends
             return False
-        kind = type_of(one.action, one.detail)
+        kind = type_of(event.action, event.detail)
         return any(fnmatchcase(kind, pattern) for pattern in hook.types)
 
 
 def check_type(pattern: str, **facts: str) -> None:
-    """Raise `TypesInvalidError` where a pattern fits no type of events."""
+    """Raise `TypesInvalidError` if a pattern matches no event type."""
     is_one = len(pattern) <= MAX_PATTERN_CHARS and pattern.startswith(PREFIX)
     if pattern != "*" and not (is_one and any(fnmatchcase(kind.type, pattern) for kind in KINDS)):
         raise TypesInvalidError(pattern=pattern[:64], **facts)

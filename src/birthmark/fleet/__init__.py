@@ -1,5 +1,5 @@
-"""The operator's side: put devices on record at Azure, AWS or a Birthmark server, one or a shipment.
+"""Operator's fleet tools: enroll devices at Azure, AWS or a Birthmark server, individually or by shipment.
 
-Nothing here knows which of them answers: a profile is endpoint, credentials and trust, and the vendors' own service
-SDKs do the talking.
+The code does not distinguish these targets: a profile has endpoint, credentials and trust, and the vendors' own service
+SDKs send the requests.
 """

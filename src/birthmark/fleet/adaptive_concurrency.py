@@ -1,7 +1,7 @@
-"""How fast a target is asked: fewer at once, and later, when it says that it is too much; more again when it does not.
+"""Adaptive concurrency for a target: fewer and later requests after throttling, more requests after success.
 
-As TCP does it: half as many after a refusal, one more after a whole round without any. Vendors tell their quotas a
-minute (Azure DPS) or a second (AWS IoT), and share them with whoever else works at the same account.
+As in TCP, throttling halves the limit, and a complete round without throttling adds one. Vendors state quotas per
+minute (Azure DPS) or per second (AWS IoT), and share them among all clients of an account.
 """
 
 import threading
@@ -19,36 +19,39 @@ _MOST_S = 60.0
 _DICE = 2**16
 _WORTH_TELLING_S = 4.0
 Says: TypeAlias = Callable[[float], None]
-"""Told, by any thread, for how many seconds nobody will ask."""
+"""Called from any thread with the seconds for which requests pause."""
 
 
 def silent(_seconds: float) -> None:
-    """Say nothing."""
+    """Report nothing."""
 
 
 @dataclass(slots=True)
 class AdaptiveConcurrency:
-    """How many may ask at once, and from when on (monotonic seconds). Told what became of each question."""
+    """Number of concurrent requests, and the time from which they may be sent (monotonic seconds).
+
+    It adapts to the outcome of each request.
+    """
 
     most: int = 8
     limit: int = 8
     resume_at: float = 0.0
     _since: int = 0
-    """How many were answered since the limit changed."""
+    """Number of responses since the limit changed."""
     _halved_at: float = -1.0
     rounds: int = 0
-    """How often in a row nothing was answered."""
+    """Number of consecutive rounds without a response."""
 
     def answered(self) -> None:
-        """Learn that a question was answered."""
+        """Record a successful response."""
         self._since, self.rounds = self._since + 1, 0
         if self._since >= self.limit < self.most:
             self.limit, self._since = self.limit + 1, 0
 
     def throttled(self, now: float, attempt: int, wait_s: float, dice: float) -> None:
-        """Learn that it was too much, the `attempt`th time for this question; `dice` is from 0 to 1.
+        """Record a throttled request on its attempt number `attempt`; `dice` is from 0 to 1.
 
-        Several that were under way are told the same at once: that counts once.
+        Requests in flight are often throttled together, which counts once.
         """
         if now >= self._halved_at:
             self.limit, self._since, self.rounds = max(1, self.limit // 2), 0, self.rounds + 1
@@ -58,22 +61,22 @@ class AdaptiveConcurrency:
 
 
 class PacedTarget:
-    """Asks a target at a pace that it bears, from several threads."""
+    """Requests to a target at an adaptive rate, from several threads."""
 
     def __init__(
-        self, most: int, clock: Clock | None = None, entropy: Entropy | None = None, says: Says = silent
+        self, limit: int, clock: Clock | None = None, entropy: Entropy | None = None, says: Says = silent
     ) -> None:
         self._says = says
         self._clock, self._entropy = clock or SystemClock(), entropy or SystemEntropy()
-        self.pace = AdaptiveConcurrency(most, most)
+        self.pace = AdaptiveConcurrency(limit, limit)
         self._turn = threading.Condition()
         self._asking = 0
         self._is_over = False
 
     def ask(self, question: Callable[[], T], may_repeat: Callable[[], bool] = lambda: True) -> T:
-        """Return what the question returns. Ask again after a `ThrottledError`; raise it when it does not end.
+        """Return the result of the request. Retry after a `ThrottledError`; raise it if throttling persists.
 
-        It does not end when this question was refused so often, or all were, whoever asked.
+        It persists if this request, or all requests of all threads, were throttled too often.
         """
         attempt, refused = 0, None
         while True:
@@ -94,7 +97,7 @@ class PacedTarget:
                     return answer
 
     def stop(self) -> None:
-        """Let nobody wait for another turn: the run is over."""
+        """Stop: no thread waits for a retry any longer."""
         with self._turn:
             self._is_over = True
             self._turn.notify_all()

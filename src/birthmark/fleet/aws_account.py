@@ -1,4 +1,4 @@
-"""An account of AWS IoT by boto3: who asks, what is there, and the SDK's errors as ours."""
+"""An AWS IoT account by boto3: caller identity, records, and translation of the SDK's errors."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -40,14 +40,14 @@ _NO_CREDENTIALS = frozenset(
         *("TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "RefreshWithMFAUnsupportedError"),
     }
 )
-"""What the SDK raises where its chain of credentials ends in none, so that nobody was asked."""
+"""Errors of the SDK if its credential chain finds none, so that no request was sent."""
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
 _COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
 
 
 class AwsAccount:
-    """One account in one region. Methods block; each may be called from several threads."""
+    """An account in one region. Methods block and are thread-safe."""
 
     def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:
         # With awscrt at hand botocore signs by it, which takes twice as long as all the rest of a call.
@@ -62,7 +62,7 @@ class AwsAccount:
             raise SdkMissingError(package="boto3") from error
         self._errors: Any = botocore.exceptions
         self._unread = (AttributeError, KeyError, TypeError, botocore.parsers.ResponseParserError)
-        """What the SDK, or who reads what it gives, raises for an answer of another kind."""
+        """Errors of the SDK, or of readers of its results, for a response of another form."""
         self._profile = profile
         verify = str(profile.ca_file) if profile.ca_file else None
         # Each call is repeated where it stands, at a pace that adapts to what the account bears.
@@ -95,7 +95,7 @@ class AwsAccount:
 
     @property
     def place(self) -> str:
-        """Where its records are, whatever profile leads there: the name of the data endpoint is the account's own."""
+        """Identity of its records, independent of the profile: it contains the account's unique data endpoint."""
         with self._translated():
             endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
         return f"{self._iot.meta.endpoint_url} {self._iot.meta.region_name} {endpoint}"
@@ -119,7 +119,7 @@ class AwsAccount:
             }
 
     def _described(self, certificate_id: str) -> dict[str, Any] | None:
-        """Return what the account says of a certificate, None where it has none of this id."""
+        """Return the account's description of a certificate, None for an unknown ID."""
         try:
             with self._translated():
                 return dict(self._iot.describe_certificate(certificateId=certificate_id)["certificateDescription"])
@@ -127,7 +127,7 @@ class AwsAccount:
             return None
 
     def _hear(self, http_response: Any, **_: Any) -> None:
-        """Keep how far the service's clock is ahead of ours."""
+        """Store the offset of the service's clock from the local one."""
         if told := http_response.headers.get("date"):
             with suppress(ValueError):
                 self._ahead = parsedate_to_datetime(told) - self._clock.now()
@@ -141,12 +141,12 @@ class AwsAccount:
             return self._all("list_principal_things", "things", principal=arn)
 
     def _shared(self, arn: str, name: str) -> str:
-        """Say which things have a certificate beside this one, nothing where none has."""
+        """Return a text with the other things of a certificate, empty if it has none."""
         others = [one for one in self._things_of(arn) if one != name]
         return f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
 
     def _is_listed(self, certificate_id: str) -> bool:
-        """Say whether a certificate is among the latest: to look there refuses nothing."""
+        """Return whether a certificate is among the latest; unlike a lookup, listing causes no refusal."""
         pages = self._iot.get_paginator("list_certificates").paginate(
             PaginationConfig={"PageSize": 250, "MaxItems": SURVEY_AT_LEAST}
         )
@@ -163,14 +163,14 @@ class AwsAccount:
         with self._translated():
             return frozenset(one["policyName"] for one in self._all("list_attached_policies", "policies", target=arn))
 
-    def _all(self, operation: str, what: str, **asked: str) -> list[Any]:
-        """Return what an operation lists, from every page."""
+    def _all(self, operation: str, key: str, **asked: str) -> list[Any]:
+        """Return all items of a list operation, from every page."""
         pages = self._iot.get_paginator(operation).paginate(**asked)
-        return [one for page in pages for one in page[what]]
+        return [one for page in pages for one in page[key]]
 
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
-        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
+        """Translate the SDK's errors; `how` is the advice for creating a missing object."""
         try:
             yield
         except self._errors.ClientError as error:

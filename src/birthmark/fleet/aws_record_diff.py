@@ -1,4 +1,4 @@
-"""A thing at AWS IoT: as it is on record, as it is wished, and how the two differ (AWS IoT API reference)."""
+"""A thing at AWS IoT: its record, the request, and their differences (AWS IoT API reference)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,63 +15,63 @@ _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedExcep
 _ACTION = re.compile(r"not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9]+)")
 ACTIVE = "ACTIVE"
 NOTHING = "nothing"
-"""What is told where nothing is there: to add it completes a record, and changes nothing that somebody chose."""
+"""Present value of a missing member: adding it completes a record without changing a value."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwsRecord:
-    """What decides on a thing that is there."""
+    """Relevant state of an existing thing."""
 
     principals: Sequence[str]
     """ARNs."""
     arn: str | None = None
-    """The wished certificate's, where it is attached."""
+    """ARN of the requested certificate, if attached."""
     status: str = ACTIVE
-    """The wished certificate's, where it is attached."""
+    """Status of the requested certificate, if attached."""
     policies: frozenset[str] = frozenset()
-    """Of the wished certificate."""
+    """Policies of the requested certificate."""
     type_name: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
     groups: frozenset[str] = frozenset()
 
-    def difference(self, wish: EnrollmentRequest) -> tuple[Change, ...]:
-        """Return what is otherwise than wished; attributes, groups and policies beyond the wish may be there."""
+    def difference(self, request: EnrollmentRequest) -> tuple[Change, ...]:
+        """Return differences from the request; additional attributes, groups and policies are allowed."""
         found = []
         if self.arn is None:
             ids = ", ".join(arn.rpartition("/")[2] for arn in self.principals)
-            found.append(Change("certificate", ids or NOTHING, wish.certificate.thumbprint.hex()))
+            found.append(Change("certificate", ids or NOTHING, request.certificate.thumbprint.hex()))
         found += status_change(self.status)
-        if wish.policy and wish.policy not in self.policies:
-            found.append(Change("policy", NOTHING, wish.policy))
-        if wish.thing_type and wish.thing_type != self.type_name:
-            found.append(Change("thing type", self.type_name or NOTHING, wish.thing_type))
-        for name, value in wish.attributes.items():
+        if request.policy and request.policy not in self.policies:
+            found.append(Change("policy", NOTHING, request.policy))
+        if request.thing_type and request.thing_type != self.type_name:
+            found.append(Change("thing type", self.type_name or NOTHING, request.thing_type))
+        for name, value in request.attributes.items():
             if (present := self.attributes.get(name)) != value:
                 found.append(Change(f"attribute {name}", present or NOTHING, value))
-        found += [Change("group", NOTHING, name) for name in wish.groups if name not in self.groups]
+        found += [Change("group", NOTHING, name) for name in request.groups if name not in self.groups]
         return tuple(found)
 
-    def changes_thing(self, wish: EnrollmentRequest) -> bool:
-        """Say whether the thing itself, not what hangs on it, is to be written."""
-        is_typed = not wish.thing_type or wish.thing_type == self.type_name
-        return not (is_typed and wish.attributes.items() <= self.attributes.items())
+    def changes_thing(self, request: EnrollmentRequest) -> bool:
+        """Return whether the thing itself must be written, not only its attachments."""
+        is_typed = not request.thing_type or request.thing_type == self.type_name
+        return not (is_typed and request.attributes.items() <= self.attributes.items())
 
 
 def status_change(status: str | None) -> tuple[Change, ...]:
-    """Return what is to change of a certificate that was put to sleep; to wake it is nothing that goes by itself."""
+    """Return the change that reactivates a certificate; reactivation is never automatic."""
     return () if status in {None, ACTIVE} else (Change("status of the certificate", str(status), ACTIVE),)
 
 
 def completes(difference: Sequence[Change]) -> bool:
-    """Say whether all of it only adds what is missing."""
+    """Return whether all differences only add missing values."""
     return all(change.present == NOTHING for change in difference)
 
 
 def denied_action(code: str, reason: str) -> str | None:
-    """Return the action that IAM does not allow, as `iot:CreateThing`; None for another refusal.
+    """Return the action that IAM denies, as `iot:CreateThing`; None for another refusal.
 
-    IAM says `User: ARN is not authorized to perform: ACTION on resource: …`.
+    IAM's message is `User: ARN is not authorized to perform: ACTION on resource: …`.
     """
     if code not in _DENIED:
         return None
@@ -79,56 +79,56 @@ def denied_action(code: str, reason: str) -> str | None:
     return found[1] if found else "this"
 
 
-def stand_of(name: str, seen: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
-    """Return where a device stands by GetThingConnectivityData; what was before `since` was another life of it."""
-    at, reason = seen.get("timestamp"), str(seen.get("disconnectReason", ""))
-    if seen.get("connected"):
+def progress_of(name: str, values: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
+    """Return a device's progress by GetThingConnectivityData; activity before `since` is of an earlier record."""
+    at, reason = values.get("timestamp"), str(values.get("disconnectReason", ""))
+    if values.get("connected"):
         return DeviceProgress(name, DeviceStage.CONNECTED, "", at)
     is_seen = at is not None and (since is None or at >= since)
     return DeviceProgress(name, DeviceStage.AWAY if is_seen else DeviceStage.ASSIGNED, reason, at)
 
 
-def thing_of(wish: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:
-    """Return the thing's own part of CreateThing, and with `merge` of UpdateThing."""
-    asked: dict[str, Any] = {"thingName": wish.device_id}
-    if wish.thing_type:
-        asked["thingTypeName"] = wish.thing_type
-    if wish.attributes:
-        asked["attributePayload"] = {"attributes": dict(wish.attributes)} | ({"merge": True} if merge else {})
+def thing_of(request: EnrollmentRequest, *, merge: bool = False) -> dict[str, Any]:
+    """Return the thing's members in CreateThing, and with `merge` in UpdateThing."""
+    asked: dict[str, Any] = {"thingName": request.device_id}
+    if request.thing_type:
+        asked["thingTypeName"] = request.thing_type
+    if request.attributes:
+        asked["attributePayload"] = {"attributes": dict(request.attributes)} | ({"merge": True} if merge else {})
     return asked
 
 
-def way_back(
-    wish: EnrollmentRequest, present: AwsRecord | None, policies: frozenset[str], *, status: str | None
+def build_rollback_entry(
+    request: EnrollmentRequest, present: AwsRecord | None, policies: frozenset[str], *, status: str | None
 ) -> dict[str, Any]:
-    """Return what the journal keeps of a device before it is written.
+    """Return the journal's rollback entry of a device before it is written.
 
-    `policies` and `status` are those of its certificate now, None where it has none.
+    `policies` and `status` are the current ones of its certificate, None if it has none.
     """
     way: dict[str, Any] = {
-        "certificate": wish.certificate.thumbprint.hex(),
+        "certificate": request.certificate.thumbprint.hex(),
         "is_new_thing": present is None,
         "is_attached": present is not None and present.arn is not None,
         "is_registered": status is not None,
         "status": status,
-        "policy": policy_to_attach(wish, policies),
+        "policy": policy_to_attach(request, policies),
     }
-    if present is not None and present.changes_thing(wish):
+    if present is not None and present.changes_thing(request):
         kept = {"type_name": present.type_name, "attributes": dict(present.attributes)}
-        added = [one for one in wish.attributes if one not in present.attributes]
+        added = [one for one in request.attributes if one not in present.attributes]
         way["before"] = kept | {"version": present.version, "added": added}
-    if groups := [name for name in wish.groups if present is None or name not in present.groups]:
+    if groups := [name for name in request.groups if present is None or name not in present.groups]:
         way["groups"] = groups
     return way
 
 
-def policy_to_attach(wish: EnrollmentRequest, policies: frozenset[str]) -> str | None:
-    """Return the wished policy, None where the certificate has it: what was there before, no way back takes off."""
-    return None if wish.policy in policies else wish.policy
+def policy_to_attach(request: EnrollmentRequest, policies: frozenset[str]) -> str | None:
+    """Return the requested policy, None if the certificate has it, so that a rollback keeps it."""
+    return None if request.policy in policies else request.policy
 
 
 class PreviousThing(msgspec.Struct, frozen=True):
-    """A thing as it was before a run changed it."""
+    """A thing before a run changed it."""
 
     version: int
     type_name: str | None = None
@@ -137,14 +137,14 @@ class PreviousThing(msgspec.Struct, frozen=True):
     """Names of attributes that it did not have."""
 
     def asked(self, name: str) -> dict[str, Any]:
-        """Return the UpdateThing that makes it so again; an empty value takes an attribute away."""
+        """Return the UpdateThing that restores it; an empty value removes an attribute."""
         kind: dict[str, Any] = {"thingTypeName": self.type_name} if self.type_name else {"removeThingType": True}
         attributes = self.attributes | dict.fromkeys(self.added, "")
         return {"thingName": name, "attributePayload": {"attributes": attributes, "merge": True}} | kind
 
 
 class AwsRollbackEntry(msgspec.Struct, frozen=True):
-    """What the journal keeps of a device."""
+    """Rollback entry of a device in the journal."""
 
     certificate: str
     is_new_thing: bool
@@ -152,22 +152,22 @@ class AwsRollbackEntry(msgspec.Struct, frozen=True):
     is_registered: bool
     policy: str | None = None
     since: datetime | None = None
-    """When the service's clock had it, just before; an older journal does not say."""
+    """Time of the service's clock just before the write; older journals lack it."""
     before: PreviousThing | None = None
     groups: tuple[str, ...] = ()
-    """Those that the run was to add it to."""
+    """Groups that the run was to add it to."""
     status: str | None = None
-    """The certificate's, where there was one; an older journal does not say."""
+    """Status of the certificate if it existed; older journals lack it."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentThing:
-    """What is there when a device is taken back. None where it is not, or was not asked."""
+    """State at a rollback. None if absent or not queried."""
 
     principals: Sequence[str] | None
     described: Mapping[str, Any] | None
     things: Sequence[str]
-    """What the certificate is attached to."""
+    """Things that have the certificate attached."""
     policies: frozenset[str]
     version: int | None
     groups: frozenset[str]
@@ -175,14 +175,14 @@ class CurrentThing:
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """What takes a device back; `problem` says why it is left."""
+    """Steps that undo the changes to a device; `problem` is the reason why they are skipped."""
 
     detaches: bool = False
     policy: str | None = None
     ends_certificate: bool = False
     groups: tuple[str, ...] = ()
     status: str | None = None
-    """What the certificate is to be again."""
+    """Certificate status to restore."""
     puts_back: bool = False
     ends_thing: bool = False
     problem: str | None = None
@@ -197,40 +197,40 @@ class Undo:
         return self.puts_back or bool(self.groups)
 
 
-def may_be_ours(way: AwsRollbackEntry, described: Mapping[str, Any] | None) -> bool:
-    """Say whether the run may have registered the certificate: what was there before it is somebody else's."""
-    if described is None or way.is_registered:
+def may_be_ours(entry: AwsRollbackEntry, described: Mapping[str, Any] | None) -> bool:
+    """Return whether the run may have registered the certificate; an older one belongs to others."""
+    if described is None or entry.is_registered:
         return False
-    return way.since is None or described["creationDate"] >= way.since
+    return entry.since is None or described["creationDate"] >= entry.since
 
 
-def undo_of(way: AwsRollbackEntry, name: str, now: CurrentThing) -> Undo:
-    """Return what of a device's way is still to be taken back."""
-    others = [arn for arn in now.principals or () if not arn.endswith(way.certificate)]
-    if way.is_new_thing and others:
+def undo_of(entry: AwsRollbackEntry, name: str, now: CurrentThing) -> Undo:
+    """Return the remaining steps that undo the changes to a device."""
+    others = [arn for arn in now.principals or () if not arn.endswith(entry.certificate)]
+    if entry.is_new_thing and others:
         return Undo(problem=f"it has another certificate now, {others[0].rpartition('/')[2]}")
-    is_ours = may_be_ours(way, now.described)
+    is_ours = may_be_ours(entry, now.described)
     ends_certificate = is_ours and set(now.things) <= {name}
-    if ends_certificate and (since := now.policies - {way.policy}):
+    if ends_certificate and (since := now.policies - {entry.policy}):
         return Undo(problem=f"its certificate has another policy now, {min(since)}")
-    is_there, left = now.principals is not None, _version_left(way)
-    is_written = left is not None and now.version not in {None, None if way.before is None else way.before.version}
+    is_there, left = now.principals is not None, _version_left(entry)
+    is_written = left is not None and now.version not in {None, None if entry.before is None else entry.before.version}
     if is_written and now.version != left:
         return Undo(problem=f"it was changed since, and is at version {now.version}")
     is_awake = now.described is not None and now.described.get("status") == ACTIVE
     return Undo(
-        detaches=len(others) != len(now.principals or ()) and not way.is_attached,
-        policy=way.policy if way.policy in now.policies and (is_ours or way.is_registered) else None,
+        detaches=len(others) != len(now.principals or ()) and not entry.is_attached,
+        policy=entry.policy if entry.policy in now.policies and (is_ours or entry.is_registered) else None,
         ends_certificate=ends_certificate,
-        groups=() if way.is_new_thing else tuple(group for group in way.groups if group in now.groups),
-        status=way.status if is_awake and status_change(way.status) else None,
-        puts_back=is_written and way.before is not None,
-        ends_thing=way.is_new_thing and is_there,
+        groups=() if entry.is_new_thing else tuple(group for group in entry.groups if group in now.groups),
+        status=entry.status if is_awake and status_change(entry.status) else None,
+        puts_back=is_written and entry.before is not None,
+        ends_thing=entry.is_new_thing and is_there,
     )
 
 
-def _version_left(way: AwsRollbackEntry) -> int | None:
-    """Return the version that the run left the thing at, None where it did not write it."""
-    if way.is_new_thing:
+def _version_left(entry: AwsRollbackEntry) -> int | None:
+    """Return the thing's version after the run, None if the run did not write it."""
+    if entry.is_new_thing:
         return 1
-    return None if way.before is None else way.before.version + 1
+    return None if entry.before is None else entry.before.version + 1

@@ -1,8 +1,8 @@
-"""A renewed certificate at AWS IoT Core, which is a new principal there: policies and things are carried over, the new
-one is seen to connect, and the old one goes.
+"""Certificate renewal at AWS IoT Core, where a renewed certificate is a new principal.
 
-Who connects by which certificate AWS tells nobody who asks later: so the old one is made inactive once the device has
-connected, and made active again where that cut it off.
+Policies and things are attached to the new certificate. After the device has connected with it, the old one is retired.
+AWS does not report later which certificate a device connected with. The old certificate is therefore deactivated once
+the device has connected, and reactivated if that disconnects the device.
 """
 
 import time
@@ -19,7 +19,7 @@ from birthmark.pki.certificates import parse_any
 
 _LOOK_S = 1.0
 _BACK_WITHIN = timedelta(seconds=45)
-"""How long a device that was cut off may take to come back: a keep-alive of 30 seconds, and a retry."""
+"""Time for a disconnected device to reconnect: a keep-alive of 30 seconds, and a retry."""
 
 
 class NoThingError(NoSuchRecordError):
@@ -63,7 +63,7 @@ class NotConnectedByItError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class CarriedOverAttachments:
-    """What was, or would be, carried over from an old certificate to a new one."""
+    """Policies and things carried over from an old certificate to a new one, or to be carried over."""
 
     old: str
     new: str
@@ -73,12 +73,12 @@ class CarriedOverAttachments:
 
 
 class AwsRenewer(AwsRevoker):
-    """What follows a renewal."""
+    """Follow-up of a certificate renewal."""
 
     def carry(
         self, name: str, certificate: ShippedCertificate, old: str | None, *, dry_run: bool, command: str
     ) -> CarriedOverAttachments:
-        """Register a certificate with policies and things of the one that it renewed; again, it changes nothing.
+        """Register a certificate with the policies and things of its predecessor; a repeated call has no effect.
 
         Raise `NoSuchRecordError`, `SeveralCertificatesError`.
         """
@@ -86,7 +86,7 @@ class AwsRenewer(AwsRevoker):
         if (principals := self._principals(name)) is None:
             raise NoThingError(target=self.description, device=name)
         arns = {arn.rpartition("/")[2]: arn for arn in principals}
-        known = self._old_of(name, {one: arn for one, arn in arns.items() if one != new}, old, command)
+        known = self._select_old_certificate(name, {one: arn for one, arn in arns.items() if one != new}, old, command)
         policies, things = sorted(self._policies_of(arns[known])), list(self._things_of(arns[known]))
         carried = CarriedOverAttachments(known, new, tuple(policies), tuple(things))
         if dry_run:
@@ -109,8 +109,8 @@ class AwsRenewer(AwsRevoker):
         pem = (self._described(certificate_id) or {}).get("certificatePem", "")
         return parse_any(pem).subject_cn if pem else None
 
-    def _old_of(self, name: str, others: dict[str, str], old: str | None, command: str) -> str:
-        """Return which of a thing's certificates is the old one."""
+    def _select_old_certificate(self, name: str, others: dict[str, str], old: str | None, command: str) -> str:
+        """Return the old certificate of a thing."""
         if old is not None and old in others:
             return old
         active = [one for one in others if (self._described(one) or {}).get("status") == ACTIVE]
@@ -137,9 +137,9 @@ class AwsRenewer(AwsRevoker):
         command: str,
         sleep: Callable[[float], None] = time.sleep,
     ) -> bool:
-        """Make the old certificate inactive when the device has connected, and active again where that cuts it off.
+        """Deactivate the old certificate after the device has connected; reactivate it after a disconnection.
 
-        Return whether it went: one by which other things come stays for them. Raise `NotConnectedByItError`.
+        Return whether it was retired: one that other things use remains. Raise `NotConnectedByItError`.
         """
         described = self._described(carried.new) or {}
         since = described.get("creationDate")
@@ -152,7 +152,7 @@ class AwsRenewer(AwsRevoker):
             return False
         with self._translated(name):
             self._iot.update_certificate(certificateId=carried.old, newStatus="INACTIVE")
-        if self._stays(name, sleep):
+        if self._reconnects(name, sleep):
             return True
         with self._translated(name):
             self._iot.update_certificate(certificateId=carried.old, newStatus=ACTIVE)
@@ -160,7 +160,7 @@ class AwsRenewer(AwsRevoker):
         raise NotConnectedByItError(detail=detail, status=ACTIVE, **facts)
 
     def _seen(self, name: str, since: datetime | None, wait: timedelta, sleep: Callable[[float], None]) -> bool:
-        """Wait until a device has connected since then."""
+        """Wait until a device has connected after `since`."""
         for _ in range(max(1, int(wait.total_seconds() / _LOOK_S))):
             with self._translated(name):
                 seen = self._iot.get_thing_connectivity_data(thingName=name)
@@ -170,14 +170,14 @@ class AwsRenewer(AwsRevoker):
             sleep(_LOOK_S)
         return False
 
-    def _stays(self, name: str, sleep: Callable[[float], None]) -> bool:
-        """Say whether a device is connected a while after its old certificate went: at once, or again."""
+    def _reconnects(self, name: str, sleep: Callable[[float], None]) -> bool:
+        """Return whether a device stays connected, or reconnects, after its old certificate was deactivated."""
         sleep(_LOOK_S)
         return self._seen(name, None, _BACK_WITHIN, sleep)
 
 
-def told(carried: CarriedOverAttachments) -> Sequence[tuple[str, object]]:
-    """Return what is told of it, as names and values."""
+def format_result(carried: CarriedOverAttachments) -> Sequence[tuple[str, object]]:
+    """Return the result as names and values for output."""
     return [
         ("old", carried.old),
         ("certificate", carried.new),

@@ -1,4 +1,4 @@
-"""A lost device at AWS IoT Core: the certificates of its thing are revoked, which ends their connections too."""
+"""Revocation of a lost device at AWS IoT Core: its certificates are revoked, which also closes their connections."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ REVOKED = "REVOKED"
 
 
 class AwsRevoker(AwsAccount):
-    """What takes a device back."""
+    """Revokes devices at AWS IoT Core."""
 
-    def lose(self, name: str, certificates: Sequence[Thumbprint], *, dry_run: bool) -> list[RevokedPart]:
-        """Take a thing's certificates back, and those that are known to be the device's; say what became of each."""
+    def revoke_device(self, name: str, certificates: Sequence[Thumbprint], *, dry_run: bool) -> list[RevokedPart]:
+        """Revoke a thing's certificates and further known ones of the device; return the outcome of each."""
         attached = [arn.rpartition("/")[2] for arn in self._principals(name) or ()]
         ids = dict.fromkeys([*attached, *(one.hex() for one in certificates)])
         return [row for one in ids for row in self._taken(name, one, dry_run=dry_run)]
 
     def _taken(self, name: str, certificate_id: str, *, dry_run: bool) -> list[RevokedPart]:
-        """Take one back; what is refused is told, and the others are taken."""
+        """Revoke one certificate; an error becomes a failed outcome, so that the others are still revoked."""
         try:
             return self._lose(name, certificate_id, dry_run=dry_run)
         except BirthmarkError as error:

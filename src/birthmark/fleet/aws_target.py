@@ -17,14 +17,14 @@ from birthmark.fleet.aws_record_diff import (
     CurrentThing,
     PreviousThing,
     Undo,
+    build_rollback_entry,
     completes,
     may_be_ours,
     policy_to_attach,
-    stand_of,
+    progress_of,
     status_change,
     thing_of,
     undo_of,
-    way_back,
 )
 from birthmark.fleet.aws_renewal import AwsRenewer
 from birthmark.fleet.aws_revocation import REVOKED
@@ -34,7 +34,7 @@ from birthmark.fleet.errors import (
     NotTakenBackError,
     ReferenceMissingError,
     TargetRefusedError,
-    way_of,
+    parse_rollback_entry,
 )
 from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.target import (
@@ -68,7 +68,7 @@ _WITHOUT = (
 
 
 class AwsTarget(AwsRenewer):
-    """One account in one region, as a target of enrollments."""
+    """An account in one region as an enrollment target."""
 
     def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:
         super().__init__(profile, clock)
@@ -88,9 +88,9 @@ class AwsTarget(AwsRenewer):
             self._asleep = self._not_active(SURVEY_AT_LEAST + 4 * count)
         self._known = known
 
-    def _not_active(self, most: int | None) -> dict[str, str]:
-        """Return by id the status of certificates that are not active, of so many."""
-        asked = {"PageSize": 250} | ({} if most is None else {"MaxItems": most})
+    def _not_active(self, limit: int | None) -> dict[str, str]:
+        """Return the status of up to `most` inactive certificates, by ID."""
+        asked = {"PageSize": 250} | ({} if limit is None else {"MaxItems": limit})
         pages = self._iot.get_paginator("list_certificates").paginate(PaginationConfig=asked)
         listed = ((one["certificateId"], one["status"]) for page in pages for one in page["certificates"])
         return {name: status for name, status in listed if status != ACTIVE}
@@ -103,100 +103,102 @@ class AwsTarget(AwsRenewer):
     def writes_at_once(self) -> bool:
         return False
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
+    def enroll_new(self, requests: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         del note
-        return [False] * len(wishes)
+        return [False] * len(requests)
 
     def enroll(
-        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+        self, request: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
     ) -> EnrollmentOutcome:
         # Who was not there when all were read is asked for all the same before something is written.
-        is_new = dry_run and self._known is not None and wish.device_id not in self._known
-        present = None if is_new else self._present(wish)
-        difference = () if present is None else present.difference(wish)
+        is_new = dry_run and self._known is not None and request.device_id not in self._known
+        present = None if is_new else self._present(request)
+        difference = () if present is None else present.difference(request)
         if present is not None and not difference:
             return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         if present is None or present.arn is None:
-            difference += status_change(self._asleep.get(wish.certificate.thumbprint.hex()))
+            difference += status_change(self._asleep.get(request.certificate.thumbprint.hex()))
         if not (update or completes(difference)):
-            raise self._differs(wish, difference)
-        self._check_references(wish)
+            raise self._differs(request, difference)
+        self._check_references(request)
         if dry_run:
             return EnrollmentOutcome(
                 TargetOutcome.WOULD_CREATE if present is None else TargetOutcome.WOULD_UPDATE, difference
             )
-        self._write(wish, present, note, update=update)
+        self._write(request, present, note, update=update)
         return EnrollmentOutcome(TargetOutcome.CREATED if present is None else TargetOutcome.UPDATED, difference)
 
-    def _present(self, wish: EnrollmentRequest) -> AwsRecord | None:
-        """Return what is on record under the name, as far as the wish says anything of it."""
-        name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
+    def _present(self, request: EnrollmentRequest) -> AwsRecord | None:
+        """Return the existing record under the name, limited to members in the request."""
+        name, certificate_id = request.device_id, request.certificate.thumbprint.hex()
         if (principals := self._principals(name)) is None:
             return None
         found: dict[str, Any] = {}
         if (arn := next((one for one in principals if one.endswith(certificate_id)), None)) is not None:
             described = self._described(certificate_id) or {}
             found = {"arn": arn, "status": described.get("status", "ACTIVE")}
-            found["policies"] = self._policies_of(arn) if wish.policy else frozenset()
+            found["policies"] = self._policies_of(arn) if request.policy else frozenset()
         with self._translated(name):
-            if wish.thing_type or wish.attributes:
+            if request.thing_type or request.attributes:
                 thing = self._iot.describe_thing(thingName=name)
                 found |= {"type_name": thing.get("thingTypeName"), "version": thing["version"]}
                 found["attributes"] = thing.get("attributes", {})
-            if wish.groups:
+            if request.groups:
                 found["groups"] = frozenset(self._groups_of(name))
         return AwsRecord(principals, **found)
 
-    def _differs(self, wish: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
+    def _differs(self, request: EnrollmentRequest, difference: Sequence[Change]) -> DifferentRecordError:
         return DifferentRecordError(
-            device=wish.device_id,
+            device=request.device_id,
             target=self.description,
             present=", ".join(f"{change.what} {change.present}" for change in difference),
             wanted=", ".join(f"{change.what} {change.wanted}" for change in difference),
         )
 
-    def _found_there(self, wish: EnrollmentRequest) -> Mapping[str, Any]:
-        """Return what is told of a certificate that is on record."""
-        if (described := self._described(wish.certificate.thumbprint.hex())) is None:
-            raise NoSuchRecordError(target=self.description, device=wish.device_id)
+    def _found_there(self, request: EnrollmentRequest) -> Mapping[str, Any]:
+        """Return the description of a registered certificate."""
+        if (described := self._described(request.certificate.thumbprint.hex())) is None:
+            raise NoSuchRecordError(target=self.description, device=request.device_id)
         return described
 
-    def _check_awake(self, wish: EnrollmentRequest, status: str, *, update: bool) -> None:
-        """Raise `DifferentRecordError` for a certificate that nobody asked to wake."""
+    def _check_awake(self, request: EnrollmentRequest, status: str, *, update: bool) -> None:
+        """Raise `DifferentRecordError` for an inactive certificate whose reactivation was not requested."""
         if (change := status_change(status)) and not update:
-            raise self._differs(wish, change)
+            raise self._differs(request, change)
 
-    def _write(self, wish: EnrollmentRequest, present: AwsRecord | None, note: Note, *, update: bool) -> None:
-        """Make what is missing, and nothing that is there: what fails later takes back what was made, and no more.
+    def _write(self, request: EnrollmentRequest, present: AwsRecord | None, note: Note, *, update: bool) -> None:
+        """Create missing objects and keep existing ones; on an error, remove only what was created.
 
-        `note` is told before each.
+        `note` is called before each write.
         """
-        certificate_id = wish.certificate.thumbprint.hex()
+        certificate_id = request.certificate.thumbprint.hex()
         known, status = (None, None) if present is None else (present.arn, present.status)
         if present is not None and known is None and self._is_listed(certificate_id):
-            described = self._found_there(wish)
+            described = self._found_there(request)
             known, status = str(described["certificateArn"]), str(described["status"])
-            self._check_awake(wish, status, update=update)
-        had = self._policies_of(known) if known and wish.policy else frozenset()
-        way = way_back(wish, present, had, status=status if known else None) | {"since": self._time().isoformat()}
-        note(wish.device_id, way)
+            self._check_awake(request, status, update=update)
+        had = self._policies_of(known) if known and request.policy else frozenset()
+        way = build_rollback_entry(request, present, had, status=status if known else None) | {
+            "since": self._time().isoformat()
+        }
+        note(request.device_id, way)
         with self._translated(), ExitStack() as undo:
             if present is None:
-                self._iot.create_thing(**thing_of(wish))
+                self._iot.create_thing(**thing_of(request))
                 if self._known is not None:
-                    self._known.add(wish.device_id)
-                undo.callback(self._iot.delete_thing, thingName=wish.device_id)
-            arn = known or self._register(wish)
+                    self._known.add(request.device_id)
+                undo.callback(self._iot.delete_thing, thingName=request.device_id)
+            arn = known or self._register(request)
             if arn is None:
-                described = self._found_there(wish)
+                described = self._found_there(request)
                 arn = str(described["certificateArn"])
                 # The SDK repeats a registration whose answer is lost: what is there since this run began is its own.
-                if not may_be_ours(msgspec.convert(way, msgspec_types.known(AwsRollbackEntry)), described):
+                if not may_be_ours(msgspec.convert(way, msgspec_types.prepare_type(AwsRollbackEntry)), described):
                     status = str(described["status"])
-                    had = self._policies_of(arn) if wish.policy else frozenset()
-                    way |= {"is_registered": True, "status": status, "policy": policy_to_attach(wish, had)}
-                    note(wish.device_id, way)
-                    self._check_awake(wish, status, update=update)
+                    had = self._policies_of(arn) if request.policy else frozenset()
+                    way |= {"is_registered": True, "status": status, "policy": policy_to_attach(request, had)}
+                    note(request.device_id, way)
+                    self._check_awake(request, status, update=update)
             elif not known:
                 undo.callback(self._iot.delete_certificate, certificateId=certificate_id)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus="INACTIVE")
@@ -204,42 +206,42 @@ class AwsTarget(AwsRenewer):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus=ACTIVE)
                 undo.callback(self._iot.update_certificate, certificateId=certificate_id, newStatus=status)
             if "before" in way:
-                self._write_thing(wish, way, note, undo)
+                self._write_thing(request, way, note, undo)
             if policy := way["policy"]:
                 self._iot.attach_policy(policyName=policy, target=arn)
                 undo.callback(self._iot.detach_policy, policyName=policy, target=arn)
-            self._join(wish.device_id, way.get("groups", ()), None if present is None else undo)
-            self._iot.attach_thing_principal(thingName=wish.device_id, principal=arn)
+            self._join(request.device_id, way.get("groups", ()), None if present is None else undo)
+            self._iot.attach_thing_principal(thingName=request.device_id, principal=arn)
             undo.pop_all()  # all of it is there; until now, what failed took back what was made
 
-    def _write_thing(self, wish: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
-        before = msgspec.convert(way["before"], msgspec_types.known(PreviousThing))
+    def _write_thing(self, request: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
+        before = msgspec.convert(way["before"], msgspec_types.prepare_type(PreviousThing))
 
         def write_back() -> None:
-            self._iot.update_thing(**before.asked(wish.device_id), expectedVersion=before.version + 1)
+            self._iot.update_thing(**before.asked(request.device_id), expectedVersion=before.version + 1)
             # It is as it was, at another version: a way back would take that for somebody else's change.
-            note(wish.device_id, {name: value for name, value in way.items() if name != "before"})
+            note(request.device_id, {name: value for name, value in way.items() if name != "before"})
 
         try:
-            self._iot.update_thing(**thing_of(wish, merge=True), expectedVersion=before.version)
+            self._iot.update_thing(**thing_of(request, merge=True), expectedVersion=before.version)
         except self._iot.exceptions.VersionConflictException:
             # The SDK repeats a change whose answer is lost, and the thing is at the next version then.
-            now = self._iot.describe_thing(thingName=wish.device_id)
+            now = self._iot.describe_thing(thingName=request.device_id)
             left = AwsRecord((), type_name=now.get("thingTypeName"), attributes=now.get("attributes", {}))
-            if now["version"] != before.version + 1 or left.changes_thing(wish):
+            if now["version"] != before.version + 1 or left.changes_thing(request):
                 raise
         undo.callback(write_back)
 
     def _join(self, thing: str, groups: Sequence[str], undo: ExitStack | None) -> None:
-        """Add a thing to groups; one that is deleted leaves them by itself, and needs no `undo`."""
+        """Add a thing to groups; a deleted thing leaves them automatically, and needs no `undo`."""
         for group in groups:
             self._iot.add_thing_to_thing_group(thingName=thing, thingGroupName=group)
             if undo is not None:
                 undo.callback(self._iot.remove_thing_from_thing_group, thingName=thing, thingGroupName=group)
 
-    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
-        """Return where a device stands, by the client id that is its thing's name."""
-        name, certificate_id = wish.device_id, wish.certificate.thumbprint.hex()
+    def get_progress(self, request: EnrollmentRequest) -> DeviceProgress:
+        """Return a device's progress, by the client ID that equals its thing name."""
+        name, certificate_id = request.device_id, request.certificate.thumbprint.hex()
         if not (principals := self._principals(name)):  # a thing without a certificate is nobody yet
             return DeviceProgress(
                 name, DeviceStage.MISSING, "" if principals is None else "a thing without a certificate"
@@ -256,28 +258,28 @@ class AwsTarget(AwsRenewer):
                 seen = self._iot.get_thing_connectivity_data(thingName=name)
         except TargetRefusedError as error:
             return DeviceProgress(name, DeviceStage.ASSIGNED, f"{error.facts['reason']}; {_INDEX}")
-        return stand_of(name, seen, described.get("lastModifiedDate"))
+        return progress_of(name, seen, described.get("lastModifiedDate"))
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
-        """Let a device connect no more: its certificate becomes inactive, unless others would go with it."""
-        certificate_id = wish.certificate.thumbprint.hex()
+    def retire(self, request: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
+        """Block a device: deactivate its certificate, unless other things share it."""
+        certificate_id = request.certificate.thumbprint.hex()
         if (described := self._described(certificate_id)) is None:
             return RetirementOutcome(TargetOutcome.GONE)
         if described["status"] != ACTIVE:
             return RetirementOutcome(TargetOutcome.UNCHANGED)
-        if others := self._shared(str(described["certificateArn"]), wish.device_id):
+        if others := self._shared(str(described["certificateArn"]), request.device_id):
             return RetirementOutcome(TargetOutcome.LEFT, f"its certificate is {others}")
         if not dry_run:
-            with self._translated(wish.device_id):
+            with self._translated(request.device_id):
                 self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
         return RetirementOutcome(TargetOutcome.WOULD_RETIRE if dry_run else TargetOutcome.RETIRED)
 
-    def reinstate(self, wish: EnrollmentRequest) -> None:
-        """Do nothing more: with its record the certificate became active again, which is all that `retire` ended."""
+    def reinstate(self, request: EnrollmentRequest) -> None:
+        """Do nothing: enabling the record has already reactivated the certificate that `retire` deactivated."""
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
-        known = way_of(way, AwsRollbackEntry, device_id, self.description)
-        now = self._now(known, device_id)
+    def undo_enrollment(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+        known = parse_rollback_entry(way, AwsRollbackEntry, device_id, self.description)
+        now = self._current_thing(known, device_id)
         undo = undo_of(known, device_id, now)
         if undo.problem is not None:
             raise NotTakenBackError(device=device_id, target=self.description, detail=undo.problem)
@@ -306,19 +308,19 @@ class AwsTarget(AwsRenewer):
         if undo.ends_certificate:
             self._iot.delete_certificate(certificateId=certificate_id)
 
-    def _now(self, way: AwsRollbackEntry, thing: str) -> CurrentThing:
-        """Return what is there of a device that is to be taken back."""
-        principals, described = self._principals(thing), self._described(way.certificate)
+    def _current_thing(self, entry: AwsRollbackEntry, thing: str) -> CurrentThing:
+        """Return the current state of a device for a rollback."""
+        principals, described = self._principals(thing), self._described(entry.certificate)
         arn = "" if described is None else str(described["certificateArn"])
-        is_ours = may_be_ours(way, described)
-        asks = principals is not None and (way.is_new_thing or way.before is not None)
+        is_ours = may_be_ours(entry, described)
+        asks = principals is not None and (entry.is_new_thing or entry.before is not None)
         return CurrentThing(
             principals,
             described,
             things=self._things_of(arn) if is_ours else (),
-            policies=frozenset(self._policies_of(arn) if arn and (way.policy or is_ours) else ()),
+            policies=frozenset(self._policies_of(arn) if arn and (entry.policy or is_ours) else ()),
             version=self._thing(thing)["version"] if asks else None,
-            groups=frozenset(self._groups_of(thing) if way.groups and principals is not None else ()),
+            groups=frozenset(self._groups_of(thing) if entry.groups and principals is not None else ()),
         )
 
     def records(self) -> Iterator[EnrollmentRecord]:
@@ -330,9 +332,10 @@ class AwsTarget(AwsRenewer):
                     yield _record_of(thing["thingName"], [arn.rpartition("/")[2] for arn in principals], asleep)
 
     def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
-        """Take a thing off, with the certificates that are its own.
+        """Remove a thing, with the certificates that only it uses.
 
-        A certificate is attached until nothing lets it in any more: who is cut off before finds it again by its thing.
+        A certificate stays attached until it grants no access, so that a rerun after an interruption finds it by its
+        thing.
         """
         del is_group
         principals = self._principals(name)
@@ -353,7 +356,7 @@ class AwsTarget(AwsRenewer):
         return notes
 
     def _end(self, thing: str, arn: str) -> None:
-        """Take a certificate out of use, then off its thing, without which it cannot be deleted, then away."""
+        """Deactivate a certificate, detach it, which deletion requires, and delete it."""
         certificate_id = arn.rpartition("/")[2]
         self._iot.update_certificate(certificateId=certificate_id, newStatus="INACTIVE")
         for policy in self._all("list_attached_policies", "policies", target=arn):
@@ -361,11 +364,11 @@ class AwsTarget(AwsRenewer):
         self._iot.detach_thing_principal(thingName=thing, principal=arn)
         self._iot.delete_certificate(certificateId=certificate_id)
 
-    def _check_references(self, wish: EnrollmentRequest) -> None:
-        """Raise `ReferenceMissingError` before anything is made for a device whose policy, type or group is missing."""
-        asked = [(self._iot.get_policy, "policyName", wish.policy, _MAKE_POLICY)]
-        asked += [(self._iot.describe_thing_type, "thingTypeName", wish.thing_type, _MAKE_TYPE)]
-        asked += [(self._iot.describe_thing_group, "thingGroupName", group, _MAKE_GROUP) for group in wish.groups]
+    def _check_references(self, request: EnrollmentRequest) -> None:
+        """Raise `ReferenceMissingError` before any write for a device whose policy, type or group is missing."""
+        asked = [(self._iot.get_policy, "policyName", request.policy, _MAKE_POLICY)]
+        asked += [(self._iot.describe_thing_type, "thingTypeName", request.thing_type, _MAKE_TYPE)]
+        asked += [(self._iot.describe_thing_group, "thingGroupName", group, _MAKE_GROUP) for group in request.groups]
         missing: list[ReferenceMissingError] = []
         for ask, argument, name, how in asked:
             if name is None or (argument, name) in self._there:
@@ -382,17 +385,17 @@ class AwsTarget(AwsRenewer):
             how = "; then".join(error.facts["how"] for error in missing)
             raise ReferenceMissingError(target=self.description, reason=reason, how=how)
 
-    def _register(self, wish: EnrollmentRequest) -> str | None:
-        """Return the ARN of the certificate that is registered now, None where it was before."""
+    def _register(self, request: EnrollmentRequest) -> str | None:
+        """Return the ARN of a newly registered certificate, None if it was registered before."""
         try:
-            answer = self._iot.register_certificate_without_ca(certificatePem=wish.certificate.pem(), status=ACTIVE)
+            answer = self._iot.register_certificate_without_ca(certificatePem=request.certificate.pem(), status=ACTIVE)
         except self._iot.exceptions.ResourceAlreadyExistsException:
             return None
         return str(answer["certificateArn"])
 
 
 def _record_of(thing: str, certificates: Sequence[str], asleep: Mapping[str, str]) -> EnrollmentRecord:
-    """Return how a thing is listed: as attached, where a certificate of it lets it in."""
+    """Return the list entry of a thing: attached if it has an active certificate."""
     over = [asleep[one] for one in certificates if one in asleep]
     awake = [one for one in certificates if one not in asleep]
     state = "attached" if awake else "without certificate"

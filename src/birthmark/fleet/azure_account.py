@@ -1,7 +1,7 @@
-"""A provisioning service's connection string by who is signed in, so that none lies about in a file.
+"""Connection string of a provisioning service from the signed-in user, so that no file stores it.
 
-The vendor's own chain finds the credential: a managed identity, environment variables, `az login` (azure-identity), and
-its management interface hands out the key of one policy (Azure Resource Manager, Microsoft.Devices).
+The vendor's own chain finds the credential: a managed identity, environment variables, `az login` (azure-identity). Its
+management API returns the key of one policy (Azure Resource Manager, Microsoft.Devices).
 """
 
 import base64
@@ -28,7 +28,7 @@ _KEYS = "Microsoft.Devices/provisioningServices/keys/listkeys/action"
 
 @dataclass(frozen=True, slots=True)
 class AzureAccount:
-    """Where a provisioning service is found. `management_url` is that of another cloud than the public one."""
+    """Location of a provisioning service. `management_url` is that of a cloud other than the public one."""
 
     service: str
     resource_group: str
@@ -38,12 +38,12 @@ class AzureAccount:
 
     @property
     def description(self) -> str:
-        """Where this asks, for people."""
+        """Display name of the source."""
         return f"Azure subscription {self.subscription}, resource group {self.resource_group}"
 
 
 def connect(account: AzureAccount, credential: Any = None) -> tuple[str, str | None]:
-    """Return the service's connection string, and its ID scope. Raise what stops everything."""
+    """Return the service's connection string and its ID scope. Raise errors that end the run."""
     try:
         from azure.core import exceptions
         from azure.identity import DefaultAzureCredential

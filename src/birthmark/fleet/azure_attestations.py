@@ -1,4 +1,4 @@
-"""What else is put on record at Azure DPS: a device by its TPM or by shared keys, a CA's devices as a group."""
+"""Further enrollments at Azure DPS: a device by TPM or symmetric keys, and a group by CAs or symmetric keys."""
 
 import shlex
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _HOW = ", here the root of your own CA in the directory ca: `birthmark dps ca cr
 
 
 class OtherAttestations(EnrollmentToggle):
-    """Enrollments that no list of certificates makes."""
+    """Enrollments that are not based on a list of certificates."""
 
     def enroll_tpm(
         self,
@@ -31,7 +31,7 @@ class OtherAttestations(EnrollmentToggle):
         issue: str | None = None,
         hub: str | None = None,
     ) -> TargetOutcome:
-        """Put a device on record by its TPM. Raise `DifferentRecordError` as `enroll` does."""
+        """Enroll a device by its TPM. Raise `DifferentRecordError` as `enroll` does."""
         models = self._models
         parse_registration_id(registration_id)
         root = None if keys.storage_root is None else keys.storage_root.base64
@@ -58,9 +58,9 @@ class OtherAttestations(EnrollmentToggle):
         issue: str | None = None,
         hub: str | None = None,
     ) -> tuple[TargetOutcome, str | None]:
-        """Put a device on record by two keys that the service makes; return the first of them, base64.
+        """Enroll a device with two keys that the service generates; return the first one, base64.
 
-        Keys that are there stay, and are told again. A rehearsal knows none.
+        Existing keys remain and are returned again. A dry run returns none.
         """
         models = self._models
         parse_registration_id(registration_id)
@@ -94,7 +94,7 @@ class OtherAttestations(EnrollmentToggle):
         *,
         is_edge: bool,
     ) -> Any:
-        """Return the record with another attestation; what somebody set of it besides stays."""
+        """Return the record with another attestation; its other settings remain."""
         capabilities = self._models.DeviceCapabilities.create(iot_edge=is_edge)
         if present is None:
             made = self._models.IndividualEnrollment.create(
@@ -123,9 +123,9 @@ class OtherAttestations(EnrollmentToggle):
         hub: str | None = None,
         issue: str | None = None,
     ) -> tuple[EnrollmentOutcome, str | None, str | None]:
-        """Make a group of the devices whose keys are derived from two keys that the service makes; return those.
+        """Create a group with device keys derived from two keys that the service generates; return those.
 
-        Keys that are there stay, and are told again. A rehearsal knows none. Raise `DifferentRecordError` as
+        Existing keys remain and are returned again. A dry run returns none. Raise `DifferentRecordError` as
         `enroll_group` does.
         """
         wish = GroupWish(is_edge=is_edge, hub=hub, issue=issue)
@@ -151,10 +151,10 @@ class OtherAttestations(EnrollmentToggle):
         hub: str | None = None,
         issue: str | None = None,
     ) -> EnrollmentOutcome:
-        """Make an enrollment group of CAs on record or of certificates given here: one, and a second for a rollover.
+        """Create an enrollment group of registered CAs or given certificates: one, or two for a root rollover.
 
-        With `hub` its devices are assigned to that one, and by `issue` they are issued certificates. Raise
-        `DifferentRecordError` for a group that is there and otherwise, unless it is to `update`.
+        With `hub`, its devices are assigned to that hub; `issue` is the policy that issues their certificates. Raise
+        `DifferentRecordError` for an existing group that differs, unless `update` is set.
         """
         wish = GroupWish(ca_names, certificates, is_edge=is_edge, hub=hub, issue=issue)
         return self._enroll_group(group_id, wish, update=update, dry_run=dry_run)
@@ -203,7 +203,7 @@ class OtherAttestations(EnrollmentToggle):
 
 
 def _has_tpm(enrollment: Any, endorsement_key: str, storage_root_key: str | None) -> bool:
-    """Say whether this TPM may register by the enrollment as it is."""
+    """Return whether this TPM may register by the enrollment in its current form."""
     tpm = enrollment.attestation.tpm if enrollment.attestation else None
     if tpm is None or enrollment.provisioning_status == "disabled":
         return False
@@ -215,17 +215,17 @@ def _has_key_kind(enrollment: Any) -> bool:
 
 
 def _has_keys(enrollment: Any) -> bool:
-    """Say whether the device may register by keys, as the enrollment is."""
+    """Return whether the device may register by symmetric keys."""
     return _has_key_kind(enrollment) and enrollment.provisioning_status != "disabled"
 
 
 def _gives(enrollment: Any, hub: str | None) -> bool:
-    """Say whether that one hub is given, or nothing is said of it."""
+    """Return whether the enrollment assigns this hub only, or no hub is requested."""
     return hub is None or [one.lower() for one in on_record(enrollment).hubs] == [hub.lower()]
 
 
 def _issues(enrollment: Any, issue: str | None) -> bool:
-    """Say whether certificates are issued by this policy, or nothing is said of it."""
+    """Return whether this policy issues the certificates, or no policy is requested."""
     named = policy_names(issue).get("certificate_policy_name")
     return named in {None, on_record(enrollment).issue}
 

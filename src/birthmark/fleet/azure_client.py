@@ -1,4 +1,4 @@
-"""A connection to Azure DPS by the vendor's service SDK: who is asked, and what its errors mean."""
+"""Connection to Azure DPS by the vendor's service SDK, and translation of its errors."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -32,7 +32,7 @@ _CONTINUATION = "x-ms-continuation"
 
 
 class AzureService:
-    """One provisioning service, and the hub that is known with it."""
+    """A provisioning service, and the hub of its profile."""
 
     def __init__(self, profile: AzureProfile, clock: Clock = _CLOCK) -> None:
         try:
@@ -72,7 +72,7 @@ class AzureService:
 
     @property
     def place(self) -> str:
-        """Where its records are, whatever profile leads there."""
+        """Identity of its records, independent of the profile."""
         return self._host.lower()
 
     @property
@@ -80,18 +80,18 @@ class AzureService:
         return self.description
 
     def hub_with(self, device_id: str) -> str | None:
-        """Return the host of the hub at hand if it has a device of this id; None also where it cannot be asked."""
+        """Return the host of the profile's hub if it has this device; None also if the hub cannot be queried."""
         with suppress(BirthmarkError):
             if self._hub is not None and self._hub.get(device_id) is not None:
                 return self._hub.host
         return None
 
-    def _put(self, made: Any, present: Any, how: str = "") -> TargetOutcome:
-        """Write a record in the place of the one that was seen there."""
+    def _put(self, value: Any, present: Any, how: str = "") -> TargetOutcome:
+        """Write a record, with the ETag of the record that was read."""
         if present is not None:
-            made.etag = present.etag
+            value.etag = present.etag
         with self._translated(how=how):
-            self._sdk.create_or_update(made)
+            self._sdk.create_or_update(value)
         return TargetOutcome.CREATED if present is None else TargetOutcome.UPDATED
 
     def _as_kept(self, before: Mapping[str, Any]) -> Any:
@@ -99,7 +99,7 @@ class AzureService:
         return self._models.IndividualEnrollment.deserialize(before)
 
     def _found(self, read: Callable[[str], Any], name: str) -> Any:
-        """Return what is on record under a name, None where nothing is."""
+        """Return the record under a name, None if none exists."""
         try:
             with self._translated(name):
                 return read(name)
@@ -116,7 +116,7 @@ class AzureService:
             yield page
 
     def _states_of(self, group: str) -> Iterator[Any]:
-        """Yield how the devices stand that registered by a group; the SDK's own query for it cannot be sent."""
+        """Yield the registration states of a group's devices; the SDK's own query for it cannot be sent."""
         read, token = self._operation("query_device_registration_states"), None
         while True:
             headers = {"x-ms-max-item-count": str(_PAGE)} | ({} if token is None else {_CONTINUATION: token})
@@ -133,7 +133,7 @@ class AzureService:
 
     @contextmanager
     def _below_the_sdk(self, name: str, how: str = "") -> Iterator[None]:
-        """Tell the errors of the interface below the SDK's own as those."""
+        """Translate errors of the layer below the SDK like the SDK's own."""
         with self._translated(name, how):
             try:
                 yield
@@ -142,7 +142,7 @@ class AzureService:
 
     @contextmanager
     def _translated(self, name: str = "", how: str = "") -> Iterator[None]:
-        """Turn the SDK's errors into ours; `how` says how to make what may be missing."""
+        """Translate the SDK's errors; `how` is the advice for creating a missing object."""
         try:
             yield
         except self._error as error:
@@ -181,20 +181,20 @@ def _response_of(error: Any) -> Any:
 
 
 def status_of(error: Any) -> int:
-    """Return the HTTP status that the SDK's error tells, 0 where it tells none."""
+    """Return the HTTP status of the SDK's error, 0 if it has none."""
     return int(getattr(_response_of(error), "status_code", 0))
 
 
 @dataclass(frozen=True, slots=True)
 class RawBulkOperation:
-    """A bulk operation as the JSON that it is: the SDK reads, checks and writes each record of its models thrice."""
+    """A bulk operation as JSON: the SDK would read, check and write each record of its models three times."""
 
     content: Mapping[str, Any]
     enrollments: tuple[()] = ()
 
 
 def _passing(serializer: Any) -> Any:
-    """Return the SDK's serializer, which leaves what is `RawBulkOperation` as it is."""
+    """Return the SDK's serializer, which passes a `RawBulkOperation` through unchanged."""
     made, write = copy.copy(serializer), serializer.body
     made.body = lambda data, kind, **more: (
         data.content if isinstance(data, RawBulkOperation) else write(data, kind, **more)

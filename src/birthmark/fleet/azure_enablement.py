@@ -1,6 +1,6 @@
-"""An enrollment at Azure DPS switched off and on, with nothing else of it changed.
+"""Disabling and enabling of an enrollment at Azure DPS, without any other change.
 
-It is read and written as the JSON that the service tells: the SDK's models know less of it.
+It is read and written as the service's JSON, because the SDK's models lack members.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _NOTES = "optionalDeviceInformation"  # of which the SDK's models know nothing
 
 @dataclass(frozen=True, slots=True)
 class EnablementResult:
-    """What became of it, and as which device of which hub it is registered, where it is."""
+    """Result of the change, and the registered device and hub, if any."""
 
     done: TargetOutcome
     device_id: str | None = None
@@ -24,10 +24,10 @@ class EnablementResult:
 
 
 class EnrollmentToggle(AzureService):
-    """What switches enrollments."""
+    """Disables and enables enrollments."""
 
     def switch(self, name: str, *, is_group: bool, is_enabled: bool, dry_run: bool) -> EnablementResult:
-        """Let an enrollment be registered by, or not. Raise `NoSuchRecordError`."""
+        """Enable or disable an enrollment. Raise `NoSuchRecordError`."""
         kind = "enrollment_group" if is_group else "individual_enrollment"
         told = self._json(f"get_{kind}", name)
         registered = _registered(told.pop("registrationState", None))
@@ -42,26 +42,26 @@ class EnrollmentToggle(AzureService):
         return EnablementResult(TargetOutcome.UPDATED, *registered)
 
     def why_taken_back(self, name: str) -> str | None:
-        """Return why a device was taken back whose enrollment is disabled; None where it was not."""
+        """Return why a device with a disabled enrollment was revoked; None if it was not."""
         told = self._json("get_individual_enrollment", name)
         is_disabled = told.get("provisioningStatus") == "disabled"
         why = (told.get(_NOTES) or {}).get(TAKEN_BACK) if is_disabled else None
         return None if why is None else str(why)
 
     def mark(self, name: str, why: str) -> None:
-        """Note in a device's enrollment why it was taken back."""
+        """Record in a device's enrollment why it was revoked."""
         told = self._json("get_individual_enrollment", name)
         told.pop("registrationState", None)
         told[_NOTES] = (told.get(_NOTES) or {}) | {TAKEN_BACK: why}
         self._write("individual_enrollment", name, told)
 
-    def _write(self, kind: str, name: str, told: dict[str, Any]) -> None:
-        """Write what was read as the service tells it."""
-        if (told.get("attestation") or {}).get("type") == "symmetricKey":  # whose keys are told by this alone
-            told["attestation"] = self._json(f"get_{kind}_attestation_mechanism", name)
+    def _write(self, kind: str, name: str, values: dict[str, Any]) -> None:
+        """Write an enrollment in the service's JSON form."""
+        if (values.get("attestation") or {}).get("type") == "symmetricKey":  # whose keys are told by this alone
+            values["attestation"] = self._json(f"get_{kind}_attestation_mechanism", name)
         write = self._operation(f"create_or_update_{kind}")
         with self._below_the_sdk(name):
-            write(name, RawBulkOperation(told), told.get("etag"))
+            write(name, RawBulkOperation(values), values.get("etag"))
 
     def registered(self, name: str) -> tuple[str | None, str | None]:
         """Return as which device of which hub an individual enrollment is registered. Raise `NoSuchRecordError`."""

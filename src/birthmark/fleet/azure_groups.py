@@ -1,6 +1,6 @@
-"""An enrollment group at Azure DPS: as it is wished, as it is on record, and how the two differ (DPS REST API).
+"""An enrollment group at Azure DPS: the request, the record, and their differences (DPS REST API).
 
-It is read as the JSON that the service tells: the SDK's models know less of it.
+It is read as the service's JSON, because the SDK's models lack members.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ _PLACES = ("primary", "secondary")
 
 @dataclass(frozen=True, slots=True)
 class GroupWish:
-    """What is to be true of a group; of hub and policy what is None is left as it is.
+    """Requested state of a group; a hub or policy of None remains unchanged.
 
-    Its devices come by CAs on record, or by CA certificates given here, one and a second for a rollover; where
-    neither is named, by keys that are derived from the group's.
+    Its devices use registered CAs, or given CA certificates: one, and a second for a root rollover. Without either,
+    they use keys derived from the group's keys.
     """
 
     ca_names: Sequence[str] = ()
@@ -33,7 +33,7 @@ class GroupWish:
         return not (self.ca_names or self.certificates)
 
     def attestation(self) -> dict[str, Any]:
-        """Return who its devices are believed by, as JSON; shared keys without any, which the service makes then."""
+        """Return the group's attestation as JSON; for symmetric keys without values, the service generates them."""
         if self.has_keys:
             return {"type": "symmetricKey"}
         if self.ca_names:
@@ -41,14 +41,14 @@ class GroupWish:
         pems = [{"certificate": one.pem()} for one in self.certificates]
         return {"type": "x509", "x509": {"signingCertificates": dict(zip(_PLACES, pems, strict=False))}}
 
-    def difference(self, told: Mapping[str, Any]) -> tuple[Change, ...]:
-        """Return what is otherwise than wished in a group as the service tells it."""
-        present, wanted = _attested(told.get("attestation") or {}), self._attested()
-        is_edge = bool((told.get("capabilities") or {}).get("iotEdge"))
-        status = str(told.get("provisioningStatus") or "enabled")
-        policy = told.get(POLICY_NAMES["certificate_policy_name"])
+    def difference(self, values: Mapping[str, Any]) -> tuple[Change, ...]:
+        """Return the differences of a group, in the service's form, from the request."""
+        present, wanted = _attested(values.get("attestation") or {}), self._attested()
+        is_edge = bool((values.get("capabilities") or {}).get("iotEdge"))
+        status = str(values.get("provisioningStatus") or "enabled")
+        policy = values.get(POLICY_NAMES["certificate_policy_name"])
         issue = policy_names(self.issue).get("certificate_policy_name")
-        hubs = [told["iotHubHostName"]] if told.get("iotHubHostName") else told.get("iotHubs") or []
+        hubs = [values["iotHubHostName"]] if values.get("iotHubHostName") else values.get("iotHubs") or []
         is_given = self.hub is None or [one.lower() for one in hubs] == [self.hub.lower()]
         pairs = (
             ("attestation", present, wanted, present == wanted),
@@ -59,10 +59,10 @@ class GroupWish:
         )
         return tuple(Change(what, present, wanted) for what, present, wanted, is_same in pairs if not is_same)
 
-    def over(self, told: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a group as the service tells it with what is wished; all else stays as somebody set it."""
-        made = dict(told) | {"attestation": self.attestation(), "provisioningStatus": "enabled"}
-        made["capabilities"] = dict(told.get("capabilities") or {}) | {"iotEdge": self.is_edge}
+    def over(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a group, in the service's form, with the request applied; all other members remain."""
+        made = dict(values) | {"attestation": self.attestation(), "provisioningStatus": "enabled"}
+        made["capabilities"] = dict(values.get("capabilities") or {}) | {"iotEdge": self.is_edge}
         if self.hub is not None:
             made.pop("iotHubHostName", None)
         issued = {POLICY_NAMES[name]: text for name, text in policy_names(self.issue).items()}
@@ -88,7 +88,7 @@ def _carried(thumbprints: Sequence[str]) -> str:
 
 
 def _attested(attestation: Mapping[str, Any]) -> str:
-    """Say whom a group's devices are believed by."""
+    """Return a text for a group's attestation."""
     if attestation.get("type") == "symmetricKey":
         return _KEYS
     x509 = attestation.get("x509") or {}

@@ -1,6 +1,6 @@
-"""What an IoT Hub says of its devices, by its registry's REST interface (IoT Hub service, Devices).
+"""Devices of an IoT Hub, by the registry's REST API (IoT Hub service, Devices).
 
-The vendor's own SDK for it needs a library that does not build everywhere, for messages that nobody sends here.
+The vendor's own SDK needs a library that does not build everywhere, for messages that are not used here.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _TIMEOUT_S = 30
 _TOKEN_LIFE = timedelta(minutes=10)
 _MAX_TOLD = 500
 TAKEN_BACK = "taken back: "
-"""How the reason begins for which a lost device is disabled."""
+"""Prefix of the status reason of a device that was disabled as lost."""
 _NEVER = 1  # the year of what never happened
 
 
@@ -53,27 +53,27 @@ class HubDevices:
         return self._service.host.partition(":")[0]
 
     patience_s = _TIMEOUT_S
-    """How long an answer may take."""
+    """Timeout of a request."""
 
     @property
     def description(self) -> str:
-        """What it is called to people."""
+        """Display name."""
         return f"IoT Hub {self._service.host}"
 
     def get(self, device_id: str) -> dict[str, Any] | None:
-        """Return what the registry says of a device, None where it has none of this id."""
+        """Return the registry's record of a device, None for an unknown ID."""
         return self._ask("GET", device_id)
 
     def disable(self, device: dict[str, Any]) -> None:
-        """Let a device connect no more; as it was seen, or not at all."""
+        """Disable a device, if its record is unchanged."""
         self._switch(_without_mark(device), "disabled")
 
     def enable(self, device: dict[str, Any]) -> None:
-        """Let a device connect again; as it was seen, or not at all."""
+        """Enable a device, if its record is unchanged."""
         self._switch(_without_mark(device), "enabled")
 
-    def shut_out(self, device: dict[str, Any], why: str, keys: tuple[str, str]) -> None:
-        """Let a device connect no more, and exchange the keys it has, if it has some; as it was seen, or not at all."""
+    def disable_and_rotate_keys(self, device: dict[str, Any], why: str, keys: tuple[str, str]) -> None:
+        """Disable a device and replace its keys, if it has any, provided that its record is unchanged."""
         proof = device.get("authentication") or {}
         if proof.get("type") == "sas":
             proof = {**proof, "symmetricKey": {"primaryKey": keys[0], "secondaryKey": keys[1]}}
@@ -96,7 +96,7 @@ class HubDevices:
     def _answer(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str] | None, name: str
     ) -> Any:
-        """Return what the hub answers, also where it has no such thing. Raise what stops everything."""
+        """Return the hub's response, also if the object does not exist. Raise errors that end the run."""
         expiry = self._clock.now() + _TOKEN_LIFE
         token = render_sas(self._service.host, hmac_sha256(self._service.key), expiry, self._service.policy)
         url = f"https://{self._service.host}{path}?api-version={_VERSION}"
@@ -118,18 +118,18 @@ class HubDevices:
 
 
 def is_taken_back(device: Mapping[str, Any]) -> bool:
-    """Say whether a device is disabled because it is lost."""
+    """Return whether a device is disabled because it is lost."""
     return device.get("status") == "disabled" and str(device.get("statusReason")).startswith(TAKEN_BACK)
 
 
 def _without_mark(device: dict[str, Any]) -> dict[str, Any]:
-    """Return a device that is switched for another reason than that it was lost once."""
+    """Return a device without the mark of a lost device, for a change with another reason."""
     is_marked = str(device.get("statusReason")).startswith(TAKEN_BACK)
     return device | {"statusReason": None} if is_marked else device
 
 
-def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
-    """Return where a device stands by what its hub says; what was seen before `since` was another life of it."""
+def progress_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
+    """Return a device's progress by its hub's record; activity before `since` belongs to an earlier record."""
     seen = _moment(str(device.get("lastActivityTime") or ""))
     if is_taken_back(device):
         return DeviceProgress(name, DeviceStage.TAKEN_BACK, f"{at}, {device['statusReason']}", seen)
@@ -142,7 +142,7 @@ def stand_of(name: str, at: str, device: Mapping[str, Any], since: datetime | No
 
 
 def _moment(text: str) -> datetime | None:
-    """Return when something was, None for never."""
+    """Return a time, None for never."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:

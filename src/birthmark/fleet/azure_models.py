@@ -1,6 +1,6 @@
-"""Enrollment models of the vendor's service SDK, extended by what the service has and the SDK's models cannot hold.
+"""Enrollment models of the vendor's service SDK, extended by members that the SDK's models lack.
 
-The SDK reads tags called `version`, `count` or `metadata` as members of its own; here an initial twin is plain JSON.
+The SDK reads tags called `version`, `count` or `metadata` as its own members; here an initial twin is plain JSON.
 """
 
 import functools
@@ -26,18 +26,18 @@ def enrollment_models() -> SimpleNamespace:
     return SimpleNamespace(**known)
 
 
-def _extended(kind: Any, known: dict[str, Any]) -> Any:
+def _extended(kind: Any, values: dict[str, Any]) -> Any:
     """Return a subclass that reads and writes policies, capabilities, and the twin as JSON."""
     added: dict[str, Any] = {name: {"key": key, "type": "str"} for name, key in POLICY_NAMES.items()}
     added["capabilities"] = {"key": "capabilities", "type": "DeviceCapabilities"}
     added[_TWIN] = {"key": "initialTwin", "type": "object"}
     kept = {name: how for name, how in kind._attribute_map.items() if name != _SDK_TWIN}  # noqa: SLF001 - no public way
     members = {**dict.fromkeys(added), "_attribute_map": {**kept, **added}}
-    return type(kind.__name__, (kind,), {**members, "_infer_class_models": classmethod(lambda _: known)})
+    return type(kind.__name__, (kind,), {**members, "_infer_class_models": classmethod(lambda _: values)})
 
 
 class UnreadableRecord:
-    """A record of a query's answer that the models cannot hold, by its name."""
+    """A record in a query result that the models cannot hold, by its name."""
 
     initial_twin = None  # the SDK wraps it in each record of an answer
 
@@ -46,7 +46,7 @@ class UnreadableRecord:
 
 
 def record_reader(models: SimpleNamespace, target: str) -> Any:
-    """Return a deserializer of the SDK that tells an unreadable record by its name, and keeps it apart in a list."""
+    """Return an SDK deserializer that replaces each unreadable record in a list with its name."""
     from msrest import Deserializer
     from msrest.exceptions import DeserializationError  # type: ignore[attr-defined] # as the library says it itself
 

@@ -1,6 +1,6 @@
-"""An enrollment at Azure DPS: as it is wished, as it is on record, and how the two differ (DPS REST API).
+"""An enrollment at Azure DPS: the request, the record, and their differences (DPS REST API).
 
-What the SDK's models hold is read here by their attributes, and nothing is asked of anybody.
+Records in the SDK's models are read by their attributes, without requests.
 """
 
 import hashlib
@@ -13,38 +13,40 @@ from birthmark.fleet.target import Change, EnrollmentRequest
 from birthmark.pki.names import parse_registration_id
 
 IDENTITY = frozenset({"certificate", "device id"})
-"""What of a difference makes a record another device's."""
+"""Differences that identify the record of another device."""
 
 
-def registration_id(wish: EnrollmentRequest) -> str:
-    """Return what the device registers as: its certificate's common name."""
-    return wish.certificate.subject_cn or wish.device_id
+def registration_id(request: EnrollmentRequest) -> str:
+    """Return the device's registration ID: its certificate's common name."""
+    return request.certificate.subject_cn or request.device_id
 
 
-def key_of(wish: EnrollmentRequest) -> str:
-    """Return the registration id as it is compared. Raise `InvalidRequestError` for what none can be."""
-    return parse_registration_id(registration_id(wish))
+def key_of(request: EnrollmentRequest) -> str:
+    """Return the registration ID in the form for comparison. Raise `InvalidRequestError` for an invalid one."""
+    return parse_registration_id(registration_id(request))
 
 
-def json_of(wish: EnrollmentRequest) -> dict[str, Any]:
+def json_of(request: EnrollmentRequest) -> dict[str, Any]:
     """Return the record as JSON (Individual Enrollment)."""
-    pair = {"primary": {"certificate": wish.certificate.pem()}}
+    pair = {"primary": {"certificate": request.certificate.pem()}}
     record: dict[str, Any] = {
-        "registrationId": registration_id(wish),
-        "deviceId": wish.device_id,
+        "registrationId": registration_id(request),
+        "deviceId": request.device_id,
         "attestation": {"type": "x509", "x509": {"clientCertificates": pair}},
-        "capabilities": {"iotEdge": wish.is_edge},
+        "capabilities": {"iotEdge": request.is_edge},
         "provisioningStatus": "enabled",
     }
-    if (twin := twin_of(wish)) is not None:
+    if (twin := twin_of(request)) is not None:
         record["initialTwin"] = twin_json(twin)
     return (
-        record | assigned_to(wish.hub) | {POLICY_NAMES[name]: text for name, text in policy_names(wish.issue).items()}
+        record
+        | assigned_to(request.hub)
+        | {POLICY_NAMES[name]: text for name, text in policy_names(request.issue).items()}
     )
 
 
 def assigned_to(hub: str | None) -> dict[str, Any]:
-    """Return the members of a record that say which one hub it gives; none where any will do."""
+    """Return the members of a record that assign one hub; none for any hub."""
     return {} if hub is None else {"iotHubs": [hub], "allocationPolicy": "static"}
 
 
@@ -53,12 +55,12 @@ POLICY_NAMES: Mapping[str, str] = {
     "certificate_authority_name": "certificateAuthorityName",
     "certificate_policy_name": "certificatePolicyName",
 }
-"""What the models of the SDK do not know yet: by which policy devices are issued certificates (2026-11-01)."""
+"""Members that the SDK's models lack: the policy that issues device certificates (2026-11-01)."""
 _OURS = "birthmark"
 
 
 def policy_names(issue: str | None) -> dict[str, str]:
-    """Return the members of a record that name a policy: POLICY, or NAMESPACE/CA/POLICY as Azure has them."""
+    """Return the members of a record that name a policy: POLICY, or NAMESPACE/CA/POLICY in Azure's form."""
     if issue is None:
         return {}
     parts = issue.split("/")
@@ -68,7 +70,7 @@ def policy_names(issue: str | None) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class InitialTwin:
-    """What a device's twin begins with."""
+    """Initial twin of a device."""
 
     tags: Mapping[str, Any]
     desired: Mapping[str, Any]
@@ -77,14 +79,14 @@ class InitialTwin:
         return json.dumps({"tags": self.tags, "desired": self.desired}, sort_keys=True, separators=(",", ":"))
 
 
-def twin_of(wish: EnrollmentRequest) -> InitialTwin | None:
-    """Return the twin that is wished, None where nothing is said of it."""
-    return InitialTwin(wish.tags, wish.desired) if wish.tags or wish.desired else None
+def twin_of(request: EnrollmentRequest) -> InitialTwin | None:
+    """Return the requested twin, None if the request has none."""
+    return InitialTwin(request.tags, request.desired) if request.tags or request.desired else None
 
 
 @dataclass(frozen=True, slots=True)
 class AzureRecord:
-    """What decides on an individual enrollment that is there."""
+    """Relevant state of an existing individual enrollment."""
 
     thumbprints: tuple[str, ...]
     device_id: str
@@ -92,12 +94,12 @@ class AzureRecord:
     is_disabled: bool
     twin: InitialTwin
     hubs: tuple[str, ...] = ()
-    """Those it may give; empty: all that are linked."""
+    """Hubs that it may assign; empty: all linked hubs."""
     issue: str | None = None
     """The policy by which devices are issued certificates."""
 
     def marks(self) -> bytes:
-        """Return the marks of every wish that this record serves as it is: a million of them fit into memory."""
+        """Return the digests of every request that this record satisfies; a million of them fit into memory."""
         if self.is_disabled:
             return b""
         said = (None, self.twin) if self.twin.tags or self.twin.desired else (None,)
@@ -110,16 +112,21 @@ class AzureRecord:
             for issue in dict.fromkeys((None, self.issue))
         )
 
-    def difference(self, wish: EnrollmentRequest) -> tuple[Change, ...]:
-        """Return what is otherwise than wished."""
-        thumbprint, twin = wish.certificate.thumbprint.hex(), twin_of(wish)
+    def difference(self, request: EnrollmentRequest) -> tuple[Change, ...]:
+        """Return the differences from the request."""
+        thumbprint, twin = request.certificate.thumbprint.hex(), twin_of(request)
         pairs = [
-            ("device id", self.device_id, wish.device_id, self.device_id.lower() == wish.device_id.lower()),
-            ("IoT Edge", _yes(self.is_edge), _yes(wish.is_edge), self.is_edge == wish.is_edge),
+            ("device id", self.device_id, request.device_id, self.device_id.lower() == request.device_id.lower()),
+            ("IoT Edge", _yes(self.is_edge), _yes(request.is_edge), self.is_edge == request.is_edge),
             ("status", "disabled" if self.is_disabled else "enabled", "enabled", not self.is_disabled),
             ("initial twin", str(self.twin), str(twin), twin is None or str(twin) == str(self.twin)),
-            ("policy", self.issue or "none", _policy(wish.issue) or "", _policy(wish.issue) in {None, self.issue}),
-            ("hub", ", ".join(self.hubs) or "any", str(wish.hub), wish.hub is None or self._gives(wish.hub)),
+            (
+                "policy",
+                self.issue or "none",
+                _policy(request.issue) or "",
+                _policy(request.issue) in {None, self.issue},
+            ),
+            ("hub", ", ".join(self.hubs) or "any", str(request.hub), request.hub is None or self._gives(request.hub)),
         ]
         present = ", ".join(self.thumbprints) or "another attestation"
         pairs.insert(0, ("certificate", present, thumbprint, thumbprint in self.thumbprints))
@@ -142,10 +149,10 @@ def on_record(enrollment: Any) -> AzureRecord:
     )
 
 
-def mark_of(wish: EnrollmentRequest) -> bytes:
-    """Return the mark that a record has which serves the wish."""
-    thumbprint, issue = wish.certificate.thumbprint.hex(), _policy(wish.issue)
-    return mark(thumbprint, wish.device_id, twin_of(wish), wish.hub, issue, is_edge=wish.is_edge)
+def mark_of(request: EnrollmentRequest) -> bytes:
+    """Return the digest of a record that satisfies the request."""
+    thumbprint, issue = request.certificate.thumbprint.hex(), _policy(request.issue)
+    return mark(thumbprint, request.device_id, twin_of(request), request.hub, issue, is_edge=request.is_edge)
 
 
 def mark(
@@ -157,13 +164,13 @@ def mark(
     *,
     is_edge: bool,
 ) -> bytes:
-    """Return 16 bytes that stand for a record."""
+    """Return a 16-byte digest of a record."""
     said = f"{thumbprint} {device_id.lower()} {is_edge} {twin or ''} {(hub or '').lower()} {issue or ''}"
     return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
 def kept(record: Any) -> dict[str, Any]:
-    """Return a record as the JSON that may be written."""
+    """Return a record as JSON with its writable members."""
     return dict(record.serialize())
 
 

@@ -1,6 +1,6 @@
-"""What a hub of Azure's says to `birthmark hub`: its registry, twins and queries (IoT Hub service REST).
+"""An Azure hub for `birthmark hub`: its registry, twins and queries (IoT Hub service REST).
 
-What is shown of it has no keys in it.
+Output contains no keys.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,12 +17,12 @@ _SECRETS = ("symmetricKey",)
 
 
 class AzureHubRegistry(HubDevices):
-    """A hub by its service connection string; `profile` is what names it."""
+    """A hub by its service connection string; `profile` is its name."""
 
     profile = "cloud"
 
     def query(self, text: str) -> Iterator[Mapping[str, Any]]:
-        """Yield what a query finds, page after page."""
+        """Yield the results of a query, page by page."""
         marker = ""
         while True:
             headers = {"x-ms-max-item-count": _PAGE} | ({_CONTINUATION: marker} if marker else {})
@@ -32,7 +32,7 @@ class AzureHubRegistry(HubDevices):
                 return
 
     def devices(self) -> Iterator[Mapping[str, Any]]:
-        """Yield every device, as its twin tells it: a list of the registry ends at a thousand."""
+        """Yield every device by its twin, because a list of the registry ends at a thousand."""
         yield from self.query("SELECT * FROM devices")
 
     def modules(self, device_id: str) -> list[Mapping[str, Any]]:
@@ -49,7 +49,7 @@ class AzureHubRegistry(HubDevices):
         return self._one(f"/twins/{_path_of(name)}", name)
 
     def patch_twin(self, name: str, desired: object, tags: object) -> Mapping[str, Any]:
-        """Change what is desired of a device or module, or its tags; return its twin as it is then."""
+        """Change the desired properties of a device or module, or its tags; return the updated twin."""
         body: dict[str, Any] = {} if tags is None else {"tags": tags}
         body |= {} if desired is None else {"properties": {"desired": desired}}
         return self._one(f"/twins/{_path_of(name)}", name, "PATCH", body, {"If-Match": "*"})
@@ -62,7 +62,7 @@ class AzureHubRegistry(HubDevices):
         return self._one(f"/twins/{_path_of(name)}/methods", name, "POST", body)
 
     def switch(self, device_id: str, *, is_enabled: bool) -> Mapping[str, Any]:
-        """Let a device connect, or connect no more; return what the registry says of it then."""
+        """Enable or disable a device; return its updated registry record."""
         present = self._one(f"/devices/{_path_of(device_id)}", device_id)
         wanted = present | {"status": "enabled" if is_enabled else "disabled"}
         headers = {"If-Match": f'"{present["etag"]}"'}

@@ -1,8 +1,8 @@
-"""A lost device at Azure: its enrollment and its hub's device are disabled, with shared keys that nobody knows.
+"""Revocation of a lost device at Azure: its enrollment and its hub device are disabled, with random shared keys.
 
-Disabled, not removed: an enrollment of its own stands in the way of every group that would let the device in, and a
-device that is on record at its hub is not made anew. Where the service takes no other attestation for a record, its own
-stays; a record that it does not take at all, as it does not tell the certificate, is exchanged.
+They are disabled, not removed. An individual enrollment takes precedence over every group that would accept the device,
+and an existing hub device is not recreated. If the service rejects another attestation for a record, its own remains. A
+record that the service rejects in every form, because it does not return the certificate, is replaced.
 """
 
 import base64
@@ -30,26 +30,26 @@ _NO_HUB = (
 
 
 def fresh_key(size: int = _KEY_BYTES) -> str:
-    """Return a key in base64 that nobody is told."""
+    """Return a random key in base64 that is disclosed to no client."""
     return base64.b64encode(SystemEntropy().token(size)).decode()
 
 
 class _OpenError(Exception):
-    """A record was removed, and nothing could be put in its place."""
+    """A record was removed, and could not be replaced."""
 
     def __init__(self, why: BirthmarkError) -> None:
         self.why = why
 
 
 class AzureRevoker(OtherAttestations):
-    """What takes a device back."""
+    """Revokes devices at Azure."""
 
-    def lose(
-        self, name: str, reason: str, *, dry_run: bool, block: bool = False, place: str = "azure"
+    def revoke_device(
+        self, name: str, reason: str, *, dry_run: bool, block: bool = False, scope: str = "azure"
     ) -> list[RevokedPart]:
-        """Take a device back, and say what became of each part; nothing where nothing is on record, all looked at.
+        """Revoke a device, and return the outcome of each part; empty if no record exists, after a search of all.
 
-        With `block` a name of which nothing is on record is shut out, too. `place` is what an operator types for this.
+        With `block`, a name without a record is blocked, too. `place` is the profile in the operator's commands.
         """
         present = self._found(self._sdk.get_individual_enrollment, name)
         state = self._found(self._sdk.get_registration_state, name) if present is None else present.registration_state
@@ -59,7 +59,7 @@ class AzureRevoker(OtherAttestations):
         try:
             rows = [self._row(dps, "enrollment", name, self._shut(name, present, reason, dry_run=dry_run))]
         except _OpenError as error:
-            typed = shlex.join(["birthmark", "device", "revoke", name, "--to", place, "--block", "--yes"])
+            typed = shlex.join(["birthmark", "device", "revoke", name, "--to", scope, "--block", "--yes"])
             note = f"the name is open to every group now: {error.why.explain_cause()}"
             rows = [RevokedPart(dps, "enrollment", name, RevocationOutcome.FAILED, note, f"`{typed}`")]
         device_id = str((state and state.device_id) or (present and present.device_id) or name)
@@ -86,7 +86,7 @@ class AzureRevoker(OtherAttestations):
         return RevocationOutcome.REVOKED
 
     def _shut_as_it_is(self, name: str, present: Any, refused: TargetRefusedError) -> None:
-        """Disable a record with its own attestation. Only where the service takes neither, exchange the record."""
+        """Disable a record with its own attestation; replace it only if the service rejects both forms."""
         try:
             self.switch(name, is_group=False, is_enabled=False, dry_run=False)
         except TargetRefusedError as error:
@@ -95,7 +95,7 @@ class AzureRevoker(OtherAttestations):
             self._exchange(name, present)
 
     def _exchange(self, name: str, present: Any) -> None:
-        """Remove a record, and put in its place what stands in the way. Raise `_OpenError` where nothing does."""
+        """Remove a record, and replace it with a blocking one. Raise `_OpenError` if none can be created."""
         with contextlib.suppress(NoSuchRecordError, TargetUnreachableError), self._translated(name):
             self._sdk.delete(present)  # where its answer is lost, it may be done
         for pause_s in _PAUSES_S:
@@ -111,7 +111,7 @@ class AzureRevoker(OtherAttestations):
         raise _OpenError(why)
 
     def _shut_out(self, name: str, present: Any) -> Any:
-        """Return the record disabled; where the service does not tell its certificate, with keys in its place."""
+        """Return the record disabled; if the service does not return its certificate, with random keys instead."""
         before = kept(present)
         made = self._as_kept(before)
         pair = ((before.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
@@ -152,7 +152,7 @@ class AzureRevoker(OtherAttestations):
                 else RevocationOutcome.REVOKED
             )
             if done is RevocationOutcome.REVOKED:
-                self._hub.shut_out(device, TAKEN_BACK + reason, (fresh_key(32), fresh_key(32)))
+                self._hub.disable_and_rotate_keys(device, TAKEN_BACK + reason, (fresh_key(32), fresh_key(32)))
         except BirthmarkError as error:
             return [
                 RevokedPart(
@@ -162,8 +162,8 @@ class AzureRevoker(OtherAttestations):
         return [self._row(place, "device", device_id, done)]
 
     @staticmethod
-    def _row(place: str, what: str, name: str, became: RevocationOutcome) -> RevokedPart:
-        return RevokedPart(place, what, name, became)
+    def _row(scope: str, kind: str, name: str, became: RevocationOutcome) -> RevokedPart:
+        return RevokedPart(scope, kind, name, became)
 
 
 def _has_keys(enrollment: Any) -> bool:

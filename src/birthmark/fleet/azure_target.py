@@ -1,4 +1,4 @@
-"""Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same interface."""
+"""Enrollment at Azure DPS by the vendor's service SDK: Azure's own or any endpoint with the same API."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark.fleet.azure_client import RawBulkOperation
-from birthmark.fleet.azure_hub import is_taken_back, stand_of
+from birthmark.fleet.azure_hub import is_taken_back, progress_of
 from birthmark.fleet.azure_models import UnreadableRecord
 from birthmark.fleet.azure_record_diff import (
     IDENTITY,
@@ -26,7 +26,7 @@ from birthmark.fleet.azure_record_diff import (
     twin_of,
 )
 from birthmark.fleet.azure_revocation import AzureRevoker
-from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, way_of
+from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, parse_rollback_entry
 from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.target import (
     EnrollmentOutcome,
@@ -50,7 +50,7 @@ _OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovi
 
 
 class AzureTarget(AzureRevoker):
-    """One provisioning service as a target of enrollments."""
+    """A provisioning service as an enrollment target."""
 
     # By registration id on record, the marks of what it serves as: a million of them fit into memory.
     _known: dict[str, bytes] | None = None
@@ -69,9 +69,9 @@ class AzureTarget(AzureRevoker):
         self._known = known
 
     def allowance(self, new: int, *, is_tiered: bool = False) -> str | None:
-        """Say what Azure's tier allows of so many new devices; None where nothing is new, or no tier counts.
+        """Return a text about the tier's limits for `new` devices; None without new devices or a tier.
 
-        One counts at Azure, and at a server of ours where the service has it, `is_tiered`.
+        A tier applies at Azure, and at a Birthmark server if the service has one, `is_tiered`.
         """
         if not (is_tiered or _AZURE in self._host) or not new:
             return None
@@ -92,121 +92,123 @@ class AzureTarget(AzureRevoker):
     def writes_at_once(self) -> bool:
         return True
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
+    def enroll_new(self, requests: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         fresh: dict[str, int] = {}
-        for place, wish in enumerate(wishes):
+        for place, wish in enumerate(requests):
             # Whoever could not look asks for each: a refusal for every record that is there would fill the ledger.
             if self._known is not None and (key := key_of(wish)) not in self._known:
                 fresh.setdefault(key, place)  # the first of a name
         if not fresh:
-            return [False] * len(wishes)
-        refused = self._create([wishes[place] for place in fresh.values()], note)
+            return [False] * len(requests)
+        refused = self._create([requests[place] for place in fresh.values()], note)
         created = {place for key, place in fresh.items() if key not in refused}
-        return [place in created for place in range(len(wishes))]
+        return [place in created for place in range(len(requests))]
 
-    def _create(self, wishes: Sequence[EnrollmentRequest], note: Note) -> frozenset[str]:
-        """Write what nobody has, and over nothing; return the registration ids, in small letters, that were refused."""
-        for wish in wishes:
+    def _create(self, requests: Sequence[EnrollmentRequest], note: Note) -> frozenset[str]:
+        """Create records without overwriting any; return the rejected registration IDs in lower case."""
+        for wish in requests:
             note(wish.device_id, _way_back(wish, None))
-        records = [json_of(wish) for wish in wishes]
+        records = [json_of(wish) for wish in requests]
         with self._translated():
             told = self._sdk.run_bulk_operation(RawBulkOperation({"mode": "create", "enrollments": records}))
         refused = frozenset(error.registration_id.lower() for error in told.errors or ())
-        for wish in wishes:
+        for wish in requests:
             if key_of(wish) in refused:
                 note(wish.device_id, {})
         return refused
 
     def enroll(
-        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+        self, request: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
     ) -> EnrollmentOutcome:
         known = self._known
-        is_there = known is not None and key_of(wish) in known
-        if known is not None and is_there and mark_of(wish) in known[key_of(wish)]:
+        is_there = known is not None and key_of(request) in known
+        if known is not None and is_there and mark_of(request) in known[key_of(request)]:
             return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         # Who was not there when all were read is asked for all the same before something is written.
-        present = self._seen(wish) if known is None or is_there or not dry_run else None
+        present = self._seen(request) if known is None or is_there or not dry_run else None
         if present is None:
             if dry_run:
                 return EnrollmentOutcome(TargetOutcome.WOULD_CREATE)
-            if (present := self._create_or_see(wish, note)) is None:
+            if (present := self._create_or_see(request, note)) is None:
                 return EnrollmentOutcome(TargetOutcome.CREATED)
-        if not (difference := on_record(present).difference(wish)):
+        if not (difference := on_record(present).difference(request)):
             return EnrollmentOutcome(TargetOutcome.UNCHANGED)
         if not update:
-            raise different(registration_id(wish), self.description, difference)
+            raise different(registration_id(request), self.description, difference)
         if dry_run:
             return EnrollmentOutcome(TargetOutcome.WOULD_UPDATE, difference)
-        self._update(wish, present, note)
+        self._update(request, present, note)
         return EnrollmentOutcome(TargetOutcome.UPDATED, difference)
 
-    def _seen(self, wish: EnrollmentRequest) -> Any:
-        return self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+    def _seen(self, request: EnrollmentRequest) -> Any:
+        return self._found(self._sdk.get_individual_enrollment, registration_id(request))
 
-    def _create_or_see(self, wish: EnrollmentRequest, note: Note) -> Any:
-        """Return None where the record was created, else what another made meanwhile."""
-        if not self._create([wish], note):
+    def _create_or_see(self, request: EnrollmentRequest, note: Note) -> Any:
+        """Create the record and return None; otherwise return the record that another client created."""
+        if not self._create([request], note):
             return None
-        if (present := self._seen(wish)) is None:  # alone it is refused in the service's own words
-            note(wish.device_id, _way_back(wish, None))
-            self._put(self._record_of(wish), None)
+        if (present := self._seen(request)) is None:  # alone it is refused in the service's own words
+            note(request.device_id, _way_back(request, None))
+            self._put(self._record_of(request), None)
         return present
 
-    def _update(self, wish: EnrollmentRequest, present: Any, note: Note) -> None:
-        before, way = kept(present), _way_back(wish, on_record(present))
-        if _keeps_certificates(on_record(present), before, wish):
+    def _update(self, request: EnrollmentRequest, present: Any, note: Note) -> None:
+        before, way = kept(present), _way_back(request, on_record(present))
+        if _keeps_certificates(on_record(present), before, request):
             way |= {"thumbprints": on_record(present).thumbprints}
-        note(wish.device_id, way | {"before": before})
+        note(request.device_id, way | {"before": before})
         try:
-            self._put(self._as_wished(present, wish), present)
+            self._put(self._as_wished(present, request), present)
         except TargetRefusedError:
             # The SDK repeats a write whose answer is lost, and then the record is no more the one that was seen.
-            now = self._seen(wish)
-            if now is None or on_record(now).difference(wish):
-                note(wish.device_id, {})
+            now = self._seen(request)
+            if now is None or on_record(now).difference(request):
+                note(request.device_id, {})
                 raise
 
-    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
-        """Return where a device stands; whether it connected, only the hub knows that it was assigned to."""
-        if (present := self._found(self._sdk.get_individual_enrollment, registration_id(wish))) is None:
-            return DeviceProgress(wish.device_id, DeviceStage.MISSING)
+    def get_progress(self, request: EnrollmentRequest) -> DeviceProgress:
+        """Return a device's progress; only its assigned hub knows whether it has connected."""
+        if (present := self._found(self._sdk.get_individual_enrollment, registration_id(request))) is None:
+            return DeviceProgress(request.device_id, DeviceStage.MISSING)
         now, state = on_record(present), present.registration_state
         if now.is_disabled and (why := self._taken_back(present)) is not None:
-            return DeviceProgress(wish.device_id, DeviceStage.TAKEN_BACK, why)
-        other = [change for change in now.difference(wish) if change.what in IDENTITY]
+            return DeviceProgress(request.device_id, DeviceStage.TAKEN_BACK, why)
+        other = [change for change in now.difference(request) if change.what in IDENTITY]
         if now.is_disabled or other:
             said = ", ".join(f"{one.what} {one.present}" for one in other)
-            return DeviceProgress(wish.device_id, DeviceStage.OTHERWISE if other else DeviceStage.DISABLED, said)
+            return DeviceProgress(request.device_id, DeviceStage.OTHERWISE if other else DeviceStage.DISABLED, said)
         if state is None or not state.assigned_hub:
-            return DeviceProgress(wish.device_id, DeviceStage.UNASSIGNED)
-        return self._stand_at_hub(wish, state, present.last_updated_date_time_utc)
+            return DeviceProgress(request.device_id, DeviceStage.UNASSIGNED)
+        return self._stand_at_hub(request, state, present.last_updated_date_time_utc)
 
     def _taken_back(self, present: Any) -> str | None:
-        """Return why a device was taken back, as its enrollment or its hub tells."""
+        """Return why a device was revoked, from its enrollment or its hub."""
         if (why := self.why_taken_back(str(present.registration_id))) is not None:
             return f"as {why}"
         device = self._at_hub(present)
         return str(device["statusReason"]) if device is not None and is_taken_back(device) else None
 
-    def _stand_at_hub(self, wish: EnrollmentRequest, state: Any, since: datetime | None) -> DeviceProgress:
-        """Return where a device stands that was assigned; seen it is where that was after its record was written."""
-        at = _assigned_to(state, wish.device_id)
+    def _stand_at_hub(self, request: EnrollmentRequest, state: Any, since: datetime | None) -> DeviceProgress:
+        """Return the progress of an assigned device; activity counts if later than the creation of its record."""
+        at = _assigned_to(state, request.device_id)
         if self._hub is None or not self._is_at_hand(state):
             return DeviceProgress(
-                wish.device_id, DeviceStage.ASSIGNED, f"{at}; no connection string of that hub is at hand"
+                request.device_id, DeviceStage.ASSIGNED, f"{at}; no connection string of that hub is at hand"
             )
         if (device := self._hub.get(str(state.device_id))) is None:
-            return DeviceProgress(wish.device_id, DeviceStage.ASSIGNED, f"{at}, which has no such device")
-        return stand_of(wish.device_id, at, device, since)
+            return DeviceProgress(request.device_id, DeviceStage.ASSIGNED, f"{at}, which has no such device")
+        return progress_of(request.device_id, at, device, since)
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
-        """Let a device register no more, nor connect to the hub that it was assigned to; nothing else changes."""
-        present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+    def retire(self, request: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
+        """Disable a device's enrollment and its device at the assigned hub, without other changes."""
+        present = self._found(self._sdk.get_individual_enrollment, registration_id(request))
         if present is None:
             return RetirementOutcome(TargetOutcome.GONE)
         now, state = on_record(present), present.registration_state
-        if wish.certificate.thumbprint.hex() not in now.thumbprints:
-            raise NotAtSourceError(device=wish.device_id, source=self.description, standing=DeviceStage.OTHERWISE.value)
+        if request.certificate.thumbprint.hex() not in now.thumbprints:
+            raise NotAtSourceError(
+                device=request.device_id, source=self.description, standing=DeviceStage.OTHERWISE.value
+            )
         assigned = str(state.device_id) if state is not None and state.assigned_hub else None
         if assigned is not None and not self._is_at_hand(state):
             return RetirementOutcome(TargetOutcome.LEFT)
@@ -217,40 +219,40 @@ class AzureTarget(AzureRevoker):
         if dry_run:
             return RetirementOutcome(TargetOutcome.WOULD_RETIRE)
         if not now.is_disabled:
-            self._put(self._disabled(present, wish), present)
+            self._put(self._disabled(present, request), present)
         if known is not None and not is_cut and self._hub is not None:
             self._hub.disable(known)
         return RetirementOutcome(TargetOutcome.RETIRED)
 
-    def _disabled(self, present: Any, wish: EnrollmentRequest) -> Any:
+    def _disabled(self, present: Any, request: EnrollmentRequest) -> Any:
         before = kept(present)
         record = self._as_kept(before)
         if not _has_certificate(before):  # which the service then wants told again
             models = self._models
-            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
+            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(request.certificate.pem())
         record.provisioning_status = "disabled"
         return record
 
     def _is_at_hand(self, state: Any) -> bool:
-        """Say whether the hub that a device was assigned to is the one that can be asked."""
+        """Return whether the assigned hub of a device is the hub of the profile."""
         return self._hub is not None and self._hub.host == str(state.assigned_hub).partition(":")[0]
 
-    def reinstate(self, wish: EnrollmentRequest) -> None:
-        """Let a device connect again to the hub that it was assigned to; its enrollment alone does not."""
-        present = self._found(self._sdk.get_individual_enrollment, registration_id(wish))
+    def reinstate(self, request: EnrollmentRequest) -> None:
+        """Enable the device at its assigned hub, because its enrollment alone does not."""
+        present = self._found(self._sdk.get_individual_enrollment, registration_id(request))
         known = None if present is None else self._at_hub(present)
         if self._hub is not None and known is not None and known.get("status") == "disabled":
             self._hub.enable(known)
 
     def _at_hub(self, present: Any) -> dict[str, Any] | None:
-        """Return the hub's own record of a device that was assigned, None where it has or tells none."""
+        """Return the hub's own record of an assigned device, None if unavailable."""
         state = present.registration_state
         if state is None or not state.device_id or self._hub is None or not self._is_at_hand(state):
             return None
         return self._hub.get(str(state.device_id))
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
-        known = way_of(way, _AzureRollbackEntry, device_id, self.description)
+    def undo_enrollment(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+        known = parse_rollback_entry(way, _AzureRollbackEntry, device_id, self.description)
         name, before = known.registration_id, known.before
         if (present := self._found(self._sdk.get_individual_enrollment, name)) is None:
             return TargetOutcome.GONE
@@ -279,25 +281,25 @@ class AzureTarget(AzureRevoker):
     def _earlier(self, before: Mapping[str, Any]) -> tuple[str, ...]:
         return on_record(self._as_kept(before)).thumbprints
 
-    def _record_of(self, wish: EnrollmentRequest) -> Any:
-        """Return the wish as the SDK's model."""
-        made = self._models.IndividualEnrollment.create(registration_id=registration_id(wish), attestation=None)
-        return self._as_wished(made, wish)
+    def _record_of(self, request: EnrollmentRequest) -> Any:
+        """Return the request as the SDK's model."""
+        made = self._models.IndividualEnrollment.create(registration_id=registration_id(request), attestation=None)
+        return self._as_wished(made, request)
 
-    def _as_wished(self, record: Any, wish: EnrollmentRequest) -> Any:
-        """Change in a record what is wished otherwise; hubs, allocation and the like stay as somebody set them."""
+    def _as_wished(self, record: Any, request: EnrollmentRequest) -> Any:
+        """Apply the request to a record; hubs, allocation and similar settings remain."""
         models = self._models
-        if not (record.attestation and _keeps_certificates(on_record(record), kept(record), wish)):
-            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(wish.certificate.pem())
-        record.device_id = wish.device_id
-        record.capabilities = models.DeviceCapabilities.create(iot_edge=wish.is_edge)
+        if not (record.attestation and _keeps_certificates(on_record(record), kept(record), request)):
+            record.attestation = models.AttestationMechanism.create_with_x509_client_certs(request.certificate.pem())
+        record.device_id = request.device_id
+        record.capabilities = models.DeviceCapabilities.create(iot_edge=request.is_edge)
         record.provisioning_status = "enabled"
-        if (twin := twin_of(wish)) is not None:
+        if (twin := twin_of(request)) is not None:
             record.twin = twin_json(twin)
-        for name, text in policy_names(wish.issue).items():
+        for name, text in policy_names(request.issue).items():
             setattr(record, name, text)
-        if wish.hub is not None:
-            record.iot_hub_host_name, record.iot_hubs, record.allocation_policy = None, [wish.hub], "static"
+        if request.hub is not None:
+            record.iot_hub_host_name, record.iot_hubs, record.allocation_policy = None, [request.hub], "static"
         return record
 
     def records(self) -> Iterator[EnrollmentRecord]:
@@ -341,7 +343,7 @@ class AzureTarget(AzureRevoker):
 
 
 class _AzureRollbackEntry(msgspec.Struct, frozen=True):
-    """What the journal keeps of a record."""
+    """Rollback entry of a record in the journal."""
 
     registration_id: str
     thumbprint: str
@@ -350,10 +352,10 @@ class _AzureRollbackEntry(msgspec.Struct, frozen=True):
     before: dict[str, Any] | None = None
     hub: str | None = None
     thumbprints: tuple[str, ...] = ()
-    """What the run left it with, where that is more than its own certificate."""
+    """Thumbprints after the run, if more than its own certificate."""
 
     def is_as_left(self, now: AzureRecord, device_id: str) -> bool:
-        """Say whether a record is as the run left it."""
+        """Return whether a record is unchanged since the run."""
         is_same = (
             now.thumbprints == (self.thumbprints or (self.thumbprint,)) and now.device_id.lower() == device_id.lower()
         )
@@ -361,23 +363,23 @@ class _AzureRollbackEntry(msgspec.Struct, frozen=True):
         return is_same and not now.is_disabled
 
 
-def _way_back(wish: EnrollmentRequest, present: AzureRecord | None) -> dict[str, Any]:
-    thumbprint = wish.certificate.thumbprint.hex()
-    twin = twin_of(wish) or (InitialTwin({}, {}) if present is None else present.twin)
-    found = {"registration_id": registration_id(wish), "thumbprint": thumbprint}
-    hub = {} if wish.hub is None else {"hub": wish.hub}
-    return found | {"is_edge": wish.is_edge, "twin": str(twin)} | hub
+def _way_back(request: EnrollmentRequest, present: AzureRecord | None) -> dict[str, Any]:
+    thumbprint = request.certificate.thumbprint.hex()
+    twin = twin_of(request) or (InitialTwin({}, {}) if present is None else present.twin)
+    found = {"registration_id": registration_id(request), "thumbprint": thumbprint}
+    hub = {} if request.hub is None else {"hub": request.hub}
+    return found | {"is_edge": request.is_edge, "twin": str(twin)} | hub
 
 
-def _keeps_certificates(now: AzureRecord, record: Mapping[str, Any], wish: EnrollmentRequest) -> bool:
-    """Say whether a record has the wished certificate and can be written with all that it has."""
+def _keeps_certificates(now: AzureRecord, record: Mapping[str, Any], request: EnrollmentRequest) -> bool:
+    """Return whether a record has the requested certificate and can be rewritten completely."""
     pair = ((record.get("attestation") or {}).get("x509") or {}).get("clientCertificates") or {}
     is_told = all(one.get("certificate") for one in pair.values() if one)
-    return is_told and wish.certificate.thumbprint.hex() in now.thumbprints
+    return is_told and request.certificate.thumbprint.hex() in now.thumbprints
 
 
 def _settings(record: Mapping[str, Any]) -> list[Any]:
-    """Return what no run changes: what is otherwise since, somebody set."""
+    """Return members that no run changes: a difference in them was made by others."""
     return [record.get(name) for name in _OTHERS]
 
 
@@ -387,7 +389,7 @@ def _has_certificate(before: Mapping[str, Any]) -> bool:
 
 
 def _assigned_to(state: Any, name: str) -> str:
-    """Return the hub of an assignment, with the device's id there where it is another than its name here."""
+    """Return the assigned hub, with the device ID if it differs from the name here."""
     return str(state.assigned_hub) if state.device_id == name else f"{state.assigned_hub} as {state.device_id}"
 
 

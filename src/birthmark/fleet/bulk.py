@@ -1,4 +1,4 @@
-"""Enroll many: bounded concurrency, every outcome told and journaled as it is known, also when the run is stopped."""
+"""Bulk enrollment: bounded concurrency, with outcomes reported and journaled at once, also when interrupted."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +28,7 @@ _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError
 
 def enroll_all(
     target: EnrollmentTarget,
-    wishes: Iterable[EnrollmentRequest],
+    requests: Iterable[EnrollmentRequest],
     journal: Journal,
     tell: Callable[[JournalOutcome], None],
     *,
@@ -38,9 +38,10 @@ def enroll_all(
     workers: int = AT_ONCE,
     says: Says = silent,
 ) -> None:
-    """Enroll each, and `tell` what became of it. Raise what stops everything: no answer, or refused credentials.
+    """Enroll each device, and report the outcome by `tell`. Raise errors that end the run.
 
-    Whatever ends the run, what was under way is waited for and told: nothing is done that nobody heard of.
+    These are no response, and rejected credentials. At the end of the run, requests in flight are awaited and reported,
+    so that no change is unreported.
     """
 
     told: SimpleQueue[JournalOutcome] = SimpleQueue()
@@ -60,7 +61,7 @@ def enroll_all(
     try:
         with ThreadPoolExecutor(workers, thread_name_prefix="enroll") as pool:
             try:
-                left = iter(wishes)
+                left = iter(requests)
                 while together := list(islice(left, target.most_at_once)):
                     running.add(pool.submit(some, together))
                     if len(running) >= 4 * workers:
@@ -77,7 +78,7 @@ def enroll_all(
 
 
 class _RunningTasks:
-    """What is under way. To wait for one of many costs the same however many there are, unlike `futures.wait`."""
+    """Tasks in flight. Unlike in `futures.wait`, waiting for any one costs the same for any number of tasks."""
 
     def __init__(self) -> None:
         self._futures: set[Future[None]] = set()
@@ -91,7 +92,7 @@ class _RunningTasks:
         future.add_done_callback(self._finished.put)
 
     def finish(self, count: int) -> None:
-        """Wait until so many more have ended. Raise what ended one of them."""
+        """Wait until `count` more tasks have ended. Raise the error of a task."""
         for _ in range(count):
             future = self._finished.get()
             self._futures.discard(future)
@@ -103,7 +104,7 @@ class _RunningTasks:
 
 
 def _take(told: "SimpleQueue[JournalOutcome]", journal: Journal, tell: Callable[[JournalOutcome], None]) -> None:
-    """Journal and tell what is known: none that left the queue is lost, and a full disk does not undo what was done."""
+    """Journal and report the known outcomes; a full disk loses none that left the queue."""
     problem: OSError | None = None
     with uninterrupted():
         while not told.empty():
@@ -117,7 +118,7 @@ def _take(told: "SimpleQueue[JournalOutcome]", journal: Journal, tell: Callable[
         raise problem
 
 
-def take_back_all(
+def undo_all(
     target: EnrollmentTarget,
     journal: Journal,
     tell: Callable[[JournalOutcome], None],
@@ -127,9 +128,10 @@ def take_back_all(
     workers: int = AT_ONCE,
     says: Says = silent,
 ) -> None:
-    """Take back what the journal's runs wrote, the latest first, and `tell` of each. Raise what stops everything.
+    """Undo the journal's writes, latest first, and report each by `tell`. Raise errors that end the run.
 
-    What came before something that is left is not tried: the journal takes what was taken back for the latest.
+    Earlier writes to a device that is skipped are not undone, because the journal attributes an undo to the latest
+    write.
     """
 
     def one(written: tuple[str, WayBack]) -> JournalOutcome:
@@ -139,7 +141,7 @@ def take_back_all(
             if device_id in journal.moved:
                 name = record_name(device_id, way)  # another device may have this one's id for its own record
                 raise NotTakenBackError(device=name, target=target.description, detail=_MOVED)
-            return JournalOutcome(device_id, thumbprint, target.take_back(device_id, way, dry_run=dry_run))
+            return JournalOutcome(device_id, thumbprint, target.undo_enrollment(device_id, way, dry_run=dry_run))
         except _ENDS:
             raise
         except BirthmarkError as error:
@@ -147,7 +149,7 @@ def take_back_all(
 
     paced, left = PacedTarget(workers, says=says), set[str]()
     with ThreadPoolExecutor(workers, thread_name_prefix="take-back") as pool, _ending(paced):
-        for several in _distinct(journal.written(), 4 * workers):
+        for several in _distinct(journal.list_undoable_writes(), 4 * workers):
             tried = [written for written in several if written[0] not in left]
             for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), tried):
                 with uninterrupted():
@@ -158,11 +160,11 @@ def take_back_all(
                     tell(outcome)
 
 
-def _distinct(written: Iterable[tuple[str, WayBack]], most: int) -> Iterator[list[tuple[str, WayBack]]]:
-    """Yield some at a time, none of them of one device: what was done to it later is taken back before."""
+def _distinct(written: Iterable[tuple[str, WayBack]], limit: int) -> Iterator[list[tuple[str, WayBack]]]:
+    """Yield batches with at most one entry per device, because later changes must be undone first."""
     several: dict[str, WayBack] = {}
     for device_id, way in written:
-        if device_id in several or len(several) == most:
+        if device_id in several or len(several) == limit:
             yield list(several.items())
             several = {}
         several[device_id] = way
@@ -176,7 +178,7 @@ def _created(
     told: "SimpleQueue[JournalOutcome]",
     journal: Journal,
 ) -> list[EnrollmentRequest]:
-    """Put on record what is new, tell it, and return what has to be enrolled by itself."""
+    """Create and report new records, and return those that must be enrolled individually."""
     try:
         created = target.enroll_new(together, journal.begin)
     except _ENDS:
@@ -192,7 +194,7 @@ def _created(
 
 @contextmanager
 def _ending(paced: PacedTarget) -> Iterator[None]:
-    """Let nobody wait for a turn once it is over."""
+    """Stop waits for a retry at the end of the block."""
     try:
         yield
     finally:
@@ -200,13 +202,13 @@ def _ending(paced: PacedTarget) -> Iterator[None]:
 
 
 def _one(
-    target: EnrollmentTarget, wish: EnrollmentRequest, note: Note, *, update: bool, dry_run: bool, again: str
+    target: EnrollmentTarget, request: EnrollmentRequest, note: Note, *, update: bool, dry_run: bool, again: str
 ) -> JournalOutcome:
-    thumbprint = wish.certificate.thumbprint.hex()
+    thumbprint = request.certificate.thumbprint.hex()
     try:
-        done = target.enroll(wish, note, update=update, dry_run=dry_run)
-        return JournalOutcome(wish.device_id, thumbprint, done.done, difference=done.difference)
+        done = target.enroll(request, note, update=update, dry_run=dry_run)
+        return JournalOutcome(request.device_id, thumbprint, done.done, difference=done.difference)
     except _ENDS:
         raise
     except BirthmarkError as error:
-        return refused(wish.device_id, thumbprint, error, again)
+        return refused(request.device_id, thumbprint, error, again)

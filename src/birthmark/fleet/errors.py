@@ -1,4 +1,4 @@
-"""What goes wrong between an operator and a cloud."""
+"""Errors between an operator and a cloud."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark import errors
 from birthmark.fleet.target import Change, record_name
-from birthmark.msgspec_types import known
+from birthmark.msgspec_types import prepare_type
 from birthmark.untrusted_text import reason_of
 
 _MOST_CAUSES = 10
@@ -23,12 +23,12 @@ class ProfileError(errors.InvalidRequestError):
     fix = "{mend}{instead}A named profile is a table in ~/.config/birthmark/profiles.toml{there}."
     detail: str
     mend: str = ""
-    """What mends it, where that is known."""
+    """Fix, if known."""
     profile: str
     instead: str = "Use the local server: `birthmark device ls --profile local`. "
-    """The command as it was typed, at the local server; nothing for one that takes something away."""
+    """The same command for the local server; empty for a command that removes something."""
     there: str = ""
-    """Which named profiles there are."""
+    """Named profiles that exist."""
 
 
 class SdkMissingError(errors.UnavailableError):
@@ -43,7 +43,7 @@ class SdkMissingError(errors.UnavailableError):
 
 
 def network_reason(error: BaseException) -> str:
-    """Return the system's reason below the errors of a library; what the library says where there is none."""
+    """Return the operating system's reason below a library's errors; the library's message if there is none."""
     found: BaseException | None = error
     by = ""
     for _ in range(_MOST_CAUSES):
@@ -97,7 +97,7 @@ class RecordUnreadableError(errors.InvalidRequestError):
 
 
 class NotTakenBackError(errors.ConflictError):
-    """The record was changed since."""
+    """The record has changed since."""
 
     code = "fleet.not_taken_back"
     message = "{device} was not undone: {detail}"
@@ -191,7 +191,7 @@ class DifferentRecordError(errors.ConflictError):
 
 
 def different(name: str, target: str, difference: Sequence[Change]) -> DifferentRecordError:
-    """Return the refusal of a record that is there and otherwise than wished."""
+    """Return the refusal for an existing record that differs from the request."""
     present = ", ".join(f"{change.what} {change.present}" for change in difference)
     wanted = ", ".join(f"{change.what} {change.wanted}" for change in difference)
     return DifferentRecordError(device=name, target=target, present=present, wanted=wanted)
@@ -237,7 +237,7 @@ _ROLE = re.compile(r"(This (?:needs the|token has no) right to \S+ at \S+?)\. ([
 
 
 def role_missing(target: str, reason: str) -> RoleMissingError | None:
-    """Return what a refusal means that a Birthmark server gave a person who may not; None for any other."""
+    """Return the error for a Birthmark server's refusal of a user without permission; None for any other."""
     told = _ROLE.search(reason)
     return None if told is None else RoleMissingError(target=target, reason=told[1], advice=told[2])
 
@@ -245,9 +245,9 @@ def role_missing(target: str, reason: str) -> RoleMissingError | None:
 def refusal(
     target: str, reason: str, *, is_missing: bool, is_unknown: bool, name: str, how: str
 ) -> errors.BirthmarkError:
-    """Return what a target's refusal means: `name` is what was asked for, `how` says how to make what is missing.
+    """Return the error for a target's refusal: `name` is the requested object, `how` the advice for creating it.
 
-    `is_missing` says that the target has no such thing, `is_unknown` that it does not know who asks.
+    `is_missing` is set if the target has no such object, `is_unknown` if it does not know the caller.
     """
     if (missing := role_missing(target, reason)) is not None:
         return missing
@@ -262,10 +262,10 @@ def refusal(
 Way = TypeVar("Way", bound=msgspec.Struct)
 
 
-def way_of(way: Mapping[str, Any], kind: type[Way], device: str, target: str) -> Way:
-    """Return what the journal keeps of a device. Raise `NotTakenBackError` where that is not what a run wrote."""
+def parse_rollback_entry(values: Mapping[str, Any], kind: type[Way], device: str, target: str) -> Way:
+    """Return the rollback entry of a device in the journal. Raise `NotTakenBackError` if a run did not write it."""
     try:
-        return msgspec.convert(way, known(kind))
+        return msgspec.convert(values, prepare_type(kind))
     except msgspec.ValidationError as error:
         detail = "its line in the journal is not as a run wrote it"
-        raise NotTakenBackError(device=record_name(device, way), target=target, detail=detail) from error
+        raise NotTakenBackError(device=record_name(device, values), target=target, detail=detail) from error

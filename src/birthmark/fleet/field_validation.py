@@ -1,4 +1,4 @@
-"""What a cloud takes of a device's settings, which a template fills from a list: asked before the cloud is."""
+"""Validation of a device's settings, filled from a list by a template, before a cloud request."""
 
 from birthmark.awsiot.model import AttributeInvalidError, parse_attributes
 from birthmark.documents.validation import DocumentProblem, check, check_size
@@ -23,16 +23,19 @@ class ValueNotAllowedError(InvalidRequestError):
     device: str
 
 
-def check_values(wish: EnrollmentRequest, *, is_azure: bool) -> None:
-    """Raise `ValueNotAllowedError`, so that a rehearsal says it, too."""
+def check_values(request: EnrollmentRequest, *, is_azure: bool) -> None:
+    """Raise `ValueNotAllowedError`, also in a dry run."""
     try:
         if is_azure:
-            for name, part, shape in (("azure.tags", wish.tags, TAGS), ("azure.desired", wish.desired, PROPERTIES)):
-                check_size(check(dict(part), shape, place=name), shape, place=name)
+            for name, part, shape in (
+                ("azure.tags", request.tags, TAGS),
+                ("azure.desired", request.desired, PROPERTIES),
+            ):
+                check_size(check(dict(part), shape, path=name), shape, path=name)
         else:
-            parse_attributes(wish.attributes)
+            parse_attributes(request.attributes)
     except DocumentProblem as problem:
-        raise ValueNotAllowedError(cloud="Azure", device=wish.device_id, detail=str(problem)) from problem
+        raise ValueNotAllowedError(cloud="Azure", device=request.device_id, detail=str(problem)) from problem
     except AttributeInvalidError as error:
         detail = f"{error.facts['detail']} of aws.attributes, which have {_LETTERS}"
-        raise ValueNotAllowedError(cloud="AWS IoT", device=wish.device_id, detail=detail) from error
+        raise ValueNotAllowedError(cloud="AWS IoT", device=request.device_id, detail=detail) from error

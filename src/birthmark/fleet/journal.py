@@ -1,10 +1,9 @@
-"""The journal of an enrollment: what became of each device, one JSON object a line, for whoever keeps records.
+"""Journal of an enrollment: the outcome of each device, one JSON object per line.
 
-Before a device is written the way back is kept, so that a run that is killed can be taken back like any other.
+The rollback entry is stored before a device is written, so that an interrupted run can be undone like any other.
 
-The first line says what the file is and to which target, account and scope it belongs; another file, or the journal of
-another target, is never written to. It tells how far a run came that was cut off. It never stands in for the target:
-what is on record there, only the target says.
+The first line identifies the format, the target, account and scope; another file, or another target's journal, is never
+written. The journal shows how far an interrupted run came. Only the target itself determines the records there.
 """
 
 import codecs
@@ -31,7 +30,7 @@ COMPLETE, TAKEN_BACK = "complete", "taken back"
 _MAX_HEADER_BYTES = 4096
 _PATIENCE = 3
 _NOTHING = b" \t\r\n\0\x1a"
-"""What editors and programs of Windows leave in a file that says nothing."""
+"""Bytes that editors and Windows programs leave in an empty file."""
 KEPT = frozenset(
     {
         TargetOutcome.CREATED,
@@ -51,7 +50,10 @@ _MAY_BE_WRITTEN = frozenset(
         TargetOutcome.REFUSED.value,
     }
 )
-"""After a write that was begun: one whose answer is lost and that an SDK repeats is told as refused, or as there."""
+"""Outcomes after a started write that may have succeeded.
+
+After a lost response, an SDK's retry reports a refusal or an existing record.
+"""
 
 
 class NoJournalError(InvalidRequestError):
@@ -121,14 +123,14 @@ class JournalInUseError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class JournalOutcome:
-    """What became of one device, and the refusal where it was refused."""
+    """Outcome of a device, with its refusal if any."""
 
     device_id: str
     thumbprint: str | None
     done: TargetOutcome
     refusal: BirthmarkError | None = None
     difference: tuple[Change, ...] = ()
-    """What was changed, or would be, of the record that was there."""
+    """Changes of the existing record, made or planned."""
 
     def as_row(self) -> dict[str, Any]:
         """Return the stable JSON form."""
@@ -142,9 +144,9 @@ class JournalOutcome:
 
 
 class Journal:
-    """A file of outcomes that belongs to one target; without a path it keeps nothing.
+    """A file of outcomes for one target; without a path, outcomes are not stored.
 
-    `again` is the command without its journal, for a refusal to name another.
+    `again` is the command without its journal, for a refusal that suggests another one.
     """
 
     def __init__(self, path: Path | None, target: str, again: str = "?") -> None:
@@ -152,15 +154,15 @@ class Journal:
         self._target = target
         self._again = again
         self._head = ""
-        """What is written before the first row of this run: so one that writes nothing changes nothing."""
+        """Text before the first row of this run, so that a run without rows leaves the file unchanged."""
         self.ending: str | None = COMPLETE
-        """What its last line will say where nothing goes wrong."""
+        """Last line of a successful run."""
         self._lock, self._syncing = threading.Lock(), threading.Lock()
         self._rows = self._synced = 0
         self.before = 0
-        """How many outcomes a run wrote that never came to its end."""
+        """Number of outcomes of a run that never ended."""
         self.moved: set[str] = set()
-        """Devices that were retired where they came from, since: to take them back would leave them nowhere."""
+        """Devices that were retired at their source since: an undo would leave them without access anywhere."""
 
     def __enter__(self) -> Self:
         if self._path is None:
@@ -184,27 +186,27 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._path is None:
             return
-        with naming(self._path), self._opened:
+        with add_path_to_errors(self._path), self._opened:
             if kind is None and self.ending is not None:
                 self._write({"end": self.ending})
             self._sync()
 
     def begin(self, device_id: str, way: WayBack) -> None:
-        """Keep how a device is taken back that is about to be written; nothing, where it was not. For any thread."""
+        """Store the rollback entry of a device about to be written; an empty one if it was not. Thread-safe."""
         if self._path is not None:
             self.moved.discard(device_id)
             self._write({"begun": device_id, "way_back": way})
             self._sync()  # a machine that loses its power knows the way back of all that it wrote
 
     def settle(self, device_id: str) -> None:
-        """Keep that a device is here for good."""
+        """Record that a device has been retired at its source."""
         if self._path is not None and device_id not in self.moved:
             self._write({"moved": device_id})
             self._sync()
             self.moved.add(device_id)
 
-    def written(self) -> Iterator[tuple[str, WayBack]]:
-        """Yield what was written and not yet taken back, the latest first: also what a kill left without an outcome."""
+    def list_undoable_writes(self) -> Iterator[tuple[str, WayBack]]:
+        """Yield writes that were not undone, latest first, including those without an outcome after a crash."""
         if self._path is None:
             return
         undone = Counter[str]()
@@ -220,30 +222,30 @@ class Journal:
                     yield row["begun"], row["way_back"]
 
     def add(self, outcome: JournalOutcome) -> None:
-        """Keep an outcome, also over a kill."""
+        """Store an outcome durably."""
         if self._path is not None and outcome.done in KEPT:
             self._write(outcome.as_row())
 
     def _write(self, row: dict[str, Any]) -> None:
-        with self._lock, naming(self._path):
+        with self._lock, add_path_to_errors(self._path):
             self._file.write(self._head + _line(row))
             self._head = ""
             self._file.flush()
             self._rows += 1
 
     def _sync(self) -> None:
-        """Return when all that was written so far is on the disk; who comes meanwhile shares the next sync."""
+        """Return when all lines so far are on disk; concurrent callers share the next sync."""
         wanted = self._rows
-        with self._syncing, naming(self._path):
+        with self._syncing, add_path_to_errors(self._path):
             if self._synced < wanted and stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
                 rows = self._rows
                 os.fdatasync(self._file.fileno())
                 self._synced = rows
 
     def _check(self, path: Path) -> bool:
-        """Say whether its last line is whole. Raise for what is no journal, another target's, or was changed since.
+        """Return whether its last line is complete. Raise for no journal, another target's, or a modified file.
 
-        A line that cannot be read is one that a kill cut off: the last, or that before which another run began.
+        An unreadable line was truncated by a crash: the last one, or the one before the start of another run.
         """
         with path.open("rb") as file:
             line = b"\n"
@@ -271,7 +273,7 @@ class Journal:
         return line.endswith(b"\n")
 
     def _hear(self, row: dict[str, Any]) -> None:
-        """Know again who moved, until it is put on record once more."""
+        """Track retired devices from a row, until they are enrolled again."""
         if "moved" in row:
             self.moved.add(str(row["moved"]))
         elif "begun" in row:
@@ -289,7 +291,7 @@ def _is_undo(again: str) -> bool:
 
 
 def _changed(path: Path, line: int, again: str) -> JournalChangedError:
-    """Return why nothing is done with a journal that has a line which no run wrote so: what it says is not known."""
+    """Return the refusal for a journal with a line that no run wrote, whose meaning is unknown."""
     form = f"line {line} is no JSON of a run"
     error = JournalChangedError(path=path, command="", copy=path, form=form, again=again)
     fix = "Name the file that the run wrote, or an untouched copy; each run's own, if two were joined: `ls -l {}`"
@@ -300,7 +302,7 @@ def _changed(path: Path, line: int, again: str) -> JournalChangedError:
 
 
 def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
-    """Return why what begins so is not read as a journal."""
+    """Return the refusal for a file that does not start like a journal."""
     text = plain_text(head[: len(head) // 2 * 2]).replace(b"\r", b"\n").lstrip(b"\n")
     if _object(text.partition(b"\n")[0]).get("format") == FORMAT:
         command, copy = to_plain_lines(path, head)
@@ -311,7 +313,7 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
 
 
 class NoteWriter:
-    """Hands notes on, and knows whether there was one: whether writing has begun."""
+    """Forwards notes, and knows whether one was written, that is, whether writing has begun."""
 
     def __init__(self, note: Note) -> None:
         self._note = note
@@ -322,16 +324,17 @@ class NoteWriter:
         self._note(device_id, way)
 
     def may_repeat(self, target: EnrollmentTarget) -> bool:
-        """Say whether a device may be asked for once more in this run: the way back is of what was there before.
+        """Return whether a device may be retried in this run: the rollback entry describes the state before it.
 
-        Of several writes some may be done: that is for the next run, which keeps the ways of both.
+        After several writes, some may have succeeded; the next run retries them, and its journal keeps both rollback
+        entries.
         """
         return target.writes_at_once or not self.has_begun
 
 
 @contextmanager
-def naming(path: Path | None) -> Iterator[None]:
-    """Let the system's refusal of a file that is open say which it was, as of a full disk."""
+def add_path_to_errors(path: Path | None) -> Iterator[None]:
+    """Add the path of an open file to a system error, such as a full disk."""
     try:
         yield
     except OSError as error:
@@ -341,7 +344,7 @@ def naming(path: Path | None) -> Iterator[None]:
 
 
 def _written(file: BinaryIO) -> "array[int]":
-    """Return where the ways back stand, and where each was gone; none of what was taken back to the end."""
+    """Return the file offsets of rollback entries and of undo rows; none for completely undone runs."""
     found, begun, at = array("Q"), dict[str, int](), 0
     for line in file:
         row = _object(line)
@@ -375,6 +378,6 @@ def _object(line: bytes) -> dict[str, Any]:
 
 
 def refused(device_id: str, thumbprint: str | None, error: BirthmarkError, again: str) -> JournalOutcome:
-    """Return the outcome of a refusal; `again` is the command that its fix may ask to run once more."""
+    """Return the outcome of a refusal; `again` is the command that its fix may suggest to repeat."""
     error.add_facts(again=again)
     return JournalOutcome(device_id, thumbprint, TargetOutcome.REFUSED, error)

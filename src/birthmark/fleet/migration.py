@@ -1,6 +1,6 @@
-"""A device moves from one target to another: on record there, seen there, and only then retired here.
+"""Migration of a device between targets: enrolled there, connected there, and only then retired here.
 
-Nothing is remembered: each look asks both targets, so that a run which was cut off is simply run again.
+It stores no state: each pass queries both targets, so that an interrupted run can simply be repeated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ class TakenAtDestinationError(ConflictError):
 
 
 class MigrationStep(StrEnum):
-    """What is to be done next for a device."""
+    """Next step of a device."""
 
     ENROLL = "enroll"
     WAIT = "wait"
@@ -53,10 +53,10 @@ class MigrationStep(StrEnum):
 
 
 class MigrationStage(StrEnum):
-    """How far a device came."""
+    """Migration stage of a device."""
 
     WAITING = "waiting"
-    """On record at the destination, and not yet seen there."""
+    """Enrolled at the destination, and not yet connected there."""
     MOVED = "moved"
     WOULD_ENROLL = "would be enrolled"
     WOULD_RETIRE = "would be retired"
@@ -64,23 +64,23 @@ class MigrationStage(StrEnum):
 
 
 class MigrationSource(StatusSource, Protocol):
-    """Where devices come from."""
+    """Source of a migration."""
 
-    def retire(self, wish: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
-        """Let a device connect no more, and keep its record."""
+    def retire(self, request: EnrollmentRequest, *, dry_run: bool) -> RetirementOutcome:
+        """Block a device, and keep its record."""
         ...
 
 
 class Destination(StatusSource, EnrollmentTarget, Protocol):
-    """Where they go."""
+    """Destination of a migration."""
 
-    def reinstate(self, wish: EnrollmentRequest) -> None:
-        """Let a device connect again that was retired here, and whose record was just enabled."""
+    def reinstate(self, request: EnrollmentRequest) -> None:
+        """Unblock a device that was retired here, after its record was enabled."""
         ...
 
 
 def next_step(source: DeviceStage, destination: DeviceStage) -> MigrationStep:
-    """Return what is to be done of a device that stands so at both; conflicts are for `check`."""
+    """Return the next step for a device's stages at source and destination; `check` handles conflicts."""
     if destination in {DeviceStage.MISSING, DeviceStage.DISABLED}:
         return MigrationStep.ENROLL
     if not DeviceProgress("", destination).reached(Goal.CONNECTED):
@@ -91,7 +91,7 @@ def next_step(source: DeviceStage, destination: DeviceStage) -> MigrationStep:
 
 @dataclass(frozen=True, slots=True)
 class MigrationProgress:
-    """What became of one device at this look."""
+    """Result of one pass for one device."""
 
     device_id: str
     moved: MigrationStage
@@ -112,20 +112,20 @@ Pair: TypeAlias = tuple[EnrollmentRequest, EnrollmentRequest]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """From where to where, and what is kept of it: the destination's journal takes back what was enrolled."""
+    """A migration from source to destination; the destination's journal undoes the enrollments."""
 
     source: MigrationSource
     destination: Destination
     journal: Journal
     dry_run: bool
     update: bool = False
-    """Enable what is disabled there, as what came from there once."""
+    """Whether to enable devices that are disabled there, such as those migrated from there before."""
     says: Says = silent
 
-    def look(
+    def run_pass(
         self, wishes: Sequence[tuple[EnrollmentRequest, EnrollmentRequest]], workers: int = AT_ONCE
     ) -> Iterator[MigrationProgress]:
-        """Do for each what is next. Raise what stops everything."""
+        """Execute the next step of each device. Raise errors that end the run."""
         paced = PacedTarget(workers, says=self.says)
 
         def one(pair: Pair) -> MigrationProgress:
@@ -146,7 +146,7 @@ class Move:
             return MigrationProgress(after.device_id, MigrationStage.REFUSED, error.explain_cause(), error)
 
     def _moved(self, before: EnrollmentRequest, after: EnrollmentRequest, note: Note) -> MigrationProgress:
-        there, here = self.destination.stand(after), self.source.stand(before)
+        there, here = self.destination.get_progress(after), self.source.get_progress(before)
         self._check(here, there)
         match next_step(here.standing, there.standing):
             case MigrationStep.ENROLL:
@@ -177,7 +177,7 @@ class Move:
         )
 
     def _enrolled(self, after: EnrollmentRequest, there: DeviceProgress, note: Note) -> MigrationProgress:
-        """Put a device on record there. Raise for what was disabled there, unless that is to be enabled."""
+        """Enroll a device at the destination. Raise for one that is disabled there, unless `update` is set."""
         is_disabled, where = there.standing is DeviceStage.DISABLED, self.destination.description
         if is_disabled and not self.update:
             self.destination.enroll(after, update=False, dry_run=True)  # which says more, but for a hub's own record
@@ -199,9 +199,9 @@ class Move:
         return MigrationProgress(after.device_id, MigrationStage.WAITING, detail)
 
     def _check(self, here: DeviceProgress, there: DeviceProgress) -> None:
-        """Raise for a device that cannot be moved.
+        """Raise for a device that cannot be migrated.
 
-        One that was taken back is lost: no move lets it in anywhere, whatever option asks for that.
+        A revoked device is lost: no migration re-enables it, regardless of options.
         """
         is_known_there = there.standing not in {DeviceStage.MISSING, DeviceStage.OTHERWISE}
         if there.standing in {DeviceStage.OTHERWISE, DeviceStage.TAKEN_BACK}:

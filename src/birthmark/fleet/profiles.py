@@ -1,19 +1,19 @@
-"""Profiles: where enrollments go. `local` is a Birthmark server, `cloud` the vendor's own credential chain.
+"""Profiles of enrollment targets. `local` is a Birthmark server, `cloud` the vendor's own credential chain.
 
 Named profiles are tables in ~/.config/birthmark/profiles.toml:
 
     [factory.azure]
     connection_string_file = "/run/secrets/dps"     # 0600
-    hub_connection_string_file = "/run/secrets/hub"   # to see who connected
+    hub_connection_string_file = "/run/secrets/hub"   # for the connection status
     ca_file = "/etc/ssl/certs/ca-certificates.crt"
 
-    [other.azure]                                    # the key is asked for by who is signed in (`az login`, …)
+    [other.azure]                                    # key by the signed-in user (`az login`, …)
     service = "my-dps"
     resource_group = "factory"
-    subscription = "00000000-0000-0000-0000-000000000000"   # left out: AZURE_SUBSCRIPTION_ID
+    subscription = "00000000-0000-0000-0000-000000000000"   # default: AZURE_SUBSCRIPTION_ID
 
     [factory.aws]
-    endpoint_url = "https://…"                       # left out: Amazon's own
+    endpoint_url = "https://…"                       # default: Amazon's own
     region = "eu-central-1"
     profile = "factory"                              # of the AWS configuration
 """
@@ -32,9 +32,9 @@ import msgspec
 
 from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.fleet.errors import ProfileError
-from birthmark.operator_api.api_client import endpoints_for, served
+from birthmark.operator_api.api_client import endpoints_for, get_service
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
-from birthmark.text_files import in_utf_8, not_utf_8, read_text_file
+from birthmark.text_files import format_conversion_fix, not_utf_8, read_text_file
 from birthmark.toml_errors import parse
 from birthmark.untrusted_text import reason_of
 
@@ -63,14 +63,14 @@ class AzureProfile:
     connection_string: str = field(repr=False)
     ca_file: Path | None = None
     scope: str | None = None
-    """The ID scope, where it is known without asking."""
+    """The ID scope, if known without a request."""
     hub_connection_string: str | None = field(default=None, repr=False)
-    """Of the hub that devices are assigned to, for who wants to know whether they connected."""
+    """Connection string of the hub that devices are assigned to, for the connection status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsProfile:
-    """An AWS account's IoT control plane. Without an access key the SDK's own chain is used."""
+    """An AWS account's IoT control plane. Without an access key, the SDK's own credential chain is used."""
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -80,16 +80,16 @@ class AwsProfile:
     secret_access_key: str | None = field(default=None, repr=False)
     sdk_profile: str | None = None
     account: str | None = None
-    """Whose records these are, where it is known without asking."""
+    """The account of the records, if known without a request."""
     name: str = "cloud"
-    """What it is called here."""
+    """Name of the profile."""
 
 
 def azure_profile(name: str, data: Path) -> AzureProfile:
     """Return the profile of that name for Azure. Raise `ProfileError`."""
     if name == "local":
         endpoints = endpoints_for(data)
-        dps = served(endpoints, "dps", data)
+        dps = get_service(endpoints, "dps", data)
         hub = (endpoints["iothub"] or {}).get("service_connection_string")
         return AzureProfile(dps["service_connection_string"], Path(endpoints["trust_bundle"]), dps["id_scope"], hub)
     if name == "cloud":
@@ -107,7 +107,7 @@ def azure_profile(name: str, data: Path) -> AzureProfile:
 
 
 def hub_profile(name: str) -> tuple[str, Path | None]:
-    """Return the connection string of a hub, and whom to trust, by the profile of that name. Raise `ProfileError`."""
+    """Return a hub's connection string and CA file, by the profile of that name. Raise `ProfileError`."""
     if name == "cloud":
         if not (text := os.environ.get(_HUB_STRING)):
             raise ProfileError(profile=name, detail=f"{_HUB_STRING} is not set", mend=_FROM_THE_PORTAL)
@@ -120,12 +120,15 @@ def hub_profile(name: str) -> tuple[str, Path | None]:
 
 
 def _host_of_server() -> str | None:
-    """Return the host of the Birthmark server that this environment is about: devices and operators ask one host."""
+    """Return the host of the environment's Birthmark server, where devices and operators use the same host."""
     return os.environ.get("PROVISIONING_HOST", "").partition(":")[0].lower() or None
 
 
 def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> None:
-    """Raise `ProfileError` for the string of a Birthmark server; at Azure devices ask another host than operators."""
+    """Raise `ProfileError` for a Birthmark server's connection string.
+
+    At Azure, devices and operators use different hosts.
+    """
     with suppress(ConnectionStringError):  # told when it is used
         if parse_connection_string(connection_string).host.lower() != _host_of_server():
             return
@@ -134,7 +137,7 @@ def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> 
 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
-    """Return the profile of a service whose key is asked for by who is signed in."""
+    """Return the profile of a service whose key comes from the signed-in user."""
     from birthmark.fleet.azure_account import POLICY, AzureAccount, connect
 
     subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
@@ -156,7 +159,7 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
     """Return the profile of that name for AWS. Raise `ProfileError`."""
     if name == "local":
         endpoints = endpoints_for(data)
-        aws = served(endpoints, "aws", data)
+        aws = get_service(endpoints, "aws", data)
         return AwsProfile(
             endpoint_url=aws["endpoint_url"],
             region=aws["region"],
@@ -178,7 +181,7 @@ def aws_profile(name: str, data: Path) -> AwsProfile:
 
 
 def named_for(cloud: str) -> str:
-    """Return, as words of a fix, which named profiles there are for a cloud; nothing where that cannot be read."""
+    """Return a text for a fix that lists the named profiles of a cloud; empty if the file cannot be read."""
     try:
         tables = _tables(Path(_FILE).expanduser())
     except FileNotFoundError:
@@ -194,7 +197,7 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _ca_file(name: str, table: Mapping[str, Any]) -> Path | None:
-    """Return the file of the CAs to trust, in PEM: OpenSSL, which the SDKs give its path, reads nothing else."""
+    """Return the PEM file of trusted CAs: OpenSSL, to which the SDKs pass its path, reads only PEM."""
     if "ca_file" not in table:
         return None
     path = Path(table["ca_file"]).expanduser()
@@ -228,7 +231,7 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
-        mend = f"{in_utf_8(path, raw, is_shown=False)}, under the name of the first. "
+        mend = f"{format_conversion_fix(path, raw, is_shown=False)}, under the name of the first. "
         raise ProfileError(
             profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend, instead=""
         ) from error
@@ -253,5 +256,5 @@ def _secret(name: str, path: Path) -> str:
     except OSError as error:
         raise ProfileError(profile=name, detail=f"{path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
-        mend = f"{in_utf_8(path, path.read_bytes(), is_shown=False)}. "
+        mend = f"{format_conversion_fix(path, path.read_bytes(), is_shown=False)}. "
         raise ProfileError(profile=name, detail=f"{path} is not UTF-8", mend=mend) from error

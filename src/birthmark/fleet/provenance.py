@@ -1,7 +1,7 @@
-"""Where a device comes from: what was looked at, link by link, and whether each holds on to the one before.
+"""Provenance of a device: a chain of links, and whether each one matches the previous one.
 
-In:   what a verified list says of the device, what the audit chain and the inventory of a server say.
-Out:  links in their order. Nothing is asked here, and nothing believed that was not verified before.
+In:   the device's entries in a verified list, in the audit chain and in a server's inventory. Out:  links in order. No
+requests are sent, and all input was verified before.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ class ProvenanceState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceLink:
-    """One link; its fields are the stable JSON form."""
+    """A link; its fields are the stable JSON form."""
 
     link: str
     state: ProvenanceState
@@ -34,17 +34,17 @@ class ProvenanceLink:
     by: str
 
 
-def is_about(entry: ManifestEntry | ManifestError, wanted: str) -> bool:
-    """Say whether an entry is the device's: by its name, its chip's or board's serial number, or its thumbprint."""
+def is_about(entry: ManifestEntry | ManifestError, identifier: str) -> bool:
+    """Return whether an entry belongs to the device: by name, serial number of chip or board, or thumbprint."""
     if isinstance(entry, ManifestError):
-        return entry.facts.get("unique_id", "").lower() == wanted.lower()
+        return entry.facts.get("unique_id", "").lower() == identifier.lower()
     names = {entry.device_id, entry.unique_id}
     names |= {entry.thumbprint.hex()} if entry.thumbprint is not None else set()
-    return wanted.lower() in {name.lower() for name in names}
+    return identifier.lower() in {name.lower() for name in names}
 
 
 def links_of_list(found: Sequence[ManifestEntry | ManifestError]) -> list[ProvenanceLink]:
-    """Return the links that a supplier's manifest, or a bundle, gives; all entries that are about the device."""
+    """Return the links from a supplier's manifest or a bundle, of all entries about the device."""
     wrong = [one for one in found if isinstance(one, ManifestError)]
     links = [ProvenanceLink("manifest", ProvenanceState.BROKEN, one.explain_cause(), one.code) for one in wrong]
     good = [one for one in found if isinstance(one, ManifestEntry)]
@@ -89,10 +89,10 @@ def _links_of_entry(entry: ManifestEntry) -> list[ProvenanceLink]:
 def links_of_server(
     device: str, factory: str | None, audited: Iterable[Row], certificates: Iterable[Row]
 ) -> list[ProvenanceLink]:
-    """Return the links that a server's records give.
+    """Return the links from a server's records.
 
-    `factory` is the thumbprint of the listed certificate; without a list the chain begins with the first registration
-    or certificate that is on record.
+    `factory` is the thumbprint of the listed certificate; without a list, the chain starts with the first recorded
+    registration or certificate.
     """
     own = [row for row in audited if str(row["subject"]).lower() == device.lower()]
     issued = [row for row in certificates if row["profile"] != _OF_ANOTHER_CA]
@@ -120,7 +120,7 @@ def _enrollments(own: Iterable[Row], tied: set[str], factory: str | None) -> lis
 
 
 def _state_of_enrollment(shown: Sequence[str] | None, tied: set[str], factory: str | None) -> ProvenanceState:
-    """Say whether a record takes this device's certificates alone; an older row of the chain does not tell them."""
+    """Return whether an enrollment accepts only this device's certificates; older audit rows do not list them."""
     if factory is None:
         return ProvenanceState.HOLDS
     if shown is None:

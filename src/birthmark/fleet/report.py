@@ -1,7 +1,8 @@
-"""What became of each device, as a file for whoever keeps records: CSV for tables, JSON lines for programs, HTML.
+"""Reports of the outcome per device, as files: CSV for spreadsheets, JSON lines for programs, HTML.
 
-The suffix of its name says which. A report is written beside its name and takes it when the run ends, also one that was
-cut off; a million rows take no more memory than a few, and a page shows the first of them.
+The suffix of the file name selects the format. A report is written next to its final name and renamed when the run
+ends, also after an interruption. Memory use is independent of the number of rows, and an HTML page shows the first rows
+only.
 """
 
 import csv
@@ -17,7 +18,7 @@ from typing import Any, Protocol, Self, TextIO
 
 from birthmark import atomic_files
 from birthmark.errors import InvalidRequestError
-from birthmark.fleet.journal import JournalOutcome, naming
+from birthmark.fleet.journal import JournalOutcome, add_path_to_errors
 from birthmark.fleet.target import TargetOutcome
 from birthmark.untrusted_text import cell
 
@@ -31,7 +32,7 @@ _COLOURS = {
     **dict.fromkeys(("waiting", "unassigned", "never seen", "not on record", "not retired"), _WAITED_FOR),
     **dict.fromkeys(("refused", "on record otherwise"), REFUSED),
 }
-"""Of outcomes; all others, as what would be done, are neither good nor bad."""
+"""Colors of outcomes; others, such as planned changes, are neither success nor failure."""
 
 
 class ReportFormError(InvalidRequestError):
@@ -46,7 +47,7 @@ class ReportFormError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class FleetRun:
-    """What the report is of."""
+    """The run of a report."""
 
     target: str
     begun: datetime
@@ -58,7 +59,7 @@ class FleetRun:
 
 @dataclass(slots=True)
 class _RefusalSummary:
-    """Of one kind of refusal: how many, and why the first was refused."""
+    """Number of refusals of one kind, and the cause of the first."""
 
     cause: str
     count: int = 0
@@ -72,14 +73,14 @@ class _Form(Protocol):
 
 @dataclass(slots=True)
 class Report:
-    """One file; use it in a `with`."""
+    """A report file; use it in a `with` block."""
 
     path: Path
     run: FleetRun
     now: Callable[[], datetime]
     counts: Counter[str] = field(default_factory=Counter)
     is_cut_off: bool = False
-    """Whether the run did not come to its end."""
+    """Whether the run was interrupted."""
     refusals: dict[str, _RefusalSummary] = field(default_factory=dict)
     kept: Path | None = None
     """The name that an earlier report has now."""
@@ -95,28 +96,28 @@ class Report:
         return self
 
     def add(self, outcome: JournalOutcome) -> None:
-        """Take an outcome in."""
+        """Add an outcome."""
         self.add_row(outcome.as_row())
 
     def add_row(self, row: Mapping[str, Any]) -> None:
-        """Take in what has the names of `FIELDS`, device and outcome at least."""
+        """Add a row with members of `FIELDS`, at least device and outcome."""
         self.counts[row["outcome"]] += 1
         if (code := row.get("code")) is not None and (code in self.refusals or len(self.refusals) < _MOST_REFUSALS):
             self.refusals.setdefault(code, _RefusalSummary(row["cause"])).count += 1
-        with naming(self.path):
+        with add_path_to_errors(self.path):
             self._form.row(row)
 
     def __exit__(self, *_: object) -> None:
-        with naming(self.path), self._file:
+        with add_path_to_errors(self.path), self._file:
             self._form.end(self, self.now())
             self._file.flush()
             os.fsync(self._file.fileno())
-        self.kept = atomic_files.keep_aside(self.path)
+        self.kept = atomic_files.link_backup(self.path)
         _part_of(self.path).replace(self.path)
 
 
 def check_form(path: Path, again: str) -> None:
-    """Raise `ReportFormError` for a name whose suffix says nothing."""
+    """Raise `ReportFormError` for a file name with an unknown suffix."""
     if path.suffix not in _FORMS:
         raise ReportFormError(path=path, again=again)
 
@@ -135,7 +136,7 @@ class _Csv:
         self._writer.writerow({name: cell(value) for name, value in row.items()})
 
     def end(self, report: Report, ended: datetime) -> None:
-        """A table has rows alone."""
+        """Do nothing: a table has only rows."""
 
 
 class _Json:
@@ -195,7 +196,7 @@ _ON_RECORD = (TargetOutcome.CREATED, TargetOutcome.UPDATED, TargetOutcome.UNCHAN
 
 
 def _outcome(report: Report) -> str:
-    """Return the whole outcome in one sentence."""
+    """Return the overall outcome in one sentence."""
     counts = report.counts
     several = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     if report.is_cut_off:
@@ -223,7 +224,7 @@ def _cells(kind: str, values: Iterable[object], outcome: str = "") -> str:
 
 
 def bars(title: str, counts: Mapping[str, int], colour: str = _AS_IT_WAS) -> str:
-    """Return a chart: a bar for each, as long as its share; `colour` is of what is no outcome."""
+    """Return a bar chart of the counts; `colour` is for names that are not outcomes."""
     most, rows = max([1, *counts.values()]), []
     for place, (name, count) in enumerate(sorted(counts.items(), key=lambda one: -one[1])):
         y, fill = place * 28, _COLOURS.get(name, colour)

@@ -1,6 +1,6 @@
-"""What each command needs to be allowed at the clouds, and no more.
+"""Least-privilege permissions of each command at the clouds.
 
-AWS: actions of IAM (service authorization reference, AWS IoT). Azure: permissions of the shared access policies of a
+AWS: IAM actions (service authorization reference, AWS IoT). Azure: permissions of the shared access policies of a
 provisioning service and of a hub.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class FleetTask(StrEnum):
-    """What is done at a cloud."""
+    """Task at a cloud."""
 
     ENROLL = "enroll"
     DRY_RUN = "dry-run"
@@ -85,5 +85,5 @@ def iam_policy(work: FleetTask) -> dict[str, Any]:
 
 
 def azure_rights(work: FleetTask) -> dict[str, Sequence[str]]:
-    """Return the permissions that this work needs: of the provisioning service, and of the hub where it is asked."""
+    """Return the permissions for a task: of the provisioning service, and of the hub if used."""
     return {"provisioning service": AZURE[work]} | ({"hub": HUB[work]} if work in HUB else {})

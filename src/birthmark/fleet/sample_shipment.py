@@ -1,6 +1,7 @@
-"""A shipment that never was: chips with certificates, and a signed manifest or a line's bundle, to rehearse with.
+"""Simulated shipment for rehearsals: secure elements with certificates, and a signed manifest or bundle.
 
-One of them may be a real element's (or a software one's), which can then register; nobody keeps the others' keys.
+One entry may belong to a real or simulated secure element, which can then register; the keys of the others are not
+stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -64,7 +65,7 @@ def make_rehearsal(
 
 
 def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> dict[str, Any]:
-    """Take `count` chips in at a station of its own, and seal its bundle; write the roots of the chips' maker, too."""
+    """Run intake for `count` simulated chips at a new station, seal its bundle, and write the root certificate."""
     maker, station_directory = _Maker.new(clock, entropy), directory / "station"
     above = maker.issuer.certificate
     with open_station(station_directory, clock=clock, entropy=entropy, name="rehearsal") as station:
@@ -85,7 +86,7 @@ def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Maker:
-    """A maker of chips, with a root and a CA below it."""
+    """A simulated manufacturer of secure elements, with a root and an issuing CA."""
 
     tag: str
     root: Certificate
@@ -108,7 +109,7 @@ class _Maker:
         return self_signed(ROOT, name_of(name), key, serial=new_serial(self.entropy), now=self.now)
 
     def chip(self, number: int) -> tuple[str, ec.EllipticCurvePrivateKey, Certificate]:
-        """Return a chip's id, key and certificate."""
+        """Return the ID, key and certificate of a secure element."""
         key = _new_key()
         unique_id = f"0123{self.entropy.token(3).hex()}{number & 0xFFFFFF:06x}01"
         return unique_id, key, self._issued(DEVICE, "sn" + unique_id.upper(), key)

@@ -1,4 +1,4 @@
-"""The port `EnrollmentTarget`, and what goes over it."""
+"""Port `EnrollmentTarget`, and its values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,25 +8,25 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from birthmark.pki.certificates import Thumbprint
 
 AT_ONCE = 16
-"""How many questions a target is asked at a time, while it does not say that it is too much (`pace`)."""
+"""Initial number of concurrent requests to a target, while it does not throttle (`adaptive_concurrency`)."""
 WayBack: TypeAlias = Mapping[str, Any]
-"""What a target needs to take one device back, as it is before anything is written: JSON, for the journal."""
+"""Rollback entry: JSON data from before any write that a target needs to undo changes to a device."""
 Note: TypeAlias = Callable[[str, WayBack], None]
-"""Told of each device before it is written: its id, and the way back; an empty one where nothing was written."""
+"""Called before each device is written, with its ID and rollback entry; an empty entry if nothing was written."""
 
 
 def unnoted(_device_id: str, _way: WayBack) -> None:
-    """Keep nothing: there is no way back."""
+    """Store nothing, so that no rollback is possible."""
 
 
 def record_name(device_id: str, way: WayBack) -> str:
-    """Return the name that `device rm` takes of what was written: at DPS the registration id."""
+    """Return the name of a written record for `device rm`: at DPS the registration ID."""
     name = way.get("registration_id")
     return name if isinstance(name, str) else device_id
 
 
 class ShippedCertificate(Protocol):
-    """What a record needs of a device's certificate: a `Certificate`, or one that nobody had to parse."""
+    """Members of a device's certificate that a record needs: a `Certificate`, or an unparsed one."""
 
     @property
     def thumbprint(self) -> Thumbprint: ...
@@ -39,19 +39,19 @@ class ShippedCertificate(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentRequest:
-    """A device to put on record, and what else is to be true of it there; what is None or empty is left as it is.
+    """A device to enroll, and the requested state of its record; None or empty members remain unchanged.
 
-    At Azure the registration id is the certificate's common name, whatever the device is called at its hub.
+    At Azure, the registration ID is the certificate's common name, independent of the device ID at its hub.
     """
 
     device_id: str
     certificate: ShippedCertificate
     is_edge: bool = False
-    """Azure's, as are tags and desired properties: what the device's twin begins with."""
+    """Azure only, like tags and desired properties, which form the initial twin."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     desired: Mapping[str, Any] = field(default_factory=dict)
     hub: str | None = None
-    """Azure's: the host of the one hub that the device may be assigned to."""
+    """Azure only: host of the only hub that the device may be assigned to."""
     issue: str | None = None
     """Azure's: the policy by which the device is issued a certificate when it registers with a request."""
     policy: str | None = None
@@ -62,7 +62,7 @@ class EnrollmentRequest:
 
 
 class Change(NamedTuple):
-    """What is otherwise on record than it is wished, in words: `certificate`, 12ab…, 34cd…"""
+    """A difference between record and request, as text: `certificate`, 12ab…, 34cd…."""
 
     what: str
     present: str
@@ -70,7 +70,7 @@ class Change(NamedTuple):
 
 
 class TargetOutcome(StrEnum):
-    """What became of a wish."""
+    """Outcome of a request."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -84,18 +84,18 @@ class TargetOutcome(StrEnum):
     RETIRED = "retired"
     WOULD_RETIRE = "would be retired"
     LEFT = "not retired"
-    """Somebody who cannot be asked would let it in still, or others would be shut out with it."""
+    """A party that cannot be queried may still grant access, or others would be blocked, too."""
 
 
 class EnrollmentOutcome(NamedTuple):
-    """What became of a wish, and what was, or would be, changed of the record that was there."""
+    """Outcome of a request, with the changes of the existing record, made or planned."""
 
     done: TargetOutcome
     difference: tuple[Change, ...] = ()
 
 
 class RetirementOutcome(NamedTuple):
-    """What became of a device that was to connect no more, and why it was left, where this alone knows."""
+    """Outcome of blocking a device, with the reason if only this object knows why it was skipped."""
 
     done: TargetOutcome
     why_left: str = ""
@@ -103,7 +103,7 @@ class RetirementOutcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentRecord:
-    """What is on record under one name; its fields are the stable JSON form."""
+    """The record under one name; its fields are the stable JSON form."""
 
     name: str
     kind: str
@@ -117,52 +117,52 @@ class EnrollmentTarget(Protocol):
 
     @property
     def description(self) -> str:
-        """Where this writes, for people, without secrets."""
+        """Display name of the target, without secrets."""
         ...
 
     @property
     def identity(self) -> str:
-        """Which records these are: endpoint, account and scope. Two servers at one address differ in it."""
+        """Identity of the records: endpoint, account and scope. It differs for two servers at one address."""
         ...
 
     def survey(self, count: int) -> None:
-        """Read in bulk what is on record, before `count` devices are enrolled; `enroll` may then ask less.
+        """Read the existing records in bulk before `count` devices are enrolled, to save requests in `enroll`.
 
-        A target with far more records than that is not read: each device is asked for instead.
+        A target with many more records is not read; each device is queried instead.
         """
         ...
 
     @property
     def most_at_once(self) -> int:
-        """How many devices one `enroll_new` takes; 1 where the cloud has no way to write several."""
+        """Maximum number of devices per `enroll_new`; 1 if the cloud has no bulk operation."""
         ...
 
     @property
     def writes_at_once(self) -> bool:
-        """Whether a device is one write, so that nothing of it was done where that was refused."""
+        """Whether enrolling a device is a single write, so that a refusal means no change."""
         ...
 
-    def enroll_new(self, wishes: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
-        """Put devices on record in one request and say of each whether it was created.
+    def enroll_new(self, requests: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
+        """Create devices in one request and return for each whether it was created.
 
-        False is no refusal: the device is to be enrolled by itself, which says what is there or what was wrong.
+        False is no refusal: the device must be enrolled individually, which reports the existing record or the error.
         """
         ...
 
     def enroll(
-        self, wish: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
+        self, request: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
     ) -> EnrollmentOutcome:
-        """Put a device on record. Raise `DifferentRecordError` when it is there otherwise and not to be updated."""
+        """Enroll a device. Raise `DifferentRecordError` for a different existing record, unless `update` is set."""
         ...
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
-        """Undo what was done to a device, and nothing else. Raise `NotTakenBackError` where it changed since."""
+    def undo_enrollment(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+        """Undo only the changes to a device. Raise `NotTakenBackError` if its record has changed since."""
         ...
 
     def records(self) -> Iterator[EnrollmentRecord]:
-        """Yield everything on record."""
+        """Yield all records."""
         ...
 
     def remove(self, name: str, *, is_group: bool) -> Sequence[str]:
-        """Take a record off, and return what is to be said of what stays. Raise `NoSuchRecordError`."""
+        """Remove a record, and return notes about remaining objects. Raise `NoSuchRecordError`."""
         ...

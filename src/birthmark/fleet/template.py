@@ -1,8 +1,8 @@
-"""What is to be true of each device of a shipment: its name, tags, twin, Edge flag, policy, thing type, groups.
+"""Template of a shipment's devices: name, tags, twin, Edge flag, policy, thing type, groups.
 
-In:   TOML, every key of it in `EXAMPLE`; texts may name what an entry of the list has, as `{unique_id}`.
-Out:  a `EnrollmentTemplate`, and by it the wish for one device after the other.
-Raises `TemplateInvalidError` with the line, and per device `TemplateUnfilledError`.
+In:   TOML, with every key shown in `EXAMPLE`; texts may refer to members of a list entry, as `{unique_id}`. Out:  an
+`EnrollmentTemplate`, and from it one request per device. Raises `TemplateInvalidError` with the line, and per device
+`TemplateUnfilledError`.
 """
 
 import math
@@ -102,7 +102,7 @@ class NameNotAllowedError(InvalidRequestError):
 
 
 def check_name(name: str, *, is_azure: bool) -> None:
-    """Raise `NameNotAllowedError` before a cloud is asked, so that a rehearsal says it, too."""
+    """Raise `NameNotAllowedError` before a cloud request, also in a dry run."""
     parse, cloud, letters = _NAMED_BY[is_azure]
     try:
         parse(name)
@@ -133,14 +133,14 @@ class _Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EnrollmentTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every device gets; the texts are not filled in."""
+    """Settings of every device, with unfilled texts."""
 
     device_id: str | None = None
     azure: _Azure = _Azure()
     aws: _Aws = _Aws()
 
     def wish(self, entry: ManifestEntry, number: int, certificate: ShippedCertificate) -> EnrollmentRequest:
-        """Return the wish for entry `number`. Raise `TemplateUnfilledError`."""
+        """Return the request for entry `number`. Raise `TemplateUnfilledError`."""
         facts: dict[str, str | int | None] = {}
 
         def filled(key: str, value: Any) -> Any:
@@ -164,7 +164,7 @@ class EnrollmentTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 def facts_of(entry: ManifestEntry, number: int) -> dict[str, str | int | None]:
-    """Return what a text may name."""
+    """Return the values that a text may refer to."""
     intake = entry.intake
     return {
         "common_name": entry.common_name,
@@ -220,7 +220,7 @@ def parse_template(text: str, file: Path) -> EnrollmentTemplate:
 
 
 def _problems(template: EnrollmentTemplate) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield what no cloud takes, with its key: what a rehearsal would not be told."""
+    """Yield errors that every cloud rejects, with their key: a dry run would not detect them."""
     if template.device_id == "":
         yield ("device_id",), "a device has a name; leave it out, or name something"
     if template.azure.hub == "":
@@ -238,7 +238,7 @@ def _problems(template: EnrollmentTemplate) -> Iterator[tuple[tuple[str, ...], s
 
 
 def _texts(value: Any, key: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]]:
-    """Return every text, and what is no JSON, with its key."""
+    """Return every text, and every value that JSON does not support, with its key."""
     is_number = isinstance(value, int | float) and math.isfinite(value)
     if not (is_number or isinstance(value, dict | list | tuple | None)):
         return [(key, value)]
@@ -250,7 +250,7 @@ def _texts(value: Any, key: tuple[str, ...]) -> list[tuple[tuple[str, ...], Any]
 
 
 def _problem(text: Any) -> str | None:
-    """Return what is wrong with a text that may name facts."""
+    """Return the error in a text with placeholders."""
     if not isinstance(text, str):
         return f"no twin holds {text}; write it as a text"
     try:
@@ -294,7 +294,7 @@ def _as_column(name: str) -> str:
 
 
 def _has(name: str, facts: Mapping[str, str | int | None]) -> str:
-    """Return what there is instead, where it is a column that is missing."""
+    """Return a hint with the available columns, for a missing column."""
     if not name.startswith(_CSV) or _as_column(name) in facts:
         return ""
     several = ", ".join(sorted(found.removeprefix(_CSV) for found in facts if found.startswith(_CSV)))

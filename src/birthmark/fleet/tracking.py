@@ -1,4 +1,4 @@
-"""Where devices stand after they were put on record: as the target says, from nothing to connected."""
+"""Progress of enrolled devices, as reported by the target: from missing to connected."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +12,7 @@ from birthmark.fleet.target import AT_ONCE, EnrollmentRequest
 
 
 class DeviceStage(StrEnum):
-    """How far a device came."""
+    """Stage of a device."""
 
     MISSING = "not on record"
     OTHERWISE = "on record otherwise"
@@ -20,16 +20,16 @@ class DeviceStage(StrEnum):
     TAKEN_BACK = "taken back"
     """Disabled, as the device is lost: not by a move."""
     UNASSIGNED = "unassigned"
-    """On record, and never registered."""
+    """Enrolled, and never registered."""
     ASSIGNED = "never seen"
-    """Known where it is to connect, and never seen there."""
+    """Known to its hub or account, and never connected."""
     AWAY = "away"
     """It was connected, and is not now."""
     CONNECTED = "connected"
 
 
 class Goal(StrEnum):
-    """What to wait for."""
+    """Stage to wait for."""
 
     ASSIGNED = "assigned"
     CONNECTED = "connected"
@@ -44,16 +44,16 @@ _REACHED = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceProgress:
-    """Where one device stands; `detail` says where it is assigned, or what is otherwise."""
+    """Progress of one device; `detail` has its assignment, or the difference."""
 
     device_id: str
     standing: DeviceStage
     detail: str = ""
     at: datetime | None = None
-    """When it came or went."""
+    """Time of the last connection or disconnection."""
 
     def reached(self, goal: Goal) -> bool:
-        """Say whether it came so far."""
+        """Return whether the device has reached a goal."""
         return self.standing in _REACHED[goal]
 
     def as_row(self) -> dict[str, Any]:
@@ -63,25 +63,25 @@ class DeviceProgress:
 
 
 class StatusSource(Protocol):
-    """A target that can say how far a device came. Methods block; each may be called from several threads."""
+    """A target that reports the progress of a device. Methods block and are thread-safe."""
 
     @property
     def description(self) -> str:
-        """Where this looks, for people."""
+        """Display name of the source."""
         ...
 
-    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
-        """Return where the device of a wish stands."""
+    def get_progress(self, request: EnrollmentRequest) -> DeviceProgress:
+        """Return the progress of the device of a request."""
         ...
 
 
-def stands_of(
-    target: StatusSource, wishes: Sequence[EnrollmentRequest], workers: int = AT_ONCE, says: Says = silent
+def iter_progress(
+    target: StatusSource, requests: Sequence[EnrollmentRequest], workers: int = AT_ONCE, says: Says = silent
 ) -> Iterator[DeviceProgress]:
-    """Yield where each device stands, in order. Raise what stops everything."""
+    """Yield the progress of each device, in order. Raise errors that end the run."""
     paced = PacedTarget(workers, says=says)
     with ThreadPoolExecutor(workers, thread_name_prefix="follow") as pool:
         try:
-            yield from pool.map(lambda wish: paced.ask(lambda: target.stand(wish)), wishes)
+            yield from pool.map(lambda wish: paced.ask(lambda: target.get_progress(wish)), requests)
         finally:
             paced.stop()

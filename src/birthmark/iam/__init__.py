@@ -1,6 +1,6 @@
-"""People: who operates this server, what each may do and where, and the tokens by which their commands ask.
+"""Identity and access management: users, their roles and scopes, and access tokens.
 
-A person is invited and gets a token for what redeems the invitation. What people may do is kept in memory, and read
-again after each change by any worker, so that a right that is taken away counts at once. Not here: sessions of
-browsers and sign-in at others (OIDC).
+A user is invited and receives a token by redeeming the invitation. Roles are kept in memory and reloaded by every
+worker after each change, so that a removed right takes effect at once. Browser sessions and sign-in at external
+providers (OIDC) are handled in separate modules.
 """

@@ -1,8 +1,8 @@
-"""A second person for what cannot be undone: asked for by one, approved by another who might do it too.
+"""Dual control for irreversible operations: one user requests, another with the same right approves.
 
-Whoever asks repeats the same request when it was approved: an approval is of one request by one person, good for one
-time and a day. Both must have the right when it is done, whatever they had before. Whoever holds the data directory
-needs nobody, as the files can be changed anyway.
+The requester repeats the same request after the approval. An approval covers one request of one user, once, within a
+day. Both must have the right when the operation runs. The local administrator needs no approval, as the files can be
+changed anyway.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from birthmark.auth.principals import Caller
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
 from birthmark.iam import approvals_model as store
-from birthmark.iam.approvals_model import Approval, ApprovalRequest, SamePersonError, check_invited
-from birthmark.iam.authorization import check_whole, demand
+from birthmark.iam.approvals_model import Approval, ApprovalRequest, SamePersonError, require_local_invitation
+from birthmark.iam.authorization import check_whole, require_right
 from birthmark.iam.service import People
 from birthmark.store import Changes, Database, to_micros
 
@@ -23,7 +23,7 @@ _MOST_OF_ONE = 100
 _LATER_S = 3600
 _ID_BYTES = 4
 MACHINE = ""
-"""Who approved it, where that was whoever holds the data directory."""
+"""Approver name that stands for the local administrator."""
 
 
 class SecondPersonWantedError(PolicyError):
@@ -78,28 +78,28 @@ class TooManyAskedError(ThrottledError):
 
 @dataclass(frozen=True, slots=True)
 class Approvals:
-    """What waits, and what was said to it."""
+    """Pending and decided approvals."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     people: People = field(repr=False)
 
-    async def check(self, caller: Caller, wanted: ApprovalRequest) -> None:
-        """Return where another person has approved this, which uses that up. Else note that it is asked for.
+    async def check(self, caller: Caller, request: ApprovalRequest) -> None:
+        """Use up another user's approval of this request, or record the request as pending.
 
         Raise `SecondPersonWantedError`, `ApprovalRejectedError`, `TooManyAskedError`, `PlaceMissingError`.
         """
         if caller.user is None:
             return
-        check_invited(caller)
-        now, digest = self.clock.now(), wanted.digest(caller.user)
+        require_local_invitation(caller)
+        now, digest = self.clock.now(), request.digest(caller.user)
         row = await self.database.one(store.BY_DIGEST, digest=digest)
         known = None if row is None else store.APPROVALS.of(row)
-        if known is not None and (known.ends_at <= now or (known.is_approved and not self._still_may(known))):
+        if known is not None and (known.ends_at <= now or (known.is_approved and not self._can_still_approve(known))):
             known = None  # it is asked for anew
         if known is None:
-            known = await self._ask(caller.user, digest, wanted, now, actor=caller.actor)
+            known = await self._ask(caller.user, digest, request, now, actor=caller.actor)
         if known.is_approved:
             again = ChangedMeanwhileError(what="The approved request")
             changes = Changes().run(store.REDEEM, expect=1, otherwise=again, digest=digest, is_approved=1)
@@ -114,12 +114,12 @@ class Approvals:
         )
 
     async def waiting(self) -> Sequence[Approval]:
-        """Return what waits, oldest first."""
+        """Return pending approvals, oldest first."""
         now = to_micros(self.clock.now())
         return [store.APPROVALS.of(row) for row in await self.database.all(store.WAITING, now=now)]
 
     async def decide(self, approval_id: str, caller: Caller, *, is_approved: bool) -> Approval:
-        """Approve or reject what waits.
+        """Approve or reject a pending request.
 
         Raise `ApprovalMissingError`, `SamePersonError`, `NarrowedTokenError`, `RightMissingError`.
         """
@@ -135,8 +135,8 @@ class Approvals:
         if caller.user == known.user and is_approved:
             raise SamePersonError(user=known.user, right=known.right.value, place=known.place)
         if is_approved:
-            check_invited(caller)
-        demand(caller, known.right, known.place)
+            require_local_invitation(caller)
+        require_right(caller, known.right, known.place)
         decided = replace(known, decided_by=caller.user or MACHINE, is_approved=is_approved)
         told = store.APPROVALS.row(decided)
         changes = Changes().run(
@@ -152,7 +152,7 @@ class Approvals:
         await self.database.commit(changes)
         return decided
 
-    async def _ask(self, user: str, digest: str, wanted: ApprovalRequest, now: datetime, *, actor: str) -> Approval:
+    async def _ask(self, user: str, digest: str, request: ApprovalRequest, now: datetime, *, actor: str) -> Approval:
         waiting = [one for one in await self.waiting() if one.user == user]
         if len(waiting) >= _MOST_OF_ONE:
             raise TooManyAskedError(count=len(waiting), user=user, retry_after_s=_LATER_S)
@@ -160,24 +160,24 @@ class Approvals:
             digest,
             self.entropy.token(_ID_BYTES).hex(),
             user,
-            wanted.what,
-            wanted.method,
-            wanted.path,
-            wanted.body,
-            wanted.right,
-            wanted.place,
+            request.what,
+            request.method,
+            request.path,
+            request.body,
+            request.right,
+            request.place,
             now,
             now + GOOD_FOR,
         )
-        changes = self.people.places.counting_on(wanted.place)
+        changes = self.people.places.guard_scope(request.place)
         changes.run(store.PURGE, now=to_micros(now)).run(store.REMOVE, digest=digest)
         changes.run(store.ADD, **store.APPROVALS.row(made))
         changes.audit(actor, "people.approval_ask", made.id, method=made.method, path=made.path, what=made.what)
         await self.database.commit(changes)
         return made
 
-    def _still_may(self, known: Approval) -> bool:
-        """Say whether who approved it might still do it."""
-        if known.decided_by == MACHINE:
+    def _can_still_approve(self, approval: Approval) -> bool:
+        """Return whether the approver still has the right to approve."""
+        if approval.decided_by == MACHINE:
             return True
-        return self.people.rights(known.decided_by or "").allow(known.right, known.place)
+        return self.people.rights(approval.decided_by or "").allow(approval.right, approval.place)

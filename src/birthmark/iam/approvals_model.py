@@ -1,4 +1,4 @@
-"""What waits for a second person, as values."""
+"""Approval records and their statements."""
 
 import hashlib
 from dataclasses import dataclass
@@ -39,8 +39,8 @@ class LetInByPersonError(ForbiddenError):
     who: str
 
 
-def check_invited(caller: Caller) -> None:
-    """Raise `LetInByPersonError` for who was let in by somebody else than whoever holds the data directory."""
+def require_local_invitation(caller: Caller) -> None:
+    """Raise `LetInByPersonError` for a user who was not invited by the local administrator."""
     if caller.user is not None and caller.let_in_by != BY_MACHINE:
         raise LetInByPersonError(who=caller.user, by=caller.let_in_by)
 
@@ -50,7 +50,7 @@ MAX_BODY = 4096
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
-    """A request that needs two: what it does in words, and what it takes."""
+    """A request under dual control: its description, and the right it requires."""
 
     what: str
     method: str
@@ -60,14 +60,14 @@ class ApprovalRequest:
     place: str
 
     def digest(self, user: str) -> str:
-        """Return what tells the same request of the same person from all others."""
+        """Return the digest that identifies this request of this user."""
         parts = f"{user}\0{self.method}\0{self.path}\0{self.body}"
         return hashlib.sha256(parts.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """What somebody asked for, and what another said to it."""
+    """An approval: the request of one user, and the decision of another."""
 
     digest: str
     id: str

@@ -1,4 +1,4 @@
-"""What somebody may not do, said so that he knows whom to ask for what."""
+"""Authorization errors that name the missing right and the roles that include it."""
 
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
@@ -48,20 +48,20 @@ class NarrowedTokenError(ForbiddenError):
 
 
 def check_whole(caller: Caller) -> None:
-    """Raise `NarrowedTokenError` for a token that goes less far, or ends sooner, than its user's sign-in."""
+    """Raise `NarrowedTokenError` for a token with fewer rights or a shorter lifetime than its user's sign-in."""
     if caller.is_narrowed:
         raise NarrowedTokenError
 
 
-def demand(caller: Caller, right: Right, place: str) -> None:
-    """Raise `RightMissingError` where the caller may not do that there."""
-    if caller.rights.allow(right, place):
+def require_right(caller: Caller, right: Right, scope: str) -> None:
+    """Raise `RightMissingError` unless the caller has the right at this scope."""
+    if caller.rights.allow(right, scope):
         return
     roles = roles_with(right)
     kind = TokenTooNarrowError if caller.is_bound else RightMissingError
     raise kind(
         user=caller.user or "NAME",
-        place=place,
+        place=scope,
         right=right.value,
         role=roles[0].value,
         roles=" or ".join(roles),
@@ -69,6 +69,6 @@ def demand(caller: Caller, right: Right, place: str) -> None:
     )
 
 
-def said(error: BirthmarkError) -> str:
-    """Return what the vendors' programs show of a refusal: a person who may not is told what to do about it, too."""
+def format_refusal(error: BirthmarkError) -> str:
+    """Return a refusal as text for the vendors' programs; a missing right includes its fix."""
     return f"{error}. {error.explain_fix()}" if isinstance(error, RightMissingError) else str(error)

@@ -1,7 +1,7 @@
-"""Commands of other machines that ask to be let in: one shows a code, and a person types it at a browser (RFC 8628).
+"""Device authorization grant for commands on other machines (RFC 8628).
 
-The person sees which machine asks, from where, and agrees or not. The command has a code of its own by which it asks
-what came of it; that one is nobody else's. What it gets is a token as an invitation gives.
+The command shows a code, and a user enters it in a browser. The user sees the requesting machine and its address, and
+agrees or rejects. The command polls with a secret of its own. It receives a token as from an invitation.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
-from birthmark.auth.passwords import hash_made
+from birthmark.auth.passwords import hash_generated
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.iam import sign_in_model as store
@@ -26,7 +26,7 @@ from birthmark.store import Changes, to_micros
 HOLDS, EVERY_S = timedelta(minutes=10), 2
 _SLOWER_S, _SLOWEST_S, _EARLY = 5, 60, timedelta(seconds=0.5)
 _ALPHABET = "BCDFGHJKLMNPQRSTVWXZ"
-"""Without vowels, so that no code is a word (RFC 8628 section 6.1): eight of them are 34 bits."""
+"""Alphabet without vowels, so that no code is a word (RFC 8628 section 6.1): 8 characters are 34 bits."""
 _CODE_CHARS, _SECRET_BYTES, _MAX_CHARS, _MAX_LABEL = 8, 32, 128, 64
 _MOST, _MOST_OF_ADDRESS = 500, 10
 _LIKELY = 256 // len(_ALPHABET) * len(_ALPHABET)
@@ -64,7 +64,7 @@ class TooManyAskingError(ThrottledError):
 
 
 class DeviceCodeGrant(NamedTuple):
-    """What a command is told that asks to be let in."""
+    """Response to a command that starts the device authorization grant."""
 
     secret: str
     code: str
@@ -79,7 +79,7 @@ class DeviceCodeFlow:
     _guesses: Pauses = field(default_factory=lambda: Pauses(_FREE), init=False, repr=False)
 
     async def begin(self, label: str, address: str) -> DeviceCodeGrant:
-        """Return the codes of a command that asks from this address. Raise `TooManyAskingError`."""
+        """Start a device authorization and return its codes; `address` is the command's. Raise `TooManyAskingError`."""
         now = self.people.clock.now()
         waiting = [store.ASKING.of(row) for row in await self.people.database.all(store.ALL_ASKING, now=to_micros(now))]
         here = [one for one in waiting if share_of(one.address) == share_of(address)]
@@ -88,7 +88,7 @@ class DeviceCodeFlow:
             raise TooManyAskingError(count=len(waiting), retry_after_s=ceil(HOLDS.total_seconds() / 10))
         secret, code = self.people.entropy.token(_SECRET_BYTES).hex(), self._code()
         made = PendingDeviceLogin(
-            hash_made(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS
+            hash_generated(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS
         )
         again = TooManyAskingError(count=len(waiting), retry_after_s=1)  # another has the code, which never happens
         changes = Changes().run(store.PURGE_ASKING, now=to_micros(now))
@@ -99,11 +99,11 @@ class DeviceCodeFlow:
         return DeviceCodeGrant(secret, printable_code(code), made.ends_at)
 
     async def find(self, typed: str, caller: Caller) -> PendingDeviceLogin:
-        """Return what waits under the code that a person typed. Raise `CodeUnknownError`, `SignInPausedError`."""
+        """Return the pending sign-in of a user code. Raise `CodeUnknownError`, `SignInPausedError`."""
         who, now = str(caller.user), self.people.clock.monotonic()
         if (wait_s := ceil(self._guesses.wait_s(who, now))) > 0:
             raise SignInPausedError(wait_s=wait_s, retry_after_s=wait_s)
-        row = await self.people.database.one(store.ASKING_BY_CODE, code=_read(typed))
+        row = await self.people.database.one(store.ASKING_BY_CODE, code=_normalize_code(typed))
         found = None if row is None else store.ASKING.of(row)
         if found is None or found.user is not None or found.ends_at <= self.people.clock.now():
             self._guesses.failed(who, now)
@@ -112,9 +112,9 @@ class DeviceCodeFlow:
         return found
 
     async def decide(self, typed: str, caller: Caller, *, is_agreed: bool) -> PendingDeviceLogin:
-        """Let a command in, or not. Raise `CodeUnknownError`, `SignInPausedError`."""
+        """Approve or reject the sign-in of a command. Raise `CodeUnknownError`, `SignInPausedError`."""
         found, now = await self.find(typed, caller), self.people.clock.now()
-        changes = self.people.counting_on(str(caller.user)).run(
+        changes = self.people.guard_user(str(caller.user)).run(
             store.DECIDE_ASKING,
             expect=1,
             otherwise=CodeUnknownError(),
@@ -129,19 +129,19 @@ class DeviceCodeFlow:
         await self.people.database.commit(changes)
         return found
 
-    async def asked(self, secret: str, address: str) -> CreatedToken | int:
-        """Return the token of a command that was let in, once; else in how many seconds it asks again.
+    async def poll_token(self, secret: str, address: str) -> CreatedToken | int:
+        """Return the token of an approved command, once; until the decision, the seconds to the next poll.
 
         Raise `CodeUnknownError`, `CodeRejectedError`.
         """
-        row = await self.people.database.one(store.ASKING_BY_DIGEST, digest=hash_made(secret[:_MAX_CHARS]))
+        row = await self.people.database.one(store.ASKING_BY_DIGEST, digest=hash_generated(secret[:_MAX_CHARS]))
         found, now = None if row is None else store.ASKING.of(row), self.people.clock.now()
         if found is None or found.ends_at <= now:
             raise CodeUnknownError
         if found.user is None:
-            return await self._later(found, now)
+            return await self._record_poll(found, now)
         taking: Mapping[str, Any] = {"digest": found.digest, "is_agreed": int(bool(found.is_agreed))}
-        changes = self.people.counting_on(found.user)
+        changes = self.people.guard_user(found.user)
         changes.run(store.TAKE_ASKING, expect=1, otherwise=CodeUnknownError(), now=to_micros(now), **taking)
         if not found.is_agreed:
             await self.people.database.commit(changes)
@@ -153,22 +153,22 @@ class DeviceCodeFlow:
         await self.people.commit(changes, found.user)
         return made
 
-    async def _later(self, found: PendingDeviceLogin, now: datetime) -> int:
-        """Note that it asked; who asks sooner than told waits longer from then on (RFC 8628 section 3.5).
+    async def _record_poll(self, login: PendingDeviceLogin, now: datetime) -> int:
+        """Record a poll; a client that polls too early gets a longer interval (RFC 8628 section 3.5).
 
-        Whoever does so without end is written down no more.
+        Once the interval is at its maximum, early polls are no longer recorded.
         """
-        is_early = now - found.asked_at < timedelta(seconds=found.interval_s) - _EARLY
-        if is_early and found.interval_s + _SLOWER_S > _SLOWEST_S:
-            return found.interval_s
-        interval_s = found.interval_s + _SLOWER_S if is_early else found.interval_s
-        key: dict[str, Any] = {"key_digest": found.digest, "key_asked_at": to_micros(found.asked_at)}
+        is_early = now - login.asked_at < timedelta(seconds=login.interval_s) - _EARLY
+        if is_early and login.interval_s + _SLOWER_S > _SLOWEST_S:
+            return login.interval_s
+        interval_s = login.interval_s + _SLOWER_S if is_early else login.interval_s
+        key: dict[str, Any] = {"key_digest": login.digest, "key_asked_at": to_micros(login.asked_at)}
         changes = Changes().run(store.SLOW_ASKING, asked_at=to_micros(now), interval_s=interval_s, **key)
         await self.people.database.commit(changes)
         return interval_s
 
     def _code(self) -> str:
-        """Return a code; each of its letters is as likely as any other."""
+        """Return a random code of uniformly distributed characters."""
         found = ""
         while len(found) < _CODE_CHARS:
             usable = (byte for byte in self.people.entropy.token(_CODE_CHARS) if byte < _LIKELY)
@@ -177,9 +177,10 @@ class DeviceCodeFlow:
 
 
 def _leaving(waiting: Sequence[PendingDeviceLogin], here: int) -> PendingDeviceLogin | None:
-    """Return which leaves where all places are taken: the oldest of the address that has most, if that has more.
+    """Return the pending sign-in to evict when all slots are taken, or None.
 
-    So nobody fills the places of others, however many addresses are his.
+    It is the oldest of the address with the most, if that has more than the new request's address. So no client can
+    fill the slots of others, however many addresses it has.
     """
     counts = Counter(share_of(one.address) for one in waiting)
     undecided = [one for one in waiting if one.user is None and counts[share_of(one.address)] > here + 1]
@@ -187,11 +188,11 @@ def _leaving(waiting: Sequence[PendingDeviceLogin], here: int) -> PendingDeviceL
 
 
 def printable_code(code: str) -> str:
-    """Return a code as people read it."""
+    """Return a code formatted for display."""
     half = len(code) // 2
     return f"{code[:half]}-{code[half:]}"
 
 
-def _read(typed: str) -> str:
-    """Return a code that somebody typed, with or without what stands between."""
+def _normalize_code(typed: str) -> str:
+    """Return the code from user input, without separators."""
     return "".join(char for char in typed[:_MAX_CHARS].upper() if char in _ALPHABET)

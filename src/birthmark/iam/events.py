@@ -1,10 +1,10 @@
-"""What the room announces."""
+"""Events of identity and access management."""
 
 from birthmark.store import Event
 
 
 class PeopleChanged(Event, frozen=True, tag="people.changed"):
-    """A user, what one may do, or a token was made, changed or removed."""
+    """A user, role assignment or token was created, changed or deleted."""
 
     user: str
 

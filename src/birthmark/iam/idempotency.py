@@ -1,8 +1,8 @@
-"""Requests that are carried out once, however often they are sent (draft-ietf-httpapi-idempotency-key-header).
+"""Idempotent requests (draft-ietf-httpapi-idempotency-key-header).
 
-Who asks names a request by a key of its own. What was answered is kept for a day, sealed, as an answer may show a
-secret: the same one who sends the same again gets the same answer, and nothing is done. A refusal did nothing, so it is
-not kept. Where a server ended between the deed and the answer, nobody can say whether it was done, and that is said.
+A client names a request with its own key. The response is stored for a day, sealed, as it may contain a secret. The
+same client that repeats the same request gets the same response, and nothing is executed. A refusal is not stored, as
+it changed nothing. If a server ends between execution and response, the outcome is unknown, and the error reports that.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from birthmark.store import Changes, Database, to_micros
 
 KEPT_FOR = timedelta(days=1)
 LONGEST = timedelta(minutes=6)
-"""How long a request may take: a method waits five minutes for its device, and five for its answer to begin."""
+"""Maximum duration of a request: a method waits 5 minutes for its device, and 5 for its response to begin."""
 MOST_OF_ONE = 10_000
 MAX_ANSWER_CHARS = 16 * 1024
 FAILED = 500
@@ -71,13 +71,13 @@ class TooManyKeysError(ThrottledError):
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyStore:
-    """What was asked by a key, and what was answered."""
+    """Idempotency keys in use and their stored responses."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
 
     async def begin(self, request: IdempotentRequest) -> IdempotentResponse:
-        """Note that a request begins; return what was answered to it, where it was sent before.
+        """Record the start of a request; return its stored response if it was sent before.
 
         Raise `KeyUsedError`, `StillBeingDoneError`, `OutcomeUnknownError`, `TooManyKeysError`.
         """
@@ -94,15 +94,15 @@ class IdempotencyStore:
         await self.database.commit(changes.run(store.ADD, expect=1, otherwise=beaten, **store.KEPT.row(begun)))
         return begun
 
-    async def answered(self, begun: IdempotentResponse, status: int, answer: str | None) -> None:
-        """Keep what was answered; of one that is too long or has none, that it has ended."""
+    async def store_response(self, begun: IdempotentResponse, status: int, answer: str | None) -> None:
+        """Store the response; of one that is too long or missing, only store that the request ended."""
         kept = answer if answer is not None and len(answer) <= MAX_ANSWER_CHARS else None
         at = to_micros(begun.began_at)
         changes = Changes().run(store.ANSWERED, key_digest=begun.digest, key_began_at=at, status=status, answer=kept)
         await self.database.commit(changes)
 
     async def forget(self, begun: IdempotentResponse) -> None:
-        """Let a request be sent again, as nothing was done."""
+        """Release the key of a request that changed nothing, so that it can be repeated."""
         await self.database.commit(Changes().run(store.FORGET, digest=begun.digest, began_at=to_micros(begun.began_at)))
 
     async def _known(self, request: IdempotentRequest, now: datetime) -> IdempotentResponse | None:
@@ -121,5 +121,5 @@ class IdempotencyStore:
         raise OutcomeUnknownError(key=request.key, since=since, what=_DONE if is_done else _PERHAPS)
 
 
-def _told(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+def _told(timestamp: datetime) -> str:
+    return f"{timestamp:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,4 +1,4 @@
-"""What is asked once and may be said twice, as values (draft-ietf-httpapi-idempotency-key-header)."""
+"""Idempotent requests and stored responses (draft-ietf-httpapi-idempotency-key-header)."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ MAX_KEY_CHARS = 255
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """Who asks for what, under a key that this one chose for it."""
+    """A request with its user and the idempotency key that the client chose."""
 
     who: str
     by: str
-    """By which token or session: what a wider one was shown is not for a narrower one of the same person."""
+    """ID of the token or session; a narrower token of the same user cannot read the response of a wider one."""
     key: str
     method: str
     path: str
@@ -27,18 +27,18 @@ class IdempotentRequest:
 
     @property
     def digest(self) -> str:
-        """What tells this key of this one from all others."""
+        """Return the digest that identifies this key of this client."""
         return _digest(*(one.encode("utf-8", "surrogatepass") for one in (self.who, self.by, self.key)))
 
     @property
     def asked(self) -> str:
-        """What tells the same request from another one under the same key."""
+        """Return the digest that distinguishes this request from others with the same key."""
         return _digest(self.method.encode(), self.path.encode("utf-8", "surrogatepass"), self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotentResponse:
-    """A request under a key, and what was answered: nothing yet while `status` is none."""
+    """A request with an idempotency key and its response; `status` is none until there is one."""
 
     digest: str
     who: str
@@ -50,7 +50,7 @@ class IdempotentResponse:
 
 
 def key_of(header: str) -> str | None:
-    """Return the key that a header holds, as a string of RFC 9651 or bare; None where it is none."""
+    """Return the key of a header, an RFC 9651 string or a bare value; None if it is invalid."""
     key = header.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
         key = key[1:-1]

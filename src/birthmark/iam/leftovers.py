@@ -1,7 +1,7 @@
-"""The lasting access that an action of the audit trail creates or shows: credentials, trust, destinations of data.
+"""Lasting access that an audited action creates or displays: credentials, trust, data destinations.
 
-A narrowed or short-lived token may create it for a single device only, which is what such a token is for. When a user
-is removed, everything that this user created or was shown is listed.
+A narrowed or short-lived token may create it for a single device only. When a user is deleted, all lasting access that
+this user created or saw is listed.
 """
 
 import shlex
@@ -15,12 +15,12 @@ from birthmark.store import Database
 from birthmark.store.pagination import Page
 
 _PAGE = 250
-"""So many rows of the audit trail make a page."""
+"""Audit rows per page."""
 _Row = Mapping[str, Any]
 
 
 class CleanupCommand(NamedTuple):
-    """What an action leaves: the command that ends it, for its row; and whether it is one device's alone."""
+    """The command that removes what an action left, per audit row, and whether it affects one device only."""
 
     command: Callable[[_Row], str]
     is_of_a_device: bool = False
@@ -46,7 +46,7 @@ def _at_aws(*words: str) -> CleanupCommand:
 
 
 def _rotated(service: str) -> tuple[CleanupCommand, CleanupCommand]:
-    """Return what ends one key of a policy, and both, which are shown together."""
+    """Return the commands that rotate one key of a policy, and both keys if they were displayed together."""
 
     def words(key: str) -> Callable[[_Row], str]:
         return _typed("birthmark", service, "policy", "rotate", "{policy}", key, f"--{service}", "{subject}")
@@ -122,8 +122,8 @@ LEFT: Mapping[str, CleanupCommand] = {
     "dps.key_show": _SHOWN_DPS,
     "dps.link": _NO_COMMAND,
     "dps.tier": _left("dps", "tier", "{subject}", "none"),
-    "est.authority.add": _left("pki", "authority", "rm", "{thumbprint}"),
-    "est.bootstrap.add": _left("pki", "maker", "rm", "{thumbprint}"),
+    "est.authority.add": _left("pki", "ra", "rm", "{thumbprint}"),
+    "est.bootstrap.add": _left("pki", "manufacturer", "rm", "{thumbprint}"),
     "est.request.approve": _of_a_device(_NO_COMMAND),
     "est.token.add": _of_a_device(_EST_USER),
     "est.user.add": _EST_USER,
@@ -152,17 +152,20 @@ LEFT: Mapping[str, CleanupCommand] = {
     "webhook.resume": _left("webhook", "pause", "{subject}"),
     "webhook.rotate": _left("webhook", "rotate", "{subject}"),
 }
-"""By action of the audit trail; whatever is not here leaves nothing that lets anybody in, or data out."""
+"""Cleanup command by audit action; actions not listed leave no access and no data destination."""
 _OFF = frozenset({"INACTIVE", "DISABLED"})
 _ONLY_WHERE = ("active", "continuous", "enabled")
 _WIDER = frozenset({"lasting", "thing_group", "webhook", "wide"})
-"""Marks of what outlives one device's enrollment, or reaches further."""
+"""Detail keys of actions that outlive one device's enrollment or reach further."""
 _OF_OTHERS = ("people.invite", "people.password_set", "people.role_add", "people.token_add")
-"""What is the user's own goes with the user."""
+"""Actions whose result is deleted together with the user it concerns."""
 
 
-def _is_left(action: str, detail: Mapping[str, object]) -> CleanupCommand | None:
-    """Return what an action leaves; nothing where it switches off, and more than one device's where it is a group."""
+def _find_cleanup_command(action: str, detail: Mapping[str, object]) -> CleanupCommand | None:
+    """Return the cleanup command of an action, or None if it leaves nothing.
+
+    Actions that switch something off leave nothing. An action on a group is not limited to one device.
+    """
     if (left := LEFT.get(action)) is None:
         return None
     is_wider = detail.get("kind") == "group" or not _WIDER.isdisjoint(detail)
@@ -171,21 +174,21 @@ def _is_left(action: str, detail: Mapping[str, object]) -> CleanupCommand | None
     return left._replace(is_of_a_device=False) if is_wider else left
 
 
-def narrowed(takes: Takes | None) -> Takes:
-    """Return what an actor's actions are kept with where it may leave nothing but one device's: see `Actor.takes`."""
+def restrict_to_one_device(takes: Takes | None) -> Takes:
+    """Return a hook for `Actor.takes` that rejects actions with lasting access beyond one device."""
 
     def checked(action: str, detail: Mapping[str, object]) -> Any:
-        if (left := _is_left(action, detail)) is not None and not left.is_of_a_device:
+        if (left := _find_cleanup_command(action, detail)) is not None and not left.is_of_a_device:
             raise NarrowedTokenError
         return None if takes is None else takes(action, detail)
 
     return checked
 
 
-def bounded(takes: Takes | None, check: Callable[[], None]) -> Takes:
-    """Return what an actor's actions are kept with where a device may get no more than is a device's own.
+def restrict_wide_policies(takes: Takes | None, check: Callable[[], None]) -> Takes:
+    """Return a hook for `Actor.takes` that requires operator rights for wide device policies.
 
-    `check` raises for who does not operate: a device with a wide policy does all that an operator does.
+    `check` raises for a caller who is no operator: a device with a wide policy can do all that an operator can.
     """
 
     def checked(action: str, detail: Mapping[str, object]) -> Any:
@@ -196,17 +199,17 @@ def bounded(takes: Takes | None, check: Callable[[], None]) -> Takes:
     return checked
 
 
-async def left_by(database: Database, user: str, *, after: str = "") -> Page[Mapping[str, Any]]:
-    """Return what stays of a user, the latest first, by a page of the audit trail.
+async def list_leftovers(database: Database, user: str, *, after: str = "") -> Page[Mapping[str, Any]]:
+    """Return the lasting access that a user leaves, latest first, one page of the audit trail at a time.
 
-    Each says when, which action, of what, what to type, and whether it is one device's alone. A page may be empty with
-    others behind it. Raise `PageInvalidError`.
+    Each entry has its time, action, subject, cleanup command, and whether it affects one device only. A page may be
+    empty and still have successors. Raise `PageInvalidError`.
     """
     page = await latest(database, AuditQuery(actor=f"user:{user}"), before=after, limit=_PAGE)
     found: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for row in page.items:
         action, subject, detail = row["action"], row["subject"], row["detail"]
-        if (left := _is_left(action, detail)) is None or (action in _OF_OTHERS and subject == user):
+        if (left := _find_cleanup_command(action, detail)) is None or (action in _OF_OTHERS and subject == user):
             continue
         command = left.command(row)
         if target := detail.get("certificate_id") or detail.get("thing_group"):

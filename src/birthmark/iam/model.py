@@ -1,4 +1,4 @@
-"""People as values: users, what they may do, their tokens and invitations."""
+"""IAM records: users, roles, access tokens and invitations."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from birthmark.auth.permissions import PermissionStatement, Right, statement_of
 
 EVERYWHERE = "*"
 SERVER = "server"
-"""The place of what is no hub's, provisioning service's or account's."""
+"""Scope of server-wide resources that belong to no hub, provisioning service or account."""
 _PLACE = re.compile(r"\*|server|aws|(?:hub|dps)/[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 MACHINE_USER = "operator"
-"""How a session is called of whoever holds the data directory; nobody else may be called so."""
+"""User name of the local administrator's sessions; reserved."""
 RESERVED = frozenset({MACHINE_USER, "stranger", "server", "unknown", "nobody"})
-"""What others are called beside people: in the audit, in who silenced an alert or approved something."""
+"""Reserved names that the audit trail, silences and approvals use for actors that are not users."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class UserRole(StrEnum):
-    """What people are here for."""
+    """Role of a user."""
 
     VIEWER = "viewer"
     ENROLLER = "enroller"
@@ -40,12 +40,12 @@ RIGHTS_OF: Mapping[UserRole, Sequence[Right]] = {
 
 
 def is_place(text: str) -> bool:
-    """Say whether a role can be given there: `*`, `server`, `aws`, `hub/NAME` or `dps/NAME`."""
+    """Return whether a text is a scope: `*`, `server`, `aws`, `hub/NAME` or `dps/NAME`."""
     return _PLACE.fullmatch(text) is not None
 
 
-def may_be_called(name: str) -> bool:
-    """Say whether a user may be called so."""
+def is_valid_user_name(name: str) -> bool:
+    """Return whether a user name is permitted."""
     return _NAME.fullmatch(name) is not None
 
 
@@ -56,7 +56,7 @@ def roles_with(right: Right) -> Sequence[UserRole]:
 
 @dataclass(frozen=True, slots=True)
 class RoleAssignment:
-    """A role that a user has at a place."""
+    """A role of a user at a scope."""
 
     user: str
     role: UserRole
@@ -69,7 +69,7 @@ class RoleAssignment:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody."""
+    """A user."""
 
     name: str
     created_at: datetime
@@ -78,7 +78,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """What a command shows in somebody's name; where it has a role, or a place, no further than these go."""
+    """An access token of a user; its role or scope, if set, limits the user's rights."""
 
     id: str
     user: str
@@ -89,11 +89,11 @@ class AccessToken:
     created_at: datetime
     ends_at: datetime
     made_by: str
-    """Who let that person in by it: whoever invited, or made it."""
+    """Actor who admitted the user with it: the inviter, or its creator."""
 
     @property
     def lifetime(self) -> timedelta:
-        """How long it lives in all."""
+        """Total lifetime."""
         return self.ends_at - self.created_at
 
     @property
@@ -106,7 +106,7 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """Makes a user's first token, once."""
+    """An invitation that creates a user's first token, once."""
 
     digest: str = field(repr=False)
     user: str

@@ -1,7 +1,7 @@
-"""Sign-in by OpenID Connect: authorization code with PKCE, state and nonce (RFC 9700), by each provider for itself.
+"""OpenID Connect sign-in: authorization code with PKCE, state and nonce (RFC 9700), separate per provider.
 
-A provider's subject is linked to a user once: by an invitation, by the claim that the configuration names, or as a user
-that is made then, where the configuration says with which role. From then on the link alone counts.
+A provider's subject is linked to a user once: by an invitation, by the configured claim, or as a new user with a
+configured role. After that, only the link counts.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from birthmark.actor import Actor
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError, UnavailableError
 from birthmark.iam import sign_in_model as store
-from birthmark.iam.model import RoleAssignment, may_be_called
+from birthmark.iam.model import RoleAssignment, is_valid_user_name
 from birthmark.iam.oidc_model import (
     Fetch,
     NobodyOnRecordError,
@@ -37,7 +37,7 @@ from birthmark.iam.oidc_responses import (
     read_keys,
     read_metadata,
     read_tokens,
-    verified,
+    verify_id_token,
 )
 from birthmark.iam.sign_in import SignIn
 from birthmark.iam.sign_in_model import Browser, OidcLink
@@ -58,7 +58,7 @@ GOOD_FOR = timedelta(minutes=10)
 
 @dataclass(slots=True)
 class _ProviderClient:
-    """What is known of a provider, and when that was asked."""
+    """Cached metadata and keys of a provider, and when they were fetched."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     busy: int = 0
@@ -78,7 +78,7 @@ class Providers:
     all: Sequence[Provider] = ()
     _known: dict[str, _ProviderClient] = field(default_factory=dict, init=False, repr=False)
     _coming: Counter[str] = field(default_factory=Counter, init=False, repr=False)
-    """Who comes back from a provider and is asked about there, by their share of addresses."""
+    """Sign-ins in progress at the provider, by quota key of the address."""
 
     def provider(self, name: str) -> Provider:
         """Return a provider. Raise `ProviderUnknownError`."""
@@ -88,7 +88,7 @@ class Providers:
         raise ProviderUnknownError(name=name[:_MAX_SHOWN])
 
     async def begin(self, name: str, redirect_uri: str, path: str, code: str) -> tuple[str, PendingOidcLogin]:
-        """Return where a browser goes to sign in, and what it keeps.
+        """Return the authorization URL and the state for the browser to keep.
 
         Raise `ProviderAwayError`, `ProviderUnknownError`.
         """
@@ -96,7 +96,7 @@ class Providers:
         from authlib.oauth2.rfc7636 import create_s256_code_challenge  # noqa: PLC0415 - as above
 
         provider = self.provider(name)
-        metadata, _ = await self._asked(provider)
+        metadata, _ = await self._get_provider_data(provider)
         state, nonce, verifier = (self._secret() for _ in range(3))
         url: str = prepare_grant_uri(
             metadata.authorization_endpoint,
@@ -112,47 +112,47 @@ class Providers:
         return url, PendingOidcLogin(name, state, nonce, verifier, path, code)
 
     async def finish(
-        self, name: str, given: Mapping[str, str], kept: PendingOidcLogin | None, redirect_uri: str, browser: Browser
+        self, name: str, values: Mapping[str, str], login: PendingOidcLogin | None, redirect_uri: str, browser: Browser
     ) -> str:
-        """Return a new session for whom a provider knows.
+        """Complete a sign-in and return a new session.
 
         Raise `ProviderRefusedError`, `ProviderAwayError`, `NobodyOnRecordError`, `InvitationRefusedError`.
         """
         provider, share = self.provider(name), share_of(browser.address)
-        metadata, _ = await self._asked(provider)
-        code = _code_of(given, kept, provider, metadata)
-        assert kept is not None  # noqa: S101 - else it was refused
+        metadata, _ = await self._get_provider_data(provider)
+        code = _code_of(values, login, provider, metadata)
+        assert login is not None  # noqa: S101 - else it was refused
         # What the browser kept is its own, so that a stranger may have made it up: he takes no place of others.
         if self._coming[share] >= _MOST_OF_ADDRESS:
             reason = "so many are signing in from this address that the next one has to wait"
             raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=reason)
         self._coming[share] += 1
         try:
-            known = await self._known_by(provider, metadata, code, kept, redirect_uri)
-            return await self._let_in(provider, metadata, known, kept.code, browser)
+            known = await self._exchange_code(provider, metadata, code, login, redirect_uri)
+            return await self._create_session(provider, metadata, known, login.code, browser)
         finally:
             self._coming[share] -= 1
             if not self._coming[share]:
                 del self._coming[share]
 
-    async def _let_in(
-        self, provider: Provider, metadata: Metadata, known: OidcIdentity, code: str, browser: Browser
+    async def _create_session(
+        self, provider: Provider, metadata: Metadata, identity: OidcIdentity, code: str, browser: Browser
     ) -> str:
-        """Return a session of the user who is linked, or is linked by this."""
+        """Create a session of the linked user; link the user first if needed."""
         people, how = self.sign_in.people, f"oidc:{provider.name}"
-        row = await people.database.one(store.LINK, issuer=provider.issuer, subject=known.subject)
+        row = await people.database.one(store.LINK, issuer=provider.issuer, subject=identity.subject)
         if row is not None and not code:
             link = store.LINKS.of(row)
             gone = NobodyOnRecordError(name=provider.name, detail="the link was removed")
-            held = people.counting_on(link.user)
+            held = people.guard_user(link.user)
             held.run(store.IS_LINKED, expect=1, otherwise=gone, key_issuer=link.issuer, key_subject=link.subject)
             text = self.sign_in.sessions.begin(held, link.user, how, link.let_in_by, browser)
             await people.commit(held, link.user)
             return text
         if not code:
-            known = await self._with_more(provider, metadata, known)
-        user, let_in_by, changes = await self._linked(provider, known, code, browser)
-        link = OidcLink(provider.issuer, known.subject, user, provider.name, let_in_by, people.clock.now())
+            identity = await self._add_userinfo_claims(provider, metadata, identity)
+        user, let_in_by, changes = await self._resolve_user(provider, identity, code, browser)
+        link = OidcLink(provider.issuer, identity.subject, user, provider.name, let_in_by, people.clock.now())
         changes.run(store.REMOVE_LINK, user_name=user, provider=provider.name)
         taken = NobodyOnRecordError(name=provider.name, detail="that account belongs to another user here")
         changes.run(store.ADD_LINK, expect=1, otherwise=taken, **store.LINKS.row(link))
@@ -161,27 +161,27 @@ class Providers:
         await people.commit(changes, user)
         return text
 
-    async def _linked(
-        self, provider: Provider, known: OidcIdentity, code: str, browser: Browser
+    async def _resolve_user(
+        self, provider: Provider, identity: OidcIdentity, code: str, browser: Browser
     ) -> tuple[str, str, Changes]:
-        """Return which user it is from now on, who let that one in, and what this changes."""
+        """Return the user to link, the actor who admitted the user, and the changes."""
         people, by = self.sign_in.people, f"oidc:{provider.name}"
         if code:
             invitation = await self.sign_in.invited(code)
             return invitation.user, invitation.made_by, self.sign_in.redeeming(invitation)
-        name = name_of(known, provider)
+        name = name_of(identity, provider)
         if name is None:
             raise NobodyOnRecordError(name=provider.name, detail="its response does not identify a user")
-        if people.is_there(name):
+        if people.has_user(name):
             linked = [store.LINKS.of(row) for row in await people.database.all(store.LINKS_OF, user_name=name)]
             if any(one.provider == provider.name for one in linked):
                 raise NobodyOnRecordError(
                     name=provider.name, detail="another account at the provider is already linked to that user"
                 )
-            return name, by, people.counting_on(name)
-        groups = groups_of(known.claims, provider)
+            return name, by, people.guard_user(name)
+        groups = groups_of(identity.claims, provider)
         roles = [role for group, given in provider.roles.items() if group in groups for role in given]
-        if not roles or not may_be_called(name):
+        if not roles or not is_valid_user_name(name):
             raise NobodyOnRecordError(name=provider.name, detail="the user does not exist here")
         grants = [RoleAssignment(name, role, place) for role, place in roles if people.has_place(place)]
         if not grants:
@@ -191,12 +191,12 @@ class Providers:
 
     # What the provider says
 
-    async def _known_by(
-        self, provider: Provider, metadata: Metadata, code: str, kept: PendingOidcLogin, redirect_uri: str
+    async def _exchange_code(
+        self, provider: Provider, metadata: Metadata, code: str, login: PendingOidcLogin, redirect_uri: str
     ) -> OidcIdentity:
-        """Return whom the code is of. Raise `ProviderRefusedError`, `ProviderAwayError`."""
+        """Exchange the code for a verified identity. Raise `ProviderRefusedError`, `ProviderAwayError`."""
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": redirect_uri}
-        form |= {"code_verifier": kept.verifier, "client_id": provider.client_id}
+        form |= {"code_verifier": login.verifier, "client_id": provider.client_id}
         headers = {"content-type": "application/x-www-form-urlencoded", "accept": "application/json"}
         if provider.secret is not None:
             if "client_secret_basic" in metadata.token_endpoint_auth_methods_supported:
@@ -208,33 +208,35 @@ class Providers:
         if status != _OK:
             raise ProviderRefusedError(name=provider.name, detail=f"its token endpoint returned {status}")
         tokens, now = read_tokens(body, provider), self.sign_in.people.clock.now()
-        _, keys = await self._asked(provider)
+        _, keys = await self._get_provider_data(provider)
         try:
-            return verified(tokens, keys, provider, kept.nonce, now)
+            return verify_id_token(tokens, keys, provider, login.nonce, now)
         except ProviderRefusedError:
-            again = await self._asked(provider, but=keys)  # it may have made another key since
+            again = await self._get_provider_data(provider, but=keys)  # it may have made another key since
             if again[1] is keys:
                 raise
-            return verified(tokens, again[1], provider, kept.nonce, now)
+            return verify_id_token(tokens, again[1], provider, login.nonce, now)
 
-    async def _with_more(self, provider: Provider, metadata: Metadata, known: OidcIdentity) -> OidcIdentity:
-        """Return the same with the claims that a provider says to who asks it for them alone (Core, section 5.4)."""
-        wanted = {provider.claim, provider.group_claim if provider.roles else None} - {None, *known.claims}
-        if not wanted or metadata.userinfo_endpoint is None or not known.access_token:
-            return known
-        headers = {"accept": "application/json", "authorization": f"Bearer {known.access_token}"}
+    async def _add_userinfo_claims(
+        self, provider: Provider, metadata: Metadata, identity: OidcIdentity
+    ) -> OidcIdentity:
+        """Return the identity with missing claims from the userinfo endpoint (Core, section 5.4)."""
+        wanted = {provider.claim, provider.group_claim if provider.roles else None} - {None, *identity.claims}
+        if not wanted or metadata.userinfo_endpoint is None or not identity.access_token:
+            return identity
+        headers = {"accept": "application/json", "authorization": f"Bearer {identity.access_token}"}
         status, body = await self._fetched(provider, "GET", metadata.userinfo_endpoint, headers, b"")
         if status != _OK:
             raise ProviderRefusedError(name=provider.name, detail=f"its userinfo endpoint returned {status}")
         claims = read_claims(body, provider)
-        if claims.get("sub") != known.subject:
+        if claims.get("sub") != identity.subject:
             raise ProviderRefusedError(name=provider.name, detail="its userinfo endpoint returned another user")
-        return replace(known, claims={**claims, **known.claims})
+        return replace(identity, claims={**claims, **identity.claims})
 
-    async def _asked(self, provider: Provider, but: "KeySet | None" = None) -> "tuple[Metadata, KeySet]":
-        """Return a provider's metadata and keys, as it said them lately; others than `but`, where it was long ago.
+    async def _get_provider_data(self, provider: Provider, but: "KeySet | None" = None) -> "tuple[Metadata, KeySet]":
+        """Return a provider's cached metadata and keys; fetch them if they are stale or the keys are `but`.
 
-        Raise `ProviderAwayError`; one that did not answer is left in peace for a while.
+        Raise `ProviderAwayError`; a provider that did not respond is not retried immediately.
         """
         of = self._known.setdefault(provider.name, _ProviderClient())
         async with of.turn:
@@ -288,21 +290,21 @@ class Providers:
         return base64.urlsafe_b64encode(self.entropy.token(_SECRET_BYTES)).decode().rstrip("=")
 
 
-def _code_of(given: Mapping[str, str], kept: PendingOidcLogin | None, provider: Provider, metadata: Metadata) -> str:
-    """Return the code that a browser brings back. Raise `ProviderRefusedError` unless it went there by us."""
+def _code_of(values: Mapping[str, str], login: PendingOidcLogin | None, provider: Provider, metadata: Metadata) -> str:
+    """Return the authorization code of a redirect. Raise `ProviderRefusedError` if this server did not start it."""
 
     def refused(detail: str) -> ProviderRefusedError:
         return ProviderRefusedError(name=provider.name, detail=detail)
 
-    if kept is None or kept.provider != provider.name:
+    if login is None or login.provider != provider.name:
         raise refused("the sign-in was not started in this browser, or more than 10 minutes ago")
-    if not hmac.compare_digest(given.get("state", "").encode(), kept.state.encode()):
+    if not hmac.compare_digest(values.get("state", "").encode(), login.state.encode()):
         raise refused("it belongs to another sign-in (state)")
-    issuer = given.get("iss")
+    issuer = values.get("iss")
     if issuer != provider.issuer and (issuer is not None or metadata.authorization_response_iss_parameter_supported):
         raise refused("it is from another provider (iss)")  # RFC 9207 section 2.4
-    if error := given.get("error"):
+    if error := values.get("error"):
         raise refused(f"it returned {error[:_MAX_SHOWN]!a}")
-    if not (code := given.get("code")):
+    if not (code := values.get("code")):
         raise refused("it contains no code")
     return code

@@ -1,4 +1,4 @@
-"""Sign-in by OpenID Connect, as values: providers, what a browser keeps meanwhile, and whom a provider knows."""
+"""OpenID Connect records: providers, pending sign-ins and identities."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ class NobodyOnRecordError(ForbiddenError):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Who says who somebody is, as the configuration has it."""
+    """A configured OpenID provider."""
 
     name: str
     title: str
@@ -74,45 +74,45 @@ class Provider:
     secret: str | None = field(repr=False)
     scopes: Sequence[str]
     claim: str | None
-    """Which claim is the name of a user on record; None where people are linked by an invitation alone."""
+    """Claim with the user name; None where users are linked by invitation only."""
     domains: Sequence[str]
-    """Of addresses whose part before the @ is that name, where the claim is `email`."""
+    """Email domains whose local part is the user name, where the claim is `email`."""
     group_claim: str
     roles: Mapping[str, Sequence[tuple[UserRole, str]]]
-    """By group, `*` for everybody, what somebody may do who is put on record at the first sign-in; empty for nobody."""
+    """Roles of a user created at the first sign-in, by group, with `*` for all; empty: no users are created."""
 
 
 class PendingOidcLogin(msgspec.Struct, frozen=True):
-    """What a browser keeps, for us alone, while it is at a provider."""
+    """Sign-in state that the browser keeps for this server while it is at a provider."""
 
     provider: str
     state: str
     nonce: str
     verifier: str
     path: str
-    """Where it goes on."""
+    """Path to continue at after sign-in."""
     code: str = ""
     """Of an invitation."""
 
 
 @dataclass(frozen=True, slots=True)
 class OidcIdentity:
-    """Somebody whom a provider knows, by an ID token that was verified."""
+    """A provider's user, from a verified ID token."""
 
     subject: str
     claims: Mapping[str, Any] = field(repr=False)
     access_token: str = field(repr=False)
-    """By which the provider says more of that one."""
+    """Access token for the userinfo endpoint."""
 
 
 class Fetch(Protocol):
-    """Calls out."""
+    """HTTP client for outgoing requests."""
 
     async def fetch(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
     ) -> tuple[int, bytes]:
         """Return status and body. Raise `NotAnsweredError` (UnavailableError) or `PolicyError`.
 
-        An answer of more than `most` bytes is none.
+        A response of more than `limit` bytes is rejected.
         """
         ...

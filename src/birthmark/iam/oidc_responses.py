@@ -1,4 +1,4 @@
-"""What a provider says, read and checked: its metadata, its keys, and its ID tokens (OpenID Connect Core 1.0).
+"""Parse and verify provider responses: metadata, keys and ID tokens (OpenID Connect Core 1.0).
 
 authlib and joserfc are imported where they are used: a server without a provider starts without them.
 """
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from joserfc.jwk import KeySet
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-"""Signatures by the provider's own key: no `none`, and none by a secret that we share."""
+"""Accepted algorithms: signatures with the provider's own key only; no `none`, no shared secret."""
 _LEEWAY_S = 60
 _MAX_SUBJECT = 255
 _MOST_KEYS = 64
 
 
 class Metadata(msgspec.Struct, frozen=True):
-    """What is read of a provider's metadata (OpenID Connect Discovery 1.0 section 3)."""
+    """Fields used of a provider's metadata (OpenID Connect Discovery 1.0 section 3)."""
 
     issuer: str
     authorization_endpoint: str
@@ -36,14 +36,14 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 class OidcTokens(msgspec.Struct, frozen=True):
-    """What is read of a token endpoint's answer."""
+    """Fields used of a token response."""
 
     id_token: str
     access_token: str = ""
 
 
 def read_metadata(body: bytes, provider: Provider) -> Metadata:
-    """Return a provider's metadata. Raise `ProviderAwayError` where it is another's, or leads nowhere."""
+    """Return a provider's metadata. Raise `ProviderAwayError` for another issuer or invalid endpoints."""
     found: Metadata = _read(body, Metadata, provider)
     if found.issuer != provider.issuer:
         raise _away(provider, "it returned another issuer")
@@ -61,7 +61,7 @@ def read_metadata(body: bytes, provider: Provider) -> Metadata:
 
 
 def read_keys(body: bytes, provider: Provider) -> "KeySet":
-    """Return a provider's keys; those of kinds that nobody knows are passed over. Raise `ProviderAwayError`."""
+    """Return a provider's keys, without those of unknown types. Raise `ProviderAwayError`."""
     from joserfc.errors import JoseError  # noqa: PLC0415 - see above
     from joserfc.jwk import KeySet  # noqa: PLC0415 - see above
 
@@ -84,13 +84,13 @@ def read_tokens(body: bytes, provider: Provider) -> OidcTokens:
 
 
 def read_claims(body: bytes, provider: Provider) -> dict[str, Any]:
-    """Return what the userinfo endpoint says. Raise `ProviderAwayError`."""
+    """Return the claims of a userinfo response. Raise `ProviderAwayError`."""
     found: dict[str, Any] = _read(body, dict[str, Any], provider)
     return found
 
 
-def verified(tokens: OidcTokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> OidcIdentity:
-    """Return whom an ID token is of: for us, of now, and of this sign-in. Raise `ProviderRefusedError`."""
+def verify_id_token(tokens: OidcTokens, keys: "KeySet", provider: Provider, nonce: str, now: datetime) -> OidcIdentity:
+    """Verify an ID token's audience, validity and nonce, and return its identity. Raise `ProviderRefusedError`."""
     from authlib.oauth2.rfc6749.errors import OAuth2Error  # noqa: PLC0415 - see above
     from authlib.oidc.core import CodeIDToken  # noqa: PLC0415 - see above
     from joserfc import jwt  # noqa: PLC0415 - see above
@@ -110,20 +110,20 @@ def verified(tokens: OidcTokens, keys: "KeySet", provider: Provider, nonce: str,
     return OidcIdentity(subject, read.claims, tokens.access_token)
 
 
-def name_of(known: OidcIdentity, provider: Provider) -> str | None:
-    """Return the name of a user, as the claim says it that the configuration names; None where it says none."""
-    value = known.claims.get(provider.claim) if provider.claim else None
+def name_of(identity: OidcIdentity, provider: Provider) -> str | None:
+    """Return the user name in the configured claim, or None."""
+    value = identity.claims.get(provider.claim) if provider.claim else None
     if not isinstance(value, str):
         return None
     if provider.claim != "email":
         return value
     name, _, domain = value.rpartition("@")
-    is_theirs = known.claims.get("email_verified") is True and domain.lower() in provider.domains
+    is_theirs = identity.claims.get("email_verified") is True and domain.lower() in provider.domains
     return name if is_theirs else None
 
 
 def groups_of(claims: Mapping[str, Any], provider: Provider) -> set[str]:
-    """Return the groups of somebody; everybody is in `*`."""
+    """Return the groups in the claims; every user is in `*`."""
     found = claims.get(provider.group_claim)
     return {"*", *(one for one in (found if isinstance(found, list) else [found]) if isinstance(one, str))}
 

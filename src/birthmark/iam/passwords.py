@@ -1,6 +1,6 @@
-"""Passwords of people: which are taken, and their digests by Argon2id (RFC 9106, the second recommended choice).
+"""User passwords: acceptance rules and Argon2id hashes (RFC 9106, second recommended option).
 
-One is digested at a time, as each takes 64 MiB. What EST's devices show is another matter (`birthmark.auth.passwords`).
+Hashes are computed one at a time, as each takes 64 MiB. Passwords of EST devices are in `birthmark.auth.passwords`.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from argon2.exceptions import VerificationError
 
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 
 MIN_CHARS, MAX_BYTES = 12, 1024
 _MIN_DIFFERENT = 5
@@ -34,18 +34,18 @@ class PasswordUnfitError(InvalidRequestError):
     detail: str
 
 
-def prepared(password: str) -> str:
-    """Return a password as it is compared, however a keyboard composed it (RFC 8265 section 4.2.2).
+def normalize_password(password: str) -> str:
+    """Return a password in normalized form, independent of the keyboard's composition (RFC 8265 section 4.2.2).
 
-    Composing takes the square of a password's length: bound it before.
+    Normalization takes quadratic time: bound the length before.
     """
     spaced = "".join(" " if unicodedata.category(char) == "Zs" else char for char in password)
     return unicodedata.normalize("NFC", spaced)
 
 
-def check_fit(password: str, user: str) -> None:
-    """Raise `PasswordUnfitError` for one that is guessed first; nothing is asked of what it is composed of."""
-    text = prepared(password[: MAX_BYTES + 1])
+def check_password(password: str, user: str) -> None:
+    """Raise `PasswordUnfitError` for an easily guessed password; there are no composition rules."""
+    text = normalize_password(password[: MAX_BYTES + 1])
     if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
         raise PasswordUnfitError(detail="it contains a character that cannot be typed")
     if len(text) < MIN_CHARS:
@@ -63,7 +63,7 @@ def check_fit(password: str, user: str) -> None:
 
 @dataclass(slots=True)
 class Passwords:
-    """Digests and compares, one after the other, and off the loop."""
+    """Password hasher: one hash at a time, outside the event loop."""
 
     entropy: Entropy = field(repr=False)
     hasher: PasswordHasher = field(
@@ -81,17 +81,20 @@ class Passwords:
         self._decoy = f"$argon2id$v=19${costs}${salt}${digest}"
 
     async def digest(self, password: str) -> str:
-        """Return what is kept of a password."""
-        text, salt = prepared(password).encode(), self.entropy.token(_SALT_BYTES)
+        """Return the hash of a password."""
+        text, salt = normalize_password(password).encode(), self.entropy.token(_SALT_BYTES)
         async with self._turn:
-            return await beside(lambda: self.hasher.hash(text, salt=salt))
+            return await run_in_thread(lambda: self.hasher.hash(text, salt=salt))
 
-    async def matches(self, password: str, kept: str | None) -> bool:
-        """Say whether it is the one; None takes as long and never is, so that nobody learns by time who is there."""
-        text = prepared(password[: MAX_BYTES + 1]).encode("utf-8", "surrogatepass")
+    async def matches(self, password: str, stored: str | None) -> bool:
+        """Return whether a password matches its hash.
+
+        None as the hash takes as long and never matches, so that timing does not reveal which users exist.
+        """
+        text = normalize_password(password[: MAX_BYTES + 1]).encode("utf-8", "surrogatepass")
         if len(password) > MAX_BYTES or len(text) > MAX_BYTES:
             text = b""
-        against = self._decoy if kept is None else kept
+        against = self._decoy if stored is None else stored
 
         def verified() -> bool:
             try:
@@ -100,8 +103,8 @@ class Passwords:
                 return False
 
         async with self._turn:
-            return await beside(verified) and kept is not None
+            return await run_in_thread(verified) and stored is not None
 
-    def is_old(self, kept: str) -> bool:
-        """Say whether it was digested at another cost than today's."""
-        return self.hasher.check_needs_rehash(kept)
+    def is_old(self, stored: str) -> bool:
+        """Return whether a hash uses outdated cost parameters."""
+        return self.hasher.check_needs_rehash(stored)

@@ -1,11 +1,10 @@
-"""How many devices one person may take away within a day: beyond, a second person has to allow more.
+"""Daily quota of device removals per user; beyond it, another user has to allow more.
 
-It is counted in the commit that takes a device off the record or revokes it, wherever it was asked for (the operator
-interface, or a cloud's own): the commit does not hold where nothing is left. Whoever holds the data directory needs
-nobody.
+The commit that deletes or revokes a device counts against the quota, through the operator interface and the vendors'
+APIs. The commit fails if the quota is used up. The local administrator has no quota.
 
-One count is for a person and all whom that one let in, and so on: whoever makes users and signs in as them takes no
-more by it. It outlives its user for the rest of its day.
+A user shares one quota with all users invited by that user, directly or indirectly. Creating users and signing in as
+them does not extend it. The quota outlives its user for the rest of the day.
 """
 
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ _TAKING = {
     "certificate.revoke",
     "key.revoke",
 }
-"""Actions of the audit trail, each of which takes something away from a device for good."""
+"""Audit actions that permanently remove a device or its credentials."""
 _STATUS = "awsiot.certificate_status"
 
 
@@ -50,22 +49,22 @@ _USER = "user:"
 
 
 def holder_of(user: str, let_in_by: str) -> str:
-    """Return whose count it is: the user's, or that of whoever let the user in."""
+    """Return the owner of a user's quota: the inviting user if there is one, or the user."""
     return let_in_by.removeprefix(_USER) if let_in_by.startswith(_USER) else user
 
 
 def inviter_of(actor: str, let_in_by: str) -> str:
-    """Return who lets in whom this actor invites: the person with whom it began, or the actor."""
+    """Return the inviter to record for users that this actor invites: the actor's own inviter, or the actor."""
     return let_in_by if let_in_by.startswith(_USER) else str(actor)
 
 
-def takes_of(user: str, most: int, now: datetime) -> Takes:
-    """Return what counts the devices that a user takes away."""
+def takes_of(user: str, limit: int, now: datetime) -> Takes:
+    """Return the hook that counts a user's device removals against the quota."""
 
     def takes(action: str, detail: Mapping[str, object]) -> Write | None:
         if action not in _TAKING and not (action == _STATUS and detail.get("status") == "REVOKED"):
             return None
-        row = {"user_name": user, "remaining": most - 1, "until": to_micros(now + DAY), "now": to_micros(now)}
-        return Write(store.TAKE, row, 1, TooManyTakenError(user=user, most=most))
+        row = {"user_name": user, "remaining": limit - 1, "until": to_micros(now + DAY), "now": to_micros(now)}
+        return Write(store.TAKE, row, 1, TooManyTakenError(user=user, most=limit))
 
     return takes

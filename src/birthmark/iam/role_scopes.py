@@ -1,4 +1,4 @@
-"""Places where people have roles, as this room needs them: whether one is there, and that roles end with theirs."""
+"""Role scopes: whether they exist, and removal of roles with their scope."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -20,28 +20,28 @@ class PlaceMissingError(NotFoundError):
 
 
 class ScopeDirectory(Protocol):
-    """The hubs and provisioning services there are."""
+    """Directory of existing hubs and provisioning services."""
 
-    def counting_on(self, place: str) -> Changes:
-        """Return what holds while a place is there. Raise `PlaceMissingError`."""
+    def guard_scope(self, scope: str) -> Changes:
+        """Return a write guard that requires the scope to exist. Raise `PlaceMissingError`."""
         ...
 
 
 class ScopedRoles(Protocol):
-    """What people may do at places."""
+    """Roles by scope."""
 
-    async def end_with(self, place: str, changes: Changes, commit: Commit, *, actor: str) -> None:
-        """Commit what removes a place; with it goes what anybody may do there. Raise as the commit does."""
+    async def remove_scope(self, scope: str, changes: Changes, commit: Commit, *, actor: str) -> None:
+        """Commit the removal of a scope together with all roles at it. Raise the errors of `commit`."""
         ...
 
 
 class _AnyScope:
-    def counting_on(self, _place: str) -> Changes:
+    def guard_scope(self, _place: str) -> Changes:
         return Changes()
 
 
 class _NoScopes:
-    async def end_with(self, _place: str, changes: Changes, commit: Commit, *, actor: str) -> None:  # noqa: ARG002
+    async def remove_scope(self, _place: str, changes: Changes, commit: Commit, *, actor: str) -> None:  # noqa: ARG002
         await commit(changes)
 
 

@@ -1,4 +1,4 @@
-"""Who operates this server: users, their roles, tokens and invitations. Few, so they are kept in memory."""
+"""Users, roles, tokens and invitations, all kept in memory."""
 
 import base64
 from collections import defaultdict
@@ -9,17 +9,17 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
-from birthmark.auth.passwords import hash_made, made_matches
+from birthmark.auth.passwords import generated_matches, hash_generated
 from birthmark.auth.permissions import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.auth.user_credentials import UserCredential
 from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, sign_in_model, store
-from birthmark.iam.approvals_model import SamePersonError, check_invited
-from birthmark.iam.authorization import demand
+from birthmark.iam.approvals_model import SamePersonError, require_local_invitation
+from birthmark.iam.authorization import require_right
 from birthmark.iam.events import PeopleChanged
-from birthmark.iam.leftovers import bounded, narrowed
+from birthmark.iam.leftovers import restrict_to_one_device, restrict_wide_policies
 from birthmark.iam.model import (
     MACHINE_USER,
     RESERVED,
@@ -148,7 +148,7 @@ class TooManyTokensError(ConflictError):
 
 
 class CreatedToken(NamedTuple):
-    """A token with what a command shows; nobody sees that again."""
+    """A new token with its text, which is displayed only once."""
 
     token: AccessToken
     text: str
@@ -162,10 +162,10 @@ class People:
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     most_taken: int = MOST_A_DAY
-    """How many devices one person may take away within a day; 0 for as many as there are."""
+    """Maximum device removals per user and day; 0 for no limit."""
     places: ScopeDirectory = field(default=ANYWHERE, repr=False)
     read_too: list[Callable[[], Awaitable[None]]] = field(default_factory=list, init=False, repr=False)
-    """What else is read whenever people are: what others keep in memory of them."""
+    """Callbacks that reload related caches whenever users are reloaded."""
     _users: dict[str, User] = field(default_factory=dict, init=False, repr=False)
     _grants: Mapping[str, Sequence[RoleAssignment]] = field(default_factory=dict, init=False, repr=False)
     _tokens: dict[str, AccessToken] = field(default_factory=dict, init=False, repr=False)
@@ -173,7 +173,7 @@ class People:
     _loading: ReloadingCache = field(init=False, repr=False)
     _steadiness: ClockStability = field(init=False, repr=False)
     _made: RateLimits = field(init=False, repr=False)
-    """Tokens that each user created: one that is removed at once still leaves its rows in the audit trail."""
+    """Rate of token creation per user: even a deleted token leaves rows in the audit trail."""
 
     def __post_init__(self) -> None:
         self._made = RateLimits(burst=_MOST_OF_ONE, per_s=_MOST_OF_ONE / _DAY_S, max_addresses=16384)
@@ -185,7 +185,7 @@ class People:
         await self._loading.load()
 
     async def stop(self) -> None:
-        """End what reads them in the background."""
+        """Stop the background reload."""
         await self._loading.stop()
 
     async def _read(self) -> None:
@@ -203,39 +203,42 @@ class People:
     # Who asks
 
     def caller(self, text: str, address: str) -> Caller:
-        """Return who shows this token. Raise `TokenRefusedError`."""
+        """Authenticate a token and return its caller. Raise `TokenRefusedError`."""
         known = self._known(text)
         count_for(f"user:{known.user}")
         return self._caller(known, address)
 
-    def _caller(self, known: AccessToken, address: str) -> Caller:
-        is_bound = known.statement is not None
-        is_narrowed = is_bound or known.lifetime < SIGNED_IN_FOR - _ABOUT
-        actor = self.actor(known.user, known.made_by, token=known.id, address=address)
+    def _caller(self, token: AccessToken, address: str) -> Caller:
+        is_bound = token.statement is not None
+        is_narrowed = is_bound or token.lifetime < SIGNED_IN_FOR - _ABOUT
+        actor = self.actor(token.user, token.made_by, token=token.id, address=address)
         if is_narrowed:
-            actor = Actor(str(actor), actor.told, narrowed(actor.takes))
-        caller = Caller(actor, self.rights_of(known), known.user, is_narrowed, is_bound, known.made_by)
+            actor = Actor(str(actor), actor.told, restrict_to_one_device(actor.takes))
+        caller = Caller(actor, self.rights_of(token), token.user, is_narrowed, is_bound, token.made_by)
         if not caller.rights.allow(Right.OPERATE, _AWS):
-            takes = bounded(actor.takes, partial(demand, caller, Right.OPERATE, _AWS))
+            takes = restrict_wide_policies(actor.takes, partial(require_right, caller, Right.OPERATE, _AWS))
             caller = replace(caller, actor=Actor(str(actor), actor.told, takes))
         return caller
 
     def rights_of(self, token: AccessToken) -> Rights:
-        """Return what who shows a token may do: what its user may, as far as the token goes."""
+        """Return the rights of a token: those of its user, within the token's limits."""
         rights = self.rights(token.user)
         return rights if token.statement is None else rights.within((token.statement,))
 
     def actor(self, user: str, let_in_by: str, *, address: str, **told: str) -> Actor:
-        """Return a person as audit rows name them: from where, and by what; what they take away is counted."""
+        """Return a user as actor of audit rows, with address and details; device removals count against the quota."""
         takes = takes_of(holder_of(user, let_in_by), self.most_taken, self.clock.now()) if self.most_taken else None
         return Actor(f"user:{user}", {**told, "from": address}, takes)
 
     def rights(self, name: str) -> Rights:
-        """Return what a user may do; nothing for who is no user."""
+        """Return a user's rights; none for an unknown user."""
         return self._rights.get(name, NOTHING)
 
     def person(self, token_id: str, address: str) -> UserCredential | None:
-        """Return whose token this is, for who signs by it: the digest of what he shows is the key of his policies."""
+        """Return the credential of a token for request signing, or None.
+
+        The token's digest is the user's signing key.
+        """
         known = self._tokens.get(token_id)
         if known is None or known.ends_at <= self.clock.now():
             return None
@@ -245,7 +248,7 @@ class People:
         begin, _, rest = text[:_MAX_CHARS].partition("_")
         name, _, _ = rest.partition("_")
         known = self._tokens.get(name) if begin == _TOKEN else None
-        if known is None or not made_matches(text, known.digest) or known.ends_at <= self.clock.now():
+        if known is None or not generated_matches(text, known.digest) or known.ends_at <= self.clock.now():
             raise TokenRefusedError
         return known
 
@@ -261,26 +264,29 @@ class People:
             raise UserMissingError(name=name[:_MAX_LABEL])
         return found
 
-    def is_there(self, name: str) -> bool:
-        """Say whether there is a user of this name."""
+    def has_user(self, name: str) -> bool:
+        """Return whether the user exists."""
         return name in self._users
 
     def is_steady(self) -> bool:
-        """Say whether what is over may be removed by the clock."""
+        """Return whether the clock is stable enough to purge expired records."""
         return self._steadiness.is_steady()
 
     def grants(self, name: str) -> Sequence[RoleAssignment]:
-        """Return what a user may do."""
+        """Return a user's role assignments."""
         return self._grants.get(name, ())
 
-    async def create(self, name: str, role: UserRole | None, place: str, *, actor: str) -> User:
-        """Make a user, with a role at a place. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
-        grants = [] if role is None else [RoleAssignment(name, role, place)]
+    async def create(self, name: str, role: UserRole | None, scope: str, *, actor: str) -> User:
+        """Create a user with a role at a scope. Raise `UserExistsError`, `PlaceInvalidError`, `PlaceMissingError`."""
+        grants = [] if role is None else [RoleAssignment(name, role, scope)]
         await self.commit(self.making(name, grants, actor=actor), name)
         return self.user(name)
 
     def making(self, name: str, grants: Sequence[RoleAssignment], *, actor: str) -> Changes:
-        """Return what makes a user. Raise `UserExistsError`, `NameReservedError` and as `grant` does."""
+        """Return the changes that create a user.
+
+        Raise `UserExistsError`, `NameReservedError` and the errors of `grant`.
+        """
         exists = UserExistsError(name=name)
         if name in self._users:
             raise exists
@@ -294,7 +300,7 @@ class People:
         return changes
 
     async def remove(self, name: str, *, actor: str) -> None:
-        """Remove a user, whose tokens count for nothing from now on. Raise `UserMissingError`."""
+        """Delete a user and revoke the user's tokens. Raise `UserMissingError`."""
         missing = UserMissingError(name=name)
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
         changes.run(store.PURGE_ALLOWANCES, before=to_micros(self.clock.now()))  # this one's goes on for its day
@@ -305,69 +311,73 @@ class People:
         self._rights.pop(name, None)  # before the answer, which may be lost
         await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
-    async def grant(self, name: str, role: UserRole, place: str, *, actor: str) -> None:
-        """Give a user a role at a place; twice is harmless.
+    async def grant(self, name: str, role: UserRole, scope: str, *, actor: str) -> None:
+        """Assign a role at a scope to a user; idempotent.
 
         Raise `UserMissingError`, `PlaceInvalidError`, `PlaceMissingError`.
         """
-        changes = self.counting_on(name)
-        self._grant(changes, RoleAssignment(name, role, place), actor)
+        changes = self.guard_user(name)
+        self._grant(changes, RoleAssignment(name, role, scope), actor)
         await self.commit(changes, name)
 
-    async def revoke(self, name: str, role: UserRole, place: str, *, actor: str) -> None:
-        """Take a role at a place from a user. Raise `UserMissingError`, `GrantMissingError`."""
+    async def revoke(self, name: str, role: UserRole, scope: str, *, actor: str) -> None:
+        """Remove a role at a scope from a user. Raise `UserMissingError`, `GrantMissingError`."""
         self.user(name)
-        missing = GrantMissingError(name=name, role=role.value, place=place)
-        row = store.GRANTS.row(RoleAssignment(name, role, place))
+        missing = GrantMissingError(name=name, role=role.value, place=scope)
+        row = store.GRANTS.row(RoleAssignment(name, role, scope))
         changes = Changes().run(store.REMOVE_GRANT, expect=1, otherwise=missing, **row)
         self._rights.pop(name, None)  # until it is read what is left
-        await self.commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=place), name)
+        await self.commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=scope), name)
 
     async def allow(self, name: str, more: int, *, by: Caller) -> int:
-        """Let a user take more devices away today; return how many are left. `by` is somebody else.
+        """Allow a user more device removals today; return how many are left. `by` is another user.
 
         Raise `UserMissingError`, `SamePersonError`, `LetInByPersonError`.
         """
         self.user(name)
         if by.user == name:
             raise SamePersonError(user=name, right=Right.ADMINISTER.value, place=SERVER)
-        check_invited(by)
+        require_local_invitation(by)
         now = self.clock.now()
         row: dict[str, Any] = {"user_name": name, "remaining": self.most_taken + more, "until": to_micros(now + DAY)}
-        changes = self.counting_on(name).run(store.ALLOW, **row, more=more, now=to_micros(now))
+        changes = self.guard_user(name).run(store.ALLOW, **row, more=more, now=to_micros(now))
         await self.database.commit(changes.audit(by.actor, "people.allow", name, more=more))
         left = await self.database.one(store.ALLOWANCE, user_name=name)
         return self.most_taken if left is None else int(left["remaining"])
 
-    async def end_with(self, place: str, changes: Changes, commit: Commit, *, actor: str) -> None:
-        """Commit what removes a place. Roles, tokens and what waits there end with it: none counts at the next one."""
-        for one in (grant for grants in self._grants.values() for grant in grants if grant.place == place):
-            changes.audit(actor, "people.role_remove", one.user, role=one.role.value, place=place)
-        for token in (token for token in self.tokens() if token.place == place):
+    async def remove_scope(self, scope: str, changes: Changes, commit: Commit, *, actor: str) -> None:
+        """Commit the removal of a scope with its roles, tokens and approvals.
+
+        None of them applies to a later scope of the same name.
+        """
+        for one in (grant for grants in self._grants.values() for grant in grants if grant.place == scope):
+            changes.audit(actor, "people.role_remove", one.user, role=one.role.value, place=scope)
+        for token in (token for token in self.tokens() if token.place == scope):
             changes.audit(actor, "people.token_remove", token.user, id=token.id)
         for statement in (store.REMOVE_GRANTS_AT, store.REMOVE_TOKENS_AT, approvals_model.REMOVE_AT):
-            changes.run(statement, place=place)
+            changes.run(statement, place=scope)
         await self._loading.committed(commit(changes.event(PeopleChanged(user="*"))))
 
     # Invitations
 
     async def invite(self, name: str, *, actor: str, by: str | None = None) -> tuple[str, datetime]:
-        """Return a code by which that person signs in, once, and when it ends. Raise `UserMissingError`.
+        """Return a single-use sign-in code for a user, and its expiry. Raise `UserMissingError`.
 
-        Those that were made before count no more. `by` is who lets that person in, where that is not `actor`.
+        Earlier invitations are revoked. `by` is the inviter, where it is not `actor`.
         """
         code, ends_at = self._secret(_INVITATION), self.clock.now() + INVITED_FOR
-        changes = self.counting_on(name).run(store.REMOVE_INVITATIONS, user_name=name)
+        changes = self.guard_user(name).run(store.REMOVE_INVITATIONS, user_name=name)
         changes.run(
-            store.ADD_INVITATION, **store.INVITATIONS.row(Invitation(hash_made(code), name, ends_at, str(by or actor)))
+            store.ADD_INVITATION,
+            **store.INVITATIONS.row(Invitation(hash_generated(code), name, ends_at, str(by or actor))),
         )
         changes.audit(actor, "people.invite", name, ends_at=ends_at.isoformat())
         await self.database.commit(changes)
         return code, ends_at
 
     async def redeem(self, code: str, label: str, address: str) -> CreatedToken:
-        """Return a token for who shows the code of an invitation. Raise `InvitationRefusedError`."""
-        digest = hash_made(code[:_MAX_CHARS])
+        """Redeem an invitation and return a token. Raise `InvitationRefusedError`."""
+        digest = hash_generated(code[:_MAX_CHARS])
         row = await self.database.one(store.INVITATION, digest=digest)
         if row is None or store.INVITATIONS.of(row).user == MACHINE_USER:
             raise InvitationRefusedError
@@ -383,7 +393,7 @@ class People:
     # Tokens
 
     def tokens(self, name: str | None = None) -> Sequence[AccessToken]:
-        """Return every token, or those of one user, oldest first."""
+        """Return all tokens, or those of one user, oldest first."""
         found = (one for one in self._tokens.values() if name is None or one.user == name)
         return sorted(found, key=lambda one: (one.created_at, one.id))
 
@@ -393,14 +403,14 @@ class People:
         label: str,
         lifetime: timedelta,
         role: UserRole | None,
-        place: str | None,
+        scope: str | None,
         *,
         actor: str,
         by: str | None = None,
     ) -> CreatedToken:
-        """Make a token of a user, no further than a role at a place goes where these are given.
+        """Create a token of a user, limited to `role` and `scope` where these are given.
 
-        `by` is who lets the user in by it, where that is not `actor`.
+        `by` is who admits the user with it, where it is not `actor`.
 
         Raise `TokenLifetimeError`, `TooManyTokensError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
         """
@@ -408,16 +418,16 @@ class People:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), user=name)
         if not self._made.has_room(name, self.clock.monotonic()):
             raise TooManyTokensError(count=_MOST_OF_ONE, user=name)
-        changes, made_by = self.counting_on(name), str(by or actor)
+        changes, made_by = self.guard_user(name), str(by or actor)
         ends_at = self.clock.now() + lifetime
-        if place is not None:
-            changes.merge(self._counting_on_place(place))
-        made = self.token_in(changes, name, label, ends_at, role=role, place=place, made_by=made_by, actor=actor)
+        if scope is not None:
+            changes.merge(self._counting_on_place(scope))
+        made = self.token_in(changes, name, label, ends_at, role=role, scope=scope, made_by=made_by, actor=actor)
         await self.commit(changes, name)
         return made
 
     async def remove_token(self, token_id: str, *, of: str | None, actor: str) -> None:
-        """Take a token back, one `of` this user. Raise `TokenMissingError`."""
+        """Revoke a token, only if it is `of` this user where given. Raise `TokenMissingError`."""
         missing = TokenMissingError(id=token_id[:_MAX_LABEL])
         known = self._tokens.get(token_id)
         if known is None or of not in {None, known.user}:
@@ -434,50 +444,50 @@ class People:
         ends_at: datetime,
         *,
         role: UserRole | None = None,
-        place: str | None = None,
+        scope: str | None = None,
         made_by: str,
         actor: str,
     ) -> CreatedToken:
-        """Return a token that is made with these changes. Raise `TooManyTokensError`."""
+        """Add the creation of a token to the changes and return the token. Raise `TooManyTokensError`."""
         name = self.entropy.token(_ID_BYTES).hex()
         text = self._secret(f"{_TOKEN}_{name}")
         now = self.clock.now()
         if sum(one.user == user and one.ends_at > now for one in self._tokens.values()) >= _MOST_OF_ONE:
             raise TooManyTokensError(count=_MOST_OF_ONE, user=user)
-        token = AccessToken(name, user, hash_made(text), label[:_MAX_LABEL], role, place, now, ends_at, made_by)
+        token = AccessToken(name, user, hash_generated(text), label[:_MAX_LABEL], role, scope, now, ends_at, made_by)
         if self.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now))
         changes.run(store.ADD_TOKEN, **store.TOKENS.row(token))
-        told = {} if role is None and place is None else {"role": role and role.value, "place": place}
+        told = {} if role is None and scope is None else {"role": role and role.value, "place": scope}
         changes.audit(actor, "people.token_add", user, id=name, label=token.label, ends_at=ends_at.isoformat(), **told)
         return CreatedToken(token, text)
 
     def _secret(self, begin: str) -> str:
         return f"{begin}_{self.entropy.token(_SECRET_BYTES).hex()}"
 
-    def has_place(self, place: str) -> bool:
-        """Say whether there is such a place."""
+    def has_place(self, scope: str) -> bool:
+        """Return whether the scope exists."""
         try:
-            self._counting_on_place(place)
+            self._counting_on_place(scope)
         except PlaceMissingError:
             return False
         return True
 
-    def _counting_on_place(self, place: str) -> Changes:
-        if not is_place(place):
-            raise PlaceInvalidError(place=place[:_MAX_LABEL])
-        return self.places.counting_on(place)
+    def _counting_on_place(self, scope: str) -> Changes:
+        if not is_place(scope):
+            raise PlaceInvalidError(place=scope[:_MAX_LABEL])
+        return self.places.guard_scope(scope)
 
     def _grant(self, changes: Changes, grant: RoleAssignment, actor: str) -> None:
         changes.merge(self._counting_on_place(grant.place))
         changes.run(store.ADD_GRANT, **store.GRANTS.row(grant))
         changes.audit(actor, "people.role_add", grant.user, role=grant.role.value, place=grant.place)
 
-    def counting_on(self, name: str) -> Changes:
-        """Return changes that are made while that user is there."""
+    def guard_user(self, name: str) -> Changes:
+        """Return a write guard that requires the user to exist."""
         self.user(name)
         return Changes().run(store.IS_THERE, expect=1, otherwise=UserMissingError(name=name), key_name=name)
 
     async def commit(self, changes: Changes, user: str) -> None:
-        """Commit what changes something of a user, and know of it at every worker. Raise as the commit does."""
+        """Commit changes to a user and reload at every worker. Raise the errors of the commit."""
         await self._loading.committed(self.database.commit(changes.event(PeopleChanged(user=user))))

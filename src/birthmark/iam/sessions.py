@@ -1,7 +1,7 @@
-"""Sessions of browsers: made at each sign-in, kept in memory as tokens are, ended at once at every worker.
+"""Browser sessions: created at sign-in, kept in memory like tokens, ended at once at every worker.
 
-What the browser has is `bms_ID_SECRET`, and behind it for which user of the machine alone it counts; what is kept is
-the digest of the whole. One ends an hour after it was used last, and half a day after it began.
+The browser holds `bms_ID_SECRET`, followed by the machine user where the session is bound to one. The server stores the
+digest of the complete text. A session ends an hour after its last use, and half a day after its start.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from birthmark.actor import Actor
-from birthmark.auth.passwords import hash_made, made_matches
+from birthmark.auth.passwords import generated_matches, hash_generated
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import NotFoundError, UnauthenticatedError
 from birthmark.iam import sign_in_model as store
@@ -51,7 +51,7 @@ class SessionMissingError(NotFoundError):
 
 
 def machine_user_of(text: str) -> int | None:
-    """Return for which user of the machine alone a session counts that was found by this text; None for any."""
+    """Return the machine user that a session is bound to, from its text; None if it is not bound."""
     parts = text.split("_")
     return whole_number(parts[_USER_AT]) if len(parts) > _USER_AT else None
 
@@ -74,7 +74,10 @@ class BrowserSessions:
     # Who asks
 
     def caller(self, text: str, address: str, *, is_use: bool = True) -> Caller:
-        """Return who shows this session; what a page asks by itself is no use of it. Raise `SessionEndedError`."""
+        """Return the caller of a session. Raise `SessionEndedError`.
+
+        `is_use` is false for background requests of a page, which do not extend the session.
+        """
         known, now = self._known(text), self.people.clock.now()
         if is_use and now - self._used_at(known) > _NOTED_EVERY:
             self._used[known.id] = now
@@ -87,20 +90,20 @@ class BrowserSessions:
     def _known(self, text: str) -> BrowserSession:
         begin, _, rest = text[:_MAX_CHARS].partition("_")
         known = self._all.get(rest.partition("_")[0]) if begin == _BEGIN else None
-        if known is None or not made_matches(text, known.digest) or not self._is_alive(known):
+        if known is None or not generated_matches(text, known.digest) or not self._is_alive(known):
             raise SessionEndedError
         return known
 
-    def _is_alive(self, one: BrowserSession) -> bool:
+    def _is_alive(self, session: BrowserSession) -> bool:
         now = self.people.clock.now()
-        is_there = one.user == MACHINE_USER or self.people.is_there(one.user)
-        return is_there and now < one.ends_at and now < self._used_at(one) + IDLE
+        is_there = session.user == MACHINE_USER or self.people.has_user(session.user)
+        return is_there and now < session.ends_at and now < self._used_at(session) + IDLE
 
-    def _used_at(self, one: BrowserSession) -> datetime:
-        return max(one.used_at, self._used.get(one.id, one.used_at))
+    def _used_at(self, session: BrowserSession) -> datetime:
+        return max(session.used_at, self._used.get(session.id, session.used_at))
 
     async def keep_noting(self) -> None:
-        """Write down now and then which sessions were used, so that every worker knows."""
+        """Periodically record which sessions were used, so that every worker knows."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             await self.note_used()
@@ -123,12 +126,12 @@ class BrowserSessions:
     # Made and ended
 
     def begin(self, changes: Changes, user: str, how: str, let_in_by: str, browser: Browser) -> str:
-        """Return what the browser of a new session keeps; it is made with these changes."""
+        """Add a new session to the changes and return the text for the browser."""
         name, now = self.people.entropy.token(_ID_BYTES).hex(), self.people.clock.now()
         text = f"{_BEGIN}_{name}_{self.people.entropy.token(_SECRET_BYTES).hex()}"
         text += "" if browser.machine_user is None else f"_{browser.machine_user}"
         address, agent, ends_at = browser.address, browser.agent[:_MAX_LABEL], now + LONGEST
-        made = BrowserSession(name, user, hash_made(text), how, address, agent, let_in_by, now, now, ends_at)
+        made = BrowserSession(name, user, hash_generated(text), how, address, agent, let_in_by, now, now, ends_at)
         for oldest in self.of(user)[: -(_MOST_OF_ONE - 1)]:
             changes.run(store.REMOVE_SESSION, id=oldest.id)
         if self.people.is_steady():
@@ -139,12 +142,12 @@ class BrowserSessions:
         return text
 
     def of(self, user: str | None = None) -> Sequence[BrowserSession]:
-        """Return every session that lives, or those of one user, oldest first."""
+        """Return active sessions, or those of one user, oldest first."""
         found = (one for one in self._all.values() if user in {None, one.user} and self._is_alive(one))
         return sorted(found, key=lambda one: (one.created_at, one.id))
 
     async def sign_out(self, text: str, address: str) -> None:
-        """End the session that is shown; one that has ended is no mistake."""
+        """End the session; a session that has already ended is no error."""
         try:
             known = self._known(text)
         except SessionEndedError:
@@ -154,7 +157,7 @@ class BrowserSessions:
         await self.end(known.id, of=known.user, actor=actor)
 
     async def end(self, name: str, *, of: str | None, actor: str) -> None:
-        """End a session, one `of` this user. Raise `SessionMissingError`."""
+        """End a session, only if it is `of` this user where given. Raise `SessionMissingError`."""
         known, missing = self._all.get(name), SessionMissingError(id=name[:_MAX_LABEL])
         if known is None or of not in {None, known.user}:
             raise missing
@@ -163,7 +166,7 @@ class BrowserSessions:
         await self.people.commit(changes.audit(actor, "people.session_end", known.user, id=name), known.user)
 
     async def end_all(self, user: str, *, actor: str) -> int:
-        """End all sessions of a user, and return how many there were."""
+        """End all sessions of a user and return their number."""
         ending = self.of(user)
         changes = Changes()
         for statement in store.SIGNED_IN:
@@ -173,5 +176,5 @@ class BrowserSessions:
         return len(ending)
 
     def forget(self, user: str) -> None:
-        """Let none of a user's sessions count from now on; what is kept is read again after the change."""
+        """Invalidate a user's sessions in memory; they are reloaded after the change."""
         self._all = {name: one for name, one in self._all.items() if one.user != user}

@@ -1,8 +1,8 @@
-"""Sign-in by password: at a browser, with limits on guessing, and how a password comes about.
+"""Password sign-in at a browser, with limits on guessing, and password management.
 
-Whoever guesses waits ever longer: at a user from one address, at a user from wherever nobody signed in before, and at
-all users from one address. From an address where that user signed in before only the first of these counts, so that
-nobody is locked out by the guesses of others. Names that nobody has are treated as those that somebody has.
+Three backoffs apply: per user and address, per user from unknown addresses, and per address over all users. From an
+address where the user signed in before, only the first applies, so that guesses of others lock no user out. Unknown
+user names are treated like known ones.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from math import ceil
 
 from birthmark.actor import Actor
 from birthmark.auth.password_scheduler import SHARE, PasswordAttempt, PasswordScheduler
-from birthmark.auth.passwords import hash_made
+from birthmark.auth.passwords import hash_generated
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.iam import sign_in_model as store
 from birthmark.iam.login_backoff import Pauses
 from birthmark.iam.model import MACHINE_USER, Invitation
-from birthmark.iam.passwords import Passwords, check_fit
+from birthmark.iam.passwords import Passwords, check_password
 from birthmark.iam.removal_quota import inviter_of
 from birthmark.iam.service import InvitationRefusedError, People
 from birthmark.iam.sessions import BrowserSessions
@@ -33,7 +33,7 @@ _MAX_CHARS = 128
 _MOST_ADDRESSES = 16
 _FREE_HERE, _FREE_OF_USER, _FREE_OF_ADDRESS = 5, 20, 50
 _ROWS, _ROW_EVERY_S = 60, 60.0
-"""Rows of the audit about wrong passwords: so many at once, then one in so many seconds."""
+"""Limit of audit rows about wrong passwords: burst, then seconds per row."""
 
 
 class SignInRefusedError(UnauthenticatedError):
@@ -87,13 +87,13 @@ class SignInPausedError(ThrottledError):
 
 @dataclass(slots=True)
 class SignIn:
-    """By password, and by an invitation that sets one."""
+    """Sign-in with a password, or with an invitation that sets one."""
 
     people: People = field(repr=False)
     sessions: BrowserSessions = field(repr=False)
     passwords: Passwords = field(repr=False)
     workers: int = 1
-    """How many serve as this one does: together they let nobody guess more often than one alone."""
+    """Number of workers: the guessing limit is shared between them."""
     _here: Pauses = field(init=False, repr=False)
     _of_user: Pauses = field(init=False, repr=False)
     _of_address: Pauses = field(init=False, repr=False)
@@ -108,16 +108,16 @@ class SignIn:
         self._guesses = PasswordScheduler(self.people.clock, _sent_away, SHARE / self.workers)
 
     async def by_password(self, name: str, password: str, browser: Browser) -> str:
-        """Return a new session for who shows this password. Raise `SignInRefusedError`, `SignInPausedError`."""
+        """Sign in with a password and return a new session. Raise `SignInRefusedError`, `SignInPausedError`."""
         name = name[:_MAX_CHARS]
-        row = await self._checked(name, password, browser.address)
+        row = await self._verify_password(name, password, browser.address)
         kept, share = row.hash, share_of(browser.address)
         addresses = (share, *(one for one in row.addresses if one != share))[:_MOST_ADDRESSES]
         if self.passwords.is_old(kept):
             kept = await self.passwords.digest(password)
         changed = store.PASSWORDS.row(replace(row, hash=kept, addresses=addresses))
         key = store.PASSWORDS.row(row)
-        changes = self.people.counting_on(name).run(
+        changes = self.people.guard_user(name).run(
             store.USE_PASSWORD,
             expect=1,
             otherwise=SignInRefusedError(),
@@ -131,12 +131,12 @@ class SignIn:
         return text
 
     async def has_password(self, name: str) -> bool:
-        """Say whether this user has one."""
+        """Return whether the user has a password."""
         return await self._password(name) is not None
 
     async def invited(self, code: str) -> Invitation:
-        """Return the invitation of this code, while it holds. Raise `InvitationRefusedError`."""
-        row = await self.people.database.one(INVITATION, digest=hash_made(code[:_MAX_CHARS]))
+        """Return the valid invitation of a code. Raise `InvitationRefusedError`."""
+        row = await self.people.database.one(INVITATION, digest=hash_generated(code[:_MAX_CHARS]))
         if row is None:
             raise InvitationRefusedError
         found = INVITATIONS.of(row)
@@ -145,13 +145,13 @@ class SignIn:
         return found
 
     async def accept(self, code: str, password: str, browser: Browser) -> str:
-        """Set the password of who shows an invitation, and return a new session. Those before end.
+        """Redeem an invitation by setting the user's password; return a new session. Earlier sessions end.
 
         Raise `InvitationRefusedError`, `PasswordUnfitError`.
         """
         invitation = await self.invited(code)
         name = invitation.user
-        check_fit(password, name)
+        check_password(password, name)
         digest = await self.passwords.digest(password)
         actor = Actor(f"user:{name}", {"from": browser.address})
         changes = self.redeeming(invitation).run(store.REMOVE_PASSWORD, user_name=name)
@@ -162,8 +162,8 @@ class SignIn:
         return text
 
     def redeeming(self, invitation: Invitation) -> Changes:
-        """Return changes that use an invitation up, while its user is there."""
-        return self.people.counting_on(invitation.user).run(
+        """Return changes that use up an invitation, guarded by the existence of its user."""
+        return self.people.guard_user(invitation.user).run(
             REDEEM,
             expect=1,
             otherwise=InvitationRefusedError(),
@@ -172,17 +172,17 @@ class SignIn:
         )
 
     async def open(self, *, actor: str) -> tuple[str, datetime]:
-        """Return the code of a link that signs whoever holds the data directory in, once, and until when it does."""
+        """Return the code of a single-use sign-in link for the local administrator, and its expiry."""
         code = f"{_OPENING}_{self.people.entropy.token(_OPENING_BYTES).hex()}"
         ends_at = self.people.clock.now() + OPENS_FOR
         changes = Changes().run(REMOVE_INVITATIONS, user_name=MACHINE_USER)
-        changes.run(ADD_INVITATION, **INVITATIONS.row(Invitation(hash_made(code), MACHINE_USER, ends_at, actor)))
+        changes.run(ADD_INVITATION, **INVITATIONS.row(Invitation(hash_generated(code), MACHINE_USER, ends_at, actor)))
         await self.people.database.commit(changes.audit(actor, "people.console_open", MACHINE_USER))
         return code, ends_at
 
     async def opened(self, code: str, browser: Browser) -> str:
-        """Return a session of whoever holds the data directory, who shows such a code. Raise `LinkRefusedError`."""
-        digest = hash_made(code[:_MAX_CHARS])
+        """Redeem a sign-in link and return a session of the local administrator. Raise `LinkRefusedError`."""
+        digest = hash_generated(code[:_MAX_CHARS])
         row = await self.people.database.one(INVITATION, digest=digest)
         if row is None or INVITATIONS.of(row).user != MACHINE_USER:
             raise LinkRefusedError
@@ -193,30 +193,31 @@ class SignIn:
         return text
 
     async def set_password(self, name: str, password: str, current: str, caller: Caller, address: str) -> None:
-        """Set a user's password: one's own by the current one, where there is one. All sessions of that user end.
+        """Set a user's password and end all sessions of that user.
 
-        Raise `CurrentPasswordError`, `SignInPausedError`, `PasswordUnfitError`, `UserMissingError`.
+        A user's own password requires the current one, if there is one. Raise `CurrentPasswordError`,
+        `SignInPausedError`, `PasswordUnfitError`, `UserMissingError`.
         """
-        changes = self.people.counting_on(name)
-        check_fit(password, name)
+        changes = self.people.guard_user(name)
+        check_password(password, name)
         let_in_by, addresses = inviter_of(caller.actor, caller.let_in_by), tuple[str, ...]()
         known: Password | None = await self._password(name)
         if caller.user == name:
             let_in_by = caller.let_in_by
             if known is not None:
                 try:
-                    known = await self._checked(name, current, address)
+                    known = await self._verify_password(name, current, address)
                 except SignInRefusedError as error:
                     raise CurrentPasswordError(user=name) from error
                 let_in_by, addresses = known.let_in_by, known.addresses
         digest = await self.passwords.digest(password)
-        await self._set(changes, name, digest, let_in_by, addresses, actor=caller.actor, known=known)
+        await self._set(changes, name, digest, let_in_by, addresses, actor=caller.actor, password=known)
         self.sessions.forget(name)
         await self.people.commit(changes, name)
 
     async def remove_password(self, name: str, *, actor: str) -> None:
-        """Let nobody sign in by this user's password any more; all sessions of that user end."""
-        changes = self.people.counting_on(name).run(store.REMOVE_PASSWORD, user_name=name)
+        """Remove a user's password and end all sessions of that user."""
+        changes = self.people.guard_user(name).run(store.REMOVE_PASSWORD, user_name=name)
         for statement in store.SIGNED_IN:
             changes.run(statement, user_name=name)
         changes.audit(actor, "people.password_remove", name)
@@ -232,14 +233,14 @@ class SignIn:
         addresses: tuple[str, ...],
         *,
         actor: str,
-        known: Password | None = None,
+        password: Password | None = None,
     ) -> None:
         made = Password(name, digest, let_in_by, self.people.clock.now(), addresses)
         for statement in store.SIGNED_IN:
             changes.run(statement, user_name=name)
         again = ChangedMeanwhileError(what="The password")
-        if known is not None:  # it is the one that was looked at
-            changes.run(store.DROP_PASSWORD, expect=1, otherwise=again, user_name=name, hash=known.hash)
+        if password is not None:  # it is the one that was looked at
+            changes.run(store.DROP_PASSWORD, expect=1, otherwise=again, user_name=name, hash=password.hash)
         changes.run(store.ADD_PASSWORD, expect=1, otherwise=again, **store.PASSWORDS.row(made))
         changes.audit(actor, "people.password_set", name)
 
@@ -249,8 +250,8 @@ class SignIn:
 
     # Guessing
 
-    async def _checked(self, name: str, password: str, address: str) -> Password:
-        """Return the row of a user whose password this is. Raise `SignInRefusedError`, `SignInPausedError`."""
+    async def _verify_password(self, name: str, password: str, address: str) -> Password:
+        """Verify a user's password and return its row. Raise `SignInRefusedError`, `SignInPausedError`."""
         row, share = await self._password(name), share_of(address)
         kept = None if row is None else row.hash
         here = f"{name}\0{share}"
@@ -270,7 +271,7 @@ class SignIn:
 
         now = self.people.clock.monotonic()
         tries = [pauses.tries(who, now) for pauses, who in ((self._here, here), (self._of_address, share))]
-        asked = PasswordAttempt(name, share, not self.people.is_there(name), self._of_user.tries(name, now), *tries)
+        asked = PasswordAttempt(name, share, not self.people.has_user(name), self._of_user.tries(name, now), *tries)
         if not await self._guesses.check(asked, is_right) or row is None:
             await self._note_refused(name, address, self._here.tries(here, self.people.clock.monotonic()))
             raise SignInRefusedError
@@ -286,13 +287,14 @@ class SignIn:
             raise SignInPausedError(wait_s=seconds, retry_after_s=seconds)
 
     async def _note_refused(self, name: str, address: str, count: int) -> None:
-        """Write down that a password was wrong: the first time, and whenever the tries have doubled.
+        """Audit a wrong password: the first failure, and each doubling of their number.
 
-        However many guess, there is a row a minute at most. A name that nobody has may be a password, and is not told.
+        At most one row a minute is written, however many clients guess. An unknown user name may be a password, so it
+        is not recorded.
         """
         if count & (count - 1) or not self._has_room_for_row():
             return
-        subject = name if self.people.is_there(name) else "unknown"
+        subject = name if self.people.has_user(name) else "unknown"
         changes = Changes().audit(
             Actor("stranger", {"from": address}), "people.sign_in_refused", subject, tries=max(count, 1)
         )

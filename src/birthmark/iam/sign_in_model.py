@@ -1,4 +1,4 @@
-"""How people sign in, as values: passwords, links to other providers, sessions, and commands that ask to be let in."""
+"""Sign-in records: passwords, OIDC links, sessions, and pending sign-ins of commands."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,17 +7,17 @@ from typing import NamedTuple
 from sqlalchemy import Index, bindparam
 
 from birthmark.store import insert
-from birthmark.store.crud_statements import change, find, page, present, remove
+from birthmark.store.crud_statements import change, find, guard_exists, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 
 class Browser(NamedTuple):
-    """Where somebody signs in: an address, and what the browser says it is."""
+    """A browser at sign-in: its address and its user agent."""
 
     address: str
     agent: str
     machine_user: int | None = None
-    """Whose program it is, where it is known: a user of this machine, who came over loopback."""
+    """User of this machine that runs the browser, if known: over loopback only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +27,15 @@ class Password:
     user: str
     hash: str = field(repr=False)
     let_in_by: str
-    """Who let that person in by it: whoever invited, or set it."""
+    """Actor who admitted the user with it: the inviter, or who set it."""
     changed_at: datetime
     addresses: tuple[str, ...] = ()
-    """From where somebody signed in by it, the latest first: guesses of others keep nobody out there."""
+    """Addresses of successful sign-ins, latest first: guesses of others do not lock the user out there."""
 
 
 @dataclass(frozen=True, slots=True)
 class OidcLink:
-    """A user as another provider knows that one."""
+    """A user's link to a subject at an OpenID provider."""
 
     issuer: str
     subject: str
@@ -47,7 +47,7 @@ class OidcLink:
 
 @dataclass(frozen=True, slots=True)
 class BrowserSession:
-    """A browser that somebody signed in at."""
+    """A browser session of a user."""
 
     id: str
     user: str
@@ -64,17 +64,17 @@ class BrowserSession:
 
 @dataclass(frozen=True, slots=True)
 class PendingDeviceLogin:
-    """A command of another machine that waits for a person at a browser to let it in."""
+    """A command on another machine that waits for approval in a browser."""
 
     digest: str = field(repr=False)
     code: str
-    """What that person types."""
+    """User code."""
     label: str
     address: str
     ends_at: datetime
     interval_s: int
     asked_at: datetime
-    """When it asked last."""
+    """Time of the last poll."""
     user: str | None = None
     let_in_by: str | None = None
     is_agreed: bool | None = None
@@ -87,13 +87,13 @@ ADD_PASSWORD = insert(passwords, ignore_existing=True)
 REMOVE_PASSWORD = remove(passwords)
 DROP_PASSWORD = remove(passwords, "user_name", "hash")
 USE_PASSWORD = change(passwords, ("hash", "addresses"), "user_name", "hash")
-"""Where it is what it was when it was checked."""
+"""Update a password's row only if it is unchanged since the check."""
 
 LINKS = RowMapper(OidcLink, user="user_name")
 links = LINKS.table("people_links", "issuer", "subject")
 Index("people_links_user", links.c.user_name)
 LINK = find(links)
-IS_LINKED = present(links)
+IS_LINKED = guard_exists(links)
 ADD_LINK = insert(links, ignore_existing=True)
 LINKS_OF = find(links, "user_name", order=links.c.created_at)
 REMOVE_LINK = remove(links, "user_name", "provider")
@@ -130,6 +130,6 @@ SLOW_ASKING = change(asking, ("asked_at", "interval_s"), "digest", "asked_at")
 TAKE_ASKING = remove(asking, "digest", "is_agreed", asking.c.ends_at > bindparam("now"))
 
 SIGNED_IN = (REMOVE_SESSIONS, REMOVE_ASKING)
-"""What a user's sign-in at browsers is, and what was agreed to there and not fetched yet, by `user_name`."""
+"""Statements that delete a user's sessions and approved but unfetched sign-ins, by `user_name`."""
 REMOVE_OF = (REMOVE_PASSWORD, REMOVE_LINKS, REMOVE_SESSIONS, REMOVE_ASKING)
 """All that is a user's, by `user_name`."""

@@ -1,4 +1,4 @@
-"""The tables of people, and their statements."""
+"""IAM tables and statements."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case,
 from birthmark.iam.model import AccessToken, Invitation, RoleAssignment, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.columns import number, text
-from birthmark.store.crud_statements import find, page, present, remove
+from birthmark.store.crud_statements import find, guard_exists, page, remove
 from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Engine, insert_into
 
@@ -16,7 +16,7 @@ users = USERS.table("people_users", "name")
 ADD_USER = insert(users, ignore_existing=True)
 REMOVE_USER = remove(users)
 USERS_PAGE = page(users, "name")
-IS_THERE = present(users)
+IS_THERE = guard_exists(users)
 
 GRANTS = RowMapper(RoleAssignment, user="user_name")
 grants = GRANTS.table("people_grants", "user_name", "role", "place")
@@ -45,21 +45,21 @@ REDEEM = remove(invitations, "digest", invitations.c.ends_at > bindparam("now"))
 REMOVE_INVITATIONS = remove(invitations, "user_name")
 
 allowances = Table("people_allowances", metadata, text("user_name", key=True), number("remaining"), number("until"))
-"""How many devices a user may still take away, until when; who has no row has not taken any."""
+"""Remaining device removals per user, and their end; a user without a row has removed none."""
 
 
-def _put(engine: Engine, more: ColumnElement[int], where: ColumnElement[bool] | None) -> Any:
-    """Begin a day with what is given, where there is none that goes on; else change what is left of it by `more`."""
+def _put(engine: Engine, more: ColumnElement[int], condition: ColumnElement[bool] | None) -> Any:
+    """Start a day's quota with the given value, or change the remaining quota of the current day by `more`."""
     clause = insert_into(engine, allowances).values({one.name: bindparam(one.name) for one in allowances.columns})
     begun = {name: case((_IS_OVER, clause.excluded[name]), else_=allowances.c[name]) for name in ("remaining", "until")}
     begun["remaining"] = case((_IS_OVER, clause.excluded["remaining"]), else_=allowances.c.remaining + more)
-    return clause.on_conflict_do_update(index_elements=[allowances.c.user_name], set_=begun, where=where)
+    return clause.on_conflict_do_update(index_elements=[allowances.c.user_name], set_=begun, where=condition)
 
 
 _IS_OVER = allowances.c.until <= bindparam("now", type_=BigInteger)
 TAKE = Statement(lambda engine: _put(engine, literal_column("-1"), or_(_IS_OVER, allowances.c.remaining > 0)))
-"""Take one of what a user may; touches no row where nothing is left. A day begins with its first."""
+"""Count one removal; updates no row if the quota is used up. The first removal starts the day."""
 ALLOW = Statement(lambda engine: _put(engine, bindparam("more", type_=BigInteger), None))
-"""Let a user take `more` besides what is left."""
+"""Add `more` removals to a user's remaining quota."""
 ALLOWANCE = find(allowances)
 PURGE_ALLOWANCES = remove(allowances, allowances.c.until <= bindparam("before"))

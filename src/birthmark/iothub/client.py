@@ -41,7 +41,7 @@ class HubClient:
         content_type: str | None = None,
         message_id: str | None = None,
     ) -> None:
-        """Send one message; return when the hub has it safely (QoS 1)."""
+        """Send one message and wait for its acknowledgment by the hub (QoS 1)."""
         bag: dict[str, str | None] = {}
         if message_id is not None:
             bag["$.mid"] = message_id
@@ -51,10 +51,10 @@ class HubClient:
         await self.mqtt.publish(wire.telemetry_topic(self.device_id) + wire.render_property_bag(bag), payload)
 
     async def issue(self, csr: bytes, rid: str) -> tuple[Certificate, ...]:
-        """Ask for a certificate in the place of the one by which this is connected; `csr` is DER.
+        """Request a certificate that replaces the one of this connection; `csr` is DER.
 
-        Return it and those above it, the root last. The connection stays as it is. Raise `NotIssuedError`,
-        or the errors of links; a hub that asks to come back later is as one that does not answer.
+        Return the chain, leaf first and root last. The connection stays as it is. Raise `NotIssuedError` or connection
+        errors; a hub that asks for a later retry counts as one that does not respond.
         """
         await self.mqtt.subscribe(wire.CREDENTIALS)
         await self.mqtt.publish(wire.issue_topic(rid), wire.credential_request_json(self.device_id, csr))
@@ -75,9 +75,9 @@ class HubClient:
         except TimeoutError as error:
             raise LinkTimeoutError(host=self.host, port=MQTT_PORT, seconds=f"{_ISSUED_S:g}") from error
 
-    async def lost(self) -> Exception:
-        """Return when the connection is over, with the reason."""
-        return await self.mqtt.lost()
+    async def wait_until_lost(self) -> Exception:
+        """Wait for the end of the connection and return its reason."""
+        return await self.mqtt.wait_for_loss()
 
     async def close(self) -> None:
         await self.mqtt.close()
@@ -93,11 +93,11 @@ async def connect_hub(
     password: str | None = None,
     gateway: str | None = None,
 ) -> HubClient:
-    """Connect a fresh client as `device_id`; without a certificate by a signed `password`.
+    """Connect a new client as `device_id`, with its certificate or a signed `password`.
 
-    Through a `gateway` the words stay the hub's own; who answers is the parent device.
+    Through a `gateway`, host name and topics stay the hub's; the parent device responds.
 
-    Raise the errors of links; `MqttRefusedError` when the hub says no.
+    Raise connection errors; `MqttRefusedError` when the hub rejects the connection.
     """
     device_id = name_of(*parse_name(device_id))
     username = wire.render_username(host, device_id, AGENT)

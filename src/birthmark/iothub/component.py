@@ -30,7 +30,7 @@ from birthmark.store.counters import SUMS
 from birthmark.store.pagination import each_among
 
 _REVOKED = "taken back: "
-"""What the status reason of a revoked device begins with."""
+"""Prefix of the status reason of a revoked device."""
 _STATES = frozenset(
     {DeviceState.CONNECTED, DeviceState.AWAY, DeviceState.DISABLED, DeviceState.REFUSED, DeviceState.REVOKED}
 )
@@ -72,7 +72,7 @@ class HubDeviceRecords(DeviceRecords):
         for name in sorted(order.device.names):
             async for hub, device in self._devices(name):
                 is_revoked = not device.is_enabled and (device.status_reason or "").startswith(_REVOKED)
-                revoke = partial(self.iothub.registry.take_back, hub, name, why, actor=order.actor)
+                revoke = partial(self.iothub.registry.revoke, hub, name, why, actor=order.actor)
                 yield DeviceAccess(f"hub {hub.name}", "device", name, None if is_revoked else revoke)
 
     async def _devices(self, name: str) -> AsyncIterator[tuple[Hub, Device]]:
@@ -158,7 +158,7 @@ class HubComponent(Component):
             yield Sample(metrics.METHODS, (outcome,), count)
 
     def _of_streams(self) -> Iterator[Sample]:
-        """Yield what hubs accepted, and what left them by routes."""
+        """Yield telemetry and routing metrics per hub."""
         for hub, stream in self._iothub.telemetry.streams().items():
             yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
             yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)
@@ -172,8 +172,8 @@ class HubComponent(Component):
             yield Sample(metrics.ROUTES_LAG, (hub,), lag_s)
 
     async def settle(self) -> None:
-        await self._iothub.routes.settled()
-        await self._iothub.telemetry.settled()
+        await self._iothub.routes.wait_for_events()
+        await self._iothub.telemetry.wait_until_written()
 
     async def stop(self) -> None:
         await self._iothub.stop()

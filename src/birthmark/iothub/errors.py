@@ -1,7 +1,7 @@
-"""Domain errors as IoT Hub shows them: HTTP status with Azure's error name, and CONNACK codes (facts: REST reference).
+"""Map domain errors to IoT Hub's HTTP status, error name and CONNACK code (REST reference).
 
-CONNACK 5 ends a Python device's session for good, so it is given only for what will not pass by itself; for anything
-temporary it is 3, which the SDKs retry.
+CONNACK 5 ends a Python device's session permanently, so it is returned only for permanent errors. Temporary errors
+return 3, which the SDKs retry.
 """
 
 from collections.abc import Mapping

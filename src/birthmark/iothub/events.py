@@ -1,12 +1,12 @@
-"""What the hubs announce."""
+"""Events of the hubs."""
 
 from birthmark.store import Event
 
 
 class DeviceChanged(Event, frozen=True, tag="iothub.device_changed"):
-    """A device, or a module by its name, was changed or removed: its connection must prove itself again.
+    """A device or module was changed or deleted: its connection must authenticate again.
 
-    Where a device may connect no more, `is_off`, its modules may not either.
+    Where a device `is_off`, it may no longer connect, and neither may its modules.
     """
 
     hub: str
@@ -19,7 +19,7 @@ class DeviceChanged(Event, frozen=True, tag="iothub.device_changed"):
 
 
 class HubsChanged(Event, frozen=True, tag="iothub.hubs_changed"):
-    """A hub was made, or given another key."""
+    """A hub was created, or one of its keys was rotated."""
 
     hub: str
 
@@ -29,7 +29,7 @@ class HubsChanged(Event, frozen=True, tag="iothub.hubs_changed"):
 
 
 class HubCaChanged(Event, frozen=True, tag="iothub.ca_changed"):
-    """A CA certificate of a hub came, or counts for other devices than before; or none any more, where it `is_gone`."""
+    """A CA certificate of a hub was added, applies to other devices, or was deleted (`is_gone`)."""
 
     hub: str
     name: str

@@ -19,7 +19,7 @@ _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']{1,128}")
 
 SCOPE = "ms-azure-iot-edge://"
 MAX_MODULES = 50
-"""Of one device ("IoT Hub quotas and throttling")."""
+"""Maximum modules per device ("IoT Hub quotas and throttling")."""
 
 
 class DeviceIdInvalidError(InvalidRequestError):
@@ -32,16 +32,16 @@ class DeviceIdInvalidError(InvalidRequestError):
 
 
 def parse_device_id(text: str) -> DeviceId:
-    """Return the id; letter case counts. Raise `DeviceIdInvalidError`."""
+    """Return the device id, case-sensitive. Raise `DeviceIdInvalidError`."""
     if _DEVICE_ID.fullmatch(text) is None:
         raise DeviceIdInvalidError(device_id=text[:128])
     return DeviceId(text)
 
 
 def parse_new_id(text: str) -> DeviceId:
-    """Return the id of a device or module that is created. Raise `DeviceIdInvalidError`.
+    """Return the id of a new device or module. Raise `DeviceIdInvalidError`.
 
-    MQTT allows no `+` and no `#` in the topics of such a device; one of an earlier version still works over HTTPS.
+    MQTT topics allow no `+` and no `#` in the id; such a device of an earlier version still works over HTTPS.
     """
     if not {"+", "#"}.isdisjoint(text):
         raise DeviceIdInvalidError(device_id=text[:128])
@@ -49,9 +49,9 @@ def parse_new_id(text: str) -> DeviceId:
 
 
 def name_of(device_id: str, module_id: str | None) -> str:
-    """Return what an identity is called wherever devices and modules are told apart by name alone.
+    """Return the unique name of an identity, wherever devices and modules share a namespace.
 
-    A module is called `DEVICE/MODULE`, as its client id is: no device id has a slash.
+    A module's name is `DEVICE/MODULE`, like its client id: no device id has a slash.
     """
     return device_id if module_id is None else f"{device_id}/{module_id}"
 
@@ -64,16 +64,16 @@ def parse_name(text: str) -> tuple[DeviceId, str | None]:
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """One hub: its short name, the host its devices name in CONNECT, and its policies' keys."""
+    """A hub: its short name, the host name that devices use in CONNECT, and its policies' keys."""
 
     name: str
     host: str
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
     tier: str | None = None
-    """Whose limits count, as `rules.tiers` keeps it; None: no limits."""
+    """Tier whose limits apply, as `rules.tiers` stores it; None: no limits."""
 
-    def became(self, other: "Hub") -> bool:
-        """Say whether another of this name is this one, some keys of which were rotated; one made anew has none."""
+    def is_rekeyed_as(self, other: "Hub") -> bool:
+        """Return whether another hub of this name is this one with rotated keys; a re-created hub shares no key."""
         return any(set(pair) & set(other.policies.get(policy, ())) for policy, pair in self.policies.items())
 
 
@@ -83,7 +83,7 @@ def space_of(hub: str) -> str:
 
 
 class AuthenticationType(StrEnum):
-    """How a device proves itself, in the registry's own words."""
+    """Authentication type of a device, in the registry's wire format."""
 
     SAS = "sas"
     SELF_SIGNED = "selfSigned"
@@ -97,7 +97,7 @@ def thumbprint_text(thumbprint: bytes | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class DeviceAuthentication:
-    """Thumbprints are raw, 20 bytes (SHA-1) or 32 (SHA-256); keys too."""
+    """A device's credentials. Thumbprints are raw, 20 bytes (SHA-1) or 32 (SHA-256); keys are raw as well."""
 
     type: AuthenticationType
     primary_thumbprint: bytes | None = None
@@ -107,19 +107,19 @@ class DeviceAuthentication:
 
     @property
     def thumbprints(self) -> tuple[str, ...]:
-        """Those there are, in hexadecimal, each once."""
+        """Return the distinct thumbprints in hexadecimal."""
         both = (self.primary_thumbprint, self.secondary_thumbprint)
         return tuple(dict.fromkeys(one.hex() for one in both if one is not None))
 
     @property
     def credentials(self) -> frozenset[bytes]:
-        """Thumbprints and keys, whichever there are."""
+        """Return all thumbprints and keys."""
         every = (self.primary_thumbprint, self.secondary_thumbprint, self.primary_key, self.secondary_key)
         return frozenset(one for one in every if one is not None)
 
     @property
     def told(self) -> dict[str, list[str]]:
-        """What the audit trail says of how it is proved."""
+        """Return the audit details of the authentication."""
         return {"thumbprints": list(self.thumbprints)} if self.thumbprints else {}
 
 
@@ -138,7 +138,7 @@ class Device:
     created_at: datetime
     updated_at: datetime
     maker: str = OPERATOR
-    """Who put it on record: an operator, or the registration `dps:{scope}/{registration id}`."""
+    """Creator: an operator, or the registration `dps:{scope}/{registration id}`."""
     parent_scopes: tuple[str, ...] = ()
     """The scopes of the gateways that may speak for it."""
 
@@ -148,7 +148,7 @@ class Device:
 
     @property
     def scope(self) -> str | None:
-        """A gateway's own scope, by which those behind it name it; of another device its parent's.
+        """Return a gateway's own device scope, which its children reference; for other devices, the parent's.
 
         (IoT Edge, "Establish gateway hierarchy")
         """
@@ -159,9 +159,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a device asked its hub to issue, and what it was issued last, by its hub or as it registered.
+    """A device's pending certificate request, and the last certificate issued by its hub or at registration.
 
-    It is on record until the device connects by it; `version` is another with each write.
+    The record exists until the device connects with it; `version` changes with each write.
     """
 
     hub: str
@@ -169,9 +169,9 @@ class Credential:
     generation_id: str
     version: str
     request_id: str | None = None
-    """Of the request that is under way."""
+    """Id of the request in progress."""
     session: str | None = None
-    """Of the connection that made it."""
+    """Session of the connection that made the request."""
     expires_at: int | None = None
     """When it counts no more, in microseconds."""
     thumbprint: bytes | None = None
@@ -179,12 +179,12 @@ class Credential:
     """SHA-256 of the public key of the certificate."""
     issued_at: int | None = None
     chain: tuple[str, ...] | None = None
-    """It and those above it, in base64 of DER, the root last."""
+    """Certificate chain in base64 of DER, leaf first and root last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A part of a device with an identity of its own; it may connect as long as its device may."""
+    """A module identity of a device; it can connect only while its device can."""
 
     hub: str
     device_id: DeviceId
@@ -206,9 +206,9 @@ Identity: TypeAlias = Device | Module
 
 
 class Twin(msgspec.Struct, frozen=True):
-    """A device's twin: tags that it never sees, what is desired of it, what it reports. A fresh one is empty.
+    """A device twin: tags, which the device never receives, desired and reported properties. A new one is empty.
 
-    A module has one, too: `device_id` is its name then.
+    A module twin stores the module's name as `device_id`.
     """
 
     hub: str
@@ -218,7 +218,7 @@ class Twin(msgspec.Struct, frozen=True):
     reported: DocumentSection = DocumentSection()
     version: int = 1
     model_id: str = ""
-    """Which model (IoT Plug and Play) it has, as it said when it connected last and said any."""
+    """Model id (IoT Plug and Play) that the device last announced at CONNECT."""
 
     @property
     def etag(self) -> str:
@@ -227,9 +227,9 @@ class Twin(msgspec.Struct, frozen=True):
 
 
 class C2dMessage(msgspec.Struct, frozen=True, array_like=True):
-    """What a letter to a device holds: system properties by their names in a property bag, and the application's.
+    """Content of a cloud-to-device message: system properties by property bag name, and application properties.
 
-    `generation` is that of the device it is for; empty where an earlier version kept the letter.
+    `generation` is that of the target device; empty where an earlier version stored the message.
     """
 
     payload: bytes
@@ -239,7 +239,7 @@ class C2dMessage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One device-to-cloud message. `system` has the wire's own names (message-id, content-type …)."""
+    """A device-to-cloud message. `system` has the wire's own names (message-id, content-type …)."""
 
     device_id: str
     enqueued_micros: int
@@ -249,5 +249,5 @@ class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def publisher(self) -> str:
-        """Whose share of the rules' time it uses."""
+        """Return the publisher whose share of rule execution time the message uses."""
         return self.device_id

@@ -1,4 +1,4 @@
-"""What IoT Hub's shells ask of each other."""
+"""Ports between IoT Hub's MQTT and HTTPS sides."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ from birthmark.iothub.wire import MethodCall
 
 
 class Notify(BusRequest[EmptyReply], frozen=True, tag="iothub.notify"):
-    """Tell a device that is connected there what is desired of it; without a topic, that messages wait for it."""
+    """Notify a connected device of its desired properties; without a topic, of queued messages."""
 
     hub: str
     device_id: str
@@ -19,7 +19,7 @@ class Notify(BusRequest[EmptyReply], frozen=True, tag="iothub.notify"):
 
 
 class SeenAt(NamedTuple):
-    """When a device came, or went; None for one that was not here since the server began."""
+    """Time of the last connect or disconnect; None if the device was not seen since the server started."""
 
     at: datetime | None
     is_connected: bool
@@ -29,18 +29,18 @@ UNSEEN = SeenAt(None, is_connected=False)
 
 
 class DevicePresence(Protocol):
-    """Who is connected."""
+    """Directory of connected devices."""
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
-        """Return when devices came or went last, in the order of `device_ids`."""
+        """Return when devices last connected or disconnected, in the order of `device_ids`."""
         ...
 
-    async def connected_ids(self, hub: str, most: int) -> Sequence[str] | None:
-        """Return which devices and modules are connected, in no order; None where they are more than `most`."""
+    async def connected_ids(self, hub: str, limit: int) -> Sequence[str] | None:
+        """Return the connected devices and modules, in no order; None if there are more than `limit`."""
         ...
 
     async def connected(self, hub: str) -> int:
-        """Return how many devices and modules of a hub are connected, to whichever worker."""
+        """Return the number of connected devices and modules of a hub, over all workers."""
         ...
 
 
@@ -51,13 +51,13 @@ class Notifier(Protocol):
         """Send a device that subscribed to it the change of its desired properties."""
         ...
 
-    def mail_came(self, hub: Hub, device_id: str) -> None:
+    def notify_messages(self, hub: Hub, device_id: str) -> None:
         """Deliver the messages that wait for a device that subscribed to them."""
         ...
 
 
 class ToDevices(DevicePresence, Protocol):
-    """The way from the service to the devices, wherever they are connected."""
+    """Service-to-device calls, wherever the devices are connected."""
 
     async def call(self, hub: Hub, device_id: str, call: MethodCall) -> tuple[int, Any]:
         """Return a method's status and payload. Raise `DeviceNotOnlineError`, `MethodTimeoutError`."""

@@ -40,7 +40,7 @@ from birthmark.iothub.wire.routing import Routing, StoredRouting
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text
-from birthmark.store.crud_statements import among, change, find, page, present, remove, still
+from birthmark.store.crud_statements import change, find, guard_exists, guard_unchanged, is_among, page, remove
 from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
 from birthmark.store.row_mapping import RowMapper
@@ -65,8 +65,8 @@ devices = Table(
 )
 _OFF = devices.c.enabled == literal_column("0")
 _EDGE = devices.c.iot_edge == literal_column("1")
-partial_index("hub_devices_off", devices.c.hub, devices.c.device_id, where=_OFF)
-partial_index("hub_devices_edge", devices.c.hub, devices.c.device_id, where=_EDGE)
+partial_index("hub_devices_off", devices.c.hub, devices.c.device_id, condition=_OFF)
+partial_index("hub_devices_edge", devices.c.hub, devices.c.device_id, condition=_EDGE)
 
 modules = Table(
     "hub_modules",
@@ -102,16 +102,16 @@ twins = Table(
     number("unindexed", server_default="3"),
 )
 CHANGED, BEYOND_INDEX, NEVER_INDEXED = 1, 2, 3
-"""What is not indexed of a twin: its last changes; what is more of it than an index takes; anything, yet."""
+"""Index states of a twin: latest changes not indexed; too many terms to index; never indexed."""
 UNINDEXED = twins.c.unindexed > literal_column("0")
-"""Stands beside each condition on the state: SQLite takes the index for no other words."""
+"""Required in each condition on the state: SQLite uses the partial index only for this exact term."""
 partial_index(
     "hub_twins_unindexed",
     *(twins.c.unindexed, twins.c.hub, twins.c.device_id),
-    where=UNINDEXED,
+    condition=UNINDEXED,
 )
 GET_TWIN = find(twins)
-TWINS_NAMED = find(twins, "hub", among(twins.c.device_id), of=("device_id", "body"))
+TWINS_NAMED = find(twins, "hub", is_among(twins.c.device_id), of=("device_id", "body"))
 _WRITTEN = ("version", "updated_at", "body")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
 _MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
@@ -119,7 +119,7 @@ ADD_TWIN = insert(twins, without=("unindexed",))  # which is NEVER_INDEXED
 
 
 def _changing(*conditions: ColumnElement[bool]) -> Statement:
-    """Return what changes a twin as it was read, and marks it."""
+    """Return an update of a twin that is unchanged since it was read; it marks the twin for indexing."""
     as_read = (twins.c[name] == bindparam(f"key_{name}") for name in ("hub", "device_id", "version"))
     values: dict[str, Any] = {name: bindparam(name) for name in _WRITTEN}
     return statement(update(twins).where(*as_read, *conditions).values(values | {"unindexed": _MARKED}))
@@ -180,7 +180,7 @@ ADD_ROUTING = insert(routings, ignore_existing=True)
 GET_ROUTING = find(routings)
 ROUTINGS_PAGE = page(routings, "hub")
 CHANGE_ROUTING = change(routings, ("document", "secrets", "revision", "modified_at"), "hub", "generation", "revision")
-ROUTING_IS_THERE = present(routings, "hub", "generation")
+ROUTING_IS_THERE = guard_exists(routings, "hub", "generation")
 
 HUBS = RowMapper(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
@@ -188,8 +188,8 @@ ADD_HUB = insert(hubs)
 CHANGE_KEYS = change(hubs, ("policies",), "name", "policies")
 CHANGE_TIER = change(hubs, ("tier",), "name", "host")
 REMOVE_HUB = remove(hubs, "name", "policies")
-HUB_IS_THERE = present(hubs)
-SAME_HUB = present(hubs, "name", "policies")
+HUB_IS_THERE = guard_exists(hubs)
+SAME_HUB = guard_exists(hubs, "name", "policies")
 DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities, credentials, routings))
 HUBS_PAGE = page(hubs, "name")
 
@@ -202,11 +202,11 @@ GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
 NAMES_OF_DEVICES = page(devices, "device_id", "hub", of=("device_id",))
 DEVICES_OFF = page(devices, "device_id", "hub", _OFF, of=("device_id",))
-DEVICES_NAMED = find(devices, "hub", among(devices.c.device_id), of=("device_id", "enabled"))
+DEVICES_NAMED = find(devices, "hub", is_among(devices.c.device_id), of=("device_id", "enabled"))
 DEVICES = "devices"
-"""The figure of them, by hub and state."""
-DEVICE_IS_THERE = still(devices, "hub", "device_id")
-HAS_ROOM = still(
+"""Counter of devices, by hub and state."""
+DEVICE_IS_THERE = guard_unchanged(devices, "hub", "device_id")
+HAS_ROOM = guard_unchanged(
     devices,
     "hub",
     "device_id",
@@ -217,11 +217,11 @@ HAS_ROOM = still(
     .scalar_subquery()
     < bindparam("most"),
 )
-"""Holds where a device may have one more module."""
-SAME_GENERATION = still(devices, "hub", "device_id", "generation_id")
+"""Guard that holds where a device can have another module."""
+SAME_GENERATION = guard_unchanged(devices, "hub", "device_id", "generation_id")
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
 # Changes nothing: the condition of whoever decided on the device as it was read.
-SAME_DEVICE = still(devices, *_AS_READ)
+SAME_DEVICE = guard_unchanged(devices, *_AS_READ)
 DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
 
 
@@ -233,22 +233,22 @@ _AT = (modules.c.hub == bindparam("hub"), modules.c.device_id == bindparam("devi
 GET_MODULE = statement(_MODULE.where(*_AT, modules.c.module_id == bindparam("module_id")))
 MODULES_OF = statement(_MODULE.where(*_AT))
 ADD_MODULE = insert(modules)
-MODULE_IS_THERE = still(modules, *_OF_MODULE)
-SAME_MODULE_GENERATION = still(modules, *_THIS_MODULE)
+MODULE_IS_THERE = guard_unchanged(modules, *_OF_MODULE)
+SAME_MODULE_GENERATION = guard_unchanged(modules, *_THIS_MODULE)
 _MODULE_AS_READ = (*_OF_MODULE, modules.c.etag == bindparam("key_etag"))
 STATE_OF_MODULE = ("etag", "auth_type", "managed_by", "updated_at", *_PROOFS)
 REPLACE_MODULE = change(modules, STATE_OF_MODULE, *_MODULE_AS_READ)
 TAKE_PROOFS = change(modules, ("etag", "auth_type", "updated_at", *_PROOFS), "hub", "device_id")
 DELETE_MODULE = remove(modules, *_MODULE_AS_READ)
 DELETE_MODULES_OF = (DELETE_TWINS_OF_MODULES, remove(modules, "hub", "device_id"))
-"""Before their device goes: their twins, and they."""
+"""Deletes a device's modules and their twins, before the device."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Body(msgspec.Struct, array_like=True):
-    """What is kept of a twin; those of before 0.3 end without a model."""
+    """Stored form of a twin; those before 0.3 end without a model id."""
 
     tags: dict[str, Any]
     desired: DocumentSection
@@ -257,7 +257,7 @@ class _Body(msgspec.Struct, array_like=True):
 
 
 class _Tags(msgspec.Struct, array_like=True):
-    """The beginning of a body."""
+    """First field of a stored twin."""
 
     tags: dict[str, Any]
 
@@ -278,7 +278,7 @@ def tags_of(row: Row) -> Mapping[str, Any]:
 
 
 def twin_body(twin: Twin) -> bytes:
-    """Return the column that holds a twin."""
+    """Return the column value of a twin."""
     return _encode(_Body(twin.tags, twin.desired, twin.reported, twin.model_id))
 
 
@@ -322,7 +322,7 @@ def module_key(module: Module) -> dict[str, Any]:
 
 
 def twin_keys(identity: Identity) -> tuple[Statement, Statement, dict[str, Any]]:
-    """Return what holds while an identity is the same one, what changes its twin, and the parameters of both."""
+    """Return the identity guard, the twin update, and the parameters of both."""
     key = {"key_hub": identity.hub, "key_device_id": identity.name, "key_generation_id": identity.generation_id}
     match identity:
         case Device():
@@ -334,7 +334,7 @@ def twin_keys(identity: Identity) -> tuple[Statement, Statement, dict[str, Any]]
 
 
 def subject_digest(name: bytes) -> str:
-    """Return the key under which CA certificates of one subject, as DER, are found."""
+    """Return the lookup key of CA certificates with this subject, as DER."""
     return hashlib.sha256(name).hexdigest()
 
 
@@ -345,7 +345,7 @@ def authority_row(hub: str, authority: CaCertificate) -> dict[str, Any]:
 
 
 def place_of(hub: str) -> str:
-    """Return the place at which a hub's devices are found."""
+    """Return the scope of a hub's devices."""
     return f"hub/{hub}"
 
 
@@ -410,7 +410,9 @@ def kept_of(row: Row) -> StoredRouting:
     return StoredRouting(known.hub, known.generation, known.revision, routing, secrets, known.modified_at)
 
 
-def routing_row(kept: StoredRouting) -> dict[str, Any]:
+def routing_row(routing: StoredRouting) -> dict[str, Any]:
     """Return the row of a routing."""
-    document, secrets = msgspec.json.encode(kept.routing).decode(), json.dumps(kept.secrets)
-    return ROUTINGS.row(_RoutingRow(kept.hub, kept.generation, kept.revision, document, secrets, kept.modified_at))
+    document, secrets = msgspec.json.encode(routing.routing).decode(), json.dumps(routing.secrets)
+    return ROUTINGS.row(
+        _RoutingRow(routing.hub, routing.generation, routing.revision, document, secrets, routing.modified_at)
+    )

@@ -1,6 +1,6 @@
-"""The terms that twins are found by, and statements that look through devices by them.
+"""Twin index terms, and statements that search devices by them.
 
-A twin's terms are written behind its commits; until then it is marked, and a search can look at it as well.
+A twin's terms are written after its commits; until then the twin is marked, and a search can read it as well.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ from birthmark.iothub.rules.queries import (
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
 from birthmark.store import Changes, Statement, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import among, find, remove
+from birthmark.store.crud_statements import find, is_among, remove
 from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
 from birthmark.store.statements import BoundParameters, Engine, insert_into
@@ -53,10 +53,10 @@ Index("hub_terms_subject", terms.c.subject, terms.c.place)
 
 
 def _twin(hub: str, device_id: str, *, is_kept: bool) -> Any:
-    """Return a SELECT of a twin's name that locks it: nobody removes it, or with `is_kept` also changes it, meanwhile.
+    """Return a SELECT of a twin's name that locks it against deletion, or with `is_kept` also against changes.
 
-    One that others have locked is not there for it. Whoever writes the terms of many twins waits for none: else it
-    waits for a worker that waits for it.
+    It skips locked twins. An indexer of many twins waits for no lock, as it could deadlock with a worker that waits for
+    it.
     """
     named = select(twins.c.device_id).where(twins.c.hub == bindparam(hub), twins.c.device_id == bindparam(device_id))
     return named.with_for_update(skip_locked=True, key_share=True, read=not is_kept).correlate(None)
@@ -72,7 +72,7 @@ def _adding(engine: Engine) -> Any:
 
 
 ADD_TERM = Statement(_adding)
-"""Only while there is such a twin: else its terms would be there for ever."""
+"""Add a term only while the twin exists; otherwise the term would never be deleted."""
 DROP_TERM = remove(
     terms,
     *("place", "path", "value"),
@@ -84,7 +84,7 @@ _DROP_BELOW = remove(
 )
 DROP_PLACE = remove(terms, "place")
 # By their subjects: of one place there are very many.
-TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), among(terms.c.subject))
+TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), is_among(terms.c.subject))
 
 _IN_STATE = UNINDEXED, twins.c.unindexed == bindparam("state")
 _AFTER = tuple_(bindparam("hub", type_=Text), bindparam("device_id", type_=Text))
@@ -96,7 +96,7 @@ NEXT_UNINDEXED = statement(
 )
 _SOME = select(literal(1)).where(*_IN_STATE).limit(bindparam("limit")).subquery()
 WAITING = statement(select(func.count().label("count")).select_from(_SOME))
-"""How many twins are in a state, up to a limit."""
+"""Count of twins in a state, up to a limit."""
 INDEXED = statement(
     update(twins)
     .where(
@@ -113,27 +113,27 @@ INDEXED = statement(
         )
     )
 )
-"""Takes the mark of a twin away that is as it was read; of one that changed meanwhile it stays, for its changes."""
+"""Removes the mark of a twin that is unchanged since it was read; a changed one stays marked."""
 
 _DEVICE = [column for column in devices.columns if not column.name.endswith("_key")]
 _KEYS = {column.name: None for column in devices.columns if column.name.endswith("_key")}
 
 
 def without_terms(hub: str, name: str) -> Changes:
-    """Return what takes the terms of a device and its modules away, or those of a module: when they are removed."""
+    """Return changes that delete the terms of a device and its modules, or of a module."""
     changes = Changes().run(DROP_TERMS, place=hub, subject=name)
     return changes.run(_DROP_BELOW, place=hub, first=f"{name}/", beyond=f"{name}0")  # the character behind the slash
 
 
 class _Values(msgspec.Struct, array_like=True):
-    """A section of which nothing but its values is looked at."""
+    """A section with its values only."""
 
     values: dict[str, Any]
     stamps: msgspec.Raw
 
 
 class TwinIndexEntry(msgspec.Struct, array_like=True):
-    """Of a twin what it is found by."""
+    """Indexed parts of a twin."""
 
     tags: dict[str, Any]
     desired: _Values
@@ -181,17 +181,17 @@ def twin_columns(row: Row) -> dict[str, Any]:
     return {"version": row["twin_version"], "body": row["twin_body"]}
 
 
-def counting(hub: str, leaf: Leaf, most: int) -> Statement:
-    """Return a SELECT of how many a leaf of a plan finds, counted up to `most`."""
+def counting(hub: str, leaf: Leaf, limit: int) -> Statement:
+    """Return a SELECT of the number of matches of a leaf, counted up to `limit`."""
     given = BoundParameters()
-    some = _select(given, hub, leaf).limit(most).subquery()
+    some = _select(given, hub, leaf).limit(limit).subquery()
     return given.statement(select(func.count().label("count")).select_from(some))
 
 
 def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str, limit: int) -> Statement:
-    """Return a SELECT of the next devices by their ids, `limit` candidates of a plan or in one of the states.
+    """Return a SELECT of the next `limit` devices by id, candidates of a plan or in one of the states.
 
-    `subject` is a candidate; a row without `hub` is of one that is gone.
+    `subject` is a candidate; a row without `hub` is of a deleted one.
     """
     given = BoundParameters()
     parts = [_some(_select(given, hub, leaf, after), limit) for leaf in leaves]
@@ -208,35 +208,37 @@ def next_of(hub: str, leaves: Sequence[Leaf], states: Sequence[int], after: str,
     return given.statement(select(subject, *_DEVICE, *_TWIN).select_from(known).order_by(subject))
 
 
-def _some(found: Any, limit: int) -> Any:
-    return found.order_by(found.selected_columns.subject.element).limit(limit)
+def _some(value: Any, limit: int) -> Any:
+    return value.order_by(value.selected_columns.subject.element).limit(limit)
 
 
-def _unindexed(given: BoundParameters, hub: str, state: int, after: str) -> Any:
+def _unindexed(parameters: BoundParameters, hub: str, state: int, after: str) -> Any:
     is_so = twins.c.unindexed == literal_column(str(state))
     named = select(twins.c.device_id.label("subject"))
-    return named.where(UNINDEXED, is_so, twins.c.hub == given(hub), twins.c.device_id > given(after))
+    return named.where(UNINDEXED, is_so, twins.c.hub == parameters(hub), twins.c.device_id > parameters(after))
 
 
-def _select(given: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
+def _select(parameters: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
     """Return a SELECT of the subjects that a leaf finds behind another."""
     if isinstance(leaf, TwinsByTerm | TwinsByRange):
         named = select(terms.c.subject.label("subject"))
         found = named.where(
-            terms.c.place == given(hub), terms.c.path == given(leaf.path), *_behind(given, terms.c.subject, after)
+            terms.c.place == parameters(hub),
+            terms.c.path == parameters(leaf.path),
+            *_behind(parameters, terms.c.subject, after),
         )
-        return found.where(*_valued(given, leaf))
-    found = select(devices.c.device_id.label("subject")).where(devices.c.hub == given(hub))
+        return found.where(*_valued(parameters, leaf))
+    found = select(devices.c.device_id.label("subject")).where(devices.c.hub == parameters(hub))
     if isinstance(leaf, NamedWithin) and leaf.span.low > after:  # of two lower bounds, an index takes either
-        return found.where(*_within(given, devices.c.device_id, leaf.span))
-    found = found.where(*_behind(given, devices.c.device_id, after))
+        return found.where(*_within(parameters, devices.c.device_id, leaf.span))
+    found = found.where(*_behind(parameters, devices.c.device_id, after))
     match leaf:
         case TwinsByName(names=()):  # which no IN can say
             return found.where(literal_column("1") == literal_column("0"))
         case TwinsByName(names=names):
-            return found.where(devices.c.device_id.in_([given(name, Text) for name in names]))
+            return found.where(devices.c.device_id.in_([parameters(name, Text) for name in names]))
         case NamedWithin(span=span):
-            return found.where(*_within(given, devices.c.device_id, span)[1:])
+            return found.where(*_within(parameters, devices.c.device_id, span)[1:])
         case DisabledTwins():
             return found.where(devices.c.enabled == literal_column("0"))
         case Edge():
@@ -245,20 +247,20 @@ def _select(given: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> An
             return found
 
 
-def _behind(given: BoundParameters, column: Any, after: str) -> list[Any]:
-    return [column > given(after)] if after else []
+def _behind(parameters: BoundParameters, column: Any, after: str) -> list[Any]:
+    return [column > parameters(after)] if after else []
 
 
-def _valued(given: BoundParameters, leaf: TwinsByTerm | TwinsByRange) -> list[Any]:
+def _valued(parameters: BoundParameters, leaf: TwinsByTerm | TwinsByRange) -> list[Any]:
     if isinstance(leaf, TwinsByRange):
-        return _within(given, terms.c.value, leaf.span)
+        return _within(parameters, terms.c.value, leaf.span)
     if len(leaf.values) == 1:
-        return [terms.c.value == given(leaf.values[0])]
-    return [terms.c.value.in_([given(value, Text) for value in leaf.values])]
+        return [terms.c.value == parameters(leaf.values[0])]
+    return [terms.c.value.in_([parameters(value, Text) for value in leaf.values])]
 
 
-def _within(given: BoundParameters, column: Any, span: ValueSpan) -> list[Any]:
-    parts = [column >= given(span.low)]
+def _within(parameters: BoundParameters, column: Any, span: ValueSpan) -> list[Any]:
+    parts = [column >= parameters(span.low)]
     if span.high is not None:
-        parts.append(column <= given(span.high) if span.with_high else column < given(span.high))
+        parts.append(column <= parameters(span.high) if span.with_high else column < parameters(span.high))
     return parts

@@ -1,4 +1,4 @@
-"""Where private keys live: in a file, or behind PKCS#11 in a token. A key handle signs; it is never read.
+"""Private keys in files or PKCS#11 tokens. A key handle signs; the key itself is never read.
 
-Not here: what a chip's objects mean (elements), TLS with these keys (links), CAs (ca).
+Other packages cover the objects of a secure element (elements), TLS with these keys (links), and CAs (ca).
 """

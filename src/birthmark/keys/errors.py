@@ -1,4 +1,4 @@
-"""Why a key cannot be used, for people: what is wrong and what to do."""
+"""Key errors with cause and fix."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
 
     @property
     def copy(self) -> Path:
-        """Where what is taken out goes, but for its ending."""
+        """Path of the extracted copy, without its extension."""
         return copy_of(self.path)
 
 
@@ -103,7 +103,7 @@ class PassphraseWrongError(UnauthenticatedError):
 
     @property
     def copy(self) -> Path:
-        """Where the key without a passphrase goes, but for its ending."""
+        """Path of the key without a passphrase, without its extension."""
         return copy_of(self.path)
 
 
@@ -115,7 +115,7 @@ class ReferenceKeyError(PolicyError):
         "{path} is a reference key for object {object_id} of a secure element. The private key is in the "
         "chip, and the program that should sign does not use the chip."
     )
-    fix = "Use the key in the chip: `{again} --element`. To run your own program: `birthmark chip exec -- PROGRAM`."
+    fix = "Use the key in the chip: `{again} --chip`. To run your own program: `birthmark chip exec -- PROGRAM`."
     again: str = ""
     object_id: str
     path: Path

@@ -1,4 +1,4 @@
-"""A private key in a PEM file, with the mistakes people make with such files told apart."""
+"""A private key in a PEM file, with distinct errors for common mistakes in such files."""
 
 import base64
 import logging
@@ -43,7 +43,7 @@ _LOOKED_AT = 512
 
 
 def pem_of_key(raw: bytes) -> bytes:
-    """Return the PEM of a key in PEM, DER or base64 of either, whatever its label; anything else as plain text."""
+    """Return the PEM of a key in PEM, DER or base64 of either, whatever its label; other content as plain text."""
     text = pem_in(plain_text(raw))
     if b"PRIVATE KEY-----" in text:
         return _LONE_CR.sub(b"\n", text)
@@ -58,8 +58,8 @@ def pem_of_key(raw: bytes) -> bytes:
         return text
 
 
-def as_openssl_reads(path: Path) -> str | None:
-    """Return the command that reads a key whose file OpenSSL cannot read as it is; None where it can."""
+def find_conversion_command(path: Path) -> str | None:
+    """Return the command that converts a key file which OpenSSL cannot read; None if it can."""
     with path.open("rb") as file:
         raw = file.read(_LOOKED_AT)
     if (raw.startswith(b"-----BEGIN") and b"\n" in raw) or is_der(raw):
@@ -110,7 +110,7 @@ class FileKey:
         try:
             return cls(path, _load(path, text, secret))
         except PassphraseWrongError as error:
-            if (command := as_openssl_reads(path)) is not None:
+            if (command := find_conversion_command(path)) is not None:
                 error.quote(fix=error.explain_fix().replace(f"openssl pkey -in {shlex.quote(str(path))}", command))
             raise
 
@@ -134,7 +134,7 @@ class FileKey:
         return f"file {self.path}"
 
     def close(self) -> None:
-        """Files hold nothing open."""
+        """Do nothing: a file key holds no open resource."""
 
 
 def read_key_file(path: Path) -> tuple[bytes, int]:

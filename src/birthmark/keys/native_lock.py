@@ -1,4 +1,4 @@
-"""The lock around calls into a native library that holds keys."""
+"""Lock for calls into a native key library."""
 
 import contextlib
 import ssl
@@ -6,10 +6,10 @@ import threading
 
 
 class NativeLock:
-    """Serializes every call into a library: chips answer one command at a time, and few libraries are thread safe.
+    """Serializes calls into a library: chips answer one command at a time, and few libraries are thread-safe.
 
-    A library that shares OpenSSL with Python's `ssl` leaves its errors in the queue of the thread, where the next read
-    of a connection would find them and fail (SSL_get_error(3)): whoever leaves the lock clears them. Reentrant.
+    A library that shares OpenSSL with Python's `ssl` leaves its errors in the thread's queue. The next read of a
+    connection would find them and fail (SSL_get_error(3)). So they are cleared when the lock is released. Reentrant.
     """
 
     def __init__(self) -> None:

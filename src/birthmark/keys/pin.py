@@ -1,4 +1,4 @@
-"""A PIN: never shown, and never from a command line. From a file of our own, a descriptor or a prompt."""
+"""PIN of a token, from a protected file, a descriptor or a prompt; never shown, never from a command line."""
 
 import getpass
 import os
@@ -9,14 +9,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
-from birthmark.text_files import blanks_around, in_utf_8, plain_text, without_blanks
+from birthmark.text_files import blanks_around, format_conversion_fix, plain_text, without_blanks
 
 MAX_PIN_BYTES = 255
 _MAX_BYTES = 2 * MAX_PIN_BYTES + 8  # in UTF-16
 
 
 class Pin:
-    """The text of a PIN; `reveal` is the only way to see it."""
+    """A PIN; `reveal` is the only way to read it."""
 
     __slots__ = ("_text", "path")
 
@@ -34,7 +34,7 @@ class Pin:
         return self._text
 
     def check_blanks(self) -> None:
-        """Raise `PinFileError` where its file has white space around it: a wrong PIN costs one of the chip's tries."""
+        """Raise `PinFileError` if the file has surrounding white space; a wrong PIN costs one attempt."""
         if self.path is not None:
             check_blanks(self._text, self.path)
 
@@ -58,17 +58,17 @@ class Pin:
 
     @classmethod
     def from_descriptor(cls, descriptor: int) -> "Pin":
-        """Read one line from an open descriptor, such as a pipe a parent process made."""
+        """Read one line from an open descriptor, such as a pipe from a parent process."""
         return cls(_read(descriptor, Path(f"/dev/fd/{descriptor}")))
 
     @classmethod
     def prompt(cls, token: str, ask: Callable[[str], str] = getpass.getpass) -> "Pin":
-        """Ask the person at the terminal, without showing what is typed."""
+        """Prompt at the terminal without echo."""
         return cls(ask(f"PIN of token {token}: "))
 
 
 def check_blanks(text: str, path: Path) -> None:
-    """Raise `PinFileError` where the file of a secret begins or ends with white space, or what nobody sees."""
+    """Raise `PinFileError` if a secret file begins or ends with white space or invisible characters."""
     if not (detail := blanks_around(text)):
         return
     error = PinFileError(path=path, detail=detail)
@@ -96,5 +96,5 @@ def _read(descriptor: int, path: Path) -> str:
         return line.decode()
     except UnicodeDecodeError:
         error = PinFileError(path=path, detail="is not UTF-8 text")
-        error.quote(fix=f"{in_utf_8(path, raw, is_secret=True)}.")
+        error.quote(fix=f"{format_conversion_fix(path, raw, is_secret=True)}.")
         raise error from None

@@ -1,8 +1,8 @@
-"""Starting a PKCS#11 library so that several may use it: it is told that there are threads (`CKF_OS_LOCKING_OK`).
+"""Thread-safe initialization of a PKCS#11 library (`CKF_OS_LOCKING_OK`).
 
-The binding calls `C_Initialize(NULL)`, which promises that one thread alone will ever call (PKCS#11 section 5.4). But
-awscrt signs on threads of its own, in the same library: so it is started and stopped here, and the binding finds it
-started. Nothing else of the binding is changed.
+The binding calls `C_Initialize(NULL)`, which promises that only one thread will ever call (PKCS#11 section 5.4). But
+awscrt signs on threads of its own in the same library. So the library is initialized and finalized here, and the
+binding finds it initialized. The binding is otherwise unchanged.
 """
 
 import ctypes
@@ -32,15 +32,15 @@ _Call = ctypes.CFUNCTYPE(ctypes.c_ulong, ctypes.c_void_p)
 
 
 class _Functions(ctypes.Structure):
-    """The beginning of CK_FUNCTION_LIST, which is the same in every version."""
+    """The first fields of CK_FUNCTION_LIST, identical in every version."""
 
     _fields_ = (("major", ctypes.c_ubyte), ("minor", ctypes.c_ubyte), ("initialize", _Call), ("finalize", _Call))
 
 
 class SharedLibrary(Library):
-    """The binding's library, for several threads.
+    """The binding's library, initialized for several threads.
 
-    One that somebody else in this process has started already is used and not stopped: it is theirs.
+    A library that other code in this process has initialized is used, but not finalized.
     """
 
     _is_started = False
@@ -51,7 +51,7 @@ class SharedLibrary(Library):
         return self._is_started
 
     def initialize(self) -> None:
-        """Start it. Raise what the binding raises."""
+        """Initialize the library. Raise the binding's errors."""
         if self._is_started:
             return
         code = self._functions().initialize(ctypes.byref(_Arguments(flags=_OS_LOCKING_OK)))
@@ -62,7 +62,7 @@ class SharedLibrary(Library):
         self._is_started, self._is_ours = True, code == _OK
 
     def finalize(self) -> None:
-        """Stop it, if it was started here."""
+        """Finalize the library if it was initialized here."""
         if self._is_started and self._is_ours:
             self._functions().finalize(None)
         self._is_started = self._is_ours = False

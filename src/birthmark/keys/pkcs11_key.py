@@ -1,4 +1,4 @@
-"""A private key in a PKCS#11 token. What the token does not do itself (hashing for ECDSA) is done here."""
+"""A private key in a PKCS#11 token. Operations that the token lacks (hashing for ECDSA) run in software."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class TokenKey:
 
     @classmethod
     def find(cls, token: Pkcs11Token, *, label: str | None = None, key_id: bytes | None = None) -> "TokenKey":
-        """Return the key with this label (either byte order) or id; it takes over `token` and closes it."""
+        """Return the key with this label (either byte order) or id; it owns `token` and closes it."""
         key = token.find_private_key(label=label, key_id=key_id)
         with token.session() as session:
             name, number = text_of(key, Attribute.LABEL), bytes_of(key, Attribute.ID)
@@ -74,8 +74,8 @@ class TokenKey:
         self.token.close()
 
 
-def made_for_signing(token: Pkcs11Token, label: str) -> PublicKey:
-    """Make a P-256 key that only signs and never leaves the token; return its public half."""
+def generate_signing_key(token: Pkcs11Token, label: str) -> PublicKey:
+    """Generate a non-extractable, sign-only P-256 key in the token; return its public key."""
     with token.session() as session:
         curve = {Attribute.EC_PARAMS: encode_named_curve_parameters("secp256r1")}
         parameters = session.create_domain_parameters(KeyType.EC, curve, local=True)
@@ -84,7 +84,7 @@ def made_for_signing(token: Pkcs11Token, label: str) -> PublicKey:
 
 
 def _public_key(session: pkcs11.Session, key: Any, label: str, key_id: bytes) -> PublicKey:
-    """Find the public half: in the private object, in a public one, or in a certificate of the same name."""
+    """Return the public key: from the private object, a public object, or a certificate of the same name."""
     if key.key_type is KeyType.RSA:
         return _loaded(encode_rsa_public_key(key), label)
     if key.key_type is not KeyType.EC:
@@ -112,5 +112,5 @@ def _loaded(der: bytes, label: str) -> PublicKey:
 
 
 def cut_der(value: bytes) -> bytes:
-    """Return the outermost DER value without what follows: chips pad certificates with zero bytes."""
+    """Return the outermost DER value without trailing bytes: chips pad certificates with zeros."""
     return bytes(core.Any.load(value).dump()) if value else b""

@@ -1,7 +1,7 @@
-"""The PKCS#11 library of this process: one at a time, found, loaded, started and stopped.
+"""The process's PKCS#11 library: one at a time, found, loaded, initialized and finalized.
 
-PKCS#11 keeps its state per process: who is logged in, which sessions are open. So there is one library, one lock, and
-whoever changes what the library should see (a new SoftHSM token, another SOFTHSM2_CONF) restarts it here.
+PKCS#11 state (logins and sessions) is per process. So there is one library and one lock, and a change of what the
+library sees (a new SoftHSM token, another SOFTHSM2_CONF) restarts it here.
 """
 
 import atexit
@@ -45,7 +45,7 @@ _CHIPS = (
 
 
 class _LoadedLibrary:
-    """What is running now."""
+    """The initialized library."""
 
     library: SharedLibrary | None = None
     path: Path | None = None
@@ -55,12 +55,12 @@ class _LoadedLibrary:
 
 _loaded = _LoadedLibrary()
 _every: dict[Path, SharedLibrary] = {}
-"""None is ever unloaded: another part of the process may have it, too."""
+"""Loaded libraries; none is ever unloaded, as other code in the process may use it."""
 _users: list[Callable[[], bool]] = []
 
 
 def kind_of(error: p11.PKCS11Error | OSError) -> str:
-    """Return what the library's return value is called, in words: `device error` for CKR_DEVICE_ERROR."""
+    """Return the name of a library's return value in words: `device error` for CKR_DEVICE_ERROR."""
     return _CAPITAL.sub(" ", type(error).__name__).lower()
 
 
@@ -73,13 +73,13 @@ def find_softhsm(root: Path = Path("/")) -> Path:
 
 
 def find_libraries(root: Path = Path("/")) -> list[Path]:
-    """Return every PKCS#11 library of a known name, the chips' before SoftHSM's; a file under two names counts once."""
+    """Return all PKCS#11 libraries with a known name, without duplicates, those of chips before SoftHSM's."""
     found = [path for pattern in (*_CHIPS, *_SOFTHSM) for path in sorted(root.glob(pattern))]
     return list({path.resolve(): path for path in reversed(found)}.values())[::-1]
 
 
 def load_library(path: Path) -> SharedLibrary:
-    """Return the started library; hold `LOCK` while using it. Another one that runs is stopped, its sessions end."""
+    """Return the initialized library; hold `LOCK` while using it. Another running library and its sessions end."""
     with LOCK:
         settings = os.environ.get("SOFTHSM2_CONF")
         path = path.resolve()
@@ -100,7 +100,10 @@ def load_library(path: Path) -> SharedLibrary:
 
 
 def stop_library() -> None:
-    """Stop the library, if one runs; all sessions end. The next `load_library` sees new tokens and settings."""
+    """Finalize the library, if one is running; all sessions end.
+
+    The next `load_library` sees new tokens and settings.
+    """
     _stop(always=True)
 
 
@@ -115,8 +118,8 @@ def _stop(*, always: bool) -> None:
         _loaded.generation += 1
 
 
-def before_it_stops(leave: Callable[[], bool]) -> None:
-    """Have somebody who uses the library on threads of its own leave it first; `leave` says whether it has."""
+def add_stop_callback(leave: Callable[[], bool]) -> None:
+    """Register a callback that makes a multithreaded user leave the library before it stops; it returns success."""
     if leave not in _users:
         _users.append(leave)
 

@@ -1,7 +1,7 @@
-"""An open token: one session that everyone in this process shares, and the private keys in it.
+"""An open token: one session that the process shares, and the private keys in it.
 
-A session and a login belong to the whole process in PKCS#11, and an SE050 has three sessions in all. So opening a token
-twice gives the same session, which closes with the last user.
+In PKCS#11, sessions and logins belong to the process, and an SE050 has 3 sessions in total. So opening a token twice
+returns the same session, which closes with its last user.
 """
 
 import contextlib
@@ -37,13 +37,16 @@ _PIN_REFUSED = (p11.PinIncorrect, p11.PinInvalid, p11.PinLenRange, p11.PinExpire
 _NOT_TOLD = (p11.AttributeTypeInvalid, p11.AttributeSensitive, p11.ArgumentsBad, p11.FunctionFailed)
 _PIN_LOCKED = (p11.PinLocked, p11.UserPinNotInitialized)
 _refused: set[tuple[str, str, bytes]] = set()
-"""Label and serial number of a token, and the digest of a PIN that it refused: the same is not tried again, as a chip
-locks after a few. A new attempt takes another PIN, or a new process."""
+"""Rejected PINs: label and serial number of the token, and the digest of the PIN.
+
+A rejected PIN is not tried again, as a chip locks after a few attempts. A new attempt requires another PIN or a new
+process.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """What a token says about itself without a login."""
+    """Token information that is available without login."""
 
     label: str
     manufacturer: str
@@ -68,7 +71,7 @@ _open: dict[tuple[Path, int], _SharedSession] = {}
 
 
 def list_tokens(module: Path) -> tuple[TokenInfo, ...]:
-    """Return the tokens that the library sees, without logging in; blank slots of SoftHSM are left out."""
+    """Return the tokens of the library without logging in, except SoftHSM's blank slots."""
     with LOCK, translated("the library"):
         found = (_info(token) for token in _each(module))
         return tuple(info for info in found if info.is_initialized)
@@ -105,7 +108,7 @@ class Pkcs11Token:
             return cls(info, module, shared)
 
     def close(self) -> None:
-        """Give the session back; the last one logs out. Closing twice is harmless."""
+        """Release the session; the last release logs out. Idempotent."""
         with LOCK:
             if not self._is_open:
                 return
@@ -125,16 +128,16 @@ class Pkcs11Token:
 
     @contextlib.contextmanager
     def session(self) -> Iterator[pkcs11.Session]:
-        """Hold the session for yourself; the library's own errors come out as ours."""
+        """Hold the session exclusively; the library's errors are converted."""
         with LOCK, translated(self.info.label):
             if not self._is_open or self._shared.generation != generation():
                 raise TokenFailedError(detail="the session has been closed")
             yield self._shared.session
 
     def find_private_key(self, *, label: str | None = None, key_id: bytes | None = None) -> Any:
-        """Return the private key with this label, in either byte order, or this CKA_ID; or the only one there is.
+        """Return the private key with this label (either byte order) or CKA_ID, or the token's only key.
 
-        Raise `KeyNotFoundError` or `KeyAmbiguousError`, which say what there is.
+        Raise `KeyNotFoundError` or `KeyAmbiguousError`, which list the keys.
         """
         with self.session() as session:
             every = list(session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
@@ -158,14 +161,14 @@ class Pkcs11Token:
 
 
 def text_of(item: pkcs11.Object, attribute: Attribute) -> str:
-    """Return a text attribute; empty where the token has none."""
+    """Return a text attribute, empty if the token has none."""
     with contextlib.suppress(*_NOT_TOLD):
         return str(item[attribute])
     return ""
 
 
 def bytes_of(item: pkcs11.Object, attribute: Attribute) -> bytes:
-    """Return a binary attribute; empty where the token has none or does not tell."""
+    """Return a binary attribute, empty if the token has none or does not disclose it."""
     with contextlib.suppress(*_NOT_TOLD):
         return bytes(item[attribute])
     return b""

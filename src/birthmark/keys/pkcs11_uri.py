@@ -1,7 +1,7 @@
-"""PKCS#11 URIs (RFC 7512): the name of a key in a token, as text.
+"""PKCS#11 URIs (RFC 7512), which name a key in a token.
 
-In:   `pkcs11:token=…;object=…;type=private?pin-source=file:/…`, at most MAX_URI_CHARS.
-Out:  a `Pkcs11Uri`; `str()` of it is the URI again. A PIN inside the URI is refused.
+Input: `pkcs11:token=…;object=…;type=private?pin-source=file:/…`, at most MAX_URI_CHARS. Output: a `Pkcs11Uri`; its
+`str()` is the URI. A URI that contains a PIN is rejected.
 """
 
 import re
@@ -30,7 +30,7 @@ _PLAIN = re.compile(r"[\x21-\x7e]*")
 
 @dataclass(frozen=True, slots=True)
 class Pkcs11Uri:
-    """What a URI says; None where it says nothing. `object` and the like are matched exactly, byte for byte."""
+    """A parsed URI; absent attributes are None. `object` and similar attributes match byte for byte."""
 
     token: str | None = None
     object: str | None = None
@@ -59,9 +59,9 @@ class Pkcs11Uri:
 
 
 def find_pkcs11_uri(text: str) -> str | None:
-    """Return the URI that a text is meant as: quotes taken off, the scheme in small letters. None for other texts.
+    """Return the normalized URI of a text: without quotes, scheme in lower case. None for other texts.
 
-    What has another scheme before it, as OpenSSL's engine takes it, is returned with it: `parse_pkcs11_uri` says so.
+    A preceding scheme, as OpenSSL's engine accepts it, is kept: `parse_pkcs11_uri` rejects it.
     """
     bare = text.strip(_QUOTES)
     named = _SCHEMES.match(bare)
@@ -69,7 +69,7 @@ def find_pkcs11_uri(text: str) -> str | None:
 
 
 def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
-    """Return what the URI says. Raise `UriInvalidError`; attributes we have no use for are read and dropped."""
+    """Parse a URI; unused attributes are validated and dropped. Raise `UriInvalidError`."""
     text = find_pkcs11_uri(text) or text.strip()
     if not text.startswith(SCHEME) or text.startswith(2 * SCHEME):
         others, found, _ = text.rpartition(SCHEME)
@@ -144,7 +144,7 @@ def _number(attributes: Mapping[str, bytes], name: str, whole: str) -> int | Non
 
 
 def _pin_source(query: Mapping[str, bytes], whole: str) -> Path | None:
-    """Only files: RFC 7512 also allows commands (`|`), which would run what a name says."""
+    """Return the PIN file; commands (`|`, RFC 7512) are rejected, as a key name must not execute code."""
     source = _text(query, "pin-source", whole)
     if source is None:
         return None

@@ -1,7 +1,6 @@
-"""Proof that a private key is at hand: its signature over a nonce that the asker chose.
+"""Proof of possession of a private key: a signature over the verifier's nonce.
 
-What is signed begins with a fixed line, so that nobody can have a handshake or a certificate signed in the guise of a
-proof.
+The signed data begins with a fixed line, so that no handshake or certificate can be signed as a supposed proof.
 """
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding
@@ -12,7 +11,7 @@ CONTEXT = b"birthmark proof of possession v1\0"
 
 
 def sign_nonce(key: KeyHandle, nonce: bytes) -> bytes:
-    """Return the signature of the nonce by the usual scheme of the key's kind."""
+    """Return the signature of the nonce with the default scheme of the key."""
     return key.sign(CONTEXT + nonce, default_scheme(key.public_key))
 
 

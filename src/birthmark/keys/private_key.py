@@ -1,7 +1,7 @@
-"""A `cryptography` private key whose signatures come from a key handle.
+"""A `cryptography` private key that signs through a key handle.
 
-With it the library's own builders sign CSRs, certificates, CRLs and CMS by a key in a token: they ask for an EC or RSA
-private key and call its `sign`. Everything that would need the private numbers raises `UnsupportedAlgorithm`.
+The library's builders use it to sign CSRs, certificates, CRLs and CMS with a key in a token: they require an EC or RSA
+private key and call its `sign`. Operations that need the private numbers raise `UnsupportedAlgorithm`.
 """
 
 from base64 import b64decode
@@ -23,7 +23,7 @@ _HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashe
 
 
 class Scheme(StrEnum):
-    """How a signature is made. ECDSA signatures are DER, as everywhere outside PKCS#11."""
+    """Signature schemes. ECDSA signatures are DER, as everywhere outside PKCS#11."""
 
     ECDSA_SHA256 = "ecdsa-sha256"
     ECDSA_SHA384 = "ecdsa-sha384"
@@ -43,7 +43,7 @@ class Scheme(StrEnum):
 
 
 def default_scheme(public_key: PublicKey) -> Scheme:
-    """Return the usual scheme of a key's kind and strength."""
+    """Return the default signature scheme of a key's type and strength."""
     if isinstance(public_key, rsa.RSAPublicKey):
         return Scheme.RSA_PKCS1_SHA256
     return {384: Scheme.ECDSA_SHA384, 521: Scheme.ECDSA_SHA512}.get(public_key.curve.key_size, Scheme.ECDSA_SHA256)
@@ -60,14 +60,14 @@ class KeyHandle(Protocol):
         """Return the signature of `data`. Raise `KeyUnsupportedError`, or `UnavailableError` when the token fails."""
 
     def describe(self) -> str:
-        """Say where the key lives, as text for people and logs."""
+        """Return the key's location for logs and messages."""
 
     def close(self) -> None:
-        """Let go of the key; closing twice is harmless."""
+        """Release the key. Idempotent."""
 
 
 def uri_in(content: bytes) -> str | None:
-    """Return the URI that a file holds as text or as pkcs11-provider's PEM block; None for other files."""
+    """Return the URI in a file, as text or as pkcs11-provider's PEM block; None for other files."""
     if (uri := find_pkcs11_uri(content[: 2 * MAX_URI_CHARS].decode("ascii", "replace"))) is not None:
         return uri
     if b"-----BEGIN PKCS#11 PROVIDER URI-----" not in content:
@@ -80,7 +80,7 @@ def uri_in(content: bytes) -> str | None:
 
 
 def render_uri_pem(uri: Pkcs11Uri) -> str:
-    """Return the PEM block in which pkcs11-provider and `chip exec` find the URI; it holds no secret."""
+    """Return the PEM block in which pkcs11-provider and `chip exec` find the URI; it contains no secret."""
     body = core.SequenceOf([core.VisibleString("PKCS#11 Provider URI v1.0"), core.UTF8String(str(uri))], spec=core.Any)
     return bytes(pem.armor("PKCS#11 PROVIDER URI", body.dump())).decode()
 
@@ -90,14 +90,14 @@ _RSA_KINDS: Mapping[type, str] = {padding.PKCS1v15: "rsa-pkcs1", padding.PSS: "r
 
 
 def as_private_key(handle: KeyHandle) -> PrivateKey:
-    """Return a private key for `cryptography`'s builders; the handle must stay open while it is used."""
+    """Return a private key for `cryptography`'s builders; keep the handle open while it is used."""
     if isinstance(handle.public_key, ec.EllipticCurvePublicKey):
         return _EllipticCurveKey(handle, handle.public_key)
     return _RsaKey(handle, handle.public_key)
 
 
 class _HandleKey(Generic[P]):
-    """What both kinds have in common: a public half, and nothing but signatures."""
+    """Shared base of both key types: a public key, and signatures only."""
 
     def __init__(self, handle: KeyHandle, public_key: P) -> None:
         self._handle = handle

@@ -1,9 +1,9 @@
-"""Reference keys of the SE050 family: files that look like private keys and only name an object in the chip.
+"""Reference keys of the SE050 family: files in private key format that only name an object in the chip.
 
-EC:  the private scalar is `10 00…00 | object id (4) | A5A6B5B6A5A6B5B6 | class | index`; the public point is real.
-RSA: the modulus and public exponent are real; prime1 is 1, prime2 the object id, the coefficient 0xA5A6B5B6.
-OpenSSL loads them without complaint, even where no engine understands them; the handshake then fails at the peer.
-So every file is looked at before use. Source: NXP's middleware, as in its `ssscli refpem`.
+EC:  the private scalar is `10 00…00 | object id (4) | A5A6B5B6A5A6B5B6 | class | index`; the public point is real. RSA:
+the modulus and public exponent are real; prime1 is 1, prime2 the object id, the coefficient 0xA5A6B5B6. OpenSSL loads
+them without an error, even where no engine supports them; the handshake then fails at the peer. So every file is
+checked before use. Source: NXP's middleware, as in its `ssscli refpem`.
 """
 
 import re
@@ -26,7 +26,7 @@ _BLOCK = re.compile(rb"-----BEGIN ((?:EC |RSA )?PRIVATE KEY)-----([A-Za-z0-9+/=\
 
 
 def render_reference_key(public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey, object_id: int) -> str:
-    """Return the PEM of a reference key for `object_id`, whose public half is `public_key`."""
+    """Return the PEM of a reference key for `object_id` with the public key `public_key`."""
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         return bytes(pem.armor("EC PRIVATE KEY", _ec(public_key, object_id))).decode()
     if isinstance(public_key, rsa.RSAPublicKey):
@@ -35,7 +35,7 @@ def render_reference_key(public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKe
 
 
 def parse_reference_key(text: bytes) -> int | None:
-    """Return the object id that a PEM file of a reference key names; None for anything else."""
+    """Return the object id in a reference key PEM; None for other content."""
     if len(text) > MAX_KEY_FILE_BYTES:
         return None
     for block in _BLOCK.finditer(text):
@@ -49,7 +49,7 @@ def parse_reference_key(text: bytes) -> int | None:
 
 
 def reference_public_key(text: bytes) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey | None:
-    """Return the public half of a PEM file of a reference key, which is real; None for anything else."""
+    """Return the public key in a reference key PEM, which is real; None for other content."""
     if parse_reference_key(text) is None:
         return None
     for block in _BLOCK.finditer(text):
@@ -108,7 +108,7 @@ def _public_key(label: bytes, der: bytes) -> ec.EllipticCurvePublicKey | rsa.RSA
 
 
 def _unwrapped(label: bytes, der: bytes) -> tuple[str, bytes]:
-    """Return which kind of key it is, and the key without what PKCS#8 puts around it."""
+    """Return the key type and the key without its PKCS#8 wrapper."""
     if label == b"PRIVATE KEY":
         inner = keys.PrivateKeyInfo.load(der)
         return inner["private_key_algorithm"]["algorithm"].native, inner["private_key"].contents

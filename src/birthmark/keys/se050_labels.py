@@ -1,8 +1,8 @@
-"""The labels and ids NXP's PKCS#11 library gives to SE050 objects, in both byte orders.
+"""Labels and ids that NXP's PKCS#11 library assigns to SE050 objects, in both byte orders.
 
-Middleware up to 4.3 writes the object id byte-swapped (0xF0000100 is `sss:000100F0`), later ones do not
-(`sss:F0000100`); CKA_ID is little-endian before 4.7 and big-endian from then on. Neither tells which it is, so whoever
-looks, looks for both.
+Middleware up to 4.3 writes the object id byte-swapped (0xF0000100 is `sss:000100F0`), later versions do not
+(`sss:F0000100`); CKA_ID is little-endian before 4.7 and big-endian since. Neither is self-describing, so a search tries
+both.
 """
 
 import re
@@ -28,7 +28,7 @@ def ids_of(object_id: int) -> tuple[bytes, bytes]:
 
 
 def object_id_of(label: str) -> int | None:
-    """Return the object id a label names, in whichever order puts it into NXP's block 0xF0…; None for other labels."""
+    """Return the object id of a label, in the byte order that gives NXP's block 0xF0…; None for other labels."""
     found = _LABEL.fullmatch(label)
     if found is None:
         return None
@@ -38,9 +38,9 @@ def object_id_of(label: str) -> int | None:
     return turned if is_swapped else object_id
 
 
-def is_same_label(wanted: str, label: str) -> bool:
-    """Say whether two labels name the same object, in either byte order."""
-    if wanted == label:
+def is_same_label(expected: str, label: str) -> bool:
+    """Return whether two labels name the same object, in either byte order."""
+    if expected == label:
         return True
-    wanted_id = object_id_of(wanted)
+    wanted_id = object_id_of(expected)
     return wanted_id is not None and wanted_id == object_id_of(label)

@@ -1,7 +1,7 @@
-"""A device's TPM 2.0: the two keys that name it, and the key its cloud gave it, which signs and is never read.
+"""TPM 2.0 of a device: the two keys that identify it, and the symmetric key from its cloud, which is never read.
 
-What is called here takes some milliseconds, and some seconds where the TPM has to make its keys first. Each call opens
-the TPM and closes it again, so that others get their turn where no resource manager stands in between.
+A call takes some milliseconds, and some seconds if the TPM must first create its keys. Each call opens and closes the
+TPM, so that other programs can use it without a resource manager.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ class TpmPlaceTakenError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class TpmSettings:
-    """`[tpm]`: how the TPM is reached, where its key is kept, and the passwords of its hierarchies."""
+    """`[tpm]`: TPM connection, handle of the key, and passwords of the hierarchies."""
 
     tcti: str = "device"
     key_index: int = 0x000100
@@ -63,49 +63,49 @@ class TpmSettings:
 
 @dataclass(frozen=True, slots=True)
 class Tpm:
-    """One TPM. Every method raises `TpmUnavailableError`, those about the kept key `TpmPlaceTakenError` too."""
+    """A TPM. All methods raise `TpmUnavailableError`; those that use the stored key also `TpmPlaceTakenError`."""
 
     settings: TpmSettings
 
     @property
     def handle(self) -> int:
-        """Where the key of the cloud is kept."""
+        """Persistent handle of the cloud's key."""
         return PERSISTENT + self.settings.key_index
 
     def public_keys(self) -> tuple[bytes, bytes]:
-        """Return endorsement key and storage root key, each as TPM2B_PUBLIC; those that are missing are made."""
+        """Return endorsement key and storage root key, each as TPM2B_PUBLIC; missing keys are created."""
         with self._opened() as (tss, tpm):
             endorsement, root = tss.primaries(tpm)
             return tss.public_of(tpm, endorsement), tss.public_of(tpm, root)
 
     def sign_with(self, sealed: bytes, data: bytes) -> bytes:
-        """Return HMAC-SHA-256 of `data` under a key that is forgotten again. Raise `TpmKeyInvalidError`."""
+        """Return HMAC-SHA-256 of `data` with a transient key. Raise `TpmKeyInvalidError`."""
         parsed = parse_sealed(sealed)
         with self._opened() as (tss, tpm), tss.loaded(tpm, parsed) as key:
             return bytes(tss.hmac(tpm, key, data))
 
-    def keep(self, sealed: bytes) -> None:
-        """Keep the key from now on, in the place of the one before. Raise `TpmKeyInvalidError`."""
+    def store_key(self, sealed: bytes) -> None:
+        """Store the key persistently in place of the previous one. Raise `TpmKeyInvalidError`."""
         parsed = parse_sealed(sealed)
         with self._opened() as (tss, tpm), tss.loaded(tpm, parsed) as key:
-            self._kept(tss, tpm)
-            tss.keep(tpm, key, self.handle)
+            self._find_stored_key(tss, tpm)
+            tss.store_key(tpm, key, self.handle)
 
     def sign(self, data: bytes) -> bytes:
-        """Return HMAC-SHA-256 of `data` under the key that is kept."""
+        """Return HMAC-SHA-256 of `data` with the stored key."""
         with self._opened() as (tss, tpm):
-            if (key := self._kept(tss, tpm)) is None:
+            if (key := self._find_stored_key(tss, tpm)) is None:
                 raise self._unavailable(f"it has no key at {self.handle:#x}, and the device must register again")
             return bytes(tss.hmac(tpm, key, data))
 
     def has_key(self) -> bool:
-        """Say whether a key is kept."""
+        """Return whether a key is stored."""
         with self._opened() as (tss, tpm):
-            return self._kept(tss, tpm) is not None
+            return self._find_stored_key(tss, tpm) is not None
 
-    def _kept(self, tss: Any, tpm: Any) -> Any:
-        """Return the key of the cloud that is kept, or None. Raise `TpmPlaceTakenError`."""
-        if (key := tss.at(tpm, self.handle)) is not None and not tss.is_hub_key(tpm, key):
+    def _find_stored_key(self, tss: Any, tpm: Any) -> Any:
+        """Return the cloud's stored key, or None. Raise `TpmPlaceTakenError`."""
+        if (key := tss.find_object(tpm, self.handle)) is not None and not tss.is_hub_key(tpm, key):
             other = next(index for index in _ELSEWHERE if index != self.settings.key_index)
             raise TpmPlaceTakenError(
                 handle=f"{self.handle:#x}", other=f"{other:#x}", tcti=printable(self.settings.tcti)
@@ -114,7 +114,7 @@ class Tpm:
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """Open the TPM: yield what is asked of it, and whom."""
+        """Open the TPM and yield the commands module and the ESAPI connection."""
         given = self.settings
         try:
             from birthmark.keys import tpm_commands  # noqa: PLC0415 - an extra, not on every machine

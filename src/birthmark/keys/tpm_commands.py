@@ -1,4 +1,4 @@
-"""What is asked of a TPM 2.0, by the library of the TPM2 software stack; imported only where there is a TPM."""
+"""TPM 2.0 commands by the library of the TPM2 software stack; imported only where there is a TPM."""
 
 import contextlib
 import os
@@ -51,19 +51,19 @@ def public_of(tpm: ESAPI, key: ESYS_TR) -> bytes:
 
 
 def is_hub_key(tpm: ESAPI, key: ESYS_TR) -> bool:
-    """Say whether it can be a key that a cloud gave: the others of a TPM are RSA, of a curve, or ciphers."""
+    """Return whether a key can be a cloud's HMAC key: other TPM keys are RSA, ECC or symmetric ciphers."""
     return bool(tpm.read_public(key)[0].publicArea.type == TPM2_ALG.KEYEDHASH)
 
 
-def keep(tpm: ESAPI, key: ESYS_TR, handle: int) -> None:
-    """Keep a key there from now on, in the place of the one before."""
-    if (old := at(tpm, handle)) is not None:
+def store_key(tpm: ESAPI, key: ESYS_TR, handle: int) -> None:
+    """Store a key at a persistent handle in place of the previous one."""
+    if (old := find_object(tpm, handle)) is not None:
         tpm.evict_control(ESYS_TR.OWNER, old, handle)
     tpm.evict_control(ESYS_TR.OWNER, key, handle)
 
 
-def at(tpm: ESAPI, handle: int) -> ESYS_TR | None:
-    """Return the object kept there, or None."""
+def find_object(tpm: ESAPI, handle: int) -> ESYS_TR | None:
+    """Return the object at a persistent handle, or None."""
     try:
         return tpm.tr_from_tpmpublic(handle)
     except TSS2_Exception as error:
@@ -73,7 +73,7 @@ def at(tpm: ESAPI, handle: int) -> ESYS_TR | None:
 
 
 def primaries(tpm: ESAPI) -> tuple[ESYS_TR, ESYS_TR]:
-    """Return endorsement key and storage root key, at the places where all of Azure's software keeps them."""
+    """Return endorsement key and storage root key, at the handles that Azure's software uses."""
     shared = (
         TPMA_OBJECT.RESTRICTED
         | TPMA_OBJECT.DECRYPT
@@ -90,7 +90,7 @@ def primaries(tpm: ESAPI) -> tuple[ESYS_TR, ESYS_TR]:
 
 
 def _primary(tpm: ESAPI, handle: int, hierarchy: ESYS_TR, template: dict[str, Any]) -> ESYS_TR:
-    if (present := at(tpm, handle)) is not None:
+    if (present := find_object(tpm, handle)) is not None:
         return present
     made, *_ = tpm.create_primary(TPM2B_SENSITIVE_CREATE(), TPM2B_PUBLIC.parse(_KIND, **template), hierarchy)
     try:
@@ -121,7 +121,7 @@ def loaded(tpm: ESAPI, sealed: SealedKey) -> Iterator[ESYS_TR]:
 
 @contextlib.contextmanager
 def _policy(tpm: ESAPI) -> Iterator[ESYS_TR]:
-    """Satisfy the endorsement key's policy; where it succeeds the TPM ends the session by itself."""
+    """Satisfy the endorsement key's policy; on success the TPM ends the session itself."""
     session = tpm.start_auth_session(
         ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL), TPM2_ALG.SHA256
     )

@@ -1,11 +1,11 @@
-"""Lists of shipped chips: read as a stream, verify each entry, write.
+"""Manifests of shipped chips: stream, verify each entry, write.
 
-Specification: Microchip Trust&GO manifest, a JSON array of flattened JWS objects (RFC 7515 section 7.2.2), ES256.
-Whole files are gigabytes, so nothing here holds more than one entry.
+Specification: Microchip Trust&GO manifest, a JSON array of flattened JWS objects (RFC 7515 section 7.2.2), ES256. Files
+can be gigabytes, so only one entry is held in memory.
 
 | module | |
 |---|---|
-| microchip | entries of a file, checked one by one |
-| anchors | who signs manifests and device certificates at Microchip, as facts |
-| writer | manifests in the same format, signed by a key of one's own |
+| microchip | verified entries of a file |
+| anchors | Microchip's signers of manifests and device certificates |
+| writer | manifests in the same format, signed with your own key |
 """

@@ -1,11 +1,14 @@
-"""Certificates on a list that nobody signed: a directory of files, a ZIP of them, a table (CSV).
+"""Unsigned certificate lists: a directory of files, a ZIP of them, or a table (CSV).
 
-What a chip's maker or one's own reader hands out. That a certificate is genuine, only the maker's root says; so a list
-is believed by roots alone. A table names its columns, which commas, semicolons or tabs part, in its first line: one of
-`certificate`, `cert`, `pem` has the certificate as PEM or base64; one of `uid`, `unique_id`, `serial`, `device` may
-have a name, as the chip's UID in an export of EdgeLock 2GO; what the others say a template may name. Nothing of a
-ZIP is unpacked to disk, and of each file no more is read than a certificate may have. Directory and ZIP are read alike:
-with the directories in them, and by the files' names; no link leads out of a directory.
+Chip manufacturers and readers export such lists. Only the manufacturer's root proves that a certificate is genuine, so
+trust in a list is based on roots alone.
+
+The first line of a table names its columns, separated by commas, semicolons or tabs. One of `certificate`, `cert`,
+`pem` has the certificate as PEM or base64. One of `uid`, `unique_id`, `serial`, `device` may have a name, as the chip's
+UID in an export of EdgeLock 2GO. Templates may use the other columns.
+
+A ZIP is not unpacked to disk, and each file is read only up to the maximum size of a certificate. Directory and ZIP are
+read alike: recursively, and by file name; links out of a directory are not followed.
 """
 
 import csv
@@ -38,7 +41,7 @@ from birthmark.pki.certificates import (
 )
 from birthmark.pki.der import is_der
 from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache
-from birthmark.text_files import BLANKS, in_utf_8, not_utf_8, plain_text, utf_16_of
+from birthmark.text_files import BLANKS, format_conversion_fix, not_utf_8, plain_text, utf_16_of
 from birthmark.untrusted_text import printable
 
 MAX_FILE_BYTES = 64 * 1024
@@ -47,12 +50,12 @@ MAX_DIRECTORY_FILES = 1_000_000
 MAX_DEPTH = 16
 """Of directories in a directory."""
 MAX_ZIP_DIRECTORY_BYTES = 12 * 1024 * 1024
-"""Of a ZIP's directory, which is read whole: names of a hundred characters for as many files."""
+"""Maximum size of a ZIP's central directory, which is read at once: 100 characters of name per file."""
 _SEPARATOR = re.compile(r'"?sep ?= ?([,;\t|])"?\s*$', re.IGNORECASE)
 _TYPE = "#TYPE "
-"""As `Export-Csv` of Windows PowerShell begins."""
+"""First line prefix of Windows PowerShell's `Export-Csv`."""
 _SUFFIXES = frozenset({".pem", ".crt", ".cer", ".cert", ".der", ".pfx", ".p12", ".p7b", ".p7c"})
-"""Of what is read; what wraps certificates is refused with the command that unpacks it, and not left out."""
+"""File suffixes that are read; container formats are refused with the command that unpacks them."""
 _TEXT = frozenset({".txt", ".tsv"})
 _LISTS = (".json", ".jsonl", ".csv", ".txt", ".tsv")
 _CERTIFICATES = ("certificate", "cert", "pem", "device_certificate")
@@ -70,32 +73,32 @@ _MOST_END = 65_536 + _END_BYTES + _LOCATOR_BYTES + _END_64_BYTES  # a comment an
 
 @dataclass(frozen=True, slots=True)
 class ListTrust:
-    """The roots, and CAs between, that a listed certificate must come from."""
+    """Roots and intermediate CAs that a listed certificate must chain to."""
 
     roots: tuple[Certificate, ...]
 
 
 class _ListEntry(NamedTuple):
-    """A file or a line: what it is called, the name it gives, its bytes; or why it has none."""
+    """A file or row: its display name, the device name, and its bytes or error."""
 
     name: str | None
     data: bytes | ManifestError
     columns: tuple[tuple[str, str], ...] = ()
-    """What else a line of a table says, by its columns' names."""
+    """Other columns of a table row, by name."""
     file: str = ""
     """The path of its file, or its name in a ZIP archive."""
     archive: Path | None = None
 
 
 def is_list(path: Path, begin: bytes) -> bool:
-    """Say whether a file, by its name and how it begins, or a directory is such a list."""
+    """Return whether a directory, or a file by name and beginning, is a certificate list."""
     if path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv":
         return True
     return path.suffix.lower() in _TEXT and is_table(begin)  # as Excel calls its "Unicode text"
 
 
 def is_table(begin: bytes) -> bool:
-    """Say whether text, by its first line, is a table of certificates, whatever its file is called."""
+    """Return whether text with this first line is a table of certificates, whatever its file name."""
     lines = plain_text(begin).decode("latin-1").lstrip().splitlines()
     first = next((line for line in lines if not line.startswith(_TYPE) and not _SEPARATOR.match(line)), "")
     if first.startswith(("[", "{", "-")) or is_der(begin):  # JSON, PEM
@@ -107,8 +110,8 @@ def _column(name: str) -> str:
     return name.strip(BLANKS).lower().replace(" ", "_")
 
 
-def left_out(path: Path) -> list[str]:
-    """Return the files of a directory or ZIP that are not looked at, for their names or as links out of it."""
+def find_skipped_files(path: Path) -> list[str]:
+    """Return the files of a directory or ZIP that are skipped for their name, or as links out of it."""
     if path.is_dir():
         return _in_directory(path)[1]
     if not _is_zip(path) or _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
@@ -120,9 +123,9 @@ def left_out(path: Path) -> list[str]:
         return []
 
 
-def manifest_in(path: Path) -> tuple[str, Path] | None:
-    """Return the step that unpacks a ZIP, empty for a directory, and the JSON file that is in it then; None without."""
-    name = next((one for one in left_out(path) if one.lower().endswith((".json", ".jsonl"))), None)
+def find_manifest(path: Path) -> tuple[str, Path] | None:
+    """Return the unpack command of a ZIP (empty for a directory) and the JSON file in it; None if there is none."""
+    name = next((one for one in find_skipped_files(path) if one.lower().endswith((".json", ".jsonl"))), None)
     if name is None or path.is_dir():
         return None if name is None else ("", path / name)
     into = path.with_suffix("")
@@ -134,7 +137,7 @@ def _is_looked_at(name: str) -> bool:
 
 
 def _in_directory(path: Path) -> tuple[list[str], list[str]]:
-    """Return the files that are looked at, and those that are not, by their names below the directory."""
+    """Return the read files and the skipped files, by their names relative to the directory."""
     looked_at, others, inside = list[str](), list[str](), os.path.realpath(path)
     for place, directories, files in os.walk(path, onerror=_refuse):
         here = Path(place)
@@ -162,16 +165,16 @@ def _is_zip(path: Path) -> bool:
 
 
 def count_listed(path: Path) -> int:
-    """Return how many there are, good or not."""
+    """Return the number of listed certificates, valid or not."""
     return sum(1 for _ in _read(path, str))
 
 
 def verify_list(
     path: Path, trust: ListTrust, now: datetime, name_of: Callable[[Path], str] = str
 ) -> Iterator[ManifestEntry | ManifestError]:
-    """Yield each certificate as an entry, or what is wrong with it. Raise where the list itself cannot be read.
+    """Yield each certificate as an entry, or its error. Raise if the list itself cannot be read.
 
-    `name_of` is what a person calls a file.
+    `name_of` returns the display name of a file.
     """
     cache, once = SignatureCache(), DuplicateCheck()
     for place, listed in enumerate(_read(path, name_of), 1):
@@ -225,7 +228,7 @@ def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: Signatur
 
 
 def _unpacked(name: str) -> str:
-    """Return where `unzip` puts a member: never above its directory."""
+    """Return the path to which `unzip` extracts a member: never above its directory."""
     return str(PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in {"/", ".."})))
 
 
@@ -249,7 +252,10 @@ def _of_file(path: Path, called: str) -> _ListEntry:
 
 
 def _directory_bytes(path: Path) -> int:
-    """Return how long a ZIP's directory is as its end says, where `zipfile` looks for it (APPNOTE 4.3.14 to 4.3.16)."""
+    """Return the size of a ZIP's central directory from its end record (APPNOTE 4.3.14 to 4.3.16).
+
+    The record is searched where `zipfile` does.
+    """
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _MOST_END))
@@ -312,7 +318,7 @@ def _bounded(data: bytes, name: str) -> bytes | ManifestError:
 
 
 _MOST_LINES = 1000
-"""Of a cell, so many are looked at; a chain of certificates has fewer."""
+"""Maximum number of lines checked per cell; a certificate chain has fewer."""
 
 
 def _of_table(path: Path, label: str) -> Iterator[_ListEntry]:
@@ -345,7 +351,7 @@ def _of_table(path: Path, label: str) -> Iterator[_ListEntry]:
                     yield _of_row(row, holders[0], called)._replace(columns=says)
         except UnicodeError as error:
             begin = _begin(path)
-            hint = f". {in_utf_8(label, begin)}"
+            hint = f". {format_conversion_fix(label, begin)}"
             raise MalformedEntryError(place=place + 1, detail=f"the table {not_utf_8(begin)}", hint=hint) from error
         except csv.Error as error:
             detail = f"the table cannot be read, a quotation mark may not be closed: {error}"
@@ -353,7 +359,7 @@ def _of_table(path: Path, label: str) -> Iterator[_ListEntry]:
 
 
 def _has_a_row(cell: str, separator: str, columns: int) -> bool:
-    """Say whether a cell of several lines has whole rows in it, which were not meant to be its own."""
+    """Return whether a multi-line cell contains complete rows, a sign of an unbalanced quote."""
     _, *more = cell.splitlines()[:_MOST_LINES] or ("",)
     return columns > 1 and any(line.count(separator) >= columns - 1 for line in more)
 

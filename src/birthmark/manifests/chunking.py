@@ -1,11 +1,10 @@
-"""Cut a manifest into its entries, without reading what is in them.
+"""Split a manifest into its entries without parsing them.
 
-A manifest is a JSON array of objects whose strings are base64 or short ids, so `}`, a comma and `{` stand between two
-entries and nowhere else. What a broken entry says cannot reach beyond the next such place: the others are read.
+A manifest is a JSON array of objects whose strings are base64 or short ids, so `}`, a comma and `{` occur only between
+two entries. A broken entry affects no other: reading resumes at the next such boundary.
 
-In:   a file of any size, at most MAX_ENTRY_BYTES an entry.
-Out:  pieces: the bytes of some entries, one after the other, that `entries_in` cuts.
-Raises `MalformedEntryError` where the file stops being a manifest.
+Input: a file of any size, at most MAX_ENTRY_BYTES per entry. Output: pieces: the bytes of some entries in sequence,
+which `entries_in` splits. Raises `MalformedEntryError` where the file stops being a manifest.
 """
 
 import re
@@ -32,7 +31,7 @@ _PACKED |= {b"\xfd7": ("xz", "unxz"), b"(\xb5": ("zstd", "unzstd")}
 
 @dataclass(frozen=True, slots=True)
 class ManifestChunk:
-    """The bytes of some entries: the first one's number, from 1, and where it stands in the file."""
+    """The bytes of some entries, the number of the first, from 1, and its file offset."""
 
     place: int
     offset: int
@@ -52,14 +51,14 @@ class ManifestChunk:
 
 
 def pieces_of(file: BinaryIO, called: str = "") -> Iterator[ManifestChunk]:
-    """Yield the entries of a manifest, many at once, in order; `called` is what a person calls the file."""
+    """Yield the entries of a manifest in order, many per chunk; `called` is the file's display name."""
     held, place = _begin(file, called or _name_of(file)), 1
     read = len(held)
     held = held[_BEGIN.match(held).end() :]  # type: ignore[union-attr]  # _begin has looked
     while chunk := file.read(_PIECE_BYTES):
         held += chunk
         read += len(chunk)
-        if (found := _last_between(held)) is not None:
+        if (found := _find_last_boundary(held)) is not None:
             piece = ManifestChunk(place, read - len(held), held[: found[0]])
             yield piece
             held, place = held[found[1] :], place + piece.count
@@ -69,7 +68,7 @@ def pieces_of(file: BinaryIO, called: str = "") -> Iterator[ManifestChunk]:
 
 
 def count_of(file: BinaryIO) -> int:
-    """Return how many entries a manifest has, good or not."""
+    """Return the number of entries in a manifest, valid or not."""
     return sum(piece.count for piece in pieces_of(file))
 
 
@@ -77,7 +76,7 @@ TOO_LARGE = f"an entry is larger than {MAX_ENTRY_BYTES} bytes"
 
 
 def _begin(file: BinaryIO, called: str) -> bytes:
-    """Return the first bytes, which begin as a list does."""
+    """Return the first bytes after checking that they begin a list."""
     held = file.read(_PIECE_BYTES)
     if (packed := _PACKED.get(held[:2])) is not None:
         raise PackedManifestError(form=packed[0], unpack=packed[1], file=called)
@@ -103,32 +102,32 @@ def _name_of(file: BinaryIO) -> str:
     return str(getattr(file, "name", "FILE"))
 
 
-def _end(held: bytes, place: int, offset: int) -> Iterator[ManifestChunk]:
-    """Yield what stands before the closing bracket."""
+def _end(held: bytes, position: int, offset: int) -> Iterator[ManifestChunk]:
+    """Yield the rest before the closing bracket."""
     last = held.rstrip().removesuffix(b"\x1a").rstrip()  # where DOS ended a text
     is_closed = last.endswith(b"]")
     last = last.removesuffix(b"]").rstrip()
     if not is_closed:  # what may be half an entry is none
-        found = _last_between(held)
+        found = _find_last_boundary(held)
         if found is not None:
-            piece = ManifestChunk(place, offset, held[: found[0]])
+            piece = ManifestChunk(position, offset, held[: found[0]])
             yield piece
-            place += piece.count
-        raise MalformedEntryError(place=place, detail="the file does not end with ] as a list; it may be truncated")
+            position += piece.count
+        raise MalformedEntryError(place=position, detail="the file does not end with ] as a list; it may be truncated")
     if last:
         entries, brace, tail = last.rpartition(b"}")
         is_followed = bool(brace) and tail.lstrip().startswith(b",")
-        piece = ManifestChunk(place, offset, entries + brace if is_followed else last)
+        piece = ManifestChunk(position, offset, entries + brace if is_followed else last)
         yield piece
         if is_followed and (more := tail.strip(b", \t\r\n")):
             detail = f"behind the last entry is {more[:40].decode(errors='replace')}, which is none"
-            raise MalformedEntryError(place=place + piece.count, detail=detail)
+            raise MalformedEntryError(place=position + piece.count, detail=detail)
         if is_followed:
-            raise MalformedEntryError(place=place + piece.count, detail="there is no entry after a comma")
+            raise MalformedEntryError(place=position + piece.count, detail="there is no entry after a comma")
 
 
-def _last_between(held: bytes) -> tuple[int, int] | None:
-    """Return where the last whole entry ends, and where the one after it begins."""
+def _find_last_boundary(held: bytes) -> tuple[int, int] | None:
+    """Return the end of the last complete entry and the start of the next; None if there is no boundary."""
     begin = held.rfind(b"{")
     while begin > 0:
         window = max(0, begin - _MAX_BETWEEN_BYTES)

@@ -1,4 +1,4 @@
-"""Why an entry of a manifest is not believed. Each names the entry by its place and, where known, its unique id."""
+"""Errors of manifest entries, with the entry's number and, where known, its unique id."""
 
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ class ManifestError(InvalidRequestError):
     code = "manifest.refused"
     for_a_person: ClassVar[str | None] = "the supplier has to be asked"
     place: int = 0
-    """Its number in the file, 1 for the first; whoever counts adds it."""
+    """Entry number in the file, from 1; the caller that counts sets it."""
 
 
 class MalformedEntryError(ManifestError):
@@ -24,11 +24,11 @@ class MalformedEntryError(ManifestError):
     fix = "Use the file as delivered by the supplier{hint}."
     detail: str
     hint: str = ""
-    """What else helps, where that is known."""
+    """Further advice, where available."""
 
-    def explain_apart(self) -> tuple[str, str]:
-        """Return cause and fix, with the commands of the hint: where a name in it has a backtick, they are none."""
-        cause, fix = super().explain_apart()
+    def explain_for_display(self) -> tuple[str, str]:
+        """Return cause and fix, with the hint's commands; without them if a name in it has a backtick."""
+        cause, fix = super().explain_for_display()
         is_whole = all(part.count("'") % 2 == 0 for part in self.hint.split("`"))
         return cause, self.explain_fix() if is_whole else fix
 

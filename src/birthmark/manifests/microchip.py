@@ -1,10 +1,15 @@
 """Verify Microchip's Trust&GO manifests, entry by entry.
 
-Per entry: the JWS signature by an accepted signer (chosen by `x5t#S256`, never by trial), the signer valid when the
-chip was provisioned, the unprotected header against the payload, the certificate's name and key
-against the entry, device certificate → signer certificate → accepted root. Certificates of real parts hold characters
-their string type forbids, so extensions are hardly looked at here. That no chip and no key comes twice is for who sees
-them all (`verifying`).
+Checks per entry:
+
+- the JWS signature by an accepted signer (chosen by `x5t#S256`, never by trial)
+- the signer's validity when the chip was provisioned
+- the unprotected header against the payload
+- the certificate's name and key against the entry
+- device certificate → signer certificate → accepted root
+
+Certificates of real parts contain characters that their string type forbids, so extensions are mostly ignored here.
+Duplicate chips and keys are detected by `verifying`, which sees all entries.
 """
 
 import binascii
@@ -36,7 +41,7 @@ from birthmark.manifests.errors import (
 )
 from birthmark.manifests.model import ManifestEntry, ManifestSigner, Root
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
-from birthmark.pki.fast_parse import ParsedLeaf, glance, is_signed_with
+from birthmark.pki.fast_parse import ParsedLeaf, is_signed_with, parse_leaf
 from birthmark.untrusted_text import read_json
 
 _MAX_KEYS = 32
@@ -44,7 +49,7 @@ _POINT_BYTES = 32
 _COORDINATE = re.compile("[A-Za-z0-9_-]{43}=?")  # 32 bytes in base64url
 _MAX_ISSUERS = 1000
 _Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=128)]
-"""Names go into reports and file names; the longest that Microchip writes has 36 characters."""
+"""Names are used in reports and file names; Microchip's longest name has 36 characters."""
 _ES256 = ec.ECDSA(hashes.SHA256())
 
 
@@ -94,7 +99,7 @@ class _ChipSigner(NamedTuple):
 
 
 class _Device(NamedTuple):
-    """A chip's certificate, of which `seen` was cut out, or which `parsed` the library read."""
+    """A chip's certificate: `seen` are the extracted fields, `parsed` is the library's object."""
 
     der: bytes
     common_name: str
@@ -111,7 +116,7 @@ class _Device(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestTrust:
-    """Whose manifests and whose chips are believed."""
+    """Trusted manifest signers and certificate roots."""
 
     signers: Mapping[bytes, ManifestSigner]
     roots: tuple[Root, ...]
@@ -119,31 +124,31 @@ class ManifestTrust:
 
 @dataclass(frozen=True, slots=True)
 class ManifestVerifier:
-    """Checks entries, each by itself, in any order and in several threads; what the same few signers say is kept."""
+    """Verifies entries independently, in any order and several threads; results of the few signers are cached."""
 
     trust: ManifestTrust
     _keys: dict[bytes, ec.EllipticCurvePublicKey] = field(default_factory=dict)
     _issuers: dict[str, _ChipSigner] = field(default_factory=dict)
 
-    def verify(self, place: int, raw: bytes) -> ManifestEntry:
-        """Return what entry number `place` (1 is the first) says, or raise the `ManifestError` that says why not."""
+    def verify(self, position: int, raw: bytes) -> ManifestEntry:
+        """Return the verified entry number `position` (from 1). Raise its `ManifestError`."""
         try:
             if len(raw) > MAX_ENTRY_BYTES:
                 raise MalformedEntryError(detail=TOO_LARGE)
             return self._verify(read_json(raw, _RawEntry, MalformedEntryError))
         except ManifestError as error:
-            error.add_facts(place=place)
+            error.add_facts(place=position)
             raise
 
-    def _verify(self, given: _RawEntry) -> ManifestEntry:
-        signer = self._check_signature(given)
-        payload = read_json(_unbase64url(given.payload), _Payload, MalformedEntryError)
+    def _verify(self, entry: _RawEntry) -> ManifestEntry:
+        signer = self._check_signature(entry)
+        payload = read_json(_unbase64url(entry.payload), _Payload, MalformedEntryError)
         unique_id = payload.unique_id
         provisioned_at = _moment(payload.provisioning_timestamp)
         if not signer.not_before <= provisioned_at <= signer.not_after:
             raise SignerNotValidError(provisioned_at=provisioned_at.isoformat(), signer=signer.name)
-        if given.header.uniqueId.lower() != unique_id.lower():
-            raise UniqueIdChangedError(header_id=given.header.uniqueId[:64] or "nothing", unique_id=unique_id)
+        if entry.header.uniqueId.lower() != unique_id.lower():
+            raise UniqueIdChangedError(header_id=entry.header.uniqueId[:64] or "nothing", unique_id=unique_id)
         keys = payload.public_key_set.keys if payload.public_key_set else []
         if len(keys) > _MAX_KEYS:
             raise MalformedEntryError(detail=f"over {_MAX_KEYS} keys")
@@ -169,23 +174,23 @@ class ManifestVerifier:
             point,
         )
 
-    def _check_signature(self, given: _RawEntry) -> ManifestSigner:
-        protected = _protected(given.protected)
+    def _check_signature(self, entry: _RawEntry) -> ManifestSigner:
+        protected = _protected(entry.protected)
         if protected.alg != "ES256":
             raise MalformedEntryError(detail=f"alg {protected.alg[:20]}")
         thumbprint = _unbase64url(protected.x5t_s256)
         signer = self.trust.signers.get(thumbprint)
         if signer is None:
             raise UnknownSignerError(thumbprint=thumbprint.hex()[:64])
-        signature = _unbase64url(given.signature)
+        signature = _unbase64url(entry.signature)
         signed = (
-            f"{given.protected.rstrip('=')}.{given.payload.rstrip('=')}".encode()
+            f"{entry.protected.rstrip('=')}.{entry.payload.rstrip('=')}".encode()
         )  # padding is not signed (RFC 7515)
         try:  # a signature of another length is cut or padded here and does not verify
             r, s = int.from_bytes(signature[:_POINT_BYTES]), int.from_bytes(signature[_POINT_BYTES:])
             self._key_of(signer).verify(encode_dss_signature(r, s), signed, _ES256)
         except InvalidSignature as error:
-            unique_id = given.header.uniqueId[:64] or "unnamed"
+            unique_id = entry.header.uniqueId[:64] or "unnamed"
             raise SignatureBrokenError(unique_id=unique_id, signer=signer.name) from error
         return signer
 
@@ -209,7 +214,7 @@ class ManifestVerifier:
         return device.der, device.common_name, issuer.certificate.der
 
     def _issuer(self, text: str, unique_id: str) -> _ChipSigner:
-        """Return the signer certificate of a chip; the same few sign all, so each is checked once."""
+        """Return the signer certificate of a chip, cached: a few sign all chips."""
         if (known := self._issuers.get(text)) is not None:
             return known
         issuer = _parse(_unbase64(text))
@@ -226,7 +231,7 @@ class ManifestVerifier:
 
 
 def signer_of(certificate: Certificate) -> ManifestSigner:
-    """Return a signer's certificate as trust."""
+    """Return a trusted signer from its certificate."""
     return ManifestSigner(
         certificate.subject_text,
         certificate.thumbprint,
@@ -237,12 +242,12 @@ def signer_of(certificate: Certificate) -> ManifestSigner:
 
 
 def root_of(certificate: Certificate) -> Root:
-    """Return a root certificate as trust."""
+    """Return a trusted root from its certificate."""
     return Root(certificate.subject_cn or certificate.subject_text, _point_of(certificate))
 
 
 def trust_of(signers: Iterable[ManifestSigner], roots: Iterable[Root]) -> ManifestTrust:
-    """Return trust in these."""
+    """Return a trust configuration of these signers and roots."""
     return ManifestTrust({signer.thumbprint: signer for signer in signers}, tuple(roots))
 
 
@@ -272,13 +277,13 @@ def _key_at(point: bytes) -> ec.EllipticCurvePublicKey:
 
 
 def _point_of(certificate: Certificate) -> bytes:
-    """Return X and Y of a P-256 key; nothing of another."""
+    """Return X and Y of a P-256 key; empty for other keys."""
     prefix, point = certificate.spki_der[: -2 * _POINT_BYTES], certificate.spki_der[-2 * _POINT_BYTES :]
     return point if prefix == P256_SPKI else b""
 
 
 def _device(der: bytes) -> _Device:
-    seen = glance(der)
+    seen = parse_leaf(der)
     if seen is not None:
         return _Device(der, seen.common_name, seen.point, seen, None)
     parsed = _parse(der)
@@ -327,5 +332,5 @@ _URL_SAFE = bytes.maketrans(b"-_+/", b"+/!!")
 
 @lru_cache(maxsize=16)
 def _protected(text: str) -> _ProtectedHeader:
-    """Return a protected header; one signer writes the same into every entry."""
+    """Parse a protected header, cached: one signer writes the same into every entry."""
     return read_json(_unbase64url(text), _ProtectedHeader, MalformedEntryError)

@@ -1,4 +1,4 @@
-"""What a manifest says of one chip."""
+"""Entries of a manifest, one per chip."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,14 +9,14 @@ from birthmark.manifests.bundle.model import Intake
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, pem_of, thumbprint_of
 
 UNSIGNED = "listed"
-"""The model of what stands on a list that nobody signed."""
+"""Model name of entries in an unsigned list."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
-    """One chip that a trusted signer vouched for.
+    """A chip that a trusted signer attested.
 
-    Parts without a certificate (TrustMANAGER) have no `device_der`, and so less of them is checked.
+    Parts without a certificate (TrustMANAGER) have no `device_der`, so fewer checks apply.
     """
 
     unique_id: str
@@ -27,26 +27,26 @@ class ManifestEntry:
     signer: str
     device_der: bytes | None
     common_name: str | None
-    """The device certificate's; None where there is none."""
+    """Common name of the device certificate; None without a certificate."""
     issuer_der: bytes | None
     key_ids: tuple[str, ...]
     point: bytes | None = None
-    """X and Y of the key that the certificate is for, else of the first one; of another kind of key all of it."""
+    """X and Y of the certificate's key, otherwise of the first key; the complete key for other key types."""
     intake: Intake | None = None
-    """What a production line adds, in a bundle of ours; `unique_id` is the board's serial number then."""
+    """Intake data of a bundle; `unique_id` is the board's serial number then."""
     columns: tuple[tuple[str, str], ...] = ()
-    """What a table says of the device in its other columns, by their names in lower case, `_` for a space."""
+    """Other columns of a table, by name in lower case, `_` for a space."""
     doubts: tuple[str, ...] = ()
-    """What speaks against enrolling the device, where it was judged: whoever reads the list may do that as well."""
+    """Reasons against enrolling the device, if a judge evaluated it; the list's consumer may do so as well."""
 
     @property
     def unread(self) -> "UnreadCertificate | None":
-        """The device's certificate for whoever hands it on."""
+        """Return the unparsed device certificate, for forwarding."""
         return None if self.device_der is None else _unread(self.device_der, self.common_name)
 
     @property
     def certificate(self) -> Certificate | None:
-        """The device's, read when asked for. Raise `CertificateInvalidError` for what only its issuer reads."""
+        """Return the device certificate, parsed on demand. Raise `CertificateInvalidError` if it is invalid."""
         return None if self.device_der is None else parse_der(self.device_der)
 
     @property
@@ -60,19 +60,19 @@ class ManifestEntry:
 
     @property
     def is_signed(self) -> bool:
-        """Whether somebody vouched for the entry; a list of certificates has only what each of them says."""
+        """Return whether a signer attested the entry; a certificate list has only the certificates themselves."""
         return self.model != UNSIGNED
 
     @property
     def unchecked(self) -> str | None:
-        """Why name, key and chain could not be checked; None when everything was."""
+        """Return why name, key and chain could not be checked; None if all were."""
         if self.device_der is not None:
             return None
         return "it has no certificate" if self.key_ids else "it lists no public keys"
 
     @property
     def device_id(self) -> str:
-        """The certificate's common name, else the board's, else `sn` and the serial number as certificates have it."""
+        """Return the device id: the certificate's common name, the board's, or `sn` with the serial number."""
         if self.common_name:
             return self.common_name
         return "sn" + self.unique_id.upper() if self.intake is None else self.intake.board
@@ -80,7 +80,7 @@ class ManifestEntry:
 
 @dataclass(frozen=True, slots=True)
 class ManifestSigner:
-    """Whose signature on a manifest counts: a P-256 key (raw X and Y) named by its certificate's SHA-256."""
+    """A trusted manifest signer: a P-256 key (raw X and Y), identified by its certificate's SHA-256."""
 
     name: str
     thumbprint: bytes
@@ -99,7 +99,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class UnreadCertificate:
-    """A certificate of which nobody has made an object."""
+    """An unparsed certificate."""
 
     der: bytes
     subject_cn: str | None
@@ -114,11 +114,11 @@ def _unread(der: bytes, common_name: str | None) -> UnreadCertificate:
 
 
 Judge: TypeAlias = Callable[[ManifestEntry], tuple[str, ...]]
-"""What returns the doubts about an entry; it goes from process to process."""
+"""Function that returns the doubts about an entry; it must be picklable."""
 
 
-def judged(verdict: Any, judge: Judge | None) -> Any:
-    """Return an entry with what speaks against it; what is none, as it is."""
+def add_doubts(verdict: Any, judge: Judge | None) -> Any:
+    """Return an entry with the judge's doubts; other verdicts are returned unchanged."""
     return (
         replace(verdict, doubts=judge(verdict)) if judge is not None and isinstance(verdict, ManifestEntry) else verdict
     )

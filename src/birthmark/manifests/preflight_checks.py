@@ -1,4 +1,4 @@
-"""What speaks against a record before it is made: certificates by which no device can ever register or connect."""
+"""Preflight checks: certificates with which no device can register or connect."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from birthmark.pki.certificates import Certificate, CertificateInvalidError
 
 
 def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: bool) -> list[str]:
-    """Return why a device with this certificate will be refused, in words; an empty list when nothing is known."""
+    """Return the reasons why a device with this certificate will be refused; empty if none is known."""
     found = []
     if needs_common_name and not certificate.subject_cn:
         found.append("it has no common name, which would be the registration id")
@@ -26,13 +26,13 @@ def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: boo
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Finds what speaks against the devices of a list."""
+    """Evaluates the devices of a list for reasons against enrolling them."""
 
     now: datetime
     needs_common_name: bool
 
     def __call__(self, entry: ManifestEntry) -> tuple[str, ...]:
-        """Return the doubts about an entry; none about one without a certificate."""
+        """Return the doubts about an entry; none for one without a certificate."""
         try:
             certificate = entry.certificate
         except CertificateInvalidError as error:  # its maker vouched for bytes that nobody else can read
@@ -43,7 +43,7 @@ class Judge:
 
 
 def doubts_of_ca(certificate: Certificate, now: datetime) -> list[str]:
-    """Return why every device below this CA will be refused, in words; an empty list when nothing is known."""
+    """Return the reasons why all devices below this CA will be refused; empty if none is known."""
 
     def check() -> None:
         check_strength(certificate)

@@ -1,7 +1,7 @@
-"""Work on the pieces of a long file by all cores, in order, in memory that does not grow with the file.
+"""Parallel, ordered processing of a long file's pieces on all cores, in constant memory.
 
-By processes and not threads: the library verifies without holding the interpreter, but so little is left of an entry's
-work that two threads spend half as much again on handing the interpreter over.
+Processes are used, not threads: the library verifies without holding the interpreter lock. But an entry's remaining
+work is so small that switching between two threads adds half as much again.
 """
 
 import multiprocessing
@@ -20,30 +20,30 @@ Piece = TypeVar("Piece")
 Told = TypeVar("Told")
 
 FEW = 16
-"""So many pieces (4 MiB, a thousand chips) are worked on sooner than another process is there."""
+"""Number of pieces (4 MiB, a thousand chips) that take less time than starting another process."""
 _AHEAD = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PoolTask(Generic[Piece, Told]):
-    """What is done with a piece. All but `where` goes from process to process, so functions are those of a module."""
+    """Task for each piece. All but `where` is sent between processes, so functions are at module level."""
 
     make: Callable[..., Any]
-    """Makes from `arguments`, once in each process, what `do` works with."""
+    """Creates the worker object of `do` from `arguments`, once per process."""
     arguments: tuple[Any, ...]
     where: Callable[[Piece], tuple[int, int, tuple[Any, ...]]]
-    """Tells where a piece begins in the file, how long it is, and what else `do` is told of it."""
+    """Returns a piece's file offset, its length, and further arguments of `do`."""
     do: Callable[..., Told]
-    """Called with what was made, the bytes of the piece, and the rest."""
+    """Called with the worker object, the bytes of the piece, and the further arguments."""
 
 
-def told_by_all(
+def process_pieces(
     file: BinaryIO, pieces: Iterable[Piece | Exception], work: PoolTask[Piece, Told]
 ) -> Iterator[tuple[Piece, Told | None]]:
-    """Yield each piece with what a process told of it; with None where it is for the caller to do.
+    """Yield each piece with its result from a process, or with None if the caller has to process it.
 
-    So it is with few pieces, with a file that has no name, where this process may use one core only, and when a process
-    was killed, perhaps for want of memory. An exception among the pieces is raised after all that stands before it.
+    The result is None for few pieces, for a file without a name, and on a single core. It is also None after a process
+    was killed, for example for lack of memory. An exception among the pieces is raised after all pieces before it.
     """
     left = iter(pieces)
     first = list(islice(left, FEW))
@@ -60,7 +60,7 @@ def told_by_all(
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use, which a container or `taskset` makes fewer than there are."""
+    """Return the number of cores available to this process, which a container or `taskset` may reduce."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

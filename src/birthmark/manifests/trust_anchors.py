@@ -1,7 +1,7 @@
-"""Microchip's manifest signers and the root of its Trust&GO device certificates, as facts.
+"""Microchip's manifest signers and the root of its Trust&GO device certificates.
 
-Names, SHA-256 of the certificates, public keys and validity as the vendor publishes them. The signers are self-signed;
-an old manifest stays good after its signer ran out, as long as it was made before.
+Names, SHA-256 of the certificates, public keys and validity as published by the vendor. The signers are self-signed; an
+old manifest stays valid after its signer expired if it was created before.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Verify a whole manifest: in order, by all cores where it is long, in memory that grows by 24 bytes a chip."""
+"""Manifest verification: in order, on all cores for long files, with 24 bytes of memory per chip."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from birthmark.manifests.chunking import ManifestChunk, pieces_of
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
 from birthmark.manifests.microchip import ManifestTrust, ManifestVerifier
 from birthmark.manifests.model import Judge, ManifestEntry
-from birthmark.manifests.process_pool import PoolTask, told_by_all
+from birthmark.manifests.process_pool import PoolTask, process_pieces
 
 _BUCKETS = 1 << 12
 _MARK_BYTES = 8
@@ -19,21 +19,21 @@ _SLOT = Struct("<8sI")
 
 
 class Marks:
-    """Marks with their places (1 to 2**32 - 1)."""
+    """Digests of seen values with their places (1 to 2**32 - 1)."""
 
     def __init__(self) -> None:
         self._buckets = [bytearray() for _ in range(_BUCKETS)]
 
-    def add(self, kind: str, value: str | bytes, place: int) -> int | None:
-        """Remember a value; return where it was seen before, which stays, or None."""
+    def add(self, kind: str, value: str | bytes, position: int) -> int | None:
+        """Record a value; return its earlier place, which is kept, or None."""
         bucket, mark = self._bucket(kind, value)
         before = _place_in(bucket, mark)
         if before is None:
-            bucket += _SLOT.pack(mark, place)
+            bucket += _SLOT.pack(mark, position)
         return before
 
     def place_of(self, kind: str, value: str | bytes) -> int | None:
-        """Return where a value was seen."""
+        """Return the place of a recorded value, or None."""
         return _place_in(*self._bucket(kind, value))
 
     def _bucket(self, kind: str, value: str | bytes) -> tuple[bytearray, bytes]:
@@ -54,13 +54,13 @@ def _place_in(bucket: bytearray, mark: bytes) -> int | None:
 
 Verdict: TypeAlias = ManifestEntry | ManifestError
 Told: TypeAlias = tuple[type[ManifestError], dict[str, str]] | tuple[Any, ...]
-"""What goes from process to process: an error's class and facts, or the fields of an `ManifestEntry`."""
+"""Result sent between processes: an error's class and facts, or the fields of an `ManifestEntry`."""
 
 
 def verify_all(file: BinaryIO, trust: ManifestTrust, judge: Judge | None = None) -> Iterator[Verdict]:
-    """Yield each entry verified, or what is wrong with it. Raise only where the file itself ends to be readable.
+    """Yield each verified entry or its error. Raise only if the file itself becomes unreadable.
 
-    With a `judge`, each entry has the doubts about it; that is done where the entry is verified.
+    With a `judge`, each entry includes its doubts, evaluated in the verifying process.
     """
     once = DuplicateCheck()
     return map(once.check, _verdicts(file, trust, judge), count(1))
@@ -69,15 +69,15 @@ def verify_all(file: BinaryIO, trust: ManifestTrust, judge: Judge | None = None)
 def _verdicts(file: BinaryIO, trust: ManifestTrust, judge: Judge | None) -> Iterator[Verdict]:
     reader = _reader(trust, judge)
     work = PoolTask(_reader, (trust, judge), _where, _tell)
-    for piece, told in told_by_all(file, _up_to_the_end(pieces_of(file)), work):
+    for piece, told in process_pieces(file, _yield_error_last(pieces_of(file)), work):
         if told is None:
             yield from _read(reader, piece)
         else:
-            yield from map(as_verdict, told)
+            yield from map(unpack_verdict, told)
 
 
-def _up_to_the_end(pieces: Iterator[ManifestChunk]) -> Iterator[ManifestChunk | Exception]:
-    """Yield last what ends the file, to be raised after all that stands before it."""
+def _yield_error_last(pieces: Iterator[ManifestChunk]) -> Iterator[ManifestChunk | Exception]:
+    """Yield the pieces, then the error that ends the file, to be raised after all pieces before it."""
     try:
         yield from pieces
     except ManifestError as error:
@@ -92,19 +92,19 @@ def _where(piece: ManifestChunk) -> tuple[int, int, tuple[Any, ...]]:
     return piece.offset, len(piece.data), (piece.place, piece.offset)
 
 
-def _tell(reader: "_Reader", data: bytes, place: int, offset: int) -> list[Told]:
-    return [as_told(verdict) for verdict in _read(reader, ManifestChunk(place, offset, data))]
+def _tell(reader: "_Reader", data: bytes, position: int, offset: int) -> list[Told]:
+    return [pack_verdict(verdict) for verdict in _read(reader, ManifestChunk(position, offset, data))]
 
 
-def as_told(verdict: Verdict) -> Told:
-    """Return what goes to another process."""
+def pack_verdict(verdict: Verdict) -> Told:
+    """Return a verdict in the form sent to another process."""
     if isinstance(verdict, ManifestError):
         return type(verdict), dict(verdict.facts)
     return tuple(getattr(verdict, name) for name in _FIELDS)
 
 
-def as_verdict(told: Told) -> Verdict:
-    """Return what came from another process."""
+def unpack_verdict(told: Told) -> Verdict:
+    """Return the verdict received from another process."""
     return told[0](**told[1]) if isinstance(told[0], type) else ManifestEntry(*told)
 
 
@@ -118,9 +118,9 @@ class _Reader:
     verifier: ManifestVerifier
     judge: Judge | None
 
-    def read(self, place: int, raw: bytes) -> Verdict:
+    def read(self, position: int, raw: bytes) -> Verdict:
         try:
-            entry = self.verifier.verify(place, raw)
+            entry = self.verifier.verify(position, raw)
         except ManifestError as error:
             return error
         return entry if self.judge is None else replace(entry, doubts=self.judge(entry))
@@ -136,14 +136,14 @@ class DuplicateCheck:
     def __init__(self) -> None:
         self._marks = Marks()
 
-    def check(self, verdict: Verdict, place: int) -> Verdict:
-        """Return the verdict, or the refusal of a second one."""
+    def check(self, verdict: Verdict, position: int) -> Verdict:
+        """Return the verdict, or the error of a duplicate."""
         if isinstance(verdict, ManifestError):
             return verdict
         chip = ("chip", verdict.unique_id)
         marks = (chip,) if verdict.point is None else (chip, ("key", verdict.point))
         for kind, value in marks:
-            if (before := self._marks.add(kind, value, place)) is not None:
+            if (before := self._marks.add(kind, value, position)) is not None:
                 detail = f"entry {before} has the same {kind}"
-                return DuplicateEntryError(place=place, unique_id=verdict.unique_id, detail=detail)
+                return DuplicateEntryError(place=position, unique_id=verdict.unique_id, detail=detail)
         return verdict

@@ -1,4 +1,4 @@
-"""Write manifests in Microchip's format, signed by a key of one's own: for tests, demos and one's own shipments."""
+"""Write manifests in Microchip's format, signed with your own key: for tests, demos and your own shipments."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ from birthmark.pki.certificates import Certificate
 
 @dataclass(frozen=True, slots=True)
 class ManifestKey:
-    """Who signs: the key and its self-signed certificate."""
+    """Manifest signer: the key and its self-signed certificate."""
 
     certificate: Certificate
     private_key: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -24,7 +24,7 @@ class ManifestKey:
 
 @dataclass(frozen=True, slots=True)
 class ManifestChip:
-    """What is said of one chip. `keys` are the public keys of slots 0, 1 …; the chain is device and signer."""
+    """A chip of a manifest. `keys` are the public keys of slots 0, 1 …; the chain is device and signer."""
 
     unique_id: str
     keys: Sequence[ec.EllipticCurvePublicKey]
@@ -35,7 +35,7 @@ class ManifestChip:
 
 
 def render_entry(chip: ManifestChip, signer: ManifestKey, provisioned_at: datetime) -> dict[str, Any]:
-    """Return the JWS object of one chip."""
+    """Return the JWS object of a chip."""
     organization = {"organizationName": "Birthmark test", "organizationalUnitName": "Manifests"}
     payload: dict[str, Any] = {
         "version": 1,
@@ -63,7 +63,7 @@ def render_entry(chip: ManifestChip, signer: ManifestKey, provisioned_at: dateti
 
 
 def write_manifest(file: TextIO, chips: Iterable[ManifestChip], signer: ManifestKey, provisioned_at: datetime) -> int:
-    """Write a manifest and return how many entries it has."""
+    """Write a manifest and return its number of entries."""
     count = 0
     file.write("[")
     for chip in chips:

@@ -1,5 +1,5 @@
-"""Messages that leave: rules and routes. Here is the pure part: what a statement selects of a message.
+"""Message routing: rules and routes. This package selects messages; it is pure.
 
-Two dialects stand in front of the same values: AWS IoT SQL (`rules.sql`) and the conditions of hub routes
-(`rules.conditions`). Not here: which statement sees which topic, actions, retries.
+Two dialects use the same values: AWS IoT SQL (`rules.sql`) and the conditions of hub routes (`rules.conditions`).
+Matching statements to topics, actions and retries are handled in other modules.
 """

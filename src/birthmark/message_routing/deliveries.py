@@ -1,4 +1,4 @@
-"""What leaves: one message for one receiver, and how it ends."""
+"""Deliveries: one message for one receiver, and its outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ PORTS: Mapping[str, int] = {"mqtt": 1883, "mqtts": 8883, "nats": 4222, "tls": 42
 
 @dataclass(frozen=True, slots=True)
 class MessageServer:
-    """A NATS server or an MQTT broker. `ca` is the CAs as PEM, None for the system's."""
+    """A NATS server or an MQTT broker. `ca` is the trusted CAs as PEM, None for the system's."""
 
     url: str
     user: str = ""
@@ -23,11 +23,11 @@ class MessageServer:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message on its way out.
+    """A message to be delivered to one receiver.
 
-    `lane` is who sends it, RULE/NUMBER: what is in one lane waits for nobody else. `address` says where it goes, by
-    texts as the kind of action has them. `origin` is the message that led to it, for whoever has to say why it failed.
-    One that comes out of the queue has an `id` there, the same at each try.
+    `lane` is the sender, RULE/NUMBER: lanes do not wait for each other. `address` is the destination, as texts by kind
+    of action. `origin` is the message that caused the delivery, for error reports. A queued delivery has an `id`, the
+    same at each attempt.
     """
 
     lane: str
@@ -39,13 +39,13 @@ class Delivery:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes, with the message that led to it."""
+        """Return the approximate size in bytes, including the original message."""
         return len(self.body) + len(self.origin.get("payload", ""))
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedDelivery:
-    """A letter in the queue. `dead_at` is when it was put aside, after `tries`; `problem` says why it failed last."""
+    """A queued delivery. `dead_at` is when it became a dead letter, after `tries`; `problem` is the last error."""
 
     id: str
     lane: str
@@ -61,23 +61,23 @@ class QueuedDelivery:
 
     @property
     def letter(self) -> Delivery:
-        """What is to go out."""
+        """Return the delivery to send."""
         return Delivery(self.lane, self.kind, self.address, self.body, self.origin, self.id)
 
 
 class Sink(Protocol):
-    """Carries letters of one kind."""
+    """Delivers messages of one kind."""
 
     @property
     def is_quick(self) -> bool:
-        """Whether it waits for nobody outside, so that it is tried before anything is queued."""
+        """Whether delivery waits for no external system, so that it is attempted before queuing."""
         ...
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Take letters out, in order; return for each why it failed, or None."""
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages in order; return an error or None for each."""
         ...
 
 
 def is_final(error: BirthmarkError) -> bool:
-    """Say whether another try is in vain."""
+    """Return whether an error is permanent."""
     return bool(getattr(error, "is_final", False))

@@ -1,8 +1,8 @@
-"""The queue on the database: letters that did not go out at once, lane by lane, each tried again for a while.
+"""Delivery queue in the database: failed deliveries by lane, each with a limited number of retries.
 
-A lane whose receiver is away, or refuses, waits for all of its letters; the other lanes do not notice. What fails for
-too long, or for good, is put aside, and whoever asked for that is told (an error action). A lane holds no more than so
-many letters, and so many that were put aside.
+If a lane's receiver is unavailable or refuses, all deliveries of the lane wait; other lanes are not affected. A
+delivery that fails for too long, or permanently, becomes a dead letter, and its error action runs. The numbers of
+queued deliveries and dead letters per lane are limited.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.message_routing import store
 from birthmark.message_routing.deliveries import Delivery, QueuedDelivery, Sink, is_final
 from birthmark.store import Changes, Database, to_micros
-from birthmark.supervised_tasks import Leads, always, ended, note
+from birthmark.supervised_tasks import Leads, always, cancel_and_wait, note
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""So much of one lane waits; what comes then is dropped, and counted."""
+"""Maximum queued bytes per lane; further messages are dropped and counted."""
 MAX_DEAD, MAX_DEAD_BYTES = 1_000, 64 * 1024 * 1024
-"""So many of one lane are kept when they were put aside, and so much of them, the newest."""
+"""Maximum dead letters per lane, by number and size; the newest are kept."""
 TRIES = 9
-"""Over four minutes; the pauses double from one second on."""
+"""Number of attempts, over four minutes; the pauses double from 1 s."""
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=2)
 _LOOK_S = 1.0
 _MAX_LANES = 64
 _MAX_LANES_OF_ONE = _MAX_LANES // 2
-"""So many lanes of one owner are carried at once: its receivers that hang leave others room."""
+"""Maximum lanes of one owner in progress: slow receivers of one owner leave capacity for others."""
 _MAX_PROBLEM = 500
 _FORGOTTEN_AT_ONCE = 500
 _COUNT_AGAIN_S = 60.0
@@ -41,21 +41,21 @@ _COUNT_AGAIN_S = 60.0
 
 @dataclass(slots=True)
 class DeliveryPartition:
-    """What is known of a lane: how many letters it holds, with those put aside, and how many bytes of each kind."""
+    """Counters of a lane: deliveries including dead letters, and bytes of each."""
 
     count: int = 0
     dead: int = 0
     size: int = 0
-    """Of what waits."""
+    """Bytes of queued deliveries."""
     dead_size: int = 0
 
 
 Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
-"""Called when a letter was put aside, before that is written."""
+"""Called when a delivery becomes a dead letter, before that is written."""
 
 
 class Queue:
-    """The letters of all lanes. `leads` says whether this worker carries them."""
+    """Deliveries of all lanes. `leads` returns whether this worker delivers them."""
 
     def __init__(self, database: Database, clock: Clock, leads: Leads = always) -> None:
         self._database = database
@@ -66,40 +66,41 @@ class Queue:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: dict[str, datetime] = {}
         self._looked_at = ""
-        """The lane after which the next look begins: those that wait for a receiver keep no other from its turn."""
+        """Lane after which the next scan starts, so that waiting lanes do not delay others."""
         self._woken = asyncio.Event()
         self.leads = leads
         self.carried: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.aside: Counter[str] = Counter()
-        """Letters by lane, since this process began: taken by their receiver, for which there was no room, put aside"""
+        """Counters by lane since this process started: delivered, dropped for a full lane, dead-lettered."""
 
     def serve(self, carriers: Mapping[str, Sink], failed: Failed) -> None:
-        """Carry letters of more kinds; whoever sends them hears by `failed` of those that nobody took."""
+        """Deliver messages of more kinds; `failed` is called for those that become dead letters."""
         self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
 
     def lane(self, name: str) -> DeliveryPartition:
-        """Return what is known of a lane."""
+        """Return the counters of a lane."""
         return self._lanes.setdefault(name, DeliveryPartition())
 
     # ---- in
 
-    def add(self, changes: Changes, id_: str, letter: Delivery, problem: BirthmarkError | None = None) -> bool:
-        """Put a letter into the queue with this commit; say False where its lane is full. `problem`: it failed once.
+    def add(self, changes: Changes, id_: str, delivery: Delivery, problem: BirthmarkError | None = None) -> bool:
+        """Queue a delivery with this commit; return False if its lane is full.
 
-        What will never be taken is put aside. Call `wake` after the commit.
+        `problem` is the error of a first attempt. A permanent failure becomes a dead letter. Call `wake` after the
+        commit.
         """
-        lane, now = self.lane(letter.lane), self._clock.now()
-        size = letter.size
+        lane, now = self.lane(delivery.lane), self._clock.now()
+        size = delivery.size
         if lane.count - lane.dead >= MAX_WAITING or lane.size + size > MAX_WAITING_BYTES:
-            self.dropped[letter.lane] += 1
+            self.dropped[delivery.lane] += 1
             return False
         is_over = problem is not None and is_final(problem)
         tries = 0 if problem is None else 1
         why = "" if problem is None else _reason(problem)
         due = now if problem is None else now + _FIRST_PAUSE
         kept_one = QueuedDelivery(
-            *(id_, letter.lane, letter.kind, letter.address, letter.body, letter.origin),
+            *(id_, delivery.lane, delivery.kind, delivery.address, delivery.body, delivery.origin),
             created_at=now,
             tries=tries,
             due_at=due,
@@ -111,36 +112,38 @@ class Queue:
         if is_over:
             lane.dead += 1
             lane.dead_size += size
-            self.aside[letter.lane] += 1
+            self.aside[delivery.lane] += 1
         else:
             lane.size += size
         return True
 
     def wake(self) -> None:
-        """Look at once for what is due."""
+        """Check for due deliveries at once."""
         self._woken.set()
 
     # ---- what people do
 
     async def counts(self, rule: str = "") -> Mapping[str, DeliveryPartition]:
-        """Return what each lane holds, of one rule or of all."""
-        rows = await self._database.aside(store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES))
+        """Return the counters of each lane, of one rule or of all."""
+        rows = await self._database.read_in_background(
+            store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES)
+        )
         return {
             row["lane"]: DeliveryPartition(row["count"], row["dead"], row["bytes"], row["dead_bytes"]) for row in rows
         }
 
     async def dead(self, rule: str, after: str, limit: int) -> Sequence[QueuedDelivery]:
-        """Return what of a rule was put aside, oldest first."""
+        """Return the dead letters of a rule, oldest first."""
         rows = await self._database.all(store.DEAD_OF, after=after, limit=limit, **store.of_rule(rule))
         return [store.WAITING.of(row) for row in rows]
 
-    def reviving(self, rule: str) -> Changes:
-        """Return what lets everything of a rule that was put aside be tried anew, without a pause where it waits."""
+    def retry_changes(self, rule: str) -> Changes:
+        """Return changes that retry all dead letters of a rule, and skip the pause of those waiting."""
         self._paused = {lane: until for lane, until in self._paused.items() if not lane.startswith(f"{rule}/")}
         return Changes().run(store.REVIVE, due_at=self._clock.micros(), **store.of_rule(rule))
 
-    def forgetting(self, rule: str) -> Changes:
-        """Return what takes everything of a rule out of the queue."""
+    def deletion_changes(self, rule: str) -> Changes:
+        """Return changes that delete all deliveries of a rule from the queue."""
         self._forget_counts()
         return Changes().run(store.DELETE_OF, **store.of_rule(rule))
 
@@ -150,7 +153,7 @@ class Queue:
     # ---- out
 
     async def keep_running(self) -> None:
-        """Carry what is due, as long as the server runs."""
+        """Deliver due messages until the server stops."""
         try:
             while True:
                 self._woken.clear()
@@ -160,17 +163,17 @@ class Queue:
                     await self._look()
                 else:
                     running, self._running = self._running, {}
-                    await ended(*running.values())
+                    await cancel_and_wait(*running.values())
                     self._forget_counts()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await self._woken.wait()
         finally:
             running, self._running = self._running, {}
-            await ended(*running.values())
+            await cancel_and_wait(*running.values())
 
     async def _count(self) -> None:
-        """Know how much each lane holds: what others deleted meanwhile is seen a minute later."""
+        """Update the lane counters; deletions by other workers are seen within a minute."""
         now = self._clock.monotonic()
         if self._counted_at is None or now - self._counted_at >= _COUNT_AGAIN_S:
             self._counted_at = now
@@ -196,7 +199,7 @@ class Queue:
         return sum(owner_of(one) == own for one in self._running) < _MAX_LANES_OF_ONE
 
     async def _run(self, name: str) -> None:
-        """Carry what is due of a lane until nothing is, or its receiver takes nothing."""
+        """Deliver due messages of a lane until none is left, or its receiver fails."""
         try:
             while await self._portion(name):
                 pass
@@ -212,7 +215,7 @@ class Queue:
             self._paused.pop(name, None)
             return False
         waiting = [store.WAITING.of(row) for row in rows]
-        results = await self._carried(waiting)
+        results = await self._deliver(waiting)
         changes, failures = Changes(), list[tuple[QueuedDelivery, BirthmarkError]]()
         for one, problem in zip(waiting, results, strict=True):
             if problem is None:
@@ -232,8 +235,8 @@ class Queue:
             self._paused[name] = self._clock.now() + min(_pause(one.tries + 1) for one in again)
         return not again
 
-    async def _carried(self, waiting: Sequence[QueuedDelivery]) -> Sequence[BirthmarkError | None]:
-        """Carry letters by their kinds: where a rule was changed, a lane has some of its earlier action."""
+    async def _deliver(self, waiting: Sequence[QueuedDelivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages by kind: after a rule change, a lane may contain those of the earlier action."""
         results: dict[str, BirthmarkError | None] = {}
         for kind in dict.fromkeys(one.kind for one in waiting):
             some = [one for one in waiting if one.kind == kind]
@@ -242,27 +245,29 @@ class Queue:
             results |= {one.id: problem for one, problem in zip(some, found, strict=True)}
         return [results[one.id] for one in waiting]
 
-    async def _fail(self, changes: Changes, one: QueuedDelivery, problem: BirthmarkError) -> None:
-        now, tries = self._clock.now(), one.tries + 1
+    async def _fail(self, changes: Changes, delivery: QueuedDelivery, problem: BirthmarkError) -> None:
+        now, tries = self._clock.now(), delivery.tries + 1
         why = _reason(problem)
         is_over = tries >= TRIES or is_final(problem)
-        later = replace(one, tries=tries, due_at=now + _pause(tries), dead_at=now if is_over else None, problem=why)
+        later = replace(
+            delivery, tries=tries, due_at=now + _pause(tries), dead_at=now if is_over else None, problem=why
+        )
         row = store.WAITING.row(later)
         told = {name: row[name] for name in ("tries", "due_at", "dead_at", "problem")}
-        changes.run(store.LATER, key_id=one.id, key_tries=one.tries, **told)
-        if why != one.problem or is_over:
-            log.warning("routing.not_taken", extra={"lane": one.lane, "code": problem.code, "reason": why})
+        changes.run(store.LATER, key_id=delivery.id, key_tries=delivery.tries, **told)
+        if why != delivery.problem or is_over:
+            log.warning("routing.not_taken", extra={"lane": delivery.lane, "code": problem.code, "reason": why})
         if is_over:
-            lane, size = self.lane(one.lane), one.letter.size
+            lane, size = self.lane(delivery.lane), delivery.letter.size
             lane.dead += 1
             lane.dead_size += size
             lane.size -= size
-            self.aside[one.lane] += 1
-            _, failed = self._served[one.kind]
-            await failed(one.letter, problem)
+            self.aside[delivery.lane] += 1
+            _, failed = self._served[delivery.kind]
+            await failed(delivery.letter, problem)
 
     async def _forget_oldest(self) -> None:
-        """Keep of what was put aside in each lane the newest; what devices send may be put aside without end."""
+        """Delete the oldest dead letters of each lane, as devices can cause any number of them."""
         for name in [name for name, lane in self._lanes.items() if _has_too_much_aside(lane)]:
             while _has_too_much_aside(lane := self.lane(name)):
                 rows = await self._database.all(store.OLDEST_DEAD, lane=name, limit=_FORGOTTEN_AT_ONCE)
@@ -284,12 +289,12 @@ def _has_too_much_aside(lane: DeliveryPartition) -> bool:
 
 
 def _reason(problem: BirthmarkError) -> str:
-    """Return why a letter failed, as every database keeps it: a template may have made anything of a message."""
+    """Return the error as text that every database can store: a template may insert any characters."""
     return "".join(one if one.isprintable() else "?" for one in problem.explain_cause()[:_MAX_PROBLEM])
 
 
 def owner_of(lane: str) -> str:
-    """Return whose a lane is: rules of one account have none before their names, others say OWNER:RULE."""
+    """Return the owner of a lane: rules of an AWS account have no prefix, others use OWNER:RULE."""
     return lane.partition("/")[0].rpartition(":")[0]
 
 

@@ -1,11 +1,11 @@
-"""The engine: reads what was noted, lets each rule decide, and sends what they made of it.
+"""Rule engine: reads logged messages, evaluates the rules, and delivers the results.
 
-One worker does it for all. How far it has read is written in the commit that queues what did not go out at once: after
-a crash it begins there, so that each rule sees each message at least once, and queues nothing twice. What waits for
-nobody outside goes out before that; everything else is the queue's.
+One worker serves all rules. The stream offset is written in the commit that queues undelivered messages. After a crash,
+the engine resumes there, so each rule receives each message at least once and queues no delivery twice. Deliveries that
+wait for no external system run before the commit; all others are queued.
 
-What a publisher or a rule asks for beyond its share is written to a second stream in the same commit, and decided on
-from there: see `shares`.
+Messages beyond the share of a publisher or rule are written to a second stream in the same commit, and evaluated from
+there: see `shares`.
 """
 
 import asyncio
@@ -24,34 +24,34 @@ from birthmark.message_routing.deliveries import Delivery, Sink, is_final
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.shares import DeferredMessage, RoutedMessage, RulePair, TimeShares, in_turns, spent
 from birthmark.store import Changes, Database, to_micros
-from birthmark.supervised_tasks import Leads, always, ended, kept, note
+from birthmark.supervised_tasks import Leads, always, cancel_and_wait, note, start_supervised
 
 log = logging.getLogger(__name__)
 
 PAGE = 512
 _HELD_PAGE = 64
 _HELD_TOGETHER = 8
-"""So many messages of a publisher are in one segment: a reader has several segments in memory."""
+"""Maximum messages of a publisher per segment: a reader holds several segments in memory."""
 _MOST_LOOKED_AT = 32
-"""So many pages of what is held are looked through at a start, for whose it is."""
+"""Maximum pages of deferred messages that are scanned at start for their publishers."""
 GROUP = "rules"
 _TURN_S = 0.005  # so long rules decide before others have their turn
 _MADE_BYTES = 4 * 1024 * 1024
-"""So much is made of messages before it goes out: one may lead to a thousand letters, each as large as it is."""
+"""Maximum output before delivery: one message may cause a thousand deliveries of its size."""
 _WAIT_S = 1.0
 _TRIM_EVERY_S = 30.0
 KEEP_READ = timedelta(minutes=5)
-"""What every rule has seen is kept so long."""
+"""Retention of messages that every rule has processed."""
 KEEP_UNREAD = timedelta(days=1)
 KEEP_BYTES = 1024 * 1024 * 1024
-"""What no rule has seen is kept so long, and so much of it."""
+"""Retention of messages that not every rule has processed, by age and size."""
 _MICROS = 1_000_000
 T = TypeVar("T", bound=RoutedMessage)
 A_contra = TypeVar("A_contra", bound=RoutedMessage, contravariant=True)
 
 
 class RoutingRule(Protocol[A_contra]):
-    """What decides on a message."""
+    """A rule that decides on messages."""
 
     @property
     def name(self) -> str:
@@ -59,12 +59,12 @@ class RoutingRule(Protocol[A_contra]):
         ...
 
     async def decide(self, message: A_contra) -> Sequence[Delivery]:
-        """Return what goes out. Raise a `BirthmarkError` where the message cannot be decided on."""
+        """Return the deliveries of a message. Raise a `BirthmarkError` if the message cannot be evaluated."""
         ...
 
 
 Find = Callable[[T], Iterable[RoutingRule[T]]]
-"""Which rules want a message."""
+"""Returns the rules that match a message."""
 Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
 Refused = Callable[[RoutingRule[T], T, BirthmarkError], None]
 
@@ -74,9 +74,9 @@ def _nobody(rule: RoutingRule[T], message: T, error: BirthmarkError) -> None:
 
 
 class RuleEngine(Generic[T]):
-    """See the module. `leads` says whether this worker is the one.
+    """Rule engine on a stream. `leads` returns whether this worker runs it.
 
-    Of a stream that others read, too, `group` is the name of its place in it, and it does not trim.
+    On a stream with other readers, `group` is the name of the engine's offset, and the engine does not trim.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class RuleEngine(Generic[T]):
         gone: Counter[str] | None = None,
         while_: Callable[[], Changes] = Changes,
     ) -> None:
-        """`while_` returns what has to hold for whatever is written of what was read; `gone` counts letters by rule."""
+        """`while_` returns a guard for all writes of processed messages; `gone` counts by rule."""
         self._database = database
         self._clock = clock
         self._stream = stream
@@ -105,7 +105,7 @@ class RuleEngine(Generic[T]):
         self._carriers = carriers
         self._find = find
         self._held = held
-        """Nobody else writes to it."""
+        """Stream of deferred messages; the engine is its only writer."""
         self._held_after: Positions = BEGINNING
         self._held_read_at = 0
         self._has_held = asyncio.Event()
@@ -122,23 +122,23 @@ class RuleEngine(Generic[T]):
         self.seen: Counter[str] = Counter()
         self.matched: Counter[str] = Counter()
         self.gone: Counter[str] = Counter() if gone is None else gone
-        """By rule, since this process began: messages it was asked about, those it wanted, letters that went out."""
+        """Counters by rule since this process started: messages evaluated, messages matched, deliveries sent."""
         self.missed = 0
-        """How often messages were trimmed before the rules saw them."""
+        """Number of times messages were trimmed before the rules processed them."""
         self.is_behind = False
 
     @property
     def lag_s(self) -> float:
-        """How old the newest message is that every rule has seen, while there are others; without those held."""
+        """Age of the last message that every rule has processed, while more are waiting; deferred ones do not count."""
         return max(0.0, (self._clock.micros() - self._read_at) / _MICROS) if self.is_behind and self._read_at else 0.0
 
     async def keep_running(self) -> None:
-        """Do what there is to do, as long as the server runs."""
-        behind = kept("rules that used up their share", self._keep_deciding_held)
+        """Run the engine until the server stops."""
+        behind = start_supervised("rules that used up their share", self._keep_deciding_held)
         try:
             await self._keep_reading()
         finally:
-            await ended(behind)
+            await cancel_and_wait(behind)
 
     async def _keep_reading(self) -> None:
         while True:
@@ -154,9 +154,9 @@ class RuleEngine(Generic[T]):
                     await self._trim()
 
     async def step(self) -> bool:
-        """Do what the next page asks for; say whether more may follow at once."""
+        """Process the next page; return whether more may follow at once."""
         if self._after is None:
-            await self._look_at_held()
+            await self._load_deferred()
             self._after = await self._stream.position(self._group) or BEGINNING
         page = await self._stream.read(self._after, PAGE)
         if page.is_gap:
@@ -167,7 +167,7 @@ class RuleEngine(Generic[T]):
             await self._page(page.items, self._after, page.next)
             self._read_at = page.items[-1].enqueued_micros
         elif page.next != self._after:
-            await self._database.commit(self._while().merge(self._stream.noting(self._group, page.next)))
+            await self._database.commit(self._while().merge(self._stream.position_changes(self._group, page.next)))
         self._after = page.next
         self.is_behind = not page.is_end
         return not page.is_end
@@ -192,29 +192,29 @@ class RuleEngine(Generic[T]):
                     await asyncio.sleep(0)
                     began = loop.time()
                 if size > _MADE_BYTES:  # read again after a crash, the page queues it under the same ids
-                    await self._let_go(made, self._while())
+                    await self._deliver_or_queue(made, self._while())
                     made, size = [], 0
-        changes = self._while().merge(self._stream.noting(self._group, reached))
+        changes = self._while().merge(self._stream.position_changes(self._group, reached))
         try:
-            await self._let_go(made, changes.merge(self._holding(held)))
+            await self._deliver_or_queue(made, changes.merge(self._deferral_changes(held)))
         except BaseException:
             self.shares.forget([one.pair for one in held])
             raise
         self._has_held.set()
 
-    def _holding(self, held: Sequence[DeferredMessage[T]]) -> Changes:
-        """Return what writes messages down for later."""
+    def _deferral_changes(self, held: Sequence[DeferredMessage[T]]) -> Changes:
+        """Return changes that write messages to the deferred stream."""
         changes, by_publisher = Changes(), defaultdict[str, list[DeferredMessage[T]]](list)
         for one in held:
             by_publisher[one.publisher].append(one)
         for publisher, some in by_publisher.items():
             assert self._held is not None  # noqa: S101 - else nothing is held
             for begin in range(0, len(some), _HELD_TOGETHER):
-                changes.merge(self._held.adding(key_of(publisher), some[begin : begin + _HELD_TOGETHER]))
+                changes.merge(self._held.append_changes(key_of(publisher), some[begin : begin + _HELD_TOGETHER]))
         return changes
 
-    async def _look_at_held(self) -> None:
-        """Know whose messages wait from before: the next of the same wait behind them."""
+    async def _load_deferred(self) -> None:
+        """Load the publishers of deferred messages at start, so that their next messages are deferred as well."""
         if self._held is None:
             return
         self.shares = TimeShares(self._clock)
@@ -236,9 +236,9 @@ class RuleEngine(Generic[T]):
                     await self._has_held.wait()
 
     async def held_step(self) -> bool:
-        """Decide on the next messages that are held; say whether there were any.
+        """Evaluate the next deferred messages; return whether there were any.
 
-        Others have the processor as long as each decision took.
+        After each decision, the engine yields the processor for as long as the decision took.
         """
         assert self._held is not None  # noqa: S101 - whoever calls looked
         after, made = self._held_after, list[tuple[str, Delivery]]()
@@ -255,19 +255,19 @@ class RuleEngine(Generic[T]):
                 ]
                 await asyncio.sleep(spent() - began)
             if sum(letter.size for _, letter in made) > _MADE_BYTES:
-                await self._let_go(made, self._while())
+                await self._deliver_or_queue(made, self._while())
                 made = []
         if page.items:
-            await self._let_go(made, self._while().merge(self._held.noting(self._group, page.next)))
+            await self._deliver_or_queue(made, self._while().merge(self._held.position_changes(self._group, page.next)))
             self.shares.forget([one.pair for one in page.items])
             self._held_after, self._held_read_at = page.next, page.items[-1].enqueued_micros
         return bool(page.items)
 
-    async def _let_go(self, made: Sequence[tuple[str, Delivery]], changes: Changes) -> None:
-        """Carry letters, and queue with this commit what did not go out."""
-        problems = await self._gone(made)
+    async def _deliver_or_queue(self, deliveries: Sequence[tuple[str, Delivery]], changes: Changes) -> None:
+        """Deliver messages, and queue undelivered ones with this commit."""
+        problems = await self._deliver_quick(deliveries)
         is_queued = False
-        for id_, letter in made:
+        for id_, letter in deliveries:
             problem = problems.get(id_, ...)
             if problem is None:
                 self.gone[letter.lane] += 1
@@ -297,10 +297,10 @@ class RuleEngine(Generic[T]):
             self.matched[rule.name] += 1
         return letters
 
-    async def _gone(self, made: Sequence[tuple[str, Delivery]]) -> Mapping[str, BirthmarkError | None]:
-        """Carry what waits for nobody outside; return what came of each of those."""
+    async def _deliver_quick(self, deliveries: Sequence[tuple[str, Delivery]]) -> Mapping[str, BirthmarkError | None]:
+        """Deliver messages that wait for no external system; return their results."""
         by_kind: defaultdict[str, list[tuple[str, Delivery]]] = defaultdict(list)
-        for id_, letter in made:
+        for id_, letter in deliveries:
             if self._carriers[letter.kind].is_quick:
                 by_kind[letter.kind].append((id_, letter))
         found: dict[str, BirthmarkError | None] = {}
@@ -315,14 +315,14 @@ class RuleEngine(Generic[T]):
             found |= {id_: problem for (id_, _), problem in zip(some, results, strict=True)}
         return found
 
-    async def send(self, id_: str, letter: Delivery) -> None:
-        """Send what no message led to directly, such as word of a failure; what fails is queued."""
-        problem = (await self._gone([(id_, letter)])).get(id_, ...)
+    async def send(self, id_: str, delivery: Delivery) -> None:
+        """Send a message that no source message caused directly, such as a failure report; queue it on failure."""
+        problem = (await self._deliver_quick([(id_, delivery)])).get(id_, ...)
         if problem is None:
-            self.gone[letter.lane] += 1
+            self.gone[delivery.lane] += 1
             return
         changes = Changes()
-        if self._queue.add(changes, id_, letter, problem if isinstance(problem, BirthmarkError) else None):
+        if self._queue.add(changes, id_, delivery, problem if isinstance(problem, BirthmarkError) else None):
             await self._database.commit(changes)
             self._queue.wake()
 

@@ -1,22 +1,22 @@
-"""A message as the engine sees it, from whichever cloud's devices it came."""
+"""Message model of the rule engine, independent of the cloud."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RoutableMessage:
-    """One published message with what is known of its way here."""
+    """A published message with its metadata."""
 
     topic: str
     """As it was published; a basic ingest topic with its first three levels."""
     payload: bytes
     client_id: str | None = None
-    """None: it did not come over MQTT."""
+    """MQTT client id; None if the message did not arrive over MQTT."""
     principal: str | None = None
-    """Who published: a certificate's SHA-256 thumbprint in hex, or what the cloud in question calls its people."""
+    """Publisher: a certificate's SHA-256 thumbprint in hex, or the cloud's name of the user."""
     account_id: str = ""
     timestamp_ms: int = 0
-    """Milliseconds since 1970 UTC when it came in. `timestamp()` says this: seen twice, a message says the same."""
+    """Arrival time in milliseconds since 1970 UTC, which `timestamp()` returns; the same for a redelivered message."""
     trace_id: str | None = None
     qos: int = 0
     retain: bool = False
@@ -31,4 +31,4 @@ class RoutableMessage:
     source_ip: str | None = None
     protocol: str = "mqtt"
     system_properties: tuple[tuple[str, str], ...] = ()
-    """What a hub knows of its message, by the names that conditions have without their $: `connectionDeviceId`, …"""
+    """System properties of a hub message, by condition name without $: `connectionDeviceId` and others."""

@@ -1,8 +1,8 @@
-"""Parts of the rules' time: who used up its own of a second is decided on behind all others.
+"""Time shares of rules: messages beyond a publisher's share of a second are deferred.
 
-A message can cost a thousand times what another does, and all are read in the order of one stream. So each publisher,
-and each rule, has a share of a second; what comes beyond it goes to a second stream, which is read when it is its turn.
-Of one publisher and one rule the order is kept.
+A message can cost a thousand times as much as another, and all are read in the order of one stream. So each publisher
+and each rule has a share of a second; messages beyond it go to a second stream, which is read in turns. The order per
+publisher and rule is kept.
 """
 
 import time
@@ -23,7 +23,7 @@ spent = time.thread_time  # what rules cost is measured by the processor's clock
 
 
 class RoutedMessage(FromDevice, Protocol):
-    """What shares have to know of a message."""
+    """Message fields that time shares require."""
 
     @property
     def publisher(self) -> str: ...
@@ -40,7 +40,7 @@ class RulePair(NamedTuple):
 
 
 class DeferredMessage(msgspec.Struct, Generic[T], frozen=True, array_like=True, gc=False):
-    """A message that one rule decides on later."""
+    """A message that one rule evaluates later."""
 
     rule: str
     message: T
@@ -63,7 +63,7 @@ class DeferredMessage(msgspec.Struct, Generic[T], frozen=True, array_like=True, 
 
 
 class TimeShares:
-    """What publishers and rules have used of this second, and what of theirs waits."""
+    """Time used by publishers and rules in this second, and their deferred messages."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -73,7 +73,7 @@ class TimeShares:
         self.waiting: Counter[RulePair] = Counter()
 
     def is_used_up(self, pair: RulePair) -> bool:
-        """Say whether what a rule decides of a publisher has to wait."""
+        """Return whether messages of this publisher and rule must be deferred."""
         now = self._clock.monotonic()
         if now - self._since >= _ROUND_S:
             self._since = now
@@ -84,18 +84,18 @@ class TimeShares:
         return self._of_publisher[pair.publisher] > OF_PUBLISHER_S or self._of_rule[pair.rule] > OF_RULE_S
 
     def count(self, pair: RulePair, took: float) -> None:
-        """Note what a decision took, in seconds."""
+        """Count the time of a decision in seconds."""
         self._of_publisher[pair.publisher] += took  # type: ignore[assignment] # a counter of seconds
         self._of_rule[pair.rule] += took  # type: ignore[assignment]
 
     def forget(self, pairs: Sequence[RulePair]) -> None:
-        """Note what no longer waits."""
+        """Remove messages that are no longer deferred."""
         self.waiting.subtract(pairs)
         self.waiting = +self.waiting
 
 
 def in_turns(held: Sequence[DeferredMessage[T]]) -> Iterator[tuple[int, DeferredMessage[T]]]:
-    """Yield messages with their places: one of each publisher and rule, then the next of each."""
+    """Yield messages with their positions, round-robin by publisher and rule."""
     lines: dict[RulePair, deque[tuple[int, DeferredMessage[T]]]] = {}
     for place, one in enumerate(held):
         lines.setdefault(one.pair, deque()).append((place, one))

@@ -1,7 +1,7 @@
-"""Letters that wait for their turn, for another try, or are put aside.
+"""Table of queued deliveries and dead letters.
 
-A letter's id says which message of the stream it is of, so that a page that is read again after a crash queues nothing
-twice.
+A delivery's id contains the stream offset of its message, so that a page that is read again after a crash queues no
+delivery twice.
 """
 
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from birthmark.store.crud_statements import change, find, remove
 from birthmark.store.row_mapping import RowMapper
 
 PORTION, LANES = 64, 256
-"""So many letters of a lane, and so many lanes, are read at once."""
+"""Number of deliveries per lane, and of lanes, read at once."""
 WAITING = RowMapper(QueuedDelivery)
 letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which may have a token in a header
 _ALIVE = letters.c.dead_at.is_(None)
 _DEAD = letters.c.dead_at.is_not(None)
 Index("routing_letters_lane", letters.c.lane, letters.c.id)
-partial_index("routing_letters_due", letters.c.due_at, where=_ALIVE)
+partial_index("routing_letters_due", letters.c.due_at, condition=_ALIVE)
 
 ADD = insert(letters, ignore_existing=True)
 DUE_LANES = statement(

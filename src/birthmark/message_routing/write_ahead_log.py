@@ -1,7 +1,7 @@
-"""What rules want is noted durably, before whoever published it hears that it is safe; what none wants costs a look-up.
+"""Write-ahead log of messages that rules match, durable before the publisher is acknowledged.
 
-Everything of a loop tick is one durable write, together with what other publishers sent meanwhile. Who sends faster
-than that waits.
+A message without a matching rule costs one lookup. All messages of a loop tick are one durable write, together with
+those of other publishers. Faster senders wait.
 """
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -17,10 +17,10 @@ from birthmark.broker.stream import MAX_BURST, SqlStream
 
 
 class LoggedMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One message of the stream that an engine reads.
+    """A message of the stream that an engine reads.
 
-    `device_id` is the client that published it, and empty for what the cloud itself or an operator says. `trail` are
-    the rules whose republishing led to it, oldest first; `only` is the one rule that it is for (basic ingest).
+    `device_id` is the publishing client, empty for messages of the cloud itself or an operator. `trail` are the rules
+    whose republishing caused it, oldest first; `only` is the single rule that it is for (basic ingest).
     """
 
     device_id: str
@@ -37,12 +37,12 @@ class LoggedMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def publisher(self) -> str:
-        """Whose share of the rules' time it uses: its principal's, under however many client ids that publishes."""
+        """Publisher whose share of the rules' time it uses: its principal, over all its client ids."""
         return self.principal or self.device_id
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes."""
+        """Approximate size in bytes."""
         return len(self.payload) + len(self.topic) + 64
 
 
@@ -51,17 +51,17 @@ _NOBODY: tuple[str, ...] = ()
 
 
 class TopicSubscribers:
-    """Which rules want the messages of a topic."""
+    """Rules by matching topic."""
 
     def __init__(self) -> None:
         self._by_filter: Mapping[str, tuple[str, ...]] = {}
         self._shapes = Shapes(hash_matches_parent=False)
         self._known: dict[str, tuple[str, ...]] = {}
         self.any = False
-        """Whether there are rules with a filter at all."""
+        """Whether any rule has a topic filter."""
 
-    def become(self, rules: Iterable[tuple[str, str]]) -> None:
-        """Take these rules for all there are: filter and name of each."""
+    def set_rules(self, rules: Iterable[tuple[str, str]]) -> None:
+        """Replace all rules: filter and name of each."""
         by_filter: dict[str, tuple[str, ...]] = {}
         for topic_filter, name in rules:
             by_filter[topic_filter] = (*by_filter.get(topic_filter, ()), name)
@@ -71,7 +71,7 @@ class TopicSubscribers:
         self.any = bool(by_filter)
 
     def by(self, topic: str) -> tuple[str, ...]:
-        """Return the names of the rules that want a topic, in order."""
+        """Return the names of the rules that match a topic, in order."""
         if (known := self._known.get(topic)) is not None:
             return known
         found = [name for one in self._shapes.candidates(topic) for name in self._by_filter.get(one, ())]
@@ -90,23 +90,23 @@ class WriteAheadLog:
         self.wanted = TopicSubscribers()
 
     def note(self, owner: str, messages: Sequence[LoggedMessage], done: Done) -> Awaitable[None] | None:
-        """Note what is wanted; `done` is called when all of it is durable, or with why it is not.
+        """Log messages with a matching rule; `done` is called when all are durable, or with the error.
 
-        What is returned ends when this owner may send more.
+        The returned awaitable ends when this owner may send more.
         """
         key, parts = key_of(owner), [messages[at : at + MAX_BURST] for at in range(0, len(messages), MAX_BURST)]
         left = len(parts)
         problem: BaseException | None = None
         size = sum([one.size for one in messages])
-        self._unwritten.begun(owner, size)
+        self._unwritten.add(owner, size)
 
         def written(why: BaseException | None) -> None:
             nonlocal left, problem
             left, problem = left - 1, problem or why
             if not left:
-                self._unwritten.ended(owner, size)
+                self._unwritten.remove(owner, size)
                 done(problem)
 
         for part in parts:
             self._stream.append(key, part, sum([one.size for one in part]), written)
-        return self._unwritten.full(owner)
+        return self._unwritten.wait_for_space(owner)

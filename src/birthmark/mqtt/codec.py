@@ -1,8 +1,8 @@
-"""One frame to one packet and back, for 3.1.1 (level 4) and MQTT 5 (level 5).
+"""Packet codec for 3.1.1 (level 4) and MQTT 5 (level 5).
 
-In:  the first byte of the fixed header and the body, as `framing` cut them.
-Out: a packet, or `RemoteProtocolError` for anything malformed; encoding raises `LocalProtocolError`.
-CONNECT says its own level; everything else needs to be told the level of its connection.
+Input: the first byte of the fixed header and the body, as `framing` cuts them. Output: a packet, or
+`RemoteProtocolError` for malformed input; encoding raises `LocalProtocolError`. CONNECT contains its level; all other
+packets need the level of their connection.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ _BRIDGE: Final = 0x80  # a bit of the level by which mosquitto marks a bridge
 REFUSED_CLIENT_ID: Final = 2
 
 NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_HANDLING = 0x04, 0x08, 0x30
-"""Options of a subscription, beside the QoS (5.0 section 3.8.3.1)."""
+"""Subscription options in addition to the QoS (5.0 section 3.8.3.1)."""
 
 # Header bytes without PUBLISH, whose flags vary (table 2.2).
 CONNECT, CONNACK, PUBLISH = 0x10, 0x20, 0x30
@@ -102,7 +102,7 @@ def encode(packet: Packet, level: int = LEVEL_3_1_1) -> bytes:
 
 
 def encode_publish(packet: Publish, level: int) -> bytes:
-    """Write a PUBLISH; the payload is copied once."""
+    """Encode a PUBLISH; the payload is copied once."""
     if not 0 <= packet.qos <= 2:
         raise LocalProtocolError(f"QoS {packet.qos} does not exist")
     first = PUBLISH | packet.dup << 3 | packet.qos << 1 | packet.retain
@@ -169,17 +169,17 @@ def _check_connect_flags(flags: int, level: int) -> None:
         raise RemoteProtocolError("CONNECT has a password without a user name")
 
 
-def _read_will(body: bytes, at: int, flags: int, level: int) -> tuple[WillMessage, int]:
+def _read_will(body: bytes, offset: int, flags: int, level: int) -> tuple[WillMessage, int]:
     properties: Properties = ()
     if level == LEVEL_5:
-        properties, at = read_properties(body, at, PropertyScope.WILL)
-    topic, at = p.read_utf8(body, at)
+        properties, offset = read_properties(body, offset, PropertyScope.WILL)
+    topic, offset = p.read_utf8(body, offset)
     if not is_valid_name(topic):
         raise RemoteProtocolError(
             "the will topic is empty or has a wildcard", reason_code=ReasonCode.TOPIC_NAME_INVALID
         )
-    payload, at = p.read_binary(body, at)
-    return WillMessage(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties), at
+    payload, offset = p.read_binary(body, offset)
+    return WillMessage(topic, payload, flags >> 3 & 3, bool(flags & 0x20), properties), offset
 
 
 def _write_connect(packet: Connect) -> bytes:
@@ -270,7 +270,7 @@ def _write_numbered(packet: PubAck | PubRec | PubRel | PubComp, level: int) -> b
 
 
 MAX_FILTERS = 256
-"""So many are read of one packet, whatever a side allows: of one character each it could have ninety thousand."""
+"""Maximum topic filters decoded per packet: with one character each, a packet could contain 90,000."""
 
 
 def _too_many_filters() -> RemoteProtocolError:
@@ -409,21 +409,21 @@ def _read_auth(body: bytes, level: int) -> Auth:
     return Auth(*_read_code(body, level, PropertyScope.AUTH))
 
 
-def _read_code(body: bytes, level: int, place: PropertyScope) -> tuple[int, Properties]:
+def _read_code(body: bytes, level: int, scope: PropertyScope) -> tuple[int, Properties]:
     code, at = 0, 0
     properties: Properties = ()
     if level == LEVEL_5 and body:
         code, at = p.read_u8(body, at)
         if at < len(body):
-            properties, at = read_properties(body, at, place)
+            properties, at = read_properties(body, at, scope)
     _expect_end(body, at)
     return code, properties
 
 
-def _write_code(code: int, properties: Properties, place: PropertyScope) -> bytes:
+def _write_code(code: int, properties: Properties, scope: PropertyScope) -> bytes:
     if not 0 <= code <= 0xFF:
         raise LocalProtocolError(f"{code} is no reason code")
-    return bytes((code,)) + (write_properties(properties, place) if properties else b"")
+    return bytes((code,)) + (write_properties(properties, scope) if properties else b"")
 
 
 def _write_disconnect(packet: Disconnect, level: int) -> bytes:
@@ -438,11 +438,11 @@ def _write_auth(packet: Auth, level: int) -> bytes:
     return _write_code(packet.code, packet.properties, PropertyScope.AUTH) if packet.code or packet.properties else b""
 
 
-def _read_packet_id(body: bytes, at: int) -> tuple[int, int]:
-    packet_id, at = p.read_u16(body, at)
+def _read_packet_id(body: bytes, offset: int) -> tuple[int, int]:
+    packet_id, offset = p.read_u16(body, offset)
     if not packet_id:
         raise RemoteProtocolError("the packet id is 0")
-    return packet_id, at
+    return packet_id, offset
 
 
 def _write_packet_id(packet_id: int | None) -> bytes:
@@ -459,8 +459,8 @@ def _checked_filter(topic_filter: str, level: int) -> str:
     return topic_filter
 
 
-def _expect_end(body: bytes, at: int) -> None:
-    if at != len(body):
+def _expect_end(body: bytes, offset: int) -> None:
+    if offset != len(body):
         raise RemoteProtocolError("the packet is longer than its content")
 
 

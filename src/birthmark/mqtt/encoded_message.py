@@ -1,4 +1,4 @@
-"""One message on its way to any number of receivers: what is the same for all of them is encoded once."""
+"""A message for any number of receivers, whose shared parts are encoded once."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ _ALIASED = b"\0\0"  # the topic of a message whose alias the receiver knows
 
 
 class EncodedMessage:
-    """Topic, payload and properties, and their encoded forms: by level, QoS and alias. Packet ids stand in between."""
+    """Topic, payload and properties with their encoded forms by level, QoS and alias, without packet id."""
 
     __slots__ = ("_forms", "payload", "properties", "retain", "topic")
 
@@ -25,22 +25,22 @@ class EncodedMessage:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes while it waits, beside its topic."""
+        """Approximate size in bytes while queued, without its topic."""
         return len(self.payload) + (size_of(self.properties) if self.properties else 0)
 
     def head(self, qos: int) -> bytes:
-        """Return for MQTT 3.1.1 what stands before the packet id; the payload comes right after that.
+        """Return the MQTT 3.1.1 bytes before the packet id; the payload follows the id directly.
 
-        Raise `LocalProtocolError` for what may not be sent.
+        Raise `LocalProtocolError` for an invalid message.
         """
         topic = self.topic
         made = _usual_head if len(topic) <= CACHED else _head
         return made(topic, qos << 1 | self.retain, len(self.payload) + (qos << 1))
 
     def form(self, qos: int, alias: int = 0, *, is_new: bool = False) -> tuple[bytes, bytes, int]:
-        """Return for MQTT 5 what stands before the packet id, what between it and the payload, and the packet's size.
+        """Return the MQTT 5 bytes before the packet id, those between it and the payload, and the packet size.
 
-        Raise `LocalProtocolError` for what may not be sent.
+        Raise `LocalProtocolError` for an invalid message.
         """
         key = qos | is_new << 1 | alias << 2
         if self._forms is None:
@@ -70,7 +70,10 @@ class EncodedMessage:
 
 
 def _head(topic: str, flags: int, rest: int) -> bytes:
-    """Return a PUBLISH up to its topic's end; `rest` bytes follow. Raise `LocalProtocolError` for what is no topic."""
+    """Return a PUBLISH up to the end of its topic; `rest` bytes follow.
+
+    Raise `LocalProtocolError` for an invalid topic.
+    """
     if not is_valid_name(topic):
         raise LocalProtocolError("a topic to publish to is not empty and has no wildcard")
     name = p.write_utf8(topic)

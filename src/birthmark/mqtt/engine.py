@@ -1,15 +1,15 @@
-"""One MQTT connection, either end, without IO: bytes in, packets out; packets in, bytes out.
+"""An MQTT connection, either role, without IO: bytes in, packets out; packets in, bytes out.
 
-Feed with `receive_data`, draw with `next_event` until None, send what `data_to_send` returns, and call `on_deadline`
+Feed with `receive_data`, draw with `next_event` until None, send the result of `data_to_send`, and call `on_deadline`
 when `deadline` has passed. After `RemoteProtocolError` the engine stays failed: send the rest and close.
 
-As a server it insists on CONNECT first, gives nothing out between CONNECT and our CONNACK (so that nothing is acted
-upon before the verdict), answers PINGREQ itself and watches the keep alive. As a client it pings by itself.
-Acknowledgements leave in the order of their messages, whatever the order of `ack`.
+A server engine requires CONNECT first. It returns no packets between CONNECT and its CONNACK, so that no packet is
+processed before the decision. It answers PINGREQ and enforces the keep alive. A client engine sends PINGREQ itself.
+Acknowledgments are sent in the order of their messages, whatever the order of `ack`.
 
-At level 5 it also holds the peer, and itself, to what both announced in CONNECT and CONNACK (`terms`).
+At level 5 it also enforces the limits that both sides announced in CONNECT and CONNACK (`terms`).
 
-Not here: which protocol levels, topics, QoS or clients are allowed; sessions stored on disk; retained messages.
+The caller handles permitted protocol levels, topics, QoS and clients, stored sessions, and retained messages.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ _OF_QOS_2 = (PubRec, PubRel, PubComp)
 
 
 class MqttEngine(MqttSender):
-    """See the module, and `MqttSender` for what can be sent."""
+    """MQTT connection state machine; see `MqttSender` for sending."""
 
     __slots__ = ("_connect_due", "_last_received", "_ping_due", "_pings", "_pong_due")
 
@@ -79,7 +79,7 @@ class MqttEngine(MqttSender):
     # ---- bytes
 
     def receive_data(self, data: bytes, now: float) -> None:
-        """Take bytes as they came. Raise `RemoteProtocolError` when too much is sent before our CONNACK."""
+        """Accept received bytes. Raise `RemoteProtocolError` if too much arrives before our CONNACK."""
         if self._failure is not None:
             self._fail(self._failure)
         if self.state is MqttState.CLOSED:
@@ -100,12 +100,12 @@ class MqttEngine(MqttSender):
 
     @property
     def has_input(self) -> bool:
-        """Something came that was not given out; perhaps not a whole packet, or a failure to be told."""
+        """Whether received input is pending; it may be a partial packet or an unreported failure."""
         return bool(self._framer.chunk or self._burst) or self._failure is not None
 
     @property
     def buffered(self) -> int:
-        """Bytes that came and were not given out."""
+        """Number of received bytes not yet returned as packets."""
         return self._framer.buffered
 
     @property
@@ -114,11 +114,11 @@ class MqttEngine(MqttSender):
 
     @property
     def unsent(self) -> int:
-        """How many bytes `data_to_send` would return."""
+        """Number of bytes that `data_to_send` would return."""
         return len(self._out)
 
     def data_to_send(self) -> bytes:
-        """Return and forget the bytes to send; also after a failure, when they are the last words."""
+        """Return and remove the bytes to send, also after a failure."""
         if not self._out:
             return b""
         data = bytes(self._out)
@@ -130,13 +130,13 @@ class MqttEngine(MqttSender):
     # ---- packets
 
     def next_event(self) -> Packet | None:
-        """Return the next packet of the peer, or None. Raise `RemoteProtocolError`."""
+        """Return the peer's next packet, or None. Raise `RemoteProtocolError`."""
         if not self._burst and (burst := self.next_burst()):
             self._burst = [*reversed(burst)]
         return self.next_packet()
 
     def next_packet(self) -> Packet | None:
-        """Return the next packet, as `next_event` does, to who has looked for a burst and found none."""
+        """Return the next packet, as `next_event` does, for callers that have checked for a burst."""
         if self._burst:
             return self._burst.pop()
         if self._failure is not None:
@@ -158,16 +158,16 @@ class MqttEngine(MqttSender):
         return None
 
     def next_acks(self) -> Sequence[int]:
-        """Return the packet ids of the PUBACKs that come next without a reason; none when `next_event` has to look."""
+        """Return the packet ids of the next PUBACKs without a reason; empty if `next_event` must be called."""
         if self.state is not MqttState.OPEN or self._burst or self._failure is not None:
             return ()
         packet_ids = self._framer.next_acks()
         if packet_ids and self.session.acknowledge(packet_ids):
-            self._fly(self.session.advance())
+            self._write_in_flight(self.session.advance())
         return packet_ids
 
     def next_burst(self) -> list[Publish]:
-        """Return the plain PUBLISH packets that come next, all at once; none when `next_event` has to look."""
+        """Return the next plain PUBLISH packets; empty if `next_event` must be called."""
         if self.state is not MqttState.OPEN or not self._framer.chunk or self._burst or self._failure is not None:
             return []
         burst, packet_ids = self._framer.next_burst(self.limits.max_topic_bytes, self._terms)
@@ -186,7 +186,7 @@ class MqttEngine(MqttSender):
 
     @property
     def deadline(self) -> float | None:
-        """When `on_deadline` wants to be called, in the seconds of `now`; None for never."""
+        """Time at which to call `on_deadline`, in the seconds of `now`; None for never."""
         if self.state in (MqttState.CLOSED, MqttState.FAILED):
             return None
         if self.role is MqttRole.SERVER and self.state is MqttState.NEW:
@@ -198,7 +198,10 @@ class MqttEngine(MqttSender):
         return self._pong_due if self._pong_due is not None else self._ping_due
 
     def on_deadline(self, now: float) -> None:
-        """Ping, or raise `RemoteProtocolError` when the peer was silent for too long. Early calls do nothing."""
+        """Send a PINGREQ, or raise `RemoteProtocolError` if the peer was silent for too long.
+
+        Early calls do nothing.
+        """
         deadline = self.deadline
         if deadline is None or now < deadline:
             return
@@ -222,7 +225,7 @@ class MqttEngine(MqttSender):
         return codec.decode(first, body, self.level)
 
     def _receive(self, packet: Packet) -> Packet | None:
-        """Follow the peer's packet; return what the caller should hear of."""
+        """Process the peer's packet; return it if the caller must handle it."""
         if isinstance(packet, Publish):
             return self._receive_publish(packet)
         if self.role is MqttRole.SERVER:
@@ -253,10 +256,12 @@ class MqttEngine(MqttSender):
         return packet
 
     def _take(self, packet_ids: list[int]) -> int:
-        """Note QoS 1 messages; return how many of them are more than the peer may have in flight."""
+        """Track QoS 1 messages; return the number that exceeds the peer's in-flight limit."""
         if self._receipts is None:
             self._receipts = Receipts()
-        return self._receipts.take(packet_ids, MAX_OWED if self._terms is None else self._terms.ours.receive_maximum)
+        return self._receipts.record_received(
+            packet_ids, MAX_OWED if self._terms is None else self._terms.ours.receive_maximum
+        )
 
     def _too_many(self) -> RemoteProtocolError:
         told = f"more than {len(self._receipts or ())} messages came unacknowledged"
@@ -292,7 +297,7 @@ class MqttEngine(MqttSender):
         if packet.level == LEVEL_5:
             check_connect(packet)
         self.state = MqttState.CONNECTING
-        self._greet(packet)
+        self._apply_connect(packet)
         return packet
 
     def _check_filters(self, packet: Subscribe | Unsubscribe) -> None:
@@ -336,14 +341,14 @@ class MqttEngine(MqttSender):
             raise _out_of_place(f"a server that is {self.state}", packet)
         if self._terms is not None:
             self._terms.theirs = offer_of(packet.properties)
-        self._accept(packet, may_resume=packet.session_present)
+        self._apply_connack(packet, may_resume=packet.session_present)
         if not packet.code and self._last_received is not None:
             self._schedule_ping(self._last_received)
         return packet
 
     def _acknowledged(self, packet: PubAck) -> None:
         if self.session.acknowledge((packet.packet_id,)):
-            self._fly(self.session.advance())
+            self._write_in_flight(self.session.advance())
 
     def _answered(self, packet: SubAck | UnsubAck) -> None:
         expected = (self._requests or {}).pop(packet.packet_id, None)

@@ -1,4 +1,4 @@
-"""The two ways a protocol breaks: the peer erred, or we did. The pump in `net` maps them to what users see."""
+"""Protocol errors: of the peer, or of this side. The pump in `net` maps them to user errors."""
 
 from birthmark.mqtt.reason_codes import ReasonCode
 
@@ -12,18 +12,18 @@ class ProtocolError(Exception):
 
 
 class LocalProtocolError(ProtocolError):
-    """Our side asked for something MQTT forbids; nothing was written and the connection is as it was."""
+    """A send that MQTT forbids; no bytes were written and the connection is unchanged."""
 
 
 class QueueFullError(LocalProtocolError):
-    """More messages wait for an acknowledgement than `Limits.max_queued` allows; try again after the next PUBACK."""
+    """More unacknowledged messages than `Limits.max_queued` allows; retry after the next PUBACK."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke a rule; close the connection after sending what `data_to_send` still holds.
+    """A protocol violation of the peer; close the connection after sending the rest of `data_to_send`.
 
-    `return_code` is the CONNACK code the specification wants before the close, or None for a bare close.
-    `reason_code` is what MQTT 5 calls it (5.0 section 2.4).
+    `return_code` is the CONNACK code that the specification requires before the close, or None for a bare close.
+    `reason_code` is that of MQTT 5 (5.0 section 2.4).
     """
 
     def __init__(

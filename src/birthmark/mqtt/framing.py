@@ -1,7 +1,7 @@
-"""Cut a byte stream into MQTT control packets (section 2.2).
+"""Split a byte stream into MQTT control packets (section 2.2).
 
-Takes bytes in any chunking; a burst of packets in one chunk is cut without copying the rest again and again, and a
-large packet in tiny chunks is gathered in linear time.
+Accepts any chunking; a burst in one chunk is split without repeated copies, and a large packet in tiny chunks is
+collected in linear time.
 """
 
 import struct
@@ -17,21 +17,21 @@ _PUBACK, _PUBACK_HEAD, _ACK = b"\x40\2", 0x4002, struct.Struct(">HH")
 
 
 class Framer:
-    """Holds one partial packet at most, if the caller draws frames until None after each `receive_data`."""
+    """Holds at most one partial packet, if the caller draws frames until None after each `receive_data`."""
 
     __slots__ = ("_at", "_need", "_tail", "chunk", "max_packet_bytes")
 
     def __init__(self, max_packet_bytes: int) -> None:
         self.max_packet_bytes = max_packet_bytes
         self.chunk = b""
-        """What came and is not read; empty when all is."""
+        """Received bytes not yet read."""
         self._at = 0  # where the next packet begins in the chunk
         self._tail = bytearray()  # what came after the chunk
         self._need = 2  # bytes of chunk and tail together without which looking again is useless
 
     @property
     def buffered(self) -> int:
-        """Bytes taken in and not yet given out."""
+        """Number of received bytes not yet returned."""
         return len(self.chunk) - self._at + len(self._tail)
 
     def receive_data(self, data: bytes) -> None:
@@ -41,7 +41,7 @@ class Framer:
             self.chunk = data
 
     def next_frame(self) -> tuple[int, bytes] | None:
-        """Return the first byte and the body, or None. Raise `RemoteProtocolError` when the length is too large."""
+        """Return the first byte and the body, or None. Raise `RemoteProtocolError` for an excessive length."""
         chunk, at = self.chunk, self._at
         if len(chunk) - at < self._need:
             if len(chunk) - at + len(self._tail) < self._need:
@@ -63,7 +63,7 @@ class Framer:
         return chunk[at], chunk[length_at + 1 : end]
 
     def next_acks(self) -> Sequence[int]:
-        """Return the packet ids of the plain PUBACKs that come next; none when something else does."""
+        """Return the packet ids of the next plain PUBACKs; empty if another packet is next."""
         chunk, at = self.chunk, self._at
         if not chunk.startswith(_PUBACK, at):
             return ()
@@ -83,37 +83,39 @@ class Framer:
         return packet_ids
 
     def next_burst(self, max_topic_bytes: int, terms: Terms | None) -> tuple[list[Publish], list[int]]:
-        """Return the plain PUBLISH packets that come next, and their packet ids; none when something else does."""
+        """Return the next plain PUBLISH packets and their packet ids; empty if another packet is next."""
         burst, packet_ids, at = read_burst(self.chunk, self._at, self.max_packet_bytes, max_topic_bytes, terms)
         if burst:
             self._need = 2
             self._move_to(at)
         return burst, packet_ids
 
-    def _move_to(self, at: int) -> None:
-        if at < len(self.chunk):
-            self._at = at
+    def _move_to(self, offset: int) -> None:
+        if offset < len(self.chunk):
+            self._at = offset
             return
         self.chunk, self._at = b"", 0
         if self._tail:  # becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail
             self.chunk = bytes(self._tail)
             self._tail.clear()
 
-    def _measure(self, chunk: bytes, at: int) -> int | None:
-        """Return where the packet at `at` ends if all of it is in the chunk; else set what is needed to go on."""
+    def _measure(self, chunk: bytes, offset: int) -> int | None:
+        """Return the end of the packet at `offset` if the chunk contains it; otherwise set the number of bytes
+        required.
+        """
         value = shift = 0
-        for position in range(at + 1, min(at + 5, len(chunk))):
+        for position in range(offset + 1, min(offset + 5, len(chunk))):
             byte = chunk[position]
             value |= (byte & 0x7F) << shift
             if not byte & 0x80:
                 end = position + 1 + value
-                if end - at > self.max_packet_bytes:
-                    told = f"a packet of {end - at} bytes is larger than {self.max_packet_bytes} bytes"
+                if end - offset > self.max_packet_bytes:
+                    told = f"a packet of {end - offset} bytes is larger than {self.max_packet_bytes} bytes"
                     raise RemoteProtocolError(told, reason_code=ReasonCode.PACKET_TOO_LARGE)
-                self._need = end - at
+                self._need = end - offset
                 return end if end <= len(chunk) else None
             shift += 7
-        if len(chunk) - at >= 5:
+        if len(chunk) - offset >= 5:
             raise RemoteProtocolError("the remaining length is longer than four bytes")
-        self._need = len(chunk) - at + 1
+        self._need = len(chunk) - offset + 1
         return None

@@ -1,6 +1,6 @@
-"""What the two ends of an MQTT 5 connection announced, and what follows (5.0 sections 3.1.2.11 and 3.2.2.3).
+"""Negotiated limits and features of an MQTT 5 connection (5.0 sections 3.1.2.11 and 3.2.2.3).
 
-An engine has `Terms` at level 5 alone: a connection of 3.1.1 costs nothing for them.
+An engine has `Terms` at level 5 only; a 3.1.1 connection has no overhead.
 """
 
 from functools import lru_cache
@@ -20,7 +20,7 @@ _WORTH_IT = range(4, 1025)  # shorter ones cost as much as an alias, longer ones
 
 
 class OutboundAliases:
-    """Which number stands for which topic at the receiver. The topics first seen make room for new ones."""
+    """Outbound topic aliases. The first topics sent occupy the aliases; later topics replace them."""
 
     __slots__ = ("_free", "_seen")
 
@@ -28,8 +28,8 @@ class OutboundAliases:
         self._free = list(range(min(maximum, MAX_ALIASES), 0, -1))
         self._seen: dict[str, int] = {}  # topic -> alias, 0 when it came once
 
-    def use(self, topic: str) -> tuple[int, bool]:
-        """Return the alias to send, 0 for none, and whether the topic has to go with it."""
+    def assign_alias(self, topic: str) -> tuple[int, bool]:
+        """Return the alias to send, or 0 for none, and whether the packet must include the topic."""
         alias = self._seen.get(topic)
         if alias:
             return alias, False
@@ -54,7 +54,7 @@ class OutboundAliases:
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """What one end announced in CONNECT or CONNACK; the defaults are those of an end that says nothing."""
+    """Limits and features announced in CONNECT or CONNACK; the defaults apply to absent properties."""
 
     receive_maximum: int = 65_535
     max_packet_bytes: int = 268_435_460
@@ -88,18 +88,18 @@ Answer = ConnAck | PubAck | SubAck | UnsubAck | Disconnect
 
 
 def offer_of(properties: Properties) -> Offer:
-    """Return what a CONNECT or CONNACK announces; those of one fleet are one object."""
+    """Return the limits announced in a CONNECT or CONNACK; clients with equal properties share one object."""
     said = tuple(pair for pair in properties if pair[0] in _FIELDS)
     return _offer(said) if said else NOTHING_SAID
 
 
 @lru_cache(maxsize=1024)
-def _offer(said: Properties) -> Offer:
-    return msgspec.convert({_FIELDS[key]: value for key, value in said}, Offer)
+def _offer(properties: Properties) -> Offer:
+    return msgspec.convert({_FIELDS[key]: value for key, value in properties}, Offer)
 
 
 class Terms:
-    """What holds between us and the peer. Aliases live as long as the connection."""
+    """Negotiated limits of a connection, with topic aliases that are valid for its lifetime."""
 
     __slots__ = ("aliases", "by_server", "heard", "ours", "theirs")
 
@@ -111,9 +111,10 @@ class Terms:
         self.aliases: OutboundAliases | None = None
 
     def resolve(self, topic: str, properties: Properties) -> tuple[str, Properties]:
-        """Return the topic of a message, and its properties without an alias, which is learnt when a topic is there.
+        """Return the topic of a message and its properties without the alias.
 
-        Raise `RemoteProtocolError` for an alias that is not good, and for what a client may not say.
+        A topic in the packet registers its alias. Raise `RemoteProtocolError` for an invalid alias and for properties
+        that a client must not send.
         """
         if self.by_server and get_property(properties, PropertyId.SUBSCRIPTION_ID) is not None:  # [MQTT-3.3.4-6]
             told = "a client's PUBLISH has a subscription id"
@@ -147,13 +148,13 @@ class Terms:
             return packet
         return msgspec.structs.replace(packet, topic=topic, properties=properties)
 
-    def form(self, parcel: EncodedMessage, qos: int) -> tuple[bytes, bytes] | None:
-        """Return the encoded message around its packet id, or None when it is larger than the peer takes."""
+    def encode_parts(self, parcel: EncodedMessage, qos: int) -> tuple[bytes, bytes] | None:
+        """Return the encoded parts around the packet ID, or None if the packet is too large for the peer."""
         theirs, alias, is_new = self.theirs, 0, False
         if theirs.alias_maximum:
             if self.aliases is None:
                 self.aliases = OutboundAliases(theirs.alias_maximum)
-            alias, is_new = self.aliases.use(parcel.topic)
+            alias, is_new = self.aliases.assign_alias(parcel.topic)
         before, block, size = parcel.form(qos, alias, is_new=is_new)
         if size > theirs.max_packet_bytes and is_new and self.aliases is not None:
             self.aliases.forget(parcel.topic)
@@ -161,14 +162,17 @@ class Terms:
         return None if size > theirs.max_packet_bytes else (before, block)
 
 
-def without_problems(packet: Answer) -> Answer:
-    """Return the packet without what only explains: for who did not ask for it, or has no room for it."""
+def strip_diagnostics(packet: Answer) -> Answer:
+    """Return the packet without its reason string and user properties.
+
+    For peers that did not request them, or whose maximum packet size they exceed.
+    """
     kept = tuple(pair for pair in packet.properties if pair[0] not in _PROBLEMS)
     return packet if kept == packet.properties else msgspec.structs.replace(packet, properties=kept)
 
 
 def check_payload(payload: bytes, properties: Properties) -> None:
-    """Raise `RemoteProtocolError` for a payload that says it is text and is not (5.0 section 3.3.2.3.2)."""
+    """Raise `RemoteProtocolError` if the payload is declared as UTF-8 but is not (5.0 section 3.3.2.3.2)."""
     if get_property(properties, PropertyId.PAYLOAD_FORMAT) == 1:
         try:
             payload.decode()
@@ -178,7 +182,10 @@ def check_payload(payload: bytes, properties: Properties) -> None:
 
 
 def check_connect(packet: Connect) -> None:
-    """Raise `RemoteProtocolError` for enhanced authentication, which is not here, and a will that is not as it says."""
+    """Raise `RemoteProtocolError` for enhanced authentication (unsupported) or an invalid will payload.
+
+    The will payload is checked only if its properties declare it as UTF-8.
+    """
     if get_property(packet.properties, PropertyId.AUTH_METHOD) is not None:
         raise RemoteProtocolError(
             "CONNECT names an authentication method", reason_code=ReasonCode.BAD_AUTHENTICATION_METHOD
@@ -192,14 +199,14 @@ def check_connect(packet: Connect) -> None:
 
 
 def check_disconnect(packet: Disconnect, theirs: Offer) -> None:
-    """Raise `RemoteProtocolError` for a session that ends with the connection and is to go on after all."""
+    """Raise `RemoteProtocolError` if DISCONNECT sets a session expiry although CONNECT set none."""
     if get_property(packet.properties, PropertyId.SESSION_EXPIRY) and not theirs.session_expiry_s:
         told = "DISCONNECT sets a session expiry where CONNECT had none"
         raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
 
 
 def check_publish(parcel: EncodedMessage, qos: int, theirs: Offer) -> None:
-    """Raise `LocalProtocolError` for a message that the server's CONNACK ruled out."""
+    """Raise `LocalProtocolError` for a message that the server's CONNACK does not permit."""
     if qos > theirs.maximum_qos:  # [MQTT-3.2.2-11]
         raise LocalProtocolError(f"the server takes no QoS {qos}")
     if parcel.retain and not theirs.has_retain:  # [MQTT-3.2.2-14]
@@ -209,7 +216,7 @@ def check_publish(parcel: EncodedMessage, qos: int, theirs: Offer) -> None:
 
 
 def check_subscribe(packet: Subscribe, ours: Offer) -> None:
-    """Raise `RemoteProtocolError` for a kind of subscription that our CONNACK ruled out."""
+    """Raise `RemoteProtocolError` for a subscription type that our CONNACK does not permit."""
     if not ours.has_subscription_ids and get_property(packet.properties, PropertyId.SUBSCRIPTION_ID) is not None:
         raise RemoteProtocolError(
             "SUBSCRIBE has a subscription id", reason_code=ReasonCode.SUBSCRIPTION_IDS_NOT_SUPPORTED

@@ -1,7 +1,6 @@
-"""MQTT control packets as frozen values (section 3). `properties` carry MQTT 5 and are empty in 3.1.1.
+"""MQTT control packets as frozen values (section 3). `properties` are for MQTT 5 and empty in 3.1.1.
 
-They are `msgspec.Struct`s and not dataclasses because a frozen dataclass costs a microsecond to make and a broker makes
-one for every message.
+They are `msgspec.Struct`s because creating a frozen dataclass takes 1 µs, and a broker creates one for every message.
 """
 
 from typing import TypeAlias
@@ -16,7 +15,7 @@ NEVER = 0xFFFFFFFF  # an expiry that does not come
 
 
 class WillMessage(msgspec.Struct, frozen=True):
-    """What the server publishes when the connection dies without DISCONNECT (section 3.1.2.5)."""
+    """Will message, which the server publishes if the connection ends without DISCONNECT (section 3.1.2.5)."""
 
     topic: str
     payload: bytes
@@ -39,9 +38,9 @@ class Connect(msgspec.Struct, frozen=True):
 
     @property
     def session_expiry_s(self) -> int:
-        """How long the session is to outlive the connection; `NEVER` for ever (5.0 section 3.1.2.11.2).
+        """Session expiry interval in seconds; `NEVER` for no expiry (5.0 section 3.1.2.11.2).
 
-        A 3.1.1 session is over with the connection, or never.
+        A 3.1.1 session ends with the connection, or never.
         """
         if self.level == LEVEL_3_1_1:
             return 0 if self.clean_start else NEVER
@@ -65,7 +64,7 @@ class ConnAck(msgspec.Struct, frozen=True):
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """Section 3.3. `packet_id` is None exactly when `qos` is 0."""
+    """PUBLISH (section 3.3). `packet_id` is None exactly when `qos` is 0."""
 
     topic: str
     payload: bytes
@@ -109,7 +108,10 @@ class PubComp(msgspec.Struct, frozen=True, gc=False):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """Section 3.8. Beside a filter is the QoS asked for; in MQTT 5 the whole options byte (5.0 section 3.8.3.1)."""
+    """SUBSCRIBE (section 3.8).
+
+    Each filter has its requested QoS; in MQTT 5 the complete options byte (5.0 section 3.8.3.1).
+    """
 
     packet_id: int
     filters: tuple[tuple[str, int], ...]
@@ -117,7 +119,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 
 class SubAck(msgspec.Struct, frozen=True):
-    """Section 3.9: one code per filter, the granted QoS or 0x80 and up for a refusal."""
+    """SUBACK (section 3.9): one code per filter, the granted QoS or 0x80 and above for a refusal."""
 
     packet_id: int
     codes: tuple[int, ...]
@@ -133,7 +135,7 @@ class Unsubscribe(msgspec.Struct, frozen=True):
 
 
 class UnsubAck(msgspec.Struct, frozen=True):
-    """Section 3.11. `codes` are MQTT 5 only: one per filter."""
+    """UNSUBACK (section 3.11). `codes` are for MQTT 5 only: one per filter."""
 
     packet_id: int
     codes: tuple[int, ...] = ()
@@ -182,7 +184,7 @@ Packet: TypeAlias = (
 
 
 def _hide_signature(username: str | None) -> str | None:
-    """Cut a query that says how to get in: AWS custom authorizers carry tokens in the user name."""
+    """Remove a query string that contains credentials: AWS custom authorizers carry tokens in the user name."""
     if username is None or not any(word in username.lower() for word in ("signature", "x-amz-customauthorizer-")):
         return username
     return username.split("?", 1)[0] + "?<hidden>"

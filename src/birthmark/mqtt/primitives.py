@@ -1,7 +1,7 @@
-"""Integers, strings and binary data as MQTT writes them (section 1.5, 5.0 section 1.5).
+"""Integers, strings and binary data in the MQTT encoding (section 1.5, 5.0 section 1.5).
 
-Readers take the body and a position and return the value and the position after it; they raise `RemoteProtocolError`
-when the body ends too early. Writers raise `LocalProtocolError` for what cannot be written.
+Readers take the body and a position and return the value and the next position. They raise `RemoteProtocolError` for a
+truncated body. Writers raise `LocalProtocolError` for values that cannot be encoded.
 """
 
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
@@ -10,59 +10,62 @@ MAX_U16 = 0xFFFF
 MAX_VARINT = 268_435_455
 
 
-def read_u8(body: bytes, at: int) -> tuple[int, int]:
-    if at >= len(body):
+def read_u8(body: bytes, offset: int) -> tuple[int, int]:
+    if offset >= len(body):
         raise RemoteProtocolError("the packet ends too early")
-    return body[at], at + 1
+    return body[offset], offset + 1
 
 
-def read_u16(body: bytes, at: int) -> tuple[int, int]:
-    if at + 2 > len(body):
+def read_u16(body: bytes, offset: int) -> tuple[int, int]:
+    if offset + 2 > len(body):
         raise RemoteProtocolError("the packet ends too early")
-    return body[at] << 8 | body[at + 1], at + 2
+    return body[offset] << 8 | body[offset + 1], offset + 2
 
 
-def read_u32(body: bytes, at: int) -> tuple[int, int]:
-    if at + 4 > len(body):
+def read_u32(body: bytes, offset: int) -> tuple[int, int]:
+    if offset + 4 > len(body):
         raise RemoteProtocolError("the packet ends too early")
-    return int.from_bytes(body[at : at + 4], "big"), at + 4
+    return int.from_bytes(body[offset : offset + 4], "big"), offset + 4
 
 
-def read_varint(body: bytes, at: int) -> tuple[int, int]:
-    """Read a variable byte integer of at most four bytes, in the fewest bytes (5.0 section 1.5.5)."""
-    if at < len(body) and body[at] < 0x80:  # nearly always
-        return body[at], at + 1
+def read_varint(body: bytes, offset: int) -> tuple[int, int]:
+    """Read a variable byte integer of at most 4 bytes in its shortest encoding (5.0 section 1.5.5)."""
+    if offset < len(body) and body[offset] < 0x80:  # nearly always
+        return body[offset], offset + 1
     value = shift = 0
     while True:
-        byte, at = read_u8(body, at)
+        byte, offset = read_u8(body, offset)
         value |= (byte & 0x7F) << shift
         if not byte & 0x80:
             if byte == 0 and shift:
                 raise RemoteProtocolError("a variable byte integer uses more bytes than needed")
-            return value, at
+            return value, offset
         shift += 7
         if shift > 21:
             raise RemoteProtocolError("a variable byte integer is longer than four bytes")
 
 
-def read_binary(body: bytes, at: int) -> tuple[bytes, int]:
-    start = at + 2
+def read_binary(body: bytes, offset: int) -> tuple[bytes, int]:
+    start = offset + 2
     if start > len(body):
         raise RemoteProtocolError("the packet ends too early")
-    end = start + (body[at] << 8 | body[at + 1])
+    end = start + (body[offset] << 8 | body[offset + 1])
     if end > len(body):
         raise RemoteProtocolError("the packet ends inside a field")
     return body[start:end], end
 
 
-def read_utf8(body: bytes, at: int) -> tuple[str, int]:
+def read_utf8(body: bytes, offset: int) -> tuple[str, int]:
     """Read a string: well-formed UTF-8 without surrogates and U+0000 (section 1.5.3)."""
-    raw, at = read_binary(body, at)
-    return decode_utf8(raw), at
+    raw, offset = read_binary(body, offset)
+    return decode_utf8(raw), offset
 
 
 def decode_utf8(raw: bytes) -> str:
-    """Return the text, or raise `RemoteProtocolError`. A byte order mark is kept, as [MQTT-1.5.3-3] demands."""
+    """Return the decoded text, or raise `RemoteProtocolError`.
+
+    A byte order mark is kept, as [MQTT-1.5.3-3] requires.
+    """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:

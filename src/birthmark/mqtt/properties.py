@@ -1,4 +1,7 @@
-"""MQTT 5 properties: pairs of identifier and value (5.0 section 2.2.2). A table says which packet may carry which."""
+"""MQTT 5 properties: pairs of identifier and value (5.0 section 2.2.2).
+
+A table defines which packet permits which property.
+"""
 
 from collections.abc import Callable
 from enum import IntEnum, StrEnum
@@ -47,7 +50,7 @@ Properties: TypeAlias = tuple[tuple[PropertyId, PropertyValue], ...]
 
 
 class PropertyScope(StrEnum):
-    """Where a property block stands."""
+    """Location of a property block: a packet type or the will."""
 
     CONNECT = "CONNECT"
     WILL = "Will"
@@ -110,30 +113,30 @@ _NEVER_ZERO: dict[PropertyId, ReasonCode] = {
     _I.MAXIMUM_PACKET_SIZE: ReasonCode.PROTOCOL_ERROR,
     _I.TOPIC_ALIAS: ReasonCode.TOPIC_ALIAS_INVALID,
 }
-"""Which are never 0, and what a peer is told who says so."""
+"""Properties that must not be 0, each with the reason code for a violation."""
 
 
 MAX_PROPERTIES = 1024
-"""In one packet: each costs many times its bytes to read, to keep and to write."""
+"""Maximum number of properties per packet. Each costs many times its size to read, store and write."""
 _EACH_BYTES = 256  # of one in memory, beside its text
 
 
-def get_property(properties: Properties, wanted: PropertyId) -> PropertyValue | None:
-    """Return the first value of `wanted`, or None."""
+def get_property(properties: Properties, property_id: PropertyId) -> PropertyValue | None:
+    """Return the first value of property `wanted`, or None."""
     for key, value in properties:
-        if key is wanted:
+        if key is property_id:
             return value
     return None
 
 
 def replace_property(properties: Properties, key: PropertyId, value: PropertyValue | None) -> Properties:
-    """Return the properties with one value for `key`, which stands last; without it for None."""
+    """Return the properties with a single, last value for `key`, or without `key` if the value is None."""
     others = tuple(pair for pair in properties if pair[0] is not key)
     return others if value is None else (*others, (key, value))
 
 
 def size_of(properties: Properties) -> int:
-    """Return about how many bytes properties take in memory."""
+    """Return the approximate memory size of properties in bytes."""
     size = 0
     for _, value in properties:
         size += _EACH_BYTES
@@ -144,22 +147,25 @@ def size_of(properties: Properties) -> int:
     return size
 
 
-def read_properties(body: bytes, at: int, place: PropertyScope) -> tuple[Properties, int]:
-    """Read a property block with its length; raise `RemoteProtocolError` for what does not belong there."""
-    length, at = p.read_varint(body, at)
-    end = at + length
+def read_properties(body: bytes, offset: int, scope: PropertyScope) -> tuple[Properties, int]:
+    """Read a property block with its length.
+
+    Raise `RemoteProtocolError` for a property that is not permitted here.
+    """
+    length, offset = p.read_varint(body, offset)
+    end = offset + length
     if end > len(body):
         raise RemoteProtocolError("the packet ends inside its properties")
     if not length:
-        return (), at
+        return (), offset
     out: list[tuple[PropertyId, PropertyValue]] = []
-    entries = _ENTRIES[place]
+    entries = _ENTRIES[scope]
     seen = 0
-    while at < end:
-        number = body[at]  # all identifiers that exist are one byte
+    while offset < end:
+        number = body[offset]  # all identifiers that exist are one byte
         entry = entries.get(number)
         if entry is None:
-            raise _stranger(number, place)
+            raise _unauthenticated(number, scope)
         key, read, may_repeat = entry
         if seen >> number & 1 and not may_repeat:
             raise RemoteProtocolError(f"{key.name} is there twice", reason_code=ReasonCode.PROTOCOL_ERROR)
@@ -167,24 +173,24 @@ def read_properties(body: bytes, at: int, place: PropertyScope) -> tuple[Propert
         if len(out) >= MAX_PROPERTIES:
             told = f"more than {MAX_PROPERTIES} properties at once"
             raise RemoteProtocolError(told, reason_code=ReasonCode.QUOTA_EXCEEDED)
-        value, at = read(body, at + 1)
+        value, offset = read(body, offset + 1)
         if not value and key in _NEVER_ZERO:
             raise RemoteProtocolError(f"{key.name} is 0", reason_code=_NEVER_ZERO[key])
         out.append((key, value))
-    if at != end:
+    if offset != end:
         raise RemoteProtocolError("a property reaches beyond its block")
-    return tuple(out), at
+    return tuple(out), offset
 
 
-def write_properties(properties: Properties, place: PropertyScope) -> bytes:
+def write_properties(properties: Properties, scope: PropertyScope) -> bytes:
     """Return the property block with its length."""
     if not properties:
         return b"\0"
     out = bytearray()
     for key, value in properties:
         kind, places = _TABLE[key]
-        if place not in places:
-            raise LocalProtocolError(f"{key.name} does not belong into {place}")
+        if scope not in places:
+            raise LocalProtocolError(f"{key.name} does not belong into {scope}")
         if key is _I.RESPONSE_TOPIC and not is_valid_name(str(value)):
             raise LocalProtocolError("a response topic is not empty and has no wildcard")
         out.append(key)
@@ -192,33 +198,33 @@ def write_properties(properties: Properties, place: PropertyScope) -> bytes:
     return p.write_varint(len(out)) + bytes(out)
 
 
-def _stranger(number: int, place: PropertyScope) -> RemoteProtocolError:
-    """Say why a property may not stand here: a malformed packet either way (5.0 section 2.2.2.2)."""
+def _unauthenticated(number: int, scope: PropertyScope) -> RemoteProtocolError:
+    """Return the error for a property that is not permitted here: a malformed packet (5.0 section 2.2.2.2)."""
     try:
         name = PropertyId(number).name
     except ValueError:
         return RemoteProtocolError(f"property 0x{number:02x} does not exist")
-    return RemoteProtocolError(f"{name} does not belong into {place}")
+    return RemoteProtocolError(f"{name} does not belong into {scope}")
 
 
-def _read_flag(body: bytes, at: int) -> tuple[PropertyValue, int]:
-    value, at = p.read_u8(body, at)
+def _read_flag(body: bytes, offset: int) -> tuple[PropertyValue, int]:
+    value, offset = p.read_u8(body, offset)
     if value > 1:
         raise RemoteProtocolError("a flag property is neither 0 nor 1", reason_code=ReasonCode.PROTOCOL_ERROR)
-    return value, at
+    return value, offset
 
 
-def _read_pair(body: bytes, at: int) -> tuple[PropertyValue, int]:
-    name, at = p.read_utf8(body, at)
-    value, at = p.read_utf8(body, at)
-    return (name, value), at
+def _read_pair(body: bytes, offset: int) -> tuple[PropertyValue, int]:
+    name, offset = p.read_utf8(body, offset)
+    value, offset = p.read_utf8(body, offset)
+    return (name, value), offset
 
 
-def _read_response_topic(body: bytes, at: int) -> tuple[PropertyValue, int]:
-    topic, at = p.read_utf8(body, at)
+def _read_response_topic(body: bytes, offset: int) -> tuple[PropertyValue, int]:
+    topic, offset = p.read_utf8(body, offset)
     if not is_valid_name(topic):  # [MQTT-3.3.2-14]
         raise RemoteProtocolError("RESPONSE_TOPIC is empty or has a wildcard", reason_code=ReasonCode.PROTOCOL_ERROR)
-    return topic, at
+    return topic, offset
 
 
 _Reader: TypeAlias = Callable[[bytes, int], tuple[PropertyValue, int]]
@@ -234,8 +240,8 @@ _READERS: dict[_Type, _Reader] = {
 _OWN_READERS: dict[PropertyId, _Reader] = {_I.RESPONSE_TOPIC: _read_response_topic}
 
 
-def _may_repeat(key: PropertyId, place: PropertyScope) -> bool:
-    return key is _I.USER_PROPERTY or (key is _I.SUBSCRIPTION_ID and place is PropertyScope.PUBLISH)
+def _may_repeat(key: PropertyId, scope: PropertyScope) -> bool:
+    return key is _I.USER_PROPERTY or (key is _I.SUBSCRIPTION_ID and scope is PropertyScope.PUBLISH)
 
 
 _ENTRIES: dict[PropertyScope, dict[int, tuple[PropertyId, _Reader, bool]]] = {

@@ -1,8 +1,8 @@
-"""The fast path: a run of plain PUBLISH packets out of one chunk (section 3.3).
+"""Fast path for a run of plain PUBLISH packets in one chunk (section 3.3).
 
-Telemetry comes as QoS 0 or 1 messages, many in a chunk. This loop reads them without a call per field and stops before
-anything unusual, so that every refusal is decided in one place: `codec`, and `terms` for MQTT 5. Properties are read
-once for messages that come with the same.
+Telemetry arrives as QoS 0 or 1 messages, many in a chunk. This loop reads them without a call per field and stops
+before anything unusual. Every refusal is therefore decided in one module: `codec`, and `terms` for MQTT 5. Properties
+are parsed once for consecutive messages with equal properties.
 """
 
 from birthmark.mqtt.errors import RemoteProtocolError
@@ -18,30 +18,30 @@ _NONE: Properties = ()
 
 
 def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs as much as the work)
-    chunk: bytes, at: int, max_packet_bytes: int, max_topic_bytes: int, terms: Terms | None
+    chunk: bytes, offset: int, max_packet_bytes: int, max_topic_bytes: int, terms: Terms | None
 ) -> tuple[list[Publish], list[int], int]:
-    """Return the plain PUBLISH packets that stand whole at `at`, their packet ids, and where the next packet begins.
+    """Return complete plain PUBLISH packets at `at`, their packet IDs, and the position of the next packet.
 
-    `terms` are those of a connection of MQTT 5, which learn its topic aliases.
+    `terms` belong to an MQTT 5 connection; its topic aliases are registered there.
     """
     out: list[Publish] = []
     ids: list[int] = []
     size = len(chunk)
-    if at >= size or chunk[at] & 0xF0 != 0x30:
-        return out, ids, at
+    if offset >= size or chunk[offset] & 0xF0 != 0x30:
+        return out, ids, offset
     last_raw, last_topic = b"", ""
     plain = _PLAIN if terms is None or terms.ours.has_retain else _NOT_RETAINED
-    while size - at > 4 and len(out) < MAX_BURST:
-        first, length, topic_at = chunk[at], chunk[at + 1], at + 4
+    while size - offset > 4 and len(out) < MAX_BURST:
+        first, length, topic_at = chunk[offset], chunk[offset + 1], offset + 4
         if first not in plain:
             break
         if length & 0x80:
-            high = chunk[at + 2]
+            high = chunk[offset + 2]
             if high & 0x80 or not high:
                 break
-            length, topic_at = length & 0x7F | high << 7, at + 5
+            length, topic_at = length & 0x7F | high << 7, offset + 5
         end = topic_at - 2 + length
-        if end > size or length < 3 or end - at > max_packet_bytes:
+        if end > size or length < 3 or end - offset > max_packet_bytes:
             break
         topic_size = chunk[topic_at - 2] << 8 | chunk[topic_at - 1]
         payload_at = topic_at + topic_size
@@ -73,14 +73,16 @@ def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs
         out.append(Publish(topic, chunk[payload_at:end], qos, bool(first & 1), False, packet_id, properties))  # noqa: FBT003 (positional is faster)
         if packet_id is not None:
             ids.append(packet_id)
-        at = _read_alike(chunk, at, payload_at, end, out, ids, chunk[block_at:payload_at]) if end < size else end
-    return out, ids, at
+        offset = (
+            _read_alike(chunk, offset, payload_at, end, out, ids, chunk[block_at:payload_at]) if end < size else end
+        )
+    return out, ids, offset
 
 
-def _read_block(chunk: bytes, at: int, end: int, topic: str, terms: Terms) -> tuple[str, Properties, int] | None:
-    """Return topic, properties and where the payload begins; None for what `codec` has to judge."""
+def _read_block(chunk: bytes, offset: int, end: int, topic: str, terms: Terms) -> tuple[str, Properties, int] | None:
+    """Return topic, properties and payload position, or None if `codec` must handle the packet."""
     try:
-        properties, payload_at = read_properties(chunk, at, PropertyScope.PUBLISH)
+        properties, payload_at = read_properties(chunk, offset, PropertyScope.PUBLISH)
         if payload_at > end or get_property(properties, PropertyId.PAYLOAD_FORMAT):
             return None
         topic, properties = terms.resolve(topic, properties)
@@ -90,33 +92,33 @@ def _read_block(chunk: bytes, at: int, end: int, topic: str, terms: Terms) -> tu
 
 
 def _read_alike(  # noqa: PLR0917 (the state of the loop above)
-    chunk: bytes, at: int, payload_at: int, end: int, out: list[Publish], ids: list[int], block: bytes
+    chunk: bytes, offset: int, payload_at: int, end: int, out: list[Publish], ids: list[int], block: bytes
 ) -> int:
-    """Read on while packets differ from the last of `out`, which stands at `at`, only in packet id and payload.
+    """Read packets that differ from the last of `out`, located at `at`, only in packet ID and payload.
 
-    Return where the next packet begins. Flags, length, topic and the `block` of properties are the same bytes, so they
-    are valid as well.
+    Return the position of the next packet. Flags, length, topic and the property `block` are identical bytes and
+    therefore valid.
     """
-    size, body_at = end - at, payload_at - at
+    size, body_at = end - offset, payload_at - offset
     block_at = body_at - len(block)
     id_at = block_at - 2
     last = out[-1]
     qos, last_at = last.qos, len(chunk) - size
-    head = chunk[at : at + (id_at if qos else body_at)]
-    at = end
-    if at > last_at or not chunk.startswith(head, at):
-        return at
+    head = chunk[offset : offset + (id_at if qos else body_at)]
+    offset = end
+    if offset > last_at or not chunk.startswith(head, offset):
+        return offset
     topic, retain, properties = last.topic, last.retain, last.properties
     mark, rest = block[:1], block[1:]
     packet_id = None
-    while at <= last_at and len(out) < MAX_BURST and chunk.startswith(head, at):
+    while offset <= last_at and len(out) < MAX_BURST and chunk.startswith(head, offset):
         if qos:
-            packet_id = chunk[at + id_at] << 8 | chunk[at + id_at + 1]
-            if not packet_id or (mark and chunk[at + block_at] != mark[0]):
+            packet_id = chunk[offset + id_at] << 8 | chunk[offset + id_at + 1]
+            if not packet_id or (mark and chunk[offset + block_at] != mark[0]):
                 break
-            if rest and not chunk.startswith(rest, at + block_at + 1):
+            if rest and not chunk.startswith(rest, offset + block_at + 1):
                 break
             ids.append(packet_id)
-        out.append(Publish(topic, chunk[at + body_at : at + size], qos, retain, False, packet_id, properties))  # noqa: FBT003 (as above)
-        at += size
-    return at
+        out.append(Publish(topic, chunk[offset + body_at : offset + size], qos, retain, False, packet_id, properties))  # noqa: FBT003 (as above)
+        offset += size
+    return offset

@@ -1,4 +1,4 @@
-"""Reason codes of MQTT 5 (5.0 section 2.4), and what a 3.1.1 client is told instead."""
+"""MQTT 5 reason codes (5.0 section 2.4) and their 3.1.1 return codes."""
 
 from collections.abc import Mapping
 from enum import IntEnum
@@ -60,7 +60,10 @@ RETURN_CODES: Final[Mapping[int, int]] = {
     ReasonCode.BANNED: 5,
     ReasonCode.BAD_AUTHENTICATION_METHOD: 5,
 }
-"""CONNACK of 3.1.1 (its table 3.1). What is not here has no return code: the connection is closed without one."""
+"""CONNACK return codes of 3.1.1 (its table 3.1).
+
+For any other code, the connection is closed without CONNACK.
+"""
 
 _NOT_IN_CONNACK = frozenset(
     {
@@ -83,10 +86,10 @@ _ONLY_IN_CONNACK: Mapping[int, ReasonCode] = {
 
 
 def connack_reason(code: int) -> int:
-    """Return what CONNACK may say for `code` (5.0 table 3-1): what ends us all is, before the start, unavailability."""
+    """Return the CONNACK code for `code` (5.0 table 3-1); shutdown codes become SERVER_UNAVAILABLE."""
     return ReasonCode.SERVER_UNAVAILABLE if code in _NOT_IN_CONNACK else code
 
 
 def disconnect_reason(code: int) -> int:
-    """Return what DISCONNECT of a server may say for `code` (5.0 table 3-10)."""
+    """Return the code that a server's DISCONNECT may carry for `code` (5.0 table 3-10)."""
     return _ONLY_IN_CONNACK.get(code, code)

@@ -1,6 +1,7 @@
-"""The half of an engine that writes: packets, messages, acknowledgements and last words, into one buffer.
+"""Sending half of an MQTT engine.
 
-Not here: bytes that come in, and time (`engine`).
+It encodes packets, messages, acknowledgements and final packets into one buffer. Not here: inbound bytes and timers
+(`engine`).
 """
 
 import struct
@@ -14,7 +15,7 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.framing import Framer
-from birthmark.mqtt.negotiation import Answer, Terms, check_publish, offer_of, without_problems
+from birthmark.mqtt.negotiation import Answer, Terms, check_publish, offer_of, strip_diagnostics
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,
     LEVEL_5,
@@ -39,7 +40,7 @@ MAX_OWED = 65_535  # every packet id at once
 
 
 class Receipts:
-    """Packet ids in the order they came, and the acknowledgements that wait for their turn."""
+    """Received packet IDs in order of arrival, and acknowledgements that wait for their turn."""
 
     __slots__ = ("_early", "_owed")
 
@@ -50,10 +51,10 @@ class Receipts:
     def __len__(self) -> int:
         return len(self._owed)
 
-    def take(self, packet_ids: list[int], maximum: int) -> int:
-        """Note messages in their order; return how many of the last are too many, which are not noted.
+    def record_received(self, packet_ids: list[int], maximum: int) -> int:
+        """Record messages in order; return how many trailing messages exceed `maximum` and are not recorded.
 
-        The list is given away: nearly always there is nothing to add it to.
+        The caller must not reuse the list: it usually becomes the internal state.
         """
         if self._owed:
             self._owed += packet_ids
@@ -66,7 +67,7 @@ class Receipts:
         return excess
 
     def settle_next(self, packet_ids: list[int]) -> bool:
-        """Settle all of these if they are the next to be acknowledged, and say whether they are."""
+        """Settle these messages if they are next to be acknowledged; return whether they are."""
         if self._early:
             return False
         owed, count = self._owed, len(packet_ids)
@@ -79,9 +80,9 @@ class Receipts:
         return True
 
     def settle(self, packet_id: int, data: bytes) -> bytes:
-        """Settle one with its acknowledgement and return all that may leave now.
+        """Settle a message with its encoded acknowledgement and return all acknowledgements that can be sent now.
 
-        What was never received leaves at once: its sender knows more than we do.
+        An acknowledgement for an unknown packet ID is returned immediately.
         """
         owed, early = self._owed, self._early
         if packet_id not in owed:
@@ -101,14 +102,14 @@ class Receipts:
 
 
 class MqttRole(StrEnum):
-    """Which end of the connection we are."""
+    """Role of the local end of the connection."""
 
     CLIENT = "client"
     SERVER = "server"
 
 
 class MqttState(StrEnum):
-    """How far the connection is."""
+    """Connection state."""
 
     NEW = "new"  # no CONNECT yet
     CONNECTING = "connecting"  # CONNECT sent or received, no CONNACK yet
@@ -118,7 +119,7 @@ class MqttState(StrEnum):
 
 
 class MqttLimits(msgspec.Struct, frozen=True):
-    """What one connection may cost us. The defaults take 256 KiB of payload with its topic and header."""
+    """Resource limits of one connection. The defaults allow 256 KiB of payload plus topic and header."""
 
     max_packet_bytes: int = 270_336
     max_topic_bytes: int = 65_535
@@ -130,7 +131,10 @@ class MqttLimits(msgspec.Struct, frozen=True):
 
 
 DISCARDED = 0
-"""Instead of a packet id: larger than the receiver takes, and so counted as delivered ([MQTT-3.1.2-25])."""
+"""Result for a message over the receiver's maximum size, counted as delivered ([MQTT-3.1.2-25]).
+
+It is returned instead of a packet ID.
+"""
 
 _PUBACK = 0x4002  # its first byte and its length
 _pack_one = struct.Struct(">HH").pack
@@ -140,7 +144,7 @@ FROM_SERVER_ONLY = (ConnAck, SubAck, UnsubAck, PingResp)
 
 
 class MqttSender:
-    """See the module; `session` carries unacknowledged messages from one connection to the next."""
+    """MQTT packet sender; `session` carries unacknowledged messages to the next connection."""
 
     __slots__ = (
         "_burst",
@@ -189,7 +193,7 @@ class MqttSender:
         self._burst, self._out = [], bytearray()
 
     def send(self, packet: Packet) -> None:
-        """Queue a packet. Raise `LocalProtocolError` when it may not be sent now; nothing is written then."""
+        """Queue a packet. Raise `LocalProtocolError`, without writing anything, if it must not be sent now."""
         self._check_may_send(packet)
         if isinstance(packet, Answer):
             data = self._encode_answer(packet)
@@ -202,7 +206,7 @@ class MqttSender:
                 data = self._receipts.settle(packet_id, data)
             case Connect():
                 self.state = MqttState.CONNECTING
-                self._greet(packet)
+                self._apply_connect(packet)
             case Subscribe() | Unsubscribe():
                 if self._requests is None:
                     self._requests = {}
@@ -216,7 +220,7 @@ class MqttSender:
         if isinstance(packet, ConnAck):
             if self._terms is not None:
                 self._terms.ours = offer_of(packet.properties)
-            self._accept(packet, may_resume=True)
+            self._apply_connack(packet, may_resume=True)
 
     def publish(
         self,
@@ -226,15 +230,15 @@ class MqttSender:
         retain: bool = False,  # noqa: FBT001, FBT002 (the wire's own flag)
         properties: Properties = (),
     ) -> int | None:
-        """Send a message, or queue it behind the window of unacknowledged ones; return its packet id for QoS 1.
+        """Send a message or queue it until the in-flight window has space; return its packet ID for QoS 1.
 
-        Before the connection is open only QoS 1 is taken, for sending later. Raise `LocalProtocolError`, and of these
-        `QueueFullError` when too many wait.
+        Before the connection is open, only QoS 1 is accepted, for later sending. Raise `LocalProtocolError`, or its
+        subclass `QueueFullError` if too many messages wait.
         """
         return self.deliver(EncodedMessage(topic, payload, properties, retain=retain), qos)
 
     def deliver(self, parcel: EncodedMessage, qos: int = 0) -> int | None:
-        """Send one message of many, as `publish` does. A server returns `DISCARDED` for what is too large."""
+        """Send a shared encoded message, as `publish` does. A server returns `DISCARDED` if it is too large."""
         if self._terms is not None and self.role is MqttRole.CLIENT:
             check_publish(parcel, qos, self._terms.theirs)
         if qos == 0:
@@ -260,12 +264,12 @@ class MqttSender:
         return packet_id
 
     def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool = False) -> bool:
-        """Send a QoS 1 message that somebody else numbers and keeps; say False for what the peer does not take."""
+        """Send a QoS 1 message that the caller numbers and stores; return False if the peer's limits exclude it."""
         self._check_open()
         return self._write(parcel, 1, packet_id, dup=dup)
 
     def subscribe(self, filters: Sequence[tuple[str, int]]) -> int:
-        """Ask for `filters` with their QoS and return the packet id of the SUBACK to come."""
+        """Subscribe to `filters` with their QoS and return the packet ID of the expected SUBACK."""
         packet_id = self.session.reserve()
         try:
             self.send(Subscribe(packet_id, tuple(filters)))
@@ -275,7 +279,7 @@ class MqttSender:
         return packet_id
 
     def unsubscribe(self, filters: Sequence[str]) -> int:
-        """End subscriptions and return the packet id of the UNSUBACK to come."""
+        """Unsubscribe from filters and return the packet ID of the expected UNSUBACK."""
         packet_id = self.session.reserve()
         try:
             self.send(Unsubscribe(packet_id, tuple(filters)))
@@ -285,9 +289,9 @@ class MqttSender:
         return packet_id
 
     def ack(self, packet_ids: list[int], code: int = ReasonCode.SUCCESS) -> None:
-        """Acknowledge QoS 1 messages, all in one write; 3.1.1 knows no code.
+        """Acknowledge QoS 1 messages in one write; 3.1.1 has no reason code.
 
-        Each received message needs its acknowledgement, or the connection its end: those of later ones wait for it.
+        Every received message must be acknowledged, or the connection closed: later acknowledgements wait for it.
         """
         if not packet_ids:
             return
@@ -310,8 +314,8 @@ class MqttSender:
 
     # ---- inside
 
-    def _greet(self, packet: Connect) -> None:
-        """CONNECT went over the wire."""
+    def _apply_connect(self, packet: Connect) -> None:
+        """Apply a CONNECT that was sent or received."""
         self.level = packet.level
         self.keep_alive_s = packet.keep_alive_s
         if packet.level == LEVEL_5:
@@ -319,8 +323,8 @@ class MqttSender:
             is_ours = self.role is MqttRole.CLIENT
             self._terms = Terms(by_server=False, ours=offer) if is_ours else Terms(by_server=True, theirs=offer)
 
-    def _accept(self, connack: ConnAck, *, may_resume: bool) -> None:
-        """CONNACK went out or came in: the connection is open, and unacknowledged messages go again."""
+    def _apply_connack(self, connack: ConnAck, *, may_resume: bool) -> None:
+        """Apply a CONNACK that was sent or received: open the connection and resend unacknowledged messages."""
         if connack.code:
             self.state = MqttState.CLOSED
             return
@@ -337,23 +341,26 @@ class MqttSender:
             self.session.clear()
             return
         # A server that lost the session never saw these: they are new to it, and still owed by us.
-        self._fly(self.session.resend(as_duplicates=may_resume))
-        self._fly(self.session.advance())
+        self._write_in_flight(self.session.resend(as_duplicates=may_resume))
+        self._write_in_flight(self.session.advance())
 
-    def _fly(self, messages: Iterable[tuple[int, EncodedMessage, bool]]) -> None:
-        """Write messages of the session; what is too large now is told as if the peer had answered."""
+    def _write_in_flight(self, messages: Iterable[tuple[int, EncodedMessage, bool]]) -> None:
+        """Write session messages.
+
+        A message that exceeds the peer's size limit is reported as a PUBACK with PACKET_TOO_LARGE.
+        """
         for packet_id, parcel, dup in messages:
             if not self._write(parcel, 1, packet_id, dup=dup):
                 self.session.forget(packet_id)
                 self._burst.insert(0, PubAck(packet_id, ReasonCode.PACKET_TOO_LARGE))
 
     def _write(self, parcel: EncodedMessage, qos: int, packet_id: int | None, *, dup: bool = False) -> bool:
-        """Write a message; say False, and write nothing, when the peer takes no packet of its size."""
+        """Write a message; return False, without writing, if it exceeds the peer's maximum packet size."""
         terms, out = self._terms, self._out
         if terms is None:
             before, block = parcel.head(qos), b""
         else:
-            form = terms.form(parcel, qos)
+            form = terms.encode_parts(parcel, qos)
             if form is None:
                 return False
             before, block = form
@@ -371,15 +378,15 @@ class MqttSender:
         return True
 
     def _encode_answer(self, packet: Answer) -> bytes:
-        """Return the bytes of an answer, without explanations that the peer does not want or has no room for."""
+        """Return an encoded acknowledgement, without reason strings that the peer did not request or cannot fit."""
         terms = self._terms
         if terms is None:
             return codec.encode(packet, self.level)
         if not terms.theirs.wants_problems and isinstance(packet, PubAck | SubAck | UnsubAck):  # [MQTT-3.1.2-29]
-            packet = without_problems(packet)
+            packet = strip_diagnostics(packet)
         data, most = codec.encode(packet, self.level), terms.theirs.max_packet_bytes
         if len(data) > most:
-            data = codec.encode(without_problems(packet), self.level)
+            data = codec.encode(strip_diagnostics(packet), self.level)
         if len(data) > most:  # [MQTT-3.1.2-24]
             told = f"the peer takes {most} bytes at once and no {type(packet).__name__} of {len(data)}"
             self._fail(RemoteProtocolError(told, reason_code=ReasonCode.PACKET_TOO_LARGE))
@@ -409,7 +416,7 @@ class MqttSender:
             raise LocalProtocolError(f"the connection is {self.state}")
 
     def _fail(self, error: RemoteProtocolError) -> NoReturn:
-        """Say the last words the specification asks for, and stay failed."""
+        """Queue the final packet that the specification requires, enter the failed state and raise the error."""
         if self.state is not MqttState.FAILED:
             self._out += self._last_words(error)
             self.state = MqttState.FAILED

@@ -1,6 +1,6 @@
-"""What outlives a connection on the sending side: messages in flight or waiting, and packet ids in use (section 4.4).
+"""Sender session state: messages in flight or queued, and packet IDs in use (section 4.4).
 
-The next `MqttEngine` of this client id takes the same `SessionState` and sends its unacknowledged messages again.
+The next `MqttEngine` of this client ID takes the same `SessionState` and resends its unacknowledged messages.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,14 @@ from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 
 _LAST_ID = 0xFFFF
 EACH_BYTES = 8 * 1024
-"""How large the messages that wait may be, on average: all of them together are at most as many times that."""
+"""Maximum average size of queued messages.
+
+Their total size is limited to the queue length times this value.
+"""
 
 
 class SessionState:
-    """QoS 1 messages on their way out, in order, and the packet ids that are taken."""
+    """Outbound QoS 1 messages, in order, and the packet IDs in use."""
 
     __slots__ = ("_in_flight", "_last_id", "_reserved", "_waiting", "_waiting_bytes", "max_queued", "window")
 
@@ -34,23 +37,23 @@ class SessionState:
 
     @property
     def waiting(self) -> tuple[int, ...]:
-        """The packet ids of messages that wait for room in the window."""
+        """Packet IDs of messages that wait for space in the in-flight window."""
         return tuple(self._waiting)
 
     def reserve(self) -> int:
-        """Take a free packet id, as for a SUBSCRIBE; `release` gives it back."""
+        """Reserve a free packet ID, for example for a SUBSCRIBE. Free it with `release`."""
         packet_id = self._next_id()
         self._reserved[packet_id] = None
         return packet_id
 
     def release(self, packet_id: int) -> None:
-        """Give back what `reserve` took."""
+        """Release a packet ID reserved by `reserve`."""
         self._reserved.pop(packet_id, None)
 
     def add(self, parcel: EncodedMessage, *, may_fly: bool) -> tuple[int, bool]:
-        """Take a QoS 1 message: return its packet id and True when it is in flight now, False when it waits.
+        """Add a QoS 1 message; return its packet ID and True if it is in flight, False if it is queued.
 
-        Raise `QueueFullError` when too many wait, by number or by size.
+        Raise `QueueFullError` if the queue exceeds its limit of messages or bytes.
         """
         waiting = self._waiting
         if may_fly and not waiting and len(self._in_flight) < self.window:
@@ -65,9 +68,9 @@ class SessionState:
         return packet_id, False
 
     def acknowledge(self, packet_ids: Iterable[int]) -> bool:
-        """Forget delivered messages; say whether there may be room for one that waits.
+        """Remove delivered messages; return whether a queued message may now fit into the window.
 
-        An id that is unknown answers a message of an earlier life, or one that the caller keeps itself.
+        An unknown packet ID belongs to a message of an earlier session, or to one that the caller stores itself.
         """
         in_flight = self._in_flight
         for packet_id in packet_ids:
@@ -75,12 +78,12 @@ class SessionState:
         return bool(self._waiting)
 
     def forget(self, packet_id: int) -> None:
-        """Take back a message that was added: it does not go out."""
+        """Remove an added message so that it is not sent."""
         if self._in_flight.pop(packet_id, None) is None and packet_id in self._waiting:
             self._no_longer_waits(packet_id)
 
     def advance(self) -> Iterator[tuple[int, EncodedMessage, bool]]:
-        """Yield the waiting messages for which there is room now: packet id, message, whether it was sent before."""
+        """Yield the queued messages that fit into the window: packet ID, message, whether it was sent before."""
         while self._waiting and len(self._in_flight) < self.window:
             packet_id = next(iter(self._waiting))
             parcel, is_again = self._no_longer_waits(packet_id)
@@ -88,9 +91,9 @@ class SessionState:
             yield packet_id, parcel, is_again
 
     def resend(self, *, as_duplicates: bool) -> Iterator[tuple[int, EncodedMessage, bool]]:
-        """Yield the messages in flight again as `advance` does, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).
+        """Yield the in-flight messages again, as `advance` does, oldest first ([MQTT-4.4.0-1], [MQTT-4.6.0-1]).
 
-        As many as the window has room for, which may be smaller now; the others wait in front of those that wait.
+        Only as many as fit into the window, which may be smaller now; the others go to the front of the queue.
         """
         before = self._in_flight
         self._in_flight = dict(islice(before.items(), self.window))
@@ -102,7 +105,7 @@ class SessionState:
             yield packet_id, parcel, as_duplicates
 
     def clear(self) -> None:
-        """Forget everything: the session has ended."""
+        """Remove all messages and packet IDs: the session has ended."""
         self._in_flight.clear()
         self._waiting.clear()
         self._waiting_bytes = 0

@@ -1,7 +1,7 @@
-"""Topic names and topic filters (section 4.7): what is well formed, what matches, and a tree of subscriptions.
+"""Topic names and topic filters (section 4.7): validation, matching, and a subscription tree.
 
-The tree finds who subscribed to a name in one walk. Its values are whoever subscribes (a connection, a session id); it
-is bounded in subscriptions and in depth.
+The tree finds the subscribers of a topic name in one traversal. Its values are subscribers (a connection or a session
+ID). The number of subscriptions and the depth are limited.
 """
 
 from collections.abc import Hashable
@@ -14,12 +14,12 @@ CACHED = 256  # bytes; longer names are not remembered
 
 
 def is_valid_name(name: str) -> bool:
-    """Say whether `name` may be published to: not empty, no wildcard, no U+0000 (section 4.7.3)."""
+    """Return whether `name` is a valid topic name: not empty, no wildcard, no U+0000 (section 4.7.3)."""
     return bool(name) and "+" not in name and "#" not in name and "\0" not in name
 
 
 def read_name(raw: bytes) -> str | None:
-    """Return the topic name in these bytes, or None when they are none that may be published to."""
+    """Return the topic name in these bytes, or None if it is not a valid topic name."""
     return _short_name(raw) if len(raw) <= CACHED else _decoded(raw)
 
 
@@ -32,11 +32,11 @@ def _decoded(raw: bytes) -> str | None:
 
 
 _short_name = lru_cache(maxsize=4096)(_decoded)
-"""The same text each time: what is looked up by it need not be hashed or compared again."""
+"""Cached decoder: equal names are the same object, so that lookups need no new hash or comparison."""
 
 
 def is_valid_filter(topic_filter: str) -> bool:
-    """Say whether `topic_filter` may be subscribed to: `#` alone and last, `+` alone in a level (section 4.7.1)."""
+    """Return whether `topic_filter` is valid: `#` alone and last, `+` alone in a level (section 4.7.1)."""
     if not topic_filter or "\0" in topic_filter:
         return False
     levels = topic_filter.split("/")
@@ -46,7 +46,7 @@ def is_valid_filter(topic_filter: str) -> bool:
 
 
 def split_shared(topic_filter: str) -> tuple[str | None, str]:
-    """Return the share name, None where the filter is not shared, and the filter that matches (5.0 section 4.8.2)."""
+    """Return the share name, or None if the filter is not shared, and the topic filter (5.0 section 4.8.2)."""
     if not topic_filter.startswith(SHARED):
         return None, topic_filter
     share, _, rest = topic_filter[len(SHARED) :].partition("/")
@@ -54,7 +54,7 @@ def split_shared(topic_filter: str) -> tuple[str | None, str]:
 
 
 def is_valid_shared(topic_filter: str) -> bool:
-    """Say whether a filter is well formed for MQTT 5: a share has a name, and a filter of its own behind it."""
+    """Return whether a filter is valid in MQTT 5; a shared subscription needs a share name and a valid filter."""
     share, rest = split_shared(topic_filter)
     if share is None:
         return is_valid_filter(rest)
@@ -62,9 +62,9 @@ def is_valid_shared(topic_filter: str) -> bool:
 
 
 def matches(topic_filter: str, name: str, *, hash_matches_parent: bool = True) -> bool:
-    """Say whether a subscription to `topic_filter` gets what is published to `name` (sections 4.7.1 and 4.7.2).
+    """Return whether `topic_filter` matches `name` (sections 4.7.1 and 4.7.2).
 
-    By the specification `sensor/#` also matches `sensor`; AWS IoT says no, hence the switch.
+    In the specification `sensor/#` also matches `sensor`. AWS IoT differs; `hash_matches_parent` selects the behavior.
     """
     if name.startswith("$") and topic_filter[:1] in ("+", "#"):
         return False

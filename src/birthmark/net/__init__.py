@@ -1,11 +1,11 @@
-"""Sockets: one TLS server transport, one protocol mux with its limits, HTTP and WebSocket to ASGI, the MQTT pump.
+"""Network layer: TLS, protocol multiplexer with limits, HTTP and WebSocket to ASGI, MQTT driver.
 
-tls        the TLS context that asks for any client certificate, and what a handshake proved (`TlsPeer`)
-connection one accepted socket: handshake, first byte, then MQTT or HTTP
-listener   ports, the services allowed on each, limits on connections, the deadline sweep
-http       uvicorn's protocol behind our plaintext transport, with bounds on headers, body and time
-mqtt_driver  drives a sans-IO MQTT engine and a room's session over any byte transport
-mqtt_websocket  MQTT over WebSocket: the same pump behind an ASGI route
+    tls             TLS context that requests any client certificate, and the handshake result (`TlsPeer`)
+    connection      one accepted socket: handshake, first byte, then MQTT or HTTP
+    listener        ports, the services of each, connection limits, the deadline sweep
+    http            uvicorn's protocol on our plaintext transport, with limits on headers, body and time
+    mqtt_driver     runs a sans-IO MQTT engine and a service's session over any byte transport
+    mqtt_websocket  MQTT over WebSocket: the same driver behind an ASGI route
 
-Not here: what a certificate or a request is worth (the rooms decide), MQTT packets (`mqtt`).
+Not here: authentication and authorization of requests (the services), MQTT packets (`mqtt`).
 """

@@ -1,7 +1,7 @@
-"""A listening socket, and who is let in by it.
+"""Listening socket with admission control.
 
-The loop's own servers let one in at each of its turns, and a turn takes milliseconds while others keep it busy: whoever
-connects often enough would fill the kernel's queue, which knows no shares, and keep everybody else in it for seconds.
+The event loop's own servers accept one connection per iteration, and an iteration takes milliseconds under load. A fast
+client could fill the kernel's queue, which has no shares per address, and delay all others for seconds.
 """
 
 import asyncio
@@ -18,22 +18,25 @@ from birthmark.supervised_tasks import told
 log = logging.getLogger(__name__)
 
 AT_ONCE = 32
-"""Who is let in at one turn of the loop; there may be as many as are sent away in a slice of its time."""
+"""Connections accepted per loop iteration; refused connections do not count, within the time slice."""
 FEW_AT_ONCE = 4
-"""The same where newcomers push out who was let in before: that one has some turns in which it may ask."""
+"""The same if new connections evict accepted ones, which then have some iterations to send a request."""
 HEADER_S = 5.0
 MAX_HEADERS = 1024
-"""How many connections of load balancers may be about to say whom they speak for, and how long one may take."""
+"""Maximum number of load balancer connections with a pending PROXY header.
+
+`HEADER_S` is the time limit of one.
+"""
 _AGAIN_S = 0.1  # where the process may hold no more descriptors
 QUEUE = 4096
-"""Who may wait before it in the kernel."""
+"""Length of the kernel's accept queue."""
 _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """Lets in by `make` whom `refuses` does not send away; both are asked with the address.
+    """Accepts connections with `make` unless `refuses` rejects the client address.
 
-    A connection from one of `proxies` says first whom it speaks for, and is that one's.
+    A connection from one of `proxies` starts with a PROXY header and counts for the address in it.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Acceptor:
         return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop accepting connections."""
         if self._later is not None:
             self._later.cancel()
         if self._socket.fileno() >= 0:
@@ -101,12 +104,12 @@ class Acceptor:
             await self._loop.connect_accepted_socket(lambda: self._make(address), accepted)
 
     async def _connect_proxied(self, accepted: socket.socket, proxy: str) -> None:
-        """Hear whom a load balancer speaks for, which it says at once."""
+        """Read the client address from the PROXY header, which a load balancer sends first."""
         accepted.settimeout(0)
         try:
             async with asyncio.timeout(HEADER_S):
-                head = await self._received(accepted, HEAD_BYTES)
-                address = source_of(head, await self._received(accepted, rest_of(head))) or proxy
+                head = await self._read_exactly(accepted, HEAD_BYTES)
+                address = source_of(head, await self._read_exactly(accepted, rest_of(head))) or proxy
         except (OSError, ProxyHeaderError) as error:
             extra = {"address": proxy, "reason": str(error) or type(error).__name__}
             log.warning("net.proxy_header", extra=extra)
@@ -120,8 +123,8 @@ class Acceptor:
         else:
             await self._connect(accepted, address)
 
-    async def _received(self, accepted: socket.socket, count: int) -> bytes:
-        """Return so many bytes and no more: what follows is TLS's."""
+    async def _read_exactly(self, accepted: socket.socket, count: int) -> bytes:
+        """Read exactly `count` bytes; the bytes after them belong to TLS."""
         received = b""
         while len(received) < count:
             if not (part := await self._loop.sock_recv(accepted, count - len(received))):

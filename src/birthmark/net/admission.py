@@ -1,7 +1,7 @@
-"""Between the MQTT pump and a room: what admits or refuses a client, and how a connection ends.
+"""Interface between the MQTT driver and a service: admission, refusal, and close reasons.
 
-A room knows no MQTT version here: it says what it grants and refuses with reason codes of MQTT 5, and the pump renders
-CONNACK, PUBACK and DISCONNECT for the level that the client speaks.
+A service does not depend on the MQTT version. It grants and refuses with MQTT 5 reason codes. The driver encodes
+CONNACK, PUBACK and DISCONNECT for the client's protocol level.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -41,9 +41,9 @@ class MqttVersionError(InvalidRequestError):
 
 
 class MqttRefusedError(Exception):
-    """A room's answer to CONNECT: a reason code of MQTT 5, and the reason for the ledger.
+    """Refused CONNECT: an MQTT 5 reason code, and the reason for the ledger.
 
-    3.1.1 gets the return code that means the same; `is_silent_in_3` closes there without CONNACK, as AWS does.
+    A 3.1.1 client receives the equivalent return code; `is_silent_in_3` closes without CONNACK instead, as AWS does.
     """
 
     def __init__(self, reason_code: int, error: BirthmarkError, *, is_silent_in_3: bool = False) -> None:
@@ -54,13 +54,13 @@ class MqttRefusedError(Exception):
 
 
 def require_3_1_1(packet: Connect) -> None:
-    """Raise `MqttRefusedError` for a client of MQTT 5, in a room that does not serve it."""
+    """Raise `MqttRefusedError` for an MQTT 5 client of a service that does not support MQTT 5."""
     if packet.level == LEVEL_5:
         raise MqttRefusedError(ReasonCode.UNSUPPORTED_VERSION, MqttVersionError())
 
 
 class CloseReason(StrEnum):
-    """Why a connection ended. After `DISCONNECT` alone the will is not published ([MQTT-3.14.4-3])."""
+    """Reason for the end of a connection. Only after `DISCONNECT` the will is not published ([MQTT-3.14.4-3])."""
 
     DISCONNECT = "disconnect"  # the client said so
     DISCONNECT_WITH_WILL = "disconnect_with_will"  # it said so and wants its will published, or told of an error
@@ -90,7 +90,7 @@ CLOSE_CODES: Mapping[CloseReason, int] = {
     CloseReason.STOPPING: ReasonCode.SHUTTING_DOWN,
     CloseReason.SERVER: ReasonCode.UNSPECIFIED_ERROR,
 }
-"""What DISCONNECT says when we end a connection."""
+"""DISCONNECT reason codes for connections that the server ends."""
 
 REASONS: Mapping[type[BirthmarkError], int] = {
     errors.InvalidRequestError: ReasonCode.IMPLEMENTATION_ERROR,
@@ -104,7 +104,7 @@ REASONS: Mapping[type[BirthmarkError], int] = {
 
 
 def reason_of(error: BirthmarkError, table: Mapping[type[BirthmarkError], int] = REASONS) -> int:
-    """Return the reason code of the nearest ancestor listed in `table`, else in `REASONS`."""
+    """Return the reason code of the nearest ancestor class in `table`, or otherwise in `REASONS`."""
     for kind in type(error).__mro__:
         if kind in table:
             return table[kind]
@@ -112,14 +112,17 @@ def reason_of(error: BirthmarkError, table: Mapping[type[BirthmarkError], int] =
 
 
 class MqttConnection(Protocol):
-    """A room's side of one connection. Raise `BirthmarkError` to record a refusal and close."""
+    """A service's side of one connection.
+
+    A raised `BirthmarkError` is recorded as a refusal and closes the connection.
+    """
 
     def opened(self) -> None:
-        """CONNACK is on its way."""
+        """Handle the connection's start; CONNACK is queued."""
         ...
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
-        """Take messages that came together, in their order."""
+        """Handle messages that arrived together, in order."""
         ...
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None: ...
@@ -127,50 +130,52 @@ class MqttConnection(Protocol):
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None: ...
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
-        """Take the client's word on QoS 1 messages that it got, or refused."""
+        """Handle the client's acknowledgements of QoS 1 messages, positive or negative."""
         ...
 
     def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
-        """The connection is over; called once, also when it ended during an await.
+        """Handle the end of the connection; called once, also if it ended during an await.
 
-        `session_expiry_s` is what its DISCONNECT said instead of its CONNECT (5.0 section 3.14.2.2.2), or None.
+        `session_expiry_s` is the DISCONNECT value that overrides CONNECT (5.0 section 3.14.2.2.2), or None.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """A room's yes to CONNECT. What it grants of MQTT 5 is told to a client that speaks it, and that client held to it.
+    """Accepted CONNECT. Granted MQTT 5 limits are sent to MQTT 5 clients and enforced.
 
-    QoS is 1 at most, everywhere.
+    The maximum QoS is always 1.
     """
 
     connection: MqttConnection
     proved_by: str = ""
-    """By what the client proved who it is, as one name for all its connections; nothing where its certificate did.
+    """Identity proven by a credential other than the certificate, shared by all its connections.
 
-    It may show any certificate beside a token: turns and shares are not that one's."""
+    Empty for a certificate. A client with a token may present any certificate; quotas therefore do not use that
+    certificate.
+    """
     session_present: bool = False
     keep_alive_s: int
-    """As granted, which may be less than was asked for; 0 watches nothing."""
+    """Granted keep-alive in seconds, possibly less than requested; 0 disables the check."""
     assigned_client_id: str | None = None
     session_expiry_s: int | None = None
-    """Only where it differs from what was asked for."""
+    """Session expiry, only if it differs from the requested value."""
     receive_maximum: int = 100
     topic_alias_maximum: int = 8
-    """How many aliases of the client's own are taken."""
+    """Maximum number of topic aliases that the client may use."""
     maximum_packet_bytes: int | None = None
     is_retain_available: bool = True
     are_wildcards_available: bool = True
     are_subscription_ids_available: bool = False
     are_shared_subscriptions_available: bool = True
     traffic: Traffic | None = None
-    """Where it is counted."""
+    """Traffic counters of the connection."""
     reason_of: Callable[[BirthmarkError], int] = reason_of
-    """What DISCONNECT says of an error of the room."""
+    """Maps a service error to the DISCONNECT reason code."""
 
     def properties(self, max_packet_bytes: int) -> Properties:
-        """Return the properties of CONNACK; `max_packet_bytes` is what is taken where the room says nothing smaller."""
+        """Return the CONNACK properties; `max_packet_bytes` applies unless the service sets a smaller limit."""
         found: list[tuple[PropertyId, PropertyValue]] = [
             (PropertyId.RECEIVE_MAXIMUM, self.receive_maximum),
             (PropertyId.MAXIMUM_QOS, 1),

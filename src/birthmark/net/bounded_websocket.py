@@ -1,8 +1,10 @@
-"""uvicorn's WebSocket protocol with bounds: data is handed on as it comes, and a close does not wait for its echo.
+"""uvicorn's WebSocket protocol with limits.
 
-A message of many tiny fragments, or many tiny messages, costs no more than its bytes; whoever sends more frames than
-a slice of time is enough for waits its turn. The library bounds the bytes of a message, over all its fragments. What
-came of a message does not wait for its end: MQTT has a bound for a packet, however that comes.
+Data is forwarded as it arrives, and a close does not wait for its echo.
+
+A message of many tiny fragments, or many tiny messages, costs no more than its bytes. A client whose frames exceed a
+time slice waits for its next turn. The library limits the size of a message over all its fragments. Data is forwarded
+before the message is complete, because MQTT limits the packet size itself.
 """
 
 import asyncio
@@ -20,18 +22,21 @@ _SHORT, _LONG = 126, 127
 
 
 class FrameSplitter:
-    """The frames of one connection; those longer than `most` bytes stay as they are, for the library to refuse."""
+    """Splits large frames of one connection.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    Frames over `most` bytes stay unchanged so that the library refuses them.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._most = limit
         self._head = bytearray()  # as far as it came
         self._now = 0  # bytes of payload until the next head
         self._later = 0  # bytes of this frame's payload after that
         self._fin = 0
         self._mask = b""
 
-    def cut(self, data: bytes) -> bytes:
-        """Return what came, with heads put into long frames."""
+    def split_frames(self, data: bytes) -> bytes:
+        """Return the received data with frame headers inserted into long frames."""
         out, at, end = bytearray(), 0, len(data)
         while at < end:
             if self._now:
@@ -48,7 +53,7 @@ class FrameSplitter:
         return bytes(out)
 
     def _begin(self, out: bytearray) -> None:
-        """Begin a frame when all of its head is there."""
+        """Start a frame once its header is complete."""
         head = self._head
         if len(head) < 2:  # noqa: PLR2004 - what says how long the head is
             return
@@ -66,7 +71,10 @@ class FrameSplitter:
         self._begin_piece(out, head[0] & ~_FIN)
 
     def _begin_piece(self, out: bytearray, first: int) -> None:
-        """Put in the head of a piece; the first has its frame's opcode, others go on with it, the last ends it."""
+        """Insert the header of a piece.
+
+        The first piece has the frame's opcode, others are continuations, and the last has FIN.
+        """
         self._now = min(self._later, PIECE_BYTES)
         self._later -= self._now
         fin = 0 if self._later else self._fin
@@ -86,7 +94,7 @@ _PINGS_S = 60.0
 
 
 class ReceiveBuffer:
-    """What the application has not taken yet; binary messages that wait are one, as MQTT has a stream of bytes."""
+    """Data that the application has not read; waiting binary messages are joined, as MQTT is a byte stream."""
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
@@ -112,7 +120,7 @@ class ReceiveBuffer:
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """See the module."""
+    """uvicorn's WebSocket protocol with limits on frames, pings and processing time."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -138,7 +146,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return
         self._rest += data
         if not self._is_waiting:
-            self._take()
+            self._process_pending()
 
     def _refuse(self) -> None:
         connection, error = getattr(self.transport, "connection", None), HttpBrokenError()
@@ -149,8 +157,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
 
-    def _take(self) -> None:
-        """Take what came for a slice of time at most; while there is a rest, nothing more is read."""
+    def _process_pending(self) -> None:
+        """Process received data for at most one time slice; reading stays paused while data remains."""
         since = now()
         while self._rest and not self.transport.is_closing():
             if now() - since > SLICE_S:
@@ -158,7 +166,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 return
             step = bytes(self._rest[:_STEP_BYTES])
             del self._rest[:_STEP_BYTES]
-            super().data_received(self._pieces.cut(step))
+            super().data_received(self._pieces.split_frames(step))
         self._rest.clear()
         if self._is_waiting:
             self._is_waiting = False
@@ -169,20 +177,20 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._is_waiting = True
             self.transport.pause_reading()
         connection = getattr(self.transport, "connection", None)
-        Backlog.running().add(self._take, "" if connection is None else connection.owner)
+        Backlog.running().add(self._process_pending, "" if connection is None else connection.owner)
 
     def handle_ping(self) -> None:
-        if self._may_go_on() and self._are_pings_few():
+        if self._is_frame_allowed() and self._are_pings_few():
             super().handle_ping()
 
     def handle_pong(self, event: Frame) -> None:
-        if self._may_go_on() and self._are_pings_few():
+        if self._is_frame_allowed() and self._are_pings_few():
             super().handle_pong(event)
 
-    def _may_go_on(self) -> bool:
-        """Count a frame; end a stranger that has used up its share."""
+    def _is_frame_allowed(self) -> bool:
+        """Count a frame; close an unauthenticated connection that exceeds its frame limit."""
         connection = getattr(self.transport, "connection", None)
-        if connection is None or not connection.is_stranger:
+        if connection is None or not connection.is_unauthenticated:
             return True
         self._frames += 1
         if self._frames == MAX_STRANGER_FRAMES:
@@ -201,17 +209,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return self._pings < MAX_PINGS
 
     def handle_bytes(self, event: Frame) -> None:
-        if self._may_go_on():
+        if self._is_frame_allowed():
             self._deliver(event)
 
     def handle_text(self, event: Frame) -> None:
-        """MQTT forbids text (3.1.1 section 6); what it says is not looked at."""
+        """Reject a text frame: MQTT requires binary frames (3.1.1 section 6)."""
         del event
         self.conn.fail(1003, "MQTT is binary")
         self.handle_parser_exception()
 
     def handle_cont(self, event: Frame) -> None:
-        if self._may_go_on():
+        if self._is_frame_allowed():
             self._deliver(event)
 
     def _deliver(self, event: Frame) -> None:

@@ -1,7 +1,6 @@
-"""One accepted socket: TLS by memory BIOs, then MQTT or HTTP by the first byte.
+"""One accepted socket: TLS through memory BIOs, then MQTT or HTTP, chosen by the first byte.
 
-The protocol that is chosen sees a plaintext `Transport`. It never learns of TLS but through
-`get_extra_info("birthmark.peer")`.
+The chosen protocol uses a plaintext `Transport` and accesses TLS only with `get_extra_info("birthmark.peer")`.
 """
 
 import asyncio
@@ -18,7 +17,13 @@ from typing import Any, Protocol, cast
 from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.errors import ServerNotTrustedError, SlowReaderError, TooSlowError, explain_handshake, slow
+from birthmark.net.errors import (
+    ServerNotTrustedError,
+    SlowReaderError,
+    TooSlowError,
+    explain_handshake,
+    slow_peer_facts,
+)
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 from birthmark.net.limits import Limits
 from birthmark.net.quota_key import share_of
@@ -31,22 +36,22 @@ _HEADER = 5  # RFC 8446 section 5.1: type, version, and in the last two bytes th
 
 
 class TlsRecords:
-    """What came and was not handed to TLS yet."""
+    """Received bytes that have not been passed to TLS."""
 
     __slots__ = ("_missing", "taken", "waiting")
 
     def __init__(self) -> None:
         self.waiting = b""
-        """What was not taken."""
+        """Bytes not yet consumed."""
         self._missing = 0  # of the record that was handed on last
         self.taken = 0
-        """How many records were begun in what `take` returned last."""
+        """Number of records started in the last result of `take`."""
 
     def add(self, data: bytes) -> None:
         self.waiting = self.waiting + data if self.waiting else data
 
     def take(self, count: int) -> bytes:
-        """Return what there is of at most `count` further records; nothing while a header is not whole."""
+        """Return available bytes of at most `count` more records; empty while a header is incomplete."""
         rest, at, size, begun = self.waiting, self._missing, len(self.waiting), 0
         if not at and size > _HEADER and _HEADER + (rest[3] << 8 | rest[4]) == size:  # one, as most are
             self.waiting, self.taken = b"", 1
@@ -79,20 +84,20 @@ _NOT_YET = asyncio.Transport()  # stands in until connection_made
 
 
 class PendingAnswer(Enum):
-    """What a peer is owed where a server ends."""
+    """Whether a response is pending for a peer at shutdown."""
 
     NOTHING = auto()
     PERHAPS = auto()
-    """It has not asked to the end, and may never."""
+    """The peer's request is incomplete and may never complete."""
     ANSWER = auto()
 
 
 class ConnectionHost(Protocol):
-    """What a connection needs of the listener that accepted it."""
+    """Listener functions that a connection uses."""
 
     limits: Limits
     room: memoryview
-    """What a read is put into, `RECORD_BYTES` at most; taken out of it at once."""
+    """Shared read buffer of `RECORD_BYTES`; its content is consumed immediately."""
     backlog: Backlog
 
     def monotonic(self) -> float: ...
@@ -105,20 +110,20 @@ class ConnectionHost(Protocol):
 
     def established(self, connection: "Connection") -> None: ...
 
-    def received(self, connection: "Connection", size: int) -> None:
-        """A stranger's bytes came and wait to be understood."""
+    def count_unprocessed(self, connection: "Connection", size: int) -> None:
+        """Count unprocessed bytes of an unauthenticated client."""
         ...
 
-    def understood(self, connection: "Connection") -> None:
-        """None of a stranger's bytes wait any more."""
+    def mark_processed(self, connection: "Connection") -> None:
+        """Reset the count of unprocessed bytes of an unauthenticated client."""
         ...
 
-    def authenticated(self, connection: "Connection") -> None:
-        """The peer is a stranger no more."""
+    def mark_authenticated(self, connection: "Connection") -> None:
+        """Note that the peer has authenticated."""
         ...
 
-    def unread(self, connection: "Connection", size: int) -> None:
-        """So many bytes wait for the peer to read them."""
+    def count_unread(self, connection: "Connection", size: int) -> None:
+        """Note the number of bytes that the peer has not read."""
         ...
 
     def closed(self, connection: "Connection") -> None: ...
@@ -127,11 +132,11 @@ class ConnectionHost(Protocol):
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A server-side TLS connection. `deadline` is looked at by the listener's sweep.
+    """Server-side TLS connection. The listener's sweep checks `deadline`.
 
-    The peer is a stranger until a protocol says `authenticated`; what a stranger sends counts until it is understood.
-    A read is a record at most, and what is left of it after a slice of time, or while the protocol takes nothing more,
-    stays in TLS, with nothing more read.
+    The peer is unauthenticated until a protocol calls `authenticated`; until then, its unprocessed bytes count against
+    a quota. A read returns at most one record. After a time slice, or while the protocol is paused, the remainder stays
+    in TLS and reading is paused.
     """
 
     __slots__ = (
@@ -144,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         "_inner",
         "_is_gone",
         "_is_secure",
-        "_is_stranger",
+        "_is_unauthenticated",
         "_is_waiting",
         "_last_words",
         "_linger_bytes",
@@ -174,7 +179,7 @@ class Connection(asyncio.BufferedProtocol):
             self._tls = WAY.accept(context)
         self._peer: TlsPeer | None = None
         self._unreadable: BirthmarkError | None = None
-        self._is_stranger = True
+        self._is_unauthenticated = True
         self._on_crowded_out: Callable[[BirthmarkError], None] | None = None
         self._plain = PlainTransport(self)
         self._inner: asyncio.Protocol | None = None
@@ -217,34 +222,36 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(bytes(self._host.room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Take ciphertext. Each message comes by here: what is no call is no cost."""
-        if (self._shut or self._is_stranger) and not self._may_come(len(data)):
+        """Process ciphertext. This is a hot path for every message; function calls are avoided."""
+        if (self._shut or self._is_unauthenticated) and not self._accept_bytes(len(data)):
             return
         self._records.add(data)
         backlog = self._host.backlog
         is_behind = backlog.is_behind(self._owner or self.owner)
         if not self._holds and (is_behind or ((not self._is_secure or self._inner is None) and backlog.is_full)):
-            self._later()  # what its owner sends by one connection keeps its others waiting, and nobody else
+            self._defer_rest()  # what its owner sends by one connection keeps its others waiting, and nobody else
             return
         backlog.begin()
-        self._work()
+        self._process()
         backlog.end(self._owner or self.owner)
 
-    def _may_come(self, size: int) -> bool:
-        """Count what comes from a stranger, or after the end; say whether anybody hears it."""
+    def _accept_bytes(self, size: int) -> bool:
+        """Count received bytes before authentication or after the close; return whether they are processed."""
         if self._shut:
             self._linger_bytes -= size
             if self._linger_bytes < 0:
                 self.abort()
             return False
-        self._host.received(self, size)
+        self._host.count_unprocessed(self, size)
         return not self._shut
 
-    def _work(self) -> None:
-        """Go on with what came; the connection may be found ended or broken."""
+    def _process(self) -> None:
+        """Continue processing; the connection may end or fail here."""
         was_secure = self._is_secure
         try:
-            is_quiet = (not was_secure and not self._shake_hands()) or self._hand_on() or not was_secure
+            is_quiet = (
+                (not was_secure and not self._continue_handshake()) or self._forward_plaintext() or not was_secure
+            )
         except TlsEndedError:
             self.close()
             return
@@ -255,8 +262,8 @@ class Connection(asyncio.BufferedProtocol):
         if is_quiet and not self._shut:  # TLS may have a word of its own to send
             self._flush()
 
-    def _shake_hands(self) -> bool:
-        """Go on with the handshake, and say whether it is finished."""
+    def _continue_handshake(self) -> bool:
+        """Continue the handshake and return whether it is complete."""
         while not self._shut and self._feed():
             if self._handshake():
                 self._barren = 0
@@ -264,15 +271,15 @@ class Connection(asyncio.BufferedProtocol):
         return False
 
     def _feed(self) -> bool:
-        """Hand some records to TLS; say whether there were any."""
+        """Pass some records to TLS; return whether there were any."""
         some = self._records.take(_RECORDS)
         if some:
             self._tls.feed(some)
             self._barren += self._records.taken
         return bool(some)
 
-    def _hand_on(self) -> bool:
-        """Hand on plaintext for a slice of time; say whether there was none."""
+    def _forward_plaintext(self) -> bool:
+        """Forward plaintext for one time slice; return whether there was none."""
         tls, records, since, is_quiet = self._tls, self._records, 0.0, True
         if tls.is_dry and not self._holds and not self._feed():
             return True
@@ -282,7 +289,7 @@ class Connection(asyncio.BufferedProtocol):
                 break
             if plain := tls.read():
                 is_quiet, self._barren = False, 0
-                if (inner := self._inner or self._chosen(plain[0])) is None:
+                if (inner := self._inner or self._choose_protocol(plain[0])) is None:
                     break
                 inner.data_received(plain)
                 if tls.is_dry and not (records.waiting and self._feed()):
@@ -295,14 +302,14 @@ class Connection(asyncio.BufferedProtocol):
                 break
             at = now()
             since = since or at
-            is_late = at - since > SLICE_S or (self._is_stranger and self._barren > _RECORDS)
+            is_late = at - since > SLICE_S or (self._is_unauthenticated and self._barren > _RECORDS)
             if is_late and not self._shut:
-                self._later()
+                self._defer_rest()
                 break
         return is_quiet
 
-    def _later(self) -> None:
-        """Let the rest wait for its turn, with nothing more read."""
+    def _defer_rest(self) -> None:
+        """Pause reading and schedule the remaining data for a later time slice."""
         self._has_rest = True
         self._raw.pause_reading()
         self._go_on_later()
@@ -310,31 +317,34 @@ class Connection(asyncio.BufferedProtocol):
     def _go_on_later(self) -> None:
         if not self._is_waiting:
             self._is_waiting = True
-            self._host.backlog.add(self._go_on, self.owner)
+            self._host.backlog.add(self._process_rest, self.owner)
 
     @property
     def owner(self) -> str:
-        """Whose turns it has: a stranger's are those of its address, whatever it shows."""
+        """Owner for scheduling.
+
+        An unauthenticated peer is scheduled by its address, whatever certificate it presents.
+        """
         if self._owner is None:
             self._owner = share_of(self.address)
         return self._owner
 
-    def _go_on(self) -> None:
-        """Hand on what was left, and read on when that was all."""
+    def _process_rest(self) -> None:
+        """Forward the remaining data, then resume reading if none is left."""
         self._is_waiting = False
         if self._shut or self._holds:
             return
         self._has_rest = False
-        self._work()
-        self._read_on()
+        self._process()
+        self._resume_reading()
 
-    def _read_on(self) -> None:
-        """Read more, when nothing is left of what was read."""
+    def _resume_reading(self) -> None:
+        """Resume reading if all received data is processed."""
         if not (self._has_rest or self._is_waiting or self._holds or self.is_closing):
             self._raw.resume_reading()
 
     def eof_received(self) -> None:
-        """The transport closes by itself, when what waits for the peer is read: which it may never be."""
+        """Limit the wait for the peer to read pending data; the transport then closes by itself."""
         self.set_deadline(_LINGER_S, self._linger)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -377,22 +387,22 @@ class Connection(asyncio.BufferedProtocol):
             return
         waits = self._raw.get_write_buffer_size() + self.queued_bytes + self._unfinished_bytes  # `unread_bytes`
         if waits or self._has_unread:
-            self.may_wait(waits)
+            self.can_buffer(waits)
 
-    def may_wait(self, size: int) -> bool:
-        """Say whether so many bytes may wait to be read by the peer; close the connection when they may not."""
+    def can_buffer(self, size: int) -> bool:
+        """Return whether the peer may have `size` unread bytes; close the connection if not."""
         if self._shut:  # what is over was counted out
             return False
         limit = self._host.limits.max_write_buffer_bytes
         if size > limit:
-            self.reads_too_slowly(limit, "max_write_buffer_bytes")
+            self.close_slow_reader(limit, "max_write_buffer_bytes")
         elif size or self._has_unread:
             self._has_unread = size > 0
-            self._host.unread(self, size)
+            self._host.count_unread(self, size)
         return not self._shut
 
-    def reads_too_slowly(self, limit: int, setting: str) -> None:
-        """Close the connection, as too much waits for its peer."""
+    def close_slow_reader(self, limit: int, setting: str) -> None:
+        """Close the connection because its peer reads too slowly."""
         if not self._shut:
             self.problem = SlowReaderError(limit=limit, setting=setting, value=2 * limit)
         log.info("net.slow_reader_dropped", extra={"address": self.address, "setting": setting})
@@ -400,20 +410,20 @@ class Connection(asyncio.BufferedProtocol):
 
     @property
     def unread_bytes(self) -> int:
-        """How much is kept for the peer: what it has not read, and what it has begun and not finished."""
+        """Memory held for the peer: unread data and incomplete packets."""
         return self._raw.get_write_buffer_size() + self.queued_bytes + self._unfinished_bytes
 
-    def unfinished(self, size: int) -> None:
-        """Note how much of a packet came whose rest did not."""
+    def record_incomplete(self, size: int) -> None:
+        """Record the size of an incomplete packet."""
         if size >= SMALL_BYTES or self._unfinished_bytes:
             self._unfinished_bytes = size if size >= SMALL_BYTES else 0
-            self.may_wait(self.unread_bytes)
+            self.can_buffer(self.unread_bytes)
 
     def close(self) -> None:
-        """Send close_notify, then close; clients tell this from a broken line.
+        """Send close_notify, then close, so that clients can distinguish this from a broken connection.
 
-        What the peer still sends is read and dropped for a moment: closing with bytes unread makes the kernel reset the
-        connection, and the peer may lose our last words.
+        Data that still arrives is read and dropped for a short time. Closing with unread bytes makes the kernel reset
+        the connection, and the peer may lose our final data.
         """
         if self._shut:
             return
@@ -431,8 +441,8 @@ class Connection(asyncio.BufferedProtocol):
         self.set_deadline(_LINGER_S, self._linger)
 
     def _linger(self) -> None:
-        """Wait on while the peer takes what was said before the end: a slow line needs its time."""
-        waits = self._raw.get_write_buffer_size() + self._in_kernel()
+        """Extend the deadline while the peer still reads the final data; slow connections need the time."""
+        waits = self._raw.get_write_buffer_size() + self._kernel_send_queue_bytes()
         is_read = not self._last_words or waits <= self._last_words - _LAST_WORDS_BYTES
         if waits and is_read:
             self._last_words = waits
@@ -441,7 +451,7 @@ class Connection(asyncio.BufferedProtocol):
             self._reset()
 
     def drain(self) -> PendingAnswer:
-        """Let the peer have the answer to what it asked or is about to ask, and no more; say what is owed."""
+        """Let a pending or imminent request be answered, then end; return whether a response is pending."""
         if self._shut:
             return PendingAnswer.NOTHING
         if not self._is_secure or self._inner is None:
@@ -454,17 +464,17 @@ class Connection(asyncio.BufferedProtocol):
         self._reset()
 
     def _reset(self) -> None:
-        """End the connection, with what the kernel still has for a peer that does not read and would keep for minutes.
+        """Abort the connection and discard kernel data that a non-reading peer would hold for minutes.
 
-        Last words, an alert or an answer of some lines, are left to the kernel, which brings them behind our back.
+        Small amounts, such as an alert or a short response, are left to the kernel to deliver.
         """
-        if self._in_kernel() > _LAST_WORDS_BYTES:
+        if self._kernel_send_queue_bytes() > _LAST_WORDS_BYTES:
             with contextlib.suppress(OSError):
                 self._raw.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._raw.abort()
 
-    def _in_kernel(self) -> int:
-        """How much the kernel has that the peer has not acknowledged (SIOCOUTQ, tcp(7))."""
+    def _kernel_send_queue_bytes(self) -> int:
+        """Return the number of unacknowledged bytes in the kernel's send queue (SIOCOUTQ, tcp(7))."""
         sock = self._raw.get_extra_info("socket")
         if sock is None or self._is_gone:  # its number may be another's by now
             return 0
@@ -479,7 +489,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._shut or self._raw.is_closing()
 
     def pause_reading(self) -> None:
-        """Hand on nothing more until whoever says this says `resume_reading`."""
+        """Stop forwarding data until the same caller calls `resume_reading`."""
         self._holds += 1
         if not self.is_closing:
             self._raw.pause_reading()
@@ -490,10 +500,10 @@ class Connection(asyncio.BufferedProtocol):
             return
         if self._has_rest:
             self._go_on_later()
-        self._read_on()
+        self._resume_reading()
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
-        """Have `act` called (or the connection closed) unless the deadline is moved within `after_s` seconds."""
+        """Call `act`, or close the connection, unless the deadline is moved within `after_s` seconds."""
         self.deadline = None if after_s is None else self._host.monotonic() + after_s
         self._on_deadline = act
 
@@ -510,51 +520,51 @@ class Connection(asyncio.BufferedProtocol):
         phase, setting = "the TLS handshake", "handshake_s"
         if self._is_secure:
             phase, setting = "sending its first bytes", "first_byte_s"
-        self._host.refused(TooSlowError(**slow(phase, setting, self._host.limits)), self)
+        self._host.refused(TooSlowError(**slow_peer_facts(phase, setting, self._host.limits)), self)
         self.abort()
 
     @property
     def peer(self) -> TlsPeer:
-        """What the handshake proved, read when it is first asked for; nobody while it cannot be read."""
+        """The handshake result, read on first use; `NO_PEER` while it cannot be read."""
         if self._peer is None and self._is_secure:
             with contextlib.suppress(BirthmarkError):
-                return self._proven()
+                return self._read_handshake_result()
         return self._peer or NO_PEER
 
     @property
-    def exchange(self) -> tuple[str, str]:
-        """The protocol and the key exchange of a finished handshake; nothing for a connection without TLS."""
+    def handshake_parameters(self) -> tuple[str, str]:
+        """Protocol and key exchange of the finished handshake; empty strings for a connection without TLS."""
         return (self._tls.version(), self._tls.group()) if self.is_tls else ("", "")
 
     @property
     def raw(self) -> asyncio.Transport:
         return self._raw
 
-    def authenticated(self, owner: str) -> None:
-        """The peer proved who it is, and is that owner's: the bounds on strangers are not for it."""
-        if self._is_stranger:
-            self._is_stranger, self._owner = False, owner
-            self._host.authenticated(self)
+    def mark_authenticated(self, owner: str) -> None:
+        """Mark the peer as authenticated as `owner`; the limits for unauthenticated clients no longer apply."""
+        if self._is_unauthenticated:
+            self._is_unauthenticated, self._owner = False, owner
+            self._host.mark_authenticated(self)
 
     @property
-    def is_stranger(self) -> bool:
-        return self._is_stranger
+    def is_unauthenticated(self) -> bool:
+        return self._is_unauthenticated
 
-    def understood(self) -> None:
-        """What the peer sent so far is understood and answered."""
-        if self._is_stranger:
-            self._host.understood(self)
+    def mark_processed(self) -> None:
+        """Note that everything the peer has sent so far is processed and answered."""
+        if self._is_unauthenticated:
+            self._host.mark_processed(self)
 
     def refused(self, error: BirthmarkError) -> None:
-        """Record why a protocol turns this peer away."""
+        """Record a protocol's refusal of this peer."""
         self._host.refused(error, self)
 
-    def when_crowded_out(self, act: Callable[[BirthmarkError], None] | None) -> None:
-        """Have `act` say the last words when the strangers' room is used up."""
+    def set_eviction_callback(self, act: Callable[[BirthmarkError], None] | None) -> None:
+        """Set the callback that sends a final response before eviction by the unauthenticated-client quota."""
         self._on_crowded_out = act
 
-    def crowded_out(self, error: BirthmarkError) -> None:
-        """Called by the host: make room."""
+    def evict(self, error: BirthmarkError) -> None:
+        """Evict this connection; called by the listener."""
         if self._on_crowded_out is not None and not self._shut:
             self._on_crowded_out(error)
         else:
@@ -588,12 +598,12 @@ class Connection(asyncio.BufferedProtocol):
             self._awaits_trust = self._flush() > _HELLO_RETRY_BYTES or self._awaits_trust
             return False
         self._awaits_trust = False
-        self.set_deadline(_LOOK_S, self._look_at_silent)
+        self.set_deadline(_LOOK_S, self._check_silent_peer)
         self._host.established(self)
         return True  # the tickets leave with the answer, if there is one at once
 
-    def _look_at_silent(self) -> None:
-        """Nobody has asked who this is; a certificate that cannot be read is told of all the same, in its turn."""
+    def _check_silent_peer(self) -> None:
+        """Read the certificate of a silent peer, so that an unreadable certificate is recorded."""
         self._host.backlog.add(self._look_at_peer, self.owner)
 
     def _look_at_peer(self) -> None:
@@ -601,15 +611,18 @@ class Connection(asyncio.BufferedProtocol):
             self.set_deadline(self._host.limits.first_byte_s)
 
     def _read_peer(self) -> TlsPeer | None:
-        """Return who this is, or give up on what was sent: unreadable or too large."""
+        """Return the peer, or close the connection if its certificates are unreadable or too large."""
         try:
-            return self._proven()
+            return self._read_handshake_result()
         except BirthmarkError as error:
             self._give_up(error)
             return self._peer
 
-    def _proven(self) -> TlsPeer:
-        """Return what the handshake proved. What cannot be read is tried once: it may be dear."""
+    def _read_handshake_result(self) -> TlsPeer:
+        """Return the handshake result.
+
+        An unreadable certificate is parsed only once, because parsing can be expensive.
+        """
         if self._unreadable is not None:
             raise self._unreadable
         if self._peer is None:
@@ -626,8 +639,8 @@ class Connection(asyncio.BufferedProtocol):
         self._raw.close()
         self._host.refused(error, self)
 
-    def _chosen(self, first_byte: int) -> asyncio.Protocol | None:
-        """Return the protocol of a connection that begins, and tell it so; None for one that is turned away."""
+    def _choose_protocol(self, first_byte: int) -> asyncio.Protocol | None:
+        """Return the protocol for a new connection and start it; None if the connection is refused."""
         if (peer := self._read_peer()) is None:
             return None
         try:
@@ -642,16 +655,16 @@ class Connection(asyncio.BufferedProtocol):
         return inner
 
     def _flush(self) -> int:
-        """Send what TLS has to say and return how many bytes it was."""
+        """Send pending TLS output and return its size in bytes."""
         if said := self._tls.drain():
             self._raw.write(said)
             if self._is_secure and not self._shut:  # answers to what costs the peer nothing
-                self.may_wait(self.unread_bytes)
+                self.can_buffer(self.unread_bytes)
         return len(said)
 
 
 class PlainTransport(asyncio.Transport):
-    """The decrypted side of a `Connection`, as uvicorn's protocols and the MQTT pump see it."""
+    """Plaintext transport of a `Connection`, used by uvicorn's protocols and the MQTT driver."""
 
     __slots__ = ("_connection",)
 

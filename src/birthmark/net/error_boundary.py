@@ -1,4 +1,4 @@
-"""The one place where a refusal leaves an HTTP route; each interface says how it renders one."""
+"""Central rendering of refusals at HTTP routes; each interface supplies its own format."""
 
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -11,14 +11,17 @@ from birthmark.net.http import ASGIApp, Receive, Scope, Send
 
 
 class LazyApp:
-    """See the module. `make` does not wait: two first requests cannot both make it."""
+    """ASGI application created on first use.
+
+    `make` must not await, so that two first requests cannot both create it.
+    """
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
         self._make = make
         self._made: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as what is made does."""
+        """Create the application if necessary and call it."""
         if self._made is None:
             self._made = self._make()
         await self._made(scope, receive, send)
@@ -27,8 +30,8 @@ class LazyApp:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def whole(handler: Handler) -> Handler:
-    """Return `handler` for requests of which the body is there, so that whoever may ask may still when it is done."""
+def with_complete_body(handler: Handler) -> Handler:
+    """Return `handler` with the body read first, so that authorization is checked after the body arrived."""
 
     async def answer(request: Request) -> Response:
         await request.body()
@@ -50,9 +53,9 @@ def refusing(handler: Handler, render: Callable[[BirthmarkError, Request], Respo
 
 
 class StaticRoutes:
-    """An ASGI application in front of another that has the same routes; it takes GET and POST of fixed paths.
+    """ASGI application for fixed GET and POST paths, in front of another application with the same routes.
 
-    The endpoints answer every refusal themselves, and raise no `HTTPException`.
+    The endpoints render every refusal themselves and raise no `HTTPException`.
     """
 
     def __init__(self, routes: Iterable[Route], otherwise: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Refusals of the transport itself: handshakes that fail, peers that are too slow, too large or too many."""
+"""Refusals by the transport: failed handshakes, and peers that are too slow, too large or too many."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,11 +22,11 @@ A_RIGHT_REQUEST = (
 
 
 CONFIGURE = "`limits.{setting} = {value}`, a line above its tables (docs/reference/limits.md)."
-"""Twice the limit that was met; the line of the configuration file that sets it."""
+"""Fix text with the configuration line that sets the limit to twice its value."""
 MAX_CHAIN_BYTES = 32 * 1024
 
 MAX_FIELDS = 256
-"""Of a request's headers and query together: each costs, however short it is."""
+"""Maximum number of header fields and query parameters of a request; each has a cost, however short it is."""
 
 
 class KeyNotProvenError(UnauthenticatedError):
@@ -158,8 +158,8 @@ class SlowReaderError(PolicyError):
     value: object
 
 
-def slow(phase: str, setting: str, limits: Limits) -> dict[str, Any]:
-    """Return the facts of a peer that took longer than a setting allows."""
+def slow_peer_facts(phase: str, setting: str, limits: Limits) -> dict[str, Any]:
+    """Return the error details of a peer that exceeded a time limit."""
     limit = getattr(limits, setting)
     return {"phase": phase, "limit_s": limit, "setting": setting, "value": 2 * limit}
 

@@ -1,18 +1,17 @@
-"""What peers have left to do when their slice of the loop's time is used up: a little at each turn, in turn.
+"""Fair scheduler for work that exceeds the time slice of its owner.
 
-A peer may send faster than its packets are decided on, in a read, a record or a packet as it likes. So nobody works
-longer than `SLICE_S` at once; the rest is added here, and all who wait here have `TURN_S` together between two looks of
-the loop at its sockets. Whoever asks for little is never here and is served within a turn or two of the loop.
+A peer may send faster than its packets are processed, in reads, records or packets of any size. Processing therefore
+stops after `SLICE_S`, and the rest is queued here. All queued owners share `TURN_S` between two I/O polls of the event
+loop. Light clients are never queued and are served within one or two loop iterations.
 
-The turns are the owners': one for each key, or address without one, however many connections it has. Those of an owner
-have its turn one after the other.
+Turns belong to owners: one for each key, or for each address without a key, however many connections it has. Work of
+one owner runs sequentially in its turn.
 
-What an owner works outside of its turns is counted together, whatever does it: a read, an end, a step of a task. When
-all together have worked for a turn in this round, which ends with the next turn of the loop, whoever has had a slice of
-it goes on in its turns.
+Work outside the turns is accounted for each owner: a read, a close, a step of a task. A round ends with the next loop
+iteration. Once all owners together have used a turn in a round, owners that have used a slice continue in their turns.
 
-After a step that took longer than two turns its owner rests for as long: a new connection takes some twenty looks of
-the loop, and would wait for as many such steps.
+After a step longer than two turns, its owner pauses for the same time. A new connection takes about 20 I/O polls and
+would otherwise wait for as many such steps.
 """
 
 import asyncio
@@ -28,7 +27,7 @@ from weakref import WeakKeyDictionary
 log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 1024 * 1024
-"""What a page of an answer has before it ends with fewer rows than were asked for."""
+"""Response size at which a page ends, possibly with fewer rows than requested."""
 SLICE_S = 0.001
 TURN_S = 0.004
 MAX_REST_S = 0.1
@@ -43,14 +42,14 @@ T = TypeVar("T")
 
 
 class OwnedWork(Protocol):
-    """What somebody owns."""
+    """Work that belongs to an owner."""
 
     @property
     def owner(self) -> str: ...
 
 
 class _Work:
-    """What is counted, step by step: its peer's until somebody proves to ask by it."""
+    """Work that is accounted step by step: to the connection's owner until the request is authenticated."""
 
     __slots__ = ("_asker", "_whose")
 
@@ -66,7 +65,7 @@ class _Work:
 
 
 class Backlog:
-    """Of one event loop."""
+    """Scheduler of one event loop."""
 
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Backlog]"] = WeakKeyDictionary()
 
@@ -82,38 +81,38 @@ class Backlog:
         self._has_turn = False  # what is at work
         self._is_ending = False  # the round
         self._work: _Work | None = None
-        """Whose task takes a step."""
+        """The work whose task is running."""
 
     @classmethod
     def running(cls) -> "Backlog":
-        """Return the one of the running loop."""
+        """Return the scheduler of the running loop."""
         loop = asyncio.get_running_loop()
         if (known := cls._of_loops.get(loop)) is None:
             known = cls._of_loops[loop] = cls()
         return known
 
     def __contains__(self, owner: str) -> bool:
-        """Say whether something of an owner's waits."""
+        """Return whether an owner has queued work."""
         return owner in self._waiting
 
     def __bool__(self) -> bool:
-        """Say whether anything waits."""
+        """Return whether any work is queued."""
         return bool(self._waiting)
 
     def add(self, go_on: Callable[[], None], owner: str) -> None:
-        """Have `go_on` called in its owner's turn, behind what waits of it; it works for a slice at most."""
+        """Queue `go_on` behind the owner's other work; it runs for at most one slice."""
         self._waiting.setdefault(owner, deque()).append(go_on)
         self._call()
 
-    def add_first(self, go_on: Callable[[], None], owner: str) -> None:
-        """Have `go_on` called in its owner's next turn, before all that wait of it: what was begun is ended first."""
+    def add_next(self, go_on: Callable[[], None], owner: str) -> None:
+        """Queue `go_on` ahead of the owner's other work, so that started work finishes first."""
         self._waiting.setdefault(owner, deque()).appendleft(go_on)
         self._call()
 
-    def work(self, steps: Generator[None, None, T], owner: str) -> asyncio.Future[T]:
-        """Take steps to their end in an owner's turns; the future has what they return.
+    def run_in_turns(self, steps: Generator[None, None, T], owner: str) -> asyncio.Future[T]:
+        """Run steps to completion in the owner's turns; the future receives their result.
 
-        What was begun first is ended first: of one owner, steps keep the order in which they came here.
+        Work of one owner finishes in the order in which it was started.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -123,7 +122,7 @@ class Backlog:
                 while not done.cancelled():
                     next(steps)
                     if now() > until:
-                        self.add_first(go_on, owner)
+                        self.add_next(go_on, owner)
                         return
             except StopIteration as end:
                 done.set_result(end.value)
@@ -136,19 +135,19 @@ class Backlog:
         self.add(go_on, owner)
         return done
 
-    async def decided(self, steps: Generator[None, None, T], owner: str) -> T:
-        """Return what steps come to, taken in an owner's turns but for the first, which takes no time."""
+    async def run_decision(self, steps: Generator[None, None, T], owner: str) -> T:
+        """Return the result of steps, run in the owner's turns except for the first, which takes no time."""
         try:
             next(steps)
         except StopIteration as end:
             known: T = end.value
             return known
-        return await self.work(steps, owner)
+        return await self.run_in_turns(steps, owner)
 
     def is_behind(self, owner: str) -> bool:
-        """Say whether an owner's next work has to wait.
+        """Return whether an owner's next work must wait.
 
-        It used its slice of a full round, or rests, or something of it waits.
+        True if the owner used its slice of a full round, pauses after a long step, or has queued work.
         """
         is_over = self._spent > TURN_S and self._has_used_slice(owner)
         return owner in self._waiting or is_over or self._rest_of(owner) > 0
@@ -162,30 +161,30 @@ class Backlog:
 
     @property
     def is_full(self) -> bool:
-        """Say whether all together have used a turn in this round: what takes long by itself waits for its own."""
+        """Return whether the current round is used up, so that long work must wait for its turn."""
         return self._spent > TURN_S
 
     @property
-    def at_work(self) -> str:
-        """The owner of the task that takes a step; of nobody's, which is the server's own, nothing."""
+    def current_owner(self) -> str:
+        """Owner of the running task; empty for the server's own tasks."""
         return "" if self._work is None else self._work.owner
 
     @property
-    def is_long(self) -> bool:
-        """Say whether a task's step has taken longer than a slice by now."""
+    def is_slice_exceeded(self) -> bool:
+        """Return whether the running step of a task has exceeded a slice."""
         return self._work is not None and self._since != _NOT and now() - self._since > SLICE_S
 
-    def is_for(self, owner: str) -> None:
-        """Count the task that takes a step as this owner's from here on: who asks, wherever it comes from."""
+    def assign_to(self, owner: str) -> None:
+        """Account the running task to `owner` from now on: the authenticated caller, whatever the connection."""
         if self._work is not None:
             self._work.is_for(owner)
 
     def begin(self) -> None:
-        """Note that from here on an owner works, outside of its turns."""
+        """Start to account work outside of turns."""
         self._since, self._has_turn = now(), False
 
     def end(self, owner: str) -> None:
-        """Count what was worked since `begin`."""
+        """Account the work since `begin` to `owner`."""
         since, self._since = self._since, _NOT
         if since == _NOT:
             return
@@ -206,8 +205,8 @@ class Backlog:
             self._rests = {owner: until for owner, until in self._rests.items() if until > now()}
         self._spent, self._is_ending = 0.0, False
 
-    async def counted(self, work: Awaitable[T], whose: OwnedWork) -> T:
-        """Await something, and count each of its steps as its owner's."""
+    async def account_steps(self, work: Awaitable[T], whose: OwnedWork) -> T:
+        """Await `work` and account each of its steps to its owner."""
         return await self._counted(work, whose)
 
     @coroutine
@@ -231,10 +230,10 @@ class Backlog:
             except BaseException as error:  # noqa: BLE001 - thrown into it
                 problem = error
 
-    async def turn(self, owner: str) -> None:
-        """Return in an owner's turn: at once while it is not behind.
+    async def wait_for_turn(self, owner: str) -> None:
+        """Wait for the owner's turn; return at once unless the owner is behind.
 
-        What follows may take as long as one step does; before the next one this is asked again.
+        The work after it may take as long as one step. Call this again before the next step.
         """
         has_turn = False
         if self._since != _NOT:
@@ -261,7 +260,7 @@ class Backlog:
         await ready
 
     def _call(self) -> None:
-        """Have one turn called, and never a second: what is added meanwhile has its turn in it, or in the next."""
+        """Schedule one turn, never two: work added before it runs in it or in the next one."""
         if self._waiting and not self._is_called:
             self._is_called = True
             asyncio.get_running_loop().call_soon(self._turn)
@@ -271,13 +270,13 @@ class Backlog:
         until = now() + TURN_S
         try:
             while self._waiting and now() + self._lent <= until:
-                self._slice_of(*self._waiting.popitem(last=False))
+                self._run_slice(*self._waiting.popitem(last=False))
         finally:  # whatever ended it, the others are not to wait for ever
             self._is_called = False
             self._call()
 
-    def _slice_of(self, owner: str, waiting: "deque[Callable[[], None]] | None") -> None:
-        """Go on with what waits of an owner for a slice: who has much that is small gets as far as who has little."""
+    def _run_slice(self, owner: str, waiting: "deque[Callable[[], None]] | None") -> None:
+        """Run an owner's queued work for one slice, so that many small items progress like a few."""
         until = now() + self._lent + SLICE_S
         while waiting is not None:
             go_on = waiting.popleft()
@@ -294,7 +293,7 @@ class Backlog:
 
 
 class _Owner:
-    """An owner that is known by its name alone, without a connection."""
+    """Owner identified only by name, without a connection."""
 
     __slots__ = ("owner",)
 
@@ -303,35 +302,35 @@ class _Owner:
 
 
 def begin_task(work: Awaitable[T]) -> asyncio.Future[T]:
-    """Begin a task that works for the owner whose request begins it, and in that owner's turns, as the request does."""
+    """Start a task that is accounted to the owner of the current request and runs in that owner's turns."""
     backlog = Backlog.running()
-    if owner := backlog.at_work:
-        return asyncio.ensure_future(backlog.counted(work, _Owner(owner)))
+    if owner := backlog.current_owner:
+        return asyncio.ensure_future(backlog.account_steps(work, _Owner(owner)))
     return asyncio.ensure_future(work)
 
 
 def count_for(owner: str) -> None:
-    """Count the request that is being decided on as its asker's from here on, whatever connection it came by."""
+    """Account the current request to its authenticated caller from now on, whatever the connection."""
     with suppress(RuntimeError):  # no loop: nothing else waits
-        Backlog.running().is_for(owner)
+        Backlog.running().assign_to(owner)
 
 
-async def asker_turn() -> None:
-    """Return in the turn of the owner whose request is decided on, before work that takes long in one piece."""
+async def wait_for_caller_turn() -> None:
+    """Wait for the turn of the current request's owner, before work that runs long without interruption."""
     backlog = Backlog.running()
-    if owner := backlog.at_work:
-        await backlog.turn(owner)
+    if owner := backlog.current_owner:
+        await backlog.wait_for_turn(owner)
 
 
 class Slices:
-    """For a task that has long to work, and is one of a few: the loop looks at everybody else after each slice."""
+    """Time slices for a long task among few: the loop serves others after each slice."""
 
     def __init__(self, steps: int) -> None:
         self._steps = self._left = steps
         self._until = now() + SLICE_S
 
     async def step(self) -> None:
-        """Let others have their turn when a slice is used up, which is looked at after so many steps."""
+        """Yield to other tasks if the slice is used up; checked every fixed number of steps."""
         self._left -= 1
         if not self._left:
             self._left = self._steps
@@ -340,28 +339,31 @@ class Slices:
                 self._until = now() + SLICE_S
 
 
-async def give_way() -> None:
-    """Go on in the next turn of the owner whose request this is, where it has worked for longer than a slice at once.
+async def yield_turn() -> None:
+    """Yield to the owner's next turn if the current request has run longer than a slice.
 
-    For work that may be long, between its parts.
+    Call this between the parts of work that may be long.
     """
-    if (backlog := Backlog.running()).is_long:
-        await backlog.turn(backlog.at_work)
+    if (backlog := Backlog.running()).is_slice_exceeded:
+        await backlog.wait_for_turn(backlog.current_owner)
 
 
-async def fitting(items: AsyncIterator[T], size_of: Callable[[T], int], most: int = MAX_ANSWER_BYTES) -> list[T]:
-    """Return items up to the one by which they have more bytes than `most`, made in turns; one where there is one."""
+async def collect_page(items: AsyncIterator[T], size_of: Callable[[T], int], limit: int = MAX_ANSWER_BYTES) -> list[T]:
+    """Return items, created in turns, up to the first that exceeds `most` bytes in total.
+
+    At least one item is returned if there is any.
+    """
     found: list[T] = []
     size = 0
     async for item in items:
         found.append(item)
-        if (size := size + size_of(item)) > most:
+        if (size := size + size_of(item)) > limit:
             break
-        await give_way()
+        await yield_turn()
     return found
 
 
-async def each(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield items that are made as they are asked for."""
+async def iterate_async(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield items as they are created on demand."""
     for item in items:
         yield item

@@ -1,4 +1,4 @@
-"""HTTP header names in their customary capitals: some embedded clients compare them letter by letter."""
+"""HTTP header names in customary capitalization: some embedded clients compare them case-sensitively."""
 
 import asyncio
 from functools import lru_cache
@@ -27,9 +27,10 @@ def capitals(name: bytes) -> bytes:
 
 
 class Capitals:
-    """The transport of one response: its head leaves with capitals, and in one write with a body that follows at once.
+    """Transport of one response that capitalizes header names.
 
-    Two writes are two records of TLS and two packets, the second of which some clients' kernels hold back.
+    The header and an immediately following body leave in one write. Two writes are two TLS records and two packets; the
+    network stacks of some clients delay the second packet.
     """
 
     __slots__ = ("_has_head", "_held", "_transport")

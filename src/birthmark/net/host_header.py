@@ -1,6 +1,6 @@
-"""The Host of a request: an authority, or the request is refused before anybody reads it (RFC 9112 section 3.2).
+"""Host header validation: an authority, or the request is refused (RFC 9112 section 3.2).
 
-URLs and resources are made of it, so a Host that carries a path would move the path.
+The check runs before any handler. URLs and resources are built from it, so a Host with a path would change the path.
 """
 
 import re
@@ -32,7 +32,7 @@ class HostInvalidError(InvalidRequestError):
 
 
 class RequireAuthority:
-    """An ASGI application that sees only requests with one good Host; the others are answered 400."""
+    """ASGI middleware that passes only requests with one valid Host; others receive 400."""
 
     def __init__(self, app: ASGIApp, on_refused: OnRefused | None = None) -> None:
         self._app = app

@@ -1,8 +1,8 @@
-"""HTTP by uvicorn's protocol behind our plaintext transport, with the bounds it does not have.
+"""HTTP with uvicorn's protocol on our plaintext transport, with additional limits.
 
-Headers are bounded in bytes and time, the body in bytes (per route, while it is read) and time, idle connections in
-time. Whoever breaks a bound, or HTTP, is answered and told of by one refusal. The ASGI scope carries the TLS peer as
-`scope["extensions"]["tls"]`; WebSocket upgrades come out as ASGI too (`upgrade`).
+Headers are limited in bytes and time, the body in bytes (per route, while it is read) and time, idle connections in
+time. A request that exceeds a limit or violates HTTP receives one response, and one refusal is recorded. The ASGI scope
+carries the TLS peer as `scope["extensions"]["tls"]`; WebSocket upgrades become ASGI too (`upgrade`).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from birthmark.net.errors import (
     HttpBrokenError,
     RequestCutOffError,
     TooSlowError,
-    slow,
+    slow_peer_facts,
 )
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.header_case import Capitals
@@ -51,11 +51,11 @@ _BACKSTOP_S = 5.0
 
 
 class _RequestRejectedError(Exception):
-    """Raised in a parser callback; the parser hands it back as its own error."""
+    """Raised in a parser callback; the parser re-raises it as its own error."""
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol with limits on what a peer may send before it is understood."""
+    """uvicorn's HTTP/1.1 protocol with limits on unprocessed input."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState, limits: Limits, body_limit: BodyLimit) -> None:
         super().__init__(config, state, {})
@@ -74,7 +74,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type] # it wants no more than any transport has
         if isinstance(transport, PlainTransport):
             self.connection = transport.connection
-            self.connection.when_crowded_out(lambda error: self._refuse(_BUSY, error))
+            self.connection.set_eviction_callback(lambda error: self._refuse(_BUSY, error))
         self._set_deadline(self._limits.header_s, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
@@ -152,7 +152,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._set_deadline(self._limits.idle_s, self.transport.close)
 
     def drain(self) -> PendingAnswer:
-        """Answer what was asked, and a first question that may be on its way, and end then; say what is owed."""
+        """Answer pending requests and an imminent first request, then end; return whether a response is pending."""
         if self.transport.is_closing():
             return PendingAnswer.NOTHING
         if (waiting := self._unanswered()) is not None:
@@ -165,7 +165,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def handle_websocket_upgrade(self) -> None:
         if self.connection is not None:
-            self.connection.when_crowded_out(None)
+            self.connection.set_eviction_callback(None)
         # Until it has authenticated; MQTT's own clock is first, and explains itself.
         self._set_deadline(self._limits.mqtt_connect_s + _BACKSTOP_S, self.transport.abort)
         self.config = copy.copy(self.config)  # which is where the next protocol looks for its application
@@ -177,8 +177,8 @@ class BoundedHttp(HttpToolsProtocol):
         status, error = self._refusal or (400, HttpBrokenError())
         self._refuse(status, error)
 
-    def tell(self, error: BirthmarkError) -> None:
-        """Record why this request was refused, once."""
+    def record_refusal(self, error: BirthmarkError) -> None:
+        """Record the refusal of this request, once."""
         if not self._is_refused and self.connection is not None:
             self._is_refused = True
             self.connection.refused(error)
@@ -186,7 +186,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if self._header_bytes or not self._in_headers:
             phase, setting = ("the headers", "header_s") if self._in_headers else ("the body", "body_s")
-            facts = slow(phase, setting, self._limits)
+            facts = slow_peer_facts(phase, setting, self._limits)
             self._refuse(408, TooSlowError(**facts))
         else:
             self.transport.close()
@@ -202,7 +202,7 @@ class BoundedHttp(HttpToolsProtocol):
         if waiting is None and not self._in_headers:  # the rest of a body whose request was answered before its end
             self.transport.close()
             return
-        self.tell(error)
+        self.record_refusal(error)
         if waiting is None or not waiting.response_started:  # in the middle of an answer no other can begin
             body = (str(error) + "\n").encode()
             retry = "Retry-After: 5\r\n" if status == _BUSY else ""
@@ -230,7 +230,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _understood(self) -> None:
         if self.connection is not None:
-            self.connection.understood()
+            self.connection.mark_processed()
 
     def _set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         if self.connection is not None:
@@ -244,7 +244,7 @@ def _websocket(*arguments: Any, **options: Any) -> asyncio.Protocol:
 
 
 class HttpService:
-    """Makes a protocol per connection for one ASGI application."""
+    """Creates a protocol per connection for one ASGI application."""
 
     def __init__(self, app: ASGIApp, limits: Limits, body_limit: BodyLimit | None = None) -> None:
         self._config = uvicorn.Config(
@@ -274,7 +274,7 @@ class HttpService:
 
 
 class _Guard:
-    """Adds the TLS peer to the scope; what the application lets through ends here, in one answer and one line."""
+    """Adds the TLS peer to the scope; an unhandled error becomes one response and one log line."""
 
     __slots__ = ("_app", "_peer", "protocol")
 
@@ -283,8 +283,8 @@ class _Guard:
         self._peer = peer
         self.protocol = protocol
 
-    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Have the application work in its peer's turns: when it begins, and again when it has the body."""
+    async def _run_in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the application in its peer's turns: at the start, and again for each part of the body."""
         connection = self.protocol.connection
         if connection is None or scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -293,16 +293,16 @@ class _Guard:
 
         async def receive_in_turn() -> Message:
             message = await receive()
-            await backlog.turn(backlog.at_work)
+            await backlog.wait_for_turn(backlog.current_owner)
             return message
 
-        await backlog.turn(connection.owner)
-        await backlog.counted(self._app(scope, receive_in_turn, send), connection)
+        await backlog.wait_for_turn(connection.owner)
+        await backlog.account_steps(self._app(scope, receive_in_turn, send), connection)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         extensions = {"tls": self._peer, "connection": self.protocol.connection}
         scope["extensions"] = {**(scope.get("extensions") or {}), **extensions}
         try:
-            await self._in_turn(scope, receive, send)
+            await self._run_in_turn(scope, receive, send)
         except ClientDisconnect:
-            self.protocol.tell(RequestCutOffError())
+            self.protocol.record_refusal(RequestCutOffError())

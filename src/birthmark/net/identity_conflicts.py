@@ -1,4 +1,4 @@
-"""Notices that two use one identity: their connections end each other by turns."""
+"""Detection of two clients with one identity: their connections end each other alternately."""
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,10 @@ from birthmark.errors import PolicyError
 
 WITHIN_S = 600.0
 RETURNS, MOST = 2, 8
-"""How often within that time it goes back to an address that it was at before another; and how often a connection is
-ended by the next at all. A device that lost its network ends its own once, and one that moves does not go back."""
+"""Thresholds within that time: returns to an earlier address, and connections ended by the next one.
+
+A device that lost its network ends its own connection once. A device that moves does not return.
+"""
 MAX_NAMES = 10_000
 
 
@@ -31,16 +33,16 @@ class IdentityContestedError(PolicyError):
 
 
 class TakeoverHistory:
-    """What was seen of each name, of those that were ended last."""
+    """Takeover history of the most recently affected names."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._ended: OrderedDict[str, deque[tuple[float, str]]] = OrderedDict()
         self._untold: dict[str, None] = {}
-        """Names of which something is new that other workers may want to know."""
+        """Names with new takeovers that other workers may need."""
 
-    def ended(self, name: str, address: str) -> IdentityContestedError | None:
-        """Note that the connection of `name` from `address` was ended by the next; return why somebody has to look."""
+    def record_takeover(self, name: str, address: str) -> IdentityContestedError | None:
+        """Record that a newer connection ended the one of `name` from `address`; return the error of a conflict."""
         now = self._clock.monotonic()
         seen = self._ended.setdefault(name, deque(maxlen=MOST))
         self._ended.move_to_end(name)
@@ -51,24 +53,24 @@ class TakeoverHistory:
             seen.popleft()
         if len(seen) > 1:
             self._untold[name] = None
-        if len(seen) < MOST and returns([where for _, where in seen]) < RETURNS:
+        if len(seen) < MOST and count_returns([where for _, where in seen]) < RETURNS:
             return None
         count = len(seen)
         del self._ended[name]
         return IdentityContestedError(device_id=name, count=count)
 
-    def news(self, most: int) -> Mapping[str, Sequence[tuple[float, str]]]:
-        """Return, once, of which names several connections were ended here: how many seconds ago, and at which address.
+    def take_updates(self, limit: int) -> Mapping[str, Sequence[tuple[float, str]]]:
+        """Return, once, the names with several ended connections here: seconds ago and address of each.
 
-        Without any where two were noticed here, and all is said.
+        Empty if no name has at least two.
         """
-        now, names = self._clock.monotonic(), list(self._untold)[:most]
+        now, names = self._clock.monotonic(), list(self._untold)[:limit]
         for name in names:
             del self._untold[name]
         return {name: [(now - at, address) for at, address in self._ended.get(name, ())] for name in names}
 
 
-def returns(places: Sequence[str]) -> int:
-    """Return how often somebody came back to a place after having been at another."""
+def count_returns(places: Sequence[str]) -> int:
+    """Return how often a client returned to an address after having used another."""
     before = [set(places[:number]) for number in range(len(places))]
     return sum(1 for number in range(1, len(places)) if places[number] in before[number] - {places[number - 1]})

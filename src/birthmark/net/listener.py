@@ -1,6 +1,6 @@
-"""Ports: which services each serves, how many peers may come, and the sweep that enforces deadlines.
+"""Listening ports: their services, connection limits, and the sweep that enforces deadlines.
 
-Which protocol a connection speaks is told by its first byte: 0x10 is an MQTT CONNECT, anything else is HTTP.
+The first byte selects a connection's protocol: 0x10 is an MQTT CONNECT, anything else is HTTP.
 """
 
 import asyncio
@@ -34,7 +34,10 @@ Holder = TypeVar("Holder")
 
 
 class PendingHandshakes(Generic[Holder]):
-    """See the module. Each call takes the same time, however many addresses there are."""
+    """Unfinished handshakes per address.
+
+    Each operation takes constant time, regardless of the number of addresses.
+    """
 
     __slots__ = ("_address", "_most", "_of", "_with")
 
@@ -51,14 +54,14 @@ class PendingHandshakes(Generic[Holder]):
         return holder in self._address
 
     def add(self, holder: Holder, address: str) -> None:
-        """Count one in."""
+        """Add a connection."""
         self._address[holder] = address
         own = self._of.setdefault(address, {})
         own[holder] = None
         self._move(address, len(own) - 1, len(own))
 
     def remove(self, holder: Holder) -> None:
-        """Count one out, if it is in."""
+        """Remove a connection if present."""
         if (address := self._address.pop(holder, None)) is None:
             return
         own = self._of[address]
@@ -67,8 +70,8 @@ class PendingHandshakes(Generic[Holder]):
         if not own:
             del self._of[address]
 
-    def crowding(self) -> Holder:
-        """Return the oldest of an address that has most: who has one, and a slow line, keeps it."""
+    def find_eviction_candidate(self) -> Holder:
+        """Return the oldest connection of the address with the most; an address with one slow connection keeps it."""
         return next(iter(self._of[next(iter(self._with[self._most]))]))
 
     def _move(self, address: str, was: int, count: int) -> None:
@@ -82,7 +85,7 @@ class PendingHandshakes(Generic[Holder]):
 
 
 class ClearConnection(Connection):
-    """See `Connection`; nobody proved anything here."""
+    """Connection without TLS; its peer has no proven identity."""
 
     __slots__ = ()
 
@@ -99,18 +102,18 @@ class ClearConnection(Connection):
         self._host.established(self)
 
     def data_received(self, data: bytes) -> None:
-        if (self._shut or self._is_stranger) and not self._may_come(len(data)):
+        if (self._shut or self._is_unauthenticated) and not self._accept_bytes(len(data)):
             return
         backlog = self._host.backlog
         backlog.begin()
-        if (inner := self._inner or self._chosen(data[0])) is not None:
+        if (inner := self._inner or self._choose_protocol(data[0])) is not None:
             inner.data_received(data)
         backlog.end(self.owner)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._shut:
             self._raw.write(data)
-            self.may_wait(self.unread_bytes)
+            self.can_buffer(self.unread_bytes)
 
     def _flush(self) -> int:
         return 0
@@ -175,7 +178,7 @@ class AddressMissingError(UnavailableError):
 
 
 class Listeners:
-    """All listening ports of a process. One sweep and one count of connections for all of them."""
+    """All listening ports of a process, with one sweep and one connection count for all of them."""
 
     def __init__(
         self,
@@ -192,7 +195,7 @@ class Listeners:
         self.room = memoryview(bytearray(RECORD_BYTES))
         self.backlog = Backlog.running()
         self._clock = clock
-        self._bind = bind or bound_at
+        self._bind = bind or bind_sockets
         self._proxies = proxies
         self._at_once = AT_ONCE if grace_s else FEW_AT_ONCE
         self._on_refused = on_refused
@@ -204,19 +207,19 @@ class Listeners:
         self._keys: dict[Connection, str] = {}  # of those that proved who they are by a certificate
         self._per_key: Counter[str] = Counter()
         self.handshakes: Counter[tuple[str, str]] = Counter() if handshakes is None else handshakes
-        """Those that were finished, by the protocol and the group of the key exchange."""
-        self._strangers: UnauthenticatedQuota[Connection] = UnauthenticatedQuota(
-            limits.max_strangers, limits.max_strangers_per_peer, self._stranger_too_many, grace_s
+        """Finished handshakes by protocol and key exchange group."""
+        self._unauthenticated: UnauthenticatedQuota[Connection] = UnauthenticatedQuota(
+            limits.max_unauthenticated, limits.max_unauthenticated_per_peer, self._on_too_many_unauthenticated, grace_s
         )
         self._bytes: UnauthenticatedQuota[Connection] = UnauthenticatedQuota(
-            limits.max_stranger_bytes, limits.max_stranger_bytes_per_peer, self._bytes_too_many, grace_s
+            limits.max_unauthenticated_bytes, limits.max_unauthenticated_bytes_per_peer, self._bytes_too_many, grace_s
         )
         self._unread: SendBufferQuota[Connection] = SendBufferQuota(
             limits.max_unread_bytes,
             limits.max_unread_bytes_per_peer,
             lambda connection: connection.unread_bytes,
-            _whose_unread,
-            lambda connection, limit, setting: connection.reads_too_slowly(limit, setting),
+            _unread_owner,
+            lambda connection, limit, setting: connection.close_slow_reader(limit, setting),
         )
         self._sweep: asyncio.TimerHandle | None = None
         self._drained = asyncio.Event()
@@ -228,11 +231,10 @@ class Listeners:
         context: Callable[[], SSL.Context] | None,
         services: Mapping[str, MakeProtocol],
     ) -> None:
-        """Bind `port` on each address; `services` maps "mqtt" and "http" to what makes their protocol.
+        """Bind `port` on each address; `services` maps "mqtt" and "http" to protocol factories.
 
-        `context` is asked for each connection, so that a new certificate needs no new listener; without one there is
-        no TLS.
-        Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
+        `context` is called for each connection, so that a new certificate needs no new listener; without it there is no
+        TLS. Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
         """
         bound: list[socket.socket] = []
         for address in addresses:
@@ -245,28 +247,28 @@ class Listeners:
         make = partial(_accept, _Port(self, services), context)
         for one in bound:  # and whom it lets in: what they do not read waits here, where it is counted
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-            self.doors.append(Acceptor(one, make, self._is_sent_away, self._at_once, self._proxies))
+            self.doors.append(Acceptor(one, make, self._is_over_quota, self._at_once, self._proxies))
         self._begin_to_sweep()
 
-    async def listen_at(self, door: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
+    async def listen_at(self, listener: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
         """Serve on a Unix socket that is bound; without TLS."""
         make = partial(_accept, _Port(self, services), None)
-        self._servers.append(await asyncio.get_running_loop().create_unix_server(make, sock=door))
+        self._servers.append(await asyncio.get_running_loop().create_unix_server(make, sock=listener))
         self._begin_to_sweep()
 
     def _begin_to_sweep(self) -> None:
         if self._sweep is None:
             self._sweep = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep_deadlines)
 
-    def refuse_newcomers(self) -> None:
-        """Listen no more; who is here goes on."""
+    def stop_accepting(self) -> None:
+        """Stop accepting connections; existing ones continue."""
         for door in self.doors:
             door.close()
         for server in self._servers:
             server.close()
 
-    async def answer_who_came(self, answer_s: float = 5.0, ask_s: float = 2.0) -> None:
-        """Let who was let in have an answer, after `refuse_newcomers`; for a shorter while who did not ask yet."""
+    async def drain_pending(self, answer_s: float = 5.0, ask_s: float = 2.0) -> None:
+        """Wait for pending responses after `refuse_newcomers`; shorter for connections without a complete request."""
         for look in range(int(answer_s / _LOOK_AGAIN_S)):
             owed = {one.drain() for one in tuple(self._connections)}
             if PendingAnswer.ANSWER not in owed and (
@@ -276,8 +278,8 @@ class Listeners:
             await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def close(self, drain_s: float = 5.0) -> None:
-        """Stop accepting, close every connection cleanly, wait a little for their ends."""
-        self.refuse_newcomers()
+        """Stop accepting, close every connection cleanly, and wait up to `drain_s` for their ends."""
+        self.stop_accepting()
         if self._sweep is not None:
             self._sweep.cancel()
         for connection in list(self._connections):
@@ -305,27 +307,29 @@ class Listeners:
             if count > getattr(self.limits, setting):
                 self._turn_away(connection, self._too_many(scope, setting))
                 return
-        self._strangers.take(connection, share, 1, self.monotonic())  # its own share first: who has none pushes nobody
+        self._unauthenticated.take(
+            connection, share, 1, self.monotonic()
+        )  # its own share first: who has none pushes nobody
         if len(self._pending) > self.limits.max_pending_handshakes:
             too_many = self._too_many("The queue of handshakes", "max_pending_handshakes")
-            self._turn_away(self._pending.crowding(), too_many)
+            self._turn_away(self._pending.find_eviction_candidate(), too_many)
 
-    def _is_sent_away(self, address: str) -> bool:
-        """Say whether a newcomer's address has used up its share: that is not worth a connection to find out."""
-        if not self._strangers.is_used_up(share := share_of(address), self.monotonic()):
+    def _is_over_quota(self, address: str) -> bool:
+        """Return whether the address of a new connection has used up its quota, before a connection is created."""
+        if not self._unauthenticated.is_used_up(share := share_of(address), self.monotonic()):
             return False
-        self._on_refused(self._too_many_strangers(share), address, NO_PEER)
+        self._on_refused(self._too_many_unauthenticated(share), address, NO_PEER)
         return True
 
     def established(self, connection: Connection) -> None:
         """A handshake is finished."""
         self._pending.remove(connection)
         if connection.is_tls:
-            self.handshakes[connection.exchange] += 1
+            self.handshakes[connection.handshake_parameters] += 1
 
-    def authenticated(self, connection: Connection) -> None:
-        """A peer proved who it is; whose certificate has too many connections already loses this one."""
-        self._let_in(connection)
+    def mark_authenticated(self, connection: Connection) -> None:
+        """Handle a peer's authentication; close the connection if its certificate has too many already."""
+        self._release_quotas(connection)
         key, leaf = connection.owner, connection.peer.leaf
         if leaf is None or key != owner_of(leaf, "") or connection not in self._connections:
             return
@@ -335,29 +339,29 @@ class Listeners:
             scope = f"Whoever shows the certificate {key}"
             self._turn_away(connection, self._too_many(scope, "max_connections_per_key"))
 
-    def _let_in(self, connection: Connection) -> None:
-        """It is no stranger any more, or gone."""
-        self._strangers.release(connection)
+    def _release_quotas(self, connection: Connection) -> None:
+        """Release the quotas for unauthenticated clients."""
+        self._unauthenticated.release(connection)
         self._bytes.release(connection)
 
-    def received(self, connection: Connection, size: int) -> None:
-        """A stranger's bytes wait to be understood."""
+    def count_unprocessed(self, connection: Connection, size: int) -> None:
+        """Count unprocessed bytes of an unauthenticated client."""
         self._bytes.take(connection, share_of(connection.address), size, self.monotonic())
 
-    def unread(self, connection: Connection, size: int) -> None:
-        """So many bytes wait for its peer."""
+    def count_unread(self, connection: Connection, size: int) -> None:
+        """Record the number of bytes that the peer has not read."""
         self._unread.note(connection, size)
 
-    def understood(self, connection: Connection) -> None:
-        """None of them wait any more."""
+    def mark_processed(self, connection: Connection) -> None:
+        """Release the count of unprocessed bytes."""
         self._bytes.release(connection)
 
     def dismiss(self, connection: Connection) -> None:
-        """Count a connection out."""
+        """Remove a connection from all counts."""
         self._connections.discard(connection)
         self._unread.release(connection)
         self._pending.remove(connection)
-        self._let_in(connection)
+        self._release_quotas(connection)
         if (key := self._keys.pop(connection, None)) is not None:
             self._per_key[key] -= 1
             if not self._per_key[key]:
@@ -371,7 +375,7 @@ class Listeners:
 
     def _turn_away(self, connection: Connection, error: BirthmarkError) -> None:
         self._pending.remove(connection)
-        self._let_in(connection)
+        self._release_quotas(connection)
         self._on_refused(error, connection.address, connection.peer)
         connection.abort()
 
@@ -379,29 +383,29 @@ class Listeners:
         limit = getattr(self.limits, setting)
         return TooManyConnectionsError(scope=scope, limit=limit, setting=setting, value=2 * limit, retry_after_s=5)
 
-    def _too_many_strangers(self, address: str) -> BirthmarkError:
+    def _too_many_unauthenticated(self, address: str) -> BirthmarkError:
         scope = f"Address {address}" if address else "This server"
-        setting = "max_strangers_per_peer" if address else "max_strangers"
+        setting = "max_unauthenticated_per_peer" if address else "max_unauthenticated"
         return self._too_many(f"{scope}, counting who is not authenticated yet,", setting)
 
-    def _stranger_too_many(self, connection: Connection, _limit: int, address: str) -> None:
-        self._turn_away(connection, self._too_many_strangers(address))
+    def _on_too_many_unauthenticated(self, connection: Connection, _limit: int, address: str) -> None:
+        self._turn_away(connection, self._too_many_unauthenticated(address))
 
     def _bytes_too_many(self, connection: Connection, limit: int, address: str) -> None:
         scope = f"Address {address}" if address else "This server"
-        setting = "max_stranger_bytes_per_peer" if address else "max_stranger_bytes"
+        setting = "max_unauthenticated_bytes_per_peer" if address else "max_unauthenticated_bytes"
         facts: dict[str, Any] = {"scope": scope, "limit": limit, "setting": setting, "value": 2 * limit}
-        connection.crowded_out(TooManyBytesError(retry_after_s=5, **facts))
+        connection.evict(TooManyBytesError(retry_after_s=5, **facts))
 
     def refused(self, error: BirthmarkError, connection: Connection) -> None:
         self._on_refused(error, connection.address, connection.peer)
 
     def _sweep_deadlines(self) -> None:
         now = self._clock.monotonic()
-        self._pass_by([c for c in self._connections if c.deadline is not None and c.deadline <= now])
+        self._expire_deadlines([c for c in self._connections if c.deadline is not None and c.deadline <= now])
 
-    def _pass_by(self, late: list[Connection]) -> None:
-        """Let deadlines pass for a slice of time, and the rest in the loop's next turn."""
+    def _expire_deadlines(self, late: list[Connection]) -> None:
+        """Handle expired deadlines for one time slice, and the rest in the next loop iteration."""
         until, loop = work_time() + SLICE_S, asyncio.get_running_loop()
         while late and work_time() < until:
             connection = late.pop()
@@ -413,18 +417,18 @@ class Listeners:
                 log.exception("net.bug")
                 connection.abort()
         if late:
-            self._sweep = loop.call_later(0, self._pass_by, late)
+            self._sweep = loop.call_later(0, self._expire_deadlines, late)
         else:
             self._sweep = loop.call_later(_SWEEP_S, self._sweep_deadlines)
 
 
-def _whose_unread(connection: Connection) -> str:
-    """Return whose share what waits for a peer is in; HTTP says of nobody that it proved who it is."""
-    return owner_of(connection.peer.leaf, connection.address) if connection.is_stranger else connection.owner
+def _unread_owner(connection: Connection) -> str:
+    """Return the owner of the unread data's quota; over HTTP a connection itself is never authenticated."""
+    return owner_of(connection.peer.leaf, connection.address) if connection.is_unauthenticated else connection.owner
 
 
 class _Port:
-    """One listening port, as its connections see it."""
+    """One listening port, as seen by its connections."""
 
     def __init__(self, listeners: Listeners, services: Mapping[str, MakeProtocol]) -> None:
         self.limits, self.room, self.backlog = listeners.limits, listeners.room, listeners.backlog
@@ -434,10 +438,10 @@ class _Port:
         self.opened = listeners.admit
         self.established = listeners.established
         self.closed = listeners.dismiss
-        self.authenticated = listeners.authenticated
-        self.received = listeners.received
-        self.understood = listeners.understood
-        self.unread = listeners.unread
+        self.mark_authenticated = listeners.mark_authenticated
+        self.count_unprocessed = listeners.count_unprocessed
+        self.mark_processed = listeners.mark_processed
+        self.count_unread = listeners.count_unread
 
     def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
         name = "mqtt" if first_byte == MQTT_CONNECT else "http"
@@ -453,10 +457,10 @@ def _accept(port: _Port, context: Callable[[], SSL.Context] | None, address: str
     return made
 
 
-async def bound_at(address: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
-    """Return listening sockets for all that an address means, or raise `OSError` with nothing left bound.
+async def bind_sockets(address: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
+    """Return listening sockets for all addresses of a host, or raise `OSError` with nothing left bound.
 
-    Where `is_shared`, others of this user may be bound to the same.
+    With `is_shared`, other processes of this user may bind the same port.
     """
     found = await asyncio.get_running_loop().getaddrinfo(address, port, type=socket.SOCK_STREAM)
     bound: list[socket.socket] = []
@@ -471,7 +475,7 @@ async def bound_at(address: str, port: int, *, is_shared: bool = False) -> list[
 
 
 def bind_error(error: OSError, address: str, port: int) -> BirthmarkError:
-    """Return what a failed bind means to a person."""
+    """Return the user-facing error for a failed bind."""
     facts: dict[str, Any] = {"address": address, "port": port}
     if error.errno == errno.EADDRINUSE:
         return PortTakenError(**facts)

@@ -1,13 +1,13 @@
-"""Drives one MQTT engine over a byte transport and hands its packets to a room's connection.
+"""Drives one MQTT engine over a byte transport and passes its packets to a service's connection.
 
-A room gives an `Accept`: it looks at CONNECT and the peer, and returns an `Admission` with its `MqttConnection` or
-raises `MqttRefusedError`. The connection's methods may return at once or return an awaitable; while one runs, nothing
-more of this connection is read, so that packets keep their order and a slow decision holds up only its own peer.
-Everything sent within a loop tick leaves in one write.
+A service supplies an `Accept`: it checks CONNECT and the peer, and returns an `Admission` with its `MqttConnection` or
+raises `MqttRefusedError`. The connection's methods may return at once or return an awaitable. While an awaitable runs,
+nothing more of this connection is read. Packets therefore keep their order, and a slow decision delays only its own
+peer. All output of a loop iteration is sent in one write.
 
-Rooms speak of MQTT 5; what a 3.1.1 client cannot be told is left out here and in the codec.
+Services use MQTT 5 terms; what 3.1.1 cannot express is omitted here and in the codec.
 
-This module alone catches `Exception`: a bug in a room is logged and costs one connection.
+Only this module catches `Exception`: a bug in a service is logged and ends one connection.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ Report = Callable[[BirthmarkError, str, TlsPeer], None]
 
 
 class MqttTransport(Protocol):
-    """What the pump needs below: bytes out, and a deadline."""
+    """Transport interface of the driver: output bytes and a deadline."""
 
     def write(self, data: bytes) -> None: ...
 
@@ -77,17 +77,17 @@ class MqttTransport(Protocol):
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
 
-    def authenticated(self, owner: str) -> None:
-        """The peer is a stranger no more: it is that owner's."""
+    def mark_authenticated(self, owner: str) -> None:
+        """Mark the peer as authenticated as `owner`."""
         ...
 
-    def unfinished(self, size: int) -> None:
-        """So many bytes came and wait for their rest, or for their turn."""
+    def record_incomplete(self, size: int) -> None:
+        """Record the number of received bytes that are incomplete or wait for their turn."""
         ...
 
 
 class _TickFlush:
-    """What the connections of one event loop have to say at the end of a tick: one turn of the loop for all of them."""
+    """Output of all connections of an event loop, flushed together at the end of an iteration."""
 
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _TickFlush]"] = WeakKeyDictionary()
 
@@ -97,14 +97,14 @@ class _TickFlush:
 
     @classmethod
     def running(cls) -> "_TickFlush":
-        """Return the one of the running loop."""
+        """Return the instance of the running loop."""
         loop = asyncio.get_running_loop()
         if (known := cls._of_loops.get(loop)) is None:
             known = cls._of_loops[loop] = cls()
         return known
 
     def add(self, pump: "MqttPump") -> None:
-        """Have this one flushed soon."""
+        """Schedule a flush of this connection."""
         self._waiting.append(pump)
         if not self._is_called:
             self._call()
@@ -115,7 +115,7 @@ class _TickFlush:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        """Flush them in their order, for a turn's time: a message to very many is as many writes."""
+        """Flush the connections in order, for one turn: a message to very many subscribers needs as many writes."""
         until = now() + TURN_S
         while self._waiting:
             self._waiting.popleft().flush_alone()
@@ -126,7 +126,7 @@ class _TickFlush:
 
 
 class MqttPump(asyncio.Protocol):
-    """One MQTT connection on the server side."""
+    """Server-side MQTT connection."""
 
     __slots__ = (
         "_accept",
@@ -165,7 +165,7 @@ class MqttPump(asyncio.Protocol):
         *,
         freshness: Freshness | None = None,
     ) -> None:
-        """`freshness` is asked before anything that a client publishes is acted on."""
+        """`freshness` is checked before any client message is processed."""
         self._accept = accept
         self._report = report
         self._clock = clock
@@ -197,7 +197,7 @@ class MqttPump(asyncio.Protocol):
         self.start(transport.connection, transport.connection.address)
 
     def start(self, transport: MqttTransport, address: str) -> None:
-        """Begin on a transport that is connected."""
+        """Start on a connected transport."""
         self._transport = transport
         self.address = address
         self._owner = owner_of(None, address)
@@ -227,7 +227,7 @@ class MqttPump(asyncio.Protocol):
         if self._keeps or self._engine.has_input:
             size = self._engine.buffered
             self._keeps = size >= SMALL_BYTES
-            self._transport.unfinished(size)
+            self._transport.record_incomplete(size)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if isinstance(exc, BirthmarkError) and not self._over:
@@ -236,7 +236,7 @@ class MqttPump(asyncio.Protocol):
             self._is_lost = True  # after what came before it is done
         elif self._backlog.is_behind(self.owner):  # an end is work, too, and many may come at once
             self._is_lost = self._busy = True
-            self._backlog.add(self._go_on, self.owner)
+            self._backlog.add(self._process_rest, self.owner)
         else:
             self._finish()
 
@@ -245,33 +245,36 @@ class MqttPump(asyncio.Protocol):
     def publish(
         self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, properties: Properties = ()
     ) -> int | None:
-        """Send a message; return its packet id for QoS 1, `DISCARDED` when it is larger than the client takes.
+        """Send a message; return its packet ID for QoS 1, or `DISCARDED` if it exceeds the client's maximum size.
 
-        Dropped when the connection is over. 3.1.1 knows no properties.
+        The message is dropped if the connection has ended. 3.1.1 has no properties.
         """
         return self.deliver(EncodedMessage(topic, payload, properties, retain=retain), qos)
 
     def deliver(self, parcel: EncodedMessage, qos: int = 0) -> int | None:
-        """Send a message that others get too, as `publish` does: it is encoded once."""
+        """Send a message that is encoded once for several receivers, as `publish` does."""
         if self._over:
             return None
         packet_id = self._engine.deliver(parcel, qos)
-        self._soon()
+        self._schedule_flush()
         return packet_id
 
     def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool = False) -> bool:
-        """Send a QoS 1 message that the room numbers and keeps; say False for what the client does not take."""
+        """Send a QoS 1 message that the service numbers and stores.
+
+        Return False if the client's limits exclude it.
+        """
         if self._over:
             return False
         taken = self._engine.forward(parcel, packet_id, dup=dup)
-        self._soon()
+        self._schedule_flush()
         return taken
 
     def ack(self, packet_id: int | None, code: int = ReasonCode.SUCCESS) -> None:
-        """Acknowledge a QoS 1 message; all of a tick go out in one write. 3.1.1 knows no code.
+        """Acknowledge a QoS 1 message; all of a loop iteration are sent in one write. 3.1.1 has no reason code.
 
-        The client hears of messages in their order, whatever the order here ([MQTT-4.6.0-2]): one that is never
-        acknowledged holds up all behind it.
+        The client receives acknowledgements in message order, whatever the order here ([MQTT-4.6.0-2]). A message that
+        is never acknowledged blocks all later ones.
         """
         if packet_id is None or self._over:
             return
@@ -280,7 +283,7 @@ class MqttPump(asyncio.Protocol):
             return
         self._flush_acks()
         self._engine.ack([packet_id], code)
-        self._soon()
+        self._schedule_flush()
 
     def ack_all(self, packet_ids: Iterable[int]) -> None:
         """Acknowledge QoS 1 messages."""
@@ -294,17 +297,17 @@ class MqttPump(asyncio.Protocol):
         """Send an answer to SUBSCRIBE or UNSUBSCRIBE."""
         if not self._over:
             self._engine.send(packet)
-            self._soon()
+            self._schedule_flush()
 
     def close(self, reason: CloseReason = CloseReason.SERVER, code: int | None = None) -> None:
-        """Send what is queued and to MQTT 5 a last word, then close the connection cleanly."""
+        """Send queued data and, in MQTT 5, a DISCONNECT, then close the connection cleanly."""
         if self._over:
             return
-        self._last_word(CLOSE_CODES[reason] if code is None else code)
+        self._send_close_reason(CLOSE_CODES[reason] if code is None else code)
         self._end(reason)
 
     def refuse(self, error: BirthmarkError) -> None:
-        """Record why, and close."""
+        """Record the refusal and close the connection."""
         if not self._over:
             self._tell(error)
             self.close(CloseReason.REFUSED, self._reason_of(error))
@@ -324,32 +327,35 @@ class MqttPump(asyncio.Protocol):
 
     @property
     def is_lost(self) -> bool:
-        """Nobody hears an answer any more, though what came before the end counts."""
+        """Whether the connection is lost: responses cannot be delivered, but received messages still count."""
         return self._is_lost
 
     @property
     def owner(self) -> str:
-        """Whose turns it has: a stranger's are those of its address, whatever it shows."""
+        """Owner for scheduling.
+
+        An unauthenticated peer is scheduled by its address, whatever certificate it presents.
+        """
         return self._owner
 
-    async def turn(self) -> None:
-        """Return in this client's turn: a room asks for it before each request of a burst."""
-        await self._backlog.turn(self._owner)
+    async def wait_for_turn(self) -> None:
+        """Wait for this client's turn; a service calls this before each request of a burst."""
+        await self._backlog.wait_for_turn(self._owner)
 
     # Inside.
 
     def _process(self) -> bool:
-        """Act on what came, for a slice of time at most: small packets without a pause would hold everyone up.
+        """Process received data for at most one time slice, because a stream of small packets would delay others.
 
-        Say whether nothing of it is left.
+        Return whether all data is processed.
         """
         since = 0.0
         try:
             while not self._over:
-                count, waiting = self._take()
+                count, waiting = self._dispatch_next()
                 if waiting is not None:
                     self._busy = True
-                    work = self._backlog.counted(self._await(waiting), self)
+                    work = self._backlog.account_steps(self._await(waiting), self)
                     self._task = asyncio.get_running_loop().create_task(work)
                     break
                 if not count:
@@ -361,7 +367,7 @@ class MqttPump(asyncio.Protocol):
                     since = at
                 elif at - since > SLICE_S:
                     self._busy = True
-                    self._backlog.add(self._go_on, self.owner)
+                    self._backlog.add(self._process_rest, self.owner)
                     break
         except RemoteProtocolError as error:
             self._broken(error)
@@ -372,8 +378,8 @@ class MqttPump(asyncio.Protocol):
             self.close(CloseReason.SERVER)
         return False
 
-    def _take(self) -> tuple[int, Awaitable[None] | None]:
-        """Hand on what comes next of one kind; return how many packets it was, and what has to be awaited."""
+    def _dispatch_next(self) -> tuple[int, Awaitable[None] | None]:
+        """Pass on the next packets of one type; return their number, and an awaitable if there is one."""
         engine, connection = self._engine, self._connection
         if connection is not None:
             if burst := engine.next_burst():
@@ -419,7 +425,7 @@ class MqttPump(asyncio.Protocol):
     async def _publish_fresh(
         self, connection: MqttConnection, packets: Sequence[Publish], freshness: Freshness
     ) -> None:
-        await freshness.fresh()
+        await freshness.wait_until_fresh()
         if not self._over and (waiting := connection.published(packets)) is not None:
             await waiting
 
@@ -427,7 +433,7 @@ class MqttPump(asyncio.Protocol):
         try:
             admission = await self._accept(self, packet)
         except MqttRefusedError as refused:
-            self._turn_away(refused)
+            self._refuse_connect(refused)
             return
         connection = admission.connection
         if self._over:
@@ -436,7 +442,7 @@ class MqttPump(asyncio.Protocol):
         self._connection = connection
         self._owner = admission.proved_by or owner_of(self.peer.leaf, self.address)
         self._reason_of = admission.reason_of
-        self._transport.authenticated(self._owner)
+        self._transport.mark_authenticated(self._owner)
         engine = self._engine
         engine.keep_alive_s = admission.keep_alive_s
         if admission.assigned_client_id is not None:
@@ -445,24 +451,24 @@ class MqttPump(asyncio.Protocol):
         engine.send(ConnAck(session_present=admission.session_present, properties=properties))
         self._traffic = admission.traffic
         if self._traffic is not None:
-            self._traffic.began(engine)
+            self._traffic.count_connection(engine)
         log.debug("mqtt.connected", extra={"address": self.address, "client_id": self.client_id})
         connection.opened()
 
-    def _turn_away(self, refused: MqttRefusedError) -> None:
-        """Answer CONNECT with no, in the words of the client's level."""
+    def _refuse_connect(self, refused: MqttRefusedError) -> None:
+        """Refuse CONNECT with the code for the client's protocol level."""
         if self._over:
             return
         self._tell(refused.error)
         if self._engine.level == LEVEL_5:
-            self._last_word(refused.reason_code)
+            self._send_close_reason(refused.reason_code)
         elif not refused.is_silent_in_3 and (code := RETURN_CODES.get(refused.reason_code)) is not None:
             self._engine.send(ConnAck(code=code))
         self._end(CloseReason.REFUSED)
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
-            await self._backlog.turn(self._owner)
+            await self._backlog.wait_for_turn(self._owner)
             await waiting
         except RemoteProtocolError as error:  # the client has no room for our answer
             self._broken(error)
@@ -476,18 +482,18 @@ class MqttPump(asyncio.Protocol):
             self._busy = False
         if self._engine.has_input and self._backlog.is_behind(self._owner):
             self._busy = True
-            self._backlog.add(self._go_on, self._owner)
+            self._backlog.add(self._process_rest, self._owner)
         else:
-            self._go_on()
+            self._process_rest()
 
-    def _go_on(self) -> None:
-        """Act on the rest of what came, then take more."""
+    def _process_rest(self) -> None:
+        """Process the remaining data, then resume reading."""
         self._busy = False
         if self._over:
             return
         self._process()
         if self._engine.wants_to_send:
-            self._soon()
+            self._schedule_flush()
         if self._is_lost and not self._busy:
             self._finish()
         elif self._is_paused and not self._busy:
@@ -507,7 +513,7 @@ class MqttPump(asyncio.Protocol):
         self._report(error, self.address, self.peer)
 
     def _watch(self) -> None:
-        """Look at the engine's deadline again when it may have passed; it moves with every packet."""
+        """Check the engine's deadline when it may have passed; every packet moves it."""
         if self._over:
             return
         deadline = self._engine.deadline
@@ -522,8 +528,8 @@ class MqttPump(asyncio.Protocol):
             return
         self._watch()
 
-    def _soon(self) -> None:
-        """Have what is to be sent written in a turn; much of it at once, for here nobody counts it."""
+    def _schedule_flush(self) -> None:
+        """Schedule a flush for this iteration; large output is flushed at once, as it is not accounted here."""
         if not self._dirty:
             self._dirty = True
             self._turn.add(self)
@@ -532,7 +538,7 @@ class MqttPump(asyncio.Protocol):
             self._dirty = True  # its turn comes all the same
 
     def flush_alone(self) -> None:
-        """Write what is to be sent; what goes wrong ends this connection, and nothing else."""
+        """Flush pending output; an error ends only this connection."""
         try:
             self.flush()
         except Exception:
@@ -541,7 +547,7 @@ class MqttPump(asyncio.Protocol):
                 self.close(CloseReason.SERVER)
 
     def flush(self) -> None:
-        """Write what is to be sent."""
+        """Flush pending output."""
         self._dirty = False
         self._flush_acks()
         if data := self._engine.data_to_send():
@@ -555,8 +561,8 @@ class MqttPump(asyncio.Protocol):
             except LocalProtocolError:
                 log.debug("mqtt.ack_after_end")
 
-    def _last_word(self, code: int) -> None:
-        """Tell MQTT 5 why: before CONNACK in CONNACK ([MQTT-3.14.0-1]), after it in DISCONNECT."""
+    def _send_close_reason(self, code: int) -> None:
+        """Send the reason in MQTT 5: in CONNACK before opening ([MQTT-3.14.0-1]), otherwise in DISCONNECT."""
         if self._engine.level != LEVEL_5:
             return
         with contextlib.suppress(RemoteProtocolError):  # it has no room for it
@@ -567,7 +573,7 @@ class MqttPump(asyncio.Protocol):
                 self._engine.send(ConnAck(code=connack_reason(code)))
 
     def _end(self, reason: CloseReason, session_expiry_s: int | None = None) -> None:
-        """Write what is queued, and close."""
+        """Flush queued data and close the connection."""
         if self._over:
             return
         self._reason = reason

@@ -1,6 +1,6 @@
-"""MQTT over WebSocket: the pump behind an ASGI WebSocket.
+"""MQTT over WebSocket: the MQTT driver behind an ASGI WebSocket.
 
-The payload of binary messages is one byte stream: clients split packets over messages at will (MQTT 3.1.1 section 6).
+The payload of binary messages is one byte stream; clients may split packets across messages (MQTT 3.1.1 section 6).
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class _OverWebSocket:
         self.outgoing.put_nowait(data)
         if self._connection is not None:
             self._connection.queued_bytes = self._queued
-            if not self._connection.may_wait(self._connection.unread_bytes):
+            if not self._connection.can_buffer(self._connection.unread_bytes):
                 self.close()
 
     def sent(self, size: int) -> None:
@@ -61,14 +61,14 @@ class _OverWebSocket:
     def resume_reading(self) -> None:
         self.may_read.set()
 
-    def unfinished(self, size: int) -> None:
+    def record_incomplete(self, size: int) -> None:
         if self._connection is not None:
-            self._connection.unfinished(size)
+            self._connection.record_incomplete(size)
 
-    def authenticated(self, owner: str) -> None:
+    def mark_authenticated(self, owner: str) -> None:
         if self._connection is not None:
             self._connection.set_deadline(None)  # from here on the keep alive is the clock
-            self._connection.authenticated(owner)
+            self._connection.mark_authenticated(owner)
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
         if self._timer is not None:
@@ -79,10 +79,10 @@ class _OverWebSocket:
 
 
 def choose_subprotocol(offered: Sequence[str]) -> str | None:
-    """Return the subprotocol to answer with, as the client writes it; None if it offers none.
+    """Return the subprotocol to answer with, in the client's spelling; None if the client offers none.
 
-    A client drops an upgrade without one of its own: the SDKs before MQTT 3.1.1 ask for `mqttv3.1`, others for `MQTT`.
-    Raise `WebSocketSubprotocolError`.
+    A client closes an upgrade without a subprotocol that it offered. SDKs before MQTT 3.1.1 offer `mqttv3.1`, others
+    `MQTT`. Raise `WebSocketSubprotocolError`.
     """
     named = [one for one in offered if one.lower().startswith("mqtt")]
     if offered and not named:
@@ -91,7 +91,7 @@ def choose_subprotocol(offered: Sequence[str]) -> str | None:
 
 
 async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPump], report: Report) -> None:
-    """Run one MQTT connection over `websocket` until either side ends it."""
+    """Run one MQTT connection over `websocket` until either side closes it."""
     extensions = websocket.scope["extensions"]
     try:
         subprotocol = choose_subprotocol(websocket.scope.get("subprotocols") or [])
@@ -114,7 +114,7 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
             await transport.may_read.wait()
             if not pump.is_over:
                 data = await websocket.receive_bytes()
-                await pump.turn()
+                await pump.wait_for_turn()
                 backlog.begin()
                 pump.data_received(data)
                 backlog.end(pump.owner)

@@ -1,6 +1,6 @@
-"""Which user of this machine a connection over loopback comes from, by the kernel's sock_diag(7).
+"""Local user of a loopback connection, from the kernel's sock_diag(7).
 
-One question about one socket, however many there are: reading /proc/net/tcp would take all of them.
+It queries one socket, whatever their number; /proc/net/tcp would have to be read completely.
 """
 
 import ipaddress
@@ -19,7 +19,7 @@ _MAX_BYTES, _WAIT_S, _IPV4 = 8192, 0.5, 4
 
 
 def user_of(peer: Address, here: Address) -> int | None:
-    """Return the user whose program connected from `peer` to `here`; None from elsewhere, or where nothing tells."""
+    """Return the user ID of the process that connected from `peer` to `here`; None if remote or unknown."""
     try:
         ends = [ipaddress.ip_address(host) for host, _ in (peer, here)]
         if not ends[0].is_loopback or ends[0].version != ends[1].version:

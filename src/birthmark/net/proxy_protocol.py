@@ -1,7 +1,7 @@
-"""Whom a load balancer speaks for: the PROXY protocol, version 2, which comes before everything else of a connection.
+"""PROXY protocol version 2: the client address, sent by a load balancer before all other data.
 
-Only configured addresses are heard (`proxies`), and those have to say it; whoever else begins so speaks no TLS.
-Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2.
+It is accepted only from the addresses in `proxies`, and is mandatory there; from others it is invalid TLS. Source:
+https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, section 2.2.
 """
 
 import ipaddress
@@ -12,12 +12,12 @@ from typing import TypeAlias
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 HEAD_BYTES = 16
 MAX_REST_BYTES = 2048
-"""Addresses are 216 bytes at most; what is longer has to be extensions (TLVs), which are not looked at."""
+"""Maximum length after the fixed header: addresses take up to 216 bytes; extensions (TLVs) are ignored."""
 _LOCAL, _PROXY = 0x20, 0x21
 _ADDRESS_BYTES = {0x11: 4, 0x21: 16}  # TCP over IPv4 and over IPv6
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Proxies: TypeAlias = Callable[[str], bool]
-"""Says of an address whether it is a load balancer's."""
+"""Returns whether an address belongs to a load balancer."""
 
 
 class ProxyHeaderError(ValueError):
@@ -25,7 +25,7 @@ class ProxyHeaderError(ValueError):
 
 
 def rest_of(head: bytes) -> int:
-    """Return how many bytes follow the first sixteen. Raise `ProxyHeaderError`."""
+    """Return the number of bytes after the first 16. Raise `ProxyHeaderError`."""
     if len(head) != HEAD_BYTES or not head.startswith(SIGNATURE):
         raise ProxyHeaderError("it does not start with the signature of version 2")
     if head[12] not in {_LOCAL, _PROXY}:
@@ -37,9 +37,9 @@ def rest_of(head: bytes) -> int:
 
 
 def source_of(head: bytes, rest: bytes) -> str | None:
-    """Return the address that is spoken for; None where the balancer speaks for itself, or of no TCP address.
+    """Return the client address; None for the balancer's own connection or a non-TCP address.
 
-    Raise `ProxyHeaderError` where the addresses are cut off.
+    Raise `ProxyHeaderError` if the addresses are truncated.
     """
     size = _ADDRESS_BYTES.get(head[13])
     if head[12] == _LOCAL or size is None:
@@ -50,12 +50,12 @@ def source_of(head: bytes, rest: bytes) -> str | None:
 
 
 def networks_of(texts: Iterable[str]) -> Sequence[Network]:
-    """Return networks, such as `10.0.0.0/8` or one address. Raise `ValueError`."""
+    """Parse networks, such as `10.0.0.0/8` or a single address. Raise `ValueError`."""
     return [ipaddress.ip_network(text) for text in texts]
 
 
 def among(networks: Sequence[Network]) -> Proxies:
-    """Return what says whether an address is in one of them."""
+    """Return a predicate for addresses in one of the networks."""
 
     def is_among(address: str) -> bool:
         try:

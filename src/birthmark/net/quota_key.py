@@ -1,4 +1,4 @@
-"""Whose share a peer's address counts in, wherever a limit is by address; and whose connection one is."""
+"""Quota keys: the share of an address in per-address limits, and the owner of a connection."""
 
 import ipaddress
 from functools import lru_cache
@@ -8,7 +8,10 @@ from birthmark.pki.certificates import Certificate
 
 @lru_cache(maxsize=16384)
 def share_of(address: str) -> str:
-    """Return an IPv4 address itself, and the /64 of an IPv6 address: whoever has one has all of its addresses."""
+    """Return an IPv4 address itself, or the /64 of an IPv6 address.
+
+    A client usually controls all addresses of its /64.
+    """
     if ":" not in address:
         return address
     try:
@@ -21,5 +24,5 @@ def share_of(address: str) -> str:
 
 
 def owner_of(leaf: Certificate | None, address: str) -> str:
-    """Return whose connection it is: that of a key, else of an address."""
+    """Return the owner of a connection: its key if there is a certificate, otherwise its address."""
     return share_of(address) if leaf is None else leaf.thumbprint.hex()

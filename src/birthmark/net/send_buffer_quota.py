@@ -1,7 +1,7 @@
-"""What waits to be read by peers: as much in all, as much for a principal, whatever each connection may have.
+"""Quota for data that peers have not read: a total limit and a limit per principal.
 
-One message to many subscribers that do not read is kept once for each of them. When there is no room, the connection
-for which most waits is closed, of the principal for whose connections most waits.
+The principal's number of connections does not matter. A message to many subscribers that do not read is stored once for
+each. If a limit is exceeded, the principal with the most unread data loses the connection with the most.
 """
 
 from collections.abc import Callable
@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 SMALL_BYTES = 64 * 1024
-"""Less than this is not counted: it is there in the best of times."""
+"""Minimum size that is counted; smaller amounts are normal."""
 
 Holder = TypeVar("Holder")
 
 
 @dataclass(slots=True)
 class SendBufferQuota(Generic[Holder]):
-    """`size_of` asks a holder anew, `owner_of` whose it is; `evict` is told who must go and which setting says so."""
+    """Unread data per holder.
+
+    `size_of` returns a holder's current size and `owner_of` its owner. `evict` receives the holder to close, with the
+    limit and its setting.
+    """
 
     total: int
     each: int
@@ -28,14 +32,14 @@ class SendBufferQuota(Generic[Holder]):
     used: int = field(default=0, init=False)
 
     def note(self, holder: Holder, size: int) -> None:
-        """Note that so many bytes wait for `holder` now; make room if they are too many."""
+        """Record the unread bytes of `holder`; evict holders if a limit is exceeded."""
         if size < SMALL_BYTES:
             if holder in self._held:
                 self._set(holder, 0)
             return
         self._set(holder, size)
         if self.used > self.total or self._sums[self.owner_of(holder)] > self.each:
-            self._look_again()
+            self._refresh_sizes()
             while self._held and self.used > self.total:
                 self._make_room(max(self._sums, key=self._sums.__getitem__), self.total, "max_unread_bytes")
             owner = self.owner_of(holder)
@@ -43,12 +47,12 @@ class SendBufferQuota(Generic[Holder]):
                 self._make_room(owner, self.each, "max_unread_bytes_per_peer")
 
     def release(self, holder: Holder) -> None:
-        """Nothing waits for `holder` any more."""
+        """Remove `holder` from the quota."""
         if holder in self._held:
             self._set(holder, 0)
 
-    def _look_again(self) -> None:
-        """Ask everybody: what was read since its last message is not known."""
+    def _refresh_sizes(self) -> None:
+        """Refresh the size of every holder, as reads since the last message are not reported."""
         for holder in tuple(self._held):
             size = self.size_of(holder)
             self._set(holder, size if size >= SMALL_BYTES else 0)

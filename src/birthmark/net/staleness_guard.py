@@ -1,4 +1,7 @@
-"""Requests and packets wait until this worker may act on what it remembers (ADR 16); alone it always may."""
+"""Guard that delays requests and packets while this worker's cache is stale (ADR 16).
+
+The cache of a single worker is always fresh.
+"""
 
 import asyncio
 from typing import Protocol
@@ -10,18 +13,18 @@ _PATIENCE_S = 5.0
 
 
 class Freshness(Protocol):
-    """Whether what a worker remembers counts: others may have changed it while it stood still."""
+    """Whether a worker's cache is valid: others may have changed the data while it was stalled."""
 
     @property
     def is_fresh(self) -> bool: ...
 
-    async def fresh(self) -> None:
-        """Return when it does. Raise why it never will."""
+    async def wait_until_fresh(self) -> None:
+        """Wait until the cache is fresh. Raise the reason if it cannot become fresh."""
         ...
 
 
 class RequireFresh:
-    """An ASGI application that sees no request before it is fresh; those that wait in vain are answered 503."""
+    """ASGI middleware that delays requests until the cache is fresh; after a timeout, they receive 503."""
 
     def __init__(self, app: ASGIApp, freshness: Freshness) -> None:
         self._app = app
@@ -31,7 +34,7 @@ class RequireFresh:
         if not self._freshness.is_fresh:
             try:
                 async with asyncio.timeout(_PATIENCE_S):
-                    await self._freshness.fresh()
+                    await self._freshness.wait_until_fresh()
             except (BirthmarkError, TimeoutError):
                 await _busy(scope, send)
                 return

@@ -1,11 +1,11 @@
-"""The TLS side of a listener: a pyOpenSSL context that asks for a client certificate and takes any.
+"""TLS for listeners: a pyOpenSSL context that requests a client certificate and accepts any.
 
-The handshake proves that the peer holds the key of the certificate it showed; whether that certificate is worth
-anything is the application's decision, made before any byte of application data counts (individual enrollment,
-registration without a CA and just-in-time registration all need exactly this, and `ssl` cannot do it).
+The handshake proves possession of the private key of the presented certificate. The application decides about its
+validity before any application data is processed. Individual enrollment, registration without a CA and just-in-time
+registration all need exactly this, and `ssl` cannot do it.
 
-Session resumption is off: a resumed session has no client chain. The session id context is set all the same, because
-OpenSSL answers a client that tries to resume with a fatal alert when it is not.
+Session resumption is off: a resumed session has no client chain. The session ID context is set nevertheless, because
+without it OpenSSL answers a resumption attempt with a fatal alert.
 """
 
 import logging
@@ -50,8 +50,8 @@ _MAX_CACHED_BYTES = 4096
 _parse_again = lru_cache(maxsize=_CACHED)(parse_der)
 
 
-def choose_way() -> TlsWay:
-    """Return the fast way where it is known to work, else the public one."""
+def choose_implementation() -> TlsWay:
+    """Return the fast implementation if it is known to work, otherwise the public one."""
     found = {"cryptography": cryptography.__version__, "pyopenssl": OpenSSL.__version__}
     if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
         return cast("TlsWay", import_module("birthmark.net.tls_pipe_cffi"))
@@ -59,12 +59,15 @@ def choose_way() -> TlsWay:
     return cast("TlsWay", import_module("birthmark.net.tls_pipe_pyopenssl"))
 
 
-WAY = choose_way()
+WAY = choose_implementation()
 
 
 @dataclass(slots=True)
 class TlsPeer:
-    """What the handshake proved about the other side. `leaf` and `chain` are unverified; possession is proven."""
+    """Handshake result for the peer.
+
+    `leaf` and `chain` are unverified; possession of the leaf's key is proven.
+    """
 
     leaf: Certificate | None
     chain: tuple[Certificate, ...]
@@ -91,9 +94,10 @@ NO_PEER = TlsPeer(None, (), b"", "", "")
 
 
 def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes, *, asks: bool = True) -> SSL.Context:
-    """Return a context that serves `chain` (leaf first) with `key`, TLS 1.2 and 1.3.
+    """Return a TLS 1.2 and 1.3 context that serves `chain` (leaf first) with `key`.
 
-    `asks`: clients are asked for a certificate. Browsers ask their user which, so that what people open asks for none.
+    `asks` requests a client certificate. Browsers then prompt the user to select one, so pages for users do not request
+    any.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -114,7 +118,7 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes, *, a
     context.set_mode(_RELEASE_BUFFERS)
     # pyOpenSSL's default: a write would end with its first fragment, and a client may ask for small ones.
     context.clear_mode(_PARTIAL_WRITE)
-    WAY.arm(context)
+    WAY.configure_context(context)
     if not asks:
         context.set_verify(SSL.VERIFY_NONE)
     # What the library thinks of a chain is not asked (`rules` decide), so it builds none. With a depth of 0 it would
@@ -133,15 +137,15 @@ def _set_groups(context: SSL.Context) -> None:
 
 
 def certificate_of(pipe: TlsPipe) -> Certificate | None:
-    """Return the client's leaf if it sent one that is not too large, also while or after the handshake failed."""
+    """Return the client's leaf if it is present and not too large, also during or after a failed handshake."""
     sent = pipe.leaf()
     return None if sent is None or len(sent) > MAX_CHAIN_BYTES else _parse(sent)
 
 
 def peer_of(pipe: TlsPipe) -> TlsPeer:
-    """Return what a finished handshake proved.
+    """Return the result of a finished handshake.
 
-    Raise `CertificateInvalidError` for a leaf nobody can read, `ChainTooLargeError`.
+    Raise `CertificateInvalidError` for an unreadable leaf, or `ChainTooLargeError`.
     """
     leaf, sent, chain = pipe.leaf(), pipe.chain(), []
     if sum(map(len, sent)) > MAX_CHAIN_BYTES:
@@ -157,9 +161,10 @@ def peer_of(pipe: TlsPipe) -> TlsPeer:
 
 
 def _parse(der: bytes) -> Certificate:
-    """Parse once what is small enough to be remembered: anyone may fill the cache, so it must stay small in bytes.
+    """Parse a certificate, with a cache for small ones.
 
-    Raise `CertificateInvalidError`, whatever is wrong: here anyone may show anything, before a word is said.
+    Any client can fill the cache, so its size in bytes is limited. Raise `CertificateInvalidError` for every failure,
+    because the data comes from unauthenticated clients.
     """
     try:
         return _parse_again(der) if len(der) <= _MAX_CACHED_BYTES else parse_der(der)

@@ -1,8 +1,8 @@
-"""One server-side TLS connection without a socket: ciphertext in and out by memory, and what the handshake proved.
+"""Server-side TLS connection without a socket: ciphertext through memory, and the handshake result.
 
-Two ways behind one port: `tls_pipe_cffi` calls the library that `cryptography` carries, by an interface that is not
-promised; `tls_pipe_pyopenssl` goes through pyOpenSSL's objects, and is the choice for versions that the other was not
-tested with. Both pass the same contract suite. Numbers: docs/adr/0013.
+There are two implementations. `tls_pipe_cffi` calls the library bundled with `cryptography` through an interface that
+is not guaranteed. `tls_pipe_pyopenssl` uses pyOpenSSL's objects and serves versions that the other was not tested with.
+Both pass the same contract suite. Measurements: docs/adr/0013.
 """
 
 from typing import Protocol
@@ -21,7 +21,10 @@ BINDING_BYTES = 32
 
 
 class TlsBrokenError(Exception):
-    """The handshake or a record is wrong. `queue` is OpenSSL's error queue: library, function, reason of each."""
+    """Failed handshake or record.
+
+    `queue` is OpenSSL's error queue: library, function and reason of each entry.
+    """
 
     def __init__(self, queue: list[tuple[str, ...]]) -> None:
         super().__init__("; ".join(error[-1] for error in queue))
@@ -33,47 +36,47 @@ class TlsEndedError(Exception):
 
 
 class TlsPipe(Protocol):
-    """Feed, then hand-shake or read; drain after whatever may have something to say. One thread a pipe."""
+    """TLS connection in memory: call `feed`, then `handshake` or `read`, then `drain`. One thread per pipe."""
 
     def feed(self, data: bytes) -> None:
-        """Take ciphertext, at most a record at a time: the room of the largest filling is kept."""
+        """Add ciphertext, at most one record at a time: the buffer keeps its largest size."""
         ...
 
     def handshake(self) -> bool:
-        """Go on, and say whether the handshake is finished. Raise `TlsBrokenError`."""
+        """Continue the handshake and return whether it is complete. Raise `TlsBrokenError`."""
         ...
 
     def read(self) -> bytes:
-        """Return plaintext, or nothing when more ciphertext is needed. Raise `TlsEndedError`, `TlsBrokenError`."""
+        """Return plaintext, empty if more ciphertext is needed. Raise `TlsEndedError`, `TlsBrokenError`."""
         ...
 
     @property
     def is_dry(self) -> bool:
-        """`read` would find nothing before something is fed. False where that is not known."""
+        """Whether `read` would return nothing until more is fed. False if unknown."""
         ...
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytes:
-        """Take plaintext, a record at most; return the ciphertext that waits to be sent. Raise `TlsBrokenError`."""
+        """Encrypt plaintext of at most one record; return the pending ciphertext. Raise `TlsBrokenError`."""
         ...
 
     def drain(self) -> bytes:
-        """Return the ciphertext that waits to be sent, or nothing."""
+        """Return the pending ciphertext, or nothing."""
         ...
 
     def shutdown(self) -> None:
-        """Say close_notify; what cannot be said is left out."""
+        """Send close_notify, ignoring errors."""
         ...
 
     def close(self) -> None:
-        """Give the memory back; the pipe is not used any more, but may still be asked what was proved."""
+        """Free the memory; the handshake result stays available."""
         ...
 
     def leaf(self) -> bytes | None:
-        """Return the DER of the certificate the peer sent, also while or after the handshake failed."""
+        """Return the DER of the peer's certificate, also during or after a failed handshake."""
         ...
 
     def chain(self) -> list[bytes]:
-        """Return what came with the leaf, in the order it came, the leaf perhaps among it."""
+        """Return the other certificates in the order received, possibly including the leaf."""
         ...
 
     def alpn(self) -> bytes: ...
@@ -85,7 +88,7 @@ class TlsPipe(Protocol):
         ...
 
     def group(self) -> str:
-        """Return the key exchange that the handshake took, as OpenSSL names it; empty where it does not tell."""
+        """Return OpenSSL's name of the key exchange group; empty if unknown."""
         ...
 
     def peer_finished(self) -> bytes | None:
@@ -93,7 +96,7 @@ class TlsPipe(Protocol):
         ...
 
     def channel_binding(self) -> bytes | None:
-        """Return what `tls-exporter` exports (RFC 9266)."""
+        """Return the `tls-exporter` channel binding (RFC 9266)."""
         ...
 
 
@@ -101,9 +104,9 @@ _QUICK = (ec.EllipticCurvePublicKey, ed25519.Ed25519PublicKey, ed448.Ed448Public
 
 
 def is_burden_to_check(spki: bytes) -> bool:
-    """Say whether a stranger's key (DER) makes the server work far longer for a signature than any device's does.
+    """Return whether verification with a client's key (DER) is far more expensive than with any device's key.
 
-    So may a DSA key, of ten thousand bits, and no device has one.
+    DSA keys of 10,000 bits are an example; devices do not use them.
     """
     key = load_der_public_key(spki)
     if not isinstance(key, rsa.RSAPublicKey):
@@ -112,12 +115,12 @@ def is_burden_to_check(spki: bytes) -> bool:
 
 
 class TlsWay(Protocol):
-    """A module that makes pipes."""
+    """Module that implements pipes."""
 
-    def arm(self, context: SSL.Context) -> None:
-        """Have `context` ask for a client certificate and take any, and choose of `ALPN_PROTOCOLS`."""
+    def configure_context(self, context: SSL.Context) -> None:
+        """Configure `context` to request a client certificate, accept any, and select from `ALPN_PROTOCOLS`."""
         ...
 
     def accept(self, context: SSL.Context) -> TlsPipe:
-        """Return the server's side of a connection that begins."""
+        """Return the server side of a new connection."""
         ...

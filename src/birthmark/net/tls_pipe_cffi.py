@@ -1,8 +1,8 @@
-"""A TLS pipe on the library's own calls, as `cryptography` binds them (`pipe` is the port and guards the version).
+"""TLS pipe on OpenSSL's functions as bound by `cryptography`.
 
-Per handshake this saves what pyOpenSSL's objects, exceptions and Python callbacks cost. The rules of the library that
-are easy to miss: partial writes are off, or a write would take a fragment at most; what failed must be taken out of the
-error queue, or the next call of another connection finds it.
+`pipe` is the interface and checks the version. This saves the cost of pyOpenSSL's objects, exceptions and Python
+callbacks per handshake. Two details of the library: partial writes are off, because a write would otherwise take at
+most one fragment. Errors must be removed from the error queue, or the next call of another connection finds them.
 """
 
 import threading
@@ -36,7 +36,7 @@ _TAKEN, _NOT_TAKEN = 0, 3  # SSL_TLSEXT_ERR_OK and _NOACK
 
 @_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator] # cffi has no types
 def _take(_is_fine: int, store: Any) -> int:
-    """Take any certificate whose key can be asked for a signature. An exception refuses it, as cffi returns 0 then."""
+    """Accept any certificate whose key can verify a signature. An exception rejects it: cffi then returns 0."""
     key = _lib.X509_get_pubkey(_lib.X509_STORE_CTX_get0_cert(store))
     try:
         is_burden = key != _ffi.NULL and _lib.EVP_PKEY_id(key) != _lib.EVP_PKEY_EC and is_burden_to_check(_spki(key))
@@ -71,7 +71,7 @@ def _choose_alpn(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _d
 
 
 class _ThreadBuffer(threading.local):
-    """A thread's own room to read into: a pipe keeps none between calls."""
+    """Per-thread read buffer: a pipe holds none between calls."""
 
     def __init__(self) -> None:
         self.room = _ffi.new("char[]", _ROOM)
@@ -83,20 +83,20 @@ class _ThreadBuffer(threading.local):
 _desk = _ThreadBuffer()
 
 
-def arm(context: SSL.Context) -> None:
-    """See `TlsWay`."""
+def configure_context(context: SSL.Context) -> None:
+    """Implement `TlsWay.arm`."""
     of_library = context._context  # noqa: SLF001 - the interface that is not promised
     _lib.SSL_CTX_set_verify(of_library, SSL.VERIFY_PEER, _take)
     _lib.SSL_CTX_set_alpn_select_cb(of_library, _choose_alpn, _ffi.NULL)
 
 
 def accept(context: SSL.Context) -> "LibraryPipe":
-    """See `TlsWay`."""
+    """Implement `TlsWay.accept`."""
     return LibraryPipe(context)
 
 
 class LibraryPipe:
-    """See `TlsPipe`."""
+    """`TlsPipe` on the functions of the bundled OpenSSL."""
 
     __slots__ = (
         "_desk",
@@ -167,7 +167,7 @@ class LibraryPipe:
         return self._drained(_BIO_read(self._out, self._room, _ROOM))
 
     def _drained(self, size: int) -> bytes:
-        """Return what was read into the room, with all that is left."""
+        """Return the content of the read buffer and all remaining output."""
         if size <= 0:
             return b""
         said: bytes = self._view[:size]

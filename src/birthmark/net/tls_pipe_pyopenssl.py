@@ -18,19 +18,19 @@ from birthmark.net.tls_pipe import (
 _CHUNK = 65536
 
 
-def arm(context: SSL.Context) -> None:
-    """See `TlsWay`."""
+def configure_context(context: SSL.Context) -> None:
+    """Implement `TlsWay.arm`."""
     context.set_verify(SSL.VERIFY_PEER, _take)
     context.set_alpn_select_callback(_choose_alpn)
 
 
 def accept(context: SSL.Context) -> "PublicPipe":
-    """See `TlsWay`."""
+    """Implement `TlsWay.accept`."""
     return PublicPipe(context)
 
 
 def _take(_connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _is_fine: int) -> bool:
-    """Take any certificate whose key can be asked for a signature."""
+    """Accept any certificate whose key can verify a signature."""
     return depth > 0 or not is_burden_to_check(dump_publickey(FILETYPE_ASN1, certificate.get_pubkey()))
 
 
@@ -39,7 +39,7 @@ def _choose_alpn(_connection: SSL.Connection, offered: list[bytes]) -> Any:
 
 
 class PublicPipe:
-    """See `TlsPipe`."""
+    """`TlsPipe` on pyOpenSSL's objects."""
 
     __slots__ = ("_tls",)
 
@@ -126,5 +126,5 @@ def _broken(error: SSL.Error) -> TlsBrokenError:
 
 
 def _der_of(sent: crypto.X509) -> bytes:
-    """Return the bytes as they came: OpenSSL takes certificates that `cryptography` does not even hold."""
+    """Return the original bytes: OpenSSL accepts certificates that `cryptography` cannot load."""
     return crypto.dump_certificate(crypto.FILETYPE_ASN1, sent)

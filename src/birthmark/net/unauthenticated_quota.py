@@ -1,15 +1,14 @@
-"""How much strangers may keep here: as many things in all, as many an address.
+"""Quota for unauthenticated clients: a total limit and a limit per address.
 
-A stranger is who has not authenticated. When an address has no more room, the one of it that has kept its share
-longest makes room if it has had `grace_s` for it: whoever is served needs milliseconds. Otherwise the newcomer goes, or
-a rush of clients would only push each other out. Where each asks once and is answered at once, no grace is better:
-nobody shuts others out by holding on.
+If an address exceeds its limit, its oldest holder is evicted, provided it has had `grace_s`; served clients need only
+milliseconds. Otherwise the new holder is evicted, or a burst of clients would only evict each other. Where each client
+sends one request and is answered at once, no grace is better: a holder then cannot block others.
 
-When there is no more room for all, the address that holds most makes room, whatever its own share: those that fill it
-together, few or many, keep out nobody who holds little. As much as most is what is held by half of that, or more; of
-several such each makes room in its turn.
+If the total limit is exceeded, the address that holds the most is evicted, regardless of its own limit. Addresses that
+fill the quota together therefore cannot block small holders. Addresses that hold at least half of the largest amount
+count as equal and are evicted in turn.
 
-What is counted, connections or bytes, is the owner's affair. Here is only who must go.
+The owner defines what is counted, connections or bytes. This module only selects the holder to evict.
 """
 
 from collections import defaultdict
@@ -31,7 +30,10 @@ class _Share:
 
 @dataclass(slots=True)
 class UnauthenticatedQuota(Generic[Holder]):
-    """`evict` is told who must go, which limit is used up, and whose; it sees to it that `release` is called."""
+    """Holders by address.
+
+    `evict` receives the holder, the exceeded limit and its address, and must cause `release`.
+    """
 
     total: int
     per_address: int
@@ -43,11 +45,11 @@ class UnauthenticatedQuota(Generic[Holder]):
     _by_size: defaultdict[int, dict[str, None]] = field(
         default_factory=lambda: defaultdict(dict), init=False, repr=False
     )
-    """Addresses, by the bits of what each holds."""
+    """Addresses by the bit length of their size."""
     used: int = field(default=0, init=False)
 
     def take(self, holder: Holder, address: str, size: int, now: float) -> None:
-        """Count `size` more for `holder`; make room if there is none. `now` is monotonic seconds."""
+        """Add `size` to `holder`; evict a holder if a limit is exceeded. `now` is monotonic seconds."""
         share = self._held.get(holder)
         if share is None:
             share = self._held[holder] = _Share(now, address)
@@ -67,13 +69,16 @@ class UnauthenticatedQuota(Generic[Holder]):
                 self._dismiss(oldest, self.total, "")
 
     def is_used_up(self, address: str, now: float) -> bool:
-        """Say whether whoever comes by an address would have to go: it has its share, and none of it long enough."""
+        """Return whether a new holder of the address would be evicted.
+
+        This is the case if its quota is used up and no holder is past its grace.
+        """
         if self._sums.get(address, 0) < self.per_address:
             return False
         return now - self._held[next(iter(self._of[address]))].since < self.grace_s
 
     def release(self, holder: Holder) -> None:
-        """Nothing is kept for `holder` any more."""
+        """Remove `holder`."""
         share = self._held.pop(holder, None)
         if share is None:
             return
@@ -90,7 +95,7 @@ class UnauthenticatedQuota(Generic[Holder]):
         self.evict(goes, limit, address)
 
     def _most(self) -> dict[str, None]:
-        """Return the addresses that hold about as much as whoever holds most."""
+        """Return the addresses with about the largest size."""
         return self._by_size[max(bits for bits, addresses in self._by_size.items() if addresses)]
 
     def _count(self, address: str, size: int) -> None:

@@ -1,5 +1,5 @@
-"""The operator's side of a running server: a REST interface (and later web pages) on loopback, behind a token.
+"""Operator API of a running server: a REST interface on loopback (later also web pages), token required.
 
-Each room of the server has its table of endpoints here (ADR 15), `openapi` draws them all, and `client` is what the
-command line uses.
+Each component of the server has its table of endpoints here (ADR 15). `openapi` describes all of them, and the command
+line uses `client`.
 """

@@ -1,6 +1,6 @@
-"""What who is signed in at a browser does of his own: the password, commands let in, and the way out.
+"""Account pages of a signed-in user: password, device codes of commands, and sign-out.
 
-The page of it all is the console's (`web.me`).
+The console has their overview page (`web.me`).
 """
 
 from dataclasses import dataclass
@@ -18,13 +18,19 @@ from birthmark.iam.passwords import PasswordUnfitError
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.plain_pages import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.operator_api.session_guard import address_of, csrf_of
-from birthmark.operator_api.sign_in_handlers import NOT_THE_SAME, SignInHandlers, new_password, status_of, words
+from birthmark.operator_api.sign_in_handlers import (
+    NOT_THE_SAME,
+    SignInHandlers,
+    format_refusal,
+    new_password,
+    status_of,
+)
 from birthmark.untrusted_text import printable
 
 
 @dataclass(frozen=True, slots=True)
 class OwnPages:
-    """What people see and do of their own."""
+    """Account pages of the signed-in user."""
 
     desk: SignInHandlers
     askings: DeviceCodeFlow
@@ -34,30 +40,30 @@ class OwnPages:
         route = self.desk.route
         return [
             route("/device", self.device),
-            route("/device", self.look_at_command, "POST"),
+            route("/device", self.show_command, "POST"),
             route("/device/decide", self.decide, "POST"),
             route("/password", self.password),
             route("/password", self.change_password, "POST"),
             route("/sessions/end", self.end_session, "POST"),
-            route("/tokens/remove", self.take_back, "POST"),
+            route("/tokens/remove", self.revoke_token, "POST"),
             route("/signout", self.sign_out, "POST"),
             route("/signout/everywhere", self.sign_out_everywhere, "POST"),
         ]
 
-    async def take_back(self, request: Request) -> Response:
-        """Take one of one's own tokens back."""
+    async def revoke_token(self, request: Request) -> Response:
+        """Revoke one of the user's own access tokens."""
         given, caller = await self.desk.form_of(request)
         await self.desk.sign_in.people.remove_token(given.get("id", ""), of=caller.user, actor=caller.actor)
         return see("/me")
 
     async def end_session(self, request: Request) -> Response:
-        """End one of one's own."""
+        """End one of the user's own sessions."""
         given, caller = await self.desk.form_of(request)
         await self.desk.sign_in.sessions.end(given.get("id", ""), of=caller.user or MACHINE_USER, actor=caller.actor)
         return see("/me")
 
     async def sign_out(self, request: Request) -> Response:
-        """End this one."""
+        """End the current session."""
         await self.desk.form_of(request)
         await self.desk.sign_in.sessions.sign_out(self.desk.gate.text(request), address_of(request))
         return self._left()
@@ -69,13 +75,13 @@ class OwnPages:
         return self._left()
 
     async def password(self, request: Request) -> Response:
-        """Ask for another password."""
-        return await self._ask_password(request, _by_name(self.desk.gate.signed_in(request)))
+        """Show the form for a new password."""
+        return await self._ask_password(request, _require_user(self.desk.gate.signed_in(request)))
 
     async def change_password(self, request: Request) -> Response:
-        """Set it; it takes the one before, and all sessions end."""
+        """Change the password; this requires the current password and ends all sessions."""
         given, caller = await self.desk.form_of(request)
-        _by_name(caller)
+        _require_user(caller)
         new, current = given.get("password", ""), given.get("current", "")
         if new != given.get("again"):
             return await self._ask_password(request, caller, NOT_THE_SAME, 400)
@@ -83,23 +89,23 @@ class OwnPages:
             await self.desk.sign_in.set_password(str(caller.user), new, current, caller, address_of(request))
         except (PasswordUnfitError, UnauthenticatedError, ThrottledError) as error:
             self.desk.note(error, request)
-            return await self._ask_password(request, caller, words(error), status_of(error))
+            return await self._ask_password(request, caller, format_refusal(error), status_of(error))
         return self._left("changed")
 
     async def device(self, request: Request) -> Response:
-        """Ask for the code that a command shows."""
-        _by_name(self.desk.gate.signed_in(request))
+        """Show the form for a command's device code."""
+        _require_user(self.desk.gate.signed_in(request))
         return self._ask_code(request)
 
-    async def look_at_command(self, request: Request) -> Response:
-        """Say who asks to be let in."""
+    async def show_command(self, request: Request) -> Response:
+        """Show the machine that requests the sign-in."""
         given, caller = await self.desk.form_of(request)
-        _by_name(caller)
+        _require_user(caller)
         try:
             found = await self.askings.find(given.get("code", ""), caller)
         except (CodeUnknownError, ThrottledError) as error:
             self.desk.note(error, request)
-            return self._ask_code(request, words(error), status_of(error))
+            return self._ask_code(request, format_refusal(error), status_of(error))
         asks = f"A command asks to be let in as {caller.user}, with all that this one may do."
         warned = "Agree only if you typed it yourself just now, there. Whoever sent you this code would be let in."
         answers = (
@@ -117,38 +123,38 @@ class OwnPages:
         return page("Let a command in?", paragraph(asks), seen, paragraph(warned, "bad"), body)
 
     async def decide(self, request: Request) -> Response:
-        """Let it in, or not."""
+        """Approve or deny the sign-in."""
         given, caller = await self.desk.form_of(request)
-        _by_name(caller)
+        _require_user(caller)
         is_agreed = given.get("agree") == "yes"
         found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
         name = printable(found.label or found.address)
         said = f"The command at {name} goes on by itself." if is_agreed else f"The command at {name} was not let in."
         return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Continue"))
 
-    def _ask_code(self, request: Request, told: str = "", status: int = 200) -> Response:
-        code = entry("code", "The code that it shows", most=64)
+    def _ask_code(self, request: Request, message: str = "", status: int = 200) -> Response:
+        code = entry("code", "The code that it shows", limit=64)
         body = form("/device", self._csrf(request), code, button("Look who asks"))
-        return page("Let a command of another machine in", paragraph(told, "bad"), body, status=status)
+        return page("Let a command of another machine in", paragraph(message, "bad"), body, status=status)
 
-    async def _ask_password(self, request: Request, caller: Caller, told: str = "", status: int = 200) -> Response:
+    async def _ask_password(self, request: Request, caller: Caller, message: str = "", status: int = 200) -> Response:
         has_one = await self.desk.sign_in.has_password(str(caller.user))
         current = entry("current", "Current password", kind="password", fills="current-password") if has_one else ""
         body = form("/password", self._csrf(request), current, *new_password(), button("Change it"))
         note = paragraph("All your sessions end by it; commands that are signed in go on.", "note")
-        return page("Change your password", paragraph(told, "bad"), body, note, status=status)
+        return page("Change your password", paragraph(message, "bad"), body, note, status=status)
 
     def _csrf(self, request: Request) -> str:
         return csrf_of(self.desk.gate.text(request))
 
-    def _left(self, said: str = "out") -> Response:
-        response = see(f"/signin?said={said}")
+    def _left(self, message: str = "out") -> Response:
+        response = see(f"/signin?said={message}")
         self.desk.gate.drop(response, self.desk.gate.cookie)
         return response
 
 
-def _by_name(caller: Caller) -> Caller:
-    """Return who asks, somebody with a name. Raise `OperatorRequestError` for whoever holds the data directory."""
+def _require_user(caller: Caller) -> Caller:
+    """Return the caller if it is a user. Raise `OperatorRequestError` for the local administrator."""
     if caller.user is None:
         raise OperatorRequestError(detail="the local administrator is not a user and has no password")
     return caller

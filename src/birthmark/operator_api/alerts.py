@@ -1,4 +1,4 @@
-"""The operator interface of alerts: what is raised, the rules, and what somebody wants to hear nothing of."""
+"""Operator API of alerts: active alerts, rules, and silences."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,7 +14,7 @@ from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
 
 class NewSilence(msgspec.Struct):
-    """Of which rule nothing is said, of which subjects, for how long, and why."""
+    """A silence: rule, subjects, duration and reason."""
 
     rule: str
     lifetime_s: Annotated[int, msgspec.Meta(ge=60, le=10**9)]
@@ -29,7 +29,7 @@ class SilenceQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark alert`; the rules that are `off` are not judged."""
+    """Return the routes of `birthmark alert`; the rules in `off` are not evaluated."""
 
     async def listing(_asked: ApiRequest) -> Rows:
         silences, now = await alerts.silences(), alerts.clock.now()
@@ -38,8 +38,8 @@ def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoin
     async def rules(_asked: ApiRequest) -> Rows:
         return Rows([_rule_view(one, off) for one in RULES.values()])
 
-    async def rule(asked: ApiRequest) -> Any:
-        found, raised, quiet = await alerts.one(asked["rule"])
+    async def rule(request: ApiRequest) -> Any:
+        found, raised, quiet = await alerts.get_rule(request["rule"])
         now = alerts.clock.now()
         return {
             **_rule_view(found, off),
@@ -52,14 +52,14 @@ def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoin
     async def silences(_asked: ApiRequest) -> Rows:
         return Rows([_silence_view(one) for one in await alerts.silences()])
 
-    async def silence(asked: ApiRequest) -> Any:
-        body: NewSilence = asked.body
-        lifetime, by = timedelta(seconds=body.lifetime_s), asked.caller.user or "operator"
-        made = await alerts.silence(body.rule, body.subject, lifetime, body.reason, by=by, actor=asked.actor)
+    async def silence(request: ApiRequest) -> Any:
+        body: NewSilence = request.body
+        lifetime, by = timedelta(seconds=body.lifetime_s), request.caller.user or "operator"
+        made = await alerts.silence(body.rule, body.subject, lifetime, body.reason, by=by, actor=request.actor)
         return _silence_view(made)
 
-    async def unsilence(asked: ApiRequest) -> None:
-        await alerts.unsilence(asked["rule"], asked.query.subject, actor=asked.actor)
+    async def unsilence(request: ApiRequest) -> None:
+        await alerts.unsilence(request["rule"], request.query.subject, actor=request.actor)
 
     look, operate = Right.READ, Right.OPERATE
     one = "/alerts/silences/{rule}"
@@ -73,31 +73,31 @@ def alert_endpoints(alerts: Alerts, off: Sequence[str] = ()) -> Sequence[Endpoin
     ]
 
 
-def _rule_view(one: AlertRule, off: Sequence[str]) -> dict[str, Any]:
-    view = {"rule": one.name, "severity": one.severity.value, "says": one.says, "fix": one.fix}
-    return view | {"judged": one.name not in off}
+def _rule_view(rule: AlertRule, off: Sequence[str]) -> dict[str, Any]:
+    view = {"rule": rule.name, "severity": rule.severity.value, "says": rule.says, "fix": rule.fix}
+    return view | {"judged": rule.name not in off}
 
 
-def _view(one: Alert, *, is_silent: bool) -> dict[str, Any]:
+def _view(alert: Alert, *, is_silent: bool) -> dict[str, Any]:
     return {
-        "rule": one.rule,
-        "subject": one.subject,
-        "severity": one.severity.value,
-        "says": one.detail,
-        "count": one.count,
-        "examples": list(one.examples),
-        "since": one.seen_at.isoformat(),
+        "rule": alert.rule,
+        "subject": alert.subject,
+        "severity": alert.severity.value,
+        "says": alert.detail,
+        "count": alert.count,
+        "examples": list(alert.examples),
+        "since": alert.seen_at.isoformat(),
         "silenced": is_silent,
-        "fix": fix_of(one),
-        "code": code_of(one),
+        "fix": fix_of(alert),
+        "code": code_of(alert),
     }
 
 
-def _silence_view(one: Silence) -> dict[str, Any]:
+def _silence_view(silence: Silence) -> dict[str, Any]:
     return {
-        "rule": one.rule,
-        "subject": one.subject,
-        "until": one.until.isoformat(),
-        "by": one.by,
-        "reason": one.reason,
+        "rule": silence.rule,
+        "subject": silence.subject,
+        "until": silence.until.isoformat(),
+        "by": silence.by,
+        "reason": silence.reason,
     }

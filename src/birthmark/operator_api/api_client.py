@@ -1,4 +1,4 @@
-"""The command line's way to a running server's operator interface."""
+"""Command-line client of a running server's operator API."""
 
 import contextlib
 import http.client
@@ -27,7 +27,7 @@ from birthmark.untrusted_text import reason_of
 
 DEFAULT_DATA = OWN_DATA
 _FIRST = "birthmark"
-"""The provisioning service and the hub that every start makes."""
+"""Name of the provisioning service and the hub that every server creates."""
 _STANDARD = 443
 _OTHERS = 3
 _TIMEOUT_S = 30
@@ -122,8 +122,8 @@ class NotServedError(errors.UnavailableError):
     service: str
 
 
-def served(endpoints: dict[str, Any], service: str, data: Path) -> dict[str, Any]:
-    """Return how to reach a service of a server. Raise `NotServedError`."""
+def get_service(endpoints: dict[str, Any], service: str, data: Path) -> dict[str, Any]:
+    """Return the endpoint of a server's service. Raise `NotServedError`."""
     found: dict[str, Any] | None = endpoints[service]
     if found is None:
         raise NotServedError(data=data, service=service)
@@ -136,22 +136,24 @@ def not_running(data: Path, reason: str) -> ServerNotRunningError:
 
 
 def _advice(data: Path) -> str:
-    """Return what to do: use the server that runs for another directory, else start this one's."""
+    """Return the fix: use the server that runs for another directory, or start the server of this one."""
     if data == SERVICE_DATA:
         moment = "one that was started a moment ago answers in seconds."
         return f"Start it: `{starting(data)}`, where it does not run: {moment}"
     start = f"`{starting(data)}`. It is ready when it prints its endpoints."
     if data == Path(DEFAULT_DATA).expanduser() and not data.exists():
         start += " For one on another machine, sign in there (birthmark login)."
-    others = sorted(others_served(data)) if data == Path(DEFAULT_DATA).expanduser() else []  # else it was named
+    others = (
+        sorted(find_other_served_directories(data)) if data == Path(DEFAULT_DATA).expanduser() else []
+    )  # else it was named
     if others:
         named = ", ".join(f"`export BIRTHMARK_DATA={shlex.quote(str(one))}`" for one in others[:_OTHERS])
         return f"A server runs for another directory; to use it: {named}. To start one here: {start}"
     return f"Start it: {start}"
 
 
-def others_served(data: Path) -> set[Path]:
-    """Return the data directories that this user's other running servers hold, where the system tells (Linux)."""
+def find_other_served_directories(data: Path) -> set[Path]:
+    """Return the data directories of this user's other running servers, if the system exposes them (Linux)."""
     found: set[Path] = set()
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -163,9 +165,9 @@ def others_served(data: Path) -> set[Path]:
 
 
 def is_server_starting(data: Path) -> bool:
-    """Say whether a server holds this data directory or any `serve` process exists that may take it.
+    """Return whether a server holds this data directory or any `serve` process exists that may take it.
 
-    True where the system does not list processes (it has no /proc).
+    True if the system does not list processes (it has no /proc).
     """
     if is_served(data) or not Path("/proc/self").exists():
         return True
@@ -173,7 +175,7 @@ def is_server_starting(data: Path) -> bool:
 
 
 def may_take_directory(process: Path) -> bool:
-    """Say whether a process of /proc is a `serve` that has no data directory yet; a worker has its parent's."""
+    """Return whether a /proc process is a `serve` without a data directory; a worker has its parent's."""
     try:
         words = (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -185,9 +187,12 @@ def may_take_directory(process: Path) -> bool:
 
 
 def read_endpoints(data: Path) -> dict[str, Any]:
-    """Return what the server of this data directory wrote when it was ready. Raise `ServerNotRunningError`."""
+    """Return the endpoints that the server of this data directory wrote when ready.
+
+    Raise `ServerNotRunningError`.
+    """
     try:
-        found = json.loads(_own(data, "endpoints.json"))
+        found = json.loads(_read_owned_file(data, "endpoints.json"))
     except ValueError as error:
         raise not_running(data, _DAMAGED) from error
     if not isinstance(found, dict) or not _PARTS.issubset(found):
@@ -195,8 +200,11 @@ def read_endpoints(data: Path) -> dict[str, Any]:
     return found
 
 
-def _own(data: Path, name: str) -> bytes:
-    """Return a file of the directory's owner, or root's. Raise `ForeignFileError`, or say why it cannot be read."""
+def _read_owned_file(data: Path, name: str) -> bytes:
+    """Read a file of the directory owned by the directory's owner or root.
+
+    Raise `ForeignFileError` or the read error.
+    """
     try:
         with (data / name).open("rb") as file:
             if os.fstat(file.fileno()).st_uid not in {data.stat().st_uid, 0}:
@@ -209,7 +217,7 @@ def _own(data: Path, name: str) -> bytes:
 
 
 def client_for(data: Path) -> "OperatorClient":
-    """Return the client for a data directory that was named; else for where somebody is signed in, or the default one.
+    """Return the client for the named data directory, otherwise for the saved login or the default directory.
 
     Raise `ServerNotRunningError`, `LoginDamagedError`.
     """
@@ -219,7 +227,7 @@ def client_for(data: Path) -> "OperatorClient":
 
 
 def endpoints_for(data: Path) -> dict[str, Any]:
-    """Return how to reach a server as whoever asks: of a data directory, or of who is signed in where none was named.
+    """Return the caller's endpoints: of the named data directory, or of the saved login if none is named.
 
     Raise `ServerNotRunningError`, `LoginDamagedError`.
     """
@@ -236,14 +244,14 @@ def endpoints_for(data: Path) -> dict[str, Any]:
 
 
 def string_of(login: Login, name: str, host: str, port: int) -> str:
-    """Return the connection string of who is signed in, at a provisioning service or hub of that name."""
+    """Return the signed-in user's connection string for a provisioning service or hub of that name."""
     at = host if port == _STANDARD else f"{host}:{port}"
     return ConnectionString(at, policy_of(login.token_id, name), key_of(login.token)).render()
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorClient:
-    """Calls the operator interface of the server whose data directory this is."""
+    """Client of the operator API for the server of a data directory."""
 
     data: Path
     url: str
@@ -254,7 +262,7 @@ class OperatorClient:
         """Return a client for a data directory. Raise `ServerNotRunningError`."""
         endpoints = read_endpoints(data)
         try:
-            token = _own(data, "operator.token").decode("ascii").strip()
+            token = _read_owned_file(data, "operator.token").decode("ascii").strip()
         except UnicodeDecodeError as error:
             raise not_running(data, "damaged operator.token") from error
         if not is_served(data):  # its port may be another program's by now, and that must not learn the token
@@ -271,8 +279,8 @@ class OperatorClient:
             query["after"] = page["next"]
 
     def lines(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
-        """Yield what comes line by line, until its end. Raise `ServerNotRunningError` when the server ends first."""
-        with self._asking("GET", path, None, query, _TIMEOUT_S) as response:
+        """Yield the response line by line until its end. Raise `ServerNotRunningError` if the server ends first."""
+        with self._send_request("GET", path, None, query, _TIMEOUT_S) as response:
             if response.status >= HTTPStatus.BAD_REQUEST:
                 raise _refused(response.status, _json(response.read(_MAX_BYTES)), self.data)
             while line := response.readline(_MAX_BYTES):
@@ -287,29 +295,29 @@ class OperatorClient:
         raise self._away("it has ended")
 
     def put(self, path: str, body: object) -> Any:
-        """Set something."""
+        """Send PUT and return the JSON response."""
         return self._call("PUT", path, body, {})
 
     def post(self, path: str, body: object = None, *, patience_s: float = _TIMEOUT_S) -> Any:
-        """Do something and return its JSON."""
+        """Send POST and return the JSON response."""
         return self._call("POST", path, body, {}, patience_s)
 
     def get(self, path: str) -> Any:
-        """Return what is there."""
+        """Send GET and return the JSON response."""
         return self._call("GET", path, None, {})
 
     def patch(self, path: str, body: object) -> Any:
-        """Change something; return what it is then."""
+        """Send PATCH and return the resulting JSON."""
         return self._call("PATCH", path, body, {})
 
     def delete(self, path: str, **query: object) -> Any:
-        """Remove something."""
+        """Send DELETE."""
         return self._call("DELETE", path, None, query)
 
     def _call(
         self, method: str, path: str, body: object, query: dict[str, object], patience_s: float = _TIMEOUT_S
     ) -> Any:
-        with self._asking(method, path, body, query, patience_s) as response:
+        with self._send_request(method, path, body, query, patience_s) as response:
             content = response.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             command = self._by_curl(method, _path(path, query), body)
@@ -322,7 +330,7 @@ class OperatorClient:
         return answer
 
     def _by_curl(self, method: str, path: str, body: object) -> str:
-        """Return the same question as a person types it: the token goes by a pipe, and not where all users see it."""
+        """Return the equivalent curl command; the token goes through a pipe, hidden from other users."""
         token = shlex.quote(str(self.data / "operator.token"))
         more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
         url = shlex.quote(f"{self.url}{path}")
@@ -330,12 +338,12 @@ class OperatorClient:
         return f"{header} {token} | curl -sS --fail-with-body -X {method} -H @-{more} {url}"
 
     @contextlib.contextmanager
-    def _asking(
+    def _send_request(
         self, method: str, path: str, body: object, query: dict[str, object], patience_s: float
     ) -> Iterator[http.client.HTTPResponse]:
-        """Ask, and hand over the answer as it begins. What the network refuses is `ServerNotRunningError`.
+        """Send a request and yield the response once it starts. Network errors raise `ServerNotRunningError`.
 
-        Raise `NoAnswerInTimeError` for a server that is there.
+        Raise `NoAnswerInTimeError` if the server is up but does not respond.
         """
         connection = self._connection(patience_s)
         try:
@@ -351,7 +359,7 @@ class OperatorClient:
             connection.close()
 
     def _connection(self, patience_s: float) -> http.client.HTTPConnection:
-        """Return the way to the server. Raise `ServerNotRunningError`."""
+        """Return a connection to the server. Raise `ServerNotRunningError`."""
         connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
         try:
             connection.connect()
@@ -373,13 +381,13 @@ class OperatorClient:
 
 @dataclass(frozen=True, slots=True)
 class RemoteClient(OperatorClient):
-    """Calls the operator interface of a server on another machine, in the name of who is signed in there."""
+    """Client of the operator API of a remote server, with the access token of the saved login."""
 
     roots: str = field(repr=False)
 
     @classmethod
     def signed_in(cls, login: Login) -> "RemoteClient":
-        """Return the client of who is signed in."""
+        """Return the client of a saved login."""
         return cls(place(), login.url, login.token, login.roots)
 
     def _connection(self, patience_s: float) -> http.client.HTTPConnection:
@@ -401,7 +409,7 @@ class RemoteClient(OperatorClient):
 def _answer(
     connection: http.client.HTTPConnection, method: str, path: str, body: str | None, headers: Mapping[str, str]
 ) -> http.client.HTTPResponse:
-    """Ask, and return the answer, also of a server that hangs up before it has read a body that is too large."""
+    """Send a request and return the response, even if the server closes before it has read an oversized body."""
     try:
         connection.request(method, path, body, headers)
     except (BrokenPipeError, ConnectionResetError) as error:
@@ -418,7 +426,7 @@ def _path(path: str, query: dict[str, object]) -> str:
 
 
 def _json(content: bytes) -> Any:
-    """Return what JSON says; None for what is not from the interface itself, as for a path it does not have."""
+    """Return the parsed JSON; None if the response is not from the operator API, as for an unknown path."""
     try:
         return json.loads(content) if content else None
     except ValueError:
@@ -426,7 +434,7 @@ def _json(content: bytes) -> Any:
 
 
 def _too_large(limit: str) -> errors.InvalidRequestError:
-    """Return the refusal `http.body_too_large`, which the server says in plain text, before it looks at the path."""
+    """Return the error `http.body_too_large`; the server sends it as plain text before routing."""
     error = errors.InvalidRequestError()
     cause = f"The body exceeds {limit} bytes, the limit of this path."
     fix = "Send less at once; docs/reference/limits.md has the size for each path."

@@ -1,7 +1,7 @@
-"""The operator interface as a table: every route with its right, what it takes, and what it says.
+"""Operator API as a table: every route with its right, parameters and response.
 
-One table serves the requests, the OpenAPI document and the reference page. Lists are pages: `after` takes the `next` of
-the page before. Errors are problem documents (RFC 9457) with the refusal's code and fix.
+One table serves the requests, the OpenAPI document and the reference page. Lists are paged: `after` takes the `next` of
+the previous page. Errors are problem documents (RFC 9457) with the refusal's code and fix.
 """
 
 import asyncio
@@ -21,17 +21,17 @@ from starlette.routing import Mount, Route, Router
 from birthmark import errors
 from birthmark.actor import Actor
 from birthmark.auth.permissions import Right
-from birthmark.auth.principals import STRANGER, Caller, Principal
+from birthmark.auth.principals import UNAUTHENTICATED, Caller, Principal
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.iam.approvals_model import MAX_BODY, ApprovalRequest
-from birthmark.iam.authorization import demand
+from birthmark.iam.authorization import require_right
 from birthmark.iam.idempotency import FAILED, IdempotencyStore
 from birthmark.iam.idempotency_model import MAX_KEY_CHARS, IdempotentRequest, key_of
 from birthmark.iam.model import SERVER
-from birthmark.net.error_boundary import Handler, LazyApp, refusing, whole
-from birthmark.net.fair_scheduler import begin_task, give_way
+from birthmark.net.error_boundary import Handler, LazyApp, refusing, with_complete_body
+from birthmark.net.fair_scheduler import begin_task, yield_turn
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.supervised_tasks import ended
+from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_text import decode_json
 
 ROOT = "/operator/v1"
@@ -40,7 +40,7 @@ IDEMPOTENCY_KEY, REPLAYED = "idempotency-key", "idempotency-replayed"
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
 SIGN_OF_LIFE_S = 10.0
 LOOK_AGAIN_S = 0.5
-"""How long who reads line by line may go on after that right was taken."""
+"""Maximum time in seconds that a line stream continues after its reader's right was revoked."""
 _NOT_KEPT = {"cache-control": "no-store"}
 _TAG_DIGITS = 32
 _as_json = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -49,7 +49,7 @@ _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 Identify: TypeAlias = Callable[[Request], Caller]
 SecondPerson: TypeAlias = Callable[[Caller, ApprovalRequest], Awaitable[None]]
 Refused: TypeAlias = Callable[[BirthmarkError, str], None]
-"""Hears of what a person was refused, and from which address."""
+"""Receives each refusal of a user request, with the client address."""
 Describe: TypeAlias = Callable[[Sequence["Endpoint"]], Mapping[str, Any]]
 
 STATUS: Mapping[type[BirthmarkError], int] = {
@@ -82,11 +82,11 @@ class EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Seconds = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]
-"""How long something lives, before its room says what it allows."""
+"""A lifetime in seconds, before the component validates its range."""
 
 
 class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which page of a list."""
+    """Page of a list."""
 
     after: str = ""
     limit: Annotated[int, msgspec.Meta(ge=1, le=250)] = 100
@@ -94,7 +94,7 @@ class PageQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
-    """One call: the names in its path, its query and body as the route's types, and who asks."""
+    """One request: path parameters, query and body as the route's types, and the caller."""
 
     names: Mapping[str, str]
     query: Any
@@ -102,9 +102,9 @@ class ApiRequest:
     caller: Caller
     address: str = ""
 
-    def demand(self, right: Right, place: str) -> None:
-        """Raise `RightMissingError` where the caller may not: for what only the body says."""
-        demand(self.caller, right, place)
+    def demand(self, right: Right, scope: str) -> None:
+        """Raise `RightMissingError` if the caller lacks a right that depends on the body."""
+        require_right(self.caller, right, scope)
 
     @property
     def actor(self) -> Actor:
@@ -119,17 +119,17 @@ class ApiRequest:
 
 
 async def always(_asked: ApiRequest) -> bool:
-    """Say of every request to a route that it cannot be undone."""
+    """Return True: every request to the route is irreversible."""
     return True
 
 
 MAX_QUERY_CHARS = 8192
-"""Of each value; what reads one may have a bound of its own."""
+"""Maximum length of each query value; a parser may have its own limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A list, or a page of one: `next` is the `after` of the page that follows."""
+    """A list or one page of it: `next` is the `after` of the next page."""
 
     items: Sequence[Mapping[str, Any]]
     next: str | None = None
@@ -137,10 +137,10 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class LineStream:
-    """Parts that come one by one, each a line of JSON; after the last comes `{"end": true}`, or a problem.
+    """Streamed parts, one JSON line each; the last is followed by `{"end": true}` or a problem document.
 
-    Who sees neither was cut off. Parts that say nothing keep a quiet connection known to be alive. Who accepts
-    `text/event-stream` gets them as server-sent events, whose ids are places to go on from (`Last-Event-ID`).
+    A stream without either was truncated. Empty parts keep an idle connection alive. Clients that accept
+    `text/event-stream` receive server-sent events, whose IDs are positions to resume from (`Last-Event-ID`).
     """
 
     parts: AsyncIterator[Mapping[str, Any]]
@@ -148,29 +148,29 @@ class LineStream:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One route. `path` has its names in braces; `{name:path}` takes slashes too."""
+    """One route. `path` has its parameters in braces; `{name:path}` also matches slashes."""
 
     method: str
     path: str
     right: Right | None
-    """What it takes at its place; None is for whoever is known at all."""
+    """Required right in the route's scope; None for any authenticated caller."""
     summary: str
     handler: Callable[[ApiRequest], Awaitable[Any]]
     body: type[msgspec.Struct] = EmptyBody
     query: type[msgspec.Struct] = EmptyBody
     status: int = 200
     waits: bool = False
-    """Whether it takes its time, and is given up when whoever asked goes."""
+    """Whether the request may take long and is canceled when the client disconnects."""
     rows_at: str = ""
-    """The place of each row of a list, as a template over the row: whoever asks sees those that he may look at."""
+    """Template for the scope of each list row; the caller sees only the rows that they may read."""
     is_open: bool = False
-    """Nobody has to be known for it."""
+    """Whether the route requires no authentication."""
     is_final: Callable[[ApiRequest], Awaitable[bool]] | None = None
-    """Says of a request that it cannot be undone, so that a second person has to approve it."""
+    """Returns whether a request is irreversible and therefore requires approval (dual control)."""
 
     @property
     def is_repeatable(self) -> bool:
-        """It changes nothing, so that it may be asked again and again."""
+        """Whether the route is safe to repeat because it changes nothing."""
         return self.method == "GET" or self.right is Right.READ
 
     @property
@@ -183,7 +183,7 @@ class Endpoint:
         return _PARAMETER.sub(r"{\1}", self.path)
 
     def place(self, names: Mapping[str, str]) -> str:
-        """Return where the right is needed, by what the path names."""
+        """Return the scope in which the right is required, from the path parameters."""
         kind = next((kind for root, kind in _PLACES.items() if self.path.startswith(root)), SERVER)
         return kind.format_map(names)
 
@@ -193,7 +193,7 @@ _PLACES = {"/hubs/{name}": "hub/{name}", "/dps/{name}": "dps/{name}", "/aws/": "
 
 @dataclass(frozen=True, slots=True)
 class ApiContext:
-    """What stands beside every route: who else has to agree, what was answered before, who hears of refusals."""
+    """Dependencies of all routes: approvals, idempotency store, and the refusal sink."""
 
     second: SecondPerson | None = None
     once: IdempotencyStore | None = None
@@ -204,7 +204,7 @@ class ApiContext:
 def operator_mount(
     identify: Identify, table: Sequence[Endpoint], describe: Describe, beside: ApiContext = ApiContext()
 ) -> Mount:
-    """Return the interface; `identify` says who asks."""
+    """Return the mount of the operator API; `identify` authenticates the caller."""
 
     document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # made once: anybody may ask for it
 
@@ -225,8 +225,8 @@ def problem(error: BirthmarkError) -> Response:
 
 
 def told(error: BirthmarkError) -> dict[str, Any]:
-    """Return the document itself, as it stands in a line too."""
-    cause, fix = error.explain_apart()
+    """Return the problem document of an error, also used as a line of a stream."""
+    cause, fix = error.explain_for_display()
     return {
         "type": f"urn:birthmark:{error.code}",
         "title": str(error),
@@ -241,7 +241,7 @@ async def _written(
     lines: LineStream, check: Callable[[], None], write: Callable[[Mapping[str, Any]], str]
 ) -> AsyncIterator[str]:
     try:
-        async for part in _as_long_as(lines.parts, check):
+        async for part in _stream_while_authorized(lines.parts, check):
             yield write(part)
     except BirthmarkError as error:
         yield write({"problem": told(error)})
@@ -255,7 +255,7 @@ def as_line(part: Mapping[str, Any]) -> str:
 
 
 def as_event(part: Mapping[str, Any]) -> str:
-    """Return a part as a server-sent event (WHATWG HTML 9.2); one that says nothing is a comment."""
+    """Format a part as a server-sent event (WHATWG HTML 9.2); an empty part becomes a comment."""
     if not part:
         return ":\n\n"
     kind = next((name for name in ("end", "problem") if name in part), "")
@@ -264,10 +264,10 @@ def as_event(part: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"data: {json.dumps(part.get('event', part))}", "", ""])
 
 
-async def _as_long_as(
+async def _stream_while_authorized(
     parts: AsyncIterator[Mapping[str, Any]], check: Callable[[], None]
 ) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield parts as they come while whoever reads them still may; `check` raises when not."""
+    """Yield parts while the reader is still authorized; `check` raises if not."""
     ending: asyncio.Future[Mapping[str, Any]] | None = None
     try:
         while True:
@@ -281,14 +281,14 @@ async def _as_long_as(
                 except StopAsyncIteration:
                     return
     finally:
-        await ended(ending)
+        await cancel_and_wait(ending)
 
 
 def _answering(endpoint: Endpoint, identify: Identify, beside: ApiContext) -> Handler:
     carry_out = _carrying_out(endpoint, identify, beside.second)
 
     async def answer(request: Request) -> Response:
-        caller = STRANGER if endpoint.is_open else identify(request)
+        caller = UNAUTHENTICATED if endpoint.is_open else identify(request)
         if not endpoint.is_open:
             authorize(endpoint, caller, request.path_params)
         asked = await _asked(endpoint, request, caller)
@@ -298,14 +298,16 @@ def _answering(endpoint: Endpoint, identify: Identify, beside: ApiContext) -> Ha
             raise OperatorRequestError(
                 detail="Idempotency-Key is not supported here: the user of the request is unknown"
             )
-        return await answered_once(beside.once, await _keyed(request, caller), lambda: carry_out(request, asked))
+        return await respond_once(
+            beside.once, await _parse_idempotency_key(request, caller), lambda: carry_out(request, asked)
+        )
 
     def render(error: BirthmarkError, request: Request) -> Response:
         if beside.refused is not None and isinstance(error, errors.ForbiddenError):
             beside.refused(error, request.client.host if request.client else "")
         return problem(error)
 
-    return refusing(whole(answer), render)
+    return refusing(with_complete_body(answer), render)
 
 
 def _carrying_out(
@@ -314,45 +316,45 @@ def _carrying_out(
     async def carry_out(request: Request, asked: ApiRequest) -> Response:
         if second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
             path = request.url.path.removeprefix(ROOT) + (f"?{request.url.query}" if request.url.query else "")
-            await second(asked.caller, wanted(endpoint, path, asked))
+            await second(asked.caller, build_approval_request(endpoint, path, asked))
             _check_again(endpoint, identify, request)
         if endpoint.method != "GET" and "if-match" in request.headers:
             raise OperatorRequestError(detail="If-Match is not supported here: the change applies to the current state")
         check = partial(_check_again, endpoint, identify, request)
         answering = answered(asked, check, request.headers)
-        response = await (while_there(request, answering, check) if endpoint.waits else answering)
+        response = await (respond_unless_disconnected(request, answering, check) if endpoint.waits else answering)
         response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
         return response
 
-    async def answered(asked: ApiRequest, check: Callable[[], None], given: Mapping[str, str]) -> Response:
-        value = await endpoint.handler(asked)
+    async def answered(request: ApiRequest, check: Callable[[], None], values: Mapping[str, str]) -> Response:
+        value = await endpoint.handler(request)
         if isinstance(value, LineStream):
-            is_sse = SSE in given.get("accept", "")
+            is_sse = SSE in values.get("accept", "")
             written = _written(value, check, as_event if is_sse else as_line)
             return StreamingResponse(written, endpoint.status, _NOT_KEPT, SSE if is_sse else NDJSON)
         if value is None:
             return Response(status_code=204)
         if isinstance(value, Rows):
-            made = await _list_of(seen(value, endpoint, asked.caller), endpoint.status)
+            made = await _list_of(seen(value, endpoint, request.caller), endpoint.status)
         else:
             made = JSONResponse(value, endpoint.status)
-        return tagged(made, given) if endpoint.method == "GET" else made
+        return with_entity_tag(made, values) if endpoint.method == "GET" else made
 
     return carry_out
 
 
 async def _list_of(rows: Rows, status: int) -> Response:
-    """Return a list in JSON, made row by row in its asker's turns: rows may be large."""
+    """Return a list as JSON, encoded row by row in the caller's turns because rows may be large."""
     items = []
     for row in rows.items:
         items.append(_as_json(row))
-        await give_way()
+        await yield_turn()
     content = f'{{"items":[{",".join(items)}],"next":{_as_json(rows.next)}}}'
     return Response(content, status, media_type=JSONResponse.media_type)
 
 
-async def _keyed(request: Request, caller: Caller) -> IdempotentRequest:
-    """Return a request with the key that it was given. Raise `OperatorRequestError`."""
+async def _parse_idempotency_key(request: Request, caller: Caller) -> IdempotentRequest:
+    """Return a request with its idempotency key. Raise `OperatorRequestError`."""
     given = request.headers.getlist(IDEMPOTENCY_KEY)
     key = key_of(given[0]) if len(given) == 1 else None
     if key is None:
@@ -361,18 +363,18 @@ async def _keyed(request: Request, caller: Caller) -> IdempotentRequest:
             detail=f"Idempotency-Key holds {most}, in quotation marks or without, and comes once"
         )
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return IdempotentRequest(str(caller.actor), told_by(caller), key, request.method, path, await request.body())
+    return IdempotentRequest(str(caller.actor), credential_of(caller), key, request.method, path, await request.body())
 
 
-def told_by(caller: Caller) -> str:
-    """Return by what somebody asks: a token, or a session."""
+def credential_of(caller: Caller) -> str:
+    """Return the caller's credential: a token or a session."""
     return "&".join(f"{name}={value}" for name, value in sorted(caller.actor.told.items()) if name != "from")
 
 
-async def answered_once(
+async def respond_once(
     once: IdempotencyStore, request: IdempotentRequest, carry_out: Callable[[], Awaitable[Response]]
 ) -> Response:
-    """Return what was answered to a request before, or carry it out and keep the answer."""
+    """Return the stored response to an identical earlier request, or execute the request and store it."""
     begun = await once.begin(request)
     if begun.status is not None:
         content = (begun.answer or "").encode()
@@ -380,46 +382,46 @@ async def answered_once(
     try:
         response = await carry_out()
     except errors.UnavailableError:
-        await once.answered(begun, FAILED, None)  # what it did, if anything, is not known
+        await once.store_response(begun, FAILED, None)  # what it did, if anything, is not known
         raise
     except BirthmarkError:
         await once.forget(begun)
         raise
     except Exception:
-        await once.answered(begun, FAILED, None)
+        await once.store_response(begun, FAILED, None)
         raise
-    await once.answered(begun, response.status_code, bytes(response.body).decode())
+    await once.store_response(begun, response.status_code, bytes(response.body).decode())
     return response
 
 
-def tagged(answer: Response, given: Mapping[str, str]) -> Response:
-    """Return an answer with its entity tag; who has it already gets nothing more (RFC 9110, 13.1.2)."""
+def with_entity_tag(answer: Response, values: Mapping[str, str]) -> Response:
+    """Return a response with its entity tag, or 304 if the client's copy is current (RFC 9110, 13.1.2)."""
     tag = f'"{hashlib.sha256(bytes(answer.body)).hexdigest()[:_TAG_DIGITS]}"'
     answer.headers["etag"] = tag
-    known = [one.strip().removeprefix("W/") for one in given.get("if-none-match", "").split(",")]
+    known = [one.strip().removeprefix("W/") for one in values.get("if-none-match", "").split(",")]
     return Response(status_code=304, headers={"etag": tag}) if tag in known else answer
 
 
 def _check_again(endpoint: Endpoint, identify: Identify, request: Request) -> None:
-    """Raise where whoever asked is known no more, or may no more."""
+    """Raise if the caller is no longer authenticated or authorized."""
     if not endpoint.is_open:
         authorize(endpoint, identify(request), request.path_params)
 
 
-def wanted(endpoint: Endpoint, path: str, asked: ApiRequest) -> ApprovalRequest:
-    """Return a request as it is shown to a second person: what was read of it, and nothing that was passed over."""
-    body, place = msgspec.json.encode(asked.body).decode(), endpoint.place(asked.names)
+def build_approval_request(endpoint: Endpoint, path: str, request: ApiRequest) -> ApprovalRequest:
+    """Return a request as shown to the approver: the parsed fields only, without ignored ones."""
+    body, place = msgspec.json.encode(request.body).decode(), endpoint.place(request.names)
     if len(body) > MAX_BODY:
         raise OperatorRequestError(detail=f"more than {MAX_BODY} characters cannot be reviewed for approval")
     return ApprovalRequest(endpoint.summary, endpoint.method, path, body, endpoint.right or Right.ADMINISTER, place)
 
 
-async def while_there(
+async def respond_unless_disconnected(
     request: Request, answering: Coroutine[Any, Any, Response], check: Callable[[], None] | None = None
 ) -> Response:
-    """Return an answer to a request of which the body was read; give it up when whoever asked goes.
+    """Return the response to a request with a complete body; cancel it if the client disconnects.
 
-    `check` raises when whoever asked may no more, which gives it up, too.
+    `check` raises if the caller is no longer authorized, which also cancels it.
     """
     asking, leaving = begin_task(answering), asyncio.create_task(_left(request))
     pause = None if check is None else LOOK_AGAIN_S
@@ -429,7 +431,7 @@ async def while_there(
                 check()
         return asking.result() if asking.done() else Response(status_code=503)  # which nobody sees
     finally:
-        await ended(asking, leaving)
+        await cancel_and_wait(asking, leaving)
 
 
 async def _left(request: Request) -> None:
@@ -438,7 +440,7 @@ async def _left(request: Request) -> None:
 
 
 def seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
-    """Return those rows that the caller may look at."""
+    """Return the rows that the caller may read."""
     if not endpoint.rows_at:
         return rows
     may = (row for row in rows.items if caller.rights.allow(Right.READ, endpoint.rows_at.format_map(row)))
@@ -446,13 +448,13 @@ def seen(rows: Rows, endpoint: Endpoint, caller: Caller) -> Rows:
 
 
 def authorize(endpoint: Endpoint, caller: Caller, names: Mapping[str, str]) -> None:
-    """Raise `RightMissingError` where this caller may not."""
+    """Raise `RightMissingError` if the caller lacks the route's right."""
     if endpoint.right is not None and not endpoint.rows_at:
-        demand(caller, endpoint.right, endpoint.place(names))
+        require_right(caller, endpoint.right, endpoint.place(names))
 
 
 async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> ApiRequest:
-    """Return query and body as the route's types. Raise `OperatorRequestError` naming what is wrong."""
+    """Parse query and body into the route's types. Raise `OperatorRequestError` that names the error."""
     if empty := [name for name, given in request.path_params.items() if not given.strip()]:
         raise OperatorRequestError(detail=f"`{empty[0]}`, a part of the path, is empty")
     raw = await request.body()

@@ -18,7 +18,7 @@ from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoi
 from birthmark.store import Database
 
 _PAGE = 200
-"""How many rows are a line of the answer: few, as others wait while it is written."""
+"""Rows per line of the response: few, because others wait while it is written."""
 
 
 class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,7 +31,7 @@ _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
 
 
 class LatestQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """The latest rows, or those before a place: the `next` of the page that came first."""
+    """The latest rows, or the rows before a position: the `next` of the previous page."""
 
     actor: _Text | None = None
     subject: _Text | None = None
@@ -45,16 +45,16 @@ class LatestQuery(msgspec.Struct, forbid_unknown_fields=True):
 def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[Endpoint]:
     """Return the routes of `birthmark server audit`."""
 
-    async def verify(asked: ApiRequest) -> Any:
-        body: AuditQuestion = asked.body
+    async def verify(request: ApiRequest) -> Any:
+        body: AuditQuestion = request.body
         exported = [head for text in body.heads for head in parse_heads(text.encode())]
         return report(await verify_chains(database, key=public_key, exported=exported))
 
     async def rows(_asked: ApiRequest) -> Any:
         return LineStream(_pages(database, public_key))
 
-    async def newest(asked: ApiRequest) -> Rows:
-        query: LatestQuery = asked.query
+    async def newest(request: ApiRequest) -> Rows:
+        query: LatestQuery = request.query
         since = None if query.back_s is None else clock.now() - timedelta(seconds=query.back_s)
         wanted = AuditQuery(query.actor, query.subject, query.action, query.people, since)
         page = await latest(database, wanted, before=query.before, limit=query.limit)
@@ -69,7 +69,7 @@ def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[E
 
 
 async def _pages(database: Database, public_key: bytes) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield the rows, page by page, and with the last what was verified; before, empty ones as signs of life."""
+    """Yield pages of rows, the last with the verification result; empty pages before serve as keep-alives."""
     verifying = begin_task(verify_chains(database, key=public_key))
     try:
         while not (await asyncio.wait([verifying], timeout=SIGN_OF_LIFE_S))[0]:

@@ -1,4 +1,4 @@
-"""Who asks at the operator interface, by the token in the request, or by the session of a browser."""
+"""Authentication at the operator API by the request's token or by a browser session."""
 
 import hmac
 
@@ -13,7 +13,7 @@ _BEARER = "Bearer "
 
 
 class Authenticator:
-    """Says who it is: whoever holds the data directory, where its token is taken, or a person."""
+    """Authenticates the caller: a user, or the local administrator if the data directory's token is accepted."""
 
     def __init__(self, people: People, gate: SessionGuard, token: str | None = None) -> None:
         """`token` is the data directory's."""
@@ -22,7 +22,10 @@ class Authenticator:
         self._token = token
 
     def __call__(self, request: Request) -> Caller:
-        """Raise `OperatorTokenError` or `TokenRefusedError`; for a session what `SessionGuard.caller` raises."""
+        """Return the caller.
+
+        Raise `OperatorTokenError`, `TokenRefusedError`, or the errors of `SessionGuard.caller`.
+        """
         given = request.headers.get("authorization", "")
         if not given and self._gate.text(request):
             return self._gate.caller(request)

@@ -1,6 +1,6 @@
-"""The operator interface of AWS IoT: access keys, and what is in the account.
+"""Operator API of AWS IoT: access keys, and an overview of the account.
 
-Everything else is asked through AWS's own interface.
+All other operations use the AWS APIs.
 """
 
 import json
@@ -26,14 +26,14 @@ _SIGNATURE = re.compile(r"(signature=)[A-Za-z0-9_-]+")
 
 
 class NewKey(msgspec.Struct):
-    """An access key, what it is for, and what it may do: everything, or what a policy allows."""
+    """An access key with its description and permissions: all, or those of a policy."""
 
     name: str = ""
     policy: dict[str, Any] | None = None
 
 
 class MonitorQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which messages: a topic filter; topics that begin with $ have to be named."""
+    """Messages to monitor: a topic filter; topics that start with $ must be named explicitly."""
 
     filter: str
 
@@ -44,21 +44,21 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
     async def keys(_asked: ApiRequest) -> Rows:
         return Rows([_key_view(key) for key in aws.keys.all()])
 
-    async def add_key(asked: ApiRequest) -> Any:
-        policy = None if asked.body.policy is None else json.dumps(asked.body.policy)
-        made = await aws.keys.add(asked.body.name, actor=asked.actor, policy=policy)
+    async def add_key(request: ApiRequest) -> Any:
+        policy = None if request.body.policy is None else json.dumps(request.body.policy)
+        made = await aws.keys.add(request.body.name, actor=request.actor, policy=policy)
         return _key_view(made) | {"secret_access_key": made.secret}
 
-    async def remove_key(asked: ApiRequest) -> None:
-        await aws.keys.remove(asked["id"], actor=asked.actor)
+    async def remove_key(request: ApiRequest) -> None:
+        await aws.keys.remove(request["id"], actor=request.actor)
 
-    async def things(asked: ApiRequest) -> Rows:
-        page = await aws.overview.things(asked.query.after, asked.query.limit)
+    async def things(request: ApiRequest) -> Rows:
+        page = await aws.overview.things(request.query.after, request.query.limit)
         views = [{"thing": t.name, "type": t.type_name, "certificates": ids} for t, ids in page.items]
         return Rows(views, page.last)
 
-    async def certificates(asked: ApiRequest) -> Rows:
-        page = await aws.overview.certificates(asked.query.after, asked.query.limit)
+    async def certificates(request: ApiRequest) -> Rows:
+        page = await aws.overview.certificates(request.query.after, request.query.limit)
         views = [
             {
                 "certificate": known.id,
@@ -73,8 +73,8 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
         ]
         return Rows(views, page.last)
 
-    async def monitor(asked: ApiRequest) -> LineStream:
-        wanted = asked.query.filter
+    async def monitor(request: ApiRequest) -> LineStream:
+        wanted = request.query.filter
         share, rest = split_shared(wanted)
         if share is not None:
             raise OperatorRequestError(detail=f"shared subscriptions are not supported here: use {rest[:256]}")
@@ -101,7 +101,7 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
 
 
 async def _seen(space: Namespace, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield messages as they are published; nothing, as a sign of life."""
+    """Yield messages as they are published; empty parts as keep-alives."""
     with space.messages.watch(topic_filter) as viewer:
         yield {"items": [], "lost": 0}
         while True:

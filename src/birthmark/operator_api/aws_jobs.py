@@ -18,12 +18,12 @@ from birthmark.awsiot.model import (
     MemberNotServedError,
     parse_job_id,
 )
-from birthmark.awsiot.rules.job_documents import parse_parameters, resolved
+from birthmark.awsiot.rules.job_documents import parse_parameters, substitute_parameters
 from birthmark.awsiot.rules.job_schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json
-from birthmark.awsiot.wire.jobs import parse_document, parse_settings, placeholder_in, settings_of
-from birthmark.errors import mended_by
+from birthmark.awsiot.wire.jobs import find_unsupported_placeholder, parse_document, parse_settings, settings_of
+from birthmark.errors import add_fix_command
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows
 
 MOST_REASONS = 100
@@ -32,9 +32,9 @@ _GOES_ON = (JobStatus.SCHEDULED, JobStatus.IN_PROGRESS)
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
-    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` as CreateJob has them.
+    """A job; `targets` are `thing/NAME` and `thinggroup/NAME`, `settings` match those of CreateJob.
 
-    `document` is an object, or the text of one, which stays as it is; `parameters` are those of the document.
+    `document` is an object or its text, which stays unchanged; `parameters` are the document's parameters.
     """
 
     job: str
@@ -47,19 +47,19 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Force(msgspec.Struct, forbid_unknown_fields=True):
-    """Whether what things are on is taken back, too."""
+    """Whether executions that are in progress are canceled, too."""
 
     force: bool = False
 
 
 class JobsQuery(PageQuery):
-    """Which page of the jobs, or of those of one status."""
+    """Page of the jobs, optionally of one status."""
 
     status: JobStatus | None = None
 
 
 class ExecutionsQuery(PageQuery):
-    """Which page of a job's executions, or of those of one status."""
+    """Page of a job's executions, optionally of one status."""
 
     status: ExecutionStatus | None = None
 
@@ -67,26 +67,26 @@ class ExecutionsQuery(PageQuery):
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws job`."""
 
-    async def jobs(asked: ApiRequest) -> Rows:
-        query: JobsQuery = asked.query
+    async def jobs(request: ApiRequest) -> Rows:
+        query: JobsQuery = request.query
         page = await aws.jobs.page(query.after, query.limit, status=_word(query.status))
         return Rows([_view(one) for one in page.items], page.last)
 
-    async def job(asked: ApiRequest) -> Any:
-        known = await aws.jobs.get(asked["name"])
+    async def job(request: ApiRequest) -> Any:
+        known = await aws.jobs.get(request["name"])
         counts = await aws.jobs.executions.counts(known.job_id)
         return _whole(known, await aws.jobs.targets(known.job_id), counts, aws.jobs.clock.now())
 
-    async def add_job(asked: ApiRequest) -> Any:
-        given: NewJob = asked.body
+    async def add_job(request: ApiRequest) -> Any:
+        given: NewJob = request.body
         if wrong := [one for one in given.targets if not one.startswith(("thing/", "thinggroup/"))]:
             raise BodyInvalidError(detail=f"the target {wrong[0][:140]!r}", command=_HELP)
-        with mended_by(_HELP, BodyInvalidError):
+        with add_fix_command(_HELP, BodyInvalidError):
             document = parse_document(given.document if isinstance(given.document, str) else json.dumps(given.document))
             settings = parse_settings(given.settings)
-        if (what := placeholder_in(document)) is not None:
+        if (what := find_unsupported_placeholder(document)) is not None:
             raise MemberNotServedError(member=f"document with {what}", operation="create", command=_HELP)
-        with mended_by(_HELP, BodyInvalidError):
+        with add_fix_command(_HELP, BodyInvalidError):
             made = await aws.jobs.create(
                 parse_job_id(given.job),
                 [aws.account.arn(*one.split("/", 1)) for one in given.targets],
@@ -95,20 +95,20 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
                 given_json(settings),
                 is_continuous=given.continuous,
                 parameters=parse_parameters(given.parameters, document),
-                actor=asked.actor,
+                actor=request.actor,
             )
         return _view(made)
 
-    async def cancel_job(asked: ApiRequest) -> Any:
-        made = await aws.jobs.cancel(asked["name"], None, None, force=asked.body.force, actor=asked.actor)
+    async def cancel_job(request: ApiRequest) -> Any:
+        made = await aws.jobs.cancel(request["name"], None, None, force=request.body.force, actor=request.actor)
         return _view(made)
 
-    async def remove_job(asked: ApiRequest) -> None:
-        await aws.jobs.delete(asked["name"], force=asked.query.force, actor=asked.actor)
+    async def remove_job(request: ApiRequest) -> None:
+        await aws.jobs.delete(request["name"], force=request.query.force, actor=request.actor)
 
-    async def executions(asked: ApiRequest) -> Rows:
-        query: ExecutionsQuery = asked.query
-        page = await aws.jobs.executions.of_job(asked["name"], _word(query.status), query.after, query.limit)
+    async def executions(request: ApiRequest) -> Rows:
+        query: ExecutionsQuery = request.query
+        page = await aws.jobs.executions.of_job(request["name"], _word(query.status), query.after, query.limit)
         return Rows([_execution(one) for one in page.items], page.last)
 
     one, change = "/aws/jobs/{name}", Right.OPERATE
@@ -127,14 +127,14 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
 
 def _while_it_goes(aws: AwsIot, one: str, change: Right) -> Sequence[Endpoint]:
-    async def pause_job(asked: ApiRequest) -> Any:
-        return _view(await aws.jobs.pause(asked["name"], actor=asked.actor))
+    async def pause_job(request: ApiRequest) -> Any:
+        return _view(await aws.jobs.pause(request["name"], actor=request.actor))
 
-    async def resume_job(asked: ApiRequest) -> Any:
-        return _view(await aws.jobs.resume(asked["name"], actor=asked.actor))
+    async def resume_job(request: ApiRequest) -> Any:
+        return _view(await aws.jobs.resume(request["name"], actor=request.actor))
 
-    async def reasons(asked: ApiRequest) -> Rows:
-        return Rows([_reason(one) for one in await aws.jobs.executions.reasons(asked["name"], MOST_REASONS)], None)
+    async def reasons(request: ApiRequest) -> Rows:
+        return Rows([_reason(one) for one in await aws.jobs.executions.reasons(request["name"], MOST_REASONS)], None)
 
     return [
         Endpoint("POST", f"{one}/pause", change, "Pause the rollout of a job.", pause_job),
@@ -145,12 +145,12 @@ def _while_it_goes(aws: AwsIot, one: str, change: Right) -> Sequence[Endpoint]:
     ]
 
 
-def _reason(known: FailureReason) -> dict[str, Any]:
+def _reason(reason: FailureReason) -> dict[str, Any]:
     return {
-        "things": known.count,
-        "status": known.status.value,
-        "details": dict(known.details),
-        "one": known.thing,
+        "things": reason.count,
+        "status": reason.status.value,
+        "details": dict(reason.details),
+        "one": reason.thing,
     }
 
 
@@ -158,41 +158,41 @@ def _word(status: JobStatus | ExecutionStatus | None) -> str:
     return "" if status is None else status.value
 
 
-def _view(known: Job) -> dict[str, Any]:
+def _view(job: Job) -> dict[str, Any]:
     return {
-        "job": known.job_id,
-        "status": known.status.value,
-        "selection": "CONTINUOUS" if known.is_continuous else "SNAPSHOT",
-        "description": known.description or "",
-        "created": known.created_at.isoformat(),
-        "paused": None if known.paused_at is None else known.paused_at.isoformat(),
-        "completed": None if known.completed_at is None else known.completed_at.isoformat(),
+        "job": job.job_id,
+        "status": job.status.value,
+        "selection": "CONTINUOUS" if job.is_continuous else "SNAPSHOT",
+        "description": job.description or "",
+        "created": job.created_at.isoformat(),
+        "paused": None if job.paused_at is None else job.paused_at.isoformat(),
+        "completed": None if job.completed_at is None else job.completed_at.isoformat(),
     }
 
 
 def _whole(
-    known: Job, targets: Sequence[JobTarget], counts: Mapping[ExecutionStatus, int], now: datetime
+    job: Job, targets: Sequence[JobTarget], counts: Mapping[ExecutionStatus, int], now: datetime
 ) -> dict[str, Any]:
-    return _view(known) | {
+    return _view(job) | {
         "targets": [one.target for one in targets],
-        "goes_out": known.status in _GOES_ON and any(not one.is_done for one in targets),
-        "opens": [one.isoformat() for one in openings(settings_of(known.settings), now)],
+        "goes_out": job.status in _GOES_ON and any(not one.is_done for one in targets),
+        "opens": [one.isoformat() for one in openings(settings_of(job.settings), now)],
         "things": {status.value: counts[status] for status in ExecutionStatus if status in counts},
-        "reason": known.reason_code,
-        "comment": known.comment,
-        "settings": dict(known.settings),
-        "document": json.loads(resolved(known.document, known.parameters)),
+        "reason": job.reason_code,
+        "comment": job.comment,
+        "settings": dict(job.settings),
+        "document": json.loads(substitute_parameters(job.document, job.parameters)),
     }
 
 
-def _execution(known: JobExecution) -> dict[str, Any]:
+def _execution(execution: JobExecution) -> dict[str, Any]:
     return {
-        "thing": known.thing,
-        "status": known.status.value,
-        "number": known.number,
-        "version": known.version,
-        "details": dict(known.details),
-        "queued": known.queued_at.isoformat(),
-        "started": None if known.started_at is None else known.started_at.isoformat(),
-        "updated": known.updated_at.isoformat(),
+        "thing": execution.thing,
+        "status": execution.status.value,
+        "number": execution.number,
+        "version": execution.version,
+        "details": dict(execution.details),
+        "queued": execution.queued_at.isoformat(),
+        "started": None if execution.started_at is None else execution.started_at.isoformat(),
+        "updated": execution.updated_at.isoformat(),
     }

@@ -1,4 +1,4 @@
-"""The operator interface of AWS IoT's registry: one thing or certificate whole, groups, policies, searches."""
+"""Operator API of the AWS IoT registry: details of a thing or certificate, groups, policies, searches."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,11 +27,11 @@ from birthmark.store import from_micros
 from birthmark.store.pagination import Page
 
 _MOST = 100
-"""Of what hangs on one; more are told of as such."""
+"""Maximum number of attached items shown; more are indicated."""
 
 
 class SearchQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """What is searched for, in AWS's query language, among things or, with `groups`, among thing groups."""
+    """Search in AWS's query language for things or, with `groups`, thing groups."""
 
     query: str
     groups: bool = False
@@ -45,10 +45,10 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
 
 
 def _of_devices(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
-    """Return the routes about one thing, one certificate, and what a search finds."""
+    """Return the routes for one thing, one certificate, and searches."""
 
-    async def thing(asked: ApiRequest) -> Any:
-        known = await aws.things.get(parse_thing_name(asked["name"]))
+    async def thing(request: ApiRequest) -> Any:
+        known = await aws.things.get(parse_thing_name(request["name"]))
         held = await aws.attachments.principals(known.name, "", _MOST)
         certificates = []
         for certificate_id, kind in held.items:
@@ -76,8 +76,8 @@ def _of_devices(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
             "connection": await _connection(space, known.name),
         }
 
-    async def certificate(asked: ApiRequest) -> Any:
-        known = await aws.certificates.get(parse_certificate_id(asked["id"]))
+    async def certificate(request: ApiRequest) -> Any:
+        known = await aws.certificates.get(parse_certificate_id(request["id"]))
         things = await aws.attachments.things(known.id, "", _MOST)
         policies = await aws.policies.attached(known.id, "", _MOST)
         return {
@@ -88,8 +88,8 @@ def _of_devices(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
             "pem": known.certificate.pem(),
         }
 
-    async def search(asked: ApiRequest) -> Rows:
-        query: SearchQuery = asked.query
+    async def search(request: ApiRequest) -> Rows:
+        query: SearchQuery = request.query
         place = SearchIndex.GROUPS if query.groups else SearchIndex.THINGS
         page = await aws.index.search(place, parse_query(query.query, place), query.after, query.limit)
         if query.groups:
@@ -105,14 +105,14 @@ def _of_devices(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
 
 
 def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
-    """Return the routes about what many devices share: groups and policies."""
+    """Return the routes for resources that devices share: groups and policies."""
 
-    async def groups(asked: ApiRequest) -> Rows:
-        page = await aws.thing_groups.page(asked.query.after, asked.query.limit, "")
+    async def groups(request: ApiRequest) -> Rows:
+        page = await aws.thing_groups.page(request.query.after, request.query.limit, "")
         return Rows([_group_view(one) for one in page.items], page.last)
 
-    async def group(asked: ApiRequest) -> Any:
-        known = await aws.thing_groups.get(asked["name"])
+    async def group(request: ApiRequest) -> Any:
+        known = await aws.thing_groups.get(request["name"])
         below = await aws.thing_groups.page("", _MOST, "", parent=known.name, recursive=False)
         things: Page[str] | None = None
         if known.query is None:  # those of a dynamic one are what a search finds: birthmark aws search
@@ -129,12 +129,12 @@ def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
             "policies": list(policies.items),
         }
 
-    async def policies(asked: ApiRequest) -> Rows:
-        page = await aws.policies.page(asked.query.after, asked.query.limit, ascending=True)
+    async def policies(request: ApiRequest) -> Rows:
+        page = await aws.policies.page(request.query.after, request.query.limit, ascending=True)
         return Rows([_policy_view(one) for one in page.items], page.last)
 
-    async def policy(asked: ApiRequest) -> Any:
-        known, version = await aws.policies.version(asked["name"])
+    async def policy(request: ApiRequest) -> Any:
+        known, version = await aws.policies.version(request["name"])
         targets = await aws.policies.targets(known.name, "", _MOST)
         return {
             **_policy_view(known),
@@ -154,63 +154,63 @@ def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
 
 
 async def _connection(space: Namespace, client: str) -> Mapping[str, Any]:
-    """Return how the client of a thing's name stands: connected since, or gone since and why."""
+    """Return the connection state of a thing's client: connected since, or disconnected since and why."""
     known = await space.asked.client(client)
     if known is not None and known.is_connected:
         return {"connected": True, "since": None if known.since is None else from_micros(known.since).isoformat()}
-    seen = (await space.seen_anywhere([client])).get(client)
+    seen = (await space.get_last_contacts([client])).get(client)
     if seen is None or seen.reason is None:
         return {"connected": False}
     return {"connected": False, "since": from_micros(seen.at).isoformat(), "reason": REASONS[seen.reason]}
 
 
-def _certificate_view(known: DeviceCertificate) -> dict[str, Any]:
-    def moment(at: datetime | None) -> str | None:
-        return None if at is None else at.isoformat()
+def _certificate_view(certificate: DeviceCertificate) -> dict[str, Any]:
+    def moment(timestamp: datetime | None) -> str | None:
+        return None if timestamp is None else timestamp.isoformat()
 
     return {
-        "certificate": known.id,
-        "common_name": known.certificate.subject_cn,
-        "issuer": known.certificate.issuer_text,
-        "status": known.status.value,
-        "mode": known.mode.value,
-        "ca": known.ca_id,
-        "not_before": known.certificate.not_before.isoformat(),
-        "not_after": known.certificate.not_after.isoformat(),
-        "created": known.created_at.isoformat(),
-        "claim": known.claim is not None,
-        "claim_template": known.claim or None,
-        "goes": moment(known.until),
-        "replaces": known.replaces,
+        "certificate": certificate.id,
+        "common_name": certificate.certificate.subject_cn,
+        "issuer": certificate.certificate.issuer_text,
+        "status": certificate.status.value,
+        "mode": certificate.mode.value,
+        "ca": certificate.ca_id,
+        "not_before": certificate.certificate.not_before.isoformat(),
+        "not_after": certificate.certificate.not_after.isoformat(),
+        "created": certificate.created_at.isoformat(),
+        "claim": certificate.claim is not None,
+        "claim_template": certificate.claim or None,
+        "goes": moment(certificate.until),
+        "replaces": certificate.replaces,
     }
 
 
-def _group_view(known: ThingGroup) -> dict[str, Any]:
+def _group_view(group: ThingGroup) -> dict[str, Any]:
     return {
-        "group": known.name,
-        "parent": known.parent,
-        "query": None if known.query is None else json.loads(known.query).get("queryString"),
-        "description": known.properties.get("thingGroupDescription"),
-        "created": known.created_at.isoformat(),
+        "group": group.name,
+        "parent": group.parent,
+        "query": None if group.query is None else json.loads(group.query).get("queryString"),
+        "description": group.properties.get("thingGroupDescription"),
+        "created": group.created_at.isoformat(),
     }
 
 
-def _policy_view(known: NamedPolicy) -> dict[str, Any]:
+def _policy_view(policy: NamedPolicy) -> dict[str, Any]:
     return {
-        "policy": known.name,
-        "version": known.default_version,
-        "created": known.created_at.isoformat(),
-        "changed": known.modified_at.isoformat(),
+        "policy": policy.name,
+        "version": policy.default_version,
+        "created": policy.created_at.isoformat(),
+        "changed": policy.modified_at.isoformat(),
     }
 
 
-def _found_view(found: FoundThing) -> dict[str, Any]:
-    """Return a thing as a search finds it; `connected` is null where connections are not indexed."""
-    connected = found.presence.get("connected")
+def _found_view(thing: FoundThing) -> dict[str, Any]:
+    """Return a search result; `connected` is null if connectivity is not indexed."""
+    connected = thing.presence.get("connected")
     return {
-        "thing": found.thing.name,
-        "type": found.thing.type_name,
-        "groups": list(found.groups),
-        "attributes": dict(found.thing.attributes),
+        "thing": thing.thing.name,
+        "type": thing.thing.type_name,
+        "groups": list(thing.groups),
+        "attributes": dict(thing.thing.attributes),
         "connected": None if connected is None else connected == "true",
     }

@@ -14,7 +14,10 @@ from birthmark.untrusted_text import decode_json
 
 
 class ShadowPatch(msgspec.Struct):
-    """A patch of what is desired of a thing: null removes, objects are merged. `version` is the one it is meant for."""
+    """Patch of a thing's desired state: null removes, objects are merged.
+
+    `version` is the expected shadow version.
+    """
 
     desired: dict[str, Any]
     version: int | None = None
@@ -23,8 +26,8 @@ class ShadowPatch(msgspec.Struct):
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws shadow`."""
 
-    async def shadow(asked: ApiRequest) -> Any:
-        thing, name = _shadow_of(asked)
+    async def shadow(request: ApiRequest) -> Any:
+        thing, name = _shadow_of(request)
         return decode_json(shadow_json(await aws.shadows.get(thing, name), aws.shadows.now()))
 
     async def change_shadow(asked: ApiRequest) -> Any:
@@ -35,8 +38,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
         await aws.shadows.update(thing, name, request, actor=asked.actor)
         return await shadow(asked)
 
-    async def delete_shadow(asked: ApiRequest) -> None:
-        await aws.shadows.delete(*_shadow_of(asked), ShadowRequest({}), actor=asked.actor)
+    async def delete_shadow(request: ApiRequest) -> None:
+        await aws.shadows.delete(*_shadow_of(request), ShadowRequest({}), actor=request.actor)
 
     of = "/aws/shadows/{shadow:path}"
     return [
@@ -46,8 +49,8 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     ]
 
 
-def _shadow_of(asked: ApiRequest) -> tuple[ThingName, str]:
-    """Return the shadow of `THING` or `THING/NAME`."""
-    given, is_named, name = asked["shadow"].partition("/")
+def _shadow_of(request: ApiRequest) -> tuple[ThingName, str]:
+    """Return the shadow named by `THING` or `THING/NAME`."""
+    given, is_named, name = request["shadow"].partition("/")
     thing = parse_thing_name(given)
     return thing, parse_shadow_name(thing, name) if is_named else ""

@@ -25,7 +25,7 @@ class NewTemplate(msgspec.Struct):
 
 
 class ClaimBody(msgspec.Struct):
-    """Whether a certificate is a claim's."""
+    """Whether a certificate is a claim certificate."""
 
     claim: bool
 
@@ -39,16 +39,16 @@ class Successor(msgspec.Struct):
 def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws template` and `birthmark aws certificate claim`."""
 
-    async def templates(asked: ApiRequest) -> Rows:
-        page = await aws.templates.page(asked.query.after, asked.query.limit)
+    async def templates(request: ApiRequest) -> Rows:
+        page = await aws.templates.page(request.query.after, request.query.limit)
         return Rows([_template_view(one) for one in page.items], page.last)
 
-    async def template(asked: ApiRequest) -> Any:
-        known, version = await aws.templates.version(asked["name"])
+    async def template(request: ApiRequest) -> Any:
+        known, version = await aws.templates.version(request["name"])
         return _template_view(known) | {"body": json.loads(version.body)}
 
-    async def add_template(asked: ApiRequest) -> Any:
-        given: NewTemplate = asked.body
+    async def add_template(request: ApiRequest) -> Any:
+        given: NewTemplate = request.body
         hook = None if given.hook is None else json.dumps({"targetArn": given.hook})
         role = f"arn:aws:iam::{aws.account.account_id}:role/provisioning"
         made = await aws.templates.create(
@@ -57,23 +57,23 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
             is_enabled=True,
             role_arn=role,
             hook=hook,
-            actor=asked.actor,
+            actor=request.actor,
         )
         return _template_view(made)
 
-    async def remove_template(asked: ApiRequest) -> None:
-        await aws.templates.delete(asked["name"], actor=asked.actor)
+    async def remove_template(request: ApiRequest) -> None:
+        await aws.templates.delete(request["name"], actor=request.actor)
 
-    async def set_claim(asked: ApiRequest) -> None:
-        certificate_id = parse_certificate_id(asked["id"])
-        if asked.body.claim:  # which shuts the device out that has it
-            asked.demand(Right.REVOKE, "aws")
-        await aws.claims.set_claim(certificate_id, is_claim=asked.body.claim, actor=asked.actor)
+    async def set_claim(request: ApiRequest) -> None:
+        certificate_id = parse_certificate_id(request["id"])
+        if request.body.claim:  # which shuts the device out that has it
+            request.demand(Right.REVOKE, "aws")
+        await aws.claims.set_claim(certificate_id, is_claim=request.body.claim, actor=request.actor)
 
-    async def renew(asked: ApiRequest) -> Any:
-        certificate_id = parse_certificate_id(asked["id"])
-        asked.demand(Right.REVOKE, "aws")  # the certificate that it renews goes
-        made = await aws.renewals.carry(certificate_id, parse_pem(asked.body.certificate), actor=asked.actor)
+    async def renew(request: ApiRequest) -> Any:
+        certificate_id = parse_certificate_id(request["id"])
+        request.demand(Right.REVOKE, "aws")  # the certificate that it renews goes
+        made = await aws.renewals.carry(certificate_id, parse_pem(request.body.certificate), actor=request.actor)
         return {"certificate": made.id, "replaces": certificate_id, "status": made.status.value}
 
     one, change = "/aws/templates/{name}", Right.ADMINISTER
@@ -97,13 +97,13 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     ]
 
 
-def _template_view(known: ProvisioningTemplate) -> dict[str, Any]:
+def _template_view(template: ProvisioningTemplate) -> dict[str, Any]:
     return {
-        "template": known.name,
-        "type": known.kind.value,
-        "enabled": known.is_enabled,
-        "version": known.default_version,
-        "hook": hook_arn(known.hook),
-        "description": known.description,
-        "created": known.created_at.isoformat(),
+        "template": template.name,
+        "type": template.kind.value,
+        "enabled": template.is_enabled,
+        "version": template.default_version,
+        "hook": hook_arn(template.hook),
+        "description": template.description,
+        "created": template.created_at.isoformat(),
     }

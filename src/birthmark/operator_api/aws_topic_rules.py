@@ -14,11 +14,11 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
-from birthmark.errors import mended_by
+from birthmark.errors import add_fix_command
 from birthmark.message_routing.carriers.streams import StreamRecord
 from birthmark.message_routing.deliveries import QueuedDelivery
 from birthmark.message_routing.delivery_queue import DeliveryPartition
-from birthmark.net.fair_scheduler import each, fitting
+from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, PageQuery, Rows
 from birthmark.operator_api.name_validation import parse_name
 from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, beginning, pages
@@ -57,46 +57,46 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws rule`."""
     rules = aws.rules
 
-    async def listing(asked: ApiRequest) -> Rows:
-        query: PageQuery = asked.query
+    async def listing(request: ApiRequest) -> Rows:
+        query: PageQuery = request.query
         page = await rules.page(query.after, query.limit, topic=None, is_disabled=None)
         lanes = await rules.queue.counts()
         return Rows([_view(aws, one.rule, one.filter, lanes) for one in page.items], page.last)
 
-    async def one_rule(asked: ApiRequest) -> Any:
-        known = await rules.ready(asked["name"])
+    async def one_rule(request: ApiRequest) -> Any:
+        known = await rules.ready(request["name"])
         lanes = await rules.queue.counts(known.name)
         whole = _view(aws, known.rule, known.filter, lanes)
         whole["actions"] = [_action(aws, known.name, number, one, lanes) for number, one in enumerate(known.actions)]
         return whole | {"lag_s": round(rules.engine.lag_s, 3), "payload": without_secrets(known.rule.payload)}
 
-    async def create(asked: ApiRequest) -> Any:
-        called = mended_by(_CALLED, UrlInvalidError, PlainRefusedError)
-        with mended_by("birthmark aws rule create --help", BodyInvalidError), called:
-            made = await rules.create(asked.body.rule, asked.body.payload, actor=asked.actor)
+    async def create(request: ApiRequest) -> Any:
+        called = add_fix_command(_CALLED, UrlInvalidError, PlainRefusedError)
+        with add_fix_command("birthmark aws rule create --help", BodyInvalidError), called:
+            made = await rules.create(request.body.rule, request.body.payload, actor=request.actor)
         return _view(aws, made, (await rules.ready(made.name)).filter, {})
 
-    async def enable(asked: ApiRequest) -> Any:
-        await rules.switch(asked["name"], is_disabled=False, actor=asked.actor)
-        return {"rule": asked["name"], "enabled": True}
+    async def enable(request: ApiRequest) -> Any:
+        await rules.set_disabled(request["name"], is_disabled=False, actor=request.actor)
+        return {"rule": request["name"], "enabled": True}
 
-    async def disable(asked: ApiRequest) -> Any:
-        await rules.switch(asked["name"], is_disabled=True, actor=asked.actor)
-        return {"rule": asked["name"], "enabled": False}
+    async def disable(request: ApiRequest) -> Any:
+        await rules.set_disabled(request["name"], is_disabled=True, actor=request.actor)
+        return {"rule": request["name"], "enabled": False}
 
-    async def remove(asked: ApiRequest) -> None:
-        await rules.delete(asked["name"], actor=asked.actor)
+    async def remove(request: ApiRequest) -> None:
+        await rules.delete(request["name"], actor=request.actor)
 
-    async def dead(asked: ApiRequest) -> Rows:
-        query: PageQuery = asked.query
-        name = (await rules.get(asked["name"])).name
+    async def dead(request: ApiRequest) -> Rows:
+        query: PageQuery = request.query
+        name = (await rules.get(request["name"])).name
         found = await rules.queue.dead(name, query.after, query.limit)
-        shown = await fitting(each(map(_dead, found)), lambda view: 2 * len(view["body"]))
+        shown = await collect_page(iterate_async(map(_dead, found)), lambda view: 2 * len(view["body"]))
         is_last = len(shown) == len(found) < query.limit
         return Rows(shown, None if is_last else found[len(shown) - 1].id)
 
-    async def replay(asked: ApiRequest) -> Any:
-        return {"queued": await rules.replay(asked["name"], actor=asked.actor)}
+    async def replay(request: ApiRequest) -> Any:
+        return {"queued": await rules.replay(request["name"], actor=request.actor)}
 
     one, change, test = "/aws/rules/{name}", Right.ADMINISTER, partial(_tried, rules)
     return [
@@ -116,26 +116,26 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     """Return the routes of `birthmark aws stream`."""
     streams = aws.streams
 
-    async def listing(asked: ApiRequest) -> Rows:
-        page = await streams.page(asked.query.after, asked.query.limit)
+    async def listing(request: ApiRequest) -> Rows:
+        page = await streams.page(request.query.after, request.query.limit)
         return Rows([{"stream": one.name, "created": one.created_at.isoformat()} for one in page.items], page.last)
 
-    async def create(asked: ApiRequest) -> Any:
-        made = await streams.create(asked.body.stream, actor=asked.actor)
+    async def create(request: ApiRequest) -> Any:
+        made = await streams.create(request.body.stream, actor=request.actor)
         return {"stream": made.name, "created": made.created_at.isoformat()}
 
-    async def remove(asked: ApiRequest) -> None:
-        await streams.remove(asked["name"], actor=asked.actor)
+    async def remove(request: ApiRequest) -> None:
+        await streams.remove(request["name"], actor=request.actor)
 
-    async def read(asked: ApiRequest) -> LineStream:
-        query: StreamQuery = asked.query
-        found = await streams.find(asked["name"])
-        with mended_by(f"birthmark aws stream read {asked['name']} --since 10m", PositionInvalidError):
+    async def read(request: ApiRequest) -> LineStream:
+        query: StreamQuery = request.query
+        found = await streams.find(request["name"])
+        with add_fix_command(f"birthmark aws stream read {request['name']} --since 10m", PositionInvalidError):
             return LineStream(pages(found, await beginning(found, query), query, _entry))
 
-    async def note_place(asked: ApiRequest) -> None:
-        place = parse_positions(asked.body.after)
-        await (await streams.find(asked["name"])).set_position(parse_name(asked["group"]), place)
+    async def note_place(request: ApiRequest) -> None:
+        place = parse_positions(request.body.after)
+        await (await streams.find(request["name"])).set_position(parse_name(request["group"]), place)
 
     one = "/aws/streams/{name}"
     return [
@@ -157,27 +157,27 @@ def stream_endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     ]
 
 
-async def _tried(rules: TopicRules, asked: ApiRequest) -> Any:
-    given: RuleTrialBody = asked.body
-    with mended_by("birthmark aws rule test --help", BodyInvalidError):
-        told = await rules.tried(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
-    if asked.caller.rights.allow(Right.ADMINISTER, PLACE):
+async def _tried(rules: TopicRules, request: ApiRequest) -> Any:
+    given: RuleTrialBody = request.body
+    with add_fix_command("birthmark aws rule test --help", BodyInvalidError):
+        told = await rules.dry_run(given.sql, given.rule, given.topic, given.payload.encode(), given.client)
+    if request.caller.rights.allow(Right.ADMINISTER, PLACE):
         return told
     return {**told, "actions": [one | {"address": masked_address(one["address"])} for one in told["actions"]]}
 
 
-def _view(aws: AwsIot, known: TopicRule, topic: str | None, lanes: Mapping[str, DeliveryPartition]) -> dict[str, Any]:
-    own = [lane for name, lane in lanes.items() if name.rpartition("/")[0] == known.name]
+def _view(aws: AwsIot, rule: TopicRule, topic: str | None, lanes: Mapping[str, DeliveryPartition]) -> dict[str, Any]:
+    own = [lane for name, lane in lanes.items() if name.rpartition("/")[0] == rule.name]
     return {
-        "rule": known.name,
-        "enabled": not known.is_disabled,
+        "rule": rule.name,
+        "enabled": not rule.is_disabled,
         "topic": topic or "",
-        "matched": aws.rules.engine.matched[known.name],
-        "sent": aws.rules.sent(known.name),
+        "matched": aws.rules.engine.matched[rule.name],
+        "sent": aws.rules.count_deliveries(rule.name),
         "waiting": sum(one.count - one.dead for one in own),
         "dead": sum(one.dead for one in own),
-        "created": known.created_at.isoformat(),
-        "sql": known.payload["sql"],
+        "created": rule.created_at.isoformat(),
+        "sql": rule.payload["sql"],
     }
 
 
@@ -193,26 +193,26 @@ def _action(aws: AwsIot, rule: str, number: int, action: Any, lanes: Mapping[str
     }
 
 
-def _dead(one: QueuedDelivery) -> dict[str, Any]:
-    body, encoding = readable(one.body)
+def _dead(delivery: QueuedDelivery) -> dict[str, Any]:
+    body, encoding = readable(delivery.body)
     return {
-        "at": "" if one.dead_at is None else one.dead_at.isoformat(),
-        "action": one.kind,
-        "topic": one.origin.get("topic", ""),
-        "client": one.origin.get("client", ""),
-        "tries": one.tries,
-        "problem": one.problem,
+        "at": "" if delivery.dead_at is None else delivery.dead_at.isoformat(),
+        "action": delivery.kind,
+        "topic": delivery.origin.get("topic", ""),
+        "client": delivery.origin.get("client", ""),
+        "tries": delivery.tries,
+        "problem": delivery.problem,
         "body": body,
         "encoding": encoding,
-        "address": {name: str(text) for name, text in masked_address(one.address).items() if name != "headers"},
+        "address": {name: str(text) for name, text in masked_address(delivery.address).items() if name != "headers"},
     }
 
 
-def _entry(one: StreamRecord) -> dict[str, Any]:
-    body, encoding = readable(one.body)
+def _entry(record: StreamRecord) -> dict[str, Any]:
+    body, encoding = readable(record.body)
     return {
-        "at": from_micros(one.enqueued_micros).isoformat(),
-        "key": one.device_id,
+        "at": from_micros(record.enqueued_micros).isoformat(),
+        "key": record.device_id,
         "body": body,
         "encoding": encoding,
     }

@@ -1,4 +1,4 @@
-"""The operator interface of one certificate: all that it says, who it belongs to, and whom revoking it would hit."""
+"""Operator API of one certificate: its content, its owner, and the impact of its revocation."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ from birthmark.pki.certificates import UNREADABLE, Certificate, is_signed_by, pa
 from birthmark.pki.extensions import ASN1_TROUBLE
 
 MOST_BELOW = 1000
-"""Certificates below a CA that are counted for whoever thinks of revoking it."""
+"""Maximum number of certificates below a CA that are counted to show the impact of its revocation."""
 _MOST_NAMES = 50
 
 
@@ -28,8 +28,8 @@ def whole_certificate_endpoints(authority: CertificateAuthority) -> Sequence[End
     """Return the route."""
     inventory = Inventory(authority.database, authority.clock)
 
-    async def tell(asked: ApiRequest) -> Any:
-        thumbprint = parse_thumbprint(asked["thumbprint"])
+    async def tell(request: ApiRequest) -> Any:
+        thumbprint = parse_thumbprint(request["thumbprint"])
         issued = await authority.find(thumbprint)
         if issued is None:
             raise CertificateUnknownError(wanted=thumbprint.hex())
@@ -84,7 +84,7 @@ def _key_of(certificate: Certificate) -> str:
 
 
 def _names_in(certificate: Certificate) -> Sequence[str]:
-    """Return the subject alternative names, as far as they are text and somebody would read them."""
+    """Return the subject alternative names that are readable text."""
     with suppress(*UNREADABLE, *ASN1_TROUBLE, x509.ExtensionNotFound):
         found = certificate.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         return [str(one.value) for one in islice(found, _MOST_NAMES)]

@@ -1,4 +1,4 @@
-"""How issued certificates are named and shown, by the operator interface and by `birthmark ca` without a server."""
+"""Names and views of issued certificates, for the operator API and for `birthmark ca` without a server."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, pars
 
 
 def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:
-    """Return the CA that is meant by a purpose, a key identifier or a thumbprint. Raise `OperatorRequestError`."""
+    """Return the CA with a purpose, a key identifier or a thumbprint. Raise `OperatorRequestError`."""
     if (known := authority.hierarchy.named(name)) is not None:
         return known.thumbprint
     try:
@@ -20,7 +20,7 @@ def issuer_of(authority: CertificateAuthority, name: str) -> Thumbprint:
 
 
 def inventory_view(issued: IssuedCertificate) -> dict[str, Any]:
-    """Return how a certificate is shown and exported."""
+    """Return the view of a certificate for display and export."""
     certificate = issued.certificate
     return {
         "device": issued.device_id,

@@ -1,4 +1,4 @@
-"""The operator interface of what is counted, and of its proof."""
+"""Operator API of counters and their verification."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from birthmark.store.counters import CounterMismatch, StoredCounter
 
 
 class CounterSource(Protocol):
-    """Whoever counts."""
+    """Source of counters."""
 
     def read(self, name: str, since: int = 0) -> Awaitable[Sequence[StoredCounter]]: ...
 
@@ -22,16 +22,16 @@ class CounterSource(Protocol):
 
 
 class FigureQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """How far back, in seconds, those of an hour or a week go: a day, where nothing is said."""
+    """Period in seconds for hourly and weekly counters; default: one day."""
 
     back_s: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 86_400
 
 
 def figure_endpoints(source: CounterSource, periods: Mapping[str, int], clock: Clock) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark server figures`."""
+    """Return the routes of `birthmark server counters`."""
 
-    async def listing(asked: ApiRequest) -> Rows:
-        begin = to_micros(clock.now() - timedelta(seconds=asked.query.back_s))
+    async def listing(request: ApiRequest) -> Rows:
+        begin = to_micros(clock.now() - timedelta(seconds=request.query.back_s))
         found = [one for name, of in periods.items() for one in await source.read(name, begin - of if of else 0)]
         return Rows([view(one) for one in found], None)
 
@@ -46,7 +46,7 @@ def figure_endpoints(source: CounterSource, periods: Mapping[str, int], clock: C
 
 
 def view(figure: StoredCounter) -> dict[str, Any]:
-    """Return how a figure is shown: `since` is null for what is there now."""
+    """Return the view of a counter: `since` is null for a current value."""
     since: datetime | None = from_micros(figure.since) if figure.since else None
     return {
         "what": figure.name,

@@ -1,4 +1,4 @@
-"""The operator interface of revocation lists: those of the server's CAs, for brokers and gateways that take a file."""
+"""Operator API of CRLs of the server's CAs, for brokers and gateways that read a file."""
 
 import asyncio
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from birthmark.pki.names import text_of
 
 
 def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark pki crl`, and of how the list of each CA stands."""
+    """Return the routes of `birthmark pki crl` and of the CRL status of each CA."""
 
-    async def listed(asked: ApiRequest) -> Any:
-        made = await authority.lists.named(asked["name"])
+    async def listed(request: ApiRequest) -> Any:
+        made = await authority.lists.named(request["name"])
         if made is None:
             known = ", ".join(authority.hierarchy.issuers)
-            raise OperatorRequestError(detail=f"there is no CRL of a CA '{asked['name']}'; CRLs exist for {known}")
+            raise OperatorRequestError(detail=f"there is no CRL of a CA '{request['name']}'; CRLs exist for {known}")
         text = x509.load_der_x509_crl(made.der)
         return {
             "issuer": text_of(text.issuer),
@@ -36,11 +36,11 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
 
     counted: dict[str, tuple[int, int]] = {}
 
-    async def count(name: str, made: RevocationList) -> int:
-        """Return how many are on a list; a long one is read once."""
+    async def count(name: str, crl: RevocationList) -> int:
+        """Return the number of entries of a CRL; each CRL is parsed only once."""
         known = counted.get(name)
-        if known is None or known[0] != made.number:
-            known = counted[name] = made.number, await asyncio.to_thread(_count, made)
+        if known is None or known[0] != crl.number:
+            known = counted[name] = crl.number, await asyncio.to_thread(_count, crl)
         return known[1]
 
     async def listing(_asked: ApiRequest) -> Rows:
@@ -57,14 +57,14 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
     ]
 
 
-def _count(made: RevocationList) -> int:
-    return len(x509.load_der_x509_crl(made.der))
+def _count(crl: RevocationList) -> int:
+    return len(x509.load_der_x509_crl(crl.der))
 
 
 def _view(
-    authority: CertificateAuthority, certificate: Certificate, made: RevocationList | None, count: int
+    authority: CertificateAuthority, certificate: Certificate, crl: RevocationList | None, count: int
 ) -> dict[str, Any]:
-    """Return how a CA is shown; what is said of its list is null where its key is elsewhere and none was installed."""
+    """Return the view of a CA; its CRL fields are null if its key is offline and no CRL was installed."""
     places, name = authority.places, name_of_key(certificate)
     purposes = (one for one, issuer in authority.hierarchy.issuers.items() if issuer.certificate == certificate)
     has_key = authority.hierarchy.with_key(certificate) is not None
@@ -75,10 +75,10 @@ def _view(
         "thumbprint": certificate.thumbprint.hex(),
         "not_after": certificate.not_after.isoformat(),
         "has_key": has_key,
-        "number": None if made is None else made.number,
-        "made_at": None if made is None else made.made_at.isoformat(),
-        "next_update": None if made is None else made.next_update.isoformat(),
-        "revoked": None if made is None else count,
+        "number": None if crl is None else crl.number,
+        "made_at": None if crl is None else crl.made_at.isoformat(),
+        "next_update": None if crl is None else crl.next_update.isoformat(),
+        "revoked": None if crl is None else count,
         "at": None if places is None else places.crl(certificate),
         "ocsp": None if places is None or not has_key else places.ocsp,
     }

@@ -1,7 +1,7 @@
-"""Who serves a data directory: a lock on `DIR/server.lock`.
+"""Lock on a data directory: `DIR/server.lock`.
 
-The server holds it while it runs, so that a second one is refused before it touches anything. The command line looks at
-it before it sends the operator's token anywhere: an endpoint that a killed server left behind may be anyone's by now.
+A server holds it while it runs, so that a second server is refused before it changes anything. The command line checks
+it before it sends the operator token, because another process may use the endpoint of a killed server.
 """
 
 import os
@@ -29,14 +29,14 @@ class DirectoryInUseError(ConflictError):
 
 
 class DirectoryLock:
-    """The lock of the one server of a directory."""
+    """Lock of the only server of a data directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock. Raise `DirectoryInUseError`, or `OSError` when there can be no such file."""
+        """Acquire the lock. Raise `DirectoryInUseError`, or `OSError` if the file cannot be created."""
         self._descriptor = flock.take(self._directory / NAME, _PATIENCE)
         if self._descriptor is None:
             raise DirectoryInUseError(path=self._directory)
@@ -46,15 +46,18 @@ class DirectoryLock:
         return self._descriptor is not None
 
     def release(self) -> None:
-        """Give the lock back; harmless when it is not held."""
+        """Release the lock; a no-op if it is not held."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
 
 @contextmanager
-def keeping_out(directory: Path) -> Iterator[None]:
-    """Let no server start on a directory; where there can be no such file none does. Raise `DirectoryInUseError`."""
+def prevent_start(directory: Path) -> Iterator[None]:
+    """Prevent servers from starting on a directory. Raise `DirectoryInUseError`.
+
+    If the lock file cannot be created, no server can start there.
+    """
     lock, is_new = DirectoryLock(directory), not (directory / NAME).exists()
     try:
         with suppress(OSError):
@@ -67,5 +70,5 @@ def keeping_out(directory: Path) -> Iterator[None]:
 
 
 def is_served(directory: Path) -> bool:
-    """Say whether a server runs on this directory now."""
-    return flock.is_taken(directory / NAME)
+    """Return whether a server runs on this directory."""
+    return flock.is_locked(directory / NAME)

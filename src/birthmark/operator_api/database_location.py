@@ -1,6 +1,6 @@
-"""Where a server keeps its records, as its data directory notes it: without user, password and options.
+"""Location of a server's database, recorded in its data directory without user, password and options.
 
-A command that reads or copies them while no server is asked must not take an old file for them.
+Commands that read or copy the database without a server must not use an outdated file instead.
 """
 
 import os
@@ -16,7 +16,7 @@ _SQLITE = "sqlite:///"
 
 
 class DatabaseLocation(msgspec.Struct, frozen=True):
-    """What the last start noted."""
+    """Location recorded by the last start."""
 
     database: str
     config: str | None = None
@@ -24,7 +24,7 @@ class DatabaseLocation(msgspec.Struct, frozen=True):
 
 
 def plain(url: str, data: Path) -> str:
-    """Return what tells a database from others; a file below the data directory moves with it."""
+    """Return the identity of a database; a file below the data directory stays valid if the directory moves."""
     if url.startswith(_SQLITE):
         # A link that leads to itself is no reason to fail here, as it is to pathlib.
         path, own = Path(os.path.realpath(url.removeprefix(_SQLITE))), data.resolve()
@@ -35,13 +35,13 @@ def plain(url: str, data: Path) -> str:
 
 
 def _place(text: str) -> str:
-    """Return host and port of one of several servers, of which one may be written."""
+    """Return host and port of one of several servers, only one of which is writable."""
     parts = urlsplit(f"//{text}")
     return f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
 
 
-def noted(data: Path) -> DatabaseLocation | None:
-    """Return what is noted; None where nothing is, as an earlier version left it."""
+def find_recorded_location(data: Path) -> DatabaseLocation | None:
+    """Return the recorded location; None if there is none, as from an earlier version."""
     try:
         return decode_json((data / NAME).read_bytes(), DatabaseLocation)
     except (OSError, msgspec.MsgspecError):
@@ -49,7 +49,7 @@ def noted(data: Path) -> DatabaseLocation | None:
 
 
 def has_own_file(data: Path) -> bool:
-    """Say whether the records are in the file of the data directory, as far as is known."""
-    known = noted(data)
+    """Return whether the database is the file in the data directory, as far as is known."""
+    known = find_recorded_location(data)
     is_here = known is None or known.database == f"{_SQLITE}birthmark.db"
     return is_here and os.path.exists(data / "birthmark.db")  # noqa: PTH110 - False for what is closed to this user

@@ -18,7 +18,7 @@ from birthmark.pki.crl import RevocationReason
 
 
 class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """With what a word of a device begins, at which place it is, and in which state; how soon `ending` is."""
+    """Device filter: prefix of a word, scope, state, and the time limit of `ending`."""
 
     begin: Annotated[str, msgspec.Meta(max_length=256)] = ""
     at: Annotated[str, msgspec.Meta(max_length=256)] = ""
@@ -30,12 +30,12 @@ class FindQuery(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def wanted(self) -> DeviceFilter:
-        """Which devices, and in which order."""
+        """Return the filter and sort order."""
         return DeviceFilter(self.begin, self.at, self.state, timedelta(seconds=self.ending_s), self.order)
 
 
 class LossQuestion(msgspec.Struct):
-    """Why it is taken back; `dry_run` changes nothing, `block` shuts out a name of which nothing is on record."""
+    """Revocation of a device: reason; `dry_run` changes nothing, `block` also blocks an unregistered name."""
 
     reason: str = RevocationReason.KEY_COMPROMISE.value
     dry_run: bool = False
@@ -51,51 +51,51 @@ def reason_of(text: str) -> RevocationReason:
         raise OperatorRequestError(detail=f"the reason must be one of {known}") from error
 
 
-def _row(found: ListedDevice) -> Mapping[str, Any]:
-    """Return a device as lists have it; `at` is the first of its places."""
+def _row(device: ListedDevice) -> Mapping[str, Any]:
+    """Return a device as a list row; `at` is its first scope."""
     return {
-        "name": found.name,
-        "at": found.scopes[0] if found.scopes else "",
-        "state": found.states[0] if found.states else "",
-        "states": list(found.states),
-        "last_seen": found.last_seen and found.last_seen.isoformat(),
-        "ends": found.ends and found.ends.isoformat(),
-        "places": list(found.scopes),
-        "tags": list(found.tags),
+        "name": device.name,
+        "at": device.scopes[0] if device.scopes else "",
+        "state": device.states[0] if device.states else "",
+        "states": list(device.states),
+        "last_seen": device.last_seen and device.last_seen.isoformat(),
+        "ends": device.ends and device.ends.isoformat(),
+        "places": list(device.scopes),
+        "tags": list(device.tags),
     }
 
 
-def _sees(asked: ApiRequest) -> IsVisible:
-    return lambda scope: asked.caller.rights.allow(Right.READ, scope)
+def _sees(request: ApiRequest) -> IsVisible:
+    return lambda scope: request.caller.rights.allow(Right.READ, scope)
 
 
 def device_endpoints(directory: DeviceDirectory, search: DeviceSearch) -> Sequence[Endpoint]:
     """Return the routes of `birthmark device find`, `show` and `revoke`."""
 
-    async def listing(asked: ApiRequest) -> Rows:
-        query: FindQuery = asked.query
-        page = await search.find(query.wanted, query.after, query.limit, sees=_sees(asked))
+    async def listing(request: ApiRequest) -> Rows:
+        query: FindQuery = request.query
+        page = await search.find(query.wanted, query.after, query.limit, sees=_sees(request))
         return Rows([_row(one) for one in page.items], page.next)
 
-    async def number(asked: ApiRequest) -> Rows:
-        query: FindQuery = asked.query
-        count = await search.count(query.wanted, sees=_sees(asked))
+    async def number(request: ApiRequest) -> Rows:
+        query: FindQuery = request.query
+        count = await search.count(query.wanted, sees=_sees(request))
         told = {"count": None, "is_more": True} if count is None else asdict(count)
         return Rows([{"at": query.at, **told}])
 
-    async def show(asked: ApiRequest) -> Any:
-        return [asdict(one) for one in await directory.show(asked["name"], sees=_sees(asked))]
+    async def show(request: ApiRequest) -> Any:
+        return [asdict(one) for one in await directory.show(request["name"], sees=_sees(request))]
 
-    async def counts(asked: ApiRequest) -> Rows:
-        return Rows([asdict(one) for one in await directory.counts(sees=_sees(asked))])
+    async def counts(request: ApiRequest) -> Rows:
+        return Rows([asdict(one) for one in await directory.counts(sees=_sees(request))])
 
-    async def revoke(asked: ApiRequest) -> Any:
-        body: LossQuestion = asked.body
+    async def revoke(request: ApiRequest) -> Any:
+        body: LossQuestion = request.body
         done = await DeviceRevoker(directory).revoke(
-            asked["name"],
-            asked.principal,
+            request["name"],
+            request.principal,
             reason_of(body.reason),
-            may=lambda scope: asked.caller.rights.allow(Right.REVOKE, scope),
+            may=lambda scope: request.caller.rights.allow(Right.REVOKE, scope),
             dry_run=body.dry_run,
             block=body.block,
         )

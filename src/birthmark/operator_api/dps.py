@@ -1,4 +1,4 @@
-"""The operator interface of DPS: provisioning services, CAs on record, who registered."""
+"""Operator API of DPS: provisioning services, registered CAs, and registrations."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -30,13 +30,13 @@ class HubLinkBody(msgspec.Struct):
 
 
 class DpsTier(msgspec.Struct):
-    """The one tier there is; null for none."""
+    """Service tier, of which only S1 exists; null for none."""
 
     tier: Literal["S1"] | None
 
 
 class NewAuthority(msgspec.Struct):
-    """A CA by its certificate, or those that an enrollment group carries."""
+    """A CA by its certificate, or the CAs of an enrollment group."""
 
     name: str
     certificate: str | None = None
@@ -45,43 +45,43 @@ class NewAuthority(msgspec.Struct):
 
 
 class Verification(msgspec.Struct):
-    """The certificate that proves possession; without one it is the operator's word."""
+    """Verification certificate as proof of possession; without it, the operator confirms the CA."""
 
     certificate: str | None = None
 
 
 def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, default_host: str) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark dps`; without a host of its own a service answers at `default_host`."""
+    """Return the routes of `birthmark dps`; a service without its own host uses `default_host`."""
 
     async def listing(_asked: ApiRequest) -> Rows:
         return Rows([_instance_view(instance) for instance in instances.all()])
 
-    async def create(asked: ApiRequest) -> Any:
-        body: NewInstance = asked.body
+    async def create(request: ApiRequest) -> Any:
+        body: NewInstance = request.body
         return _instance_view(
             await instances.create(
-                parse_name(body.name), parse_host(body.host or default_host, body.name, "dps"), actor=asked.actor
+                parse_name(body.name), parse_host(body.host or default_host, body.name, "dps"), actor=request.actor
             )
         )
 
-    async def link(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked.body.hub)
-        asked.demand(Right.OPERATE, f"hub/{hub.name}")
-        return _instance_view(await instances.link(asked["name"], hub.host, actor=asked.actor))
+    async def link(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request.body.hub)
+        request.demand(Right.OPERATE, f"hub/{hub.name}")
+        return _instance_view(await instances.link(request["name"], hub.host, actor=request.actor))
 
-    async def set_tier(asked: ApiRequest) -> Any:
-        return _instance_view(await instances.set_tier(asked["name"], asked.body.tier, actor=asked.actor))
+    async def set_tier(request: ApiRequest) -> Any:
+        return _instance_view(await instances.set_tier(request["name"], request.body.tier, actor=request.actor))
 
-    async def release(asked: ApiRequest) -> Any:
-        instance = instances.by_name(asked["name"])
-        found = await registrations.release(instance, asked["id"], actor=asked.actor)
+    async def release(request: ApiRequest) -> Any:
+        instance = instances.by_name(request["name"])
+        found = await registrations.release(instance, request["id"], actor=request.actor)
         return {"registration_id": found.registration_id, "device": found.device_id, "hub": found.hub}
 
-    async def is_there(asked: ApiRequest) -> bool:
-        return instances.by_name(asked["name"]) is not None
+    async def is_there(request: ApiRequest) -> bool:
+        return instances.by_name(request["name"]) is not None
 
-    async def delete(asked: ApiRequest) -> None:
-        await instances.delete(asked["name"], actor=asked.actor)
+    async def delete(request: ApiRequest) -> None:
+        await instances.delete(request["name"], actor=request.actor)
 
     one, rule = "/dps/{name}", Right.ADMINISTER
     return [
@@ -99,8 +99,8 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
 def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[Endpoint]:
     """Return the route of `birthmark dps show`."""
 
-    async def show(asked: ApiRequest) -> Any:
-        instance = instances.by_name(asked["name"])
+    async def show(request: ApiRequest) -> Any:
+        instance = instances.by_name(request["name"])
         cas = await authorities.all(instance.id_scope)
         told = {"cas": len(cas), "verified_cas": sum(one.is_verified for one in cas)}
         return _instance_view(instance) | {"policies": list(instance.policies)} | told
@@ -111,41 +111,41 @@ def show_endpoints(instances: Instances, authorities: Authorities) -> Sequence[E
 def ca_endpoints(instances: Instances, authorities: Authorities, enrollments: Enrollments) -> Sequence[Endpoint]:
     """Return the routes of `birthmark dps ca`."""
 
-    def scope_of(asked: ApiRequest) -> IdScope:
-        return instances.by_name(asked["name"]).id_scope
+    def scope_of(request: ApiRequest) -> IdScope:
+        return instances.by_name(request["name"]).id_scope
 
-    async def list_cas(asked: ApiRequest) -> Rows:
-        return Rows([authority_view(authority) for authority in await authorities.all(scope_of(asked))])
+    async def list_cas(request: ApiRequest) -> Rows:
+        return Rows([authority_view(authority) for authority in await authorities.all(scope_of(request))])
 
-    async def add_ca(asked: ApiRequest) -> Any:
-        body: NewAuthority = asked.body
-        scope, name = scope_of(asked), parse_name(body.name)
+    async def add_ca(request: ApiRequest) -> Any:
+        body: NewAuthority = request.body
+        scope, name = scope_of(request), parse_name(body.name)
         if body.group is None:
             wanted = {name: parse_ca(body.certificate or "")}
         else:
             carried = await enrollments.group_certificates(scope, body.group)
             wanted = dict(zip((name, f"{name}-2"), carried, strict=False))
         made = [
-            await authorities.add(scope, each, certificate, is_verified=body.verified, actor=asked.actor)
+            await authorities.add(scope, each, certificate, is_verified=body.verified, actor=request.actor)
             for each, certificate in wanted.items()
         ]
         return authority_view(made[0]) if body.group is None else [authority_view(one) for one in made]
 
-    async def remove_ca(asked: ApiRequest) -> None:
-        await authorities.remove(scope_of(asked), asked["ca"], actor=asked.actor)
+    async def remove_ca(request: ApiRequest) -> None:
+        await authorities.remove(scope_of(request), request["ca"], actor=request.actor)
 
-    async def code(asked: ApiRequest) -> Any:
-        made = await authorities.new_code(scope_of(asked), asked["ca"], actor=asked.actor)
+    async def code(request: ApiRequest) -> Any:
+        made = await authorities.new_code(scope_of(request), request["ca"], actor=request.actor)
         return {"code": made.verification_code}
 
-    async def verify(asked: ApiRequest) -> Any:
-        """Mark a CA verified by its proof, or without one by the operator's word."""
-        scope, name, proof = scope_of(asked), asked["ca"], asked.body.certificate
+    async def verify(request: ApiRequest) -> Any:
+        """Mark a CA as verified by proof of possession, or by the operator's confirmation."""
+        scope, name, proof = scope_of(request), request["ca"], request.body.certificate
         if proof is not None:
-            return authority_view(await authorities.verify(scope, name, parse_any(proof), actor=asked.actor))
+            return authority_view(await authorities.verify(scope, name, parse_any(proof), actor=request.actor))
         present = await authorities.get(scope, name)
         return authority_view(
-            await authorities.add(scope, name, present.certificate, is_verified=True, actor=asked.actor)
+            await authorities.add(scope, name, present.certificate, is_verified=True, actor=request.actor)
         )
 
     ca = "/dps/{name}/cas/{ca}"
@@ -177,7 +177,7 @@ def _instance_view(instance: Instance) -> dict[str, Any]:
 
 
 def authority_view(authority: CaCertificate) -> dict[str, Any]:
-    """Return a CA certificate on record."""
+    """Return the view of a registered CA certificate."""
     return {
         "name": authority.name,
         "subject": authority.certificate.subject_text,

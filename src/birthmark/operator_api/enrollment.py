@@ -1,4 +1,4 @@
-"""The operator interface of enrolling by certificates: what would happen, for many at once, and one that does."""
+"""Operator API of enrollment by certificate: a preview for many devices, and the enrollment of one."""
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MOST_AT_ONCE = 100
 
 
 class EnrollmentResult(StrEnum):
-    """What would become, or became, of a device."""
+    """Actual or expected result of an enrollment."""
 
     WOULD_CREATE = "would create"
     CREATED = "created"
@@ -26,26 +26,26 @@ class EnrollmentResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentSpec:
-    """A device to put on record by its certificate; without a name it has the certificate's."""
+    """A device to enroll by certificate; the name defaults to the certificate's name."""
 
     certificate: Certificate
     device_id: str | None = None
 
 
 class Enroll(Protocol):
-    """Puts devices on record at a provisioning service. Raise why a device cannot be, or is there otherwise."""
+    """Enrolls devices at a provisioning service. Raises the reason if a device cannot be enrolled or differs."""
 
-    def would(self, name: str, wish: EnrollmentSpec) -> Awaitable[EnrollmentResult]:
-        """Return what would become of it; nothing is changed."""
+    def preview(self, name: str, spec: EnrollmentSpec) -> Awaitable[EnrollmentResult]:
+        """Return the expected result without changing anything."""
         ...
 
-    def do(self, name: str, wish: EnrollmentSpec, *, actor: str) -> Awaitable[EnrollmentResult]:
-        """Return what became of it; who is there already stays as it is."""
+    def enroll(self, name: str, spec: EnrollmentSpec, *, actor: str) -> Awaitable[EnrollmentResult]:
+        """Enroll the device and return the result; an existing device stays unchanged."""
         ...
 
 
 class NewEnrollment(msgspec.Struct):
-    """The certificate (PEM or base64 of DER), and what the device is called at its hub if that is another name."""
+    """The certificate (PEM or base64 of DER), and the device ID at the hub if it differs."""
 
     certificate: Annotated[str, msgspec.Meta(max_length=128 * 1024)]
     device_id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
@@ -60,19 +60,19 @@ class EnrollmentQuestion(msgspec.Struct):
 def enrolling_endpoints(enroll: Enroll) -> Sequence[Endpoint]:
     """Return the routes."""
 
-    async def check(asked: ApiRequest) -> Any:
+    async def check(request: ApiRequest) -> Any:
         rows = []
-        for one in asked.body.devices:
+        for one in request.body.devices:
             try:
-                row: dict[str, Any] = {"outcome": (await enroll.would(asked["name"], _wish(one))).value}
+                row: dict[str, Any] = {"outcome": (await enroll.preview(request["name"], _wish(one))).value}
             except BirthmarkError as error:
                 row = {"outcome": EnrollmentResult.REFUSED.value, "problem": told(error)}
             rows.append(row)
         return rows
 
-    async def put(asked: ApiRequest) -> Any:
-        wish = _wish(asked.body)
-        done = await enroll.do(asked["name"], wish, actor=asked.actor)
+    async def put(request: ApiRequest) -> Any:
+        wish = _wish(request.body)
+        done = await enroll.enroll(request["name"], wish, actor=request.actor)
         return {"thumbprint": wish.certificate.thumbprint.hex(), "outcome": done.value}
 
     would = "Preview the enrollment of devices."
@@ -82,5 +82,5 @@ def enrolling_endpoints(enroll: Enroll) -> Sequence[Endpoint]:
     ]
 
 
-def _wish(given: NewEnrollment) -> EnrollmentSpec:
-    return EnrollmentSpec(parse_any(given.certificate), given.device_id)
+def _wish(enrollment: NewEnrollment) -> EnrollmentSpec:
+    return EnrollmentSpec(parse_any(enrollment.certificate), enrollment.device_id)

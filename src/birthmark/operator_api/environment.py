@@ -10,8 +10,8 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _BYPASS = ("no_proxy", "NO_PROXY")
 
 
-def past_proxies(host: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return variables by which programs reach a host without the proxies of their environment; nothing without any."""
+def proxy_bypass_variables(host: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that exclude a host from the environment's proxies; empty if there are none."""
     if not any(environment.get(name) or environment.get(name.upper()) for name in _PROXIES):
         return {}
     known = next((environment[name] for name in _BYPASS if environment.get(name)), "")
@@ -58,7 +58,7 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _for_our_own(endpoints: Mapping[str, Any]) -> dict[str, str]:
-    """Return what leads our own commands to the same server."""
+    """Return the variables that direct our own commands to the same server."""
     if "login" in endpoints:
         return {"BIRTHMARK_LOGIN": endpoints["login"]}
     return {"BIRTHMARK_DATA": str(Path(endpoints["trust_bundle"]).parent)}
@@ -70,9 +70,9 @@ def as_shell(endpoints: Mapping[str, Any]) -> str:
 
 
 def as_shell_with_files(endpoints: Mapping[str, Any], directory: str) -> str:
-    """Return the same, preceded by lines that write the roots into a directory of the shell that evaluates them.
+    """Return the same with leading lines that write the roots into a directory of the evaluating shell.
 
-    So they are there where the server's own files are not: outside of its container, or for another user.
+    The roots are then available where the server's own files are not: outside its container, or for another user.
     """
     trust = Path(endpoints["trust_bundle"])
     named = {str(trust): "trust.pem", str(trust.with_name("bundle.pem")): "bundle.pem"}
@@ -86,14 +86,14 @@ def as_shell_with_files(endpoints: Mapping[str, Any], directory: str) -> str:
 
 
 def as_bypass(endpoints: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Return the `export` lines by which clients ask no proxy for a server on this machine; none where none is named.
+    """Return `export` lines that exclude a local server from proxies; empty if no proxy is set.
 
-    A proxy of the network is asked for localhost, too, and would be the first thing that fails.
+    Clients otherwise send requests for localhost to a network proxy, which fails.
     """
     host = str((endpoints["est"] and urlsplit(endpoints["est"]["url"]).hostname) or "localhost")
     if not (host == "localhost" or host.startswith("127.")):
         return ""
-    found = past_proxies(host, environment)
+    found = proxy_bypass_variables(host, environment)
     return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())
 
 
@@ -103,7 +103,7 @@ def as_dotenv(endpoints: Mapping[str, Any]) -> str:
 
 
 def system_roots() -> bytes:
-    """Return the system's own roots, as PEM; nothing where it has none."""
+    """Return the system's root certificates as PEM; empty if there are none."""
     for path in _SYSTEM_ROOTS:
         if Path(path).exists():
             return Path(path).read_bytes().rstrip() + b"\n"

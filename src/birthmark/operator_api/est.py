@@ -1,4 +1,4 @@
-"""The operator interface of EST: users, CAs whose certificates introduce devices, and what the CA issued."""
+"""Operator API of EST: users, bootstrap CAs, and issued certificates."""
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -23,7 +23,7 @@ from birthmark.pki.csr import parse_csr
 
 
 class NewUser(msgspec.Struct):
-    """A user; with a device, of that device alone."""
+    """An EST user, optionally limited to one device."""
 
     name: str
     password: str
@@ -31,27 +31,27 @@ class NewUser(msgspec.Struct):
 
 
 class NewCredential(msgspec.Struct):
-    """The device whose credential is wanted."""
+    """Device of the requested credential."""
 
     device_id: str
 
 
 class NewToken(msgspec.Struct):
-    """The device a token is for, and how long it lives."""
+    """Device and lifetime of a token."""
 
     device_id: str
     lifetime_s: Seconds = 86400
 
 
 class NewRegistrationAuthority(msgspec.Struct):
-    """A registration authority's certificate, and a pattern of the device ids it may ask for."""
+    """A registration authority's certificate, and a pattern of the device IDs it may request."""
 
     certificate: str
     names: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "*"
 
 
 class NewBootstrapCa(msgspec.Struct):
-    """A CA whose certificates introduce devices."""
+    """A CA whose certificates authenticate an initial enrollment."""
 
     certificate: str
     any_name: bool = False
@@ -60,34 +60,34 @@ class NewBootstrapCa(msgspec.Struct):
 def est_endpoints(credentials: EstCredentials, seed: bytes) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
 
-    async def list_users(asked: ApiRequest) -> Rows:
-        query: PageQuery = asked.query
+    async def list_users(request: ApiRequest) -> Rows:
+        query: PageQuery = request.query
         found = await credentials.users(query.after, query.limit)
         return Rows([_user_view(user) for user in found], found[-1].name if len(found) == query.limit else None)
 
-    async def add_user(asked: ApiRequest) -> Any:
-        body: NewUser = asked.body
-        made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=asked.actor)
+    async def add_user(request: ApiRequest) -> Any:
+        body: NewUser = request.body
+        made = await credentials.add_user(body.name, body.password, device_id=body.device_id, actor=request.actor)
         return _user_view(made)
 
-    async def remove_user(asked: ApiRequest) -> None:
-        await credentials.remove_user(asked["name"], actor=asked.actor)
+    async def remove_user(request: ApiRequest) -> None:
+        await credentials.remove_user(request["name"], actor=request.actor)
 
-    async def ensure_credential(asked: ApiRequest) -> Any:
-        body: NewCredential = asked.body
-        user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=asked.actor)
+    async def ensure_credential(request: ApiRequest) -> Any:
+        body: NewCredential = request.body
+        user, password = await credentials.ensure_user(body.device_id, seed=seed, actor=request.actor)
         return {**_user_view(user), "password": password}
 
     async def list_cas(_asked: ApiRequest) -> Rows:
         return Rows([_ca_view(ca) for ca in await credentials.bootstrap_cas()])
 
-    async def add_ca(asked: ApiRequest) -> Any:
-        body: NewBootstrapCa = asked.body
+    async def add_ca(request: ApiRequest) -> Any:
+        body: NewBootstrapCa = request.body
         maker = parse_ca(body.certificate)
-        return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=asked.actor))
+        return _ca_view(await credentials.accept_ca(maker, any_name=body.any_name, actor=request.actor))
 
-    async def remove_ca(asked: ApiRequest) -> None:
-        await credentials.remove_ca(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
+    async def remove_ca(request: ApiRequest) -> None:
+        await credentials.remove_ca(parse_thumbprint(request["thumbprint"]), actor=request.actor)
 
     add, trust, view = Right.ENROLL, Right.TRUST, Right.READ
     return [
@@ -115,33 +115,33 @@ def door_endpoints(
 ) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki token`, `authority` and `request`."""
 
-    async def add_token(asked: ApiRequest) -> Any:
-        body: NewToken = asked.body
+    async def add_token(request: ApiRequest) -> Any:
+        body: NewToken = request.body
         lifetime = timedelta(seconds=body.lifetime_s)
-        made, password = await tokens.add(body.device_id, lifetime, actor=asked.actor)
+        made, password = await tokens.add(body.device_id, lifetime, actor=request.actor)
         return {**_user_view(made), "password": password}
 
     async def list_authorities(_asked: ApiRequest) -> Rows:
         return Rows([_authority_view(one) for one in await authorities.all()])
 
-    async def add_authority(asked: ApiRequest) -> Any:
-        body: NewRegistrationAuthority = asked.body
+    async def add_authority(request: ApiRequest) -> Any:
+        body: NewRegistrationAuthority = request.body
         certificate = parse_any(body.certificate)
-        return _authority_view(await authorities.add(certificate, body.names, actor=asked.actor))
+        return _authority_view(await authorities.add(certificate, body.names, actor=request.actor))
 
-    async def remove_authority(asked: ApiRequest) -> None:
-        await authorities.remove(parse_thumbprint(asked["thumbprint"]), actor=asked.actor)
+    async def remove_authority(request: ApiRequest) -> None:
+        await authorities.remove(parse_thumbprint(request["thumbprint"]), actor=request.actor)
 
-    async def list_requests(asked: ApiRequest) -> Rows:
-        query: PageQuery = asked.query
+    async def list_requests(request: ApiRequest) -> Rows:
+        query: PageQuery = request.query
         found = await approvals.page(query.after, query.limit)
         return Rows([_request_view(one) for one in found], found[-1].id if len(found) == query.limit else None)
 
-    async def approve(asked: ApiRequest) -> Any:
-        return _request_view(await approvals.decide(asked["id"], is_approved=True, actor=asked.actor))
+    async def approve(request: ApiRequest) -> Any:
+        return _request_view(await approvals.decide(request["id"], is_approved=True, actor=request.actor))
 
-    async def reject(asked: ApiRequest) -> Any:
-        rejected = await approvals.decide(asked["id"], is_approved=False, actor=asked.actor)
+    async def reject(request: ApiRequest) -> Any:
+        rejected = await approvals.decide(request["id"], is_approved=False, actor=request.actor)
         fetched = None if rejected.fetched_at is None else rejected.fetched_at.isoformat()
         return {**_request_view(rejected), "fetched_at": fetched}
 
@@ -174,36 +174,36 @@ def door_endpoints(
 
 
 class IssuedQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """A device id, thumbprint or serial number; default: those that live longest."""
+    """A device ID, thumbprint or serial number; default: certificates with the latest expiry."""
 
     subject: str | None = None
 
 
 class RevocationQuestion(msgspec.Struct):
-    """Why, and the certificate where the path names none."""
+    """Revocation reason, and the certificate if the path names none."""
 
     reason: str = RevocationReason.UNSPECIFIED.value
     certificate: str | None = None
 
 
-async def _is_of_ca(authority: CertificateAuthority, asked: ApiRequest) -> bool:
-    found = await authority.find(parse_thumbprint(asked["thumbprint"]))
+async def _is_of_ca(authority: CertificateAuthority, request: ApiRequest) -> bool:
+    found = await authority.find(parse_thumbprint(request["thumbprint"]))
     return found is not None and found.certificate.is_ca
 
 
-async def _is_key_of_ca(authority: CertificateAuthority, asked: ApiRequest) -> bool:
-    """Say whether the key is a CA's; a certificate that anybody made may have the key of one."""
-    certificate = parse_any(asked.body.certificate or "")
+async def _is_key_of_ca(authority: CertificateAuthority, request: ApiRequest) -> bool:
+    """Return whether the key belongs to a CA; a certificate from another issuer may have a CA's key."""
+    certificate = parse_any(request.body.certificate or "")
     ours = {one.spki_der for one in authority.hierarchy.certificates}
     return certificate.is_ca or certificate.spki_der in ours
 
 
-async def _release(authority: CertificateAuthority, asked: ApiRequest) -> Any:
-    """Let a name go. Who undoes that it was taken back with its device needs that right, too."""
-    name = asked["name"]
+async def _release(authority: CertificateAuthority, request: ApiRequest) -> Any:
+    """Release a name. If it was revoked with its device, the caller also needs that right."""
+    name = request["name"]
     if await authority.revocations.is_lost(name):
-        asked.demand(Right.REVOKE, SERVER)
-    return {"name": name, "held_by": await authority.release(name, asked.principal)}
+        request.demand(Right.REVOKE, SERVER)
+    return {"name": name, "held_by": await authority.release(name, request.principal)}
 
 
 def certificate_endpoints(
@@ -211,11 +211,11 @@ def certificate_endpoints(
 ) -> Sequence[Endpoint]:
     """Return the routes of `birthmark pki ls` and `revoke`.
 
-    `presented_by` returns the certificates by which a device of that name is on record, whoever issued them.
+    `presented_by` returns the certificates with which a device of that name is registered, from any issuer.
     """
 
-    async def listing(asked: ApiRequest) -> Rows:
-        wanted = asked.query.subject
+    async def listing(request: ApiRequest) -> Rows:
+        wanted = request.query.subject
         found = await authority.search(wanted) if wanted else await authority.latest()
         views = [_issued_view(issued) for issued in found]
         known = {one.certificate.thumbprint for one in found}
@@ -228,30 +228,30 @@ def certificate_endpoints(
         return Rows([*views, *[_other_view(wanted, one.thumbprint, one.at, one.reason) for one in over]])
 
     async def after(revoked: Sequence[IssuedCertificate]) -> Any:
-        """What is on record of them now."""
+        """Return the current records of revoked certificates."""
         found = [await authority.find(one.certificate.thumbprint) for one in revoked]
         return [_issued_view(one) for one in found if one is not None]
 
-    async def revoke(asked: ApiRequest) -> Any:
-        reason = reason_of(asked.body.reason)
-        thumbprint = parse_thumbprint(asked["thumbprint"])
-        return await after(await authority.revocations.certificate(thumbprint, asked.principal, reason))
+    async def revoke(request: ApiRequest) -> Any:
+        reason = reason_of(request.body.reason)
+        thumbprint = parse_thumbprint(request["thumbprint"])
+        return await after(await authority.revocations.certificate(thumbprint, request.principal, reason))
 
-    async def revoke_device(asked: ApiRequest) -> Any:
-        reason = reason_of(asked.body.reason)
-        name = asked["name"]
-        revoked, others = await authority.revocations.device(name, asked.principal, reason, await presented_by(name))
+    async def revoke_device(request: ApiRequest) -> Any:
+        reason = reason_of(request.body.reason)
+        name = request["name"]
+        revoked, others = await authority.revocations.device(name, request.principal, reason, await presented_by(name))
         now = authority.clock.now()
         return [*await after(revoked), *(_other_view(name, one, now, reason) for one in others)]
 
-    async def revoke_key(asked: ApiRequest) -> Any:
-        body: RevocationQuestion = asked.body
+    async def revoke_key(request: ApiRequest) -> Any:
+        body: RevocationQuestion = request.body
         certificate = parse_any(body.certificate or "")
-        return await after(await authority.revocations.key(certificate, asked.principal, reason_of(body.reason)))
+        return await after(await authority.revocations.key(certificate, request.principal, reason_of(body.reason)))
 
-    async def check(asked: ApiRequest) -> Any:
-        """Say whether a certificate would be refused as revoked, before it is put on record."""
-        body: RevocationQuestion = asked.body
+    async def check(request: ApiRequest) -> Any:
+        """Check whether a certificate would be refused as revoked, before it is registered."""
+        body: RevocationQuestion = request.body
         try:
             await authority.revocations.check(parse_any(body.certificate or ""))
         except CertificateRevokedError as error:
@@ -305,15 +305,20 @@ def _issued_view(issued: IssuedCertificate) -> dict[str, Any]:
     }
 
 
-def _other_view(name: str, thumbprint: Thumbprint, at: datetime, reason: RevocationReason) -> dict[str, Any]:
-    """A certificate of another CA, which was taken back."""
+def _other_view(name: str, thumbprint: Thumbprint, timestamp: datetime, reason: RevocationReason) -> dict[str, Any]:
+    """Return the view of a revoked certificate from another CA."""
     unknown = dict.fromkeys(("serial", "not_before", "not_after", "requested_by", "shown"))
-    known = {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex(), "revoked": at.isoformat()}
+    known = {
+        "device": name,
+        "profile": "of another CA",
+        "thumbprint": thumbprint.hex(),
+        "revoked": timestamp.isoformat(),
+    }
     return unknown | known | {"reason": reason.value}
 
 
 def _registered_view(name: str, thumbprint: Thumbprint) -> dict[str, Any]:
-    """A certificate that another CA issued, by which a device is on record: its thumbprint is all that is known."""
+    """Return the view of a registered certificate from another CA: only its thumbprint is known."""
     unknown = dict.fromkeys(("serial", "not_before", "not_after", "requested_by", "revoked", "reason", "shown"))
     return {"device": name, "profile": "of another CA", "thumbprint": thumbprint.hex()} | unknown
 

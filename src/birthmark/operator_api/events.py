@@ -1,4 +1,4 @@
-"""The operator interface of what happens: a stream of events, and webhooks."""
+"""Operator API of events: a stream, and webhooks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.errors import mended_by
+from birthmark.errors import add_fix_command
 from birthmark.events.catalogue import event_of
 from birthmark.events.model import DeadLetters, OperationEvent, Webhook
 from birthmark.events.reader import Feed, parse_place, place_of
 from birthmark.events.url_redaction import host_only
 from birthmark.events.webhooks import Webhooks, check_type
 from birthmark.iam.model import SERVER
-from birthmark.net.fair_scheduler import each, fitting
+from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import parse_name
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
@@ -26,7 +26,7 @@ _LOOK_EVERY_S = 0.5
 
 
 class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """After which `place`, as an event names it; from now on without one, from the first on with `begin`."""
+    """Start of an event stream: after `place` (an event's position), `begin` (the first event), or new events."""
 
     after: str = ""
     begin: bool = False
@@ -35,7 +35,7 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewWebhook(msgspec.Struct):
-    """Who is told, and of which types of events; all of them without one."""
+    """A webhook's receiver and its event types; all types by default."""
 
     name: str
     url: str
@@ -43,13 +43,13 @@ class NewWebhook(msgspec.Struct):
 
 
 class PauseBody(msgspec.Struct):
-    """Whether it is told nothing for now."""
+    """Whether the webhook is paused."""
 
     paused: bool
 
 
 class ConnectionsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Of which device, and how many."""
+    """Device, and maximum number of rows."""
 
     subject: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 100
@@ -78,12 +78,12 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
                     silent = 0.0
                     yield {}
 
-    async def events(asked: ApiRequest) -> Any:
-        check_type(asked.query.type, command="birthmark events --type 'birthmark.device.*'")
-        return LineStream(parts(asked.query))
+    async def events(request: ApiRequest) -> Any:
+        check_type(request.query.type, command="birthmark events --type 'birthmark.device.*'")
+        return LineStream(parts(request.query))
 
-    async def connections(asked: ApiRequest) -> Rows:
-        query: ConnectionsQuery = asked.query
+    async def connections(request: ApiRequest) -> Rows:
+        query: ConnectionsQuery = request.query
         return Rows([_noticed_view(one) for one in await feed.noticed_of(query.subject, query.limit)])
 
     of_one = "List connections, disconnections and refusals of a device in the last week."
@@ -93,40 +93,40 @@ def event_endpoints(database: Database, source: str) -> Sequence[Endpoint]:
     ]
 
 
-def _noticed_view(one: OperationEvent) -> dict[str, Any]:
-    told = {"at": one.at.isoformat(), "action": one.action, "subject": one.subject}
-    return {**told, "actor": one.actor, "detail": dict(one.detail)}
+def _noticed_view(event: OperationEvent) -> dict[str, Any]:
+    told = {"at": event.at.isoformat(), "action": event.action, "subject": event.subject}
+    return {**told, "actor": event.actor, "detail": dict(event.detail)}
 
 
 def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
     """Return the routes of `birthmark webhook`."""
 
-    async def listing(asked: ApiRequest) -> Rows:
-        is_whole = asked.caller.rights.allow(Right.ADMINISTER, SERVER)
+    async def listing(request: ApiRequest) -> Rows:
+        is_whole = request.caller.rights.allow(Right.ADMINISTER, SERVER)
         return Rows([_view(one, is_whole=is_whole) for one in await webhooks.all()])
 
-    async def create(asked: ApiRequest) -> Any:
-        body: NewWebhook = asked.body
+    async def create(request: ApiRequest) -> Any:
+        body: NewWebhook = request.body
         name = parse_name(body.name)
-        with mended_by(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
-            made = await webhooks.create(name, body.url, body.types, actor=asked.actor)
+        with add_fix_command(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
+            made = await webhooks.create(name, body.url, body.types, actor=request.actor)
         return {**_view(made), "secret": made.secret}
 
-    async def remove(asked: ApiRequest) -> None:
-        await webhooks.remove(asked["name"], actor=asked.actor)
+    async def remove(request: ApiRequest) -> None:
+        await webhooks.remove(request["name"], actor=request.actor)
 
-    async def rotate(asked: ApiRequest) -> Any:
-        return {"name": asked["name"], "secret": await webhooks.rotate(asked["name"], actor=asked.actor)}
+    async def rotate(request: ApiRequest) -> Any:
+        return {"name": request["name"], "secret": await webhooks.rotate(request["name"], actor=request.actor)}
 
-    async def pause(asked: ApiRequest) -> Any:
-        return _view(await webhooks.pause(asked["name"], is_paused=asked.body.paused, actor=asked.actor))
+    async def pause(request: ApiRequest) -> Any:
+        return _view(await webhooks.pause(request["name"], is_paused=request.body.paused, actor=request.actor))
 
-    async def dead(asked: ApiRequest) -> Rows:
-        found = await webhooks.dead(asked["name"])
-        return Rows(await fitting(each(map(_dead_view, found)), lambda view: len(view["body"])))
+    async def dead(request: ApiRequest) -> Rows:
+        found = await webhooks.dead(request["name"])
+        return Rows(await collect_page(iterate_async(map(_dead_view, found)), lambda view: len(view["body"])))
 
-    async def replay(asked: ApiRequest) -> Any:
-        return {"name": asked["name"], "events": await webhooks.replay(asked["name"], actor=asked.actor)}
+    async def replay(request: ApiRequest) -> Any:
+        return {"name": request["name"], "events": await webhooks.replay(request["name"], actor=request.actor)}
 
     look, rule, one = Right.READ, Right.ADMINISTER, "/webhooks/{name}"
     return [
@@ -163,11 +163,11 @@ def _view(hook: Webhook, *, is_whole: bool = True) -> dict[str, Any]:
     }
 
 
-def _dead_view(one: DeadLetters) -> dict[str, Any]:
+def _dead_view(letters: DeadLetters) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "at": one.at.isoformat(),
-        "events": one.count,
-        "problem": one.problem,
-        "body": one.body.decode(),
+        "id": letters.id,
+        "at": letters.at.isoformat(),
+        "events": letters.count,
+        "problem": letters.problem,
+        "body": letters.body.decode(),
     }

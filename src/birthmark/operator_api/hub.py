@@ -1,4 +1,4 @@
-"""The operator interface of IoT Hub: hubs, their devices, the telemetry they took."""
+"""Operator API of IoT Hub: hubs, their devices, and received telemetry."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
@@ -11,7 +11,7 @@ from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.iothub.rules.tiers import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
-from birthmark.net.fair_scheduler import each, fitting
+from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import (
     ApiRequest,
     Endpoint,
@@ -44,14 +44,14 @@ class NewHubCa(msgspec.Struct):
 
 
 class HubTier(msgspec.Struct):
-    """A tier with its units; null for none."""
+    """Tier and units; null for none."""
 
     tier: str | None
     units: int = 1
 
 
 class MessagesQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """How many of the latest messages, of one device or of all."""
+    """Number of latest messages, of one device or of all."""
 
     device: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 100
@@ -72,43 +72,43 @@ def endpoints(iothub: IotHub, instances: Instances, served: ServedNames) -> Sequ
     async def listing(_asked: ApiRequest) -> Rows:
         return Rows([_hub_view(hub) for hub in hubs.all()])
 
-    async def create(asked: ApiRequest) -> Any:
-        body, name = asked.body, parse_name(asked.body.name)
+    async def create(request: ApiRequest) -> Any:
+        body, name = request.body, parse_name(request.body.name)
         edition = None if body.tier is None else parse_edition(body.tier, body.units, name)
-        made = await hubs.create(name, parse_host(body.host, name, "hub"), edition, actor=asked.actor)
+        made = await hubs.create(name, parse_host(body.host, name, "hub"), edition, actor=request.actor)
         taken = {one.host.lower() for one in hubs.all()}
         free = [name for name in served.hosts() if name.lower() not in taken]
         return _hub_view(made) | {"in_certificate": served.covers(made.host), "names_that_fit": free}
 
-    async def set_tier(asked: ApiRequest) -> Any:
-        name, wanted = asked["name"], asked.body
+    async def set_tier(request: ApiRequest) -> Any:
+        name, wanted = request["name"], request.body
         edition = None if wanted.tier is None else parse_edition(wanted.tier, wanted.units, name)
-        return _hub_view(await hubs.set_tier(name, edition, actor=asked.actor))
+        return _hub_view(await hubs.set_tier(name, edition, actor=request.actor))
 
-    async def delete(asked: ApiRequest) -> None:
-        hub = hubs.by_name(asked["name"])
-        await hubs.delete(hub.name, actor=asked.actor)
-        await instances.unlink(hub.host, actor=asked.actor)
+    async def delete(request: ApiRequest) -> None:
+        hub = hubs.by_name(request["name"])
+        await hubs.delete(hub.name, actor=request.actor)
+        await instances.unlink(hub.host, actor=request.actor)
 
-    async def is_there(asked: ApiRequest) -> bool:
-        return hubs.by_name(asked["name"]) is not None
+    async def is_there(request: ApiRequest) -> bool:
+        return hubs.by_name(request["name"]) is not None
 
-    async def messages(asked: ApiRequest) -> Rows:
-        query: MessagesQuery = asked.query
-        hub = hubs.by_name(asked["name"])
+    async def messages(request: ApiRequest) -> Rows:
+        query: MessagesQuery = request.query
+        hub = hubs.by_name(request["name"])
         found = await iothub.telemetry.stream(hub).latest(query.limit, query.device)
         newest = (_message_view(hub, one) for one in reversed(found))
-        return Rows((await fitting(each(newest), lambda view: 2 * len(view["body"])))[::-1])
+        return Rows((await collect_page(iterate_async(newest), lambda view: 2 * len(view["body"])))[::-1])
 
-    async def stream(asked: ApiRequest) -> LineStream:
-        query: StreamQuery = asked.query
-        hub = hubs.by_name(asked["name"])
+    async def stream(request: ApiRequest) -> LineStream:
+        query: StreamQuery = request.query
+        hub = hubs.by_name(request["name"])
         found = iothub.telemetry.stream(hub)
         return LineStream(pages(found, await beginning(found, query), query, lambda one: _message_view(hub, one)))
 
-    async def note_place(asked: ApiRequest) -> None:
-        hub, place = hubs.by_name(asked["name"]), parse_positions(asked.body.after)
-        await iothub.telemetry.stream(hub).set_position(parse_name(asked["group"]), place)
+    async def note_place(request: ApiRequest) -> None:
+        hub, place = hubs.by_name(request["name"]), parse_positions(request.body.after)
+        await iothub.telemetry.stream(hub).set_position(parse_name(request["group"]), place)
 
     one, rule = "/hubs/{name}", Right.ADMINISTER
     return [
@@ -149,29 +149,29 @@ def ca_endpoints(iothub: IotHub) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub ca`."""
     hubs, authorities = iothub.hubs, iothub.authorities
 
-    async def list_cas(asked: ApiRequest) -> Rows:
-        return Rows([authority_view(one) for one in await authorities.all(hubs.by_name(asked["name"]))])
+    async def list_cas(request: ApiRequest) -> Rows:
+        return Rows([authority_view(one) for one in await authorities.all(hubs.by_name(request["name"]))])
 
-    async def add_ca(asked: ApiRequest) -> Any:
-        body: NewHubCa = asked.body
-        hub, name, certificate = hubs.by_name(asked["name"]), parse_name(body.name), parse_ca(body.certificate)
-        made = await authorities.add(hub, name, certificate, is_verified=body.verified, actor=asked.actor)
+    async def add_ca(request: ApiRequest) -> Any:
+        body: NewHubCa = request.body
+        hub, name, certificate = hubs.by_name(request["name"]), parse_name(body.name), parse_ca(body.certificate)
+        made = await authorities.add(hub, name, certificate, is_verified=body.verified, actor=request.actor)
         return authority_view(made)
 
-    async def remove_ca(asked: ApiRequest) -> None:
-        await authorities.remove(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+    async def remove_ca(request: ApiRequest) -> None:
+        await authorities.remove(hubs.by_name(request["name"]), request["ca"], actor=request.actor)
 
-    async def code(asked: ApiRequest) -> Any:
-        made = await authorities.new_code(hubs.by_name(asked["name"]), asked["ca"], actor=asked.actor)
+    async def code(request: ApiRequest) -> Any:
+        made = await authorities.new_code(hubs.by_name(request["name"]), request["ca"], actor=request.actor)
         return {"code": made.verification_code}
 
-    async def verify(asked: ApiRequest) -> Any:
-        """Mark a CA verified by its proof, or without one by the operator's word."""
-        hub, name, proof = hubs.by_name(asked["name"]), asked["ca"], asked.body.certificate
+    async def verify(request: ApiRequest) -> Any:
+        """Mark a CA as verified by proof of possession, or by the operator's confirmation."""
+        hub, name, proof = hubs.by_name(request["name"]), request["ca"], request.body.certificate
         if proof is not None:
-            return authority_view(await authorities.verify(hub, name, parse_any(proof), actor=asked.actor))
+            return authority_view(await authorities.verify(hub, name, parse_any(proof), actor=request.actor))
         present = await authorities.get(hub, name)
-        made = await authorities.add(hub, name, present.certificate, is_verified=True, actor=asked.actor)
+        made = await authorities.add(hub, name, present.certificate, is_verified=True, actor=request.actor)
         return authority_view(made)
 
     every = "/hubs/{name}/cas"

@@ -17,7 +17,7 @@ from birthmark.store import from_micros
 
 
 class TwinPatch(msgspec.Struct):
-    """A patch of a twin: null removes, objects are merged. `etag` is that of the twin it is meant for."""
+    """Patch of a device twin: null removes, objects are merged. `etag` is that of the expected twin."""
 
     tags: dict[str, Any] | None = None
     desired: dict[str, Any] | None = None
@@ -34,7 +34,7 @@ class MethodCallBody(msgspec.Struct):
 
 
 class NewMail(msgspec.Struct):
-    """A message to a device; `feedback` is none, positive, negative or full."""
+    """A cloud-to-device message; `feedback` is none, positive, negative or full."""
 
     text: str
     feedback: str = "none"
@@ -48,33 +48,33 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub twin`, `method`, `c2d` and `feedback`."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def twin(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked["name"])
-        return await twin_view(hub, asked["device"], await iothub.twins.get(hub, asked["device"]))
+    async def twin(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request["name"])
+        return await twin_view(hub, request["device"], await iothub.twins.get(hub, request["device"]))
 
-    async def change_twin(asked: ApiRequest) -> Any:
-        body: TwinPatch = asked.body
-        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+    async def change_twin(request: ApiRequest) -> Any:
+        body: TwinPatch = request.body
+        hub, device_id = hubs.by_name(request["name"]), request["device"]
         patch: dict[str, Any] = {} if body.desired is None else {"properties": {"desired": body.desired}}
         if body.tags is not None:
             patch["tags"] = body.tags
-        after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=asked.actor)
+        after = await iothub.twins.desire(hub, device_id, patch, body.etag, replaces=False, actor=request.actor)
         return await twin_view(hub, device_id, after)
 
     async def twin_view(hub: Hub, device_id: str, twin: Twin) -> Any:
         (seen,) = await to_devices.seen(hub.name, [device_id])
         return twin_json(twin, await registry.identity(hub, device_id), is_connected=seen.is_connected)
 
-    async def call(asked: ApiRequest) -> Any:
-        body: MethodCallBody = asked.body
-        hub = hubs.by_name(asked["name"])
+    async def call(request: ApiRequest) -> Any:
+        body: MethodCallBody = request.body
+        hub = hubs.by_name(request["name"])
         wanted = MethodCall(body.method, body.payload, body.response_timeout_s, body.connect_timeout_s)
-        status, payload = await to_devices.call(hub, asked["device"], wanted)
+        status, payload = await to_devices.call(hub, request["device"], wanted)
         return {"status": status, "payload": payload}
 
-    async def send(asked: ApiRequest) -> Any:
-        body: NewMail = asked.body
-        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+    async def send(request: ApiRequest) -> Any:
+        body: NewMail = request.body
+        hub, device_id = hubs.by_name(request["name"]), request["device"]
         system = {} if body.content_type is None else {"$.ct": body.content_type}
         letter = await iothub.c2d.send(
             hub,
@@ -83,27 +83,27 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
             message_id=body.message_id,
             feedback=body.feedback,
             expiry=from_micros(iothub.c2d.now() + body.expires_s * 1_000_000).isoformat(),
-            actor=asked.actor,
+            actor=request.actor,
         )
         return {"device": device_id, "message": letter.id, "expires": from_micros(letter.expires_at).isoformat()}
 
-    async def waiting(asked: ApiRequest) -> Rows:
-        hub = hubs.by_name(asked["name"])
-        await registry.device(hub, asked["device"])
+    async def waiting(request: ApiRequest) -> Rows:
+        hub = hubs.by_name(request["name"])
+        await registry.device(hub, request["device"])
         return Rows(
-            [_letter_view(one) for one in await iothub.c2d.inboxes.letters(space_of(hub.name), asked["device"])]
+            [_letter_view(one) for one in await iothub.c2d.inboxes.letters(space_of(hub.name), request["device"])]
         )
 
-    async def purge(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked["name"])
-        await registry.device(hub, asked["device"])
+    async def purge(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request["name"])
+        await registry.device(hub, request["device"])
         return {
-            "device": asked["device"],
-            "purged": await iothub.c2d.inboxes.purge(space_of(hub.name), asked["device"]),
+            "device": request["device"],
+            "purged": await iothub.c2d.inboxes.purge(space_of(hub.name), request["device"]),
         }
 
-    async def feedback(asked: ApiRequest) -> Rows:
-        hub = hubs.by_name(asked["name"])
+    async def feedback(request: ApiRequest) -> Rows:
+        hub = hubs.by_name(request["name"])
         letters = await iothub.c2d.feedback.letters(space_of(hub.name), FEEDBACK)
         return Rows([iothub.c2d.record_of(letter) for letter in letters])
 
@@ -128,10 +128,10 @@ def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
     ]
 
 
-def _letter_view(letter: QueuedMessage) -> dict[str, Any]:
+def _letter_view(message: QueuedMessage) -> dict[str, Any]:
     return {
-        "message": letter.id,
-        "enqueued": from_micros(letter.enqueued_at).isoformat(),
-        "expires": from_micros(letter.expires_at).isoformat(),
-        "deliveries": letter.deliveries,
+        "message": message.id,
+        "enqueued": from_micros(message.enqueued_at).isoformat(),
+        "expires": from_micros(message.expires_at).isoformat(),
+        "deliveries": message.deliveries,
     }

@@ -1,4 +1,4 @@
-"""The operator interface of a hub's devices: make, list, switch off and on, remove."""
+"""Operator API of a hub's devices: create, list, enable, disable and delete."""
 
 import base64
 from collections.abc import Sequence
@@ -39,20 +39,20 @@ class DeviceSwitch(msgspec.Struct):
 
 
 def show_endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
-    """Return the routes that show one hub, one device, one module."""
+    """Return the routes that show one hub, one device or one module."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def show(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked["name"])
+    async def show(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request["name"])
         total, enabled = await registry.count(hub)
         told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
         cas = await iothub.authorities.all(hub)
         known = {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
         return known | tier_view(hub)
 
-    async def identity(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked["name"])
-        found = await registry.identity(hub, asked["identity"])
+    async def identity(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request["name"])
+        found = await registry.identity(hub, request["identity"])
         (seen,) = await presence.seen(hub.name, [found.name])
         is_connected = seen.is_connected
         if isinstance(found, Module):
@@ -68,7 +68,7 @@ def show_endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoin
 
 
 def tier_view(hub: Hub) -> dict[str, Any]:
-    """Return what of a hub's tier counts: its limits in words."""
+    """Return a hub's tier with its limits as text."""
     if hub.tier is None:
         return {"tier": None}
     edition = edition_of(hub.tier)
@@ -82,9 +82,9 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub device`."""
     hubs, registry = iothub.hubs, iothub.registry
 
-    async def devices(asked: ApiRequest) -> Rows:
-        query: PageQuery = asked.query
-        hub = hubs.by_name(asked["name"])
+    async def devices(request: ApiRequest) -> Rows:
+        query: PageQuery = request.query
+        hub = hubs.by_name(request["name"])
         found = await registry.devices(hub, after=query.after, limit=query.limit)
         times = await presence.seen(hub.name, [device.device_id for device in found])
         views = [
@@ -93,27 +93,27 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
         ]
         return Rows(views, found[-1].device_id if len(found) == query.limit else None)
 
-    async def delete_device(asked: ApiRequest) -> None:
-        await registry.remove(hubs.by_name(asked["name"]), asked["device"], None, actor=asked.actor)
+    async def delete_device(request: ApiRequest) -> None:
+        await registry.remove(hubs.by_name(request["name"]), request["device"], None, actor=request.actor)
 
-    async def switch_device(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked["name"])
-        await _check_lost(iothub, asked, asked["device"] if asked.body.enabled else "")
-        found = await registry.switch(hub, asked["device"], is_enabled=asked.body.enabled, actor=asked.actor)
+    async def switch_device(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request["name"])
+        await _check_lost(iothub, request, request["device"] if request.body.enabled else "")
+        found = await registry.set_enabled(hub, request["device"], is_enabled=request.body.enabled, actor=request.actor)
         return {"device": found.device_id, "hub": hub.host, "status": "enabled" if found.is_enabled else "disabled"}
 
-    async def create_device(asked: ApiRequest) -> Any:
-        body: NewDeviceBody = asked.body
-        hub = hubs.by_name(asked["name"])
-        await _check_lost(iothub, asked, body.device_id)
+    async def create_device(request: ApiRequest) -> Any:
+        body: NewDeviceBody = request.body
+        hub = hubs.by_name(request["name"])
+        await _check_lost(iothub, request, body.device_id)
         wanted = DeviceBody(body.device_id, capabilities=DeviceCapabilities(body.iot_edge))
         proof = DeviceAuthentication(AuthenticationType.AUTHORITY)
         proof = proof if body.by_authority else _proof_of(body.thumbprint)
-        made = await registry.put(hub, body.device_id, wanted, proof, None, actor=asked.actor)
+        made = await registry.put(hub, body.device_id, wanted, proof, None, actor=request.actor)
         return {"device": made.device_id, "hub": hub.host, **_made_view(made, body.thumbprint)}
 
-    async def modules(asked: ApiRequest) -> Rows:
-        hub, device_id = hubs.by_name(asked["name"]), asked["device"]
+    async def modules(request: ApiRequest) -> Rows:
+        hub, device_id = hubs.by_name(request["name"]), request["device"]
         await registry.device(hub, device_id)
         found = await registry.modules.of(hub, device_id)
         times = await presence.seen(hub.name, [module.name for module in found])
@@ -124,17 +124,17 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
             ]
         )
 
-    async def create_module(asked: ApiRequest) -> Any:
-        body: NewModule = asked.body
-        hub = hubs.by_name(asked["name"])
-        device = await registry.device(hub, asked["device"])
-        made = await registry.modules.put(device, body.module_id, _proof_of(body.thumbprint), actor=asked.actor)
+    async def create_module(request: ApiRequest) -> Any:
+        body: NewModule = request.body
+        hub = hubs.by_name(request["name"])
+        device = await registry.device(hub, request["device"])
+        made = await registry.modules.put(device, body.module_id, _proof_of(body.thumbprint), actor=request.actor)
         shown = {"device": made.device_id, "module": made.module_id, "hub": hub.host}
         return shown | _made_view(made, body.thumbprint)
 
-    async def delete_module(asked: ApiRequest) -> None:
-        hub = hubs.by_name(asked["name"])
-        await registry.modules.remove(hub, asked["device"], asked["module"], None, actor=asked.actor)
+    async def delete_module(request: ApiRequest) -> None:
+        hub = hubs.by_name(request["name"])
+        await registry.modules.remove(hub, request["device"], request["module"], None, actor=request.actor)
 
     every, one = "/hubs/{name}/devices", "/hubs/{name}/devices/{device:path}"
     inside = "/hubs/{name}/modules/{device}"
@@ -149,10 +149,10 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     ]
 
 
-async def _check_lost(iothub: IotHub, asked: ApiRequest, device_id: str) -> None:
-    """Raise `RightMissingError` where a device was revoked, and who lets it in again may revoke none."""
+async def _check_lost(iothub: IotHub, request: ApiRequest, device_id: str) -> None:
+    """Raise `RightMissingError` if the device was revoked and the caller has no right to revoke."""
     if await iothub.is_lost(device_id):
-        asked.demand(Right.REVOKE, f"hub/{asked['name']}")
+        request.demand(Right.REVOKE, f"hub/{request['name']}")
 
 
 def _proof_of(thumbprint: str | None) -> DeviceAuthentication:
@@ -160,11 +160,11 @@ def _proof_of(thumbprint: str | None) -> DeviceAuthentication:
     return DeviceAuthentication(kind, None if thumbprint is None else parse_thumbprint(thumbprint))
 
 
-def _made_view(made: Identity, thumbprint: str | None) -> dict[str, Any]:
-    """Return what of a new identity is shown this once."""
-    key = made.authentication.primary_key
+def _made_view(identity: Identity, thumbprint: str | None) -> dict[str, Any]:
+    """Return the view of a new identity, with the secrets that are shown only once."""
+    key = identity.authentication.primary_key
     return {
-        "auth": made.authentication.type.value,
+        "auth": identity.authentication.type.value,
         "thumbprint": thumbprint,
         "primary_key": None if key is None else base64.b64encode(key).decode(),
     }

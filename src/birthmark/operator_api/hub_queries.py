@@ -1,4 +1,4 @@
-"""The operator interface to queries of a hub: one text in, pages of twins or rows out."""
+"""Operator API of hub queries: a query text in, pages of twins or rows out."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -12,7 +12,7 @@ from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
 
 class HubQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """What is asked, in the query language of IoT Hub."""
+    """A query in the IoT Hub query language."""
 
     query: str
     after: str = ""
@@ -22,9 +22,9 @@ class HubQuery(msgspec.Struct, forbid_unknown_fields=True):
 def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
     """Return the route of `birthmark hub query`."""
 
-    async def query(asked: ApiRequest) -> Rows:
-        wanted: HubQuery = asked.query
-        hub = iothub.hubs.by_name(asked["name"])
+    async def query(request: ApiRequest) -> Rows:
+        wanted: HubQuery = request.query
+        hub = iothub.hubs.by_name(request["name"])
         found = await iothub.queries.answer(hub, wanted.query, wanted.after, wanted.limit, presence)
         return Rows(found.rows, found.marker)
 

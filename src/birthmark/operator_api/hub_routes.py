@@ -1,4 +1,4 @@
-"""The operator interface of a hub's routes: where messages leave to, which do, and what waits or was put aside."""
+"""Operator API of message routing: endpoints, routes, queued messages and dead letters."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.permissions import Right
 from birthmark.broker.rules.partitions import BEGINNING, PositionInvalidError, Positions, parse_positions
 from birthmark.broker.stream import SqlStream
-from birthmark.errors import mended_by, shell_word
+from birthmark.errors import add_fix_command, shell_word
 from birthmark.events.url_redaction import host_only
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration, matching
@@ -31,7 +31,7 @@ from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
 from birthmark.message_routing.carriers.streams import StreamRecord
 from birthmark.message_routing.delivery_queue import DeliveryPartition
 from birthmark.message_routing.rules.conditions import RoutedSubject
-from birthmark.net.fair_scheduler import asker_turn
+from birthmark.net.fair_scheduler import wait_for_caller_turn
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
 from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, pages
@@ -44,7 +44,7 @@ _MOST_SHOWN = 20
 
 
 class NewEndpoint(msgspec.Struct):
-    """Where messages may leave to: one of a webhook's `url`, a `folder`, a `stream`, a `server` with its `topic`."""
+    """A routing endpoint: a webhook `url`, a `folder`, a `stream`, or a `server` with its `topic`."""
 
     name: str
     url: str | None = None
@@ -56,7 +56,7 @@ class NewEndpoint(msgspec.Struct):
 
 
 class NewRoute(msgspec.Struct):
-    """Messages of a source for which a condition holds go to endpoints, by their names."""
+    """A route: messages of a source that match a condition go to the named endpoints."""
 
     name: str
     endpoints: list[str]
@@ -66,27 +66,27 @@ class NewRoute(msgspec.Struct):
 
 
 class RouteSwitch(msgspec.Struct):
-    """Whether a route takes messages."""
+    """Whether a route is enabled."""
 
     enabled: bool
 
 
 class NewFallback(msgspec.Struct):
-    """Where messages go that no route takes."""
+    """Fallback route for messages that no other route matches."""
 
     endpoints: list[str]
     enabled: bool = True
 
 
 class NewEnrichment(msgspec.Struct):
-    """A property that is added to what goes to endpoints."""
+    """A property that is added to messages for endpoints."""
 
     value: str
     endpoints: list[str]
 
 
 class RouteTest(msgspec.Struct):
-    """A message that was never sent; with a condition, whether that holds, else which routes take it."""
+    """A test message; with a condition, it tests the condition, otherwise all routes."""
 
     source: Annotated[str, msgspec.Meta(max_length=64)] = "DeviceMessages"
     condition: str | None = None
@@ -146,63 +146,65 @@ class _Endpoints:
     def __init__(self, iothub: IotHub) -> None:
         self._hubs, self._routes = iothub.hubs, iothub.routes
 
-    async def listing(self, asked: ApiRequest) -> Rows:
-        routing = await self._routes.routing(self._hubs.by_name(asked["name"]))
+    async def listing(self, request: ApiRequest) -> Rows:
+        routing = await self._routes.routing(self._hubs.by_name(request["name"]))
         return Rows([_endpoint_view(routing, one) for one in routing.endpoints])
 
-    async def add(self, asked: ApiRequest) -> Any:
-        hub = self._hubs.by_name(asked["name"])
-        made = _endpoint_of(asked.body, hub.name)
+    async def add(self, request: ApiRequest) -> Any:
+        hub = self._hubs.by_name(request["name"])
+        made = _endpoint_of(request.body, hub.name)
         again = f"birthmark hub endpoint create {shell_word(made.name[:64])} --webhook {EXAMPLE} --hub {hub.name}"
-        with mended_by(again, UrlInvalidError, PlainRefusedError):
+        with add_fix_command(again, UrlInvalidError, PlainRefusedError):
             kept = await self._routes.change(
                 *(hub, lambda known: configuration.with_endpoint(known, made, hub.name)),
                 *("iothub.endpoint_add", made.name),
-                actor=asked.actor,
+                actor=request.actor,
                 kind=made.__struct_config__.tag,
             )
         shown = _endpoint_view(kept.routing, made)
         return shown | {"secret": kept.secrets[made.name]} if made.name in kept.secrets else shown
 
-    async def remove(self, asked: ApiRequest) -> None:
-        hub, name = self._hubs.by_name(asked["name"]), asked["endpoint"]
+    async def remove(self, request: ApiRequest) -> None:
+        hub, name = self._hubs.by_name(request["name"]), request["endpoint"]
         await self._routes.change(
             *(hub, lambda known: configuration.without_endpoint(known, name, hub.name)),
             *("iothub.endpoint_remove", name),
-            actor=asked.actor,
+            actor=request.actor,
         )
 
-    async def read(self, asked: ApiRequest) -> LineStream:
-        hub = self._hubs.by_name(asked["name"])
-        stream, name = await self._routes.stream(f"{hub.name}/{asked['endpoint']}"), asked["endpoint"]
-        with mended_by(f"birthmark hub endpoint read {name} --since 10m --hub {hub.name}", PositionInvalidError):
-            return LineStream(pages(stream, await _beginning(stream, asked.query), asked.query, _entry_view))
+    async def read(self, request: ApiRequest) -> LineStream:
+        hub = self._hubs.by_name(request["name"])
+        stream, name = await self._routes.stream(f"{hub.name}/{request['endpoint']}"), request["endpoint"]
+        with add_fix_command(f"birthmark hub endpoint read {name} --since 10m --hub {hub.name}", PositionInvalidError):
+            return LineStream(pages(stream, await _beginning(stream, request.query), request.query, _entry_view))
 
-    async def note(self, asked: ApiRequest) -> None:
-        hub, place = self._hubs.by_name(asked["name"]), parse_positions(asked.body.after)
-        stream = await self._routes.stream(f"{hub.name}/{asked['endpoint']}")
-        await stream.set_position(parse_name(asked["group"]), place)
+    async def note(self, request: ApiRequest) -> None:
+        hub, place = self._hubs.by_name(request["name"]), parse_positions(request.body.after)
+        stream = await self._routes.stream(f"{hub.name}/{request['endpoint']}")
+        await stream.set_position(parse_name(request["group"]), place)
 
 
 class _Routes:
     def __init__(self, iothub: IotHub) -> None:
         self._hubs, self._routes = iothub.hubs, iothub.routes
 
-    async def listing(self, asked: ApiRequest) -> Rows:
-        hub = self._hubs.by_name(asked["name"])
+    async def listing(self, request: ApiRequest) -> Rows:
+        hub = self._hubs.by_name(request["name"])
         routing, lanes = await self._routes.routing(hub), await self._routes.lanes(hub)
         rows = [_route_view(one, lanes) for one in routing.routes]
         return Rows([*rows, _route_view(_fallback_of(routing), lanes)])
 
-    async def add(self, asked: ApiRequest) -> Any:
-        hub, body = self._hubs.by_name(asked["name"]), asked.body
+    async def add(self, request: ApiRequest) -> Any:
+        hub, body = self._hubs.by_name(request["name"]), request.body
         source = configuration.parse_source(body.source, hub.name)
         made = HubRoute(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
-        await self._change(asked, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name)
+        await self._change(
+            request, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name
+        )
         return _route_view(made, {})
 
-    async def show(self, asked: ApiRequest) -> Any:
-        hub, name = self._hubs.by_name(asked["name"]), asked["route"]
+    async def show(self, request: ApiRequest) -> Any:
+        hub, name = self._hubs.by_name(request["name"]), request["route"]
         routing = await self._routes.routing(hub)
         route = _fallback_of(routing) if name == FALLBACK else configuration.known_route(routing, name, hub.name)
         lanes = await self._routes.lanes(hub)
@@ -210,69 +212,75 @@ class _Routes:
         lag_s = round(await self._routes.lag_s(hub), 3)
         return _route_view(route, lanes) | {"lag_s": lag_s, "aside": list(aside)}
 
-    async def switch(self, asked: ApiRequest) -> Any:
-        hub, name, is_enabled = self._hubs.by_name(asked["name"]), asked["route"], asked.body.enabled
+    async def switch(self, request: ApiRequest) -> Any:
+        hub, name, is_enabled = self._hubs.by_name(request["name"]), request["route"], request.body.enabled
         made = await self._change(
-            *(asked, hub, lambda known: configuration.switched(known, name, hub.name, is_enabled=is_enabled)),
+            *(
+                request,
+                hub,
+                lambda known: configuration.with_route_enabled(known, name, hub.name, is_enabled=is_enabled),
+            ),
             *("enable" if is_enabled else "disable", name),
         )
         return _route_view(configuration.known_route(made, name, hub.name), await self._routes.lanes(hub))
 
-    async def remove(self, asked: ApiRequest) -> None:
-        hub, name = self._hubs.by_name(asked["name"]), asked["route"]
-        await self._change(asked, hub, lambda known: configuration.without_route(known, name, hub.name), "remove", name)
+    async def remove(self, request: ApiRequest) -> None:
+        hub, name = self._hubs.by_name(request["name"]), request["route"]
+        await self._change(
+            request, hub, lambda known: configuration.without_route(known, name, hub.name), "remove", name
+        )
 
-    async def retry(self, asked: ApiRequest) -> None:
-        await self._routes.retry(self._hubs.by_name(asked["name"]), asked["route"], actor=asked.actor)
+    async def retry(self, request: ApiRequest) -> None:
+        await self._routes.retry(self._hubs.by_name(request["name"]), request["route"], actor=request.actor)
 
-    async def fallback(self, asked: ApiRequest) -> Any:
-        hub, body = self._hubs.by_name(asked["name"]), asked.body
+    async def fallback(self, request: ApiRequest) -> Any:
+        hub, body = self._hubs.by_name(request["name"]), request.body
         made = Fallback(tuple(body.endpoints), body.enabled)
 
-        def decide(known: Routing) -> Routing:
-            return configuration.checked(msgspec.structs.replace(known, fallback=made), hub.name)
+        def decide(routing: Routing) -> Routing:
+            return configuration.validate_routing(msgspec.structs.replace(routing, fallback=made), hub.name)
 
-        routing = await self._change(asked, hub, decide, "change", FALLBACK)
+        routing = await self._change(request, hub, decide, "change", FALLBACK)
         return _route_view(_fallback_of(routing), await self._routes.lanes(hub))
 
-    async def test(self, asked: ApiRequest) -> Any:
-        hub, body = self._hubs.by_name(asked["name"]), asked.body
-        return await tested(self._routes, hub, body)
+    async def test(self, request: ApiRequest) -> Any:
+        hub, body = self._hubs.by_name(request["name"]), request.body
+        return await test_route(self._routes, hub, body)
 
-    async def enrichments(self, asked: ApiRequest) -> Rows:
-        routing = await self._routes.routing(self._hubs.by_name(asked["name"]))
+    async def enrichments(self, request: ApiRequest) -> Rows:
+        routing = await self._routes.routing(self._hubs.by_name(request["name"]))
         return Rows([msgspec.to_builtins(one) for one in routing.enrichments])
 
-    async def enrich(self, asked: ApiRequest) -> Any:
-        hub, body = self._hubs.by_name(asked["name"]), asked.body
-        made = Enrichment(asked["key"], body.value, tuple(body.endpoints))
+    async def enrich(self, request: ApiRequest) -> Any:
+        hub, body = self._hubs.by_name(request["name"]), request.body
+        made = Enrichment(request["key"], body.value, tuple(body.endpoints))
         await self._change(
-            asked, hub, lambda known: configuration.with_enrichment(known, made, hub.name), "enrich", made.key
+            request, hub, lambda known: configuration.with_enrichment(known, made, hub.name), "enrich", made.key
         )
         return msgspec.to_builtins(made)
 
-    async def plain(self, asked: ApiRequest) -> None:
-        hub, key = self._hubs.by_name(asked["name"]), asked["key"]
+    async def plain(self, request: ApiRequest) -> None:
+        hub, key = self._hubs.by_name(request["name"]), request["key"]
         await self._change(
-            asked, hub, lambda known: configuration.without_enrichment(known, key, hub.name), "enrich", key
+            request, hub, lambda known: configuration.without_enrichment(known, key, hub.name), "enrich", key
         )
 
-    async def _change(self, asked: ApiRequest, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
+    async def _change(self, request: ApiRequest, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
         action = f"iothub.route_{what}"
-        return (await self._routes.change(hub, decide, action, subject, actor=asked.actor)).routing
+        return (await self._routes.change(hub, decide, action, subject, actor=request.actor)).routing
 
 
-async def tested(routes: Routes, hub: Hub, asked: RouteTest) -> Mapping[str, Any]:
-    """Return which routes take a message, and where to; or whether a condition holds."""
-    source = configuration.parse_source(asked.source, hub.name)
-    await asker_turn()
-    message = matching.read(matching.imagined(asked.device, asked.body, asked.properties, asked.system))
-    if asked.condition is not None:
-        condition = configuration.compiled(asked.condition, hub.name)
-        return {"holds": matching.takes(condition, RoutedSubject(message, asked.twin), "test")}
+async def test_route(routes: Routes, hub: Hub, test: RouteTest) -> Mapping[str, Any]:
+    """Return the matching routes of a message with their endpoints, or whether a condition matches."""
+    source = configuration.parse_source(test.source, hub.name)
+    await wait_for_caller_turn()
+    message = matching.read(matching.imagined(test.device, test.body, test.properties, test.system))
+    if test.condition is not None:
+        condition = configuration.compiled(test.condition, hub.name)
+        return {"holds": matching.is_match(condition, RoutedSubject(message, test.twin), "test")}
     if (ready := routes.ready(hub.name)) is None:
         return {"routes": []}
-    found = matching.matching(ready, source, message, asked.twin)
+    found = matching.matching(ready, source, message, test.twin)
     return {"routes": [{"route": name, "endpoints": list(to)} for name, to in found]}
 
 
@@ -288,12 +296,12 @@ def _endpoint_of(body: NewEndpoint, hub: str) -> HubEndpoint:
     return StreamEndpoint(body.name) if body.server is None else ServerEndpoint(body.name, body.server, body.topic)
 
 
-def _endpoint_view(routing: Routing, one: HubEndpoint) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(one)
-    if isinstance(one, WebhookEndpoint):
-        shown["url"] = host_only(one.url)
+def _endpoint_view(routing: Routing, endpoint: HubEndpoint) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(endpoint)
+    if isinstance(endpoint, WebhookEndpoint):
+        shown["url"] = host_only(endpoint.url)
     to = ": ".join(str(shown[name]) for name in ("url", "folder", "server", "topic") if name in shown)
-    return {**shown, "to": to, "routes": list(routing.leads_to(one.name))}
+    return {**shown, "to": to, "routes": list(routing.leads_to(endpoint.name))}
 
 
 def _route_view(route: HubRoute, lanes: Mapping[tuple[str, str], DeliveryPartition]) -> dict[str, Any]:
@@ -307,7 +315,7 @@ def _fallback_of(routing: Routing) -> HubRoute:
 
 
 async def _beginning(stream: SqlStream[StreamRecord], query: StreamQuery) -> Positions:
-    """Return where to begin: at the beginning, unless it is said otherwise."""
+    """Return the start positions; default: the beginning."""
     if query.after is not None:
         return parse_positions(query.after)
     if query.group is not None and (known := await stream.position(parse_name(query.group))) is not None:
@@ -319,7 +327,7 @@ async def _beginning(stream: SqlStream[StreamRecord], query: StreamQuery) -> Pos
     return await stream.find(max(0, to_micros(query.since)))
 
 
-def _entry_view(one: StreamRecord) -> dict[str, Any]:
-    body, encoding = readable(one.body)
-    came = from_micros(one.enqueued_micros).isoformat()
-    return {"device": one.device_id, "came": came, "body": body, "encoding": encoding}
+def _entry_view(record: StreamRecord) -> dict[str, Any]:
+    body, encoding = readable(record.body)
+    came = from_micros(record.enqueued_micros).isoformat()
+    return {"device": record.device_id, "came": came, "body": body, "encoding": encoding}

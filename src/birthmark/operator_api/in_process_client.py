@@ -1,6 +1,6 @@
-"""The operator interface for the pages of this process: the same routes, rights and second persons, without HTTP.
+"""Operator API for pages of this process: the same routes, rights and approvals, without HTTP.
 
-A page shows what somebody may see by it, and decides nothing by itself: what a program may not, no page does.
+Pages use it for all data and make no access decisions: a page can do no more than an API client.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from birthmark.operator_api.api_router import (
     ApiRequest,
     Endpoint,
     Rows,
-    answered_once,
     authorize,
+    build_approval_request,
+    credential_of,
+    respond_once,
     seen,
-    told_by,
-    wanted,
 )
 from birthmark.operator_api.name_validation import OperatorRequestError
 
@@ -36,50 +36,52 @@ _PATIENCE_S, _AGAIN_S = 10.0, 0.1
 
 @dataclass(frozen=True, slots=True)
 class SignedInUser:
-    """Who looks at a page, and from where."""
+    """The user of a page, and the client address."""
 
     caller: Caller
     address: str
 
 
 class InProcessClient:
-    """Asks the routes of a table."""
+    """Client of a route table."""
 
     def __init__(self, table: Sequence[Endpoint], beside: ApiContext) -> None:
         self._table = {(one.method, one.template): one for one in table}
         self._beside = beside
 
-    async def ask(self, who: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
-        """Return what a GET of a path answers: `names` are those in its braces. Raise what the route raises."""
+    async def ask(self, caller: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
+        """Return the result of a GET; `names` are the path parameters. Raise the errors of the route."""
         endpoint = self._table["GET", path]
-        asked = _asked(endpoint, who, names, {name: value for name, value in query.items() if value is not None})
+        asked = _asked(endpoint, caller, names, {name: value for name, value in query.items() if value is not None})
         return await _value(endpoint, asked)
 
-    async def look(self, who: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
-        """Return the same; None where that one may not look."""
+    async def look(self, caller: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
+        """Return the same, or None if the user lacks the right."""
         try:
-            return await self.ask(who, path, *names, **query)
+            return await self.ask(caller, path, *names, **query)
         except RightMissingError:
             return None
 
-    async def read(self, who: SignedInUser, path: str, body: Mapping[str, Any], *names: str) -> Any:
-        """Return what a POST answers that changes nothing."""
+    async def read(self, caller: SignedInUser, path: str, body: Mapping[str, Any], *names: str) -> Any:
+        """Return the result of a read-only POST."""
         endpoint = self._table["POST", path]
-        return await _value(endpoint, _asked(endpoint, who, names, {}, body))
+        return await _value(endpoint, _asked(endpoint, caller, names, {}, body))
 
-    def may(self, who: SignedInUser, method: str, path: str, *names: str) -> None:
-        """Raise `RightMissingError` where somebody may not, before anything of it begins."""
+    def may(self, caller: SignedInUser, method: str, path: str, *names: str) -> None:
+        """Raise `RightMissingError` if the user lacks the right, before an operation starts."""
         endpoint = self._table[method, path]
-        authorize(endpoint, who.caller, dict(zip(endpoint.names, names, strict=True)))
+        authorize(endpoint, caller.caller, dict(zip(endpoint.names, names, strict=True)))
 
-    async def do(self, who: SignedInUser, deed: "ApiOperation") -> Any:
-        """Carry something out, once for each key. Raise what the route raises, and what a second person is asked by."""
+    async def do(self, caller: SignedInUser, deed: "ApiOperation") -> Any:
+        """Execute an operation, once per key. Raise the errors of the route and the request for approval."""
         endpoint = self._table[deed.method, deed.path]
-        asked = _asked(endpoint, who, deed.names, deed.query, deed.body)
+        asked = _asked(endpoint, caller, deed.names, deed.query, deed.body)
 
         async def carry_out() -> Response:
             if self._beside.second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
-                await self._beside.second(who.caller, wanted(endpoint, _path(endpoint, asked, deed.query), asked))
+                await self._beside.second(
+                    caller.caller, build_approval_request(endpoint, _path(endpoint, asked, deed.query), asked)
+                )
             value = await _value(endpoint, asked)
             return JSONResponse({"items": value.items} if isinstance(value, Rows) else value)
 
@@ -87,14 +89,16 @@ class InProcessClient:
             response = await carry_out()
         else:
             path, body = _path(endpoint, asked, deed.query), msgspec.json.encode(asked.body)
-            request = OnceRequest(str(who.caller.actor), told_by(who.caller), deed.key, deed.method, path, body)
-            response = await _answered_at_last(self._beside.once, request, carry_out)
+            request = OnceRequest(
+                str(caller.caller.actor), credential_of(caller.caller), deed.key, deed.method, path, body
+            )
+            response = await _wait_for_response(self._beside.once, request, carry_out)
         return json.loads(bytes(response.body) or b"null")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiOperation:
-    """What a page asks to be done: a route and what it takes, and the key of the form that was sent."""
+    """An operation of a page: route, parameters, and the key of the submitted form."""
 
     method: str
     path: str
@@ -106,42 +110,45 @@ class ApiOperation:
 
 def _asked(
     endpoint: Endpoint,
-    who: SignedInUser,
+    caller: SignedInUser,
     names: Sequence[str],
     query: Mapping[str, Any],
     body: Mapping[str, Any] | None = None,
 ) -> ApiRequest:
     named = dict(zip(endpoint.names, names, strict=True))
-    authorize(endpoint, who.caller, named)
+    authorize(endpoint, caller.caller, named)
     try:
         given = msgspec.convert(dict(query), endpoint.query, strict=False)
         content = msgspec.convert(dict(body or {}), endpoint.body, strict=False)
     except msgspec.MsgspecError as error:
         raise OperatorRequestError(detail=str(error)) from error
-    return ApiRequest(named, given, content, who.caller, who.address)
+    return ApiRequest(named, given, content, caller.caller, caller.address)
 
 
-async def _value(endpoint: Endpoint, asked: ApiRequest) -> Any:
-    value = await endpoint.handler(asked)
-    return seen(value, endpoint, asked.caller) if isinstance(value, Rows) else value
+async def _value(endpoint: Endpoint, request: ApiRequest) -> Any:
+    value = await endpoint.handler(request)
+    return seen(value, endpoint, request.caller) if isinstance(value, Rows) else value
 
 
-async def _answered_at_last(
+async def _wait_for_response(
     once: IdempotencyStore, request: OnceRequest, carry_out: Callable[[], Awaitable[Response]]
 ) -> Response:
-    """Return what was answered to the same form, also where that is being done: who pressed twice sees the last one."""
+    """Return the stored response to the same form, also if its operation is in progress.
+
+    After a double click, the second request receives it.
+    """
     now = asyncio.get_running_loop().time
     until = now() + _PATIENCE_S
     while True:
         try:
-            return await answered_once(once, request, carry_out)
+            return await respond_once(once, request, carry_out)
         except StillBeingDoneError:
             if now() > until:
                 raise
         await asyncio.sleep(_AGAIN_S)
 
 
-def _path(endpoint: Endpoint, asked: ApiRequest, query: Mapping[str, Any]) -> str:
-    """Return the path as a program would ask for it: a second person's word is for both."""
-    path = endpoint.template.format_map({name: quote(value, safe=_SAFE) for name, value in asked.names.items()})
+def _path(endpoint: Endpoint, request: ApiRequest, query: Mapping[str, Any]) -> str:
+    """Return the path as an API client would request it, so that an approval applies to both."""
+    path = endpoint.template.format_map({name: quote(value, safe=_SAFE) for name, value in request.names.items()})
     return path + (f"?{urlencode(dict(query))}" if query else "")

@@ -17,9 +17,9 @@ Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class InventoryQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Which certificates: alive and ending within some seconds, expired, revoked or not, of a profile or a CA.
+    """Certificate filter: valid and expiring within some seconds, expired, revoked or not, by profile or CA.
 
-    Or those that end from one moment on and before another.
+    Alternatively those that expire from one time on and before another.
     """
 
     expiring_s: Annotated[int, msgspec.Meta(ge=1, le=10**10)] | None = None
@@ -38,7 +38,7 @@ _Name = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class StandingQuestion(msgspec.Struct):
-    """Names of devices and thumbprints of certificates, whoever issued them."""
+    """Device names and certificate thumbprints, of any issuer."""
 
     names: Annotated[list[_Name], msgspec.Meta(max_length=1000)] = []
     thumbprints: Annotated[list[_Name], msgspec.Meta(max_length=1000)] = []
@@ -48,8 +48,8 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
     """Return the route of `birthmark pki ls` with its questions."""
     inventory = Inventory(authority.database, authority.clock)
 
-    async def listing(asked: ApiRequest) -> Rows:
-        query: InventoryQuery = asked.query
+    async def listing(request: ApiRequest) -> Rows:
+        query: InventoryQuery = request.query
         wanted = CertificateQuery(
             expiring=None if query.expiring_s is None else timedelta(seconds=query.expiring_s),
             is_expired=query.expired,
@@ -63,8 +63,8 @@ def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         page = await inventory.page(wanted, after=query.after, limit=query.limit)
         return Rows([inventory_view(one) for one in page.items], page.last)
 
-    async def standing(asked: ApiRequest) -> Any:
-        body: StandingQuestion = asked.body
+    async def standing(request: ApiRequest) -> Any:
+        body: StandingQuestion = request.body
         revocations = authority.revocations
         thumbprints = [one for one in body.thumbprints if await revocations.is_revoked(parse_thumbprint(one))]
         return {"names": [one for one in body.names if await revocations.is_lost(one)], "thumbprints": thumbprints}

@@ -1,4 +1,4 @@
-"""The operator interface of the machines that serve as one: which there are, what another joins by, which leads."""
+"""Operator API of the cluster: its nodes, the join credentials for another node, and the leader."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ Lead = Callable[[str], Awaitable[None]]
 
 
 def machine_endpoints(listed: Listed, invite: Invite, lead: Lead) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark server machine`."""
+    """Return the routes of `birthmark server node`."""
 
     async def all_of_them(_asked: ApiRequest) -> Any:
         return {"items": list(await listed()), "next": None}
 
-    async def invited(asked: ApiRequest) -> Any:
-        return await invite(asked.actor)
+    async def invited(request: ApiRequest) -> Any:
+        return await invite(request.actor)
 
-    async def led(asked: ApiRequest) -> Any:
-        await lead(asked.actor)
+    async def led(request: ApiRequest) -> Any:
+        await lead(request.actor)
         return {"items": list(await listed()), "next": None}
 
     at = "/server/machines"

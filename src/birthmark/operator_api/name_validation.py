@@ -1,4 +1,4 @@
-"""Names that an operator gives."""
+"""Validation of names that an operator assigns."""
 
 import re
 
@@ -45,7 +45,7 @@ class HostNameInvalidError(InvalidRequestError):
 
 
 def parse_host(host: str, name: str, room: str) -> str:
-    """Return the host of a service that an operator makes. Raise `HostNameInvalidError`."""
+    """Parse the host of a new service. Raise `HostNameInvalidError`."""
     if not is_host(host):
         known = dns_name_of(host) or f"{name}.example"
         raise HostNameInvalidError(host=f"'{printable(host[:100])}'", name=name, known=known, room=room)
@@ -53,7 +53,7 @@ def parse_host(host: str, name: str, room: str) -> str:
 
 
 def parse_name(text: str) -> str:
-    """Return the name of something an operator makes. Raise `NameInvalidError`."""
+    """Parse the name of a new resource. Raise `NameInvalidError`."""
     if _NAME.fullmatch(text) is None:
         like = _OTHERS.sub("-", text)[:64].strip("-._") or "line-1"
         raise NameInvalidError(name=text[:64], like=like)

@@ -50,29 +50,29 @@ def openapi(table: Sequence[Endpoint]) -> dict[str, Any]:
     }
 
 
-def _operation(one: Endpoint) -> Mapping[str, Any]:
+def _operation(endpoint: Endpoint) -> Mapping[str, Any]:
     told: dict[str, Any] = {
-        "summary": one.summary,
-        "x-right": one.right.value if one.right else "none",
+        "summary": endpoint.summary,
+        "x-right": endpoint.right.value if endpoint.right else "none",
         "parameters": [
-            *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in one.names),
-            *_in_query(one.query),
-            *([] if one.is_repeatable or one.is_open else [{"$ref": "#/components/parameters/Once"}]),
+            *({"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in endpoint.names),
+            *_in_query(endpoint.query),
+            *([] if endpoint.is_repeatable or endpoint.is_open else [{"$ref": "#/components/parameters/Once"}]),
         ],
         "responses": {
-            str(one.status): {"description": "Done"} | _content(one),
+            str(endpoint.status): {"description": "Done"} | _content(endpoint),
             "default": {"description": "Refused", "content": {PROBLEM: {"schema": _ref("Problem")}}},
         },
     }
-    if one.body is not EmptyBody:
-        told["requestBody"] = {"content": {"application/json": {"schema": _ref(one.body.__name__)}}}
+    if endpoint.body is not EmptyBody:
+        told["requestBody"] = {"content": {"application/json": {"schema": _ref(endpoint.body.__name__)}}}
     return told
 
 
-def _content(one: Endpoint) -> dict[str, Any]:
-    if one.status == HTTPStatus.NO_CONTENT:
+def _content(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.status == HTTPStatus.NO_CONTENT:
         return {}
-    schema = _ref("List") if one.query is PageQuery else {"type": ["object", "array"]}
+    schema = _ref("List") if endpoint.query is PageQuery else {"type": ["object", "array"]}
     return {"content": {"application/json": {"schema": schema}}}
 
 

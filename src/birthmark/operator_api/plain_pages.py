@@ -1,6 +1,6 @@
-"""Plain pages: a card with a form, made by the server. No script but one that is named by its digest.
+"""Server-rendered pages: a card with a form. The only scripts are those named by their digest.
 
-Whatever comes from elsewhere is escaped; what a page may load and where its forms go is said to the browser, too.
+All external data is escaped, and a content security policy limits what a page loads and where its forms go.
 """
 
 import base64
@@ -43,7 +43,10 @@ const code = location.hash.slice(1);
 if (code) { document.getElementById("code").value = code; history.replaceState(null, "", location.pathname); }
 """
 FROM_FRAGMENT_ON = f"{FROM_FRAGMENT}if (code) document.forms[0].submit();\n"
-"""Takes a secret from behind the `#`, which no browser sends and no Referer has, and out of the address bar."""
+"""Script that reads a secret from the URL fragment and clears it.
+
+Browsers send the fragment neither in requests nor in Referer.
+"""
 
 
 def _digest(text: str) -> str:
@@ -77,7 +80,7 @@ def _mark() -> str:
 
 
 def page(title: str, *parts: str, status: int = 200, script: str = "", leads_to: str = "") -> Response:
-    """Return a page of parts that are HTML already; one that `leads_to` another goes there by itself."""
+    """Return a page of HTML parts; with `leads_to` it redirects by itself."""
     on = f'<meta http-equiv="refresh" content="0;url={escape(leads_to)}">' if leads_to else ""
     body = "".join(parts) + (f"<script>{script}</script>" if script else "")
     text = (
@@ -95,32 +98,32 @@ def see(path: str) -> Response:
 
 
 def paragraph(text: str, kind: str = "") -> str:
-    """Return a paragraph of plain text; what is between backticks is a command."""
+    """Return a paragraph of plain text; text in backticks becomes a command."""
     more = ' role="alert"' if kind == "bad" else ""
     parts = (f"<code>{escape(one)}</code>" if place % 2 else escape(one) for place, one in enumerate(text.split("`")))
     return f'<p class="{escape(kind)}"{more}>{"".join(parts)}</p>' if text else ""
 
 
 def link(path: str, text: str) -> str:
-    """Return a link in a paragraph of its own."""
+    """Return a link in its own paragraph."""
     return f'<p><a href="{escape(path)}">{escape(text)}</a></p>'
 
 
 def hidden(name: str, value: str) -> str:
-    """Return what a form sends and nobody sees."""
+    """Return a hidden form field."""
     return f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
 
 
-def entry(name: str, label: str, *, kind: str = "text", fills: str = "off", value: str = "", most: int = 1024) -> str:
-    """Return a labelled input; `fills` says to the browser what it may put there."""
+def entry(name: str, label: str, *, kind: str = "text", fills: str = "off", value: str = "", limit: int = 1024) -> str:
+    """Return a labeled input; `fills` is its autocomplete value."""
     return (
         f'<label for="{escape(name)}">{escape(label)}</label><input id="{escape(name)}" name="{escape(name)}" '
-        f'type="{kind}" autocomplete="{fills}" value="{escape(value)}" maxlength="{most}" required>'
+        f'type="{kind}" autocomplete="{fills}" value="{escape(value)}" maxlength="{limit}" required>'
     )
 
 
 def button(text: str, *, action: str = "", name: str = "", value: str = "", is_other: bool = False) -> str:
-    """Return what sends a form, to another `action` than its own where one is named; that asks for no more input."""
+    """Return a submit button; another `action` overrides the form's own and skips validation."""
     more = f' formaction="{escape(action)}" formnovalidate' if action else ""
     more += f' name="{escape(name)}" value="{escape(value)}"' if name else ""
     more += ' class="other"' if is_other else ""

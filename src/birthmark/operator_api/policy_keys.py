@@ -31,46 +31,46 @@ class NoKeysError(ConflictError):
 
 
 class PolicyKeyRequest(msgspec.Struct):
-    """Of which policy, the owner's without one; and which of its keys is to be another one first."""
+    """Shared access policy (default: the owner's), and which of its keys to rotate first."""
 
     policy: str | None = None
     rotate: Literal["primary", "secondary"] | None = None
 
 
 def key_endpoints(instances: Instances, iothub: IotHub, https_port: Callable[[], int]) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark dps key` and `birthmark hub key`. Secrets are asked for: nobody just looks."""
+    """Return the routes of `birthmark dps key` and `birthmark hub key`. Secrets require an explicit request."""
     hubs = iothub.hubs
 
-    async def of_dps(asked: ApiRequest) -> Any:
-        name, wanted, policy = asked["name"], asked.body, asked.body.policy or OWNER
+    async def of_dps(request: ApiRequest) -> Any:
+        name, wanted, policy = request["name"], request.body, request.body.policy or OWNER
         if wanted.rotate is not None:
-            await instances.rotate(name, policy, wanted.rotate, actor=asked.actor)
+            await instances.rotate(name, policy, wanted.rotate, actor=request.actor)
         found = instances.by_name(name)
         keys_of(found.policies, policy, name)
-        await instances.note_shown(found, policy, actor=asked.actor)
+        await instances.audit_key_display(found, policy, actor=request.actor)
         return _view(found.name, found.host, https_port(), policy, found.policies)
 
-    async def of_hub(asked: ApiRequest) -> Any:
-        name, wanted, policy = asked["name"], asked.body, asked.body.policy or HUB_OWNER
+    async def of_hub(request: ApiRequest) -> Any:
+        name, wanted, policy = request["name"], request.body, request.body.policy or HUB_OWNER
         if wanted.rotate is not None:
-            await hubs.rotate(name, policy, wanted.rotate, actor=asked.actor)
+            await hubs.rotate(name, policy, wanted.rotate, actor=request.actor)
         found = hubs.by_name(name)
         keys_of(found.policies, policy, name)
-        await hubs.note_shown(found, policy, actor=asked.actor)
+        await hubs.audit_key_display(found, policy, actor=request.actor)
         return _view(found.name, found.host, https_port(), policy, found.policies)
 
-    async def policies_of_dps(asked: ApiRequest) -> Rows:
-        return _policies(instances.by_name(asked["name"]).policies)
+    async def policies_of_dps(request: ApiRequest) -> Rows:
+        return _policies(instances.by_name(request["name"]).policies)
 
-    async def policies_of_hub(asked: ApiRequest) -> Rows:
-        return _policies(hubs.by_name(asked["name"]).policies)
+    async def policies_of_hub(request: ApiRequest) -> Rows:
+        return _policies(hubs.by_name(request["name"]).policies)
 
-    async def of_identity(asked: ApiRequest) -> Any:
-        hub = hubs.by_name(asked["name"])
-        found = await iothub.registry.identity(hub, asked["identity"])
+    async def of_identity(request: ApiRequest) -> Any:
+        hub = hubs.by_name(request["name"])
+        found = await iothub.registry.identity(hub, request["identity"])
         if found.authentication.primary_key is None or found.authentication.secondary_key is None:
             raise NoKeysError(name=found.name, hub=hub.name, proof=found.authentication.type.value)
-        await iothub.registry.note_shown(hub, [found], actor=asked.actor)
+        await iothub.registry.audit_key_display(hub, [found], actor=request.actor)
         pair = found.authentication.primary_key, found.authentication.secondary_key
         return _identity_view(found, hub.host, pair)
 

@@ -1,4 +1,4 @@
-"""The operator interface of refusals: what `birthmark why` asks."""
+"""Operator API of refusals, used by `birthmark why`."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -19,7 +19,7 @@ MAX_BACK_S = 180 * 86_400
 
 
 class RefusalsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """The latest refusals, about one subject or all, of one code, from before the one of an id."""
+    """The latest refusals: about one subject or all, of one code, before the refusal with an ID."""
 
     subject: str | None = None
     code: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | None = None
@@ -28,25 +28,25 @@ class RefusalsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReasonsQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """How far back, in seconds: half a year at most, as as much before that is looked at, too."""
+    """Period in seconds: at most half a year, because an equal earlier period is compared."""
 
     back_s: Annotated[int, msgspec.Meta(ge=3600, le=MAX_BACK_S)] = 86_400
 
 
 def endpoints(database: Database, presented: Find, clock: Clock) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark why`, and of what was shown in a refusal."""
+    """Return the routes of `birthmark why`, and of the certificates presented in refusals."""
 
-    async def refusals(asked: ApiRequest) -> Rows:
-        query: RefusalsQuery = asked.query
+    async def refusals(request: ApiRequest) -> Rows:
+        query: RefusalsQuery = request.query
         found = await refusals_about(database, query.subject, query.limit, code=query.code, before=query.before)
         return Rows([refusal.as_json() for refusal in found])
 
-    async def why(asked: ApiRequest) -> Rows:
-        found = await reasons(database, clock.now(), timedelta(seconds=asked.query.back_s))
+    async def why(request: ApiRequest) -> Rows:
+        found = await reasons(database, clock.now(), timedelta(seconds=request.query.back_s))
         return Rows([one.as_json() for one in found])
 
-    async def certificate(asked: ApiRequest) -> Any:
-        return {"certificate": (await presented(parse_thumbprint(asked["thumbprint"]))).pem()}
+    async def certificate(request: ApiRequest) -> Any:
+        return {"certificate": (await presented(parse_thumbprint(request["thumbprint"]))).pem()}
 
     at, look = "/refusals/certificates/{thumbprint}", Right.READ
     return [

@@ -1,4 +1,4 @@
-"""The operator interface of an exchange of the root: how it stands, and its steps."""
+"""Operator API of root rollover: status and steps."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
@@ -16,56 +16,56 @@ Teach = Callable[[Generation, Generation, str], Awaitable[Sequence[str]]]
 
 
 class StandingQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Whether devices are counted, too: of a million certificates that takes seconds."""
+    """Whether devices are counted, too; for a million certificates this takes seconds."""
 
     measured: bool = True
 
 
 class NextStep(msgspec.Struct):
-    """The part of the devices that must know both roots before the new one signs."""
+    """Required fraction of devices that trust both roots before the new one signs."""
 
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     state: str | None = None
-    """How it stood when that was decided; otherwise now, nothing is done. A person has to say it."""
+    """Expected state; if the current state differs, nothing is done. Required for users."""
 
 
 class StepBack(msgspec.Struct):
-    """`state` is how it stood when that was decided; otherwise now, nothing is done."""
+    """`state` is the expected state; if the current state differs, nothing is done."""
 
     state: str | None = None
 
 
 def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark pki rollover`. `teach` lets enrollment groups know the new CA."""
+    """Return the routes of `birthmark pki rollover`. `teach` adds the new CA to enrollment groups."""
 
-    async def status(asked: ApiRequest) -> Any:
-        query: StandingQuery = asked.query
+    async def status(request: ApiRequest) -> Any:
+        query: StandingQuery = request.query
         return await current() if query.measured else _view(rollovers, rollovers.current, None)
 
     async def current() -> Any:
         rollover, progress = await rollovers.status()
         return _view(rollovers, rollover, progress)
 
-    async def start(asked: ApiRequest) -> Any:
-        await rollovers.start(asked.actor)
+    async def start(request: ApiRequest) -> Any:
+        await rollovers.start(request.actor)
         return await current()
 
-    async def forward(asked: ApiRequest) -> Any:
-        body: NextStep = asked.body
-        await rollovers.step_forward(body.share, asked.actor, body.state)
+    async def forward(request: ApiRequest) -> Any:
+        body: NextStep = request.body
+        await rollovers.step_forward(body.share, request.actor, body.state)
         return await current()
 
-    async def back(asked: ApiRequest) -> Any:
-        body: StepBack = asked.body
-        await rollovers.step_back(asked.actor, body.state)
+    async def back(request: ApiRequest) -> Any:
+        body: StepBack = request.body
+        await rollovers.step_back(request.actor, body.state)
         return await current()
 
-    async def groups(asked: ApiRequest) -> Any:
+    async def groups(request: ApiRequest) -> Any:
         rollover, _ = await rollovers.status()
         if rollover is None:
             raise NoRolloverError
         old, new = (rollovers.roots.generation(root) for root in (rollover.old, rollover.new))
-        return {"groups": list(await teach(old, new, asked.actor))}
+        return {"groups": list(await teach(old, new, request.actor))}
 
     at, trust = "/ca/rollover", Right.TRUST
     return [
@@ -78,15 +78,20 @@ def rollover_endpoints(rollovers: Rollovers, teach: Teach) -> Sequence[Endpoint]
             start,
             is_final=always,
         ),
-        Endpoint("POST", f"{at}/next", trust, "Advance the root rollover.", forward, NextStep, is_final=_as_it_stood),
+        Endpoint(
+            "POST", f"{at}/next", trust, "Advance the root rollover.", forward, NextStep, is_final=_check_expected_state
+        ),
         Endpoint("POST", f"{at}/back", trust, "Undo the last step of the root rollover.", back, StepBack),
         Endpoint("POST", f"{at}/groups", trust, "Add both CAs to the enrollment groups.", groups),
     ]
 
 
-async def _as_it_stood(asked: ApiRequest) -> bool:
-    """Say that a step cannot be undone. What two agree on is one step: by then the next one may be another."""
-    if asked.caller.user is not None and asked.body.state is None:
+async def _check_expected_state(request: ApiRequest) -> bool:
+    """Return True: a step is irreversible.
+
+    Raise `OperatorRequestError` if a user names no state: an approval applies to one step, and the next may differ.
+    """
+    if request.caller.user is not None and request.body.state is None:
         raise OperatorRequestError(detail="`state` must be the state at the time of the decision, for the approver")
     return True
 

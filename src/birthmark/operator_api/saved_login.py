@@ -1,4 +1,4 @@
-"""Who is signed in at which server, kept in a file of one's own: what `birthmark login` writes."""
+"""Saved login in a file of the user, written by `birthmark login`."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ _MAX_BYTES = 1024 * 1024
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A server, its roots as PEM, and the token by which it knows somebody."""
+    """Server URL, its roots as PEM, and the user's access token."""
 
     url: str
     roots: str
@@ -32,7 +32,7 @@ class Login(msgspec.Struct, frozen=True):
 
 
 class InvitationFile(msgspec.Struct, frozen=True):
-    """What an invitation's file says."""
+    """Content of an invitation file."""
 
     url: str
     roots: str
@@ -93,12 +93,12 @@ class NotSignedInError(NotFoundError):
 
 
 def place(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where it is written who is signed in."""
+    """Return the path of the saved login."""
     return Path(environment.get(_VARIABLE) or FILE).expanduser()
 
 
 def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
-    """Return who is signed in; None for nobody. Raise `LoginDamagedError`."""
+    """Return the saved login, or None. Raise `LoginDamagedError`."""
     path = place(environment)
     try:
         text = _read(path, is_own=True)
@@ -119,7 +119,7 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
 
 
 def read_invitation(path: Path) -> InvitationFile:
-    """Return what an invitation says. Raise `InvitationInvalidError`, `OSError`."""
+    """Return the content of an invitation file. Raise `InvitationInvalidError`, `OSError`."""
     try:
         return decode_json(plain_text(_read(path)), InvitationFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -128,7 +128,7 @@ def read_invitation(path: Path) -> InvitationFile:
 
 
 def check_place() -> None:
-    """Raise `OSError` where it could not be written who is signed in: before an invitation is used up by it."""
+    """Raise `OSError` if a login could not be saved, before an invitation is used up."""
     path = place()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.is_dir():
@@ -139,7 +139,7 @@ def check_place() -> None:
 
 
 def check(login: Login) -> None:
-    """Raise `LoginDamagedError` for one that leads nowhere, or where nobody could be known."""
+    """Raise `LoginDamagedError` if the URL, the roots or the token is invalid."""
     try:
         ssl.create_default_context(cadata=login.roots)
     except (TypeError, ValueError, ssl.SSLError) as error:  # the first for text that is not ASCII
@@ -149,7 +149,7 @@ def check(login: Login) -> None:
 
 
 def is_url(text: str) -> bool:
-    """Say whether a server can be reached there."""
+    """Return whether the text is a valid server URL."""
     try:
         parts, _ = urlsplit(text), urlsplit(text).port
     except ValueError:
@@ -157,12 +157,12 @@ def is_url(text: str) -> bool:
     return parts.scheme == "https" and bool(parts.hostname)
 
 
-def keep(login: Login) -> tuple[Path, Path | None]:
-    """Write who is signed in, for its owner alone; return where, and where a file is now that was no login."""
+def save_login(login: Login) -> tuple[Path, Path | None]:
+    """Save a login, readable only by its owner; return its path, and the new path of a replaced invalid file."""
     path, aside = place(), None
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.is_file() and not _is_login(path):
-        aside = atomic_files.keep_aside(path)
+        aside = atomic_files.link_backup(path)
     atomic_files.replace(path, msgspec.json.format(msgspec.json.encode(login)) + b"\n", 0o600)
     return path, aside
 
@@ -176,12 +176,12 @@ def _is_login(path: Path) -> bool:
 
 
 def roots_file(login: Login) -> Path:
-    """Return a file with the server's roots, for clients that take no text; one with the system's is beside it."""
+    """Return a file with the server's roots; a bundle with the system's roots is in the same directory."""
     directory = place().with_suffix(".trust")
     directory.mkdir(exist_ok=True, mode=0o700)
     ours = login.roots.encode()
     for name, text in (("bundle.pem", system_roots() + ours), ("trust.pem", ours)):
-        if not atomic_files.is_there(directory / name, text, 0o600):
+        if not atomic_files.has_content(directory / name, text, 0o600):
             atomic_files.replace(directory / name, text, 0o600)
     return directory / "trust.pem"
 

@@ -1,4 +1,4 @@
-"""The operator interface of the server itself: its certificate, where its services are, and what it was told."""
+"""Operator API of the server itself: its certificate, endpoints and settings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
@@ -14,26 +14,26 @@ class OwnEnd(ServedNames, Protocol):
 
     @property
     def leaf(self) -> Certificate:
-        """What is served."""
+        """The served certificate."""
         ...
 
     @property
-    def trouble(self) -> str:
-        """Why what is configured now is not served; nothing where it is."""
+    def certificate_error(self) -> str:
+        """Error of the configured certificate if it is not served; otherwise empty."""
         ...
 
 
 def endpoints(
     own: OwnEnd, services: Callable[[], Mapping[str, Any]], settings: Callable[[], Sequence[Mapping[str, Any]]]
 ) -> Sequence[Endpoint]:
-    """Return the routes of what `birthmark doctor` asks, and who is signed in.
+    """Return the routes used by `birthmark doctor`, and of the signed-in user.
 
-    Neither `services` nor `settings` tells a secret.
+    `services` and `settings` contain no secrets.
     """
 
     async def certificate(_asked: ApiRequest) -> Any:
         not_after = own.leaf.not_after.isoformat()
-        return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.trouble}
+        return {"not_after": not_after, "hosts": list(own.hosts()), "trouble": own.certificate_error}
 
     async def reached(_asked: ApiRequest) -> Any:
         return services()

@@ -1,7 +1,7 @@
-"""By which roots a server is known that nothing is known of yet: nobody is believed blindly.
+"""Initial trust in an unknown server: no blind trust on first use.
 
-Either its roots are in a file, or the SHA-256 of one is known, or the system's roots know it. Then the server says all
-of its roots, by the connection that was verified, and is known by these from then on.
+Its roots come from a file, the SHA-256 of one is known, or the system trusts it. The server then returns all of its
+roots over the verified connection, and these identify it from then on.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
 
 
 def _root_of(url: str, thumbprint: str) -> str:
-    """Return that root of the server which has this SHA-256: what was asked without being sure of it proves itself."""
+    """Return the server's root with this SHA-256; the hash verifies a response from an unverified connection."""
     wanted = "".join(one for one in thumbprint.lower().rpartition("=")[2] if one.isascii() and one not in ": ")
     unsure = ssl.create_default_context()
     unsure.check_hostname, unsure.verify_mode = False, ssl.CERT_NONE

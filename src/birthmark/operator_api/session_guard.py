@@ -1,9 +1,8 @@
-"""What a request by cookie has to show: that it was sent to a name of ours, from a page of ours, by who is signed in.
+"""Checks for cookie requests: a host name of this server, a page of this server, and a signed-in user.
 
-The cookie is a browser's, which sends it whoever asked for it. So its requests are taken under a name of this server
-alone (a page of another's may be led here by its own name: DNS rebinding), and what changes something only from this
-origin and with a token that follows from the session (CSRF). A request with a token of its own in `Authorization` needs
-none of this.
+Browsers send cookies regardless of the page that caused a request. Cookie requests are therefore accepted only for host
+names of this server (DNS rebinding). Changes are accepted only from this origin with a token derived from the session
+(CSRF). A request with its own token in `Authorization` needs none of this.
 """
 
 import base64
@@ -25,7 +24,7 @@ from birthmark.net.connection import Connection
 from birthmark.net.peer_uid import user_of
 
 BY_ITSELF = "x-birthmark-by-itself"
-"""What a page sends along where nobody pressed anything: that keeps no session alive."""
+"""Header of automatic page requests, which do not extend a session."""
 CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _CSRF = b"birthmark: what a page of this session shows, 1"
@@ -63,8 +62,11 @@ class RequestForgedError(ForbiddenError):
     detail: str
 
 
-def is_ours(host: str, names: Iterable[str]) -> bool:
-    """Say whether a Host, with a port or without, is one of `names`, or an address, which no other's name leads to."""
+def is_own_host(host: str, names: Iterable[str]) -> bool:
+    """Return whether a Host, with or without a port, is in `names` or an IP address.
+
+    DNS rebinding cannot use an IP address.
+    """
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
     if name.lower().rstrip(".") in names:
         return True
@@ -76,7 +78,7 @@ def is_ours(host: str, names: Iterable[str]) -> bool:
 
 
 def local_path(text: str | None) -> str:
-    """Return where on this server to go on; where the text leads elsewhere, its first page."""
+    """Return a local path to continue at; `/` if the text leads elsewhere."""
     if not text or len(text) > _MAX_PATH or _PATH.fullmatch(text) is None:
         return "/"
     parts = urlsplit(text)
@@ -85,34 +87,37 @@ def local_path(text: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SessionGuard:
-    """Cookies of one listener. By TLS they are the host's alone (`__Host-`); on loopback they carry its port."""
+    """Cookies of one listener.
+
+    Over TLS they are bound to the host (`__Host-`); on loopback their name has the port.
+    """
 
     sessions: BrowserSessions
     names: frozenset[str]
     port: int | None = None
-    """Of plain HTTP on loopback; None is TLS."""
+    """Port of plain HTTP on loopback; None for TLS."""
 
     @classmethod
     def of(cls, sessions: BrowserSessions, names: Iterable[str], port: int | None = None) -> "SessionGuard":
-        """Return the gate of a server of these names."""
+        """Return the guard of a server with these names."""
         return cls(sessions, frozenset({"localhost", *(name.lower().rstrip(".") for name in names)}), port)
 
     @property
     def cookie(self) -> str:
-        """What the session's cookie is called."""
+        """Name of the session cookie."""
         return f"__Host-{_COOKIE}" if self.port is None else f"{_COOKIE}-{self.port}"
 
     @property
-    def before(self) -> str:
-        """What the cookie of a browser is called at which nobody is signed in yet."""
+    def presignin_cookie(self) -> str:
+        """Name of the cookie before sign-in."""
         return f"{self.cookie}-before"
 
     def text(self, request: Request) -> str:
-        """Return what the session's cookie holds; nothing where there is none."""
+        """Return the value of the session cookie; empty if there is none."""
         return request.cookies.get(self.cookie, "")
 
     def caller(self, request: Request) -> Caller:
-        """Return who asks by a cookie at the operator interface.
+        """Return the caller of a cookie request to the operator API.
 
         Raise `HostUnknownError`, `RequestForgedError`, `SessionEndedError`.
         """
@@ -125,11 +130,11 @@ class SessionGuard:
         return found
 
     def signed_in(self, request: Request) -> Caller:
-        """Return who is signed in at this browser; whoever holds the data directory, on its machine alone.
+        """Return the user signed in at this browser; the local administrator only on its machine.
 
-        Browsers send a cookie to every port of a host. So one of loopback counts for the user alone who signed in
-        there: another one, who listens at another port and has a page lead there, holds nothing by it.
-        Raise `SessionEndedError`.
+        Browsers send a cookie to every port of a host. A loopback session is therefore bound to the system user who
+        signed in. Another user cannot use a cookie that they obtain with a server on another port. Raise
+        `SessionEndedError`.
         """
         text = self.text(request)
         found = self.sessions.caller(text, address_of(request), is_use=BY_ITSELF not in request.headers)
@@ -140,17 +145,17 @@ class SessionGuard:
             raise SessionEndedError
         return found
 
-    def let_in(self, request: Request, caller: Caller) -> None:
-        """Count a connection by TLS as its user's from now on: who is signed in is no stranger, whom others crowd out.
+    def mark_connection_authenticated(self, request: Request, caller: Caller) -> None:
+        """Account a TLS connection to its user from now on: limits for unauthenticated clients do not apply.
 
-        At the health port nobody is ever more, as there strangers shut nobody out.
+        On the health port this never applies, because unauthenticated clients do not block others there.
         """
         connection: Connection | None = request.scope.get("extensions", {}).get("connection")
         if connection is not None and self.port is None:
-            connection.authenticated(f"user:{caller.user}")
+            connection.mark_authenticated(f"user:{caller.user}")
 
     def is_signed_in(self, request: Request) -> bool:
-        """Say whether somebody is."""
+        """Return whether a user is signed in."""
         try:
             self.signed_in(request)
         except SessionEndedError:
@@ -158,19 +163,19 @@ class SessionGuard:
         return True
 
     def check_host(self, request: Request) -> None:
-        """Raise `HostUnknownError` for a name that is none of ours."""
+        """Raise `HostUnknownError` for a name that is not ours."""
         host = request.headers.get("host", "")
-        if not is_ours(host, self.names):
+        if not is_own_host(host, self.names):
             raise HostUnknownError(host=host.partition(":")[0][:_MAX_CHARS])
 
     def check_from_here(self, request: Request, secret: str, token: str) -> None:
-        """Raise `RequestForgedError` unless a page of ours sent it, which was made for who holds this secret."""
+        """Raise `RequestForgedError` unless the form is from our page and carries the token of this secret."""
         self.check_origin(request)
         if not secret or not hmac.compare_digest(_unmasked(token).encode(), csrf_of(secret).encode()):
             raise RequestForgedError(detail="its token is missing, or belongs to an earlier sign-in")
 
     def check_origin(self, request: Request) -> None:
-        """Raise `RequestForgedError` unless the browser says that a page of ours sent it."""
+        """Raise `RequestForgedError` unless the browser's headers name our origin."""
         site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
         own = self.origin(request)
         if site is None and origin is None:
@@ -180,10 +185,10 @@ class SessionGuard:
         if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):
             raise RequestForgedError(detail="it comes from another origin")
 
-    def masked(self, request: Request, entropy: Entropy) -> str:
-        """Return what forms of a page that is packed show: another text each time, so that its size tells nothing.
+    def mask_token(self, request: Request, entropy: Entropy) -> str:
+        """Return the masked token for forms of a compressed page.
 
-        (BREACH, https://breachattack.com)
+        It differs each time, so that the size reveals nothing. (BREACH, https://breachattack.com)
         """
         token = csrf_of(self.text(request))
         raw = _decoded(token)
@@ -191,25 +196,25 @@ class SessionGuard:
         return _encoded(mask + bytes(a ^ b for a, b in zip(mask, raw, strict=True)))
 
     def origin(self, request: Request) -> str:
-        """Return under which origin the browser knows this server."""
+        """Return the origin of this server as the browser sees it."""
         return f"{'https' if self.port is None else 'http'}://{request.headers.get('host', '')}".lower()
 
     def keep(self, response: Response, name: str, text: str, seconds: int | None = None) -> None:
-        """Let the browser keep a cookie until it is closed, or so long, for this host and for no script."""
+        """Set a cookie for this host, inaccessible to scripts, for the browser session or `seconds`."""
         response.set_cookie(name, text, seconds, path="/", secure=self.port is None, httponly=True, samesite="lax")
 
     def drop(self, response: Response, name: str) -> None:
-        """Let the browser forget a cookie."""
+        """Delete a cookie."""
         response.delete_cookie(name, path="/", secure=self.port is None, httponly=True, samesite="lax")
 
 
 def csrf_of(secret: str) -> str:
-    """Return what a page shows that was made for who holds this secret, the session or what comes before one."""
+    """Return the CSRF token for a secret: the session's, or the one used before sign-in."""
     return _encoded(hmac.digest(secret.encode(), _CSRF, "sha256"))
 
 
 def _unmasked(token: str) -> str:
-    """Return the token of a form, whether it was masked or not; what is none of both is left as it is."""
+    """Return a form's token without its mask; an invalid text is returned unchanged."""
     if len(token) != _MASKED_CHARS:
         return token
     try:
@@ -229,14 +234,14 @@ def _decoded(text: str) -> bytes:
 
 
 def address_of(request: Request) -> str:
-    """Return from where a request came."""
+    """Return the client address of a request."""
     return request.client.host if request.client else ""
 
 
 def machine_user(request: Request) -> int | None:
-    """Return which user of this machine sent a request, where it came over loopback and without TLS.
+    """Return the local user of a request over loopback without TLS.
 
-    It is asked for once: what goes on behind a request outlives its connection, of which the kernel says nothing then.
+    It is looked up once: a request may outlive its connection, for which the kernel then has no information.
     """
     peer, here = request.client, request.scope.get("server")
     if request.url.scheme != "http" or peer is None or here is None:
@@ -248,5 +253,5 @@ def machine_user(request: Request) -> int | None:
 
 
 def path_of(request: Request) -> str:
-    """Return the path of a request as an address has it: names may have signs in them that mean something there."""
+    """Return the URL-encoded path of a request: names may contain reserved characters."""
     return quote(request.scope["path"], safe=_IN_PATHS)

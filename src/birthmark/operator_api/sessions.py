@@ -43,7 +43,7 @@ class ProviderPages:
         route = self.desk.route
         return [
             route(f"{WITH}/{{name}}", self.leave, "POST"),
-            route(f"{WITH}/{{name}}/callback", self.come_back),
+            route(f"{WITH}/{{name}}/callback", self.finish_provider_sign_in),
         ]
 
     async def leave(self, request: Request) -> Response:
@@ -59,8 +59,8 @@ class ProviderPages:
         self.desk.gate.keep(response, self._cookie, text, int(GOOD_FOR.total_seconds()))
         return response
 
-    async def come_back(self, request: Request) -> Response:
-        """Sign in whom the provider knows."""
+    async def finish_provider_sign_in(self, request: Request) -> Response:
+        """Sign in a user whom the identity provider has authenticated."""
         name, kept = request.path_params["name"], self._kept(request)
         given = dict(request.query_params)
         text = await self.providers.finish(name, given, kept, self._back_at(request, name), browser_of(request))
@@ -95,7 +95,7 @@ class WhosePasswordError(InvalidRequestError):
 
 
 class NewPassword(msgspec.Struct):
-    """A password: one's own, or that of a user; one's own takes the one before, where there is one."""
+    """A password: the caller's own, which requires the current one if set, or that of a user."""
 
     password: _Secret
     current: _Secret = ""
@@ -103,7 +103,7 @@ class NewPassword(msgspec.Struct):
 
 
 class WhoAsks(msgspec.Struct):
-    """The machine of a command that asks to be let in."""
+    """Machine of the command that requests a sign-in."""
 
     label: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
@@ -118,37 +118,37 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
     """Return the routes of `birthmark session` and `birthmark user password`."""
     sessions = sign_in.sessions
 
-    async def listing(asked: ApiRequest) -> Rows:
-        if asked.caller.is_narrowed and not may_administer(asked.caller):
+    async def listing(request: ApiRequest) -> Rows:
+        if request.caller.is_narrowed and not may_administer(request.caller):
             return Rows([])
-        return Rows([_view(one) for one in sessions.of(_whose(asked.caller))])
+        return Rows([_view(one) for one in sessions.of(_whose(request.caller))])
 
-    async def end(asked: ApiRequest) -> None:
-        check_whole(asked.caller)
-        await sessions.end(asked["id"], of=_whose(asked.caller), actor=asked.actor)
+    async def end(request: ApiRequest) -> None:
+        check_whole(request.caller)
+        await sessions.end(request["id"], of=_whose(request.caller), actor=request.actor)
 
-    async def end_all(asked: ApiRequest) -> Any:
-        _check_own(asked, asked["name"])
-        sign_in.people.user(asked["name"])
-        return {"user": asked["name"], "ended": await sessions.end_all(asked["name"], actor=asked.actor)}
+    async def end_all(request: ApiRequest) -> Any:
+        _check_own(request, request["name"])
+        sign_in.people.user(request["name"])
+        return {"user": request["name"], "ended": await sessions.end_all(request["name"], actor=request.actor)}
 
-    async def set_password(asked: ApiRequest) -> Any:
-        body: NewPassword = asked.body
-        user = asked.caller.user if body.user is None else body.user
+    async def set_password(request: ApiRequest) -> Any:
+        body: NewPassword = request.body
+        user = request.caller.user if body.user is None else body.user
         if user is None:
             raise WhosePasswordError
-        _check_own(asked, user)
-        await sign_in.set_password(user, body.password, body.current, asked.caller, asked.address)
+        _check_own(request, user)
+        await sign_in.set_password(user, body.password, body.current, request.caller, request.address)
         return {"user": user}
 
-    async def remove_password(asked: ApiRequest) -> None:
-        check_whole(asked.caller)
-        await sign_in.remove_password(asked["name"], actor=asked.actor)
+    async def remove_password(request: ApiRequest) -> None:
+        check_whole(request.caller)
+        await sign_in.remove_password(request["name"], actor=request.actor)
 
-    async def open_console(asked: ApiRequest) -> Any:
-        if asked.caller.user is not None:
+    async def open_console(request: ApiRequest) -> Any:
+        if request.caller.user is not None:
             raise OperatorRequestError(detail="the link is for the local administrator; users sign in at /signin")
-        code, ends_at = await sign_in.open(actor=asked.actor)
+        code, ends_at = await sign_in.open(actor=request.actor)
         return {"path": f"/open#{code}", "ends": ends_at.isoformat()}
 
     at, one = "/people/sessions", "/people/users/{name}"
@@ -164,10 +164,10 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
 
 
 def asking_endpoints(askings: DeviceCodeFlow, reached: Reached) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark login URL`, which nobody has to be known for."""
+    """Return the unauthenticated routes of `birthmark login URL`."""
 
-    async def begin(asked: ApiRequest) -> Any:
-        begun = await askings.begin(asked.body.label, asked.address)
+    async def begin(request: ApiRequest) -> Any:
+        begun = await askings.begin(request.body.label, request.address)
         url = reached()["url"]
         return {
             "device_code": begun.secret,
@@ -177,8 +177,8 @@ def asking_endpoints(askings: DeviceCodeFlow, reached: Reached) -> Sequence[Endp
             "interval": EVERY_S,
         }
 
-    async def token(asked: ApiRequest) -> Any:
-        made = await askings.asked(asked.body.device_code, asked.address)
+    async def token(request: ApiRequest) -> Any:
+        made = await askings.poll_token(request.body.device_code, request.address)
         return {"interval": made} if isinstance(made, int) else {"interval": None, **view_once(made)}
 
     async def roots(_asked: ApiRequest) -> Any:
@@ -198,20 +198,20 @@ def _whose(caller: Caller) -> str | None:
     return None if may_administer(caller) else caller.user
 
 
-def _check_own(asked: ApiRequest, user: str) -> None:
-    check_whole(asked.caller)
-    if user != asked.caller.user:
-        asked.demand(Right.ADMINISTER, SERVER)
+def _check_own(request: ApiRequest, user: str) -> None:
+    check_whole(request.caller)
+    if user != request.caller.user:
+        request.demand(Right.ADMINISTER, SERVER)
 
 
-def _view(one: BrowserSession) -> dict[str, Any]:
+def _view(session: BrowserSession) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "user": one.user,
-        "how": one.how,
-        "from": one.address,
-        "browser": one.agent,
-        "created": one.created_at.isoformat(),
-        "used": one.used_at.isoformat(),
-        "ends": one.ends_at.isoformat(),
+        "id": session.id,
+        "user": session.user,
+        "how": session.how,
+        "from": session.address,
+        "browser": session.agent,
+        "created": session.created_at.isoformat(),
+        "used": session.used_at.isoformat(),
+        "ends": session.ends_at.isoformat(),
     }

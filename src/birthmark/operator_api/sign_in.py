@@ -1,4 +1,4 @@
-"""The pages by which people sign in at a browser: by password, or by an invitation that sets one."""
+"""Sign-in pages for browsers: by password, or by an invitation that sets one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from birthmark.operator_api.sign_in_handlers import (
     NOT_THE_SAME,
     SignInHandlers,
     browser_of,
+    format_refusal,
     new_password,
     status_of,
-    words,
 )
 
 Others = Sequence[tuple[str, str]]
-"""The providers where people sign in instead: names, and what they are called."""
+"""Alternative identity providers: names and display names."""
 _SAID = {
     "changed": "Your password is changed, and all your sessions have ended. Sign in by the new one.",
     "ended": "Your session had ended: nothing of what you sent was done.",
@@ -44,7 +44,7 @@ WITH = "/signin/with"
 
 @dataclass(frozen=True, slots=True)
 class SignInPages:
-    """For a browser at which nobody is signed in yet."""
+    """Pages for a browser without a signed-in user."""
 
     desk: SignInHandlers
     others: Others = ()
@@ -62,13 +62,13 @@ class SignInPages:
         ]
 
     async def form(self, request: Request) -> Response:
-        """Ask for name and password; who is signed in goes on."""
+        """Show the form for name and password; a signed-in user is redirected."""
         path = local_path(request.query_params.get("next"))
         said = _SAID.get(request.query_params.get("said", ""), "")
-        return see(path) if self.desk.gate.is_signed_in(request) else self._ask(request, path, said=said)
+        return see(path) if self.desk.gate.is_signed_in(request) else self._ask(request, path, message=said)
 
     async def by_password(self, request: Request) -> Response:
-        """Sign in; who did that in another tab meanwhile goes on."""
+        """Sign in; a user who signed in in another tab is redirected."""
         try:
             given = await self.desk.form_before(request)
         except RequestForgedError:
@@ -84,17 +84,17 @@ class SignInPages:
         return await self.desk.signed_in(request, text, path)
 
     async def link(self, request: Request) -> Response:
-        """Take the code of a link that `birthmark console open` printed."""
+        """Accept the code of a link that `birthmark console open` printed."""
 
         def made(csrf: str) -> Response:
             note = paragraph("The link opens the console once, for whoever holds the server's data directory.")
-            code = entry("code", "Code of the link", most=128)
+            code = entry("code", "Code of the link", limit=128)
             return page("Open the console", note, form("/open", csrf, code, button("Open it")), script=FROM_FRAGMENT_ON)
 
         return self.desk.opened(request, made)
 
     async def open(self, request: Request) -> Response:
-        """Sign whoever shows it in."""
+        """Sign in with the code."""
         given = await self.desk.form_before(request)
         if self.desk.gate.port is None:
             raise LinkRefusedError
@@ -102,7 +102,7 @@ class SignInPages:
         return await self.desk.signed_in(request, text, "/")
 
     async def invitation(self, request: Request) -> Response:
-        """Ask for the code of an invitation, which the link has behind its `#`, and a password."""
+        """Show the form for the invitation code, which the link has after its `#`, and a password."""
         return self._ask_invited(request)
 
     async def accept(self, request: Request) -> Response:
@@ -115,16 +115,16 @@ class SignInPages:
             text = await self.desk.sign_in.accept(code, password, browser_of(request))
         except (PasswordUnfitError, UnauthenticatedError) as error:
             self.desk.note(error, request)
-            return self._ask_invited(request, code, words(error), status_of(error))
+            return self._ask_invited(request, code, format_refusal(error), status_of(error))
         return await self.desk.signed_in(request, text, "/")
 
     def _ask(
-        self, request: Request, path: str, error: BirthmarkError | None = None, *, name: str = "", said: str = ""
+        self, request: Request, path: str, error: BirthmarkError | None = None, *, name: str = "", message: str = ""
     ) -> Response:
-        told = paragraph(said) if error is None else paragraph(words(error, str(error)), "bad")
+        told = paragraph(message) if error is None else paragraph(format_refusal(error, str(error)), "bad")
 
         def made(csrf: str) -> Response:
-            named = entry("name", "Name", fills="username", most=128, value=name)
+            named = entry("name", "Name", fills="username", limit=128, value=name)
             secret = entry("password", "Password", kind="password", fills="current-password")
             own = form("/signin", csrf, hidden("next", path), named, secret, button("Sign in"))
             other = form("/signin", csrf, hidden("next", path), *self._ways()) if self.others else ""
@@ -132,14 +132,14 @@ class SignInPages:
 
         return self.desk.opened(request, made)
 
-    def _ask_invited(self, request: Request, code: str = "", told: str = "", status: int = 200) -> Response:
+    def _ask_invited(self, request: Request, code: str = "", message: str = "", status: int = 200) -> Response:
         def made(csrf: str) -> Response:
-            shown = entry("code", "Code of the invitation", value=code, most=128)
+            shown = entry("code", "Code of the invitation", value=code, limit=128)
             body = form("/invitation", csrf, shown, *new_password(), button("Set the password"), *self._ways())
             asks = paragraph(f"To the Birthmark server at {request.url.netloc}. Set a password, to sign in by there.")
             before = link("/signin", "You have one already? Sign in")
             return page(
-                "You are invited", asks, paragraph(told, "bad"), body, before, status=status, script=FROM_FRAGMENT
+                "You are invited", asks, paragraph(message, "bad"), body, before, status=status, script=FROM_FRAGMENT
             )
 
         return self.desk.opened(request, made)

@@ -1,4 +1,4 @@
-"""What the pages of sign-in share: requests to a name of ours, forms that a page of ours sent, refusals as pages."""
+"""Shared parts of the sign-in pages: host and origin checks, forms, and refusals as pages."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,16 +41,16 @@ _NEW = "At least 12 characters; four words by chance are good."
 
 @dataclass(frozen=True, slots=True)
 class SignInHandlers:
-    """What every page of sign-in shares."""
+    """Shared functions of the sign-in pages."""
 
     gate: SessionGuard
     sign_in: SignIn = field(repr=False)
     entropy: Entropy = field(repr=False)
     refused: Refused
-    """Where refusals are filed."""
+    """Refusal sink."""
 
     def route(self, path: str, answer: Page, method: str = "GET") -> Route:
-        """Return a route whose requests came to a name of ours; refusals are pages, too."""
+        """Return a route that checks the host name and renders refusals as pages."""
 
         async def answered(request: Request) -> Response:
             try:
@@ -66,37 +66,39 @@ class SignInHandlers:
         return Route(path, answered, methods=[method])
 
     def note(self, error: BirthmarkError, request: Request) -> None:
-        """File a refusal; of those that wait nothing is told that is not known already."""
+        """Record a refusal; throttled requests are not recorded again."""
         if not isinstance(error, ThrottledError):
             self.refused(error, address_of(request))
 
     def opened(self, request: Request, make: Callable[[str], Response]) -> Response:
-        """Return a page with a form for a browser at which nobody has to be signed in: `make` is given its token."""
-        secret = request.cookies.get(self.gate.before, "") or self.entropy.token(_SECRET_BYTES).hex()
+        """Return a page with a form that requires no sign-in: `make` receives its CSRF token."""
+        secret = request.cookies.get(self.gate.presignin_cookie, "") or self.entropy.token(_SECRET_BYTES).hex()
         response = make(csrf_of(secret))
-        self.gate.keep(response, self.gate.before, secret)
+        self.gate.keep(response, self.gate.presignin_cookie, secret)
         return response
 
     async def form_before(self, request: Request) -> Form:
-        """Return a form of such a page. Raise `RequestForgedError`."""
+        """Return the submitted form of such a page. Raise `RequestForgedError`."""
         found = await read_form(request)
-        self.gate.check_from_here(request, request.cookies.get(self.gate.before, ""), found.get(CSRF_FIELD, ""))
+        self.gate.check_from_here(
+            request, request.cookies.get(self.gate.presignin_cookie, ""), found.get(CSRF_FIELD, "")
+        )
         return found
 
     async def form_of(self, request: Request) -> tuple[Form, Caller]:
-        """Return a form of who is signed in. Raise `RequestForgedError`, `SessionEndedError`."""
+        """Return the form of a signed-in user. Raise `RequestForgedError`, `SessionEndedError`."""
         found = await read_form(request)
         caller = self.gate.signed_in(request)
         self.gate.check_from_here(request, self.gate.text(request), found.get(CSRF_FIELD, ""))
         return found, caller
 
     async def signed_in(self, request: Request, text: str, path: str) -> Response:
-        """Let the browser keep a new session; the one that it had, and what came before, are over."""
+        """Set the cookie of a new session and end the previous session and pre-sign-in state."""
         if old := self.gate.text(request):
             await self.sign_in.sessions.sign_out(old, address_of(request))
         response = see(path)
         self.gate.keep(response, self.gate.cookie, text)
-        self.gate.drop(response, self.gate.before)
+        self.gate.drop(response, self.gate.presignin_cookie)
         return response
 
 
@@ -122,13 +124,13 @@ async def read_many(request: Request) -> Mapping[str, Sequence[str]]:
 
 
 def browser_of(request: Request) -> Browser:
-    """Return where somebody signs in."""
-    agent = called(printable(request.headers.get("user-agent", "")))
+    """Return the browser of a sign-in."""
+    agent = browser_name(printable(request.headers.get("user-agent", "")))
     return Browser(address_of(request), agent, machine_user(request))
 
 
-def called(agent: str) -> str:
-    """Return what people call a browser, by what it says of itself: each says that it is several others, too."""
+def browser_name(agent: str) -> str:
+    """Return the common name of a browser from its user agent, which also names other browsers."""
     kind = next((name for sign, name in _BROWSERS if sign in agent), "")
     system = next((name for sign, name in _SYSTEMS if sign in agent), "")
     return (f"{kind} on {system}" if kind and system else kind or agent)[:_MAX_AGENT]
@@ -141,14 +143,14 @@ def status_of(error: BirthmarkError) -> int:
 
 def refusal(error: BirthmarkError) -> Response:
     """Return a refusal as a page."""
-    cause, fix = error.explain_apart()
+    cause, fix = error.explain_for_display()
     told = (paragraph(cause, "bad"), paragraph(fix), link("/", "Back to sign-in"))
     return page(str(error), *told, status=status_of(error))
 
 
-def words(error: BirthmarkError, said: str = "") -> str:
-    """Return a refusal as a page with a form says it; `said` in the place of its cause."""
-    return f"{(said or error.explain_cause()).removesuffix('.')}. {error.explain_fix()}".replace("`", "")
+def format_refusal(error: BirthmarkError, message: str = "") -> str:
+    """Return a refusal as text of a form page; `said` replaces its cause."""
+    return f"{(message or error.explain_cause()).removesuffix('.')}. {error.explain_fix()}".replace("`", "")
 
 
 def new_password() -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Streams, page by page: from where somebody asks, from a time, or from where a group is."""
+"""Stream pages from a position, a time, or a consumer group's position."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -9,19 +9,19 @@ import msgspec
 
 from birthmark.broker.ports import MessageStream
 from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
-from birthmark.net.fair_scheduler import MAX_ANSWER_BYTES, give_way
+from birthmark.net.fair_scheduler import MAX_ANSWER_BYTES, yield_turn
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
 from birthmark.store import to_micros
 
 PAGE = 250
 PAUSE_S = 0.05
-"""Between two looks: what comes meanwhile is read together, whoever else sends."""
+"""Interval between polls, so that messages of that time are read together."""
 T = TypeVar("T")
 
 
 class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """Where to begin, else with what comes from now on: a position, a time, or where a group is; `follow` goes on."""
+    """Start of reading: a position, a time or a group's position; default: new messages. `follow` continues."""
 
     device: str | None = None
     after: str | None = None
@@ -31,13 +31,13 @@ class StreamQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class StreamPosition(msgspec.Struct):
-    """How far a group has read: the `next` of a page."""
+    """Position of a consumer group: the `next` of a page."""
 
     after: str
 
 
 async def beginning(stream: MessageStream[T], query: StreamQuery) -> Positions:
-    """Return where to begin; a group that never said so begins where it is told, else at the beginning."""
+    """Return the start positions; a new group starts at `since`, otherwise at the beginning."""
     if query.after is not None:
         return parse_positions(query.after)
     if query.group is not None:
@@ -53,24 +53,24 @@ async def beginning(stream: MessageStream[T], query: StreamQuery) -> Positions:
 
 
 async def pages(
-    stream: MessageStream[T], where: Positions, query: StreamQuery, view: Callable[[T], Mapping[str, Any]]
+    stream: MessageStream[T], positions: Positions, query: StreamQuery, view: Callable[[T], Mapping[str, Any]]
 ) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield pages as they come; an empty one as a sign of life."""
+    """Yield pages as messages arrive; empty pages as keep-alives."""
     loop = asyncio.get_running_loop()
     said_at = -SIGN_OF_LIFE_S
     while True:
-        page = await stream.read(where, PAGE, query.device, most_bytes=MAX_ANSWER_BYTES)
-        where = page.next
+        page = await stream.read(positions, PAGE, query.device, most_bytes=MAX_ANSWER_BYTES)
+        positions = page.next
         is_time = loop.time() >= said_at + SIGN_OF_LIFE_S
         if page.items or page.is_gap or is_time or (page.is_end and not query.follow):
             views = []
             for message in page.items:
                 views.append(view(message))
-                await give_way()
-            yield {"items": views, "next": render_positions(where), "gap": page.is_gap}
+                await yield_turn()
+            yield {"items": views, "next": render_positions(positions), "gap": page.is_gap}
             said_at = loop.time()
         if page.is_end:
             if not query.follow:
                 return
             await asyncio.sleep(PAUSE_S)
-            await stream.tail(where, max(0.0, said_at + SIGN_OF_LIFE_S - loop.time()))
+            await stream.tail(positions, max(0.0, said_at + SIGN_OF_LIFE_S - loop.time()))

@@ -1,4 +1,4 @@
-"""By which certificates a device was known to its hub, since when and from whom: read from the audit trail."""
+"""Certificate history of a device at its hub, with time and actor, from the audit log."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,9 +24,9 @@ _REGISTRATION, _REGISTER = "dps:", "dps.register"
 def endpoints(iothub: IotHub, database: Database) -> Sequence[Endpoint]:
     """Return the route of `birthmark hub device thumbprints`."""
 
-    async def listing(asked: ApiRequest) -> Rows:
-        hub = iothub.hubs.by_name(asked["name"])
-        identity = await iothub.registry.identity(hub, asked["device"])
+    async def listing(request: ApiRequest) -> Rows:
+        hub = iothub.hubs.by_name(request["name"])
+        identity = await iothub.registry.identity(hub, request["device"])
         told = [row for name in _names_of(identity) for row in await _told_of(database, name)]
         return Rows(history(identity, hub.host, told))
 
@@ -35,7 +35,7 @@ def endpoints(iothub: IotHub, database: Database) -> Sequence[Endpoint]:
 
 
 def history(identity: Identity, host: str, told: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return every certificate that counted, the latest first; what counts now is marked."""
+    """Return every certificate that was valid, the latest first; current ones are marked."""
     proof = identity.authentication
     slots = ((proof.primary_thumbprint, "primary"), (proof.secondary_thumbprint, "secondary"))
     now = {print_.hex(): name for print_, name in reversed(slots) if print_ is not None}
@@ -56,7 +56,10 @@ def history(identity: Identity, host: str, told: Sequence[Mapping[str, Any]]) ->
 
 
 def _prints_of(row: Mapping[str, Any], *, is_issued: bool) -> Iterator[tuple[str, str]]:
-    """Yield thumbprints and how each came: of a device that is issued its own, its first is not known to the hub."""
+    """Yield thumbprints with their origin.
+
+    The hub does not know the first certificate of a device that is issued its own.
+    """
     detail, how = row["detail"], _HOW[row["action"]]
     if (fresh := detail.get("issued")) is not None:
         yield str(fresh), "issued as it registered"
@@ -67,7 +70,7 @@ def _prints_of(row: Mapping[str, Any], *, is_issued: bool) -> Iterator[tuple[str
 
 
 def _names_of(identity: Identity) -> Sequence[str]:
-    """Return under which names of it something is told: its own, and that of its registration."""
+    """Return the names of an identity in the audit log: its own and that of its registration."""
     names = {identity.name: None}
     if isinstance(identity, Device) and identity.maker.startswith(_REGISTRATION):
         names[identity.maker.rpartition("/")[2]] = None

@@ -1,6 +1,6 @@
-"""The operator's own door: a Unix socket in the data directory, which nobody who cannot enter that can reach or fill.
+"""Operator API on a Unix socket in the data directory, reachable only with access to that directory.
 
-The health port serves the operator interface too, on loopback; but whoever may connect to a port may also fill it.
+The health port also serves the operator API on loopback, but any local process can exhaust a port.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from pathlib import Path
 
 NAME = "operator.sock"
 PORT_ALONE = "operator.port"
-"""What stands there while a server runs that could make no door: the health port is its own, and nobody else's."""
+"""Marker file of a running server without a socket: the health port is exclusively its own."""
 _MAX_PATH_BYTES = 100
-"""What fits into a socket's address everywhere."""
+"""Maximum length of a socket path on all systems."""
 _CROWDED_S = 0.02
 
 
 @contextlib.contextmanager
 def _reachable(directory: Path) -> Iterator[str]:
-    """Give a path to the socket that is short enough for the kernel, however long the directory's is."""
+    """Yield a path to the socket that fits the kernel's limit, regardless of the directory's path."""
     path = str(directory / NAME)
     if len(os.fsencode(path)) <= _MAX_PATH_BYTES:
         yield path
@@ -35,7 +35,7 @@ def _reachable(directory: Path) -> Iterator[str]:
 
 
 def open_door(directory: Path) -> socket.socket:
-    """Return the bound socket, for its owner alone; one that a killed server left makes room. Raise `OSError`."""
+    """Return the bound socket, accessible only to its owner; a stale socket is replaced. Raise `OSError`."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _reachable(directory) as path:
@@ -52,14 +52,14 @@ def open_door(directory: Path) -> socket.socket:
 
 
 class DoorConnection(http.client.HTTPConnection):
-    """HTTP by the door of a directory's server, whose owner alone may stand behind it."""
+    """HTTP over the Unix socket of a directory's server, which must run as the directory's owner."""
 
     def __init__(self, directory: Path, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._directory = directory
 
     def connect(self) -> None:
-        """Raise `OSError` where there is no such door, or it is somebody else's."""
+        """Connect to the socket. Raise `OSError` if it is missing or belongs to another user."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(self.timeout)
@@ -72,8 +72,8 @@ class DoorConnection(http.client.HTTPConnection):
         self.sock = sock
 
 
-async def reached(directory: Path) -> socket.socket:
-    """Return a socket that is connected to the door and never blocks. Raise `OSError` as `DoorConnection` does."""
+async def connect_socket(directory: Path) -> socket.socket:
+    """Return a connected, non-blocking socket. Raise `OSError` as `DoorConnection` does."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(0.0)

@@ -1,4 +1,4 @@
-"""The operator interface of people: users and their roles, invitations, tokens."""
+"""Operator API of users: roles, invitations and access tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -13,7 +13,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.iam.approvals import Approvals
 from birthmark.iam.approvals_model import Approval
 from birthmark.iam.authorization import NarrowedTokenError, check_whole
-from birthmark.iam.leftovers import left_by
+from birthmark.iam.leftovers import list_leftovers
 from birthmark.iam.model import EVERYWHERE, SERVER, AccessToken, RoleAssignment, User, UserRole
 from birthmark.iam.removal_quota import inviter_of
 from birthmark.iam.service import CreatedToken, People
@@ -22,7 +22,7 @@ from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, Second
 from birthmark.operator_api.name_validation import parse_name
 
 Reached = Callable[[], Mapping[str, Any]]
-"""Where people of other machines reach the operator interface, and by which roots they know it."""
+"""Returns the URL of the operator API for remote users, and its roots."""
 SessionsOf = Callable[[str], Sequence[BrowserSession]]
 """The browsers at which a user is signed in."""
 _Label = Annotated[str, msgspec.Meta(max_length=64)]
@@ -38,20 +38,20 @@ class WhoseTokenError(InvalidRequestError):
 
 
 class LeftQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """What comes after a place: the `next` of the page before."""
+    """Rows after a position: the `next` of the previous page."""
 
     after: Annotated[str, msgspec.Meta(max_length=512)] = ""
 
 
 class GrantBody(msgspec.Struct):
-    """A role, and where: `*` is everywhere."""
+    """A role and its scope: `*` is everywhere."""
 
     role: UserRole
     place: str = EVERYWHERE
 
 
 class NewPerson(msgspec.Struct):
-    """Somebody, and a role to begin with."""
+    """A user and an initial role."""
 
     name: str
     role: UserRole | None = None
@@ -59,20 +59,20 @@ class NewPerson(msgspec.Struct):
 
 
 class Code(msgspec.Struct):
-    """The code of an invitation, and a word for what it is used at."""
+    """Invitation code, and a label for the machine that uses it."""
 
     code: Annotated[str, msgspec.Meta(max_length=128)]
     label: _Label = ""
 
 
 class AllowBody(msgspec.Struct):
-    """How many more devices somebody may take away today."""
+    """Number of additional devices that a user may revoke or delete today."""
 
     more: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
 class NewPersonToken(msgspec.Struct):
-    """What a token is for, how long it lives, and where it goes less far than its user does, how far."""
+    """Label and lifetime of a token, and its restriction below the user's rights, if any."""
 
     label: _Label = ""
     lifetime_s: Seconds = 30 * 86400
@@ -87,37 +87,37 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
     async def users(_asked: ApiRequest) -> Rows:
         return Rows([_user_view(people, sessions, one) for one in people.all()])
 
-    async def user(asked: ApiRequest) -> Any:
-        return _user_view(people, sessions, people.user(asked["name"]))
+    async def user(request: ApiRequest) -> Any:
+        return _user_view(people, sessions, people.user(request["name"]))
 
-    async def create(asked: ApiRequest) -> Any:
-        body: NewPerson = asked.body
+    async def create(request: ApiRequest) -> Any:
+        body: NewPerson = request.body
         if body.role is not None:
-            check_whole(asked.caller)
-        made = await people.create(parse_name(body.name), body.role, body.place, actor=asked.actor)
+            check_whole(request.caller)
+        made = await people.create(parse_name(body.name), body.role, body.place, actor=request.actor)
         return _user_view(people, sessions, made)
 
-    async def remove(asked: ApiRequest) -> None:
-        await people.remove(asked["name"], actor=asked.actor)
+    async def remove(request: ApiRequest) -> None:
+        await people.remove(request["name"], actor=request.actor)
 
-    async def invite(asked: ApiRequest) -> Any:
-        by = inviter_of(asked.actor, asked.caller.let_in_by)
-        code, ends_at = await people.invite(asked["name"], actor=asked.actor, by=by)
-        return {"user": asked["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
+    async def invite(request: ApiRequest) -> Any:
+        by = inviter_of(request.actor, request.caller.let_in_by)
+        code, ends_at = await people.invite(request["name"], actor=request.actor, by=by)
+        return {"user": request["name"], "code": code, "ends": ends_at.isoformat(), **reached()}
 
-    async def grant(asked: ApiRequest) -> Any:
-        await people.grant(asked["name"], asked.body.role, asked.body.place, actor=asked.actor)
-        return _user_view(people, sessions, people.user(asked["name"]))
+    async def grant(request: ApiRequest) -> Any:
+        await people.grant(request["name"], request.body.role, request.body.place, actor=request.actor)
+        return _user_view(people, sessions, people.user(request["name"]))
 
-    async def revoke(asked: ApiRequest) -> Any:
-        body: GrantBody = asked.body
-        await people.revoke(asked["name"], body.role, body.place, actor=asked.actor)
-        return _user_view(people, sessions, people.user(asked["name"]))
+    async def revoke(request: ApiRequest) -> Any:
+        body: GrantBody = request.body
+        await people.revoke(request["name"], body.role, body.place, actor=request.actor)
+        return _user_view(people, sessions, people.user(request["name"]))
 
-    async def allow(asked: ApiRequest) -> Any:
-        name = asked["name"]
-        check_whole(asked.caller)
-        return {"user": name, "remaining": await people.allow(name, asked.body.more, by=asked.caller)}
+    async def allow(request: ApiRequest) -> Any:
+        name = request["name"]
+        check_whole(request.caller)
+        return {"user": name, "remaining": await people.allow(name, request.body.more, by=request.caller)}
 
     look, rule, one = Right.READ, Right.ADMINISTER, "/people/users/{name}"
     return [
@@ -142,14 +142,14 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
     ]
 
 
-async def _left(people: People, asked: ApiRequest) -> Rows:
-    query: LeftQuery = asked.query
-    page = await left_by(people.database, asked["name"], after=query.after)
+async def _left(people: People, request: ApiRequest) -> Rows:
+    query: LeftQuery = request.query
+    page = await list_leftovers(people.database, request["name"], after=query.after)
     return Rows(page.items, page.last)
 
 
-async def _me(people: People, asked: ApiRequest) -> Any:
-    caller = asked.caller
+async def _me(people: People, request: ApiRequest) -> Any:
+    caller = request.caller
     if caller.user is None:
         return {"user": None, "roles": [{"role": UserRole.ADMIN.value, "place": EVERYWHERE}], "narrowed": False}
     told = {"user": caller.user, "roles": _roles(people.grants(caller.user)), "narrowed": caller.is_narrowed}
@@ -160,37 +160,37 @@ async def _me(people: People, asked: ApiRequest) -> Any:
 
 
 def token_endpoints(people: People) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark token` and `login`: what people do for themselves."""
+    """Return the routes of `birthmark token` and `login`, which users call for themselves."""
 
-    async def redeem(asked: ApiRequest) -> Any:
-        return view_once(await people.redeem(asked.body.code, asked.body.label, asked.address))
+    async def redeem(request: ApiRequest) -> Any:
+        return view_once(await people.redeem(request.body.code, request.body.label, request.address))
 
-    async def tokens(asked: ApiRequest) -> Rows:
-        whose = None if may_administer(asked.caller) else asked.caller.user
+    async def tokens(request: ApiRequest) -> Rows:
+        whose = None if may_administer(request.caller) else request.caller.user
         return Rows(
-            [_token_view(one) | _may(people, one) for one in people.tokens(whose) if _may_see(asked.caller, one.id)]
+            [_token_view(one) | _may(people, one) for one in people.tokens(whose) if _may_see(request.caller, one.id)]
         )
 
-    async def add_token(asked: ApiRequest) -> Any:
-        body: NewPersonToken = asked.body
-        check_whole(asked.caller)
-        user = asked.caller.user if body.user is None else body.user
+    async def add_token(request: ApiRequest) -> Any:
+        body: NewPersonToken = request.body
+        check_whole(request.caller)
+        user = request.caller.user if body.user is None else body.user
         if user is None:
             raise WhoseTokenError
-        if user != asked.caller.user:
-            asked.demand(Right.ADMINISTER, SERVER)
+        if user != request.caller.user:
+            request.demand(Right.ADMINISTER, SERVER)
         lifetime = timedelta(seconds=body.lifetime_s)
         # A token of one's own leaves it as it was; who makes another's, lets that one in.
-        let_in_by = asked.caller.let_in_by
-        by = let_in_by if user == asked.caller.user else inviter_of(asked.actor, let_in_by)
-        made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=asked.actor, by=by)
+        let_in_by = request.caller.let_in_by
+        by = let_in_by if user == request.caller.user else inviter_of(request.actor, let_in_by)
+        made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=request.actor, by=by)
         return view_once(made) | _may(people, made.token)
 
-    async def remove_token(asked: ApiRequest) -> None:
-        whose = None if may_administer(asked.caller) else asked.caller.user
-        if not _may_see(asked.caller, asked["id"]):
+    async def remove_token(request: ApiRequest) -> None:
+        whose = None if may_administer(request.caller) else request.caller.user
+        if not _may_see(request.caller, request["id"]):
             raise NarrowedTokenError
-        await people.remove_token(asked["id"], of=whose, actor=asked.actor)
+        await people.remove_token(request["id"], of=whose, actor=request.actor)
 
     at, mine = "/people/tokens", "List your access tokens; administrators see all."
     return [
@@ -211,19 +211,19 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
 
 
 def approval_endpoints(approvals: Approvals) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark approval`: one sees and decides what one might do oneself."""
+    """Return the routes of `birthmark approval`; callers see and decide operations that they could perform."""
 
-    async def listing(asked: ApiRequest) -> Rows:
-        caller = asked.caller
+    async def listing(request: ApiRequest) -> Rows:
+        caller = request.caller
         waiting = await approvals.waiting()
         shown = (one for one in waiting if one.user == caller.user or caller.rights.allow(one.right, one.place))
         return Rows([_approval_view(one) for one in shown])
 
-    async def approve(asked: ApiRequest) -> Any:
-        return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=True))
+    async def approve(request: ApiRequest) -> Any:
+        return _approval_view(await approvals.decide(request["id"], request.caller, is_approved=True))
 
-    async def reject(asked: ApiRequest) -> Any:
-        return _approval_view(await approvals.decide(asked["id"], asked.caller, is_approved=False))
+    async def reject(request: ApiRequest) -> Any:
+        return _approval_view(await approvals.decide(request["id"], request.caller, is_approved=False))
 
     at = "/people/approvals"
     return [
@@ -233,27 +233,27 @@ def approval_endpoints(approvals: Approvals) -> Sequence[Endpoint]:
     ]
 
 
-def _approval_view(one: Approval) -> dict[str, Any]:
+def _approval_view(approval: Approval) -> dict[str, Any]:
     return {
-        "id": one.id,
-        "asked_by": one.user,
-        "what": one.what,
-        "request": f"{one.method} {one.path}",
-        "body": one.body,
-        "needs": f"{one.right.value} at {one.place}",
-        "ends": one.ends_at.isoformat(),
-        "decided_by": None if one.decided_by is None else one.decided_by or "operator",
-        "approved": one.is_approved,
+        "id": approval.id,
+        "asked_by": approval.user,
+        "what": approval.what,
+        "request": f"{approval.method} {approval.path}",
+        "body": approval.body,
+        "needs": f"{approval.right.value} at {approval.place}",
+        "ends": approval.ends_at.isoformat(),
+        "decided_by": None if approval.decided_by is None else approval.decided_by or "operator",
+        "approved": approval.is_approved,
     }
 
 
 def _may_see(caller: Caller, token_id: str) -> bool:
-    """Say whether a token is this caller's business: of one that is narrower than its user, that one alone."""
+    """Return whether the caller may see a token: a restricted token sees only itself."""
     return not caller.is_narrowed or may_administer(caller) or caller.actor.told.get("token") == token_id
 
 
 def may_administer(caller: Caller) -> bool:
-    """Say whether this one decides about people."""
+    """Return whether the caller may administer users."""
     return caller.rights.allow(Right.ADMINISTER, SERVER)
 
 
@@ -273,7 +273,7 @@ def _user_view(people: People, sessions: SessionsOf, user: User) -> dict[str, An
 
 
 def _may(people: People, token: AccessToken) -> dict[str, Any]:
-    """Return what a token is good for by now: its user may have another role than it was made for."""
+    """Return the current rights of a token: its user's role may have changed since its creation."""
     places = [token.place] if token.place else {one.place for one in people.grants(token.user)}
     rights = people.rights_of(token)
     return {"may": ", ".join(right for right in Right if any(rights.allow(right, place) for place in places))}
@@ -291,6 +291,6 @@ def _token_view(token: AccessToken) -> dict[str, Any]:
     }
 
 
-def view_once(made: CreatedToken) -> dict[str, Any]:
-    """Return a token with what a command shows, this once."""
-    return {**_token_view(made.token), "token": made.text}
+def view_once(token: CreatedToken) -> dict[str, Any]:
+    """Return the view of a new token with its secret, shown only once."""
+    return {**_token_view(token.token), "token": token.text}

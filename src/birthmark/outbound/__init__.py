@@ -1,5 +1,5 @@
-"""Whatever calls out: to which addresses, how it is signed, how long it may take and how much it may answer.
+"""Outbound calls: permitted addresses, signing, timeouts, and response size limits.
 
-Where a name leads is looked at when a connection is made, and the address that was looked at is the one that is
-connected to: a name that leads elsewhere later helps nobody. Redirects are not followed, proxies are not asked.
+A name is resolved and checked when a connection is made, and the checked address is used, which prevents DNS rebinding.
+Redirects are not followed, and proxies are not used.
 """

@@ -1,4 +1,7 @@
-"""Questions to programs of the user: one POST of JSON, one answer; few at a time for each, and not many that wait."""
+"""Callouts to external programs: one JSON POST, one response.
+
+Concurrent and waiting calls per program are limited.
+"""
 
 import asyncio
 from collections import Counter, OrderedDict
@@ -13,7 +16,10 @@ from birthmark.turns import FairSemaphore
 PATIENCE_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024
 MOST_AT_ONCE, MOST_WAITING, MOST_OF_ONE = 16, 64, 32
-"""The second and the third with those that are being asked."""
+"""Limits per program: concurrent calls, all calls, and calls of one caller.
+
+The last two include concurrent calls.
+"""
 _MAX_KNOWN = 1024
 
 
@@ -29,17 +35,17 @@ class QuestionsWaitError(ThrottledError):
 
 
 class Ask(Protocol):
-    """The way out."""
+    """HTTP client interface of callouts."""
 
     async def fetch(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
     ) -> tuple[int, bytes]:
-        """Return status and body of an answer. Raise a `BirthmarkError` where there is none."""
+        """Return status and body of a response. Raise a `BirthmarkError` if there is none."""
         ...
 
 
 class _CalloutQueue:
-    """Who asks one program: some do, and some wait, each asker in turn."""
+    """Callers of one program: some active, others waiting, in fair order."""
 
     __slots__ = ("asking", "turns")
 
@@ -49,7 +55,7 @@ class _CalloutQueue:
 
 
 class Questions:
-    """Asks programs; each has a line of its own, so that a slow one keeps nobody from the others."""
+    """Calls external programs; each has its own queue, so that a slow one does not delay the others."""
 
     def __init__(self, outside: Ask) -> None:
         self._outside = outside
@@ -58,12 +64,12 @@ class Questions:
     async def ask(
         self, line: Hashable, whose: str, url: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, bytes]:
-        """Return status and body of what the program at `url` answers.
+        """Return status and body of the response of the program at `url`.
 
-        Askers of one `line` wait for each other; `whose` the question is says whose turn it takes.
+        Callers of one `line` share a queue; `whose` identifies the caller for fair scheduling.
 
-        Raise `NotAnsweredError`, `QuestionsWaitError` where others keep it waiting for too long, or why it may not be
-        asked.
+        Raise `NotAnsweredError`, `QuestionsWaitError` if the wait is too long, or the reason why the call is not
+        permitted.
         """
         host, own = urlsplit(url).hostname or "", self._line(line)
         if (most := own.asking.total()) >= MOST_WAITING or (most := own.asking[whose]) >= MOST_OF_ONE:
@@ -84,7 +90,7 @@ class Questions:
             own.asking += Counter()  # forgets who asks nothing
 
     def _line(self, line: Hashable) -> _CalloutQueue:
-        """Return a line; of those where nobody stands the oldest are forgotten."""
+        """Return a queue; the oldest empty queues are dropped."""
         own = self._lines.setdefault(line, _CalloutQueue())
         self._lines.move_to_end(line)
         while len(self._lines) > _MAX_KNOWN:

@@ -1,4 +1,4 @@
-"""One request over a connection of its own, by httpcore; loaded with the first call out."""
+"""One HTTP request over its own connection, with httpcore; imported at the first outbound call."""
 
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -9,13 +9,13 @@ import httpcore
 from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S
 
 PROBLEMS = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
-"""What a call fails with, beside what the system and TLS say."""
+"""Exceptions of a call, in addition to those of the system and TLS."""
 Addresses = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Those of a host that may be called. Raise `AddressRefusedError`."""
+"""Returns the permitted addresses of a host. Raise `AddressRefusedError`."""
 
 
 class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to an address that was looked at, and to no other of that name."""
+    """Connects only to checked addresses of a host."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
@@ -38,17 +38,17 @@ class _GuardedBackend(httpcore.AsyncNetworkBackend):
         raise problem
 
 
-async def answered(
+async def fetch_response(
     method: str,
     url: str,
     headers: Mapping[str, str],
     body: bytes,
-    most: int,
+    limit: int,
     *,
     context: ssl.SSLContext,
     addresses: Addresses,
 ) -> tuple[int, bytes]:
-    """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
+    """Return the response status and the body up to the first chunk that exceeds `most` bytes."""
     timeouts = {"connect": CONNECT_S, "read": PATIENCE_S, "write": PATIENCE_S, "pool": PATIENCE_S}
     pool = httpcore.AsyncConnectionPool(ssl_context=context, network_backend=_GuardedBackend(addresses))
     told = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -56,6 +56,6 @@ async def answered(
         text = b""
         async for part in got.aiter_stream():
             text += part
-            if len(text) >= most:
+            if len(text) >= limit:
                 break
         return got.status, text

@@ -1,4 +1,4 @@
-"""Calls out by HTTP: one request, its status and the begin of its answer, within a time."""
+"""HTTP client for outbound calls: one request, its status and the start of its response, with a timeout."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from birthmark.text_files import unseen
 from birthmark.untrusted_text import reason_of, split_url
 
 _MOST = 2048
-"""So much of an answer is read: it is for people, who look why it was refused."""
+"""Maximum response bytes read, for troubleshooting of refusals."""
 EXAMPLE = "https://hooks.example.com/birthmark"
 _OF_HOST = re.compile("[A-Za-z0-9._:%-]+")
 _MAX_HOST, _MAX_LABEL = 253, 63
@@ -51,16 +51,17 @@ class RefusedByReceiverError(NotAnsweredError):
     code = "feed.refused_by_receiver"
     cause = "{host} rejected the message: {reason}."
     fix = (
-        "Check the receiver. The server dead-letters messages that it rejects repeatedly: `birthmark webhook dead NAME`"
+        "Check the receiver. The server dead-letters messages that it rejects repeatedly: `birthmark webhook "
+        "dead-letters NAME`"
     )
     for_a_person = "the receiver is an external server"
     is_final: bool = False
-    """It will never be wanted: there is no such address."""
+    """Whether the failure is permanent: the address does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutboundResponse:
-    """What a receiver said."""
+    """Response of a receiver."""
 
     status: int
     text: str
@@ -86,14 +87,17 @@ def check_url(url: str, *, allows_plain: bool) -> str:
 
 
 def _may_be_host(host: str) -> bool:
-    """Say whether a resolver could be asked for it (RFC 1035, 2.3.4): Python's raises what nobody expects else."""
+    """Return whether a name can be resolved (RFC 1035, 2.3.4).
+
+    Python's resolver raises unexpected errors for other names.
+    """
     labels = host.removesuffix(".").split(".")
     is_written_so = _OF_HOST.fullmatch(host) is not None
     return is_written_so and len(host) <= _MAX_HOST and all(0 < len(one) <= _MAX_LABEL for one in labels)
 
 
 def check_target(url: str, allowed: Sequence[Network]) -> None:
-    """Check a URL before it is kept; where a name leads is looked at when it is called.
+    """Check a URL before it is stored; its name is resolved only at call time.
 
     Raise `UrlInvalidError`, `AddressRefusedError`.
     """
@@ -109,7 +113,7 @@ def _is_plain(url: str) -> bool:
 async def callable_addresses(
     host: str, port: int, allowed: Sequence[Network], *, is_plain: bool = False
 ) -> Sequence[str]:
-    """Return where a name leads, as far as it may be called.
+    """Return the permitted addresses of a name.
 
     Raise `AddressRefusedError`, `PlainRefusedError`, `OSError`.
     """
@@ -121,40 +125,40 @@ async def callable_addresses(
 
 
 class HttpSender:
-    """Sends to receivers; each call has a connection of its own, so that no receiver keeps another waiting."""
+    """Sends requests to receivers over separate connections, so that receivers do not delay each other."""
 
     def __init__(self, allowed: Sequence[Network], context: ssl.SSLContext | None = None) -> None:
-        """`context` says whom TLS believes; the system's roots without one."""
+        """`context` determines TLS trust; default: the system's roots."""
         self._allowed = allowed
         self._context = context
 
     def check(self, url: str) -> None:
-        """Check a URL before it is kept. Raise `UrlInvalidError`, `AddressRefusedError`."""
+        """Check a URL before it is stored. Raise `UrlInvalidError`, `AddressRefusedError`."""
         check_target(url, self._allowed)
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundResponse:
-        """Send, and return what the receiver said. Raise `NotAnsweredError`, `AddressRefusedError`."""
+        """Send a POST and return the response. Raise `NotAnsweredError`, `AddressRefusedError`."""
         status, text = await self._asked("POST", url, headers, body, _MOST)
         return OutboundResponse(status, text[:_MOST].decode("utf-8", "replace"))
 
     async def fetch(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
     ) -> tuple[int, bytes]:
-        """Ask, and return status and body whole; of one that is longer than `most` nothing is taken.
+        """Return status and complete body of a response; a body over `most` bytes is rejected.
 
         Raise `NotAnsweredError`, `AddressRefusedError`.
         """
-        status, text = await self._asked(method, url, headers, body, most + 1)
-        if len(text) > most:
+        status, text = await self._asked(method, url, headers, body, limit + 1)
+        if len(text) > limit:
             host = check_url(url, allows_plain=bool(self._allowed))
-            raise NotAnsweredError(host=host, reason=f"it answers with more than {most} bytes")
+            raise NotAnsweredError(host=host, reason=f"it answers with more than {limit} bytes")
         return status, text
 
     async def _asked(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, most: int
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
     ) -> tuple[int, bytes]:
-        """Return the status of an answer, and as much of it as goes over `most` bytes at last."""
-        from birthmark.outbound.http_connection import PROBLEMS, answered  # noqa: PLC0415 - most servers call nobody
+        """Return the response status and the body up to the first chunk that exceeds `most` bytes."""
+        from birthmark.outbound.http_connection import PROBLEMS, fetch_response  # noqa: PLC0415 - most servers call nobody
 
         host = check_url(url, allows_plain=bool(self._allowed))
         try:
@@ -162,7 +166,7 @@ class HttpSender:
                 if self._context is None:  # the system's roots take 17 ms and 2 MB, and nobody may ever be called
                     self._context = await asyncio.to_thread(ssl.create_default_context)
                 network = partial(callable_addresses, allowed=self._allowed, is_plain=_is_plain(url))
-                return await answered(method, url, headers, body, most, context=self._context, addresses=network)
+                return await fetch_response(method, url, headers, body, limit, context=self._context, addresses=network)
         except TimeoutError as error:
             raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
         except OSError as error:

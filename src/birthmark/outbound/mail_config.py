@@ -1,4 +1,4 @@
-"""Where mail goes, and how its server is spoken to: what is known of it before any is sent."""
+"""Email configuration: server and protocol, without the sender itself."""
 
 import re
 from enum import StrEnum
@@ -12,7 +12,7 @@ _MAX_ADDRESS = 254
 
 
 class Tls(StrEnum):
-    """How a mail server is spoken to."""
+    """TLS mode of a mail server."""
 
     STARTTLS = "starttls"
     TLS = "tls"
@@ -40,10 +40,10 @@ class MailAddressError(InvalidRequestError):
 
 
 class MailSender(Protocol):
-    """Sends mail, by `birthmark.outbound.smtp_client`: which only a server that has a mail server loads."""
+    """Sends email with `birthmark.outbound.smtp_client`, which is loaded only if a mail server is configured."""
 
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
-        """Send one. Raise `NotAnsweredError`, `RefusedByReceiverError` or `AddressRefusedError`."""
+        """Send one email. Raise `NotAnsweredError`, `RefusedByReceiverError` or `AddressRefusedError`."""
         ...
 
 

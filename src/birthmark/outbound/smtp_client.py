@@ -1,6 +1,6 @@
-"""Sends a mail by SMTP (RFC 5321, RFC 8314): to the server that the configuration names, and to no other.
+"""Email over SMTP (RFC 5321, RFC 8314), only to the configured server.
 
-A delivery holds no thread, and is over within `PATIENCE_S`, however slowly a server speaks.
+A delivery blocks no thread and ends within `PATIENCE_S`, even if the server is slow.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from birthmark.outbound.http_sender import (
 )
 from birthmark.outbound.mail_config import Tls
 from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S, Network
-from birthmark.text_files import in_utf_8, read_text_file
+from birthmark.text_files import format_conversion_fix, read_text_file
 from birthmark.untrusted_text import printable, reason_of
 
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)
-"""RFC 4954, 6: who is asked wants another login, or one at all."""
+"""Codes by which a server requires a login or rejects it (RFC 4954, 6)."""
 _TURNS = 3  # of TLS, of the transport below it, and of the socket
 _GOODBYE_S = 2.0
 _MAX_SAID = 200
@@ -49,7 +49,7 @@ class MailLoginError(NotAnsweredError):
 
 @dataclass(frozen=True, slots=True)
 class Mailer:
-    """A mail server, and in whose name it is asked. `context` says whom TLS believes, `allowed` what inside may be."""
+    """Mail server and sender. `context` determines TLS trust, `allowed` the permitted internal addresses."""
 
     host: str
     port: int
@@ -57,21 +57,21 @@ class Mailer:
     sender: str
     user: str = ""
     password_file: Path | None = None
-    """Read for each mail, so that a new password counts at once."""
+    """Password file, read for each email so that a change takes effect at once."""
     context: ssl.SSLContext = field(default_factory=ssl.create_default_context, repr=False)
     allowed: Sequence[Network] = ()
 
     async def send(self, to: str, subject: str, text: str, message_id: str) -> None:
-        """Send one.
+        """Send one email.
 
-        Raise `RefusedByReceiverError` for what is never taken, final for an address that gets none; `NotAnsweredError`
-        for what may be, `MailLoginError` until the password is right; and `AddressRefusedError` where the server is
-        inside and was not allowed.
+        Raise `RefusedByReceiverError` for a permanent rejection, final for an address that receives none. Raise
+        `NotAnsweredError` for a temporary rejection, and `MailLoginError` until the password is correct. Raise
+        `AddressRefusedError` if the server has an internal address that is not permitted.
         """
         message = self._message(to, subject, text, message_id)
         try:
             async with asyncio.timeout(PATIENCE_S):
-                client = await self._given(to, message, await self._password())
+                client = await self._deliver_message(to, message, await self._password())
         except aiosmtplib.SMTPRecipientsRefused as error:
             raise self._not_for(error.recipients[0]) from error
         except aiosmtplib.SMTPResponseException as error:
@@ -115,7 +115,7 @@ class Mailer:
             reason += reason_of(error) if is_away else "it is not UTF-8"
             refusal = MailLoginError(host=self.host, user=self.user, reason=reason)
             if not is_away:
-                advice = in_utf_8(self.password_file, self.password_file.read_bytes(), is_secret=True)
+                advice = format_conversion_fix(self.password_file, self.password_file.read_bytes(), is_secret=True)
                 refusal.quote(fix=f"{advice}. Its path is set in mail.password_file.")
             raise refusal from error
         if not found or not found.isprintable():
@@ -124,8 +124,8 @@ class Mailer:
             raise MailLoginError(host=self.host, user=self.user, reason=reason)
         return found
 
-    async def _given(self, to: str, message: bytes, password: str) -> aiosmtplib.SMTP:
-        """Hand a message to the server, and return the connection that it took it by."""
+    async def _deliver_message(self, to: str, message: bytes, password: str) -> aiosmtplib.SMTP:
+        """Send a message and return the connection over which the server accepted it."""
         client = await self._connected()
         try:
             await client.connect()
@@ -138,7 +138,7 @@ class Mailer:
         return client
 
     async def _connected(self) -> aiosmtplib.SMTP:
-        """Return a client over a connection to an address that was looked at, and to no other of that name."""
+        """Return a client connected to a checked address of the host."""
         problem = OSError(0, "it has no address")
         for address in await callable_addresses(self.host, self.port, self.allowed):
             way = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
@@ -176,7 +176,7 @@ class Mailer:
         except aiosmtplib.SMTPResponseException as error:
             if error.code < _PERMANENT:
                 raise
-            said = _without(error.message, self.user, password)
+            said = _redact_password(error.message, self.user, password)
             raise MailLoginError(host=self.host, user=self.user, reason=_said(error.code, said)) from None
         except aiosmtplib.SMTPException as error:  # it has no way to log in that we know
             raise MailLoginError(host=self.host, user=self.user, reason=str(error)) from None
@@ -188,7 +188,10 @@ class Mailer:
         return RefusedByReceiverError(host=self.host, reason=reason, is_final=True)
 
     def _problem(self, error: aiosmtplib.SMTPResponseException) -> NotAnsweredError:
-        """Return what an answer means: what it says of the letter stays so, what it says of us may change."""
+        """Return the error for a response.
+
+        A rejection of the message is permanent; one of the connection may be temporary.
+        """
         reason = _said(error.code, error.message)
         if error.code in _OF_LOGIN:
             return MailLoginError(host=self.host, user=self.user or "nobody", reason=reason)
@@ -200,15 +203,15 @@ def _said(code: int, text: str) -> str:
     return printable(f"{code} {text}".strip())[:_MAX_SAID]
 
 
-def _without(text: str, user: str, password: str) -> str:
-    """Return what a server said to a login, or nothing where it says the password back."""
+def _redact_password(text: str, user: str, password: str) -> str:
+    """Return a server's login response, or nothing if it contains the password."""
     plain = [password.encode(), f"\0{user}\0{password}".encode()]
     secrets = (password, *(b64encode(one).decode() for one in plain))
     return "" if any(one and one in text for one in secrets) else text
 
 
 def _own_name(way: socket.socket) -> str:
-    """Return what this machine calls itself to a mail server: its name, or its address (RFC 5321, 4.1.4)."""
+    """Return this machine's name for EHLO: its host name or its address (RFC 5321, 4.1.4)."""
     name = socket.gethostname()
     if "." in name and name.isascii():
         return name
@@ -216,9 +219,9 @@ def _own_name(way: socket.socket) -> str:
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
-async def _ended(client: aiosmtplib.SMTP, way: asyncio.BaseTransport | None) -> None:
+async def _ended(client: aiosmtplib.SMTP, transport: asyncio.BaseTransport | None) -> None:
     """End a connection, and return when its socket is closed: the loop does that in its next turns."""
-    if (abort := getattr(way, "abort", None)) is not None:
+    if (abort := getattr(transport, "abort", None)) is not None:
         abort()  # not by a farewell that the other side may delay
     client.close()
     for _ in range(_TURNS):

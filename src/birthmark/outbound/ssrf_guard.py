@@ -1,7 +1,7 @@
-"""Which addresses may be called: those of the Internet, and those that the configuration allows by name.
+"""SSRF protection: permitted addresses are those of the Internet and those allowed in the configuration.
 
-Everything else is somebody's inside: this machine, its network, the address where clouds keep the secrets of their
-machines (169.254.169.254), and IPv4 addresses inside IPv6 ones.
+All others are internal: this machine, its network, cloud metadata services (169.254.169.254), and IPv4 addresses
+embedded in IPv6.
 """
 
 import ipaddress
@@ -35,7 +35,7 @@ class AddressRefusedError(PolicyError):
 
     @property
     def network(self) -> str:
-        """What would allow it, and nothing else."""
+        """The smallest network that would allow the address."""
         return f"{self.address}/{ipaddress.ip_address(self.address).max_prefixlen}"
 
 
@@ -51,12 +51,12 @@ class PlainRefusedError(PolicyError):
 
 
 def networks_of(texts: Iterable[str]) -> Sequence[Network]:
-    """Return the networks. Raise `ValueError`, which names the wrong one."""
+    """Parse networks. Raise `ValueError` that names the invalid one."""
     return [ipaddress.ip_network(text, strict=False) for text in texts]
 
 
 def may_call(address: Address, allowed: Sequence[Network]) -> bool:
-    """Say whether this address may be called."""
+    """Return whether this address may be called."""
     if any(address.version == one.version and address in one for one in allowed):
         return True
     if isinstance(address, ipaddress.IPv6Address):
@@ -72,9 +72,9 @@ def may_call(address: Address, allowed: Sequence[Network]) -> bool:
 def check_addresses(
     host: str, addresses: Iterable[str], allowed: Sequence[Network], *, is_plain: bool = False
 ) -> Sequence[str]:
-    """Return those addresses of a host that may be called: without TLS those alone that are allowed by name.
+    """Return the permitted addresses of a host; without TLS only those allowed explicitly.
 
-    Raise `AddressRefusedError`, `PlainRefusedError` where there is none.
+    Raise `AddressRefusedError`, `PlainRefusedError` if there is none.
     """
     found = [ipaddress.ip_address(one) for one in addresses]
     good = [one for one in found if may_call(one, allowed)]

@@ -1,6 +1,6 @@
-"""How a call is signed: as Standard Webhooks has it (https://www.standardwebhooks.com, version 1).
+"""Request signing in the Standard Webhooks format (https://www.standardwebhooks.com, version 1).
 
-`webhook-signature` has a signature for each secret that counts, with a space between: while one is exchanged, both do.
+`webhook-signature` has one signature per valid secret, separated by spaces; during a rotation both are valid.
 """
 
 import base64
@@ -18,12 +18,12 @@ def secret_of(key: bytes) -> str:
 
 
 def key_of(secret: str) -> bytes:
-    """Return what is signed with."""
+    """Return the signing key of a secret."""
     return base64.b64decode(secret.removeprefix(SECRET_BEGINS))
 
 
 def headers_of(message_id: str, at_s: int, body: bytes, secrets: Sequence[str]) -> Mapping[str, str]:
-    """Return the headers that let a receiver check a call."""
+    """Return the headers that let a receiver verify a call."""
     signed = f"{message_id}.{at_s}.".encode() + body
     signatures = (base64.b64encode(hmac.digest(key_of(one), signed, hashlib.sha256)).decode() for one in secrets)
     return {

@@ -1,7 +1,7 @@
-"""X.509 as values: certificates, requests, chains, issuing, revocation lists, certs-only CMS, possession proofs.
+"""X.509 values: certificates, requests, chains, issuance, CRLs, certs-only CMS, proof of possession.
 
-Source: RFC 5280 (profile), RFC 2986 (requests), RFC 5652 (CMS), RFC 5958 (keys). Everything here is pure: `now`,
-entropy and private keys are arguments, nothing is read or written.
+Source: RFC 5280 (profile), RFC 2986 (requests), RFC 5652 (CMS), RFC 5958 (keys). All functions are pure: `now`, entropy
+and private keys are arguments, and there is no I/O.
 
-Not here: where keys live (`keys`), who may get a certificate (`ca`), what a handshake showed (`net`).
+Not here: key storage (`keys`), authorization of issuance (`ca`), handshake results (`net`).
 """

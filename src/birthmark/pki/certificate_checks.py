@@ -1,6 +1,6 @@
-"""What one certificate must be by itself: strong enough, for this purpose, and as RFC 5280 has it.
+"""Checks of a single certificate: key strength, purpose, and conformance to RFC 5280.
 
-Cheap, and done before any signature is looked at. Not here: dates and chains (`chains`).
+They are cheap and run before any signature check. Not here: dates and chains (`chains`).
 """
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
@@ -18,14 +18,17 @@ _POWERS = {
 
 
 def has_roca_pattern(modulus: int) -> bool:
-    """Say whether an RSA modulus has the pattern."""
+    """Return whether an RSA modulus has the ROCA pattern."""
     return all(modulus % prime in powers for prime, powers in _POWERS.items())
 
 
 ANY_PURPOSE = "2.5.29.37.0"
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 MAX_EXPONENT_BITS = 64
-"""65537 has 17. A signature by a key whose exponent is as long as the key takes a hundred times as long to check."""
+"""Maximum size of an RSA exponent; 65537 has 17 bits.
+
+A full-length exponent makes verification 100 times slower.
+"""
 MAX_SERIAL_BITS = 159  # 20 octets, and positive (RFC 5280 section 4.1.2.2)
 _PURPOSES = {CLIENT_AUTH: "TLS clients", SERVER_AUTH: "TLS servers"}
 
@@ -77,7 +80,7 @@ class CertificateNonconformingError(ChainError):
 
 
 def check_strength(certificate: Certificate) -> None:
-    """Raise `KeyStrengthError` unless the key is neither weak nor a burden."""
+    """Raise `KeyStrengthError` if the key is weak or too expensive to verify with."""
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         exponent_bits = key.public_numbers().e.bit_length()
@@ -92,9 +95,9 @@ def check_strength(certificate: Certificate) -> None:
 
 
 def check_client(leaf: Certificate, *, is_pinned: bool = False) -> None:
-    """Raise unless `leaf` may authenticate a TLS client, as far as it says what it is for.
+    """Raise if the extensions of `leaf` exclude TLS client authentication.
 
-    `is_pinned`: somebody put this very certificate on record; then a self-signed one may call itself a CA, as openssl's
+    With `is_pinned`, this exact certificate is registered; a self-signed one may then claim to be a CA, as openssl's
     defaults do.
     """
     check_strength(leaf)
@@ -112,7 +115,7 @@ def _not_for_clients(leaf: Certificate, detail: str) -> WrongPurposeError:
 
 
 def check_purpose(leaf: Certificate, purpose: str) -> None:
-    """Raise `WrongPurposeError` when the extended key usage leaves `purpose` (dotted) out."""
+    """Raise `WrongPurposeError` if the extended key usage excludes `purpose` (dotted)."""
     allowed = leaf.extensions.extended_key_usage
     if allowed is None or purpose in allowed or ANY_PURPOSE in allowed:
         return
@@ -124,7 +127,7 @@ def check_purpose(leaf: Certificate, purpose: str) -> None:
 
 
 def check_conforming(certificate: Certificate) -> None:
-    """Raise `CertificateNonconformingError` for what no certificate may be (RFC 5280 sections 4.1 and 4.2)."""
+    """Raise `CertificateNonconformingError` for violations of RFC 5280 sections 4.1 and 4.2."""
     says = certificate.extensions
     usage = says.key_usage or frozenset()
     problems = (

@@ -1,6 +1,7 @@
-"""Templates of the fields a certificate may have (RFC 5280 section 4.2, IEEE 802.1AR, the clouds' rules).
+"""Certificate profiles: templates of fields and extensions.
 
-A profile decides everything but names, keys and dates. What a request asks for gets in only where the profile says so.
+Sources: RFC 5280 section 4.2, IEEE 802.1AR, the clouds' requirements. A profile determines everything except names,
+keys and dates. Fields of a request are used only if the profile permits.
 """
 
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 
 class Purpose(StrEnum):
-    """Which CA signs. The values name the CAs' files."""
+    """Purpose of an issuing CA. The values are the names of the CAs' files."""
 
     ROOT = "root"
     DEVICES = "issuing"
@@ -25,20 +26,20 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AllowedNames:
-    """Which of the names that a request asks for (subjectAltName) a certificate gets; every other is refused."""
+    """Permitted subjectAltName entries of a request; others are refused."""
 
     dns: tuple[str, ...] = ()
-    """Domains: each stands for itself and for what is below it."""
+    """Permitted DNS domains, including their subdomains."""
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     uris: tuple[str, ...] = ()
-    """What a URI begins with."""
+    """Permitted URI prefixes."""
     hardware_module: bool = False
     """hardwareModuleName (RFC 4108 section 5) of an operator's request."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateProfile:
-    """What a certificate of one kind carries, and how long it lives unless told otherwise."""
+    """Fields of one kind of certificate, and its default lifetime."""
 
     name: str
     lifetime: timedelta
@@ -49,20 +50,23 @@ class CertificateProfile:
     """cryptography's names of the bits."""
     extended_key_usage: tuple[ObjectIdentifier, ...] = ()
     takes_subject_alt_name: bool = False
-    """From an operator's own words."""
+    """Whether an operator may specify subject alternative names."""
     names: AllowedNames | None = None
     """From the request."""
     ocsp_no_check: bool = False
     is_endless: bool = False
-    """Valid until 99991231235959Z, whatever its issuer's end (IEEE 802.1AR section 8.7; RFC 5280 section 4.1.2.5)."""
+    """Whether it is valid until 99991231235959Z, regardless of the issuer's end.
+
+    IEEE 802.1AR section 8.7; RFC 5280 section 4.1.2.5.
+    """
     key_kinds: frozenset[str] = frozenset()
-    """As `kind_of_key` names them, or RSA for any size; none is every kind that is accepted at all."""
+    """Permitted key types, named as by `kind_of_key`, or RSA for any size; empty permits every accepted type."""
     subject: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """What the subject says besides the name, by short name."""
+    """Fixed subject attributes besides the name, by short name."""
     has_serial_number: bool = False
-    """The subject has a serialNumber: an operator's request says which, else it is the device's name."""
+    """Whether the subject has a serialNumber: from the operator's request, otherwise the device's name."""
     revocation: bool | None = None
-    """Whether it says where its revocation is told; None leaves it to its lifetime."""
+    """Whether the certificate has revocation pointers; None decides by its lifetime."""
 
 
 _CA_USAGE = frozenset({"key_cert_sign", "crl_sign"})
@@ -92,9 +96,9 @@ IDEVID = CertificateProfile(
     is_endless=True,
     has_serial_number=True,
 )
-"""A device's birth certificate (IEEE 802.1AR): for good, and found by its serialNumber."""
+"""IDevID certificate (IEEE 802.1AR): permanent, identified by its serialNumber."""
 LDEVID = CertificateProfile("ldevid", timedelta(days=90), extended_key_usage=_CLIENT, has_serial_number=True)
-"""What an operator gives a device with a birth certificate, and EST renews."""
+"""LDevID certificate that an operator issues to a device with an IDevID; EST renews it."""
 SERVER = CertificateProfile(
     "server",
     timedelta(days=90),
@@ -106,7 +110,7 @@ OCSP = CertificateProfile(
     "ocsp", timedelta(days=30), extended_key_usage=(ExtendedKeyUsageOID.OCSP_SIGNING,), ocsp_no_check=True
 )
 VERIFICATION = CertificateProfile("verification", timedelta(days=1), extended_key_usage=_CLIENT)
-"""Proves to a cloud that its holder has a CA's key; see `possession`."""
+"""Proves possession of a CA's key to a cloud; see `possession`."""
 
 PROFILES = {
     profile.name: profile
@@ -127,7 +131,7 @@ PROFILES = {
 FOR_REQUESTS: Mapping[str, CertificateProfile] = {
     one.name: one for one in (DEVICE, SERVER, EDGE_CA, EST_IDENTITY, IDEVID, LDEVID)
 }
-"""Those that somebody can ask for; the others are the CA's own."""
+"""Profiles that a client can request; the others are internal to the CA."""
 
 
 def kind_of_key(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
@@ -138,5 +142,5 @@ def kind_of_key(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
 
 
 def takes_key(profile: CertificateProfile, kind: str) -> bool:
-    """Say whether a key of that kind may have such a certificate."""
+    """Return whether the profile permits a key of that type."""
     return not profile.key_kinds or kind in profile.key_kinds or kind.partition("-")[0] in profile.key_kinds

@@ -1,7 +1,7 @@
-"""Certificates put together from what all of their kind share, cut from one that the library made.
+"""Templates for fast certificate encoding: shared parts are cut from a certificate built by the library.
 
-Building each anew by the library's objects costs four times its signature. A mold is made by the same builder as every
-other certificate, with a key that is thrown away: so what is cast has the same bytes as what would be built.
+Building each certificate with the library's objects costs four times its signature. A template is built by the same
+builder as every other certificate, with a temporary key. The result is therefore identical to a built certificate.
 """
 
 import hashlib
@@ -21,16 +21,19 @@ _ONE_SERIAL = 1
 
 @dataclass(frozen=True, slots=True)
 class CertificateTemplate:
-    """What certificates of one issuer and profile share; the subject key identifier stands between two parts."""
+    """Shared parts of certificates of one issuer and profile.
+
+    The subject key identifier is inserted between two parts.
+    """
 
     algorithm: bytes
     issuer_der: bytes
     above_key_id: bytes
     below_key_id: bytes
     says: Mapping[str, Any]
-    """What `Extensions` holds, but for the key."""
+    """Content of `Extensions`, except for the key."""
 
-    def cast(
+    def build_certificate(
         self,
         subject_der: bytes,
         spki_der: bytes,
@@ -40,7 +43,7 @@ class CertificateTemplate:
         not_after: datetime,
         sign: Callable[[bytes], bytes],
     ) -> Certificate:
-        """Return a certificate that `sign` has signed; times in UTC, of whole seconds."""
+        """Return a certificate signed by `sign`; times in UTC with whole seconds."""
         key_id = key_id_of(spki_der)
         signed = wrap(
             SEQUENCE,
@@ -62,8 +65,8 @@ class CertificateTemplate:
         )
 
 
-def mold_of(model: Certificate) -> CertificateTemplate:
-    """Return the mold of certificates that differ from `model` in serial number, dates, subject and key alone."""
+def create_template(model: Certificate) -> CertificateTemplate:
+    """Return the template of certificates that differ from `model` in serial number, dates, subject and key."""
     der = model.der
     at, _ = element(der, element(der, 0)[0])
     assert der[at] == EXPLICIT_0  # noqa: S101 - what has extensions has a version

@@ -1,10 +1,11 @@
-"""A certificate as a value, from DER, PEM or base64.
+"""A certificate as a value, parsed from DER, PEM or base64.
 
-In:   bytes from a file, a handshake or a request, at most MAX_CERTIFICATE_BYTES for one certificate.
-Out:  a `Certificate` whose names, dates, serial number and extensions are known to be readable.
-Raises `CertificateInvalidError`; a private key or a request gets its own class, because people do swap files.
+In: bytes from a file, a handshake or a request, at most MAX_CERTIFICATE_BYTES for one certificate.
 
-Not here: what the extensions say (`extensions`), whether to believe it (`chains`).
+Out: a `Certificate` whose names, dates, serial number and extensions are readable. Raises `CertificateInvalidError`; a
+private key or a request has its own class, because these files are often confused.
+
+Not here: the content of extensions (`extensions`), trust (`chains`).
 """
 
 import base64
@@ -71,12 +72,12 @@ _OTHERS = (
     (re.compile(rb"[{\[]"), "it is JSON"),
     (re.compile(rb"[\w ./#\"-]{1,60}+[,;\t][^\n\r]{0,400}+[\n\r]"), "it is a table (CSV)"),
 )
-"""How other files begin, in small letters."""
+"""Signatures of other file types, in lower case."""
 _OF_TEXT = frozenset({"it is empty", "it is JSON", "it is a table (CSV)"})
 _LABEL = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----")
 _SEND_CERTIFICATE = "Send the certificate alone, in PEM or DER form."
 DECODE_PKCS12 = "(umask 077; set -C; tr -d '\\0' < FILE | tr '\\r' '\\n' | sed /-----/d | base64 -di > device.pfx)"
-"""What decodes base64 of any form: UTF-16, with a label or without, and with any end of line."""
+"""Shell command that decodes any form of base64: UTF-16, with or without a label, with any line ending."""
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -87,7 +88,7 @@ UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
-"""What stands before X and Y in a SubjectPublicKeyInfo (RFC 5480): ecPublicKey, prime256v1, an uncompressed point."""
+"""SubjectPublicKeyInfo prefix before X and Y (RFC 5480): ecPublicKey, prime256v1, uncompressed point."""
 _P256_SPKI_BYTES = len(P256_SPKI) + 64
 _P, _B = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 _ALGORITHM_BYTES = 12
@@ -151,16 +152,16 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
 
     @property
     def copy(self) -> object:
-        """Where what is taken out goes, but for its ending; nowhere for what a request carried."""
+        """Return the output path for extracted data, without suffix; empty for data from a request."""
         path = self._added.get("path", self.path)
         return path and copy_of(str(path))
 
     def explain_fix(self) -> str:
-        """Return `fix`; without its commands for what a request carried, as that is no file."""
+        """Return `fix`, without file commands for data from a request."""
         return super().explain_fix() if self.facts.get("path") else _SEND_CERTIFICATE
 
-    def explain_apart(self) -> tuple[str, str]:
-        cause, fix = super().explain_apart()
+    def explain_for_display(self) -> tuple[str, str]:
+        cause, fix = super().explain_for_display()
         return cause, fix if self.facts.get("path") else _SEND_CERTIFICATE
 
 
@@ -193,23 +194,26 @@ class CertificateIsPkcs7Error(CertificateInvalidError):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """One X.509 certificate; equal when the bytes are equal. Made by the parsers of this module, and by `issue`."""
+    """One X.509 certificate; equal if the bytes are equal.
+
+    Created by the parsers of this module and by `issue`.
+    """
 
     der: bytes = field(repr=False)
     thumbprint: Thumbprint
     extensions: Extensions = field(repr=False, compare=False)
     subject_der: bytes = field(repr=False, compare=False)
     issuer_der: bytes = field(repr=False, compare=False)
-    """The names as DER: what names are compared by. Kept, as a chain asks for them again and again."""
+    """The issuer name in DER, as used for comparison. Stored because chain building reads it often."""
     spki_der: bytes = field(repr=False, compare=False)
-    """The public key as SubjectPublicKeyInfo, in its one form."""
+    """The public key as canonical SubjectPublicKeyInfo."""
     serial: int = field(repr=False, compare=False)
     not_before: datetime = field(repr=False, compare=False)
     not_after: datetime = field(repr=False, compare=False)
 
     @property
     def parsed(self) -> x509.Certificate:
-        """The library's own object: ten times the size of the bytes, so only the latest few are kept."""
+        """The library's object: ten times the size of the bytes, so only the latest few are cached."""
         return _load(self.der)
 
     @property
@@ -239,7 +243,7 @@ class Certificate:
 
     @property
     def version(self) -> int:
-        """1 or 3, as people count them."""
+        """Certificate version, 1 or 3."""
         return self.parsed.version.value + 1
 
     @property
@@ -252,7 +256,7 @@ class Certificate:
 
     @property
     def is_self_signed(self) -> bool:
-        """Subject and issuer are the same and the certificate's own key made the signature."""
+        """Whether subject equals issuer and the certificate's own key made the signature."""
         return self.is_self_issued and is_signed_by(self, self)
 
     def public_key(self) -> CertificatePublicKeyTypes:
@@ -263,7 +267,7 @@ class Certificate:
 
 
 def parse_der(der: bytes) -> Certificate:
-    """Return the certificate in exactly these bytes. Raise `CertificateInvalidError`."""
+    """Parse a certificate from exactly these bytes. Raise `CertificateInvalidError`."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
     _check_form(der)
@@ -277,14 +281,14 @@ def parse_der(der: bytes) -> Certificate:
             spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         extensions = read_extensions(der, parsed)
     except UNREADABLE as error:
-        raise _what_is_it(der, error) from error
+        raise _identify_content(der, error) from error
     return Certificate(der, thumbprint_of(der), extensions, subject, issuer, spki, parsed.serial_number, *dates)
 
 
 def _check_form(der: bytes) -> None:
-    """Refuse names that are larger than any of a device or CA, before the library makes an object of each part.
+    """Reject oversized names before the library creates an object for each part.
 
-    And a signature that claims unused bits: it would be the same one in another certificate's bytes.
+    Also reject a signature with unused bits: it would be the same signature in a certificate with other bytes.
     """
     try:
         signed, _, signed_until = _parts_of(der)
@@ -302,7 +306,7 @@ def _check_form(der: bytes) -> None:
 
 
 def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the DER of subject, issuer and public key, of what the library read."""
+    """Return the DER of subject, issuer and public key of a certificate that the library has parsed."""
     _, issuer_at, _ = _parts_of(der)
     issuer_at = element(der, issuer_at)[1]
     validity_at = element(der, issuer_at)[1]
@@ -312,9 +316,9 @@ def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:
 
 
 def is_p256(spki: bytes) -> bool:
-    """Say whether this is the one form of a P-256 key, and its point on the curve (FIPS 186-4 appendix D.1.2.3).
+    """Return whether this is a canonical P-256 key with its point on the curve (FIPS 186-4 appendix D.1.2.3).
 
-    Most devices have such a key; the library takes ten times as long to see the same.
+    Most devices have such a key; the library takes ten times as long for the same check.
     """
     if len(spki) != _P256_SPKI_BYTES or not spki.startswith(P256_SPKI):
         return False
@@ -323,7 +327,7 @@ def is_p256(spki: bytes) -> bool:
 
 
 def _load(der: bytes) -> x509.Certificate:
-    """Return the library's object; what is large is not kept, as anyone may show it."""
+    """Return the library's object; large ones are not cached, as any client may send them."""
     return _keep(der) if len(der) <= _MAX_KEPT_BYTES else _load_anew(der)
 
 
@@ -346,7 +350,7 @@ def parse_pem(pem: str | bytes) -> Certificate:
 
 
 def parse_bundle(data: str | bytes) -> tuple[Certificate, ...]:
-    """Return every certificate of a file, at least one, in file order; those of PKCS#7, which has none, leaf first.
+    """Parse all certificates of a file, at least one, in file order; PKCS#7 has no order, so leaf first.
 
     Raise `CertificateInvalidError`.
     """
@@ -359,10 +363,10 @@ def parse_any(data: str | bytes) -> Certificate:
 
 
 def parse_ca(data: str | bytes) -> Certificate:
-    """Return the CA's certificate, also behind a device's; of a chain of CAs the lowest, in whatever order they stand.
+    """Parse the CA certificate of a file, also after a device's; of a chain of CAs the lowest, in any order.
 
-    Where there is none it is the first certificate: it may be an old CA's. Raise `CertificateInvalidError` for CAs that
-    are of no chain: the form of a file is no reason to trust one and not another.
+    If there is no CA, return the first certificate: it may be an old CA's. Raise `CertificateInvalidError` for
+    unrelated CAs: a file's format is no reason to trust only one of them.
     """
     certificates = parse_bundle(data)
     cas = [one for one in certificates if one.is_ca]
@@ -381,7 +385,7 @@ def chain_ends(certificates: Sequence[Certificate]) -> Sequence[Certificate]:
 
 
 def kind_of(raw: bytes) -> str:
-    """Return what the file of a key store, or another that is no text of ours, is; empty where that is not known."""
+    """Return the type of a key store or another binary file; empty if unknown."""
     try:
         parse_any(raw[:MAX_BUNDLE_BYTES])
     except CertificateIsPkcs12Error:
@@ -398,9 +402,9 @@ def kind_of(raw: bytes) -> str:
 
 
 def pem_bundle(data: str | bytes) -> str:
-    """Return every certificate of a file as PEM, for OpenSSL to trust: it takes roots that `parse_bundle` refuses.
+    """Return all certificates of a file as PEM for OpenSSL.
 
-    Raise `CertificateInvalidError`.
+    OpenSSL trusts roots that `parse_bundle` rejects. Raise `CertificateInvalidError`.
     """
     return "".join(pem_of(_loadable(der)) for der in _every(data))
 
@@ -411,7 +415,7 @@ def _loadable(der: bytes) -> bytes:
             warnings.simplefilter("ignore", UserWarning)
             x509.load_der_x509_certificate(der)
     except UNREADABLE as error:
-        raise _what_is_it(der, error) from error
+        raise _identify_content(der, error) from error
     return der
 
 
@@ -428,7 +432,7 @@ def _every(data: str | bytes) -> Iterator[bytes]:
 
 
 def _from_base64(raw: bytes) -> bytes:
-    """Return what base64 holds, and anything else as it is."""
+    """Decode base64; return other data unchanged."""
     try:
         return _unbase64(raw) or raw
     except CertificateInvalidError:
@@ -458,7 +462,7 @@ def parse_thumbprint(text: str) -> Thumbprint:
 
 
 def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
-    """Say whether `issuer`'s key made the signature. Only the signature and the names; nothing about trust."""
+    """Return whether `issuer`'s key made the signature. Checks signature and names only, not trust."""
     try:
         is_plain = certificate.issuer_der == issuer.subject_der and len(issuer.der) <= _MAX_KEPT_BYTES
         key = _ec_key(issuer.der) if is_plain else None
@@ -473,13 +477,13 @@ def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
 
 @lru_cache(maxsize=_KEPT)
 def _ec_key(der: bytes) -> ec.EllipticCurvePublicKey | None:
-    """Return a CA's key ready for use: the same few sign for many, and the library loads it for each."""
+    """Return a CA's public key as a loaded object; cached, because few CAs sign many certificates."""
     key = _load(der).public_key()
     return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
 def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
-    """Return what was signed and how, where the certificate says ECDSA the same way inside and out."""
+    """Return the signed bytes and the ECDSA algorithm if the inner and outer algorithms match."""
     inside, algorithm_at, end = _parts_of(der)
     algorithm = der[algorithm_at : algorithm_at + _ALGORITHM_BYTES]
     known = ECDSA.get(algorithm)
@@ -487,7 +491,7 @@ def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
 
 
 def _parts_of(der: bytes) -> tuple[int, int, int]:
-    """Return where the signed part begins, where its signature algorithm does, and where the signed part ends."""
+    """Return the positions of the signed part, of its signature algorithm, and of its end."""
     start, _ = element(der, 0)
     at, end = element(der, start)
     if der[at] == EXPLICIT_0:  # the version, which a certificate of version 1 leaves out
@@ -513,7 +517,7 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
     raw = _bounded(pem)
     blocks = [block[1] for block in _BLOCK.finditer(raw)]
     if not blocks:
-        raise _what_is_it(raw, None)
+        raise _identify_content(raw, None)
     if not raw.isascii() and (seen := unseen_in_pem(raw)):  # which would leave a block out
         raise CertificateInvalidError(detail=seen)
     if len(blocks) > MAX_BUNDLE_CERTIFICATES:
@@ -529,7 +533,7 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
 
 
 def _all_in(der: bytes) -> Sequence[bytes]:
-    """Return the certificates of PKCS#7, leaf first where all can be read; any other DER alone, as it is."""
+    """Return the certificates of PKCS#7, leaf first if all are readable; other DER alone, unchanged."""
     if not is_pkcs7(der):
         return [der]
     try:
@@ -550,9 +554,9 @@ def _all_in(der: bytes) -> Sequence[bytes]:
 
 
 def leaf_first(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
-    """Return the certificate that issued none of the others first, then its issuers, then the others.
+    """Return the certificate that issued none of the others first, then its issuers, then the rest.
 
-    As they are, where several could be the first.
+    The order is unchanged if several certificates qualify as the first.
     """
     left = dict.fromkeys(certificates)
     ends = chain_ends(certificates)
@@ -569,8 +573,8 @@ def leaf_first(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]
     return (*chain, *left)
 
 
-def _what_is_it(raw: bytes, problem: Exception | None) -> CertificateInvalidError:
-    """Return the error that says what these bytes are instead of a certificate."""
+def _identify_content(raw: bytes, problem: Exception | None) -> CertificateInvalidError:
+    """Return the error that identifies the actual content of these bytes."""
     labels = [label[1] for label in _LABEL.finditer(raw)]
     if is_pkcs12(raw):
         kind = CertificateIsPkcs12Error if has_pkcs12_key(raw) else CertificateIsPkcs12WithoutKeyError
@@ -595,14 +599,14 @@ def _is_crl(raw: bytes) -> bool:
 
 
 def _name_of(raw: bytes) -> str:
-    """Return what other files say of themselves by how they begin."""
+    """Return the type of other files by their first bytes."""
     begin = raw.lstrip()[:_LOOKED_AT].lower()
     known = next((said for pattern, said in _OTHERS if pattern.match(begin)), "")
     return known or unseen_in_pem(raw) or "no certificate block in it"
 
 
 def _starts_with_version(raw: bytes) -> bool:
-    """PKCS#8, PKCS#1 and SEC1 keys begin with a small INTEGER, a certificate with another SEQUENCE."""
+    """Return whether the data starts like a PKCS#8, PKCS#1 or SEC1 key: with a small INTEGER, not a SEQUENCE."""
     if len(raw) < 8 or raw[0] != SEQUENCE:  # noqa: PLR2004 - shorter than any key
         return False
     header = 2 + (raw[1] & 0x7F if raw[1] & 0x80 else 0)

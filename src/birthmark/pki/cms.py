@@ -1,6 +1,7 @@
-"""Certs-only CMS: a bag of certificates in a SignedData without signers (RFC 5652 section 5, RFC 7030 section 4.1.3).
+"""Certs-only CMS: certificates in a SignedData without signers.
 
-DER sorts a SET OF, so the order of certificates means nothing: a client finds its own by the public key.
+Source: RFC 5652 section 5, RFC 7030 section 4.1.3. DER sorts a SET OF, so the order is meaningless: a client finds its
+own certificate by the public key.
 """
 
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ def render_certs_only(certificates: Iterable[Certificate]) -> bytes:
 
 
 def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
-    """Return the certificates, at least one, in no meaningful order. Raise `InvalidRequestError`."""
+    """Parse the certificates, at least one, in arbitrary order. Raise `InvalidRequestError`."""
     if len(der) > MAX_CMS_BYTES:
         raise CmsInvalidError(detail=f"more than {MAX_CMS_BYTES} bytes")
     from asn1crypto import cms  # noqa: PLC0415 - a server only writes such bags

@@ -1,7 +1,7 @@
-"""Certificate revocation lists (RFC 5280 section 5), made for whoever asks this CA; nothing here reads another's.
+"""Certificate revocation lists (RFC 5280 section 5) of this CA; foreign CRLs are not parsed here.
 
-The library's builder copies its list with each entry that is added. Here they are put together by hand, from
-what most of them share: a million take a second.
+The library's builder copies its list for each added entry. This module encodes entries directly from their shared
+parts: a million per second.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ _SIZED, _ENTRY = ([bytes((tag, size)) for size in range(_SHORT)] for tag in (INT
 
 
 class RevocationReason(Enum):
-    """Why; the names of RFC 5280 section 5.3.1."""
+    """Revocation reason; the names of RFC 5280 section 5.3.1."""
 
     UNSPECIFIED = "unspecified"
     KEY_COMPROMISE = "keyCompromise"
@@ -61,7 +61,7 @@ Revoked: TypeAlias = tuple[str, int, str]
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """One certificate that is no longer to be believed."""
+    """One revoked certificate."""
 
     serial: int
     revoked_at: datetime
@@ -77,7 +77,7 @@ def build_crl(
 
 
 def entries_of(rows: Iterable[Revoked]) -> bytes:
-    """Return entries of a list, one after the other: for many rows at a time, in a thread of its own."""
+    """Encode CRL entries; for many rows at a time, in a separate thread."""
     days: dict[int, bytes] = {}
     reasons = {reason.value: _reason(reason) for reason in RevocationReason}
     made: list[bytes] = []
@@ -95,7 +95,7 @@ def entries_of(rows: Iterable[Revoked]) -> bytes:
 
 
 def build_crl_of(issuer: LeafIssuer, entries: bytes, *, number: int, now: datetime, lifetime: timedelta) -> bytes:
-    """Return the DER list with these entries."""
+    """Return the DER CRL with these entries."""
     this_update = now.astimezone(UTC).replace(microsecond=0)
     extensions = wrap(
         SEQUENCE,
@@ -118,12 +118,12 @@ def build_crl_of(issuer: LeafIssuer, entries: bytes, *, number: int, now: dateti
 
 @lru_cache
 def _clock() -> list[bytes]:
-    """Return how each second of a day is written."""
+    """Return the encoded time of each second of a day."""
     return [b"%02d%02d%02dZ" % (s // _HOUR_S, s // _MINUTE_S % 60, s % 60) for s in range(_DAY_S)]
 
 
 def _reason(reason: RevocationReason) -> bytes:
-    """Return the extension of an entry that tells why."""
+    """Return the reason extension of an entry."""
     if (code := _CODES.get(reason)) is None:  # section 5.3.1: unspecified, then the entry should be absent
         return b""
     told = wrap(OCTET_STRING, wrap(ENUMERATED, bytes((code,))))

@@ -1,8 +1,11 @@
-"""Certificate requests: read, proven, and within policy (RFC 2986; RFC 6402 for ChangeSubjectName).
+"""Certificate signing requests: parsing, proof of possession, and policy.
 
-In:   DER, at most MAX_CSR_BYTES.
-Out:  a `CertificateRequest` whose signature proves possession of the private key and whose key is of an accepted kind.
-Each refusal has its own class under `pki.csr_…`. What the request asks for beyond name and key is shown, never copied.
+Source: RFC 2986; RFC 6402 for ChangeSubjectName.
+
+In: DER, at most MAX_CSR_BYTES.
+
+Out: a `CertificateRequest` whose signature proves possession of the private key and whose key type is accepted. Each
+refusal has its own class under `pki.csr_…`. Other requested fields are shown, never copied.
 """
 
 import base64
@@ -146,7 +149,7 @@ class CsrExtensionRefusedError(CsrRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class CertificateRequest:
-    """A request whose sender has the private key. Made by `parse_csr`."""
+    """A CSR with proof of possession. Created by `parse_csr`."""
 
     der: bytes = field(repr=False)
     subject: x509.Name
@@ -157,14 +160,14 @@ class CertificateRequest:
     challenge_password: str | None = field(repr=False)
     """Either a channel binding (RFC 7030 section 3.5) or a secret of the sender: never logged."""
     change_subject_name: bytes | None = field(repr=False)
-    """DER of the name that a re-enrollment wants instead of its old one (RFC 6402 section 2.8)."""
+    """DER of the new name requested in a re-enrollment (RFC 6402 section 2.8)."""
     subject_alt_name: bytes | None = field(repr=False)
     """DER value of the extension, for comparison byte by byte."""
     names: tuple[x509.GeneralName, ...] = field(repr=False)
-    """The same, one by one."""
+    """The same as individual names."""
     wants_ca: bool
     key_encryption: str | None = None
-    """The attribute by which a server-made key shall be encrypted (RFC 7030 section 4.4.1.1), by name."""
+    """Name of the requested attribute to encrypt a server-generated key (RFC 7030 section 4.4.1.1)."""
 
     @property
     def subject_text(self) -> str:
@@ -172,7 +175,7 @@ class CertificateRequest:
 
 
 def _check_subject_size(der: bytes) -> None:
-    """Refuse a name that is larger than any device's, before the library makes an object of each part."""
+    """Reject an oversized name before the library creates an object for each part."""
     try:
         start, _ = element(der, element(der, 0)[0])
         at = element(der, start)[1]  # behind the version (RFC 2986 section 4.1)
@@ -184,7 +187,7 @@ def _check_subject_size(der: bytes) -> None:
 
 
 def _check_names_size(der: bytes) -> None:
-    """Refuse, likewise, more names than any device has. What only looks like names is measured as if it were."""
+    """Reject an excessive number of names in the same way. Data that only resembles names is measured as well."""
     at = -1
     while (at := der.find(_NAMES_OID, at + 1)) >= 0:
         value = at + len(_NAMES_OID)
@@ -208,7 +211,7 @@ def parse_csr_text(text: str) -> CertificateRequest:
 
 
 def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
-    """Return the request, its key RSA or on one of `curves`. Raise `CsrRefusedError`."""
+    """Parse a CSR with an RSA key or a key on one of `curves`. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
         raise CsrTooLargeError(size=len(der))
     _check_subject_size(der)
@@ -268,7 +271,7 @@ def _accepted_key(key: object, curves: Curves) -> PublicKey:
 
 
 def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:
-    """Say whether the key of the request made its signature; the library would read the key once more."""
+    """Return whether the request's key made its signature; the library would parse the key again."""
     algorithm = _ECDSA.get(request.signature_algorithm_oid)
     if algorithm is None or not isinstance(key, ec.EllipticCurvePublicKey):
         return request.is_signature_valid
@@ -280,7 +283,7 @@ def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:
 
 
 def _check_subject(subject: x509.Name) -> str | None:
-    """Return the one common name, if there is one."""
+    """Return the only common name, or None."""
     common_name = common_name_of(subject)
     if common_name is None or len(list(subject)) != 1:
         text_of(subject)  # cryptography reads names lazily

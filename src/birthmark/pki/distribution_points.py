@@ -1,6 +1,7 @@
-"""Where relying parties are told of revocation: the addresses in a certificate (RFC 5280 sections 4.2.1.13, 4.2.2.1).
+"""Revocation pointers in certificates: CRL distribution points and AIA.
 
-A CA is named there by its key identifier: what was signed by one that has been replaced finds its answers still.
+Source: RFC 5280 sections 4.2.1.13, 4.2.2.1. The URLs contain the CA's key identifier, so that certificates of a
+replaced CA still find their status.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class DistributionPoints:
         return f"{self.url}/ocsp"
 
     def extensions(self, issuer: Certificate) -> tuple[x509.ExtensionType, ...]:
-        """Return what a certificate of this issuer says."""
+        """Return the extensions for certificates of this issuer."""
         uri = x509.UniformResourceIdentifier
         access = (
             x509.AccessDescription(AuthorityInformationAccessOID.OCSP, uri(self.ocsp)),

@@ -1,8 +1,8 @@
-"""What the extensions of a certificate say, as far as anyone here asks (RFC 5280 section 4.2).
+"""Parsed certificate extensions, limited to those in use (RFC 5280 section 4.2).
 
-Read by `cryptography` where it can, eight times as fast, and by asn1crypto otherwise: `cryptography` refuses the
-extensions of genuine Microchip TNGTLS certificates, which carry an underscore in a PrintableString. Lenient about
-string types for that reason, strict about structure. Names are compared byte by byte, so they are taken undecoded.
+Parsed by `cryptography` if possible, eight times as fast, and otherwise by asn1crypto. `cryptography` rejects the
+extensions of genuine Microchip TNGTLS certificates, which have an underscore in a PrintableString. Parsing is therefore
+lenient about string types but strict about structure. Names are compared as bytes, so they stay encoded.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, Attr
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 CMC_RA = "1.3.6.1.5.5.7.3.28"
-"""Says that a registration authority has the key (RFC 6402 section 2.10)."""
+"""Extended key usage of a registration authority (RFC 6402 section 2.10)."""
 # By the extension's name: the field it fills, and how its value is read.
 _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "basic_constraints": (
@@ -40,10 +40,13 @@ _SUBTREES = ("permitted_subtrees", "excluded_subtrees")
 # Critical extensions whose meaning is honored here; key identifiers must not be critical.
 _MOST_BYTES = {"key_usage": 16, "basic_constraints": 64, "name_constraints": 8192}
 _OFTEN_BYTES = 4096
-"""How long a value may be that is taken apart: far longer than any CA makes it, and read in some milliseconds."""
+"""Maximum length of a parsed value: far more than any CA uses, and parsed in milliseconds."""
 _MOST_EXTENSIONS = 100
 _MOST_OID_BYTES = 63
-"""As `cryptography` has it. asn1crypto takes a time by the square of the length, half a second for one of 64 KiB."""
+"""Maximum length of an OID, as in `cryptography`.
+
+asn1crypto takes quadratic time: 500 ms for one of 64 KiB.
+"""
 _KNOWN_CRITICAL = {*_READERS, "certificate_policies"} - {"key_identifier", "authority_key_identifier"}
 _MUST_BE_CRITICAL = frozenset({"name_constraints", "policy_constraints"})  # RFC 5280 sections 4.2.1.10 and 4.2.1.11
 USAGES = (
@@ -55,12 +58,12 @@ USAGES = (
     "key_cert_sign",
     "crl_sign",
 )
-"""The bits of keyUsage that stand for themselves, by cryptography's names."""
+"""Independent keyUsage bits, named as in cryptography."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """Absent extensions are None; None for a usage means that every usage is allowed."""
+    """Extensions of a certificate. Absent extensions are None; for a usage, None permits every usage."""
 
     is_ca: bool = False
     path_length: int | None = None
@@ -73,16 +76,16 @@ class Extensions:
     subject_alt_name: bytes | None = None
     """The DER value, for comparison byte by byte."""
     name_constraints_der: bytes | None = None
-    """The DER value: to read it takes ten milliseconds, and a stranger may show some of them at each handshake."""
+    """DER of the name constraints, parsed lazily: it takes 10 ms, and a client may send several per handshake."""
     unknown_critical: tuple[str, ...] = ()
     wrongly_critical: tuple[str, ...] = ()
-    """Extensions that RFC 5280 wants critical and that are not, by asn1crypto's names."""
+    """Non-critical extensions that RFC 5280 requires to be critical, by asn1crypto's names."""
     critical: frozenset[str] = frozenset()
     """Those of basic_constraints and subject_alt_name that are critical."""
 
     @property
     def name_constraints(self) -> NameConstraints | None:
-        """Read them, of a CA whose signature counts. Raise `ValueError`."""
+        """Parse the name constraints of a CA whose signature is used. Raise `ValueError`."""
         try:
             return None if self.name_constraints_der is None else _constraints_in(self.name_constraints_der)
         except ASN1_TROUBLE as error:
@@ -114,15 +117,15 @@ _LEFT_TO_THE_OTHER = (x509.SubjectAlternativeName, x509.NameConstraints, x509.Po
 
 
 class _UncommonExtension(Exception):  # noqa: N818 - a way out to the thorough reader
-    """Something the quick reader leaves to the other."""
+    """An extension that the fast parser leaves to the complete one."""
 
 
 _BASIC = frozenset({"basic_constraints"})
 
 
-def _read_plain(found: x509.Extensions) -> Extensions:
+def _read_plain(extensions: x509.Extensions) -> Extensions:
     says: dict[str, Any] = {}
-    for extension in found:
+    for extension in extensions:
         value = extension.value
         match type(value):  # an `isinstance` of these abstract classes costs as much as the library's whole reading
             case x509.BasicConstraints:
@@ -194,7 +197,7 @@ def _read_thoroughly(der: bytes) -> Extensions:
 
 
 def names_of(der: bytes) -> tuple[ConstrainedName, ...]:
-    """Return the names of a DER certificate that name constraints are about: subject, mail addresses in it, and SAN.
+    """Return the names subject to name constraints: the subject, email addresses in it, and SAN.
 
     Raise `ValueError` or `TypeError`.
     """
@@ -221,14 +224,14 @@ def names_of(der: bytes) -> tuple[ConstrainedName, ...]:
 
 
 def dotted_of(oid: Any) -> str:
-    """Return an object identifier that asn1crypto read, with its dots. Raise `ValueError` for one that is nobody's."""
+    """Return the dotted form of an OID parsed by asn1crypto. Raise `ValueError` for an invalid one."""
     if len(oid.contents) > _MOST_OID_BYTES:
         raise ValueError("an object identifier is too long")
     return str(oid.dotted)
 
 
 def _named(extension: Any) -> str:
-    """Return asn1crypto's name of an extension, or its object identifier where it has none."""
+    """Return asn1crypto's name of an extension, or its OID if it has none."""
     dotted_of(extension["extn_id"])
     return str(extension["extn_id"].native)
 
@@ -242,7 +245,7 @@ def _constraints_in(der: bytes) -> NameConstraints:
 
 
 def _name(general: Any) -> ConstrainedName:
-    """Return a general name; of forms that nobody compares, only the form."""
+    """Return a general name; for forms that are never compared, only the form."""
     form: str = general.name
     match form:
         case "directory_name":
@@ -256,7 +259,7 @@ def _name(general: Any) -> ConstrainedName:
 
 
 def _rdns(name: Any) -> tuple[bytes, ...]:
-    """Return the relative names, each with its string values in one form, so that equal names are equal bytes."""
+    """Return the RDNs with string values in one encoding, so that equal names are equal bytes."""
     return tuple(
         b"".join(sorted(pair["type"].dump() + pair["value"].native.casefold().encode() for pair in rdn))
         for rdn in name.chosen

@@ -1,10 +1,10 @@
-"""What a list of a million chips asks of each certificate, cut out of its DER without making an object of anything.
+"""Fast certificate parser for lists of a million secure elements, without objects for each part.
 
-In:   the DER of one certificate that an issuer at hand is said to have signed.
-Out:  a `ParsedLeaf`, or None for all but the plain case: a P-256 device signed by ECDSA, with one common name. Then
-      the library's reader decides (`certificates.parse_der`), which is several times slower.
+In:   the DER of one certificate, presumably signed by a known issuer.
+Out:  a `ParsedLeaf`, or None for all but the simple case: a P-256 device signed by ECDSA, with one common name. Then
+      the library's parser is used (`certificates.parse_der`), which is several times slower.
 
-What was cut is worth nothing until the signature over it has verified (`is_signed_with`).
+The result is untrusted until its signature is verified (`is_signed_with`).
 """
 
 import re
@@ -38,11 +38,14 @@ _DAY = rb"(?:(?:0[1-9]|1[0-2])(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])(?:29|30)|
 _TIME = _DAY + rb"(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
 _DATE = rb"(?:\x17\x0d\d\d" + _TIME + rb"|\x18\x0f(?:20[5-9]|2[1-9]\d|[3-9]\d\d)\d" + _TIME + rb")"
 _DATES = re.compile(rb"\x30." + _DATE + _DATE, re.DOTALL)
-"""A Validity that every reader takes alike (RFC 5280 section 4.1.2.5); February's last day is left to the library."""
+"""A Validity that all parsers accept equally (RFC 5280 section 4.1.2.5).
+
+The last day of February is left to the library.
+"""
 
 
 class ParsedLeaf(NamedTuple):
-    """Of a certificate that is no CA's: the subject's common name, its key as X and Y, and what its issuer signed."""
+    """Fields of a non-CA certificate: common name, key as X and Y, and the signed data."""
 
     common_name: str
     point: bytes
@@ -52,8 +55,8 @@ class ParsedLeaf(NamedTuple):
     signature: bytes
 
 
-def glance(der: bytes) -> ParsedLeaf | None:
-    """Return what is needed, None where the library has to read it."""
+def parse_leaf(der: bytes) -> ParsedLeaf | None:
+    """Return the required fields, or None if the library must parse the certificate."""
     try:
         return _glance(der) if len(der) <= MAX_CERTIFICATE_BYTES else None
     except (IndexError, ValueError):
@@ -61,7 +64,7 @@ def glance(der: bytes) -> ParsedLeaf | None:
 
 
 def is_signed_with(certificate: ParsedLeaf, key: ec.EllipticCurvePublicKey) -> bool:
-    """Say whether this key made the signature."""
+    """Return whether this key made the signature."""
     try:
         key.verify(certificate.signature, certificate.signed, certificate.algorithm)
     except InvalidSignature:
@@ -108,9 +111,9 @@ _TAGS = (SEQUENCE, SEQUENCE, EXPLICIT_0, INTEGER, SEQUENCE, SEQUENCE, SEQUENCE, 
 
 
 def _only_name(subject: bytes) -> str | None:
-    """Return the common name, where each attribute stands alone in its set and one of them is of this type.
+    """Return the common name if each attribute is alone in its set and exactly one has this type.
 
-    From attribute to attribute: what another one's type or value holds may read like a common name.
+    The attributes are parsed one by one, because another type or value may contain bytes that resemble a common name.
     """
     found: bytes | None = None
     at, end = shortest_element(subject, 0)
@@ -131,7 +134,7 @@ def _only_name(subject: bytes) -> str | None:
 
 
 def _is_no_ca(extensions: bytes) -> bool:
-    """Say whether BasicConstraints stands there once and is empty, or not at all."""
+    """Return whether BasicConstraints occurs at most once and is empty."""
     count = extensions.count(_BASIC_CONSTRAINTS)
     if count != 1:
         return count == 0

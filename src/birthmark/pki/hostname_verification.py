@@ -1,6 +1,6 @@
-"""Is this certificate for that host? (RFC 9525, with names in subjectAltName only)
+"""Host name verification of a certificate (RFC 9525, names in subjectAltName only).
 
-For a server certificate of one's own, before it is served: the clients' TLS libraries judge names by themselves.
+For your own server certificate, before it is served; the clients' TLS libraries verify names themselves.
 """
 
 import ipaddress
@@ -13,8 +13,8 @@ from birthmark.pki.extensions import names_of
 from birthmark.pki.name_constraints import is_host_name
 
 
-def mistake_in_host(host: str) -> str:
-    """Return why this is no DNS name and no address, with the name that DNS has for it; empty where it is one."""
+def find_host_error(host: str) -> str:
+    """Return why this is neither a DNS name nor an address, with its IDNA form; empty if valid."""
     if is_host(host):
         return ""
     known = dns_name_of(host)
@@ -22,7 +22,7 @@ def mistake_in_host(host: str) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Say whether a text is a DNS name or an address."""
+    """Return whether a text is a DNS name or an address."""
     with suppress(ValueError):
         ipaddress.ip_address(text)
         return True
@@ -30,7 +30,7 @@ def is_host(text: str) -> bool:
 
 
 def dns_name_of(text: str) -> str:
-    """Return the name that DNS has for one in another script; empty where there is none."""
+    """Return the IDNA form of a name in another script; empty if there is none."""
     with suppress(UnicodeError):
         known = text.encode("idna").decode()
         return known if is_host_name(known) else ""
@@ -56,7 +56,7 @@ def check_host(certificate: Certificate, host: str) -> None:
 
 
 def hosts_of(certificate: Certificate) -> Sequence[str]:
-    """Return the names and addresses that a certificate is for, as they are shown; none where they cannot be read."""
+    """Return the certificate's host names and addresses as text; empty if unreadable."""
     try:
         return [_shown(name.form, name.value) for name in names_of(certificate.der) if name.form in _HOSTS]
     except (ValueError, TypeError):
@@ -67,7 +67,7 @@ _HOSTS = {"dns_name", "ip_address"}
 
 
 def _covers(name: str, host: str) -> bool:
-    """A wildcard stands for one whole label, the first."""
+    """Return whether `name` matches `host`; a wildcard matches one complete label, the first."""
     name, host = name.lower(), host.lower()
     if name.startswith("*."):
         return is_host_name(name[2:]) and host.partition(".")[2] == name[2:]

@@ -1,7 +1,9 @@
-"""Sign a certificate by a profile (RFC 5280 section 4.1).
+"""Certificate signing by profile (RFC 5280 section 4.1).
 
-In:   who (a Name as the request encoded it), the public key, the issuer with its private key, a serial number, `now`.
-Out:  the certificate. Whether it should exist at all was decided before, in `ca`.
+In: the subject (a Name as the request encoded it), the public key, the issuer with its private key, a serial number,
+`now`.
+
+Out: the certificate. The decision to issue it was made before, in `ca`.
 """
 
 from collections.abc import Sequence
@@ -19,18 +21,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import CertificateProfile
-from birthmark.pki.certificate_template import CertificateTemplate, mold_of
+from birthmark.pki.certificate_template import CertificateTemplate, create_template
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.extensions import USAGES
 from birthmark.pki.names import name_of
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-"""What signs here; a key in a token is a subclass that delegates `sign` (room `keys`)."""
+"""A signing key; a key in a token is a subclass that delegates `sign` (package `keys`)."""
 
 BACKDATING = timedelta(minutes=5)
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""Says that a certificate has no end (RFC 5280 section 4.1.2.5)."""
+"""End date of a certificate without expiry (RFC 5280 section 4.1.2.5)."""
 _SERIAL_BYTES = 16
 _FIRST_DAY = datetime(1950, 1, 1, tzinfo=UTC)
 _NOBODY = name_of("-")
@@ -78,7 +80,10 @@ class LeafIssuer:
 
 
 def new_serial(entropy: Entropy) -> int:
-    """Return a positive serial number of 126 random bits (RFC 5280 section 4.1.2.2: at most 20 octets, never zero)."""
+    """Return a positive serial number of 126 random bits.
+
+    RFC 5280 section 4.1.2.2: at most 20 octets, never zero.
+    """
     return (int.from_bytes(entropy.token(_SERIAL_BYTES)) >> 1) | 1
 
 
@@ -92,12 +97,12 @@ def issue(
     now: datetime,
     lifetime: timedelta | None = None,
     san: Sequence[x509.GeneralName] = (),
-    places: DistributionPoints | None = None,
+    points: DistributionPoints | None = None,
     excluded: tuple[x509.GeneralName, ...] = (),
 ) -> Certificate:
-    """Return a certificate signed by `issuer`, from a little before `now`, no longer than the issuer, if it ends.
+    """Return a certificate signed by `issuer`, backdated slightly, not outliving the issuer if that expires.
 
-    What a CA signs may have none of the `excluded` names.
+    Certificates of a CA must contain none of the `excluded` names.
     """
     above = issuer.certificate
     if now > above.not_after:
@@ -113,7 +118,9 @@ def issue(
     # The builder refuses what no certificate can say: dates in the wrong order, or before its calendar begins.
     if isinstance(key, ec.EllipticCurvePrivateKey) and not has_names and _FIRST_DAY <= not_before <= not_after:
         algorithm = hash_for(key)
-        return _mold(above, named, profile, places, excluded, is_strong=isinstance(algorithm, hashes.SHA384)).cast(
+        return _mold(
+            above, named, profile, points, excluded, is_strong=isinstance(algorithm, hashes.SHA384)
+        ).build_certificate(
             subject.public_bytes(),
             public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
             serial=serial,
@@ -121,7 +128,7 @@ def issue(
             not_after=not_after,
             sign=lambda signed: key.sign(signed, ec.ECDSA(algorithm)),
         )
-    builder = _below(above, named, profile, places, excluded, subject=subject, public_key=public_key, san=san)
+    builder = _below(above, named, profile, points, excluded, subject=subject, public_key=public_key, san=san)
     return _sign(builder.serial_number(serial).not_valid_before(not_before).not_valid_after(not_after), key)
 
 
@@ -129,7 +136,7 @@ def _below(
     above: Certificate,
     named: x509.AuthorityKeyIdentifier,
     profile: CertificateProfile,
-    places: DistributionPoints | None,
+    points: DistributionPoints | None,
     excluded: tuple[x509.GeneralName, ...],
     *,
     subject: x509.Name,
@@ -137,7 +144,7 @@ def _below(
     san: Sequence[x509.GeneralName] = (),
 ) -> x509.CertificateBuilder:
     builder = x509.CertificateBuilder(above.subject, subject, public_key).add_extension(named, critical=False)
-    for extension in places.extensions(above) if places is not None else ():
+    for extension in points.extensions(above) if points is not None else ():
         builder = builder.add_extension(extension, critical=False)
     if excluded and profile.is_ca:
         # Critical by RFC 5280 section 4.2.1.10, but small clients refuse what they do not know; those who know it obey.
@@ -150,15 +157,18 @@ def _mold(
     above: Certificate,
     named: x509.AuthorityKeyIdentifier,
     profile: CertificateProfile,
-    places: DistributionPoints | None,
+    points: DistributionPoints | None,
     excluded: tuple[x509.GeneralName, ...],
     *,
     is_strong: bool,
 ) -> CertificateTemplate:
-    """Return what certificates of a profile share that `above` issues, from a model that its key never signed."""
+    """Return the template for certificates of a profile issued by `above`.
+
+    It is cut from a model signed with a temporary key.
+    """
     key = ec.generate_private_key(ec.SECP384R1() if is_strong else ec.SECP256R1())
-    model = _below(above, named, profile, places, excluded, subject=_NOBODY, public_key=key.public_key())
-    return mold_of(_sign(model.serial_number(1).not_valid_before(_FIRST_DAY).not_valid_after(NO_END), key))
+    model = _below(above, named, profile, points, excluded, subject=_NOBODY, public_key=key.public_key())
+    return create_template(_sign(model.serial_number(1).not_valid_before(_FIRST_DAY).not_valid_after(NO_END), key))
 
 
 def self_signed(
@@ -179,27 +189,27 @@ def self_signed(
 
 
 def authority_key_id(issuer: LeafIssuer) -> x509.AuthorityKeyIdentifier:
-    """Return how what `issuer` signs names its key: as its certificate does."""
+    """Return the authority key identifier for certificates of `issuer`, equal to its own identifier."""
     if (key_id := issuer.certificate.extensions.subject_key_id) is not None:
         return x509.AuthorityKeyIdentifier(key_id, None, None)
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key())
 
 
 def hash_for(key: SigningKey) -> hashes.SHA256 | hashes.SHA384:
-    """Return the hash of the key's strength: SHA-384 for P-384, else SHA-256."""
+    """Return the hash that matches the key's strength: SHA-384 for P-384, otherwise SHA-256."""
     strong = isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP384R1)
     return hashes.SHA384() if strong else hashes.SHA256()
 
 
 def algorithm_of(key: SigningKey) -> bytes:
-    """Return the AlgorithmIdentifier (DER) of what `signature_of` makes by a key."""
+    """Return the AlgorithmIdentifier (DER) of `signature_of` with this key."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return _ECDSA_SHA_384 if isinstance(hash_for(key), hashes.SHA384) else _ECDSA_SHA_256
     return _RSA_SHA_256
 
 
 def signature_of(key: SigningKey, data: bytes) -> bytes:
-    """Return the signature of a key over bytes, as it stands in certificates and lists."""
+    """Return a key's signature over bytes, as encoded in certificates and CRLs."""
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.sign(data, ec.ECDSA(hash_for(key)))
     return key.sign(data, padding.PKCS1v15(), hash_for(key))

@@ -1,11 +1,11 @@
-"""Name constraints: which names a CA may certify (RFC 5280 section 4.2.1.10 and 6.1.4 (g)).
+"""Name constraints of a CA (RFC 5280 section 4.2.1.10 and 6.1.4 (g)).
 
-A constraint binds names of its own form only, in the certificate's subject and subjectAltName. Directory names, DNS
-names, mail addresses, IP addresses and hosts of URIs are compared; a constraint of another form refuses every
-certificate that carries a name of that form, as the standard asks of who cannot compare it.
+A constraint applies only to names of its own form, in the certificate's subject and subjectAltName. Directory names,
+DNS names, email addresses, IP addresses and URI hosts are compared. A constraint of another form refuses every
+certificate with a name of that form, as the standard requires for unsupported forms.
 
-Forms are named as asn1crypto names them: directory_name, dns_name, rfc822_name, ip_address,
-uniform_resource_identifier and so on. Values are text, or bytes (DER of a directory name's RDNs, an address).
+Forms have asn1crypto's names: directory_name, dns_name, rfc822_name, ip_address, uniform_resource_identifier and
+others. Values are text, or bytes (DER of a directory name's RDNs, an address).
 """
 
 import re
@@ -29,7 +29,10 @@ class ConstrainedName:
 
 @dataclass(frozen=True, slots=True)
 class NameConstraints:
-    """Subtrees that are permitted and excluded; none permitted of a form means that all of it are."""
+    """Permitted and excluded subtrees.
+
+    Without permitted subtrees of a form, all names of that form are permitted.
+    """
 
     permitted: tuple[ConstrainedName, ...] = ()
     excluded: tuple[ConstrainedName, ...] = ()
@@ -43,10 +46,10 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _IP4, _IP6 = 4, 16
 
 
-def refused_by(constraints: NameConstraints, names: Sequence[ConstrainedName]) -> ConstrainedName | None:
-    """Return the first name that may not be under these constraints; None when all may.
+def find_excluded_name(constraints: NameConstraints, names: Sequence[ConstrainedName]) -> ConstrainedName | None:
+    """Return the first name that these constraints exclude, or None.
 
-    Raise `NameUnusableError` for a name or a constraint of a compared form that cannot be read.
+    Raise `NameUnusableError` for an unreadable name or constraint of a compared form.
     """
     if len(names) > MAX_NAMES or len(constraints.permitted) + len(constraints.excluded) > MAX_CONSTRAINTS:
         raise NameUnusableError("too many names or constraints")
@@ -72,7 +75,7 @@ def _matches(name: ConstrainedName, constraint: ConstrainedName) -> bool:
 
 
 def _may_match(name: ConstrainedName, constraint: ConstrainedName) -> bool:
-    """A wildcard stands for names on both sides of a constraint below it: some that it covers, some not."""
+    """Return whether a name may match a constraint; a wildcard may cover names inside and outside it."""
     if name.form != "dns_name":
         return False
     wildcard, domain = str(name.value).lower(), str(constraint.value).lower()
@@ -86,13 +89,16 @@ def _directory(name: Value, constraint: Value) -> bool:
 
 
 def _dns(name: Value, constraint: Value) -> bool:
-    """A constraint `example.com` covers itself and everything below; an empty one covers all."""
+    """Return whether a DNS constraint matches: `example.com` covers itself and subdomains; empty covers all."""
     host, domain = str(name).lower().removeprefix("*."), str(constraint).lower()
     return not domain or host == domain or host.endswith(f".{domain}")
 
 
 def _email(name: Value, constraint: Value) -> bool:
-    """`user@host` is one mailbox, `host` every mailbox there, `.domain` every mailbox below."""
+    """Return whether an email constraint matches.
+
+    `user@host` is one mailbox, `host` all mailboxes there, `.domain` all mailboxes below.
+    """
     local, _, host = str(name).rpartition("@")
     wanted = str(constraint)
     if "@" in wanted:
@@ -140,12 +146,12 @@ def _is_network(value: Value) -> bool:
 
 
 def is_host_name(text: str) -> bool:
-    """Say whether `text` is a host name by its labels; an underscore is let through, as devices have them."""
+    """Return whether `text` has valid host name labels; underscores are permitted, as devices use them."""
     return 0 < len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))  # noqa: PLR2004 - RFC 1035
 
 
 def _is_mask(value: bytes) -> bool:
-    """Say whether the second half is ones, then zeros."""
+    """Return whether the second half is a valid network mask: ones, then zeros."""
     bits = int.from_bytes(value[len(value) // 2 :])
     width = 8 * (len(value) // 2)
     inverted = bits ^ ((1 << width) - 1)

@@ -67,9 +67,9 @@ def parse_registration_id(text: str) -> RegistrationId:
 
 
 def fold(name: str) -> str:
-    """Return `name` as EST, CA and DPS compare it: ASCII letters in lower case, everything else as it is.
+    """Return `name` as EST, CA and DPS compare it: ASCII letters in lower case, other characters unchanged.
 
-    Only ASCII: a Kelvin sign must not become the k of another device, and both databases fold alike.
+    Only ASCII: a Kelvin sign must not match the k of another device, and both databases fold alike.
     """
     return name.translate(_LOWER)
 
@@ -82,13 +82,13 @@ def parse_common_name(text: str) -> str:
 
 
 def name_of(common_name: str, organization: str | None = None) -> x509.Name:
-    """Return a distinguished name of only this common name, below its organization if there is one."""
+    """Return a distinguished name with only this common name, and optionally an organization."""
     above = [] if organization is None else [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)]
     return x509.Name([*above, x509.NameAttribute(NameOID.COMMON_NAME, parse_common_name(common_name))])
 
 
 def common_name_of(name: x509.Name) -> str | None:
-    """Return the one common name; None when there is none, or several and so no one can say which is meant."""
+    """Return the only common name; None if there is none or several, which is ambiguous."""
     match name.get_attributes_for_oid(NameOID.COMMON_NAME):
         case [single]:
             value = single.value
@@ -98,5 +98,5 @@ def common_name_of(name: x509.Name) -> str | None:
 
 
 def text_of(name: x509.Name) -> str:
-    """Return a name as text for people (RFC 4514), safe in a log line."""
+    """Format a name as text (RFC 4514), safe for a log line."""
     return printable(name.rfc4514_string())

@@ -1,11 +1,12 @@
-"""OCSP: what is asked of a CA's certificates, and what is said of them (RFC 6960; RFC 9654 for the nonce).
+"""OCSP requests and responses for a CA's certificates (RFC 6960; RFC 9654 for the nonce).
 
-In:   a request as received, at most MAX_REQUEST_BYTES, about up to MAX_ASKED certificates.
-Out:  a response that a delegated responder has signed, or one of the few that nobody signs.
-Raises `OcspMalformedError`; a signature on a request proves nothing here and is not looked at.
+In: a request as received, at most MAX_REQUEST_BYTES, for up to MAX_ASKED certificates.
 
-`cryptography` reads and writes one certificate at a time; requests about several go by asn1crypto.
-Not here: what is on record (`ca`), HTTP (`ca.http`).
+Out: a response signed by a delegated responder, or one of the unsigned error responses. Raises `OcspMalformedError`;
+request signatures are ignored because they prove nothing here.
+
+`cryptography` supports one certificate at a time; requests for several use asn1crypto. Not here: certificate records
+(`ca`), HTTP (`ca.http`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ _NONCE = "1.3.6.1.5.5.7.48.1.2"
 
 
 class UnsignedStatus(Enum):
-    """Answers that say nothing of any certificate (section 4.2.1)."""
+    """Error responses without certificate status (section 4.2.1)."""
 
     MALFORMED = ocsp.OCSPResponseStatus.MALFORMED_REQUEST
     TRY_LATER = ocsp.OCSPResponseStatus.TRY_LATER
@@ -60,7 +61,7 @@ class OcspMalformedError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class CertId:
-    """Which certificate is meant: its CA by two digests, and its serial number."""
+    """Certificate identifier: two digests of its CA, and its serial number."""
 
     hash_name: str
     issuer_name_hash: bytes
@@ -69,13 +70,13 @@ class CertId:
 
     @property
     def issuer(self) -> tuple[str, bytes, bytes]:
-        """The CA that is meant."""
+        """Identifier of the CA."""
         return self.hash_name, self.issuer_name_hash, self.issuer_key_hash
 
 
 @dataclass(frozen=True, slots=True)
 class OcspRequest:
-    """What is asked; made by `parse_request`."""
+    """A parsed OCSP request; created by `parse_request`."""
 
     asked: tuple[CertId, ...]
     nonce: bytes | None = None
@@ -83,7 +84,7 @@ class OcspRequest:
 
 @dataclass(frozen=True, slots=True)
 class OcspStatus:
-    """What is on record of one certificate: good, revoked with a time and reason, or never issued."""
+    """Recorded status of one certificate: good, revoked with time and reason, or never issued."""
 
     is_known: bool
     revocation: Revocation | None = None
@@ -91,7 +92,7 @@ class OcspStatus:
 
 @dataclass(frozen=True, slots=True)
 class OcspResponse:
-    """What is said, and until when it holds."""
+    """An OCSP response and its validity."""
 
     der: bytes
     this_update: datetime
@@ -99,7 +100,7 @@ class OcspResponse:
 
 
 def ids_of(issuer: Certificate) -> list[tuple[str, bytes, bytes]]:
-    """Return how a request may name this CA: by digests of its name and of its key's bits (section 4.1.1)."""
+    """Return this CA's identifiers in requests: digests of its name and of its key's bits (section 4.1.1)."""
     bits = bytes(core.Sequence.load(issuer.spki_der)[1].contents)[1:]
     return [(name, _digest(one, issuer.subject_der), _digest(one, bits)) for name, one in HASHES.items()]
 
@@ -111,7 +112,7 @@ def _digest(algorithm: hashes.HashAlgorithm, data: bytes) -> bytes:
 
 
 def parse_request(der: bytes) -> OcspRequest:
-    """Return what is asked. Raise `OcspMalformedError`."""
+    """Parse a request. Raise `OcspMalformedError`."""
     if len(der) > MAX_REQUEST_BYTES:
         raise OcspMalformedError(detail=f"more than {MAX_REQUEST_BYTES} bytes")
     try:
@@ -178,13 +179,13 @@ def _checked(nonce: bytes) -> bytes:
 
 def build_answer(
     responder: LeafIssuer,
-    found: Sequence[tuple[CertId, OcspStatus]],
+    statuses: Sequence[tuple[CertId, OcspStatus]],
     answer: OcspResponse,
     *,
     nonce: bytes | None = None,
 ) -> OcspResponse:
-    """Return `answer` with what is said of each, signed by a responder whose certificate the CA itself has issued."""
-    first, *others = found
+    """Return `answer` with the status of each certificate, signed by a responder with a certificate of the CA."""
+    first, *others = statuses
     builder = (
         _add(ocsp.OCSPResponseBuilder(), *first, answer)
         .responder_id(ocsp.OCSPResponderEncoding.HASH, responder.certificate.parsed)
@@ -197,16 +198,16 @@ def build_answer(
 
 
 def _add(
-    builder: ocsp.OCSPResponseBuilder, asked: CertId, status: OcspStatus, answer: OcspResponse
+    builder: ocsp.OCSPResponseBuilder, cert_id: CertId, status: OcspStatus, answer: OcspResponse
 ) -> ocsp.OCSPResponseBuilder:
     revoked = status.revocation
     word = ocsp.OCSPCertStatus.REVOKED if revoked else ocsp.OCSPCertStatus.GOOD
     has_reason = revoked is not None and revoked.reason is not RevocationReason.UNSPECIFIED
     return builder.add_response_by_hash(
-        issuer_name_hash=asked.issuer_name_hash,
-        issuer_key_hash=asked.issuer_key_hash,
-        serial_number=asked.serial,
-        algorithm=HASHES[asked.hash_name],
+        issuer_name_hash=cert_id.issuer_name_hash,
+        issuer_key_hash=cert_id.issuer_key_hash,
+        serial_number=cert_id.serial,
+        algorithm=HASHES[cert_id.hash_name],
         cert_status=word if status.is_known else ocsp.OCSPCertStatus.UNKNOWN,
         this_update=answer.this_update,
         next_update=answer.next_update,
@@ -218,7 +219,7 @@ def _add(
 def _with(
     der: bytes, others: Sequence[tuple[CertId, OcspStatus]], answer: OcspResponse, responder: LeafIssuer
 ) -> bytes:
-    """Return the response `der` with what is said of others in it too, signed again."""
+    """Return the response `der` with the status of other certificates added, and signed again."""
     from asn1crypto import ocsp as asn1  # noqa: PLC0415 - as above
 
     response = asn1.OCSPResponse.load(der)

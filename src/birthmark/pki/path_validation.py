@@ -1,11 +1,13 @@
-"""From a leaf to a trust anchor, through whatever else the client sent (RFC 5280 section 6, as far as devices need it).
+"""Certification path validation from a leaf to a trust anchor.
 
-What a client sends beside its leaf is an unordered bag with extras: Azure's agent sends everything it ever got from
-`cacerts`. Found chains are checked for dates, signatures, CA:TRUE, path length, key usage, name constraints and
-critical extensions that nobody here understands; before any signature, every certificate by itself (`checks`). Each
-failure is its own class, because each has its own fix.
+Source: RFC 5280 section 6, as far as devices need it.
 
-Not here: revocation by this installation (`ca`), which anchors count (the caller's).
+The certificates that a client sends with its leaf are unordered and may include extras: Azure's agent sends everything
+it ever received from `cacerts`. Paths are checked for dates, signatures, CA:TRUE, path length, key usage, name
+constraints and unknown critical extensions. Each certificate is checked individually (`checks`) before any signature.
+Each failure has its own class, because each has its own fix.
+
+Not here: revocation by this installation (`ca`), selection of trust anchors (the caller).
 """
 
 from collections import OrderedDict
@@ -19,7 +21,7 @@ from birthmark.pki import certificate_checks
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.extensions import names_of
-from birthmark.pki.name_constraints import NameUnusableError, refused_by
+from birthmark.pki.name_constraints import NameUnusableError, find_excluded_name
 from birthmark.pki.names import MAKE_CA, MAKE_CERTIFICATE, SEND_LESS
 
 MAX_DEPTH = 8
@@ -64,7 +66,7 @@ class CertificateExpiredError(ChainError):
     now: str
     subject: str
     device: str = "device-1"
-    """Whose certificate it is, where it is a device's."""
+    """The device's name, if it is a device certificate."""
 
 
 class CertificateNotYetValidError(ChainError):
@@ -145,7 +147,7 @@ class TooMuchWorkError(ChainError):
 
 @dataclass(slots=True)
 class SignatureCache:
-    """Remembers who signed whom, by digest: that never changes. Dates and revocation do, and are not kept here."""
+    """Cache of verified signatures, by digest; these never change. Dates and revocation are not cached."""
 
     max_entries: int = 65536
     _verdicts: OrderedDict[tuple[Thumbprint, Thumbprint], bool] = field(default_factory=OrderedDict, repr=False)
@@ -166,21 +168,24 @@ class SignatureCache:
         return verdict
 
     def knows(self, certificate: Certificate, issuer: Certificate) -> bool:
-        """Say whether the answer costs nothing."""
+        """Return whether the result is cached."""
         return (certificate.thumbprint, issuer.thumbprint) in self._verdicts
 
 
 @dataclass(slots=True)
 class Signatures:
-    """The signatures of one claim: as many new ones as an honest chain needs, answered from a shared cache."""
+    """Signature checks of one validation: a limited number of new ones, backed by a shared cache."""
 
     cache: SignatureCache
     left: int = MAX_NEW_SIGNATURES
     asks: bool = False
-    """Raise `_AskedError` for one that is new instead of looking at it."""
+    """Whether a new signature raises `_AskedError` instead of being verified."""
 
     def is_signed_by(self, certificate: Certificate, issuer: Certificate) -> bool:
-        """Say who signed whom. Raise `TooMuchWorkError` when the claim has used up its share."""
+        """Return whether `issuer` signed `certificate`.
+
+        Raise `TooMuchWorkError` if the limit of new checks is exceeded.
+        """
         if not self.cache.knows(certificate, issuer):
             if self.asks:
                 raise _AskedError(certificate, issuer)
@@ -201,10 +206,11 @@ class _AskedError(Exception):
         self.pair = certificate, issuer
 
 
-def deciding(decide: Callable[[Signatures], T], cache: SignatureCache) -> Generator[None, None, T]:
-    """Take a decision in steps of one new signature each: one takes milliseconds, and a bag asks for many.
+def decide_in_steps(decide: Callable[[Signatures], T], cache: SignatureCache) -> Generator[None, None, T]:
+    """Run a decision in steps of one new signature each.
 
-    After each it is taken again, with what is known by then; where all is known there is no step.
+    A check takes milliseconds, and a chain may need many. The decision is repeated after each step with the known
+    results. If all are cached, there is no step.
     """
     asking, looking = Signatures(cache, asks=True), Signatures(cache)
     while True:
@@ -227,12 +233,11 @@ def build_chain(
     purpose: str | None = None,
     max_intermediates: int | None = None,
 ) -> tuple[Certificate, ...]:
-    """Return the chain (leaf first, anchor last) that holds at `now`, or raise the `ChainError` that says why not.
+    """Return the chain (leaf first, anchor last) that is valid at `now`, or raise a `ChainError`.
 
-    `allow_partial` lets a chain end at an anchor that is not self-signed, such as an enrolled intermediate: of what an
-    operator put on record, key and name count (RFC 5280 section 6.1.1 (d)).
-    `purpose` is an extended key usage (dotted) that the leaf must be for. Of several reasons the one found deepest is
-    raised: it is the closest to a working chain.
+    `allow_partial` lets a chain end at an anchor that is not self-signed, such as an enrolled intermediate: for a
+    registered certificate, key and name count (RFC 5280 section 6.1.1 (d)). `purpose` is a required extended key usage
+    of the leaf (dotted). Of several errors the deepest is raised: it is closest to a valid chain.
     """
     if len(bag) > MAX_BAG:
         raise ChainTooLongError(count=len(bag))
@@ -263,9 +268,9 @@ def check_dates(certificate: Certificate, now: datetime) -> None:
 def walk_up(
     leaf: Certificate, bag: Sequence[Certificate], cache: SignatureCache | None = None
 ) -> tuple[Certificate, ...]:
-    """Return the issuers present in `bag`, closest to the leaf first, each having really signed the one before.
+    """Return the issuers in `bag`, closest to the leaf first, each with a verified signature on the previous.
 
-    Says nothing about dates or trust: it is the order in which DPS looks for an enrollment group.
+    Dates and trust are not checked: it is the order in which DPS searches for an enrollment group.
     """
     verdicts = cache or SignatureCache(max_entries=_MAX_STEPS)
     by_subject = _by_subject(bag[:MAX_BAG])
@@ -287,7 +292,7 @@ def walk_up(
 
 @dataclass(slots=True)
 class _Search:
-    """Depth first over possible issuers, with a bound on the work; remembers why the deepest attempt failed."""
+    """Depth-first search over candidate issuers with limited work; records the failure of the deepest attempt."""
 
     anchors: dict[Thumbprint, Certificate]
     by_subject: dict[bytes, list[Certificate]]
@@ -298,7 +303,7 @@ class _Search:
     failures: list[tuple[int, BirthmarkError]] = field(default_factory=list)
 
     def extend(self, path: tuple[Certificate, ...]) -> tuple[Certificate, ...] | None:
-        """Return the finished chain that begins with `path`, or None after noting why there is none."""
+        """Return the complete chain that starts with `path`, or None after recording the failure."""
         current = path[-1]
         try:
             self._check_alone(current, is_leaf=len(path) == 1)
@@ -342,7 +347,7 @@ class _Search:
         check_dates(certificate, self.now)
 
     def _is_too_deep(self, path: tuple[Certificate, ...]) -> bool:
-        """Say whether another issuer would make more intermediates than are allowed; self-issued ones do not count."""
+        """Return whether another issuer would exceed the maximum of intermediates; self-issued ones do not count."""
         counted = sum(not certificate.is_self_issued for certificate in path[1:])
         return self.max_intermediates is not None and counted > self.max_intermediates
 
@@ -366,7 +371,7 @@ class _Search:
 
 
 def _check_names(path: Sequence[Certificate]) -> None:
-    """Raise `NameForbiddenError` for a name that a CA above constrains away (RFC 5280 sections 6.1.3 (b) and (c))."""
+    """Raise `NameForbiddenError` for a name that a CA above excludes (RFC 5280 sections 6.1.3 (b) and (c))."""
     for place, authority in enumerate(path):
         if not place or authority.extensions.name_constraints_der is None:
             continue
@@ -375,7 +380,7 @@ def _check_names(path: Sequence[Certificate]) -> None:
                 continue
             try:
                 constraints = authority.extensions.name_constraints
-                refused = None if constraints is None else refused_by(constraints, names_of(certificate.der))
+                refused = None if constraints is None else find_excluded_name(constraints, names_of(certificate.der))
                 form = None if refused is None else refused.form
             except (ValueError, TypeError) as error:
                 form = str(error) if isinstance(error, NameUnusableError) else "names"
@@ -393,7 +398,7 @@ def _by_subject(certificates: Iterable[Certificate]) -> dict[bytes, list[Certifi
 
 
 def _issuers_of(certificate: Certificate, by_subject: dict[bytes, list[Certificate]]) -> Iterator[Certificate]:
-    """Yield those with the issuer's name whose key id does not contradict (RFC 5280 section 4.2.1.1)."""
+    """Yield the candidates with the issuer's name and a compatible key ID (RFC 5280 section 4.2.1.1)."""
     wanted = certificate.extensions.authority_key_id
     for candidate in by_subject.get(certificate.issuer_der, ()):
         offered = candidate.extensions.subject_key_id

@@ -1,4 +1,4 @@
-"""PEM armor (RFC 7468): one block to DER."""
+"""PEM encoding (RFC 7468): one block to DER."""
 
 import base64
 import re
@@ -34,13 +34,13 @@ class RequestsSeveralError(PemInvalidError):
 
 
 def check_single_request(text: bytes, label: bytes) -> None:
-    """Raise `RequestsSeveralError` where PEM has several blocks of a request's label."""
+    """Raise `RequestsSeveralError` if the PEM has several blocks with a request's label."""
     if (count := text.count(b"-----BEGIN %b-----" % label)) > 1:
         raise RequestsSeveralError(count=count)
 
 
 def pem_in(text: bytes) -> bytes:
-    """Return the PEM that base64 holds, as Key Vault and Kubernetes keep it; anything else as it is."""
+    """Return the PEM in base64, as Key Vault and Kubernetes store it; other data unchanged."""
     if b"-----BEGIN " in text:
         return text
     try:
@@ -51,9 +51,10 @@ def pem_in(text: bytes) -> bytes:
 
 
 def unarmor(data: bytes) -> bytes:
-    """Return the DER of the first PEM block or of bare base64, or DER as it is. Raise `PemInvalidError`.
+    """Return the DER of the first PEM block or of bare base64, or DER unchanged. Raise `PemInvalidError`.
 
-    Keys and certificates may have others behind them; of several requests none is dropped in silence.
+    Keys and certificates may be followed by other blocks; several requests raise an error, so that none is dropped
+    silently.
     """
     if len(data) > MAX_PEM_BYTES:
         raise PemInvalidError(detail=f"more than {MAX_PEM_BYTES} bytes")

@@ -1,7 +1,7 @@
-"""Proof that whoever puts a CA on record has its private key: a certificate for a code, signed by that CA.
+"""Proof of possession of a CA's private key: a certificate for a code, signed by that CA.
 
-Azure DPS calls the code verification code, AWS IoT registration code; both want it as the common name of a certificate
-that the CA has signed. The code is public, the signature is the proof.
+Azure DPS calls the code verification code, AWS IoT registration code; both require it as the common name of a
+certificate that the CA has signed. The code is public, the signature is the proof.
 """
 
 import hmac
@@ -73,7 +73,7 @@ def prove_possession(
     now: datetime,
     lifetime: timedelta,
 ) -> Certificate:
-    """Return the verification certificate for `code`. `public_key` may be of any fresh key; nobody uses it again."""
+    """Return the verification certificate for `code`. `public_key` may belong to any temporary key."""
     return issue(
         VERIFICATION, name_of(code.strip()), public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime
     )

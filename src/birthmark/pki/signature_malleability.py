@@ -1,7 +1,7 @@
-"""The other form of a certificate that was signed by ECDSA: (r, n - s) is as good a signature as (r, s).
+"""ECDSA signature malleability: (r, n - s) is as valid as (r, s).
 
-Anybody can write a certificate so, without any key, and it has another thumbprint. So what is known by its thumbprint,
-to be refused or to be told from others, is looked for by both.
+Anyone can create this second form of a certificate without a key, and it has another thumbprint. Lookups by thumbprint,
+for revocation or identification, therefore check both forms.
 """
 
 from birthmark.pki.certificates import Certificate, Thumbprint, thumbprint_of
@@ -35,7 +35,7 @@ _ORDERS = (
 
 
 def twins_of(certificate: Certificate) -> tuple[Thumbprint, ...]:
-    """Return the thumbprints that its other form may have, `MOST` of them; its own where there is none."""
+    """Return the possible thumbprints of the other form, `MOST` of them; its own if there is none."""
     found = _twins(certificate)
     return (*found, *[certificate.thumbprint] * (MOST - len(found)))
 
@@ -65,6 +65,6 @@ def _written(signed: bytes, r: int, s: int) -> bytes:
     return wrap(SEQUENCE, signed, wrap(BIT_STRING, b"\0", signature))
 
 
-def _integer(der: bytes, at: int) -> int:
-    content, end = element(der, at)
+def _integer(der: bytes, offset: int) -> int:
+    content, end = element(der, offset)
     return int.from_bytes(der[content:end])

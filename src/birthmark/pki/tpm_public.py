@@ -1,7 +1,8 @@
-"""Public keys of a TPM 2.0, as the device sends them (TPM 2.0 Library, part 2, section 12.2).
+"""TPM 2.0 public keys as sent by devices (TPM 2.0 Library, part 2, section 12.2).
 
-In:   TPM2B_PUBLIC, at most MAX_PUBLIC_BYTES, of a key that others can encrypt to: an endorsement or storage root key.
-Out:  a `TpmPublic`: the key, the name by which the TPM knows it, and the cipher it asks for.
+In: TPM2B_PUBLIC, at most MAX_PUBLIC_BYTES, of a decryption key: an endorsement or storage root key.
+
+Out: a `TpmPublic`: the key, its TPM name, and the symmetric cipher it specifies.
 """
 
 import hashlib
@@ -42,7 +43,7 @@ class TpmKeyInvalidError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class TpmPublic:
-    """A key that only one TPM has the other half of."""
+    """Public part of a TPM key."""
 
     area: bytes
     """TPMT_PUBLIC, as the TPM hashes it."""
@@ -73,12 +74,12 @@ def sized(data: bytes) -> bytes:
 
 
 class TpmReader:
-    """Takes fields off the front; `what` names them in a refusal."""
+    """Reads fields sequentially; `what` names the data in errors."""
 
-    def __init__(self, data: bytes, what: str, most: int = MAX_PUBLIC_BYTES) -> None:
+    def __init__(self, data: bytes, what: str, limit: int = MAX_PUBLIC_BYTES) -> None:
         self._data, self._at, self._what = data, 0, what
-        if len(data) > most:
-            raise self.wrong(f"more than {most} bytes")
+        if len(data) > limit:
+            raise self.wrong(f"more than {limit} bytes")
 
     def wrong(self, detail: str) -> TpmKeyInvalidError:
         return TpmKeyInvalidError(detail=detail, what=self._what)
@@ -110,7 +111,7 @@ class TpmReader:
 
 
 def parse_tpm_public(data: bytes, what: str) -> TpmPublic:
-    """Return the key in a TPM2B_PUBLIC; `what` names it in a refusal. Raise `TpmKeyInvalidError`."""
+    """Parse the key in a TPM2B_PUBLIC; `what` names it in errors. Raise `TpmKeyInvalidError`."""
     outer = TpmReader(data, what)
     area = outer.sized()
     outer.end()

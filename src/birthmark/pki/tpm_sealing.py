@@ -1,8 +1,8 @@
-"""A signing key that only one TPM 2.0 can open and use (TPM 2.0 Library, part 1, sections 23 and 24).
+"""Signing key sealed to one TPM 2.0 (TPM 2.0 Library, part 1, sections 23 and 24).
 
-The key travels as an HMAC key to import below the storage root key; what unwraps it is a credential that only the TPM
-with that endorsement key activates, and only beside that storage root key. This is what DPS sends as
-`authenticationKey`: six sized fields, of which the last, encrypted text of its own, is empty here.
+The key is transferred as an HMAC key to import below the storage root key. It is unwrapped with a credential that only
+the TPM with that endorsement key and that storage root key can activate. DPS sends this as `authenticationKey`: six
+sized fields, of which the last, separate encrypted text, is empty here.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
 
 
 class RandomSource(Protocol):
-    """Where unpredictable bytes come from."""
+    """Source of unpredictable bytes."""
 
     def token(self, n: int) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SealedKey:
-    """The fields of a sealed key, as the TPM takes them."""
+    """Fields of a sealed key in the TPM's format."""
 
     credential: bytes
-    """What the endorsement key authenticates and encrypts: the key of the inner wrapping."""
+    """Inner wrapping key, authenticated and encrypted for the endorsement key."""
 
     credential_secret: bytes
     duplicate: bytes
@@ -50,9 +50,9 @@ class SealedKey:
 
 
 def parse_sealed(data: bytes) -> SealedKey:
-    """Return the fields of what a provisioning service sent. Raise `TpmKeyInvalidError`.
+    """Parse the fields that a provisioning service sent. Raise `TpmKeyInvalidError`.
 
-    Whether they fit, only the TPM says. Real services append a sixth field, which is of no use here.
+    Only the TPM can verify them. Real services append a sixth field, which is not used here.
     """
     fields = TpmReader(data, "authentication key", MAX_SEALED_BYTES)
     found = SealedKey(*(fields.sized() for _ in range(5)))
@@ -93,7 +93,7 @@ def _protect(data: bytes, parent: TpmPublic, label: bytes, name: bytes, chance: 
 
 
 def _seed(parent: TpmPublic, label: bytes, chance: RandomSource) -> tuple[bytes, bytes]:
-    """Return a seed and how it is told to `parent` (part 1, annexes B.10 and C.6)."""
+    """Return a seed and its encrypted form for `parent` (part 1, annexes B.10 and C.6)."""
     size = hashlib.new(parent.hash_name).digest_size
     if isinstance(parent.key, rsa.RSAPublicKey):
         algorithm = _HASHES[parent.hash_name]()
@@ -110,11 +110,14 @@ def _seed(parent: TpmPublic, label: bytes, chance: RandomSource) -> tuple[bytes,
 
 
 def _kdfa(hash_name: str, key: bytes, label: bytes, context: bytes, bits: int) -> bytes:
-    """Return key material in counter mode (part 1, section 11.4.10.2); one round is enough for every key here."""
+    """Derive key material in counter mode (part 1, section 11.4.10.2).
+
+    One round is sufficient for every key here.
+    """
     told = (1).to_bytes(4, "big") + label + context + bits.to_bytes(4, "big")
     return hmac.digest(key, told, hash_name)[: bits // 8]
 
 
 def _cfb(key: bytes, data: bytes) -> bytes:
-    """Return `data` encrypted under a key of one use, so that the vector may be zero."""
+    """Return `data` encrypted with a single-use key, so that a zero IV is safe."""
     return Cipher(algorithms.AES(key), CFB(bytes(16))).encryptor().update(data)

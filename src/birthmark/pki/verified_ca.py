@@ -1,4 +1,7 @@
-"""A CA certificate on record: an operator's word, or the proof that somebody has its key, lets it vouch for devices."""
+"""Registered CA certificate.
+
+It authenticates devices after an operator's confirmation or proof of possession.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,7 +13,7 @@ from birthmark.pki.possession import check_possession
 ANY = "*"
 """The etag that every state has."""
 NOTHING = ""
-"""The etag that no state has: nothing may be on record."""
+"""ETag that matches no state: no certificate may exist."""
 _MAX_SHOWN = 64
 
 
@@ -29,7 +32,7 @@ class AuthorityChangedError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class CaCertificate:
-    """See the module."""
+    """A registered CA certificate with its verification state."""
 
     name: str
     certificate: Certificate
@@ -40,16 +43,16 @@ class CaCertificate:
     updated_at: datetime
 
     def check_etag(self, etag: str | None) -> None:
-        """Raise `AuthorityChangedError` where another certificate, or an earlier state of it, is meant."""
+        """Raise `AuthorityChangedError` if `etag` refers to another certificate or an earlier state."""
         if etag not in {None, ANY, self.etag}:
             raise AuthorityChangedError(name=self.name, etag=str(etag)[:_MAX_SHOWN])
 
     def with_code(self, code: str, etag: str, now: datetime) -> "CaCertificate":
-        """Return it with a fresh verification code; an earlier one is void."""
+        """Return it with a new verification code, which invalidates an earlier one."""
         return replace(self, verification_code=code, updated_at=now, etag=etag)
 
-    def trusted(self, etag: str, now: datetime) -> "CaCertificate":
-        """Return it taken for verified, by the word of who may."""
+    def mark_verified(self, etag: str, now: datetime) -> "CaCertificate":
+        """Return it marked as verified by an authorized operator."""
         return replace(self, is_verified=True, updated_at=now, etag=etag)
 
     def proven(self, verification: Certificate, code: str, etag: str, now: datetime) -> "CaCertificate":

@@ -1,6 +1,6 @@
-"""Why something was refused: a ledger of refusals and the look-up behind `birthmark why`.
+"""Refusal ledger and the lookup behind `birthmark why`.
 
-What a refused client learns is its protocol's own error; the cause and the fix are for the operator and live here.
+A refused client receives its protocol's own error; cause and fix are recorded here for the operator.
 """
 
 from birthmark.refusals.ledger import Ledger, refusals_about

@@ -1,9 +1,9 @@
-"""Record refusals without holding anyone up, and find them again by any name the operator may have.
+"""Non-blocking recording of refusals, and lookup by any name that the operator may have.
 
-A refusal is found by tracking id, registration, device or thing id, common name, MQTT client id or thumbprint.
-Recording is best effort: it is queued with other commits, at most `MAX_PENDING` wait, an address has its share, and
-rows older than `KEEP` leave. Beyond `MAX_ROWS` the oldest of the addresses with most rows leave, so that nobody pushes
-the others out. What a client put into a refusal is cut to `MAX_CHARS`.
+A refusal is indexed by tracking ID, registration, device or thing ID, common name, MQTT client ID and thumbprint.
+Recording is best effort: it is queued with other commits, at most `MAX_PENDING` wait, and each address has a share.
+Rows older than `KEEP` are deleted. Beyond `MAX_ROWS`, the oldest rows of the addresses with the most rows are deleted,
+so that no client displaces the others. Client data in a refusal is truncated to `MAX_CHARS`.
 """
 
 import asyncio
@@ -32,25 +32,25 @@ from birthmark.store.pagination import PageInvalidError
 
 
 class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):
-    """A certificate in DER, empty where that worker remembers none of that thumbprint."""
+    """A certificate in DER; empty if that worker has none with the thumbprint."""
 
     der: bytes
 
 
 class PresentedRequest(BusRequest[PresentedThere], frozen=True, tag="refusals.ask_presented"):
-    """Say which certificate was presented to you, by its thumbprint."""
+    """Request to other workers for a presented certificate, by its thumbprint."""
 
     thumbprint: bytes
 
 
 Kept: TypeAlias = tuple[str, int, str]
-"""A row as far as it counts: its id, when it was, and whose share it is."""
+"""A row for pruning: its ID, time and share."""
 
 
-def surplus(rows: Iterable[Kept], *, before: int, kept: int, of_one: int) -> list[str]:
-    """Return the ids of the rows that leave: of before a moment, of a share beyond `of_one`, beyond `kept` in all.
+def select_surplus(rows: Iterable[Kept], *, before: int, kept: int, of_one: int) -> list[str]:
+    """Return the IDs of rows to delete: before `before`, beyond `of_one` per share, or beyond `kept` in total.
 
-    The latest of each share come first, then the second of each, and so on: who has most goes first.
+    The latest row of each share has priority, then the second of each, and so on: the largest shares lose rows first.
     """
     leaving = []
     shares: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -79,7 +79,7 @@ MAX_CHARS = 2000
 _MAX_FACT_CHARS = 500
 _PRUNE_EVERY = 1000
 _AT_ONCE = 16
-"""Rows of one commit: some two milliseconds of the loop, however many are refused at once."""
+"""Rows per commit: about 2 ms of loop time, however many refusals occur at once."""
 _PAGE, _SLICE = 500, 50
 _END = 2**62
 """After every moment."""
@@ -111,7 +111,7 @@ class _RefusedRequest:
 
 @dataclass(slots=True)
 class _PendingRefusals:
-    """What is to be written, of each share of addresses in turn. Where there is too much, who has most gets no more."""
+    """Pending refusals, taken from each address share in turn. When full, the largest share loses its newest."""
 
     count: int = 0
     _of: OrderedDict[str, deque[_RefusedRequest]] = field(default_factory=OrderedDict)
@@ -129,9 +129,9 @@ class _PendingRefusals:
         self._of.setdefault(share, deque()).append(refused)
         self.count += 1
 
-    def take(self, most: int) -> list[_RefusedRequest]:
+    def take(self, limit: int) -> list[_RefusedRequest]:
         taken: list[_RefusedRequest] = []
-        while self._of and len(taken) < most:
+        while self._of and len(taken) < limit:
             share, waiting = self._of.popitem(last=False)
             taken.append(waiting.popleft())
             if waiting:
@@ -144,10 +144,10 @@ Hears = Callable[[str, str, str, Mapping[str, str]], None]
 
 
 class Ledger:
-    """Where rooms and transport report what they refused."""
+    """Sink for refusals of services and transport."""
 
     def __init__(self, database: Database, clock: Clock, entropy: Entropy, heard: Hears | None = None) -> None:
-        """`heard` hears of each refusal that is kept: its code, the address, the tracking id and the facts."""
+        """`heard` receives each recorded refusal: its code, the address, the tracking ID and the facts."""
         self._database = database
         self._clock = clock
         self._steadiness = ClockStability(clock)
@@ -158,9 +158,9 @@ class Ledger:
         self._recorded = 0
         self.counts: Counter[str] = Counter()
         self.failed_renewals: Counter[str] = Counter()
-        """Those of the refusals by which a certificate was not renewed."""
+        """Refusals that prevented a certificate renewal."""
         self._uncounted: Counter[tuple[str, str, int]] = Counter()
-        """Refusals by figure, code and hour that no commit says of yet: also those of which no row is kept."""
+        """Uncommitted refusal counts by counter, code and hour, including those without a stored row."""
         self._heard = heard
         self.presented = PresentedCertificates()
         self._limits = RateLimits()
@@ -176,10 +176,10 @@ class Ledger:
         unrenewed: str = "",
         **facts: str,
     ) -> str:
-        """File a refusal and return its tracking id. Returns at once; the row follows with the next commit.
+        """Record a refusal and return its tracking ID at once; the row follows with the next commit.
 
-        Where no address is known it counts in the share of `whose` it is, a key's or a client's. `unrenewed` names a
-        certificate that was not renewed by it.
+        Without an address, it counts in the share of `whose`, a key or a client. `unrenewed` names a certificate whose
+        renewal it prevented.
         """
         self.counts[error.code] += 1
         at = self._clock.now()
@@ -205,8 +205,8 @@ class Ledger:
                 self._writer = asyncio.create_task(supervised_tasks.told("refusals.write", self._write()))
         return refusal_id
 
-    async def settled(self, limit_s: float | None = None) -> None:
-        """Return when every refusal so far is written, or `limit_s` are over."""
+    async def wait_until_written(self, limit_s: float | None = None) -> None:
+        """Wait until every refusal so far is written, or `limit_s` has passed."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
                 if self._writer is not None:
@@ -228,12 +228,12 @@ class Ledger:
             self._writer = None
 
     async def _file(self, refused: Sequence[_RefusedRequest]) -> None:
-        """Write them all; what one of them has that cannot be written costs no other."""
+        """Write all refusals; one that cannot be written does not affect the others."""
         try:
             changes = Changes()
             for one in refused:
                 _add(changes, one)
-            await self._counting(changes)
+            await self._commit_with_counts(changes)
         except Exception as problem:  # noqa: BLE001 - what is wrong with one keeps no later one out
             if len(refused) > 1 and not isinstance(problem, UnavailableError):
                 for one in refused:
@@ -243,8 +243,8 @@ class Ledger:
             for one in refused:
                 log.warning("refusal.not_recorded", extra={"tracking_id": one.refusal_id})
 
-    async def _counting(self, changes: Changes) -> None:
-        """Commit, with the count of all that were refused until now."""
+    async def _commit_with_counts(self, changes: Changes) -> None:
+        """Commit with the counts of all refusals so far."""
         counted, self._uncounted = self._uncounted, Counter()
         for (figure, code, since), by in counted.items():
             changes.count(figure, state=code, since=since, by=by)
@@ -255,14 +255,14 @@ class Ledger:
             raise
 
     async def _prune(self, before: int) -> None:
-        """Remove what is too much. Nobody waits for it: each page and each slice is as much as one look-up or two."""
+        """Delete surplus rows in the background; each page and slice costs as much as one or two lookups."""
         rows: list[Kept] = []
         after = ""
         while page := await self._database.all(store.PAGE, after=after, limit=_PAGE):
             rows += [(row["id"], row["at"], store.share_of_row(row["address"])) for row in page]
             after = page[-1]["id"]
             await asyncio.sleep(0)
-        leaving = await asyncio.to_thread(surplus, rows, before=before, kept=MAX_ROWS, of_one=MAX_ROWS_OF_ONE)
+        leaving = await asyncio.to_thread(select_surplus, rows, before=before, kept=MAX_ROWS, of_one=MAX_ROWS_OF_ONE)
         for start in range(0, len(leaving), _SLICE):
             changes = Changes()
             for one in leaving[start : start + _SLICE]:
@@ -270,19 +270,19 @@ class Ledger:
             await self._database.commit(changes)
 
 
-def _add(changes: Changes, one: _RefusedRequest) -> None:
-    told = (str(one.error), *one.error.explain_apart())
+def _add(changes: Changes, request: _RefusedRequest) -> None:
+    told = (str(request.error), *request.error.explain_for_display())
     message, cause, fix = (_cut(text, MAX_CHARS) for text in told)
-    address = store.kept_address(one.address)
-    row = Refusal(one.refusal_id, one.at, one.error.code, message, cause, fix, address, one.facts)
+    address = store.kept_address(request.address)
+    row = Refusal(request.refusal_id, request.at, request.error.code, message, cause, fix, address, request.facts)
     changes.run(store.ADD, **store.REFUSALS.row(row))
-    names = {one.refusal_id.lower(), *(one.facts[name].lower() for name in _NAMES if one.facts.get(name))}
+    names = {request.refusal_id.lower(), *(request.facts[name].lower() for name in _NAMES if request.facts.get(name))}
     for name in sorted(names):
-        changes.run(store.NAME, subject=name, refusal=one.refusal_id, at=to_micros(one.at))
+        changes.run(store.NAME, subject=name, refusal=request.refusal_id, at=to_micros(request.at))
 
 
 def _cut(text: str, limit: int) -> str:
-    """Return `text` short enough, and with what not every database keeps (NUL, lone surrogates) escaped."""
+    """Return `text` truncated, with characters that not every database stores (NUL, lone surrogates) escaped."""
     return text[:limit].replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
 
 
@@ -294,9 +294,9 @@ async def refusals_about(
     code: str | None = None,
     before: str | None = None,
 ) -> Sequence[Refusal]:
-    """Return the latest refusals filed under `subject` (any letter case), or of all when it is None.
+    """Return the latest refusals of `subject` (case-insensitive), or of all if it is None.
 
-    Of one `code`, or those from before the one whose id is `before`. Raise `PageInvalidError`.
+    Optionally of one `code`, or those before the refusal with ID `before`. Raise `PageInvalidError`.
     """
     asked: dict[str, Any] = {"limit": limit, "before": before or "", "before_at": _END}
     if before is not None:

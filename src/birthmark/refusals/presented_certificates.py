@@ -1,6 +1,6 @@
-"""The certificates that were presented in the latest refusals: an operator who trusts one need not fetch its file.
+"""Certificates presented in the latest refusals, so that an operator can trust one without its file.
 
-In memory alone, and few: the newest of each address, so that nobody pushes the others' out by many.
+In memory only and limited: the newest of each address, so that no client displaces the others.
 """
 
 from collections import Counter, OrderedDict
@@ -40,7 +40,7 @@ class PresentedCertificates:
     _of: Counter[str] = field(default_factory=Counter)
 
     def add(self, share: str, certificate: Certificate) -> None:
-        """Keep a certificate that somebody of an address's share presented."""
+        """Store a certificate presented from an address share."""
         if len(certificate.der) > MAX_BYTES:
             return
         self._forget(certificate.thumbprint)

@@ -1,7 +1,7 @@
-"""For which reasons something was refused lately, how often, which are new, and the latest refusal of each.
+"""Refusal counts by code for a recent period, with new codes and the latest refusal of each.
 
-The counts are those of the figures, so that what is beyond the rows that are kept counts, too: by the hour, from the
-one on in which the time begins.
+The values come from the counters and include refusals without stored rows. They are hourly, starting with the hour that
+contains the start of the period.
 """
 
 from collections.abc import Sequence
@@ -38,13 +38,13 @@ FROM codes WHERE code IS NOT NULL
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """A code with how often it came, and how often in as much time before that."""
+    """A code with its count in the period and in the equal period before."""
 
     code: str
     count: int
     before: int
     latest: Refusal | None
-    """None where its rows are gone."""
+    """The latest refusal; None if its rows are deleted."""
 
     @property
     def is_new(self) -> bool:
@@ -58,7 +58,7 @@ class ReasonCount:
 
 
 async def reasons(database: DatabaseReader, now: datetime, back: timedelta) -> Sequence[ReasonCount]:
-    """Return every code that was refused in the time up to now, the one that came most first."""
+    """Return every code refused in the period up to `now`, the most frequent first."""
     since = to_micros(now - back) // HOUR * HOUR
     earlier = since - (to_micros(now) - since) // HOUR * HOUR
     rows = await database.all(_COUNTS, figure=FIGURE, since=since, earlier=earlier)

@@ -1,4 +1,4 @@
-"""The ledger's tables: one row per refusal, and one per name it can be found by."""
+"""Tables of the ledger: one row per refusal, and one per name that it can be found by."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, 
 
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.crud_statements import among, find, page, remove
+from birthmark.store.crud_statements import find, is_among, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
@@ -18,7 +18,7 @@ SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refusal as the operator sees it."""
+    """One refusal as shown to the operator."""
 
     id: str
     at: datetime
@@ -50,7 +50,7 @@ _BEFORE = tuple_(bindparam("before_at", type_=BigInteger), bindparam("before", t
 
 
 def _latest(*, by_code: bool = False, by_subject: bool = False) -> Statement:
-    """Return a page of the latest before one of them, by an index of what is asked for."""
+    """Return the statement for a page of refusals before a given one, using the index of the filter."""
     question, order = select(refusals), (refusals.c.at, refusals.c.id)
     if by_subject:
         question = question.join(subjects, subjects.c.refusal == refusals.c.id)
@@ -65,7 +65,7 @@ def _latest(*, by_code: bool = False, by_subject: bool = False) -> Statement:
 LATEST, OF_CODE = _latest(), _latest(by_code=True)
 ABOUT, ABOUT_OF_CODE = _latest(by_subject=True), _latest(by_subject=True, by_code=True)
 _SINCE = subjects.c.at >= bindparam("since")
-SUBJECTS_NAMED = statement(select(subjects.c.subject).where(among(subjects.c.subject), _SINCE).distinct())
+SUBJECTS_NAMED = statement(select(subjects.c.subject).where(is_among(subjects.c.subject), _SINCE).distinct())
 SUBJECTS_PAGE = statement(
     select(subjects.c.subject, func.max(subjects.c.at).label("at"))
     .where(subjects.c.subject > bindparam("after"))
@@ -73,7 +73,7 @@ SUBJECTS_PAGE = statement(
     .order_by(subjects.c.subject)
     .limit(bindparam("limit"))
 )
-"""Each subject once, with when it was refused last."""
+"""Each subject once, with the time of its latest refusal."""
 AT = find(refusals, of=("at",))
 PAGE = page(refusals, "id", of=("id", "at", "address"))
 FORGET = remove(refusals, "id")
@@ -81,12 +81,12 @@ FORGET_NAMES = remove(subjects, "refusal")
 
 
 def share_of_row(address: str) -> str:
-    """Return whose share a row's address counts in: of IPv6 the /64."""
+    """Return the address share of a row: the /64 for IPv6."""
     return address[:SHARE_CHARS]
 
 
 def kept_address(address: str) -> str:
-    """Return `address` as its row has it: of IPv6 with every digit, so that its first characters are the /64."""
+    """Return `address` in stored form: IPv6 with every digit, so that its first characters are the /64."""
     number, _, zone = address.partition("%")
     try:
         return ipaddress.IPv6Address(number).exploded + (f"%{zone}" if zone else "")

@@ -1,6 +1,6 @@
-"""What a chip is: its objects, labels, slots, certificates and memory, and how other programs use its key.
+"""Secure elements: objects, labels, slots, certificates and memory, and use of the key by other programs.
 
-Chips are told apart by data (`profiles`), never by code paths of their own.
+Element types differ by data (`profiles`), never by separate code paths.
 
-Not here: PKCS#11 itself (keys), lists of shipped chips (manifests), enrollment (fleet).
+Not here: PKCS#11 itself (keys), lists of shipped devices (manifests), enrollment (fleet).
 """

@@ -1,12 +1,13 @@
-"""What a chip remembers between starts: to which hub it was assigned, and as which device.
+"""Assignment memory of a secure element: the assigned hub and device ID, kept across restarts.
 
-In:   the bytes of a small data object (slot 8 of an ATECC608 has 416), padded with zero or 0xFF bytes.
-Out:  a `AssignmentMemory` in one of two layouts; a blank one when nothing was ever written; a refusal for other bytes.
+In: the bytes of a small data object (slot 8 of an ATECC608 has 416), padded with zero or 0xFF bytes.
 
-Birthmark's layout is compact JSON, version first, with a counter so that the newer of two copies wins when a write was
-cut short. The how-to's, which its firmware reads, is two fields of zero-padded ASCII: `serial[20]` at 0, the name the
-device registers by, and `hub[48]` at 20. Whatever stands behind them belongs to the firmware and is kept. No bytes are
-both: a hub's name has no quotes.
+Out: an `AssignmentMemory` in one of two layouts; a blank one if nothing was written; an error for other bytes.
+
+Birthmark's layout is compact JSON, version first, with a counter so that the newer of two copies is used after an
+interrupted write. The how-to's layout, which its firmware reads, has two fields of zero-padded ASCII: `serial[20]` at
+0, the registration ID, and `hub[48]` at 20. The bytes after them belong to the firmware and are kept. The layouts are
+distinct: a hub name has no quotes.
 """
 
 import re
@@ -34,14 +35,14 @@ _HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-.]*")
 
 
 class Layout(StrEnum):
-    """How it is written."""
+    """Layout of the assignment memory."""
 
     BIRTHMARK = "birthmark"
     HOWTO = "howto"
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """Where to connect without asking DPS again. `scope` guards against another DPS's assignment."""
+    """Hub assignment to reconnect without DPS. `scope` prevents use with another DPS."""
 
     hub: str
     device: str
@@ -50,7 +51,7 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
 
 @dataclass(frozen=True, slots=True)
 class AssignmentMemory:
-    """What stands in the object; `layout` is None when it is blank. A how-to's device may have no hub yet."""
+    """Content of the object; `layout` is None if it is blank. A device of the how-to may not have a hub yet."""
 
     layout: Layout | None = None
     device: str = ""
@@ -58,7 +59,7 @@ class AssignmentMemory:
     scope: str = ""
     counter: int = 0
     rest: bytes = b""
-    """What a firmware of the how-to's layout keeps behind the two fields."""
+    """Firmware data after the two fields of the how-to's layout."""
 
     @property
     def assignment(self) -> Assignment | None:
@@ -74,7 +75,7 @@ class _StoredAssignment(msgspec.Struct, frozen=True):
 
 
 def read_memory(raw: bytes) -> AssignmentMemory:
-    """Return what is remembered. Raise `ElementMemoryInvalidError` for what has neither layout."""
+    """Parse the memory. Raise `ElementMemoryInvalidError` for an unknown layout."""
     if len(raw) > MAX_MEMORY_BYTES:
         raise ElementMemoryInvalidError(detail=f"{len(raw)} bytes")
     if is_blank(raw):
@@ -83,14 +84,14 @@ def read_memory(raw: bytes) -> AssignmentMemory:
 
 
 def is_blank(raw: bytes) -> bool:
-    """Say whether there is nothing but padding."""
+    """Return whether there is only padding."""
     return not raw.strip(_PADDING)
 
 
 def write_memory(assignment: Assignment, layout: Layout, over: AssignmentMemory, limit: int, label: str) -> bytes:
-    """Return exactly `limit` bytes to stand in place of `over`.
+    """Return exactly `limit` bytes that replace `over`.
 
-    Raise `ElementDataTooLargeError`, or `ElementLayoutTooSmallError` for what has no room in the how-to's fields.
+    Raise `ElementDataTooLargeError`, or `ElementLayoutTooSmallError` for a value that does not fit the how-to's fields.
     """
     if layout is Layout.HOWTO:
         raw = _field("device id", assignment.device, SERIAL_BYTES, _SERIAL)
@@ -114,7 +115,7 @@ def _birthmark(raw: bytes) -> AssignmentMemory:
 
 
 def _howto(raw: bytes) -> AssignmentMemory | None:
-    """Return what two fields of a name each say, the second of which may be blank; None for anything else."""
+    """Parse two fields with one name each, the second possibly blank; None for anything else."""
     if len(raw) < _HOWTO_BYTES:
         return None
     serial = _text(raw[:SERIAL_BYTES], _SERIAL)
@@ -125,7 +126,7 @@ def _howto(raw: bytes) -> AssignmentMemory | None:
 
 
 def _text(raw: bytes, allowed: re.Pattern[str]) -> str | None:
-    """Return the text of a padded field, "" of a blank one; None where something else stands in it."""
+    """Return the text of a padded field, "" for a blank one; None for other content."""
     text = raw.rstrip(_PADDING).decode("ascii", "replace")
     return text if not text or allowed.fullmatch(text) else None
 

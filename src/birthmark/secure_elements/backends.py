@@ -1,4 +1,4 @@
-"""A chip by what its library is: PKCS#11 by its path, or Microchip's own by the word `cryptoauthlib`."""
+"""Secure element backend by library: PKCS#11 by its path, or Microchip's own by the name `cryptoauthlib`."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from birthmark.secure_elements.secure_element import Element
 
 
 def list_chips(module: Path) -> tuple[TokenInfo, ...]:
-    """Return what the library sees, without logging in."""
+    """Return the tokens of the library, without login."""
     return list_atecc(module) if is_atecc(module) else list_tokens(module)
 
 
 def open_chip(module: Path, *, label: str | None, slot_id: int | None, pin: Pin | None) -> Element:
-    """Open the one chip that matches. Raise `TokenNotFoundError`, `TokenAmbiguousError` or a PIN error."""
+    """Open the only matching element. Raise `TokenNotFoundError`, `TokenAmbiguousError` or a PIN error."""
     if is_atecc(module):
         return Element(AteccToken.at(module, label=label, slot_id=slot_id))
     return Element(Pkcs11Token.open(module, label=label, slot_id=slot_id, pin=pin))

@@ -1,4 +1,4 @@
-"""Chips as data: what their PKCS#11 token is called and which objects it holds from birth.
+"""Element profiles as data: their PKCS#11 token labels and factory objects.
 
 Sources: NXP's SE05x middleware (object ids, labels) and Microchip's cryptoauthlib (token and object labels, slot 8).
 """
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Algorithm(StrEnum):
-    """Kinds of keys that can be made."""
+    """Key types that can be generated."""
 
     P256 = "p256"
     P384 = "p384"
@@ -21,7 +21,7 @@ class Algorithm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeySlot:
-    """A key that the chip is born with. `object_id` is NXP's; a certificate there has the id with its last bit set."""
+    """A factory key. `object_id` is NXP's; its certificate has the ID with the last bit set."""
 
     label: str
     algorithm: Algorithm
@@ -36,12 +36,15 @@ class Variant:
     oef_ids: tuple[str, ...]
     keys: tuple[KeySlot, ...]
     is_presumed: bool = False
-    """NXP's public documents do not say which keys it has."""
+    """Whether the keys are assumed, because NXP's public documents do not specify them."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChipProfile:
-    """One kind of chip. `keys` has the identity key first, unless there are `variants`: then one has to look."""
+    """One type of element.
+
+    `keys` has the identity key first, unless there are `variants`, which require a search.
+    """
 
     name: str
     title: str
@@ -51,7 +54,7 @@ class ChipProfile:
     memory_label: str | None = None
     memory_bytes: int = 0
     identities: tuple[KeySlot, ...] = ()
-    """Where a chip of some variant may have its identity, in the order of looking."""
+    """Possible identity keys of a chip of unknown variant, in search order."""
     variants: Mapping[str, Variant] = field(default_factory=dict)
 
 
@@ -103,7 +106,7 @@ _ATECC_TOKEN = re.compile(r"[0-9A-F]{2}ABC")
 
 
 def profile_of(token_label: str) -> ChipProfile:
-    """Return the profile of a token by its label; GENERIC when it is nobody's."""
+    """Return the profile for a token label; GENERIC if unknown."""
     if token_label == SE050.token_label:
         return SE050
     return ATECC608 if _ATECC_TOKEN.fullmatch(token_label) else GENERIC

@@ -1,4 +1,4 @@
-"""Why an element refused, for people."""
+"""Errors of secure elements."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class ElementMemoryInvalidError(InvalidRequestError):
     cause = "The chip's memory does not contain a Birthmark assignment: {detail}."
     fix = (
         "If no other program needs the data, register again to overwrite it: `birthmark device register "
-        "--element --remember --replace-data{options}`. Otherwise, set the hub with --hub."
+        "--chip --remember --replace-data{options}`. Otherwise, set the hub with --hub."
     )
     detail: str
     options: str = ""
@@ -167,8 +167,8 @@ class ElementExistsError(ConflictError):
 
     @property
     def aside(self) -> Path:
-        """Where it may go."""
-        return atomic_files.aside(self.directory)
+        """Suggested path for the file."""
+        return atomic_files.backup_path(self.directory)
 
 
 class EngineMissingError(UnavailableError):

@@ -1,6 +1,6 @@
-"""Proof that a chip has the private key: a signature over a nonce that the asker chose.
+"""Proof of possession of a secure element's private key: a signature over a nonce of the verifier.
 
-The proof is one JSON object; checking it needs no chip. What exactly is signed: `keys.possession`.
+The proof is one JSON object; verification needs no element. For the signed data see `keys.possession`.
 """
 
 import base64
@@ -38,7 +38,7 @@ def prove(key: KeyHandle, nonce: bytes) -> PossessionProof:
 
 
 def check_proof(proof: PossessionProof, nonce: bytes) -> PublicKey:
-    """Return the public key whose private half the prover has. Raise `ElementProofInvalidError`."""
+    """Return the public key of a verified proof. Raise `ElementProofInvalidError`."""
     try:
         if base64.b64decode(proof.nonce, validate=True) != nonce:
             raise ElementProofInvalidError(detail="it is for another nonce")

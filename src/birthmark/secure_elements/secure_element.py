@@ -1,7 +1,7 @@
-"""One chip, open: its objects, keys and certificates, and what may be written to it.
+"""An open secure element: its objects, keys and certificates, and permitted writes.
 
-Keys are used and made, never read. What a chip was born with is never replaced: keys not at all, certificates only by
-writing one for the same key.
+Keys are used and generated, never read. Factory objects are never replaced: keys not at all, certificates only by one
+for the same key.
 """
 
 import contextlib
@@ -63,7 +63,10 @@ MAX_LABEL_CHARS = 255
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """A label (of SE050 objects in either byte order) or a CKA_ID; neither means: the only one, or the identity key."""
+    """A label (for SE050 objects in either byte order) or a CKA_ID.
+
+    Without either, it selects the only key or the identity key.
+    """
 
     label: str | None = None
     key_id: bytes | None = None
@@ -87,10 +90,10 @@ def parse_selector(text: str | None) -> Selector:
 
 
 class Element:
-    """An open chip; close it, or use it in a `with`. `key` gives handles that stay open as long as the element."""
+    """An open secure element; close it or use it in a `with`. Handles from `key` stay open with the element."""
 
     def __init__(self, token: Pkcs11Token, profile: ChipProfile | None = None) -> None:
-        """Take over an open token, whose label tells the profile unless given."""
+        """Take ownership of an open token; its label determines the profile unless given."""
         self.token = token
         self.profile = profile or profile_of(token.info.label)
 
@@ -118,7 +121,7 @@ class Element:
         return tuple(sorted(found, key=lambda item: (order.index(item.kind), item.label, item.key_id)))
 
     def key(self, selector: str | None = None) -> TokenKey:
-        """Return the named key, or the identity key of this kind of chip, or the only one there is."""
+        """Return the named key, otherwise the identity key of this element type, or the only key."""
         wanted = self._wanted(selector)
         try:
             return TokenKey.find(self.token, label=wanted.label, key_id=wanted.key_id)
@@ -143,9 +146,10 @@ class Element:
         raise ElementCertificateMissingError(token=self.info.label, key=key.label or f"id:{key.key_id.hex()}")
 
     def certificate_beside(self, selector: str | None = None) -> Certificate:
-        """Return what stands in the place of the key's certificate, also when it is of another key.
+        """Return the certificate stored with the key, even if it belongs to another key.
 
-        So reads who goes by labels, and so an exchanged certificate is seen. Raise `ElementCertificateMissingError`.
+        Programs that use labels read the same one, and a replaced certificate is detected. Raise
+        `ElementCertificateMissingError`.
         """
         wanted = certificate_label(self.key(selector))
         for label, found in self._certificates():
@@ -154,11 +158,11 @@ class Element:
         return self.certificate(selector)
 
     def chain(self, selector: str | None = None) -> tuple[Certificate, ...]:
-        """Return the key's certificate and, above it, those of its issuers that the chip holds too."""
+        """Return the key's certificate followed by its issuers in the element."""
         return self.with_issuers(self.certificate(selector))
 
     def with_issuers(self, certificate: Certificate) -> tuple[Certificate, ...]:
-        """Return a certificate and, above it, those of its issuers that the chip holds."""
+        """Return a certificate followed by its issuers in the element."""
         chain = [certificate]
         others = [found for _label, found in self._certificates()]
         while not chain[-1].is_self_signed:
@@ -169,7 +173,10 @@ class Element:
         return tuple(chain)
 
     def reference_key(self, selector: str | None = None) -> str:
-        """Return the PEM that names the key to programs which only take key files. Raise `ElementNotReferableError`."""
+        """Return the reference key in PEM for programs that only accept key files.
+
+        Raise `ElementNotReferableError`.
+        """
         key = self.key(selector)
         object_id = object_id_of(key.label)
         if object_id is None:
@@ -185,7 +192,7 @@ class Element:
     # ---- writing
 
     def generate_key(self, label: str, algorithm: Algorithm, key_id: bytes | None = None) -> TokenKey:
-        """Make a key in the chip. Raise `ElementKeyExistsError`: nothing is ever replaced."""
+        """Generate a key in the element. Raise `ElementKeyExistsError`; keys are never replaced."""
         label = parse_selector(label).label or label
         object_id = object_id_of(label)
         if key_id is None and object_id is not None:
@@ -200,7 +207,7 @@ class Element:
     def write_certificate(
         self, certificate: Certificate, selector: str | None = None, *, label: str | None = None
     ) -> str:
-        """Store a certificate beside its key, or a CA's under `label`; one with the same label is replaced.
+        """Store a certificate with its key, or a CA's under `label`; one with the same label is replaced.
 
         Return the label. Raise `ElementCertificateMismatchError` for a certificate of another key.
         """
@@ -227,7 +234,7 @@ class Element:
         return values[-1]
 
     def write_data(self, label: str, value: bytes, *, may_replace: bool = False) -> None:
-        """Store a data object, in place of a blank one or, where it `may_replace`, of any with the same label.
+        """Store a data object in place of a blank one or, with `may_replace`, of any with the same label.
 
         Raise `ElementDataTooLargeError` or `ElementDataOccupiedError`.
         """
@@ -250,19 +257,19 @@ class Element:
     # ---- memory
 
     def recall(self) -> Assignment | None:
-        """Return what the chip remembers, or None. Raise `ElementMemoryInvalidError` for somebody else's data."""
+        """Return the stored assignment, or None. Raise `ElementMemoryInvalidError` for foreign data."""
         return self.memory().assignment
 
     def memory(self) -> AssignmentMemory:
-        """Return what the chip remembers and how it is written. Raise `ElementMemoryInvalidError`."""
+        """Return the assignment memory with its layout. Raise `ElementMemoryInvalidError`."""
         copies = [read_memory(raw) for raw in self._data(self._memory_label())]
         return max(copies, key=lambda copy: (copy.layout is not None, copy.counter), default=AssignmentMemory())
 
     def check_memory(self, layout: Layout | None = None, device: str | None = None) -> AssignmentMemory:
-        """Return what may be written over as `device`, in the layout that is there or the one that is wanted.
+        """Return the memory that may be overwritten as `device`, in the existing or the requested layout.
 
-        Raise `ElementDataOccupiedError` for bytes of anybody else: of another layout, or a how-to's firmware that goes
-        by another name, which is how it registers.
+        Raise `ElementDataOccupiedError` for foreign data: another layout, or a how-to firmware with another
+        registration ID.
         """
         label = self._memory_label()
         copies = self._data(label)
@@ -276,9 +283,9 @@ class Element:
         return found
 
     def remember(self, assignment: Assignment, layout: Layout | None = None, *, may_replace: bool = False) -> None:
-        """Write the assignment into the chip, in this layout, else in that of what is there, else in Birthmark's.
+        """Write the assignment to the element, in the given, the existing, or Birthmark's layout.
 
-        Raise `ElementDataOccupiedError` for somebody else's data, unless it `may_replace` that.
+        Raise `ElementDataOccupiedError` for foreign data unless `may_replace` is set.
         """
         label, before = self._memory_label(), AssignmentMemory()
         if not may_replace:
@@ -325,7 +332,7 @@ class Element:
             return [bytes_of(item, Attribute.VALUE) for item in session.get_objects(wanted)]
 
     def _replace(self, kind: ObjectClass, label: str, template: dict[Attribute, Any]) -> None:
-        """Write the new object first: when the power goes in between, there are two and not none."""
+        """Write the new object before deleting the old one: a power failure leaves two objects, not none."""
         with self.token.session() as session:
             old = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
             try:

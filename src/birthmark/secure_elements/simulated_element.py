@@ -1,9 +1,10 @@
-"""Software elements: SoftHSM2 tokens with a real chip's labels, ids, certificates and quirks, for tests and the demo.
+"""Simulated secure elements: SoftHSM2 tokens with a real element's labels, IDs, certificates and quirks.
 
-A real PKCS#11 library with a software chip behind it. Keys are made in the token, sensitive and not extractable; the
-maker's CA is made on the spot and its private key is dropped when the last certificate is signed.
+For tests and the demo. They use a real PKCS#11 library with a software token. Keys are generated in the token,
+sensitive and not extractable. The manufacturer's CA is created on the spot, and its private key is discarded after the
+last certificate is signed.
 
-Differences from silicon: SoftHSM asks for a PIN (an SE050 takes any), and has no limit of three sessions.
+Differences from silicon: SoftHSM requires a PIN (an SE050 accepts any), and has no limit of three sessions.
 """
 
 import ctypes
@@ -47,7 +48,10 @@ slots.removable = false
 
 
 def initialize_token(directory: Path, label: str, pin: str) -> Path:
-    """Make `directory` with `softhsm2.conf` and one token, select it for this process, and return the library."""
+    """Create `directory` with `softhsm2.conf` and one token, select it here, and return the library.
+
+    The selection applies to this process.
+    """
     module = find_softhsm()
     tokens = directory / "tokens"
     tokens.mkdir(mode=0o700, parents=True)
@@ -103,7 +107,7 @@ _CHIP_ID_BYTES = {SE050.name: 18, ATECC608.name: 6, GENERIC.name: 8}
 
 @dataclass(frozen=True, slots=True)
 class SoftwareElement:
-    """Where it lives and how to use it."""
+    """Location and settings of a simulated element."""
 
     directory: Path
     profile: ChipProfile
@@ -115,7 +119,7 @@ class SoftwareElement:
 
     @property
     def maker_certificates(self) -> Path:
-        """The maker's CA certificates in PEM, intermediate first."""
+        """CA certificates of the manufacturer in PEM, intermediate first."""
         return self.directory / "maker-ca.pem"
 
     @property
@@ -124,7 +128,7 @@ class SoftwareElement:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a process needs to use it."""
+        """Environment variables that a process needs to use it."""
         return {
             "SOFTHSM2_CONF": str(self.directory / "softhsm2.conf"),
             "BIRTHMARK_PKCS11_MODULE": str(self.module),
@@ -133,14 +137,14 @@ class SoftwareElement:
         }
 
     def open(self) -> Element:
-        """Open it in this process, whose SoftHSM then looks at this directory."""
+        """Open it in this process and set SoftHSM's configuration to this directory."""
         select(self.directory)
         token = Pkcs11Token.open(self.module, label=self.token_label, pin=Pin.from_file(self.pin_file))
         return Element(token, self.profile)
 
 
 def open_software_element(directory: Path) -> SoftwareElement:
-    """Return the software element that was made in `directory`."""
+    """Load the simulated element in `directory`."""
     name = (directory / "profile").read_text().strip()
     return SoftwareElement(directory.resolve(), PROFILES[name], find_softhsm())
 
@@ -154,10 +158,10 @@ def create_software_element(
     variant: Variant | None = None,
     has_swapped_labels: bool = False,
 ) -> SoftwareElement:
-    """Make a chip of this kind as it leaves the factory. Raise `ElementExistsError` or `SoftHsmMissingError`.
+    """Create an element of this type in factory state. Raise `ElementExistsError` or `SoftHsmMissingError`.
 
-    With a `variant` it has all the keys of that one, else one of each kind. `has_swapped_labels` imitates the SE050's
-    middleware up to 4.3.
+    With a `variant` it has all keys of that variant, otherwise one of each type. `has_swapped_labels` imitates the
+    SE050's middleware up to 4.3.
     """
     find_softhsm()
     if (directory / "softhsm2.conf").exists():
@@ -185,7 +189,7 @@ def create_software_element(
 
 
 class _Maker:
-    """A chip maker for one moment: root and signer; nobody keeps the keys."""
+    """Temporary CA of a manufacturer: root and signer, whose keys are not stored."""
 
     def __init__(self, profile: ChipProfile, now: datetime, entropy: Entropy) -> None:
         self.profile, self._now, self._entropy = profile, now, entropy
@@ -232,7 +236,7 @@ def _make_key(element: Element, slot: KeySlot, maker: _Maker, chip_id: str, *, h
 
 
 def _common_name(profile: ChipProfile, slot: KeySlot, chip_id: str) -> str:
-    """Die-individual names: an SE050 by its 18-byte UID, a Trust&GO part by its 9-byte serial number (sn0123…01)."""
+    """Return the chip's common name: 18-byte UID (SE050) or 9-byte serial number (Trust&GO, sn0123…01)."""
     if profile is ATECC608:
         return f"sn0123{chip_id.upper()}01"
     if slot.object_id is not None:

@@ -1,4 +1,4 @@
-"""Objects in a chip: how they are made, named and described."""
+"""Token objects: creation, naming and description."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _SEQUENCE = 0x30
 
 
 def guess(raw: bytes) -> str:
-    """Return a few words; never the bytes themselves, which may be somebody's secret."""
+    """Return a short description; never the bytes themselves, which may be secret."""
     if is_blank(raw):
         return "blank"
     try:
@@ -76,7 +76,10 @@ _AS_A_TPM: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ElementObject:
-    """What the chip says of one object; `detail` is a key's kind, a certificate's subject, data's size and a guess."""
+    """Description of one object.
+
+    `detail` is a key's type, a certificate's subject, or data's size and probable content.
+    """
 
     kind: str
     label: str
@@ -109,22 +112,22 @@ def generate(session: pkcs11.Session, label: str, algorithm: Algorithm, key_id: 
 
 
 def destroy(session: pkcs11.Session, label: str) -> None:
-    """Destroy a key pair. The private half goes first: what is left of an interruption is no key any more."""
+    """Destroy a key pair, the private key first: an interruption leaves no usable key."""
     for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
         for item in list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label})):
             item.destroy()
 
 
 def has_key(session: pkcs11.Session, label: str) -> bool:
-    """Say whether a private key of this label is there."""
+    """Return whether a private key with this label exists."""
     wanted = {Attribute.CLASS: ObjectClass.PRIVATE_KEY, Attribute.LABEL: label}
     return bool(list(session.get_objects(wanted)))
 
 
 def identity_label(session: pkcs11.Session, candidates: Sequence[KeySlot]) -> str | None:
-    """Return the label of the identity key that is there, an EC key before an RSA key; None where none of them is.
+    """Return the label of the existing identity key, EC before RSA; None if there is none.
 
-    What kind of key it is, the chip says: an object id promises nothing.
+    The element reports the key type; an object ID does not determine it.
     """
     places = [slot.object_id for slot in candidates]
     found = []
@@ -137,7 +140,7 @@ def identity_label(session: pkcs11.Session, candidates: Sequence[KeySlot]) -> st
 
 
 def class_of(item: Any) -> ObjectClass | None:
-    """Return its class, which the library tells of keys and certificates alone; None where the token tells none."""
+    """Return the object class, which the library exposes only for keys and certificates; None if unknown."""
     try:
         return ObjectClass(item.object_class or item[Attribute.CLASS])
     except (p11.PKCS11Error, ValueError):

@@ -1,1 +1,1 @@
-"""The server: settings, the data directory, and one process that serves every room on its ports."""
+"""Server: settings, the data directory, and one process that runs every service on its ports."""

@@ -1,4 +1,4 @@
-"""Reads what the rules of alerts look at, and has them judged: by one worker for all, again and again."""
+"""Periodic evaluation of alert rules, by one worker for all."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import bindparam, func, select
 
-from birthmark.alerts.identity_conflicts import IdentityConflicts, Name, in_two_places
+from birthmark.alerts.identity_conflicts import IdentityConflicts, Name, find_alternating_names
 from birthmark.alerts.machine_readings import Machines
 from birthmark.alerts.model import MachineReading, Readings, Thresholds, UpcomingExpiry
 from birthmark.alerts.rules import CONTESTED, RULES, found
@@ -35,7 +35,7 @@ from birthmark.store.schema import outbox
 log = logging.getLogger(__name__)
 
 _ALIVE, _LOOKS = timedelta(minutes=1), 6
-"""A worker that has not looked for so long, or so often, is not there: another one judges."""
+"""Maximum age and missed intervals of evaluations, after which another worker takes over."""
 _COUNTED, _NAMED = 1000, 5
 _NAMES_AT_ONCE, _PLACES = 500, 2
 _HOUR = timedelta(hours=1)
@@ -72,7 +72,7 @@ _CONTESTED = statement(
 
 @dataclass(slots=True)
 class AlertEvaluator:
-    """Judges; `last` is what it read last, None for a worker that does not judge."""
+    """Evaluates alert rules; `last` is the latest reading, None in a worker that does not evaluate."""
 
     rooms: Rooms = field(repr=False)
     alerts: Alerts
@@ -83,20 +83,20 @@ class AlertEvaluator:
     machine: str = field(default_factory=socket.gethostname)
     server: OwnEnd | None = None
     own: MachineReading | None = field(default=None, init=False)
-    """What this worker saw of its machine last."""
+    """Latest reading of this worker's machine."""
     _noticed: dict[Name, int] = field(default_factory=dict, init=False)
-    """Of names that two use, until when they were noticed together, in microseconds."""
+    """Time in microseconds up to which each identity conflict was reported."""
     last: Readings | None = field(default=None, init=False)
     firing: Mapping[str, int] = field(default_factory=dict, init=False)
-    """How many alerts there are of each rule, as this worker judged."""
+    """Number of active alerts per rule, as evaluated by this worker."""
 
     async def keep_judging(self) -> None:
-        """Judge as long as this runs, and while no other worker does."""
+        """Evaluate periodically unless another worker does."""
         steadiness = ClockStability(self.rooms.authority.clock)
         began = self.rooms.authority.clock.monotonic()
         while True:
             try:
-                await self.look(steadiness, began)
+                await self.record_machine_reading(steadiness, began)
                 if await self.alerts.claim(self._alive):
                     await self.judge()
                 else:
@@ -109,8 +109,8 @@ class AlertEvaluator:
     def _alive(self) -> timedelta:
         return max(_ALIVE, _LOOKS * self.every)
 
-    async def look(self, steadiness: ClockStability, began: float) -> None:
-        """Note what this worker sees of its machine. A clock that was never seen steady since `began` is only new."""
+    async def record_machine_reading(self, steadiness: ClockStability, began: float) -> None:
+        """Record this worker's machine readings. A clock without a stable reading since `began` counts as new."""
         clock = self.rooms.authority.clock
         disk = await asyncio.to_thread(shutil.disk_usage, self.directory)
         seen = MachineReading(
@@ -127,14 +127,14 @@ class AlertEvaluator:
             await self._tell_of_ends(self.own.at)
 
     async def _tell_of_ends(self, now: datetime) -> None:
-        """Write which names had connections ended here: another worker may have ended others of them."""
+        """Record the names whose connections ended here, as other workers may have ended others of them."""
         contesting, rooms = IdentityConflicts(self.rooms.database), self.rooms
         for kind, contested in (("hub", rooms.hub_connections.contested), ("aws", rooms.aws_connections.contested)):
-            await contesting.note(kind, contested.news(_NAMES_AT_ONCE), now)
+            await contesting.note(kind, contested.take_updates(_NAMES_AT_ONCE), now)
 
     async def _notice_two(self, now: datetime) -> None:
-        """File those names that are in two places by what all workers saw together."""
-        found = in_two_places(await IdentityConflicts(self.rooms.database).recent(now), now, self._noticed)
+        """Report names that are in use at two addresses, from the observations of all workers."""
+        found = find_alternating_names(await IdentityConflicts(self.rooms.database).recent(now), now, self._noticed)
         self._noticed = {name: at for name, at in self._noticed.items() if at > to_micros(now - _HOUR)}
         for name, ends in found.items():
             self._noticed[name] = ends[-1][0]
@@ -142,7 +142,7 @@ class AlertEvaluator:
                 self.rooms.ledger.record(IdentityContestedError(device_id=name[1], count=len(ends)), address=address)
 
     async def judge(self) -> None:
-        """Read and judge once."""
+        """Read the inputs and evaluate once."""
         if self.own is not None and not self.rooms.broker.is_alone:
             await self._notice_two(self.own.at)
         readings = self.last = await self.read()
@@ -152,7 +152,7 @@ class AlertEvaluator:
         self.firing = {rule: sum(1 for one in raised if one.rule == rule) for rule in RULES}
 
     async def read(self) -> Readings:
-        """Return what there is to judge."""
+        """Return the inputs of the rules."""
         rooms, now = self.rooms, self.rooms.authority.clock.now()
         hierarchy = rooms.authority.hierarchy
         cas = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
@@ -186,12 +186,14 @@ class AlertEvaluator:
             if not profile.is_ca:
                 until = now + near_end(profile, authority.lifetimes, self.limits.unrenewed)
                 moment = {"now": to_micros(now), "until": to_micros(until)}
-                rows = await authority.database.aside(_UNRENEWED, profile=profile.name, limit=_COUNTED, **moment)
+                rows = await authority.database.read_in_background(
+                    _UNRENEWED, profile=profile.name, limit=_COUNTED, **moment
+                )
                 names += [row["device_id"] for row in rows]
         return names
 
     async def _hourly(self, figure: str, now: datetime) -> tuple[dict[str, int], dict[str, float]]:
-        """Return a figure of the last hour by code, and that of an hour of the day before it."""
+        """Return a counter of the last hour by code, and its hourly average of the preceding day."""
         this = to_micros(now) // HOUR * HOUR
         part = 1 - (to_micros(now) - this) / HOUR
         within: dict[str, float] = {}
@@ -208,7 +210,7 @@ class AlertEvaluator:
         return {code: int(count) for code, count in within.items()}, before
 
     async def _lists(self, now: datetime) -> list[UpcomingExpiry]:
-        """Return when the lists end that were handed out; one that ends soon is made anew, if that can be."""
+        """Return the expiry of the published CRLs; a CRL near its expiry is reissued if possible."""
         authority, ends = self.rooms.authority, []
         for purpose in map(str, ("root", *authority.hierarchy.issuers)):
             ca = authority.hierarchy.named(purpose)
@@ -231,6 +233,6 @@ class AlertEvaluator:
         return tuple(sorted({str(json.loads(row["facts"]).get("device_id", "")) for row in rows} - {""}))
 
 
-def near_end(profile: CertificateProfile, lifetimes: Mapping[str, timedelta], most: timedelta) -> timedelta:
-    """Return how long before its end a certificate of a profile should have been renewed."""
-    return min(most, (lifetimes.get(profile.name) or profile.lifetime) / 5)
+def near_end(profile: CertificateProfile, lifetimes: Mapping[str, timedelta], limit: timedelta) -> timedelta:
+    """Return how long before its expiry a certificate of a profile should have been renewed."""
+    return min(limit, (lifetimes.get(profile.name) or profile.lifetime) / 5)

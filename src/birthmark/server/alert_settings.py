@@ -1,4 +1,4 @@
-"""`[alerts]` of the server's configuration: from when on something is an alert, and which rules are off."""
+"""`[alerts]` section of the server configuration: thresholds and disabled rules."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -14,11 +14,11 @@ _SELDOM = timedelta(minutes=10)
 
 
 class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """From when on something is an alert, and which rules are off."""
+    """Alert thresholds and disabled rules."""
 
     off: tuple[str, ...] = ()
     every: str = "10s"
-    """How often it is judged."""
+    """Evaluation interval."""
     disk_free: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
     clock_off: str = "5s"
     unrenewed: str = "7d"
@@ -33,12 +33,12 @@ class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def interval(self) -> timedelta:
-        """How often it is judged. Raise `ValueError` where that is no time."""
+        """Evaluation interval. Raise `ValueError` if it is not a duration."""
         return lifetime_of(self.every)
 
     @property
     def thresholds(self) -> Thresholds:
-        """What the rules take. Raise `ValueError` where a time is none."""
+        """Rule thresholds. Raise `ValueError` if a duration is invalid."""
         return Thresholds(
             disk_free=self.disk_free,
             clock_off=lifetime_of(self.clock_off),
@@ -55,7 +55,7 @@ class AlertSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def mistakes_of_alerts(alerts: AlertSettings) -> Iterator[str]:
-    """Yield what is wrong with values that are each in order."""
+    """Yield errors in the combination of individually valid values."""
     for name in ("every", "unrenewed", "ca_ends", "crl_ends", "server_ends", "behind", "clock_off"):
         try:
             lasts = lifetime_of(getattr(alerts, name))

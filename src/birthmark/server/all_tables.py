@@ -1,6 +1,6 @@
-"""Every table of the database. A room's tables are known once its store is imported, so all of them are imported here.
+"""Imports every table of the database. A component's tables are registered when its store is imported.
 
-Whoever handles the whole database asks for `TABLES`, never for the tables that happen to be known.
+Code that handles the complete database uses `TABLES`, never the currently registered tables.
 """
 
 from collections.abc import Mapping

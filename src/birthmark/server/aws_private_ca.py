@@ -1,7 +1,7 @@
-"""AWS Private CA signs for this server (API reference of `acm-pca`, 2017-08-22).
+"""Issuance by AWS Private CA for this server (API reference of `acm-pca`, 2017-08-22).
 
-The device is identified here, and its name and its other names are decided here; AWS is handed the request with the
-subject that it shall say. Credentials and region are found as every AWS SDK finds them; the region is the ARN's.
+The server identifies the device and determines its subject and alternative names; AWS receives the CSR with that
+subject. Credentials and region come from the default chain of the AWS SDK; the region is that of the ARN.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from birthmark.pki.csr import CertificateRequest
 
 log = logging.getLogger(__name__)
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""It issues within a second or so; until then it says that it is at it."""
+"""Poll intervals: AWS issues within about 1 s and reports progress until then."""
 _IN_PROGRESS = "RequestInProgressException"
 
 
@@ -48,7 +48,10 @@ class PrivateCaError(UnavailableError):
 
 @dataclass(slots=True)
 class PrivateCa:
-    """See `ca.external_ca.Upstream`. `client` is boto3's of `acm-pca`; its calls block and run in threads."""
+    """Implements `ca.external_ca.Upstream`.
+
+    `client` is boto3's `acm-pca` client; its blocking calls run in threads.
+    """
 
     url: str
     """The ARN of the certificate authority."""
@@ -60,10 +63,10 @@ class PrivateCa:
     _algorithm: str | None = None
     _asking: PendingSignatures = field(default_factory=PendingSignatures, init=False, repr=False)
     _is_kept: bool = field(default=True, init=False)
-    """What could not be kept is handed over again by the next look."""
+    """Whether the certificates are stored; if False, the next check stores them again."""
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Return its certificate and those above it. Raise `PrivateCaError` before they were learnt."""
+        """Return the CA's certificate and its issuers. Raise `PrivateCaError` before they are known."""
         if not self.known:
             raise self._problem(
                 "GetCertificateAuthorityCertificate", ("it has not responded since this server started")
@@ -71,7 +74,7 @@ class PrivateCa:
         return self.known
 
     async def refresh(self) -> None:
-        """Ask for its certificates, and how it signs. Raise `PrivateCaError`."""
+        """Fetch the CA's certificates and signature algorithm. Raise `PrivateCaError`."""
         described = await self._call("describe_certificate_authority")
         configuration = described["CertificateAuthority"]["CertificateAuthorityConfiguration"]
         self._algorithm = configuration["SigningAlgorithm"]
@@ -150,7 +153,7 @@ def private_ca_of(
     entropy: Entropy,
     *,
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]],
-    known: tuple[Certificate, ...],
+    certificates: tuple[Certificate, ...],
 ) -> PrivateCa:
     """Return the certificate authority of that ARN, by boto3 as the environment configures it."""
     import boto3
@@ -159,11 +162,14 @@ def private_ca_of(
     logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells of every call otherwise
     config = Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "max_attempts": 3})
     client = boto3.Session(region_name=region).client("acm-pca", config=config)
-    return PrivateCa(arn, client, clock, entropy, keep, known)
+    return PrivateCa(arn, client, clock, entropy, keep, certificates)
 
 
 def template_for(profile: CertificateProfile) -> str:
-    """Return the ARN of the template that fits best; subjects come from this server, extensions from the template."""
+    """Return the ARN of the best matching template.
+
+    Subjects come from this server, extensions from the template.
+    """
     if profile.is_ca:
         kind = f"SubordinateCACertificate_PathLen{profile.path_length or 0}_APIPassthrough"
     elif profile.extended_key_usage == (ExtendedKeyUsageOID.CLIENT_AUTH,):

@@ -12,7 +12,7 @@ from birthmark.store.database import Heard
 
 
 class CaComponent(Component):
-    """The certificate authority, and how many certificates this worker issued and revoked."""
+    """Certificate authority component, with counts of the certificates that this worker issued and revoked."""
 
     def __init__(self, devices: CertificateRecords) -> None:
         self.devices = devices

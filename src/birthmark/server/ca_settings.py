@@ -1,4 +1,4 @@
-"""What the configuration says of the CA: `[ca]`, and a profile of one's own for each `[ca.profiles.NAME]`."""
+"""Configuration of the CA: `[ca]`, and custom profiles in `[ca.profiles.NAME]`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ _Key = Literal["P-256", "P-384", "RSA", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
 class CaSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What every device certificate says besides the device's name (RFC 5280 appendix A.1 bounds them)."""
+    """Fixed subject attributes of device certificates (RFC 5280 appendix A.1 limits their length)."""
 
     C: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
     ST: _Text | None = None
@@ -44,7 +44,7 @@ class CaSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class ProfileTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A profile as a file says it: what is left out is as in the one it is based on."""
+    """A profile in the configuration file; omitted settings come from its base profile."""
 
     based_on: _Base
     lifetime: str | None = None
@@ -71,7 +71,7 @@ class PrivateCaTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The CA of this server, where relying parties ask it for revocation, and of which certificates they can."""
+    """Settings of the CA: its revocation URLs, and the certificates that include them."""
 
     passphrase: str | None = None
     public_url: str | None = None
@@ -90,12 +90,12 @@ class Ca(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def profiles_of(ca: Ca, built_in: Mapping[str, CertificateProfile] = FOR_REQUESTS) -> Mapping[str, CertificateProfile]:
-    """Return the profiles there are: the built-in ones and those of the file, in which `mistakes_of` finds nothing."""
+    """Return the built-in profiles and those of a configuration that `mistakes_of` accepts."""
     return {**built_in, **{name: _profile(name, table, built_in) for name, table in ca.profiles.items()}}
 
 
 def mistakes_of(ca: Ca) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+    """Yield the errors of values with valid types: the key, and the accepted values."""
     if ca.passphrase is not None and not _is_source(ca.passphrase):
         yield "ca.passphrase", f"must be {FORMS}, and is something else"
     if ca.public_url is not None and not _URL.fullmatch(ca.public_url):
@@ -137,7 +137,7 @@ def _wrong(table: ProfileTable) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_for_a_ca(table: ProfileTable) -> Iterator[tuple[str, str]]:
-    """What a CA is, no file changes: its path length and usages, and that it has no names of others."""
+    """Yield settings that a file must not change for a CA: path length, usages, and foreign names."""
     if not FOR_REQUESTS[table.based_on].is_ca:
         if table.extended_key_usage == ():
             yield "extended_key_usage", "must name a purpose, such as clientAuth"

@@ -1,4 +1,4 @@
-"""The rooms of a running server, made and tied together: who reaches whom is decided here and nowhere else."""
+"""Composition root: creates the components of a running server and connects them."""
 
 import asyncio
 import contextlib
@@ -69,8 +69,8 @@ from birthmark.ref import Ref
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import PresentedRequest
 from birthmark.server.ca_component import CaComponent
-from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, orders_of
-from birthmark.server.est_settings import est_settings
+from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, create_certificate_orders
+from birthmark.server.est_settings import build_est_settings
 from birthmark.server.mapping_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.presented_certificates import presented_here
@@ -84,7 +84,7 @@ ALL = (2000, 500)
 
 
 class SigningShare:
-    """At once, and then a second: for one address, and for all together, of `workers` that have a share each."""
+    """Rate limits for signatures: burst and rate per address, and in total, divided among `workers`."""
 
     def __init__(self, clock: Clock, workers: int = 1) -> None:
         self._clock = clock
@@ -93,7 +93,7 @@ class SigningShare:
         self._all = RateLimits(burst / workers, per_s / workers)
 
     def __call__(self, address: str) -> bool:
-        """Take one signature's worth of the share of `address`, if there is."""
+        """Take one signature from the quota of `address`; return whether it was available."""
         now = self._clock.monotonic()
         return self._each.has_room(share_of(address), now) and self._all.has_room("", now)
 
@@ -102,13 +102,13 @@ _MOST = 8
 
 
 class Succession:
-    """Tells what a certificate renewed: what was shown to get it, and to get that."""
+    """Renewal history of a certificate: the certificate presented for it, and so on."""
 
     def __init__(self, authority: CertificateAuthority) -> None:
         self._authority = authority
 
     async def __call__(self, leaf: Certificate) -> Sequence[str]:
-        """Return the thumbprints of what it renewed, the latest first; none for one that is not of this CA."""
+        """Return the thumbprints of the renewed certificates, latest first; empty for a foreign certificate."""
         found: list[str] = []
         issued = await self._authority.find(leaf.thumbprint)
         while issued is not None and issued.parent is not None and len(found) < _MOST:
@@ -133,7 +133,7 @@ class InventoryForDps:
         return await self._authority.revocations.is_lost(name)
 
     def registered(self, certificate: Certificate, now: datetime) -> Changes:
-        return self._authority.registered(certificate, now)
+        return self._authority.registration_changes(certificate, now)
 
 
 _MAX_SHOWN = 80
@@ -141,7 +141,7 @@ _MAX_SHOWN = 80
 
 @dataclass(frozen=True, slots=True)
 class ServiceRefs:
-    """Services that others need before they are constructed."""
+    """References to services that others need before their construction."""
 
     iothub: Ref[IotHub]
     instances: Ref[Instances]
@@ -152,7 +152,7 @@ class ServiceRefs:
 
 @dataclass(frozen=True, slots=True)
 class WorkerCounters:
-    """What this worker counts besides connections; others may ask while it starts."""
+    """Counters of this worker besides connections; may be read during startup."""
 
     later: ServiceRefs
     ledger: Ledger
@@ -168,17 +168,17 @@ class WorkerCounters:
 
 @dataclass(frozen=True, slots=True)
 class RolePlaces:
-    """Where people may have roles: nowhere where nothing is."""
+    """Scopes of roles: a scope requires an existing resource."""
 
     hubs: Callable[[], Hubs]
     instances: Callable[[], Instances]
 
-    def counting_on(self, place: str) -> Changes:
-        kind, _, name = place.partition("/")
+    def guard_scope(self, scope: str) -> Changes:
+        kind, _, name = scope.partition("/")
         if not name:
             return Changes()  # everywhere, the server and the account are always there
-        missing = PlaceMissingError(place=place[:_MAX_SHOWN])
-        return (self.hubs() if kind == "hub" else self.instances()).counting_on(name, missing)
+        missing = PlaceMissingError(place=scope[:_MAX_SHOWN])
+        return (self.hubs() if kind == "hub" else self.instances()).guard_exists(name, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,35 +219,35 @@ class Rooms:
     components: Sequence[Component]
     """In the order in which a device is revoked."""
     https_port: Ref[int]
-    """Filled when the ports are bound: the standard port where it is."""
+    """Set when the ports are bound: the standard port if it is available."""
     port: Callable[[], int]
-    """Returns the HTTPS port that clients are told; while ports are being bound, the configured one."""
+    """Returns the HTTPS port for clients; the configured port while ports are being bound."""
 
     async def settled(self) -> None:
-        """Return when everything taken so far is on disk or was refused."""
+        """Wait until everything accepted so far is on disk or refused."""
         for one in self.components:
             await one.settle()
-        await self.broker.settled(STOP_S)
-        await self.ledger.settled(STOP_S)
+        await self.broker.wait_until_settled(STOP_S)
+        await self.ledger.wait_until_written(STOP_S)
         with contextlib.suppress(BirthmarkError, TimeoutError):
             async with asyncio.timeout(STOP_S):
-                await self.notices.settled()
+                await self.notices.write_pending()
 
     async def stop(self) -> None:
-        """End what reads in the background."""
+        """Stop background readers."""
         for one in self.components:
             await one.stop()
         await self.rollovers.stop()
         await self.people.stop()
 
     def end_connections(self) -> None:
-        """Tell every MQTT client that this server ends, as far as its version of MQTT has words for it."""
+        """Notify every MQTT client of the shutdown, as far as its MQTT version supports it."""
         for mqtt in self._mqtt:
             for connection in mqtt.everyone():
                 connection.pump.close(CloseReason.STOPPING)
 
     def subscribe(self, bus: Bus) -> None:
-        """Let live connections hear of what changed about them."""
+        """Subscribe live connections to changes that affect them."""
         bus.on(CertificateRevoked, EndConnectionsRequest(self.authority.revocations.check, self._mqtt))
         for one in self.components:
             one.subscribe(bus)
@@ -266,7 +266,7 @@ async def _broker(
     *,
     freeing: Callable[[str], Awaitable[None]],
 ) -> Broker:
-    """Return the broker; one that has others beside it is known to them before anything is remembered."""
+    """Return the broker; with several workers, it joins them before any state is cached."""
     if (among := shared(bus)) is None:
         return Broker(database, clock, bus.worker, watch=watch, counting=counting)
     broker = Broker(database, clock, bus.worker, among, watch=watch, counting=counting, freeing=freeing)
@@ -278,16 +278,16 @@ async def _broker(
 
 @dataclass(frozen=True, slots=True)
 class _PresenceLog:
-    """Notes who comes to a hub or the account, and from where."""
+    """Records connects and disconnects of clients of a hub or the account, with their addresses."""
 
     notices: Notices
 
-    def came(self, space: str, client: str, connection: ClientConnection) -> None:
+    def on_connect(self, space: str, client: str, connection: ClientConnection) -> None:
         address = connection.pump.address if isinstance(connection, HubConnection | AwsConnection) else ""
         self.notices.came(space, client, address)
 
-    def went(self, space: str, client: str, reason: CloseReason) -> None:
-        self.notices.went(space, client, reason)
+    def on_disconnect(self, space: str, client: str, reason: CloseReason) -> None:
+        self.notices.record_disconnection(space, client, reason)
 
 
 def _sender(settings: Settings) -> HttpSender:
@@ -309,7 +309,7 @@ def _mailer(settings: Settings) -> MailSender | None:
 
 
 def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: HttpSender) -> None:
-    """Give routes the ways out that rules have, and one queue with them."""
+    """Give message routing the action types of rules and a shared queue."""
     routes, servers = iothub.routes, servers_of(settings)
     ways = carriers_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
     routes.begin(queue, ways, check_url=sender.check, servers=servers)
@@ -324,10 +324,10 @@ async def open_rooms(
     entropy: Entropy,
     upstream: ExternalCa | None,
 ) -> Rooms:
-    """Make the rooms over `database`, and load what they keep in memory."""
+    """Create the components over `database` and load their caches."""
     hierarchy = rollovers.hierarchy
     notices = Notices(database, clock, bus.worker)
-    ledger = Ledger(database, clock, entropy, notices.refused)
+    ledger = Ledger(database, clock, entropy, notices.record_refusal)
     later = ServiceRefs(Ref(), Ref(), Ref(), Ref(), Ref())
     broker = await _broker(
         *(database, bus, clock, _PresenceLog(notices), WorkerCounters(later, ledger)),
@@ -337,7 +337,7 @@ async def open_rooms(
         database,
         clock,
         entropy,
-        settings.people.most_taken_a_day,
+        settings.people.max_removals_per_day,
         RolePlaces(lambda: later.iothub().hubs, later.instances),
     )
     instances = later.instances.fill(
@@ -365,7 +365,7 @@ async def open_rooms(
         upstream=upstream,
         on_record=on_record,
     )
-    orders = orders_of(authority, settings.est.max_live)
+    orders = create_certificate_orders(authority, settings.est.max_live)
     kept = {
         "keep_s": settings.telemetry.keep_s,
         "keep_bytes": settings.telemetry.keep_bytes,
@@ -383,7 +383,7 @@ async def open_rooms(
             roles=people,
             issuer=orders,
             grants=GrantsByEnrollment(instances, later.enrollments, later.registrations),
-            leads=broker.leads,
+            leads=broker.is_leader,
             record=ledger.record,
             **kept,
         )
@@ -425,7 +425,7 @@ async def open_rooms(
         predecessors=Succession(authority),
         per_ca=settings.aws.max_per_ca,
         per_second=settings.aws.max_new_per_second,
-        leads=broker.leads,
+        leads=broker.is_leader,
         record=ledger.record,
         https_url=lambda: f"https://{settings.host_name}:{port()}",
     )
@@ -434,7 +434,7 @@ async def open_rooms(
     await aws.load()
     await broker.load()
     if broker.is_alone:
-        await aws.index.nobody_is_connected()
+        await aws.index.mark_all_disconnected()
     sign_in = SignIn(people, BrowserSessions(people), Passwords(entropy), settings.workers)
     await people.load()
     rules = SpaceRules(
@@ -454,7 +454,7 @@ async def open_rooms(
     est = EstService(
         authority,
         PasswordCheck(entropy),
-        est_settings(settings.est, settings.profiles, settings.workers),
+        build_est_settings(settings.est, settings.profiles, settings.workers),
         note_fetched=rollovers.note_fetched,
         presented_by=lambda name: later.devices().thumbprints(name),
     )

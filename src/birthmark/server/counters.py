@@ -1,4 +1,4 @@
-"""The figures of a server, and the proof of each: a scan of what is on record, of the same moment."""
+"""Counters of a server, and their verification by a scan of the records at the same point in time."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -38,9 +38,9 @@ PERIODS: Mapping[str, int] = {
     ca_store.FIGURE: WEEK,
     **dict.fromkeys(HOURLY, HOUR),
 }
-"""Every figure, with the microseconds that one of its rows is about; 0 for what is there now."""
+"""All counters with the period of a row in microseconds; 0 for a current value."""
 AT_LEAST = {ledger.FIGURE, ledger.FAILED_RENEWALS}
-"""Not every refusal has a row, and rows leave: what is found of them is the least there was."""
+"""Counters for which the scan is only a lower bound: not every refusal has a row, and rows are deleted."""
 KEPT = timedelta(days=400)
 _PRUNE_EVERY_S = 6 * 3600.0
 
@@ -49,8 +49,8 @@ _FORGET_BEFORE = statement(
 )
 
 
-def _found(name: str, place: Any, state: Any, since: Any, *, above: Any = None) -> Select[Any]:
-    columns: tuple[Any, ...] = (literal_column(f"'{name}'"), place, state, since, func.count(), literal_column("0"))
+def _found(name: str, value: Any, state: Any, since: Any, *, above: Any = None) -> Select[Any]:
+    columns: tuple[Any, ...] = (literal_column(f"'{name}'"), value, state, since, func.count(), literal_column("0"))
     names = ("name", "place", "state", "since", "value", "is_counted")
     made = select(*(column.label(label) for column, label in zip(columns, names, strict=True))).group_by(
         literal_column("2"), literal_column("3"), literal_column("4")
@@ -63,7 +63,7 @@ def _hour(column: Any) -> Any:
 
 
 def _proof(engine: Engine) -> Any:
-    """Return one statement of both sides: what is counted and what is found are of the same moment by it."""
+    """Return one statement that reads counters and records at the same point in time."""
     nothing: Any = literal_column("''")
     now = cast(literal(0), BigInteger)
     certificates, devices, refused = ca_store.certificates, hub_store.devices, refusal_store.refusals
@@ -112,22 +112,22 @@ _PROOF = Statement(_proof)
 
 
 class Figures:
-    """What is counted on a server, all its workers together."""
+    """Counters of a server, for all its workers."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
     async def read(self, name: str, since: int = 0) -> Sequence[StoredCounter]:
-        """Return the figures of a name, those of periods that begin at `since`, in microseconds, or later."""
+        """Return the counters of a name for periods that start at `since`, in microseconds, or later."""
         return [_of(row) for row in await self._database.all(SUMS, name=name, from_since=since) if row["value"]]
 
     async def prove(self) -> Sequence[CounterMismatch]:
-        """Return what differs from a scan of all that is on record: nothing, where every figure is right."""
+        """Return the differences from a scan of all records; empty if every counter is correct."""
         oldest = to_micros(self._clock.now() - KEPT) // HOUR * HOUR
         counted: dict[tuple[str, str, str, int], int] = {}
         found: dict[tuple[str, str, str, int], int] = {}
-        for row in await self._database.aside(_PROOF, from_since=oldest):
+        for row in await self._database.read_in_background(_PROOF, from_since=oldest):
             one = _of(row)
             side = counted if row["is_counted"] else found
             side[(one.name, one.place, one.state, one.since)] = one.value
@@ -137,8 +137,8 @@ class Figures:
             if not _holds(key[0], counted.get(key, 0), found.get(key, 0))
         ]
 
-    async def mend(self) -> None:
-        """Let each be what a scan finds: for a database that nobody else writes and that was changed by hand."""
+    async def repair(self) -> None:
+        """Set each counter to the scanned value: for a manually changed database without other writers."""
         changes = Changes()
         for one in await self.prove():
             named, by = one.counted, one.found - one.counted.value
@@ -146,7 +146,7 @@ class Figures:
         await self._database.commit(changes)
 
     async def keep_pruned(self) -> None:
-        """Forget the hours of long ago, again and again. Never ends by itself."""
+        """Delete old hourly counters periodically. Never returns."""
         while True:
             before = to_micros(self._clock.now() - KEPT) // HOUR * HOUR
             changes = Changes()

@@ -1,7 +1,8 @@
-"""A server certificate of one's own: two PEM files, read at start and again whenever they change.
+"""Custom server certificate: two PEM files, read at startup and again after every change.
 
-In:   the chain, leaf first, and its private key without a passphrase.
-Out:  chain and key as `FreshContext` takes them. Raises `OwnCertificateError`, which names the file.
+In: the chain, leaf first, and its private key without a passphrase.
+
+Out: chain and key for `FreshContext`. Raises `OwnCertificateError`, which names the file.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
-from birthmark.keys.file_key import as_openssl_reads, check_no_pkcs12, pem_of_key
+from birthmark.keys.file_key import check_no_pkcs12, find_conversion_command, pem_of_key
 from birthmark.net.tls import server_context
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificate_profiles import SERVER
@@ -38,8 +39,8 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 30.0
 
 
-async def keep_noted(authority: CertificateAuthority, context: FreshContext) -> None:
-    """Put the server's certificate and CAs on record, and each that comes in their place. Never ends by itself."""
+async def run_recording_loop(authority: CertificateAuthority, context: FreshContext) -> None:
+    """Record the server's certificate and CAs, and each replacement. Never returns."""
     noted = None
     while True:
         if (leaf := context.leaf) != noted:
@@ -60,7 +61,7 @@ _IN_ANOTHER_FORM = (
     "Name a certificate and its own key in the configuration: the dates must include today, and the names {host}, by "
     "which clients reach the server (`host` in the configuration)."
 )
-"""Where OpenSSL's tools cannot read one of the files, so that no command of theirs shows what is in it."""
+"""Fix text for files that OpenSSL's tools cannot read, so that no command of theirs helps."""
 
 
 class OwnCertificateError(UnavailableError):
@@ -82,7 +83,7 @@ class OwnCertificateError(UnavailableError):
 
 
 class OwnCertificate:
-    """Reads the pair; `stamp` tells cheaply whether one of the files changed."""
+    """Loads the pair; `stamp` cheaply detects a changed file."""
 
     def __init__(self, certificate: Path, key: Path, clock: Clock, host: str) -> None:
         self._certificate = certificate
@@ -91,7 +92,7 @@ class OwnCertificate:
         self._host = host
 
     def stamp(self) -> object:
-        """Return something else after every change of a file."""
+        """Return a value that differs after every change of a file."""
         return tuple(self._stamp(path) for path in (self._certificate, self._key))
 
     def load(self) -> tuple[Sequence[Certificate], SigningKey]:
@@ -137,7 +138,7 @@ class OwnCertificate:
             path=path, detail=detail, certificate=self._certificate, key=self._key, host=self._host
         )
         with suppress(OSError):
-            if not _is_for_openssl(self._certificate) or as_openssl_reads(self._key) is not None:
+            if not _is_for_openssl(self._certificate) or find_conversion_command(self._key) is not None:
                 refusal.quote(fix=_IN_ANOTHER_FORM.format(host=self._host))
         return refusal
 
@@ -155,11 +156,11 @@ def _is_for_openssl(certificate: Path) -> bool:
     return (is_der(raw) and not is_pkcs7(raw)) or _PEM.search(raw) is not None
 
 
-def _difference(wanted: PublicKeyTypes, found: PublicKeyTypes) -> str:
-    """Return in what a pair differs: the SHA-256 of each public key's DER."""
+def _difference(types: PublicKeyTypes, key_types: PublicKeyTypes) -> str:
+    """Return the difference of a pair: the SHA-256 of each public key's DER."""
     one, other = (
         hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
-        for key in (wanted, found)
+        for key in (types, key_types)
     )
     return f"it is not the key of the first certificate, whose public key has the SHA-256 {one}, and this {other}"
 

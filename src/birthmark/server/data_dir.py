@@ -1,20 +1,20 @@
-"""The data directory: what the first start creates and later starts find.
+"""Data directory, created by the first start and read by later ones.
 
     birthmark.db          the database (SQLite)
-    birthmark.db.lock     held by the server that runs on it
+    birthmark.db.lock     held by the running server
     ca/                   root and issuing CA, keys encrypted
-    tls/server.{pem,key}  the servers' certificate, made again when names change or it runs out
+    tls/server.{pem,key}  the servers' certificate, reissued when names change or it expires
     trust.pem             our root alone
     bundle.pem            the system's roots and ours, for variables that replace a program's own store
-    server.lock           held by the server that runs
-    database.json         where the records are, without a password
-    operator.token        the operator interface's password
-    audit.seed            what the audit chain's heads are signed with
-    machine.json          which of several machines this is, and the key to what they share
-    est.seed              what the passwords of EST credentials for one device follow from, and what seals the
-                          shared keys in the database
-    est.password          only of a directory that version 0.1.0 made: its first EST user's password
-    endpoints.json        how to reach the server; written when it is ready
+    server.lock           held by the running server
+    database.json         location of the database, without a password
+    operator.token        the operator API's token
+    audit.seed            signs the heads of the audit chain
+    machine.json          identity of this node of a cluster, and the key to shared secrets
+    est.seed              derives the passwords of EST credentials for one device, and seals the
+                          symmetric keys in the database
+    est.password          only in a directory of version 0.1.0: its first EST user's password
+    endpoints.json        endpoints of the server; written when it is ready
 
 Files with secrets are 0600; the directory is 0700.
 """
@@ -119,13 +119,13 @@ class RecordsLostError(UnavailableError):
 
 
 RESTORING = ".restoring"
-"""Where a restore builds; it goes when all is in place."""
+"""Build directory of a restore; removed when all files are in place."""
 UNFINISHED = "restore.unfinished"
-"""What a database says of itself until then."""
+"""Database marker of an unfinished restore."""
 MOVING = ".moving"
-"""How the directories begin in which a move of the database has its copies."""
+"""Name prefix of directories for the copies of a database migration."""
 RESTORED = ".restored"
-"""What is left of a restore that is whole, for the next start to remove."""
+"""Leftovers of a complete restore, which the next start removes."""
 
 
 class RestoreUnfinishedError(ConflictError):
@@ -150,7 +150,7 @@ class DataDirectory:
         self._passphrase: Passphrase | None = None
 
     def prepare(self) -> None:
-        """Create the directory and make it ours alone.
+        """Create the directory, accessible only to this user.
 
         Raise `DataDirectoryError`, `DataDirectoryForeignError`, `DataDirectoryExposedError`, `RestoreUnfinishedError`,
         `DirectoryInUseError`, or `SecretForeignError` and `SecretExposedError` for the database file.
@@ -177,15 +177,15 @@ class DataDirectory:
             atomic_files.clear_directories(self.path, MOVING)
 
     def release(self) -> None:
-        """Leave the directory to the next server; where this one was reached says nothing any more."""
+        """Release the directory for the next server and remove the endpoints file."""
         if self._lock.is_held:
             self.forget("endpoints.json")
             self._lock.release()
 
     def hierarchy(
-        self, root: str | None = None, places: DistributionPoints | None = None, source: str | None = None
+        self, root: str | None = None, points: DistributionPoints | None = None, source: str | None = None
     ) -> Hierarchy:
-        """Return the CA, made at the first start. `root` is the one that the database belongs to, once it was noted.
+        """Return the CA, created at the first start. `root` is the root recorded in the database.
 
         Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
         """
@@ -196,16 +196,16 @@ class DataDirectory:
             ca, now = directory_of(self.path, root), self._clock.now
             passphrase = self._passphrase = Passphrase(ca, source)
             return load_or_create(
-                ca, "Birthmark", now=now, entropy=self._entropy, root=root, places=places, passphrase=passphrase
+                ca, "Birthmark", now=now, entropy=self._entropy, root=root, points=points, passphrase=passphrase
             )
 
-    def generations(self, hierarchy: Hierarchy, places: DistributionPoints | None = None) -> Generations:
-        """Return the roots there are beside the one that was opened, and the way to another."""
+    def generations(self, hierarchy: Hierarchy, points: DistributionPoints | None = None) -> Generations:
+        """Return all root generations, starting with the opened one, and the rollover operations."""
         passphrase = self._passphrase or Passphrase(self.path / FIRST)
-        return Generations(self.path, hierarchy.generations[0], passphrase, self._clock, self._entropy, places)
+        return Generations(self.path, hierarchy.generations[0], passphrase, self._clock, self._entropy, points)
 
     def trust(self, hierarchy: Hierarchy) -> None:
-        """Let those who read the trust bundle trust what this server trusts."""
+        """Write the trust bundle with the roots that this server trusts."""
         self._write_trust(*hierarchy.anchors)
 
     def _write_trust(self, *roots: Certificate) -> None:
@@ -214,16 +214,16 @@ class DataDirectory:
         self.write("bundle.pem", system_roots() + ours, is_secret=False)
 
     def trust_also(self, hierarchy: Hierarchy, chain: Sequence[Certificate]) -> None:
-        """Let those who trust our root trust the CAs of `chain` too: they issued the certificate that is served."""
+        """Add the CAs of `chain`, which issued the served certificate, to the trust bundle."""
         self._write_trust(*hierarchy.anchors, *(c for c in chain if c.is_ca or c.is_self_issued))
 
     def server_certificate(
-        self, hierarchy: Hierarchy, names: Iterable[str], places: DistributionPoints | None = None
+        self, hierarchy: Hierarchy, names: Iterable[str], points: DistributionPoints | None = None
     ) -> tuple[Sequence[Certificate], SigningKey]:
         """Return the servers' chain and key, for at least `names`.
 
-        The root signs it itself while its key is here: on the EST port the chain's end is then an anchor for servers
-        and devices alike, as tutorials of others have it.
+        The root signs the certificate itself while its key is available. On the EST port the end of the chain is then
+        an anchor for servers and devices alike, as third-party tutorials expect.
         """
         wanted = dict.fromkeys([*names, "localhost", "127.0.0.1", "::1", socket.gethostname()])
         directory = self.path / "tls"
@@ -241,7 +241,7 @@ class DataDirectory:
                 serial, now = new_serial(self._entropy), self._clock.now()
                 public, issuer = key.public_key(), self._signer(hierarchy)
                 leaf = issue_server(
-                    issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, places=places
+                    issuer, list(wanted), public, serial=serial, now=now, lifetime=_LIFETIME, points=points
                 )
                 chain = (leaf, *hierarchy.presented(issuer))
                 atomic_files.replace(directory / "server.key", key_pem(key, passphrase))
@@ -251,7 +251,7 @@ class DataDirectory:
     def _kept_certificate(
         self, directory: Path, passphrase: bytes, hierarchy: Hierarchy, wanted: Iterable[str]
     ) -> tuple[Sequence[Certificate], SigningKey] | None:
-        """Return what is kept, where it is whole and for `wanted`."""
+        """Return the stored certificate and key if they are complete and cover `wanted`."""
         try:
             chain = parse_bundle(read_owned(directory / "server.pem"))
             key = read_key(directory / "server.key", passphrase)
@@ -265,7 +265,7 @@ class DataDirectory:
         return hierarchy.issuer(Purpose.SERVERS, now=self._clock.now(), entropy=self._entropy)
 
     def secret(self, name: str) -> str:
-        """Return a secret of its own file, made at the first start."""
+        """Return a secret from its own file, created at the first start."""
         path = self.path / name
         if not path.exists():
             with self._usable():
@@ -276,18 +276,18 @@ class DataDirectory:
         return secret
 
     def has(self, name: str) -> bool:
-        """Say whether there is such a file."""
+        """Return whether the file exists."""
         return (self.path / name).exists()
 
     def write(self, name: str, content: bytes, *, is_secret: bool) -> None:
-        """Replace a file in one step, unless it is so already."""
+        """Replace a file atomically unless its content is equal."""
         mode = 0o600 if is_secret else 0o644
         with self._usable():
-            if not atomic_files.is_there(self.path / name, content, mode):
+            if not atomic_files.has_content(self.path / name, content, mode):
                 atomic_files.replace(self.path / name, content, mode)
 
     def forget(self, name: str) -> None:
-        """Remove a file if it is there."""
+        """Remove a file if it exists."""
         (self.path / name).unlink(missing_ok=True)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What answers at the ports: MQTT by the user name, HTTP by the route, and every refusal into the ledger."""
+"""Port dispatchers: route MQTT by user name and HTTP by path, and record every refusal in the refusal ledger."""
 
 import asyncio
 import socket
@@ -76,7 +76,7 @@ from birthmark.server.counters import PERIODS, Figures
 from birthmark.server.enrollment import ServerEnrollment
 from birthmark.server.machines.file_sync import FileSync
 from birthmark.server.metrics_sources import MetricsSource
-from birthmark.server.presented_certificates import presented_anywhere
+from birthmark.server.presented_certificates import create_cluster_lookup
 from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.settings_view import views_of
 
@@ -84,7 +84,10 @@ KEPT_S = 1.0
 
 
 class DependencyCheck:
-    """Keeps the last answer of `ask` for a second; those who come meanwhile share it."""
+    """A dependency check that caches the last result of `ask` for 1 s.
+
+    Concurrent callers share one check.
+    """
 
     def __init__(self, ask: Callable[[], Awaitable[bool]], clock: Clock) -> None:
         self._ask = ask
@@ -92,8 +95,8 @@ class DependencyCheck:
         self._asking: asyncio.Future[bool] | None = None
         self._until = 0.0
 
-    async def is_there(self) -> bool:
-        """Say whether it is there, or was within the last second."""
+    async def is_available(self) -> bool:
+        """Return whether the dependency is available, or was available within the last second."""
         if self._asking is None or (self._asking.done() and self._clock.monotonic() >= self._until):
             self._asking = asyncio.ensure_future(self._ask())
             self._asking.add_done_callback(self._keep)
@@ -107,7 +110,7 @@ _CONSOLE = "birthmark.webconsole.app"
 
 
 class LatePages:
-    """An application that is made at its first request."""
+    """An ASGI application that is created on its first request."""
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
         self._make = make
@@ -125,7 +128,7 @@ class LatePages:
 
 
 Parts = Callable[[], Mapping[str, bool | str]]
-"""Whether each part is there; or a word for one that is not whole, and keeps nobody from being served."""
+"""Status of each component: available or not, or a text for a degraded component that does not affect service."""
 """Whether each part of the server is there, by name."""
 
 AWS_ALPN = b"x-amzn-mqtt-ca"
@@ -134,7 +137,7 @@ _MAX_PATH = 200
 
 
 class Applications:
-    """The ways into the rooms."""
+    """ASGI and MQTT applications that route requests to the services."""
 
     def __init__(
         self,
@@ -146,7 +149,7 @@ class Applications:
         served: server_status.OwnEnd | None = None,
         machine: str = "",
     ) -> None:
-        """`served` says when the server's own certificate ends, on this `machine`."""
+        """Create the applications; `served` reports the expiry of the server's own certificate on this `machine`."""
         self._rooms = rooms
         self._settings = settings
         self._clock = clock
@@ -161,9 +164,9 @@ class Applications:
         self.metering = MetricsSource(rooms, self.alerting, served)
         self._metrics = Route("/metrics", self._measured, methods=["GET"])
         self.endpoints: Mapping[str, Any] = {}
-        """Where the services are, without what lets somebody in."""
+        """Service endpoints, without credentials."""
         self.console_url: Ref[str] = Ref()
-        """Where people of other machines reach the operator interface, when it is bound."""
+        """URL of the operator interface for other machines, if it is bound."""
         self._reach = DependencyCheck(rooms.database.is_reachable, clock)
         self._mqtt_limits = EngineLimits(
             connect_timeout_s=settings.bounds().mqtt_connect_s, max_queued=settings.aws.max_waiting
@@ -174,13 +177,13 @@ class Applications:
         return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
     def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
-        """Return the MQTT side of a WebSocket whose request was not signed."""
+        """Return the MQTT side of a WebSocket whose request is not signed."""
         headers = {name.lower(): value for name, value in socket.headers.items()}
         accept = partial(self._accept, of_aws=self._rooms.aws_connections.acceptor_of(headers, socket.url.query))
         return MqttPump(accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
     def cloud(self) -> ASGIApp:
-        """Return every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
+        """Return the application with every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
         rooms, clock = self._rooms, self._clock
         signed_websocket = aws_websocket.endpoint(
             rooms.aws, rooms.aws_connections.acceptor, self.report, clock, self._mqtt_limits, freshness=self._freshness
@@ -233,19 +236,22 @@ class Applications:
         return RequireAuthority(app if self._freshness is None else RequireFresh(app, self._freshness), self.report)
 
     def est(self) -> ASGIApp:
-        """Return EST and what is said of revocation, for its own port."""
+        """Return the application for the EST port: EST and revocation status."""
         devices = est_http.routes(self._rooms.est, self._rooms.ledger)
         return self._guarded(StaticRoutes(devices, _application([*devices, *self._pki_routes()])))
 
     def pki(self) -> ASGIApp:
-        """Return what relying parties ask for, for plain HTTP: nothing of it hangs on who asks, or by which name."""
+        """Return the plain HTTP application for relying parties.
+
+        Its responses do not depend on the client or the host name.
+        """
         return _application(self._pki_routes())
 
     def _pki_routes(self) -> list[BaseRoute]:
         return [*ca_http.routes(self._rooms.answers, self._refused)]
 
     def health(self, parts: Parts) -> ASGIApp:
-        """Return health and readiness, for anyone who reaches the port."""
+        """Return the health and readiness application, which is open to every client that reaches the port."""
         routes = self._health_routes(parts)
         return RequireAuthority(
             _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
@@ -260,16 +266,16 @@ class Applications:
         return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount], pages))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
-        """Return the operator interface for people of other machines, and the pages by which they sign in.
+        """Return the operator interface for users on other machines, with its sign-in pages.
 
-        The data directory's token is not taken there.
+        It does not accept the access token of the data directory.
         """
         gate = self._gate()
         mount = self._mount(Authenticator(self._rooms.people, gate), table)
         return self._guarded(_application([mount], LatePages(lambda: self._pages(gate, table))))
 
-    def _mount(self, known: Authenticator, table: Sequence[Endpoint]) -> Mount:
-        return operator_mount(known, table, openapi, self._beside())
+    def _mount(self, authenticator: Authenticator, table: Sequence[Endpoint]) -> Mount:
+        return operator_mount(authenticator, table, openapi, self._beside())
 
     def _beside(self) -> ApiContext:
         return ApiContext(self._rooms.approvals.check, self._rooms.once, self._refused)
@@ -278,7 +284,7 @@ class Applications:
         return SessionGuard.of(self._rooms.sign_in.sessions, [*self._settings.hosts, socket.gethostname()], port)
 
     def _pages(self, gate: SessionGuard, table: Sequence[Endpoint]) -> ASGIApp:
-        """Return every page, and what says that none is there."""
+        """Return every page, and the response for unknown paths."""
         from birthmark.webconsole.app import Console
         from birthmark.webconsole.page_base import ServerInfo
 
@@ -294,13 +300,13 @@ class Applications:
             self._beside(),
             about=about,
             database=self._rooms.database,
-            counted=self._rooms.broker.counted,
+            counted=self._rooms.broker.collect_counters,
             clock=self._clock,
             entropy=self._entropy,
             directory=self._settings.directory,
         )
         app = _application([*ways, *own, *console.routes()])
-        app.add_exception_handler(404, console.nothing)
+        app.add_exception_handler(404, console.return_not_found)
         return app
 
     def _refused(self, error: BirthmarkError, address: str) -> None:
@@ -326,7 +332,9 @@ class Applications:
             *hub_queries.endpoints(rooms.iothub, rooms.hub_devices),
             *hub_device_calls.endpoints(rooms.iothub, rooms.hub_devices),
             *aws_account.endpoints(rooms.aws, rooms.aws_connections.space),
-            *refusals.endpoints(rooms.database, presented_anywhere(rooms.ledger.presented, rooms.broker), self._clock),
+            *refusals.endpoints(
+                rooms.database, create_cluster_lookup(rooms.ledger.presented, rooms.broker), self._clock
+            ),
             *est.est_endpoints(rooms.credentials, seed),
             *est.door_endpoints(rooms.tokens, rooms.registrars, rooms.est.approvals),
             *est.certificate_endpoints(rooms.authority, rooms.devices.thumbprints),
@@ -336,7 +344,7 @@ class Applications:
             *inventory_endpoints(rooms.authority),
             *alert_endpoints(rooms.alerts, self._settings.alerts.off),
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
-            *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.teach),
+            *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.add_ca_to_groups),
             *audit.endpoints(rooms.database, audit_key, self._clock),
             *server_status.endpoints(
                 served, lambda: {**self.endpoints, "console": self.console_url.get()}, lambda: views_of(self._settings)
@@ -348,7 +356,7 @@ class Applications:
             *approval_endpoints(rooms.approvals),
             *event_endpoints(rooms.database, rooms.webhooks.source),
             *webhook_endpoints(rooms.webhooks),
-            *machine_endpoints(sharing.machines, self._invite(sharing), sharing.lead),
+            *machine_endpoints(sharing.machines, self._invite(sharing), sharing.become_leader),
         ]
 
     def _reached(self) -> Mapping[str, str | None]:
@@ -356,7 +364,7 @@ class Applications:
 
     def _invite(self, sharing: FileSync) -> Invite:
         async def invite(actor: str) -> Mapping[str, object]:
-            return await sharing.invite(self._rooms.rollovers.hierarchy.generations, actor)
+            return await sharing.create_invitation(self._rooms.rollovers.hierarchy.generations, actor)
 
         return invite
 
@@ -365,7 +373,7 @@ class Applications:
             return JSONResponse({"status": "alive"})
 
         async def readyz(_request: Request) -> Response:
-            found = {"database": await self._reach.is_there(), **parts()}
+            found = {"database": await self._reach.is_available(), **parts()}
             ready = all(found.values())
             named = {True: "ready", False: "away"}
             words = {name: there if isinstance(there, str) else named[there] for name, there in found.items()}
@@ -387,8 +395,12 @@ class Applications:
         told, unrenewed = facts.get("tracking_id"), facts.get("renews", "")
         self._rooms.ledger.record(error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed)
 
-    def report_people(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
-        """File a refusal at the port for people. A browser that does not trust it, or keeps a line, is no device."""
+    def report_console_refusal(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
+        """Record a refusal on the console port.
+
+        Browsers that do not trust the certificate, fail the handshake or hold a connection open are not recorded: they
+        are not devices.
+        """
         if not isinstance(error, ServerNotTrustedError | HandshakeFailedError | TooSlowError):
             self.report(error, address, peer)
 
@@ -402,9 +414,9 @@ class Applications:
         return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
 
     async def _accept(self, pump: MqttPump, packet: Connect, of_aws: Accept | None = None) -> Admission:
-        """Tell the clouds apart by ALPN, then by the shape of the user name; SNI says nothing reliable."""
+        """Select the cloud by ALPN, then by the form of the user name. SNI is not a reliable indicator."""
         rooms, username = self._rooms, packet.username or ""
-        await rooms.broker.fresh()
+        await rooms.broker.wait_until_fresh()
         service, accept = ServedCloud.AWS, of_aws or rooms.aws_connections.accept
         if pump.peer.alpn != AWS_ALPN:
             for one in rooms.components:

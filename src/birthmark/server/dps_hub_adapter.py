@@ -8,11 +8,11 @@ from birthmark.ca.certificate_orders import BURST, EVERY_S, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.ports import HubDeviceStatus, HubIdentity
 from birthmark.dps.service import Enrollments, Instances, Registrations
-from birthmark.dps.service.registrations import while_enrolled
+from birthmark.dps.service.registrations import require_unchanged_enrollment
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.errors import NotFoundError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
-from birthmark.iothub.rules.credentials import NoCredentialPolicyError, unused_of
+from birthmark.iothub.rules.credentials import NoCredentialPolicyError, find_unused
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import CertificateRequests, ProvisionedDevice, Registry
 from birthmark.iothub.service.credentials import IssuanceGrant, NewDevice
@@ -24,7 +24,7 @@ from birthmark.store import Changes
 
 
 class GrantsByEnrollment:
-    """The `Grants` of the hubs: what an operator says of an enrollment counts at once."""
+    """The `Grants` of the hubs, backed by the enrollments: an operator's change takes effect immediately."""
 
     def __init__(self, instances: Instances, enrollments: Ref[Enrollments], registrations: Ref[Registrations]) -> None:
         self._instances = instances
@@ -54,42 +54,45 @@ class GrantsByEnrollment:
         if found.policy is None:
             raise refusal(f"its enrollment {found.id} has none")
         names = dict.fromkeys((device.device_id, registered.common_name or registration_id))
-        return IssuanceGrant(found.policy, tuple(names), while_enrolled(instance, found, registration_id))
+        return IssuanceGrant(found.policy, tuple(names), require_unchanged_enrollment(instance, found, registration_id))
 
 
-def orders_of(authority: CertificateAuthority, most_alive: int | None = None) -> CertificateOrders:
-    """Return the CA for rooms that know their devices."""
+def create_certificate_orders(authority: CertificateAuthority, most_alive: int | None = None) -> CertificateOrders:
+    """Return the CA for services that keep a device registry."""
     limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
     return CertificateOrders(authority, most_alive, limits.has_room)
 
 
 class HubsForDps:
-    """The hubs, as DPS knows them."""
+    """The hub registry, as seen by DPS."""
 
     def __init__(self, registry: Registry, credentials: CertificateRequests) -> None:
         self._registry = registry
         self._credentials = credentials
 
     async def has(self, host: str, device_id: str) -> bool:
-        """Say whether there is such a device, at a hub of ours of that name."""
+        """Return whether the device exists at a local hub with this host name."""
         return await self._registry.has(host, device_id)
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
-        """Return the changes that remove the device `maker` made at the hub; none where there is no such device."""
+        """Return the changes that delete the device that `maker` created at the hub.
+
+        The result is empty if there is no such device.
+        """
         return await self._registry.forget(host, device_id, maker)
 
     async def provision(self, host: str, device_id: str, identity: HubIdentity, now: datetime) -> Changes:
-        """Return the changes that make `device_id` a device of the hub at `host`."""
+        """Return the changes that create `device_id` at the hub `host`."""
         made = self._made(identity, await self._unused(host, device_id, identity))
         changes = await self._registry.provision(host, device_id, made, now)
-        return await self._noted(changes, host, device_id, identity, now)
+        return await self._add_certificate_record(changes, host, device_id, identity, now)
 
-    async def standing(self, host: str, device_id: str) -> HubDeviceStatus:
-        """Return by which certificates the device connects to the hub at `host`; by none where it is no device."""
+    async def get_device_status(self, host: str, device_id: str) -> HubDeviceStatus:
+        """Return the certificates with which the device connects to the hub `host`; none if it is not registered."""
         device, hub = await self._registry.find(host, device_id)
         if device is None or hub is None:
             return HubDeviceStatus()
-        fresh = unused_of(device, await self._credentials.known(hub, device_id))
+        fresh = find_unused(device, await self._credentials.known(hub, device_id))
         unused = None if fresh is None else fresh.thumbprint
         in_use = device.authentication.primary_thumbprint
         return HubDeviceStatus(
@@ -98,12 +101,12 @@ class HubsForDps:
         )
 
     async def move(
-        self, device_id: str, present: str, wanted: str, identity: HubIdentity, now: datetime, *, with_twin: bool
+        self, device_id: str, present: str, target: str, identity: HubIdentity, now: datetime, *, with_twin: bool
     ) -> Changes:
-        """Return the changes that take a device from one hub to another, whole or not at all."""
+        """Return the changes that move a device from one hub to another atomically."""
         made = self._made(identity, None)
-        changes = await self._registry.move(device_id, present, wanted, made, now, with_twin=with_twin)
-        return await self._noted(changes, wanted, device_id, identity, now)
+        changes = await self._registry.move(device_id, present, target, made, now, with_twin=with_twin)
+        return await self._add_certificate_record(changes, target, device_id, identity, now)
 
     def _made(self, identity: HubIdentity, unused: bytes | None) -> ProvisionedDevice:
         proof = None if identity.keeps else _proof_of(identity)
@@ -112,21 +115,21 @@ class HubsForDps:
         return ProvisionedDevice(proof, identity.maker, identity.iot_edge, identity.twin, is_issued, unused, *who)
 
     async def _unused(self, host: str, device_id: str, identity: HubIdentity) -> bytes | None:
-        return None if identity.fresh is None else (await self.standing(host, device_id)).fresh
+        return None if identity.fresh is None else (await self.get_device_status(host, device_id)).fresh
 
-    async def _noted(
+    async def _add_certificate_record(
         self, changes: Changes, host: str, device_id: str, identity: HubIdentity, now: datetime
     ) -> Changes:
-        """Add what notes a certificate that was issued just now."""
+        """Add the changes that record a newly issued certificate."""
         device, hub = await self._registry.find(host, device_id)
         if identity.fresh is None or hub is None:
             return changes
         made = device or NewDevice(hub.name, DeviceId(device_id), generation_of(now))
         known = await self._credentials.known(hub, device_id)
-        return changes.merge(self._credentials.registered(made, known, identity.fresh, now))
+        return changes.merge(self._credentials.record_registration(made, known, identity.fresh, now))
 
     def check_twin(self, name: str, twin: Mapping[str, Any]) -> None:
-        """Raise `BodyInvalidError` for what no twin may begin with."""
+        """Raise `BodyInvalidError` for an invalid initial twin."""
         try:
             begun(Twin("", DeviceId(name)), twin, 0)
         except TwinInvalidError as error:
@@ -134,7 +137,10 @@ class HubsForDps:
 
 
 def _proof_of(identity: HubIdentity) -> DeviceAuthentication:
-    """Return the proofs as a provisioning service writes them: what there is but one of takes both places."""
+    """Return the credentials in the form of a provisioning service.
+
+    A single credential fills both the primary and secondary slots.
+    """
     first, second = (*identity.thumbprints[:2], *identity.thumbprints[:1], None, None)[:2]
     key, other = (*identity.keys[:2], *identity.keys[:1], None, None)[:2]
     kind = AuthenticationType.SELF_SIGNED if identity.thumbprints else AuthenticationType.SAS

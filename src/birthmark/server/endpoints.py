@@ -1,4 +1,4 @@
-"""How to reach this server: `endpoints.json`, and the configuration file of a device of its own."""
+"""Endpoint descriptions of this server: `endpoints.json` and the configuration file of a device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _PLAIN = frozenset(range(0x20, 0x7F)) - set(b'"\\')
 
 
 def as_c_header(endpoints: Mapping[str, Any], roots: str, registration_id: str | None = None) -> str:
-    """Return the header; what this server does not serve is left out."""
+    """Return the C header, without services that this server does not serve."""
     lines = [
         "/* From `birthmark env --format c`. It holds no secret; write it anew when the server's root changes. */",
         "#ifndef BIRTHMARK_H",
@@ -72,7 +72,7 @@ def _define(name: str, value: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a C string: what might end it, or make a trigraph, in octal."""
+    """Return a C string literal; characters that could end it or form a trigraph are octal escapes."""
     text = "".join(chr(byte) if byte in _PLAIN else rf"\{byte:03o}" for byte in value.encode())
     return '"' + text.replace("??", r"?\077").replace(r"\012", r"\n") + '"'
 
@@ -90,7 +90,7 @@ def describe(
     aws_access_key_id: str,
     aws_secret_access_key: str,
 ) -> dict[str, Any]:
-    """Return the content of `endpoints.json`; paths are absolute, and what is not served is null."""
+    """Return the content of `endpoints.json`: paths are absolute, and services that are not served are null."""
     host, data, est_port = settings.host_name, settings.directory.resolve(), settings.bound.est or https_port
 
     def at(name: str) -> str:
@@ -134,15 +134,15 @@ def describe(
 _SHOWN = frozenset({"url", "host", "https_port", "id_scope", "endpoint_url", "data_endpoint", "region", "account_id"})
 
 
-def without_secrets(endpoints: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where the services of `endpoints.json` are; not what lets somebody in, and no paths of this machine."""
+def redact_endpoints(endpoints: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the service addresses of `endpoints.json`, without credentials and local paths."""
     parts = {name: part for name, part in endpoints.items() if part is None or isinstance(part, dict)}
     return {name: part and {k: v for k, v in part.items() if k in _SHOWN} for name, part in parts.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class DpsPlace:
-    """Where a device registers; `trust` is the CA of a server of one's own, the system's when it is None."""
+    """A DPS registration target; `trust` is the CA of a private server, or None for the system's CAs."""
 
     endpoint: str
     id_scope: str
@@ -150,7 +150,7 @@ class DpsPlace:
 
     @classmethod
     def of(cls, endpoints: Mapping[str, Any]) -> "DpsPlace | None":
-        """Return this server's own, None when it serves none."""
+        """Return the DPS target of this server, or None if it does not serve DPS."""
         if (dps := endpoints["dps"]) is None:
             return None
         at = dps["host"] if dps["https_port"] == _STANDARD else f"{dps['host']}:{dps['https_port']}"
@@ -160,7 +160,7 @@ class DpsPlace:
 def as_aziot(
     endpoints: Mapping[str, Any], place: DpsPlace, registration_id: str, *, username: str, password: str
 ) -> str:
-    """Return a `config.toml` for aziot-identityd and `birthmark agent`: registration at `place`, identity by EST."""
+    """Return a `config.toml` for aziot-identityd and `birthmark agent`: registration at `place`, identity from EST."""
     est = endpoints["est"]
     trust = "" if place.trust is None else f'trust_bundle_cert = "file://{place.trust}"\n'
     return f"""\

@@ -1,4 +1,4 @@
-"""Devices are put on record at a provisioning service of this server by their certificates."""
+"""Device enrollment at a provisioning service of this server, by certificate."""
 
 import shlex
 from dataclasses import dataclass, field
@@ -33,23 +33,26 @@ class CertificateUselessError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class ServerEnrollment:
-    """Enrolls in the rooms."""
+    """Enrolls devices through the services of this process."""
 
     rooms: Rooms = field(repr=False)
     clock: Clock = field(repr=False)
 
-    async def would(self, name: str, wish: EnrollmentSpec) -> EnrollmentResult:
-        """Return what would become of a device. Raise why it cannot be put on record."""
-        registration_id, _ = await self._check(wish)
+    async def preview(self, name: str, spec: EnrollmentSpec) -> EnrollmentResult:
+        """Return the result that enrolling a device would have. Raise the reason if it cannot be enrolled."""
+        registration_id, _ = await self._check(spec)
         instance = self.rooms.instances.by_name(name)
         present = await self.rooms.enrollments.find(instance.id_scope, registration_id, is_group=False)
-        return EnrollmentResult.WOULD_CREATE if present is None else _there(present, wish)
+        return EnrollmentResult.WOULD_CREATE if present is None else _get_existing_result(present, spec)
 
-    async def do(self, name: str, wish: EnrollmentSpec, *, actor: str) -> EnrollmentResult:
-        """Put a device on record. Raise why it cannot be, `EnrollmentExistsError` where it is there otherwise."""
-        registration_id, device_id = await self._check(wish)
+    async def enroll(self, name: str, spec: EnrollmentSpec, *, actor: str) -> EnrollmentResult:
+        """Enroll a device.
+
+        Raise the reason if it cannot be enrolled, and `EnrollmentExistsError` if it is enrolled differently.
+        """
+        registration_id, device_id = await self._check(spec)
         instance = self.rooms.instances.by_name(name)
-        pair = CertificatePair(primary=CertificateEntry(certificate=wish.certificate.pem()))
+        pair = CertificatePair(primary=CertificateEntry(certificate=spec.certificate.pem()))
         wanted = EnrollmentDocument(
             AttestationMechanism("x509", x509=X509Attestation(client_certificates=pair)),
             registration_id=registration_id,
@@ -60,27 +63,30 @@ class ServerEnrollment:
             await self.rooms.enrollments.create(instance, wanted, actor=actor)
         except EnrollmentExistsError:
             present = await self.rooms.enrollments.get(instance.id_scope, registration_id, is_group=False)
-            return _there(present, wish)
+            return _get_existing_result(present, spec)
         return EnrollmentResult.CREATED
 
-    async def _check(self, wish: EnrollmentSpec) -> tuple[RegistrationId, str]:
-        """Return what the device registers as, and is called."""
+    async def _check(self, spec: EnrollmentSpec) -> tuple[RegistrationId, str]:
+        """Return the registration id and the device id after checking the certificate."""
         from birthmark.manifests.preflight_checks import doubts_of  # what verifies whole lists comes with it
 
-        certificate = wish.certificate
+        certificate = spec.certificate
         doubts = doubts_of(certificate, self.clock.now(), needs_common_name=True)
         if doubts:
             raise CertificateUselessError(subject=certificate.subject_text, detail=" and ".join(doubts))
         await self.rooms.authority.revocations.check(certificate)
         name = certificate.subject_cn or ""
-        return parse_registration_id(name), parse_device_id(wish.device_id or name)
+        return parse_registration_id(name), parse_device_id(spec.device_id or name)
 
 
-def _there(present: Enrollment, wish: EnrollmentSpec) -> EnrollmentResult:
-    """Return that a device is on record as it is wished. Raise `EnrollmentExistsError` where it is otherwise."""
+def _get_existing_result(present: Enrollment, spec: EnrollmentSpec) -> EnrollmentResult:
+    """Return the result for a device that is already enrolled as requested.
+
+    Raise `EnrollmentExistsError` if it is enrolled differently.
+    """
     attestation = present.attestation
-    is_it = isinstance(attestation, X509Individual) and wish.certificate.thumbprint in attestation.thumbprints
-    wanted = wish.device_id or wish.certificate.subject_cn or ""
+    is_it = isinstance(attestation, X509Individual) and spec.certificate.thumbprint in attestation.thumbprints
+    wanted = spec.device_id or spec.certificate.subject_cn or ""
     called = present.device_id or present.id
     if is_it and present.is_enabled and called.lower() == wanted.lower():
         return EnrollmentResult.UNCHANGED

@@ -1,9 +1,9 @@
-"""A server for tests: its data is nobody's, and one word makes it as new again, in the same process and place.
+"""A server for tests, with disposable data and a reset that keeps process and addresses.
 
-What is begun again is everything but the process: connections and sessions, what rooms remember, tokens, limits, and
-what was written. CA, keys and credentials are those of the first start, so that what a client was told stays true.
+A reset restores everything except the process: connections and sessions, service state, tokens, limits, and files. The
+CA, keys and credentials of the first start remain, so that what clients already know stays valid.
 
-Its clock may be off, its line cut, and its limits used up: faults that a device meets as it would meet them elsewhere.
+Faults include a wrong clock, a cut connection, and exhausted quotas. A device meets them as it would in production.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from birthmark.broker.model import BrokerMessage
 from birthmark.clock import MICROSECOND, Entropy, SystemClock, SystemEntropy
 from birthmark.server.composition_root import Rooms
 from birthmark.server.fault_proxy import FaultProxy, LineState
-from birthmark.server.run import collect_seldom
+from birthmark.server.run import reduce_gc_frequency
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it: nothing there waits for a disk
 _ROOM = 32 * 1024 * 1024
@@ -48,8 +48,11 @@ _REMEMBERED = 10_000
 _LOOK_S = 5.0
 
 
-def free_address(ports: Iterable[int], entropy: Entropy) -> str:
-    """Return a loopback address on which these ports are free; any, whose start tells more, where none is found."""
+def find_free_address(ports: Iterable[int], entropy: Entropy) -> str:
+    """Return a loopback address on which these ports are free.
+
+    If none is found, return any address; the start then reports the error.
+    """
     wanted = sorted(set(ports) - {0})
     for _ in range(_TRIES):
         address = str(ipaddress.ip_address(_FIRST + int.from_bytes(entropy.token(4)) % _ADDRESSES))
@@ -64,8 +67,11 @@ def free_address(ports: Iterable[int], entropy: Entropy) -> str:
 
 
 @contextmanager
-def directory() -> Iterator[Path]:
-    """Give a directory that goes at the end, in memory where there is room; what killed runs left goes first."""
+def create_temporary_directory() -> Iterator[Path]:
+    """Yield a temporary directory, in memory if space permits, and delete it afterwards.
+
+    Directories that killed runs left behind are deleted first.
+    """
     is_roomy = os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
     parent = _MEMORY if is_roomy else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
     with atomic_files.directory_beside(parent, _PREFIX) as made:
@@ -73,7 +79,7 @@ def directory() -> Iterator[Path]:
 
 
 class TrialClock(SystemClock):
-    """The machine's clocks, where the wall clock is off by `ahead`."""
+    """The machine's clocks, with the wall clock shifted by `ahead`."""
 
     def __init__(self) -> None:
         self.ahead = timedelta()
@@ -86,7 +92,10 @@ class TrialClock(SystemClock):
 
 
 class EndRequest:
-    """Whether a server for tests is to end at once: it was told so, or nobody asks it any more and reads answers."""
+    """A shutdown request for a test server.
+
+    It is explicit, or implied when the server's input is closed and its output has no reader.
+    """
 
     def __init__(self) -> None:
         self.is_told = self.is_input_over = False
@@ -97,9 +106,9 @@ class EndRequest:
 
 
 class TrialServer:
-    """See the module. `settings` name a directory of its own, and SQLite in it.
+    """A server for tests. `settings` name a directory for it alone, with a SQLite database in it.
 
-    `behind` is a second address, where it listens while its line may be cut.
+    `behind` is a second address, on which the server listens if its connection can be cut.
     """
 
     def __init__(self, settings: Settings, behind: str | None = None) -> None:
@@ -118,31 +127,31 @@ class TrialServer:
 
     @property
     def rooms(self) -> Rooms:
-        """What it serves, until the next reset."""
+        """The services of the current run, valid until the next reset."""
         if self._server is None:
             raise RuntimeError("it does not run")
         return self._server.rooms
 
     @property
     def is_ending(self) -> bool:
-        """Whether it is to end as soon as it can: no word waits for anything then."""
+        """Whether the server stops as soon as possible, without waiting for any request."""
         return self.ending.is_now
 
     async def start(self) -> dict[str, Any]:
         """Start for the first time, and return the endpoints."""
         await self._begin()
         await self.stop()  # so that nothing of it is in memory alone
-        self._new = {path: _FileSnapshot.of(path) for path in _files(self.settings.directory)}
+        self._new = {path: _FileSnapshot.of(path) for path in _iter_resettable_files(self.settings.directory)}
         self._places = _directories(self.settings.directory)
         return await self._begin()
 
     async def reset(self) -> dict[str, Any]:
-        """End every connection, forget everything since `start`, and return the endpoints, which are the same."""
+        """Close every connection, discard all changes since `start`, and return the unchanged endpoints."""
         await self.stop()
         self.clock.ahead = timedelta()
         self._published.clear()
         self._used_up.clear()
-        here = set(_files(self.settings.directory))
+        here = set(_iter_resettable_files(self.settings.directory))
         for path in here - self._new.keys():
             path.unlink(missing_ok=True)
         for place in _directories(self.settings.directory) - self._places:
@@ -152,9 +161,9 @@ class TrialServer:
         return await self._begin()
 
     async def stop(self) -> None:
-        """End it, its line too; what it wrote stays."""
+        """Stop the server and its fault proxy; its files remain."""
         if self._watching is not None:
-            await ended(self._watching)
+            await cancel_and_wait(self._watching)
             self._watching = None
         if self._line is not None:
             line, self._line = self._line, None
@@ -164,9 +173,9 @@ class TrialServer:
             await server.stop()
 
     async def set_line(self, state: LineState, after_bytes: int = 0) -> None:
-        """Have what devices say go over a line, which takes a state; see `LineState`.
+        """Route device connections through a fault proxy and set its state; see `LineState`.
 
-        The first time the server begins again behind it: connections end, everything else stays.
+        The first call restarts the server behind the proxy: connections close, and everything remains otherwise.
         """
         if self._line is None:
             if self._behind is None:
@@ -185,22 +194,24 @@ class TrialServer:
             await self._begin(behind)  # by the right clock: what it makes at a start, such as its certificate, is valid
             self.clock.ahead = ahead
             if is_watched:
-                self.watch()
+                self.start_recording()
             for at, duration, is_day in self._used_up:
                 left = duration - timedelta(seconds=self.clock.monotonic() - at)
                 self._use_up(max(left, timedelta()), is_day=is_day)
             self._line = FaultProxy(front, self._behind)
-            await self._line.lay([p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p])
-        await self._line.become(state, after_bytes)
+            await self._line.bind_ports(
+                [p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p]
+            )
+        await self._line.set_state(state, after_bytes)
 
     def set_clock(self, ahead: timedelta) -> None:
-        """Put its clock off."""
+        """Shift the server's wall clock by `ahead`."""
         self.clock.ahead = ahead
 
-    def use_up(self, duration: timedelta, *, is_day: bool = False) -> None:
-        """Use up what the tiers of its hubs and provisioning services take for so long, as others of them would.
+    def exhaust_quotas(self, duration: timedelta, *, is_day: bool = False) -> None:
+        """Consume the quotas of the tiers of its hubs and provisioning services for `duration`, as other clients would.
 
-        With `is_day` also the messages of the day. Where none has a tier nothing is limited.
+        With `is_day`, consume the daily message quota as well. Instances without a tier are not limited.
         """
         self._used_up.append((self.clock.monotonic(), duration, is_day))
         self._use_up(duration, is_day=is_day)
@@ -216,14 +227,14 @@ class TrialServer:
         for instance in rooms.instances.all() if duration else ():
             rooms.instances.paces.use_up(instance.name, now, duration.total_seconds())
 
-    def watch(self) -> None:
-        """Remember what is published at AWS from now on, but for topics that begin with $."""
+    def start_recording(self) -> None:
+        """Start to record messages published to AWS IoT, except on topics that begin with `$`."""
         if self._watching is None:
-            self._watching = kept("what a test looks at", self._remember)
+            self._watching = start_supervised("what a test looks at", self._remember)
 
     @property
     def published(self) -> tuple[BrokerMessage, ...]:
-        """What was published since `watch`, the latest ten thousand."""
+        """Messages published since `watch`; at most the latest 10,000."""
         return tuple(self._published)
 
     async def _remember(self) -> None:
@@ -238,7 +249,7 @@ class TrialServer:
 
 
 class _FileSnapshot:
-    """A file as it was: what says whether it was written since, its mode, and its bytes."""
+    """A snapshot of a file: modification stamp, mode and content."""
 
     __slots__ = ("_bytes", "_mode", "_seen")
 
@@ -260,24 +271,24 @@ class _FileSnapshot:
         self._seen = _seen(path.stat())
 
 
-def _seen(found: os.stat_result) -> tuple[int, ...]:
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode
+def _seen(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode
 
 
-def _files(place: Path) -> Iterator[Path]:
-    """Yield what is to be put back or removed: locks and sockets are whoever's who runs."""
-    for parent, _, names in os.walk(place):
+def _iter_resettable_files(path: Path) -> Iterator[Path]:
+    """Yield the files that a reset restores or deletes; locks and sockets belong to the running process."""
+    for parent, _, names in os.walk(path):
         for name in names:
             if not name.endswith(_KEPT):
                 yield Path(parent, name)
 
 
-def _directories(place: Path) -> set[Path]:
-    return {Path(parent) for parent, _, _ in os.walk(place)}
+def _directories(path: Path) -> set[Path]:
+    return {Path(parent) for parent, _, _ in os.walk(path)}
 
 
 Answer = Callable[[TrialServer, bytes], Awaitable[Mapping[str, Any]]]
-"""What a line of the input asks, done; raises nothing."""
+"""Handler of one input line; never raises."""
 _RESET = b"reset"
 _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last: its terminal was closed
 
@@ -289,11 +300,11 @@ def run_trial(
     say: Callable[[Mapping[str, Any]], None],
     tell: Callable[[Mapping[str, Any]], None],
 ) -> None:
-    """Serve, and do what each line of the standard input asks.
+    """Serve, and process each line of the standard input.
 
-    `say` gets the endpoints, at first and at each line `reset`; `tell` what `answer` returns for any other.
-    It ends with its input, where somebody is there to end that, when the lines before are answered: with them, where
-    nobody reads any more. At a signal it ends at once.
+    `say` receives the endpoints, at the start and after each `reset` line; `tell` receives the result of `answer` for
+    any other line. If another process controls the input, the server stops when the input ends and earlier lines are
+    answered, or when its output has no reader. A signal stops it immediately.
     """
 
     async def main() -> None:
@@ -308,8 +319,8 @@ def run_trial(
             loop.add_signal_handler(number, end)
         try:
             say(await trial.start())
-            collect_seldom()
-            if _is_somebodys(sys.stdin.fileno()):
+            reduce_gc_frequency()
+            if _has_writer(sys.stdin.fileno()):
                 await loop.connect_read_pipe(lambda: _LineReader(lines, trial.ending), sys.stdin)
             while (line := await lines.get()) and not trial.is_ending:
                 if word := line.strip():
@@ -327,9 +338,10 @@ def run_trial(
 
 
 class _LineReader(asyncio.Protocol):
-    """Gives each line that is read, a long one cut, the last one without a line end too, and an empty one at the end.
+    """Splits the input into lines.
 
-    A lone CR ends a line as well, and what some editors of Windows begin a text with is no part of the first.
+    Long lines are truncated, a final line needs no line end, and the end of input yields an empty line. A lone CR also
+    ends a line, and a byte order mark before the first line is removed.
     """
 
     def __init__(self, words: "asyncio.Queue[bytes]", ending: "EndRequest") -> None:
@@ -350,13 +362,16 @@ class _LineReader(asyncio.Protocol):
 
 
 def _is_unread(descriptor: int) -> bool:
-    """Say whether an output is a pipe whose reader has gone."""
+    """Return whether an output is a pipe without a reader."""
     looking = select.poll()
     looking.register(descriptor, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in looking.poll(0))
 
 
-def _is_somebodys(descriptor: int) -> bool:
-    """Say whether an input is one that somebody writes to: /dev/null, as shells give their jobs, has ended already."""
+def _has_writer(descriptor: int) -> bool:
+    """Return whether an input has a writer: a pipe, a socket or a terminal.
+
+    Input such as /dev/null, which shells give to background jobs, has already ended.
+    """
     mode = os.fstat(descriptor).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor)

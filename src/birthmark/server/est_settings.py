@@ -1,4 +1,4 @@
-"""What the configuration says of EST: `[est]`, a door for each `[est.labels.NAME]`, and who may come back."""
+"""EST configuration: `[est]`, an EST label for each `[est.labels.NAME]`, and the rules for late renewal."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,14 @@ _Key = Literal["P-256", "P-384", "RSA-2048", "RSA-3072", "RSA-4096"]
 
 
 class CsrAttributes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `csrattrs` asks devices for."""
+    """The attributes that `csrattrs` requests from devices."""
 
     key: _Key = "P-256"
     channel_binding: bool = False
 
 
 class EstLabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One path segment before the operation."""
+    """Settings of an EST label: one path segment before the operation."""
 
     profile: str = "device"
     approval: bool = False
@@ -36,15 +36,18 @@ class EstLabelSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     base64_lines: bool = True
 
 
-class ComebackTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whether devices whose certificate of this profile expired may come back."""
+class LateRenewalTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Late renewal: whether devices whose certificate of this profile has expired may renew it."""
 
     window: str
     approval: bool = False
 
 
 class UpstreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An EST server that signs for this one; who this server is there: a certificate with its key, a user, or both."""
+    """An upstream EST server that signs for this one, and the credentials for it.
+
+    Credentials are a certificate with its key, a user, or both.
+    """
 
     url: Annotated[str, msgspec.Meta(pattern="^https://")]
     trusted_certs: tuple[str, ...] = ()
@@ -56,12 +59,12 @@ class UpstreamTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class EstConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """EST: how long device certificates live, what their subjects say besides the name, and the rules of each door."""
+    """EST settings: lifetime of device certificates, further subject attributes, and the rules of each EST label."""
 
     device_lifetime_s: int = 86400
     subject: CaSubject = CaSubject()
     user: str = "estuser"
-    """The user that version 0.1.0 made at its first start; later versions make none."""
+    """The user that version 0.1.0 created at its first start; later versions create none."""
     profile: str = "device"
     approval: bool = False
     serverkeygen: bool = False
@@ -71,12 +74,12 @@ class EstConfiguration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     renewal_window: tuple[_Percent, _Percent] = (60, 80)
     max_live: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
     labels: dict[str, EstLabelSettings] = {}
-    comeback: dict[str, ComebackTable] = {}
+    late_renewal: dict[str, LateRenewalTable] = {}
     upstream: UpstreamTable | None = None
 
 
-def mistakes_of_est(est: EstConfiguration, profiles: Mapping[str, CertificateProfile]) -> Iterator[tuple[str, str]]:
-    """Yield key and what is wrong with it, for what the types cannot tell."""
+def validate_est(est: EstConfiguration, profiles: Mapping[str, CertificateProfile]) -> Iterator[tuple[str, str]]:
+    """Yield key and problem for values that pass the type checks but are invalid."""
     known = ", ".join(sorted(profiles))
     if est.renewal_window[0] > est.renewal_window[1]:
         yield "est.renewal_window", "begins after its end: [60, 80] is 60 to 80 percent of a certificate's life"
@@ -89,13 +92,13 @@ def mistakes_of_est(est: EstConfiguration, profiles: Mapping[str, CertificatePro
             yield f"est.labels.{name}.profile", f"is '{label.profile}', and there are {known}"
     if est.upstream is not None:
         yield from _mistakes_of_upstream(est.upstream, profiles)
-    for name, rule in est.comeback.items():
+    for name, rule in est.late_renewal.items():
         if name not in profiles:
-            yield f"est.comeback.{name}", f"is no profile; there are {known}"
+            yield f"est.late_renewal.{name}", f"is no profile; there are {known}"
         try:
             lifetime_of(rule.window)
         except ValueError:
-            yield f"est.comeback.{name}.window", f"must be like {FORMS}"
+            yield f"est.late_renewal.{name}.window", f"must be like {FORMS}"
 
 
 def _mistakes_of_upstream(
@@ -111,13 +114,15 @@ def _mistakes_of_upstream(
             yield f"est.upstream.labels.{name}", f"is no profile; there are {', '.join(sorted(profiles))}"
 
 
-def est_settings(est: EstConfiguration, profiles: Mapping[str, CertificateProfile], workers: int = 1) -> EstSettings:
-    """Return what the EST service goes by; `mistakes_of_est` found nothing."""
+def build_est_settings(
+    est: EstConfiguration, profiles: Mapping[str, CertificateProfile], workers: int = 1
+) -> EstSettings:
+    """Return the settings of the EST service; the configuration must have passed `mistakes_of_est`."""
     labels = {name: _door(label, profiles) for name, label in est.labels.items()}
-    comeback = {name: _comeback(rule) for name, rule in est.comeback.items()}
+    late_renewal = {name: _late_renewal(rule) for name, rule in est.late_renewal.items()}
     earliest, latest = (percent / 100 for percent in est.renewal_window)
     pace = est.renewals_per_s / workers
-    return EstSettings(_door(est, profiles), labels, comeback, pace, (earliest, latest), est.max_live, workers)
+    return EstSettings(_door(est, profiles), labels, late_renewal, pace, (earliest, latest), est.max_live, workers)
 
 
 def _door(said: EstConfiguration | EstLabelSettings, profiles: Mapping[str, CertificateProfile]) -> EstLabel:
@@ -126,6 +131,6 @@ def _door(said: EstConfiguration | EstLabelSettings, profiles: Mapping[str, Cert
     return EstLabel(profiles[said.profile], said.approval, said.serverkeygen, attributes, said.base64_lines)
 
 
-def _comeback(rule: ComebackTable) -> LateRenewalRule:
+def _late_renewal(rule: LateRenewalTable) -> LateRenewalRule:
     window: timedelta = lifetime_of(rule.window)
     return LateRenewalRule(window, rule.approval)

@@ -1,6 +1,6 @@
-"""Who signs for this server, an EST server or AWS Private CA: connections to it, and its CAs over a restart.
+"""External CAs (an EST server or AWS Private CA): connections to them, and their CA certificates across a restart.
 
-What talks to them is loaded where one is named: most servers sign for themselves.
+Their client code is loaded only if one is configured: most servers sign certificates themselves.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _AGAIN_S, _EVERY_S = 10.0, 900.0
 
 
 class KeptUpstream(ExternalCa, Protocol):
-    """One whose CAs are asked for now and then."""
+    """An external CA whose CA certificates are refreshed periodically."""
 
     url: str
 
@@ -35,13 +35,13 @@ class KeptUpstream(ExternalCa, Protocol):
 
 
 def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: Entropy) -> KeptUpstream | None:
-    """Return who signs for this server, with what was told before the last stop; None when it signs itself.
+    """Return the external CA with the state from before the last stop; None if the server signs certificates itself.
 
-    Raise what the files of the configuration are refused for.
+    Raise the error of an invalid configuration file.
     """
 
-    async def keep(found: tuple[Certificate, ...]) -> None:
-        data.write(_FILE, "".join(one.pem() for one in found).encode(), is_secret=False)
+    async def keep(certificates: tuple[Certificate, ...]) -> None:
+        data.write(_FILE, "".join(one.pem() for one in certificates).encode(), is_secret=False)
 
     known: tuple[Certificate, ...] = ()
     with suppress(OSError, BirthmarkError):
@@ -49,7 +49,7 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
     if (private := settings.ca.private_ca) is not None:
         from birthmark.server.aws_private_ca import private_ca_of
 
-        return private_ca_of(private.arn, private.region, clock, entropy, keep=keep, known=known)
+        return private_ca_of(private.arn, private.region, clock, entropy, keep=keep, certificates=known)
     if (table := settings.est.upstream) is None:
         return None
     from birthmark.est.upstream import EstUpstream
@@ -82,8 +82,8 @@ def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
     return links
 
 
-async def keep_known(upstream: KeptUpstream) -> None:
-    """Ask for the CAs of the upstream, now and then again. Never ends by itself."""
+async def run_ca_refresh_loop(upstream: KeptUpstream) -> None:
+    """Refresh the CA certificates of the external CA periodically; never returns."""
     while True:
         pause = _EVERY_S
         try:

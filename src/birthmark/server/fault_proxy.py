@@ -1,6 +1,6 @@
-"""A line between devices and a server for tests: it can be cut, broken and stalled, as no cable here can.
+"""A fault proxy between devices and a test server: it can cut, break or stall connections.
 
-It takes what comes at the address that devices know, and hands it on, byte for byte, to where the server listens.
+It accepts connections at the address that devices know and forwards the bytes unchanged to the server's address.
 """
 
 import asyncio
@@ -16,19 +16,19 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: what is not sent yet is dropped
 
 
 class LineState(StrEnum):
-    """What a line does with what comes."""
+    """How the proxy treats connections."""
 
     THROUGH = "through"
     CUT = "cut"
-    """Every connection ends by RST, and no new one is taken."""
+    """Reset every connection and accept no new ones."""
     STALL = "stall"
-    """Connections stay, and nothing moves, in neither direction; new ones are taken and get no answer."""
+    """Keep connections open, but transfer nothing in either direction; accept new ones without a response."""
     BREAK = "break"
-    """Every connection ends by RST once, at once or after some bytes; new ones are taken."""
+    """Reset every connection once, immediately or after a number of bytes; accept new ones."""
 
 
 class FaultProxy:
-    """Between `front` and `behind`, two addresses, at some ports. `lay` binds those that can be bound."""
+    """A proxy between the addresses `front` and `behind`, on several ports. `lay` binds the available ports."""
 
     def __init__(self, front: str, behind: str) -> None:
         self._front, self._behind = front, behind
@@ -38,8 +38,8 @@ class FaultProxy:
         self._budget: int | None = None
         self.state = LineState.THROUGH
 
-    async def lay(self, ports: Sequence[int]) -> None:
-        """Listen in front, at those of the ports where the server listens, too."""
+    async def bind_ports(self, ports: Sequence[int]) -> None:
+        """Listen on the front address, on those of the ports on which the server listens."""
         for port in ports:
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection(self._behind, port)
@@ -47,8 +47,8 @@ class FaultProxy:
                 self._ports.append(port)
         await self._listen()
 
-    async def become(self, state: LineState, after_bytes: int = 0) -> None:
-        """Take a state. `after_bytes` is for `BREAK`: so many bytes of devices pass before."""
+    async def set_state(self, state: LineState, after_bytes: int = 0) -> None:
+        """Set the state. With `BREAK`, `after_bytes` bytes from devices pass first."""
         self.state, self._budget = state, None
         if state is LineState.BREAK:
             self.state = LineState.THROUGH
@@ -66,7 +66,7 @@ class FaultProxy:
             end.hold(is_held=state is LineState.STALL)
 
     async def close(self) -> None:
-        """End it and what goes over it."""
+        """Stop the proxy and close its connections."""
         self._close_doors()
         self._drop()
         await asyncio.sleep(0)
@@ -96,8 +96,8 @@ class FaultProxy:
     def went(self, end: "_End") -> None:
         self._ends.discard(end)
 
-    def passing(self, data: bytes) -> bytes:
-        """Return what of a device's bytes still passes before the line breaks."""
+    def take_passing_bytes(self, data: bytes) -> bytes:
+        """Return the part of a device's bytes that passes before the connection breaks."""
         if self._budget is None:
             return data
         part = data[: self._budget]
@@ -109,7 +109,7 @@ class FaultProxy:
 
 
 class _End(asyncio.Protocol):
-    """One end of a connection: a device's, or with `other` the server's."""
+    """One end of a proxied connection: the device's, or with `other` the server's."""
 
     def __init__(self, line: FaultProxy, host: str, port: int, other: "_End | None" = None) -> None:
         self._line, self._host, self._port = line, host, port
@@ -144,7 +144,7 @@ class _End(asyncio.Protocol):
         made.send(waiting)
 
     def data_received(self, data: bytes) -> None:
-        passing = self._line.passing(data) if self._is_devices else data
+        passing = self._line.take_passing_bytes(data) if self._is_devices else data
         if self._other is None:
             self._waiting += passing
         else:
@@ -195,7 +195,7 @@ class _End(asyncio.Protocol):
             self._transport.close()
 
     def drop(self) -> None:
-        """End it at once, by RST."""
+        """Reset the connection immediately."""
         if self._transport is None or self._is_over:
             return
         self._is_over = True

@@ -1,6 +1,7 @@
-"""The process may hold so many descriptors; connections get what the rest does not need.
+"""Connection limits within the process's limit of open file descriptors.
 
-Without this a server would accept until accept itself fails, and then nobody is served.
+Connections get the descriptors that the rest of the process does not need. Otherwise a server accepts connections until
+`accept` itself fails, and then serves no client.
 """
 
 import dataclasses
@@ -15,10 +16,10 @@ log = logging.getLogger(__name__)
 RESERVE = 256  # the health port's connections, the database, files, and those who are being turned away
 HEALTH_CONNECTIONS = 64
 CONSOLE_PART = 16
-"""For each so many connections of devices the console has one: a browser has up to six."""
+"""Device connections per console connection; a browser opens up to six."""
 _FEWEST = 16
 _LEAST = 64
-"""With half as many a server starts, and fails at the first file."""
+"""Minimum number of descriptors. With half of it a server starts, but fails on the first file."""
 
 
 class DescriptorsShortError(PolicyError):
@@ -33,14 +34,14 @@ class DescriptorsShortError(PolicyError):
 
 
 def check_descriptors() -> None:
-    """Raise `DescriptorsShortError` where no server can start."""
+    """Raise `DescriptorsShortError` if the limit is too low to start a server."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard != resource.RLIM_INFINITY and hard < _LEAST:
         raise DescriptorsShortError(allowed=hard, least=_LEAST)
 
 
-def fit_to_descriptors(limits: Limits) -> Limits:
-    """Raise this process's soft limit as far as is needed and allowed; return limits that fit under what there is."""
+def fit_limits_to_descriptors(limits: Limits) -> Limits:
+    """Raise the soft limit of this process as far as needed and allowed; return connection limits that fit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.max_connections + limits.max_connections // CONSOLE_PART + RESERVE
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -48,45 +49,57 @@ def fit_to_descriptors(limits: Limits) -> Limits:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         soft = allowed
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return balanced(limits)
+        return balance_limits(limits)
     fitting = max(_FEWEST, (soft - RESERVE) * CONSOLE_PART // (CONSOLE_PART + 1))
     log.log(
         logging.INFO if fitting >= limits.max_connections // 2 else logging.WARNING,
         "server.max_connections_lowered",
         extra={"descriptors": soft, "wanted": limits.max_connections, "max_connections": fitting},
     )
-    return balanced(dataclasses.replace(limits, max_connections=fitting))
+    return balance_limits(dataclasses.replace(limits, max_connections=fitting))
 
 
 def shared_by(limits: Limits, workers: int) -> Limits:
-    """Return what one of so many workers may take, so that together they take what one alone would.
+    """Return the limits of one of several workers, so that all workers together stay within those of one.
 
-    What one peer may take stays: the kernel gives its connections to whichever worker.
+    The limit per peer is unchanged, because the kernel distributes a peer's connections over any worker.
     """
     if workers == 1:
         return limits
-    whole = ("max_connections", "max_strangers", "max_stranger_bytes", "max_pending_handshakes", "max_unread_bytes")
+    whole = (
+        "max_connections",
+        "max_unauthenticated",
+        "max_unauthenticated_bytes",
+        "max_pending_handshakes",
+        "max_unread_bytes",
+    )
     return dataclasses.replace(limits, **{name: -(-getattr(limits, name) // workers) for name in whole})
 
 
-def balanced(limits: Limits) -> Limits:
-    """Keep half of the connections for those who authenticate, and half of the strangers' for other addresses."""
-    strangers = min(limits.max_strangers, max(1, limits.max_connections // 2))
-    each = min(limits.max_strangers_per_peer, max(1, strangers // 2))
-    return dataclasses.replace(limits, max_strangers=strangers, max_strangers_per_peer=each)
+def balance_limits(limits: Limits) -> Limits:
+    """Reserve half of the connections for authenticated clients.
+
+    Half of the unauthenticated connections are reserved for other addresses.
+    """
+    unauthenticated = min(limits.max_unauthenticated, max(1, limits.max_connections // 2))
+    each = min(limits.max_unauthenticated_per_peer, max(1, unauthenticated // 2))
+    return dataclasses.replace(limits, max_unauthenticated=unauthenticated, max_unauthenticated_per_peer=each)
 
 
 def for_console(limits: Limits) -> Limits:
-    """The port of the console has connections of its own: who is signed in by them is no stranger."""
+    """Return the limits of the console port, which has separate connections; signed-in users count as authenticated."""
     most = max(2 * HEALTH_CONNECTIONS, limits.max_connections // CONSOLE_PART)
-    strangers = min(limits.max_strangers, most // 2)
-    each = strangers * 3 // 4
+    unauthenticated = min(limits.max_unauthenticated, most // 2)
+    each = unauthenticated * 3 // 4
     few = dataclasses.replace(limits, max_connections=most, max_connections_per_peer=most * 3 // 4)
-    return dataclasses.replace(few, max_strangers=strangers, max_strangers_per_peer=each)
+    return dataclasses.replace(few, max_unauthenticated=unauthenticated, max_unauthenticated_per_peer=each)
 
 
 def for_health(limits: Limits) -> Limits:
-    """The health port has few connections, of its own: who fills the others cannot hide that the server lives."""
-    few = dataclasses.replace(limits, max_connections=2 * HEALTH_CONNECTIONS, max_strangers=HEALTH_CONNECTIONS)
+    """Return the limits of the health port.
+
+    It has few, separate connections, so that load on other ports cannot hide the server's status.
+    """
+    few = dataclasses.replace(limits, max_connections=2 * HEALTH_CONNECTIONS, max_unauthenticated=HEALTH_CONNECTIONS)
     each = HEALTH_CONNECTIONS * 3 // 4
-    return dataclasses.replace(few, max_strangers_per_peer=each, max_connections_per_peer=2 * each)
+    return dataclasses.replace(few, max_unauthenticated_per_peer=each, max_connections_per_peer=2 * each)

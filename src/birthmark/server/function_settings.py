@@ -1,4 +1,4 @@
-"""`[functions."ARN"]` and `[roles."ARN"]`: what stands here for functions of AWS Lambda and for roles of IAM."""
+"""`[functions."ARN"]` and `[roles."ARN"]`: local replacements for AWS Lambda functions and IAM roles."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -17,11 +17,11 @@ ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}", 
 
 
 class FunctionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a function is."""
+    """The endpoint of a function."""
 
     url: str
     secret_file: str
-    """File of the secret by which calls are signed, as those of webhooks are: `whsec_…`."""
+    """File of the secret that signs calls, in the format of webhook secrets: `whsec_…`."""
 
 
 class ServerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,18 +31,18 @@ class ServerTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user: str = ""
     password_file: str | None = None
     ca: str | None = None
-    """PEM file of the CAs that it has its certificate from; the system's without one."""
+    """PEM file of the CAs that issue the function's certificate. Default: the system's CAs."""
 
 
 class RoleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a role may do."""
+    """The permissions of a role."""
 
     policy_file: str
     """File of its policy, JSON as IAM has it."""
 
 
-def mistakes_of_functions(functions: Mapping[str, FunctionTable], *, allows_plain: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+def validate_functions(functions: Mapping[str, FunctionTable], *, allows_plain: bool) -> Iterator[tuple[str, str]]:
+    """Yield key and accepted values for values that have the right type but are invalid."""
     for arn, one in functions.items():
         if FUNCTION_ARN.fullmatch(arn) is None:
             yield f"functions.{arn[:100]}", "must be the ARN of a function: arn:aws:lambda:REGION:ACCOUNT:function:NAME"
@@ -52,8 +52,8 @@ def mistakes_of_functions(functions: Mapping[str, FunctionTable], *, allows_plai
             yield f"functions.{arn[:100]}.url", "must be https://HOST/…; http:// is for what [outbound] allow names"
 
 
-def mistakes_of_servers(servers: Mapping[str, ServerTable]) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with servers that rules may send to."""
+def validate_servers(servers: Mapping[str, ServerTable]) -> Iterator[tuple[str, str]]:
+    """Yield the problems of the servers that rules may send to."""
     for name, one in servers.items():
         if _SERVER.fullmatch(name) is None:
             yield f"servers.{name[:100]}", "must be named by 1 to 64 letters, digits, _ and -"

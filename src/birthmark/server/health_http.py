@@ -1,4 +1,4 @@
-"""Health over plain HTTP, and on loopback the operator interface."""
+"""Health over plain HTTP, and the operator interface on loopback."""
 
 import ipaddress
 import logging
@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners, OnRefused
-from birthmark.operator_api.session_guard import is_ours
+from birthmark.operator_api.session_guard import is_own_host
 from birthmark.operator_api.unix_socket import PORT_ALONE, open_door
 from birthmark.server.file_descriptors import for_health
 from birthmark.server.settings import Settings
@@ -49,7 +49,7 @@ def body_limit(target: bytes) -> int:
 
 
 def operator_body_limit(most: int) -> Callable[[bytes], int]:
-    """Return the bound at the operator interface, `most` but for a list of devices that somebody drops."""
+    """Return the body limit of the operator interface: `most`, except for uploads of device lists."""
 
     def limit(target: bytes) -> int:
         return MAX_DROP_BYTES if target.partition(b"?")[0] == DROP.encode() else min(most, body_limit(target))
@@ -60,19 +60,24 @@ def operator_body_limit(most: int) -> Callable[[bytes], int]:
 log = logging.getLogger(__name__)
 
 Close: TypeAlias = Callable[[float], Awaitable[None]]
-"""Ends it, and waits so many seconds for who is connected."""
+"""Closes the listener and waits the given number of seconds for connected clients."""
 _WITHOUT_TOKEN = {"/metrics"}
-"""What a page in somebody's browser could read here without the token; that a server lives is no secret."""
+"""Paths that a page in a user's browser must not read without the access token; liveness is not secret."""
 
 
 def operator_service(app: ASGIApp, bounds: Limits) -> HttpService:
-    """Return the operator interface as HTTP, which takes lists of devices that are larger than other bodies."""
+    """Return the operator interface as an HTTP service that accepts device lists larger than other bodies."""
     most = max(bounds.max_body_bytes, MAX_DROP_BYTES)
     return HttpService(app, replace(bounds, max_body_bytes=most), operator_body_limit(bounds.max_body_bytes))
 
 
-async def serve_door(directory: Path, operator: ASGIApp, limits: Limits, clock: Clock, on_refused: OnRefused) -> Close:
-    """Serve on the door of a directory; return what ends it. Raise `OSError` where there can be none."""
+async def serve_unix_socket(
+    directory: Path, operator: ASGIApp, limits: Limits, clock: Clock, on_refused: OnRefused
+) -> Close:
+    """Serve on the Unix domain socket of a directory and return its close function.
+
+    Raise `OSError` if the socket cannot be created.
+    """
     door, bounds = Listeners(clock, for_health(limits), on_refused), for_health(limits)
     await door.listen_at(open_door(directory), {"http": operator_service(operator, bounds).protocol})
     return door.close
@@ -81,10 +86,11 @@ async def serve_door(directory: Path, operator: ASGIApp, limits: Limits, clock: 
 async def serve_plain(
     probe: ASGIApp, operator: ASGIApp, settings: Settings, limits: Limits, clock: Clock, on_refused: OnRefused
 ) -> Close:
-    """Serve on the health port and at the operator's own door; return what ends it. Raise what `listen` raises.
+    """Serve on the health port and on the operator's Unix domain socket, and return the close function.
 
-    Whoever does not come by loopback gets `probe`, whatever the port is bound to. There nobody is ever more than a
-    stranger: who waits longest goes at once when a newcomer finds no room, so that nobody shuts others out.
+    Clients that do not connect through loopback get `probe`, whatever address the port is bound to. Their connections
+    always count as unauthenticated: when the limit is reached, a new connection replaces the one that has waited
+    longest. Thus no client can lock out others. Raise the errors of `listen`.
     """
     bounds = for_health(limits)
     listeners = Listeners(clock, bounds, on_refused, grace_s=0.0)
@@ -94,7 +100,7 @@ async def serve_plain(
     alone = settings.directory / PORT_ALONE
     alone.unlink(missing_ok=True)  # of a server that was killed
     try:
-        close_door = await serve_door(settings.directory, operator, limits, clock, on_refused)
+        close_door = await serve_unix_socket(settings.directory, operator, limits, clock, on_refused)
     except OSError as error:  # a file system without sockets: the port is there
         log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
         atomic_files.put(alone, b"", mode=0o600)
@@ -125,6 +131,6 @@ class _ByAddress:
         await (self._operator if is_local else self._probe)(scope, receive, send)
 
     def _is_ours(self, scope: Scope) -> bool:
-        """Say whether the name that was asked for is ours: a browser may be led here by another's (DNS rebinding)."""
+        """Return whether the Host header names this server; protects browsers from DNS rebinding."""
         asked = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
-        return is_ours(asked, self._names)
+        return is_own_host(asked, self._names)

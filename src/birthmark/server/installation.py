@@ -1,4 +1,4 @@
-"""What the database knows of the installation it belongs to: the root of its CA."""
+"""Facts that bind a database to its installation, such as the root of its CA."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +22,9 @@ _ACTOR = "first-start"
 
 
 async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -> AccessKey:
-    """Make what is not there yet; a later start finds it. Return the key that `birthmark env` prints.
+    """Create missing defaults: hub, provisioning service and access key; return the key that `birthmark env` prints.
 
-    Of several machines one `names_it`: another's host changes nothing.
+    Of several machines, only one with `names_it` set applies its host name.
     """
     if names_it:
         await _follow_host(rooms, settings.host_name)
@@ -39,9 +39,9 @@ async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -
 
 
 async def _follow_host(rooms: Rooms, host: str) -> None:
-    """Name hub and provisioning service anew when the server is started for another host before anybody used them.
+    """Rename hub and provisioning service if the server is started for another host before they are used.
 
-    Later their name is in devices, and a start for another host only warns.
+    Once devices know the names, a start for another host only logs a warning.
     """
     if [one.name for one in rooms.iothub.hubs.all()] != [DEFAULT] or [one.name for one in rooms.instances.all()] != [
         DEFAULT
@@ -60,7 +60,7 @@ async def _follow_host(rooms: Rooms, host: str) -> None:
 
 _ROOT = "ca.root"
 MOVED = "server.moved"
-"""Where everything of this database went."""
+"""The new location of the content of this database."""
 _ID = "server.installation"
 _NUMBER, _MOST = "server.worker.", 256
 _FACT = statement(select(server_facts.c.value).where(server_facts.c.name == bindparam("name")))
@@ -81,7 +81,7 @@ class DatabaseMovedError(ConflictError):
 
 
 async def root_of(database: Database) -> str | None:
-    """Return the thumbprint of the root this database belongs to (hex); None for a database nobody has used yet."""
+    """Return the thumbprint (hex) of the root that this database belongs to; None for an unused database."""
     row = await database.one(_FACT, name=_ROOT)
     if row is not None:
         return str(row["value"])
@@ -89,16 +89,16 @@ async def root_of(database: Database) -> str | None:
     return UNNOTED if await database.one(hub_store.HUBS_PAGE, after="", limit=1) is not None else None
 
 
-async def id_of(database: Database, entropy: Entropy) -> str:
-    """Return what the subjects of this installation's workers begin with, chosen by the first of them."""
+async def ensure_installation_id(database: Database, entropy: Entropy) -> str:
+    """Return the prefix of the bus subjects of this installation's workers, which its first worker creates."""
     await database.commit(Changes().run(_ADD, name=_ID, value=entropy.token(12).hex()))
     row = await database.one(_FACT, name=_ID)
     assert row is not None  # noqa: S101 - it was just written, or was there
     return str(row["value"])
 
 
-async def number_of(database: Database) -> int:
-    """Return the number of the worker that commits here, its own for good: 1 to 255. Raise `ConfigInvalidError`."""
+async def ensure_worker_number(database: Database) -> int:
+    """Return the permanent number, 1 to 255, of the worker that commits here. Raise `ConfigInvalidError`."""
     for number in range(1, _MOST):
         await database.commit(Changes().run(_ADD, name=f"{_NUMBER}{number}", value=database.worker))
         row = await database.one(_FACT, name=f"{_NUMBER}{number}")
@@ -112,14 +112,14 @@ async def number_of(database: Database) -> int:
 
 
 async def forget_outboxes(database: Database, is_no_more: Callable[[str], bool]) -> None:
-    """Forget the events of workers that are no more: who begins remembers nothing that they could change."""
+    """Delete the events of removed workers; a starting worker has no cache that they could invalidate."""
     for row in await database.all(_OUTBOXES):
         if is_no_more(row["worker"]):
             await database.commit(Changes().run(_FORGET_OUTBOX, worker=row["worker"]))
 
 
-async def check_whole(database: Database, directory: Path) -> None:
-    """Raise `RestoreUnfinishedError` for a database that a restore has begun to fill, `DatabaseMovedError`."""
+async def check_not_restoring_or_moved(database: Database, directory: Path) -> None:
+    """Raise `RestoreUnfinishedError` for a partially restored database, and `DatabaseMovedError` for a moved one."""
     if await database.one(_FACT, name=UNFINISHED) is not None:
         raise RestoreUnfinishedError(path=directory)
     if (moved := await database.one(_FACT, name=MOVED)) is not None:
@@ -127,15 +127,15 @@ async def check_whole(database: Database, directory: Path) -> None:
 
 
 async def note_holder(database: Database, hold: DatabaseLock) -> None:
-    """Say in the database who has it, so that whoever lost it knows whether somebody else had it since."""
+    """Write the token of the lock holder to the database, so that a later check can detect another holder."""
     await database.commit(Changes().run(_SET, name=hold.fact, value=hold.token))
     hold.mark_noted()
 
 
 async def note_root(database: Database, root: Certificate) -> None:
-    """Remember the root for good, before anything is signed under it.
+    """Store the root permanently, before anything is signed under it.
 
-    The audit chain begins with it: a database that has a root and no chain was cut, also where the first start failed.
+    The audit chain begins with it. A database with a root and no chain was truncated, even if the first start failed.
     """
     if await database.one(_FACT, name=_ROOT) is None:
         changes = Changes().run(_ADD, name=_ROOT, value=root.thumbprint.hex())

@@ -13,7 +13,7 @@ from birthmark.outbound.http_sender import check_url
 from birthmark.outbound.webhook_signing import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.server.settings import ConfigInvalidError, Settings
-from birthmark.text_files import decode_text, in_utf_8, not_utf_8
+from birthmark.text_files import decode_text, format_conversion_fix, not_utf_8
 from birthmark.untrusted_text import check_keys_once, reason_of
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
@@ -29,7 +29,7 @@ def functions_of(settings: Settings) -> Mapping[str, LambdaFunction]:
 
 
 def roles_of(settings: Settings) -> Mapping[str, AwsPolicy]:
-    """Return what each role may do, by ARN. Raise `ConfigInvalidError`."""
+    """Return the policy of each role by ARN. Raise `ConfigInvalidError`."""
     found: dict[str, AwsPolicy] = {}
     for arn, one in settings.roles.items():
         where = f"The file {one.policy_file} of roles.{arn}.policy_file"
@@ -49,13 +49,13 @@ def servers_of(settings: Settings) -> Mapping[str, MessageServer]:
         password = ""
         if one.password_file is not None:
             where = f"The file {one.password_file} of servers.{name}.password_file"
-            password = _in_one_line(where, _read(where, one.password_file).strip())
+            password = _parse_one_line_secret(where, _read(where, one.password_file).strip())
         found[name] = MessageServer(one.url, one.user, password, cas_of(f"servers.{name}.ca", one.ca))
     return found
 
 
 def cas_of(key: str, file: str | None) -> str | None:
-    """Return the CAs of a file as PEM; None where no file is named. Raise `ConfigInvalidError`."""
+    """Return the CA certificates of a file as PEM; None if no file is configured. Raise `ConfigInvalidError`."""
     if file is None:
         return None
     where, path = f"The file {file} of {key}", Path(file).expanduser()
@@ -81,24 +81,24 @@ def _secret(arn: str, file: str) -> str:
     return found
 
 
-def _in_one_line(where: str, text: str) -> str:
-    """Return a secret that is one line without control characters. Raise `ConfigInvalidError`."""
+def _parse_one_line_secret(name: str, text: str) -> str:
+    """Return a secret of one line without control characters. Raise `ConfigInvalidError`."""
     if not text.isprintable():
-        raise ConfigInvalidError(where=where, detail="it holds more than one line, or a control character")
+        raise ConfigInvalidError(where=name, detail="it holds more than one line, or a control character")
     return text
 
 
-def _read(where: str, file: str, *, is_secret: bool = True) -> str:
-    """Return the text of a file. Raise `ConfigInvalidError`, which shows nothing of a secret."""
+def _read(name: str, file: str, *, is_secret: bool = True) -> str:
+    """Return the text of a file. Raise `ConfigInvalidError`, which reveals nothing of a secret."""
     path, raw = Path(file).expanduser(), b""
     try:
         with path.open("rb") as opened:
             raw = opened.read(_MAX_BYTES)
         return decode_text(raw)
     except OSError as error:
-        raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
+        raise ConfigInvalidError(where=name, detail=reason_of(error)) from error
     except UnicodeDecodeError as error:
         detail = "is not UTF-8" if is_secret else not_utf_8(raw)
-        refusal = ConfigInvalidError(where=where, detail=f"it {detail}")
-        refusal.quote(fix=f"{in_utf_8(path, raw, is_secret=is_secret)}.")
+        refusal = ConfigInvalidError(where=name, detail=f"it {detail}")
+        refusal.quote(fix=f"{format_conversion_fix(path, raw, is_secret=is_secret)}.")
         raise refusal from error

@@ -1,4 +1,4 @@
-"""Where the numbers of a running server come from: the rooms' own counts, read when somebody asks."""
+"""Sources of a running server's metrics: the counters of its services, read on each scrape."""
 
 import asyncio
 from collections import Counter
@@ -18,16 +18,16 @@ _PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}
 
 
 class MetricsSource:
-    """A `Source` of everything in `rooms`. `certificate` is the server's, where it has TLS ports."""
+    """A `Source` of all metrics of `rooms`. `certificate` is the server's, if it has TLS ports."""
 
     def __init__(self, rooms: Rooms, alerting: AlertEvaluator, certificate: OwnEnd | None = None) -> None:
         self._rooms, self._alerting, self._certificate = rooms, alerting, certificate
         self.handshakes: Counter[tuple[str, str]] = Counter()
-        """Those of the ports, which count themselves."""
+        """Handshakes of the ports, which keep their own counters."""
         self._lag = Distribution(metrics.SECONDS)
 
-    async def watch_the_loop(self) -> None:
-        """Note how late the event loop is, until it is cancelled."""
+    async def run_loop_lag_monitor(self) -> None:
+        """Measure the lag of the event loop until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + LOOK_S
@@ -35,7 +35,12 @@ class MetricsSource:
             self._lag.observe(max(0.0, loop.time() - due))
 
     async def samples(self) -> Iterable[Sample]:
-        return [*self._components(), *self._rest(), *self._judged(), *[one async for one in self._counted()]]
+        return [
+            *self._components(),
+            *self._rest(),
+            *self._iter_machine_samples(),
+            *[one async for one in self._iter_database_samples()],
+        ]
 
     def _components(self) -> Iterator[Sample]:
         stored, full = Counter[str](), Counter[str]()
@@ -66,10 +71,10 @@ class MetricsSource:
             yield Sample(metrics.FAILED, (work,), count)
         if self._certificate is not None:
             yield Sample(metrics.CERTIFICATE_ENDS, ("server",), self._certificate.leaf.not_after.timestamp())
-            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self._certificate.trouble else 1)
+            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self._certificate.certificate_error else 1)
 
-    def _judged(self) -> Iterator[Sample]:
-        """Yield what each worker sees of its machine, and what is read for alerts by the worker that judges them."""
+    def _iter_machine_samples(self) -> Iterator[Sample]:
+        """Yield what each worker measures on its machine, and what the worker that evaluates alerts reads."""
         if (own := self._alerting.own) is not None:
             yield Sample(metrics.DISK_FREE, (), own.disk_free)
             yield Sample(metrics.CLOCK_STEADY, (), int(own.is_clock_steady))
@@ -86,8 +91,8 @@ class MetricsSource:
         for rule, count in self._alerting.firing.items():
             yield Sample(metrics.ALERTS, (rule,), count)
 
-    async def _counted(self) -> AsyncIterator[Sample]:
-        """Yield what only the database knows."""
+    async def _iter_database_samples(self) -> AsyncIterator[Sample]:
+        """Yield the metrics that require a database query."""
         for metric, statement in ((metrics.OUTBOX, COUNT_OUTBOX), (metrics.LETTERS, COUNT_LETTERS)):
             row = await self._rooms.database.one(statement)
             yield Sample(metric, (), row["total"] if row is not None else 0)
@@ -97,7 +102,7 @@ class MetricsSource:
 
 
 def _of_connections(cloud: str, traffic: Traffic, stored: int, full: int) -> Iterator[Sample]:
-    """Yield what one cloud's MQTT connections count; `stored` sessions, and messages of a `full` queue."""
+    """Yield the metrics of one cloud's MQTT connections; `stored` sessions, and messages of a `full` queue."""
     is_open, totals = traffic.is_open(), traffic.totals()
     for level, protocol in _PROTOCOLS.items():
         yield Sample(metrics.CONNECTIONS, (cloud, protocol), is_open.get(level, 0))

@@ -1,4 +1,4 @@
-"""`[oidc.NAME]`: providers by which people sign in."""
+"""`[oidc.NAME]`: identity providers for user sign-in."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.errors import UnavailableError
-from birthmark.iam.model import EVERYWHERE, UserRole, is_place, may_be_called
+from birthmark.iam.model import EVERYWHERE, UserRole, is_place, is_valid_user_name
 from birthmark.iam.oidc_model import Provider
-from birthmark.text_files import decode_text, in_utf_8
+from birthmark.text_files import decode_text, format_conversion_fix
 from birthmark.untrusted_text import reason_of
 
 _ROLE = re.compile(r"(?P<role>[a-z-]+)(?: at (?P<place>\S+))?")
@@ -37,22 +37,22 @@ class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
     client_secret_file: str | None = None
     title: Annotated[str, msgspec.Meta(max_length=64)] | None = None
-    """What the sign-in page calls it."""
+    """Display name on the sign-in page."""
     scopes: tuple[str, ...] = ("openid", "email", "profile")
     claim: str | None = None
-    """Which claim is the name of a user on record."""
+    """Claim that holds the name of an existing user."""
     domains: tuple[str, ...] = ()
-    """Of verified addresses, where the claim is `email`."""
+    """Allowed domains of verified addresses, if the claim is `email`."""
     group_claim: str = "groups"
     roles: dict[str, str] = {}
-    """By group, `*` for everybody: `ROLE` or `ROLE at PLACE`, for who is put on record at the first sign-in."""
+    """Roles by group (`*` for all users): `ROLE` or `ROLE at PLACE`, for users that the first sign-in creates."""
 
 
 def mistakes_of_oidc(providers: Mapping[str, Oidc], *, allows_plain: bool) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with values that are each of the right kind: the key, and what is accepted."""
+    """Yield key and accepted values for values that have the right type but are invalid."""
     for name, one in providers.items():
         at = f"oidc.{name}"
-        if not may_be_called(name):
+        if not is_valid_user_name(name):
             yield at, "must be a name of letters, digits and - . _"
         if not _is_issuer(one.issuer):
             yield f"{at}.issuer", "must be https://HOST/…, as the provider says it"
@@ -117,7 +117,7 @@ def _secret(name: str, file: str | None) -> str | None:
         raise SecretFileError(name=name, path=path, reason=reason_of(error)) from error
     except UnicodeDecodeError as error:
         refusal = SecretFileError(name=name, path=path, reason="it is not UTF-8")
-        refusal.quote(fix=f"{in_utf_8(path, raw, is_secret=True)}.")
+        refusal.quote(fix=f"{format_conversion_fix(path, raw, is_secret=True)}.")
         raise refusal from error
     if not found:
         raise SecretFileError(name=name, path=path, reason="it is empty")

@@ -6,8 +6,8 @@ from birthmark.refusals.ledger import PresentedRequest, PresentedThere
 from birthmark.refusals.presented_certificates import CertificateNotKeptError, Find, PresentedCertificates
 
 
-def presented_anywhere(presented: PresentedCertificates, broker: Broker) -> Find:
-    """Return what looks here, and then asks the others."""
+def create_cluster_lookup(presented: PresentedCertificates, broker: Broker) -> Find:
+    """Return a lookup that searches this worker and then asks the other workers."""
 
     async def find(thumbprint: Thumbprint) -> Certificate:
         try:
@@ -21,9 +21,9 @@ def presented_anywhere(presented: PresentedCertificates, broker: Broker) -> Find
     return find
 
 
-async def presented_here(presented: PresentedCertificates, asked: PresentedRequest) -> PresentedThere:
+async def presented_here(presented: PresentedCertificates, request: PresentedRequest) -> PresentedThere:
     """Answer another worker."""
     try:
-        return PresentedThere(presented.get(Thumbprint(asked.thumbprint)).der)
+        return PresentedThere(presented.get(Thumbprint(request.thumbprint)).der)
     except CertificateNotKeptError:
         return PresentedThere(b"")

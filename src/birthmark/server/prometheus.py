@@ -1,4 +1,4 @@
-"""Metrics as Prometheus reads them: its text format, or OpenMetrics for whoever asks for that."""
+"""Metrics in the Prometheus text format, or in OpenMetrics if the client requests it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate

@@ -1,4 +1,4 @@
-"""What a revocation ends: every live connection that the certificate, its key or a CA above it opened."""
+"""Termination of connections on revocation: every live connection that the certificate, its key or its CA opened."""
 
 import asyncio
 import logging
@@ -18,13 +18,13 @@ from birthmark.supervised_tasks import told
 log = logging.getLogger(__name__)
 
 _STEPS = 4
-"""Connections that a CA is looked for at, between two looks at the clock."""
+"""Connections that are matched against a CA between two checks of the clock."""
 
 
 class EndConnectionsRequest:
-    """Hears of revocations and closes what they concern. `check` raises for a certificate that is not good any more.
+    """Closes the connections that a revocation affects. `check` raises for a certificate that is no longer valid.
 
-    All that is revoked in one turn of the loop is looked for at once: each connection is asked once for all of it.
+    All revocations of one event loop iteration are handled together: each connection is checked once for all of them.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class EndConnectionsRequest:
         self._looks_again = False
 
     def __call__(self, revoked: CertificateRevoked) -> None:
-        """End what the certificate, the key or the CA opened."""
+        """Close the connections that the certificate, the key or the CA opened."""
         for room in self._rooms:
-            room.revoked()
+            room.recheck_connecting_clients()
         if revoked.is_ca:  # who hangs on it is for the chain to say
             self._looks_again = True
             if self._looking is None:
@@ -72,7 +72,7 @@ class EndConnectionsRequest:
             looking.add_done_callback(self._looking_for_twins.discard)
 
     async def _end_twins(self, connections: Sequence[TrackedMqttConnection], alone: AbstractSet[bytes]) -> None:
-        """End those that showed another form of what is gone, which is dear to find out."""
+        """Close connections that presented another encoding of a revoked certificate, which is expensive to find."""
         slices = Slices(_STEPS)
         for connection in connections:
             await slices.step()
@@ -81,7 +81,7 @@ class EndConnectionsRequest:
                 connection.pump.close(CloseReason.ADMINISTRATIVE)
 
     async def _look(self) -> None:
-        """Look at each connection, and again where more was revoked meanwhile."""
+        """Check each connection, and repeat if more certificates were revoked during the check."""
         slices = Slices(_STEPS)
         try:
             while self._looks_again:

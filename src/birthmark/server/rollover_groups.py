@@ -1,4 +1,4 @@
-"""What an exchange of the root means for the provisioning services of this server: groups have to know both CAs."""
+"""Root rollover at the provisioning services of this server: enrollment groups must accept both CAs."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,28 +22,28 @@ _PAGE = 250
 
 @dataclass(frozen=True, slots=True)
 class GroupsOfRoots:
-    """Looks at the groups, and lets them know the CA that comes."""
+    """Checks the enrollment groups and adds the new CA to them."""
 
     instances: Instances
     enrollments: Enrollments
     authorities: Authorities
 
-    async def without(self, old: Generation, new: Generation) -> Sequence[str]:
-        """Return the groups that know a CA of `old` and none of `new`."""
+    async def find_groups_missing_ca(self, old: Generation, new: Generation) -> Sequence[str]:
+        """Return the groups that accept a CA of `old` and none of `new`."""
         return [group.id async for _, group, _ in self._without(old, new)]
 
-    async def trusting(self, of: Generation, actor: str, *, is_trusted: bool) -> Changes:
-        """Return what ends the trust in the CAs of a root that is over, or begins it again: groups need not change."""
+    async def trust_changes(self, of: Generation, actor: str, *, is_trusted: bool) -> Changes:
+        """Return the changes that revoke or restore trust in the CAs of a retired root; groups do not change."""
         changes = Changes()
         for instance in self.instances.all():
             scope, certificates = instance.id_scope, of.certificates
-            changes.merge(await self.authorities.trusting(scope, certificates, actor, is_trusted=is_trusted))
+            changes.merge(await self.authorities.change_verification(scope, certificates, actor, is_trusted=is_trusted))
         return changes
 
-    async def teach(self, old: Generation, new: Generation, actor: str) -> Sequence[str]:
-        """Put the new CA into the second place of those groups, or of a CA that is verified no more; return which.
+    async def add_ca_to_groups(self, old: Generation, new: Generation, actor: str) -> Sequence[str]:
+        """Set the new CA in a slot of those groups that is free or has an unverified CA; return their ids.
 
-        Raise `GroupPlacesTakenError` for one without such a place, when all others have been taught.
+        Raise `GroupPlacesTakenError` for a group without such a slot, after all others are updated.
         """
         taught: list[str] = []
         full: GroupPlacesTakenError | None = None
@@ -51,15 +51,15 @@ class GroupsOfRoots:
             successor, scope = _successor(known, old, new), instance.id_scope
             on_record = await self.authorities.all(scope)
             x509 = group.attestation.x509 or X509Attestation()
-            ca = _places(group, {one.name: one.certificate for one in on_record})
-            free = next((one for one in ("secondary", "primary") if _is_over(ca[one], on_record)), None)
+            ca = _get_ca_slots(group, {one.name: one.certificate for one in on_record})
+            free = next((one for one in ("secondary", "primary") if _is_slot_replaceable(ca[one], on_record)), None)
             if free is None:
                 other = next(one for one in ca.values() if one is not None and one != known)
                 above = next((one for one in on_record if _is_or_signed(one, other)), None)
                 full = GroupPlacesTakenError(group=group.id, ca=group.id if above is None else above.name)
                 continue
             if x509.ca_references is not None:
-                name = f"{_named(x509.ca_references.names(), on_record, known)}-{name_of_key(successor)[:8]}"
+                name = f"{_get_ca_base_name(x509.ca_references.names(), on_record, known)}-{name_of_key(successor)[:8]}"
                 references = msgspec.structs.replace(x509.ca_references, **{free: name})
                 both = msgspec.structs.replace(x509, ca_references=references)
             else:
@@ -97,8 +97,8 @@ def _referenced(group: EnrollmentDocument, on_record: dict[str, Certificate]) ->
     return [on_record[name] for name in names if name in on_record]
 
 
-def _places(group: EnrollmentDocument, on_record: Mapping[str, Certificate]) -> dict[str, Certificate | None]:
-    """Return what stands in each of the two places of a group for CAs."""
+def _get_ca_slots(group: EnrollmentDocument, on_record: Mapping[str, Certificate]) -> dict[str, Certificate | None]:
+    """Return the CAs in the primary and secondary slots of a group."""
     x509 = group.attestation.x509
     if x509 is not None and x509.ca_references is not None:
         references = x509.ca_references
@@ -107,8 +107,8 @@ def _places(group: EnrollmentDocument, on_record: Mapping[str, Certificate]) -> 
     return {"primary": first, "secondary": second}
 
 
-def _is_over(ca: Certificate | None, on_record: Sequence[CaCertificate]) -> bool:
-    """Say whether nobody comes in by what stands in a place: nothing, or a CA of an exchange that is over."""
+def _is_slot_replaceable(ca: Certificate | None, on_record: Sequence[CaCertificate]) -> bool:
+    """Return whether a slot admits no device: it is empty, or its CA belongs to a retired root."""
     return ca is None or any(_is_or_signed(one, ca) for one in on_record if not one.is_verified)
 
 
@@ -116,14 +116,14 @@ def _is_or_signed(authority: CaCertificate, ca: Certificate) -> bool:
     return authority.certificate == ca or is_signed_by(ca, authority.certificate)
 
 
-def _named(names: Sequence[str], on_record: Sequence[CaCertificate], known: Certificate) -> str:
-    """Return the name, without what an earlier exchange put behind it, of a CA that a group goes by."""
-    name = next(one.name for one in on_record if one.name in names and one.certificate == known)
-    return name.removesuffix(f"-{name_of_key(known)[:8]}")
+def _get_ca_base_name(names: Sequence[str], on_record: Sequence[CaCertificate], certificate: Certificate) -> str:
+    """Return the name of a group's CA, without the suffix of an earlier rollover."""
+    name = next(one.name for one in on_record if one.name in names and one.certificate == certificate)
+    return name.removesuffix(f"-{name_of_key(certificate)[:8]}")
 
 
-def _successor(known: Certificate, old: Generation, new: Generation) -> Certificate:
-    """Return what takes the place of a CA: that of the same purpose, else the root."""
-    purpose = next((name for name, one in old.issuers.items() if one.certificate == known), None)
+def _successor(certificate: Certificate, old: Generation, new: Generation) -> Certificate:
+    """Return the successor of a CA: the CA with the same purpose, or the root."""
+    purpose = next((name for name, one in old.issuers.items() if one.certificate == certificate), None)
     found = None if purpose is None else new.issuers.get(purpose)
     return new.anchor if found is None else found.certificate

@@ -1,4 +1,4 @@
-"""`birthmark serve`: run a server until SIGTERM or SIGINT; SIGHUP reads the server certificate again."""
+"""`birthmark serve`: run a server until SIGTERM or SIGINT; SIGHUP reloads the server certificate."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ ALL = (500, 50)
 
 
 class BoundedLog(logging.Filter):
-    """Lets pass what an address, a key or event without one, and all have room for. `now` is a monotonic clock."""
+    """Rate limit for log lines: per address, per key or event without one, and in total. `now` is a monotonic clock."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class BoundedLog(logging.Filter):
         self._dropped = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether the line is written."""
+        """Return whether the line is written."""
         now = self._now()
         whose = str(getattr(record, "whose", "")) or f"{record.name} {record.msg}"
         who = share_of(str(getattr(record, "address", ""))) or whose
@@ -51,9 +51,9 @@ log = logging.getLogger(__name__)
 def run(
     settings: Settings, on_ready: Callable[[dict[str, Any], Sequence[str]], None], config: Path | None = None
 ) -> None:
-    """Serve until told to stop; `on_ready` gets the endpoints, and the hosts that the certificate does not have.
+    """Serve until stopped; `on_ready` receives the endpoints, and the hosts that the certificate does not cover.
 
-    `config` is the file that the settings were read from. Raise `BirthmarkError` when it cannot start.
+    `config` is the file of the settings. Raise `BirthmarkError` if the server cannot start.
     """
 
     os.umask(os.umask(0o077) | 0o022)  # whatever this process was started with, nobody else writes what it makes
@@ -67,7 +67,7 @@ def run(
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         try:
             endpoints = await server.start()
-            collect_seldom()
+            reduce_gc_frequency()
             on_ready(endpoints, server.elsewhere)
             lost = server.hold.lost
             lost.add_done_callback(lambda _: ended.set())
@@ -81,11 +81,12 @@ def run(
     uvloop.run(main())
 
 
-def collect_seldom() -> None:
-    """Look for cycles once in 20,000 new objects, and not among what the start made, where `serve` did not look at all.
+def reduce_gc_frequency() -> None:
+    """Run the garbage collector once per 20,000 new objects, without the objects of the start.
 
-    Reference counts free what a request leaves behind; looking through the documents and sessions that are there, 700
-    objects apart as is the interpreter's own habit, cost a shadow's update half of its time.
+    During the start, `serve` disables the collector. Reference counting frees the objects of a request. With the
+    interpreter's default of 700 objects, scanning the live documents and sessions took half of the time of a shadow
+    update.
     """
     gc.freeze()
     gc.set_threshold(20_000)
@@ -93,7 +94,7 @@ def collect_seldom() -> None:
 
 
 def begin_log(worker: str = "") -> None:
-    """Write events to stderr from the level of BIRTHMARK_LOG on, one JSON object a line, as many as are of use."""
+    """Log events to stderr from the level of BIRTHMARK_LOG, one JSON object per line, with a rate limit."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines(worker))
     handler.addFilter(BoundedLog(SystemClock().monotonic))
@@ -104,7 +105,7 @@ def begin_log(worker: str = "") -> None:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, event and its fields, and the worker where there are several."""
+    """Log formatter: one JSON object per line with time, level, event, fields, and the worker if there are several."""
 
     def __init__(self, worker: str = "") -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The secrets in the database: this directory's seed opens them; what an earlier version kept plainly is sealed."""
+"""Encryption of secrets in the database with the seed of this directory, including plaintext of earlier versions."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _PAGE = 500
 
 
 class _Rows:
-    """The rows of a table that holds secrets."""
+    """The rows of a table that has secret columns."""
 
     def __init__(self, table: Table) -> None:
         keys = list(table.primary_key.columns)
@@ -40,10 +40,10 @@ _ROWS = [_Rows(table) for table in TABLES.values() if any(holds_secrets(column) 
 
 
 async def unlock(database: Database, seal: ColumnCipher) -> None:
-    """Have the database seal and open by `seal`, after everything that is kept plainly was sealed.
+    """Encrypt all plaintext secrets, and have the database encrypt and decrypt with `seal`.
 
-    The database notes by which seal. What was cut off goes on at the next start. Raise `SealBrokenError` where the
-    database was sealed by another.
+    The database records which cipher it uses. An interrupted run resumes at the next start. Raise `SealBrokenError` if
+    the database was encrypted with another one.
     """
     known = await database.one(_FACT, name=_NAME)
     if known is None:
@@ -52,9 +52,9 @@ async def unlock(database: Database, seal: ColumnCipher) -> None:
             count += await _seal_rows(database, rows, seal)
         if count:
             log.info("store.sealed", extra={"rows": count})
-        await database.commit(Changes().run(_ADD, name=_NAME, value=seal.sealed(_KNOWN)))
+        await database.commit(Changes().run(_ADD, name=_NAME, value=seal.encrypt_value(_KNOWN)))
         known = await database.one(_FACT, name=_NAME)
-    if known is None or known["value"] != seal.sealed(_KNOWN):
+    if known is None or known["value"] != seal.encrypt_value(_KNOWN):
         raise SealBrokenError(reason="it differs from the key that encrypted the database")
     database.unlock(seal)
 
@@ -76,5 +76,5 @@ def _sealing(row: Row, keys: Sequence[str], replace: Mapping[str, Statement], se
     changes, named = Changes(), {f"key_{one}": row[one] for one in keys}
     for name, how in replace.items():
         if (plain := row[name]) is not None and not is_sealed(plain):  # as it was read: the database has no seal yet
-            changes.run(how, **named, **{f"key_{name}": plain, name: seal.sealed(plain)})
+            changes.run(how, **named, **{f"key_{name}": plain, name: seal.encrypt_value(plain)})
     return changes

@@ -1,4 +1,4 @@
-"""One process that serves everything: open the rooms, bind the ports, say when it is ready."""
+"""A server in one process: open the services, bind the ports, and report readiness."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import note_break
+from birthmark.audit.verify import record_chain_break
 from birthmark.awsiot.model import AccessKey
 from birthmark.bus import LocalBus, shared
 from birthmark.ca.directory import UNNOTED
@@ -34,16 +34,16 @@ from birthmark.pki.issuance import SigningKey
 from birthmark.server import installation
 from birthmark.server.composition_root import Rooms, open_rooms
 from birthmark.server.counters import Figures
-from birthmark.server.custom_certificate import OwnCertificate, keep_noted
+from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.dispatcher import Applications
-from birthmark.server.endpoints import describe, without_secrets
-from birthmark.server.external_ca import keep_known, upstream_of
-from birthmark.server.file_descriptors import fit_to_descriptors, for_console, shared_by
-from birthmark.server.health_http import body_limit, operator_service, serve_door, serve_plain
+from birthmark.server.endpoints import describe, redact_endpoints
+from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
+from birthmark.server.file_descriptors import fit_limits_to_descriptors, for_console, shared_by
+from birthmark.server.health_http import body_limit, operator_service, serve_plain, serve_unix_socket
 from birthmark.server.installation import DEFAULT, ensure_defaults
 from birthmark.server.machines.file_sync import FileSync
-from birthmark.server.machines.machine_file import check_bus, machine_named, machine_of
+from birthmark.server.machines.machine_file import check_bus, format_machine_name, machine_of
 from birthmark.server.secret_columns import unlock
 from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.tls_context import FreshContext
@@ -52,20 +52,20 @@ from birthmark.server.workers.worker_context import WorkerContext
 from birthmark.store import Database, DatabaseLock, hold_database, open_database
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.database import Heard
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 log = logging.getLogger(__name__)
 
 _ANSWER_S, _ASK_S, _DRAIN_S = 1.0, 0.6, 0.1
-"""How long a worker's peers have at its end; others wait for its successor meanwhile."""
+"""Shutdown timeouts of a worker's peers; other peers wait for its successor during this time."""
 _LOOK_AT_FILES_S = 2.0
 _ALONE = "alone"
-"""A bus that reaches no other worker: devices are served, and what others need to know they read in the database."""
+"""Bus that reaches no other worker: devices are served, and other workers read the changes from the database."""
 _LOOK_AT_KEYS_S, _SETTLED_S = 60.0, 0.2
 
 
 class _StopTimeouts(NamedTuple):
-    """How long a server's end waits for its peers."""
+    """Shutdown timeouts of a server's peers."""
 
     drain_s: float = 5.0
     answer_s: float = 5.0
@@ -73,7 +73,7 @@ class _StopTimeouts(NamedTuple):
 
 
 class Server:
-    """Everything of one process. `start` returns when every listener is bound; `stop` ends it cleanly."""
+    """All services of one process. `start` returns when every listener is bound; `stop` shuts down cleanly."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class Server:
         clock: Clock,
         entropy: Entropy,
         config: Path | None = None,
-        place: WorkerContext | None = None,
+        context: WorkerContext | None = None,
         *,
         waits_for_peers: bool = True,
     ) -> None:
-        """`waits_for_peers`: its end gives whoever is connected some seconds."""
+        """Create a server; with `waits_for_peers`, its shutdown gives connected peers some seconds."""
         self.settings = settings
-        self._place = place or WorkerContext()
+        self._place = context or WorkerContext()
         self._patience = _StopTimeouts() if self._place.is_alone else _StopTimeouts(_DRAIN_S, _ANSWER_S, _ASK_S)
         if not waits_for_peers:
             self._patience = _StopTimeouts(0.0, 0.0, 0.0)
@@ -125,16 +125,18 @@ class Server:
         await rollovers.load()
         await self._sharing.share(rollovers.hierarchy.generations)
         if upstream is not None:
-            self._closers.append(_kept("the upstream's CA", lambda: keep_known(upstream)))
+            self._closers.append(_start_supervised("the upstream's CA", lambda: run_ca_refresh_loop(upstream)))
         self._data.trust(rollovers.hierarchy)
         rooms.subscribe(bus)
         rooms.devices.answer_workers(bus)
         self._closers += [rooms.settled, bus.stop]
         await revoke_pending(rooms.devices)
         context = self._context(rollovers.hierarchy)
-        doors = Applications(rooms, settings, clock, entropy, served=context, machine=machine_named(settings.directory))
-        self._closers.append(_kept("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
-        limits = fit_to_descriptors(shared_by(settings.bounds(), self._place.of))
+        doors = Applications(
+            rooms, settings, clock, entropy, served=context, machine=format_machine_name(settings.directory)
+        )
+        self._closers.append(_start_supervised("the trust bundle", lambda: self._keep_trust(rollovers.hierarchy)))
+        limits = fit_limits_to_descriptors(shared_by(settings.bounds(), self._place.of))
         bind = None if self._place.is_alone else self._place.bind
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
         listeners = Listeners(
@@ -144,65 +146,70 @@ class Server:
             partial(listeners.close, self._patience.drain_s),
             rooms.end_connections,
             database.before_close,
-            partial(listeners.answer_who_came, self._patience.answer_s, self._patience.ask_s),
+            partial(listeners.drain_pending, self._patience.answer_s, self._patience.ask_s),
             rooms.hub_devices.end_calls,
-            listeners.refuse_newcomers,
+            listeners.stop_accepting,
         ]
         https_port = rooms.https_port.fill(await self._bind(listeners, context, doors, limits))
         # A start that cannot bind gives nothing a name.
-        access_key = await ensure_defaults(rooms, settings, names_it=await self._sharing.leads())
+        access_key = await ensure_defaults(rooms, settings, names_it=await self._sharing.is_leader())
         context.start()
-        self._closers.append(_kept("the server's own certificates", lambda: keep_noted(rooms.authority, context)))
+        self._closers.append(
+            _start_supervised("the server's own certificates", lambda: run_recording_loop(rooms.authority, context))
+        )
         self._closers.append(context.stop)
         bus.start()
         self._closers.append(rooms.broker.stop)
         await rooms.broker.start()
-        self._keep(rooms, doors)
+        self._start_periodic_tasks(rooms, doors)
         await self._serve_operator(doors, rooms, bus, context, signer, limits)
         described = self._describing(rooms, https_port, await self._est_password(rooms), access_key)
         self.endpoints = described()
-        doors.endpoints = without_secrets(self.endpoints)
+        doors.endpoints = redact_endpoints(self.endpoints)
         self.elsewhere = sorted(host for host in self._hosts(rooms) if not context.covers(host))
-        self._tell(database, described)
+        self._publish_endpoints(database, described)
         self.is_ready = True
         log.info("server.ready", extra={"host": settings.host_name})
         return self.endpoints
 
     async def _bus(self, database: Database) -> LocalBus:
-        """Return what tells the parts of this server, and other workers, of each other."""
+        """Return the bus between the services of this server and other workers."""
         incarnation = f"{self._place.name}-{self._entropy.token(6).hex()}"  # who holds sessions, and is asked for them
         if self._place.is_alone:
             return LocalBus(database, incarnation)
-        from birthmark.bus.nats import NatsBus, by_certificates, connected
+        from birthmark.bus.nats import NatsBus, connected, create_tls_context
 
         files = self.settings.bus_tls
-        tls = by_certificates(files.ca, files.certificate, files.key)
+        tls = create_tls_context(files.ca, files.certificate, files.key)
         connection = await connected(self._place.bus, tls)
         self._closers.append(connection.close)
-        number, id_ = await installation.number_of(database), await installation.id_of(database, self._entropy)
+        number, id_ = (
+            await installation.ensure_worker_number(database),
+            await installation.ensure_installation_id(database, self._entropy),
+        )
         return NatsBus(database, connection, id_, incarnation, number=number)
 
     async def _open(self) -> tuple[Database, Rollovers, AuditKey]:
-        """Open what lasts: the records, checked for a break of the audit chain, and the CA that belongs to them."""
+        """Open the persistent state: the database, after a check of the audit chain, and the CA that belongs to it."""
         settings = self.settings
         worker = "" if self._place.is_alone else self._place.name
         hold = self.hold = await hold_database(settings.database_url, self._entropy.token(16).hex(), worker)
         self._closers.append(hold.release)
-        await self._settle()
+        await self._synchronize_files()
         is_key_new = not self._data.has("audit.seed")
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, self._clock, worker=self._place.name, signer=signer)
         self._closers.append(database.close)
-        await installation.check_whole(database, settings.directory)
+        await installation.check_not_restoring_or_moved(database, settings.directory)
         await installation.note_holder(database, hold)
         if self._place.is_first:
-            await installation.forget_outboxes(database, self._place.is_no_more)
+            await installation.forget_outboxes(database, self._place.is_name_unused)
         await unlock(database, ColumnCipher.of(self._data.secret("est.seed").encode()))
         sharing = self._sharing = self._shared(database)
         root = await installation.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it noted no root either.
         is_unsigned = is_key_new and root == UNNOTED
-        found = await note_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
+        found = await record_chain_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
@@ -213,23 +220,23 @@ class Server:
         )
         self._data.write(NAME, msgspec.json.encode(told), is_secret=True)
         roots = self._data.generations(hierarchy, settings.ca.places)
-        changed = partial(self._follow, hierarchy)
+        changed = partial(self._apply_hierarchy, hierarchy)
         rollovers = Rollovers(hierarchy, roots, database, self._clock, changed=changed, shared=sharing)
         return database, rollovers, signer
 
-    async def _settle(self) -> None:
-        """Have what other machines share before anything is made or read: a seed that was lost is not to be another."""
+    async def _synchronize_files(self) -> None:
+        """Synchronize the shared files before any is created or read, so that a lost seed is not replaced."""
         if machine_of(self.settings.directory) is None:
             return
         database = await open_database(self.settings.database_url, self._clock, worker=f"{self._place.name}-settles")
         try:
-            await installation.check_whole(database, self.settings.directory)
-            await self._shared(database).settle()
+            await installation.check_not_restoring_or_moved(database, self.settings.directory)
+            await self._shared(database).synchronize()
         finally:
             await database.close()
 
     def _shared(self, database: Database) -> FileSync:
-        """Return what keeps this directory and those of other machines in step."""
+        """Return the synchronization of this directory with those of other machines."""
         settings, alone = self.settings, ""
         if self._place.is_alone:
             alone = "are one process"
@@ -237,8 +244,8 @@ class Server:
             alone = "meet at a NATS of their own"
         return FileSync(database, settings.directory, self._clock, self._entropy, settings.ca.places, alone)
 
-    def _follow(self, hierarchy: Hierarchy) -> None:
-        """Serve and hand out what the hierarchy has become; what cannot be written now is tried again."""
+    def _apply_hierarchy(self, hierarchy: Hierarchy) -> None:
+        """Apply a changed CA hierarchy to the TLS context and trust files; failed writes are retried."""
         try:
             self._data.trust(hierarchy)
         except BirthmarkError as error:
@@ -249,7 +256,7 @@ class Server:
     def _describing(
         self, rooms: Rooms, https_port: int, est_password: str | None, access_key: AccessKey
     ) -> Callable[[], dict[str, Any]]:
-        """Return what describes how to reach the server, by the keys that there are then."""
+        """Return a function that describes the endpoints with the keys that are current at the time of the call."""
         return lambda: describe(
             self.settings,
             https_port=https_port,
@@ -260,13 +267,13 @@ class Server:
             aws_secret_access_key=access_key.secret,
         )
 
-    def _tell(self, database: Database, described: Callable[[], dict[str, Any]]) -> None:
-        """Write down how to reach the server, now and where a key of it was replaced; of several the parent does."""
+    def _publish_endpoints(self, database: Database, described: Callable[[], dict[str, Any]]) -> None:
+        """Write the endpoints file, now and when a key is replaced; with several workers the parent does so."""
         if not self._place.is_alone:
             return
         self._write_endpoints()
         database.on_events(self._hear_of_keys)
-        self._closers.append(_kept("endpoints.json", lambda: self._keep_endpoints(described)))
+        self._closers.append(_start_supervised("endpoints.json", lambda: self._run_endpoints_update_loop(described)))
 
     def _write_endpoints(self) -> None:
         self._data.write("endpoints.json", json.dumps(self.endpoints, indent=2).encode(), is_secret=True)
@@ -276,8 +283,8 @@ class Server:
         if any(isinstance(event, InstancesChanged | HubsChanged) for _, event in events):
             self._are_keys_changed.set()
 
-    async def _keep_endpoints(self, described: Callable[[], dict[str, Any]]) -> None:
-        """Write down how to reach the server again where a key of it was replaced."""
+    async def _run_endpoints_update_loop(self, described: Callable[[], dict[str, Any]]) -> None:
+        """Rewrite the endpoints file after a key is replaced."""
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._are_keys_changed.wait(), _LOOK_AT_KEYS_S)
@@ -298,40 +305,42 @@ class Server:
                 self.reload()
 
     def _hosts(self, rooms: Rooms) -> set[str]:
-        """Return the names that devices are told."""
+        """Return the host names that devices receive."""
         hubs = {one.host for one in rooms.iothub.hubs.all()} if self.settings.serves(ServedCloud.IOTHUB) else set()
         return hubs | ({one.host for one in rooms.instances.all()} if self.settings.serves(ServedCloud.DPS) else set())
 
     async def _est_password(self, rooms: Rooms) -> str | None:
-        """Return the password of the EST user that version 0.1.0 made at its first start, while that user is there."""
+        """Return the password of the EST user that version 0.1.0 created at its first start, if that user exists."""
         user = await rooms.credentials.user(self.settings.est.user)
         is_there = user is not None and self._data.has("est.password")
         return self._data.secret("est.password") if is_there else None
 
-    def _keep(self, rooms: Rooms, doors: Applications) -> None:
-        """Begin what the rooms do now and then."""
-        self._closers.append(_kept("messages to devices", rooms.iothub.c2d.keep_burying))
-        self._closers.append(_kept("the loop's lag", doors.metering.watch_the_loop))
-        self._closers.append(_kept("alerts", doors.alerting.keep_judging))
-        self._closers.append(_kept("figures", Figures(rooms.database, self._clock).keep_pruned))
-        self._closers.append(_kept("trimming of telemetry", rooms.iothub.telemetry.keep_trimmed))
-        self._closers.append(_kept("the index of twins", rooms.iothub.index.keep_indexing))
-        self._closers.append(_kept("files of other machines", self._sharing.keep))
-        self._closers.append(_kept("mail that waits", rooms.hub_connections.keep_looking_for_mail))
-        self._closers.append(_kept("certificates that no device uses", rooms.aws.claims.keep_sweeping))
-        self._closers.append(_kept("jobs of things", rooms.aws.rollout.keep_running))
-        self._closers.append(_kept("rules", rooms.aws.rules.engine.keep_running))
-        self._closers.append(_kept("what rules send", rooms.aws.rules.queue.keep_running))
-        self._closers.append(_kept("routes of hubs", rooms.iothub.routes.keep_running))
-        self._closers.append(_kept("streams that routes lead to", rooms.iothub.routes.keep_trimmed))
-        self._closers.append(_kept("streams that rules write to", rooms.aws.streams.keep_trimmed))
-        self._closers.append(_kept("bulk registrations", rooms.aws.tasks.keep_running))
-        self._closers.append(_kept("notices", rooms.notices.keep_writing))
-        self._closers.append(rooms.webhooks.let_go)
-        self._closers.append(_kept("sessions of browsers", rooms.sign_in.sessions.keep_noting))
-        self._closers.append(_kept("webhooks", rooms.webhooks.keep_telling))
-        self._closers.append(_kept("authorizers that are asked again", rooms.aws_connections.keep_timely))
-        self._closers.append(_kept("tokens that end", rooms.hub_connections.keep_ending_expired))
+    def _start_periodic_tasks(self, rooms: Rooms, doors: Applications) -> None:
+        """Start the periodic tasks of the services."""
+        self._closers.append(_start_supervised("messages to devices", rooms.iothub.c2d.run_expiry_loop))
+        self._closers.append(_start_supervised("the loop's lag", doors.metering.run_loop_lag_monitor))
+        self._closers.append(_start_supervised("alerts", doors.alerting.keep_judging))
+        self._closers.append(_start_supervised("figures", Figures(rooms.database, self._clock).keep_pruned))
+        self._closers.append(_start_supervised("trimming of telemetry", rooms.iothub.telemetry.run_trim_loop))
+        self._closers.append(_start_supervised("the index of twins", rooms.iothub.index.run_index_loop))
+        self._closers.append(_start_supervised("files of other machines", self._sharing.run_sync_loop))
+        self._closers.append(_start_supervised("mail that waits", rooms.hub_connections.run_queue_check_loop))
+        self._closers.append(_start_supervised("certificates that no device uses", rooms.aws.claims.keep_sweeping))
+        self._closers.append(_start_supervised("jobs of things", rooms.aws.rollout.keep_running))
+        self._closers.append(_start_supervised("rules", rooms.aws.rules.engine.keep_running))
+        self._closers.append(_start_supervised("what rules send", rooms.aws.rules.queue.keep_running))
+        self._closers.append(_start_supervised("routes of hubs", rooms.iothub.routes.run_engines_loop))
+        self._closers.append(_start_supervised("streams that routes lead to", rooms.iothub.routes.keep_trimmed))
+        self._closers.append(_start_supervised("streams that rules write to", rooms.aws.streams.keep_trimmed))
+        self._closers.append(_start_supervised("bulk registrations", rooms.aws.tasks.keep_running))
+        self._closers.append(_start_supervised("notices", rooms.notices.keep_writing))
+        self._closers.append(rooms.webhooks.release_leases)
+        self._closers.append(_start_supervised("sessions of browsers", rooms.sign_in.sessions.keep_noting))
+        self._closers.append(_start_supervised("webhooks", rooms.webhooks.run_delivery_loop))
+        self._closers.append(
+            _start_supervised("authorizers that are asked again", rooms.aws_connections.run_deadline_loop)
+        )
+        self._closers.append(_start_supervised("tokens that end", rooms.hub_connections.run_token_expiry_loop))
 
     async def _serve_operator(
         self,
@@ -342,7 +351,10 @@ class Server:
         signer: AuditKey,
         limits: Limits,
     ) -> None:
-        """Serve health and the operator interface: alone at the health port, else for the parent at a door."""
+        """Serve health and the operator interface.
+
+        A single process uses the health port; with several workers each uses a Unix domain socket for the parent.
+        """
         settings, clock = self.settings, self._clock
         seed = self._data.secret("est.seed").encode()
         token = self._data.secret("operator.token")
@@ -367,18 +379,18 @@ class Server:
         else:
             at = self._place.door(settings.directory)
             at.mkdir(parents=True, exist_ok=True, mode=0o700)
-            end = await serve_door(at, ForWhoAsks(operator), limits, clock, doors.report)
+            end = await serve_unix_socket(at, ForWhoAsks(operator), limits, clock, doors.report)
         self._closers.append(partial(end, self._patience.drain_s))
         await self._serve_console(doors.console(table), doors, context, limits)
 
     async def _serve_console(self, app: ASGIApp, doors: Applications, context: FreshContext, limits: Limits) -> None:
-        """Serve the operator interface for people of other machines, where its port can be bound."""
+        """Serve the operator interface for users on other machines, if its port can be bound."""
         settings, port = self.settings, self.settings.bound.console
         if not port:
             return
         bounds, bind = for_console(limits), None if self._place.is_alone else self._place.bind
         proxies = among(networks_of(settings.proxies)) if settings.proxies else None
-        listeners = Listeners(self._clock, bounds, doors.report_people, bind=bind, proxies=proxies)
+        listeners = Listeners(self._clock, bounds, doors.report_console_refusal, bind=bind, proxies=proxies)
         services = {"http": operator_service(app, bounds).protocol}
         try:
             await listeners.listen(settings.listen, port, context.for_people, services)
@@ -390,20 +402,20 @@ class Server:
 
     @property
     def rooms(self) -> Rooms:
-        """What it serves, since it started."""
+        """The services that this server runs since its start."""
         return self._rooms
 
-    def when_dead(self, end: Callable[[], object]) -> None:
-        """Call `end` when the other workers took this one for dead: they have what was its own."""
+    def on_considered_dead(self, end: Callable[[], object]) -> None:
+        """Call `end` if the other workers considered this one dead and took over its sessions."""
         self._rooms.broker.end_when_lost(end)
 
     def reload(self) -> None:
-        """Read the server certificate again, now."""
+        """Reload the server certificate now."""
         if self._fresh is not None:
             self._fresh.refresh()
 
     def _context(self, hierarchy: Hierarchy) -> FreshContext:
-        """Return the TLS context: of the certificate that is configured, else of one that our root signs."""
+        """Return the TLS context with the configured certificate, or with one that the server's root signs."""
         settings = self.settings
         if settings.server.certificate is None or settings.server.key is None:
             names, places = settings.hosts, settings.ca.places
@@ -423,9 +435,9 @@ class Server:
         return self._fresh
 
     async def stop(self) -> None:
-        """Stop accepting, end every connection, finish what was acknowledged, close the rest in the reverse order.
+        """Stop accepting, close every connection, finish acknowledged work, and close the rest in reverse order.
 
-        The health port tells of it until the connections are gone.
+        The health port reports the shutdown until the connections are closed.
         """
         self.is_ready = False
         async with contextlib.AsyncExitStack() as stack:  # one that fails does not keep the others from ending
@@ -434,7 +446,10 @@ class Server:
             self._closers, self._doors = [], []
 
     async def _bind(self, listeners: Listeners, context: FreshContext, doors: Applications, limits: Limits) -> int:
-        """Bind every port; return the one to print for HTTPS, the standard one where this user may, 0 for none."""
+        """Bind every port; return the HTTPS port to print.
+
+        This is the standard port if this user may bind it, and 0 if there is none.
+        """
         settings, ports = self.settings, self.settings.bound
         mqtt: Mapping[str, MakeProtocol] = {"mqtt": doors.mqtt}
         web: Mapping[str, MakeProtocol] = {"http": HttpService(doors.cloud(), limits, body_limit).protocol}
@@ -455,9 +470,9 @@ class Server:
         return ports.https_also
 
 
-def _kept(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Any]:
-    """Begin what never ends by itself, supervised; return what ends it."""
-    return partial(ended, kept(name, work))
+def _start_supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Any]:
+    """Start a supervised background task; return the function that stops it."""
+    return partial(cancel_and_wait, start_supervised(name, work))
 
 
 async def _ended(close: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""The server's configuration: one frozen object, read once. Flag > `BIRTHMARK_*` environment > file > default."""
+"""Server configuration: one frozen object, read once. Flag > `BIRTHMARK_*` environment > file > default."""
 
 import socket
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,20 +21,20 @@ from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import ssrf_guard as outside
 from birthmark.outbound.mail_config import Tls
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, CertificateProfile
-from birthmark.pki.hostname_verification import mistake_in_host
+from birthmark.pki.hostname_verification import find_host_error
 from birthmark.server.alert_settings import AlertSettings, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
-from birthmark.server.est_settings import EstConfiguration, mistakes_of_est
+from birthmark.server.est_settings import EstConfiguration, validate_est
 from birthmark.server.function_settings import (
     FunctionTable,
     RoleTable,
     ServerTable,
-    mistakes_of_functions,
     mistakes_of_roles,
-    mistakes_of_servers,
+    validate_functions,
+    validate_servers,
 )
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
-from birthmark.text_files import in_utf_8, not_utf_8, read_text_file, to_lines
+from birthmark.text_files import format_conversion_fix, not_utf_8, read_text_file, to_lines
 from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
 from birthmark.untrusted_text import printable
 
@@ -58,7 +58,7 @@ _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 
 
 class ServedCloud(StrEnum):
-    """What one process serves."""
+    """A service that a process serves."""
 
     EST = "est"
     DPS = "dps"
@@ -67,9 +67,9 @@ class ServedCloud(StrEnum):
 
 
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the services listen; 0 is nowhere. The SDKs fix 8883 and 443.
+    """Ports of the services; 0 disables a port. The SDKs require 8883 and 443.
 
-    `https_also` and `console` are bound when they can be.
+    `https_also` and `console` are bound if possible.
     """
 
     mqtt: _Port = 8883
@@ -78,9 +78,9 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     est: _Port = 8085
     health: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8080
     pki: _Port = 0
-    """Plain HTTP, for whoever asks about revocation."""
+    """Plain HTTP port for revocation status."""
     console: _Port = 9443
-    """For people of other machines: the operator interface, by TLS that asks for no certificate."""
+    """Port of the operator interface for users on other machines: TLS without a client certificate."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,29 +92,29 @@ class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_retained: Annotated[int, msgspec.Meta(ge=0)] = MAX_RETAINED
     max_waiting: Annotated[int, msgspec.Meta(ge=1)] = MAX_WAITING
     max_per_ca: Annotated[int, msgspec.Meta(ge=1)] = MAX_PER_CA
-    """Certificates that the devices of one CA register by themselves."""
+    """Maximum number of certificates that devices of one CA register themselves (JITR/JITP)."""
     max_new_per_second: Annotated[int, msgspec.Meta(ge=1)] = PER_SECOND
-    """Those of one CA that come within a second, at each worker."""
+    """Maximum number of new certificates of one CA per second, at each worker."""
     buckets: str | None = None
-    """A folder whose folders stand for buckets of Amazon S3."""
+    """Directory whose subdirectories replace Amazon S3 buckets."""
 
 
 class TelemetryRetention(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long, and how much, the telemetry of each hub is kept."""
+    """Retention of each hub's telemetry, by age and size."""
 
     keep_s: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = KEEP_S
     keep_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = KEEP_BYTES
 
 
 class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A certificate of one's own for every TLS port: PEM files, the chain leaf first. Both or none."""
+    """A custom certificate for every TLS port: PEM files, with the leaf first in the chain. Set both or none."""
 
     certificate: str | None = None
     key: str | None = None
 
 
 class BusTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """PEM files for a NATS that is reached by TLS: whom to trust, and what to show where it asks for a certificate."""
+    """PEM files for a NATS server with TLS: trusted CAs, and the client certificate if the server requests one."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -122,21 +122,21 @@ class BusTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Outbound(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What webhooks and the like may call besides the Internet: addresses or networks inside."""
+    """Internal addresses or networks that webhooks and other outbound calls may reach, besides the Internet."""
 
     allow: tuple[str, ...] = ()
     ca: str | None = None
-    """PEM file of the CAs that receivers have their certificates from; the system's without one."""
+    """PEM file of the CAs that issue the receivers' certificates. Default: the system's CAs."""
 
 
 class PeopleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one person may do alone."""
+    """Limits of what a user may do without a second user's approval."""
 
-    most_taken_a_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = MOST_A_DAY
+    max_removals_per_day: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = MOST_A_DAY
 
 
 class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The mail server that alerts and events go by (`mailto:` receivers); none without a host."""
+    """SMTP server for alerts and events (`mailto:` receivers); none without a host."""
 
     host: str = ""
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 587
@@ -147,17 +147,17 @@ class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Everything `birthmark serve` can be told."""
+    """All settings of `birthmark serve`."""
 
     data: str = DEFAULT_DATA
     listen: tuple[str, ...] = _LOOPBACK
     host: str | None = None
     names: tuple[str, ...] = ()
     proxies: tuple[str, ...] = ()
-    """Load balancers, by address or network, that say by the PROXY protocol, version 2, whom they speak for."""
+    """Load balancers, by address or network, that send the client address with PROXY protocol version 2."""
     database: str | None = None
     only: tuple[ServedCloud, ...] = ()
-    """Which services there are; all when it names none."""
+    """Enabled services; all if empty."""
     ports: Ports = Ports()
     est: EstConfiguration = EstConfiguration()
     ca: Ca = Ca()
@@ -168,32 +168,32 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     health_metrics: bool = False
     server: ServerCertificate = ServerCertificate()
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
-    """Processes that serve as one."""
+    """Number of worker processes."""
     bus: str | None = None
-    """NATS, where workers meet; without one, several workers start their own."""
+    """URL of the NATS server between workers. Without it, several workers start a private one."""
     bus_tls: BusTls = BusTls()
     outbound: Outbound = Outbound()
     alerts: AlertSettings = AlertSettings()
     mail: MailSettings = MailSettings()
     people: PeopleSettings = PeopleSettings()
     oidc: dict[str, Oidc] = {}
-    """Providers by which people sign in."""
+    """Identity providers for user sign-in."""
     functions: dict[str, FunctionTable] = {}
-    """Where functions are, by the ARN that the AWS account's API names them by."""
+    """Endpoints of functions, by the ARN that the AWS account's API uses."""
     roles: dict[str, RoleTable] = {}
-    """What roles may do, by the ARN that role aliases name them by."""
+    """Permissions of roles, by the ARN that role aliases use."""
     servers: dict[str, ServerTable] = {}
     """NATS servers and MQTT brokers that rules may send to, by the last part of a destination's ARN."""
 
     @property
     def buckets(self) -> Path:
-        """Return the folder that stands for Amazon S3."""
+        """Return the directory that replaces Amazon S3."""
         given = self.aws.buckets
         return self.directory / "buckets" if given is None else Path(given).expanduser()
 
     @property
     def is_shared(self) -> bool:
-        """Say whether there are, or may be, other workers than one."""
+        """Return whether other workers exist or may exist."""
         return self.workers > 1 or self.bus is not None
 
     @property
@@ -216,12 +216,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return [self.host_name, *self.listen, *self.names]
 
     def serves(self, *services: ServedCloud) -> bool:
-        """Say whether one of these is served."""
+        """Return whether at least one of these services is served."""
         return not self.only or any(one in self.only for one in services)
 
     @property
     def bound(self) -> Ports:
-        """The ports that are bound: of a cloud where one is served, and EST has its own before it shares another."""
+        """The ports to bind: those of the clouds if one is served.
+
+        EST uses a separate port before it shares another one.
+        """
         ports, clouds = self.ports, self.serves(*_CLOUDS)
         est = ports.est if self.serves(ServedCloud.EST) else 0
         web = clouds or not est
@@ -237,20 +240,20 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def health_address(self) -> str:
-        """The operator interface stays on loopback whatever else listens."""
+        """Address of the health port and operator interface: loopback, whatever the other ports listen on."""
         first = self.listen[0]
         return first if first.startswith("127.") else "127.0.0.1"
 
     @property
     def health_addresses(self) -> tuple[str, ...]:
-        """Where the health port listens: on loopback, and where a probe of another machine reaches it."""
+        """Addresses of the health port: loopback, and the one that remote probes use."""
         if "0.0.0.0" in self.health_listen:  # noqa: S104 - compared, not bound
             return self.health_listen
         return tuple(dict.fromkeys((self.health_address, *self.health_listen)))
 
     @property
     def profiles(self) -> Mapping[str, CertificateProfile]:
-        """The certificates that can be asked for: a device's lives as long as `est` says."""
+        """The certificate profiles; `est` sets the lifetime of device certificates."""
         device = replace(DEVICE, lifetime=timedelta(seconds=self.est.device_lifetime_s))
         return profiles_of(self.ca, {**FOR_REQUESTS, DEVICE.name: device})
 
@@ -260,12 +263,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def sqlite_file(self) -> Path | None:
-        """The file of the database; None for PostgreSQL."""
+        """Path of the SQLite database; None for PostgreSQL."""
         kind, _, path = self.database_url.partition(":///")
         return Path(path) if kind == "sqlite" else None
 
     def bounds(self) -> Limits:
-        """Return the transport's limits; `read_settings` let no other names in."""
+        """Return the transport's limits; `read_settings` has rejected unknown names."""
         whole = {one.name for one in fields(Limits) if isinstance(one.default, int)}
         return msgspec.convert({n: int(v) if n in whole else v for n, v in self.limits.items()}, Limits, strict=False)
 
@@ -282,19 +285,43 @@ _LimitsTable = msgspec.defstruct(
 
 
 class _StrictSettings(Settings, frozen=True, forbid_unknown_fields=True):
-    """What a file may say: of the limits, only those there are."""
+    """Settings as a file may contain them: only known limits are accepted."""
 
     limits: _LimitsTable = _LimitsTable()  # type: ignore[valid-type] # a struct made of the dataclass
 
 
-def _under(known: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, object]:
-    """Return what a file and the environment say with what options say; `--bus ''` takes back what they do."""
-    under = {**known, **{name: value for name, value in flags.items() if value is not None}}
+RENAMED = {
+    "est.comeback": "est.late_renewal",
+    "limits.max_stranger_bytes": "limits.max_unauthenticated_bytes",
+    "limits.max_stranger_bytes_per_peer": "limits.max_unauthenticated_bytes_per_peer",
+    "limits.max_strangers": "limits.max_unauthenticated",
+    "limits.max_strangers_per_peer": "limits.max_unauthenticated_per_peer",
+    "people.most_taken_a_day": "people.max_removals_per_day",
+}
+"""Names of settings in earlier releases, which stay valid, with their current names."""
+
+
+def _with_current_names(values: Mapping[str, Any], where: str) -> dict[str, object]:
+    """Return the values under the current names of their settings. Raise `ConfigInvalidError` for both names."""
+    current = dict(values)
+    for old, new in RENAMED.items():
+        (table, old_key), new_key = old.split("."), new.split(".")[1]
+        settings = current.get(table)
+        if isinstance(settings, dict) and old_key in settings:
+            if new_key in settings:
+                raise ConfigInvalidError(where=where, detail=f"{old} is the former name of {new}: remove it")
+            current[table] = {new_key if key == old_key else key: value for key, value in settings.items()}
+    return current
+
+
+def _merge_flags(values: Mapping[str, object], flags: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings of file and environment, overridden by options; `--bus ''` removes the bus."""
+    under = {**values, **{name: value for name, value in flags.items() if value is not None}}
     return {name: value for name, value in under.items() if (name, value) != ("bus", "")}
 
 
 def read_settings(path: Path | None, environment: Mapping[str, str], **flags: object) -> Settings:
-    """Return the settings of a TOML file (or none) under the environment and the flags that are not None."""
+    """Return the settings of a TOML file (or none), overridden by the environment, and by flags that are not None."""
     known: dict[str, object] = {}
     text = ""
     where = f"The configuration file {path}" if path else "What the options and the environment say"
@@ -308,7 +335,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
         except UnicodeDecodeError as error:
             raw = path.read_bytes()
             refusal = ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw, is_shown=False)}")
-            refusal.quote(fix=f"{in_utf_8(path, raw, is_shown=False)}.")
+            refusal.quote(fix=f"{format_conversion_fix(path, raw, is_shown=False)}.")
             raise refusal from error
         except TomlError as error:
             example = f" (`{command}`)" if (command := to_lines(path, text)) else ""
@@ -318,7 +345,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             known[name] = value
     if value := environment.get("BIRTHMARK_LISTEN"):
         known["listen"] = value.split(",")
-    known = _under(known, flags)
+    known = _with_current_names(_merge_flags(known, flags), where)
     try:
         msgspec.convert(known, _StrictSettings)
     except msgspec.ValidationError as error:
@@ -330,7 +357,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             example=f" (by default {defaults})" if defaults else "",
         ) from error
     settings = msgspec.convert(known, Settings)
-    if wrong := _contradictions(settings, text):
+    if wrong := _find_conflicts(settings, text):
         raise ConfigInvalidError(where=where, detail="; ".join(wrong))
     return settings
 
@@ -355,14 +382,14 @@ def _contradictions_of_bus(bus: str | None, tls: BusTls) -> Iterator[str]:
 def _hosts_that_are_none(settings: Settings) -> Iterator[str]:
     named = [("host", settings.host or ""), *(("names", one) for one in settings.names)]
     for key, host in named:
-        if (wrong := mistake_in_host(host.removeprefix("*."))) and (host or key == "names"):
+        if (wrong := find_host_error(host.removeprefix("*."))) and (host or key == "names"):
             yield f"{key} is '{printable(host[:100])}', {wrong}"
     if not all(one.strip() for one in settings.listen or ("",)):
         yield "listen names no address, or an empty one: such as `127.0.0.1`"
 
 
-def _contradictions(settings: Settings, text: str) -> list[str]:
-    """Return what is wrong with values that are each in order."""
+def _find_conflicts(settings: Settings, text: str) -> list[str]:
+    """Return the conflicts between values that are valid individually."""
     found, bound = [*_hosts_that_are_none(settings)], settings.bound
     if not (bound.mqtt or bound.https or bound.https_also or bound.est):
         found.append("every port is 0: nothing would be served")
@@ -388,13 +415,13 @@ def _contradictions(settings: Settings, text: str) -> list[str]:
     if settings.mail.host and "@" not in settings.mail.sender:
         found.append("mail.sender has to be an address, in whose name mails are sent")
     lines = lines_of(text)
-    wrong_ca = [*mistakes_of(settings.ca)] or [*mistakes_of_est(settings.est, settings.profiles)]
+    wrong_ca = [*mistakes_of(settings.ca)] or [*validate_est(settings.est, settings.profiles)]
     allows_plain = bool(settings.outbound.allow)
     of_peers = (
         *mistakes_of_oidc(settings.oidc, allows_plain=allows_plain),
-        *mistakes_of_functions(settings.functions, allows_plain=allows_plain),
+        *validate_functions(settings.functions, allows_plain=allows_plain),
         *mistakes_of_roles(settings.roles),
-        *mistakes_of_servers(settings.servers),
+        *validate_servers(settings.servers),
     )
     for key, wrong in [*wrong_ca, *of_peers]:
         line = lines.get(tuple(key.split(".")))

@@ -1,7 +1,7 @@
-"""A description of each setting of a server, for the console and `birthmark server settings`.
+"""Descriptions of all server settings, for the console and `birthmark server settings`.
 
-The reference page (docs/reference/server-config.md) has every key with its use. NAME stands for the name of one of
-several in a file.
+The reference page (docs/reference/server-config.md) documents the use of every key. NAME is a placeholder for the name
+of a repeated table in a file.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ TEXTS: Mapping[str, str] = {
     "est.max_live": "Valid certificates per name at a time.",
     "est.labels": "EST labels: path segments before the operation, each with its own profile and rules.",
     "est.labels.NAME": "Profile and rules of one label.",
-    "est.comeback": "Late renewal: whether devices with an expired certificate can renew it, by profile.",
-    "est.comeback.NAME": "Time after expiry during which a certificate of this profile can be renewed.",
+    "est.late_renewal": "Late renewal: whether devices with an expired certificate can renew it, by profile.",
+    "est.late_renewal.NAME": "Time after expiry during which a certificate of this profile can be renewed.",
     "est.upstream": "Another EST server that signs the certificates.",
     "ca.passphrase": "Location of the passphrase of the CA keys. Default: next to the keys.",
     "ca.public_url": "Base URL of OCSP and CRLs in certificates.",
@@ -84,7 +84,7 @@ TEXTS: Mapping[str, str] = {
     "mail.sender": "Sender address of mails.",
     "mail.user": "User name at the mail server, sent over TLS only.",
     "mail.password_file": "File with the password, read for each mail.",
-    "people.most_taken_a_day": "Devices that one user may remove per day without approval. 0: no limit.",
+    "people.max_removals_per_day": "Devices that one user may remove per day without approval. 0: no limit.",
     "oidc": "OpenID Connect providers for sign-in.",
     "oidc.NAME": "One OpenID Connect provider.",
     "functions": "URLs of Lambda functions that the AWS API names by ARN.",
@@ -105,10 +105,10 @@ TEXTS: Mapping[str, str] = {
     "limits.max_connections_per_peer": "Connections per address.",
     "limits.max_connections_per_key": "Connections per certificate.",
     "limits.max_sessions_per_key": "Stored sessions per certificate or access key.",
-    "limits.max_strangers": "Connections of unauthenticated clients.",
-    "limits.max_strangers_per_peer": "Connections of unauthenticated clients per address.",
-    "limits.max_stranger_bytes": "Unprocessed bytes of unauthenticated clients.",
-    "limits.max_stranger_bytes_per_peer": "Unprocessed bytes of unauthenticated clients per address.",
+    "limits.max_unauthenticated": "Connections of unauthenticated clients.",
+    "limits.max_unauthenticated_per_peer": "Connections of unauthenticated clients per address.",
+    "limits.max_unauthenticated_bytes": "Unprocessed bytes of unauthenticated clients.",
+    "limits.max_unauthenticated_bytes_per_peer": "Unprocessed bytes of unauthenticated clients per address.",
     "limits.max_pending_handshakes": "Concurrent TLS handshakes.",
     "limits.max_write_buffer_bytes": "Unread bytes per client.",
     "limits.max_unread_bytes": "Unread bytes of all connections.",

@@ -1,6 +1,6 @@
-"""The settings in force as they are shown: each with its default, what it is, and what else sets it. Pure.
+"""Views of the current settings: value, default, description and other sources. Pure functions.
 
-No secret is among them: files and references are named, and of URLs what may be one is left out.
+Secrets are excluded: files and references are named, and parts of URLs that may be secret are removed.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ _BESIDE: Mapping[str, Sequence[str]] = {
     "only": ("--only",),
     "health_listen": ("--health-listen",),
 }
-"""What sets it besides the file."""
-_OF_SEVERAL = {"est.labels", "est.comeback", "ca.profiles", "oidc", "functions", "roles"}
+"""Options and variables that set a key besides the file."""
+_OF_SEVERAL = {"est.labels", "est.late_renewal", "ca.profiles", "oidc", "functions", "roles"}
 
 
 def views_of(settings: Settings) -> list[dict[str, Any]]:
-    """Return every setting, those of a table together."""
+    """Return every setting, grouped by table."""
     plain = Settings()
     limits = zip(_limits(settings.bounds()), _limits(Limits()), strict=True)
     pairs = [*_walk("", settings, plain), *((key, value, usual) for (key, value), (_, usual) in limits)]
@@ -41,12 +41,17 @@ def views_of(settings: Settings) -> list[dict[str, Any]]:
 
 def _row(key: str, value: Any, usual: Any) -> dict[str, Any]:
     begin = next((one for one in _OF_SEVERAL if key.startswith(f"{one}.")), None)
-    texts = {"key": key, "value": written(value), "default": written(usual), "is_changed": value != usual}
+    texts = {
+        "key": key,
+        "value": format_toml_value(value),
+        "default": format_toml_value(usual),
+        "is_changed": value != usual,
+    }
     return {**texts, "text": TEXTS[key if begin is None else f"{begin}.NAME"], "also": list(_BESIDE.get(key, ()))}
 
 
 def _walk(begin: str, given: msgspec.Struct, plain: msgspec.Struct) -> Iterator[tuple[str, Any, Any]]:
-    """Yield key, value and default; a table that is always there by its keys, one of several by its name."""
+    """Yield key, value and default: fixed tables key by key, repeated tables by their name."""
     for name in given.__struct_fields__:
         if not begin and name == "limits":
             continue
@@ -65,8 +70,8 @@ def _limits(limits: Limits) -> list[tuple[str, Any]]:
     return [(f"limits.{one.name}", getattr(limits, one.name)) for one in dataclasses.fields(limits)]
 
 
-def written(value: Any) -> str:
-    """Return a value as a file says it; nothing for what is not said."""
+def format_toml_value(value: Any) -> str:
+    """Return a value in the notation of the file; empty for an unset value."""
     match value.value if isinstance(value, Enum) else value:
         case None | "":
             text = ""
@@ -75,21 +80,21 @@ def written(value: Any) -> str:
         case float() if value.is_integer():
             text = str(int(value))
         case str(said):
-            text = json.dumps(without_secrets(said), ensure_ascii=False)
+            text = json.dumps(redact_url(said), ensure_ascii=False)
         case msgspec.Struct():
-            text = written({name: getattr(value, name) for name in value.__struct_fields__})
+            text = format_toml_value({name: getattr(value, name) for name in value.__struct_fields__})
         case Mapping():
-            parts = [f"{name} = {inner}" for name, one in value.items() if (inner := written(one))]
+            parts = [f"{name} = {inner}" for name, one in value.items() if (inner := format_toml_value(one))]
             text = f"{{ {', '.join(parts)} }}" if parts else "{}"
         case Sequence():
-            text = f"[{', '.join(map(written, value))}]"
+            text = f"[{', '.join(map(format_toml_value, value))}]"
         case _:
             text = str(value)
     return text
 
 
-def without_secrets(text: str) -> str:
-    """Return a URL without who signs in there and what else it says; any other text as it is."""
+def redact_url(text: str) -> str:
+    """Return a URL without credentials and query; other text is unchanged."""
     if "://" not in text:
         return text
     parts = urlsplit(text)

@@ -1,4 +1,4 @@
-"""The servers' certificate over a long run: made anew before it runs out, or read anew, without a restart."""
+"""Renewal of the server certificate in a running server: reissue before expiry, or reload, without a restart."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.hostname_verification import check_host, hosts_of
 from birthmark.pki.issuance import SigningKey
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +22,11 @@ _AGAIN_S = 10.0  # after a look that failed
 
 
 class FreshContext:
-    """The TLS context for new connections; those that are open keep theirs.
+    """The TLS context for new connections; open connections keep theirs.
 
-    `load` returns chain and key, other ones when the old run out soon. With `stamp` it is asked only after that has
-    changed. With `now` it is asked as well soon after what is served has ended, or is not to begin yet.
+    `load` returns chain and key, and new ones when the old ones expire soon. With `stamp`, it is called only after that
+    value changes. With `now`, it is also called soon after the current certificate expires, or if that one is not yet
+    valid.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class FreshContext:
         return self._context
 
     def for_people(self) -> SSL.Context:
-        """Return the same for who has no certificate to show, and is asked for none."""
+        """Return the TLS context for clients without a certificate, which requests none."""
         return self._for_people
 
     @property
@@ -59,16 +60,16 @@ class FreshContext:
         return self._leaf
 
     @property
-    def trouble(self) -> str:
-        """Why what is there now was not taken over; nothing where it is what is served."""
+    def certificate_error(self) -> str:
+        """Why the current files were not loaded; empty if they are in use."""
         return "" if self._told is None else self._told[1]
 
     def is_good(self, now: datetime) -> bool:
-        """Say whether what is served has begun and not ended."""
+        """Return whether the served certificate is within its validity period."""
         return self._leaf.not_before <= now <= self._leaf.not_after
 
     def covers(self, host: str) -> bool:
-        """Say whether clients that call the server `host` take its certificate."""
+        """Return whether the certificate is valid for the host name `host`."""
         try:
             check_host(self._leaf, host)
         except ChainError:
@@ -80,19 +81,19 @@ class FreshContext:
         return hosts_of(self._leaf)
 
     def start(self) -> None:
-        """Begin to look at the certificate now and then."""
-        self._task = kept("the server's certificate", self._keep_fresh)
+        """Start the periodic check of the certificate."""
+        self._task = start_supervised("the server's certificate", self._keep_fresh)
 
     async def stop(self) -> None:
-        await ended(self._task)
+        await cancel_and_wait(self._task)
 
     def refresh(self) -> None:
-        """Take over a new certificate if there is one; a failure leaves the old one for the next look."""
+        """Load a new certificate if there is one; after a failure the old one remains until the next check."""
         self._told = None
         self._take_over()
 
-    def look(self) -> None:
-        """Refresh where something changed since it was last taken over; tell a failure that repeats itself once."""
+    def refresh_if_changed(self) -> None:
+        """Reload if the files changed since the last load; log a repeated failure once."""
         if self._stamp is None or self._stamp() != self._seen:
             self._take_over()
 
@@ -120,7 +121,7 @@ class FreshContext:
             is_over = self._now is not None and not self.is_good(self._now())  # a clock may have been set
             if self._told or is_over or waited_s >= self._look_every_s:  # whoever looked at an event may have failed
                 waited_s = 0.0
-                self.look()
+                self.refresh_if_changed()
 
 
 def _contexts(chain: Sequence[Certificate], key: SigningKey) -> tuple[SSL.Context, SSL.Context]:

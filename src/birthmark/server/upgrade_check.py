@@ -1,7 +1,7 @@
-"""What the first start of this version would do to a data directory, found out without changing anything there.
+"""Preflight check of an upgrade: the effects of this version's first start on a data directory, without changes.
 
-In:   a data directory, its settings, and the database that they name.
-Out:  what was found, and what stands in the way, as refusals of which none is raised.
+- In: a data directory, its settings, and the database that they name.
+- Out: the findings, and the blocking problems as refusals, none of which is raised.
 """
 
 import shutil
@@ -14,7 +14,7 @@ import msgspec
 from birthmark import __version__, atomic_files, flock
 from birthmark.ca.generations import directories_of
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, UnavailableError
-from birthmark.file_ownership import hand_over
+from birthmark.file_ownership import transfer_ownership
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
 from birthmark.server.installation import MOVED, DatabaseMovedError
@@ -23,12 +23,15 @@ from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, sch
 from birthmark.untrusted_text import decode_json
 
 NOTE = "last-backup.json"
-"""What the last backup of a directory says of itself, in it; no backup has it."""
+"""File in the data directory that describes its last backup; backups do not include it."""
 _RELEASES = {"0001": "0.1.0", "0020": "0.2.0", "0050": "0.3.0"}
 """The last revision of each release."""
 _LEAST_FREE = 64 * 1024 * 1024
 _COPIES = 2
-"""A migration may write every table anew, into the database and into its write-ahead log."""
+"""Number of copies of the database for which a migration needs disk space.
+
+A migration may rewrite every table, into the database and into its write-ahead log.
+"""
 
 
 class NothingToUpgradeError(NotFoundError):
@@ -67,7 +70,7 @@ class NoRoomToUpgradeError(UnavailableError):
 
 
 class Backup(msgspec.Struct, frozen=True):
-    """What a data directory notes of its last backup."""
+    """The last backup of a data directory, as noted there."""
 
     at: datetime
     file: str
@@ -76,14 +79,14 @@ class Backup(msgspec.Struct, frozen=True):
 
 
 class UpgradeStep(msgspec.Struct, frozen=True):
-    """One revision that would be done."""
+    """A schema revision that the upgrade would apply."""
 
     revision: str
     what: str
 
 
 class UpgradeReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found."""
+    """Findings of the upgrade check."""
 
     data: str
     program: str
@@ -91,7 +94,7 @@ class UpgradeReport(msgspec.Struct, frozen=True, kw_only=True):
     schema: str
     found_schema: str | None
     found_release: str | None
-    """The release that wrote the database, as its schema tells; None where that is no release's."""
+    """The release that wrote the database, according to its schema; None for the schema of no release."""
     steps: Sequence[UpgradeStep]
     database_bytes: int
     needed_bytes: int
@@ -100,18 +103,18 @@ class UpgradeReport(msgspec.Struct, frozen=True, kw_only=True):
     backup: Backup | None
 
 
-def note_backup(data: Path, file: Path, at: datetime, revision: str) -> None:
-    """Remember a backup where it was made of; who may not write there leaves no note."""
-    backup = Backup(at, str(file.absolute()), revision)
+def note_backup(data: Path, file: Path, timestamp: datetime, revision: str) -> None:
+    """Write a note of a backup to its data directory; without write permission, do nothing."""
+    backup = Backup(timestamp, str(file.absolute()), revision)
     try:
         atomic_files.replace(data / NOTE, msgspec.json.encode(backup), 0o600)
-        hand_over(data / NOTE, data)
+        transfer_ownership(data / NOTE, data)
     except OSError:
         return
 
 
 def noted_backup(data: Path) -> Backup | None:
-    """Return what is noted of the last one."""
+    """Return the last backup that is noted, if any."""
     try:
         if not (data / NOTE).is_file():  # a pipe would wait for a writer
             return None
@@ -121,7 +124,7 @@ def noted_backup(data: Path) -> Backup | None:
 
 
 async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[UpgradeReport, Sequence[BirthmarkError]]:
-    """Return what was found, and what has to be mended before the upgrade. Raise `NothingToUpgradeError`."""
+    """Return the findings, and the problems to fix before the upgrade. Raise `NothingToUpgradeError`."""
     schema = await schema_of(url)
     if schema is None or not directories_of(data):
         raise NothingToUpgradeError(path=data)
@@ -138,14 +141,14 @@ async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Upg
         database_bytes=schema.size_bytes,
         needed_bytes=needed,
         free_bytes=free,
-        is_running=flock.is_taken(data / LOCK),
+        is_running=flock.is_locked(data / LOCK),
         backup=noted_backup(data),
     )
     return outlook, tuple(_in_the_way(outlook, schema, data, url, is_backed_up=is_backed_up))
 
 
 def release_of(revision: str | None) -> str | None:
-    """Return the release whose schema this is."""
+    """Return the release with this schema, if any."""
     return _RELEASES.get(revision or "", __version__ if revision == migrate.newest() else None)
 
 

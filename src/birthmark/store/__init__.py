@@ -1,14 +1,15 @@
 """The database: tables, migrations, the unit of work, batched durable writes.
 
-SQLite (embedded, the default) and PostgreSQL stand behind one `Database`. A service hands a `Changes` value to
-`Database.commit`, which returns when it is durable; everything of one loop tick shares a transaction, and one change
-that fails does not fail its neighbors. Rooms define their tables on `metadata` and their statements in their own
+SQLite (embedded, the default) and PostgreSQL implement one `Database`. A service passes a `Changes` value to
+`Database.commit`, which returns when it is durable. All changes of one event loop iteration share a transaction, and a
+failed change does not affect the others. Services define their tables on `metadata` and their statements in their
 `store.py`.
 
-Columns are text, 64-bit integers and bytes only, so that a row means the same on both engines without conversion:
-times are integer microseconds since 1970 UTC (`to_micros`, `from_micros`), booleans 0 or 1, documents JSON text.
+Columns are text, 64-bit integers and bytes only, so that a row has the same meaning on both engines without conversion.
+Times are integer microseconds since 1970 UTC (`to_micros`, `from_micros`), booleans are 0 or 1, and documents are JSON
+text.
 
-Not here: what the rows mean (the rooms), who hears of events (`bus`).
+Not here: the meaning of rows (the services), and event subscriptions (`bus`).
 """
 
 from birthmark.store.columns import from_micros, to_micros
@@ -17,7 +18,7 @@ from birthmark.store.database_lock import DatabaseLock, hold_database, open_data
 from birthmark.store.events import Event
 from birthmark.store.schema import metadata, partial_index
 from birthmark.store.statements import Statement, empty, insert, statement, upsert
-from birthmark.store.unit_of_work import AuditRow, Changes, decided_again
+from birthmark.store.unit_of_work import AuditRow, Changes, retry_on_conflict
 
 __all__ = [
     "AuditRow",
@@ -26,7 +27,6 @@ __all__ = [
     "DatabaseLock",
     "Event",
     "Statement",
-    "decided_again",
     "empty",
     "from_micros",
     "hold_database",
@@ -35,6 +35,7 @@ __all__ = [
     "metadata",
     "open_database",
     "partial_index",
+    "retry_on_conflict",
     "statement",
     "to_micros",
     "upsert",

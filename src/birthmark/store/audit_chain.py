@@ -1,11 +1,12 @@
-"""The hash chain over audit rows: each digest covers the row and the digest before it.
+"""The hash chain over audit rows: each digest covers the row and the previous digest.
 
-`digest(n) = SHA-256(digest(n-1) || canonical JSON of row n)`, beginning with 32 zero bytes. A row that was changed,
-dropped or put in breaks every digest after it. Whoever can write the database could recompute them all; so the end of
-the chain, its head, is signed with a key that is not in the database, in the same commit as the last rows.
+`digest(n) = SHA-256(digest(n-1) || canonical JSON of row n)`, starting with 32 zero bytes. A changed, removed or
+inserted row breaks every later digest. An attacker with write access to the database could recompute all digests.
+Therefore the end of the chain, its head, is signed with a key outside the database, in the same commit as the last
+rows.
 
-Each worker has a chain of its own, of its name. What it signs also covers the ends of the others' chains as it last saw
-them, so that a chain that is cut, with its head, is missed by the others. Version 1 of a head knew of no others.
+Each worker has a separate chain under its name. Its signature also covers the last known ends of the other chains, so
+that they reveal a chain that was truncated together with its head. Heads of version 1 do not cover other chains.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from birthmark.store.unit_of_work import AuditRow
 
 GENESIS = bytes(32)
 LOOK_AGAIN_S = 1.0
-"""How old what a worker knows of other chains may be when it signs."""
+"""Maximum age in seconds of the known ends of other chains when a worker signs."""
 
 _compact = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
 _HEAD = b"birthmark audit head 1\0"
@@ -25,7 +26,7 @@ _HEAD_WITH_OTHERS = b"birthmark audit head 2\0"
 
 
 class HeadSigner(Protocol):
-    """Signs heads. `public_key` says which key it is (Ed25519, 32 raw bytes)."""
+    """Signs heads. `public_key` identifies the key (Ed25519, 32 raw bytes)."""
 
     @property
     def public_key(self) -> bytes: ...
@@ -33,12 +34,12 @@ class HeadSigner(Protocol):
     def sign(self, body: bytes) -> bytes: ...
 
     def has_signed(self, body: bytes, signature: bytes) -> bool:
-        """Say whether this key signed `body`."""
+        """Return whether this key signed `body`."""
         ...
 
 
 class ChainEnd(NamedTuple):
-    """The end of another worker's chain, as it was seen."""
+    """The observed end of another worker's chain."""
 
     chain: str
     seq: int
@@ -46,9 +47,9 @@ class ChainEnd(NamedTuple):
 
 
 def head_body(chain: str, seq: int, at_micros: int, digest: bytes, others: str | None) -> bytes:
-    """Return what is signed of a head: the first `seq` rows of `chain` end in `digest`, and `others` was seen.
+    """Return the signed content of a head: the first `seq` rows of `chain` end in `digest`, with the observed `others`.
 
-    `others` is as `render_seen` writes it, and None in version 1.
+    `others` has the format of `render_seen`; None in version 1.
     """
     fields: list[str | int] = [chain, seq, at_micros, digest.hex()]
     if others is None:
@@ -56,13 +57,13 @@ def head_body(chain: str, seq: int, at_micros: int, digest: bytes, others: str |
     return _HEAD_WITH_OTHERS + _compact([*fields, others]).encode()
 
 
-def render_seen(seen: Iterable[ChainEnd]) -> str:
-    """Return ends of chains as text, in the order of their names."""
-    return _compact([[one.chain, one.seq, one.digest.hex()] for one in sorted(seen)])
+def render_seen(ends: Iterable[ChainEnd]) -> str:
+    """Return ends of chains as text, ordered by name."""
+    return _compact([[one.chain, one.seq, one.digest.hex()] for one in sorted(ends)])
 
 
 def parse_seen(text: str) -> tuple[ChainEnd, ...]:
-    """Return what `render_seen` wrote. Raise `ValueError` for anything else."""
+    """Parse the output of `render_seen`. Raise `ValueError` for anything else."""
     try:
         return tuple([ChainEnd(str(chain), int(seq), bytes.fromhex(digest)) for chain, seq, digest in json.loads(text)])
     except (TypeError, RecursionError) as error:
@@ -70,21 +71,21 @@ def parse_seen(text: str) -> tuple[ChainEnd, ...]:
 
 
 class OtherChains:
-    """The ends of the other chains as one worker last saw them. What it has seen once it does not forget."""
+    """The ends of the other chains, as last observed by one worker. An observed end is never discarded."""
 
     def __init__(self, chain: str, signer: HeadSigner | None) -> None:
         self._chain = chain
         self._signer = signer
         self._seen: dict[str, ChainEnd] = {}
         self.text = render_seen(())
-        """What is signed of it."""
+        """The text that heads sign."""
         self.look_again_at = 0.0
-        """When it is time to look at the heads, by the monotonic clock."""
+        """When to read the heads again, on the monotonic clock."""
 
     def note(self, heads: Iterable[Mapping[str, Any]], now: float) -> None:
-        """Note the heads that are in the database, its own too: that one says what was seen before a restart.
+        """Record the heads in the database; this worker's own head contains what it observed before a restart.
 
-        One that another key signed, or none, proves nothing, and one that ends earlier takes nothing back.
+        Heads without a valid signature, or with a lower end, change nothing.
         """
         self.look_again_at = now + LOOK_AGAIN_S
         for head in heads:
@@ -99,9 +100,9 @@ class OtherChains:
         known = self._seen.get(chain)
         return 0 if known is None else known.seq
 
-    def _add(self, one: ChainEnd) -> None:
-        if one.seq > self._seq_of(one.chain):
-            self._seen[one.chain] = one
+    def _add(self, end: ChainEnd) -> None:
+        if end.seq > self._seq_of(end.chain):
+            self._seen[end.chain] = end
             self.text = render_seen(self._seen.values())
 
     def _is_genuine(self, head: Mapping[str, Any]) -> bool:
@@ -110,6 +111,6 @@ class OtherChains:
 
 
 def link(previous: bytes, chain: str, seq: int, at_micros: int, row: AuditRow) -> bytes:
-    """Return the digest of `row` at place `seq` (1 is the first) of `chain`."""
+    """Return the digest of `row` at position `seq` (starting at 1) of `chain`."""
     body = _compact([chain, seq, at_micros, row.actor, row.action, row.subject, row.detail])
     return hashlib.sha256(previous + body.encode()).digest()

@@ -1,9 +1,9 @@
-"""Columns that hold secrets, sealed before they reach the engine: who reads the database alone has no key.
+"""Columns with secrets, encrypted before they reach the engine: database access alone reveals no key.
 
-AES-SIV (RFC 5297) under a key that follows from a secret of the data directory. It is deterministic, so that a
-condition on the value that was read holds as it does on any other column; what it shows is that two values are the
-same. A database that is opened without a seal, to be copied, has the values as they are kept. Values that an earlier
-version kept plainly are read as that; their form is no sealed value's.
+AES-SIV (RFC 5297) under a key derived from a secret of the data directory. It is deterministic, so that conditions on a
+stored value work as on any other column; it reveals only equal values. A database that is opened without a cipher, to
+be copied, returns stored values unchanged. Plaintext of an earlier version is returned as it is; it never has the form
+of an encrypted value.
 """
 
 import base64
@@ -46,8 +46,8 @@ class ColumnCipher:
         """Return the seal that follows from a secret."""
         return cls(HKDF(SHA512(), _KEY_BYTES, salt=None, info=_INFO).derive(secret))
 
-    def sealed(self, value: Any) -> Any:
-        """Return the value as it is kept: bytes as bytes, text as text, and nothing as that."""
+    def encrypt_value(self, value: Any) -> Any:
+        """Return the value in encrypted form: bytes as bytes, text as text, None as None."""
         if value is None:
             return None
         is_text = isinstance(value, str)
@@ -55,8 +55,8 @@ class ColumnCipher:
             closed = self._cipher.encrypt(_SOME + (value.encode() if is_text else bytes(value)), None)
         return TEXT_BEGINS + base64.b64encode(closed).decode() if is_text else BYTES_BEGIN + closed
 
-    def opened(self, value: Any) -> Any:
-        """Return what was sealed, or what was kept plainly. Raise `SealBrokenError`."""
+    def decrypt_value(self, value: Any) -> Any:
+        """Return the decrypted value, or stored plaintext unchanged. Raise `SealBrokenError`."""
         if not is_sealed(value):
             return value
         try:
@@ -70,13 +70,13 @@ class ColumnCipher:
         except (binascii.Error, ValueError, InvalidTag) as error:
             raise SealBrokenError(reason="it was encrypted with another key, or is damaged") from error
 
-    def closed(self, names: Iterable[str], params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return parameters of which those of these names are sealed."""
-        return {**params, **{name: self.sealed(params[name]) for name in names if name in params}}
+    def encrypt_parameters(self, names: Iterable[str], params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters with the named ones encrypted."""
+        return {**params, **{name: self.encrypt_value(params[name]) for name in names if name in params}}
 
     def row(self, names: Iterable[str], row: Any) -> dict[str, Any]:
-        """Return a row of which the columns of these names are open. Raise `SealBrokenError`."""
-        return {**dict(row), **{name: self.opened(row[name]) for name in names}}
+        """Return a row with the named columns decrypted. Raise `SealBrokenError`."""
+        return {**dict(row), **{name: self.decrypt_value(row[name]) for name in names}}
 
     def rows(self, names: Iterable[str], rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Return rows as `row` does."""
@@ -84,7 +84,7 @@ class ColumnCipher:
 
 
 def is_sealed(value: Any) -> bool:
-    """Say whether a value has the form of a sealed one."""
+    """Return whether a value has the form of an encrypted one."""
     if isinstance(value, str):
         return value.startswith(TEXT_BEGINS)
     return value is not None and bytes(value[: len(BYTES_BEGIN)]) == BYTES_BEGIN

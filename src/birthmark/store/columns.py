@@ -1,6 +1,6 @@
-"""The three kinds of columns there are, so that a row means the same on both engines: text, 64-bit integers, bytes.
+"""The three column types, which have the same meaning on both engines: text, 64-bit integers, bytes.
 
-A column of text or bytes may be `sealed`: what it holds are secrets (`sealing`).
+A column of text or bytes may be `sealed`: it contains secrets (`sealing`).
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ __all__ = ["from_micros", "to_micros"]
 
 
 def from_micros(micros: int) -> datetime:
-    """Return the aware UTC datetime that `to_micros` came from."""
+    """Return the timezone-aware UTC datetime for the microseconds of `to_micros`."""
     return EPOCH + micros * MICROSECOND
 
 
@@ -32,22 +32,22 @@ class SealedBytes(LargeBinary):
 
 
 def is_sealed(kind: TypeEngine[Any]) -> bool:
-    """Say whether values of a type are sealed."""
+    """Return whether values of a type are encrypted."""
     return isinstance(kind, SealedText | SealedBytes)
 
 
 def holds_secrets(column: Column[Any]) -> bool:
-    """Say whether a column holds secrets."""
+    """Return whether a column contains secrets."""
     return is_sealed(column.type)
 
 
 def text(name: str, *, key: bool = False, optional: bool = False, sealed: bool = False, **more: Any) -> Column[str]:
-    """Return a column of text; a `key` is one of the table's primary key."""
+    """Return a text column; `key` makes it part of the primary key."""
     return Column(name, SealedText if sealed else Text, primary_key=key, nullable=optional, **more)
 
 
 def number(name: str, *, key: bool = False, optional: bool = False, **more: Any) -> Column[int]:
-    """Return a column of integers: times in microseconds and booleans, too."""
+    """Return an integer column, also for times in microseconds and booleans."""
     return Column(name, BigInteger, primary_key=key, nullable=optional, autoincrement=False, **more)
 
 

@@ -1,7 +1,7 @@
-"""Figures: how many there are of something, kept with the commit that makes one more or one less.
+"""Counters of objects, updated in the commit that creates or deletes one.
 
-A row says what one worker counted, so that no two ever wait for each other's row; a figure is the sum of its rows,
-and one worker's may be below zero, where another made what it removed.
+A row has the count of one worker, so that workers never wait for each other's row. A counter is the sum of its rows;
+one worker's row may be negative, if another worker created what it deleted.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ figures = Table(
 
 @dataclass(frozen=True, slots=True)
 class StoredCounter:
-    """How many of `name` there are at `place` in `state`, in the period from `since`, in microseconds; 0 for now."""
+    """Counter `name` at `place` in `state`, for the period from `since` in microseconds; 0 for the current number."""
 
     name: str
     place: str
@@ -44,7 +44,7 @@ class StoredCounter:
 
 @dataclass(frozen=True, slots=True)
 class CounterMismatch:
-    """A figure that is not what a scan of what is on record finds, or less than what it finds at least."""
+    """A counter that differs from a scan of the stored objects, or is below the scan's lower bound."""
 
     counted: StoredCounter
     found: int
@@ -58,7 +58,7 @@ def _adding(engine: Engine) -> Any:
 
 
 COUNT = Statement(_adding)
-"""Add to a row, which is made where it is not there."""
+"""Add to a counter row, and insert it if necessary."""
 SUMS = statement(
     select(figures.c.name, figures.c.place, figures.c.state, figures.c.since, func.sum(figures.c.value).label("value"))
     .where(figures.c.name == bindparam("name"), figures.c.since >= bindparam("from_since"))
@@ -76,7 +76,7 @@ OF_PLACE = statement(
 
 
 def summed(kept: Iterable[Changes]) -> Counter[tuple[str, str, str, int]]:
-    """Return what changes that are kept count, by row, as few rows as there may be."""
+    """Return the total counter changes of committed changes, by row, with as few rows as possible."""
     total: Counter[tuple[str, str, str, int]] = Counter()
     for changes in kept:
         for one in changes.counts:
@@ -84,10 +84,10 @@ def summed(kept: Iterable[Changes]) -> Counter[tuple[str, str, str, int]]:
     return total
 
 
-def week_of(at: int) -> int:
-    """Return the Monday, 0:00 UTC, that a week begins with."""
-    return (at + _THURSDAY) // WEEK * WEEK - _THURSDAY  # 1970 began with a Thursday
+def week_of(timestamp: int) -> int:
+    """Return the Monday, 0:00 UTC, on which a week begins."""
+    return (timestamp + _THURSDAY) // WEEK * WEEK - _THURSDAY  # 1970 began with a Thursday
 
 
-def _row_of(count: CounterChange, at: int) -> tuple[str, str, str, int]:
-    return count.name, count.place, count.state, at - at % HOUR if count.since is None else count.since
+def _row_of(count: CounterChange, timestamp: int) -> tuple[str, str, str, int]:
+    return count.name, count.place, count.state, timestamp - timestamp % HOUR if count.since is None else count.since

@@ -1,7 +1,7 @@
-"""The statements that every table needs: rows by the values of some columns, a page of them, removal and change.
+"""Generic table statements: select rows by column values, select a page, delete and update.
 
-A condition is a column's name, whose value is then the parameter of that name, or a clause of its own. Without any, a
-row is named by its primary key.
+A condition is a column's name, with a parameter of the same name, or a clause. Without conditions, the primary key
+selects the row.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,12 +17,15 @@ Condition: TypeAlias = str | ColumnElement[bool]
 def find(
     table: Table, *conditions: Condition, of: Sequence[str] = (), order: Any = None, limit: int | None = None
 ) -> Statement:
-    """Return a SELECT of the rows that fit, whole or `of` some columns."""
+    """Return a SELECT of the matching rows, with all columns or only those in `of`."""
     return Statement(lambda _: _select(table, of).where(*_fitting(table, conditions)).order_by(order).limit(limit))
 
 
 def page(table: Table, key: str, *conditions: Condition, of: Sequence[str] = (), descending: bool = False) -> Statement:
-    """Return a SELECT of the `limit` rows whose `key` follows `after`; descending, an empty one is before them all."""
+    """Return a SELECT of the `limit` rows whose `key` follows `after`.
+
+    In descending order an empty `after` precedes all rows.
+    """
 
     def build(_engine: Engine) -> Executable:
         column: ColumnElement[Any] = table.c[key]
@@ -48,10 +51,10 @@ def change(table: Table, columns: Iterable[str], *conditions: Condition) -> Stat
 
 
 def change_if_free(table: Table, columns: Iterable[str], *conditions: Condition) -> Statement:
-    """Return what `change` does where nobody else is about to change the row; else it fits no more, as it soon will.
+    """Return an UPDATE as from `change` that skips a row locked by another transaction, as if it did not match.
 
-    For commits of many rows that several processes write: who waits for another's row, which waits for ours, is let go
-    by PostgreSQL after a second.
+    For commits of many rows that several processes write: PostgreSQL resolves a deadlock between them only after a
+    second.
     """
     keys = list(table.primary_key.columns)
     fitting = _fitting(table, conditions, "key_")
@@ -62,34 +65,34 @@ def change_if_free(table: Table, columns: Iterable[str], *conditions: Condition)
 
 
 def remove_if_free(table: Table, *conditions: Condition) -> Statement:
-    """Return what `remove` does, as `change_if_free`: for a table with one column as its key."""
+    """Return a DELETE as from `remove` that skips locked rows, as `change_if_free`; for tables with one key column."""
     (key,) = table.primary_key.columns
     free = select(key).where(*_fitting(table, conditions)).with_for_update(skip_locked=True)
     return statement(delete(table).where(key == free.correlate(None).scalar_subquery()))
 
 
-def still(table: Table, *conditions: Condition) -> Statement:
-    """Return an UPDATE that changes nothing: a commit that expects it to touch a row holds while the conditions do.
+def guard_unchanged(table: Table, *conditions: Condition) -> Statement:
+    """Return a write guard that requires a row to match the conditions, as an UPDATE without effect.
 
-    The row is locked until then. The parameters of the conditions are named `key_…`.
+    The row is locked until the commit ends. The parameters of the conditions are named `key_…`.
     """
     column = next(iter(table.primary_key.columns))
     return Statement(lambda _: _update(table, conditions).values({column.name: column}))
 
 
-def present(table: Table, *conditions: Condition) -> Statement:
-    """Return what changes nothing: a commit that expects it to touch a row holds where that row fits.
+def guard_exists(table: Table, *conditions: Condition) -> Statement:
+    """Return a write guard that requires a matching row, with a shared lock.
 
-    Others may count on it and change it meanwhile, and nobody removes it before that commit is over. The parameters of
-    the conditions, those of its primary key where there are none, are named `key_…`.
+    Other transactions may also depend on the row or change it, but cannot delete it until the commit ends. The
+    parameters of the conditions (default: the primary key) are named `key_…`.
     """
     return _counted_on(table, conditions, may_change=True)
 
 
-def held(table: Table, *conditions: Condition) -> Statement:
-    """Return what `present` does; whoever changes the row waits, too, until that commit is over.
+def guard_locked(table: Table, *conditions: Condition) -> Statement:
+    """Return a write guard as from `present` that also blocks changes of the row until the commit ends.
 
-    Not beside a change of the same row: two commits that hold it, and go on to change it, wait for each other.
+    Do not combine it with a change of the same row: two commits that hold the lock and then change the row deadlock.
     """
     return _counted_on(table, conditions, may_change=False)
 
@@ -110,8 +113,8 @@ MOST_AMONG = 100
 _AMONG = tuple(f"among_{number}" for number in range(MOST_AMONG))
 
 
-def among(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column is one of some values, which `these` gives as parameters."""
+def is_among(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of several values, whose parameters come from `these`."""
     return column.in_([bindparam(name, type_=column.type) for name in _AMONG])
 
 

@@ -30,41 +30,41 @@ class ValueRefusedError(InvalidRequestError):
 
 
 def may_be_kept(problem: BaseException | None) -> bool:
-    """Say whether the engine went away before its answer, and may have kept the changes.
+    """Return whether the engine disconnected before its response and may have committed the changes.
 
-    What may be written twice, and not left out, is written again then.
+    In that case, writes that may be repeated but not lost are written again.
     """
     return bool(getattr(problem, "may_be_kept", False))
 
 
 class Commits(Protocol):
-    """What came of the commits so far: how long each took, how many changes shared it, and how many wait."""
+    """Statistics of the commits: duration, changes per batch, and queue length."""
 
     seconds: Distribution
     sizes: Distribution
 
     @property
     def waiting(self) -> int:
-        """How many changes wait."""
+        """Number of queued changes."""
         ...
 
 
 Heard = tuple[int, Event]
-"""An event, and the number of its row in this worker's outbox; 0 where another worker committed it."""
+"""An event and the number of its outbox row at this worker; 0 if another worker committed it."""
 Hear = Callable[[Sequence[Heard], bool], None]
 
 
 class SharedDatabase:
-    """What several workers on one database owe each other; one that is alone owes nobody anything."""
+    """Coordination of several workers on one database; a single worker needs none."""
 
     def __init__(self) -> None:
         self.hearers: list[Hear] = []
         self.is_fresh: Callable[[], bool] = _always
-        """Whether this worker may act on what it remembers: nobody counts it as dead, or deaf."""
+        """Returns whether this worker may use its caches: no other worker considers it dead or disconnected."""
         self.confirm: Callable[[Sequence[Heard]], Awaitable[None]] | None = None
-        """Returns when no other worker acts any more on what was true before these events."""
+        """Waits until no other worker uses data that these events invalidate."""
         self.number = 0
-        """Of this worker among at most 256 on one database."""
+        """Number of this worker, of at most 256 on one database."""
         self._reading: set[asyncio.Task[None]] = set()
 
     def join(
@@ -79,11 +79,11 @@ class SharedDatabase:
 
     @property
     def is_alone(self) -> bool:
-        """Say whether nobody else commits to this database."""
+        """Return whether no other worker commits to this database."""
         return self.confirm is None
 
     def hear(self, events: Sequence[Heard], *, is_sure: bool = True) -> None:
-        """Let everyone here who listens hear of what was committed."""
+        """Notify all local listeners of committed events."""
         for hear in self.hearers if events else ():
             try:
                 hear(events, is_sure)
@@ -91,13 +91,13 @@ class SharedDatabase:
                 note("hearing of a commit", error)
 
     def read(self, reading: Coroutine[Any, Any, None]) -> None:
-        """Read anew what another worker changed; who waits for this worker to have heard waits for it, too."""
+        """Reload data that another worker changed; confirmations of this worker wait for the reload."""
         task = asyncio.get_running_loop().create_task(told("reading anew", reading))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
     async def has_read(self) -> None:
-        """Return when what was heard so far has been read."""
+        """Wait until the pending reloads are complete."""
         if self._reading:
             await asyncio.wait(tuple(self._reading))
 
@@ -107,98 +107,98 @@ def _always() -> bool:
 
 
 class DatabaseReader(Protocol):
-    """Whatever answers a statement: a server's database, or its file alone."""
+    """A source of query results: a server's database, or only its file."""
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
-        """Return every row; give the statement a LIMIT."""
+        """Return all rows; the statement needs a LIMIT."""
         ...
 
 
 class Database(DatabaseReader, Protocol):
-    """Durable state. Reads see every commit that has returned."""
+    """The persistent state. Reads see every commit that has returned."""
 
     def unlock(self, seal: ColumnCipher) -> None:
-        """Seal and open the columns with secrets from now on; until then they are as they are kept."""
+        """Encrypt and decrypt the secret columns from now on; before, stored values are returned unchanged."""
         ...
 
     @property
     def worker(self) -> str:
-        """Name who commits here: its outbox and its audit chain are its own."""
+        """Name of the committing worker, which has a separate outbox and audit chain."""
         ...
 
     @property
     def commits(self) -> Commits:
-        """Tell of the commits so far."""
+        """Statistics of the commits."""
         ...
 
     @property
     def sharing(self) -> SharedDatabase:
-        """What other workers on this database are owed."""
+        """Coordination with the other workers on this database."""
         ...
 
     async def commit(self, changes: Changes) -> None:
-        """Return when `changes` is durable.
+        """Commit `changes`, and return when they are durable.
 
-        Raise the write's own error or `ConflictError` when a condition did not hold, `ValueRefusedError` for a value
-        that no column holds, `UnavailableError` when the engine failed; nothing of `changes` was kept then. Only when
-        the engine went away between the write and its answer may it have been kept all the same; then `may_be_kept`
-        says so of the error. An engine that is away for some seconds is waited for.
+        Raise the write's own error or `ConflictError` if a condition failed, `ValueRefusedError` for a value that no
+        column can store, and `UnavailableError` if the engine failed. In these cases nothing of `changes` is committed.
+        Only if the engine disconnected between the write and its response may they be committed anyway; `may_be_kept`
+        then returns True for the error. Commits wait for an engine that is unavailable for some seconds.
         """
         ...
 
     def submit(self, changes: Changes) -> asyncio.Future[None]:
-        """Queue `changes`; the future ends as `commit` does."""
+        """Queue `changes`; the future completes as `commit` does."""
         ...
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         """Return the first row, or None."""
         ...
 
-    async def beside(self, statement: Statement, /, **params: Any) -> bool:
-        """Write one row, whatever else is being committed, and say whether there was one that fitted.
+    async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
+        """Write one row outside the batches, and return whether a row matched.
 
-        For signs of life: they wait neither for the commits of others nor for large ones of this worker.
+        For heartbeats: they wait neither for other workers' commits nor for large ones of this worker.
         """
         ...
 
-    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
-        """Return every row, of a statement that reads very many to find them: others are served meanwhile."""
+    async def read_in_background(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+        """Return all rows of a statement that scans very many rows, without blocking other requests."""
         ...
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
-        """Return this worker's outbox rows (seq, kind, body) with a greater number, in the order of their commits."""
+        """Return this worker's outbox rows (seq, kind, body) above this number, in commit order."""
         ...
 
     def discard_events(self, upto: int) -> None:
-        """Let the next commit delete this worker's outbox rows up to this number; they were handed over."""
+        """Have the next commit delete this worker's outbox rows up to this number, which are delivered."""
         ...
 
     def on_events(self, hear: Hear) -> None:
-        """Call `hear` too, in the loop, with the events of every commit, before whoever committed is answered.
+        """Register `hear` to be called in the loop with the events of every commit, before the commit returns.
 
-        And whether it is sure: when the engine went away before its answer, a commit may have been kept, or still be,
-        and the numbers mean nothing.
+        Its second argument is whether the commit is certain. If the engine disconnected before its response, a commit
+        may already be stored, or may still be, and the numbers have no meaning.
         """
         ...
 
-    def no_room(self) -> UnavailableError | None:
-        """Return why what devices send may take no more of the disk; None while it may, and where that is not known."""
+    def find_disk_full_error(self) -> UnavailableError | None:
+        """Return why devices may not use more disk space; None if they may, or if the space is unknown."""
         ...
 
     async def is_reachable(self) -> bool:
-        """Say whether the engine answers, now and soon."""
+        """Return whether the engine responds promptly."""
         ...
 
     async def durability(self) -> str:
-        """Return the engine's own word for how a commit is made durable (FULL, on)."""
+        """Return the engine's durability setting for commits (FULL, on)."""
         ...
 
     async def before_close(self) -> None:
-        """Wait a moment for an engine that is away; where it stays away, let nobody wait for it any more."""
+        """Wait briefly for an unavailable engine; if it stays unavailable, fail all waiting requests."""
         ...
 
     async def close(self) -> None:
-        """Finish what was handed in, then close."""
+        """Finish submitted changes, then close."""
         ...
 
 
@@ -207,13 +207,14 @@ Outcomes = Sequence[BirthmarkError | None]
 
 
 MOST_WRITES = 2000
-"""Of a batch, but for those of its last change."""
+"""Maximum number of writes per batch, not counting those of its last change."""
 
 
 class GroupCommit:
-    """Gathers the changes of a loop tick, and of the time the last commit took, into one batch.
+    """Group commit: batches the changes of an event loop iteration, and those that arrive during the previous commit.
 
-    `run` commits a batch and gives one outcome per change: None when it is durable, else why nothing of it was kept.
+    `run` commits a batch and returns one outcome per change: None if it is durable, or the error for which nothing of
+    it was committed.
     """
 
     def __init__(self, run: Callable[[Batch], asyncio.Future[Outcomes]]) -> None:
@@ -243,11 +244,11 @@ class GroupCommit:
         return future
 
     async def settled(self) -> None:
-        """Return when nothing is queued or running."""
+        """Wait until nothing is queued or running."""
         await self._idle.wait()
 
     def _flush(self) -> None:
-        batch, self._waiting = _first_of(self._waiting)
+        batch, self._waiting = _split_batch(self._waiting)
         self.sizes.observe(len(batch))
         self._run(batch).add_done_callback(partial(self._done, batch, self._loop.time()))
 
@@ -275,14 +276,17 @@ class GroupCommit:
                 settled = [one for one in settled if not _is_owed(*one)]
                 numbered = [enumerate(changes.events, changes.first_event) for (changes, _), _ in owed]
                 waiting = confirm([heard for events in numbered for heard in events if heard[1].is_remembered])
-                confirming = self._loop.create_task(_confirmed(waiting, owed))
+                confirming = self._loop.create_task(_complete_after_confirmation(waiting, owed))
                 self._confirming.add(confirming)
                 confirming.add_done_callback(self._confirming.discard)
         _answer(settled)
 
 
-def _first_of(waiting: Batch) -> tuple[Batch, Batch]:
-    """Return the changes of the next batch, and the others: a very large batch keeps whoever comes next waiting."""
+def _split_batch(waiting: Batch) -> tuple[Batch, Batch]:
+    """Return the changes of the next batch, and the remaining ones.
+
+    The size of a batch is bounded to limit the delay for others.
+    """
     writes = 0
     for number, (changes, _) in enumerate(waiting, 1):
         writes += len(changes.writes)
@@ -294,8 +298,8 @@ def _first_of(waiting: Batch) -> tuple[Batch, Batch]:
 Settled = Sequence[tuple[tuple[Changes, "asyncio.Future[None]"], BaseException | None]]
 
 
-async def _confirmed(waiting: Awaitable[None], owed: Settled) -> None:
-    """Answer who revokes something when it is revoked everywhere; those beside them in the batch do not wait."""
+async def _complete_after_confirmation(waiting: Awaitable[None], owed: Settled) -> None:
+    """Complete revocations after all workers confirm them; other changes of the batch do not wait."""
     problem: BaseException | None = None
     try:
         await waiting
@@ -320,7 +324,7 @@ def _answer(settled: Settled) -> None:
 
 
 def _is_kept(problem: BaseException | None) -> bool | None:
-    """Say whether a change was kept; None when it was refused, False when nobody can tell."""
+    """Return whether a change was committed; None if it was refused, False if the result is unknown."""
     if problem is None:
         return True
     return None if isinstance(problem, BirthmarkError) and not isinstance(problem, UnavailableError) else False

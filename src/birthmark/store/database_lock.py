@@ -1,10 +1,10 @@
-"""One server per database, or one for each name of a worker: locks that end with the process, however that ends.
+"""Database locks: one server per database, or one per worker name. They end with the process.
 
-Two servers of one name would each go on with the audit chain and the outbox where they read their ends, and soon one
-could write nothing more. Only a server holds its database; commands that open one beside it do not.
+Two servers of one name would each continue the audit chain and the outbox from the ends that they read, until one could
+not write. Only a server holds its database; commands that open it in addition do not.
 
-Workers share the lock of the whole database, which a server that is alone, and a restore, have for themselves; and
-each has one of its own name.
+Workers share the lock of the database, which a single server or a restore holds exclusively. Each worker also holds a
+lock of its name.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from birthmark.store.audit_chain import HeadSigner
 from birthmark.store.database import Database
 
 MAIN = "main"
-"""The worker of a server that is alone; audit chains had this name from the first version on."""
+"""Worker name of a single server; audit chains have used it since the first version."""
 
 
 async def open_database(url: str, clock: Clock, *, worker: str = MAIN, signer: HeadSigner | None = None) -> Database:
     """Open `sqlite:///PATH` or `postgresql://…`, migrated to this version's schema.
 
-    `worker` names who commits here; its outbox and its audit chain, whose heads `signer` signs, have that name. Raise
-    `UnavailableError` when the engine cannot be opened.
+    `worker` is the name of the committing worker, of its outbox and of its audit chain, whose heads `signer` signs.
+    Raise `UnavailableError` if the engine cannot be opened.
     """
     if url.startswith("sqlite:///"):
         from birthmark.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only the chosen engine's driver is loaded
@@ -98,35 +98,35 @@ class DatabaseLostError(ConflictError):
 
 
 class DatabaseLock:
-    """A database that is this server's alone, until `release`.
+    """An exclusive lock on a database, until `release`.
 
-    On PostgreSQL it ends with a connection: then it is taken again, which is safe while nobody else had it. Who holds
-    it writes its `token` into the database (`noted`), so that this can be known.
+    On PostgreSQL the lock ends with its connection and is acquired again. This is safe if no other server held it in
+    between. To detect that, the holder writes its `token` into the database (`noted`).
     """
 
     def __init__(self, release: Release, token: str = "", worker: str = "") -> None:
         self._release = release
         self.token = token
         self.fact = f"{HOLDER}.{worker}" if worker else HOLDER
-        """Where the token is noted."""
+        """Name of the server fact that stores the token."""
         self.is_held = True
         self.is_noted = False
         self.lost: asyncio.Future[DatabaseLostError] = asyncio.get_running_loop().create_future()
-        """Done when somebody else has, or had, the database."""
+        """Completes when another server holds, or has held, the database."""
 
     async def release(self) -> None:
-        """Let others have it."""
+        """Release the lock."""
         self.is_held = False
         await self._release()
 
     __call__ = release
 
     def mark_noted(self) -> None:
-        """Note that the database has the token: whoever takes it from now on replaces that."""
+        """Note that the database has the token; any later holder replaces it."""
         self.is_noted = True
 
     def lose(self, where: str) -> None:
-        """Somebody else has, or had, it."""
+        """Mark the lock as lost to another server."""
         self.is_held = False
         if not self.lost.done():
             self.lost.set_result(DatabaseLostError(where=where))
@@ -137,9 +137,9 @@ _HELD_BY = "SELECT value FROM server_facts WHERE name = $1"
 
 
 async def hold_database(url: str, token: str = "", worker: str = "") -> DatabaseLock:
-    """Keep other servers off this database until what is returned is released; with `worker`, others of that name.
+    """Lock a database against other servers until the result is released; with `worker`, against others of that name.
 
-    Raise `DatabaseInUseError`, or `UnavailableError` when the database cannot be reached.
+    Raise `DatabaseInUseError`, or `UnavailableError` if the database cannot be reached.
     """
     if url.startswith("sqlite:///"):
         return await _hold_file(url.removeprefix("sqlite:///"))
@@ -176,7 +176,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> DatabaseLock:
     where = _place(url)
 
     async def release() -> None:
-        await supervised_tasks.ended(keeping)
+        await supervised_tasks.cancel_and_wait(keeping)
         await _close(connection)
 
     hold = DatabaseLock(release, token, worker)
@@ -213,7 +213,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> DatabaseLock:
 
 
 async def _answers(connection: Any) -> bool:
-    """Say whether the connection that has the lock is alive."""
+    """Return whether the connection that holds the lock is alive."""
     from birthmark.store.postgresql.retry import TROUBLE  # noqa: PLC0415 - as above
 
     try:
@@ -224,7 +224,7 @@ async def _answers(connection: Any) -> bool:
 
 
 async def _is_ours(connection: Any, hold: DatabaseLock) -> bool:
-    """Say whether nobody else noted that it has the database."""
+    """Return whether the database still has this holder's token."""
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
 
     with translated():
@@ -232,7 +232,7 @@ async def _is_ours(connection: Any, hold: DatabaseLock) -> bool:
 
 
 def _place(url: str) -> str:
-    """Return what a database is called to people, without its password."""
+    """Return the display name of a database, without its password."""
     at = urlsplit(url)
     return f"{at.path.strip('/')} at {at.hostname or 'this machine'}"
 
@@ -245,9 +245,10 @@ async def _close(connection: Any) -> None:
 
 
 async def _locked(url: str, ended: asyncio.Event, worker: str, before: _Session | None = None) -> tuple[Any, _Session]:
-    """Return a connection that is not of the pool and has the lock, and its session; `ended` is set when it ends.
+    """Return a dedicated connection that holds the lock, and its session; `ended` is set when the connection ends.
 
-    The session `before`, which was this server's, is ended: PostgreSQL may not know yet that its line is cut.
+    This server's previous session `before` is terminated, because PostgreSQL may not have noticed that its connection
+    is lost.
     """
     import asyncpg  # noqa: PLC0415 - as above
 

@@ -1,8 +1,8 @@
-"""What rooms announce: frozen, tagged values, one class for each kind, in the `events.py` of their room.
+"""Events of the services: frozen, tagged structs, one class per kind, in the `events.py` of their package.
 
-An event says what it is about (`entity`) and which state of that it tells of (`version`). Whoever hands events on drops
-one that is older than one it has handed on, so that what arrives late undoes nothing. The version is 0 where no order
-is known, and where an entity may begin anew under its old name: such an event is never dropped.
+An event has a subject (`entity`) and the version of its state (`version`). Forwarders drop events older than one that
+they have forwarded, so that a late event undoes nothing. The version is 0 if no order is known, or if an entity may be
+created again under its old name; such events are never dropped.
 """
 
 from typing import ClassVar, TypeVar
@@ -15,25 +15,28 @@ E = TypeVar("E", bound="Event")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """Something that happened. Subclasses have a tag of their own, `room.what_happened`."""
+    """An event. Subclasses have a tag, `room.what_happened`."""
 
     is_remembered: ClassVar[bool] = True
-    """Some worker may remember what it was: who commits it is answered when every worker has heard of it."""
+    """Whether workers may cache the previous state.
+
+    If so, the commit returns after every worker has received the event.
+    """
     version: int = 0
 
     @property
     def entity(self) -> str:
-        """Name what this is about, among events of its kind."""
+        """Identifier of the subject among events of this kind."""
         raise NotImplementedError
 
 
 def kind_of(kind: type[Event]) -> str:
-    """Return the tag of a kind of events."""
+    """Return the tag of an event class."""
     return str(kind.__struct_config__.tag)
 
 
 def kinds() -> dict[str, type[Event]]:
-    """Return every kind of events that this program knows, by its tag."""
+    """Return all known event classes by tag."""
     found, left = {}, Event.__subclasses__()
     while left:
         kind = left.pop()
@@ -43,10 +46,10 @@ def kinds() -> dict[str, type[Event]]:
 
 
 def encode_event(event: Event) -> str:
-    """Return the JSON text of an event, as the outbox keeps it."""
+    """Return the JSON text of an event for the outbox."""
     return msgspec.json.encode(event).decode()
 
 
 def decode_event(body: str | bytes, kind: type[E]) -> E:
-    """Return the event of a kind from its JSON text. Raise `msgspec.MsgspecError`."""
+    """Return the event of a class from its JSON text. Raise `msgspec.MsgspecError`."""
     return decode_json(body, kind)

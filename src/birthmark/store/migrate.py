@@ -1,11 +1,11 @@
-"""Bring a database to this version's schema with Alembic's revisions.
+"""Migrate a database to this version's schema with Alembic revisions.
 
-The revisions (migrations/NNNN_*.py) are rendered to SQL for the engine at hand and run in one transaction: an upgrade
-that fails leaves the old state. The version is kept where Alembic's own command line looks for it.
+The revisions (migrations/NNNN_*.py) are rendered to SQL for the engine and run in one transaction, so that a failed
+upgrade changes nothing. The version is stored where Alembic's command line expects it.
 
-A new SQLite database is made from newest.sql where the build, or `scripts/setup.sh`, made that of the revisions by
-`tools/make_schema.py`; and a database of this version has nothing to be done to it. Neither loads Alembic: it takes
-200 ms and 14 MB.
+A new SQLite database is created from newest.sql, if the build or `scripts/setup.sh` generated it from the revisions
+with `tools/make_schema.py`. A database of this version needs no change. Neither case loads Alembic, which takes 200 ms
+and 14 MB.
 """
 
 import asyncio
@@ -48,19 +48,19 @@ def newest() -> str:
 
 
 def is_known(revision: str) -> bool:
-    """Say whether this version knows how to go on from a revision."""
+    """Return whether this version can upgrade from a revision."""
     return any(one.revision == revision for one in _revisions())
 
 
 def steps_after(revision: str | None) -> Sequence[tuple[str, str]]:
-    """Return what leads from a known revision to the newest: the revisions, and what each is about."""
+    """Return the steps from a known revision to the newest: each revision and its description."""
     revisions = _revisions()
     done = [one.revision for one in revisions].index(revision) + 1 if revision is not None else 0
     return [(str(one.revision), str(one.doc)) for one in revisions[done:]]
 
 
 def script_for(engine: str, current: str | None) -> str | None:
-    """Return the SQL that leads from `current` to the newest revision, or None when there is nothing to do."""
+    """Return the SQL from `current` to the newest revision, or None if the schema is current."""
     known = _names()
     if current is not None and current not in known:
         raise SchemaTooNewError(revision=current)
@@ -71,7 +71,7 @@ def script_for(engine: str, current: str | None) -> str | None:
 
 
 def _image() -> str | None:
-    """Return the image of this version's schema; None where no build made it, or one of another version did."""
+    """Return the schema image of this version; None if the build made none, or one of another version."""
     try:
         image = _NEWEST.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def _image() -> str | None:
 
 
 def rendered(engine: str, current: str | None) -> str:
-    """Return what the revisions after `current` do, as SQL."""
+    """Return the SQL of the revisions after `current`."""
     from alembic.operations import Operations  # noqa: PLC0415 - see above
     from alembic.runtime.migration import MigrationContext  # noqa: PLC0415 - see above
 
@@ -99,7 +99,7 @@ def rendered(engine: str, current: str | None) -> str:
 
 @functools.cache
 def _names() -> Sequence[str]:
-    """Return the revisions, the oldest first: each file begins with its own."""
+    """Return the revision ids, oldest first; each file name begins with its id."""
     return sorted(one.name.partition("_")[0] for one in _HERE.glob("[0-9]*_*.py"))
 
 
@@ -132,9 +132,9 @@ def upgrade_sqlite(connection: sqlite3.Connection) -> None:
 
 
 async def upgrade_postgresql(connection: Any) -> None:
-    """Upgrade over an asyncpg connection; two servers that start at once take turns.
+    """Upgrade over an asyncpg connection; servers that start at the same time run it in sequence.
 
-    An upgrade copies for as long as it takes: the connection's own patience is for the questions before it.
+    The upgrade has no timeout; the connection's timeout applies only to the queries before it.
     """
     async with connection.transaction():
         while not await connection.fetchval("SELECT pg_try_advisory_xact_lock(6254721)"):  # noqa: ASYNC110 - another process has it
@@ -148,7 +148,7 @@ async def upgrade_postgresql(connection: Any) -> None:
 
 
 def _commands(script: str) -> list[str]:
-    """Cut a script at its statements' ends, so that each runs inside the open transaction."""
+    """Split a script into statements, each of which runs inside the open transaction."""
     commands, pending = [], ""
     for line in script.splitlines(keepends=True):
         pending += line

@@ -14,7 +14,7 @@ from birthmark.untrusted_text import whole_number
 
 T = TypeVar("T")
 EACH = 500
-"""Rows that one look-up reads of a list that is wanted whole."""
+"""Rows per query when a complete list is read."""
 DEFAULT_SIZE, MAX_SIZE = 25, 250
 
 
@@ -31,14 +31,14 @@ class PageInvalidError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some entries, and the key after which the next page begins, if there is one."""
+    """A page of entries, and the key for the next page if there is one."""
 
     items: Sequence[T]
     last: str | None
 
 
 def page_size(text: str | None) -> int:
-    """Return the size asked for. Raise `PageInvalidError`."""
+    """Return the requested page size. Raise `PageInvalidError`."""
     if text is None:
         return DEFAULT_SIZE
     size = whole_number(text)
@@ -53,7 +53,7 @@ def marker_of(key: str) -> str:
 
 
 def parse_marker(text: str | None) -> str:
-    """Return the key in a marker, empty when there is none. Raise `PageInvalidError`."""
+    """Return the key of a continuation marker; empty if there is none. Raise `PageInvalidError`."""
     if not text:
         return ""
     try:
@@ -63,12 +63,12 @@ def parse_marker(text: str | None) -> str:
 
 
 def page_of(items: Sequence[T], size: int, keys: Sequence[str]) -> Page[T]:
-    """Return the page of `size` from a read of one more; `keys` belong to `items`."""
+    """Return a page of `size` from a query of one row more; `keys` belong to `items`."""
     return Page(items[:size], keys[size - 1] if len(items) > size else None)
 
 
 async def every(reader: DatabaseReader, page: Statement, key: str, *, after: Any = "", **params: Any) -> list[Row]:
-    """Return all rows, read by a statement of one page (`keyed.page`): for lists that somebody decides by."""
+    """Return all rows, read page by page (`keyed.page`); for decisions that need the complete list."""
     found: list[Row] = []
     while rows := await reader.all(page, after=after, limit=EACH, **params):
         found += rows

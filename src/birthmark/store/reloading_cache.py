@@ -1,8 +1,8 @@
-"""What is kept in memory of a few rows, read again after each change.
+"""In-memory caches of a few rows, reloaded after each change.
 
-One read after the other: an answer that is late must not put back what a later one had replaced. A read that fails
-after a change is repeated until it succeeds, as what is in memory may be untrue until then. And where nobody can tell
-whether a change was kept it may still be, so that it is read again and again until the engine has ended it (ADR 16).
+Reloads run in sequence, so that a late result cannot replace a newer one. A reload that fails after a change is
+repeated until it succeeds, because the cache may be stale. If it is unknown whether a change was committed, reloads
+repeat until the engine has finished the commit (ADR 16).
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from birthmark.errors import UnavailableError
 from birthmark.store.database import Database, Heard, Row, may_be_kept
 from birthmark.store.events import Event
 from birthmark.store.statements import Statement
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 _T = TypeVar("_T")
 UNSURE_S = 60.0
-"""An engine that went away finishes the commit that it had, or gives it up, long before that."""
+"""Seconds after which an interrupted commit is certain to be finished or aborted by the engine."""
 
 
 class RowCache:
-    """Answers of the database, at most `max_entries`, the oldest of which goes first.
+    """Cache of query results, at most `max_entries`; the oldest is evicted first.
 
-    Whoever changes such a row announces it by an event of one of `kinds`, and all is forgotten before that change is
-    answered. While nobody can tell whether one was kept, nothing is.
+    A commit that changes such rows publishes an event of one of `kinds`, and the cache is cleared before the commit
+    returns. If the result of a commit is unknown, nothing is cached.
     """
 
     def __init__(self, database: Database, *kinds: type[Event], max_entries: int = 1024) -> None:
@@ -42,7 +42,7 @@ class RowCache:
         return len(self._known)
 
     async def all(self, statement: Statement, make: Callable[[Row], _T], /, **params: Any) -> Sequence[_T]:
-        """Return what `make` makes of every row; a statement is always asked with the same `make`."""
+        """Return `make(row)` for every row; always use the same `make` for a statement."""
         key = (statement, tuple(params.values()))
         is_fresh = self._database.sharing.is_fresh()
         if is_fresh and (known := self._known.get(key)) is not None:
@@ -68,9 +68,9 @@ _LOOK_EVERY_S = 1.0
 
 
 class ReloadingCache:
-    """`read` asks the database and takes the answer over. Who changes such a row hands the commit to `committed`.
+    """A cache that `read` loads from the database. Writers of such rows pass their commit to `committed`.
 
-    What another worker changes is read at the events of `kinds`.
+    Changes of other workers are loaded on events of `kinds`.
     """
 
     def __init__(self, database: Database, read: Callable[[], Awaitable[None]], *kinds: type[Event]) -> None:
@@ -82,7 +82,7 @@ class ReloadingCache:
         self._unsure_until = 0.0
 
     async def load(self) -> None:
-        """Read, after whoever reads now. Raise what the reading raises; then it is tried again in the background."""
+        """Reload after any running reload. Raise its error and retry in the background."""
         try:
             await self._load()
         except Exception:  # whatever it is, such as a disk that is full: what is in memory may be untrue until then
@@ -90,7 +90,7 @@ class ReloadingCache:
             raise
 
     async def committed(self, commit: Awaitable[None]) -> None:
-        """Read what came of a commit. Raise as it does."""
+        """Wait for a commit, then reload. Raise as the commit does."""
         try:
             await commit
         except BaseException as problem:
@@ -99,7 +99,7 @@ class ReloadingCache:
         await self.load()
 
     async def failed(self, problem: BaseException) -> None:
-        """Read after a commit that failed by this; where it may be kept, also in the background until that is sure."""
+        """Reload after a failed commit; if it may be stored, also in the background until that is certain."""
         if may_be_kept(problem):
             self._unsure_until = asyncio.get_running_loop().time() + UNSURE_S
             self._go_on()
@@ -107,9 +107,9 @@ class ReloadingCache:
             await self.load()
 
     async def stop(self) -> None:
-        """End what reads in the background."""
+        """Stop background reloads."""
         again, self._again = self._again, None
-        await ended(again)
+        await cancel_and_wait(again)
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
         if is_sure and any(not number and isinstance(event, self._kinds) for number, event in events):
@@ -117,7 +117,7 @@ class ReloadingCache:
 
     def _go_on(self) -> None:
         if self._again is None:
-            self._again = kept("rows in memory", self._until_sure)
+            self._again = start_supervised("rows in memory", self._until_sure)
 
     async def _load(self) -> None:
         async with self._turn:

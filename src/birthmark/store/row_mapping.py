@@ -1,4 +1,4 @@
-"""Frozen values as rows of a table: each field is a column, of its own name unless said otherwise."""
+"""Frozen values as table rows: each field is a column, of the same name unless configured otherwise."""
 
 import enum
 import json
@@ -21,7 +21,7 @@ T = TypeVar("T")
 Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]
 
 certificate_of = lru_cache(maxsize=1024)(parse_der)
-"""Return the certificate of a column; the same few CAs are asked for again and again."""
+"""Return the certificate of a column; cached, because the same few CAs are read repeatedly."""
 
 
 def _pairs_of(text: str) -> dict[str, tuple[bytes, bytes]]:
@@ -51,7 +51,7 @@ _COLUMNS: Mapping[Any, Callable[..., Column[Any]]] = {
 
 
 class RowMapper(Generic[T]):
-    """Makes values of one class from rows and rows from values; `columns` names those that are not as their field."""
+    """Converts rows to values of one class and values to rows; `columns` maps fields whose column has another name."""
 
     def __init__(self, kind: type[T], **columns: str) -> None:
         self._kind = kind
@@ -60,9 +60,9 @@ class RowMapper(Generic[T]):
         self._fields = [(name, columns.get(name, name), _codec(hint)) for name, hint in hints.items()]
 
     def table(self, name: str, *keys: str, more: Sequence[SchemaItem] = (), sealed: Sequence[str] = ()) -> Table:
-        """Return the table of these rows: `keys` name one, and `more` is what no field has: columns, constraints.
+        """Return the table of these rows: `keys` is the primary key, and `more` adds other columns and constraints.
 
-        The columns that are `sealed` hold secrets, as text.
+        The `sealed` columns are text that contains secrets.
         """
         columns = (
             text(one, sealed=True, optional=_without_none(hint)[1]) if one in sealed else _column(one, hint, keys)
@@ -71,7 +71,7 @@ class RowMapper(Generic[T]):
         return Table(name, metadata, *columns, *more)
 
     def of(self, row: Row, **known: Any) -> T:
-        """Return the value of a row; fields that are `known` are not read."""
+        """Return the value of a row; fields in `known` are not read."""
         read_too = {name: read(row[column]) for name, column, (read, _) in self._fields if name not in known}
         return self._kind(**known, **read_too)
 
@@ -94,7 +94,7 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
 
 
 def _codec(hint: Any) -> Codec:
-    """Return how a value of this type is read and written; what is not in the table stands for itself."""
+    """Return the codec of a type; types without an entry are stored unchanged."""
     hint, is_optional = _without_none(hint)
     if is_optional:
         read, write = _codec(hint)

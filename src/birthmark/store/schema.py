@@ -1,10 +1,10 @@
-"""The metadata every room's tables hang on, and the tables of the store itself.
+"""The metadata of all tables, and the tables of the store itself.
 
-outbox:       events that were committed and not yet handed to the bus: one outbox per worker, numbered in the order of
-              commits by the one that commits there, and drained by it alone.
+outbox:       committed events that are not yet published to the bus: one outbox per worker, numbered in commit order by
+              the worker that commits, and drained only by it.
 audit:        one hash-chained row per mutation (`birthmark.store.audit_chain`).
-audit_heads:  the signed end of each chain, written with its last rows, and what it tells of the other chains.
-server_facts: what this database knows of the installation it belongs to, by name.
+audit_heads:  the signed end of each chain, written with its last rows, and the ends of the other chains that it covers.
+server_facts: facts about the installation that owns this database, by name.
 """
 
 from typing import Any
@@ -20,12 +20,13 @@ metadata = MetaData()
 RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def partial_index(name: str, *columns: ColumnElement[Any], where: ColumnElement[bool]) -> Index:
-    """Return an index of those rows alone for which `where` holds.
+def partial_index(name: str, *columns: ColumnElement[Any], condition: ColumnElement[bool]) -> Index:
+    """Return an index of the rows for which `where` holds.
 
-    PostgreSQL has it by its migration: to say so here would load SQLAlchemy's part for it in every server.
+    On PostgreSQL the migration creates it; declaring it here would load SQLAlchemy's PostgreSQL dialect in every
+    server.
     """
-    return Index(name, *columns, sqlite_where=where)
+    return Index(name, *columns, sqlite_where=condition)
 
 
 outbox = Table(

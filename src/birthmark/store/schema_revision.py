@@ -1,4 +1,4 @@
-"""What schema a database has, looked up without changing anything in it or beside it."""
+"""Schema revision of a database, read without changes to it or to its directory."""
 
 import shutil
 import sqlite3
@@ -27,7 +27,7 @@ class UnreadableDatabaseError(UnavailableError):
 
 
 class ReadOnlySqlite:
-    """Answers statements from a file, and never writes to it or beside it."""
+    """Runs queries on a database file, and never writes to it or its directory."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
@@ -59,7 +59,7 @@ class ReadOnlySqlite:
             raise UnreadableDatabaseError(path=self._path, reason=error) from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 
@@ -72,19 +72,19 @@ _POSTGRES_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = current_s
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What is there."""
+    """The schema and size of an existing database."""
 
     revision: str | None
-    """None for a database without tables, and for one whose tables nobody said the revision of."""
+    """None for a database without tables, or with tables of unknown revision."""
     has_tables: bool
     size_bytes: int
-    """On disk, with the write-ahead log; of PostgreSQL, as it says itself."""
+    """Size on disk with the write-ahead log; for PostgreSQL, as reported by the server."""
     facts: Mapping[str, str]
-    """What the database knows of its server."""
+    """The server facts in the database."""
 
 
 async def schema_of(url: str) -> Schema | None:
-    """Return it; None where there is no such file. Raise `UnavailableError`."""
+    """Return the schema of a database; None if there is no such file. Raise `UnavailableError`."""
     if url.startswith(_SQLITE):
         return _of_file(Path(url.removeprefix(_SQLITE)))
     return await _of_postgresql(url)

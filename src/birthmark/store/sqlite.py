@@ -1,7 +1,7 @@
-"""SQLite: one writer thread with group commit (WAL, synchronous=FULL), short reads on a connection of their own.
+"""SQLite: one writer thread with group commit (WAL, synchronous=FULL), and short reads on a separate connection.
 
-Reads run in the loop: they are indexed look-ups of tens of microseconds, cheaper than a hop to a thread. Whoever has
-read for longer than a slice goes on in its owner's turn. What measures a whole table is read aside, in a thread.
+Reads run in the event loop: they are indexed lookups of tens of microseconds, cheaper than a thread switch. An owner
+whose reads exceed a time slice waits for its next turn. Full table scans run in a thread.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
-from birthmark.net.fair_scheduler import give_way
+from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class WriterThread:
-    """Runs what it is given in its thread; the answer comes to the loop that made the worker."""
+    """Runs jobs in its thread; results go to the event loop that created it."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -41,13 +41,13 @@ class WriterThread:
         self._thread.start()
 
     def do(self, job: Callable[[], _T]) -> asyncio.Future[_T]:
-        """Queue `job`; the future has what it returns or raises."""
+        """Queue `job`; the future gets its result or error."""
         future: asyncio.Future[_T] = self._loop.create_future()
         self._jobs.put((job, future))
         return future
 
     def stop(self) -> None:
-        """Finish what is queued, then end the thread."""
+        """Finish queued jobs, then end the thread."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -75,7 +75,7 @@ def _answer(future: asyncio.Future[Any], result: object, problem: BaseException 
 log = logging.getLogger(__name__)
 
 _ROOM_S = 0.25
-"""How long a disk that has room is not asked again: it has a gigabyte more than is written in that time."""
+"""Seconds between disk space checks; the check requires 1 GB more than can be written in that time."""
 _EVENT = "INSERT INTO outbox (worker, seq, kind, entity, version, body, at) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _AUDIT = "INSERT INTO audit (chain, seq, at, actor, action, subject, detail, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _HEAD = (
@@ -119,7 +119,7 @@ class SqliteDatabase:
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._aside = asyncio.Lock()
         self._reading: set[asyncio.Future[Sequence[Row]]] = set()
-        """Threads that read; one goes on where who asked was cancelled meanwhile."""
+        """Reads in threads; they continue after their caller is cancelled."""
         self._discard = 0
         self._is_failing = False  # the last commit
         self._has_room_until = 0.0
@@ -166,7 +166,7 @@ class SqliteDatabase:
 
     async def one(self, statement: Statement, /, **params: Any) -> Row | None:
         compiled = statement.compiled("sqlite")
-        await give_way()
+        await yield_turn()
         try:
             row = self._reader.execute(compiled.sql, compiled.arguments(params, self.seal)).fetchone()
         except _UNREADABLE as error:
@@ -175,14 +175,14 @@ class SqliteDatabase:
 
     async def all(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
-        await give_way()
+        await yield_turn()
         try:
             rows = self._reader.execute(compiled.sql, compiled.arguments(params, self.seal)).fetchall()
         except _UNREADABLE as error:
             raise self._refusal(error) from error
         return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
 
-    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+    async def read_in_background(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
         try:
             async with self._aside:  # one at a time: the threads are for others, too
@@ -210,7 +210,7 @@ class SqliteDatabase:
     def discard_events(self, upto: int) -> None:
         self._discard = upto
 
-    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+    async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
         try:
             await self.commit(Changes().run(statement, expect=1, **params))
         except ChangedMeanwhileError:
@@ -221,9 +221,9 @@ class SqliteDatabase:
         self._group.sharing.hearers.append(hear)
 
     async def before_close(self) -> None:
-        """Nothing: a file is never away."""
+        """Do nothing: a file is always available."""
 
-    def no_room(self) -> DatabaseUnavailableError | None:
+    def find_disk_full_error(self) -> DatabaseUnavailableError | None:
         if (now := self._clock.monotonic()) < self._has_room_until:
             return None
         try:
@@ -263,7 +263,7 @@ class SqliteDatabase:
     # In the writer thread.
 
     def _run(self, batch: Batch) -> Outcomes:
-        """Commit the batch as one; where a change of it is refused, play it again with each change on its own."""
+        """Commit the batch as one; if a change is refused, repeat it with each change separately."""
         before, changed = self._ends(), self._writer.total_changes
         try:
             outcomes = self._committed(batch, before)
@@ -289,7 +289,7 @@ class SqliteDatabase:
             return self._commit(batch, self._apply_on_its_own)
 
     def _write_nothing(self) -> None:
-        """Find out whether the disk takes a write again."""
+        """Test with a write without effect whether the disk accepts writes again."""
         self._writer.execute(_SAME_REVISION)
         self._is_failing = False
 
@@ -309,14 +309,14 @@ class SqliteDatabase:
             self._discard = 0
         return outcomes
 
-    def _count(self, kept: Iterable[Changes]) -> None:
+    def _count(self, changes: Iterable[Changes]) -> None:
         compiled = COUNT.compiled("sqlite")
-        for (name, place, state, since), by in summed(kept).items():
+        for (name, place, state, since), by in summed(changes).items():
             row = {"name": name, "place": place, "state": state, "since": since, "worker": self.worker, "value": by}
             self._writer.execute(compiled.sql, compiled.arguments(row))
 
     def _ends(self) -> tuple[int, bytes, int]:
-        """Return where the audit chain and the outbox end."""
+        """Return the ends of the audit chain and the outbox."""
         return self._seq, self._digest, self._events
 
     def _roll_back(self, before: tuple[int, bytes, int]) -> None:

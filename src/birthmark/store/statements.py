@@ -1,7 +1,7 @@
-"""SQLAlchemy Core statements, compiled once for an engine and then run as plain SQL with positional parameters.
+"""SQLAlchemy Core statements, compiled once per engine and run as plain SQL with positional parameters.
 
-Bind parameters are given by name. In an UPDATE, SQLAlchemy reserves the columns' own names for SET, so name the
-parameters of its WHERE clause otherwise (`key_...`).
+Bind parameters are passed by name. In an UPDATE, SQLAlchemy reserves the column names for SET, so use other names in
+its WHERE clause (`key_...`).
 """
 
 import functools
@@ -24,7 +24,7 @@ _KINDS: Mapping[type[TypeEngine[Any]], Kind] = {String: "text", Integer: "number
 
 @dataclass(frozen=True, slots=True)
 class CompiledStatement:
-    """SQL text, the order of its parameters, the values that the clause itself fixed, and each parameter's kind."""
+    """SQL text with the order of its parameters, the clause's fixed values, and the type of each parameter."""
 
     sql: str
     order: tuple[str, ...]
@@ -36,16 +36,16 @@ class CompiledStatement:
     """The sealed columns of its rows."""
 
     def arguments(self, params: Mapping[str, Any], seal: ColumnCipher | None = None) -> tuple[Any, ...]:
-        """Return the positional arguments; raise KeyError when one is missing."""
+        """Return the positional arguments; raise KeyError if one is missing."""
         if self.sealed and seal is not None:
-            params = seal.closed(self.sealed, params)
+            params = seal.encrypt_parameters(self.sealed, params)
         if self.fixed:
             params = {**self.fixed, **params}
         return tuple([params[name] for name in self.order])
 
 
 class Statement:
-    """One statement for both engines; compiling happens at first use and once."""
+    """A statement for both engines, compiled once on first use."""
 
     __slots__ = ("_build", "_compiled")
 
@@ -60,7 +60,7 @@ class Statement:
         return known
 
     def expression(self, engine: Engine) -> Executable:
-        """Return what it says to an engine."""
+        """Return the SQLAlchemy expression for an engine."""
         return self._build(engine)
 
 
@@ -78,7 +78,7 @@ def _compiled(expression: Executable, engine: Engine) -> CompiledStatement:
 
 
 def _kind(column: TypeEngine[Any]) -> Kind | None:
-    """Return the kind of a parameter; None for one that neither its column nor its `type_` tells."""
+    """Return the type of a parameter; None if neither its column nor its `type_` defines it."""
     return next((kind for base, kind in _KINDS.items() if isinstance(column, base)), None)
 
 
@@ -97,19 +97,19 @@ def statement(clause: Executable) -> Statement:
 
 
 class BoundParameters:
-    """The values of one question: they stand beside its expression, so that the next of this kind is not compiled."""
+    """The values of one query, separate from its expression, so that similar queries share a compiled statement."""
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
 
     def __call__(self, value: Any, kind: Any = None) -> Any:
-        """Return what stands for a value in the expression, of a type where nothing beside it tells that."""
+        """Return a bind parameter for a value, with a type if the expression does not imply it."""
         name = f"given_{len(self._values)}"
         self._values[name] = value
         return bindparam(name, type_=kind)
 
     def statement(self, clause: Executable) -> Statement:
-        """Return a clause with these values."""
+        """Return a statement of the clause with these values."""
         return _CompiledQuery(clause, self._values)
 
 
@@ -128,14 +128,14 @@ class _CompiledQuery(Statement):
 
 
 class _Kinds:
-    """Kinds of questions that were compiled, as many as take so much memory; some have thousands of values."""
+    """Cache of compiled queries, bounded by memory, because some have thousands of values."""
 
     def __init__(self) -> None:
         self._known: dict[Any, CompiledStatement] = {}
         self._bytes = 0
 
     def compiled(self, expression: Any, engine: Engine) -> CompiledStatement:
-        """Return a question as it is compiled, once for those that differ in their given values alone."""
+        """Return the compiled query; queries that differ only in their values share it."""
         said = expression._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own cache of statements goes by
         if said is None or any(one.value is not None for one in said.bindparams):
             return _compiled(expression, engine)  # a value of its own is no part of the key
@@ -157,15 +157,15 @@ _kinds = _Kinds()
 
 
 def empty(table: Table) -> Statement:
-    """Return what takes every row away, in a time that does not grow with them.
+    """Return a statement that deletes every row in constant time.
 
-    SQLite does so with a DELETE of all; PostgreSQL's would look at each row.
+    SQLite does so with an unconditional DELETE; on PostgreSQL a DELETE visits each row.
     """
     return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
 
 
 def insert_into(engine: Engine, table: Table) -> Any:
-    """Return the engine's own INSERT, which knows ON CONFLICT."""
+    """Return the engine's INSERT, which supports ON CONFLICT."""
     if engine == "sqlite":
         return sqlite.insert(table)
     from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - most servers never need it
@@ -174,7 +174,10 @@ def insert_into(engine: Engine, table: Table) -> Any:
 
 
 def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:
-    """Return an INSERT of every column that has no database-made value, but for those that keep their default."""
+    """Return an INSERT of every column except database-generated ones and those in `without`.
+
+    Columns in `without` keep their default.
+    """
     columns = [c for c in table.columns if c.autoincrement is not True and c.name not in without]
 
     def build(engine: Engine) -> Executable:
@@ -189,7 +192,7 @@ def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str
 
 
 def upsert(table: Table, *, update: Sequence[str] | None = None) -> Statement:
-    """Return an INSERT that overwrites `update` (default: every other column) where the primary key exists."""
+    """Return an INSERT that overwrites `update` (default: every other column) if the primary key exists."""
     keys = [c.name for c in table.primary_key.columns]
     names = [c.name for c in table.columns]
     changed = [n for n in names if n not in keys] if update is None else list(update)

@@ -1,4 +1,4 @@
-"""Numbers that grow with the time, and that no other worker gives: microseconds since 1970, shifted by eight bits."""
+"""Unique numbers that grow with time across workers: microseconds since 1970, shifted by eight bits."""
 
 from birthmark.store.database import SharedDatabase
 
@@ -6,18 +6,18 @@ _BITS = 8
 
 
 class Numbers:
-    """What this worker numbers; the lowest bits are its own number."""
+    """Number generator of this worker; the lowest bits are the worker's number."""
 
     def __init__(self, sharing: SharedDatabase) -> None:
         self._sharing = sharing
         self.last = 0
 
     def start_after(self, number: int) -> None:
-        """Go on after a number that is in use."""
+        """Continue after a number that is in use."""
         self.last = max(self.last, number)
 
     def next(self, now: int) -> int:
-        """Return a number that is greater than all before; `now` is in microseconds since 1970."""
+        """Return a number greater than all earlier ones; `now` is in microseconds since 1970."""
         self.last = (max((self.last >> _BITS) + 1, now) << _BITS) | self._sharing.number
         return self.last
 

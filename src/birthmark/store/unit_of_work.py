@@ -1,4 +1,4 @@
-"""What a service wants written: conditional writes, audit rows and events, all or nothing."""
+"""The unit of work of a service: conditional writes, audit rows and events, committed atomically."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,12 +14,12 @@ from birthmark.store.statements import Statement
 T = TypeVar("T")
 
 
-async def decided_again(
+async def retry_on_conflict(
     decide: Callable[[], Awaitable[T]], *, after: type[ConflictError] = ChangedMeanwhileError, attempts: int = 2
 ) -> T:
-    """Return what `decide` returns: it reads, decides and commits on the condition that nothing changed meanwhile.
+    """Return the result of `decide`, which reads, decides and commits with a condition; retry on conflicts.
 
-    Raise its own errors, and `after`, by which it says that another was faster, at the last of `attempts`.
+    Raise its own errors, and the conflict `after` at the last of `attempts`.
     """
     for _ in range(attempts - 1):
         with suppress(after):
@@ -32,7 +32,7 @@ canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """Who did what to whom. `detail` is canonical JSON text without secrets."""
+    """An audit entry: actor, action and subject. `detail` is canonical JSON text without secrets."""
 
     actor: str
     action: str
@@ -42,7 +42,7 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One statement. `expect` is the number of rows it must touch, else `otherwise` is raised (or a conflict)."""
+    """A statement. `expect` is the required row count; on a mismatch `otherwise` is raised (default: a conflict)."""
 
     statement: Statement
     params: Mapping[str, Any]
@@ -52,7 +52,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class CounterChange:
-    """One more, or fewer, of a figure (`figures`). `since` is where its period begins, None: the hour of the commit."""
+    """A change of a counter (`figures`). `since` is the start of its period; None is the hour of the commit."""
 
     name: str
     place: str
@@ -63,7 +63,7 @@ class CounterChange:
 
 @dataclass(slots=True)
 class Changes:
-    """One unit of work. Methods return self, so a service can write it as one expression."""
+    """A unit of work. Methods return self, for use in one expression."""
 
     writes: list[Write] = field(default_factory=list)
     audits: list[AuditRow] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Changes:
     first_event: int = 0
     """The number of the first event's row in the outbox."""
     at: int = 0
-    """When it was, in microseconds, as its audit rows say."""
+    """Time of the change in microseconds, as in its audit rows."""
 
     def run(
         self,
@@ -83,14 +83,15 @@ class Changes:
         otherwise: BirthmarkError | None = None,
         **params: Any,
     ) -> Self:
-        """Add a statement with its parameters by name; every bound name must be given."""
+        """Add a statement with its parameters by name; every bound name is required."""
         self.writes.append(Write(statement, params, expect, otherwise))
         return self
 
     def audit(self, actor: str, action: str, subject: str, **detail: object) -> Self:
-        """Add an audit row; `detail` must be JSON-able and hold no secret. What an actor tells of itself goes there.
+        """Add an audit row; `detail` must be JSON-serializable and contain no secret.
 
-        What the actor may do only so often is counted by the same commit.
+        `detail` includes data that the actor reports about itself. Rate limits of the actor are counted in the same
+        commit.
         """
         told: Mapping[str, object] = detail
         if isinstance(actor, Actor):
@@ -102,27 +103,27 @@ class Changes:
         return self
 
     def event(self, event: Event) -> Self:
-        """Announce `event` on the bus once this is durable."""
+        """Publish `event` on the bus after the commit."""
         self.events.append(event)
         return self
 
-    def count(self, name: str, place: str = "", state: str = "", *, since: int | None = 0, by: int = 1) -> Self:
-        """Let a figure follow: `by` more of `name` at `place` in `state`, of a period that begins at `since`."""
-        self.counts.append(CounterChange(name, place, state, since, by))
+    def count(self, name: str, scope: str = "", state: str = "", *, since: int | None = 0, by: int = 1) -> Self:
+        """Add `by` to the counter `name` at `place` in `state`, for the period that begins at `since`."""
+        self.counts.append(CounterChange(name, scope, state, since, by))
         return self
 
-    def number(self, first_event: int, at: int) -> None:
+    def number(self, first_event: int, timestamp: int) -> None:
         """Note the number of its first event and its time; the engine calls it when it writes their rows."""
-        self.first_event, self.at = first_event, at
+        self.first_event, self.at = first_event, timestamp
 
     @property
     def is_one_statement(self) -> bool:
-        """Nothing but one write without a condition: it is kept whole or not at all, whatever is around it."""
+        """Whether this is a single unconditional write, which is atomic in any context."""
         is_alone = not self.audits and not self.events and not self.counts
         return len(self.writes) == 1 and self.writes[0].expect is None and is_alone
 
     def merge(self, other: "Changes") -> Self:
-        """Take all of `other` in, after what is here."""
+        """Append all content of `other`."""
         self.writes += other.writes
         self.audits += other.audits
         self.events += other.events

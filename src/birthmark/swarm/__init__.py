@@ -1,12 +1,13 @@
-"""Simulated devices, thousands in one process, each with a key and a certificate of its own.
+"""Device simulator: thousands of devices in one process, each with its own key and certificate.
 
-They register (Azure DPS over MQTT or HTTPS), connect (IoT Hub, AWS IoT Core), send, renew by EST, lose their lines and
-come back, and some of them misbehave on purpose. What the target ought to do about each is written down, and the report
-says whether it did.
+They register (Azure DPS over MQTT or HTTPS), connect (IoT Hub, AWS IoT Core), send, renew over EST, lose their
+connections and reconnect. Some of them misbehave on purpose. The scenario states the expected reaction of the target,
+and the report compares it with the actual one.
 
-`model` holds the values and `rules` the decisions, both without time or chance of their own; `scenario` reads the file;
-`links` are lean adapters of the ports in `birthmark.device_transports`, since thousands are open at a time; `device`
-and `faults` drive one device each; `run` drives them all; `report` and `dashboard` tell.
+`model` has the values and `rules` the decisions, both free of clock and randomness; `scenario` reads the file. `links`
+has lightweight adapters of the ports in `birthmark.device_transports`, for thousands of open connections. `device` and
+`faults` drive one device each; `run` drives them all; `report` and `dashboard` show results.
 
-Not here: keys in chips (a swarm's keys are files), shadows and twins, and a second machine: one process is a swarm.
+Not here: keys in secure elements (a swarm's keys are files), shadows and twins, and a second machine: a swarm is one
+process.
 """

@@ -1,4 +1,4 @@
-"""Where devices connect and what they say there: the two clouds' user names, topics and ids."""
+"""Addressing on both clouds: user names, topics and client ids."""
 
 from birthmark.iothub import wire as hub_wire
 from birthmark.iothub.client import AGENT
@@ -13,7 +13,7 @@ _RECEIVE_MAXIMUM = 100
 def connect_packet(
     target: SwarmTarget, group: DeviceGroup, hub: str, name: str, *, client_id: str | None = None
 ) -> Connect:
-    """Return how a device says who it is; `client_id` is what it misbehaves with."""
+    """Return the CONNECT packet of a device; `client_id` overrides its id for misbehaving devices."""
     claimed = client_id or name
     if not target.where.is_aws:
         username = hub_wire.render_username(hub, claimed, AGENT)
@@ -23,7 +23,7 @@ def connect_packet(
 
 
 def topic_of(target: SwarmTarget, group: DeviceGroup, name: str) -> str:
-    """Return where a device publishes."""
+    """Return the topic to which a device publishes."""
     if target.where.is_aws:
         return (group.topic or "devices/{name}/data").replace("{name}", name)
     return hub_wire.telemetry_topic(name)
@@ -35,5 +35,8 @@ def jobs_topic(name: str, rest: str) -> str:
 
 
 def own_filter(target: SwarmTarget, group: DeviceGroup, name: str) -> str:
-    """Return what a device may subscribe to: at AWS its own topic, at a hub the messages for it."""
+    """Return a topic filter that a device may subscribe to.
+
+    On AWS it is the device's topic, on a hub its cloud-to-device messages.
+    """
     return topic_of(target, group, name) if target.where.is_aws else f"devices/{name}/messages/devicebound/#"

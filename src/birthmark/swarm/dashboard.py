@@ -1,4 +1,4 @@
-"""A run as it goes, for people at a terminal (a live table) and for logs (a line now and then)."""
+"""Progress of a run: a live table for terminals, and periodic lines for logs."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -18,7 +18,7 @@ _SPARK_POINTS = 60
 
 
 class Dashboard:
-    """Use it in a `with`; nothing is drawn where no terminal is."""
+    """The live display, a context manager; it draws nothing without a terminal."""
 
     def __init__(self, scenario: Scenario, console: Console) -> None:
         self._scenario = scenario
@@ -32,7 +32,7 @@ class Dashboard:
         self._live.stop()
 
     def show(self, counting: RunMetrics, now: float) -> None:
-        """Draw how it stands."""
+        """Draw the current state."""
         self._live.update(self._drawn(counting, now), refresh=True)
 
     def _drawn(self, counting: RunMetrics, now: float) -> Group:
@@ -54,7 +54,7 @@ class Dashboard:
 
 
 def line_of(counting: RunMetrics, now: float) -> str:
-    """Return how it stands in one line."""
+    """Return the current state as one line."""
     point: Mapping[str, float] = counting.timeline[-1] if counting.timeline else {}
     errors = sum(counting.errors.values())
     return (
@@ -65,7 +65,7 @@ def line_of(counting: RunMetrics, now: float) -> str:
 
 
 def progress_of(counting: RunMetrics, now: float) -> dict[str, Any]:
-    """Return how it stands as an event for programs."""
+    """Return the current state as an event for programs."""
     states = {state.value: count for state, count in counting.states.items() if count}
     return {
         "event": "progress",
@@ -77,7 +77,7 @@ def progress_of(counting: RunMetrics, now: float) -> dict[str, Any]:
 
 
 def sparks(values: list[float]) -> str:
-    """Return a curve in one line of block characters, of the last values."""
+    """Return a sparkline of the last values in block characters."""
     shown = values[-_SPARK_POINTS:]
     most = max(shown, default=0) or 1
     return "".join(_SPARKS[round((len(_SPARKS) - 1) * value / most)] for value in shown)

@@ -1,4 +1,4 @@
-"""One well-behaved device, from its turn in the ramp to the end of the run. What it does next is decided by `rules`."""
+"""A well-behaved device, from its start in the ramp to the end of the run. `rules` decides its actions."""
 
 import asyncio
 import math
@@ -33,7 +33,7 @@ _HEARD = ("notify-next", "start-next/accepted", "+/update/accepted", "+/update/r
 
 @dataclass(slots=True)
 class DeviceJobs:
-    """What is begun, and when it is done stands in the plan; a connection that is lost begins again where it was."""
+    """Jobs of a device: the current job, with its end in the plan. After a lost connection the job starts over."""
 
     yard: RunContext
     group: DeviceGroup
@@ -43,14 +43,17 @@ class DeviceJobs:
     work: rules.SimulatedJob | None = None
 
     async def begin(self) -> None:
-        """Listen, and ask for the first one; nothing where it does no jobs."""
+        """Subscribe and request the first job; do nothing if the group runs no jobs."""
         if self.group.job_s:
             for rest in _HEARD:
                 await self.mqtt.subscribe(cloud_addressing.jobs_topic(self.tally.name, rest))
             await self._ask()
 
     async def until_due(self) -> Act:
-        """Return what is due, when it is; what comes meanwhile is taken. Raise what ended the connection."""
+        """Return the next action when it is due, and process incoming messages until then.
+
+        Raise the error that ended the connection.
+        """
         while True:
             act, due = self.plan.next()
             await self.mqtt.idle(self.yard.loop_time_of(due))
@@ -59,9 +62,9 @@ class DeviceJobs:
             await self.hear()
 
     async def hear(self) -> None:
-        """Take what came."""
+        """Process an incoming message."""
         message = await self.mqtt.next_message()
-        told = rules.said(message.topic, message.payload)
+        told = rules.parse_job_message(message.topic, message.payload)
         if told.begun is not None:
             self.work = told.begun
             self.plan.job_s = self.yard.now() + self.group.job_s
@@ -74,14 +77,14 @@ class DeviceJobs:
             await self._ask()
 
     async def end(self) -> None:
-        """Say how what it was on ended."""
+        """Report the outcome of the current job."""
         self.plan.job_s = math.inf
         if self.work is None:
             return
         begun = self.yard.now()
         body, is_bad = rules.ending(self.tally.name, self.work, self.group.jobs_fail)
         await self.mqtt.publish(cloud_addressing.jobs_topic(self.tally.name, f"{self.work.job_id}/update"), body)
-        self.yard.counting.took("job", self.yard.now() - begun)
+        self.yard.counting.record_latency("job", self.yard.now() - begun)
         self.yard.counting.totals["jobs failed"] += is_bad
 
     async def _ask(self) -> None:
@@ -89,7 +92,7 @@ class DeviceJobs:
 
 
 def payload_of(group: DeviceGroup, name: str, number: int) -> bytes:
-    """Return the message of that number: the template filled in, or as many bytes as were asked for."""
+    """Return the message with this number: the filled template, or the configured number of bytes."""
     if not group.size:
         return group.payload.replace("{n}", str(number)).replace("{name}", name).encode()
     head = f'{{"n": {number}, "fill": "'.encode()
@@ -103,7 +106,7 @@ _RENEWALS_APART_S = 5.0
 
 @dataclass(slots=True)
 class SwarmDevice:
-    """Its name, what it was told, and what it remembers."""
+    """A simulated device: its name, its configuration and its state."""
 
     yard: RunContext
     group: DeviceGroup
@@ -124,7 +127,7 @@ class SwarmDevice:
                 await asyncio.sleep(pause_s)
 
     async def _visit(self) -> float:
-        """Be connected once; return how long to stay away."""
+        """Run one connection; return the delay before the next one."""
         try:
             if not self.hub:
                 await self._register()
@@ -139,7 +142,7 @@ class SwarmDevice:
 
     def _failed(self, error: BirthmarkError) -> float:
         yard = self.yard
-        yard.counting.failed(self.tally, error)
+        yard.counting.record_error(self.tally, error)
         yard.counting.totals["errors"] += 1
         is_refusal = isinstance(error, _REFUSALS) and not isinstance(error, ServerUntrustedError)
         self._enter(SwarmState.REFUSED if is_refusal else SwarmState.AWAY)
@@ -152,7 +155,7 @@ class SwarmDevice:
         self.yard.counting.enter(self.tally, state, self.yard.now(), is_planned=is_planned)
 
     async def _register(self) -> None:
-        """Learn the hub."""
+        """Register at DPS to get the hub."""
         target, yard = self.yard.target, self.yard
         if target.where.is_aws or target.way is RegistrationProtocol.NONE:
             self.hub, self.device_id = target.host, self.tally.name
@@ -160,8 +163,8 @@ class SwarmDevice:
         async with yard.turns:
             self._enter(SwarmState.REGISTERING)
             begun = yard.now()
-            assigned = await registered(yard, self.tally.name)
-            yard.counting.took("register", yard.now() - begun)
+            assigned = await register_device(yard, self.tally.name)
+            yard.counting.record_latency("register", yard.now() - begun)
         self.tally.registrations += 1
         self.hub, self.device_id = assigned.hub, assigned.device_id
         self._enter(SwarmState.ASSIGNED)
@@ -173,14 +176,14 @@ class SwarmDevice:
             begun = yard.now()
             mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name), keeps=bool(self.group.job_s))
             await mqtt.connect(self.hub, target.mqtt_port, packet)
-            yard.counting.took("connect", yard.now() - begun)
+            yard.counting.record_latency("connect", yard.now() - begun)
         self.tally.connects += 1
         self.failures = 0
         self._enter(SwarmState.CONNECTED)
         return mqtt
 
     async def _stay(self, mqtt: SwarmMqtt) -> float:
-        """Do what is due until the connection is over; return how long to stay away."""
+        """Perform due actions until the connection ends; return the delay before the next one."""
         yard, group = self.yard, self.group
         if math.isnan(self.renew_s):
             self.renew_s = self._next_renewal()
@@ -236,7 +239,7 @@ class SwarmDevice:
             mqtt.refused = 0
         else:
             tally.acknowledged += 1
-        yard.counting.took("publish", yard.now() - begun)
+        yard.counting.record_latency("publish", yard.now() - begun)
         self._enter(SwarmState.CONNECTED)
 
     def _next_renewal(self) -> float:
@@ -251,18 +254,18 @@ class SwarmDevice:
         return max(now + _RENEWALS_APART_S, schedule.next_renewal_s(group, now, begun, life_s))
 
     async def _is_renewed(self) -> bool:
-        """Renew, or note why not and stay with the old certificate."""
+        """Renew the certificate; on failure record the reason and continue with the old certificate."""
         try:
             await self._renew()
         except BirthmarkError as error:
-            self.yard.counting.failed(self.tally, error)
+            self.yard.counting.record_error(self.tally, error)
             self.yard.counting.totals["errors"] += 1
             self._enter(SwarmState.CONNECTED)
             return False
         return True
 
     async def _renew(self) -> None:
-        """Ask EST for a certificate with a new key, and register with it, as the hub knows the old one."""
+        """Get a certificate for a new key over EST, and register with it, because the hub knows the old certificate."""
         yard, name = self.yard, self.tally.name
         self._enter(SwarmState.RENEWING)
         begun = yard.now()
@@ -272,7 +275,7 @@ class SwarmDevice:
             issued = await client.reenroll(csr_of(name, key))
             yard.shelf.put(name, key, issued.chain)
             self.tally.renewals += 1
-            yard.counting.took("renew", yard.now() - begun)
+            yard.counting.record_latency("renew", yard.now() - begun)
         finally:
             self.renew_s = self._next_renewal()
         if yard.target.way is not RegistrationProtocol.NONE and not yard.target.where.is_aws:
@@ -280,12 +283,12 @@ class SwarmDevice:
 
 
 def refusal_of(mqtt: SwarmMqtt) -> str:
-    """Return how a message was refused, as errors are counted."""
+    """Return the error code under which a rejected message is counted."""
     return f"puback.{mqtt.refused:#04x}"
 
 
-async def registered(yard: RunContext, name: str) -> HubAssignment:
-    """Register a device at DPS, by the way the target says."""
+async def register_device(yard: RunContext, name: str) -> HubAssignment:
+    """Register a device at DPS over the target's protocol."""
     target, pem = yard.target, yard.shelf.path_of(name)
     dps = DpsTarget(target.host, target.id_scope, name, mqtt_port=target.mqtt_port, https_port=target.https_port)
     if target.way is RegistrationProtocol.HTTPS:

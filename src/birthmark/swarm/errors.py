@@ -1,4 +1,4 @@
-"""What a swarm refuses before it begins. What a target refuses its devices is in the rooms of their protocols."""
+"""Errors that prevent a swarm from starting. Errors of devices are in the packages of their protocols."""
 
 from pathlib import Path
 
@@ -28,8 +28,8 @@ class DirectoryForeignError(ConflictError):
 
     @property
     def aside(self) -> Path:
-        """Where it may go."""
-        return atomic_files.aside(self.directory)
+        """Free path to which the directory can be moved."""
+        return atomic_files.backup_path(self.directory)
 
 
 class DirectoryOpenError(PolicyError):

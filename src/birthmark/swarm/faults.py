@@ -1,4 +1,4 @@
-"""Devices that misbehave: each does its one wrong thing, and notes whether the target stopped it."""
+"""Misbehaving devices: each performs one fault and records whether the target stopped it."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from birthmark.est.client import EstClient
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
 from birthmark.swarm import cloud_addressing
-from birthmark.swarm.device import refusal_of, registered
+from birthmark.swarm.device import refusal_of, register_device
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
@@ -36,12 +36,12 @@ _UNREACHABLE = (LinkUnreachableError, HostUnknownError, LinkTimeoutError)
 
 
 class _StoppedError(Exception):
-    """The target did something about it; the text says what."""
+    """The target stopped the fault; the text states how."""
 
 
 @dataclass(slots=True)
 class FaultyDevice:
-    """One device with its fault, tried until the target could be reached."""
+    """A device with its fault, retried until the target is reachable."""
 
     yard: RunContext
     group: DeviceGroup
@@ -51,7 +51,7 @@ class FaultyDevice:
     fault: Fault
 
     async def live(self) -> None:
-        """Run until it is known what comes of it."""
+        """Run until the result of the fault is known."""
         await self.yard.sleep_until(schedule.arrival_s(self.group, self.number))
         failures = 0
         while True:
@@ -77,7 +77,7 @@ class FaultyDevice:
         other = self.group.name_of(self.number + 1)
         mqtt = SwarmMqtt(self.yard.dialer, self.yard.shelf.path_of(self.tally.name))
         packet = cloud_addressing.connect_packet(self.yard.target, self.group, hub, self.tally.name, client_id=other)
-        await self._tried(mqtt.connect(hub, self.yard.target.mqtt_port, packet))
+        await self._attempt(mqtt.connect(hub, self.yard.target.mqtt_port, packet))
         await self._watched(mqtt)
 
     async def other_topic(self) -> None:
@@ -111,15 +111,15 @@ class FaultyDevice:
 
     async def as_itself(self) -> None:
         """Register and connect with a certificate that ought not to do."""
-        mqtt = await self._tried(self._connected())
+        mqtt = await self._attempt(self._connected())
         await self._watched(mqtt)
 
     async def clock_skew(self) -> None:
         yard = self.yard
         then = yard.clock.now() + timedelta(seconds=self.group.skew_s)
-        dialer = Dialer(yard.dialer.trust.dated(then), yard.dialer.tls, yard.dialer.alpn)
+        dialer = Dialer(yard.dialer.trust.at_time(then), yard.dialer.tls, yard.dialer.alpn)
         pem = yard.shelf.path_of(self.tally.name)
-        stream = await self._tried(dialer.open(yard.target.host, yard.target.mqtt_port, pem))
+        stream = await self._attempt(dialer.open(yard.target.host, yard.target.mqtt_port, pem))
         stream.close()
 
     async def no_ack(self) -> None:
@@ -145,7 +145,7 @@ class FaultyDevice:
     async def renew_other(self) -> None:
         yard = self.yard
         client = EstClient(yard.target.est_url, SwarmHttps(yard.dialer, yard.shelf.path_of(self.tally.name)))
-        await self._tried(client.reenroll(csr_of(self.group.name_of(self.number + 1), new_key())))
+        await self._attempt(client.reenroll(csr_of(self.group.name_of(self.number + 1), new_key())))
 
     # ---- inside
 
@@ -165,7 +165,7 @@ class FaultyDevice:
         target = self.yard.target
         if target.where.is_aws or target.way is RegistrationProtocol.NONE:
             return target.host
-        return (await registered(self.yard, self.tally.name)).hub
+        return (await register_device(self.yard, self.tally.name)).hub
 
     async def _connected(self) -> SwarmMqtt:
         hub = await self._hub()
@@ -176,8 +176,8 @@ class FaultyDevice:
         self._enter(SwarmState.CONNECTED)
         return mqtt
 
-    async def _tried(self, deed: Awaitable[_T]) -> _T:
-        """Return what came of a deed. Raise `_StoppedError` for a refusal; a target out of reach refuses nothing."""
+    async def _attempt(self, deed: Awaitable[_T]) -> _T:
+        """Return the result of `deed`. Raise `_StoppedError` for a refusal, but not for an unreachable target."""
         try:
             return await deed
         except _UNREACHABLE:
@@ -191,10 +191,10 @@ class FaultyDevice:
         await self._watched(mqtt)
 
     async def _watched(self, mqtt: SwarmMqtt, seconds: float | None = None) -> None:
-        """Wait for the target to end a connection, so long; end it ourselves else."""
+        """Wait at most `seconds` for the target to close a connection; then close it."""
         until = self.yard.now() + (self.group.patience_s if seconds is None else seconds)
         try:
-            await self._tried(mqtt.idle(self.yard.loop_time_of(until)))
+            await self._attempt(mqtt.idle(self.yard.loop_time_of(until)))
             if mqtt.refused:
                 raise _StoppedError(refusal_of(mqtt))
         finally:

@@ -1,6 +1,6 @@
-"""HTTP/1.1 of a client that asks once: a request to bytes, and an answer in any chunking to a value (RFC 9112).
+"""HTTP/1.1 for single requests: encode a request, and decode a response in any chunking (RFC 9112).
 
-Bounded: 32 KiB of head and as much body as the caller takes. Raises `AnswerBrokenError`; never more.
+Bounded: 32 KiB of headers, and a body up to the caller's limit. Raises only `AnswerBrokenError`.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _MAX_HEX_DIGITS = 8
 
 
 class AnswerBrokenError(ValueError):
-    """Not an answer of HTTP/1.1, or too much of one."""
+    """The response is not valid HTTP/1.1, or is too large."""
 
 
 def render_request(method: str, path: str, authority: str, headers: Mapping[str, str], body: bytes) -> bytes:
@@ -29,7 +29,7 @@ def render_request(method: str, path: str, authority: str, headers: Mapping[str,
 
 
 class AnswerReader:
-    """Takes an answer in pieces, and gives it when it is whole."""
+    """Parses a response incrementally and returns it when complete."""
 
     __slots__ = ("_body", "_data", "_head", "_length", "_max", "_status")
 
@@ -42,7 +42,7 @@ class AnswerReader:
         self._length: int | None = None
 
     def receive(self, data: bytes) -> HttpResponse | None:
-        """Return the answer when it is whole. Raise `AnswerBrokenError`."""
+        """Return the response if it is complete. Raise `AnswerBrokenError`."""
         self._data += data
         while self._head is None:
             if not self._cut_head():
@@ -50,7 +50,7 @@ class AnswerReader:
         return self._chunked() if self._is_chunked else self._sized()
 
     def end(self) -> HttpResponse | None:
-        """Return an answer that lasts until the connection ends, None when what came is no whole one."""
+        """Return a response that the end of the connection completes; None if it is incomplete."""
         if self._head is None or self._is_chunked or self._length is not None:
             return None
         return self._answer()
@@ -109,8 +109,8 @@ class AnswerReader:
             raise AnswerBrokenError("a chunk without a size")
         return None
 
-    def _chunk_size(self, at: int) -> int:
-        text = self._data[:at].decode("latin-1").partition(";")[0].strip()
+    def _chunk_size(self, offset: int) -> int:
+        text = self._data[:offset].decode("latin-1").partition(";")[0].strip()
         if not text or len(text) > _MAX_HEX_DIGITS or not set(text) <= _HEX:
             raise AnswerBrokenError("a chunk without a size")
         size = int(text, 16)

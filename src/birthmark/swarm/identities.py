@@ -1,7 +1,8 @@
-"""The devices' keys and certificates: one PEM file each, of mode 0600 in a directory of mode 0700, used again.
+"""Keys and certificates of the devices: one PEM file each, reused between runs.
 
-A file holds key and chain, leaf first. `.origin` says where they came from, so that a run with another CA does not take
-them for its own. What is made is signed by a CA (`CaMaker`), or asked of an EST server (`run` does that, it talks).
+Files have mode 0600, in a directory of mode 0700. A file has key and chain, leaf first. `.origin` records their origin,
+so that a run with another CA does not reuse them. New certificates are signed by a CA (`CaMaker`), or requested from an
+EST server (by `run`, which uses the network).
 """
 
 import contextlib
@@ -55,14 +56,14 @@ class IdentityDirectory:
     directory: Path
 
     def path_of(self, name: str) -> Path:
-        """Return where a device's key and chain are."""
+        """Return the file of a device's key and chain."""
         return self.directory / f"{name}.pem"
 
     def open(self, identities: Identities, entropy: Entropy) -> str:
-        """Make the directory, or see that it is of the same kind; return its tag. Raise `DirectoryForeignError`,
-        `DirectoryOpenError`.
+        """Create the directory, or verify that it has the same origin; return its tag.
 
-        The tag is part of its devices' names: a target that knows a name by another directory's key refuses this one's.
+        Raise `DirectoryForeignError`, `DirectoryOpenError`. The tag is part of its devices' names: a target that knows
+        a name with another directory's key rejects the key of this directory.
         """
         if identities.origin is Origin.FILES:
             return ""
@@ -83,8 +84,8 @@ class IdentityDirectory:
         return str(found["tag"])
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other runs from this directory, whose devices would push these out. Raise `DirectoryInUseError`."""
+    def hold_lock(self) -> Iterator[None]:
+        """Lock this directory against other runs, which would disconnect its devices. Raise `DirectoryInUseError`."""
         descriptor = take(self.directory / _LOCK, _PATIENCE)
         if descriptor is None:
             raise DirectoryInUseError(directory=self.directory)
@@ -98,17 +99,17 @@ class IdentityDirectory:
         present = {entry.name for entry in os.scandir(self.directory)} if self.directory.exists() else set()
         return [name for name in names if f"{name}.pem" not in present]
 
-    def useless(self, names: Sequence[str], now: datetime) -> list[str]:
-        """Return the names whose certificate is over, or was revoked for an earlier run."""
+    def find_unusable(self, names: Sequence[str], now: datetime) -> list[str]:
+        """Return the names whose certificate has expired or was revoked in an earlier run."""
         revoked = _json_of(self.directory / _REVOKED)
         return [name for name in names if name in revoked or self.leaf_of(name).not_after <= now]
 
     def note_revoked(self, names: Sequence[str]) -> None:
-        """Remember whose certificates were revoked; one that has a new one since is none of them."""
+        """Record the devices whose certificates are revoked; those with a newer certificate are excluded."""
         atomic_files.put(self.directory / _REVOKED, (json.dumps(dict.fromkeys(names, True)) + "\n").encode(), 0o600)
 
     def put(self, name: str, key: ec.EllipticCurvePrivateKey, chain: tuple[Certificate, ...]) -> None:
-        """Keep a device's key and chain, in the place of what was there."""
+        """Write a device's key and chain, and replace existing ones."""
         atomic_files.put(self.path_of(name), (pem_of(key) + "".join(one.pem() for one in chain)).encode(), 0o600)
 
     def key_of(self, name: str) -> ec.EllipticCurvePrivateKey:
@@ -125,17 +126,17 @@ class IdentityDirectory:
 
 @dataclass(frozen=True, slots=True)
 class CaMaker:
-    """Signs devices' certificates by a CA at hand."""
+    """Signs device certificates with a local CA."""
 
     issuer: LeafIssuer
     above: tuple[Certificate, ...]
-    """What devices present beside their own: the issuer, unless it is a root."""
+    """Certificates that devices present after their own: the issuer, unless it is a root."""
     entropy: Entropy
     lifetime: timedelta
 
     @classmethod
     def of(cls, identities: Identities, entropy: Entropy, now: datetime) -> "CaMaker":
-        """Return the user's CA, else one of the directory's own, made at the first use."""
+        """Return the user's CA, or the directory's CA, which the first use creates."""
         cert_file, key_file = ca_file(identities), identities.ca_key or identities.directory / CA_KEY
         if identities.ca_cert is None and not cert_file.exists():
             key = new_key()
@@ -157,7 +158,7 @@ class CaMaker:
         return cls(LeafIssuer(own, as_private_key(held)), above, entropy, timedelta(seconds=identities.lifetime_s))
 
     def make(self, name: str, now: datetime, *, is_expired: bool = False) -> "tuple[Key, tuple[Certificate, ...]]":
-        """Return a new key and its chain; one that is expired was valid for some time within its CA's life."""
+        """Return a new key and its chain; an expired certificate was valid for a time within its CA's validity."""
         key = new_key()
         begun = max(now - _EXPIRED, self.issuer.certificate.not_before) if is_expired else now
         leaf = issue(
@@ -173,12 +174,12 @@ class CaMaker:
 
 
 def ca_file(identities: Identities) -> Path:
-    """Return where the certificate of the CA at hand is."""
+    """Return the certificate file of the local CA."""
     return identities.ca_cert or identities.directory / CA_CERT
 
 
 def _opened(key_file: Path, word: Pin | None) -> FileKey:
-    """Return the key. Raise `PassphraseWrongError`, or `PinFileError` where the file's white space may be why."""
+    """Return the key. Raise `PassphraseWrongError`, or `PinFileError` if white space in the file may be the cause."""
     try:
         return FileKey.load(key_file, word)
     except PassphraseWrongError as error:
@@ -209,7 +210,7 @@ Key = ec.EllipticCurvePrivateKey
 
 
 def _json_of(path: Path) -> dict[str, Any]:
-    """Return a note of ours, nothing where it is not there or damaged."""
+    """Return the content of a JSON note; empty if it is missing or damaged."""
     try:
         found = json.loads(path.read_text(encoding="ascii"))
     except (OSError, ValueError):

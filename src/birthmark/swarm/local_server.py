@@ -1,7 +1,7 @@
-"""A Birthmark server of one's own: where it is, and what it has to know before devices of a swarm may come.
+"""A local Birthmark server: its address, and the records that it needs for the devices of a swarm.
 
-The swarm's CA is put on record as verified, for its key is in this directory, with an enrollment group of its own; an
-EST user for first certificates lives as long as they take. All of it through the server's operator interface and DPS.
+The swarm's CA is registered as verified, because its key is in this directory, with a separate enrollment group. An EST
+user for first certificates exists only as long as they take. All of it uses the server's operator interface and DPS.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import aws_profile, azure_profile
 from birthmark.fleet.target import EnrollmentRequest
-from birthmark.operator_api.api_client import OperatorClient, read_endpoints, served
+from birthmark.operator_api.api_client import OperatorClient, get_service, read_endpoints
 from birthmark.pki.certificates import Certificate
 from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.model import TargetKind
@@ -45,20 +45,20 @@ _SERVICE = "birthmark"
 _DIGITS = 12
 
 
-def local_facts(data: Path, where: TargetKind) -> dict[str, Any]:
+def local_facts(data: Path, kind: TargetKind) -> dict[str, Any]:
     """Return a local target as a scenario's table would name it. Raise `ServerNotRunningError`, `NotServedError`."""
     endpoints = read_endpoints(data)
     facts: dict[str, Any] = {"trust": Path(endpoints["trust_bundle"]).read_text(encoding="ascii")}
     if (est := endpoints["est"]) is not None:
         facts["est_url"] = est["url"]
-    if where.is_aws:
-        return {**facts, "host": served(endpoints, "aws", data)["data_endpoint"]}
-    dps = served(endpoints, "dps", data)
+    if kind.is_aws:
+        return {**facts, "host": get_service(endpoints, "aws", data)["data_endpoint"]}
+    dps = get_service(endpoints, "dps", data)
     return {**facts, "host": dps["host"], "id_scope": dps["id_scope"], "https_port": dps["https_port"]}
 
 
 def put_on_record(data: Path, certificate: Certificate) -> str:
-    """Let every device below a CA register; return the name of its group. A second time nothing is left to do."""
+    """Create an enrollment group for every device below a CA; return its name. Idempotent."""
     name = f"swarm-{certificate.thumbprint.hex()[:_DIGITS]}"
     client = OperatorClient.of(data)
     cas = f"/dps/{_SERVICE}/cas"
@@ -70,13 +70,13 @@ def put_on_record(data: Path, certificate: Certificate) -> str:
 
 
 def revoke(data: Path, certificate: Certificate) -> None:
-    """Revoke a certificate that the server's own CA issued."""
+    """Revoke a certificate of the server's own CA."""
     OperatorClient.of(data).post(f"/certificates/{certificate.thumbprint.hex()}/revoke", {"reason": "unspecified"})
 
 
 @contextlib.contextmanager
-def an_account(data: Path, entropy: Entropy) -> Iterator[EstAccount]:
-    """Have a user at the server's EST that may ask for any name, while it is needed."""
+def create_temporary_account(data: Path, entropy: Entropy) -> Iterator[EstAccount]:
+    """Provide a temporary EST user that may request any name."""
     client = OperatorClient.of(data)
     account = EstAccount(f"swarm-{entropy.token(6).hex()}", entropy.token(24).hex())
     client.post("/est/users", {"name": account.user, "password": account.password, "device_id": None})
@@ -88,7 +88,7 @@ def an_account(data: Path, entropy: Entropy) -> Iterator[EstAccount]:
 
 
 def put_things_on_record(data: Path, names: Sequence[str], shelf: IdentityDirectory) -> str:
-    """Let devices connect to the server's AWS side: a thing each, its certificate, and one policy for all."""
+    """Register devices on the server's AWS side: a thing and a certificate each, and one policy for all."""
     import boto3  # an extra of `fleet`, and only this target needs it
 
     profile = aws_profile("local", data)

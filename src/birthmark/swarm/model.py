@@ -1,11 +1,11 @@
-"""What a swarm is told to do, and what a device of it is doing. Frozen values, and the counters of one device."""
+"""Configuration of a swarm, and state of its devices: frozen values, and the counters of one device."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class TargetKind(StrEnum):
-    """Which target."""
+    """Kind of target."""
 
     LOCAL = "local"  # a Birthmark server's Azure side, from its data directory
     LOCAL_AWS = "local-aws"
@@ -22,7 +22,7 @@ class TargetKind(StrEnum):
 
 
 class RegistrationProtocol(StrEnum):
-    """How a device registers at DPS; `none` goes to the hub at once."""
+    """Registration protocol for DPS; `none` connects to the hub directly."""
 
     MQTT = "mqtt"
     HTTPS = "https"
@@ -30,7 +30,7 @@ class RegistrationProtocol(StrEnum):
 
 
 class Origin(StrEnum):
-    """Where certificates come from."""
+    """Origin of certificates."""
 
     CA = "ca"
     EST = "est"
@@ -38,7 +38,7 @@ class Origin(StrEnum):
 
 
 class SwarmState(StrEnum):
-    """What a device is doing."""
+    """State of a device."""
 
     WAITING = "waiting"  # for its turn in the ramp
     REGISTERING = "registering"
@@ -52,7 +52,7 @@ class SwarmState(StrEnum):
 
 
 class Fault(StrEnum):
-    """How a device misbehaves."""
+    """Kind of misbehavior."""
 
     OTHER_NAME = "other_name"
     OTHER_TOPIC = "other_topic"
@@ -68,7 +68,7 @@ class Fault(StrEnum):
 
 
 class SwarmVerdict(StrEnum):
-    """What came of it."""
+    """Result of a fault."""
 
     STOPPED = "stopped"  # refused, or the line was cut
     TOLERATED = "tolerated"
@@ -77,7 +77,7 @@ class SwarmVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeviceGroup:
-    """Devices that are told the same."""
+    """Devices with the same configuration."""
 
     name: str
     count: int
@@ -87,32 +87,32 @@ class DeviceGroup:
     """Devices a second."""
     start_s: float = 0.0
     interval_s: float = 10.0
-    """Between two messages; 0 sends none."""
+    """Seconds between two messages; 0 sends none."""
     jitter: float = 0.1
     payload: str = '{"n": {n}}'
     size: int = 0
     """Bytes of a message, instead of `payload`."""
     topic: str = ""
-    """AWS; `{name}` stands for the device."""
+    """AWS topic; `{name}` is the device."""
     keep_alive_s: int = 240
     stay_s: float = 0.0
-    """How long a connection lasts before the device goes away by itself; 0 for always."""
+    """Seconds until the device disconnects by itself; 0 for never."""
     away_s: float = 10.0
     cut_s: float = 0.0
-    """Mean time between lines that break; 0 for never."""
+    """Mean seconds between lost connections; 0 for never."""
     renew_s: float = 0.0
     renew_at: float = 0.0
     """Share of the certificate's life."""
     job_s: float = 0.0
-    """At AWS: how long a job takes that it is told to do; 0 does none."""
+    """AWS: seconds that the device takes for a job; 0 runs no jobs."""
     jobs_fail: float = 0.0
     """Share of the jobs that fail."""
     storm_s: tuple[float, ...] = ()
-    """Moments at which all lines of the group break at once, and all come back without waiting."""
+    """Moments at which all connections of the group break at once, and all devices reconnect without delay."""
     misbehave: tuple[tuple[Fault, float], ...] = ()
     expect: tuple[tuple[Fault, SwarmVerdict], ...] = ()
     patience_s: float = 30.0
-    """What a target may take until it cuts off who misbehaves, and until a lost device is back."""
+    """Seconds within which a target must disconnect a misbehaving device, and a lost device must be back."""
     skew_s: float = 20 * 365 * 86400.0
 
     @property
@@ -126,7 +126,7 @@ class DeviceGroup:
 
 @dataclass(slots=True)
 class DeviceMetrics:
-    """What one device has done."""
+    """Counters of one device."""
 
     name: str
     group: str
@@ -143,15 +143,15 @@ class DeviceMetrics:
     since_s: float = 0.0
     """When it entered this state, or was lost, in seconds of the run."""
     is_planned: bool = False
-    """Away by its own will."""
+    """Whether the device is disconnected by plan."""
     verdict: SwarmVerdict = SwarmVerdict.UNTRIED
     how: str = ""
-    """Of a fault: how it was stopped, by its code."""
+    """Error code with which a fault was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Whether a device, and the target towards it, did what was expected."""
+    """Result of a device: whether it and the target behaved as expected."""
 
     held: bool
     why: str = field(default="")

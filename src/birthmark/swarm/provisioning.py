@@ -1,4 +1,4 @@
-"""Before a run: every device has its key and certificate, and the target knows them where it is our own server."""
+"""Preparation of a run: every device has a key and a certificate, and a local server has its records."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,7 +19,7 @@ _AT_ONCE = 32  # requests at the EST server
 
 @dataclass(frozen=True, slots=True)
 class EstAccount:
-    """A user that may ask for any device's first certificate."""
+    """A user that may request any device's first certificate."""
 
     user: str
     password: str = field(repr=False)
@@ -27,7 +27,7 @@ class EstAccount:
 
 @dataclass(frozen=True, slots=True)
 class Provisioner:
-    """Makes what is missing; a second time there is nothing to do."""
+    """Creates missing identities. Idempotent."""
 
     scenario: Scenario
     target: SwarmTarget
@@ -37,7 +37,7 @@ class Provisioner:
     progress: Callable[[int, int], None] = lambda _done, _all: None
 
     async def run(self, dialer: Dialer, account: EstAccount | None) -> int:
-        """Return how many were made. Raise `IdentityMissingError` where none are to be."""
+        """Return the number of identities created. Raise `IdentityMissingError` if none may be created."""
         names, origin = names_of(self.scenario), self.scenario.identities.origin
         lacking = self.shelf.missing(names)
         if origin is Origin.FILES:
@@ -46,7 +46,7 @@ class Provisioner:
             return 0
         wanted = {*those_with(self.scenario, Fault.EXPIRED), *those_with(self.scenario, Fault.REVOKED)}
         present = set(names) - set(lacking) - wanted
-        lacking += self.shelf.useless(sorted(present), self.clock.now())
+        lacking += self.shelf.find_unusable(sorted(present), self.clock.now())
         if origin is Origin.CA:
             expired = those_with(self.scenario, Fault.EXPIRED)
             self._sign([*lacking, *(name for name in expired if name not in lacking)], frozenset(expired))
@@ -90,7 +90,7 @@ def names_of(scenario: Scenario) -> list[str]:
 
 
 def those_with(scenario: Scenario, fault: Fault) -> list[str]:
-    """Return the names of the devices that misbehave in this way."""
+    """Return the names of the devices with this fault."""
     return [
         group.name_of(number)
         for group in scenario.groups

@@ -1,4 +1,4 @@
-"""A run's report as a file: JSON for programs, CSV for tables, HTML with plots for people. The suffix says which."""
+"""Report files of a run: JSON for programs, CSV for tables, HTML with plots. The suffix selects the format."""
 
 import csv
 import html
@@ -111,7 +111,7 @@ class _Latency(TypedDict):
 
 
 class _Summary(TypedDict):
-    """What is shown of a run: a report may have come from anywhere, and no page shows a text where a number belongs."""
+    """The displayed part of a report. Reports are untrusted, and no page shows text in place of a number."""
 
     title: str
     target: str
@@ -164,13 +164,13 @@ def check_writable(path: Path) -> None:
 
 
 def write_report(path: Path, results: Mapping[str, Any]) -> Path | None:
-    """Write a report in the form of its suffix, and let it take its name when it is complete.
+    """Write a report in the format of its suffix, and rename it to its final name when complete.
 
-    Return the name that an earlier report has now.
+    Return the new name of an earlier report.
     """
     text = {".json": _as_json, ".csv": as_csv, ".html": as_html}[path.suffix](results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = atomic_files.keep_aside(path)
+    kept = atomic_files.link_backup(path)
     atomic_files.put(path, text.encode())
     return kept
 
@@ -209,7 +209,7 @@ def as_csv(results: Mapping[str, Any]) -> str:
 
 
 def as_html(results: Mapping[str, Any]) -> str:
-    """Return a page with plots, which needs nothing else."""
+    """Return a self-contained page with plots."""
     summary = results["summary"]
     parts = [
         f"<!doctype html><meta charset=utf-8><title>Swarm</title><style>{_STYLE}</style>",
@@ -252,7 +252,7 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) ->
 
 
 def _line(title: str, timeline: Sequence[Mapping[str, float]], name: str, colour: str) -> str:
-    """Return a plot over time: a line, its largest value and the seconds."""
+    """Return a plot over time: a line, its maximum and the seconds."""
     most = max((point[name] for point in timeline), default=0.0) or 1.0
     last = max((point["s"] for point in timeline), default=0.0) or 1.0
     places = " ".join(

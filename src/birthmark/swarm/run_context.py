@@ -1,4 +1,4 @@
-"""What all devices of a run share."""
+"""State that all devices of a run share."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from birthmark.swarm.scenario.model import SwarmTarget
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What all devices of a run share."""
+    """State that all devices of a run share."""
 
     target: SwarmTarget
     dialer: Dialer
@@ -24,7 +24,7 @@ class RunContext:
     """Seconds of the run."""
     loop_time_of: Callable[[float], float]
     turns: asyncio.Semaphore
-    """One for each device that registers or connects."""
+    """Semaphore for devices that register or connect."""
 
     async def sleep_until(self, moment: float) -> None:
         """Return at that moment of the run."""

@@ -1,4 +1,4 @@
-"""What a run counts: states, totals, latencies, errors, and a line of the timeline each moment."""
+"""Counters of a run: states, totals, latencies, errors, and a timeline with one point per tick."""
 
 import math
 from collections import Counter, deque
@@ -22,14 +22,14 @@ class Latencies:
     _buckets: dict[int, int] = field(default_factory=dict)
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Add a sample."""
         self.count += 1
         self.most_s = max(self.most_s, seconds)
         place = math.ceil(math.log(max(seconds, _LEAST_S) / _LEAST_S) / _GROWTH)
         self._buckets[place] = self._buckets.get(place, 0) + 1
 
     def at(self, share: float) -> float:
-        """Return the seconds within which that share of them was done; 0 when there were none."""
+        """Return the latency in seconds at this quantile; 0 without samples."""
         left = math.ceil(self.count * share)
         for place in sorted(self._buckets):
             left -= self._buckets[place]
@@ -47,13 +47,13 @@ _STANDING = (SwarmState.CONNECTED, SwarmState.SENDING, SwarmState.RENEWING)
 
 @dataclass(slots=True)
 class RunMetrics:
-    """Of the whole run; each device has its `DeviceMetrics`."""
+    """Metrics of the run; each device has its `DeviceMetrics`."""
 
     states: Counter[SwarmState] = field(default_factory=Counter)
     totals: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     causes: dict[str, str] = field(default_factory=dict)
-    """Of each code of an error: what the first one said."""
+    """Cause of the first error, by error code."""
     latencies: dict[str, Latencies] = field(default_factory=dict)
     timeline: list[dict[str, float]] = field(default_factory=list)
     latest: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_EVENTS))
@@ -61,7 +61,7 @@ class RunMetrics:
     _before: tuple[float, Counter[str]] = (0.0, Counter())
 
     def enter(self, tally: DeviceMetrics, state: SwarmState, now: float, *, is_planned: bool = False) -> None:
-        """Note that a device does something else now; who tries to come back is missing since it was lost."""
+        """Record a new state of a device; while it reconnects, its absence counts from the lost connection."""
         if not (tally.state in _MISSING and state in _MISSING) or tally.is_planned:
             tally.since_s = now
         tally.is_planned = is_planned
@@ -69,13 +69,13 @@ class RunMetrics:
         self.states[state] += 1
         tally.state = state
 
-    def took(self, what: str, seconds: float) -> None:
-        """Note how long something took."""
-        self.latencies.setdefault(what, Latencies()).add(seconds)
-        self.totals[what] += 1
+    def record_latency(self, operation: str, seconds: float) -> None:
+        """Record the duration of an operation."""
+        self.latencies.setdefault(operation, Latencies()).add(seconds)
+        self.totals[operation] += 1
 
-    def failed(self, tally: DeviceMetrics, error: BirthmarkError) -> None:
-        """Note what a well-behaved device was told."""
+    def record_error(self, tally: DeviceMetrics, error: BirthmarkError) -> None:
+        """Record an error of a well-behaved device."""
         tally.errors += 1
         tally.last_error = error.code
         self.errors[error.code] += 1
@@ -85,11 +85,11 @@ class RunMetrics:
 
     @property
     def standing(self) -> int:
-        """How many are connected."""
+        """Number of connected devices."""
         return sum(self.states[state] for state in _STANDING)
 
     def tick(self, now: float) -> Mapping[str, float]:
-        """Add a point to the timeline and return it; when there are many, every other one goes."""
+        """Add a point to the timeline and return it; a long timeline drops every second point."""
         since, before = self._before
         spent = max(now - since, 1e-9)
         point = {
@@ -109,7 +109,7 @@ class RunMetrics:
         return point
 
     def spread(self) -> dict[str, dict[str, Any]]:
-        """Return the latencies as rows: how many, and milliseconds."""
+        """Return the latencies as rows: counts and milliseconds."""
         return {
             what: {
                 "count": took.count,

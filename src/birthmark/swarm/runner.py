@@ -22,13 +22,13 @@ from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 
 RESERVE = 64
-"""Descriptors beside the devices'; one that renews or is taken over has a second for a moment."""
+"""Descriptors in addition to those of devices; a renewal or takeover briefly needs a second one."""
 _TICK_S = 1.0
 
 
 @dataclass(slots=True)
 class RunOutcome:
-    """What came of a run."""
+    """Result of a run."""
 
     scenario: Scenario
     counting: RunMetrics
@@ -37,7 +37,7 @@ class RunOutcome:
     lasted_s: float
     was_stopped: bool = False
     grown_kib: int = 0
-    """How much memory the process held more, at most, than before the first device."""
+    """Peak growth of the process's memory since before the first device."""
     cpu_s: float = 0.0
 
     @property
@@ -47,7 +47,7 @@ class RunOutcome:
 
 @dataclass(slots=True)
 class SwarmRun:
-    """One run of a scenario; `watch` hears of it each second."""
+    """A run of a scenario; `watch` is called each second."""
 
     scenario: Scenario
     target: SwarmTarget
@@ -63,7 +63,7 @@ class SwarmRun:
     _most_kib: int = 0
 
     async def go(self) -> RunOutcome:
-        """Run to the end of the time, or until `stop` is set."""
+        """Run until the duration ends, or until `stop` is set."""
         loop = asyncio.get_running_loop()
         begun, self._base_kib, cpu_s = loop.time(), resident_kib(), _cpu_s()
         yard = RunContext(
@@ -105,7 +105,7 @@ class SwarmRun:
         )
 
     def _stop_when_broken(self, task: "asyncio.Task[None]") -> None:
-        """End the run for what nobody expected, such as an output that is closed."""
+        """Stop the run after an unexpected error, such as a closed output."""
         if not task.cancelled() and task.exception() is not None:
             self.stop.set()
 
@@ -144,7 +144,7 @@ def make_room(devices: int) -> None:
 
 
 def resident_kib() -> int:
-    """Return how much memory this process holds."""
+    """Return the resident memory of this process in KiB."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except (OSError, ValueError):  # another system

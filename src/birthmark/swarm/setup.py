@@ -1,4 +1,4 @@
-"""From a scenario to one that can run: where the target is, that it answers, keys and certificates, and the records."""
+"""Setup of a run: target address, reachability check, keys and certificates, and records."""
 
 import contextlib
 import os
@@ -28,22 +28,22 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class RunSetup:
-    """What a run needs."""
+    """Result of the setup: everything that a run requires."""
 
     scenario: Scenario
     target: SwarmTarget
     dialer: Dialer
     shelf: IdentityDirectory
     made: int
-    """How many devices got a key and a certificate just now."""
+    """Number of devices with a new key and certificate."""
     ca: Path | None
-    """The certificate of the CA at hand, which a target has to know; None where another made them."""
+    """Certificate of the local CA, which the target must know; None if another CA issued the certificates."""
     on_record: str
-    """The group that was put on record at a local server; empty elsewhere."""
+    """Group that was created at a local server; empty for other targets."""
 
 
 def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) -> SwarmTarget:
-    """Return where the devices of a scenario go."""
+    """Return the target of a scenario."""
     facts: Mapping[str, Any] = {}
     if scenario.wish.where.is_local:
         from birthmark.swarm.local_server import local_facts  # its room needs packages that other targets do without
@@ -54,7 +54,7 @@ def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) ->
 
 @dataclass(frozen=True, slots=True)
 class SetupBuilder:
-    """Makes a scenario ready; a second time there is little to do."""
+    """Prepares a scenario; a repeated call has little to do."""
 
     scenario: Scenario
     target: SwarmTarget
@@ -64,7 +64,7 @@ class SetupBuilder:
     progress: Progress = lambda _done, _all: None
 
     async def run(self, ends: contextlib.ExitStack) -> RunSetup:
-        """Return what a run needs, until `ends` closes. Raise what keeps it from beginning."""
+        """Return the setup of a run, valid until `ends` closes. Raise the error that prevents the run."""
         target = self.target
         trust = ServerTrust(target.trust) if target.trust is not None else ServerTrust.default(os.environ)
         is_alpn = target.where.is_aws and target.mqtt_port == _HTTPS
@@ -75,7 +75,7 @@ class SetupBuilder:
         await self._check_reachable(dialer)
         scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
         if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to
-            ends.enter_context(shelf.held())
+            ends.enter_context(shelf.hold_lock())
         preparing = Provisioner(scenario, target, shelf, self.clock, self.entropy, self.progress)
         with self._account() as account:
             made = await preparing.run(dialer, account)
@@ -90,7 +90,10 @@ class SetupBuilder:
         )
 
     async def _check_reachable(self, dialer: Dialer) -> None:
-        """Raise `LinkUnreachableError`, or another of `birthmark.device_transports`, when nobody trusted answers."""
+        """Raise an error of `birthmark.device_transports` if no trusted server answers.
+
+        The error is `LinkUnreachableError` or another one.
+        """
         host, port = self.target.host, self.target.mqtt_port
         (await dialer.open(host, port, None)).close()
 
@@ -104,15 +107,15 @@ class SetupBuilder:
             password.check_blanks()
             yield EstAccount(identities.est_user, password.reveal())
         elif self.scenario.wish.where.is_local:
-            from birthmark.swarm.local_server import an_account
+            from birthmark.swarm.local_server import create_temporary_account
 
-            with an_account(self.data, self.entropy) as account:
+            with create_temporary_account(self.data, self.entropy) as account:
                 yield account
         else:
             yield None
 
     async def _put_on_record(self, scenario: Scenario, dialer: Dialer, shelf: IdentityDirectory) -> str:
-        """At a local server let the devices in, and take back those that are to be refused."""
+        """Register the devices at a local server, and revoke those that it must reject."""
         where, origin = scenario.wish.where, scenario.identities.origin
         if not where.is_local or origin is Origin.FILES:
             return ""
@@ -139,7 +142,7 @@ class SetupBuilder:
 
 
 def tagged(scenario: Scenario, tag: str) -> Scenario:
-    """Name devices after the directory of their keys too, where the scenario names them not."""
+    """Add the tag of the key directory to device names that the scenario does not set."""
     if not tag:
         return scenario
     groups = (replace(one, device=one.device or f"{one.name}-{tag}-{{n}}") for one in scenario.groups)

@@ -1,6 +1,6 @@
-"""What tests hold: a cloud of their own, and the devices that are on record there.
+"""API for tests: a private cloud, and the devices that are registered there.
 
-The vendors' packages are loaded where something of theirs is asked for, and are as they were installed.
+The vendors' packages are imported on first use, and are not modified.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import msgspec
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.environment import past_proxies, variables
+from birthmark.operator_api.environment import proxy_bypass_variables, variables
 from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Subject
 from birthmark.testing.process import ServerEndedError
 from birthmark.untrusted_text import printable
@@ -28,9 +28,9 @@ _MOST = 10_000
 _TOLD = 5
 _REPORT_S = 0.3
 PATIENCE_S = 10.0
-"""How long a helper waits for what is to come."""
+"""Default timeout of helpers that wait for a result."""
 _HTTPS, _MQTT = 443, 8883
-"""Where awsiotsdk connects by itself, and where else a server is that may not bind that."""
+"""Default ports of awsiotsdk, and the fallback ports of a server that may not bind them."""
 _FAKETIME = "*/faketime/libfaketime.so.1"
 _UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_ENDPOINT_URL", "BIRTHMARK_LOGIN")
 _NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
@@ -41,12 +41,12 @@ _PACKAGES = {
     "awsiot": "awsiotsdk",
     "boto3": "boto3",
 }
-"""What the vendors call what they ship, by the module that is in it."""
+"""Package names of the vendors' SDKs, by module."""
 _T = TypeVar("_T")
 
 
 class CloudServer(Protocol):
-    """What a cloud asks: one that the tests started, or one that runs by itself."""
+    """Server behind a cloud: one that the tests start, or an existing one."""
 
     @property
     def endpoints(self) -> Mapping[str, Any]: ...
@@ -65,7 +65,10 @@ class CloudServer(Protocol):
 
 
 class HasCertificate(Protocol):
-    """What has a certificate in a file, and its key, or what names it: a chip, a device, files of your own."""
+    """An object with a certificate file and a key file or key reference.
+
+    Examples are a secure element, a device, and your own files.
+    """
 
     @property
     def certificate_file(self) -> str: ...
@@ -75,10 +78,10 @@ class HasCertificate(Protocol):
 
 
 class Cloud:
-    """A server that is these tests' alone: DPS, IoT Hub, AWS IoT Core, EST and a CA.
+    """A private server for these tests: DPS, IoT Hub, AWS IoT Core, EST and a CA.
 
-    Every method that makes or breaks something asks the server's process; a refusal is raised as `BirthmarkError`,
-    with `code`, `explain_cause()` and `explain_fix()`.
+    Every method that creates or breaks something sends a command to the server's process. A refusal is raised as
+    `BirthmarkError`, with `code`, `explain_cause()` and `explain_fix()`.
     """
 
     def __init__(self, server: CloudServer) -> None:
@@ -91,11 +94,11 @@ class Cloud:
 
     @classmethod
     def at(cls, data: Path | str) -> "Cloud":
-        """Return the cloud of a server that runs by itself, by its data directory. Raise `ServerNotRunningError`.
+        """Return the cloud of a running server by its data directory. Raise `ServerNotRunningError`.
 
-        Devices are made there, refused there and looked at; their names are new in each run, and they stay. What would
-        change the server for others is refused as `testing.runs_by_itself`: `reset`, `set_clock`, `set_line`,
-        `throttle`, and `published`, which looks at everybody's.
+        Tests can create, refuse and inspect devices there; their names are new in each run, and they remain. Methods
+        that affect other users of the server are refused as `testing.runs_by_itself`: `reset`, `set_clock`, `set_line`,
+        `throttle`, and `published`, which reads all messages.
         """
         from birthmark.testing.existing_server import StandingServer
 
@@ -108,7 +111,7 @@ class Cloud:
 
     @property
     def endpoints(self) -> dict[str, Any]:
-        """How to reach it: `trust_bundle`, `est`, `dps`, `iothub`, `aws`, `health_url`, as `birthmark env` has it."""
+        """Endpoints, as in `birthmark env`: `trust_bundle`, `est`, `dps`, `iothub`, `aws`, `health_url`."""
         self._is_used = True
         return dict(self._server.endpoints)
 
@@ -129,7 +132,7 @@ class Cloud:
 
     @property
     def ca_file(self) -> str:
-        """The PEM file of its CA alone."""
+        """PEM file of its CA only."""
         return str(self.endpoints["trust_bundle"])
 
     @property
@@ -149,18 +152,18 @@ class Cloud:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The variables by which programs reach it: endpoints, credentials, trust, and past which proxies."""
-        return variables(self.endpoints) | _NO_FILES | past_proxies(self.host, os.environ)
+        """Environment variables for programs: endpoints, credentials, trust, and proxy exceptions."""
+        return variables(self.endpoints) | _NO_FILES | proxy_bypass_variables(self.host, os.environ)
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the whole environment of a subprocess: this process's, its variables, and more."""
+        """Return the complete environment of a subprocess: this process's, the cloud's variables, and more."""
         kept = {name: value for name, value in os.environ.items() if name not in _UNSET}
         return {**kept, **self.variables, **more}
 
     # ---- making
 
     def begin(self) -> None:
-        """Have it as new where it was used, and another one where it has ended or cannot be as new."""
+        """Reset the server if it was used, and replace it if it has ended or cannot be reset."""
         if self._server.is_kept:
             self._last_refusal = next((row["id"] for row in self.refusals()), "")
             return
@@ -174,12 +177,12 @@ class Cloud:
         self._is_used = False
 
     def reset(self) -> None:
-        """Have it as new: connections, devices, messages, limits and faults are gone. Addresses and CA stay."""
+        """Reset the server: remove connections, devices, messages, limits and faults. Addresses and CA remain."""
         self._told({"do": "reset"})
         self._latest, self._names, self._is_used = None, 0, False
 
     def ask(self, word: str, **members: object) -> dict[str, Any]:
-        """Ask it anything that `birthmark test-server` understands. Raise `BirthmarkError`."""
+        """Send any command of `birthmark test-server`. Raise `BirthmarkError`."""
         self._is_used = True
         return dict(self._told({"do": word, **members}))
 
@@ -192,10 +195,10 @@ class Cloud:
         lasts: str = "1d",
         by: "HasCertificate | None" = None,
     ) -> "AzureDevice":
-        """Put a device on record at the provisioning service, or `at` "hub".
+        """Enroll a device at the provisioning service, or create it `at` "hub".
 
-        `auth` is "x509", with a certificate of its own that `lasts` so long ("2h"), or "key". It shows the certificate
-        of a chip or of another device where it is `by` that, and has its common name.
+        `auth` is "x509", with a self-signed certificate that is valid for `lasts` ("2h"), or "key". With `by`, it
+        presents the certificate of a secure element or of another device, and has its common name.
         """
         found = self._shown(by, name, "device")
         made = self.ask("azure-device", auth=auth, at=at, lasts=lasts, **found)
@@ -209,30 +212,34 @@ class Cloud:
         lasts: str = "1d",
         by: "HasCertificate | None" = None,
     ) -> "AwsThing":
-        """Make a thing with an active certificate, or with that of a chip or another device, as `azure_device` does.
+        """Create a thing with an active certificate, or with an existing one, as `azure_device` does.
 
-        `policy` is a document, as JSON or as it is before; without one it may do everything.
+        An existing certificate is that of a secure element or another device. `policy` is a document, as JSON or as a
+        mapping; the default allows everything.
         """
         document = policy if isinstance(policy, str) else json.dumps(policy)
         made = self.ask("aws-thing", policy=document, lasts=lasts, **self._shown(by, name, "thing"))
         return self._made(AwsThing(self, msgspec.convert(made, AwsIdentity), is_in_chip=_is_in_chip(by)))
 
     def est_identity(self, name: str = "") -> "EstDevice":
-        """Make an EST user of a device, and get its first certificate."""
+        """Create an EST user for a device, and get its first certificate."""
         made = self.ask("est-identity", name=name or self._name("est"))
         return self._made(EstDevice(self, msgspec.convert(made, EstIdentity)))
 
     def chip(self, name: str = "chip", *, kind: str = "se050") -> ChipFiles:
-        """Make a software chip: "se050" or "atecc608" as its maker sells it, or "generic", which has nothing on it."""
+        """Create a simulated secure element.
+
+        "se050" and "atecc608" are as delivered by the manufacturer; "generic" is empty.
+        """
         return msgspec.convert(self.ask("chip", name=name, kind=kind), ChipFiles)
 
     # ---- faults
 
     def refuse(self, code: str, device: "KitDevice | None" = None) -> None:
-        """Have a device refused with this code from now on; without one, the device that was made last.
+        """Have the server refuse a device with this code from now on; default: the last device created.
 
-        The server is brought into the state where it refuses so. Raise `BirthmarkError` `testing.not_provoked`, which
-        lists what can be.
+        The server is set to a state in which it refuses so. Raise `BirthmarkError` `testing.not_provoked`, which lists
+        the supported codes.
         """
         if not isinstance(code, str):
             raise TypeError(f"pass the code first, then the device: refuse({device!r}, device)")
@@ -240,32 +247,36 @@ class Cloud:
         found.take(self.ask("refuse", name=found.name, code=code)["device"])
 
     def expire(self, device: "KitDevice | None" = None) -> None:
-        """Have the certificate of a device be over.
+        """Make a device's certificate expire.
 
-        An Azure device has another one then, which ended an hour ago. For a thing or an EST device the server's clock
-        goes an hour past the end: what is signed with this machine's time, such as boto3's requests, is refused too.
+        An Azure device gets another certificate, which expired an hour ago. For a thing or an EST device, the server's
+        clock moves to an hour after the expiry. Requests signed with this machine's time, such as boto3's, are then
+        rejected, too.
         """
         found = self._of(device)
         found.take(self.ask("expire", name=found.name))
 
     def revoke(self, device: "KitDevice | None" = None) -> None:
-        """Take everything of a device back, as for one that was lost."""
+        """Revoke all credentials of a device, as for a lost one."""
         self.ask("revoke", name=self._of(device).name)
 
     def set_clock(self, by: str) -> None:
-        """Put the server's clock off: "+90d", "-1h", "0"."""
+        """Shift the server's clock: "+90d", "-1h", "0"."""
         self.ask("clock", by=by)
 
     def set_line(self, state: str, after_bytes: int = 0) -> None:
-        """Have the line to the server "cut", "stall", "break" (`after_bytes` of devices), or let all "through"."""
+        """Set the connection to the server: "cut", "stall", "break" (after `after_bytes` of devices), or "through"."""
         self.ask("line", state=state, after_bytes=after_bytes)
 
     def throttle(self, *, lasts: str = "30s", day: bool = False, tier: str = "F1") -> None:
-        """Give hub and provisioning service a tier, and use it up for so long; with `day` the day's messages, too."""
+        """Set a tier for hub and provisioning service, and consume its quota for `lasts`.
+
+        With `day`, consume the daily messages as well.
+        """
         self.ask("throttle", lasts=lasts, day=day, tier=tier)
 
     def rollover(self, step: str = "start") -> dict[str, Any]:
-        """Exchange the root of the CA: "start", "next" or "back"; return how it stands."""
+        """Perform a step of a root rollover, "start", "next" or "back"; return its state."""
         return self.ask("rollover", step=step)
 
     # ---- looking
@@ -273,11 +284,11 @@ class Cloud:
     def messages(
         self, device: "KitDevice | str | None" = None, *, at_least: int = 0, within_s: float = PATIENCE_S
     ) -> list[dict[str, Any]]:
-        """Return what arrived at the hub, the oldest first: of a device, or of all.
+        """Return the messages that arrived at the hub, oldest first: of a device, or all.
 
-        Each has `device`, `enqueued` (ISO 8601), `body` with its `encoding`, `system` and `properties`. With
-        `at_least` it waits until there are so many. Raise `AssertionError` where that is not `within_s`. Of more than
-        ten thousand it returns the latest.
+        Each has `device`, `enqueued` (ISO 8601), `body` with its `encoding`, `system` and `properties`. With `at_least`
+        it waits for that number of messages. Raise `AssertionError` if they do not arrive within `within_s`. Of more
+        than ten thousand it returns the latest.
         """
         name = _name_of(device)
 
@@ -300,7 +311,7 @@ class Cloud:
         at_least: int = 0,
         within_s: float = PATIENCE_S,
     ) -> list[dict[str, Any]]:
-        """Return what was published at AWS IoT since the first thing was made, as `messages` does.
+        """Return the messages published to AWS IoT since the first thing was created, as `messages` does.
 
         Each has `topic`, `body` with its `encoding`, `qos`, `retain`, and the `client` that published it.
         """
@@ -314,16 +325,16 @@ class Cloud:
         return _enough(look, at_least, f"messages at {topic or 'any topic'}", within_s)
 
     def refusals(self, device: "KitDevice | str | None" = None) -> list[dict[str, Any]]:
-        """Return what was refused, the latest first: `code`, `message`, `cause`, `fix`, `facts`, `at`, `address`."""
+        """Return the refusals, latest first: `code`, `message`, `cause`, `fix`, `facts`, `at`, `address`."""
         items: list[dict[str, Any]] = self.ask("why", name=_name_of(device), limit=1000, within_s=0)["items"]
         return items
 
     def why(
         self, device: "KitDevice | str | None" = None, *, code: str = "", within_s: float = PATIENCE_S
     ) -> dict[str, Any]:
-        """Return the latest refusal, of a device or of any; with `code` the latest of that code.
+        """Return the latest refusal of a device or of any; with `code` the latest with that code.
 
-        It may be written a moment after the client saw its error. Raise `AssertionError` where there is none in time.
+        It may be recorded shortly after the client's error. Raise `AssertionError` if there is none within `within_s`.
         """
         name = _name_of(device)
 
@@ -338,9 +349,9 @@ class Cloud:
         raise AssertionError(f"within {within_s:g} s {wanted}; refused was {others}")
 
     def format_refusals(self) -> str:
-        """Return what was refused during this test as text, the latest first; empty where nothing was.
+        """Return the refusals of this test as text, latest first; empty if there are none.
 
-        The last refusal may be written a moment after the client saw its error.
+        The last refusal may be recorded shortly after the client's error.
         """
         if not self._is_used or not self._server.is_running:
             return ""
@@ -403,7 +414,7 @@ class Cloud:
         )
 
     def birthmark(self, *arguments: str) -> str:
-        """Run a command of `birthmark` against it, and return what it prints. Raise `AssertionError` where it fails."""
+        """Run a `birthmark` command against the server, and return its output. Raise `AssertionError` if it fails."""
         done = self.run(sys.executable, "-c", "from birthmark.cli.app import main; main()", *arguments)
         if done.returncode != 0:
             raise AssertionError(f"birthmark {' '.join(arguments)}: exit {done.returncode}\n{done.stderr}")
@@ -414,7 +425,7 @@ class Cloud:
         return device
 
     def _told(self, word: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Ask the server; what it refuses has in a traceback what `birthmark` prints of it."""
+        """Send a command to the server; tracebacks of refusals show the text that `birthmark` prints."""
         try:
             return self._server.ask(word)
         except BirthmarkError as error:
@@ -431,7 +442,7 @@ class Cloud:
         return found
 
     def _shown(self, by: "HasCertificate | None", name: str, kind: str) -> dict[str, str]:
-        """Return the members of a word that say who a device is."""
+        """Return the command parameters for the certificate that a device presents."""
         if by is None:
             return {"name": name or self._name(kind)}
         from birthmark.pki.certificates import parse_bundle
@@ -450,7 +461,7 @@ class Cloud:
 
 
 class KitDevice:
-    """Something with a name and an identity that may be refused."""
+    """A device or identity that the server can refuse."""
 
     identity: Subject
 
@@ -461,7 +472,7 @@ class KitDevice:
 
     @property
     def name(self) -> str:
-        """How the server calls it: registration id and device id, or thing and expected client id."""
+        """Name on the server: registration id and device id, or thing and expected client id."""
         return self.identity.name
 
     @property
@@ -481,16 +492,16 @@ class KitDevice:
         return self.cloud.environment(**{**self.identity.environment, **more})
 
     def _check_for_sdk(self) -> None:
-        """Raise `AssertionError` where an SDK in this process would get a file that only names the key."""
+        """Raise `AssertionError` if an SDK in this process would get a file that only references the key."""
         program = "a program by `birthmark chip exec`, with environment(**chip.environment)"
         assert not self.is_in_chip, f"its key is in a chip, which this process does not see: run {program}"
 
     def take(self, made: Mapping[str, Any]) -> None:
-        """Be what the server made of it."""
+        """Apply the result of the server."""
         self.identity = msgspec.convert(made, type(self.identity))
 
     def why(self, code: str = "", *, within_s: float = PATIENCE_S) -> dict[str, Any]:
-        """Return why it was refused last; see `Cloud.why`."""
+        """Return its latest refusal; see `Cloud.why`."""
         return self.cloud.why(self, code=code, within_s=within_s)
 
 
@@ -506,11 +517,11 @@ class AzureDevice(KitDevice):
 
     @property
     def connection_string(self) -> str:
-        """Of a device that was made at the hub; empty for one that registers."""
+        """Connection string of a device created at the hub; empty for a device that registers."""
         return self.identity.connection_string or ""
 
     def messages(self, at_least: int = 0) -> list[dict[str, Any]]:
-        """Return what arrived of it; see `Cloud.messages`."""
+        """Return the messages of this device; see `Cloud.messages`."""
         return self.cloud.messages(self, at_least=at_least)
 
     def provisioning_client(self, *, is_async: bool = False, **more: Any) -> Any:
@@ -526,7 +537,7 @@ class AzureDevice(KitDevice):
         return kind.create_from_symmetric_key(**place, symmetric_key=self.symmetric_key, **more)
 
     def register(self) -> Any:
-        """Register, and return the SDK's result; an exception of the SDK where it is refused."""
+        """Register, and return the SDK's result; a refusal raises the SDK's exception."""
         return self.provisioning_client().register()
 
     def client(self, *, is_async: bool = False, **more: Any) -> Any:
@@ -549,7 +560,7 @@ class AzureDevice(KitDevice):
 
 
 class AwsThing(KitDevice):
-    """A thing, and the certificate by which it connects."""
+    """A thing and its certificate."""
 
     identity: AwsIdentity
 
@@ -585,7 +596,7 @@ class EstDevice(KitDevice):
 
     @property
     def url(self) -> str:
-        """Up to `/.well-known/est`."""
+        """URL up to `/.well-known/est`."""
         return self.identity.url
 
 
@@ -613,7 +624,7 @@ def _name_of(device: "KitDevice | str | None") -> str:
 
 
 def _sdk(module: str) -> Any:
-    """Return a module of a vendor. Raise `ModuleNotFoundError` that names its package where that is not installed."""
+    """Return a vendor's module. Raise `ModuleNotFoundError` with the name of the missing package."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
@@ -626,7 +637,7 @@ def _sdk(module: str) -> Any:
 
 
 def _enough(look: Callable[[], list[_T]], at_least: int, what: str, within_s: float) -> list[_T]:
-    """Look until there are so many. Raise `AssertionError` where there are not in time."""
+    """Poll until there are `at_least` results. Raise `AssertionError` after `within_s`."""
     found = _looked(look, at_least, within_s)
     if len(found) < at_least:
         those = f"; at last {found[-_TOLD:]}" if found else ""

@@ -1,8 +1,7 @@
-"""The words that a server for tests understands: a line of its input is one, a line of its output its answer.
+"""Commands of a test server: each input line is a command, and each output line its result.
 
-A word is written as JSON, `{"do": "azure-device", "name": "pump-1", "auth": "key"}`, or in short,
-`azure-device pump-1 auth=key`. What is refused is answered `{"error": CODE, "message", "cause", "fix"}`, and the
-server stays as it was.
+A command is JSON, `{"do": "azure-device", "name": "pump-1", "auth": "key"}`, or short, `azure-device pump-1 auth=key`.
+A refusal returns `{"error": CODE, "message", "cause", "fix"}`, and the server does not change.
 """
 
 import re
@@ -23,23 +22,23 @@ _SHOWN = 64
 _MEMBER = re.compile(r"[a-z_]+")
 _PLACE = re.compile(r"`\$\.(\w+)`")
 MOST = 10_000
-"""So many messages are told at once: what a server for tests remembers of AWS."""
+"""Maximum number of messages per result; a test server keeps as many AWS messages."""
 FARTHEST = timedelta(days=50 * 365)
-"""How far a clock may be off: certificates have dates there, too."""
+"""Maximum clock shift, within which certificate dates are valid."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 
 
 class KitCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="do"):
-    """What may be asked; a member without a default has to be named."""
+    """A command; parameters without a default are required."""
 
 
 class Reset(KitCommand, frozen=True, tag="reset"):
-    """As new again: connections, devices, messages and faults are gone. Answers the endpoints."""
+    """Remove connections, devices, messages and faults. Returns the endpoints."""
 
 
 class Help(KitCommand, frozen=True, tag="help"):
-    """The words, their members, and the refusals that can be provoked."""
+    """List the commands, their parameters, and the refusals that can be provoked."""
 
 
 class Environment(KitCommand, frozen=True, tag="environment"):
@@ -47,7 +46,7 @@ class Environment(KitCommand, frozen=True, tag="environment"):
 
 
 class MakeAzureDevice(KitCommand, frozen=True, tag="azure-device"):
-    """A device on record at the provisioning service, or at the hub; by a certificate that is there already, too."""
+    """Create a device at the provisioning service or the hub, optionally with an existing certificate."""
 
     name: Name
     auth: Literal["x509", "key"] = "x509"
@@ -58,9 +57,9 @@ class MakeAzureDevice(KitCommand, frozen=True, tag="azure-device"):
 
 
 class MakeAwsThing(KitCommand, frozen=True, tag="aws-thing"):
-    """A thing, its certificate, and a policy: one that allows `action` on everything, or the JSON of `policy`.
+    """Create a thing, its certificate, and a policy: `action` on all resources, or the JSON of `policy`.
 
-    The certificate may be there already.
+    The certificate may exist already.
     """
 
     name: Name
@@ -78,7 +77,7 @@ class MakeEstIdentity(KitCommand, frozen=True, tag="est-identity"):
 
 
 class MakeChip(KitCommand, frozen=True, tag="chip"):
-    """A software chip: se050 or atecc608 as its maker sells it, or generic, which has nothing on it."""
+    """Create a simulated secure element: se050 or atecc608 with the manufacturer's content, or an empty generic one."""
 
     name: Name = "chip"
     kind: Literal["se050", "atecc608", "generic"] = "se050"
@@ -92,32 +91,35 @@ class Refuse(KitCommand, frozen=True, tag="refuse"):
 
 
 class Expire(KitCommand, frozen=True, tag="expire"):
-    """Give a device a certificate that ended an hour ago; its place on record knows that one."""
+    """Give a device a certificate that expired an hour ago, and store it in the device's record."""
 
     name: Name
 
 
 class Revoke(KitCommand, frozen=True, tag="revoke"):
-    """Take everything of a device back."""
+    """Revoke all credentials of a device."""
 
     name: Name
 
 
 class ClockWord(KitCommand, frozen=True, tag="clock"):
-    """Put the server's clock off by so much: `+90d`, `-1h`, `0`."""
+    """Shift the server's clock: `+90d`, `-1h`, `0`."""
 
     by: Name
 
 
 class LineWord(KitCommand, frozen=True, tag="line"):
-    """Cut, break, stall the line to the server, or let all `through`."""
+    """Cut, break or stall the connection to the server, or restore it with `through`."""
 
     state: LineState
     after_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class ThrottleTier(KitCommand, frozen=True, tag="throttle"):
-    """Give hub and provisioning service a tier, and use up what it takes for so long; with `day` the day's, too."""
+    """Set a tier for hub and provisioning service, and consume its quota for a duration.
+
+    With `day`, consume the daily quota as well.
+    """
 
     lasts: str = "30s"
     day: bool = False
@@ -125,15 +127,15 @@ class ThrottleTier(KitCommand, frozen=True, tag="throttle"):
 
 
 class RollOver(KitCommand, frozen=True, tag="rollover"):
-    """Exchange the root of the CA: `start`, then `next` steps, or one `back`."""
+    """Perform a root rollover: `start`, then `next` steps, or one `back`."""
 
     step: Literal["start", "next", "back"] = "start"
 
 
 class ListMessages(KitCommand, frozen=True, tag="messages"):
-    """What arrived at the hub, or with `at` aws at AWS since the first thing was made; of one device, or of all.
+    """List messages at the hub, or with `at` aws at AWS since the first thing was created; of one device or all.
 
-    Where it is more than `limit`, the latest. `topic` is for AWS.
+    Above `limit`, the latest are returned. `topic` applies to AWS.
     """
 
     name: str = ""
@@ -143,7 +145,10 @@ class ListMessages(KitCommand, frozen=True, tag="messages"):
 
 
 class ListRefusals(KitCommand, frozen=True, tag="why"):
-    """What was refused, the latest first: of a device, or all. It is waited for, as it is written a moment later."""
+    """List refusals of a device or all, latest first.
+
+    The command waits for them, as they are recorded with a short delay.
+    """
 
     name: str = ""
     code: str = ""
@@ -152,7 +157,7 @@ class ListRefusals(KitCommand, frozen=True, tag="why"):
 
 
 class IsKnown(KitCommand, frozen=True, tag="known"):
-    """Whether the server has a device of that name, enrolled or registered."""
+    """Check whether the server has a device of that name, enrolled or registered."""
 
     name: str
 
@@ -180,12 +185,12 @@ _BY_TAG: Mapping[str, type[KitCommand]] = {str(kind.__struct_config__.tag): kind
 
 
 def tag_of(word: KitCommand) -> str:
-    """Return how a word is called."""
+    """Return the name of a command."""
     return str(word.__struct_config__.tag)
 
 
 def parse_word(line: bytes) -> KitCommand:
-    """Return what a line asks. Raise `WordInvalidError`."""
+    """Return the command of a line. Raise `WordInvalidError`."""
     text = line.decode(errors="replace").strip()
     word = printable(text[:_SHOWN])
     try:
@@ -207,7 +212,7 @@ def _converted(asked: Mapping[str, Any], kind: type[KitCommand], word: str) -> K
 
 
 def _taken(kind: type[KitCommand], refused: str) -> str:
-    """Return which values or members are taken, where one that is not was given."""
+    """Return the accepted values or parameters for a rejected one."""
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     if "unknown field" in refused:
         return f"; members are {', '.join(fields)}" if fields else "; it has no members"
@@ -220,7 +225,7 @@ def _taken(kind: type[KitCommand], refused: str) -> str:
 
 
 def _members(text: str) -> dict[str, Any]:
-    """Return the members of a word that is written in either form. Raise `ValueError`."""
+    """Return the parameters of a command in either notation. Raise `ValueError`."""
     if text.startswith("{"):
         found = decode_json(text)
         if not isinstance(found, dict):
@@ -239,7 +244,7 @@ def _members(text: str) -> dict[str, Any]:
 
 
 def offset_of(text: str) -> timedelta:
-    """Return by how much a clock is off: `+90d`, `-1h`, `0`. Raise `ValueError`."""
+    """Return the clock shift of a text: `+90d`, `-1h`, `0`. Raise `ValueError`."""
     if text == "0":
         return timedelta()
     if text[:1] not in {"+", "-"}:
@@ -260,7 +265,7 @@ def told(error: BirthmarkError) -> dict[str, Any]:
 
 
 def help_of(possible: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """Return the words with their members, and what can be refused, by kind of device."""
+    """Return the commands with their parameters, and the supported refusals by kind of device."""
     return {
         "words": {
             tag: {

@@ -1,7 +1,7 @@
-"""Makes devices and faults for tests, by the interfaces that everybody uses: the operator's, the clouds' and EST's.
+"""Creates devices and faults for tests through the public interfaces: the operator's, the clouds' and EST.
 
-It works in a thread of the server's process, one word after the other, and keeps what it made until the next reset.
-Certificates are made here, of P-256 keys; nothing in them is special.
+It runs in a thread of the server's process, one command after the other, and keeps its objects until the next reset. It
+creates ordinary certificates with P-256 keys.
 """
 
 import base64
@@ -40,7 +40,7 @@ from birthmark.durations import lifetime_of
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
 from birthmark.operator_api.api_client import OperatorClient, read_endpoints
-from birthmark.operator_api.environment import past_proxies, variables
+from birthmark.operator_api.environment import proxy_bypass_variables, variables
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import new_serial, self_signed
@@ -56,14 +56,14 @@ _API = "2021-10-01"
 _HUB = _DPS = "birthmark"
 _PATIENCE_S, _LOOK_S = 30, 0.05
 KIT = "kit"
-"""The directory of what is made, in the server's data."""
+"""Subdirectory of the server's data for created files."""
 _TOKEN_LASTS = timedelta(minutes=5)
 _OVER = timedelta(hours=1)
 _S = TypeVar("_S", AzureIdentity, AwsIdentity, EstIdentity)
 
 
 class _HttpError(Exception):
-    """An interface refused; `told` is its address, status and body."""
+    """An HTTP interface rejected a request; `told` has its address, status and body."""
 
     def __init__(self, *told: str) -> None:
         super().__init__(*told)
@@ -71,7 +71,7 @@ class _HttpError(Exception):
 
 
 class FaultControl(Protocol):
-    """The whole of a server, as far as it can be put off; see `server.ephemeral_server.TrialServer`."""
+    """Server-wide faults; see `server.ephemeral_server.TrialServer`."""
 
     @property
     def clock(self) -> Clock: ...
@@ -81,13 +81,13 @@ class FaultControl(Protocol):
 
     def set_clock(self, ahead: timedelta) -> None: ...
 
-    def use_up(self, duration: timedelta, *, is_day: bool = False) -> None: ...
+    def exhaust_quotas(self, duration: timedelta, *, is_day: bool = False) -> None: ...
 
 
 class DeviceFactory:
-    """For one server, since its last reset. `clock` of the server is what certificates go by that are made here.
+    """Device factory for one server, since its last reset. The server's `clock` sets the dates of its certificates.
 
-    `place` is where their files go, and nobody else's.
+    `place` is an exclusive directory for its files.
     """
 
     def __init__(self, data: Path, operator: OperatorClient, server: FaultControl, place: Path | None = None) -> None:
@@ -100,16 +100,16 @@ class DeviceFactory:
 
     @property
     def endpoints(self) -> dict[str, Any]:
-        """How to reach the server, by the keys that it has now."""
+        """Endpoints of the server with its current keys."""
         return read_endpoints(self._data)
 
     @property
     def environment(self) -> dict[str, str]:
         found = self.endpoints
-        return variables(found) | past_proxies(str(found["dps"]["host"]), os.environ)
+        return variables(found) | proxy_bypass_variables(str(found["dps"]["host"]), os.environ)
 
     def do(self, word: commands.KitCommand) -> Mapping[str, Any]:
-        """Do what a word asks. Raise `BirthmarkError`, where nothing or not all was done."""
+        """Run a command. Raise `BirthmarkError` if it fails or is incomplete."""
         try:
             return self._do(word)
         except OSError as error:
@@ -173,7 +173,7 @@ class DeviceFactory:
         return list(self.operator.rows("/refusals", **query))
 
     def subject(self, name: str) -> Subject:
-        """Return what was made of that name. Raise `SubjectUnknownError`."""
+        """Return the device or identity of that name. Raise `SubjectUnknownError`."""
         if (found := self.subjects.get(name)) is None:
             known = ", ".join(sorted(self.subjects))
             told = f"; there is {known}" if known else ""
@@ -181,22 +181,22 @@ class DeviceFactory:
         return found
 
     def set_tier(self, hub: str, dps: str = "S1") -> None:
-        """Give the hub and the provisioning service a tier, whose limits count from now on."""
+        """Set the tiers of hub and provisioning service, whose limits apply immediately."""
         self.operator.put(f"/hubs/{_HUB}/tier", {"tier": hub})
         self.operator.put(f"/dps/{_DPS}/tier", {"tier": dps})
 
     def use_up(self, *, is_day: bool = False, duration: timedelta = timedelta(seconds=60)) -> None:
-        """Use up what the tiers take; see `server.ephemeral_server.TrialServer.use_up`."""
-        self._server.use_up(duration, is_day=is_day)
+        """Consume the quotas of the tiers; see `server.ephemeral_server.TrialServer.use_up`."""
+        self._server.exhaust_quotas(duration, is_day=is_day)
 
     def set_clock(self, ahead: timedelta) -> None:
-        """Put the server's clock off."""
+        """Shift the server's clock."""
         self._server.set_clock(ahead)
 
     # ---- Azure
 
     def azure_device(self, asked: commands.MakeAzureDevice) -> AzureIdentity:
-        """Put a device on record."""
+        """Create an Azure device."""
         files, key, string = None, None, None
         if asked.auth == "x509":
             certificate, files = self._shown(asked)
@@ -231,7 +231,7 @@ class DeviceFactory:
         return self._keep(msgspec.structs.replace(identity, environment=self.environment | _of_azure(identity)))
 
     def put_enrollment(self, name: str, attestation: Mapping[str, Any], **more: object) -> None:
-        """Put an individual enrollment on record, in the place of one that is there."""
+        """Create or replace an individual enrollment."""
         body = {"registrationId": name, "deviceId": name, "attestation": attestation, **more}
         self._ask_dps("PUT", name, body, {"If-Match": "*"} if self.has_enrollment(name) else {})
 
@@ -252,7 +252,7 @@ class DeviceFactory:
         self._ask_dps("DELETE", name, None, {"If-Match": "*"})
 
     def put_other_certificate(self, identity: AzureIdentity) -> None:
-        """Let the record of a device be of a certificate that it does not have."""
+        """Set a certificate in a device's record that the device does not have."""
         certificate, _ = self._certificate(identity.name, is_another=True)
         self._put_certificate(identity.name, identity.at, certificate)
 
@@ -270,7 +270,7 @@ class DeviceFactory:
     def _ask_dps(
         self, method: str, name: str, body: object, headers: Mapping[str, str] | None = None, *, may_fail: bool = False
     ) -> tuple[int, bytes]:
-        """Ask the provisioning service's own interface. Raise `AnswerError`."""
+        """Send a request to the provisioning service's API. Raise `AnswerError`."""
         dps = self.endpoints["dps"]
         string = parse_connection_string(dps["service_connection_string"])
         until = self._server.clock.now() + _TOKEN_LASTS
@@ -284,7 +284,7 @@ class DeviceFactory:
 
     @cached_property
     def iot(self) -> Any:
-        """The account, by Amazon's own client."""
+        """The boto3 client for the account."""
         import boto3
 
         aws = self.endpoints["aws"]
@@ -298,7 +298,7 @@ class DeviceFactory:
         )
 
     def aws_thing(self, asked: commands.MakeAwsThing) -> AwsIdentity:
-        """Make a thing, register its certificate, and allow it something."""
+        """Create a thing, register its certificate, and attach a policy."""
         certificate, files = self._shown(asked)
         arn = str(self.iot.create_thing(thingName=asked.name)["thingArn"])
         made = self.iot.register_certificate_without_ca(certificatePem=certificate.pem(), status="ACTIVE")
@@ -331,7 +331,7 @@ class DeviceFactory:
     # ---- EST
 
     def est_identity(self, name: str) -> EstIdentity:
-        """Get a certificate by EST, as the user that is made for it."""
+        """Get a certificate over EST as a new user."""
         found = self.operator.post("/est/credentials", {"device_id": name})
         username, password = str(found["name"]), str(found["password"])
         key = ec.generate_private_key(ec.SECP256R1())
@@ -365,7 +365,7 @@ class DeviceFactory:
     # ---- chips
 
     def chip(self, name: str, kind: str) -> ChipFiles:
-        """Make a software chip, as its maker sells it."""
+        """Create a simulated secure element as delivered by the manufacturer."""
         directory = self._new_place()
         element = create_software_element(
             directory / "chip", PROFILES[kind], now=self._server.clock.now(), entropy=SystemEntropy()
@@ -394,10 +394,10 @@ class DeviceFactory:
     # ---- faults
 
     def expire(self, subject: Subject) -> Subject:
-        """Have the certificate of a device be over: return the device as it is then.
+        """Make a device's certificate expire, and return the updated device.
 
-        One of Azure gets a certificate that ended an hour ago, and its record knows that. For others, whose
-        certificates are not taken once they are over, the server's clock goes an hour past the end.
+        An Azure device gets a certificate that expired an hour ago, which its record contains. For others, expired
+        certificates are not accepted, so the server's clock moves to an hour after the expiry.
         """
         match subject:
             case AzureIdentity(files=None):
@@ -421,7 +421,7 @@ class DeviceFactory:
     # ---- parts
 
     def _shown(self, asked: commands.MakeAzureDevice | commands.MakeAwsThing) -> tuple[Certificate, Files]:
-        """Return the certificate that a device is to show: the one that is named, or a new one."""
+        """Return the certificate that a device presents: the specified one, or a new one."""
         if not asked.certificate_file:
             if asked.key_file:
                 raise _unusable(asked, "key_file needs a certificate_file, which is missing")
@@ -447,7 +447,7 @@ class DeviceFactory:
         ended: timedelta = timedelta(),
         is_another: bool = False,
     ) -> tuple[Certificate, Files]:
-        """Make a certificate that its own key signed; one that `ended` so long ago is of the key that was there."""
+        """Create a self-signed certificate; one that `ended` in the past uses the device's existing key."""
         key = None if is_another else self._keys.get(name)
         key = key or ec.generate_private_key(ec.SECP256R1())
         if not is_another:
@@ -511,7 +511,7 @@ def _bytes_of(asked: commands.KitCommand, file: str) -> bytes:
 
 
 def _why_unloadable(certificate_file: str, key_file: str) -> str:
-    """Return why OpenSSL does not load the files as the vendors' SDKs have it do; empty where it does."""
+    """Return why OpenSSL cannot load the files as the vendors' SDKs do; empty if it can."""
     if b"ENCRYPTED" in Path(key_file).read_bytes():
         return f"{key_file} needs a passphrase, which the vendors' SDKs are not given"
     try:
@@ -522,7 +522,10 @@ def _why_unloadable(certificate_file: str, key_file: str) -> str:
 
 
 def _is_of_another(key: bytes, certificate: Certificate) -> bool:
-    """Say whether it is the key of another certificate, as far as a file tells: one of a chip only names its key."""
+    """Return whether the key belongs to another certificate.
+
+    The result is False for a reference key, which only names a key in a secure element.
+    """
     try:
         public = load_pem_private_key(key, None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -537,7 +540,7 @@ def _failed(word: commands.KitCommand, url: str, status: str, body: str) -> Answ
 
 
 def message_of_aws(message: BrokerMessage) -> Row:
-    """Return a message that was published, as it is answered; `client` is who published it."""
+    """Return a published message as a result row; `client` is the publisher."""
     body, encoding = readable(message.payload)
     return {
         "topic": message.topic,
@@ -554,7 +557,7 @@ def _both(key: str) -> dict[str, str]:
 
 
 def _of_azure(identity: AzureIdentity) -> dict[str, str]:
-    """Return what Microsoft's samples read of a device."""
+    """Return the environment variables of Microsoft's samples for a device."""
     found = {"PROVISIONING_REGISTRATION_ID": identity.registration_id, "DEVICE_ID": identity.device_id}
     found |= {"HOSTNAME": identity.hub_host, "DPS_X509_REGISTRATION_ID": identity.registration_id}
     if identity.files is not None:

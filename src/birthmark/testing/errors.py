@@ -1,4 +1,4 @@
-"""What a server for tests refuses of what it is asked on its input."""
+"""Errors of commands to a test server."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""A server that runs by itself, asked as one that the tests started: devices are made there, and looked at.
+"""An existing server, used like one that the tests start: devices are created and inspected there.
 
-What would change it as a whole is refused: others work with it, and nothing of theirs is to be lost.
+Commands that affect the entire server are refused, because others use it.
 """
 
 import json
@@ -18,15 +18,15 @@ from birthmark.testing.errors import RunsByItselfError
 
 
 class StandingServer:
-    """The server of a data directory, which its operator's files open. Threads ask it in turn."""
+    """The server of a data directory, accessed with its operator's files. Threads use it in turn."""
 
     is_kept = True
     """It is not as new for each test."""
     is_running = True
-    """It is not started where it has ended; whoever asks is told."""
+    """Always true: a server that has ended is not restarted, and requests report it."""
 
     def __init__(self, data: Path) -> None:
-        """Look for it. Raise `ServerNotRunningError`."""
+        """Find the server. Raise `ServerNotRunningError`."""
         self.endpoints = read_endpoints(data)
         place = data / KIT / SystemEntropy().token(8).hex()  # other runs make devices there, too, and at this moment
         self._shop = DeviceFactory(data, OperatorClient.of(data), _AsItIs(data), place)
@@ -34,13 +34,13 @@ class StandingServer:
         self._turn = threading.Lock()
 
     def start(self) -> None:
-        """Do nothing: it runs."""
+        """Do nothing: the server is running."""
 
     def stop(self) -> None:
-        """Do nothing: it goes on."""
+        """Do nothing: the server continues."""
 
     def ask(self, word: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Ask something. Raise the `BirthmarkError` that is its answer."""
+        """Send a command. Raise the `BirthmarkError` of its result."""
         asked = commands.parse_word(json.dumps(word).encode())
         match asked:
             case (
@@ -57,7 +57,7 @@ class StandingServer:
 
 
 class _AsItIs:
-    """What would put the whole server off."""
+    """Server-wide faults, all of which are refused."""
 
     def __init__(self, data: Path) -> None:
         self.clock: Clock = SystemClock()
@@ -67,5 +67,5 @@ class _AsItIs:
     def set_clock(self, ahead: timedelta) -> None:
         raise RunsByItselfError(word=f"clock {ahead}", data=self._data)
 
-    def use_up(self, duration: timedelta, *, is_day: bool = False) -> None:
+    def exhaust_quotas(self, duration: timedelta, *, is_day: bool = False) -> None:
         raise RunsByItselfError(word=f"throttle {duration} day={is_day}", data=self._data)

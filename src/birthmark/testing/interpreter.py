@@ -1,4 +1,4 @@
-"""Runs the words that a server for tests reads from its input."""
+"""Interpreter of the commands that a test server reads from its input."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -8,7 +8,7 @@ from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.api_client import OperatorClient
 from birthmark.server.ephemeral_server import TrialServer
-from birthmark.supervised_tasks import beside, note
+from birthmark.supervised_tasks import note, run_in_thread
 from birthmark.testing.commands import (
     ClockWord,
     KitCommand,
@@ -28,15 +28,15 @@ _SHOWN = 64
 
 
 class Interpreter:
-    """Runs the words of a server for tests, one line after the other."""
+    """Runs the commands of a test server, one line after the other."""
 
     def __init__(self) -> None:
         self._workshop: Any = None
         self.refused = 0
-        """How many lines were refused."""
+        """Number of refused lines."""
 
     async def answer(self, trial: TrialServer, line: bytes) -> Mapping[str, Any]:
-        """Do what a line asks, and return the answer; what is refused is one, too, and so is a mistake of ours."""
+        """Run a command line and return its result; refusals and internal errors are results, too."""
         try:
             return await self._do(trial, parse_word(line))
         except BirthmarkError as error:
@@ -60,11 +60,11 @@ class Interpreter:
                 return {"line": state.value}
             case ThrottleTier(lasts=lasts, day=day, tier=tier):
                 duration = _valid(duration_of, lasts)
-                await beside(lambda: self._here(trial).set_tier(tier))
-                trial.use_up(duration, is_day=day)
+                await run_in_thread(lambda: self._here(trial).set_tier(tier))
+                trial.exhaust_quotas(duration, is_day=day)
                 return {"throttled_s": duration.total_seconds()}
             case MakeAwsThing():
-                trial.watch()
+                trial.start_recording()
             case ListMessages(at="aws", name=name, limit=limit, topic=topic):
                 from birthmark.testing.device_factory import message_of_aws
 
@@ -74,10 +74,10 @@ class Interpreter:
             case _:
                 pass
         shop = self._here(trial)
-        return await beside(lambda: shop.do(word))
+        return await run_in_thread(lambda: shop.do(word))
 
     def _here(self, trial: TrialServer) -> Any:
-        """Return what makes devices, which loads what a server alone does not need."""
+        """Return the device factory, whose imports a server does not need otherwise."""
         if self._workshop is None:
             from birthmark.testing.device_factory import DeviceFactory
 

@@ -1,4 +1,4 @@
-"""What the kit hands out: values that go over the input and output of a server for tests as JSON."""
+"""Results of the kit: values that a test server exchanges as JSON on its input and output."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import msgspec
 
 
 class Files(msgspec.Struct, frozen=True, kw_only=True):
-    """A certificate and its key, as PEM files of absolute paths; the key's is its owner's alone (mode 0600)."""
+    """A certificate and its key, as PEM files with absolute paths; the key file has mode 0600."""
 
     certificate_file: str
     key_file: str
     not_after: str
-    """When the certificate ends, ISO 8601 in UTC."""
+    """Expiry of the certificate, ISO 8601 in UTC."""
 
 
 class AzureIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """A device on record at a provisioning service, or at a hub.
+    """A device at a provisioning service, or at a hub.
 
     With `auth` `x509` it has `files`, with `key` the base64 of its symmetric key, and at a hub its connection string.
-    `environment` is what programs read that speak Azure: names as in Microsoft's samples.
+    `environment` has variables for Azure programs, with the names of Microsoft's samples.
     """
 
     name: str
@@ -37,7 +37,7 @@ class AzureIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AwsIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """A thing with an active certificate and a policy of its own."""
+    """A thing with an active certificate and a separate policy."""
 
     name: str
     arn: str
@@ -52,7 +52,7 @@ class AwsIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EstIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """A device with a certificate of the server's CA, got by EST (RFC 7030), and the user that it asked as."""
+    """A device with a certificate of the server's CA, issued over EST (RFC 7030), and its EST user."""
 
     name: str
     url: str
@@ -64,10 +64,10 @@ class EstIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChipFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """A software chip (SoftHSM2): the environment to use it, and the certificate that its maker put on it.
+    """A simulated secure element (SoftHSM2): the environment to use it, and the manufacturer's certificate.
 
-    `key_file` is a reference key, which names the key in the chip; programs that use it run by `birthmark chip exec`.
-    What a kind does not have is empty: ATECC608 no reference key, a generic one none of both, and no key.
+    `key_file` is a reference key for the key in the secure element; programs that use it run under `birthmark chip
+    exec`. Missing items are empty: ATECC608 has no reference key, and a generic one has no files and no key.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""The pytest plugin: fixtures of a local cloud for IoT devices, and of what goes wrong there.
+"""The pytest plugin: fixtures of a local cloud for IoT devices, and of its faults.
 
-A server is started where a test first asks for one, once for each process: with pytest-xdist once for each worker.
-Nothing is loaded before. How to use them: docs/howto/test-kit.md.
+A server starts when a test first requests one, once per process: with pytest-xdist once per worker. Nothing is loaded
+before. Usage: docs/howto/test-kit.md.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -22,61 +22,64 @@ class FaultyLine:
         self._cloud = cloud
 
     def cut(self) -> None:
-        """End every connection by RST, and take no new one, until `mend`."""
+        """Reset every connection, and accept no new ones, until `mend`."""
         self._cloud.set_line("cut")
 
     def stall(self) -> None:
-        """Let nothing move, in either direction, until `mend`: connections stay, and nobody is told."""
+        """Stop all traffic in both directions, until `mend`: connections stay open without an error."""
         self._cloud.set_line("stall")
 
     def drop(self, after_bytes: int = 0) -> None:
-        """End every connection by RST once, at once or when devices sent so many bytes more; new ones are taken."""
+        """Reset every connection once, immediately or after `after_bytes` more bytes from devices.
+
+        New connections are accepted.
+        """
         self._cloud.set_line("break", after_bytes)
 
     def mend(self) -> None:
-        """Let all through again."""
+        """Restore the connection."""
         self._cloud.set_line("through")
 
 
 class WrongClock:
-    """Clocks that are off."""
+    """Shifted clocks."""
 
     def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
 
     def __call__(self, by: str) -> None:
-        """Put the server's clock off, until the end of the test: "+90d", "-1h", "0"."""
+        """Shift the server's clock until the end of the test: "+90d", "-1h", "0"."""
         self._cloud.set_clock(by)
 
     def device(self, by: str) -> dict[str, str]:
-        """Return variables of a subprocess whose clock is off: "-2y". It takes Debian's package `faketime`."""
+        """Return variables for a subprocess with a shifted clock: "-2y". Requires Debian's package `faketime`."""
         from birthmark.testing.cloud import clock_of_a_device
 
         return clock_of_a_device(by)
 
 
 class RootRollover:
-    """The exchange of the CA's root, step by step; each returns how it stands."""
+    """The root rollover of the CA, step by step; each step returns its state."""
 
     def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
 
     def start(self) -> dict[str, Any]:
-        """Make the new root: both are trusted, the old one signs."""
+        """Create the new root: both are trusted, and the old one signs."""
         return self._cloud.rollover("start")
 
     def next(self) -> dict[str, Any]:
-        """Let the new root sign; and then be alone."""
+        """Have the new root sign; at the next step, trust only the new root."""
         return self._cloud.rollover("next")
 
     def back(self) -> dict[str, Any]:
-        """Take the last step back."""
+        """Undo the last step."""
         return self._cloud.rollover("back")
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Add what the server refused during a test to the report of its failure."""
+    """Add the server's refusals during a test to the report of its failure."""
     outcome = yield
     report = outcome.get_result()
     cloud = getattr(item, "funcargs", {}).get("birthmark_cloud")
@@ -86,13 +89,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
 
 @pytest.fixture(scope="session")
 def birthmark_config() -> str:
-    """What the cloud's server is configured with, as TOML: nothing, until you give another fixture this name."""
+    """Server configuration of the cloud as TOML: empty by default; override this fixture to change it."""
     return ""
 
 
 @pytest.fixture(scope="session")
 def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Cloud]":
-    """The cloud of this process, as tests left it: for those who look after it themselves. See `birthmark_cloud`."""
+    """The cloud of this process without a reset, for tests that manage its state. See `birthmark_cloud`."""
     try:
         from birthmark.testing.cloud import Cloud
         from birthmark.testing.process import TestServer
@@ -110,9 +113,9 @@ def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) -> "Cloud":
-    """A cloud that is as new, and this test's alone: DPS, IoT Hub, AWS IoT Core, EST and a CA.
+    """A fresh cloud for this test only: DPS, IoT Hub, AWS IoT Core, EST and a CA.
 
-    While the test runs, the environment of its process leads there, too: `PROVISIONING_HOST`, `AWS_ENDPOINT_URL_IOT`,
+    During the test, the environment of its process points to it, too: `PROVISIONING_HOST`, `AWS_ENDPOINT_URL_IOT`,
     `IOTHUB_CONNECTION_STRING`, `SSL_CERT_FILE` and the like.
     """
     birthmark_server.begin()
@@ -125,7 +128,7 @@ def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def azure_device(birthmark_cloud: "Cloud") -> "AzureDevice":
-    """A device that is enrolled at the provisioning service by its certificate, and did not register yet."""
+    """A device that is enrolled at the provisioning service with its certificate, and not yet registered."""
     return birthmark_cloud.azure_device()
 
 
@@ -143,43 +146,43 @@ def est_identity(birthmark_cloud: "Cloud") -> "EstDevice":
 
 @pytest.fixture
 def chip(birthmark_cloud: "Cloud") -> "ChipFiles":
-    """A software SE050, with its maker's certificate."""
+    """A simulated SE050 with its manufacturer's certificate."""
     return birthmark_cloud.chip()
 
 
 @pytest.fixture
 def expired(birthmark_cloud: "Cloud") -> "Callable[[KitDevice | None], None]":
-    """`expired(device)`: its certificate is over."""
+    """`expired(device)`: make its certificate expire."""
     return birthmark_cloud.expire
 
 
 @pytest.fixture
 def revoked(birthmark_cloud: "Cloud") -> "Callable[[KitDevice | None], None]":
-    """`revoked(device)`: everything of it is taken back."""
+    """`revoked(device)`: revoke all its credentials."""
     return birthmark_cloud.revoke
 
 
 @pytest.fixture
 def refuse(birthmark_cloud: "Cloud") -> "Callable[..., None]":
-    """`refuse("iothub.device_disabled", device)`: the server refuses it so from now on."""
+    """`refuse("iothub.device_disabled", device)`: have the server refuse it from now on."""
     return birthmark_cloud.refuse
 
 
 @pytest.fixture
 def throttled(birthmark_cloud: "Cloud") -> "Callable[..., None]":
-    """`throttled(lasts="30s", day=False)`: others use up what the tiers take for so long."""
+    """`throttled(lasts="30s", day=False)`: consume the quotas of the tiers for this time."""
     return birthmark_cloud.throttle
 
 
 @pytest.fixture
 def wrong_clock(birthmark_cloud: "Cloud") -> WrongClock:
-    """`wrong_clock("+90d")`: the server's clock is off. `wrong_clock.device("-2y")` is for a subprocess."""
+    """`wrong_clock("+90d")`: shift the server's clock. `wrong_clock.device("-2y")` is for a subprocess."""
     return WrongClock(birthmark_cloud)
 
 
 @pytest.fixture
 def cut_line(birthmark_cloud: "Cloud") -> FaultyLine:
-    """The line to the server, to `cut`, `stall`, `drop` and `mend`."""
+    """The connection to the server, with `cut`, `stall`, `drop` and `mend`."""
     return FaultyLine(birthmark_cloud)
 
 

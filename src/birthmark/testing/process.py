@@ -1,4 +1,4 @@
-"""`birthmark test-server` as a child of the tests: a line in is a word, a line out its answer."""
+"""`birthmark test-server` as a child process of the tests: input lines are commands, output lines their results."""
 
 import contextlib
 import json
@@ -22,11 +22,11 @@ _NOT_ITS = ("BIRTHMARK_DATA", "BIRTHMARK_LISTEN", "BIRTHMARK_DATABASE", "BIRTHMA
 
 
 class ServerEndedError(RuntimeError):
-    """The server for tests did not begin, or ended, or says nothing; the end of its log is in the message."""
+    """The test server did not start, ended, or does not answer; the message has the end of its log."""
 
 
 class TestServer:
-    """One process. Threads ask it in turn. `config` is the TOML file that it reads."""
+    """A test server process. Threads use it in turn. `config` is its TOML file."""
 
     is_kept = False
     """It is as new for each test."""
@@ -53,7 +53,7 @@ class TestServer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the server can receive commands."""
         return not self._is_lost and self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -72,7 +72,7 @@ class TestServer:
         self.endpoints = self._answer()
 
     def ask(self, word: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask something. Raise the `BirthmarkError` that it answers, or `ServerEndedError`."""
+        """Send a command. Raise the `BirthmarkError` of its result, or `ServerEndedError`."""
         with self._turn:
             answer = self._asked(word)
         if "error" in answer:
@@ -84,7 +84,7 @@ class TestServer:
         return answer
 
     def log(self) -> str:
-        """Return what it logged since it was new."""
+        """Return its log since the last reset."""
         if self._log is None or self._log.closed:
             return ""
         descriptor = self._log.fileno()  # whose place in the file is the server's, too, and stays
@@ -92,7 +92,7 @@ class TestServer:
         return os.pread(descriptor, size - self._logged, self._logged).decode(errors="replace")
 
     def _leave(self) -> None:
-        """Have nothing of it in a child that a test forked: it is the parent's, and ends with that one."""
+        """Detach the server in a forked child of a test: it belongs to the parent and ends with it."""
         self._turn = threading.Lock()
         if self._process is None:
             return
@@ -118,7 +118,7 @@ class TestServer:
         return answer
 
     def stop(self) -> None:
-        """End it with its input; what does not end by that is killed."""
+        """Close its input to stop it; kill it if it does not end."""
         if self._process is None:
             return
         process, self._process = self._process, None

@@ -1,7 +1,7 @@
-"""Refusals that are provoked: for each code the state in which the server refuses a device so.
+"""Provoked refusals: for each code, a state in which the server refuses a device with it.
 
-Nothing here answers for the server. What no state brings about is not in the table: a code that depends on what the
-device itself sends, such as a malformed topic, is for its own program to provoke.
+Nothing is mocked. Codes that no server state causes are excluded: a program must provoke a code that depends on the
+device's request, such as a malformed topic, itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -153,11 +153,11 @@ _TABLE: Mapping[str, Mapping[str, Provoke]] = {
 }
 
 POSSIBLE: Mapping[str, Sequence[str]] = {kind: sorted(codes) for kind, codes in _TABLE.items()}
-"""The refusals that can be provoked, by kind of device."""
+"""Refusals that can be provoked, by kind of device."""
 
 
 def kind_of(subject: Subject) -> str:
-    """Return the kind under which the table has a device."""
+    """Return the kind of a device in the table."""
     match subject:
         case AzureIdentity(auth=auth, at=at):
             return f"azure-device auth={auth} at={at}"
@@ -168,7 +168,7 @@ def kind_of(subject: Subject) -> str:
 
 
 def provoke(shop: "DeviceFactory", subject: Subject, code: str) -> Mapping[str, Any]:
-    """Bring about the state in which a device is refused so. Raise `NotProvokedError`."""
+    """Set the state in which a device is refused with `code`. Raise `NotProvokedError`."""
     kind = kind_of(subject)
     if (bring_about := _TABLE[kind].get(code)) is None:
         raise NotProvokedError(refusal=code[:64], kind=kind, possible=", ".join(POSSIBLE[kind]))

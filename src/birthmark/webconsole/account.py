@@ -1,4 +1,4 @@
-"""*Who is signed in*: what one may do, at which browsers one is signed in, and what else acts in one's name."""
+"""*Account*: the signed-in user's permissions, sessions, and other credentials that act for the user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from starlette.routing import Route
 from birthmark.iam.model import MACHINE_USER
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole.page_base import PageRenderer
-from birthmark.webconsole.users import said_roles
+from birthmark.webconsole.users import format_roles
 
 
 @dataclass(frozen=True, slots=True)
 class MePage:
-    """The page; what its forms ask for are routes of sign-in (`operator_api.account_pages`)."""
+    """The page; its forms use routes of sign-in (`operator_api.account_pages`)."""
 
     site: PageRenderer
 
@@ -24,21 +24,21 @@ class MePage:
         """Return its route."""
         return [self.site.route("/me", self.show)]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
         """Draw it."""
-        ask, user = self.site.inside.ask, who.caller.user or MACHINE_USER
-        known = await ask(who, "/people/me")
+        ask, user = self.site.inside.ask, caller.caller.user or MACHINE_USER
+        known = await ask(caller, "/people/me")
         values = {
-            "is_person": who.caller.user is not None,
-            "roles": said_roles(known["roles"]),
-            "sessions": of(user, (await ask(who, "/people/sessions")).items),
-            "tokens": of(user, (await ask(who, "/people/tokens")).items),
-            "own": who.caller.actor.told["session"],
-            "url": (await ask(who, "/server/endpoints")).get("console") or self.site.desk.gate.origin(request),
+            "is_person": caller.caller.user is not None,
+            "roles": format_roles(known["roles"]),
+            "sessions": of(user, (await ask(caller, "/people/sessions")).items),
+            "tokens": of(user, (await ask(caller, "/people/tokens")).items),
+            "own": caller.caller.actor.told["session"],
+            "url": (await ask(caller, "/server/endpoints")).get("console") or self.site.desk.gate.origin(request),
         }
-        return await self.site.draw(request, who, "me.html", values)
+        return await self.site.draw(request, caller, "me.html", values)
 
 
 def of(user: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of one user."""
+    """Return the rows of a user."""
     return [row for row in rows if row["user"] == user]

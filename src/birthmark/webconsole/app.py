@@ -1,4 +1,4 @@
-"""The console: every page, for one listener."""
+"""The console: all pages, for one listener."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ _MAX_SHOWN = 200
 
 
 class PageMissingError(NotFoundError):
-    """No page is there."""
+    """The page does not exist."""
 
     code = "console.page_missing"
     cause = "There is no page at {path}."
@@ -76,7 +76,7 @@ class Console:
         entropy: Entropy,
         directory: Path,
     ) -> "Console":
-        """Return the console of a server whose operator interface is `table`."""
+        """Return the console of a server with the operator interface `table`."""
         site = PageRenderer(
             desk, InProcessClient(table, beside), TemplateRenderer(clock, entropy), about, Feed(database)
         )
@@ -109,8 +109,8 @@ class Console:
         language = self.site.route("/language", self.speak, "POST")
         return [*self.pages, language, file_route()]
 
-    async def nothing(self, request: Request, _error: Exception) -> Response:
-        """Say of an address that nothing is there: to who looks on as a page, to a program in a word."""
+    async def return_not_found(self, request: Request, _error: Exception) -> Response:
+        """Return 404 for an unknown path: a page for signed-in browsers, plain text for programs."""
         is_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
         if not is_page or not self.site.desk.gate.is_signed_in(request):
             headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
@@ -119,7 +119,7 @@ class Console:
         async def missing(_request: Request, _who: SignedInUser) -> Response:
             raise PageMissingError(path=printable(request.url.path)[:_MAX_SHOWN])
 
-        return await self.site.answered(request, missing)
+        return await self.site.respond(request, missing)
 
     async def speak(self, request: Request, _who: SignedInUser) -> Response:
         """Show pages in another language from now on."""

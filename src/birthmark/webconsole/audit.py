@@ -1,4 +1,4 @@
-"""*Audit*: who changed what, the latest first, and whether every row of every chain is as it was signed."""
+"""*Audit*: changes and their actors, latest first, and verification of the signed chains."""
 
 import json
 import shlex
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from birthmark.errors import ConflictError
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.webconsole.i18n import say
+from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusals import PERIODS
@@ -24,7 +24,7 @@ VERIFY = "/audit/verify"
 
 @dataclass(frozen=True, slots=True)
 class AuditRowFilter:
-    """Which rows."""
+    """Filter of the audit rows."""
 
     by: str = ""
     about: str = ""
@@ -35,7 +35,7 @@ class AuditRowFilter:
 
     @classmethod
     def of(cls, request: Request) -> "AuditRowFilter":
-        """Return what an address asks for."""
+        """Return the filter in a URL."""
         given = request.query_params
         by, about, action, before = (
             given.get(name, "").strip()[:_MAX_CHARS] for name in ("by", "about", "action", "before")
@@ -45,7 +45,7 @@ class AuditRowFilter:
 
     @property
     def asked(self) -> Mapping[str, str]:
-        """What is asked for, without what is not."""
+        """The filter's parameters that are set."""
         every = {name: getattr(self, name) for name in ("by", "about", "action", "people", "last")}
         return {name: value for name, value in every.items() if value}
 
@@ -73,45 +73,45 @@ class AuditPage:
         route = self.site.route
         return [route("/audit", self.show), route(VERIFY, self.back), route(VERIFY, self.verify, "POST")]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
         """Draw a page of the rows."""
-        return await self._draw(request, who, None)
+        return await self._draw(request, caller, None)
 
     async def back(self, _request: Request, _who: SignedInUser) -> Response:
-        """Lead who loads an answer without script anew to the rows."""
+        """Redirect a browser without script that reloads a result to the rows."""
         return self.site.go("/audit")
 
-    async def verify(self, request: Request, who: SignedInUser) -> Response:
-        """Verify the chains now, and say what came of it: in its place, or without script on the page."""
+    async def verify(self, request: Request, caller: SignedInUser) -> Response:
+        """Verify the chains, and show the result in place, or without script on the page."""
         await self.site.form(request)
-        verified = await self._verified(who)
+        verified = await self._verified(caller)
         if "hx-request" in request.headers:
             return self.site.drawing.page(request, "verified.html", {"verified": verified})
-        return await self._draw(request, who, verified)
+        return await self._draw(request, caller, verified)
 
-    async def _draw(self, request: Request, who: SignedInUser, verified: Mapping[str, Any] | None) -> Response:
+    async def _draw(self, request: Request, caller: SignedInUser, verified: Mapping[str, Any] | None) -> Response:
         wanted = AuditRowFilter.of(request)
         asked = {"actor": wanted.by or None, "subject": wanted.about or None, "action": wanted.action or None}
         more: dict[str, Any] = {"people": "true"} if wanted.people else {}
         more |= {"back_s": PERIODS[wanted.last][0]} if wanted.last else {}
         found = await self.site.inside.ask(
-            who, "/audit/latest", limit=_PAGE, before=wanted.before or None, **asked, **more
+            caller, "/audit/latest", limit=_PAGE, before=wanted.before or None, **asked, **more
         )
         values = {
             "filter": wanted,
-            "rows": told(found.items),
+            "rows": describe_rows(found.items),
             "following": None if found.next is None else wanted.address(found.next),
             "verified": verified,
-            "periods": [(name, say(text)) for name, (_, text) in PERIODS.items()],
+            "periods": [(name, translate(text)) for name, (_, text) in PERIODS.items()],
         }
-        return await self.site.draw(request, who, "audit.html", values)
+        return await self.site.draw(request, caller, "audit.html", values)
 
-    async def _verified(self, who: SignedInUser) -> Mapping[str, Any]:
-        """Return what the chains are: rows and heads, or where they are broken."""
+    async def _verified(self, caller: SignedInUser) -> Mapping[str, Any]:
+        """Return the state of the chains: rows and heads, or the position of a break."""
         try:
-            found = await self.site.inside.read(who, VERIFY, {})
+            found = await self.site.inside.read(caller, VERIFY, {})
         except ConflictError as error:
-            told_of = {**dict(zip(("problem", "fix"), error.explain_apart(), strict=True)), "code": error.code}
+            told_of = {**dict(zip(("problem", "fix"), error.explain_for_display(), strict=True)), "code": error.code}
             return {"is_whole": False, **told_of}
         chains = [
             {**one, "head": "" if one["head"] is None else json.dumps(one["head"], separators=(",", ":"))}
@@ -120,8 +120,8 @@ class AuditPage:
         return {"is_whole": True, "rows": found["rows"], "chains": chains}
 
 
-def told(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return rows with what they say in words, and their facts as one reads them."""
+def describe_rows(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return rows with descriptions and readable details."""
     return [
         {
             **row,

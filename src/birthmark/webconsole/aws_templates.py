@@ -1,4 +1,4 @@
-"""*Provisioning templates*: what devices become at AWS IoT that come by a CA, or by a claim certificate. Shown only."""
+"""*Provisioning templates*: AWS IoT resources for devices that register with a CA or a claim certificate. Read-only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from starlette.routing import Route
 
 from birthmark.awsiot.model import TemplateType
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.webconsole.i18n import say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/templates"
 KINDS: Mapping[str, str] = {
-    TemplateType.FLEET_PROVISIONING.value: marked("by a claim certificate"),
-    TemplateType.JITP.value: marked("by a CA, at the first contact"),
+    TemplateType.FLEET_PROVISIONING.value: mark_for_translation("by a claim certificate"),
+    TemplateType.JITP.value: mark_for_translation("by a CA, at the first contact"),
 }
 _PAGE, _MAX_CHARS = 50, 256
 
@@ -33,18 +33,18 @@ class AwsTemplatesPage:
         """Return its route."""
         return [self.site.route(PATH, self.show)]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw a page of them; what somebody may not look at is said to be another's."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render a page of them; without permission, show a notice."""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
-        found = await self.site.inside.look(who, "/aws/templates", limit=_PAGE, after=after or None)
+        found = await self.site.inside.look(caller, "/aws/templates", limit=_PAGE, after=after or None)
         following = None if found is None or found.next is None else f"{PATH}?{urlencode({'after': found.next})}"
         values = {
             "rows": None if found is None else [{**row, "how": _how(row)} for row in found.items],
             "following": following,
         }
-        return await self.site.draw(request, who, "aws_templates.html", values)
+        return await self.site.draw(request, caller, "aws_templates.html", values)
 
 
 def _how(row: Mapping[str, Any]) -> str:
     kind = row["type"]
-    return say(KINDS[kind])
+    return translate(KINDS[kind])

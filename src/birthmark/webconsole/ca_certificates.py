@@ -1,4 +1,4 @@
-"""*CAs on record*: those that vouch for devices at provisioning services and hubs, and what waits. Shown only."""
+"""*CA certificates*: registered CAs of provisioning services and hubs, and pending ones. Read-only."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from starlette.routing import Route
 
 from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/authorities"
 _PLACES = (
-    ("/dps", "/dps/{name}/cas", "dps", marked("Provisioning service {name}")),
-    ("/hubs", "/hubs/{name}/cas", "hub", marked("Hub {name}")),
+    ("/dps", "/dps/{name}/cas", "dps", mark_for_translation("Provisioning service {name}")),
+    ("/hubs", "/hubs/{name}/cas", "hub", mark_for_translation("Hub {name}")),
 )
-"""Where CAs are on record: the places, the CAs of one, the command's first word, and its title."""
+"""Places with CA certificates: the places, the CAs of each, the command's first word, and its title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class AuthoritiesPage:
         """Return its route."""
         return [self.site.route(PATH, self.show)]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw those of every place that somebody may look at."""
-        found = [one for place in _PLACES for one in await self._of(who, *place)]
-        return await self.site.draw(request, who, "authorities.html", {"places": found, "now": self.clock.now()})
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the CAs of every place that the user may read."""
+        found = [one for place in _PLACES for one in await self._of(caller, *place)]
+        return await self.site.draw(request, caller, "authorities.html", {"places": found, "now": self.clock.now()})
 
     async def _of(
-        self, who: SignedInUser, places: str, path: str, word: str, title: str
+        self, caller: SignedInUser, places: str, path: str, word: str, title: str
     ) -> Sequence[Mapping[str, Any]]:
-        known = await self.site.inside.look(who, places)
+        known = await self.site.inside.look(caller, places)
         found = []
         for one in [] if known is None else known.items:
-            cas = await self.site.inside.look(who, path, one["name"])
+            cas = await self.site.inside.look(caller, path, one["name"])
             if cas is not None:
                 option = f"--{word} {shlex.quote(one['name'])}"
                 rows = [{**ca, "quoted": shlex.quote(ca["name"])} for ca in cas.items]

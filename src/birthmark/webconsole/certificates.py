@@ -1,4 +1,4 @@
-"""*Certificates*: what was issued, found by when it ends, and how its revocation is told to those who ask."""
+"""*Certificates*: issued certificates by expiry, and the publication of revocations."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from birthmark.ca.ocsp_responder import LIFETIME
 from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.certificate_profiles import FOR_REQUESTS
-from birthmark.webconsole.i18n import say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 STATES: Mapping[str, str] = {
-    "unrevoked": marked("not revoked"),
-    "valid": marked("valid"),
-    "ending": marked("ends within 30 days"),
-    "expired": marked("ended"),
-    "revoked": marked("revoked"),
+    "unrevoked": mark_for_translation("not revoked"),
+    "valid": mark_for_translation("valid"),
+    "ending": mark_for_translation("ends within 30 days"),
+    "expired": mark_for_translation("ended"),
+    "revoked": mark_for_translation("revoked"),
 }
 _QUERIES: Mapping[str, Mapping[str, Any]] = {
     "unrevoked": {"unrevoked": "true"},
@@ -45,12 +45,12 @@ NOW = "now"
 _PAGE, _MAX_CHARS = 50, 256
 _WEEK = timedelta(days=7)
 _LATE = 5
-"""What part of its life is left of a certificate that ends soon."""
+"""A certificate ends soon if less than this fraction (1/5) of its lifetime remains."""
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFilter:
-    """Which certificates; `find` is a device, a thumbprint or a serial number, and counts alone."""
+    """Filter of the certificates; `find` is a device, a thumbprint or a serial number, and excludes other filters."""
 
     find: str = ""
     week: date | None = None
@@ -62,7 +62,7 @@ class CertificateFilter:
 
     @classmethod
     def of(cls, request: Request, now: datetime) -> "CertificateFilter":
-        """Return what an address asks for. Of a week what was taken back is not shown where nothing is said of it."""
+        """Return the filter in a URL. For a week, revoked certificates are excluded by default."""
         given = request.query_params
         week = monday_of(given.get("week", ""), now)
         state = given.get("state", "unrevoked" if week is not None else "")
@@ -71,7 +71,7 @@ class CertificateFilter:
 
     @property
     def asked(self) -> Mapping[str, str]:
-        """What is asked for, without what is not."""
+        """The filter's parameters that are set."""
         if self.find:
             return {"find": self.find}
         week = "" if self.week is None else self.week.isoformat()
@@ -80,7 +80,7 @@ class CertificateFilter:
 
     @property
     def query(self) -> Mapping[str, Any]:
-        """The same as the operator interface takes it."""
+        """The same as a query of the operator interface."""
         ends = {} if self.week is None else dict(zip(("ends_from", "ends_to"), map(_utc, self._days()), strict=True))
         named = {"profile": self.profile, "issuer": self.issuer, "after": self.after}
         return {**_QUERIES.get(self.state, {}), **ends, **{name: value for name, value in named.items() if value}}
@@ -114,7 +114,7 @@ class CertificateFilter:
 
 
 def monday_of(text: str, now: datetime) -> date | None:
-    """Return the Monday of the week in which a day is, `now` of this one; None for what is no day that a week has."""
+    """Return the Monday of the week of a day, `now` for the current week; None for an invalid day."""
     try:
         day = now.astimezone(UTC).date() if text == NOW else date.fromisoformat(text[:_MAX_CHARS])
         found = day - timedelta(days=day.weekday())
@@ -124,19 +124,19 @@ def monday_of(text: str, now: datetime) -> date | None:
     return found
 
 
-def standing(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
-    """Return in a word how a certificate is, and how that is marked."""
+def describe_state(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
+    """Return the state of a certificate as text, and its style."""
     if row["revoked"] is not None:
-        return say("revoked"), "bad"
+        return translate("revoked"), "bad"
     if row["not_after"] is None:
-        return say("of another CA"), "off"
+        return translate("of another CA"), "off"
     end = datetime.fromisoformat(row["not_after"])
     if end <= now:
-        return say("expired"), "off"
+        return translate("expired"), "off"
     if (begin := datetime.fromisoformat(row["not_before"])) > now:
-        return say("not yet valid"), "off"
+        return translate("not yet valid"), "off"
     is_late = end - now < (end - begin) / _LATE  # whoever renews by itself has done so long before
-    return (say("ends soon"), "warn") if is_late else (say("valid"), "")
+    return (translate("ends soon"), "warn") if is_late else (translate("valid"), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,35 +155,35 @@ class CertificatesPage:
             route("/certificates/lists/{name}.crl", self.download),
         ]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
         """Draw a page of the inventory."""
         now = self.clock.now()
         wanted = CertificateFilter.of(request, now)
         if wanted.find:
-            found = await self.site.inside.ask(who, "/certificates", subject=wanted.find)
+            found = await self.site.inside.ask(caller, "/certificates", subject=wanted.find)
         else:
-            found = await self.site.inside.ask(who, "/inventory", limit=_PAGE, **wanted.query)
-        issuers = await self.site.inside.ask(who, "/lists")
+            found = await self.site.inside.ask(caller, "/inventory", limit=_PAGE, **wanted.query)
+        issuers = await self.site.inside.ask(caller, "/lists")
         values = {
             "filter": wanted,
-            "rows": [{**row, "standing": standing(row, now)} for row in found.items],
+            "rows": [{**row, "standing": describe_state(row, now)} for row in found.items],
             "following": None if found.next is None else wanted.address(found.next),
-            "states": [(name, say(text)) for name, text in STATES.items()],
+            "states": [(name, translate(text)) for name, text in STATES.items()],
             "profiles": sorted(FOR_REQUESTS),
             "issuers": [(one["purpose"] or one["name"], one["issuer"]) for one in issuers.items],
             "weeks": None if wanted.week is None else (wanted.beside(-1).address(), wanted.beside(1).address()),
         }
-        return await self.site.draw(request, who, "certificates.html", values)
+        return await self.site.draw(request, caller, "certificates.html", values)
 
-    async def lists(self, request: Request, who: SignedInUser) -> Response:
-        """Draw how the revocation of each CA is told."""
-        found = await self.site.inside.ask(who, "/lists")
+    async def lists(self, request: Request, caller: SignedInUser) -> Response:
+        """Render how the revocations of each CA are published."""
+        found = await self.site.inside.ask(caller, "/lists")
         values = {"rows": found.items, "ocsp_hours": LIFETIME // timedelta(hours=1), "seen_minutes": MAX_AGE_S // 60}
-        return await self.site.draw(request, who, "lists.html", values)
+        return await self.site.draw(request, caller, "lists.html", values)
 
-    async def download(self, request: Request, who: SignedInUser) -> Response:
-        """Hand a list out as a file."""
-        made = await self.site.inside.ask(who, "/lists/{name}", request.path_params["name"])
+    async def download(self, request: Request, caller: SignedInUser) -> Response:
+        """Return a CRL as a file."""
+        made = await self.site.inside.ask(caller, "/lists/{name}", request.path_params["name"])
         return self.site.file(made["crl"].encode(), "application/x-pem-file", f"{request.path_params['name']}.crl.pem")
 
 

@@ -1,4 +1,4 @@
-"""*Today*: what there is, what ends soon, who was refused and why, what waits for a decision, what changed."""
+"""*Today*: totals, upcoming expiries, refusals with reasons, pending decisions, and recent changes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
-from birthmark.webconsole.i18n import PageLocale, dated, day, number, reader, say
+from birthmark.webconsole.i18n import PageLocale, dated, day, number, reader, translate
 from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusals import localized_reason
@@ -31,11 +31,11 @@ _LOOKED = 100
 """Rows of the audit trail in which the changes by devices are counted."""
 _DAY_S = 86_400
 _DRAWN = 32
-"""Charts that are kept: of each language and zone, until another is counted."""
+"""Number of cached charts, per language and time zone, until the data changes."""
 CERTIFICATES, REFUSALS, REGISTRATIONS, RENEWALS = "certificates", "refusals", "registrations", "renewals"
 _RESTING = frozenset({"one root", "the new alone"})
 _NOBODY = frozenset({"people.sign_in", "people.session_end"})
-"""What is no change of anything."""
+"""Actions that change nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +49,14 @@ class TodayPage:
         """Return its route."""
         return [self.site.route("/", self.show)]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw it, as far as who looks may see."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the page with the data that the user may read."""
         look, now = self.site.inside.look, self.clock.now()
-        figures = await look(who, "/figures", back_s=_HOURS * 3600)
-        reasons = await look(who, "/refusals/reasons", back_s=_DAY_S)
-        people = await look(who, "/audit/latest", limit=4 * _CHANGES, people="true")
-        latest = await look(who, "/audit/latest", limit=_LOOKED, back_s=_DAY_S)
-        places = await look(who, "/figures/devices")
+        figures = await look(caller, "/figures", back_s=_HOURS * 3600)
+        reasons = await look(caller, "/refusals/reasons", back_s=_DAY_S)
+        people = await look(caller, "/audit/latest", limit=4 * _CHANGES, people="true")
+        latest = await look(caller, "/audit/latest", limit=_LOOKED, back_s=_DAY_S)
+        places = await look(caller, "/figures/devices")
         values: dict[str, Any] = {
             "places": [] if places is None else places.items,
             "totals": totals(() if places is None else places.items),
@@ -68,7 +68,7 @@ class TodayPage:
             "machines": [] if latest is None else machines(latest.items),
             "looked": _LOOKED,
             "weeks": None,
-            **(await self._waits(who)),
+            **(await self._waits(caller)),
         }
         if figures:
             weeks, hours = per_week(figures.items, now), per_hour(figures.items, now)
@@ -76,12 +76,12 @@ class TodayPage:
             values["chart_weeks"] = draw_weeks(tuple(weeks), _monday(now), reader.get())
             each = tuple((name, tuple(counts)) for name, counts in hours.items())
             values["chart_hours"] = draw_hours(each, _first_hour(now), reader.get())
-        return await self.site.draw(request, who, "today.html", values)
+        return await self.site.draw(request, caller, "today.html", values)
 
-    async def _waits(self, who: SignedInUser) -> Mapping[str, Any]:
+    async def _waits(self, caller: SignedInUser) -> Mapping[str, Any]:
         look = self.site.inside.look
-        approvals, alerts = await look(who, "/people/approvals"), await look(who, "/alerts")
-        requests, rollover = await look(who, "/est/requests"), await look(who, "/ca/rollover", measured=False)
+        approvals, alerts = await look(caller, "/people/approvals"), await look(caller, "/alerts")
+        requests, rollover = await look(caller, "/est/requests"), await look(caller, "/ca/rollover", measured=False)
         return {
             "approvals": [] if approvals is None else approvals.items,
             "alerts": [] if alerts is None else [one for one in alerts.items if not one["silenced"]],
@@ -91,7 +91,7 @@ class TodayPage:
 
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, int | None]:
-    """Return how many there are at all places together, of what is known of any."""
+    """Return the totals over all places, of the known values."""
     found: dict[str, int | None] = {}
     for name in ("on_record", "connected", "disabled", "unassigned"):
         known = [row[name] for row in rows if row.get(name) is not None]
@@ -100,7 +100,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, int | None]:
 
 
 def changes(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return what changed, in words; the same by the same one a few times in a row is one line."""
+    """Return changes as text; a few identical consecutive ones by the same user are one line."""
     found: list[dict[str, Any]] = []
     for row in rows:
         if row["action"] in _NOBODY:
@@ -115,13 +115,13 @@ def changes(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
 
 
 def machines(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, int]]:
-    """Return what devices and programs did, in words, each with how often."""
+    """Return the actions of devices and programs as text, with their counts."""
     every = (row for row in rows if not is_person(row["actor"]) and row["action"] not in _NOBODY)
     return Counter(words_of(row["action"], row["detail"]) for row in every).most_common(_REASONS)
 
 
 def per_hour(rows: Sequence[Mapping[str, Any]], now: datetime) -> Mapping[str, Sequence[int]]:
-    """Return how many renewals, registrations and refusals there were in each of the last hours, this one the last."""
+    """Return the renewals, registrations and refusals of each recent hour, the current one last."""
     begin = _first_hour(now)
     found: dict[str, list[int]] = {name: [0] * _HOURS for name in (RENEWALS, REGISTRATIONS, REFUSALS)}
     for row in rows:
@@ -133,7 +133,7 @@ def per_hour(rows: Sequence[Mapping[str, Any]], now: datetime) -> Mapping[str, S
 
 
 def per_week(rows: Sequence[Mapping[str, Any]], now: datetime) -> Sequence[int]:
-    """Return how many certificates end in this week and each of those that follow."""
+    """Return the number of certificates that expire in this week and each following one."""
     counted: Counter[int] = Counter()
     for row in rows:
         if row["what"] == CERTIFICATES and row["state"] == "valid" and row["since"]:
@@ -152,19 +152,19 @@ def _monday(now: datetime) -> datetime:
 def week_words(index: int, monday: datetime) -> str:
     """Return which week it is."""
     if index == 0:
-        return say("this week")
+        return translate("this week")
     begin = monday + index * _WEEK
-    return say("week of {day}").format(day=dated("yMMMd", begin) if begin.year != monday.year else day(begin))
+    return translate("week of {day}").format(day=dated("yMMMd", begin) if begin.year != monday.year else day(begin))
 
 
 def ending_address(index: int, monday: datetime) -> str:
-    """Return where the certificates are listed that end in a week."""
+    """Return the URL of the certificates that expire in a week."""
     begin = (monday + index * _WEEK).date().isoformat()
     return f"/certificates?{urlencode({'week': begin})}"
 
 
 def weeks_of(weeks: Sequence[int], now: datetime) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of the table beside the chart: the weeks in which something ends."""
+    """Return the table rows of the chart: the weeks with expiries."""
     monday = _monday(now)
     return [
         {"words": week_words(index, monday), "count": count, "link": ending_address(index, monday)}
@@ -174,7 +174,7 @@ def weeks_of(weeks: Sequence[int], now: datetime) -> Sequence[Mapping[str, Any]]
 
 
 def hours_of(hours: Mapping[str, Sequence[int]], now: datetime) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of the table beside the chart, the latest first, without hours in which nothing was."""
+    """Return the table rows of the chart, latest first, without empty hours."""
     first = _first_hour(now)
     rows = [
         {"at": first + index * _HOUR, **{name: values[index] for name, values in hours.items()}}
@@ -184,20 +184,20 @@ def hours_of(hours: Mapping[str, Sequence[int]], now: datetime) -> Sequence[Mapp
 
 
 @lru_cache(maxsize=_DRAWN)
-def draw_weeks(weeks: Sequence[int], monday: datetime, who: PageLocale) -> Markup:
-    """Return the chart of what ends when, as `who` reads it."""
+def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Markup:
+    """Return the chart of expiries for the locale of `who`."""
     given = [
         Bar(
             count,
-            say("{n} certificates end, {week}").format(n=number(count), week=week_words(index, monday)),
+            translate("{n} certificates end, {week}").format(n=number(count), week=week_words(index, monday)),
             BarKind.NOW if index == 0 else BarKind.LATE if index == 1 else BarKind.USUAL,
             ending_address(index, monday) if count else None,
-            say("This week is not over.") if index == 0 else "",
+            translate("This week is not over.") if index == 0 else "",
         )
         for index, count in enumerate(weeks)
     ]
     ticks = [
-        Tick(at, dated("yMMM" if first.month == 1 else "MMM", _noon(first, who)), is_major=first.month == 1)
+        Tick(at, dated("yMMM" if first.month == 1 else "MMM", _noon(first, locale)), is_major=first.month == 1)
         for at, first in months(monday.date(), _WEEKS)
     ]
 
@@ -205,34 +205,34 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, who: PageLocale) -> Marku
         return bars(
             given,
             name=f"weeks-{size.name}",
-            title=say("Certificates by the week they end"),
-            desc=say("One bar for each week, this one first."),
-            unit=say("certificates"),
+            title=translate("Certificates by the week they end"),
+            desc=translate("One bar for each week, this one first."),
+            unit=translate("certificates"),
             number=number,
             size=size,
             ticks=ticks,
-            kinds={BarKind.NOW: say("this week"), BarKind.LATE: say("next week")},
-            empty=say("No certificate of this server ends within a year."),
+            kinds={BarKind.NOW: translate("this week"), BarKind.LATE: translate("next week")},
+            empty=translate("No certificate of this server ends within a year."),
         )
 
     return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
 
 
-def _noon(day: date, who: PageLocale) -> datetime:
+def _noon(day: date, locale: PageLocale) -> datetime:
     """Return a day as a time that is of the same day wherever it is written."""
-    return datetime(day.year, day.month, day.day, 12, tzinfo=who.zone)
+    return datetime(day.year, day.month, day.day, 12, tzinfo=locale.zone)
 
 
 @lru_cache(maxsize=_DRAWN)
-def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, who: PageLocale) -> Markup:
-    """Return the chart of the hours from `since` on, as `who` reads it."""
-    hours, first, unit = dict(counted), since.astimezone(who.zone), say("per hour")
-    latest = say("{n} this hour")
+def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, locale: PageLocale) -> Markup:
+    """Return the chart of the hours from `since` on for the locale of `who`."""
+    hours, first, unit = dict(counted), since.astimezone(locale.zone), translate("per hour")
+    latest = translate("{n} this hour")
     marks = [Tick(at, dated("EEE", when), is_major=True) for at, when in midnights(first, _HOURS)]
     series = [
-        Series(say("renewals"), unit, hours[RENEWALS], Tone.GOOD, latest),
-        Series(say("registrations"), unit, hours[REGISTRATIONS], Tone.INFO, latest),
-        Series(say("refusals"), unit, hours[REFUSALS], Tone.BAD, latest),
+        Series(translate("renewals"), unit, hours[RENEWALS], Tone.GOOD, latest),
+        Series(translate("registrations"), unit, hours[REGISTRATIONS], Tone.INFO, latest),
+        Series(translate("refusals"), unit, hours[REFUSALS], Tone.BAD, latest),
     ]
     words = [
         dated("EEEHm", first + index * _HOUR)
@@ -244,14 +244,14 @@ def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, wh
         return lines(
             series,
             name=f"hours-{size.name}",
-            title=say("Renewals, registrations and refusals per hour"),
-            desc=say("The last two days, hour by hour."),
+            title=translate("Renewals, registrations and refusals per hour"),
+            desc=translate("The last two days, hour by hour."),
             number=number,
             size=size,
             ticks=marks,
             words=words,
-            unfinished=say("this hour is not over"),
-            empty=say("Nothing was counted yet."),
+            unfinished=translate("this hour is not over"),
+            empty=translate("Nothing was counted yet."),
         )
 
     return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped

@@ -1,4 +1,4 @@
-"""*A device*: its life on one line, what it is, both clouds' documents side by side, messages, and what to do next."""
+"""*Device*: its timeline, properties, the documents of both clouds side by side, messages, and next steps."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.untrusted_text import decode_json, whole_number
 from birthmark.webconsole.device_timeline import draw, lanes_of
-from birthmark.webconsole.i18n import say
+from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.next_steps import is_refused, next_steps
 from birthmark.webconsole.page_base import FormUnfitError, PageRenderer
@@ -31,13 +31,13 @@ _MAX_SHOWN = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class DevicePage:
-    """One device."""
+    """The page of a device."""
 
     site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:
-        """Return the routes: the page, its messages, and what one does to a device."""
+        """Return the routes: the page, its messages, and the device's actions."""
         route = self.site.route
         return [
             route("/devices/{name:path}", self.show),
@@ -47,121 +47,121 @@ class DevicePage:
             route("/deed/desired", self.desire, "POST"),
         ]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw it, as far as who looks may see. Raise `DeviceNotOnRecordError`."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the page with the data that the user may read. Raise `DeviceNotOnRecordError`."""
         name, inside, now = request.path_params["name"], self.site.inside, self.clock.now()
-        parts = await inside.ask(who, "/devices/{name}", name)
-        refusals = await inside.look(who, "/refusals", subject=name, limit=_REFUSALS)
-        certificates = await inside.look(who, "/certificates", subject=name)
-        happened = await inside.look(who, "/audit/latest", subject=name, limit=_HAPPENED)
-        came = await inside.look(who, "/connections", subject=name, limit=_HAPPENED)
+        parts = await inside.ask(caller, "/devices/{name}", name)
+        refusals = await inside.look(caller, "/refusals", subject=name, limit=_REFUSALS)
+        certificates = await inside.look(caller, "/certificates", subject=name)
+        happened = await inside.look(caller, "/audit/latest", subject=name, limit=_HAPPENED)
+        came = await inside.look(caller, "/connections", subject=name, limit=_HAPPENED)
         known = {
             "refusals": [] if refusals is None else [localize_refusal(one) for one in refusals.items],
             "certificates": [] if certificates is None else certificates.items,
         }
         rows, noticed = happened.items if happened else (), came.items if came else ()
         drawn, lived = draw(lanes_of(known["certificates"], rows, noticed, known["refusals"], now), now)
-        well = well_at(rows, noticed)
+        well = find_last_admission(rows, noticed)
         values = {
             "name": name,
             "parts": parts,
-            "standing": standing(parts, is_refused=is_refused(known["refusals"], well)),
+            "standing": describe_state(parts, is_refused=is_refused(known["refusals"], well)),
             "steps": next_steps(parts, **known, now=now, quoted=shlex.quote(name), was_well_at=well),
-            "documents": await self._documents(who, parts),
-            "hubs": [await self._at_hub(who, part) for part in parts if part["what"] == "device"],
+            "documents": await self._documents(caller, parts),
+            "hubs": [await self._at_hub(caller, part) for part in parts if part["what"] == "device"],
             "history": history(rows, noticed, known["refusals"]),
             "quoted": shlex.quote(name),
             "life": drawn,
             "life_rows": lived,
             **known,
         }
-        return await self.site.draw(request, who, "device.html", values)
+        return await self.site.draw(request, caller, "device.html", values)
 
     async def _at_hub(
-        self, who: SignedInUser, part: Mapping[str, Any]
+        self, caller: SignedInUser, part: Mapping[str, Any]
     ) -> tuple[str, Mapping[str, Any], Sequence[Any], Sequence[Any]]:
-        """Return a device's hub, what it is there, its modules, and the certificates by which it was known."""
+        """Return a device's hub, its state and modules there, and its past certificates."""
         hub, name, inside = part["place"].removeprefix("hub "), part["id"], self.site.inside
         modules = known = None
         with contextlib.suppress(NotFoundError):  # what was there a moment ago
-            modules = await inside.look(who, "/hubs/{name}/modules/{device}", hub, name)
-            known = await inside.look(who, "/hubs/{name}/thumbprints/{device}", hub, name)
+            modules = await inside.look(caller, "/hubs/{name}/modules/{device}", hub, name)
+            known = await inside.look(caller, "/hubs/{name}/thumbprints/{device}", hub, name)
         return hub, part, ([] if modules is None else modules.items), ([] if known is None else known.items)
 
-    async def _documents(self, who: SignedInUser, parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """Return twin and shadow, in the same shape: what is desired, what is reported, and what is not yet so."""
+    async def _documents(self, caller: SignedInUser, parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Return twin and shadow in the same form: desired state, reported state, and differences."""
         found: list[Mapping[str, Any]] = []
         for part in parts:
             with contextlib.suppress(NotFoundError):
                 if part["what"] == "device" and part["place"].startswith("hub "):
                     hub = part["place"].removeprefix("hub ")
-                    twin = await self.site.inside.look(who, "/hubs/{name}/twins/{device}", hub, part["id"])
+                    twin = await self.site.inside.look(caller, "/hubs/{name}/twins/{device}", hub, part["id"])
                     if twin is not None:
                         found.append(document_of_twin(hub, part["id"], twin))
                 if part["what"] == "thing":
-                    shadow = await self.site.inside.look(who, "/aws/shadows/{shadow}", part["id"])
+                    shadow = await self.site.inside.look(caller, "/aws/shadows/{shadow}", part["id"])
                     if shadow is not None:
                         found.append(document_of_shadow(part["id"], shadow))
         return found
 
-    async def messages(self, request: Request, who: SignedInUser) -> Response:
+    async def messages(self, request: Request, caller: SignedInUser) -> Response:
         """Draw the latest messages of a device at a hub."""
         hub, name = request.path_params["hub"], request.path_params["name"]
-        found = await self.site.inside.ask(who, "/hubs/{name}/messages", hub, device=name, limit=_MESSAGES)
+        found = await self.site.inside.ask(caller, "/hubs/{name}/messages", hub, device=name, limit=_MESSAGES)
         rows = [{**row, "text": str(row["body"])[:_MAX_SHOWN]} for row in reversed(found.items)]
         return self.site.drawing.page(request, "messages.html", {"rows": rows, "hub": hub, "name": name})
 
-    async def send(self, request: Request, who: SignedInUser) -> Response:
+    async def send(self, request: Request, caller: SignedInUser) -> Response:
         """Send a device a message."""
         given = await self.site.form(request)
         hub, name = given.get("hub", ""), given.get("device", "")
-        await self.site.do(who, given, "POST", "/hubs/{name}/mail/{device}", hub, name, text=given.get("text", ""))
-        return self._answer(request, given, say("It waits for the device, which takes it when it is connected."))
+        await self.site.do(caller, given, "POST", "/hubs/{name}/mail/{device}", hub, name, text=given.get("text", ""))
+        return self._answer(request, given, translate("It waits for the device, which takes it when it is connected."))
 
-    async def call(self, request: Request, who: SignedInUser) -> Response:
-        """Call a method of a device, and show what it answers."""
+    async def call(self, request: Request, caller: SignedInUser) -> Response:
+        """Call a direct method of a device, and show the result."""
         given = await self.site.form(request)
         hub, name, payload = given.get("hub", ""), given.get("device", ""), given.get("payload", "").strip()
         body = {"method": given.get("method", ""), "payload": _json(payload) if payload else None}
-        told = await self.site.do(who, given, "POST", "/hubs/{name}/methods/{device}", hub, name, **body)
-        text = say("The device answered {status}").format(status=told["status"])
+        told = await self.site.do(caller, given, "POST", "/hubs/{name}/methods/{device}", hub, name, **body)
+        text = translate("The device answered {status}").format(status=told["status"])
         return self._answer(request, given, text, json.dumps(told["payload"], ensure_ascii=False, indent=2))
 
-    async def desire(self, request: Request, who: SignedInUser) -> Response:
-        """Change what is desired of a device, where it is still as it was looked at."""
+    async def desire(self, request: Request, caller: SignedInUser) -> Response:
+        """Change the desired state of a device, if it is unchanged since it was displayed."""
         given = await self.site.form(request)
         wanted = _json(given.get("desired", ""))
         if given.get("shadow"):
             body = {"desired": wanted, "version": whole_number(given.get("version", ""))}
-            await self.site.do(who, given, "PATCH", "/aws/shadows/{shadow}", given["shadow"], **body)
+            await self.site.do(caller, given, "PATCH", "/aws/shadows/{shadow}", given["shadow"], **body)
         else:
             hub, name = given.get("hub", ""), given.get("device", "")
             body = {"desired": wanted, "etag": given.get("etag") or None}
-            await self.site.do(who, given, "PATCH", "/hubs/{name}/twins/{device}", hub, name, **body)
-        return self._again(request, given, say("That is desired now."))
+            await self.site.do(caller, given, "PATCH", "/hubs/{name}/twins/{device}", hub, name, **body)
+        return self._again(request, given, translate("That is desired now."))
 
-    def _again(self, request: Request, given: Form, said: str) -> Response:
-        """Show the page of the device anew, with what was done: what it shows is another thing now."""
-        response = self.site.go(_page_of(given), said=said)
+    def _again(self, request: Request, form: Form, message: str) -> Response:
+        """Reload the device's page with the result of an action that changes its content."""
+        response = self.site.go(_page_of(form), message=message)
         if "hx-request" in request.headers:
             response.status_code, response.headers["hx-redirect"] = 200, response.headers["location"]
             del response.headers["location"]
         return response
 
-    def _answer(self, request: Request, given: Form, said: str, more: str = "") -> Response:
-        """Say at the place that was pressed what came of it; without script, on the page of the device."""
+    def _answer(self, request: Request, form: Form, message: str, more: str = "") -> Response:
+        """Show a result in place; without script, on the device's page."""
         if "hx-request" in request.headers:
-            return self.site.drawing.page(request, "answer.html", {"said": said, "more": more[:_MAX_SHOWN]})
-        return self.site.go(_page_of(given), said=f"{said} {more}".strip())
+            return self.site.drawing.page(request, "answer.html", {"said": message, "more": more[:_MAX_SHOWN]})
+        return self.site.go(_page_of(form), message=f"{message} {more}".strip())
 
 
-def _page_of(given: Form) -> str:
+def _page_of(form: Form) -> str:
     """Return the address of the page that a form is of."""
-    return f"/devices/{quote(given.get('name') or given.get('device', ''), safe='')}"
+    return f"/devices/{quote(form.get('name') or form.get('device', ''), safe='')}"
 
 
 def _json(text: str) -> Any:
-    """Return what somebody typed. Raise `FormUnfitError`."""
+    """Return the submitted JSON. Raise `FormUnfitError`."""
     try:
         return decode_json(text.encode())
     except (ValueError, RecursionError) as error:
@@ -171,34 +171,36 @@ def _json(text: str) -> Any:
 _WELL = frozenset({"dps.register", "device.connect", "certificate.issue", "certificate.comeback"})
 
 
-def well_at(*told: Sequence[Mapping[str, Any]]) -> datetime | None:
-    """Return when a device was let in last, of what is told of it."""
+def find_last_admission(*told: Sequence[Mapping[str, Any]]) -> datetime | None:
+    """Return when a device was last admitted, from its events."""
     return max(
         (datetime.fromisoformat(row["at"]) for rows in told for row in rows if row["action"] in _WELL), default=None
     )
 
 
-def standing(parts: Sequence[Mapping[str, Any]], *, is_refused: bool = False) -> tuple[str, str]:
-    """Return in a word how a device is, and how that is marked."""
+def describe_state(parts: Sequence[Mapping[str, Any]], *, is_refused: bool = False) -> tuple[str, str]:
+    """Return the state of a device as text, and its style."""
     states = {part["state"] for part in parts}
     details = " ".join(part["detail"] for part in parts if part["what"] == "device")
     if "shut out" in states:
-        return say("revoked"), "bad"
+        return translate("revoked"), "bad"
     if "connected since" in details:
-        return say("connected"), ""
+        return translate("connected"), ""
     if any(part["state"] == "disabled" for part in parts):
-        return say("disabled"), "off"
+        return translate("disabled"), "off"
     if is_refused:
-        return say("refused"), "bad"
+        return translate("refused"), "bad"
     if any(part["what"] == "registration" for part in parts) or "last seen" in details:
-        return say("away"), "warn"
-    return say("never registered") if any(part["what"] == "enrollment" for part in parts) else say("registered"), "off"
+        return translate("away"), "warn"
+    return translate("never registered") if any(part["what"] == "enrollment" for part in parts) else translate(
+        "registered"
+    ), "off"
 
 
 def document_of_twin(hub: str, device: str, twin: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a twin as the page shows documents."""
     desired, reported = twin["properties"]["desired"], twin["properties"]["reported"]
-    fields = compared(_own(desired), _own(reported))
+    fields = compare_documents(_own(desired), _own(reported))
     told = {"kind": "twin", "title": f"hub {hub}", "etag": twin.get("etag"), "version": twin.get("version")}
     return {**told, "hub": hub, "device": device, "fields": fields, "tags": twin.get("tags") or {}, "shadow": ""}
 
@@ -206,13 +208,13 @@ def document_of_twin(hub: str, device: str, twin: Mapping[str, Any]) -> Mapping[
 def document_of_shadow(thing: str, shadow: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a shadow as the page shows documents."""
     state = shadow.get("state", {})
-    fields = compared(state.get("desired") or {}, state.get("reported") or {})
+    fields = compare_documents(state.get("desired") or {}, state.get("reported") or {})
     told = {"kind": "shadow", "title": "aws", "etag": None, "version": shadow.get("version")}
     return {**told, "hub": "", "device": thing, "fields": fields, "tags": {}, "shadow": thing}
 
 
-def compared(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return every key of both documents with both values, and whether what is desired is so."""
+def compare_documents(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return every key of both documents with both values, and whether they are equal."""
     rows = []
     for key in sorted({*desired, *reported}):
         row = {"key": key, "desired": _text(desired, key), "reported": _text(reported, key)}
@@ -233,7 +235,7 @@ def history(
     came: Sequence[Mapping[str, Any]],
     refusals: Sequence[Mapping[str, Any]],
 ) -> Sequence[Mapping[str, Any]]:
-    """Return what happened to a device in words, the latest first; a refusal once, with what it says."""
+    """Return the events of a device as text, latest first; each refusal once, with its message."""
     rows: list[dict[str, Any]] = []
     for row in (*happened, *came):
         if row["action"] == "device.refuse":
@@ -247,7 +249,7 @@ def history(
 
 
 def _grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return refusals that say the same, with nothing between them, as the latest of them and how many there are."""
+    """Merge consecutive identical refusals: the latest of them, and their number."""
     found: list[dict[str, Any]] = []
     for row in rows:
         if found and row["id"] and found[-1]["id"] and found[-1]["detail"] == row["detail"]:
@@ -258,7 +260,7 @@ def _grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
 
 
 _TELLS = ("place", "hub", "from", "reason", "profile", "not_after", "scope", "what", "status", "name")
-"""What of an action's facts a page says, in this order; the audit trail has all."""
+"""Details of an action that a page shows, in this order; the audit log has all."""
 
 
 def _detail(detail: Mapping[str, Any]) -> str:

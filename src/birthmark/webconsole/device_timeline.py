@@ -1,4 +1,4 @@
-"""A device's life, of what is on record of it: which lanes there are, and what is in each."""
+"""Timeline of a device: its lanes, and the items in each."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from birthmark.webconsole import svg
-from birthmark.webconsole.i18n import dated, exact, number, reader, say
+from birthmark.webconsole.i18n import dated, exact, number, reader, translate
 from birthmark.webconsole.labels import words_of
 from birthmark.webconsole.life import (
     Item,
@@ -41,7 +41,7 @@ def lanes_of(
     refusals: Sequence[Mapping[str, Any]],
     now: datetime,
 ) -> Sequence[TimelineLane]:
-    """Return the lanes in the order of a life: its record, its certificates, its connections, its refusals."""
+    """Return the lanes in chronological order: record, certificates, connections, refusals."""
     record = [
         Point(
             _at(row["at"]),
@@ -53,16 +53,18 @@ def lanes_of(
         if row["action"].startswith(_RECORD)
     ]
     lanes = [
-        TimelineLane(say("record"), record, several=_several(say("{n} changes"))),
-        TimelineLane(say("certificates"), _certificates(certificates, now), several=_several(say("{n} certificates"))),
-        TimelineLane(say("connected"), _connections(came), several=_several(say("{n} connections"))),
+        TimelineLane(translate("record"), record, several=_several(translate("{n} changes"))),
         TimelineLane(
-            say("refused"),
+            translate("certificates"), _certificates(certificates, now), several=_several(translate("{n} certificates"))
+        ),
+        TimelineLane(translate("connected"), _connections(came), several=_several(translate("{n} connections"))),
+        TimelineLane(
+            translate("refused"),
             [
-                Point(_at(one["at"]), say("refused"), Tone.BAD, f"/refusals/{one['id']}", one["message"])
+                Point(_at(one["at"]), translate("refused"), Tone.BAD, f"/refusals/{one['id']}", one["message"])
                 for one in refusals
             ],
-            several=_several(say("{n} refusals")),
+            several=_several(translate("{n} refusals")),
         ),
     ]
     return [lane for lane in lanes if lane.items]
@@ -74,20 +76,26 @@ def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence
     local = now.astimezone(reader.get().zone)
 
     def one(size: Size) -> str:
-        told = {"title": say("The life of the device"), "desc": say("The table below tells the same.")}
-        return life(lanes, now=local, name=f"life-{size.name}", words=words, size=size, **told)
+        told = {"title": translate("The life of the device"), "desc": translate("The table below tells the same.")}
+        return life(lanes, now=local, name=f"life-{size.name}", texts=words, size=size, **told)
 
-    return Markup(svg.for_each(one, _SIZES)), rows(lanes, words=words)  # noqa: S704 - drawn by us, what is foreign is escaped
+    return Markup(svg.for_each(one, _SIZES)), rows(lanes, texts=words)  # noqa: S704 - drawn by us, what is foreign is escaped
 
 
 def _words() -> TimelineTexts:
-    def tick(at: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
-        return " ".join(dated(one, at) for one in _SKELETONS[unit][is_first].split())
+    def tick(timestamp: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
+        return " ".join(dated(one, timestamp) for one in _SKELETONS[unit][is_first].split())
 
     def several(count: int, word: str) -> str:
-        return f"{number(count)} \N{MULTIPLICATION SIGN} {word}" if word else say("{n} events").format(n=number(count))
+        return (
+            f"{number(count)} \N{MULTIPLICATION SIGN} {word}"
+            if word
+            else translate("{n} events").format(n=number(count))
+        )
 
-    return TimelineTexts(say("now"), say("still"), several, exact, tick, say("Nothing is known of it yet."))
+    return TimelineTexts(
+        translate("now"), translate("still"), several, exact, tick, translate("Nothing is known of it yet.")
+    )
 
 
 def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Item]:
@@ -100,7 +108,13 @@ def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Ite
         if row["revoked"]:
             over = min(end, max(begin, _at(row["revoked"])))
             found.append(
-                TimelineSpan(begin, over, say("revoked"), Tone.BAD, exact=f"{told}, {say('revoked')}: {row['reason']}")
+                TimelineSpan(
+                    begin,
+                    over,
+                    translate("revoked"),
+                    Tone.BAD,
+                    exact=f"{told}, {translate('revoked')}: {row['reason']}",
+                )
             )
         else:
             found.append(TimelineSpan(begin, end, "", Tone.WARN if end <= now else Tone.GOOD, exact=told))
@@ -108,7 +122,7 @@ def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Ite
 
 
 def _connections(rows_: Sequence[Mapping[str, Any]]) -> list[Item]:
-    """Return the times of being connected, of rows of which the latest comes first."""
+    """Return the connected periods, from rows that are sorted latest first."""
     found: list[Item] = []
     open_at: dict[str, tuple[datetime, str]] = {}
     for row in reversed(rows_):
@@ -124,7 +138,7 @@ def _connections(rows_: Sequence[Mapping[str, Any]]) -> list[Item]:
             if begun is not None:
                 found.append(TimelineSpan(begun[0], at, "", Tone.GOOD, exact=f"{place}: {reason}"))
             if row["action"] == "device.lose":
-                found.append(Point(at, say("connection lost"), Tone.WARN, exact=f"{place}: {reason}"))
+                found.append(Point(at, translate("connection lost"), Tone.WARN, exact=f"{place}: {reason}"))
     found += [TimelineSpan(at, None, "", Tone.GOOD, exact=place) for at, place in open_at.values()]
     return found
 
@@ -135,12 +149,12 @@ def _several(text: str) -> Callable[[int], str]:
 
 def _short(row: Mapping[str, Any]) -> str:
     return {
-        "dps.register": say("registered"),
-        "dps.enrollment_put": say("enrolled"),
-        "iothub.device_put": say("at the hub"),
-        "awsiot.thing_create": say("a thing"),
-        "device.revoke": say("revoked"),
-        "name.lose": say("revoked"),
+        "dps.register": translate("registered"),
+        "dps.enrollment_put": translate("enrolled"),
+        "iothub.device_put": translate("at the hub"),
+        "awsiot.thing_create": translate("a thing"),
+        "device.revoke": translate("revoked"),
+        "name.lose": translate("revoked"),
     }.get(row["action"], words_of(row["action"], row["detail"]))
 
 

@@ -1,4 +1,7 @@
-"""*Devices*: each once, over all places; sorted, filtered and paged by the address, with the same as a command."""
+"""*Devices*: each device once, over all places.
+
+Sort order, filter and page are in the URL; the page shows the equivalent command.
+"""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,18 +14,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.webconsole.i18n import say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 STATES: Mapping[str, str] = {
-    "revoked": marked("revoked"),
-    "connected": marked("connected"),
-    "away": marked("away"),
-    "unassigned": marked("never registered"),
-    "disabled": marked("disabled"),
-    "refused": marked("refused this week"),
-    "ending": marked("certificate ends within 30 days"),
+    "revoked": mark_for_translation("revoked"),
+    "connected": mark_for_translation("connected"),
+    "away": mark_for_translation("away"),
+    "unassigned": mark_for_translation("never registered"),
+    "disabled": mark_for_translation("disabled"),
+    "refused": mark_for_translation("refused this week"),
+    "ending": mark_for_translation("certificate ends within 30 days"),
 }
 KINDS: Mapping[str, str] = {
     "revoked": "bad",
@@ -32,9 +35,9 @@ KINDS: Mapping[str, str] = {
     "away": "warn",
     "unassigned": "off",
 }
-"""How a state is marked."""
+"""Style of each state."""
 _ALONE = frozenset({"revoked", "disabled"})
-"""Beside these no other state matters."""
+"""States that hide all others."""
 _AS_TYPED, _PAGE = 8, 50
 _MAX_CHARS = 256
 _MAX_BACK = 20
@@ -43,7 +46,7 @@ _MAX_DIGITS = 6
 
 @dataclass(frozen=True, slots=True)
 class DevicesFilter:
-    """Which devices."""
+    """Filter of the devices."""
 
     begin: str = ""
     at: str = ""
@@ -52,11 +55,11 @@ class DevicesFilter:
     after: str = ""
     number: int = 1
     back: tuple[str, ...] = ()
-    """Where the pages before begin, the nearest last; of very many the nearest."""
+    """Starts of the previous pages, nearest last; limited to the nearest ones."""
 
     @classmethod
     def of(cls, request: Request) -> "DevicesFilter":
-        """Return what an address asks for."""
+        """Return the filter in a URL."""
         given = request.query_params
         state = given.get("state", "")
         return cls(
@@ -71,7 +74,7 @@ class DevicesFilter:
 
     @property
     def asked(self) -> Mapping[str, str]:
-        """What is asked for, without what is not."""
+        """The filter's parameters that are set."""
         every = {"begin": self.begin, "at": self.at, "state": self.state, "order": self.order}
         return {name: value for name, value in every.items() if value}
 
@@ -105,7 +108,7 @@ class DevicesFilter:
         return replace(self, after=self.back[-1], number=max(1, self.number - 1), back=self.back[:-1])
 
     def following(self, after: str) -> "DevicesFilter":
-        """Return the page that begins behind a device."""
+        """Return the page that starts after a device."""
         back = (*self.back, self.after)[-_MAX_BACK:] if self.after else ()
         return replace(self, after=after, number=self.number + 1, back=back)
 
@@ -116,19 +119,19 @@ class DevicesFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListCount:
-    """How many devices a list has, or that they are more."""
+    """Number of devices in a list, exact or as a lower bound."""
 
     devices: int
     is_more: bool = False
 
     def pages(self, of: int) -> int:
-        """Return on how many pages they are."""
+        """Return the number of pages."""
         return max(1, -(-self.devices // of))
 
 
 @dataclass(frozen=True, slots=True)
 class DevicesPage:
-    """The list, and what is found while one types."""
+    """The list, and its incremental search."""
 
     site: PageRenderer
 
@@ -136,53 +139,55 @@ class DevicesPage:
         """Return the routes."""
         return [self.site.route("/devices", self.show), self.site.route("/find", self.find)]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
         """Draw a page of the list."""
         wanted = DevicesFilter.of(request)
-        found = await self.site.inside.ask(who, "/devices", limit=_PAGE, after=wanted.after or None, **wanted.asked)
+        found = await self.site.inside.ask(caller, "/devices", limit=_PAGE, after=wanted.after or None, **wanted.asked)
         values = {
             "filter": wanted,
-            "rows": [_shown(row) for row in found.items],
+            "rows": [_select_states(row) for row in found.items],
             "following": None if found.next is None else wanted.following(found.next),
-            "count": await self._count(who, wanted, len(found.items), is_last=found.next is None),
+            "count": await self._count(caller, wanted, len(found.items), is_last=found.next is None),
             "page_of": _PAGE,
-            "states": [(name, say(text)) for name, text in STATES.items()],
-            "places": await self._places(who),
-            "is_new": await self._is_new(who) if not found.items and not wanted.asked else False,
+            "states": [(name, translate(text)) for name, text in STATES.items()],
+            "places": await self._places(caller),
+            "is_new": await self._is_new(caller) if not found.items and not wanted.asked else False,
         }
-        return await self.site.draw(request, who, "devices.html", values)
+        return await self.site.draw(request, caller, "devices.html", values)
 
-    async def find(self, request: Request, who: SignedInUser) -> Response:
-        """Draw what is found while one types."""
+    async def find(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the results of the incremental search."""
         begin = request.query_params.get("begin", "").strip()[:_MAX_CHARS]
         rows: Sequence[Mapping[str, Any]] = ()
         if begin:
-            found = await self.site.inside.ask(who, "/devices", begin=begin, limit=_AS_TYPED)
+            found = await self.site.inside.ask(caller, "/devices", begin=begin, limit=_AS_TYPED)
             rows = found.items
         return self.site.drawing.page(request, "found.html", {"rows": rows, "begin": begin})
 
-    async def _count(self, who: SignedInUser, wanted: DevicesFilter, shown: int, *, is_last: bool) -> "ListCount":
-        """Return how many devices the list has: told by its last page, or counted as far as that is cheap."""
+    async def _count(
+        self, caller: SignedInUser, device_filter: DevicesFilter, shown: int, *, is_last: bool
+    ) -> "ListCount":
+        """Return the number of devices: exact on the last page, otherwise counted within a cost limit."""
         if is_last:
-            return ListCount((wanted.number - 1) * _PAGE + shown)
-        told = await self.site.inside.ask(who, "/figures/found", **wanted.asked)
+            return ListCount((device_filter.number - 1) * _PAGE + shown)
+        told = await self.site.inside.ask(caller, "/figures/found", **device_filter.asked)
         row: Mapping[str, Any] = told.items[0] if told.items else {"count": None, "is_more": True}
-        count = max(row["count"] or 0, wanted.number * _PAGE) if row["is_more"] else row["count"]
+        count = max(row["count"] or 0, device_filter.number * _PAGE) if row["is_more"] else row["count"]
         return ListCount(count, is_more=row["is_more"])
 
-    async def _places(self, who: SignedInUser) -> Sequence[str]:
-        hubs, services = await self.site.inside.ask(who, "/hubs"), await self.site.inside.look(who, "/dps")
+    async def _places(self, caller: SignedInUser) -> Sequence[str]:
+        hubs, services = await self.site.inside.ask(caller, "/hubs"), await self.site.inside.look(caller, "/dps")
         places = [f"hub/{one['name']}" for one in hubs.items]
         places += [f"dps/{one['name']}" for one in services.items] if services else []
         return [*places, "aws", "server"]
 
-    async def _is_new(self, who: SignedInUser) -> bool:
-        found = await self.site.inside.ask(who, "/devices", limit=1)
+    async def _is_new(self, caller: SignedInUser) -> bool:
+        found = await self.site.inside.ask(caller, "/devices", limit=1)
         return not found.items
 
 
-def _shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a device with the states that are worth saying: the worst, and with what may pass, whether it is there."""
+def _select_states(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a device with its relevant states: a final state only, or all temporary ones with its connection."""
     states = row["states"][:1] if _ALONE & set(row["states"]) else row["states"]
     return {**row, "states": [(one, KINDS.get(one, "")) for one in states]}
 

@@ -1,7 +1,7 @@
-"""The languages of the console: which one a request asks for, and how each writes words, numbers and times.
+"""Languages of the console: negotiation, and formats of text, numbers and times.
 
-Templates and pages say everything in English; a catalogue (gettext, `locale/LANGUAGE/LC_MESSAGES/console.po`) has the
-same in another language. Frequent refusals have texts in it (`refusal_texts`); all others are in English, as in logs.
+Templates and pages are in English; a catalog (gettext, `locale/LANGUAGE/LC_MESSAGES/console.po`) has the translations.
+Frequent refusals have texts in it (`refusal_texts`); all others are in English, as in logs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _MAX_CHARS = 200
 
 @dataclass(frozen=True, slots=True)
 class PageLocale:
-    """How somebody reads: language and time zone."""
+    """Language and time zone of a user."""
 
     language: str = ENGLISH
     zone: tzinfo = UTC
@@ -34,12 +34,12 @@ class PageLocale:
 
     @property
     def locale(self) -> Locale:
-        """How numbers and times are written; in English by the day first, as most of the world does."""
+        """Format of numbers and times; English uses day before month, as most of the world does."""
         return _locale("en_GB" if self.language == ENGLISH else self.language)
 
 
 reader: ContextVar[PageLocale] = ContextVar("reader")
-"""Who reads the page that is drawn."""
+"""Locale of the user for whom a page is rendered."""
 
 
 @cache
@@ -49,7 +49,7 @@ def _locale(name: str) -> Locale:
 
 @cache
 def catalogue(language: str) -> Mapping[str, Sequence[str]]:
-    """Return what a language says for each text, in each of its plural forms."""
+    """Return the translations of each text, in all plural forms."""
     if language == ENGLISH:
         return {}
     with files(__package__).joinpath(CATALOGUE.format(language)).open("rb") as file:
@@ -62,26 +62,26 @@ def catalogue(language: str) -> Mapping[str, Sequence[str]]:
     return said
 
 
-def say(text: str) -> str:
-    """Return a text as who reads has it."""
+def translate(text: str) -> str:
+    """Return a text in the user's language."""
     found = catalogue(reader.get().language).get(text)
     return text if found is None else found[0]
 
 
 def count_of(one: str, many: str, number: int) -> str:
-    """Return a text about a number of something; `{n}` or `%(num)s` is filled in by whoever asks."""
+    """Return the singular or plural text for a number; the caller fills in `{n}` or `%(num)s`."""
     found = catalogue(reader.get().language).get(one)
     if found is None:
         return one if number == 1 else many
     return found[min(len(found) - 1, 0 if number == 1 else 1)]
 
 
-def language_of(asked: str, chosen: str = "") -> str:
-    """Return the language that somebody chose, or the first of an Accept-Language that there is (RFC 9110, 12.5.4)."""
+def language_of(accept_language: str, chosen: str = "") -> str:
+    """Return the user's selected language, or the first available one of Accept-Language (RFC 9110, 12.5.4)."""
     if chosen in LANGUAGES:
         return chosen
     wanted: list[tuple[float, str]] = []
-    for one in asked[:_MAX_CHARS].split(","):
+    for one in accept_language[:_MAX_CHARS].split(","):
         tag, _, rest = one.strip().partition(";")
         try:
             weight = float(rest.strip().removeprefix("q=") or "1") if rest else 1.0
@@ -92,7 +92,7 @@ def language_of(asked: str, chosen: str = "") -> str:
 
 
 def zone_of(name: str) -> tuple[tzinfo, str]:
-    """Return a time zone by its name; UTC where there is none of it."""
+    """Return a time zone by name; UTC if it is unknown."""
     try:
         if name and len(name) <= _MAX_CHARS:
             return ZoneInfo(name), name
@@ -107,56 +107,56 @@ def number(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """Return a part of one as percent, to a tenth where it is not whole."""
+    """Return a fraction as a percentage, with one decimal place if it is not an integer."""
     return format_percent(value, format="#,##0.#%", locale=reader.get().locale)
 
 
-def moment(at: datetime, now: datetime) -> str:
-    """Return a time as it is read fastest: the hour of today, the day of this year, else the date."""
+def moment(timestamp: datetime, now: datetime) -> str:
+    """Return a short time: the hour for today, the day for this year, the date otherwise."""
     who = reader.get()
-    local, today = _local(at, who.zone), now.astimezone(who.zone)
+    local, today = _local(timestamp, who.zone), now.astimezone(who.zone)
     if local.date() == today.date():
         return format_datetime(local, "HH:mm", locale=who.locale)
-    return dated("MMMd" if abs(local - today) < timedelta(days=300) else "yMMMd", at)
+    return dated("MMMd" if abs(local - today) < timedelta(days=300) else "yMMMd", timestamp)
 
 
-def exact(at: datetime) -> str:
-    """Return a time to the second, with its zone and how far that is from UTC."""
+def exact(timestamp: datetime) -> str:
+    """Return a time to the second, with its zone and UTC offset."""
     who = reader.get()
-    local = _local(at, who.zone)
+    local = _local(timestamp, who.zone)
     return format_datetime(local, "yyyy-MM-dd HH:mm:ss z (xxx)", tzinfo=local.tzinfo, locale=who.locale)
 
 
 def span(time: timedelta) -> str:
-    """Return a time as people say how long: 3 days."""
+    """Return a duration in words: 3 days."""
     return str(format_timedelta(time, threshold=1.5, locale=reader.get().locale))
 
 
-def day(at: datetime) -> str:
+def day(timestamp: datetime) -> str:
     """Return a day and its month."""
-    return dated("MMMd", at)
+    return dated("MMMd", timestamp)
 
 
-def dated(skeleton: str, at: datetime) -> str:
-    """Return these parts of a time, in the order and form of who reads (UTS 35: skeletons)."""
+def dated(skeleton: str, timestamp: datetime) -> str:
+    """Return these parts of a time in the format of the user's locale (UTS 35: skeletons)."""
     who = reader.get()
-    return str(_pattern(skeleton, who.language).apply(_local(at, who.zone), who.locale))
+    return str(_pattern(skeleton, who.language).apply(_local(timestamp, who.zone), who.locale))
 
 
-def _local(at: datetime, zone: tzinfo) -> datetime:
-    """Return a time as a zone has it; the last and the first day of the calendar as UTC has it.
+def _local(timestamp: datetime, zone: tzinfo) -> datetime:
+    """Return a time in a zone; the first and last day of the calendar in UTC.
 
-    A certificate that never ends says 9999-12-31 23:59:59 UTC (RFC 5280, 4.1.2.5), which is 10000 in Tokyo.
+    A certificate without expiry has 9999-12-31 23:59:59 UTC (RFC 5280, 4.1.2.5), which is in the year 10000 in Tokyo.
     """
     try:
-        return at.astimezone(zone)
+        return timestamp.astimezone(zone)
     except OverflowError:
-        return at.astimezone(UTC)
+        return timestamp.astimezone(UTC)
 
 
 @cache
 def _pattern(skeleton: str, language: str) -> Any:
-    """Return how a language writes some parts of a time: looking for it costs more than writing."""
+    """Return the date pattern of a language; cached, because the lookup costs more than formatting."""
     locale = PageLocale(language).locale
     known = locale.datetime_skeletons
     name = skeleton if skeleton in known else match_skeleton(skeleton, known)

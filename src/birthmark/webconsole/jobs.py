@@ -1,4 +1,4 @@
-"""*Jobs*: what things at AWS IoT are told to do; one of them as it goes out: how far, on whom it failed and why."""
+"""*Jobs*: AWS IoT jobs of things; for each its progress, failures and their reasons."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
-from birthmark.webconsole.i18n import number, say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import number, translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.svg import Size, Tone
 
@@ -27,35 +27,35 @@ _EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # a look counts all of its execution
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 _GOES_ON = frozenset({JobStatus.SCHEDULED.value, JobStatus.IN_PROGRESS.value})
 STATES: Mapping[str, tuple[str, str]] = {
-    JobStatus.SCHEDULED.value: (marked("is to begin"), "off"),
-    JobStatus.IN_PROGRESS.value: (marked("goes on"), ""),
-    JobStatus.COMPLETED.value: (marked("is over"), "off"),
-    JobStatus.CANCELED.value: (marked("is canceled"), "warn"),
-    JobStatus.DELETING.value: (marked("is being removed"), "warn"),
+    JobStatus.SCHEDULED.value: (mark_for_translation("is to begin"), "off"),
+    JobStatus.IN_PROGRESS.value: (mark_for_translation("goes on"), ""),
+    JobStatus.COMPLETED.value: (mark_for_translation("is over"), "off"),
+    JobStatus.CANCELED.value: (mark_for_translation("is canceled"), "warn"),
+    JobStatus.DELETING.value: (mark_for_translation("is being removed"), "warn"),
 }
-"""What a job's status is called, and its look."""
+"""Name and style of each job status."""
 _S = ExecutionStatus
 THINGS: Mapping[str, tuple[str, Tone, str]] = {
-    _S.QUEUED.value: (marked("not begun"), Tone.USUAL, "off"),
-    _S.IN_PROGRESS.value: (marked("begun"), Tone.INFO, ""),
-    _S.SUCCEEDED.value: (marked("succeeded"), Tone.GOOD, ""),
-    _S.FAILED.value: (marked("failed"), Tone.BAD, "bad"),
-    _S.TIMED_OUT.value: (marked("took too long"), Tone.BAD, "bad"),
-    _S.REJECTED.value: (marked("refused by the device"), Tone.BAD, "bad"),
-    _S.CANCELED.value: (marked("job canceled"), Tone.WARN, "warn"),
-    _S.REMOVED.value: (marked("device removed"), Tone.WARN, "warn"),
+    _S.QUEUED.value: (mark_for_translation("not begun"), Tone.USUAL, "off"),
+    _S.IN_PROGRESS.value: (mark_for_translation("begun"), Tone.INFO, ""),
+    _S.SUCCEEDED.value: (mark_for_translation("succeeded"), Tone.GOOD, ""),
+    _S.FAILED.value: (mark_for_translation("failed"), Tone.BAD, "bad"),
+    _S.TIMED_OUT.value: (mark_for_translation("took too long"), Tone.BAD, "bad"),
+    _S.REJECTED.value: (mark_for_translation("refused by the device"), Tone.BAD, "bad"),
+    _S.CANCELED.value: (mark_for_translation("job canceled"), Tone.WARN, "warn"),
+    _S.REMOVED.value: (mark_for_translation("device removed"), Tone.WARN, "warn"),
 }
-"""What is said of a job on a thing, in the picture and beside it."""
+"""Label and style of a job's state on a thing, in the chart and its table."""
 DONE: Mapping[str, str] = {
-    "pause": marked("The job goes to no more things until it is resumed."),
-    "resume": marked("The job goes to more things again."),
-    "cancel": marked("The job is canceled."),
+    "pause": mark_for_translation("The job goes to no more things until it is resumed."),
+    "resume": mark_for_translation("The job goes to more things again."),
+    "cancel": mark_for_translation("The job is canceled."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class JobsPages:
-    """The list, and one of them."""
+    """The list of jobs, and the page of a job."""
 
     site: PageRenderer
 
@@ -67,25 +67,25 @@ class JobsPages:
             self.site.route(_ONE, self.do, "POST"),
         ]
 
-    async def list(self, request: Request, who: SignedInUser) -> Response:
-        """Draw a page of them; what somebody may not look at is said to be another's."""
+    async def list(self, request: Request, caller: SignedInUser) -> Response:
+        """Render a page of jobs; without permission, show a notice."""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
-        found = await self.site.inside.look(who, "/aws/jobs", limit=_PAGE, after=after or None)
+        found = await self.site.inside.look(caller, "/aws/jobs", limit=_PAGE, after=after or None)
         following = None if found is None or found.next is None else f"{_AT}?{urlencode({'after': found.next})}"
         rows = None if found is None else [{**row, "is": _state(row)} for row in found.items]
-        return await self.site.draw(request, who, "jobs.html", {"rows": rows, "following": following})
+        return await self.site.draw(request, caller, "jobs.html", {"rows": rows, "following": following})
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw one as it is now. Raise `UnknownJobError`."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the current state of a job. Raise `UnknownJobError`."""
         name, inside = request.path_params["name"], self.site.inside
-        row = await inside.ask(who, "/aws/jobs/{name}", name)
+        row = await inside.ask(caller, "/aws/jobs/{name}", name)
         status = request.query_params.get("status", "")
         if status not in THINGS:
             status = ""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
         asked = {"status": status or None, "after": after or None, "limit": _SHOWN}
-        things = await inside.ask(who, "/aws/jobs/{name}/executions", name, **asked)
-        reasons = await inside.ask(who, "/aws/jobs/{name}/reasons", name)
+        things = await inside.ask(caller, "/aws/jobs/{name}/executions", name, **asked)
+        reasons = await inside.ask(caller, "/aws/jobs/{name}/reasons", name)
         here = f"{_AT}/{quote(name, safe='')}"
         following = None if things.next is None else _at(here, status=status, after=things.next)
         total = sum(row["things"].values())
@@ -103,29 +103,29 @@ class JobsPages:
             "things": [{**one, **_said(one["status"])} for one in things.items],
             "reasons": [{**one, **_said(one["status"])} for one in reasons.items],
             "status": status,
-            "status_words": say(THINGS[status][0]) if status else "",
+            "status_words": translate(THINGS[status][0]) if status else "",
             "again": _at(here, status=status, after=after),
             "following": following,
-            "may": _may(self.site, who, name),
+            "may": _may(self.site, caller, name),
             "starts": (row["settings"].get("schedulingConfig") or {}).get("startTime"),
             "ends": (row["settings"].get("schedulingConfig") or {}).get("endTime"),
         }
-        return await self.site.draw(request, who, "job.html", values)
+        return await self.site.draw(request, caller, "job.html", values)
 
-    async def do(self, request: Request, who: SignedInUser) -> Response:
-        """Pause, resume or cancel one. Raise `JobStateError`."""
+    async def do(self, request: Request, caller: SignedInUser) -> Response:
+        """Pause, resume or cancel a job. Raise `JobStateError`."""
         given, name = await self.site.form(request), request.path_params["name"]
         if (deed := given.get("deed", "")) not in DONE:
             raise OperatorRequestError(detail="nothing is to be done")
         body = {"force": given.get("force") == "yes"} if deed == "cancel" else {}
-        await self.site.do(who, given, "POST", f"/aws/jobs/{{name}}/{deed}", name, **body)
-        return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
+        await self.site.do(caller, given, "POST", f"/aws/jobs/{{name}}/{deed}", name, **body)
+        return self.site.go(f"{_AT}/{quote(name, safe='')}", message=translate(DONE[deed]))
 
 
-def _may(site: PageRenderer, who: SignedInUser, name: str) -> bool:
-    """Say whether somebody may change it."""
+def _may(site: PageRenderer, caller: SignedInUser, name: str) -> bool:
+    """Return whether the user may change the job."""
     try:
-        site.inside.may(who, "POST", "/aws/jobs/{name}/pause", name)
+        site.inside.may(caller, "POST", "/aws/jobs/{name}/pause", name)
     except RightMissingError:
         return False
     return True
@@ -139,13 +139,13 @@ def _at(path: str, **query: str) -> str:
 def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     words, look = STATES[row["status"]]
     if row["paused"] is not None and row["status"] in _GOES_ON:
-        return say("is paused"), "warn"
-    return say(words), look
+        return translate("is paused"), "warn"
+    return translate(words), look
 
 
 def _said(status: str) -> Mapping[str, str]:
     words, _, look = THINGS[status]
-    return {"words": say(words), "look": look}
+    return {"words": translate(words), "look": look}
 
 
 def _counted(status: str, count: int, here: str) -> Mapping[str, Any]:
@@ -153,14 +153,16 @@ def _counted(status: str, count: int, here: str) -> Mapping[str, Any]:
 
 
 def drawn(things: Mapping[str, int]) -> Markup:
-    """Return the picture: a lane for each state, as long as so many things are in it."""
+    """Return the chart: a lane for each state, whose length is its number of things."""
     total = sum(things.values())
     given: Sequence[ProportionBar] = [
         ProportionBar(
-            say(words),
+            translate(words),
             things[status],
             tone,
-            say("{words}: {n} of {total}").format(words=say(words), n=number(things[status]), total=number(total)),
+            translate("{words}: {n} of {total}").format(
+                words=translate(words), n=number(things[status]), total=number(total)
+            ),
         )
         for status, (words, tone, _) in THINGS.items()
         if status in things
@@ -171,8 +173,8 @@ def drawn(things: Mapping[str, int]) -> Markup:
             given,
             total=total,
             name="job",
-            title=say("How far the job is"),
-            desc=say("A lane for each state, as long as the part of the things that are in it."),
+            title=translate("How far the job is"),
+            desc=translate("A lane for each state, as long as the part of the things that are in it."),
             number=number,
             size=size,
         )

@@ -1,7 +1,7 @@
-"""What happens, for pages that are looked at: one look at the feed a second, however many look.
+"""Live updates of open pages: one query of the feed per second for all pages.
 
-A page is told of which kinds something happened and how often, and asks for itself again; nothing that happened is
-told by the stream, so that it needs no right but to be signed in. Who may look at the server is told rates, too.
+A page receives the kinds and counts of new events, and then reloads its data. The stream contains no event data, so it
+requires only a signed-in user. Users with read access to the server also receive rates.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from birthmark.iam.model import SERVER
 from birthmark.iam.sessions import SessionEndedError
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, SSE
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 from birthmark.webconsole.page_base import PageRenderer
 
 LOOK_EVERY_S = 1.0
@@ -30,7 +30,7 @@ MOST, MOST_OF_ONE = 1000, 20
 _WAIT_S = 5
 CONNECTED_NOW = "connected"
 EVERYTHING = "*"
-"""More happened than is read at once: each page looks."""
+"""Topic for more events than a query returns: every page reloads."""
 
 _TOPICS: Mapping[str, str] = {
     "enrollment": "devices",
@@ -42,7 +42,7 @@ _TOPICS: Mapping[str, str] = {
 
 
 class TooManyPagesError(ThrottledError):
-    """So many pages follow what happens that no more may."""
+    """The maximum number of pages that follow live updates is reached."""
 
     code = "console.too_many_pages"
     cause = "{count} pages of {who} receive live updates, which is the limit."
@@ -53,7 +53,7 @@ class TooManyPagesError(ThrottledError):
 
 
 def topics_of(action: str, kind: str) -> set[str]:
-    """Return what pages are about that show a happening."""
+    """Return the page topics that an event affects."""
     if kind == f"{PREFIX}device.refused":
         return {"refusals", "devices"}
     about = _TOPICS.get(kind.removeprefix(PREFIX).partition(".")[0], "")
@@ -69,7 +69,7 @@ def topics_of(action: str, kind: str) -> set[str]:
 
 @dataclass(eq=False, slots=True)
 class _Listener:
-    """A browser: what it has not been told yet. Who reads slowly is told less often, and no more is kept for him."""
+    """A browser and its pending updates. For a slow browser updates are merged, not queued."""
 
     user: str
     sees_rates: bool
@@ -80,16 +80,16 @@ class _Listener:
 
 @dataclass(slots=True)
 class Rates:
-    """How much of what is counted comes in a second, and how much of it there is now."""
+    """Rates per second of the counters, and current totals."""
 
     _before: Mapping[str, int] = field(default_factory=dict)
     _at: float = 0.0
     _was_moving: bool = True
 
     def after(self, counted: Mapping[str, int], now: float) -> tuple[Mapping[str, float], bool]:
-        """Return the rates since the last look, and whether there is something to tell: also that it has stopped.
+        """Return the rates since the last update, and whether to send them, also when activity has stopped.
 
-        A worker that began anew counts from nothing: what it counted before is no rate below zero.
+        A restarted worker counts from zero; its rates are never negative.
         """
         apart = now - self._at
         rates = {
@@ -109,29 +109,29 @@ class LiveUpdates:
 
     site: PageRenderer
     counted: Callable[[], Awaitable[Mapping[str, int]]]
-    """What all workers have counted since each began."""
+    """Counters of all workers since their starts."""
     _listeners: set[_Listener] = field(default_factory=set, init=False)
     _looking: asyncio.Task[None] | None = field(default=None, init=False)
     _place: Mapping[str, int] | None = field(default=None, init=False)
-    """Up to where it was told; kept where a look fails, so that the next one begins there."""
+    """Feed position of the last update; kept after a failed query, so that the next one continues there."""
 
     def routes(self) -> list[Route]:
         """Return its route."""
         return [self.site.route("/live", self.follow), self.site.route("/news", self.since)]
 
     async def since(self, request: Request, _who: SignedInUser) -> Response:
-        """Tell what happened after a page was drawn and before its stream was there. Raise `PlaceInvalidError`."""
+        """Return the events between the rendering of a page and the start of its stream. Raise `PlaceInvalidError`."""
         place = parse_place(request.query_params.get("after", ""))
         _, news = await self._news(place)
         return JSONResponse(news, headers={"cache-control": "no-store"})
 
-    async def follow(self, request: Request, who: SignedInUser) -> Response:
-        """Tell of what happens until the browser goes, or its session ends."""
-        user = who.caller.user or "operator"
+    async def follow(self, request: Request, caller: SignedInUser) -> Response:
+        """Stream updates until the browser disconnects, or its session ends."""
+        user = caller.caller.user or "operator"
         own = sum(1 for one in self._listeners if one.user == user)
         if own >= MOST_OF_ONE or len(self._listeners) >= MOST:
             raise TooManyPagesError(count=own, who=user, retry_after_s=_WAIT_S)
-        sees = who.caller.rights.allow(Right.READ, SERVER)
+        sees = caller.caller.rights.allow(Right.READ, SERVER)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(self._told(request, _Listener(user, sees)), headers=headers, media_type=SSE)
 
@@ -141,7 +141,7 @@ class LiveUpdates:
             if self._place is None:  # before the first word, behind which a page asks for what it may have missed
                 self._place = await self.site.feed.end()
             if self._looking is None:
-                self._looking = kept("what pages follow", self._look)
+                self._looking = start_supervised("what pages follow", self._look)
             yield ":\n\n"
             silent = 0.0
             while True:
@@ -151,7 +151,7 @@ class LiveUpdates:
                 except TimeoutError:
                     silent += LOOK_EVERY_S
                 try:
-                    self.site.who(request)
+                    self.site.get_user(request)
                 except SessionEndedError:
                     return
                 if listener.came.is_set():
@@ -165,10 +165,10 @@ class LiveUpdates:
             self._listeners.discard(listener)
             if not self._listeners:
                 looking, self._looking, self._place = self._looking, None, None
-                await ended(looking)
+                await cancel_and_wait(looking)
 
     async def _look(self) -> None:
-        """Tell all who listen, once a second. A database that is away is asked again."""
+        """Notify all listeners once per second. Retry an unavailable database."""
         rates = Rates()
         loop = asyncio.get_running_loop()
         while True:

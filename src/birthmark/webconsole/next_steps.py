@@ -1,18 +1,18 @@
-"""What to do next about a device, by what is on record of it."""
+"""Suggested next steps for a device, from its records."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.labels import mark_for_translation
 
 _SOON = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestedStep:
-    """Something to do: why, and what to type; `said` and `fix` are texts of a refusal, in its own words."""
+    """A suggested action: reason and command; `said` and `fix` are texts of a refusal, in its original wording."""
 
     why: str
     command: str = ""
@@ -31,17 +31,17 @@ def next_steps(
     quoted: str,
     was_well_at: datetime | None = None,
 ) -> Sequence[SuggestedStep]:
-    """Return what a device waits for, what is worst first; nothing where it needs nobody.
+    """Return the next steps of a device, most urgent first; empty if none are needed.
 
-    A refusal counts while it was not let in since (`was_well_at`). Of one that was taken back nothing is to be done:
-    what would let it in again is no advice.
+    A refusal counts if the device was not admitted since (`was_well_at`). A revoked device gets no steps that would
+    readmit it.
     """
     found: list[SuggestedStep] = []
     by_kind: dict[str, list[Mapping[str, Any]]] = {}
     for part in parts:
         by_kind.setdefault(part["what"], []).append(part)
     if any(part["state"] == "shut out" for part in by_kind.get("name", ())):
-        told = marked("It is revoked, and nothing admits it. To give its name to another device:")
+        told = mark_for_translation("It is revoked, and nothing admits it. To give its name to another device:")
         return [SuggestedStep(told, f"birthmark pki release {quoted}", kind="off")]
     if is_refused(refusals, was_well_at):
         last = refusals[0]
@@ -49,14 +49,20 @@ def next_steps(
             part["state"] == "disabled" for kind in ("enrollment", "device") for part in by_kind.get(kind, ())
         )
         kind = "off" if is_wanted and last["code"].endswith("disabled") else "bad"
-        found.append(SuggestedStep(marked("It was refused last:"), said=last["message"], fix=last["fix"], kind=kind))
+        found.append(
+            SuggestedStep(
+                mark_for_translation("It was refused last:"), said=last["message"], fix=last["fix"], kind=kind
+            )
+        )
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
             at_hub = f"hub device enable {quoted} --hub {part['place'].removeprefix('hub ')}"
             command = f"birthmark {at_hub if part['what'] == 'device' else f'device enable {quoted}'}"
             if not any(f"`{command}`" in one.fix for one in found):  # the refusal says the same
                 found.append(
-                    SuggestedStep(marked("It is disabled at {place}."), command, kind="warn", place=part["place"])
+                    SuggestedStep(
+                        mark_for_translation("It is disabled at {place}."), command, kind="warn", place=part["place"]
+                    )
                 )
     alive = [
         one for one in certificates if one["revoked"] is None and one["not_after"] and _time(one["not_after"]) > now
@@ -67,7 +73,9 @@ def next_steps(
     if ended and not alive:
         found.append(
             SuggestedStep(
-                marked("Its last certificate has ended. It comes back by the key in its chip, or by a new token."),
+                mark_for_translation(
+                    "Its last certificate has ended. It comes back by the key in its chip, or by a new token."
+                ),
                 f"birthmark pki token create {quoted}",
                 kind="bad",
             )
@@ -75,12 +83,12 @@ def next_steps(
     elif alive and max(_time(one["not_after"]) for one in alive) - now < _SOON:
         found.append(
             SuggestedStep(
-                marked("Its certificate ends soon, and none has followed yet."),
+                mark_for_translation("Its certificate ends soon, and none has followed yet."),
                 f"birthmark pki ls {quoted}",
                 kind="warn",
             )
         )
-    waits = marked("Its certificate waits for approval.")
+    waits = mark_for_translation("Its certificate waits for approval.")
     found += [
         SuggestedStep(waits, f"birthmark pki request approve {part['id']}", kind="warn")
         for part in by_kind.get("request", ())
@@ -89,7 +97,9 @@ def next_steps(
     if by_kind.get("enrollment") and not by_kind.get("registration") and not refusals:
         found.append(
             SuggestedStep(
-                marked("It is enrolled and has not registered yet: turn it on, and check that it reaches this server."),
+                mark_for_translation(
+                    "It is enrolled and has not registered yet: turn it on, and check that it reaches this server."
+                ),
                 f"birthmark device show {quoted}",
             )
         )
@@ -97,7 +107,7 @@ def next_steps(
 
 
 def is_refused(refusals: Sequence[Mapping[str, Any]], was_well_at: datetime | None) -> bool:
-    """Say whether the last that was heard of a device is a refusal."""
+    """Return whether a device's latest event is a refusal."""
     return bool(refusals) and (was_well_at is None or _time(refusals[0]["at"]) > was_well_at)
 
 

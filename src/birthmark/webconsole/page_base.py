@@ -1,4 +1,4 @@
-"""What every page of the console shares: who looks, what stands around it, and refusals as pages."""
+"""Common parts of all console pages: the user, the page frame, and refusals as pages."""
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,7 +17,7 @@ from birthmark.iam.sessions import SessionEndedError
 from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, SignedInUser
 from birthmark.operator_api.session_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
 from birthmark.operator_api.sign_in_handlers import Form, SignInHandlers, read_form, status_of
-from birthmark.webconsole.i18n import reader, say
+from birthmark.webconsole.i18n import reader, translate
 from birthmark.webconsole.rendering import TemplateRenderer, reader_of
 
 Page: TypeAlias = Callable[[Request, SignedInUser], Awaitable[Response]]
@@ -28,7 +28,7 @@ _NOT_IN_NAMES = re.compile("[^A-Za-z0-9._-]")
 
 
 class FormUnfitError(InvalidRequestError):
-    """A form of a page that lacks something, or holds what is none of what it asks for."""
+    """A page's form lacks a field or has an invalid value."""
 
     code = "console.form_unfit"
     message = "That cannot be done: {detail}"
@@ -40,7 +40,7 @@ class FormUnfitError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """Which server this is, as the pages say it."""
+    """Identification of this server on the pages."""
 
     host: str
     version: str
@@ -49,7 +49,7 @@ class ServerInfo:
 
 @dataclass(frozen=True, slots=True)
 class PageRenderer:
-    """Draws pages for who is signed in."""
+    """Renders pages for signed-in users."""
 
     desk: SignInHandlers
     inside: InProcessClient
@@ -58,21 +58,21 @@ class PageRenderer:
     feed: Feed
 
     def route(self, path: str, answer: Page, method: str = "GET") -> Route:
-        """Return the route of a page; who is not signed in is led there, and back."""
+        """Return the route of a page; users without a session are redirected to sign-in, and back."""
 
         async def answered(request: Request) -> Response:
-            return await self.answered(request, answer)
+            return await self.respond(request, answer)
 
         return Route(path, answered, methods=[method])
 
-    async def answered(self, request: Request, answer: Page) -> Response:
-        """Return what a page answers, or what it refuses, in the language of who asks."""
+    async def respond(self, request: Request, answer: Page) -> Response:
+        """Return a page's response, or its refusal, in the user's language."""
         person: SignedInUser | None = None
         reads = reader.set(reader_of(request))
         try:
             self.desk.gate.check_host(request)
-            person = self.who(request)
-            self.desk.gate.let_in(request, person.caller)
+            person = self.get_user(request)
+            self.desk.gate.mark_connection_authenticated(request, person.caller)
             return await answer(request, person)
         except SessionEndedError:
             return self._to_sign_in(request)
@@ -83,26 +83,26 @@ class PageRenderer:
             reader.reset(reads)
 
     def note(self, error: BirthmarkError, request: Request) -> None:
-        """File what somebody may not, or what no page of ours asked for; who mistypes is refused nothing."""
+        """Record forbidden or forged write requests; reads and input mistakes are not refusals."""
         is_look = request.method == "GET"  # who looks around meets what is not his at every corner
         if isinstance(error, ForbiddenError | UnauthenticatedError) and not is_look:
             self.desk.note(error, request)
 
-    def who(self, request: Request) -> SignedInUser:
-        """Return who looks. Raise `SessionEndedError`."""
+    def get_user(self, request: Request) -> SignedInUser:
+        """Return the signed-in user. Raise `SessionEndedError`."""
         return SignedInUser(self.desk.gate.signed_in(request), address_of(request))
 
     async def draw(
-        self, request: Request, who: SignedInUser, template: str, values: Mapping[str, Any], status: int = 200
+        self, request: Request, caller: SignedInUser, template: str, values: Mapping[str, Any], status: int = 200
     ) -> Response:
-        """Return a page with what stands around it."""
+        """Return a page with its frame."""
         around: dict[str, Any] = {
-            "user": who.caller.user or "operator",
-            "csrf": self.desk.gate.masked(request, self.desk.entropy),
+            "user": caller.caller.user or "operator",
+            "csrf": self.desk.gate.mask_token(request, self.desk.entropy),
             "about": self.about,
             "said": unquote(request.cookies.get(self._said, ""))[:_MAX_SAID],
             "query": dict(request.query_params),
-            "counts": await self.counts(who),
+            "counts": await self.counts(caller),
             "feed_place": place_of(await self.feed.end()),
         }
         response = self.drawing.page(request, template, around | dict(values), status)
@@ -112,52 +112,52 @@ class PageRenderer:
 
     @property
     def _said(self) -> str:
-        """How the cookie is called by which one page tells the next what was done: an address could be anybody's."""
+        """Name of the cookie that passes a result to the next page; a URL could be forged."""
         return f"{self.desk.gate.cookie}-said"
 
-    async def counts(self, who: SignedInUser) -> Mapping[str, int]:
-        """Return what stands beside the names of pages: what waits for somebody."""
-        approvals = await self.inside.look(who, "/people/approvals")
-        alerts = await self.inside.look(who, "/alerts")
-        requests = await self.inside.look(who, "/est/requests")
+    async def counts(self, caller: SignedInUser) -> Mapping[str, int]:
+        """Return the counts next to page names: items that await a user."""
+        approvals = await self.inside.look(caller, "/people/approvals")
+        alerts = await self.inside.look(caller, "/alerts")
+        requests = await self.inside.look(caller, "/est/requests")
         return {
             "approvals": sum(1 for one in approvals.items) if approvals else 0,
             "requests": len(requests.items) if requests else 0,
             "alerts": sum(1 for one in alerts.items if not one["silenced"]) if alerts else 0,
         }
 
-    async def refused(self, request: Request, who: SignedInUser | None, error: BirthmarkError) -> Response:
-        """Return a refusal as a page: what was wrong, and what to do."""
-        cause, fix = error.explain_apart()
+    async def refused(self, request: Request, user: SignedInUser | None, error: BirthmarkError) -> Response:
+        """Return a refusal as a page: cause and fix."""
+        cause, fix = error.explain_for_display()
         told = {"problem": str(error), "cause": cause, "fix": fix, "code": error.code}
-        told["title"] = say("That was not done") if request.method != "GET" else say("This cannot be shown")
-        if who is None:
+        told["title"] = translate("That was not done") if request.method != "GET" else translate("This cannot be shown")
+        if user is None:
             return self.drawing.page(request, "refused_outside.html", told, status_of(error))
         if "hx-request" in request.headers:  # at the place that was pressed; what is only drawn anew stays as it is
             if request.method == "GET":
                 return Response(status_code=204, headers={"cache-control": "no-store"})
             return self.drawing.page(request, "refused_part.html", told, status_of(error))
-        return await self.draw(request, who, "refused.html", told, status_of(error))
+        return await self.draw(request, user, "refused.html", told, status_of(error))
 
     async def form(self, request: Request) -> Form:
-        """Return what a form of ours sent. Raise `RequestForgedError`, `SessionEndedError`."""
+        """Return the content of a form of this server. Raise `RequestForgedError`, `SessionEndedError`."""
         found = await read_form(request)
         self.desk.gate.check_from_here(request, self.desk.gate.text(request), found.get(CSRF_FIELD, ""))
         return found
 
-    async def do(self, who: SignedInUser, given: Form, method: str, path: str, /, *names: str, **body: Any) -> Any:
-        """Carry out what a form asks for, once however often it is sent."""
-        return await self.inside.do(who, ApiOperation(method, path, names, body, key=given.get(ONCE, "")))
+    async def do(self, caller: SignedInUser, form: Form, method: str, path: str, /, *names: str, **body: Any) -> Any:
+        """Execute the action of a form; a repeated submission has no effect."""
+        return await self.inside.do(caller, ApiOperation(method, path, names, body, key=form.get(ONCE, "")))
 
-    def go(self, path: str, said: str = "") -> Response:
-        """Lead a browser on, after something was done; the page there says what."""
+    def go(self, path: str, message: str = "") -> Response:
+        """Redirect the browser after an action; the next page shows the result."""
         response = RedirectResponse(path, 303, {"cache-control": "no-store"})
-        if said:
-            self.desk.gate.keep(response, self._said, quote(said[:_MAX_SAID]), _SAID_S)
+        if message:
+            self.desk.gate.keep(response, self._said, quote(message[:_MAX_SAID]), _SAID_S)
         return response
 
     def file(self, content: bytes, media_type: str, name: str) -> Response:
-        """Hand out a file, which no browser shows as a page; its name is of plain characters."""
+        """Return a file as a download that no browser renders, with an ASCII name."""
         plain = _NOT_IN_NAMES.sub("_", name)[:_MAX_SAID]
         headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
         return Response(

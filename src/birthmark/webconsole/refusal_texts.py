@@ -1,7 +1,7 @@
-"""The texts of frequent refusals in the reader's language; every other refusal is shown in English.
+"""Translations of frequent refusals; every other refusal is shown in English.
 
-A catalogue has the message, cause and fix of a code as templates. Facts are filled in by name. A command is `1`, `2`:
-the first, the second of the English fix, so that each is written once.
+A catalog has message, cause and fix of a code as templates. Facts are filled in by name. Commands are `1`, `2`: the
+first and second of the English fix, so that each is written once.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from birthmark.webconsole.i18n import ENGLISH, catalogue, reader
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.labels import mark_for_translation
 
 PREFIX = "refusal "
 TEXTS: Mapping[str, Mapping[str, str]] = {
@@ -17,129 +17,129 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
     for code, message, cause, fix in (
         (
             "dps.not_enrolled",
-            marked("refusal dps.not_enrolled message"),
-            marked("refusal dps.not_enrolled cause"),
-            marked("refusal dps.not_enrolled fix"),
+            mark_for_translation("refusal dps.not_enrolled message"),
+            mark_for_translation("refusal dps.not_enrolled cause"),
+            mark_for_translation("refusal dps.not_enrolled fix"),
         ),
         (
             "dps.enrollment_disabled",
-            marked("refusal dps.enrollment_disabled message"),
-            marked("refusal dps.enrollment_disabled cause"),
-            marked("refusal dps.enrollment_disabled fix"),
+            mark_for_translation("refusal dps.enrollment_disabled message"),
+            mark_for_translation("refusal dps.enrollment_disabled cause"),
+            mark_for_translation("refusal dps.enrollment_disabled fix"),
         ),
         (
             "dps.registration_id_mismatch",
-            marked("refusal dps.registration_id_mismatch message"),
-            marked("refusal dps.registration_id_mismatch cause"),
-            marked("refusal dps.registration_id_mismatch fix"),
+            mark_for_translation("refusal dps.registration_id_mismatch message"),
+            mark_for_translation("refusal dps.registration_id_mismatch cause"),
+            mark_for_translation("refusal dps.registration_id_mismatch fix"),
         ),
         (
             "dps.unknown_scope",
-            marked("refusal dps.unknown_scope message"),
-            marked("refusal dps.unknown_scope cause"),
-            marked("refusal dps.unknown_scope fix"),
+            mark_for_translation("refusal dps.unknown_scope message"),
+            mark_for_translation("refusal dps.unknown_scope cause"),
+            mark_for_translation("refusal dps.unknown_scope fix"),
         ),
         (
             "dps.certificate_mismatch",
-            marked("refusal dps.certificate_mismatch message"),
-            marked("refusal dps.certificate_mismatch cause"),
-            marked("refusal dps.certificate_mismatch fix"),
+            mark_for_translation("refusal dps.certificate_mismatch message"),
+            mark_for_translation("refusal dps.certificate_mismatch cause"),
+            mark_for_translation("refusal dps.certificate_mismatch fix"),
         ),
         (
             "dps.device_taken_back",
-            marked("refusal dps.device_taken_back message"),
-            marked("refusal dps.device_taken_back cause"),
-            marked("refusal dps.device_taken_back fix"),
+            mark_for_translation("refusal dps.device_taken_back message"),
+            mark_for_translation("refusal dps.device_taken_back cause"),
+            mark_for_translation("refusal dps.device_taken_back fix"),
         ),
         (
             "iothub.unknown_device",
-            marked("refusal iothub.unknown_device message"),
-            marked("refusal iothub.unknown_device cause"),
-            marked("refusal iothub.unknown_device fix"),
+            mark_for_translation("refusal iothub.unknown_device message"),
+            mark_for_translation("refusal iothub.unknown_device cause"),
+            mark_for_translation("refusal iothub.unknown_device fix"),
         ),
         (
             "iothub.device_disabled",
-            marked("refusal iothub.device_disabled message"),
-            marked("refusal iothub.device_disabled cause"),
-            marked("refusal iothub.device_disabled fix"),
+            mark_for_translation("refusal iothub.device_disabled message"),
+            mark_for_translation("refusal iothub.device_disabled cause"),
+            mark_for_translation("refusal iothub.device_disabled fix"),
         ),
         (
             "iothub.thumbprint_mismatch",
-            marked("refusal iothub.thumbprint_mismatch message"),
-            marked("refusal iothub.thumbprint_mismatch cause"),
-            marked("refusal iothub.thumbprint_mismatch fix"),
+            mark_for_translation("refusal iothub.thumbprint_mismatch message"),
+            mark_for_translation("refusal iothub.thumbprint_mismatch cause"),
+            mark_for_translation("refusal iothub.thumbprint_mismatch fix"),
         ),
         (
             "iothub.unknown_hub",
-            marked("refusal iothub.unknown_hub message"),
-            marked("refusal iothub.unknown_hub cause"),
-            marked("refusal iothub.unknown_hub fix"),
+            mark_for_translation("refusal iothub.unknown_hub message"),
+            mark_for_translation("refusal iothub.unknown_hub cause"),
+            mark_for_translation("refusal iothub.unknown_hub fix"),
         ),
         (
             "est.password_wrong",
-            marked("refusal est.password_wrong message"),
-            marked("refusal est.password_wrong cause"),
-            marked("refusal est.password_wrong fix"),
+            mark_for_translation("refusal est.password_wrong message"),
+            mark_for_translation("refusal est.password_wrong cause"),
+            mark_for_translation("refusal est.password_wrong fix"),
         ),
         (
             "est.credentials_missing",
-            marked("refusal est.credentials_missing message"),
-            marked("refusal est.credentials_missing cause"),
-            marked("refusal est.credentials_missing fix"),
+            mark_for_translation("refusal est.credentials_missing message"),
+            mark_for_translation("refusal est.credentials_missing cause"),
+            mark_for_translation("refusal est.credentials_missing fix"),
         ),
         (
             "est.token_used",
-            marked("refusal est.token_used message"),
-            marked("refusal est.token_used cause"),
-            marked("refusal est.token_used fix"),
+            mark_for_translation("refusal est.token_used message"),
+            mark_for_translation("refusal est.token_used cause"),
+            mark_for_translation("refusal est.token_used fix"),
         ),
         (
             "pki.certificate_expired",
-            marked("refusal pki.certificate_expired message"),
-            marked("refusal pki.certificate_expired cause"),
-            marked("refusal pki.certificate_expired fix"),
+            mark_for_translation("refusal pki.certificate_expired message"),
+            mark_for_translation("refusal pki.certificate_expired cause"),
+            mark_for_translation("refusal pki.certificate_expired fix"),
         ),
         (
             "pki.certificate_not_yet_valid",
-            marked("refusal pki.certificate_not_yet_valid message"),
-            marked("refusal pki.certificate_not_yet_valid cause"),
-            marked("refusal pki.certificate_not_yet_valid fix"),
+            mark_for_translation("refusal pki.certificate_not_yet_valid message"),
+            mark_for_translation("refusal pki.certificate_not_yet_valid cause"),
+            mark_for_translation("refusal pki.certificate_not_yet_valid fix"),
         ),
         (
             "tls.server_not_trusted",
-            marked("refusal tls.server_not_trusted message"),
-            marked("refusal tls.server_not_trusted cause"),
-            marked("refusal tls.server_not_trusted fix"),
+            mark_for_translation("refusal tls.server_not_trusted message"),
+            mark_for_translation("refusal tls.server_not_trusted cause"),
+            mark_for_translation("refusal tls.server_not_trusted fix"),
         ),
         (
             "tls.key_not_proven",
-            marked("refusal tls.key_not_proven message"),
-            marked("refusal tls.key_not_proven cause"),
-            marked("refusal tls.key_not_proven fix"),
+            mark_for_translation("refusal tls.key_not_proven message"),
+            mark_for_translation("refusal tls.key_not_proven cause"),
+            mark_for_translation("refusal tls.key_not_proven fix"),
         ),
         (
             "tls.client_clock_wrong",
-            marked("refusal tls.client_clock_wrong message"),
-            marked("refusal tls.client_clock_wrong cause"),
-            marked("refusal tls.client_clock_wrong fix"),
+            mark_for_translation("refusal tls.client_clock_wrong message"),
+            mark_for_translation("refusal tls.client_clock_wrong cause"),
+            mark_for_translation("refusal tls.client_clock_wrong fix"),
         ),
         (
             "awsiot.certificate_unknown",
-            marked("refusal awsiot.certificate_unknown message"),
-            marked("refusal awsiot.certificate_unknown cause"),
-            marked("refusal awsiot.certificate_unknown fix"),
+            mark_for_translation("refusal awsiot.certificate_unknown message"),
+            mark_for_translation("refusal awsiot.certificate_unknown cause"),
+            mark_for_translation("refusal awsiot.certificate_unknown fix"),
         ),
         (
             "awsiot.policy_denied",
-            marked("refusal awsiot.policy_denied message"),
-            marked("refusal awsiot.policy_denied cause"),
-            marked("refusal awsiot.policy_denied fix"),
+            mark_for_translation("refusal awsiot.policy_denied message"),
+            mark_for_translation("refusal awsiot.policy_denied cause"),
+            mark_for_translation("refusal awsiot.policy_denied fix"),
         ),
         (
             "mqtt.identity_contested",
-            marked("refusal mqtt.identity_contested message"),
-            marked("refusal mqtt.identity_contested cause"),
-            marked("refusal mqtt.identity_contested fix"),
+            mark_for_translation("refusal mqtt.identity_contested message"),
+            mark_for_translation("refusal mqtt.identity_contested cause"),
+            mark_for_translation("refusal mqtt.identity_contested fix"),
         ),
     )
 }
@@ -148,7 +148,7 @@ _COMMAND = re.compile(r"`(\d)`")
 
 
 def localize_refusal(refusal: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a refusal with `lang`, and its texts in that language where the reader's catalogue has them."""
+    """Return a refusal with `lang`, and translated texts if the user's catalog has them."""
     told: dict[str, str] = {}
     said, facts = catalogue(reader.get().language), {k: v.replace("`", "'") for k, v in refusal["facts"].items()}
     try:

@@ -1,4 +1,4 @@
-"""*Refusals*: `birthmark why` as pages. Grouped by reason, as a list, and one with all that is known of it."""
+"""*Refusals*: `birthmark why` as pages. Grouped by reason, as a list, and a detail page."""
 
 import re
 import shlex
@@ -14,15 +14,15 @@ from starlette.routing import Route
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_pem
-from birthmark.webconsole.i18n import say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusal_texts import localize_refusal
 
 PERIODS: Mapping[str, tuple[int, str]] = {
-    "1h": (3600, marked("the last hour")),
-    "24h": (86_400, marked("the last 24 hours")),
-    "7d": (7 * 86_400, marked("the last 7 days")),
+    "1h": (3600, mark_for_translation("the last hour")),
+    "24h": (86_400, mark_for_translation("the last 24 hours")),
+    "7d": (7 * 86_400, mark_for_translation("the last 7 days")),
 }
 _DAY, _WEEK = "24h", "7d"
 _PAGE, _MAX_CHARS = 50, 256
@@ -35,7 +35,7 @@ _PEM = "application/x-pem-file"
 
 @dataclass(frozen=True, slots=True)
 class RefusalFilter:
-    """Which refusals."""
+    """Filter of the refusals."""
 
     subject: str = ""
     code: str = ""
@@ -44,7 +44,7 @@ class RefusalFilter:
 
     @classmethod
     def of(cls, request: Request) -> "RefusalFilter":
-        """Return what an address asks for; of a pasted text with a tracking id in it, that one."""
+        """Return the filter in a URL; for pasted text with a tracking id, that refusal."""
         given = request.query_params
         subject = given.get("subject", "").strip()
         found, back = _ID.search(subject), given.get("back", "")
@@ -57,12 +57,12 @@ class RefusalFilter:
 
     @property
     def is_list(self) -> bool:
-        """Whether it is about some of them, and not about the reasons of all."""
+        """Whether the filter selects refusals, rather than the reasons of all."""
         return bool(self.subject or self.code or self.before)
 
     @property
     def asked(self) -> Mapping[str, str]:
-        """What is asked for, without what is not."""
+        """The filter's parameters that are set."""
         every = {"subject": self.subject, "code": self.code}
         return {name: value for name, value in every.items() if value}
 
@@ -85,7 +85,7 @@ class RefusalFilter:
 
 @dataclass(frozen=True, slots=True)
 class RefusalsPages:
-    """The reasons, the list, and one refusal."""
+    """The reasons, the list, and the page of a refusal."""
 
     site: PageRenderer
 
@@ -98,98 +98,101 @@ class RefusalsPages:
             route("/refusals/{id}/certificate.pem", self.certificate),
         ]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw the reasons, or the refusals that are asked for; who names one is led to it."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the reasons, or the matching refusals; redirect to a refusal that is named."""
         wanted = RefusalFilter.of(request)
         if wanted.is_list:
-            return await self._list(request, who, wanted)
+            return await self._list(request, caller, wanted)
         seconds, words = PERIODS[wanted.back]
-        found = await self.site.inside.ask(who, "/refusals/reasons", back_s=seconds)
+        found = await self.site.inside.ask(caller, "/refusals/reasons", back_s=seconds)
         values = {
             "filter": wanted,
-            "reasons": [{**localized_reason(one), **(await self._refused_of(who, one))} for one in found.items],
+            "reasons": [{**localized_reason(one), **(await self._refused_of(caller, one))} for one in found.items],
             "total": sum(one["count"] for one in found.items),
-            "period": say(words),
-            "periods": [(name, say(text)) for name, (_, text) in PERIODS.items()],
+            "period": translate(words),
+            "periods": [(name, translate(text)) for name, (_, text) in PERIODS.items()],
         }
-        return await self.site.draw(request, who, "refusals.html", values)
+        return await self.site.draw(request, caller, "refusals.html", values)
 
-    async def _refused_of(self, who: SignedInUser, reason: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return who was refused for a reason lately, each once, and whether there may be more."""
+    async def _refused_of(self, caller: SignedInUser, reason: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the clients that were recently refused for a reason, each once, and whether there may be more."""
         if reason["latest"] is None or reason["count"] < _SEVERAL:
             return {"who": [], "is_more": False}
-        found = await self.site.inside.ask(who, "/refusals", code=reason["code"], limit=_LOOKED)
-        names = dict.fromkeys(name for row in found.items if (name := whose(row["facts"])))
+        found = await self.site.inside.ask(caller, "/refusals", code=reason["code"], limit=_LOOKED)
+        names = dict.fromkeys(name for row in found.items if (name := find_client_name(row["facts"])))
         return {"who": list(names), "is_more": len(found.items) == _LOOKED}
 
-    async def _list(self, request: Request, who: SignedInUser, wanted: RefusalFilter) -> Response:
-        before = wanted.before or None
-        found = await self.site.inside.ask(who, "/refusals", before=before, limit=_PAGE, **wanted.asked)
+    async def _list(self, request: Request, caller: SignedInUser, refusal_filter: RefusalFilter) -> Response:
+        before = refusal_filter.before or None
+        found = await self.site.inside.ask(caller, "/refusals", before=before, limit=_PAGE, **refusal_filter.asked)
         rows: Sequence[Mapping[str, Any]] = found.items
-        if len(rows) == 1 and rows[0]["id"].lower() == wanted.subject.lower():
+        if len(rows) == 1 and rows[0]["id"].lower() == refusal_filter.subject.lower():
             return self.site.go(f"/refusals/{quote(rows[0]['id'], safe='')}")
         values = {
-            "filter": wanted,
-            "rows": [{**localize_refusal(row), "whose": whose(row["facts"])} for row in rows],
-            "following": wanted.address(rows[-1]["id"]) if len(rows) == _PAGE else None,
+            "filter": refusal_filter,
+            "rows": [{**localize_refusal(row), "whose": find_client_name(row["facts"])} for row in rows],
+            "following": refusal_filter.address(rows[-1]["id"]) if len(rows) == _PAGE else None,
         }
-        return await self.site.draw(request, who, "refusals_list.html", values)
+        return await self.site.draw(request, caller, "refusals_list.html", values)
 
-    async def one(self, request: Request, who: SignedInUser) -> Response:
-        """Draw one refusal with what was shown in it, and how often its reason came lately."""
+    async def one(self, request: Request, caller: SignedInUser) -> Response:
+        """Render a refusal with its presented certificate, and the recent frequency of its reason."""
         wanted = request.path_params["id"][:_MAX_CHARS]
-        refusal = await self._refusal(who, wanted)
+        refusal = await self._refusal(caller, wanted)
         if refusal is None:
-            return await self.site.draw(request, who, "refusal_gone.html", {"id": wanted}, 404)
-        shown = await self._shown(who, refusal)
+            return await self.site.draw(request, caller, "refusal_gone.html", {"id": wanted}, 404)
+        shown = await self._shown(caller, refusal)
         values = {
             "refusal": localize_refusal(refusal),
             "facts": [(key.replace("_", " "), value) for key, value in refusal["facts"].items()],
-            "devices": await self._devices(who, refusal["facts"]),
+            "devices": await self._devices(caller, refusal["facts"]),
             "shown": shown,
             "is_gone": shown is None and bool(refusal["facts"].get("thumbprint")),
-            "often": [(say(PERIODS[back][1]), await self._count(who, refusal["code"], back)) for back in (_DAY, _WEEK)],
+            "often": [
+                (translate(PERIODS[back][1]), await self._count(caller, refusal["code"], back))
+                for back in (_DAY, _WEEK)
+            ],
             "command_line": f"birthmark why {shlex.quote(refusal['id'])}",
         }
-        return await self.site.draw(request, who, "refusal.html", values)
+        return await self.site.draw(request, caller, "refusal.html", values)
 
-    async def certificate(self, request: Request, who: SignedInUser) -> Response:
+    async def certificate(self, request: Request, caller: SignedInUser) -> Response:
         """Send the certificate that was presented, as a file."""
-        refusal = await self._refusal(who, request.path_params["id"][:_MAX_CHARS])
-        found = None if refusal is None else await self._shown(who, refusal)
+        refusal = await self._refusal(caller, request.path_params["id"][:_MAX_CHARS])
+        found = None if refusal is None else await self._shown(caller, refusal)
         if found is None:
-            return await self.site.draw(request, who, "refusal_gone.html", {"id": request.path_params["id"]}, 404)
+            return await self.site.draw(request, caller, "refusal_gone.html", {"id": request.path_params["id"]}, 404)
         return self.site.drawing.download("presented.pem", found.pem(), _PEM)
 
-    async def _refusal(self, who: SignedInUser, wanted: str) -> Mapping[str, Any] | None:
-        found = await self.site.inside.ask(who, "/refusals", subject=wanted, limit=1)
-        return next((one for one in found.items if one["id"].lower() == wanted.lower()), None)
+    async def _refusal(self, caller: SignedInUser, refusal_id: str) -> Mapping[str, Any] | None:
+        found = await self.site.inside.ask(caller, "/refusals", subject=refusal_id, limit=1)
+        return next((one for one in found.items if one["id"].lower() == refusal_id.lower()), None)
 
-    async def _devices(self, who: SignedInUser, facts: Mapping[str, str]) -> Sequence[str]:
-        """Return the devices that are named, and on record."""
+    async def _devices(self, caller: SignedInUser, facts: Mapping[str, str]) -> Sequence[str]:
+        """Return the named devices that exist."""
         found: list[str] = []
         for name in dict.fromkeys(facts[key] for key in _DEVICES if facts.get(key)):
             try:
-                await self.site.inside.ask(who, "/devices/{name}", name)
+                await self.site.inside.ask(caller, "/devices/{name}", name)
             except (NotFoundError, InvalidRequestError):
                 continue
             found.append(name)
         return found
 
-    async def _shown(self, who: SignedInUser, refusal: Mapping[str, Any]) -> Certificate | None:
-        """Return what was presented; None where nothing was, or it is kept no more."""
+    async def _shown(self, caller: SignedInUser, refusal: Mapping[str, Any]) -> Certificate | None:
+        """Return the presented certificate; None if there was none, or it is no longer stored."""
         thumbprint = refusal["facts"].get("thumbprint", "")
         if not thumbprint:
             return None
         try:
-            told = await self.site.inside.ask(who, "/refusals/certificates/{thumbprint}", thumbprint)
+            told = await self.site.inside.ask(caller, "/refusals/certificates/{thumbprint}", thumbprint)
             return parse_pem(told["certificate"])
         except (NotFoundError, InvalidRequestError, CertificateInvalidError):
             return None
 
-    async def _count(self, who: SignedInUser, code: str, back: str) -> int:
+    async def _count(self, caller: SignedInUser, code: str, back: str) -> int:
         try:
-            found = await self.site.inside.ask(who, "/refusals/reasons", back_s=PERIODS[back][0])
+            found = await self.site.inside.ask(caller, "/refusals/reasons", back_s=PERIODS[back][0])
         except BirthmarkError:
             return 0
         return sum(one["count"] for one in found.items if one["code"] == code)
@@ -200,7 +203,7 @@ def localized_reason(reason: Mapping[str, Any]) -> Mapping[str, Any]:
     return reason if reason["latest"] is None else {**reason, "latest": localize_refusal(reason["latest"])}
 
 
-def whose(facts: Mapping[str, str]) -> str:
-    """Return by what name one knows who was refused; nothing where none was said."""
+def find_client_name(facts: Mapping[str, str]) -> str:
+    """Return the best identifier of the refused client; empty if unknown."""
     known = (*_DEVICES, "user", "client_id", "subject_id", "access_key_id", "sni")
     return next((facts[name] for name in known if facts.get(name)), "")

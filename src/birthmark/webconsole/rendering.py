@@ -1,7 +1,7 @@
-"""Draws pages: templates that escape, files by their digest, and what a browser is allowed to do with a page.
+"""Page rendering: escaping templates, static files by digest, and the content security policy.
 
-The policy allows no script and no style within a page, no request elsewhere and no frame (CSP 3). Scripts of ours carry
-a nonce, each element that htmx may act on the same one (its extension hx-csp), and only htmx makes nodes from text.
+The policy allows no inline script or style, no external request and no frame (CSP 3). This server's scripts have a
+nonce, as does each element that htmx may act on (extension hx-csp). Only htmx creates nodes from text.
 """
 
 import base64
@@ -76,12 +76,12 @@ def file(name: str) -> File:
 
 
 def address_of(name: str) -> str:
-    """Return where a file is, by its content: it may be kept for ever."""
+    """Return the URL of a static file by its digest; it can be cached permanently."""
     return f"/files/{file(name).digest}/{name}"
 
 
 def file_route() -> Route:
-    """Return the route of the files; nobody has to be signed in for them."""
+    """Return the route of static files, which requires no sign-in."""
 
     async def answer(request: Request) -> Response:
         name = request.path_params["name"]
@@ -97,7 +97,7 @@ def file_route() -> Route:
 
 
 def policy(nonce: str) -> str:
-    """Return what a page may do (Content-Security-Policy)."""
+    """Return the Content-Security-Policy of a page."""
     return (
         f"default-src 'none'; script-src 'nonce-{nonce}'; worker-src 'self'; style-src 'self'; img-src 'self'; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
@@ -106,7 +106,7 @@ def policy(nonce: str) -> str:
 
 
 class TemplateRenderer:
-    """Makes pages of templates."""
+    """Renders templates as pages."""
 
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
@@ -120,7 +120,7 @@ class TemplateRenderer:
             extensions=["jinja2.ext.i18n"],
             auto_reload=False,
         )
-        environment.install_gettext_callables(i18n.say, i18n.count_of, newstyle=True)  # type: ignore[attr-defined]
+        environment.install_gettext_callables(i18n.translate, i18n.count_of, newstyle=True)  # type: ignore[attr-defined]
         environment.globals |= {"file": address_of, "languages": i18n.LANGUAGES, "call": _call, "scrolls": _scrolls}
         environment.filters |= {
             "number": i18n.number,
@@ -137,7 +137,7 @@ class TemplateRenderer:
         self._environment = environment
 
     def page(self, request: Request, template: str, values: Mapping[str, Any], status: int = 200) -> Response:
-        """Return a page, or the part of it that a request of htmx asks for by its target."""
+        """Return a page, or the part of it that an htmx request targets."""
         nonce = base64.urlsafe_b64encode(self._entropy.token(_NONCE_BYTES)).decode().rstrip("=")
         given = {
             **values,
@@ -154,58 +154,58 @@ class TemplateRenderer:
         return Response(text, status, headers, "text/html")
 
     def download(self, name: str, text: str, media_type: str) -> Response:
-        """Return a file that a browser keeps, and shows nothing of."""
+        """Return a file as a download that browsers do not render."""
         headers = _HEADERS | {"content-disposition": f'attachment; filename="{name}"'}
         return Response(
             text, headers=headers | {"content-security-policy": "default-src 'none'"}, media_type=media_type
         )
 
     def _time(self, at: datetime | str) -> Markup:
-        """Return a time as it is read fastest, with the exact one for who points at it, or copies it."""
+        """Return a short time, with the exact one for hovering or copying."""
         when = datetime.fromisoformat(at) if isinstance(at, str) else at
         said = (when.isoformat(), i18n.exact(when), i18n.moment(when, self._clock.now()))
         return Markup('<time datetime="{}" title="{}">{}</time>').format(*said)
 
     def _timed(self, text: str) -> Markup:
-        """Return foreign text with the times in it as who reads writes them."""
+        """Return untrusted text with its times in the user's format."""
         parts = _UTC.split(text)
         return Markup("").join(self._moment(part) if at % 2 else plain(part) for at, part in enumerate(parts))
 
     def _moment(self, text: str) -> Markup:
-        """Return what looks like a time as one; what is none, such as of a 13th month, as it is."""
+        """Return text that looks like a time as one; invalid times, such as of a 13th month, are unchanged."""
         try:
             return self._time(datetime.fromisoformat(f"{text}Z"))
         except ValueError:
             return plain(f"{text} UTC")
 
     def _until(self, at: datetime | str) -> Markup:
-        """Return how far away a time is, with the exact one."""
+        """Return the distance to a time, with the exact time."""
         when = datetime.fromisoformat(at) if isinstance(at, str) else at
         apart = when - self._clock.now()
-        words = i18n.say("in {time}") if apart > timedelta() else i18n.say("{time} ago")
+        words = i18n.translate("in {time}") if apart > timedelta() else i18n.translate("{time} ago")
         said = (when.isoformat(), i18n.exact(when), words.format(time=i18n.span(abs(apart))))
         return Markup('<time datetime="{}" title="{}">{}</time>').format(*said)
 
 
 def reader_of(request: Request) -> PageLocale:
-    """Return how who asks reads."""
+    """Return the locale of a request."""
     cookies = request.cookies
     found = i18n.language_of(request.headers.get("accept-language", ""), cookies.get(LANGUAGE_COOKIE, ""))
     return PageLocale(found, *i18n.zone_of(cookies.get(ZONE_COOKIE, "").replace("%2F", "/")))
 
 
 def plain(text: object) -> Markup:
-    """Return foreign text: nothing in it that is not printable, and no direction of its own that others would take."""
+    """Return untrusted text: printable characters only, with an isolated text direction."""
     return Markup("<bdi>{}</bdi>").format(printable(str(text)))
 
 
 def block(text: object) -> Markup:
-    """Return foreign text of several lines, which stay lines, for `pre`."""
+    """Return untrusted text of several lines for `pre`."""
     return Markup("<bdi>{}</bdi>").format("\n".join(map(printable, str(text).split("\n"))))
 
 
 def typed(text: str) -> Markup:
-    """Return a command as it is typed, which breaks between its words alone where they are short."""
+    """Return a command that breaks only between words, if they are short."""
     whole = Markup('<span class="w">{}</span>')
     words = (
         word
@@ -218,12 +218,12 @@ def typed(text: str) -> Markup:
     return Markup("").join(words)
 
 
-def short(text: object, most: int = 64) -> Markup:
-    """Return foreign text, its middle left out where it is long; whole for who points at it."""
+def short(text: object, limit: int = 64) -> Markup:
+    """Return untrusted text with its middle shortened; the full text appears on hover."""
     whole = printable(str(text))
-    if len(whole) <= most:
+    if len(whole) <= limit:
         return Markup("<bdi>{}</bdi>").format(whole)
-    half = most // 2
+    half = limit // 2
     return Markup('<bdi title="{}">{}…{}</bdi>').format(whole[:_MAX_TITLE], whole[:half], whole[-(half - 1) :])
 
 
@@ -232,12 +232,15 @@ _UTC = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?) UTC")
 
 
 def _scrolls() -> Markup:
-    """Return the attributes of what is moved sideways where a window is narrow: by keys, too (WCAG 2.1.1)."""
-    return Markup('tabindex="0" role="group" aria-label="{}"').format(i18n.say("Table"))
+    """Return the attributes of an element that scrolls horizontally if the window is narrow.
+
+    It also scrolls by keyboard (WCAG 2.1.1).
+    """
+    return Markup('tabindex="0" role="group" aria-label="{}"').format(i18n.translate("Table"))
 
 
 def _call(nonce: str, **more: str) -> Markup:
-    """Return the attributes of htmx of an element, with the nonce without which they count for nothing."""
+    """Return the htmx attributes of an element, with the nonce that they require."""
     said = {"hx_nonce": nonce} | more
     pairs = (Markup('{}="{}"').format(name.replace("__", ":").replace("_", "-"), value) for name, value in said.items())
     return Markup(" ").join(pairs)

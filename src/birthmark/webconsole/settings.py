@@ -1,4 +1,4 @@
-"""*Settings*: what the server was told, each with its default and what it is. Shown, and changed elsewhere."""
+"""*Settings*: the server's settings, each with its default and description. Read-only."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,19 @@ _MAX_CHARS = 64
 
 @dataclass(frozen=True, slots=True)
 class SettingFilter:
-    """Which settings."""
+    """Filter of the settings."""
 
     begin: str = ""
     changed: bool = False
 
     @classmethod
     def of(cls, request: Request) -> "SettingFilter":
-        """Return what an address asks for."""
+        """Return the filter in a URL."""
         given = request.query_params
         return cls(given.get("begin", "").strip()[:_MAX_CHARS], given.get("changed", "") == "yes")
 
     def takes(self, row: Mapping[str, Any]) -> bool:
-        """Say whether it is one of these."""
+        """Return whether a setting matches."""
         return row["key"].startswith(self.begin) and (row["is_changed"] or not self.changed)
 
     @property
@@ -55,23 +55,23 @@ class SettingsPage:
         """Return its route."""
         return [self.site.route("/settings", self.show)]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw them, as far as who looks may see."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the settings that the user may read."""
         look, wanted = self.site.inside.look, SettingFilter.of(request)
-        settings, certificate = await look(who, "/server/settings"), await look(who, "/server/certificate")
-        machines = await look(who, "/server/machines")
+        settings, certificate = await look(caller, "/server/settings"), await look(caller, "/server/certificate")
+        machines = await look(caller, "/server/machines")
         values = {
             "filter": wanted,
             "groups": None if settings is None else grouped([one for one in settings.items if wanted.takes(one)]),
             "certificate": certificate,
-            "services": addresses(await self.site.inside.ask(who, "/server/endpoints")),
+            "services": addresses(await self.site.inside.ask(caller, "/server/endpoints")),
             "machines": machines["items"] if machines else [],
         }
-        return await self.site.draw(request, who, "settings.html", values)
+        return await self.site.draw(request, caller, "settings.html", values)
 
 
 def grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """Return the settings by the table of the file that they stand in, what stands in none first."""
+    """Return the settings by their table in the file, those without a table first."""
     found: dict[str, list[Mapping[str, Any]]] = {"": []}
     for row in rows:
         found.setdefault(row["key"].rpartition(".")[0], []).append(row)
@@ -79,7 +79,7 @@ def grouped(rows: Sequence[Mapping[str, Any]]) -> Sequence[tuple[str, Sequence[M
 
 
 def addresses(services: Mapping[str, Any]) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
-    """Return where each service is, in pairs to read."""
+    """Return the addresses of each service as readable pairs."""
     found: list[tuple[str, Sequence[tuple[str, str]]]] = []
     for name, told in services.items():
         parts = told.items() if isinstance(told, Mapping) else [("url", told)]

@@ -1,10 +1,10 @@
-"""Drawings as text: elements of SVG, foreign text made safe for them, and how wide text will be.
+"""Drawings as text: SVG elements, sanitized text, and text widths.
 
-In:   values and words, whatever is in them.
-Out:  well-formed SVG 1.1 that styles nothing itself: `files/charts.css` does, by class.
+- In: values and text, untrusted.
+- Out: well-formed SVG 1.1 without styles: `files/charts.css` styles it by class.
 
-Widths are estimates, in the widest font that the console's stack meets (DejaVu Sans): who draws by them leaves room.
-Not here: what is drawn (charts, life).
+Widths are estimates for the widest font of the console's stack (DejaVu Sans), so layouts have spare space. Not here:
+the drawings themselves (charts, life).
 """
 
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ _WIDTH_OF = {char: width for width, chars in _WIDTHS.items() for char in chars}
 
 
 class Tone(StrEnum):
-    """What a mark says by its color, never by color alone: each has a shape or a place of its own besides."""
+    """Meaning of a mark's color; each also has a distinct shape or position."""
 
     USUAL = "usual"
     GOOD = "good"
@@ -47,7 +47,7 @@ class Tone(StrEnum):
 
 
 class Anchor(StrEnum):
-    """Which end of a text stands at its place."""
+    """Which end of a text is at its position."""
 
     START = "start"
     MIDDLE = "middle"
@@ -56,7 +56,7 @@ class Anchor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A drawing's width and height in px, and the width of the place from which on it is the one to show."""
+    """Width and height of a drawing in px, and the container width from which it is shown."""
 
     name: str
     width: int
@@ -72,7 +72,7 @@ FULL = Size("full", 940, 220, 900)
 
 
 def for_each(draw: Callable[[Size], str], sizes: Sequence[Size]) -> str:
-    """Return the drawing in each of `sizes`, of which the style sheet shows the one that fits where it stands."""
+    """Return the drawing in each of `sizes`; the style sheet shows the one that fits its container."""
     by_width = sorted(sizes, key=lambda size: size.from_px)
     until = [f" until-{wider.from_px}" for wider in by_width[1:]] + [""]
     since = [""] + [f" from-{wider.from_px}" for wider in by_width[1:]]
@@ -84,12 +84,12 @@ def for_each(draw: Callable[[Size], str], sizes: Sequence[Size]) -> str:
 
 
 def safe(text: str) -> str:
-    """Return `text` in one line, what cannot be seen in it escaped; spaces of every width stay."""
+    """Return `text` on one line with invisible characters escaped; spaces of every width remain."""
     return "".join(char if char.isprintable() or category(char) == "Zs" else printable(char) for char in text)
 
 
 def isolated(text: str) -> str:
-    """Return `text` so that what stands beside it keeps its order when it is written from right to left."""
+    """Return `text` with isolated direction, so that right-to-left text does not reorder its context."""
     if any(bidirectional(char) in {"R", "AL", "AN"} for char in text):
         return f"\u2068{text}\u2069"
     return text
@@ -106,12 +106,12 @@ def _width_of_char(char: str) -> float:
 
 
 def width_of(text: str, *, is_strong: bool = False) -> float:
-    """Return about how many px `text` takes, rather more than less."""
+    """Return the approximate width of `text` in px, rather too large."""
     return sum(map(_width_of_char, text)) * TEXT_PX * (_STRONG if is_strong else 1)
 
 
 def cut(text: str, room_px: float, *, is_strong: bool = False) -> str:
-    """Return what of `text`, made safe, fits `room_px`: all of it, or its beginning and an ellipsis."""
+    """Return `text`, sanitized, in at most `room_px`: all of it, or its beginning and an ellipsis."""
     kept = safe(text[:_MAX_TITLE_CHARS])
     if len(text) <= _MAX_TITLE_CHARS and width_of(kept, is_strong=is_strong) <= room_px:
         return kept
@@ -124,13 +124,13 @@ def cut(text: str, room_px: float, *, is_strong: bool = False) -> str:
 
 
 def shortened(text: str, chars: int = _MAX_TITLE_CHARS) -> str:
-    """Return `text`, made safe, of at most about `chars` characters, for a place without a width."""
+    """Return `text`, sanitized, of at most about `chars` characters, for a place without a width."""
     kept = safe(text[:chars])
     return isolated(kept if len(text) <= chars and len(kept) <= chars else kept[: chars - 1] + _ELLIPSIS)
 
 
 def local(link: str) -> str:
-    """Return `link` if it stays at this server. Raise `ValueError`."""
+    """Return `link` if it is local to this server. Raise `ValueError`."""
     if not link.startswith(("/", "?", "#")) or link.startswith(("//", "/\\")) or not link.isprintable():
         raise ValueError("A link of a drawing begins with /, ? or #, and goes nowhere else")
     return link
@@ -151,12 +151,12 @@ def _written(value: float | str) -> str:
 
 
 def title(text: str) -> str:
-    """Return what a pointer that rests, and who listens, are told; of several lines if the caller made them."""
+    """Return the tooltip element, which screen readers also read; the caller may pass several lines."""
     return f"<title>{escape(text)}</title>"
 
 
 def linked(inside: str, link: str | None, words: str) -> str:
-    """Return `inside` with its exact words, as a link if there is one."""
+    """Return `inside` with its exact text, as a link if there is one."""
     told = title(words) if words else ""
     if link is None:
         return element("g", told + inside) if told else inside
@@ -183,7 +183,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class SvgLabel:
-    """A text in its place: cut already, its base line at `y`."""
+    """A positioned text, already cut, with its baseline at `y`."""
 
     text: str
     x: float
@@ -204,7 +204,7 @@ class SvgLabel:
 
 
 def centered(text: str, x: float, y: float, within: tuple[float, float], look: str = "") -> SvgLabel:
-    """Return a label about `x`, moved as far as it must to stay `within`, and cut to that."""
+    """Return a label centered at `x`, moved and cut to fit `within`."""
     left, right = within
     words = cut(text, right - left, is_strong="strong" in look)
     half = width_of(words, is_strong="strong" in look) / 2
@@ -212,7 +212,7 @@ def centered(text: str, x: float, y: float, within: tuple[float, float], look: s
 
 
 def drawing(inside: str, size: Size, *, name: str, height: float, title: str, desc: str, kind: str) -> str:
-    """Return the whole drawing: an image to who listens, or a group where links are in it to follow."""
+    """Return the complete drawing: an image for screen readers, or a group if it contains links."""
     own = f"{name}-{size.name}"
     head = element("title", escape(shortened(title)), id=f"{own}-title")
     head += element("desc", escape(shortened(desc, 1000)), id=f"{own}-desc") if desc else ""

@@ -1,4 +1,4 @@
-"""*Rules*: which messages leave AWS IoT, and where to; one of them with what it sent, what waits and what failed."""
+"""*Rules*: AWS IoT rules with their actions; for each its sent, waiting and failed messages."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,30 +16,30 @@ from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
-from birthmark.webconsole.i18n import number, say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import number, translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.svg import Size, Tone
 
 _AT, _ONE = "/rules", "/rules/{name}"
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 OUTCOMES: Mapping[str, tuple[str, Tone]] = {
-    "sent": (marked("sent"), Tone.GOOD),
-    "waiting": (marked("waits for its receiver"), Tone.WARN),
-    "dead": (marked("was put aside"), Tone.BAD),
-    "dropped": (marked("found no space"), Tone.BAD),
+    "sent": (mark_for_translation("sent"), Tone.GOOD),
+    "waiting": (mark_for_translation("waits for its receiver"), Tone.WARN),
+    "dead": (mark_for_translation("was put aside"), Tone.BAD),
+    "dropped": (mark_for_translation("found no space"), Tone.BAD),
 }
-"""What became of what a rule sends, in the picture and beside it."""
+"""Label and style of each result of a rule action, in the chart and its table."""
 DONE: Mapping[str, str] = {
-    "enable": marked("The rule is on."),
-    "disable": marked("The rule is off."),
-    "replay": marked("What was put aside is sent again."),
+    "enable": mark_for_translation("The rule is on."),
+    "disable": mark_for_translation("The rule is off."),
+    "replay": mark_for_translation("What was put aside is sent again."),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class RulesPages:
-    """The list, and one of them."""
+    """The list of rules, and the page of a rule."""
 
     site: PageRenderer
 
@@ -51,20 +51,20 @@ class RulesPages:
             self.site.route(_ONE, self.do, "POST"),
         ]
 
-    async def list(self, request: Request, who: SignedInUser) -> Response:
-        """Draw a page of them; what somebody may not look at is said to be another's."""
+    async def list(self, request: Request, caller: SignedInUser) -> Response:
+        """Render a page of rules; without permission, show a notice."""
         after = request.query_params.get("after", "")[:_MAX_CHARS]
-        found = await self.site.inside.look(who, "/aws/rules", limit=_PAGE, after=after or None)
+        found = await self.site.inside.look(caller, "/aws/rules", limit=_PAGE, after=after or None)
         following = None if found is None or found.next is None else f"{_AT}?{urlencode({'after': found.next})}"
         rows = None if found is None else [{**row, "is": _state(row)} for row in found.items]
-        return await self.site.draw(request, who, "rules.html", {"rows": rows, "following": following})
+        return await self.site.draw(request, caller, "rules.html", {"rows": rows, "following": following})
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw one as it is now. Raise `UnknownRuleError`."""
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the current state of a rule. Raise `UnknownRuleError`."""
         name, inside = request.path_params["name"], self.site.inside
-        row = await inside.ask(who, "/aws/rules/{name}", name)
+        row = await inside.ask(caller, "/aws/rules/{name}", name)
         after = request.query_params.get("after", "")[:_MAX_CHARS]
-        dead = await inside.ask(who, "/aws/rules/{name}/dead", name, limit=_SHOWN, after=after or None)
+        dead = await inside.ask(caller, "/aws/rules/{name}/dead", name, limit=_SHOWN, after=after or None)
         here = f"{_AT}/{quote(name, safe='')}"
         sums = {outcome: sum(one[outcome] for one in row["actions"]) for outcome in OUTCOMES}
         values = {
@@ -74,28 +74,28 @@ class RulesPages:
             "again": here if not after else f"{here}?{urlencode({'after': after})}",
             "total": sum(sums.values()),
             "picture": drawn(sums) if sum(sums.values()) else "",
-            "outcomes": [(say(words), outcome) for outcome, (words, _) in OUTCOMES.items()],
+            "outcomes": [(translate(words), outcome) for outcome, (words, _) in OUTCOMES.items()],
             "dead": dead.items,
             "following": None if dead.next is None else f"{here}?{urlencode({'after': dead.next})}",
             "payload": json.dumps(row["payload"], ensure_ascii=False, indent=2),
-            "may": _may(self.site, who, name, "enable"),
-            "may_replay": _may(self.site, who, name, "replay"),
+            "may": _may(self.site, caller, name, "enable"),
+            "may_replay": _may(self.site, caller, name, "replay"),
         }
-        return await self.site.draw(request, who, "rule.html", values)
+        return await self.site.draw(request, caller, "rule.html", values)
 
-    async def do(self, request: Request, who: SignedInUser) -> Response:
-        """Switch one on or off, or send again what was put aside."""
+    async def do(self, request: Request, caller: SignedInUser) -> Response:
+        """Enable or disable a rule, or resend its dead letters."""
         given, name = await self.site.form(request), request.path_params["name"]
         if (deed := given.get("deed", "")) not in DONE:
             raise OperatorRequestError(detail="nothing is to be done")
-        await self.site.do(who, given, "POST", f"/aws/rules/{{name}}/{deed}", name)
-        return self.site.go(f"{_AT}/{quote(name, safe='')}", said=say(DONE[deed]))
+        await self.site.do(caller, given, "POST", f"/aws/rules/{{name}}/{deed}", name)
+        return self.site.go(f"{_AT}/{quote(name, safe='')}", message=translate(DONE[deed]))
 
 
-def _may(site: PageRenderer, who: SignedInUser, name: str, deed: str) -> bool:
-    """Say whether somebody may do this to it."""
+def _may(site: PageRenderer, caller: SignedInUser, name: str, deed: str) -> bool:
+    """Return whether the user may perform this action on the rule."""
     try:
-        site.inside.may(who, "POST", f"/aws/rules/{{name}}/{deed}", name)
+        site.inside.may(caller, "POST", f"/aws/rules/{{name}}/{deed}", name)
     except RightMissingError:
         return False
     return True
@@ -103,12 +103,12 @@ def _may(site: PageRenderer, who: SignedInUser, name: str, deed: str) -> bool:
 
 def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if not row["enabled"]:
-        return say("is off"), "off"
+        return translate("is off"), "off"
     if row["dead"]:
-        return say("has something put aside"), "bad"
+        return translate("has something put aside"), "bad"
     if row["waiting"]:
-        return say("waits for a receiver"), "warn"
-    return say("is on"), ""
+        return translate("waits for a receiver"), "warn"
+    return translate("is on"), ""
 
 
 def drawn(sums: Mapping[str, int]) -> Markup:
@@ -116,10 +116,12 @@ def drawn(sums: Mapping[str, int]) -> Markup:
     total = sum(sums.values())
     given: Sequence[ProportionBar] = [
         ProportionBar(
-            say(words),
+            translate(words),
             sums[outcome],
             tone,
-            say("{words}: {n} of {total}").format(words=say(words), n=number(sums[outcome]), total=number(total)),
+            translate("{words}: {n} of {total}").format(
+                words=translate(words), n=number(sums[outcome]), total=number(total)
+            ),
         )
         for outcome, (words, tone) in OUTCOMES.items()
         if sums[outcome]
@@ -130,8 +132,8 @@ def drawn(sums: Mapping[str, int]) -> Markup:
             given,
             total=total,
             name="rule",
-            title=say("What became of what the rule sends"),
-            desc=say("A lane for each outcome, as long as its part."),
+            title=translate("What became of what the rule sends"),
+            desc=translate("A lane for each outcome, as long as its part."),
             number=number,
             size=size,
         )

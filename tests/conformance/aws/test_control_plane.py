@@ -237,8 +237,10 @@ def test_a_ca_is_registered_with_proof_of_its_key_and_its_certificates_follow(io
     refused("CertificateValidationException", iot.register_ca_certificate, **given)
     wrong = verification(ca, "0" * 64)
     refused("RegistrationCodeValidationException", iot.register_ca_certificate, **given, verificationCertificate=wrong)
-    stranger = verification(a_ca("Own CA", now=now()), registration_code)
-    refused("CertificateValidationException", iot.register_ca_certificate, **given, verificationCertificate=stranger)
+    unauthenticated = verification(a_ca("Own CA", now=now()), registration_code)
+    refused(
+        "CertificateValidationException", iot.register_ca_certificate, **given, verificationCertificate=unauthenticated
+    )
     made = iot.register_ca_certificate(
         **given, verificationCertificate=verification(ca, registration_code), setAsActive=True
     )

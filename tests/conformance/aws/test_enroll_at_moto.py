@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from birthmark.fleet.aws_target import AwsTarget
-from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import AwsProfile
@@ -73,7 +73,7 @@ def test_a_shipment_is_enrolled_found_and_taken_back(iot: Any, target: AwsTarget
         assert arn.endswith(wish.certificate.thumbprint.hex())
     told: list[JournalOutcome] = []
     with Journal(tmp_path / "journal", target.identity) as journal:
-        take_back_all(target, journal, told.append, dry_run=False)
+        undo_all(target, journal, told.append, dry_run=False)
     assert [outcome.done for outcome in told] == [TargetOutcome.TAKEN_BACK] * 3
     assert iot.list_things()["things"] == []
     assert iot.list_certificates()["certificates"] == []
@@ -106,7 +106,7 @@ def test_types_groups_attributes_and_a_policy_are_given_and_put_back(
     assert len(iot.list_things_in_thing_group(thingGroupName="line-3")["things"]) == 3
     with Journal(tmp_path / "journal", target.identity) as journal:
         told: list[JournalOutcome] = []
-        take_back_all(target, journal, told.append, dry_run=False)
+        undo_all(target, journal, told.append, dry_run=False)
     assert {outcome.done for outcome in told} == {TargetOutcome.TAKEN_BACK}
     assert iot.list_things_in_thing_group(thingGroupName="line-3")["things"] == []
     # Attributes stay: moto counts no versions, and what nobody wrote is not put back.
@@ -150,7 +150,7 @@ def test_what_is_said_to_be_needed_is_what_is_asked(iot: Any, target: AwsTarget,
         enroll(target, wishes(), journal, update=True)
         assert asked <= set(AWS[FleetTask.ENROLL])
         asked.clear()
-        take_back_all(target, journal, lambda _: None, dry_run=False)
+        undo_all(target, journal, lambda _: None, dry_run=False)
         assert asked <= set(AWS[FleetTask.UNDO])
     asked.clear()
     enroll(target, several[:1], Journal(None, ""))

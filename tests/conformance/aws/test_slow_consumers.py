@@ -25,7 +25,7 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, Connect, Publish
 from support.aws.device import Enrolled
-from support.floods.strangers import masked
+from support.floods.unauthenticated import masked
 from support.server.scaled import for_one
 from support.server.servers import RunningServer
 

@@ -64,8 +64,8 @@ def test_a_device_of_a_group_registers_with_leaf_and_intermediate(server: Runnin
 
 def test_a_chain_that_is_sent_shuffled_and_with_extras_is_understood(server: RunningServer, tmp_path: Path) -> None:
     root, middle = a_verified_group(server, tmp_path, "group-b")
-    stranger = a_ca("a stranger", now=NOW)
-    device = a_file_device(tmp_path, "group-b-1", ca=middle, sent=(stranger, root, middle))
+    unauthenticated = a_ca("a stranger", now=NOW)
+    device = a_file_device(tmp_path, "group-b-1", ca=middle, sent=(unauthenticated, root, middle))
     done = run_app(server, device)
     assert done.returncode == 0, done.stderr
 

@@ -210,17 +210,17 @@ def test_another_device_has_no_way_to_a_message(cloud: Cloud) -> None:
 
 
 def test_a_stranger_does_not_learn_which_devices_there_are(cloud: Cloud, tmp_path: Path) -> None:
-    stranger = a_file_device(tmp_path, "http-stranger")
+    unauthenticated = a_file_device(tmp_path, "http-stranger")
     cloud.azure_device("http-there", at="hub")
     node(cloud, SCRIPT, "make", DEVICE="http-key")
     token = a_token(f"{cloud.host}/devices/http-key", b"no key of theirs")
     told_them = set()
     for name, shown in (("http-there", ""), ("http-nowhere", ""), ("http-key", ""), ("http-key", token)):
-        answer = https(cloud, "GET", f"/devices/{name}/messages/deviceBound", stranger, Authorization=shown)
+        answer = https(cloud, "GET", f"/devices/{name}/messages/deviceBound", unauthenticated, Authorization=shown)
         told_them.add((answer.status, json.loads(answer.body)["Message"]))
     assert told_them == {(401, "ErrorCode:IotHubUnauthorizedAccess;Unauthorized")}
     assert cloud.why("http-nowhere")["code"] == "iothub.unknown_device"
-    shown = stranger.holder.certificate.thumbprint.hex()
+    shown = unauthenticated.holder.certificate.thumbprint.hex()
     fix = cloud.why("http-nowhere")["fix"]
     assert f"`birthmark hub device create http-nowhere --hub birthmark --presented {shown}`" in fix
     assert cloud.why("http-there")["code"] == "iothub.thumbprint_mismatch"

@@ -162,8 +162,8 @@ def test_a_device_of_another_proof_reaches_no_module(
     server: RunningServer, edge: IdentityService, tmp_path: Path
 ) -> None:
     edge.make("camera")
-    stranger = a_file_device(tmp_path, "ids-stranger", common_name=edge.device_id)
-    for proof in (Proof(b"another"), Proof(None, stranger.certificate_file, stranger.key_file), Proof()):
+    unauthenticated = a_file_device(tmp_path, "ids-stranger", common_name=edge.device_id)
+    for proof in (Proof(b"another"), Proof(None, unauthenticated.certificate_file, unauthenticated.key_file), Proof()):
         other = IdentityService(server, proof, edge.device_id)
         assert refused(other.modules) == 401
         assert refused(other.make, "door") == 401
@@ -231,8 +231,8 @@ def test_who_has_another_proof_or_scope_is_refused_when_it_registers(
 ) -> None:
     name = f"ids-wrong-{kind}"
     edge = an_edge_device(server, tmp_path, name, kind)
-    stranger = a_file_device(tmp_path, "stranger", common_name=name)
-    for proof in (Proof(b"another"), Proof(None, stranger.certificate_file, stranger.key_file), Proof()):
+    unauthenticated = a_file_device(tmp_path, "stranger", common_name=name)
+    for proof in (Proof(b"another"), Proof(None, unauthenticated.certificate_file, unauthenticated.key_file), Proof()):
         assert refused(IdentityService(server, proof, name).provision, name) == 401
     edge.scope = "0neFFFFFFFF"
     assert refused(edge.provision, name) == 404

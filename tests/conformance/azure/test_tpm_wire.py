@@ -64,7 +64,7 @@ def test_the_requests_of_aziot_are_answered_as_it_insists(cloud: Cloud, dps: Ser
         assert (status, assigning["status"]) == (202, "assigning")
         status, assigned = ask(cloud, "GET", f"{path}/operations/{assigning['operationId']}", token=token)
         assert (status, assigned["status"]) == (200, "assigned")
-        tpm.device.keep(base64.b64decode(assigned["registrationState"]["tpm"]["authenticationKey"]))
+        tpm.device.store_key(base64.b64decode(assigned["registrationState"]["tpm"]["authenticationKey"]))
         assert ask(cloud, "PUT", f"{path}/register", {"registrationId": name})[0] == 401
         assert "authenticationKey" not in ask(cloud, "PUT", f"{path}/register", {"registrationId": name})[1]
 

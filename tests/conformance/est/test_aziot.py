@@ -115,7 +115,7 @@ def maker(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> Ho
     ca = a_ca("Maker of gateways", now=NOW)
     file = tmp_path_factory.mktemp("maker") / "maker.pem"
     file.write_text(ca.certificate.pem())
-    server.run("pki", "maker", "create", str(file))
+    server.run("pki", "manufacturer", "create", str(file))
     return ca
 
 

@@ -271,7 +271,7 @@ TWO_DOORS = EstSettings(
         "long": EstLabel(LDEVID, approval=True),
         "edge-ca": EstLabel(EDGE_CA, approval=True),
     },
-    comeback={"device": LateRenewalRule(30 * DAY), "ldevid": LateRenewalRule(DAY)},
+    late_renewal={"device": LateRenewalRule(30 * DAY), "ldevid": LateRenewalRule(DAY)},
 )
 
 
@@ -530,7 +530,7 @@ async def test_a_device_has_one_share_of_requests_whatever_it_calls_its_ca(serve
     assert [answer.status for answer in answers] == [200] * share + [429]
 
 
-BACK = est(EstSettings(comeback={"device": LateRenewalRule(30 * DAY)}))
+BACK = est(EstSettings(late_renewal={"device": LateRenewalRule(30 * DAY)}))
 
 
 @BACK
@@ -626,7 +626,7 @@ async def test_an_expired_certificate_that_nothing_lets_come_back_is_refused_wit
 async def test_an_expired_certificate_has_its_share_of_looks_also_where_it_is_refused(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     server.clock.move(2 * DAY)
-    share = server.service.callers.comebacks.burst
+    share = server.service.callers.late_renewals.burst
     answers = [await enroll(server, a_csr("device-2"), first) for _ in range(share + 1)]
     assert [answer.status for answer in answers] == [403] * share + [429]
 
@@ -638,7 +638,7 @@ async def test_a_comeback_is_for_the_devices_own_name(server: EstServer) -> None
     assert (await enroll(server, a_csr("device-2"), first)).status == 403
 
 
-@est(EstSettings(comeback={"device": LateRenewalRule(30 * DAY, approval=True)}))
+@est(EstSettings(late_renewal={"device": LateRenewalRule(30 * DAY, approval=True)}))
 async def test_a_comeback_may_wait_for_an_operator(server: EstServer) -> None:
     first, key = await server.issued(a_csr("device-1")), a_key()
     server.clock.move(2 * DAY)
@@ -648,7 +648,9 @@ async def test_a_comeback_may_wait_for_an_operator(server: EstServer) -> None:
     assert (await enroll(server, a_csr("device-1", key=key), first)).status == 200
 
 
-@est(EstSettings(labels={"lax": EstLabel(replace(DEVICE, name="lax"))}, comeback={"lax": LateRenewalRule(30 * DAY)}))
+@est(
+    EstSettings(labels={"lax": EstLabel(replace(DEVICE, name="lax"))}, late_renewal={"lax": LateRenewalRule(30 * DAY)})
+)
 async def test_a_device_does_not_come_back_by_the_label_of_a_laxer_profile(server: EstServer) -> None:
     first = await server.issued(a_csr("device-1"))
     server.clock.move(2 * DAY)

@@ -147,7 +147,7 @@ async def test_a_line_of_devices_that_start_together_is_not_taken_for_guessing(s
 
 async def test_a_refusal_can_be_looked_up_by_its_reference(server: EstServer) -> None:
     answer = await server.post("simpleenroll", a_csr(), headers={})
-    await server.ledger.settled()
+    await server.ledger.wait_until_written()
     (refusal,) = await refusals_about(server.ca.database, answer.headers["birthmark-reference"])
     assert (refusal.code, answer.body) == ("est.credentials_missing", b"")
     assert "cert_issuance.est.auth" in refusal.fix

@@ -486,9 +486,9 @@ async def test_who_fails_to_hear_that_it_is_written_keeps_nobody_else_from_it(da
 async def test_a_full_disk_takes_nothing_more_and_says_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_world(database_url) as world:
         full = DatabaseUnavailableError(where="the disk", reason="full")
-        monkeypatch.setattr(world.database, "no_room", lambda: full)
+        monkeypatch.setattr(world.database, "find_disk_full_error", lambda: full)
         await world.send(("d1", "lost"))
-        monkeypatch.setattr(world.database, "no_room", lambda: None)
+        monkeypatch.setattr(world.database, "find_disk_full_error", lambda: None)
         await world.goes_on()
         assert world.outcomes == [full, None]
         assert bodies(await world.stream.latest(9)) == ["later"]

@@ -59,5 +59,5 @@ async def test_whoever_is_asked_for_the_time_has_a_time_too(dripping: int, monke
 
 async def test_a_probe_ends_in_its_time(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trust_probe, "_PROBE_S", 0.2)
-    assert await trust_probe.distrust_of("localhost", dripping, ServerTrust()) is None
+    assert await trust_probe.find_trust_error("localhost", dripping, ServerTrust()) is None
     await no_thread_is_left()

@@ -98,7 +98,7 @@ async def test_a_refused_subscription_is_told(identity: Identity) -> None:
 async def test_a_lost_connection_is_told_to_everyone_who_waits(identity: Identity) -> None:
     async with links_and_peer(identity) as (links, peer):
         client = await connected(links, peer)
-        waiting = [asyncio.create_task(client.next_message()), asyncio.create_task(client.lost())]
+        waiting = [asyncio.create_task(client.next_message()), asyncio.create_task(client.wait_for_loss())]
         await asyncio.sleep(0)
         peer.sessions[0].link.close()
         reason = await waiting[1]
@@ -125,12 +125,12 @@ async def test_after_close_nothing_goes_out(identity: Identity) -> None:
 async def test_a_server_of_another_ca_or_name_is_not_believed(identity: Identity) -> None:
     async with a_peer() as peer:
         strange = ServerTrust(a_ca(now=SystemClock().now()).certificate.pem())
-        stranger = links_of(identity, strange)
+        unauthenticated = links_of(identity, strange)
         friend = links_of(identity, ServerTrust(peer.ca.certificate.pem()))
         began = time.monotonic()
         refusals = await asyncio.gather(
-            stranger.https().request("GET", f"{peer.url}/who", headers={}),
-            connected(stranger, peer),
+            unauthenticated.https().request("GET", f"{peer.url}/who", headers={}),
+            connected(unauthenticated, peer),
             friend.https().request("GET", f"https://127.0.0.1:{peer.port}/who", headers={}),
             return_exceptions=True,
         )

@@ -66,5 +66,5 @@ async def test_who_is_asked_and_not_heard_ends_the_connection(
     client = OpensslMqtt(None, ServerTrust.of([root]), SystemClock())
     hub = await connect_hub(client, "127.0.0.1", "device-1", port=port)
     async with asyncio.timeout(60):
-        assert "does not read its responses" in str(await hub.lost())
+        assert "does not read its responses" in str(await hub.wait_until_lost())
     await hub.close()

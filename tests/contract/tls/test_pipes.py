@@ -111,9 +111,9 @@ def test_a_handshake_proves_who_the_client_is(way: TlsWay, version: ssl.TLSVersi
 def test_a_key_whose_signatures_are_a_burden_is_refused_before_one_is_checked(
     way: TlsWay, version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
-    stranger = a_device(key=a_burdensome_key())
+    unauthenticated = a_device(key=a_burdensome_key())
     with pytest.raises(TlsBrokenError, match="certificate verify failed"):
-        Client(client_context(tmp_path, stranger, version=version), server_pipe(way)).meet()
+        Client(client_context(tmp_path, unauthenticated, version=version), server_pipe(way)).meet()
 
 
 def test_an_rsa_key_as_others_have_is_taken(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
@@ -225,10 +225,10 @@ def test_a_record_that_was_changed_on_the_way_is_no_data(way: TlsWay, tmp_path: 
 def test_a_client_that_does_not_trust_us_says_so(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
     context = client_context(tmp_path, version=version)
     context.load_verify_locations(cadata=a_ca("another").certificate.pem())
-    stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    stranger.check_hostname = False
-    stranger.maximum_version = version
-    client = Client(stranger, server_pipe(way))
+    unauthenticated = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unauthenticated.check_hostname = False
+    unauthenticated.maximum_version = version
+    client = Client(unauthenticated, server_pipe(way))
     with pytest.raises(ssl.SSLCertVerificationError):
         client.meet()
     client.server.feed(client._out.read())
@@ -363,7 +363,7 @@ async def test_a_client_that_asks_for_small_fragments_gets_everything(way: TlsWa
 
 
 def test_the_fast_way_is_taken_where_it_was_tested() -> None:
-    assert tls.choose_way() is tls_pipe_cffi
+    assert tls.choose_implementation() is tls_pipe_cffi
 
 
 def test_another_version_takes_the_public_way_and_says_so_once(
@@ -371,5 +371,5 @@ def test_another_version_takes_the_public_way_and_says_so_once(
 ) -> None:
     monkeypatch.setattr(cryptography, "__version__", "51.0.0")
     caplog.set_level(logging.INFO)
-    assert tls.choose_way() is tls_pipe_pyopenssl
+    assert tls.choose_implementation() is tls_pipe_pyopenssl
     assert [record.message for record in caplog.records] == ["tls.public_way"]

@@ -91,10 +91,10 @@ async def test_servers_that_are_away_or_strangers_are_rows_of_their_own(device: 
     assert away["host-connect-dps-endpoint"].result is away["host-connect-est-endpoint"].result is CheckResult.ERROR
     assert away["host-local-time"].details == "no server told the time"
     assert away["host-connect-iothub-mqtt"].result is CheckResult.OK, "the hub is where it was"
-    stranger = tmp_path / "stranger.pem"
-    stranger.write_text(a_ca("Stranger").certificate.pem())
-    device.trusted = stranger
-    device.config.write_text(text.replace(device.server.endpoints["trust_bundle"], str(stranger)))
+    unauthenticated = tmp_path / "stranger.pem"
+    unauthenticated.write_text(a_ca("Stranger").certificate.pem())
+    device.trusted = unauthenticated
+    device.config.write_text(text.replace(device.server.endpoints["trust_bundle"], str(unauthenticated)))
     with an_agent(device) as agent:
         strange = await checked(agent)
     for one in ("host-connect-iothub-mqtt", "host-connect-dps-endpoint", "host-connect-est-endpoint"):

@@ -173,7 +173,7 @@ async def test_a_program_that_proves_its_certificates_itself_keeps_its_own_conne
         with an_agent(device) as looking:
             hub = await looking.connect(await looking.ensure())
             second = await kept.renew()
-            lost = asyncio.ensure_future(hub.lost())
+            lost = asyncio.ensure_future(hub.wait_until_lost())
             await asyncio.sleep(0.3)
             assert not lost.done()
             lost.cancel()

@@ -18,7 +18,7 @@ from birthmark.audit.verify import (
     AuditContradictedError,
     AuditCutError,
     AuditHeadError,
-    note_break,
+    record_chain_break,
     verify_chain,
     verify_chains,
 )
@@ -160,9 +160,9 @@ async def test_a_start_that_finds_the_chain_cut_writes_it_down_for_good(database
     await sql(database, "DELETE FROM audit WHERE seq > 2")
     await database.close()
     database = await open_database(database_url, FakeClock(), signer=KEY)
-    assert "row 5" in (await note_break(database, KEY, is_key_new=False) or "")
+    assert "row 5" in (await record_chain_break(database, KEY, is_key_new=False) or "")
     await write(database)
-    assert await note_break(database, KEY, is_key_new=False) is None
+    assert await record_chain_break(database, KEY, is_key_new=False) is None
     with pytest.raises(AuditBreakFoundError) as refused:
         await verify_chain(database, key=KEY.public_key)
     assert refused.value.facts["seq"] == "3"
@@ -174,7 +174,7 @@ async def test_a_database_from_before_heads_were_signed_is_taken_as_it_is(databa
     await write(database)
     await database.close()
     database = await open_database(database_url, FakeClock(), signer=KEY)
-    assert await note_break(database, KEY, is_key_new=True) is None
+    assert await record_chain_break(database, KEY, is_key_new=True) is None
     await write(database, 1)
     assert (await verify_chain(database, key=KEY.public_key)).rows == ROWS + 1
     await database.close()
@@ -190,12 +190,12 @@ async def test_a_chain_that_is_gone_altogether_is_named_and_noted_at_the_next_st
     with pytest.raises(AuditHeadError):
         await verify_chain(database, key=KEY.public_key)
     for is_key_new in (False, True):
-        assert "empty" in (await note_break(database, KEY, is_key_new=is_key_new) or "")
+        assert "empty" in (await record_chain_break(database, KEY, is_key_new=is_key_new) or "")
         await sql(database, "DELETE FROM audit_heads")
         await sql(database, "DELETE FROM audit")
         await database.close()
         database = await open_database(database_url, FakeClock(), signer=KEY)
-    assert await note_break(database, KEY, is_key_new=True, is_used=False) is None
+    assert await record_chain_break(database, KEY, is_key_new=True, is_used=False) is None
     await database.close()
 
 
@@ -297,7 +297,7 @@ async def test_an_old_head_that_is_put_in_place_with_its_rows_is_contradicted_by
     assert (refused.value.facts["chain"], refused.value.facts["seq"], refused.value.facts["signed"]) == ("w2", "2", "4")
     await second.close()
     second = await open_database(database_url, FakeClock(), worker="w2", signer=KEY)
-    noted = await note_break(second, KEY, is_key_new=False)
+    noted = await record_chain_break(second, KEY, is_key_new=False)
     assert noted is not None
     assert "The signed head of chain w1 tells of row 4" in noted
     await write(second, 3)  # it goes on, and what is rewritten is another chain
@@ -347,15 +347,15 @@ async def test_what_a_worker_saw_once_it_tells_of_after_a_restart_too(database_u
 
 
 async def test_a_head_that_nobody_here_signed_is_not_vouched_for(database_url: str) -> None:
-    stranger = await open_database(database_url, FakeClock(), worker="w2", signer=OTHER)
-    await write(stranger)
+    unauthenticated = await open_database(database_url, FakeClock(), worker="w2", signer=OTHER)
+    await write(unauthenticated)
     first = await open_database(database_url, FakeClock(), worker="w1", signer=KEY)
     await write(first, 1)
     head = (await verify_chain(first, key=KEY.public_key, chain="w1")).head
     assert head is not None
     assert head.seen == ()
     await first.close()
-    await stranger.close()
+    await unauthenticated.close()
 
 
 async def test_an_exported_head_tells_of_the_other_chains_too(database_url: str) -> None:
@@ -384,7 +384,7 @@ async def test_a_head_of_the_first_format_is_verified_and_followed_by_one_of_the
     exported = parse_head(json.dumps({k: v for k, v in verified.head.as_json().items() if k != "others"}).encode())
     await database.close()
     database = await open_database(database_url, FakeClock(), signer=KEY)
-    assert await note_break(database, KEY, is_key_new=False) is None
+    assert await record_chain_break(database, KEY, is_key_new=False) is None
     await write(database, 1)
     (verified,) = await verify_chains(database, key=KEY.public_key, exported=[exported])
     assert verified.head is not None

@@ -89,7 +89,7 @@ class World:
 
     def pass_by(self, seconds: int) -> None:
         self.clock.move(timedelta(seconds=seconds))
-        self.connections.do_due()
+        self.connections.process_deadlines()
 
 
 @dataclass
@@ -129,7 +129,7 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
         try:
             yield World(aws, clock, connections, functions)
         finally:
-            await broker.settled(1.0)
+            await broker.wait_until_settled(1.0)
 
 
 @pytest.mark.anyio

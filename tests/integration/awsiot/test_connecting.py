@@ -127,8 +127,8 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
             yield World(aws, clock, connections, known.id, broker, bus)
         finally:
             await bus.stop()
-            await broker.settled(1.0)
-            await ledger.settled()
+            await broker.wait_until_settled(1.0)
+            await ledger.wait_until_written()
 
 
 async def test_a_device_whose_policy_is_taken_away_while_it_connects_does_not_get_in(database_url: str) -> None:
@@ -317,13 +317,13 @@ async def test_a_will_that_waits_is_published_while_what_its_client_came_by_stan
         await world.let_publish()
         device = await world.connected(WillMessage("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
         await lose(device.pump)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         if is_taken_back:
             await world.aws.certificates.set_status(world.certificate_id, CertificateStatus.INACTIVE, **ME)
         world.clock.move(timedelta(seconds=6))
         with world.connections.space.messages.watch("t") as viewer:
             await world.broker.do_what_is_due()
-            await world.broker.settled()
+            await world.broker.wait_until_settled()
             assert [message.payload for message in viewer._waiting] == ([] if is_taken_back else [b"gone"])
 
 

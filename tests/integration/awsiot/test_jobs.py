@@ -33,7 +33,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[str, dict[str, Any]]] = []
 
-    def may_hear(self, topic: str) -> bool:
+    def may_have_subscribers(self, topic: str) -> bool:
         return True
 
     def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:

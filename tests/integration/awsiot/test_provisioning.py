@@ -35,7 +35,7 @@ from birthmark.awsiot.service.jit_registration import CaFullError, OtherFormErro
 from birthmark.awsiot.service.provisioning_templates import check_body
 from birthmark.awsiot.service.thing_registration import ThingTakenError
 from birthmark.errors import BirthmarkError, ForbiddenError
-from birthmark.iam.leftovers import bounded
+from birthmark.iam.leftovers import restrict_wide_policies
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.signature_malleability import twins_of
 from birthmark.rate_limits import RateLimits
@@ -149,7 +149,7 @@ async def test_a_device_that_lost_its_answer_is_itself_again_by_the_same_key(dat
             assert made.thing == "one"
             ids.append(certificate_id)
         assert await statuses_of(aws, ids) == ["ACTIVE", "INACTIVE", "ACTIVE"]  # the first may be in use
-        await aws.renewals.connected(ids[-1])
+        await aws.renewals.retire_predecessor(ids[-1])
         page = await aws.attachments.principals("one", "", 5)
         assert [one for one, _ in page.items] == [ids[-1]]
         assert await statuses_of(aws, ids) == ["INACTIVE", "INACTIVE", "ACTIVE"]
@@ -339,7 +339,7 @@ def an_enroller() -> Actor:
     def check() -> None:
         raise MayGiveNoneAwayError
 
-    return Actor("user:ann", takes=bounded(None, check))
+    return Actor("user:ann", takes=restrict_wide_policies(None, check))
 
 
 @pytest.mark.parametrize("topic", [NARROW, WIDE])
@@ -370,7 +370,7 @@ async def test_an_enroller_makes_no_claim_where_a_thing_may_be_in_a_group_that_a
 @pytest.mark.parametrize("topic", [NARROW, WIDE])
 async def test_an_enroller_activates_nothing_that_reaches_far_by_a_template(database_url: str, topic: str) -> None:
     is_own = (
-        contextlib.nullcontext() if topic == NARROW else pytest.raises(RegistrationFailedError, match="may not do this")
+        contextlib.nullcontext() if topic == NARROW else pytest.raises(RegistrationFailedError, match="lacks permission")
     )
     async with a_fleet(database_url) as (aws, _, _):
         known = await aws.certificates.register(a_device(a_ca()).certificate.pem(), CertificateStatus.INACTIVE, **ME)

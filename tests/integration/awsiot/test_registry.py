@@ -78,7 +78,7 @@ async def test_of_two_groups_for_the_last_place_a_thing_comes_into_one(database_
     async with a_line(database_url) as aws:
         for number in range(11):
             await aws.thing_groups.create(ThingName(f"w{number}"), None, None, None, **ME)
-        await aws.thing_groups.change_of("a", [f"w{number}" for number in range(9)], [], **ME)
+        await aws.thing_groups.change_membership("a", [f"w{number}" for number in range(9)], [], **ME)
         before_the_next_commit(aws.things.database, lambda: aws.thing_groups.add("w9", "a", **ME))
         with pytest.raises(TooManyThingGroupsError):
             await aws.thing_groups.add("w10", "a", **ME)
@@ -132,7 +132,7 @@ async def test_what_was_there_and_what_comes_is_found_on_both_engines(database_u
             await found(aws, "*")
         await aws.thing_groups.add("line", "a", **ME)
         await aws.index.configure({"thingIndexingMode": "REGISTRY"}, {"thingGroupIndexingMode": "ON"}, actor="test")
-        await aws.index.built()
+        await aws.index.wait_until_built()
         await aws.things.create(ThingName("z"), {"kind": "b", "load": "-2.5"}, None, None, **ME)
         for query, wanted in (
             ("*", ["a", "b", "z"]),
@@ -160,14 +160,14 @@ async def test_who_is_slower_than_the_switch_decides_again(database_url: str) ->
 
         before_the_next_commit(aws.things.database, switch)
         await aws.things.create(ThingName("c"), {"kind": "c"}, None, None, **ME)
-        await aws.index.built()
+        await aws.index.wait_until_built()
         assert await found(aws, "attributes.kind:c") == ["c"]
         before_the_next_commit(
             aws.things.database,
             lambda: aws.things.update("c", {"kind": "d"}, None, merge=False, remove_type=False, expected=None, **ME),
         )
         await aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, actor="test")
-        await aws.index.built()
+        await aws.index.wait_until_built()
         assert (await found(aws, "attributes.kind:c"), await found(aws, "attributes.kind:d")) == ([], ["c"])
 
 
@@ -175,14 +175,14 @@ async def test_who_was_connected_when_the_only_worker_ended_is_so_no_more(databa
     async with a_line(database_url) as aws:
         status = {"thingIndexingMode": "REGISTRY", "thingConnectivityIndexingMode": "STATUS"}
         await aws.index.configure(status, None, actor="test")
-        await aws.index.built()
+        await aws.index.wait_until_built()
         await aws.index.note_presence("a", at_ms=1, reason=None)
         await aws.index.note_presence("b", at_ms=2, reason="CONNECTION_LOST")
         await aws.index.note_presence("nobody", at_ms=3, reason=None)
         assert await found(aws, "connectivity.connected:true") == ["a"]
         rows = await aws.index._database.all(statement(select(terms.c.subject).where(terms.c.subject == "nobody")))
         assert rows == [], "whoever is no thing leaves nothing"
-        await aws.index.nobody_is_connected()
+        await aws.index.mark_all_disconnected()
         assert await found(aws, "connectivity.connected:true") == []
         assert await found(aws, "connectivity.connected:false") == ["a", "b"]
         assert await found(aws, "connectivity.timestamp > 1") == ["b"]
@@ -191,7 +191,7 @@ async def test_who_was_connected_when_the_only_worker_ended_is_so_no_more(databa
 async def test_a_search_that_would_read_too_much_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_line(database_url) as aws:
         await aws.index.configure({"thingIndexingMode": "REGISTRY"}, None, actor="test")
-        await aws.index.built()
+        await aws.index.wait_until_built()
         for number in range(20):
             await aws.things.create(ThingName(f"t{number:02}"), {"site": "7"}, None, None, **ME)
         query = parse_query("attributes.site:7 AND NOT attributes.site:*")

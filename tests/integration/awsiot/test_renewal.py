@@ -55,7 +55,7 @@ async def test_what_a_ca_of_this_installation_renewed_follows_at_its_first_conne
             ("pump-1", ("policy-pump-1",), True)
         }
         assert await status_of(aws, old_id) == "ACTIVE"
-        await asyncio.gather(*(aws.renewals.connected(new.certificate.thumbprint.hex()) for _ in range(3)))
+        await asyncio.gather(*(aws.renewals.retire_predecessor(new.certificate.thumbprint.hex()) for _ in range(3)))
         assert await status_of(aws, old_id) == "INACTIVE"
         again = await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
         assert not again.replaces
@@ -112,7 +112,7 @@ async def test_a_certificate_that_several_things_share_stays_for_the_others(data
         old_id = await a_thing(aws, "pump-1", old, "pump-2")
         following(aws, new.certificate, old.certificate)
         await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
-        await aws.renewals.connected(new.certificate.thumbprint.hex())
+        await aws.renewals.retire_predecessor(new.certificate.thumbprint.hex())
         assert await status_of(aws, old_id) == "ACTIVE"
 
 
@@ -126,5 +126,5 @@ async def test_an_operator_says_which_follows_which(database_url: str) -> None:
         with pytest.raises(NoSuccessorError):
             await aws.renewals.carry(made.id, old.certificate, **ME)
         await aws.devices.admit(ConnectionContext(new.certificate, "pump-1", "", ""))
-        await aws.renewals.connected(made.id)
+        await aws.renewals.retire_predecessor(made.id)
         assert await status_of(aws, old_id) == "INACTIVE"

@@ -68,7 +68,7 @@ async def test_over_https_and_by_wills_one_principal_keeps_a_fourth_of_the_retai
             pump.data_received(wire.client.data_to_send())
             await until(lambda: bool(wire.got(ConnAck)))
             pump.connection_lost(None)
-            await broker.settled()
+            await broker.wait_until_settled()
 
         try:
             data = DataOperations(aws, space, asks_nothing, entropy)
@@ -82,10 +82,10 @@ async def test_over_https_and_by_wills_one_principal_keeps_a_fourth_of_the_retai
             await goes_without_a_word(3, ())
             assert space.retained.count == 4
             await data.publish(a_publish("c", "another"))
-            await ledger.settled()
+            await ledger.wait_until_written()
             assert not refused, "who connected is no longer there to be told"
             assert failures == FAILURES
             assert [one.code for one in await refusals_about(database, None)] == ["broker.retained_share_used"]
         finally:
-            await broker.settled(1.0)
-            await ledger.settled()
+            await broker.wait_until_settled(1.0)
+            await ledger.wait_until_written()

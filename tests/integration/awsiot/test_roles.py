@@ -165,8 +165,8 @@ async def a_websocket(
     pump.data_received(wire.client.data_to_send())
     await until(lambda: bool(wire.got(ConnAck)))
     yield connections, pump, refused
-    await broker.settled(1.0)
-    await ledger.settled()
+    await broker.wait_until_settled(1.0)
+    await ledger.wait_until_written()
 
 
 @pytest.mark.anyio
@@ -176,10 +176,10 @@ async def test_a_websocket_ends_with_the_key_that_opened_it(database_url: str) -
         a_websocket(aws, clock) as (connections, pump, refused),
     ):
         clock.move(timedelta(seconds=899))
-        connections.do_due()
+        connections.process_deadlines()
         assert not pump.is_over
         clock.move(timedelta(seconds=2))
-        connections.do_due()
+        connections.process_deadlines()
         assert pump.is_over
         assert [error.code for error in refused] == ["awsiot.session_ended"]
 

@@ -322,7 +322,7 @@ async def test_what_waits_of_an_earlier_action_goes_its_own_way(database_url: st
     async with a_world(database_url) as world:
         other = Outside()
         world.carriers["kafka"] = other
-        world.queue.serve({"kafka": other}, world.rules.failed)
+        world.queue.serve({"kafka": other}, world.rules.handle_failed_delivery)
         world.rules.destinations.servers = {"a": None}  # type: ignore[dict-item]
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
         world.outside.problem = NotTakenError(receiver="a", reason="away")
@@ -377,7 +377,7 @@ async def test_what_came_back_to_the_rule_that_republished_it_is_stopped(databas
         await world.publish("x", "1")
         await world.run()
         safe, done = until_done()
-        world.rules.republished([(BrokerMessage("log", b"1"), ("one",))], done)(None)
+        world.rules.log_republished([(BrokerMessage("log", b"1"), ("one",))], done)(None)
         await safe
         await world.run()
         assert len(world.quick.got) == 1
@@ -399,9 +399,9 @@ async def test_a_message_that_costs_too_much_is_refused_and_the_others_go_on(dat
 async def test_rules_hold_for_what_another_worker_made_of_them(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
-        await world.rules.switch("one", is_disabled=True, **ME)
+        await world.rules.set_disabled("one", is_disabled=True, **ME)
         await world.publish("x", "1")
-        await world.rules.switch("one", is_disabled=False, **ME)
+        await world.rules.set_disabled("one", is_disabled=False, **ME)
         await world.publish("x", "2")
         await world.run()
         assert world.outside.bodies == [b"2"]
@@ -552,7 +552,7 @@ async def test_much_that_is_made_of_a_page_goes_out_in_parts_and_once(
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
         await world.publish("x", *[json.dumps(f"{number}" * 200) for number in range(5)])
-        world.engine._stream.noting = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
+        world.engine._stream.position_changes = lambda *_: 1 / 0  # type: ignore[method-assign,assignment]
         with pytest.raises(ZeroDivisionError):  # a crash before the end of the page is noted
             await world.engine.step()
         assert (await world.waiting("one"))[0] > 1
@@ -667,7 +667,7 @@ async def test_a_rule_that_an_earlier_release_took_is_told_of_switched_off_and_r
         await world.aws.database.commit(changes)
         page = await world.rules.page("", 10, topic=None, is_disabled=None)
         assert [(one.name, one.filter) for one in page.items] == [("good", "x"), ("old", None)]
-        await world.rules.switch("old", is_disabled=True, **ME)
+        await world.rules.set_disabled("old", is_disabled=True, **ME)
         assert (await world.rules.get("old")).is_disabled
         await world.rules.delete("old", **ME)
 
@@ -679,13 +679,13 @@ async def test_rules_that_did_not_change_are_not_read_anew(database_url: str, mo
         for number in range(5):
             await world.rule(f"r{number}", "SELECT * FROM 'x'", HTTP)
         made: list[str] = []
-        make_ready = topic_rules.make_ready
+        make_ready = topic_rules.prepare_rule
 
         def counted(rule: Any, account_id: str) -> Any:
             made.append(rule.name)
             return make_ready(rule, account_id)
 
-        monkeypatch.setattr(topic_rules, "make_ready", counted)
-        await world.rules.switch("r1", is_disabled=True, **ME)
+        monkeypatch.setattr(topic_rules, "prepare_rule", counted)
+        await world.rules.set_disabled("r1", is_disabled=True, **ME)
         await world.rules.page("", 10, topic=None, is_disabled=None)
         assert {*made} <= {"r1"}

@@ -50,7 +50,7 @@ class Listener:
         self.gate: asyncio.Event | None = None
         self.deaf_to = ""
 
-    def may_hear(self, topic: str) -> bool:
+    def may_have_subscribers(self, topic: str) -> bool:
         return not self.deaf_to or not topic.endswith(self.deaf_to)
 
     def publish(self, messages: Sequence[BrokerMessage], done: Done) -> Awaitable[None] | None:
@@ -164,7 +164,7 @@ async def test_the_last_room_of_the_disk_is_for_no_shadow_that_is_new(database_u
     async with a_world(database_url) as world:
         await world.update(reported={"a": 1})
         database: Any = world.aws.things.database
-        database.no_room = UnavailableError
+        database.find_disk_full_error = UnavailableError
         await world.update(reported={"a": 2})
         with pytest.raises(UnavailableError):
             await world.aws.shadows.update(ThingName("new"), "", request, principal="one")

@@ -89,7 +89,7 @@ async def test_a_message_goes_to_another_worker_once_however_many_of_its_clients
         for client in clients:
             await there.subscribe(client, "t")
         await here.publish("t", b"hello", qos=0)
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         assert [len(one.clients) for asked in bus.asked if isinstance(asked, DeliverTo) for one in asked.letters] == [5]
         assert [client.payloads for client in clients] == [[b"hello"]] * 5
 
@@ -101,8 +101,8 @@ async def test_messages_that_come_together_go_to_another_worker_together(databas
         messages = [BrokerMessage("t", b"%d" % number, 1, principal=f"p{number}") for number in range(20)]
         await here.publish("t", b"first")  # and know where they go
         bus.asked.clear()
-        await asyncio.gather(*map(here.space.messages.published, messages))
-        await here.broker.settled()
+        await asyncio.gather(*map(here.space.messages.publish_one, messages))
+        await here.broker.wait_until_settled()
         assert [len(asked.letters) for asked in bus.asked] == [20]
         assert client.payloads == [b"first", *(message.payload for message in messages)]
 
@@ -116,7 +116,7 @@ async def test_what_one_sends_goes_in_its_order_whether_by_itself_or_with_others
         await here.publish("t", b"first")
         for message in messages:
             here.space.messages.publish((message,), lambda _problem: None)
-        await here.broker.settled()
+        await here.broker.wait_until_settled()
         assert client.payloads == [b"first", *(message.payload for message in messages)]
 
 
@@ -127,8 +127,8 @@ async def test_what_is_large_keeps_nobody_elses_room(database_url: str) -> None:
         await here.publish("t", b"first")
         bus.asked.clear()
         large, small = (BrokerMessage("t", b"x" * size, 1, principal=f"of {size}") for size in (SIZE, 1))
-        await asyncio.gather(*map(here.space.messages.published, (large, small, large)))
-        await here.broker.settled()
+        await asyncio.gather(*map(here.space.messages.publish_one, (large, small, large)))
+        await here.broker.wait_until_settled()
         assert [len(asked.letters) for asked in bus.asked] == [1, 1, 1]
 
 
@@ -137,8 +137,8 @@ async def test_who_was_connected_to_another_worker_was_seen_though_nothing_of_it
     async with two_workers(database_url) as (here, there, _):
         kept, gone = await there.connect("kept"), await there.connect("gone")
         there.space.disconnect(gone.attached, CloseReason.DISCONNECT, with_will=False)
-        await there.broker.settled()
-        seen = await here.space.seen_anywhere(["gone", "kept", "never"])
+        await there.broker.wait_until_settled()
+        seen = await here.space.get_last_contacts(["gone", "kept", "never"])
         assert {client: one.reason for client, one in seen.items()} == {"gone": CloseReason.DISCONNECT, "kept": None}
         assert kept.ended is None
 
@@ -186,7 +186,7 @@ async def test_a_shared_subscription_is_looked_up_once_and_its_members_are_those
         looks = Looks(here, monkeypatch)
         for _ in range(10):
             await here.publish("t")
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         assert (looks.count, [len(member.got) for member in members]) == (1, [5, 5])
         members[1].acknowledge()
         await there.leave(members[1])
@@ -197,7 +197,7 @@ async def test_a_shared_subscription_is_looked_up_once_and_its_members_are_those
         await there.subscribe(members[1], "$share/g/t")
         for _ in range(4):
             await here.publish("t")
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         assert len(members[1].got) == 2
 
 
@@ -208,7 +208,7 @@ async def test_what_is_known_of_a_topic_is_forgotten_when_somebody_subscribes_el
             clients.append(client := await there.connect(f"c{number}", expiry_s=600 * (number % 2)))
             await there.subscribe(client, "t" if number < 2 else "+")
             await here.publish("t", b"%d" % number)
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         assert [client.payloads for client in clients] == [[b"%d" % at for at in range(n, 4)] for n in range(4)]
 
 
@@ -220,7 +220,7 @@ async def test_who_unsubscribes_elsewhere_gets_nothing_more(database_url: str, e
         await here.publish("t", b"before")
         await there.space.subscriptions.unsubscribe(client.attached, ["t"])
         await here.publish("t", b"after")
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         assert client.payloads == [b"before"]
 
 
@@ -232,11 +232,11 @@ async def test_a_client_that_goes_on_at_another_worker_gets_what_comes_from_then
         before = await there.connect("c", expiry_s=600, clean=False)
         await there.subscribe(before, "t")
         await here.publish("t", b"before", qos)
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         before.acknowledge()
         after = await here.connect("c", expiry_s=600, clean=False)
         await there.publish("t", b"after", qos)
-        await here.broker.settled()
+        await here.broker.wait_until_settled()
         assert (before.payloads, after.payloads) == ([b"before"], [b"after"])
 
 
@@ -253,7 +253,7 @@ async def test_a_session_that_begins_anew_gets_nothing_that_the_one_before_asked
             await there.leave(before, expiry_s=0)
         after = await there.connect("c", expiry_s=expiry_s, clean=True)
         await here.publish("t", b"after")
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         assert (before.payloads, after.payloads) == ([b"before"], [])
 
 
@@ -268,7 +268,7 @@ async def test_a_session_that_goes_from_worker_to_worker_keeps_none_of_its_publi
             sent: list[bytes] = []
             while not is_over:
                 sent.append(f"{who} {len(sent)}".encode())
-                await world.space.messages.published(BrokerMessage("t", sent[-1], 1, publisher=who))
+                await world.space.messages.publish_one(BrokerMessage("t", sent[-1], 1, publisher=who))
             return sent
 
         bus.is_slow = bus._all["w2"].is_slow = True
@@ -305,17 +305,17 @@ async def test_who_publishes_more_than_is_underway_waits(database_url: str) -> N
         client = await there.connect("c")
         await there.subscribe(client, "t")
         bus.gate.clear()
-        publishing = asyncio.create_task(here.space.messages.published(BrokerMessage("t", b"x" * SIZE, 0)))
+        publishing = asyncio.create_task(here.space.messages.publish_one(BrokerMessage("t", b"x" * SIZE, 0)))
         await publishing
         waiting = [
-            asyncio.create_task(here.space.messages.published(BrokerMessage("t", b"x" * SIZE, 0, publisher="p")))
+            asyncio.create_task(here.space.messages.publish_one(BrokerMessage("t", b"x" * SIZE, 0, publisher="p")))
             for _ in range(WINDOW_BYTES // SIZE + 2)
         ]
         await asyncio.sleep(0.2)
         assert not waiting[-1].done()
         bus.gate.set()
         await asyncio.gather(*waiting)  # there is room for the last ones, which may still be on their way
-        await here.broker.settled()
+        await here.broker.wait_until_settled()
         assert len(here.broker.underway) == 0
 
 
@@ -325,11 +325,11 @@ async def test_large_messages_for_a_session_at_another_worker_go_in_portions(dat
         await there.subscribe(client, "t")
         await asyncio.gather(
             *(
-                here.space.messages.published(BrokerMessage("t", b"%d" % number + b"x" * SIZE, 1))
+                here.space.messages.publish_one(BrokerMessage("t", b"%d" % number + b"x" * SIZE, 1))
                 for number in range(30)
             )
         )
-        await there.broker.settled()
+        await there.broker.wait_until_settled()
         portions = [decode_messages(one.messages) for one in bus.asked if isinstance(one, AppendTo)]
         assert sum(map(len, portions)) == 30
         assert max(sum(one.size for one in some) for some in portions) <= _MOST_BYTES + SIZE

@@ -28,7 +28,7 @@ async def test_filters_are_found_whatever_another_does_to_its_own_of_that_shape(
             leaving = asyncio.create_task(world.space.subscriptions.unsubscribe(other.attached, ["a/+/other"]))
             await asyncio.gather(leaving, world.connect("other"), return_exceptions=True)
         await world.publish("a/b/victim", b"one")
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert victim.payloads == [b"one"]
 
 
@@ -174,13 +174,13 @@ async def test_what_one_key_has_waiting_for_the_disk_is_bounded_whatever_its_con
         held, last = world.broker.unwritten._bytes["flood"], len(floods) * (size + sessions * ROW_BYTES)
         assert held <= UNWRITTEN_BYTES + last  # each connection's last one went beyond
         assert not any(flood.done() for flood in floods)
-        other = asyncio.create_task(world.space.messages.published(BrokerMessage("t", b"mine", 1, principal="other")))
+        other = asyncio.create_task(world.space.messages.publish_one(BrokerMessage("t", b"mine", 1, principal="other")))
         await asyncio.sleep(0.05)
         go_on.set()
         await other
         assert not all(flood.done() for flood in floods)
         await asyncio.gather(*floods)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(world.broker.unwritten) == 0
 
 
@@ -210,5 +210,5 @@ async def test_what_could_not_be_written_counts_no_more(database_url: str, monke
         monkeypatch.setattr(world.database, "submit", refused)
         floods = [flooding(world, *[bytes(BIG)] * 20) for _ in range(3)]
         await asyncio.gather(*floods)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(world.broker.unwritten) == 0

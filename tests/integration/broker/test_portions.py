@@ -69,7 +69,7 @@ async def test_queues_of_very_many_are_written_in_portions_and_others_commit_bet
     async with a_world(database_url) as world:
         clients = await stored(world)
         with sizes_of_commits(world, monkeypatch) as sizes:
-            publishing = asyncio.create_task(world.space.messages.published(BrokerMessage("all", b"x", 1)))
+            publishing = asyncio.create_task(world.space.messages.publish_one(BrokerMessage("all", b"x", 1)))
             others = 0
             while not publishing.done():
                 await world.database.commit(Changes())
@@ -120,7 +120,7 @@ async def test_a_publisher_hears_of_one_portion_that_failed(database_url: str, m
 
         monkeypatch.setattr(world.database, "submit", fail_once)
         with pytest.raises(UnavailableError):
-            await world.space.messages.published(BrokerMessage("all", b"x", 1))
+            await world.space.messages.publish_one(BrokerMessage("all", b"x", 1))
         monkeypatch.undo()
         await world.publish("all", b"x")
         assert all([await queued(world, client) for client in clients]), "what is sent again arrives everywhere"
@@ -136,7 +136,7 @@ async def test_what_one_publisher_sends_keeps_its_order_for_each_receiver(databa
         if (waiting := world.space.messages.publish(messages, done)) is not None:
             await waiting
         await safe
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert [await queued(world, client) for client in clients] == [[b"0", b"2", b"3", b"4", b"6"]] * MANY
         assert lonely.payloads == [b"0", b"1", b"3", b"5", b"6"]
 
@@ -146,11 +146,11 @@ async def test_what_is_for_few_does_not_wait_for_what_is_for_many(database_url: 
         await stored(world)
         await world.subscribe(await world.connect("quiet", expiry_s=HOUR), "quiet")
         order: list[str] = []
-        many = asyncio.create_task(world.space.messages.published(BrokerMessage("all", b"x", 1)))
+        many = asyncio.create_task(world.space.messages.publish_one(BrokerMessage("all", b"x", 1)))
         many.add_done_callback(lambda _: order.append("many"))
         while not world.broker.appends._for_many:
             await asyncio.sleep(0)
-        await world.space.messages.published(BrokerMessage("quiet", b"x", 1))
+        await world.space.messages.publish_one(BrokerMessage("quiet", b"x", 1))
         order.append("few")
         await many
         assert order == ["few", "many"]
@@ -238,13 +238,13 @@ async def test_a_message_to_many_has_the_turns_of_whoever_asked_for_it(
     async with a_world(database_url) as world:
         await stored(world)
         await world.connect("here", principal="its key")
-        work, owners = world.space.messages._backlog.work, list[str]()
+        work, owners = world.space.messages._backlog.run_in_turns, list[str]()
 
         def noted(steps: Any, owner: str) -> Any:
             owners.append(owner)
             return work(steps, owner)
 
-        monkeypatch.setattr(world.space.messages._backlog, "work", noted)
+        monkeypatch.setattr(world.space.messages._backlog, "run_in_turns", noted)
         for publisher, principal, owner in (
             ("here", "", "its key"),
             ("gone", "a will's key", "a will's key"),

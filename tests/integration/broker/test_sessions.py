@@ -252,14 +252,14 @@ async def test_a_slow_client_gets_everything_in_order_and_holds_little(database_
             sent = [BrokerMessage("t", str(number).encode(), 1) for number in range(start, start + 100)]
             if (waiting := world.space.messages.publish(sent, lambda _problem: None)) is not None:
                 await waiting
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(client.got) == 10
         assert client.attached.outgoing is not None
         assert len(client.attached.outgoing._ready) <= 256
         while len(client.got) < 1000:
             before = len(client.got)
             client.acknowledge()
-            await world.broker.settled()
+            await world.broker.wait_until_settled()
             assert len(client.got) > before
         assert client.payloads == [str(number).encode() for number in range(1000)]
 
@@ -424,7 +424,7 @@ async def test_a_will_is_published_unless_the_client_says_goodbye(database_url: 
         await world.leave(await world.connect("rude", will=a_will()), with_will=True)
         await world.connect("c", will=a_will())
         await world.connect("c")  # takes over
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(hearer.got) == 2
 
 
@@ -440,7 +440,7 @@ async def test_a_delayed_will_waits_and_is_forgotten_when_the_client_returns(dat
         assert hearer.got == []
         world.clock.move(timedelta(seconds=1))
         await world.broker.do_what_is_due()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(hearer.got) == 1
 
 
@@ -451,11 +451,11 @@ async def test_a_delayed_will_goes_out_when_its_session_ends_first(database_url:
         await world.leave(await world.connect("c", expiry_s=10, will=a_will(60)), with_will=True)
         world.clock.move(timedelta(seconds=10))
         await world.broker.do_what_is_due()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(hearer.got) == 1
         await world.leave(await world.connect("d", expiry_s=HOUR, will=a_will(60)), with_will=True)
         await world.connect("d")  # a clean start ends the session
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert len(hearer.got) == 2
 
 
@@ -465,7 +465,7 @@ async def test_the_will_of_a_client_whose_server_was_killed_is_published(databas
         await world.subscribe(hearer, "will")
         await world.connect("c", expiry_s=HOUR, will=a_will())
         await world.start()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert (await world.connect("hearer", expiry_s=HOUR)).payloads == [b"gone"]
 
 
@@ -478,7 +478,7 @@ async def test_retained_messages_are_counted_once_whatever_comes_together(databa
         for waiting in [world.space.messages.publish(many, lambda _problem: None) for _ in range(2)]:
             assert waiting is not None
             await waiting
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert world.space.retained.count == 1
 
 
@@ -525,7 +525,7 @@ async def test_a_will_that_is_retained_counts_as_its_principals_share(database_u
             await world.leave(await world.connect(f"c{number}", expiry_s=HOUR, will=will), with_will=True)
         world.clock.move(timedelta(seconds=delay_s))
         await world.broker.do_what_is_due()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert world.space.retained.count == 4
         with pytest.raises(RetainedShareUsedError):
             await world.publish("e", retain=True, principal="one")
@@ -677,13 +677,13 @@ async def test_a_session_whose_claim_was_kept_without_an_answer_runs_out(postgre
         lose_the_next_answer(world.database)
         with pytest.raises(UnavailableError):
             await world.connect("c", expiry_s=HOUR, will=Will(BrokerMessage("gone", b"x", 1)))
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         left = await world.space.record("c")
         assert left is not None
         assert left.owner is None
         world.clock.move(timedelta(seconds=HOUR))
         await world.broker._look()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert await world.space.record("c") is None
         assert (watcher.payloads, world.observer.lost_clients) == ([], [])  # it never was connected
 
@@ -697,7 +697,7 @@ async def test_a_session_whose_connection_fails_after_its_claim_runs_out(
             patched.setattr(world.space.subscriptions, "stored", away)
             with pytest.raises(UnavailableError):
                 await world.connect("c", expiry_s=HOUR)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         left = await world.space.record("c")
         assert left is not None
         assert left.owner is None
@@ -719,7 +719,7 @@ async def test_who_came_while_the_next_one_waited_is_over_where_that_one_fails_a
         first, second = await asyncio.gather(*together, return_exceptions=True)
         assert isinstance(first, Client)
         assert isinstance(second, UnavailableError)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         left = await world.space.record("c")
         assert left is not None
         assert left.owner is None
@@ -747,7 +747,7 @@ async def test_a_claim_that_was_not_kept_and_is_let_go_of_late_takes_nothing_fro
                 await world.connect("c", expiry_s=expiry_s, clean=False)
         again = await world.connect("c", expiry_s=expiry_s, clean=False, held=True)
         is_back.set()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         record = await world.space.record("c")
         assert record is not None
         assert (record.owner, record.epoch) == (world.space.worker, again.attached.epoch)
@@ -766,7 +766,7 @@ async def test_a_will_is_told_once_where_the_connection_that_takes_over_fails(
             patched.setattr(world.space, "record", away)
             with pytest.raises(UnavailableError):
                 await world.connect("c", expiry_s=HOUR)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert (watcher.payloads, world.observer.lost_clients) == ([b"x"], [])
 
 
@@ -783,7 +783,7 @@ async def test_a_will_that_was_taken_back_stays_so_where_the_next_connection_fai
             world.space.disconnect(client.attached, CloseReason.DISCONNECT, with_will=False)
             with pytest.raises(UnavailableError):
                 await world.connect("c", expiry_s=HOUR)
-            await world.broker.settled()
+            await world.broker.wait_until_settled()
         left = await world.space.record("c")
         assert left is not None
         assert left.owner is None
@@ -827,7 +827,7 @@ async def test_a_will_that_nobody_can_read_keeps_no_other_session_from_its_end(d
         await world.database.commit(Changes().run(spoil, will_at=world.space.now(), **row))
         world.clock.move(timedelta(hours=2))
         await world.broker._look()
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert world.space.stored == 0
         assert world.broker._due is not None  # it looks again
 

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.broker import Broker, store
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
-from birthmark.broker.worker_leases import WorkerLostError, Workers, keep_beating, keep_looking
+from birthmark.broker.worker_leases import WorkerLostError, Workers, keep_beating, run_failure_detector_loop
 from birthmark.bus import LocalBus
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock
@@ -162,7 +162,10 @@ async def test_a_sign_of_life_waits_for_no_look_at_others(tmp_path: Path, monkey
             await asyncio.Event().wait()
 
         monkeypatch.setattr(first.database, "all", never)
-        tasks = [asyncio.create_task(keep(first.workers, Pausing(time))) for keep in (keep_beating, keep_looking)]
+        tasks = [
+            asyncio.create_task(keep(first.workers, Pausing(time)))
+            for keep in (keep_beating, run_failure_detector_loop)
+        ]
         for _ in range(20):
             await asyncio.sleep(0.01)
             assert first.workers.is_fresh
@@ -212,7 +215,7 @@ async def test_a_worker_that_was_taken_for_dead_while_it_began_ends_all_the_same
     broker, ended = Broker(database, FakeClock(), "w1-a", Line(database)), []
     assert broker.workers is not None
     await broker.workers.join()
-    await database.beside(store.DECLARE_DEAD, id="w1-a", beat=0)
+    await database.write_outside_batch(store.DECLARE_DEAD, id="w1-a", beat=0)
     await broker.workers.beat()
     broker.end_when_lost(lambda: ended.append("now"))
     assert ended == ["now"]

@@ -51,16 +51,16 @@ async def test_a_certificate_renews_until_it_or_its_key_is_taken_back(database_u
         assert shown is not None
         held, key_revoked_at = shown
         assert (held.certificate, key_revoked_at) == (leaf, None)
-        await ca.issue(one, holder, held=held)
-        await ca.issue(parse_csr(a_csr(name)), holder, held=held)
+        await ca.issue(one, holder, issued_certificate=held)
+        await ca.issue(parse_csr(a_csr(name)), holder, issued_certificate=held)
         if name == "device-1":
             await ca.revocations.certificate(leaf.thumbprint, OPERATOR, RevocationReason.SUPERSEDED)
         else:
             await ca.revocations.key(leaf, OPERATOR, RevocationReason.KEY_COMPROMISE)
         with pytest.raises((CertificateRevokedError, KeyRevokedError)):
-            await ca.issue(one, holder, held=held)
+            await ca.issue(one, holder, issued_certificate=held)
         with pytest.raises(CertificateRevokedError):  # also with a key of which nothing is known
-            await ca.issue(parse_csr(a_csr(name)), holder, held=held)
+            await ca.issue(parse_csr(a_csr(name)), holder, issued_certificate=held)
     assert await ca.presented(made.root.certificate) is None
     await database.close()
 

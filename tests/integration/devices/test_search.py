@@ -134,7 +134,7 @@ async def test_who_is_connected_away_or_off_is_found_by_it(
         for number in range(3):
             name = f"device-{number + 2}"
             await rooms.iothub.registry.put(hub(rooms), name, DeviceBody(name), by(DEVICE), None, **ME)
-        await rooms.iothub.registry.switch(hub(rooms), "device-3", is_enabled=False, **ME)
+        await rooms.iothub.registry.set_enabled(hub(rooms), "device-3", is_enabled=False, **ME)
         await connect(rooms.hub_connections.space("hub"), "device-1", "of-group")
         await connect(rooms.aws_connections.space, "thing-1", "no-thing")
         connected = of("device-1", "of-group", "thing-1")
@@ -198,7 +198,7 @@ async def test_who_was_refused_something_is_found_where_it_is_on_record(
         await answered(rooms, OPERATIONS["register own"])
         for name in ("OWN", "device-1", "nobody", "own", "a\nb"):
             rooms.ledger.record(ForbiddenError(), address="192.0.2.1", device_id=name)
-        await rooms.ledger.settled()
+        await rooms.ledger.wait_until_written()
         fitting = [name for name in ("device-1", "own") if name.startswith(begin.lower())]
         assert await names(rooms, DeviceState.REFUSED, begin) == fitting
         found = await every(
@@ -292,7 +292,7 @@ async def test_a_page_looks_at_so_many_names_and_no_more(
             name = f"pump-{number}"
             await rooms.iothub.registry.put(hub(rooms), name, DeviceBody(name), by(DEVICE), None, **ME)
             rooms.ledger.record(ForbiddenError(), address="192.0.2.1", device_id=name)
-        await rooms.ledger.settled()
+        await rooms.ledger.wait_until_written()
         await connect(rooms.hub_connections.space("hub"), *(f"pump-{number}" for number in range(8)))
         pages = 0
         after: str | None = ""

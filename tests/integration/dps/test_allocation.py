@@ -64,7 +64,7 @@ def facts(name: str) -> dict[str, str]:
 async def register(world: DpsWorld, device: Holder, payload: Any = None) -> Registration:
     claim = Claim(world.instance.id_scope, "device-1", device.certificate, (), None)
     body = json.dumps({"registrationId": "device-1", "payload": payload}).encode()
-    return await world.registrations.register(wire.claimed(claim, wire.parse_registration(body)))
+    return await world.registrations.register(wire.add_request(claim, wire.parse_registration(body)))
 
 
 async def test_the_program_is_told_of_device_and_enrollment_and_chooses(
@@ -326,7 +326,7 @@ async def test_a_device_taken_back_stays_so_where_its_program_may_no_longer_be_a
         await two_hubs(world)
         await enroll(world, a_device(), webhook.url("/choose"))
         world.enrollments.webhooks = AllocationWebhooks(HttpSender(()))
-        done = await world.enrollments.take_back(world.instance, "device-1", "lost", actor="test")
+        done = await world.enrollments.revoke_device(world.instance, "device-1", "lost", actor="test")
         assert done.provisioning_status == "disabled"
 
 

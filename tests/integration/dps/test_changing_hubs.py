@@ -94,7 +94,7 @@ async def test_what_an_operator_switched_off_stays_off_at_the_other_hub(database
     async with a_dps(database_url) as world:
         device, second = a_device(), await another_hub(world)
         await lived(world, device)
-        await world.registry.switch(world.hub, "device-1", is_enabled=False, actor="test")
+        await world.registry.set_enabled(world.hub, "device-1", is_enabled=False, actor="test")
         await enroll(world, device, second.host, policy=ReprovisionPolicy(migrate_device_data=migrates))
         await world.register(device)
         assert not (await world.registry.device(second, "device-1")).is_enabled
@@ -111,7 +111,7 @@ async def test_what_it_left_at_the_other_hub_gives_way_to_it(database_url: str) 
         wish = {"tags": {"from": "second"}}
         twins = Twins(world.database, world.clock, world.registry)
         await twins.desire(second, "device-1", wish, None, replaces=False, actor="test")
-        await world.registry.switch(second, "device-1", is_enabled=False, actor="test")
+        await world.registry.set_enabled(second, "device-1", is_enabled=False, actor="test")
         await enroll(world, device, world.hub.host)
         assert (await world.register(device)).substatus == MIGRATED
         assert (await told(world, world.hub)).tags == {"from": "second"}

@@ -36,10 +36,10 @@ async def test_signatures_of_a_bag_are_looked_at_in_the_turns_of_who_shows_it(
         monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * SLICE_S)
 
         async def come(name: str) -> None:
-            stranger = a_device(a_ca("Ours"), name).certificate
+            unauthenticated = a_device(a_ca("Ours"), name).certificate
             with pytest.raises(BirthmarkError):
                 await world.registrations.attester.attest(
-                    Claim(world.instance.id_scope, name, stranger, bag, address="192.0.2.1")
+                    Claim(world.instance.id_scope, name, unauthenticated, bag, address="192.0.2.1")
                 )
 
         coming = [asyncio.create_task(come(f"device-{number}")) for number in range(STRANGERS)]

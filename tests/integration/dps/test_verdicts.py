@@ -30,7 +30,7 @@ async def test_a_device_that_is_taken_back_between_its_packets_does_not_register
             verdict = await world.registrations.attester.attest(claim)
             world.clock._monotonic += 0.01
             if is_taken_back:  # by an enrollment of its own in the way of the group's
-                await world.enrollments.take_back(world.instance, name, "keyCompromise", actor="test")
+                await world.enrollments.revoke_device(world.instance, name, "keyCompromise", actor="test")
                 with pytest.raises(EnrollmentDisabledError):
                     await world.registrations.register(claim, verdict)
                 with pytest.raises(UnknownDeviceError):
@@ -70,7 +70,7 @@ async def test_a_verdict_is_not_made_anew_for_what_others_write(database_url: st
         await world.individual("pump-1", device)
         world.clock._monotonic += 0.01
         verdict = await world.registrations.attester.attest(claim_of(world, device))
-        await world.enrollments.take_back(world.instance, "pump-2", "keyCompromise", actor="test")
+        await world.enrollments.revoke_device(world.instance, "pump-2", "keyCompromise", actor="test")
         assert world.registrations.attester.is_fresh(verdict)
 
 
@@ -92,7 +92,7 @@ async def test_a_device_that_another_worker_took_back_meanwhile_does_not_registe
         await world.group("line", maker)
         claim = claim_of(world, a_device(maker, "pump-1"))
         verdict = await world.registrations.attester.attest(claim)
-        await other.enrollments.take_back(world.instance, "pump-1", "keyCompromise", actor="test")
+        await other.enrollments.revoke_device(world.instance, "pump-1", "keyCompromise", actor="test")
         with pytest.raises(EnrollmentDisabledError):
             await world.registrations.register(claim, verdict)
         with pytest.raises(UnknownDeviceError):

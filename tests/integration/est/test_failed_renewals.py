@@ -34,7 +34,7 @@ async def test_a_renewal_that_is_refused_is_counted_by_its_code_in_the_figures_t
         await refused(server, "simplereenroll", a_csr("pump-2"), holder)
         await refused(server, "simplereenroll", b"nonsense", holder)
         assert server.ledger.failed_renewals == {"est.reenroll_identity_changed": 1, "pki.csr_malformed": 1}
-        await server.ledger.settled()
+        await server.ledger.wait_until_written()
         figures = Figures(server.ca.database, server.clock)
         of = {name: {one.state: one.value for one in await figures.read(name)} for name in (FIGURE, FAILED_RENEWALS)}
         assert of[FAILED_RENEWALS] == of[FIGURE] == server.ledger.failed_renewals

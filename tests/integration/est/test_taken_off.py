@@ -66,7 +66,7 @@ async def enroll(
     server.ca.upstream = Elsewhere(server.ca, meanwhile)
     shows = {} if leaf is None else {"headers": {}, "peer": shown(leaf)}
     answer = await server.post("simpleenroll", a_csr("device-1"), **{**shows, **options})  # type: ignore[arg-type]  # options of a request
-    await server.ledger.settled()
+    await server.ledger.wait_until_written()
     return answer
 
 

@@ -35,11 +35,11 @@ async def told(database: Database, places: dict[str, int] | None = None) -> list
 async def test_who_comes_goes_and_is_refused_is_told_in_order(database: Database) -> None:
     noticing = Notices(database, FakeClock(), "main")
     noticing.came("hub/a", "pump-1", "192.0.2.1")
-    noticing.went("hub/a", "pump-1", CloseReason.DISCONNECT)
+    noticing.record_disconnection("hub/a", "pump-1", CloseReason.DISCONNECT)
     noticing.came("hub/a", "pump-1", "192.0.2.1")
-    noticing.went("hub/a", "pump-1", CloseReason.KEEP_ALIVE)
-    noticing.refused("dps.not_enrolled", "192.0.2.1", "t-1", {"registration_id": "pump-2"})
-    await noticing.settled()
+    noticing.record_disconnection("hub/a", "pump-1", CloseReason.KEEP_ALIVE)
+    noticing.record_refusal("dps.not_enrolled", "192.0.2.1", "t-1", {"registration_id": "pump-2"})
+    await noticing.write_pending()
     ways = ["connected", "disconnected", "connected", "lost", "refused"]
     assert await told(database) == [*((way, "pump-1") for way in ways[:4]), ("refused", "pump-2")]
     events = [event_of(one, "x") for one, _ in await Feed(database).after({})]
@@ -50,9 +50,9 @@ async def test_who_comes_goes_and_is_refused_is_told_in_order(database: Database
 
 async def test_one_whose_next_connection_came_is_not_gone_and_a_nameless_stranger_is_nobody(database: Database) -> None:
     noticing = Notices(database, FakeClock(), "main")
-    noticing.went("hub/a", "pump-1", CloseReason.TAKEN_OVER)
-    noticing.refused("mqtt.packet_invalid", "192.0.2.1", "t-1", {"sni": "x"})
-    await noticing.settled()
+    noticing.record_disconnection("hub/a", "pump-1", CloseReason.TAKEN_OVER)
+    noticing.record_refusal("mqtt.packet_invalid", "192.0.2.1", "t-1", {"sni": "x"})
+    await noticing.write_pending()
     assert await told(database) == []
 
 
@@ -61,11 +61,11 @@ async def test_it_is_told_with_the_audit_trail_by_its_time_and_goes_on_from_a_pl
     noticing = Notices(database, clock, "main")
     await database.commit(Changes().audit("operator", "iothub.device_put", "pump-1"))
     noticing.came("hub/a", "pump-1", "")
-    await noticing.settled()
+    await noticing.write_pending()
     place = await Feed(database).end()
     assert len(place) == 2
-    noticing.went("hub/a", "pump-1", CloseReason.LOST)
-    await noticing.settled()
+    noticing.record_disconnection("hub/a", "pump-1", CloseReason.LOST)
+    await noticing.write_pending()
     assert [way for way, _ in await told(database)] == ["changed", "connected", "lost"]
     assert await told(database, dict(place)) == [("lost", "pump-1")]
     actors = [event_of(one, "x")["data"]["actor"] for one, _ in await Feed(database).after({})]
@@ -86,7 +86,7 @@ async def test_what_could_not_be_written_is_written_when_the_database_is_back(
     noticing.came("hub/a", "pump-1", "")
     for _ in range(4):
         with suppress(UnavailableError):
-            await noticing.settled()
+            await noticing.write_pending()
     assert await told(database) == [("connected", "pump-1")]
 
 
@@ -94,7 +94,7 @@ async def test_a_worker_of_the_same_name_goes_on_where_the_one_before_was(databa
     for number in range(2):
         noticing = Notices(database, FakeClock(), "main")
         noticing.came("hub/a", f"pump-{number}", "")
-        await noticing.settled()
+        await noticing.write_pending()
     assert await told(database) == [("connected", "pump-0"), ("connected", "pump-1")]
 
 
@@ -104,9 +104,9 @@ async def test_two_processes_of_one_name_write_no_row_twice(database: Database) 
         for noticing in both:
             noticing.came("hub/a", f"pump-{number}", "")
             with suppress(Exception):
-                await noticing.settled()
+                await noticing.write_pending()
     for noticing in both:
-        await noticing.settled()
+        await noticing.write_pending()
     assert len(await told(database)) == 6
 
 
@@ -115,9 +115,9 @@ async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, m
     noticing = Notices(database, FakeClock(), "main")
     for number in range(5):
         noticing.came("hub/a", f"pump-{number}", "")
-    await noticing.settled()
+    await noticing.write_pending()
     noticing.came("hub/a", "pump-9", "")
-    await noticing.settled()
+    await noticing.write_pending()
     found = [event_of(one, "x") for one, _ in await Feed(database).after({})]
     assert [event["data"].get("missed") for event in found] == [None, None, 3]
 
@@ -129,7 +129,7 @@ async def test_so_many_are_kept_of_a_worker_however_fast_they_come(
     noticing = Notices(database, FakeClock(), "main")
     for number in range(1000):
         noticing.came("hub/a", f"pump-{number}", "")
-    await noticing.settled()
+    await noticing.write_pending()
     assert await told(database) == [("connected", f"pump-{number}") for number in (997, 998, 999)]
 
 
@@ -137,11 +137,11 @@ async def test_it_is_kept_for_a_week(database: Database) -> None:
     clock = FakeClock()
     noticing = Notices(database, clock, "main")
     noticing.came("hub/a", "old", "")
-    await noticing.settled()
+    await noticing.write_pending()
     clock.move(KEEP + timedelta(seconds=1))
     for number in range(3):
         noticing.came("hub/a", f"pump-{number}", "")
-    await noticing.settled()
+    await noticing.write_pending()
     await noticing._prune()
     assert await told(database) == [("connected", f"pump-{number}") for number in range(3)]
     assert (await database.one(store.NOTICED_UPTO, chain="~main"))["seq"] == 4  # type: ignore[index]  # it is there

@@ -105,7 +105,7 @@ class World:
 async def a_world(url: str, me: str = "main", *, is_telling: bool = True) -> AsyncIterator[World]:
     database = await open_database(url, SystemClock(), worker=me, signer=AuditKey("seed"))
     webhooks = Webhooks(database, SystemClock(), SeededEntropy(), HttpSender(LOOPBACK), "birthmark://test", me)
-    telling = asyncio.create_task(webhooks.keep_telling()) if is_telling else None
+    telling = asyncio.create_task(webhooks.run_delivery_loop()) if is_telling else None
     try:
         yield World(database, webhooks)
     finally:
@@ -303,8 +303,8 @@ async def test_two_workers_tell_a_receiver_once_and_the_second_goes_on_for_the_f
             await second.happen("b")
             await until(lambda: receiver.subjects == ["a", "b"])
             assert not await second.webhooks._claim("plant")
-            await first.webhooks.let_go()
-        telling = asyncio.create_task(second.webhooks.keep_telling())
+            await first.webhooks.release_leases()
+        telling = asyncio.create_task(second.webhooks.run_delivery_loop())
         await second.happen("c")
         await until(lambda: receiver.subjects == ["a", "b", "c"])
         telling.cancel()

@@ -14,12 +14,12 @@ import pytest
 from birthmark.devices.model import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
-from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import azure_profile
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
-from birthmark.fleet.tracking import DeviceStage, stands_of
+from birthmark.fleet.tracking import DeviceStage, iter_progress
 from birthmark.pki.tpm_public import parse_tpm_public
 from support.aws.clients import PATIENCE_S, until
 from support.azure.clients import Device, a_file_device
@@ -83,15 +83,15 @@ def test_a_device_is_followed_from_its_record_to_its_connection(
 ) -> None:
     device = a_file_device(tmp_path, "followed")
     wish = a_wish(device)
-    assert target.stand(wish).standing is DeviceStage.MISSING
+    assert target.get_progress(wish).standing is DeviceStage.MISSING
     target.enroll(wish, update=False, dry_run=False)
-    assert target.stand(wish).standing is DeviceStage.UNASSIGNED
+    assert target.get_progress(wish).standing is DeviceStage.UNASSIGNED
     assert registers(server, device)
-    never_seen = target.stand(wish)
+    never_seen = target.get_progress(wish)
     assert (never_seen.standing, never_seen.detail) == (DeviceStage.ASSIGNED, server.address)
     with connected(server, device):
-        assert target.stand(wish).standing is DeviceStage.CONNECTED
-    until(lambda: target.stand(wish).standing is DeviceStage.AWAY)
+        assert target.get_progress(wish).standing is DeviceStage.CONNECTED
+    until(lambda: target.get_progress(wish).standing is DeviceStage.AWAY)
 
 
 def test_a_list_is_enrolled_in_bulk_found_again_and_taken_back_to_nothing(target: AzureTarget, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_list_is_enrolled_in_bulk_found_again_and_taken_back_to_nothing(target
     assert set(done.values()) == {TargetOutcome.CREATED}
     told.clear()
     with Journal(tmp_path / "journal", target.identity) as journal:
-        take_back_all(target, journal, told.append, dry_run=False)
+        undo_all(target, journal, told.append, dry_run=False)
     assert {outcome.device_id: outcome.done for outcome in told} == dict.fromkeys(done, TargetOutcome.TAKEN_BACK)
     assert [record.name for record in target.records() if record.name.startswith("bulk-")] == ["bulk-3"]
 
@@ -123,11 +123,11 @@ def test_a_twin_with_members_named_as_those_of_the_sdk_s_model_passes_every_comm
     with Journal(tmp_path / "journal", target.identity) as journal:
         enroll_all(target, [wish], journal, told.append, update=False, dry_run=False)
         target.switch("versioned", is_group=False, is_enabled=False, dry_run=False)
-        assert target.stand(wish).standing is DeviceStage.DISABLED
+        assert target.get_progress(wish).standing is DeviceStage.DISABLED
         target.survey(1)
         enroll_all(target, [wish], journal, told.append, update=True, dry_run=True)
         target.switch("versioned", is_group=False, is_enabled=True, dry_run=False)
-        take_back_all(target, journal, told.append, dry_run=False)
+        undo_all(target, journal, told.append, dry_run=False)
     assert [one.done for one in told] == [TargetOutcome.CREATED, TargetOutcome.WOULD_UPDATE, TargetOutcome.TAKEN_BACK]
 
 
@@ -145,7 +145,7 @@ def test_a_group_s_twin_keeps_members_named_as_those_of_the_sdk_s_model(target: 
 def test_stands_are_told_in_the_order_of_the_list_and_as_rows(target: AzureTarget, tmp_path: Path) -> None:
     wishes = [a_wish(a_file_device(tmp_path, name)) for name in ("row-1", "row-2")]
     target.enroll(wishes[1], update=False, dry_run=False)
-    assert [stand.as_row() for stand in stands_of(target, wishes)] == [
+    assert [stand.as_row() for stand in iter_progress(target, wishes)] == [
         {"device": "row-1", "standing": "not on record", "detail": "", "at": None},
         {"device": "row-2", "standing": "unassigned", "detail": "", "at": None},
     ]
@@ -156,7 +156,7 @@ def test_who_has_a_record_with_another_certificate_is_told_from_who_has_none(
 ) -> None:
     theirs, ours = a_file_device(tmp_path, "taken"), a_file_device(tmp_path, "other", common_name="taken")
     target.enroll(a_wish(theirs), update=False, dry_run=False)
-    stand = target.stand(replace(a_wish(ours), device_id="taken"))
+    stand = target.get_progress(replace(a_wish(ours), device_id="taken"))
     assert stand.standing is DeviceStage.OTHERWISE
     assert theirs.holder.certificate.thumbprint.hex() in stand.detail
 
@@ -166,7 +166,7 @@ def test_where_the_hub_cannot_be_asked_it_is_said_and_nobody_is_taken_for_connec
 ) -> None:
     wish = a_wish(registered(server, target, tmp_path, "unasked"))
     alone = AzureTarget(replace(azure_profile("local", server.data), hub_connection_string=None))
-    stand = alone.stand(wish)
+    stand = alone.get_progress(wish)
     assert stand.standing is DeviceStage.ASSIGNED
     assert "no connection string of that hub is at hand" in stand.detail
 
@@ -176,7 +176,7 @@ def test_a_device_that_its_hub_does_not_know_any_more_was_never_seen_there(
 ) -> None:
     wish = a_wish(registered(server, target, tmp_path, "forgotten"))
     server.run("hub", "device", "rm", "forgotten", "--yes")
-    stand = target.stand(wish)
+    stand = target.get_progress(wish)
     assert (stand.standing, stand.detail) == (
         DeviceStage.ASSIGNED,
         f"{server.address}, which has no such device",
@@ -193,11 +193,11 @@ def test_a_retired_device_neither_registers_nor_connects_until_it_is_reinstated(
     assert target.retire(wish, dry_run=False).done is TargetOutcome.RETIRED
     assert target.retire(wish, dry_run=False).done is TargetOutcome.UNCHANGED
     assert not registers(server, device)
-    assert target.stand(wish).standing is DeviceStage.DISABLED
+    assert target.get_progress(wish).standing is DeviceStage.DISABLED
     assert target.enroll(wish, update=True, dry_run=False).done is TargetOutcome.UPDATED
-    assert target.stand(wish).standing is DeviceStage.DISABLED, "its hub keeps it out still"
+    assert target.get_progress(wish).standing is DeviceStage.DISABLED, "its hub keeps it out still"
     target.reinstate(wish)
-    assert target.stand(wish).standing is DeviceStage.ASSIGNED
+    assert target.get_progress(wish).standing is DeviceStage.ASSIGNED
     assert registers(server, device)
 
 
@@ -206,20 +206,20 @@ def test_who_never_registered_is_retired_by_the_record_alone(target: AzureTarget
     assert target.retire(wish, dry_run=False).done is TargetOutcome.GONE
     target.enroll(wish, update=False, dry_run=False)
     assert target.retire(wish, dry_run=False).done is TargetOutcome.RETIRED
-    assert target.stand(wish).standing is DeviceStage.DISABLED
+    assert target.get_progress(wish).standing is DeviceStage.DISABLED
 
 
 def test_a_lost_device_is_shut_out_at_the_service_and_at_its_hub(
     server: RunningServer, target: AzureTarget, tmp_path: Path
 ) -> None:
     device = registered(server, target, tmp_path, "lost")
-    rehearsed = target.lose("lost", "keyCompromise", dry_run=True)
+    rehearsed = target.revoke_device("lost", "keyCompromise", dry_run=True)
     assert [row.became for row in rehearsed] == [RevocationOutcome.WOULD_REVOKE, RevocationOutcome.WOULD_REVOKE]
     for became in (RevocationOutcome.REVOKED, RevocationOutcome.WAS_REVOKED):
-        rows = target.lose("lost", "keyCompromise", dry_run=False)
+        rows = target.revoke_device("lost", "keyCompromise", dry_run=False)
         assert [(row.what, row.became) for row in rows] == [("enrollment", became), ("device", became)]
     assert not registers(server, device)
-    stand = target.stand(a_wish(device))
+    stand = target.get_progress(a_wish(device))
     assert (stand.standing, stand.detail) == (DeviceStage.TAKEN_BACK, "as keyCompromise")
 
 
@@ -227,19 +227,19 @@ def test_whoever_enables_a_lost_device_at_its_hub_takes_the_mark_off(
     server: RunningServer, target: AzureTarget, tmp_path: Path
 ) -> None:
     device = registered(server, target, tmp_path, "found")
-    target.lose("found", "keyCompromise", dry_run=False)
+    target.revoke_device("found", "keyCompromise", dry_run=False)
     target.enroll(a_wish(device), update=True, dry_run=False)
     target.reinstate(a_wish(device))
-    assert target.stand(a_wish(device)).standing is DeviceStage.ASSIGNED
+    assert target.get_progress(a_wish(device)).standing is DeviceStage.ASSIGNED
     assert target.retire(a_wish(device), dry_run=False).done is TargetOutcome.RETIRED
-    assert target.stand(a_wish(device)).standing is DeviceStage.DISABLED, "retired, and not lost"
+    assert target.get_progress(a_wish(device)).standing is DeviceStage.DISABLED, "retired, and not lost"
 
 
 def test_the_hubs_own_device_is_taken_back_with_its_keys_where_the_service_knows_none(
     server: RunningServer, target: AzureTarget
 ) -> None:
     before = server.rows("hub", "device", "create", "by-key")[0]["primary_key"]
-    (row,) = target.lose("by-key", "stolen", dry_run=False)
+    (row,) = target.revoke_device("by-key", "stolen", dry_run=False)
     assert (row.what, row.became) == ("device", RevocationOutcome.REVOKED)
     assert target._hub is not None
     told = target._hub.get("by-key") or {}
@@ -254,7 +254,7 @@ def test_a_hub_that_refuses_the_key_is_told_and_the_service_is_done_all_the_same
     profile = azure_profile("local", server.data)
     assert profile.hub_connection_string is not None
     wrong = profile.hub_connection_string.partition("SharedAccessKey=")[0] + "SharedAccessKey=d3Jvbmc="
-    rows = AzureTarget(replace(profile, hub_connection_string=wrong)).lose("half", "stolen", dry_run=False)
+    rows = AzureTarget(replace(profile, hub_connection_string=wrong)).revoke_device("half", "stolen", dry_run=False)
     assert [(row.what, row.became) for row in rows] == [
         ("enrollment", RevocationOutcome.REVOKED),
         ("device", RevocationOutcome.FAILED),
@@ -334,7 +334,7 @@ def test_a_device_with_a_certificate_has_keys_instead_only_when_that_is_asked(
     assert done is TargetOutcome.UPDATED
     assert key
     assert target._json("get_individual_enrollment", "to-keys")["initialTwin"]["tags"] == {"site": "Osaka"}
-    assert target.stand(a_wish(device)).standing is DeviceStage.OTHERWISE
+    assert target.get_progress(a_wish(device)).standing is DeviceStage.OTHERWISE
 
 
 def test_a_record_is_switched_off_and_on_with_nothing_else_changed(

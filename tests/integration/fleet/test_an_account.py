@@ -10,7 +10,7 @@ import pytest
 
 from birthmark.devices.model import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
-from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import aws_profile
@@ -61,7 +61,7 @@ def enrolled(
 def taken_back(target: AwsTarget, path: Path, *, dry_run: bool = False) -> list[TargetOutcome]:
     told: list[JournalOutcome] = []
     with Journal(path, target.identity) as journal:
-        take_back_all(target, journal, told.append, dry_run=dry_run)
+        undo_all(target, journal, told.append, dry_run=dry_run)
     return [outcome.done for outcome in told]
 
 
@@ -104,10 +104,10 @@ def test_a_second_certificate_of_a_thing_is_added_on_request_and_taken_off_again
     target.enroll(first, update=False, dry_run=False)
     assert enrolled(target, [second], tmp_path / "run") == [TargetOutcome.REFUSED]
     assert enrolled(target, [second], tmp_path / "run", update=True) == [TargetOutcome.UPDATED]
-    assert {target.stand(wish).standing for wish in (first, second)} == {DeviceStage.ASSIGNED}
+    assert {target.get_progress(wish).standing for wish in (first, second)} == {DeviceStage.ASSIGNED}
     assert taken_back(target, tmp_path / "run") == [TargetOutcome.TAKEN_BACK]
-    assert target.stand(second).standing is DeviceStage.OTHERWISE
-    assert target.stand(first).standing is DeviceStage.ASSIGNED
+    assert target.get_progress(second).standing is DeviceStage.OTHERWISE
+    assert target.get_progress(first).standing is DeviceStage.ASSIGNED
 
 
 def test_all_that_is_missing_is_told_at_once_with_how_it_is_made(target: AwsTarget) -> None:
@@ -122,13 +122,13 @@ def test_all_that_is_missing_is_told_at_once_with_how_it_is_made(target: AwsTarg
 
 def test_a_device_stands_as_its_thing_and_its_certificate_do(target: AwsTarget) -> None:
     wish = a_wish("standing")
-    assert target.stand(wish).standing is DeviceStage.MISSING
+    assert target.get_progress(wish).standing is DeviceStage.MISSING
     target._iot.create_thing(thingName="standing")
-    bare = target.stand(wish)
+    bare = target.get_progress(wish)
     assert (bare.standing, bare.detail) == (DeviceStage.MISSING, "a thing without a certificate")
     target.enroll(wish, update=False, dry_run=False)
-    assert target.stand(wish).standing is DeviceStage.ASSIGNED
-    other = target.stand(a_wish("standing"))
+    assert target.get_progress(wish).standing is DeviceStage.ASSIGNED
+    other = target.get_progress(a_wish("standing"))
     assert (other.standing, other.detail) == (DeviceStage.OTHERWISE, f"certificate {wish.certificate.thumbprint.hex()}")
 
 
@@ -139,12 +139,12 @@ def test_a_device_is_retired_by_its_certificate_and_let_in_again_by_an_update(ta
     assert target.retire(wish, dry_run=True).done is TargetOutcome.WOULD_RETIRE
     assert target.retire(wish, dry_run=False).done is TargetOutcome.RETIRED
     assert target.retire(wish, dry_run=False).done is TargetOutcome.UNCHANGED
-    assert target.stand(wish).standing is DeviceStage.DISABLED
+    assert target.get_progress(wish).standing is DeviceStage.DISABLED
     with pytest.raises(DifferentRecordError):
         target.enroll(wish, update=False, dry_run=False)
     assert target.enroll(wish, update=True, dry_run=False).done is TargetOutcome.UPDATED
     target.reinstate(wish)
-    assert target.stand(wish).standing is DeviceStage.ASSIGNED
+    assert target.get_progress(wish).standing is DeviceStage.ASSIGNED
 
 
 def test_a_lost_device_has_its_certificates_revoked_those_known_elsewhere_too(target: AwsTarget) -> None:
@@ -158,10 +158,10 @@ def test_a_lost_device_has_its_certificates_revoked_those_known_elsewhere_too(ta
         (False, RevocationOutcome.REVOKED),
         (False, RevocationOutcome.WAS_REVOKED),
     ):
-        rows = target.lose("lost", others, dry_run=dry_run)
+        rows = target.revoke_device("lost", others, dry_run=dry_run)
         assert {row.id for row in rows} == both, "of a certificate that the account does not have nothing is told"
         assert {row.became for row in rows} == {became}
-    assert target.stand(attached).standing is DeviceStage.TAKEN_BACK
+    assert target.get_progress(attached).standing is DeviceStage.TAKEN_BACK
 
 
 def test_a_removed_thing_takes_its_certificate_with_it(target: AwsTarget) -> None:

@@ -63,9 +63,9 @@ async def house(url: str) -> AsyncIterator[World]:
 async def test_who_was_let_in_gets_a_token_once_also_where_two_ask_at_once(database_url: str) -> None:
     async with house(database_url) as world:
         begun = await world.askings.begin("laptop", HERE)
-        assert await world.askings.asked(begun.secret, HERE) == EVERY_S
+        assert await world.askings.poll_token(begun.secret, HERE) == EVERY_S
         await world.askings.decide(begun.code, world.anna, is_agreed=True)
-        tries = [world.askings.asked(begun.secret, HERE) for _ in range(4)]
+        tries = [world.askings.poll_token(begun.secret, HERE) for _ in range(4)]
         found = await asyncio.gather(*tries, return_exceptions=True)
         (made,) = (one for one in found if isinstance(one, CreatedToken))
         assert sum(isinstance(one, CodeUnknownError) for one in found) == 3
@@ -76,10 +76,10 @@ async def test_who_was_let_in_gets_a_token_once_also_where_two_ask_at_once(datab
 async def test_who_asks_too_soon_waits_longer_from_then_on(database_url: str) -> None:
     async with house(database_url) as world:
         begun = await world.askings.begin("laptop", HERE)
-        assert await world.askings.asked(begun.secret, HERE) == EVERY_S
-        assert await world.askings.asked(begun.secret, HERE) == EVERY_S + 5
+        assert await world.askings.poll_token(begun.secret, HERE) == EVERY_S
+        assert await world.askings.poll_token(begun.secret, HERE) == EVERY_S + 5
         world.clock.move(timedelta(seconds=EVERY_S + 5))
-        assert await world.askings.asked(begun.secret, HERE) == EVERY_S + 5
+        assert await world.askings.poll_token(begun.secret, HERE) == EVERY_S + 5
 
 
 async def test_a_code_is_over_after_ten_minutes_and_is_decided_once(database_url: str) -> None:
@@ -90,12 +90,12 @@ async def test_a_code_is_over_after_ten_minutes_and_is_decided_once(database_url
             with pytest.raises(CodeUnknownError):
                 await world.askings.decide(other.code, world.anna, is_agreed=is_agreed)
         with pytest.raises(CodeRejectedError):
-            await world.askings.asked(other.secret, HERE)
+            await world.askings.poll_token(other.secret, HERE)
         world.clock.move(HOLDS)
         with pytest.raises(CodeUnknownError):
             await world.askings.decide(begun.code, world.anna, is_agreed=True)
         with pytest.raises(CodeUnknownError):
-            await world.askings.asked(begun.secret, HERE)
+            await world.askings.poll_token(begun.secret, HERE)
 
 
 async def test_one_address_has_so_many_that_wait(database_url: str) -> None:
@@ -125,7 +125,7 @@ async def test_a_code_that_a_removed_user_agreed_to_is_nobodys(database_url: str
         await world.askings.decide(begun.code, world.anna, is_agreed=True)
         await world.people.remove("anna", actor="operator")
         with pytest.raises(CodeUnknownError):
-            await world.askings.asked(begun.secret, HERE)
+            await world.askings.poll_token(begun.secret, HERE)
 
 
 async def test_strangers_who_fill_all_places_keep_nobody_else_out(
@@ -141,13 +141,13 @@ async def test_strangers_who_fill_all_places_keep_nobody_else_out(
         begun = await world.askings.begin("laptop", HERE)
         for one in (first, begun):
             assert (await world.askings.decide(one.code, world.anna, is_agreed=True)).code
-            assert isinstance(await world.askings.asked(one.secret, HERE), CreatedToken)
+            assert isinstance(await world.askings.poll_token(one.secret, HERE), CreatedToken)
 
 
 async def test_who_asks_without_a_pause_is_written_down_only_so_often(database_url: str) -> None:
     async with house(database_url) as world:
         begun = await world.askings.begin("laptop", HERE)
-        said = [await world.askings.asked(begun.secret, HERE) for _ in range(40)]
+        said = [await world.askings.poll_token(begun.secret, HERE) for _ in range(40)]
         assert said[-20:] == [57] * 20
 
 
@@ -165,4 +165,4 @@ async def test_a_code_that_was_agreed_to_ends_with_the_sessions_of_who_did(datab
         else:
             await sign_in.remove_password("anna", actor="operator")
         with pytest.raises(CodeUnknownError):
-            await world.askings.asked(begun.secret, HERE)
+            await world.askings.poll_token(begun.secret, HERE)

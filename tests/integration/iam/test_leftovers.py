@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark.iam.leftovers import left_by
+from birthmark.iam.leftovers import list_leftovers
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 
@@ -21,7 +21,7 @@ async def a_trail(tmp_path: Path, *actions: tuple[str, str]) -> Database:
 async def left(database: Database) -> list[str]:
     found, after = list[str](), ""
     while True:
-        page = await left_by(database, "anna", after=after)
+        page = await list_leftovers(database, "anna", after=after)
         found += [row["subject"] for row in page.items]
         if page.last is None:
             return found
@@ -44,11 +44,11 @@ async def test_one_thing_is_named_once_in_a_page(tmp_path: Path) -> None:
 
 
 async def test_a_row_that_lacks_a_fact_has_no_command(tmp_path: Path) -> None:
-    page = await left_by(await a_trail(tmp_path, ("iothub.route_add", "of an earlier release")), "anna")
+    page = await list_leftovers(await a_trail(tmp_path, ("iothub.route_add", "of an earlier release")), "anna")
     assert [(row["subject"], row["command"]) for row in page.items] == [("of an earlier release", "")]
 
 
 async def test_what_is_of_one_device_alone_says_so(tmp_path: Path) -> None:
     database = await a_trail(tmp_path, ("iothub.device_put", "pump-1"), ("awsiot.rule_create", "rule"))
-    page = await left_by(database, "anna")
+    page = await list_leftovers(database, "anna")
     assert {row["subject"]: row["is_of_a_device"] for row in page.items} == {"pump-1": True, "rule": False}

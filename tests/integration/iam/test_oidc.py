@@ -122,9 +122,11 @@ async def test_a_stranger_who_comes_back_again_and_again_takes_no_place_from_oth
     """What a browser keeps meanwhile is its own: anybody may say that he comes from there."""
     async with house(f"sqlite:///{tmp_path / 'people.db'}") as world:
         _, kept = await world.begin()
-        given, stranger = {"state": kept.state, "code": "made up"}, Browser("198.51.100.9", "")
+        given, unauthenticated = {"state": kept.state, "code": "made up"}, Browser("198.51.100.9", "")
         world.outside.slow = asyncio.Event()
-        coming = [asyncio.create_task(world.providers.finish("plant", given, kept, BACK, stranger)) for _ in range(20)]
+        coming = [
+            asyncio.create_task(world.providers.finish("plant", given, kept, BACK, unauthenticated)) for _ in range(20)
+        ]
         await asyncio.sleep(0)
         await asyncio.sleep(0.05)
         mine = asyncio.create_task(world.sign_in())

@@ -142,7 +142,7 @@ async def test_nobody_is_given_or_asks_for_anything_where_nothing_is(database_ur
         ):
             with pytest.raises(PlaceMissingError):
                 await doing
-        assert not world.people.is_there("bert")
+        assert not world.people.has_user("bert")
 
 
 @pytest.mark.parametrize("place", BOTH)

@@ -98,13 +98,13 @@ async def test_a_request_by_session_or_by_token_takes_its_users_turns(tmp_path: 
         async def ask(by: Callable[[], Caller]) -> str:
             by()
             await asyncio.sleep(0)
-            return Backlog.running().at_work
+            return Backlog.running().current_owner
 
         for by in (
             lambda: world.sign_in.sessions.caller(session, HOME.address),
             lambda: people.caller(shown.text, HOME.address),
         ):
-            assert await Backlog.running().counted(ask(by), Peer()) == "user:anna"
+            assert await Backlog.running().account_steps(ask(by), Peer()) == "user:anna"
 
 
 async def test_no_session_is_kept_as_the_browser_has_it(database_url: str) -> None:

@@ -108,10 +108,10 @@ async def test_a_connection_ends_with_its_token_and_what_clocks_may_differ(tmp_p
     async with a_world(tmp_path) as world:
         link, client = await by_token(world, timedelta(seconds=8))
         world.clock.move(timedelta(seconds=8) + SKEW)
-        world.connections.end_expired()
+        world.connections.close_expired()
         assert (link.is_over, world.refused) == (False, []), "a clock of a few minutes ago is no reason to go"
         world.clock.move(timedelta(seconds=1))
-        world.connections.end_expired()
+        world.connections.close_expired()
         assert (link.is_over, client.is_over) == (True, True)
         assert [error.code for error in world.refused] == ["sas.expired"]
 
@@ -122,7 +122,7 @@ async def test_a_device_that_renews_its_token_in_time_stays(tmp_path: Path) -> N
         world.clock.move(timedelta(minutes=58))
         link, _ = await by_token(world, timedelta(minutes=60))
         world.clock.move(timedelta(minutes=30))
-        world.connections.end_expired()
+        world.connections.close_expired()
         assert (link.is_over, world.refused) == (False, [])
 
 
@@ -130,7 +130,7 @@ async def test_a_connection_by_certificate_outlives_every_token(tmp_path: Path) 
     async with a_world(tmp_path) as world:
         link, _ = await world.connected()
         world.clock.move(timedelta(days=300))
-        world.connections.end_expired()
+        world.connections.close_expired()
         assert not link.is_over
 
 
@@ -281,7 +281,7 @@ async def test_a_device_may_not_answer_the_method_of_another(tmp_path: Path) -> 
         call = asyncio.create_task(methods.call(space, CallMethod("main", "device-1", "do", b"null", 5)))
         await until(lambda: bool(client.got(Publish)))
         rid = client.got(Publish)[0].topic.partition("$rid=")[2]
-        methods.answered("main", "thief", wire.MethodAnswer(200, rid), b'"stolen"')
+        methods.accept_response("main", "thief", wire.MethodAnswer(200, rid), b'"stolen"')
         client.client.publish(f"$iothub/methods/res/201/?$rid={rid}", b'"mine"')
         link.data_received(client.client.data_to_send())
         assert await call == MethodReply(201, b'"mine"')
@@ -440,11 +440,11 @@ async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
         await send_mail(world, 1)
         with monkeypatch.context() as patched:
             patched.setattr(MqttPump, "publish", full)
-            await world.connections.look_for_mail()
-            await world.broker.settled()
+            await world.connections.check_queues()
+            await world.broker.wait_until_settled()
         (letter,) = await world.iothub.c2d.inboxes.letters(space_of("main"), "device-1")
         assert (letter.lock, letter.deliveries) == (None, 0)
-        await world.connections.look_for_mail()
+        await world.connections.check_queues()
         await until(lambda: bodies(client) == [b"0"])
 
 
@@ -457,7 +457,7 @@ async def test_what_was_acknowledged_and_could_not_be_completed_is_given_back(
     async with a_world(tmp_path) as world:
         link, client = await wanting_mail(world, clean=False)
         await send_mail(world, 2)
-        await world.connections.look_for_mail()
+        await world.connections.check_queues()
         await until(lambda: len(bodies(client)) == 2)
         with monkeypatch.context() as patched:
             patched.setattr(world.iothub.c2d.inboxes, "settle", away)
@@ -465,7 +465,7 @@ async def test_what_was_acknowledged_and_could_not_be_completed_is_given_back(
                 client.client.send(PubAck(packet.packet_id or 0))
             link.data_received(client.client.data_to_send())
             await until(lambda: link.is_over)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         _, again = await world.connected(clean=False)
         await until(lambda: bodies(again) == [b"0", b"1"])
 
@@ -483,7 +483,7 @@ async def test_what_could_not_be_completed_after_its_connection_was_taken_over_i
     async with a_world(tmp_path) as world:
         link, client = await wanting_mail(world, clean=False)
         await send_mail(world, 1)
-        await world.connections.look_for_mail()
+        await world.connections.check_queues()
         await until(lambda: len(bodies(client)) == 1)
         with monkeypatch.context() as patched:
             patched.setattr(world.iothub.c2d.inboxes, "settle", away_later)
@@ -496,7 +496,7 @@ async def test_what_could_not_be_completed_after_its_connection_was_taken_over_i
             await asyncio.sleep(0.05)  # the first one gave back what it had
             may_answer.set()
             await asyncio.sleep(0.05)
-        await world.connections.look_for_mail()
+        await world.connections.check_queues()
         await until(lambda: bodies(again) == [b"0"])
 
 
@@ -528,7 +528,7 @@ async def test_what_a_process_that_was_killed_had_taken_is_delivered_at_once_and
         _, first = await wanting_mail(world, clean=False)
         await until(lambda: len(bodies(first)) == 2)
         await send_mail(world, 1)
-        world.connections.look_at("main", "device-1")
+        world.connections.notify_device("main", "device-1")
         await until(lambda: len(bodies(first)) == 3)
         after = HubConnections(world.iothub, Broker(world.database, world.clock, "after"), world.clock)
         await after.begin()
@@ -546,7 +546,7 @@ async def test_a_letter_whose_lock_ran_out_is_delivered_without_anybody_asking(t
         await until(lambda: not world.broker._tasks)
         assert not bodies(client)
         world.clock.move(timedelta(seconds=10))
-        await world.connections.look_for_mail()
+        await world.connections.check_queues()
         await until(lambda: bodies(client) == [b"0"])
 
 
@@ -566,7 +566,7 @@ async def test_what_is_not_acknowledged_is_sent_again_when_its_lock_ends_and_fil
         _, client = await wanting_mail(world)
         await until(lambda: len(bodies(client)) == c2d.WINDOW)
         world.clock.move(timedelta(seconds=60))
-        await world.connections.look_for_mail()
+        await world.connections.check_queues()
         await until(lambda: len(bodies(client)) == 2 * c2d.WINDOW)
         assert bodies(client)[c2d.WINDOW :] == bodies(client)[: c2d.WINDOW]
 
@@ -586,7 +586,7 @@ async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hub
         lock.close()
         await deleting
         hub = await world.iothub.hubs.create("main", "hub.example", actor="test")
-        await world.iothub.telemetry.settled()
+        await world.iothub.telemetry.wait_until_written()
         assert await world.iothub.telemetry.stream(hub).latest(10) == []
         assert link.is_over
         assert 2 not in [packet.packet_id for packet in client.got(PubAck)]
@@ -594,7 +594,7 @@ async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hub
 
 async def keep(world: World, hub: Hub, body: bytes) -> None:
     message = TelemetryMessage("device-1", to_micros(world.clock.now()), body, {}, {})
-    await world.iothub.telemetry.written(hub, key_of("device-1"), [message], len(body))
+    await world.iothub.telemetry.write(hub, key_of("device-1"), [message], len(body))
 
 
 async def test_how_far_a_hub_was_trimmed_while_it_was_deleted_is_not_the_next_hubs(tmp_path: Path) -> None:
@@ -622,7 +622,7 @@ async def test_how_far_a_hub_was_trimmed_while_it_was_deleted_is_not_the_next_hu
 async def test_nobody_notes_how_far_it_read_a_hub_that_is_being_deleted(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         telemetry, hub = world.iothub.telemetry, world.hub
-        async with telemetry.without(hub):
+        async with telemetry.drain(hub):
             with pytest.raises(UnknownHubError):
                 await telemetry.stream(hub).set_position("group", BEGINNING)
         assert await telemetry.stream(hub).position("group") is None
@@ -678,7 +678,7 @@ def while_it_commits_delete_the_device(world: World) -> None:
 
 
 async def nothing_is_left(world: World) -> None:
-    await world.broker.settled()
+    await world.broker.wait_until_settled()
     space = world.connections.space("main")
     assert await space.record("device-1") is None
     assert await space.subscriptions.stored("device-1") == {}
@@ -695,7 +695,7 @@ async def test_sessions_of_a_hub_are_counted_in_as_they_are_counted_out(tmp_path
             await until(lambda client=client: len(client.got(SubAck)) == 2)  # type: ignore[misc] # a default's type
             assert space.stored == 1
             await lose(link)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         await world.connected(clean=True)
         assert space.stored == 0
 

@@ -82,7 +82,7 @@ async def test_what_is_issued_while_the_next_request_looks_at_the_device_is_its_
         world.issuer.hold()
         earlier = asyncio.ensure_future(credentials.finish(await world.accept(leaf, key)))
         await world.issuer.asked.wait()
-        looked = credentials._same
+        looked = credentials._get_current
 
         async def look(hub: Hub, device: Device) -> Device:
             found = await looked(hub, device)
@@ -90,7 +90,7 @@ async def test_what_is_issued_while_the_next_request_looks_at_the_device_is_its_
             await earlier
             return found
 
-        monkeypatch.setattr(credentials, "_same", look)
+        monkeypatch.setattr(credentials, "_get_current", look)
         later = await world.accept(leaf, key, session="after the cut", rid="8")
         assert await credentials.finish(later) == await earlier
 
@@ -109,7 +109,7 @@ async def test_what_an_operator_changes_while_it_is_signed_is_not_lost(database_
         world.issuer.hold()
         waiting = asyncio.ensure_future(world.iothub.credentials.finish(await world.accept(leaf, a_key())))
         await world.issuer.asked.wait()
-        await world.iothub.registry.switch(world.hub, "device-1", is_enabled=False, actor="test")
+        await world.iothub.registry.set_enabled(world.hub, "device-1", is_enabled=False, actor="test")
         world.issuer.go.set()
         fresh = leaf_of(await waiting)
         device = await world.device()

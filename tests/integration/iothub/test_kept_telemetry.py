@@ -23,7 +23,7 @@ async def send(kept: Telemetry, world: World, count: int) -> None:
     body = b"x" * 4096
     for _ in range(count):
         message = TelemetryMessage("device-1", to_micros(world.clock.now()), body, {}, {})
-        await kept.written(world.hub, 1, [message], len(body))
+        await kept.write(world.hub, 1, [message], len(body))
 
 
 async def test_only_the_worker_that_leads_takes_away_what_is_too_much(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypa
     monkeypatch.setattr(telemetry, "_LOOK_EVERY_S", 0.01)
     async with a_world(tmp_path) as world:
         kept = Telemetry(world.iothub.hubs, world.database, world.clock, keep_bytes=KEEP)
-        trimming = asyncio.create_task(kept.keep_trimmed())
+        trimming = asyncio.create_task(kept.run_trim_loop())
         for _ in range(3):
             await send(kept, world, 40)
             await until(lambda: all(one.kept_bytes <= KEEP + MORE for one in kept.streams().values()))
@@ -87,7 +87,7 @@ async def test_what_one_device_has_unwritten_is_bounded_however_many_requests_br
 
         def sent(key: int) -> asyncio.Task[None]:
             message = TelemetryMessage(f"device-{key}", to_micros(world.clock.now()), body, {}, {})
-            return asyncio.create_task(kept.written(world.hub, key, [message], len(body)))
+            return asyncio.create_task(kept.write(world.hub, key, [message], len(body)))
 
         requests = [sent(1) for _ in range(30)]
         other = sent(2)

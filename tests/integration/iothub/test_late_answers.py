@@ -50,7 +50,7 @@ async def test_sessions_that_went_with_their_devices_are_counted_out(tmp_path: P
         link.data_received(client.client.data_to_send())
         await until(lambda: bool(client.got(SubAck)))
         link.connection_lost(None)
-        await world.broker.settled()
+        await world.broker.wait_until_settled()
         assert world.connections.space("main").stored == 1
         await world.iothub.registry.remove(world.hub, "device-1", None, actor="test")
         await world.broker._recount_sessions()

@@ -40,7 +40,7 @@ async def test_who_asks_is_looked_at_when_the_whole_request_is_there(tmp_path: P
 
 async def made_anew(world: World) -> None:
     """Remove the hub, and make one of its name with a device of the same name."""
-    world.iothub.hubs.without_telemetry = world.iothub.telemetry.without
+    world.iothub.hubs.without_telemetry = world.iothub.telemetry.drain
     await world.iothub.hubs.delete("main", actor="test")
     world.hub = await world.iothub.hubs.create("main", "hub.example", actor="test")
     await world.iothub.registry.put(world.hub, "device-1", wire.DeviceBody("device-1"), ON_RECORD, None, actor="test")
@@ -51,7 +51,7 @@ async def test_telemetry_for_a_hub_that_is_gone_is_not_the_next_ones_of_that_nam
         before = world.hub
         await made_anew(world)
         with pytest.raises(UnknownHubError):
-            await world.iothub.telemetry.written(before, 1, [TelemetryMessage("old", 1, b"late", {}, {})], 4)
+            await world.iothub.telemetry.write(before, 1, [TelemetryMessage("old", 1, b"late", {}, {})], 4)
         assert await world.iothub.telemetry.stream(world.hub).latest(10) == []
 
 
@@ -60,7 +60,7 @@ async def test_telemetry_for_a_hub_whose_keys_were_rotated_is_its_own(tmp_path: 
         before = world.hub
         for policy in before.policies:
             await world.iothub.hubs.rotate("main", policy, "primary", actor="test")
-        await world.iothub.telemetry.written(before, 1, [TelemetryMessage("device-1", 1, b"in time", {}, {})], 7)
+        await world.iothub.telemetry.write(before, 1, [TelemetryMessage("device-1", 1, b"in time", {}, {})], 7)
         assert len(await world.iothub.telemetry.stream(before).latest(10)) == 1
 
 

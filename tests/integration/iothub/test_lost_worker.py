@@ -85,7 +85,7 @@ async def test_what_a_dead_worker_had_taken_comes_before_what_came_after_it(tmp_
         first, second = await beside(world, "w1-a"), await beside(world, "w2-b")
         _, wire_ = await listening(first)
         await send(first, "1")
-        first.connections.look_at("main", DEVICE)
+        first.connections.notify_device("main", DEVICE)
         await until(lambda: came(wire_) == [b"1"])
         await dead(first)
         await send(second, "2")
@@ -101,18 +101,20 @@ async def test_a_device_that_comes_to_another_worker_waits_for_what_the_first_gi
         first = await beside(world, "w1-a")
         link, wire_ = await listening(first)
         await send(first, "1")
-        first.connections.look_at("main", DEVICE)
+        first.connections.notify_device("main", DEVICE)
         await until(lambda: came(wire_) == [b"1"])
-        real, may_go = DeviceQueues.give_back, asyncio.Event()
+        real, may_go = DeviceQueues.abandon_all, asyncio.Event()
 
         async def late(inboxes: DeviceQueues, space: str, client: str, locks: Sequence[str]) -> None:
             if locks:
                 await may_go.wait()
             await real(inboxes, space, client, locks)
 
-        monkeypatch.setattr(DeviceQueues, "give_back", late)
+        monkeypatch.setattr(DeviceQueues, "abandon_all", late)
         link.connection_lost(None)
-        asked = asyncio.create_task(first.broker._spaces[SPACE].yields(DEVICE, ends=False))  # as another worker does
+        asked = asyncio.create_task(
+            first.broker._spaces[SPACE].release_for_takeover(DEVICE, ends=False)
+        )  # as another worker does
         await asyncio.sleep(0.2)
         assert not asked.done()
         assert await owner_of(first) == "w1-a"
@@ -129,7 +131,7 @@ async def test_a_worker_that_was_taken_for_dead_takes_nothing_more(tmp_path: Pat
         _, wire_ = await listening(first)
         await dead(first)
         await send(first, "1")
-        first.connections.look_at("main", DEVICE)
+        first.connections.notify_device("main", DEVICE)
         await asyncio.sleep(0.2)
         (letter,) = await first.iothub.c2d.inboxes.letters(SPACE, DEVICE)
         assert (letter.lock, came(wire_)) == (None, [])
@@ -140,7 +142,7 @@ async def test_a_worker_that_begins_takes_nothing_from_one_that_goes_on(tmp_path
         first = await beside(world, "w1-a")
         _, wire_ = await listening(first)
         await send(first, "1")
-        first.connections.look_at("main", DEVICE)
+        first.connections.notify_device("main", DEVICE)
         await until(lambda: came(wire_) == [b"1"])
         await (await beside(world, "w1-b")).connections.begin()
         (letter,) = await first.iothub.c2d.inboxes.letters(SPACE, DEVICE)
@@ -161,7 +163,7 @@ async def test_nothing_that_a_device_sends_counts_at_a_worker_that_stood_still_a
         assert first.broker.workers is not None
         await first.broker.workers.beat()
         await until(lambda: wire_.is_over)
-        await first.iothub.telemetry.settled()
+        await first.iothub.telemetry.wait_until_written()
         assert not wire_.got(PubAck)
         assert await first.iothub.telemetry.stream(first.hub).latest(10) == []
 

@@ -128,7 +128,7 @@ async def test_a_letter_that_went_nowhere_was_not_delivered(database_url: str) -
     async with a_world(database_url) as world:
         await world.send()
         for _ in range(11):
-            await world.inboxes.take_back(SPACE, DEVICE, await world.taken())
+            await world.inboxes.restore(SPACE, DEVICE, await world.taken())
         assert (await world.taken()).deliveries == 1
 
 
@@ -138,7 +138,7 @@ async def test_a_letter_whose_lock_ran_out_is_not_taken_back_from_who_has_it_now
         before = await world.taken()
         world.clock.move(timedelta(seconds=60))
         now = await world.taken()
-        await world.inboxes.take_back(SPACE, DEVICE, before)
+        await world.inboxes.restore(SPACE, DEVICE, before)
         assert await world.inboxes.letters(SPACE, DEVICE) == [now]
 
 
@@ -148,7 +148,7 @@ async def test_a_letter_that_nobody_takes_expires_and_its_end_is_told(database_u
         await world.send("quiet", "positive", "2026-06-01T12:00:10Z")
         await world.send("kept")
         world.clock.move(timedelta(seconds=10))
-        assert await world.inboxes.bury() is not None
+        assert await world.inboxes.dead_letter_expired() is not None
         assert [letter.id for letter in await world.inboxes.letters(SPACE, DEVICE)] == ["m-kept"]
         assert await world.told() == [("m-late", "Expired")]
 
@@ -205,7 +205,7 @@ async def test_a_clock_that_is_ahead_for_a_moment_ends_no_letter(database_url: s
         await world.send("soon")
         await world.send("late", expiry="2026-06-02T12:00:00Z")
         world.clock.jump(timedelta(hours=3))
-        await world.inboxes.bury()
+        await world.inboxes.dead_letter_expired()
         assert (await world.taken()).id == "m-late", "what may be over is nobody's now"
         assert await world.inboxes.take(SPACE, DEVICE) is None
         world.clock.jump(-timedelta(hours=3))
@@ -217,7 +217,7 @@ async def test_a_letter_that_is_over_by_a_clock_that_goes_on_so_is_ended(databas
     async with a_world(database_url) as world:
         await world.send("soon")
         world.clock.jump(timedelta(hours=3))
-        await world.inboxes.bury()
+        await world.inboxes.dead_letter_expired()
         world.clock.move(timedelta(minutes=10))
-        await world.inboxes.bury()
+        await world.inboxes.dead_letter_expired()
         assert await world.told() == [("m-soon", "Expired")]

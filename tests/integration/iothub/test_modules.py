@@ -30,7 +30,7 @@ async def proofs(world: DpsWorld) -> dict[str, DeviceAuthentication]:
 async def test_who_has_a_device_that_was_taken_back_has_its_modules_proofs_for_nothing(database_url: str) -> None:
     async with a_dps(database_url) as world:
         await a_gateway(world)
-        await world.registry.take_back(world.hub, "gateway", "lost", actor="test")
+        await world.registry.revoke(world.hub, "gateway", "lost", actor="test")
         assert await proofs(world) == dict.fromkeys(("$edgeAgent", "$edgeHub", "camera"), NOTHING)
 
 
@@ -54,7 +54,7 @@ async def test_a_device_that_changes_its_modules_without_end_is_taken_back_with_
         stealing = [asyncio.ensure_future(steal(number)) for number in range(6)]
         await asyncio.sleep(0.1)
         try:
-            await world.registry.take_back(world.hub, "gateway", "lost", actor="test")
+            await world.registry.revoke(world.hub, "gateway", "lost", actor="test")
         finally:
             is_taken = True
             await asyncio.gather(*stealing)

@@ -38,7 +38,7 @@ class Notified:
     def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
         self.patches.append(wire.desired_patch(before, after, patch, replaces=replaces))
 
-    def mail_came(self, hub: Hub, device_id: str) -> None:
+    def notify_messages(self, hub: Hub, device_id: str) -> None:
         self.mail.append((hub.name, device_id))
 
 

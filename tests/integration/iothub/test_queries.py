@@ -228,7 +228,7 @@ async def test_none_waits_for_twins_that_change_all_the_time(tmp_path: Path) -> 
             for number in range(MOST_AMONG):
                 body = {"tags": {"n": _}}
                 await world.iothub.twins.desire(world.hub, f"busy-{number:03}", body, None, replaces=False, actor="t")
-            await world.iothub.index.index_some()
+            await world.iothub.index.index_batch()
         assert await world.terms("quiet") == {("t.site", "sa")}
 
 
@@ -276,7 +276,7 @@ async def test_the_loop_looks_at_others_while_conditions_are_asked_of_twins(tmp_
         for number in range(200):
             await world.has(f"d{number}", {"text": "x" * 3000})
         where = " AND ".join(["NOT contains(tags.text, 'yyyyyyyyyyyy')"] * 90)
-        asked = Backlog.running().counted(world.asked(f"{begin} FROM devices WHERE {where}"), Peer())
+        asked = Backlog.running().account_steps(world.asked(f"{begin} FROM devices WHERE {where}"), Peer())
         task, pieces, before = asyncio.create_task(asked), list[float](), time.thread_time()
         while not task.done():
             await asyncio.sleep(0)

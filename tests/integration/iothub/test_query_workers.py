@@ -56,7 +56,7 @@ async def test_nobody_is_in_the_way_of_who_indexes_and_nothing_is_left_behind(po
 
         async def index() -> None:
             while not is_over.is_set():
-                await indexing.iothub.index.index_some()
+                await indexing.iothub.index.index_batch()
                 await asyncio.sleep(0)
 
         task = asyncio.create_task(index())

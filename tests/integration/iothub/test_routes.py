@@ -37,7 +37,7 @@ from birthmark.net.admission import CloseReason
 from birthmark.outbound.http_sender import HttpSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import Changes
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 from support.azure.hub_world import ON_RECORD, World, a_world
 from support.services.receivers import Receiver
 
@@ -58,14 +58,14 @@ class Routed:
     async def have(self, *endpoints: Endpoint, routes: tuple[HubRoute, ...] = (), **more: Any) -> None:
         made = Routing(endpoints, routes, **more)
         await self.world.iothub.routes.change(
-            self.world.hub, lambda _: configuration.checked(made, "main"), "test", "x", actor="test"
+            self.world.hub, lambda _: configuration.validate_routing(made, "main"), "test", "x", actor="test"
         )
 
     async def send(self, body: Any, device: str = "device-1", **properties: str) -> None:
         message = TelemetryMessage(
             device, self.world.clock.micros(), json.dumps(body).encode(), dict(JSON), dict(properties)
         )
-        await self.world.iothub.telemetry.written(self.world.hub, key_of(device), (message,), 1)
+        await self.world.iothub.telemetry.write(self.world.hub, key_of(device), (message,), 1)
 
     def passes(self) -> bool:
         """Let a second pass."""
@@ -92,11 +92,11 @@ async def routed(directory: Path, url: str | None = None) -> AsyncIterator[Route
         routes.begin(queue, ways, check_url=sender.check, servers={})
         made = Routed(world, buckets, queue)
         routes.record = made.refused.append
-        tasks = kept("routes", routes.keep_running), kept("queue", queue.keep_running)
+        tasks = start_supervised("routes", routes.run_engines_loop), start_supervised("queue", queue.keep_running)
         try:
             yield made
         finally:
-            await ended(*tasks)
+            await cancel_and_wait(*tasks)
 
 
 async def until(condition: Any, seconds: float = 10) -> None:

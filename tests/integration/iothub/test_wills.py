@@ -23,7 +23,7 @@ LEFT = WillMessage(TOPIC, b"gone", 1)
 
 async def told(world: World) -> list[bytes]:
     """Return what the hub kept, once nothing is on its way any more."""
-    await world.broker.settled()
+    await world.broker.wait_until_settled()
     return [message.body for message in await world.iothub.telemetry.stream(world.hub).latest(10)]
 
 
@@ -64,7 +64,7 @@ async def test_a_connection_that_is_taken_over_tells_it_before_the_next_begins(t
 async def test_a_database_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_world(tmp_path) as world:
         link, _ = await a_will(world)
-        written, tries = Telemetry.written, []
+        written, tries = Telemetry.write, []
 
         async def away_at_first(*which: Any) -> None:
             tries.append(which)
@@ -72,7 +72,7 @@ async def test_a_database_that_is_away_is_waited_for(tmp_path: Path, monkeypatch
                 raise UnavailableError
             await written(*which)
 
-        monkeypatch.setattr(Telemetry, "written", away_at_first)
+        monkeypatch.setattr(Telemetry, "write", away_at_first)
         monkeypatch.setattr(connections, "_AGAIN_S", 0.01)
         await lose(link)
         assert await told(world) == [b"gone"]
@@ -97,7 +97,7 @@ async def test_the_next_server_tells_the_will_of_a_connection_that_ended_with_it
         connections = HubConnections(world.iothub, broker, world.clock)
         await connections.begin()
         await broker.start()
-        await broker.settled()
+        await broker.wait_until_settled()
         assert await told(world) == [b"gone"]
         await broker.stop()
 

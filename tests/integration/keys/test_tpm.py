@@ -37,8 +37,8 @@ def test_a_sealed_key_signs_and_is_forgotten(tpm: SoftwareTpm) -> None:
 
 def test_a_key_that_is_kept_signs_after_a_restart_until_another_takes_its_place(tmp_path: Path) -> None:
     with a_tpm(tmp_path) as tpm:
-        tpm.device.keep(sealed_for(tpm, OTHER))
-        tpm.device.keep(sealed_for(tpm))
+        tpm.device.store_key(sealed_for(tpm, OTHER))
+        tpm.device.store_key(sealed_for(tpm))
     with a_tpm(tmp_path) as again:
         assert again.device.sign(b"data") == hmac.digest(KEY, b"data", hashlib.sha256)
 
@@ -47,12 +47,12 @@ def test_a_key_of_another_program_stays_where_it_is(tpm: SoftwareTpm) -> None:
     tpm.device.public_keys()  # makes the storage root key
     on_it = Tpm(TpmSettings(tpm.tcti, key_index=0x000001))
     with pytest.raises(TpmPlaceTakenError):
-        on_it.keep(sealed_for(tpm))
+        on_it.store_key(sealed_for(tpm))
     with pytest.raises(TpmPlaceTakenError):
         on_it.sign(b"data")
     with pytest.raises(TpmPlaceTakenError):
         on_it.has_key()
-    tpm.device.keep(sealed_for(tpm))  # for which the storage root key has to be there still
+    tpm.device.store_key(sealed_for(tpm))  # for which the storage root key has to be there still
 
 
 def test_another_tpm_opens_nothing(tpm: SoftwareTpm) -> None:
@@ -64,12 +64,12 @@ def test_another_tpm_opens_nothing(tpm: SoftwareTpm) -> None:
 def test_a_sealed_key_that_was_changed_on_its_way_is_refused_and_the_one_kept_stays(
     tpm: SoftwareTpm, place: int
 ) -> None:
-    tpm.device.keep(sealed_for(tpm))
+    tpm.device.store_key(sealed_for(tpm))
     spoiled = bytearray(sealed_for(tpm, OTHER))
     spoiled[place] ^= 1
     for _ in range(5):  # and nothing is left behind in the few places of a TPM
         with pytest.raises((TpmUnavailableError, TpmKeyInvalidError)):
-            tpm.device.keep(bytes(spoiled))
+            tpm.device.store_key(bytes(spoiled))
     assert tpm.device.sign(b"data") == hmac.digest(KEY, b"data", hashlib.sha256)
 
 

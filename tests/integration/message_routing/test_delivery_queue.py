@@ -12,7 +12,7 @@ from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.store import PORTION
 from birthmark.store import Changes, open_database
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]
@@ -50,7 +50,7 @@ async def test_many_lanes_whose_receivers_are_away_keep_no_other_from_its_turn(d
             queue.add(changes, f"{lane}-{letter}", Delivery(lane, "x", {}, b"", {}))
     queue.add(changes, "last", Delivery("good/0", "x", {}, b"", {}))
     await database.commit(changes)
-    running = kept("the queue", queue.keep_running)
+    running = start_supervised("the queue", queue.keep_running)
     try:
         async with asyncio.timeout(30):
             while not receivers.taken:
@@ -58,6 +58,6 @@ async def test_many_lanes_whose_receivers_are_away_keep_no_other_from_its_turn(d
                 queue.wake()
                 await asyncio.sleep(0.01)
     finally:
-        await ended(running)
+        await cancel_and_wait(running)
         await database.close()
     assert receivers.taken == ["good/0"]

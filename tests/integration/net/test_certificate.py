@@ -16,7 +16,7 @@ from cryptography import x509
 
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.certificates import parse_der
-from support.floods.strangers import tls
+from support.floods.unauthenticated import tls
 from support.pki.pki_builders import Holder, a_ca, a_device
 from support.server.servers import BIRTHMARK, RunningServer, a_new_server, a_server, clean_environment, free_address
 

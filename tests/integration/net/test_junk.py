@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL, crypto
 
-from support.floods.strangers import read_all, tls
+from support.floods.unauthenticated import read_all, tls
 from support.pki.pki_builders import a_device
 from support.server.servers import RunningServer, a_new_server
 

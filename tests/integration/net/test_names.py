@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import LEVEL_5, Connect
-from support.floods.strangers import read_all, tls
+from support.floods.unauthenticated import read_all, tls
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system

@@ -22,7 +22,7 @@ from birthmark.cli.app import app
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect
 from fuzz.mutate import read_der, tlv, write_der
-from support.floods.strangers import masked
+from support.floods.unauthenticated import masked
 from support.pki.odd_certificates import CHANGES, odd_certificate
 from support.pki.pki_builders import a_csr, a_key
 from support.server.servers import RunningServer, a_new_server

@@ -13,7 +13,7 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect
 from support.aws.clients import until
 from support.azure.clients import a_file_device
-from support.floods.strangers import (
+from support.floods.unauthenticated import (
     CONNECT,
     WAYS,
     descriptors,
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.system
 _FEW = 20
 LIMITS = """[limits]
 mqtt_connect_s = 2
-max_strangers_per_peer = 120
-max_stranger_bytes_per_peer = 2097152
+max_unauthenticated_per_peer = 120
+max_unauthenticated_bytes_per_peer = 2097152
 """
 
 

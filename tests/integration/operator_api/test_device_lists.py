@@ -73,7 +73,7 @@ async def test_refusals_are_told_by_code_page_by_page_and_by_reason(database_url
     for error in (ForbiddenError(), InvalidRequestError(), ForbiddenError()):
         clock.move(timedelta(seconds=1))
         book.record(error, address="192.0.2.1", device_id="pump-1")
-        await book.settled()
+        await book.wait_until_written()
     newest = await get(table, "/refusals", limit="1")
     assert newest.next is None
     others = await get(table, "/refusals", before=newest.items[0]["id"])

@@ -33,7 +33,7 @@ async def a_ledger(url: str) -> AsyncIterator[tuple[Ledger, Database, FakeClock]
 
 async def record(book: Ledger, clock: FakeClock, device: str, address: str) -> None:
     book.record(a_refusal(device_id=device), address=address)
-    await book.settled()
+    await book.wait_until_written()
     clock.move(timedelta(seconds=1))
 
 
@@ -50,7 +50,7 @@ async def test_only_the_latest_rows_are_kept(database_url: str, monkeypatch: pyt
     async with a_ledger(database_url) as (book, database, clock):
         for number in range(41):
             book.record(a_refusal(device_id=f"device-{number}"), address=f"192.0.2.{number}")
-            await book.settled()
+            await book.wait_until_written()
             clock.move(timedelta(seconds=1))
         rows, names = await database.one(ROWS), await database.one(NAMES)
         assert rows is not None
@@ -68,7 +68,7 @@ async def test_old_rows_leave_with_their_names(database_url: str, monkeypatch: p
         for day in (0, 0, 8):
             clock.move(timedelta(days=day))
             book.record(a_refusal(device_id=f"device-{day}"), address="192.0.2.1")
-            await book.settled()
+            await book.wait_until_written()
         names = await database.one(NAMES)
         assert names is not None
         assert names["n"] == 2
@@ -84,7 +84,7 @@ async def test_no_row_is_old_by_a_clock_that_is_ahead_for_a_moment(
         for day in (0, 0, 8):
             clock.jump(timedelta(days=day))
             book.record(a_refusal(device_id=f"device-{day}"), address="192.0.2.1")
-            await book.settled()
+            await book.wait_until_written()
         assert len(await refusals_about(database, None)) == 3
 
 
@@ -94,12 +94,12 @@ async def test_one_address_cannot_push_the_others_out(database_url: str) -> None
         for number in range(9):
             book.record(a_refusal(device_id=f"loud-{number}"), address="192.0.2.1")
         book.record(a_refusal(device_id="quiet"), address="192.0.2.2")
-        await book.settled()
+        await book.wait_until_written()
         assert len(await refusals_about(database, None)) == 4
         assert await refusals_about(database, "quiet")
         clock.move(timedelta(seconds=2))
         book.record(a_refusal(device_id="later"), address="192.0.2.1")
-        await book.settled()
+        await book.wait_until_written()
         assert await refusals_about(database, "later")
 
 
@@ -168,7 +168,7 @@ async def test_the_addresses_of_one_ipv6_network_have_one_share_of_rows(database
 async def test_what_a_client_wrote_is_cut_and_never_unkeepable(database_url: str) -> None:
     async with a_ledger(database_url) as (book, database, _clock):
         reference = book.record(a_refusal(device_id="a\0b\ud800" + "x" * 100_000, other="\0"), address="192.0.2.1")
-        await book.settled()
+        await book.wait_until_written()
         (found,) = await refusals_about(database, reference)
         assert found.facts["device_id"].startswith("a\\u0000b\\ud800xxx")
         assert len(str(found.as_json())) < 10_000
@@ -186,7 +186,7 @@ async def test_many_at_once_are_few_commits(database_url: str, monkeypatch: pyte
         monkeypatch.setattr(database, "commit", noted)
         for number in range(160):
             book.record(a_refusal(device_id=f"device-{number}"), address="192.0.2.1")
-        await book.settled()
+        await book.wait_until_written()
         assert len(await refusals_about(database, None, limit=200)) == 160
         assert len(sizes) <= 160 // ledger._AT_ONCE + 1
         assert max(sizes) <= 3 * ledger._AT_ONCE
@@ -200,9 +200,9 @@ async def test_more_addresses_than_may_wait_cost_no_later_refusal(
     async with a_ledger(database_url) as (book, database, _):
         for number in range(6):
             book.record(a_refusal(device_id=f"device-{number}"), address=f"192.0.2.{number}")
-        await asyncio.wait_for(book.settled(), 5)
+        await asyncio.wait_for(book.wait_until_written(), 5)
         book.record(a_refusal(device_id="later"), address="192.0.2.9")
-        await book.settled()
+        await book.wait_until_written()
         assert book._waiting.count == 0
         assert len(await refusals_about(database, None)) == 4 + 1
         assert await refusals_about(database, "later")
@@ -222,7 +222,7 @@ async def test_a_row_that_the_database_does_not_take_costs_no_other(
         monkeypatch.setattr(database, "commit", picky)
         for name in ("one", "odd", "other"):
             book.record(a_refusal(device_id=name), address="192.0.2.1")
-        await book.settled()
+        await book.wait_until_written()
         assert {row.facts["device_id"] for row in await refusals_about(database, None)} == {"one", "other"}
 
 
@@ -233,7 +233,7 @@ async def test_who_has_no_address_has_its_own_share(database_url: str, caplog: p
         for _ in range(10):
             book.record(a_refusal(device_id="many"), whose="its key")
         book.record(a_refusal(device_id="single"), whose="another key")
-        await book.settled()
+        await book.wait_until_written()
         assert len(await refusals_about(database, "many")) == 3
         assert len(await refusals_about(database, "single")) == 1
     assert {vars(line)["whose"] for line in caplog.records if line.msg == "refused"} == {"its key", "another key"}

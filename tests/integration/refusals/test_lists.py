@@ -49,7 +49,7 @@ async def a_ledger(url: str) -> AsyncIterator[tuple[Ledger, Database, FakeClock]
 async def record(book: Ledger, *errors: BirthmarkError) -> None:
     for number, error in enumerate(errors):
         book.record(error, address="192.0.2.1", device_id=f"Pump-{number % 2}")
-    await book.settled()
+    await book.wait_until_written()
 
 
 async def pages(database: Database, subject: str | None, code: str | None) -> list[Refusal]:

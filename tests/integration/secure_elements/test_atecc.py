@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from birthmark.keys.errors import KeyUnsupportedError, TokenFailedError, TokenNotFoundError
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_der
 from birthmark.secure_elements.assignment_memory import Assignment, Layout
-from birthmark.secure_elements.atecc.certificates import VARIABLE, padded_point, shortened
+from birthmark.secure_elements.atecc.certificates import VARIABLE, compress_certificate, padded_point
 from birthmark.secure_elements.atecc.chip import AteccChip, load_memory, save_memory
-from birthmark.secure_elements.atecc.compressed_certificate import compressed
+from birthmark.secure_elements.atecc.compressed_certificate import build_compressed
 from birthmark.secure_elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
 from birthmark.secure_elements.atecc.simulator import SoftwareChip
 from birthmark.secure_elements.atecc.token import AteccToken
@@ -114,8 +114,8 @@ def test_real_certificates_come_out_as_they_were(make: Callable[[str], SoftwareA
         memory.config = bytes(config)
         memory.slots[5] = eui.ljust(36, b"\0")
         for slot, of, number in ((10, device, 3), (12, signer, 1)):
-            like = compressed(bytes(64), datetime(2020, 1, 1, tzinfo=UTC), 1, b"\0\0", template=number, chain=0)
-            memory.slots[slot] = shortened(of, like=like).render()
+            like = build_compressed(bytes(64), datetime(2020, 1, 1, tzinfo=UTC), 1, b"\0\0", template=number, chain=0)
+            memory.slots[slot] = compress_certificate(of, like=like).render()
         signer_point = signer.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
         memory.slots[11] = padded_point(signer_point)
         save_memory(software.directory, memory)
@@ -145,7 +145,7 @@ def test_our_dates_are_the_librarys(hours: int, years: int) -> None:
     issued = datetime(2000, 1, 1, tzinfo=UTC) + timedelta(hours=hours)
     if (issued.month, issued.day) == (2, 29):
         return
-    mine = compressed(bytes(64), issued, years, b"\0\1", template=3, chain=0)
+    mine = build_compressed(bytes(64), issued, years, b"\0\1", template=3, chain=0)
     stamp = cryptoauthlib.atcacert_tm_utc_t(
         tm_sec=0,
         tm_min=0,

@@ -22,7 +22,7 @@ from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
 from birthmark.secure_elements import exec as element_exec
 from birthmark.secure_elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
-from birthmark.secure_elements.exec.host_capabilities import look_around
+from birthmark.secure_elements.exec.host_capabilities import detect_capabilities
 from birthmark.secure_elements.simulated_element import SoftwareElement
 
 pytestmark = pytest.mark.integration
@@ -233,7 +233,9 @@ def test_a_shadowed_sitecustomize_still_runs_and_nothing_of_ours_is_imported(
     assert result.stdout == "the other one\n[]\n"
 
 
-@pytest.mark.skipif(look_around().provider is None, reason="pkcs11-provider is not installed; Debian 12 has none")
+@pytest.mark.skipif(
+    detect_capabilities().provider is None, reason="pkcs11-provider is not installed; Debian 12 has none"
+)
 @pytest.mark.parametrize("selector", ["0xF0000100", "0xF0000110"])
 def test_by_the_provider_the_same_files_work(
     se050: SoftwareElement, server: Server, tmp_path: Path, selector: str

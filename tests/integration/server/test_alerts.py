@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.alerts import store
-from birthmark.alerts.identity_conflicts import IdentityConflicts, in_two_places
+from birthmark.alerts.identity_conflicts import IdentityConflicts, find_alternating_names
 from birthmark.alerts.machine_readings import Machines
 from birthmark.alerts.model import AlertFinding, MachineReading, Readings, Thresholds
 from birthmark.alerts.rules import found
@@ -133,12 +133,12 @@ async def test_one_rule_is_shown_with_what_it_raised_and_its_silences(database: 
     await alerts.judge([replace(PLANT, examples=("pump-1",)), AlertFinding("outbox-behind", "workers", "events wait")])
     await alerts.silence("ca-ends", "iss*", HOUR, "known", by="anna", actor="user:anna")
     await alerts.silence("disk-full", "*", HOUR, "known", by="anna", actor="user:anna")
-    rule, raised, silences = await alerts.one("ca-ends")
+    rule, raised, silences = await alerts.get_rule("ca-ends")
     assert (rule.name, [one.subject for one in raised], [one.subject for one in silences]) == (
         *("ca-ends", ["issuing"], ["iss*"]),
     )
     with pytest.raises(RuleUnknownError):
-        await alerts.one("ca-begins")
+        await alerts.get_rule("ca-begins")
 
 
 async def test_who_judges_seldom_keeps_others_from_it_for_longer(database: Database) -> None:
@@ -212,7 +212,7 @@ async def test_what_is_read_of_a_server_in_order_is_nothing_to_say(database_url:
         readings = await alerting.read()
         assert (readings.unrenewed, readings.contested, readings.failing) == (0, (), [])
         assert {one.name for one in readings.cas} >= {"root", "issuing"}
-        await alerting.look(ClockStability(clock), clock.monotonic())
+        await alerting.record_machine_reading(ClockStability(clock), clock.monotonic())
         await alerting.judge()
         assert alerting.last is not None
         (own,) = alerting.last.machines
@@ -266,7 +266,7 @@ async def test_what_two_workers_saw_end_is_looked_at_together_and_forgotten_in_t
         await IdentityConflicts(other).note("hub", {"pump-1": [(30.0, "b"), (10.0, "b")]}, NOON)
         recent = await IdentityConflicts(other).recent(NOON)
         assert sorted((of.name, of.worker) for of in recent) == [("pump-1", "w1"), ("pump-1", "w2"), ("pump-2", "w1")]
-        (ends,) = in_two_places(recent, NOON, {}).values()
+        (ends,) = find_alternating_names(recent, NOON, {}).values()
         assert [where for _, where in ends] == ["a", "b", "a", "b"]
         assert await IdentityConflicts(one).recent(NOON + timedelta(minutes=11)) == []
         assert len(await IdentityConflicts(one).recent(NOON)) == 3

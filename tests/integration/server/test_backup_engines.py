@@ -42,7 +42,7 @@ from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_ba
 from birthmark.server.backup.symlinks import open_below, read_linked
 from birthmark.server.counters import Figures
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
-from birthmark.server.installation import check_whole
+from birthmark.server.installation import check_not_restoring_or_moved
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
 from birthmark.store.postgresql import PostgresUnavailableError, retry
@@ -92,7 +92,7 @@ async def test_a_database_that_has_only_facts_of_a_server_is_not_empty(database_
     database = await open_database(database_url, SystemClock())
     await database.commit(Changes().run(insert(server_facts), name="ca.root", value="another's"))
     with pytest.raises(DatabaseNotEmptyError):
-        await database_copy.take(database, "a restore")
+        await database_copy.claim_database(database, "a restore")
     await database.close()
 
 
@@ -375,9 +375,9 @@ async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None
 async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row(postgres_url: str) -> None:
     """A DELETE takes as long as there are rows, and leaves their pages to be cleaned."""
     database = await open_database(postgres_url, SystemClock())
-    await database_copy.take(database, "one")
+    await database_copy.claim_database(database, "one")
     await database.commit(Changes().audit("ann", "thing.look", "a"))
-    await database_copy.take(database, "another")
+    await database_copy.claim_database(database, "another")
     await database.close()
     connection = await asyncpg.connect(postgres_url)
     assert await connection.fetchval("SELECT pg_relation_size('audit')") == 0
@@ -708,7 +708,7 @@ async def test_a_restore_that_did_not_end_is_begun_again_and_takes_nothing_else_
             DataDirectory(new, SystemClock(), SeededEntropy()).prepare()
         database = await open_database(postgres_url, SystemClock())
         with pytest.raises(RestoreUnfinishedError):
-            await check_whole(database, new)
+            await check_not_restoring_or_moved(database, new)
         await database.close()
         (new / "precious").touch()
         with pytest.raises(RestoreTargetError):
@@ -726,14 +726,14 @@ async def test_a_restore_that_was_killed_when_its_database_was_handed_over_only_
     """Nothing is cleared, as the database would have lost its server's files; nor by a restore into another."""
     url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
     await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
-    let_go = database_copy.let_go
+    let_go = database_copy.release_database
 
     async def killed(database: Database, number: str) -> None:
         await let_go(database, number)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(restore, "let_go", killed)
+        broken.setattr(restore, "release_database", killed)
         with pytest.raises(KeyboardInterrupt):
             await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
     with pytest.raises(RestoreUnfinishedError):
@@ -756,7 +756,7 @@ async def test_a_restore_whose_database_could_not_be_handed_over_begins_anew(
         raise ConnectionError
 
     with monkeypatch.context() as broken:
-        broken.setattr(restore, "let_go", gone)
+        broken.setattr(restore, "release_database", gone)
         with pytest.raises(ConnectionError):
             await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)
     await restore_backup(tmp_path / "b", new, SECRET, SystemClock(), url=postgres_url)

@@ -87,7 +87,7 @@ async def test_an_hour_is_that_of_the_commit(database_url: str) -> None:
 async def test_a_renewal_is_counted_and_named_and_a_first_certificate_is_not(tmp_path: Path) -> None:
     async with an_authority(tmp_path) as ca:
         held = await ca.find((await ca.issue(parse_csr(a_csr("pump-1")), OPERATOR))[0].thumbprint)
-        await ca.issue(parse_csr(a_csr("pump-1")), OPERATOR, held=held)
+        await ca.issue(parse_csr(a_csr("pump-1")), OPERATOR, issued_certificate=held)
         found = Figures(ca.database, ca.clock)
         assert [(one.place, one.value) for one in await found.read("renewals")] == [("device", 1)]
         assert [one.value for one in await found.read("certificates") if one.place == "device"] == [2]

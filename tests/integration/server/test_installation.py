@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.server.installation import forget_outboxes, number_of
+from birthmark.server.installation import ensure_worker_number, forget_outboxes
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, insert, open_database
 from birthmark.store.schema import COUNT_OUTBOX, server_facts
@@ -31,13 +31,13 @@ async def test_a_worker_for_which_no_number_is_left_is_told(database_url: str) -
         changes.run(add, name=f"server.worker.{number}", value=f"m1-w{number}")
     await database.commit(changes)
     try:
-        assert await number_of(database) == 255
+        assert await ensure_worker_number(database) == 255
     finally:
         await database.close()
     database = await open_database(database_url, FakeClock(), worker="m66-w1")
     try:
         with pytest.raises(ConfigInvalidError) as refused:
-            await number_of(database)
+            await ensure_worker_number(database)
     finally:
         await database.close()
     assert "m66-w1 is the 256th name" in refused.value.explain_cause()

@@ -29,7 +29,7 @@ from birthmark.server.machines.file_sync import FileSync, MachineAloneError, Mac
 from birthmark.server.machines.join import MachineOccupiedError, join
 from birthmark.server.machines.machine_file import FILE, ClusterNode, InvitationRefusedError, machine_of
 from birthmark.server.machines.sealed_files import SharedUnreadableError
-from birthmark.server.machines.shared_files import collected, put
+from birthmark.server.machines.shared_files import collect_shared_files, replace_shared_files
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
 from conftest import empty_database
@@ -74,7 +74,7 @@ def name_in(data: Path) -> str:
 
 async def invited(database: Database, first: Path, at: Path) -> Path:
     """Have the first machine invite; return the invitation."""
-    told = await sharing_of(database, first).invite([generation_in(first / "ca")], "operator")
+    told = await sharing_of(database, first).create_invitation([generation_in(first / "ca")], "operator")
     at.write_text(json.dumps(told))
     at.chmod(0o600)
     return at
@@ -91,7 +91,7 @@ async def test_who_joins_has_the_ca_the_seeds_and_a_name_and_no_token(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    assert collected(second) == collected(first)
+    assert collect_shared_files(second) == collect_shared_files(first)
     assert (name_in(first), name_in(second)) == ("m1", "m2")
     assert not (second / "operator.token").exists()
     assert {path.stat().st_mode & 0o077 for path in second.glob("ca/*.key")} == {0}
@@ -206,9 +206,9 @@ async def test_what_the_first_machine_changes_is_taken_over(
     passphrase_rotation.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
     (first / "ca" / "root.crl").write_bytes(b"list")
     load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
-    await sharing_of(database, first).settle()
-    await sharing_of(database, second).settle()
-    assert collected(second) == collected(first)
+    await sharing_of(database, first).synchronize()
+    await sharing_of(database, second).synchronize()
+    assert collect_shared_files(second) == collect_shared_files(first)
     assert generation_in(second / "ca").root.certificate == generation_in(first / "ca").root.certificate
 
 
@@ -224,8 +224,8 @@ async def second_rekeyed(database: Database, database_url: str, first: Path, tmp
     passphrase_rotation.move(
         first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca", f"file:{tmp_path / 'word'}"), ENTROPY
     )
-    await sharing_of(database, first).settle()
-    await sharing_of(database, second).settle()
+    await sharing_of(database, first).synchronize()
+    await sharing_of(database, second).synchronize()
     return second
 
 
@@ -242,9 +242,9 @@ async def test_what_is_changed_at_a_machine_that_follows_does_not_count(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     (second / "ca" / "root.crl").write_bytes(b"of nobody")
-    await sharing_of(database, second).settle()
-    await sharing_of(database, first).settle()
-    assert collected(second) == collected(first)
+    await sharing_of(database, second).synchronize()
+    await sharing_of(database, first).synchronize()
+    assert collect_shared_files(second) == collect_shared_files(first)
     assert not (first / "ca" / "root.crl").exists()
 
 
@@ -252,19 +252,19 @@ async def test_a_machine_that_follows_makes_no_root_and_says_where(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    await sharing_of(database, first).check_leads()
+    await sharing_of(database, first).check_is_leader()
     with pytest.raises(MachineElsewhereError, match="Another machine is the leader"):
-        await sharing_of(database, second).check_leads()
+        await sharing_of(database, second).check_is_leader()
 
 
 async def test_a_machine_takes_the_lead_with_what_the_one_before_had(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    await sharing_of(database, second).lead("operator")
+    await sharing_of(database, second).become_leader("operator")
     (second / "ca" / "root.crl").write_bytes(b"list")
-    await sharing_of(database, second).settle()
-    await sharing_of(database, first).settle()
+    await sharing_of(database, second).synchronize()
+    await sharing_of(database, first).synchronize()
     assert (first / "ca" / "root.crl").read_bytes() == b"list"
     listed = await sharing_of(database, first).machines()
     assert [(one["name"], one["leads"], one["here"]) for one in listed] == [("m1", False, True), ("m2", True, False)]
@@ -272,24 +272,27 @@ async def test_a_machine_takes_the_lead_with_what_the_one_before_had(
 
 async def test_a_server_without_a_common_bus_invites_nobody_and_stays_alone(database: Database, first: Path) -> None:
     with pytest.raises(MachineAloneError):
-        await sharing_of(database, first, "are one process").invite([generation_in(first / "ca")], "operator")
+        await sharing_of(database, first, "are one process").create_invitation(
+            [generation_in(first / "ca")], "operator"
+        )
     assert machine_of(first) is None
 
 
 async def test_a_server_on_one_machine_shares_nothing(database: Database, first: Path) -> None:
     sharing = sharing_of(database, first)
-    await sharing.settle()
-    await sharing.check_leads()
+    await sharing.synchronize()
+    await sharing.check_is_leader()
     assert await sharing.machines() == []
 
 
 async def test_two_invitations_at_once_are_to_one_installation_with_one_key(database: Database, first: Path) -> None:
     generations = [generation_in(first / "ca")]
     one, other = await asyncio.gather(
-        *(sharing_of(database, first).invite(generations, "operator") for _ in range(2)), return_exceptions=True
+        *(sharing_of(database, first).create_invitation(generations, "operator") for _ in range(2)),
+        return_exceptions=True,
     )
     if isinstance(other, BaseException) or isinstance(one, BaseException):
-        one = other = await sharing_of(database, first).invite(generations, "operator")
+        one = other = await sharing_of(database, first).create_invitation(generations, "operator")
     assert one == other
 
 
@@ -299,10 +302,10 @@ async def test_the_leader_puts_right_what_does_not_open_in_the_database(
     second = await second_of(database, database_url, first, tmp_path)
     await database.commit(Changes().run(upsert(server_facts), name="server.shared.ca", value="AAAA"))
     with pytest.raises(SharedUnreadableError):
-        await sharing_of(database, second).settle()
-    assert collected(second) == collected(first)
-    await sharing_of(database, first).settle()
-    await sharing_of(database, second).settle()
+        await sharing_of(database, second).synchronize()
+    assert collect_shared_files(second) == collect_shared_files(first)
+    await sharing_of(database, first).synchronize()
+    await sharing_of(database, second).synchronize()
 
 
 async def test_who_is_killed_while_it_takes_over_has_all_or_nothing(
@@ -310,7 +313,7 @@ async def test_who_is_killed_while_it_takes_over_has_all_or_nothing(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     passphrase_rotation.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
-    files = collected(first)["ca"]
+    files = collect_shared_files(first)["ca"]
 
     class Killed(BaseException):
         pass
@@ -329,13 +332,13 @@ async def test_who_is_killed_while_it_takes_over_has_all_or_nothing(
         with monkeypatch.context() as patched:
             patched.setattr(Path, "replace", replace)
             try:
-                put(second, "ca", files)
+                replace_shared_files(second, "ca", files)
             except Killed:
                 pass
             else:
                 break
         assert load(second / "ca").has_root  # its keys open
-    assert collected(second)["ca"] == files
+    assert collect_shared_files(second)["ca"] == files
 
 
 async def test_workers_of_the_machine_that_leads_share_at_once(
@@ -343,8 +346,8 @@ async def test_workers_of_the_machine_that_leads_share_at_once(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     (first / "ca" / "root.crl").write_bytes(b"list")
-    await asyncio.gather(*(sharing_of(database, first).settle() for _ in range(4)))
-    await sharing_of(database, second).settle()
+    await asyncio.gather(*(sharing_of(database, first).synchronize() for _ in range(4)))
+    await sharing_of(database, second).synchronize()
     assert (second / "ca" / "root.crl").read_bytes() == b"list"
 
 
@@ -353,8 +356,8 @@ async def test_what_is_too_much_at_a_machine_that_follows_is_kept_aside(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     (first / "ca" / "edge.pending").write_bytes(b"a key that waits for its certificate")
-    await sharing_of(database, second).lead("operator")
-    await sharing_of(database, first).settle()
+    await sharing_of(database, second).become_leader("operator")
+    await sharing_of(database, first).synchronize()
     assert not (first / "ca" / "edge.pending").exists()
     assert (first / "ca" / ".edge.pending.left").read_bytes() == b"a key that waits for its certificate"
 
@@ -364,12 +367,12 @@ async def test_a_new_root_counts_only_while_the_machine_that_made_it_leads(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
-    changes = await sharing_of(database, first).give(generation_in(first / "ca-2f2f2f"))
-    await sharing_of(database, second).lead("operator")
+    changes = await sharing_of(database, first).publish_generation(generation_in(first / "ca-2f2f2f"))
+    await sharing_of(database, second).become_leader("operator")
     with pytest.raises(ChangedMeanwhileError):
         await database.commit(changes)
     with pytest.raises(MachineElsewhereError):
-        await sharing_of(database, first).give(generation_in(first / "ca-2f2f2f"))
+        await sharing_of(database, first).publish_generation(generation_in(first / "ca-2f2f2f"))
 
 
 async def test_what_is_given_is_whole_whoever_gave_a_part_of_it_before(
@@ -377,17 +380,17 @@ async def test_what_is_given_is_whole_whoever_gave_a_part_of_it_before(
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     load_or_create(first / "ca-2f2f2f", "Next", now=CLOCK.now, entropy=ENTROPY)
-    sharing, looks = sharing_of(database, first), FileSync._there
+    sharing, looks = sharing_of(database, first), FileSync._load_sealed_files
     seen = [await looks(sharing)]  # before another worker gave what was there by then
-    await sharing_of(database, first).settle()
+    await sharing_of(database, first).synchronize()
 
     async def late(one: FileSync) -> Mapping[str, str]:
         return seen.pop() if seen else await looks(one)
 
-    monkeypatch.setattr(FileSync, "_there", late)
-    await sharing.give(generation_in(first / "ca-2f2f2f"))
-    await sharing_of(database, second).settle()
-    assert collected(second) == collected(first)
+    monkeypatch.setattr(FileSync, "_load_sealed_files", late)
+    await sharing.publish_generation(generation_in(first / "ca-2f2f2f"))
+    await sharing_of(database, second).synchronize()
+    assert collect_shared_files(second) == collect_shared_files(first)
     assert {one.value for one in generation_in(second / "ca-2f2f2f").issuers} == {one.value for one in Purpose}
 
 
@@ -395,14 +398,14 @@ async def test_who_joins_again_changes_no_file_of_the_machine_that_leads(
     database: Database, database_url: str, first: Path, tmp_path: Path
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    await sharing_of(database, second).lead("operator")
+    await sharing_of(database, second).become_leader("operator")
     passphrase_rotation.move(
         second / "ca", Passphrase(second / "ca"), Passphrase(second / "ca", f"file:{tmp_path / 'word'}"), ENTROPY
     )
     (second / "ca" / "edge.pending").write_bytes(b"a key that waits for its certificate")
-    before = collected(second)
+    before = collect_shared_files(second)
     await join(tmp_path / "invitation.json", second, database_url, CLOCK, ENTROPY)
-    assert collected(second) == before
+    assert collect_shared_files(second) == before
 
 
 async def test_what_was_changed_and_not_shared_is_kept_beside_whatever_takes_its_place(
@@ -410,10 +413,10 @@ async def test_what_was_changed_and_not_shared_is_kept_beside_whatever_takes_its
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     (first / "ca" / "edge.pending").write_bytes(b"asked first")
-    await sharing_of(database, first).settle()
+    await sharing_of(database, first).synchronize()
     (first / "ca" / "edge.pending").write_bytes(b"asked again")
-    await sharing_of(database, second).lead("operator")
-    await sharing_of(database, first).settle()
+    await sharing_of(database, second).become_leader("operator")
+    await sharing_of(database, first).synchronize()
     assert (first / "ca" / "edge.pending").read_bytes() == b"asked first"
     assert (first / "ca" / ".edge.pending.left").read_bytes() == b"asked again"
     assert "server.left_beside" in caplog.messages
@@ -424,9 +427,9 @@ async def test_a_passphrase_that_nobody_else_has_is_left_with_the_keys_that_it_o
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
     passphrase_rotation.move(first / "ca", Passphrase(first / "ca"), Passphrase(first / "ca"), ENTROPY)
-    before = collected(first)["ca"]
-    await sharing_of(database, second).lead("operator")
-    await sharing_of(database, first).settle()
+    before = collect_shared_files(first)["ca"]
+    await sharing_of(database, second).become_leader("operator")
+    await sharing_of(database, first).synchronize()
     for name in ("passphrase", "root.key"):
         assert (first / "ca" / f".{name}.left").read_bytes() == before[name]
 
@@ -443,15 +446,15 @@ async def test_a_machine_that_leads_without_the_seeds_of_the_others_has_them_aga
     database: Database, database_url: str, first: Path, tmp_path: Path, lost: str
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    before = collected(second)["seeds"]
+    before = collect_shared_files(second)["seeds"]
     (first / "audit.seed").unlink()
     if lost == "gone":
         (first / "est.seed").unlink()
     else:
         (first / "est.seed").write_bytes(b"made anew\n")
-    await sharing_of(database, first).settle()
-    await sharing_of(database, second).settle()
-    assert collected(first)["seeds"] == collected(second)["seeds"] == before
+    await sharing_of(database, first).synchronize()
+    await sharing_of(database, second).synchronize()
+    assert collect_shared_files(first)["seeds"] == collect_shared_files(second)["seeds"] == before
     assert [one.read_bytes() for one in first.glob(".est.seed.left")] == ([b"made anew\n"] if lost == "another" else [])
 
 
@@ -466,9 +469,9 @@ async def test_what_lies_beside_the_files_of_a_ca_is_shared_with_nobody(
     with caplog.at_level(logging.INFO):
         await sharing_of(database, first).share([])
     assert caplog.messages.count("server.left_out") == 3
-    await sharing_of(database, second).settle()
+    await sharing_of(database, second).synchronize()
     assert (second / "ca" / "root.crl").read_bytes() == b"list"
-    assert {path.name for path in second.glob("ca/[!.]*")} == set(collected(second)["ca"])
+    assert {path.name for path in second.glob("ca/[!.]*")} == set(collect_shared_files(second)["ca"])
 
 
 async def test_what_no_machine_would_open_is_not_shared(
@@ -478,8 +481,8 @@ async def test_what_no_machine_would_open_is_not_shared(
     for name in ("root.crl", "abandoned", "edge.pending", "est.asked"):
         (first / "ca" / name).write_bytes(b"x" * MAX_SECRET_BYTES)
     with pytest.raises(SecretUnreadableError):
-        await sharing_of(database, first).settle()
-    await sharing_of(database, second).settle()
+        await sharing_of(database, first).synchronize()
+    await sharing_of(database, second).synchronize()
 
 
 async def test_a_worker_tells_its_parent_of_the_directory_in_which_something_does_not_open(
@@ -488,7 +491,7 @@ async def test_a_worker_tells_its_parent_of_the_directory_in_which_something_doe
     second = await second_of(database, database_url, first, tmp_path)
     await database.commit(Changes().run(upsert(server_facts), name="server.shared.ca", value="AAAA"))
     with pytest.raises(SharedUnreadableError) as refused:
-        await sharing_of(database, second).settle()
+        await sharing_of(database, second).synchronize()
     with pytest.raises(SharedUnreadableError) as told:
         opened(refusal_of(refused.value), {"worker": "w1", "request": "start"})
     assert f"--data {second}.new`" in told.value.explain_fix()
@@ -498,19 +501,19 @@ async def test_who_takes_the_lead_has_what_the_one_before_shares_at_that_moment(
     database: Database, database_url: str, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = await second_of(database, database_url, first, tmp_path)
-    looks, are_late = FileSync.take_over, ["ca-2f2f2f", "ca-3f3f3f"]
+    looks, are_late = FileSync.copy_from_database, ["ca-2f2f2f", "ca-3f3f3f"]
 
     async def looked(one: FileSync, machine: ClusterNode) -> int:
         found = await looks(one, machine)
         if are_late:
             late = first / are_late.pop()
             load_or_create(late, "Next", now=CLOCK.now, entropy=ENTROPY)
-            await database.commit(await sharing_of(database, first).give(generation_in(late)))
+            await database.commit(await sharing_of(database, first).publish_generation(generation_in(late)))
         return found
 
-    monkeypatch.setattr(FileSync, "take_over", looked)
-    await sharing_of(database, second).lead("operator")
-    assert collected(second) == collected(first)
+    monkeypatch.setattr(FileSync, "copy_from_database", looked)
+    await sharing_of(database, second).become_leader("operator")
+    assert collect_shared_files(second) == collect_shared_files(first)
     assert (second / "ca-2f2f2f" / "root.key").exists()
 
 
@@ -522,10 +525,10 @@ async def test_a_machine_on_an_empty_database_says_so_and_puts_nothing_there(
     empty = await open_database(f"sqlite:///{tmp_path / 'empty.db'}", CLOCK, worker="w1")
     try:
         with pytest.raises(RecordsLostError) as refused:
-            await sharing_of(empty, tmp_path / name).settle()
+            await sharing_of(empty, tmp_path / name).synchronize()
         assert "machine.json" in refused.value.explain_fix()
         (tmp_path / name / FILE).unlink()
-        await sharing_of(empty, tmp_path / name).settle()
+        await sharing_of(empty, tmp_path / name).synchronize()
         assert await empty.all(statement(select(server_facts))) == []
     finally:
         await empty.close()
@@ -539,7 +542,7 @@ async def test_a_machine_on_the_database_of_others_is_not_told_that_it_is_empty(
     try:
         await note_root(other, generation_in(first / "ca").anchor)
         with pytest.raises(RecordsLostError) as refused:
-            await sharing_of(other, first).settle()
+            await sharing_of(other, first).synchronize()
         assert "has no record of its machines" in refused.value.explain_cause()
     finally:
         await other.close()
@@ -598,7 +601,7 @@ async def test_one_of_several_machines_is_so_again_where_it_is_restored_into_a_d
     await restore_backup(out, new, "secret", CLOCK, url=url)
     restored = await open_database(url, CLOCK, worker="w1")
     try:
-        assert await sharing_of(restored, new).leads()
+        assert await sharing_of(restored, new).is_leader()
     finally:
         await restored.close()
 

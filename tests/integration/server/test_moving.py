@@ -15,9 +15,9 @@ import birthmark
 from birthmark import atomic_files
 from birthmark.clock import SystemClock
 from birthmark.server.backup import database_copy, database_move
-from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, named
+from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, redact_url
 from birthmark.server.data_dir import MOVING, DataDirectory
-from birthmark.server.installation import DatabaseMovedError, check_whole
+from birthmark.server.installation import DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.database_lock import DatabaseInUseError
 from support.fakes import SeededEntropy
@@ -34,7 +34,7 @@ async def moved(data: Path, source: str, target: str) -> int:
 async def may_serve(data: Path, url: str) -> None:
     database = await open_database(url, SystemClock())
     try:
-        await check_whole(database, data)
+        await check_not_restoring_or_moved(database, data)
     finally:
         await database.close()
 
@@ -50,7 +50,7 @@ async def test_it_is_whole_in_the_other_engine_and_the_old_one_says_where_it_wen
     await may_serve(data, target)
     with pytest.raises(DatabaseMovedError) as refused:
         await may_serve(data, database_url)
-    assert refused.value.to == named(target)
+    assert refused.value.to == redact_url(target)
 
 
 async def test_it_goes_back_as_it_went(postgres_url: str, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_what_came_otherwise_than_it_left_is_not_handed_over(
     await may_serve(data, source)
 
 
-@pytest.mark.parametrize("where", ["load", "let_go"])
+@pytest.mark.parametrize("where", ["load", "release_database"])
 async def test_what_was_interrupted_is_begun_again_by_the_same_command(
     where: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,4 +178,4 @@ async def test_what_was_moved_is_not_moved_once_more(postgres_url: str, tmp_path
     ],
 )
 def test_no_password_is_noted(url: str, name: str) -> None:
-    assert named(url) == name
+    assert redact_url(url) == name

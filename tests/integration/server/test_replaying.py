@@ -29,7 +29,7 @@ from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
 from birthmark.server.backup.audit_export import AuditExport, ReplayRefusedError, read_export
-from birthmark.server.backup.audit_replay import ACTIONS, ReplayedRevocation, replayed
+from birthmark.server.backup.audit_replay import ACTIONS, ReplayedRevocation, replay_rows
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_ca, a_key
@@ -74,7 +74,7 @@ class Loss:
 
     async def replayed(self) -> ReplayedRevocation:
         changes = Changes()
-        done = await replayed(self.backup, changes, (await self.read(await self.export())).rows, 1)
+        done = await replay_rows(self.backup, changes, (await self.read(await self.export())).rows, 1)
         await self.backup.commit(changes)
         return done
 

@@ -49,7 +49,7 @@ async def test_a_sign_of_life_waits_for_no_commit(database: Database, postgres_u
     async with another_commit(postgres_url, "UPDATE sessions SET tail = 7"):
         waits = database.submit(Changes().run(store.SET_TAIL, tail=8, key_space="aws", key_client="c"))
         async with asyncio.timeout(LONG_S):
-            assert await database.beside(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
+            assert await database.write_outside_batch(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
         assert not waits.done()
     await waits
 
@@ -59,7 +59,7 @@ async def test_a_commit_that_counts_on_a_worker_keeps_no_sign_of_its_life_waitin
 ) -> None:
     held = store.STILL_LIVES.compiled("postgresql").sql.replace("$1::VARCHAR", "'w1-a'")
     async with another_commit(postgres_url, held), asyncio.timeout(LONG_S):
-        assert await database.beside(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
+        assert await database.write_outside_batch(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
         await database.commit(Changes().run(store.STILL_LIVES, expect=1, key_id="w1-a"))
 
 
@@ -68,8 +68,8 @@ async def test_no_worker_is_declared_dead_while_a_commit_counts_on_it_and_nobody
 ) -> None:
     held = store.STILL_LIVES.compiled("postgresql").sql.replace("$1::VARCHAR", "'w1-a'")
     async with another_commit(postgres_url, held), asyncio.timeout(LONG_S):
-        assert not await database.beside(store.DECLARE_DEAD, id="w1-a", beat=0)
-    assert await database.beside(store.DECLARE_DEAD, id="w1-a", beat=0)
+        assert not await database.write_outside_batch(store.DECLARE_DEAD, id="w1-a", beat=0)
+    assert await database.write_outside_batch(store.DECLARE_DEAD, id="w1-a", beat=0)
 
 
 async def test_a_commit_that_counts_on_a_worker_who_is_dead_is_refused(database: Database) -> None:
@@ -78,7 +78,7 @@ async def test_a_commit_that_counts_on_a_worker_who_is_dead_is_refused(database:
 
 
 async def test_a_row_that_fits_no_more_is_not_written(database: Database) -> None:
-    assert not await database.beside(store.BEAT, beat=9, key_id="w1-a", key_beat=8, key_missed=0)
+    assert not await database.write_outside_batch(store.BEAT, beat=9, key_id="w1-a", key_beat=8, key_missed=0)
 
 
 async def test_two_who_write_the_same_queues_in_another_order_do_not_wait_for_each_other(
@@ -101,18 +101,18 @@ async def test_two_who_write_the_same_queues_in_another_order_do_not_wait_for_ea
 
 
 async def test_the_connection_of_the_signs_of_life_comes_again_by_itself(database: Database, postgres_url: str) -> None:
-    assert await database.beside(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
+    assert await database.write_outside_batch(store.BEAT, beat=1, key_id="w1-a", key_beat=0, key_missed=0)
     connection = await asyncpg.connect(postgres_url)
     await connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     await connection.close()
-    assert await database.beside(store.BEAT, beat=2, key_id="w1-a", key_beat=1, key_missed=0)
+    assert await database.write_outside_batch(store.BEAT, beat=2, key_id="w1-a", key_beat=1, key_missed=0)
 
 
 async def test_who_asks_very_much_keeps_nobody_elses_question_waiting(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, answered = "many", list[str]()
-    monkeypatch.setattr(Backlog, "at_work", property(lambda _: asked))
+    monkeypatch.setattr(Backlog, "current_owner", property(lambda _: asked))
 
     async def ask(name: str) -> None:
         await database.one(store.WORKER, id=name)

@@ -21,7 +21,7 @@ SLOW = Statement(
 
 async def test_a_read_that_nobody_waits_for_any_more_ends_before_the_database_is_closed(tmp_path: Path) -> None:
     database = await open_database(f"sqlite:///{tmp_path / 'birthmark.db'}", FakeClock())
-    reading = asyncio.create_task(database.aside(SLOW))
+    reading = asyncio.create_task(database.read_in_background(SLOW))
     await asyncio.sleep(0.05)
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)

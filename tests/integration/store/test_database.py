@@ -30,14 +30,14 @@ async def test_a_committed_write_is_read_back(database_url: str) -> None:
 async def test_what_is_committed_is_read_aside_too(database_url: str) -> None:
     async with a_database(database_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
-        assert [tuple(row) for row in await database.aside(GET, id="a")] == [("a", 1)]
+        assert [tuple(row) for row in await database.read_in_background(GET, id="a")] == [("a", 1)]
         with pytest.raises(ValueRefusedError):
-            await database.aside(GET, id="\ud800")
+            await database.read_in_background(GET, id="\ud800")
 
 
 async def test_what_is_read_aside_keeps_nobody_waiting(database_url: str) -> None:
     async with a_database(database_url) as database:
-        aside = asyncio.create_task(database.aside(ALL))
+        aside = asyncio.create_task(database.read_in_background(ALL))
         await asyncio.sleep(0)
         assert not aside.done()
         await aside

@@ -48,7 +48,7 @@ async def test_every_access_key_counts_and_every_spelling_of_a_thing_is_found(da
         assert set(aws.keys.all()) == keys
         for name in SPELLINGS:
             await aws.things.create(ThingName(name), {}, None, None, **ME)
-        assert await aws.things.spellings("PUMP") == SPELLINGS
+        assert await aws.things.find_spellings("PUMP") == SPELLINGS
 
 
 async def test_of_many_cas_of_one_name_each_is_found_by_its_signature(database_url: str) -> None:

@@ -54,7 +54,7 @@ async def test_a_name_is_found_by_the_beginning_of_any_word(database: Database, 
 
 
 async def test_what_is_off_the_record_is_not_found(database: Database) -> None:
-    await database.commit(name_index.lost("here", "pump-north-1"))
+    await database.commit(name_index.unindex_name("here", "pump-north-1"))
     assert await found(database, "north") == ["north", "valve.north.3"]
 
 

@@ -35,7 +35,7 @@ async def test_whoever_reads_much_at_once_goes_on_in_its_turns(tmp_path: Path, m
     monkeypatch.setattr(fair_scheduler, "SLICE_S", 1)
     monkeypatch.setattr(fair_scheduler, "TURN_S", 12)
     database = await open_database(f"sqlite:///{tmp_path / 'birthmark.db'}", FakeClock())
-    task, looks = asyncio.ensure_future(Backlog.running().counted(reading(database), Peer())), 0
+    task, looks = asyncio.ensure_future(Backlog.running().account_steps(reading(database), Peer())), 0
     while not task.done():
         looks += 1
         await asyncio.sleep(0)

@@ -159,10 +159,10 @@ async def until(condition: object) -> None:
 async def test_a_database_whose_directory_is_gone_takes_nothing_of_devices_and_says_why(tmp_path: Path) -> None:
     (place := tmp_path / "data").mkdir()
     database = await open_database(f"sqlite:///{place}/x.db", clock := FakeClock())
-    assert database.no_room() is None
+    assert database.find_disk_full_error() is None
     place.rename(tmp_path / "away")
     clock.move(timedelta(seconds=1))
-    refused = database.no_room()
+    refused = database.find_disk_full_error()
     assert refused is not None
     assert "no such file" in refused.explain_cause().lower()
     await database.close()

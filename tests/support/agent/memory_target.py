@@ -59,7 +59,7 @@ class MemoryTarget:
         self.on_record[wish.device_id] = thumbprint
         return EnrollmentOutcome(TargetOutcome.CREATED)
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+    def undo_enrollment(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
         if device_id not in self.on_record:
             return TargetOutcome.GONE
         if self.on_record[device_id] != way["thumbprint"]:

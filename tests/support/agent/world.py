@@ -264,7 +264,7 @@ class FakeMqtt:
     async def next_message(self) -> ReceivedMessage:
         raise AssertionError
 
-    async def lost(self) -> Exception:
+    async def wait_for_loss(self) -> Exception:
         return await asyncio.shield(self.over)
 
     async def close(self) -> None:

@@ -52,9 +52,9 @@ class Wire:
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None: ...
 
-    def authenticated(self, owner: str) -> None: ...
+    def mark_authenticated(self, owner: str) -> None: ...
 
-    def unfinished(self, size: int) -> None: ...
+    def record_incomplete(self, size: int) -> None: ...
 
     def got(self, kind: type[P]) -> list[P]:
         return [packet for packet in self.heard if isinstance(packet, kind)]
@@ -108,7 +108,7 @@ async def a_world(directory: Path, url: str | None = None) -> AsyncIterator[Worl
         broker = Broker(database, clock, "test")
         yield World(iothub, hub, HubConnections(iothub, broker, clock), clock, database, broker, directory / "x.db")
     finally:
-        await iothub.telemetry.settled()
+        await iothub.telemetry.wait_until_written()
         await database.close()
 
 

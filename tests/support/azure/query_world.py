@@ -68,5 +68,5 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
     try:
         yield World(iothub, hub, database)
     finally:
-        await iothub.telemetry.settled()
+        await iothub.telemetry.wait_until_written()
         await database.close()

@@ -82,7 +82,7 @@ class Stepping:
 
     async def aside(self, *args: Any, **params: Any) -> Any:
         await self._step()
-        return await self._database.aside(*args, **params)
+        return await self._database.read_in_background(*args, **params)
 
     async def commit(self, changes: Any) -> None:
         await self._step()

@@ -133,8 +133,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "disable the group": lambda r: r.enrollments.put(instance(r), group("group", "maker", "disabled"), None, **ME),
     "remove own": lambda r: r.enrollments.delete(instance(r).id_scope, "own", None, is_group=False, **ME),
     "remove the group": lambda r: r.enrollments.delete(instance(r).id_scope, "group", None, is_group=True, **ME),
-    "take own back": lambda r: r.enrollments.take_back(instance(r), "own", "lost", **ME),
-    "take of-group back": lambda r: r.enrollments.take_back(instance(r), "of-group", "lost", **ME),
+    "take own back": lambda r: r.enrollments.revoke_device(instance(r), "own", "lost", **ME),
+    "take of-group back": lambda r: r.enrollments.revoke_device(instance(r), "of-group", "lost", **ME),
     "remove the unused CA": lambda r: r.authorities.remove(instance(r).id_scope, "unused", **ME),
     "remove the maker's CA": lambda r: r.authorities.remove(instance(r).id_scope, "maker", **ME),
     "a CA at spare": lambda r: r.authorities.add(
@@ -147,9 +147,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "another certificate": lambda r: r.iothub.registry.put(
         hub(r), "device-1", DeviceBody("device-1"), by(FRESH), "*", **ME
     ),
-    "disable the device": lambda r: r.iothub.registry.switch(hub(r), "device-1", is_enabled=False, **ME),
+    "disable the device": lambda r: r.iothub.registry.set_enabled(hub(r), "device-1", is_enabled=False, **ME),
     "remove the device": lambda r: r.iothub.registry.remove(hub(r), "device-1", None, **ME),
-    "take the device back": lambda r: r.iothub.registry.take_back(hub(r), "device-1", "lost", **ME),
+    "take the device back": lambda r: r.iothub.registry.revoke(hub(r), "device-1", "lost", **ME),
     "report": report,
     "desire": lambda r: r.iothub.twins.desire(
         hub(r), "device-1", {"properties": {"desired": {"a": 2}}}, None, replaces=False, **ME

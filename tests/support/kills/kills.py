@@ -23,7 +23,7 @@ from support.server.workers_of import below, hit, started_anew
 from support.services.postgres import PostgresServer, a_postgres, a_postgres_server
 
 _LOAD = Path(__file__).with_name("mixed_load.py")
-CONFIG = "[limits]\nmax_strangers_per_peer = 2000\n[aws]\nmax_waiting = 20000\n"
+CONFIG = "[limits]\nmax_unauthenticated_per_peer = 2000\n[aws]\nmax_waiting = 20000\n"
 """However slow the machine, what waits for a session that is away is not too much."""
 _MOST = 10_000
 _PATIENCE_S = 240.0

@@ -53,7 +53,7 @@ class Client:
     def may_get(self, topic: str) -> bool:
         return self.takes
 
-    async def left(self) -> None: ...
+    async def wait_released(self) -> None: ...
 
     def end(self, reason: CloseReason) -> None:
         self.ended = reason
@@ -68,7 +68,7 @@ class Client:
         self._acknowledged += len(some)
         for packet_id in some:
             if packet_id is not None:
-                self.attached.acknowledged((packet_id,))
+                self.attached.acknowledge((packet_id,))
 
 
 @dataclass
@@ -110,12 +110,12 @@ class World:
         self._starts += 1
         name = f"worker.{self._starts}"
         full = DatabaseUnavailableError(where="the disk", reason="full")
-        self.database.no_room = lambda: None if self.has_room else full  # type: ignore[method-assign]
+        self.database.find_disk_full_error = lambda: None if self.has_room else full  # type: ignore[method-assign]
         self.broker = Broker(self.database, self.clock, name)
         await self.broker.load()
         self.space = self.observer.space = self.broker.space("test", self.rules, self.observer)
         await self.broker.start()
-        await self.broker.settled()
+        await self.broker.wait_until_settled()
 
     async def connect(
         self,
@@ -134,7 +134,7 @@ class World:
         client.attached = await self.space.connect(arrival)
         if not held:
             client.attached.resume()
-            await self.broker.settled()
+            await self.broker.wait_until_settled()
         return client
 
     async def subscribe(self, client: Client, *names: str, options: int = 1) -> list[bool]:
@@ -145,11 +145,11 @@ class World:
     async def leave(self, client: Client, *, with_will: bool = False, expiry_s: int | None = None) -> None:
         reason = CloseReason.LOST if with_will else CloseReason.DISCONNECT
         self.space.disconnect(client.attached, reason, with_will=with_will, expiry_s=expiry_s)
-        await self.broker.settled()
+        await self.broker.wait_until_settled()
 
     async def publish(self, topic: str, payload: bytes = b"x", qos: int = 1, **more: object) -> None:
-        await self.space.messages.published(BrokerMessage(topic, payload, qos, **more))  # type: ignore[arg-type] # fields by name
-        await self.broker.settled()
+        await self.space.messages.publish_one(BrokerMessage(topic, payload, qos, **more))  # type: ignore[arg-type] # fields by name
+        await self.broker.wait_until_settled()
 
 
 @contextlib.asynccontextmanager

@@ -68,7 +68,7 @@ async def an_est_server(
         service = EstService(ca, PasswordCheck(entropy), settings or EstSettings())
         ledger = Ledger(opened, clock, entropy)
         yield EstServer(Starlette(routes=routes(service, ledger)), ca, service, ledger, clock)
-        await ledger.settled()
+        await ledger.wait_until_written()
     finally:
         await opened.close()
 

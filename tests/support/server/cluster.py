@@ -190,9 +190,9 @@ def a_cluster(directory: Path, more: str = "", *, is_small: bool = False) -> Ite
         config += f'proxies = ["127.0.0.1"]\n{more}'
         first = stack.enter_context(a_server(folders[0], config, is_warm=False, address=places[0]))
         invitation = str(directory / "invitation.json")
-        first.run("server", "machine", "invite", "--out", invitation)
+        first.run("server", "node", "invite", "--out", invitation)
         joining = {"BIRTHMARK_DATA": str(folders[1] / "data"), "BIRTHMARK_DATABASE": pair.url}
-        first.run("server", "machine", "join", invitation, **joining)
+        first.run("server", "node", "join", invitation, **joining)
         second = stack.enter_context(a_server(folders[1], config, is_warm=False, address=places[1]))
         ports = sorted({8883, 8443, 8085, first.endpoints["iothub"]["https_port"]})
         stack.enter_context(a_balancer(directory, address, ports, places))

@@ -51,8 +51,10 @@ def test_two_hundred_consoles_are_open_at_once_and_all_are_told(rooms: Rooms) ->
         lines = [stack.enter_context(following(rooms, one)) for one in browsers for _ in range(EACH)]
         for _ in range(700):  # who is nobody is turned away before they are
             with contextlib.suppress(OSError):
-                stranger = stack.enter_context(socket.create_connection((rooms.server.address, 9443), timeout=20))
-                stranger.sendall(b"\x16")
+                unauthenticated = stack.enter_context(
+                    socket.create_connection((rooms.server.address, 9443), timeout=20)
+                )
+                unauthenticated.sendall(b"\x16")
         rooms.asked("POST", "/hubs/birthmark/devices", {"device_id": "seen-by-all"})
         for line in lines:
             read_until(line, b'"news"')

@@ -20,7 +20,7 @@ from birthmark.webconsole.live_updates import MOST_OF_ONE
 from support.console.browsers import Browser as Program
 from support.console.consoles import PASSWORD, Place
 from support.console.world import HOSTILE, PAGES, a_full_place
-from support.floods.strangers import insecure, tls
+from support.floods.unauthenticated import insecure, tls
 from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
@@ -162,12 +162,12 @@ def test_pages_ask_for_nothing_elsewhere(planted: Place) -> None:
 
 
 def test_whoever_is_not_signed_in_is_shown_nothing(planted: Place, tmp_path: Path) -> None:
-    stranger = Program(planted.url)
+    unauthenticated = Program(planted.url)
     for path in [*PAGES, *planted.more, "/live", "/find?begin=p", "/messages/birthmark/pump-1"]:
-        answer = stranger.get(path)
+        answer = unauthenticated.get(path)
         assert (answer.status_code, "/signin" in answer.headers["location"]) == (303, True), path
     for path in ("/deed/method", "/deed/message", "/bulk", "/bulk/do", "/language"):
-        assert stranger.post(path, {"device": "pump-1", "hub": "birthmark"}).status_code == 303
+        assert unauthenticated.post(path, {"device": "pump-1", "hub": "birthmark"}).status_code == 303
     assert "pump-1" in json.dumps(planted.asked("GET", "/devices/pump-1"))
 
 
@@ -205,9 +205,9 @@ def test_where_nothing_is_a_person_is_told_by_a_page_and_a_program_in_a_word(pla
         page = visitor.page("/nowhere/at-all")
         expect(page.get_by_role("alert")).to_contain_text("There is no page at /nowhere/at-all")
         expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
-    stranger = Program(planted.url)
-    assert (stranger.get("/nowhere").status_code, stranger.get("/nowhere").text) == (404, "Not Found")
-    assert stranger.get("/bulk").status_code == 405
+    unauthenticated = Program(planted.url)
+    assert (unauthenticated.get("/nowhere").status_code, unauthenticated.get("/nowhere").text) == (404, "Not Found")
+    assert unauthenticated.get("/bulk").status_code == 405
 
 
 def test_a_browser_that_does_not_trust_the_port_for_people_is_no_device_that_was_refused(planted: Place) -> None:

@@ -140,7 +140,7 @@ def introduced(scene: Scene) -> None:
     shown(scene, a_device(maker, now=NOW), *[a_ca(f"Some CA {n}", now=NOW) for n in range(40)])
     (scene.directory / "maker.pem").write_text(maker.certificate.pem())
     asking(scene)
-    scene.must(f"{FREE}; birthmark pki maker create maker.pem")
+    scene.must(f"{FREE}; birthmark pki manufacturer create maker.pem")
 
 
 def padded(scene: Scene, count: int) -> None:

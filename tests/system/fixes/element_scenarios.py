@@ -35,7 +35,7 @@ ELEMENTS: Mapping[str, Scenario] = {
         ),
     ),
     "elements.data_occupied": Scenario(
-        "birthmark device register --element --remember",
+        "birthmark device register --chip --remember",
         chip("echo another > foreign; birthmark chip write foreign --object slot8", profile="atecc608"),
         types_all=True,
     ),
@@ -45,7 +45,7 @@ ELEMENTS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "elements.layout_too_small": Scenario(
-        "birthmark device register --element --remember --layout howto",
+        "birthmark device register --chip --remember --layout howto",
         typed(
             ENV,
             'eval "$(birthmark chip simulate chip --chip atecc608)"; birthmark chip cert --out chip.pem',
@@ -54,10 +54,10 @@ ELEMENTS: Mapping[str, Scenario] = {
         is_instead=True,
     ),
     "elements.memory_invalid": Scenario(
-        "birthmark device send hello --element",
+        "birthmark device send hello --chip",
         chip("echo another > foreign; birthmark chip write foreign --object slot8", profile="atecc608"),
     ),
-    "elements.no_memory": Scenario("birthmark device register --element --remember", chip(), is_instead=True),
+    "elements.no_memory": Scenario("birthmark device register --chip --remember", chip(), is_instead=True),
     "elements.no_tls": Scenario(
         "birthmark chip exec -- curl https://localhost/",
         typed('eval "$(birthmark chip simulate chip --chip atecc608 --variant TNGTLS)"'),

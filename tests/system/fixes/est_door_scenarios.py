@@ -97,9 +97,9 @@ EST_DOORS: Mapping[str, Scenario] = {
         config="est.device_lifetime_s = 3600\n",
     ),
     "est.request_unknown": Scenario("birthmark pki request approve 0123456789abcdef", is_instead=True),
-    "est.authority_unknown": Scenario(f"birthmark pki authority rm {'0' * 64} --yes", is_instead=True),
+    "est.authority_unknown": Scenario(f"birthmark pki ra rm {'0' * 64} --yes", is_instead=True),
     "est.not_an_authority": Scenario(
-        "[ ! -e new-ra.pem ] || mv new-ra.pem ra.pem; birthmark pki authority create ra.pem",
+        "[ ! -e new-ra.pem ] || mv new-ra.pem ra.pem; birthmark pki ra create ra.pem",
         typed("birthmark ca init --name Maker --dir ca; cp ca/root.pem ra.pem"),
     ),
     "est.token_ended": Scenario(

@@ -98,7 +98,7 @@ EST: Mapping[str, Scenario] = {
         POST, after(asking, "birthmark pki user rm device-1 --yes; true"), is_instead=True
     ),
     "est.not_a_bootstrap_ca": Scenario(
-        "birthmark pki maker create leaf.pem",
+        "birthmark pki manufacturer create leaf.pem",
         after(asking, OWN, POST, LEAF, "birthmark ca init --name Maker --dir ca; cp ca/root.pem CA.pem"),
         is_instead=True,
     ),

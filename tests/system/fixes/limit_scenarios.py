@@ -60,7 +60,7 @@ LIMITS: Mapping[str, Scenario] = {
         "python3 unread.py", unread, apply=configured(), config="limits.max_write_buffer_bytes = 6000000\n"
     ),
     "net.too_many_bytes": Scenario(
-        POST, KNOWN, apply=configured(), config="limits.max_stranger_bytes_per_peer = 2000\n"
+        POST, KNOWN, apply=configured(), config="limits.max_unauthenticated_bytes_per_peer = 2000\n"
     ),
     "net.too_many_connections": Scenario(
         f"(sleep 4 | {CONNECT} > /dev/null &); sleep 1; {GET}",

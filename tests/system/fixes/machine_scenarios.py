@@ -11,8 +11,8 @@ from support.server.servers import RunningServer, a_server, free_address
 from support.services.nats_server import a_nats
 from support.services.postgres import a_postgres
 
-JOIN = "birthmark server machine join invitation.json --data second"
-INVITE = "birthmark server machine invite --out invitation.json"
+JOIN = "birthmark server node join invitation.json --data second"
+INVITE = "birthmark server node invite --out invitation.json"
 LEAD_WANTED = "birthmark pki rollover start --yes"
 
 
@@ -92,7 +92,7 @@ def at_the_second(scene: Scene) -> None:
     """A second machine that serves, while the first has stopped."""
     server = first(scene)
     scene.must(INVITE)
-    scene.must("birthmark server machine join invitation.json --data two/data")
+    scene.must("birthmark server node join invitation.json --data two/data")
     server.stop()
     configuration = server.config.read_text() if server.config else ""
     second = scene.closing.enter_context(a_server(scene.directory / "two", configuration))

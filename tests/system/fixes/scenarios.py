@@ -459,7 +459,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "enroll.not_a_ca": Scenario(
         'birthmark device enroll-group fix-group --cert "$X509_CERT_FILE"', device("fix-leaf"), is_instead=True
     ),
-    "est.bootstrap_ca_unknown": Scenario(f"birthmark pki maker rm {'0' * 64} --yes", is_instead=True),
+    "est.bootstrap_ca_unknown": Scenario(f"birthmark pki manufacturer rm {'0' * 64} --yes", is_instead=True),
     "est.password_wrong": Scenario(
         'curl -sSf --cacert "$SSL_CERT_FILE" -u fix-edge:wrong -H "Content-Type: application/pkcs10" --data x '
         "https://$PROVISIONING_HOST:8085/.well-known/est/simpleenroll",

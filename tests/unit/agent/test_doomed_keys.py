@@ -14,7 +14,7 @@ COUNT = 40
 def doom(keys: KeyStore, number: int) -> None:
     uri = Pkcs11Uri(token="away", object=f"device-id-{number}", type="private")
     write_file(keys.places.key("device-id"), render_uri_pem(uri).encode())
-    keys._doom("device-id")
+    keys._mark_for_destruction("device-id")
 
 
 def test_none_is_forgotten_however_many_there_are(tmp_path: Path) -> None:
@@ -23,11 +23,13 @@ def test_none_is_forgotten_however_many_there_are(tmp_path: Path) -> None:
         doom(keys, number)
     path = keys._doomed_at("device-id")
     keys.sweep("device-id")  # nothing of it is at hand
-    assert {uri.object for uri in keys._doomed(path)} >= {f"device-id-{number}" for number in range(COUNT - 1)}
+    assert {uri.object for uri in keys._load_keys_to_destroy(path)} >= {
+        f"device-id-{number}" for number in range(COUNT - 1)
+    }
 
 
 def test_a_line_that_was_cut_names_no_key(tmp_path: Path) -> None:
     keys = World(tmp_path).agent().identities.keys
     path = keys._doomed_at("device-id")
     write_file(path, b"pkcs11:token=away;object=one;type=private\npkcs11:token=away;object=tw")
-    assert [uri.object for uri in keys._doomed(path)] == ["one"]
+    assert [uri.object for uri in keys._load_keys_to_destroy(path)] == ["one"]

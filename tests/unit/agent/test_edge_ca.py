@@ -101,8 +101,8 @@ class Misleading(World):
 @pytest.mark.parametrize("chain", ["another's", "none"])
 async def test_a_ca_that_leads_nowhere_never_takes_its_place(tmp_path: Path, chain: str) -> None:
     world = Misleading(tmp_path)
-    stranger = a_ca("Test Edge", parent=a_ca("Elsewhere"), profile=EDGE_ISSUING_CA).certificate
-    world.chain = (stranger,) if chain == "another's" else ()
+    unauthenticated = a_ca("Test Edge", parent=a_ca("Elsewhere"), profile=EDGE_ISSUING_CA).certificate
+    world.chain = (unauthenticated,) if chain == "another's" else ()
     with pytest.raises(NotAuthorityError):
         await world.agent(EST).apply()
     assert world.agent(EST).identities.slot(EDGE_CA).current() is None

@@ -15,7 +15,7 @@ from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.library import AgentDevice, Identity, _proving, identity_of
+from birthmark.agent.library import AgentDevice, Identity, _wrap_prove, identity_of
 from birthmark.agent.paths import EDGE_CA, AgentPaths
 from birthmark.agent.renewal_scheduler import NEVER_S
 from birthmark.agent.service import Agent
@@ -80,14 +80,14 @@ async def test_a_program_that_gives_up_waiting_has_the_identity_that_is_on_the_d
     device.on_renewed(told.put_nowait)
     renewing = asyncio.create_task(device.renew())
     await began.wait()
-    await supervised_tasks.ended(renewing)
+    await supervised_tasks.cancel_and_wait(renewing)
     current = agent.held()
     assert isinstance(current, HeldIdentity)
     assert device.identity.thumbprint == current.mark
     assert told.empty()
     keeping = asyncio.create_task(device.keep())
     assert await asyncio.wait_for(told.get(), 10) == device.identity
-    await supervised_tasks.ended(keeping)
+    await supervised_tasks.cancel_and_wait(keeping)
     assert (await asyncio.wait_for(_without(device, slow), 10)).thumbprint != current.mark
 
 
@@ -129,7 +129,7 @@ async def test_a_callback_that_waits_for_what_it_cancelled_ends_nothing(world: W
         assert device._orders.give(ControlCommand.RENEW)
         assert await asyncio.wait_for(heard.get(), 5) == device.identity
     assert not keeping.done()
-    await supervised_tasks.ended(keeping)
+    await supervised_tasks.cancel_and_wait(keeping)
 
 
 @pytest.mark.parametrize("is_endless", [True, False])
@@ -145,7 +145,7 @@ async def test_a_proof_without_an_end_or_with_a_cancellation_of_its_own_proves_n
         await task
 
     agent = world.agent()
-    agent.prove = _proving(agent, prove)
+    agent.prove = _wrap_prove(agent, prove)
     device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     before = device.identity
     with pytest.raises(UnavailableError):
@@ -198,7 +198,7 @@ async def test_the_identity_is_the_new_one_before_the_proofs_connection_is_close
     monkeypatch.setattr(Agent, "renew", renewed)
     renewing = asyncio.create_task(device.renew())
     await closing.wait()
-    await supervised_tasks.ended(renewing)
+    await supervised_tasks.cancel_and_wait(renewing)
     assert device.identity.thumbprint != before.thumbprint
     assert device.identity.ssl_context() is not None
 
@@ -214,7 +214,7 @@ async def test_what_the_programs_proof_raises_leaves_the_old_identity(world: Wor
         if problem is not None:
             raise problem
 
-    agent.prove = _proving(agent, prove)
+    agent.prove = _wrap_prove(agent, prove)
     with pytest.raises(UnavailableError) if problem else contextlib.nullcontext():
         await device.renew()
     assert (device.identity == before) is (problem is not None)
@@ -229,7 +229,7 @@ async def test_a_refusal_of_ours_in_a_proof_keeps_its_words(world: World) -> Non
     async def prove(identity: Identity) -> None:
         raise MqttRefusedError(host="broker", client_id=identity.device_id, return_code="5")
 
-    agent.prove = _proving(agent, prove)
+    agent.prove = _wrap_prove(agent, prove)
     with pytest.raises(MqttRefusedError):
         await device.renew()
 
@@ -244,7 +244,7 @@ async def test_renewals_take_turns(world: World) -> None:
         await asyncio.sleep(0.01)
         steps.append("end")
 
-    agent.prove = _proving(agent, prove)
+    agent.prove = _wrap_prove(agent, prove)
     await asyncio.gather(device.renew(), device.renew())
     assert steps == ["begin", "end"] * 2
 
@@ -314,7 +314,7 @@ async def test_an_order_to_renew_renews_what_is_kept_beside_the_identity_too(wor
     keeping = asyncio.create_task(device.keep())
     assert device._orders.give(ControlCommand.RENEW)
     fresh = await asyncio.wait_for(heard.get(), 5)
-    await supervised_tasks.ended(keeping)
+    await supervised_tasks.cancel_and_wait(keeping)
     after = agent.identities.slot(EDGE_CA).current()
     assert before is not None
     assert after is not None
@@ -329,7 +329,7 @@ async def test_what_falls_due_beside_the_identity_is_made_by_what_keeps_it(world
     async with asyncio.timeout(5):
         while agent.identities.slot(EDGE_CA).current() is None:
             await asyncio.sleep(0.01)
-    await supervised_tasks.ended(keeping)
+    await supervised_tasks.cancel_and_wait(keeping)
 
 
 async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +350,7 @@ async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.
     assert device._orders.give(ControlCommand.RENEW)
     async with asyncio.timeout(5):
         await anext(device.renewals())
-    await supervised_tasks.ended(keeping)
+    await supervised_tasks.cancel_and_wait(keeping)
     assert device.identity != before
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.alerts.identity_conflicts import in_two_places
+from birthmark.alerts.identity_conflicts import find_alternating_names
 from birthmark.alerts.model import ConnectionTakeovers
 from birthmark.clock import to_micros
 from support.fakes import NOON
@@ -20,7 +20,7 @@ def seen(worker: str, *ends: tuple[int, str], name: str = "pump-1", kind: str = 
 
 def test_two_that_end_each_other_across_workers_are_seen_by_their_addresses() -> None:
     rows = [seen("w1", (40, "10.0.0.1"), (20, "10.0.0.1")), seen("w2", (30, "10.0.0.2"), (10, "10.0.0.2"))]
-    found = in_two_places(rows, NOON, {})
+    found = find_alternating_names(rows, NOON, {})
     assert [where[-1] for _, where in found[PUMP]] == ["1", "2", "1", "2"]
 
 
@@ -37,12 +37,12 @@ def test_two_that_end_each_other_across_workers_are_seen_by_their_addresses() ->
     ],
 )
 def test_what_is_one_device_is_not_taken_for_two(rows: list[ConnectionTakeovers]) -> None:
-    assert in_two_places(rows, NOON, {}) == {}
+    assert find_alternating_names(rows, NOON, {}) == {}
 
 
 def test_what_was_said_is_said_again_only_when_it_goes_on() -> None:
     rows = [seen("w1", (40, "a"), (20, "a")), seen("w2", (30, "b"), (10, "b"))]
-    (ends,) = in_two_places(rows, NOON, {}).values()
-    assert in_two_places(rows, NOON, {PUMP: ends[-1][0]}) == {}
+    (ends,) = find_alternating_names(rows, NOON, {}).values()
+    assert find_alternating_names(rows, NOON, {PUMP: ends[-1][0]}) == {}
     more = [seen("w1", (8, "a"), (4, "a")), seen("w2", (6, "b"), (2, "b"))]
-    assert in_two_places(more, NOON, {PUMP: ends[-1][0]})
+    assert find_alternating_names(more, NOON, {PUMP: ends[-1][0]})

@@ -52,7 +52,7 @@ def test_what_names_no_object_is_refused(url: str) -> None:
 
 def test_parameters_are_filled_in_as_text_that_stays_json() -> None:
     document = '{"a": "${aws:iot:parameter:x}-${aws:iot:parameter:y}"}'
-    made = job_documents.resolved(document, {"x": 'say "no"\\', "y": "${aws:iot:parameter:x}"})
+    made = job_documents.substitute_parameters(document, {"x": 'say "no"\\', "y": "${aws:iot:parameter:x}"})
     assert json.loads(made) == {"a": 'say "no"\\-${aws:iot:parameter:x}'}
 
 
@@ -75,7 +75,7 @@ def test_each_placeholder_of_a_file_becomes_a_url_of_its_own() -> None:
     first = "${aws:iot:s3-presigned-url:https://s3.amazonaws.com/b1/k1}"
     second = "${aws:iot:s3-presigned-url-v2:https:\\/\\/b2x.s3.us-east-1.amazonaws.com\\/k2}"
     document = json.dumps({"a": first})[:-1] + f', "b": "{second}"' + "}"
-    made = job_documents.filled(document, lambda bucket, key: f"https://here/{bucket}/{key}")
+    made = job_documents.substitute_urls(document, lambda bucket, key: f"https://here/{bucket}/{key}")
     assert json.loads(made) == {"a": "https://here/b1/k1", "b": "https://here/b2x/k2"}
 
 
@@ -118,7 +118,9 @@ def test_a_managed_template_s_document_has_the_parameters_that_it_says(name: str
     known = MANAGED[name]
     assert job_documents.parameters_in(known.document) == {one["key"] for one in known.parameters}
     given = {one["key"]: one["example"] for one in known.parameters if not one["optional"]}
-    document = json.loads(job_documents.resolved(known.document, job_documents.parse_parameters(given, known.document)))
+    document = json.loads(
+        job_documents.substitute_parameters(known.document, job_documents.parse_parameters(given, known.document))
+    )
     assert document["steps"][0]["action"]["input"].get("args", []) == [*given.values()]
 
 

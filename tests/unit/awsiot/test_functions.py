@@ -50,7 +50,7 @@ def mapped(peer: Peer) -> MappedFunctions:
 @pytest.mark.anyio
 async def test_a_function_is_sent_its_event_signed_and_what_it_says_is_returned() -> None:
     peer = Peer(body=b'{"allowProvisioning": true}')
-    assert await mapped(peer).call(ARN, {"a": 1}, FunctionCaller.STRANGER) == {"allowProvisioning": True}
+    assert await mapped(peer).call(ARN, {"a": 1}, FunctionCaller.UNAUTHENTICATED) == {"allowProvisioning": True}
     ((method, url, headers, body),) = peer.asked
     assert (method, url, body) == ("POST", "https://hook.example/x", b'{"a": 1}')
     again = headers_of(headers["webhook-id"], int(headers["webhook-timestamp"]), body, [SECRET])
@@ -79,7 +79,7 @@ async def test_a_function_without_an_address_is_refused_by_name() -> None:
 )
 async def test_what_is_no_answer_fails_with_its_reason(peer: Peer, reason: str) -> None:
     with pytest.raises(FunctionFailedError) as failed:
-        await mapped(peer).call(ARN, {}, FunctionCaller.STRANGER)
+        await mapped(peer).call(ARN, {}, FunctionCaller.UNAUTHENTICATED)
     assert reason in failed.value.explain_cause()
     assert reason not in str(failed.value), "who asked is not told where it is"
 
@@ -93,14 +93,14 @@ async def test_a_function_that_hangs_has_failed_in_time_and_delays_few(monkeypat
 
     async def call(whose: str) -> Any:
         with pytest.raises(FunctionFailedError):
-            await hook.call(ARN, {}, FunctionCaller.STRANGER, whose)
+            await hook.call(ARN, {}, FunctionCaller.UNAUTHENTICATED, whose)
 
     async with asyncio.TaskGroup() as group:
         for number in range(callouts.MOST_WAITING + 10):
             group.create_task(call(str(number)))
     assert callouts.MOST_AT_ONCE <= len(peer.asked) <= callouts.MOST_WAITING
     peer.holds = False
-    assert await hook.call(ARN, {}, FunctionCaller.STRANGER) == {}
+    assert await hook.call(ARN, {}, FunctionCaller.UNAUTHENTICATED) == {}
 
 
 async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
@@ -111,8 +111,8 @@ async def test_one_of_many_calls_leaves_room_and_its_turn_to_another() -> None:
     def start(caller: FunctionCaller, whose: str) -> asyncio.Task[Any]:
         return asyncio.create_task(hook.call(ARN, {"whose": whose}, caller, whose))
 
-    tasks = [start(FunctionCaller.STRANGER, "one") for _ in range(callouts.MOST_WAITING)] + [
-        start(FunctionCaller.STRANGER, "another")
+    tasks = [start(FunctionCaller.UNAUTHENTICATED, "one") for _ in range(callouts.MOST_WAITING)] + [
+        start(FunctionCaller.UNAUTHENTICATED, "another")
     ]
     try:
         await asyncio.sleep(0.01)

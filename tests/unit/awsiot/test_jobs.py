@@ -32,7 +32,7 @@ def a_job(status: JobStatus = JobStatus.IN_PROGRESS, **settings: Any) -> Job:
 
 
 def an_execution(status: ExecutionStatus = S.QUEUED, **changed: Any) -> JobExecution:
-    return replace(rules.queued(a_job(), "t", NOON), status=status, **changed)
+    return replace(rules.create_first_execution(a_job(), "t", NOON), status=status, **changed)
 
 
 @pytest.mark.parametrize("status", BY_DEVICES)
@@ -40,11 +40,11 @@ def an_execution(status: ExecutionStatus = S.QUEUED, **changed: Any) -> JobExecu
 def test_a_device_moves_what_is_pending_on_and_nothing_else(known: ExecutionStatus, status: str) -> None:
     update = wire.DeviceUpdate(status=status)
     if known in PENDING:
-        made = rules.updated(an_execution(known), update, a_job(), NOON)
+        made = rules.apply_device_update(an_execution(known), update, a_job(), NOON)
         assert (made.status.value, made.version) == (status, 2)
     else:
         with pytest.raises(rules.ExecutionStateError):
-            rules.updated(an_execution(known), update, a_job(), NOON)
+            rules.apply_device_update(an_execution(known), update, a_job(), NOON)
 
 
 @pytest.mark.parametrize("status", [one for one in S if one.value not in BY_DEVICES])
@@ -59,34 +59,38 @@ def test_a_device_sets_no_status_that_is_the_service_s(status: ExecutionStatus) 
 def test_a_job_that_is_canceled_is_not_begun_and_what_was_begun_may_end() -> None:
     job, update = a_job(JobStatus.CANCELED), wire.DeviceUpdate(status="SUCCEEDED")
     with pytest.raises(rules.ExecutionStateError):
-        rules.updated(an_execution(), update, job, NOON)
-    assert rules.updated(an_execution(S.IN_PROGRESS), update, job, NOON).status is S.SUCCEEDED
+        rules.apply_device_update(an_execution(), update, job, NOON)
+    assert rules.apply_device_update(an_execution(S.IN_PROGRESS), update, job, NOON).status is S.SUCCEEDED
 
 
 def test_details_stay_unless_others_are_given() -> None:
     known = an_execution(S.IN_PROGRESS, details={"a": "1"})
-    kept = rules.updated(known, wire.DeviceUpdate(status="IN_PROGRESS"), a_job(), NOON)
-    given_ = rules.updated(known, wire.DeviceUpdate(status="FAILED", status_details={"b": "2"}), a_job(), NOON)
+    kept = rules.apply_device_update(known, wire.DeviceUpdate(status="IN_PROGRESS"), a_job(), NOON)
+    given_ = rules.apply_device_update(
+        known, wire.DeviceUpdate(status="FAILED", status_details={"b": "2"}), a_job(), NOON
+    )
     assert (kept.details, given_.details) == ({"a": "1"}, {"b": "2"})
 
 
 def test_what_begins_ends_at_the_earlier_of_its_two_timers() -> None:
     job = a_job(timeoutConfig={"inProgressTimeoutInMinutes": 10})
-    begun = rules.started_next(an_execution(), None, 5, job, NOON)
+    begun = rules.apply_start_next(an_execution(), None, 5, job, NOON)
     assert (begun.due_at, begun.ends_at) == (NOON + 5 * MINUTE, NOON + 10 * MINUTE)
-    later = rules.updated(
+    later = rules.apply_device_update(
         begun, wire.DeviceUpdate(status="IN_PROGRESS", step_timeout_in_minutes=30), job, NOON + MINUTE
     )
     assert later.due_at == NOON + 10 * MINUTE  # the whole one is set once
-    never = rules.updated(begun, wire.DeviceUpdate(status="IN_PROGRESS", step_timeout_in_minutes=-1), job, NOON)
+    never = rules.apply_device_update(
+        begun, wire.DeviceUpdate(status="IN_PROGRESS", step_timeout_in_minutes=-1), job, NOON
+    )
     assert never.due_at == NOON + 10 * MINUTE
-    assert rules.updated(begun, wire.DeviceUpdate(status="SUCCEEDED"), job, NOON).due_at is None
+    assert rules.apply_device_update(begun, wire.DeviceUpdate(status="SUCCEEDED"), job, NOON).due_at is None
 
 
 def test_what_a_thing_is_on_is_returned_as_it_is() -> None:
     known = an_execution(S.IN_PROGRESS, details={"a": "1"})
-    assert rules.started_next(known, {"b": "2"}, None, a_job(), NOON) == known
-    assert rules.started_next(known, {"b": "2"}, 5, a_job(), NOON).details == {"a": "1"}
+    assert rules.apply_start_next(known, {"b": "2"}, None, a_job(), NOON) == known
+    assert rules.apply_start_next(known, {"b": "2"}, 5, a_job(), NOON).details == {"a": "1"}
 
 
 @pytest.mark.parametrize(
@@ -107,9 +111,9 @@ def test_what_failed_is_tried_again_as_often_as_the_job_says(
 ) -> None:
     criteria = {"failureType": failure_type, "numberOfRetries": 2}
     job = a_job(jobExecutionsRetryConfig={"criteriaList": [criteria]})
-    made = rules.again(an_execution(status, number=number, version=4), job, NOON)
+    made = rules.next_attempt(an_execution(status, number=number, version=4), job, NOON)
     assert (made.status, made.number) == ((S.QUEUED, number + 1) if tries_again else (status, number))
-    assert rules.again(an_execution(status), replace(job, status=JobStatus.CANCELED), NOON).status is status
+    assert rules.next_attempt(an_execution(status), replace(job, status=JobStatus.CANCELED), NOON).status is status
 
 
 @pytest.mark.parametrize(
@@ -126,8 +130,8 @@ def test_what_failed_is_tried_again_as_often_as_the_job_says(
 def test_a_job_stops_where_enough_of_enough_failed(counts: dict[ExecutionStatus, int], *, stops: bool) -> None:
     one = {"action": "CANCEL", "thresholdPercentage": 20, "minNumberOfExecutedThings": 10, "failureType": "FAILED"}
     settings = wire.settings_of({"abortConfig": {"criteriaList": [one]}})
-    assert rules.aborts(settings, counts) is stops
-    assert not rules.aborts(wire.JobConfiguration(), counts)
+    assert rules.should_abort(settings, counts) is stops
+    assert not rules.should_abort(wire.JobConfiguration(), counts)
 
 
 def a_rollout(**given_: Any) -> wire.RolloutConfig:

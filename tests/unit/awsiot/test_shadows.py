@@ -23,7 +23,7 @@ FRESH = Shadow("t")
 def update(shadow: Shadow, at_s: int = 1, version: int | None = None, **state: Any) -> Shadow:
     payload = json.dumps({"state": state} | ({} if version is None else {"version": version})).encode()
     request = parse_request(payload)
-    return rules.updated(shadow, rules.parse_update(request, FRESH), request.size, at_s * SECOND)
+    return rules.apply_update(shadow, rules.parse_update(request, FRESH), request.size, at_s * SECOND)
 
 
 def said(body: bytes | None) -> Any:
@@ -71,22 +71,22 @@ def test_the_version_that_is_given_has_to_be_the_current_one() -> None:
 def test_a_version_goes_on_after_a_deletion_and_begins_again_after_two_days() -> None:
     gone = rules.deleted(update(update(FRESH, desired={"a": 1}), desired={"a": 2}), 5 * SECOND)
     with pytest.raises(ShadowMissingError):
-        rules.existing(gone)
+        rules.get_existing(gone)
     with pytest.raises(ShadowMissingError):
         rules.deleted(gone, 6 * SECOND)
-    again = update(rules.remembered(gone, 6 * SECOND), reported={"b": 1})
+    again = update(rules.drop_expired_version(gone, 6 * SECOND), reported={"b": 1})
     assert (again.version, values(again)) == (3, {"desired": {}, "reported": {"b": 1}})
     at = (5 + rules.REMEMBERED_S) * SECOND
-    assert rules.remembered(gone, at - 1) == gone
-    assert update(rules.remembered(gone, at), reported={"b": 1}).version == 1
-    assert rules.existing(rules.remembered(again, 2 * at)) == again
+    assert rules.drop_expired_version(gone, at - 1) == gone
+    assert update(rules.drop_expired_version(gone, at), reported={"b": 1}).version == 1
+    assert rules.get_existing(rules.drop_expired_version(again, 2 * at)) == again
 
 
 def test_a_shadow_that_never_was_is_named_as_the_service_names_it() -> None:
     with pytest.raises(ShadowMissingError, match="No shadow exists with name: 't'"):
-        rules.existing(FRESH)
+        rules.get_existing(FRESH)
     with pytest.raises(ShadowMissingError, match="No shadow exists with name: 't~config'") as caught:
-        rules.existing(Shadow("t", "config"))
+        rules.get_existing(Shadow("t", "config"))
     assert caught.value.explain_fix().endswith(
         "`birthmark aws shadow t --shadow-name config --desired '{\"on\": true}'`"
     )
@@ -266,7 +266,7 @@ def test_what_counts_is_the_state_that_comes_of_it_without_metadata_and_white_sp
     assert update(full, desired=None, reported={"b": 1}).version == 2
     spaced = b'{"state":{"desired":{"a":1' + b" " * 9000 + b"}}}"
     request = parse_request(spaced)
-    assert rules.updated(FRESH, rules.parse_update(request, FRESH), request.size, 1).version == 1
+    assert rules.apply_update(FRESH, rules.parse_update(request, FRESH), request.size, 1).version == 1
 
 
 def test_a_patch_of_many_removals_is_no_way_around_the_size() -> None:
@@ -343,7 +343,7 @@ def test_any_document_is_taken_or_refused_in_the_service_s_words(desired: Any, v
     payload = msgspec.json.encode({"state": {"desired": desired}, "version": version})
     try:
         request = parse_request(payload)
-        shadow = rules.updated(FRESH, rules.parse_update(request, FRESH), request.size, 1)
+        shadow = rules.apply_update(FRESH, rules.parse_update(request, FRESH), request.size, 1)
     except BirthmarkError as error:
         assert shadow_rejection(error)[0] in {400, 409, 413}
         return

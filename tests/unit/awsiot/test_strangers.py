@@ -37,7 +37,7 @@ def test_a_try_for_which_the_function_was_not_asked_is_given_back() -> None:
     known = AuthorizerThrottle(FakeClock())
     for _ in range(10 * OF_ADDRESS):
         known.begin("door", "192.0.2.1")
-        known.not_asked("door", "192.0.2.1")
+        known.refund_attempt("door", "192.0.2.1")
     assert tries(known, "192.0.2.1") == OF_ADDRESS
 
 
@@ -51,14 +51,14 @@ def test_who_is_let_in_uses_nothing_up() -> None:
     known = AuthorizerThrottle(FakeClock())
     for _ in range(10 * OF_ADDRESS):
         known.begin("door", "192.0.2.1")
-        known.let_in("door", "192.0.2.1")
+        known.record_success("door", "192.0.2.1")
     assert tries(known, "192.0.2.1") == OF_ADDRESS
 
 
 def test_many_addresses_together_are_bounded_and_keep_nobody_out_that_was_let_in() -> None:
     known = AuthorizerThrottle(FakeClock())
     known.begin("door", "198.51.100.1")
-    known.let_in("door", "198.51.100.1")
+    known.record_success("door", "198.51.100.1")
     asked = sum(tries(known, f"192.0.2.{number}") for number in range(100))
     assert asked == OF_AUTHORIZER
     assert tries(known, "198.51.100.1") == OF_ADDRESS
@@ -74,5 +74,5 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(100):
         clock.move(timedelta(seconds=1))
         known.begin("door", f"192.0.2.{number}")
-        known.let_in("door", f"192.0.2.{number}")
+        known.record_success("door", f"192.0.2.{number}")
     assert len(known._addresses._left) == len(known._welcome) == 8

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.rules import topic_validation
-from birthmark.awsiot.rules.reserved_topics import ReservedService, is_question, request_of
+from birthmark.awsiot.rules.reserved_topics import ReservedService, is_query_only, request_of
 from birthmark.errors import BirthmarkError
 
 
@@ -159,4 +159,4 @@ def test_a_client_id_that_is_too_long_or_has_nothing_to_keep_a_session_by_is_ref
 
 @pytest.mark.parametrize(("verb", "only_asks"), [("get", True), ("update", False), ("delete", False), ("other", True)])
 def test_what_only_asks_needs_no_answer_where_nobody_hears_it(verb: str, only_asks: bool) -> None:
-    assert is_question(f"$aws/things/t/shadow/name/s/{verb}") is only_asks
+    assert is_query_only(f"$aws/things/t/shadow/name/s/{verb}") is only_asks

@@ -5,8 +5,8 @@ from birthmark.broker.rules.leases import LEASE_S, HeartbeatTracker, TakeoverSch
 
 def test_a_worker_whose_beat_does_not_change_for_a_lease_is_dead() -> None:
     beats = HeartbeatTracker()
-    assert beats.saw({"a": 1, "b": 1}, 0.0) == []
-    assert beats.saw({"a": 1, "b": 2}, 1.0) == ["a"]
+    assert beats.record_heartbeats({"a": 1, "b": 1}, 0.0) == []
+    assert beats.record_heartbeats({"a": 1, "b": 2}, 1.0) == ["a"]
 
 
 def test_a_look_at_one_worker_forgets_no_other() -> None:
@@ -20,9 +20,9 @@ def test_a_look_at_one_worker_forgets_no_other() -> None:
 
 def test_a_worker_that_left_begins_anew_when_its_name_comes_again() -> None:
     beats = HeartbeatTracker()
-    beats.saw({"a": 1}, 0.0)
-    beats.saw({}, 0.5)
-    assert beats.saw({"a": 1}, 1.0) == []
+    beats.record_heartbeats({"a": 1}, 0.0)
+    beats.record_heartbeats({}, 0.5)
+    assert beats.record_heartbeats({"a": 1}, 1.0) == []
 
 
 def test_one_worker_frees_what_a_dead_one_left_and_the_next_only_when_it_had_its_time() -> None:

@@ -10,7 +10,7 @@ from birthmark.broker.model import (
     decode_will,
     encode_messages,
     encode_will,
-    handed_on,
+    forwarded_properties,
     properties_at,
 )
 from birthmark.broker.rules.send_window import MAX_PACKET_ID, MAX_READY, MAX_READY_BYTES, SendWindow, packet_id_of
@@ -36,13 +36,13 @@ def test_everything_is_sent_once_in_order_and_the_cursor_never_passes_what_is_no
             stored += new
             outgoing.appended(new[0][0], [message for _, message in new])
         elif step == "read" and (after := outgoing.wanted_after) is not None:
-            outgoing.loaded(stored[after : after + 2])
+            outgoing.load(stored[after : after + 2])
         elif step == "send" and (found := outgoing.next()) is not None:
             sent.append(found[0])
             unacknowledged.append(found[0])
         elif step in {"first", "last"} and unacknowledged:
             number = unacknowledged.pop(0 if step == "first" else -1)
-            assert outgoing.settled((packet_id_of(number),))
+            assert outgoing.settle((packet_id_of(number),))
         assert outgoing.cursor == (min(unacknowledged) - 1 if unacknowledged else (sent[-1] if sent else 0))
         assert len(unacknowledged) == window - outgoing.room
     assert sent == list(range(1, len(sent) + 1))
@@ -58,14 +58,14 @@ def test_what_does_not_fit_into_memory_is_read_when_there_is_room() -> None:
         sent += 1
     assert sent == MAX_READY
     assert outgoing.wanted_after == MAX_READY
-    outgoing.loaded(queue(11, MAX_READY + 1))
+    outgoing.load(queue(11, MAX_READY + 1))
     assert outgoing.next() is not None
 
 
 def test_positions_that_are_gone_are_passed_over() -> None:
     outgoing = SendWindow(3, 10, 10)
     wanted = [outgoing.wanted_after]
-    outgoing.skipped(10)
+    outgoing.skip_to(10)
     wanted.append(outgoing.wanted_after)
     assert wanted == [3, None]
     assert outgoing.cursor == 10
@@ -73,7 +73,7 @@ def test_positions_that_are_gone_are_passed_over() -> None:
 
 def test_an_unknown_acknowledgement_changes_nothing() -> None:
     outgoing = SendWindow(0, 5, 10)
-    assert not outgoing.settled((7,))
+    assert not outgoing.settle((7,))
     assert outgoing.cursor == 0
 
 
@@ -111,8 +111,8 @@ def test_a_message_and_a_will_come_back_from_a_row_as_they_were() -> None:
 
 def test_of_a_messages_properties_only_those_for_subscribers_go_on() -> None:
     given = (*PROPERTIES, (PropertyId.TOPIC_ALIAS, 3), (PropertyId.MESSAGE_EXPIRY, 10))
-    assert handed_on(given, 1_000_000) == (PROPERTIES, 11_000_000)
-    assert handed_on((), 1) == ((), None)
+    assert forwarded_properties(given, 1_000_000) == (PROPERTIES, 11_000_000)
+    assert forwarded_properties((), 1) == ((), None)
 
 
 def test_what_is_left_of_an_expiry_goes_along() -> None:
@@ -128,9 +128,9 @@ def test_a_packet_id_is_not_used_again_while_its_message_is_on_its_way() -> None
     for number in range(2, MAX_PACKET_ID + 1):
         outgoing.appended(number, [BrokerMessage("t", b"")])
         assert outgoing.next() is not None
-        outgoing.settled((packet_id_of(number),))
+        outgoing.settle((packet_id_of(number),))
     outgoing.appended(MAX_PACKET_ID + 1, [BrokerMessage("t", b"of the same id")])
     assert outgoing.next() is None
     assert outgoing.cursor == 0
-    outgoing.settled((1,))
+    outgoing.settle((1,))
     assert outgoing.next() == (MAX_PACKET_ID + 1, BrokerMessage("t", b"of the same id"))

@@ -85,19 +85,19 @@ def test_what_is_stored_has_to_be_looked_up_and_is_remembered_until_it_changes()
     router.stored_changed()
     assert router.find("t") is None
     seen = router.changes
-    route = router.looked_up("t", [("c", Subscription("t", 1))], seen)
+    route = router.build_route("t", [("c", Subscription("t", 1))], seen)
     assert route.stored == (("c", 1, 0),)
     assert router.find("t") is route
     router.stored_changed()
     assert router.find("t") is None
-    router.looked_up("t", [], seen)  # what was read before the change is of this one message only
+    router.build_route("t", [], seen)  # what was read before the change is of this one message only
     assert router.find("t") is None
 
 
 def test_what_several_workers_have_is_remembered_with_the_worker_of_each_until_it_changes() -> None:
     router = TopicRouter(hash_matches_parent=True)
     router.stored_shapes.add(".")
-    route = router.looked_up("t", [("c", Subscription("t", 1))], router.changes, {"c": ("w2", False)})
+    route = router.build_route("t", [("c", Subscription("t", 1))], router.changes, {"c": ("w2", False)})
     router.add(somebody("viewer"), Subscription("other", 1))  # makes all routes anew
     found = router.find("t")
     assert found is not None
@@ -152,7 +152,7 @@ def test_each_member_of_a_share_has_its_part_where_a_route_is_of_one_message(gro
     rows = [(f"c{n}", Subscription("t", 1, 0, f"g{group}")) for group in range(groups) for n in range(members)]
     owners = {client: ("w1", True) for client, _ in rows}
     for _ in range(600):
-        route = router.looked_up("t", rows, router.changes, owners)
+        route = router.build_route("t", rows, router.changes, owners)
         got[next(route.shares[0].in_turn(0))[0]] += 1
     assert len(got) == members
     assert max(got.values()) - min(got.values()) <= 0.1 * 600 / members
@@ -175,7 +175,7 @@ def test_topics_that_fit_the_same_filters_share_one_route() -> None:
     router.add(somebody("live"), Subscription("m/#", 1))
     router.stored_shapes.add(".#")
     rows = [(f"c{number}", Subscription("m/#", 1)) for number in range(1000)]
-    routes = {id(router.looked_up(f"m/{number}", list(rows), router.changes)) for number in range(1000)}
+    routes = {id(router.build_route(f"m/{number}", list(rows), router.changes)) for number in range(1000)}
     assert len(routes) == 1
     assert (router._stored.receivers, router._routes.receivers) == (1000, 1001)
 
@@ -186,7 +186,7 @@ def test_what_is_remembered_of_many_routes_is_bounded_by_their_receivers(monkeyp
     router.stored_shapes.add("..")
     for number in range(50):
         rows = [(f"c{client}", Subscription(f"m/{number}", 1)) for client in range(100)]
-        router.looked_up(f"m/{number}", rows, router.changes)
+        router.build_route(f"m/{number}", rows, router.changes)
     assert (router._stored.receivers, router._routes.receivers) == (500, 500)
     assert router.find("m/49") is not None
     assert router.find("m/0") is None

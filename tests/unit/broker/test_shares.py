@@ -53,7 +53,7 @@ def test_however_small_the_whole_everybody_may_have_four() -> None:
 
 def test_what_is_from_before_the_clock_was_set_stays_counted() -> None:
     shares = Portions()
-    shares.add("thing", "loud", expires_at=5, at=3)
+    shares.add("thing", "loud", expires_at=5, timestamp=3)
     shares.forget_expired(9, since=4)
     assert shares.owner("thing") == "loud"
     shares.forget_expired(9, since=3)

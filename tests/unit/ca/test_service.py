@@ -176,5 +176,5 @@ async def test_a_renewed_certificate_counts_as_used_when_its_device_registered_w
         held = await ca.find(first.thumbprint)
         assert held is not None
         assert (await ca.newer(held, ()))[0] == [], "its answer may be lost"
-        await ca.database.commit(ca.registered(second, clock.now()))
+        await ca.database.commit(ca.registration_changes(second, clock.now()))
         assert [one.certificate for one in (await ca.newer(held, ()))[0]] == [second]

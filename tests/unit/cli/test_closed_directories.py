@@ -12,7 +12,7 @@ from birthmark.errors import about
 from birthmark.fleet.journal import FORMAT, JournalChangedError, NoJournalError, _refusal
 from birthmark.keys.errors import KeyFileIsPkcs12Error, PassphraseWrongError
 from birthmark.pki.certificates import CertificateIsPkcs12Error
-from birthmark.text_files import to_trimmed, to_utf_8
+from birthmark.text_files import format_trim_command, to_utf_8
 
 NOBODY = 65534
 
@@ -46,7 +46,7 @@ def journal(path: Path) -> str:
 
 TOLD: dict[str, Callable[[Path], str]] = {
     "a table in a code page": lambda path: to_utf_8(path, "CP1252"),
-    "a secret with a blank": lambda path: to_trimmed(path, b"pw "),
+    "a secret with a blank": lambda path: format_trim_command(path, b"pw "),
     "a journal that was edited": journal,
     "no journal": lambda path: NoJournalError(path=path).explain_fix(),
     "a PFX as a key": lambda path: KeyFileIsPkcs12Error(path=path).explain_fix(),

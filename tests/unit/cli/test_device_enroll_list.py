@@ -7,7 +7,7 @@ import typer
 
 from birthmark.cli import device_enroll_list
 from birthmark.cli.bulk_summary import BulkSummary, Refusals
-from birthmark.cli.common import telling_refusals
+from birthmark.cli.common import print_errors
 from birthmark.cli.device_enroll_list import Shipment, enroll_shipment, template_of
 from birthmark.cli.device_enroll_options import DeviceOptions, RunOptions
 from birthmark.fleet.journal import JournalOutcome
@@ -29,7 +29,7 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     monkeypatch.setattr("sys.argv", ["birthmark", "device", "enroll-list", "m", "--journal", str(journal), "--update"])
     shipment = Shipment(Path("m"), None, 3, EnrollmentTemplate(), quiet=True)
     run = RunOptions(journal=journal)
-    with pytest.raises(typer.Exit), telling_refusals():
+    with pytest.raises(typer.Exit), print_errors():
         enroll_shipment(MemoryTarget(), shipment, BulkSummary(as_json=False), run, update=True, dry_run=False)
     told = capsys.readouterr().err
     assert "Cut off" not in told

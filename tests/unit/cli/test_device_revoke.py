@@ -13,9 +13,9 @@ from birthmark.fleet.azure_target import AzureTarget
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--to azure", {"dry_run": False, "block": False, "place": "azure"}),
-        ("--to azure --block", {"dry_run": False, "block": True, "place": "azure"}),
-        ("--to azure:cloud --block --dry-run", {"dry_run": True, "block": True, "place": "azure:cloud"}),
+        ("--to azure", {"dry_run": False, "block": False, "scope": "azure"}),
+        ("--to azure --block", {"dry_run": False, "block": True, "scope": "azure"}),
+        ("--to azure:cloud --block --dry-run", {"dry_run": True, "block": True, "scope": "azure:cloud"}),
     ],
 )
 def test_azure_is_told_whether_to_shut_a_name_out_that_nobody_has(
@@ -27,7 +27,7 @@ def test_azure_is_told_whether_to_shut_a_name_out_that_nobody_has(
         asked.append((name, reason, how))
         return [RevokedPart("DPS dps.test", "enrollment", name, RevocationOutcome.REVOKED)]
 
-    monkeypatch.setattr(AzureTarget, "lose", lose)
+    monkeypatch.setattr(AzureTarget, "revoke_device", lose)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(
         "PROVISIONING_CONNECTION_STRING", "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
@@ -48,7 +48,7 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_asked(
         asked.append(dry_run)
         raise DeviceNotOnRecordError(name=name)
 
-    monkeypatch.setattr(AzureTarget, "lose", lose)
+    monkeypatch.setattr(AzureTarget, "revoke_device", lose)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(
         "PROVISIONING_CONNECTION_STRING", "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"

@@ -25,7 +25,7 @@ class Target:
 
     description = "here"
 
-    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+    def get_progress(self, wish: EnrollmentRequest) -> DeviceProgress:
         return DeviceProgress(wish.device_id, DeviceStage.UNASSIGNED)
 
 
@@ -50,7 +50,7 @@ def test_what_was_moved_before_a_target_was_lost_is_told(capsys: pytest.CaptureF
         yield MigrationProgress("gateway", MigrationStage.MOVED, "retired at there")
         raise TargetUnreachableError(target="there", reason="gone")
 
-    moving, kept = cast(Any, SimpleNamespace(look=look, source=Target(), destination=Target())), list[Any]()
+    moving, kept = cast(Any, SimpleNamespace(run_pass=look, source=Target(), destination=Target())), list[Any]()
     pairs, tally = [(WISH, WISH), (WISH, WISH)], BulkSummary(as_json=False)
     with pytest.raises(TargetUnreachableError):
         move(moving, pairs, 0, tally, ("", ""), keep=kept.append, as_json=False)

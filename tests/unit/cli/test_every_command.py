@@ -15,10 +15,10 @@ from birthmark.cli.command_tree import (
     RENAMED_OPTIONS,
     TREE,
     leaves,
-    meant,
     note_on,
     options_renamed,
     renamed,
+    suggest_commands,
 )
 
 ROOT = typer.main.get_command(app)
@@ -211,14 +211,14 @@ def test_no_option_has_two_meanings(option: str) -> None:
     ],
 )
 def test_a_slip_is_answered_by_the_command_that_was_meant(path: str, word: str, nearest: str) -> None:
-    assert meant(tuple(path.split()), word)[0] == nearest
+    assert suggest_commands(tuple(path.split()), word)[0] == nearest
 
 
 @pytest.mark.parametrize("slip", _MEANT)
 def test_a_guess_is_no_command_and_leads_to_one(slip: str) -> None:
     assert f"birthmark {slip}" not in EVERY
     *path, word = slip.split()
-    (led,) = meant(tuple(path), word)
+    (led,) = suggest_commands(tuple(path), word)
     assert f"birthmark {led}" in EVERY
 
 

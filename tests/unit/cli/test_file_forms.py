@@ -44,7 +44,7 @@ CONTENTS = {
 }
 READ = {
     *("--ca-cert", "--ca-file", "--ca-key", "--ca-passphrase-file", "--cert", "--check", "--config", "--current-file"),
-    *("--element-ca", "--head", "--key-of", "--manifest", "--passphrase-file", "--password-file", "--pin-file"),
+    *("--chip-ca", "--head", "--key-of", "--manifest", "--passphrase-file", "--password-file", "--pin-file"),
     *("--policy", "--replay", "--roots", "--settings", "--signer", "--station", "--template", "--token-file"),
     *("--trust-root", "csr", "file", "files", "invitation", "scenario"),
 }

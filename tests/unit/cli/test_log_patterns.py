@@ -9,9 +9,9 @@ from birthmark.cli.log_patterns import (
     HARMLESS,
     TELLING,
     DiagnosticPattern,
+    diagnostics_in,
     harmless_in,
     refusals_in,
-    telling_in,
     tracking_ids_in,
 )
 
@@ -27,13 +27,13 @@ def test_a_known_line_is_found_as_the_page_prints_it(known: object) -> None:
 def test_a_line_that_means_something_is_found_as_the_page_prints_it_and_is_not_called_harmless(
     known: DiagnosticPattern,
 ) -> None:
-    assert known in telling_in(f"12:00:01 INFO x\n{known.line}\n")
+    assert known in diagnostics_in(f"12:00:01 INFO x\n{known.line}\n")
     assert harmless_in(known.line) == []
 
 
 def test_an_unknown_line_is_not_called_harmless() -> None:
     assert harmless_in("ERROR: connection refused, return code 5") == []
-    assert telling_in("[ERROR] [pkcs11] - id=0x1 session=1: C_Sign() failed") == []
+    assert diagnostics_in("[ERROR] [pkcs11] - id=0x1 session=1: C_Sign() failed") == []
 
 
 def test_codes_and_tracking_ids_are_found_inside_text() -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.cli.refusal_correlation import joined
+from birthmark.cli.refusal_correlation import correlate_refusals
 
 AT = "2026-01-01T12:00:0{}+00:00"
 
@@ -15,7 +15,7 @@ def told(code: str, second: int = 0, *, tracking_id: str = "", **facts: str) -> 
 
 def halves(server: list[dict[str, Any]], client: list[dict[str, Any]]) -> dict[str, str | None]:
     """Each story's code, and what the client in it said."""
-    return {story["code"]: story.get("client", {}).get("message") for story in joined(server, client)}
+    return {story["code"]: story.get("client", {}).get("message") for story in correlate_refusals(server, client)}
 
 
 def test_a_name_both_have_goes_before_a_row_of_the_same_second_without_one() -> None:

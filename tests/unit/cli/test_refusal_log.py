@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.refusal_log import MAX_BYTES, journal_path, note, noted
+from birthmark.cli.refusal_log import MAX_BYTES, journal_path, log_refusal, noted
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes to files of others")
@@ -20,7 +20,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refused(name: str) -> None:
     error = EnrollmentNotFoundError(enrollment=name, kind="individual", scope="0ne0")
     error.add_facts(registration_id=name)
-    note(error)
+    log_refusal(error)
 
 
 def test_a_full_journal_keeps_its_newer_half_and_the_new_row() -> None:

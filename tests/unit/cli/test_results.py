@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.common import FileExistsAlreadyError, replacing, telling_refusals, write_result
+from birthmark.cli.common import FileExistsAlreadyError, print_errors, replacing, write_result
 from birthmark.fleet.report import FleetRun, Report
 from support.fakes import NOON
 from support.pki.pki_builders import a_key, key_pem
@@ -24,7 +24,7 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_is_told_by_its_name(
     write_result(out, "earlier\n")
     monkeypatch.setattr(os, "fsync", full)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    with pytest.raises(Exception, match="1"), telling_refusals():
+    with pytest.raises(Exception, match="1"), print_errors():
         write_result(out, "later\n")
     told = capsys.readouterr().err
     assert f"{out} cannot be used: no space left on device." in told

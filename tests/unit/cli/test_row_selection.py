@@ -15,7 +15,7 @@ ROWS: list[dict[str, Any]] = [
 
 
 def names(*where: str, limit: int | None = None, rows: list[dict[str, Any]] = ROWS) -> list[str]:
-    return [row["name"] for row in PickOptions([parse_wanted(one) for one in where], limit).picked(rows)]
+    return [row["name"] for row in PickOptions([parse_wanted(one) for one in where], limit).filter_rows(rows)]
 
 
 @pytest.mark.parametrize(
@@ -61,5 +61,5 @@ def test_rows_come_one_by_one() -> None:
             asked.append(row["name"])
             yield row
 
-    assert [row["name"] for row in PickOptions(limit=1).picked(rows())] == ["pump-1"]
+    assert [row["name"] for row in PickOptions(limit=1).filter_rows(rows())] == ["pump-1"]
     assert asked == ["pump-1"]

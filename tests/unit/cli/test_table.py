@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from birthmark.cli.table import laid_out, table
+from birthmark.cli.table import table, wrap_line
 
 THUMBPRINT = "0123456789abcdef" * 4
 ROWS: list[dict[str, str | None]] = [
@@ -36,7 +36,7 @@ FIX = (
 
 
 def test_a_command_stands_on_a_line_of_its_own_as_it_is_typed() -> None:
-    assert laid_out(FIX, 60).split("\n") == [
+    assert wrap_line(FIX, 60).split("\n") == [
         "  Fix: Stop that program (`ss -ltnp 'sport = :8883'` names",
         "    it), or listen on another address:",
         "      birthmark serve --data /var/lib/birthmark-of-the-second-plant --listen 127.0.0.2",
@@ -46,7 +46,7 @@ def test_a_command_stands_on_a_line_of_its_own_as_it_is_typed() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])
 def test_nothing_in_backticks_is_broken_and_no_word_is_lost(width: int) -> None:
-    shown = laid_out(FIX, width)
+    shown = wrap_line(FIX, width)
     for literal in re.findall(r"`([^`]+)`", FIX):
         assert literal in shown
     assert re.sub(r"[`.\s]", "", shown) == re.sub(r"[`.\s]", "", FIX)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from birthmark.cli.refusal_log import note
+from birthmark.cli.refusal_log import log_refusal
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.keys.errors import PinFileError
 
@@ -32,7 +32,7 @@ Traceback (most recent call last):
 def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     for name in ("pump-6", "pump-7"):
-        note(not_found(name))
+        log_refusal(not_found(name))
     found = CliRunner().invoke(app, ["why", PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code == 0, found.stderr
     assert "dps.enrollment_not_found" in found.stdout
@@ -42,7 +42,7 @@ def test_pasted_text_with_a_recorded_message_finds_its_row(tmp_path: Path, monke
 
 def test_other_text_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    note(not_found("pump-6"))
+    log_refusal(not_found("pump-6"))
     found = CliRunner().invoke(app, ["why", PASTED, "--data", str(tmp_path / "none")])
     assert found.exit_code != 0
     assert "pump-6" not in found.stdout
@@ -53,9 +53,9 @@ def test_refusals_of_a_code_are_found_in_the_journal_of_this_machine_too(
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setenv("BIRTHMARK_DATA", str(tmp_path / "none"))
-    note(PinFileError(path="pin", detail="is open to others (mode 0644)"))
+    log_refusal(PinFileError(path="pin", detail="is open to others (mode 0644)"))
     for number in range(50):
-        note(not_found(f"pump-{number}"))
+        log_refusal(not_found(f"pump-{number}"))
     for more in ([], ["--data", str(tmp_path / "none")]):
         found = CliRunner().invoke(app, ["why", "--code", "keys.pin_file", *more])
         assert found.exit_code == 0, found.stderr

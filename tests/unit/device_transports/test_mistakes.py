@@ -21,5 +21,5 @@ async def test_a_link_that_stumbles_tells_who_waits(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mqtt_link, "_step", stumbles)
     reading = asyncio.create_task(mqtt_link._run())
     with pytest.raises(LinkLostError):
-        raise await mqtt_link.lost()
+        raise await mqtt_link.wait_for_loss()
     await reading

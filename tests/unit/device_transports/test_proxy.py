@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.device_transports.proxy import HttpProxy, ProxyFailedError, proxy_of, refusal_in, request
+from birthmark.device_transports.proxy import HttpProxy, ProxyFailedError, parse_refusal, proxy_of, request
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_an_address_of_ipv6_stands_in_brackets() -> None:
     ],
 )
 def test_an_answer_opens_the_tunnel_or_says_why_not(answer: bytes, told: str) -> None:
-    assert refusal_in(answer) == told
+    assert parse_refusal(answer) == told
 
 
 @given(st.binary(max_size=200))
 def test_any_answer_is_judged(answer: bytes) -> None:
-    assert isinstance(refusal_in(answer + b"\r\n\r\n"), str)
+    assert isinstance(parse_refusal(answer + b"\r\n\r\n"), str)

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.doctor.facts import IdentityFacts
-from birthmark.doctor.identity import look
+from birthmark.doctor.identity import inspect_identity
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from support.fakes import NOON
 from support.pki.pki_builders import a_device, key_pem
@@ -30,7 +30,7 @@ def seen(directory: Path, certificate: bytes, key: bytes) -> IdentityFacts:
         (path := directory / name).touch(0o600)
         path.write_bytes(content)
         settings[name] = SourcedSetting(SettingSource.VARIABLE, name, str(path))
-    found = look(settings, {}, None, NOON)
+    found = inspect_identity(settings, {}, None, NOON)
     assert found is not None
     return found
 

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.doctor.network import ask, places
 from birthmark.doctor.rules.server import findings
-from birthmark.doctor.servers import _foreign, look
+from birthmark.doctor.servers import _foreign, inspect_server
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 NAME = "IOTHUB_CONNECTION_STRING"
@@ -43,7 +43,7 @@ def test_a_server_that_ran_and_stopped_is_started_and_another_is_not_taken_for_i
     data.mkdir()
     (data / "server.lock").touch()
     setting = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_DATA", str(data))
-    seen = look(setting, {"PROVISIONING_HOST": "localhost"})
+    seen = inspect_server(setting, {"PROVISIONING_HOST": "localhost"})
     assert seen is not None
     assert (seen.has_run, seen.others) == (True, ())
     (found,) = findings(seen)

@@ -14,22 +14,31 @@ WORDS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
 
 
 def test_a_variable_is_exported() -> None:
-    assert SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_TOKEN", "x").to("a b") == "export BIRTHMARK_TOKEN='a b'"
+    assert (
+        SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_TOKEN", "x").set_command("a b")
+        == "export BIRTHMARK_TOKEN='a b'"
+    )
 
 
 def test_an_option_stands_once_in_the_command_as_it_was_typed() -> None:
     typed = ("birthmark", "doctor", "--token", "x", "--offline")
-    assert SourcedSetting(SettingSource.OPTION, "--token", "x", typed).to("y") == "birthmark doctor --offline --token y"
+    assert (
+        SourcedSetting(SettingSource.OPTION, "--token", "x", typed).set_command("y")
+        == "birthmark doctor --offline --token y"
+    )
 
 
 def test_an_option_with_an_equals_sign_is_replaced_too() -> None:
     typed = ("birthmark", "doctor", "--token=x")
-    assert SourcedSetting(SettingSource.OPTION, "--token", "x", typed).to("y") == "birthmark doctor --token y"
+    assert SourcedSetting(SettingSource.OPTION, "--token", "x", typed).set_command("y") == "birthmark doctor --token y"
 
 
 @given(value=WORDS)
 def test_what_a_chip_or_a_server_calls_itself_is_one_word(value: str) -> None:
-    assert shlex.split(SourcedSetting(SettingSource.VARIABLE, "NAME", "x").to(value)) == ["export", f"NAME={value}"]
+    assert shlex.split(SourcedSetting(SettingSource.VARIABLE, "NAME", "x").set_command(value)) == [
+        "export",
+        f"NAME={value}",
+    ]
 
 
 @settings(max_examples=40, deadline=None)

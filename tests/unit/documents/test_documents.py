@@ -144,7 +144,7 @@ def test_what_is_allowed_passes() -> None:
 
 def test_a_section_that_is_too_large_is_refused() -> None:
     with pytest.raises(DocumentProblem, match="is too large"):
-        check_size({"a": "x" * 33}, SHAPE, place="reported")
+        check_size({"a": "x" * 33}, SHAPE, path="reported")
 
 
 def test_a_patch_of_more_than_twice_what_a_section_holds_is_refused_before_its_values_are_looked_at() -> None:

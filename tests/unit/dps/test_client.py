@@ -86,7 +86,7 @@ class CannedMqtt:
     async def next_message(self) -> ReceivedMessage:
         return await self.inbox.get()
 
-    async def lost(self) -> Exception:
+    async def wait_for_loss(self) -> Exception:
         raise AssertionError
 
     async def close(self) -> None:

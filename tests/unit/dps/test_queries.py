@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from birthmark.documents.query_evaluator import fits
-from birthmark.dps.rules.queries import QueryInvalidError, QueryNotServedError, as_asked, ids_of, read_query
+from birthmark.dps.rules.queries import QueryInvalidError, QueryNotServedError, ids_of, query_view, read_query
 
 
 def where(text: str, kind: str = "enrollments") -> Any:
@@ -82,4 +82,4 @@ def test_it_is_asked_of_a_record_as_it_is_shown(text: str, *, is_so: bool) -> No
         "createdDateTimeUtc": "2026-11-01T00:00:00.0000000Z",
         "registrationState": {"status": "unassigned"},
     }
-    assert fits(where(text), as_asked(view, "enrollments")) is is_so
+    assert fits(where(text), query_view(view, "enrollments")) is is_so

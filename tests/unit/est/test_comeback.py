@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import LateRenewalRule
-from birthmark.est.rules.late_renewal import CloneSuspectedError, ComebackTooLateError, check_comeback
+from birthmark.est.rules.late_renewal import CloneSuspectedError, ComebackTooLateError, check_late_renewal
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.path_validation import CertificateExpiredError
 from support.fakes import NOON
@@ -31,7 +31,7 @@ def came_back(
     in_use: Sequence[Thumbprint] = (),
 ) -> LateRenewalRule | None:
     parents = {other.parent for other in newer if other.parent is not None}
-    return check_comeback(one, rules, now, newer=newer, parents=parents, in_use=in_use)
+    return check_late_renewal(one, rules, now, newer=newer, parents=parents, in_use=in_use)
 
 
 def issued(lifetime: timedelta, now: datetime = NOON) -> IssuedCertificate:

@@ -9,7 +9,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import CallerProof, EstLabel, LateRenewalRule
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
-from birthmark.est.rules.labels import comeback_at, is_stranger_at
+from birthmark.est.rules.labels import is_unknown_at, late_renewal_at
 from birthmark.est.rules.late_renewal import ComebackTooLateError
 from birthmark.pki.certificate_profiles import EDGE_CA
 from birthmark.pki.csr import parse_csr
@@ -25,24 +25,24 @@ LATE = NOON + 2 * DAY
 
 
 def a_proof(kind: PrincipalKind = PrincipalKind.DEVICE, issued: IssuedCertificate | None = ISSUED) -> CallerProof:
-    return CallerProof(Principal(kind, "device-1"), comeback=LAX, issued=issued)
+    return CallerProof(Principal(kind, "device-1"), late_renewal=LAX, issued=issued)
 
 
 def test_at_the_door_of_its_own_profile_its_own_rule_counts() -> None:
-    assert comeback_at(OF_DEVICES, a_proof(), {}, LATE) == LAX
-    assert comeback_at(OF_CAS, replace(a_proof(), comeback=None), {}, LATE) is None, "it is alive"
+    assert late_renewal_at(OF_DEVICES, a_proof(), {}, LATE) == LAX
+    assert late_renewal_at(OF_CAS, replace(a_proof(), late_renewal=None), {}, LATE) is None, "it is alive"
 
 
 def test_at_another_door_the_stricter_of_both_rules_counts() -> None:
-    assert comeback_at(OF_CAS, a_proof(), {EDGE_CA.name: STRICT}, LATE) == STRICT
+    assert late_renewal_at(OF_CAS, a_proof(), {EDGE_CA.name: STRICT}, LATE) == STRICT
     with pytest.raises(ComebackTooLateError):
-        comeback_at(OF_CAS, a_proof(), {EDGE_CA.name: STRICT}, NOON + 4 * DAY)
+        late_renewal_at(OF_CAS, a_proof(), {EDGE_CA.name: STRICT}, NOON + 4 * DAY)
     with pytest.raises(CertificateExpiredError):
-        comeback_at(OF_CAS, a_proof(), {}, LATE)
+        late_renewal_at(OF_CAS, a_proof(), {}, LATE)
 
 
 @pytest.mark.parametrize(
-    ("kind", "door", "is_stranger"),
+    ("kind", "door", "is_unauthenticated"),
     [
         (PrincipalKind.EST_USER, OF_DEVICES, True),
         (PrincipalKind.BOOTSTRAP, OF_DEVICES, True),
@@ -52,9 +52,9 @@ def test_at_another_door_the_stricter_of_both_rules_counts() -> None:
     ],
 )
 def test_a_stranger_is_who_has_not_what_the_door_gives(
-    kind: PrincipalKind, door: EstLabel, *, is_stranger: bool
+    kind: PrincipalKind, door: EstLabel, *, is_unauthenticated: bool
 ) -> None:
-    assert is_stranger_at(door, a_proof(kind)) is is_stranger
+    assert is_unknown_at(door, a_proof(kind)) is is_unauthenticated
 
 
 def test_a_server_made_key_takes_the_place_of_the_clients_and_what_it_was_asked_with_is_forgotten() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from birthmark.clock import SystemClock
 from birthmark.errors import ThrottledError
 from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
-from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.errors import TargetThrottledError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.migration import MigrationStage, Move
@@ -24,7 +24,7 @@ from birthmark.fleet.target import (
     WayBack,
     unnoted,
 )
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage, stands_of
+from birthmark.fleet.tracking import DeviceProgress, DeviceStage, iter_progress
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 
@@ -66,11 +66,11 @@ class Strained(MemoryTarget):
         self._may("enroll")
         return super().enroll(wish, note, update=update, dry_run=dry_run)
 
-    def take_back(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
+    def undo_enrollment(self, device_id: str, way: WayBack, *, dry_run: bool) -> TargetOutcome:
         self._may("back")
-        return super().take_back(device_id, way, dry_run=dry_run)
+        return super().undo_enrollment(device_id, way, dry_run=dry_run)
 
-    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+    def get_progress(self, wish: EnrollmentRequest) -> DeviceProgress:
         self._may("stand")
         return DeviceProgress(wish.device_id, DeviceStage.CONNECTED)
 
@@ -84,7 +84,7 @@ def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(
     assert {outcome.done for outcome in told} == {TargetOutcome.CREATED}
     undone = list[JournalOutcome]()
     with Journal(tmp_path / "j", "here") as journal:
-        take_back_all(target, journal, undone.append, dry_run=False)
+        undo_all(target, journal, undone.append, dry_run=False)
     assert [outcome.done for outcome in undone] == [TargetOutcome.TAKEN_BACK] * len(WISHES)
 
 
@@ -98,7 +98,7 @@ def test_a_device_of_several_writes_is_not_tried_again_when_one_of_them_was_refu
 
 
 def test_devices_are_followed_at_a_pace_that_is_borne() -> None:
-    assert len(list(stands_of(Strained(5), WISHES))) == len(WISHES)
+    assert len(list(iter_progress(Strained(5), WISHES))) == len(WISHES)
 
 
 def test_a_target_that_never_bears_it_ends_the_run_and_what_is_done_is_told() -> None:
@@ -208,7 +208,7 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
 
         writes_at_once = False
 
-        def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+        def get_progress(self, wish: EnrollmentRequest) -> DeviceProgress:
             return DeviceProgress(wish.device_id, DeviceStage.MISSING)
 
         def reinstate(self, wish: EnrollmentRequest) -> None:
@@ -218,15 +218,15 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
             raise NotImplementedError
 
     class Here(Elsewhere):
-        def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+        def get_progress(self, wish: EnrollmentRequest) -> DeviceProgress:
             return DeviceProgress(wish.device_id, DeviceStage.CONNECTED)
 
     there, pairs = Elsewhere(1), [(WISHES[0], WISHES[0])]
     move = Move(Here(0), there, Journal(None, ""), dry_run=False)
     with pytest.raises(ThrottledError):
-        list(move.look(pairs))
+        list(move.run_pass(pairs))
     assert there.alone == []
-    assert [one.moved for one in move.look(pairs)] == [MigrationStage.WAITING]
+    assert [one.moved for one in move.run_pass(pairs)] == [MigrationStage.WAITING]
 
 
 def test_a_long_pause_is_told_once_however_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ from birthmark.fleet.aws_record_diff import (
     CurrentThing,
     PreviousThing,
     Undo,
+    build_rollback_entry,
     completes,
     undo_of,
-    way_back,
 )
 from birthmark.fleet.target import EnrollmentRequest
 from support.fakes import NOON
@@ -80,6 +80,6 @@ def test_what_only_adds_completes_a_record_and_what_replaces_changes_it() -> Non
 def test_the_way_back_of_a_change_keeps_what_was_there() -> None:
     present = AwsRecord([ARN], ARN, type_name="pump", attributes={"site": "a"}, version=3)
     wish = EnrollmentRequest("gateway", CERTIFICATE, attributes={"site": "b", "line": "3"}, groups=("g",))
-    way = way_back(wish, present, frozenset(), status="ACTIVE")
+    way = build_rollback_entry(wish, present, frozenset(), status="ACTIVE")
     assert way["before"] == {"version": 3, "type_name": "pump", "attributes": {"site": "a"}, "added": ["line"]}
     assert (way["groups"], way["is_new_thing"], way["is_attached"]) == (["g"], False, True)

@@ -283,7 +283,7 @@ def test_a_certificate_that_was_revoked_is_told_from_one_that_is_asleep(
 ) -> None:
     principals(aws, ARN)
     answers(aws, described(status))
-    assert target.stand(WISH) == DeviceProgress("gateway", standing, f"its certificate is {status}")
+    assert target.get_progress(WISH) == DeviceProgress("gateway", standing, f"its certificate is {status}")
 
 
 def test_who_was_connected_before_its_certificate_was_woken_was_not_seen(aws: Stubber, target: AwsTarget) -> None:
@@ -297,7 +297,7 @@ def test_who_was_connected_before_its_certificate_was_woken_was_not_seen(aws: St
             {"thingName": "gateway"},
         ),
     )
-    assert target.stand(WISH).standing is DeviceStage.ASSIGNED
+    assert target.get_progress(WISH).standing is DeviceStage.ASSIGNED
 
 
 def test_a_certificate_that_is_registered_already_is_used_and_never_taken_back(aws: Stubber, target: AwsTarget) -> None:
@@ -407,7 +407,7 @@ def test_where_the_account_does_not_index_connections_it_is_said_how_it_does(aws
     principals(aws, ARN)
     answers(aws, DESCRIBED)
     aws.add_client_error("get_thing_connectivity_data", "IndexNotReadyException", "no index")
-    stand = target.stand(WISH)
+    stand = target.get_progress(WISH)
     assert stand.standing is DeviceStage.ASSIGNED
     assert "no index; who is connected is told where the account indexes it: `aws iot update-indexing-" in stand.detail
 
@@ -624,17 +624,17 @@ def test_what_was_made_for_a_device_is_taken_back(aws: Stubber, target: AwsTarge
         ("delete_certificate", {}, {"certificateId": ID}),
         ENDED,
     )
-    assert target.take_back("gateway", WAY, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("gateway", WAY, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_a_certificate_that_a_run_woke_sleeps_again(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
     answers(aws, DESCRIBED, attached(), ("update_certificate", {}, {"certificateId": ID, "newStatus": "INACTIVE"}))
     way = WAY | {"is_registered": True, "status": "INACTIVE"}
-    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
     missing(aws)
     answers(aws, described("INACTIVE"), attached())
-    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.GONE
+    assert target.undo_enrollment("gateway", way, dry_run=False) is TargetOutcome.GONE
 
 
 def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journal_knows(
@@ -644,21 +644,21 @@ def test_a_certificate_that_was_there_before_the_run_is_left_whatever_the_journa
     principals(aws, ARN)
     answers(aws, DESCRIBED, attached("p"), AS_MADE, DETACHED, ENDED)
     way = WAY | {"since": (NOON + timedelta(seconds=1)).isoformat()}
-    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_a_thing_that_was_changed_since_is_left(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN)
     answers(aws, DESCRIBED, ALONE, attached("p"), ("describe_thing", {"version": 2}, {"thingName": "gateway"}))
     with pytest.raises(NotTakenBackError) as refused:
-        target.take_back("gateway", WAY, dry_run=False)
+        target.undo_enrollment("gateway", WAY, dry_run=False)
     assert "version 2" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("way", [{}, {"certificate": 1}, WAY | {"since": "yesterday"}])
 def test_a_way_back_that_no_run_wrote_is_refused(target: AwsTarget, way: WayBack) -> None:
     with pytest.raises(NotTakenBackError):
-        target.take_back("gateway", way, dry_run=False)
+        target.undo_enrollment("gateway", way, dry_run=False)
 
 
 def test_the_services_clock_counts_and_not_this_machines(aws: Stubber) -> None:
@@ -672,7 +672,7 @@ def test_a_certificate_that_has_another_policy_since_is_left_as_it_is(aws: Stubb
         principals(aws, ARN)
         answers(aws, DESCRIBED, ALONE, attached("p", "theirs"), AS_MADE)
         with pytest.raises(NotTakenBackError, match="gateway") as refused:
-            target.take_back("gateway", WAY, dry_run=dry_run)
+            target.undo_enrollment("gateway", WAY, dry_run=dry_run)
         assert "theirs" in refused.value.explain_cause()
 
 
@@ -684,27 +684,27 @@ def test_a_policy_that_was_added_to_an_enrolled_device_is_taken_back(aws: Stubbe
         if "p" in policies:
             answers(aws, ("detach_policy", {}, {"policyName": "p", "target": ARN}))
         done = TargetOutcome.TAKEN_BACK if "p" in policies else TargetOutcome.GONE
-        assert target.take_back("gateway", way, dry_run=False) is done
+        assert target.undo_enrollment("gateway", way, dry_run=False) is done
 
 
 def test_what_was_there_before_stays_when_a_device_is_taken_back(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN, OTHER_ARN)
     answers(aws, DESCRIBED, DETACHED)
     way = WAY | {"is_new_thing": False, "is_registered": True, "policy": None}
-    assert target.take_back("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("gateway", way, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_a_thing_that_has_another_certificate_since_is_left(aws: Stubber, target: AwsTarget) -> None:
     principals(aws, ARN, OTHER_ARN)
     answers(aws, DESCRIBED, ALONE, attached("p"), AS_MADE)
     with pytest.raises(NotTakenBackError, match="gateway"):
-        target.take_back("gateway", WAY, dry_run=False)
+        target.undo_enrollment("gateway", WAY, dry_run=False)
 
 
 def test_what_is_gone_is_said_to_be(aws: Stubber, target: AwsTarget) -> None:
     missing(aws)
     missing(aws, "describe_certificate")
-    assert target.take_back("gateway", WAY, dry_run=False) is TargetOutcome.GONE
+    assert target.undo_enrollment("gateway", WAY, dry_run=False) is TargetOutcome.GONE
 
 
 def test_the_way_back_is_noted_before_anything_is_written(aws: Stubber, target: AwsTarget) -> None:
@@ -767,7 +767,7 @@ def test_an_answer_of_another_kind_is_no_answer(target: AwsTarget, status: int, 
     asks: list[Callable[[], object]] = [
         lambda: target.survey(1),
         lambda: list(target.records()),
-        lambda: target.stand(WISH),
+        lambda: target.get_progress(WISH),
         lambda: target.enroll(WISH, update=False, dry_run=False),
     ]
     for ask in asks:
@@ -792,7 +792,7 @@ def test_certificates_of_a_lost_device_are_taken_from_every_page(aws: Stubber, t
         ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "REVOKED"}),
     )
-    lost = target.lose("gateway", (), dry_run=False)
+    lost = target.revoke_device("gateway", (), dry_run=False)
     assert [(row.became, row.note) for row in lost] == [
         (RevocationOutcome.WAS_REVOKED, "of the thing pump, too"),
         (RevocationOutcome.REVOKED, ""),
@@ -808,7 +808,7 @@ def test_a_certificate_that_cannot_be_taken_leaves_no_other(aws: Stubber, target
         ("list_principal_things", {"things": ["gateway"]}, {"principal": ARN}),
         ("update_certificate", {}, {"certificateId": ID, "newStatus": "REVOKED"}),
     )
-    lost = target.lose("gateway", (), dry_run=False)
+    lost = target.revoke_device("gateway", (), dry_run=False)
     assert [(row.id, row.became) for row in lost] == [
         ("0" * 64, RevocationOutcome.FAILED),
         (ID, RevocationOutcome.REVOKED),

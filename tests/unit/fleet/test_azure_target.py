@@ -553,25 +553,25 @@ def enrolled(target: AzureTarget, wish: EnrollmentRequest = WISH, *, update: boo
 
 def test_what_was_created_is_taken_back(target: AzureTarget, service: Service) -> None:
     way = enrolled(target)
-    assert target.take_back("device-1", way, dry_run=True) is TargetOutcome.WOULD_TAKE_BACK
-    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("device-1", way, dry_run=True) is TargetOutcome.WOULD_TAKE_BACK
+    assert target.undo_enrollment("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
     assert service.individuals == {}
-    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.GONE
+    assert target.undo_enrollment("device-1", way, dry_run=False) is TargetOutcome.GONE
 
 
 def test_what_was_updated_is_put_back_as_it_was(target: AzureTarget, service: Service) -> None:
     enrolled(target)
     way = enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
-    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
     assert service.individuals["device-1"].attestation.x509.client_certificates.primary.certificate == DEVICE.pem()
-    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.GONE
+    assert target.undo_enrollment("device-1", way, dry_run=False) is TargetOutcome.GONE
 
 
 def test_what_has_another_certificate_since_is_left(target: AzureTarget, service: Service) -> None:
     way = enrolled(target)
     enrolled(target, EnrollmentRequest("device-1", OTHER), update=True)
     with pytest.raises(NotTakenBackError, match="device-1"):
-        target.take_back("device-1", way, dry_run=False)
+        target.undo_enrollment("device-1", way, dry_run=False)
     assert "device-1" in service.individuals
 
 
@@ -588,7 +588,7 @@ def test_what_was_changed_since_is_left(target: AzureTarget, service: Service, c
     change(service.individuals["device-1"])
     for dry_run in (True, False):
         with pytest.raises(NotTakenBackError, match="device-1"):
-            target.take_back("device-1", way, dry_run=dry_run)
+            target.undo_enrollment("device-1", way, dry_run=dry_run)
     assert "device-1" in service.individuals
 
 
@@ -602,7 +602,7 @@ def test_what_has_somebody_else_s_certificate_before_this_one_since_is_left(
         later["before"]
     ).attestation.x509.client_certificates.primary
     with pytest.raises(NotTakenBackError, match="device-1"):
-        target.take_back("device-1", way, dry_run=False)
+        target.undo_enrollment("device-1", way, dry_run=False)
     assert "device-1" in service.individuals
 
 
@@ -616,7 +616,7 @@ def test_an_update_leaves_the_other_certificate_of_a_device(target: AzureTarget,
     way = enrolled(target, replace(WISH, tags={"site": "Osaka"}), update=True)
     both = (OTHER.thumbprint.hex(), DEVICE.thumbprint.hex())
     assert on_record(service.individuals["device-1"]).thumbprints == both
-    assert target.take_back("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
+    assert target.undo_enrollment("device-1", way, dry_run=False) is TargetOutcome.TAKEN_BACK
 
 
 def test_what_somebody_set_since_an_update_is_not_put_back(target: AzureTarget, service: Service) -> None:
@@ -625,7 +625,7 @@ def test_what_somebody_set_since_an_update_is_not_put_back(target: AzureTarget, 
     record = service.individuals["device-1"]
     record.reprovision_policy = models.ReprovisionPolicy(update_hub_assignment=True, migrate_device_data=False)
     with pytest.raises(NotTakenBackError):
-        target.take_back("device-1", way, dry_run=False)
+        target.undo_enrollment("device-1", way, dry_run=False)
     assert service.individuals["device-1"].reprovision_policy is not None
 
 
@@ -634,7 +634,7 @@ def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_ba
     way = dict(enrolled(target, EnrollmentRequest("device-1", OTHER), update=True))
     way["before"]["attestation"]["x509"]["clientCertificates"]["primary"].pop("certificate")
     with pytest.raises(NotTakenBackError) as refused:
-        target.take_back("device-1", way, dry_run=False)
+        target.undo_enrollment("device-1", way, dry_run=False)
     assert "did not tell the certificate" in refused.value.explain_cause()
 
 
@@ -642,14 +642,14 @@ def test_what_is_not_taken_back_is_named_by_its_registration_id(target: AzureTar
     registered_as_its_name = a_device(common_name="pump-1").certificate
     way = dict(enrolled(target, EnrollmentRequest("pump-2", registered_as_its_name)))
     with pytest.raises(NotTakenBackError) as refused:
-        target.take_back("pump-2", way | {"thumbprint": "00", "before": {}}, dry_run=False)
+        target.undo_enrollment("pump-2", way | {"thumbprint": "00", "before": {}}, dry_run=False)
     assert "`birthmark device rm pump-1`" in refused.value.explain_fix()
 
 
 @pytest.mark.parametrize("way", [{}, {"registration_id": 7, "thumbprint": "00"}])
 def test_a_way_back_that_no_run_wrote_is_refused(target: AzureTarget, way: dict[str, Any]) -> None:
     with pytest.raises(NotTakenBackError):
-        target.take_back("gateway", way, dry_run=False)
+        target.undo_enrollment("gateway", way, dry_run=False)
 
 
 class Hub:
@@ -714,7 +714,7 @@ def test_a_lost_device_is_told_from_one_that_was_retired(
     assigned(service, "hub.test").provisioning_status = "disabled"
     monkeypatch.setattr(target, "why_taken_back", lambda _name: noted)
     monkeypatch.setattr(hub, "get", lambda _name: {"status": "disabled", "statusReason": at_hub})
-    assert target.stand(WISH).standing is standing
+    assert target.get_progress(WISH).standing is standing
 
 
 def test_a_device_at_a_hub_that_cannot_be_asked_is_left(target: AzureTarget, service: Service, hub: Hub) -> None:
@@ -735,21 +735,21 @@ def test_who_has_the_record_since_is_not_retired(target: AzureTarget, hub: Hub) 
 
 
 def test_a_lost_device_of_which_no_hub_was_asked_is_not_said_to_be_unknown(target: AzureTarget) -> None:
-    (row,) = target.lose("pump", "keyCompromise", dry_run=False)
+    (row,) = target.revoke_device("pump", "keyCompromise", dry_run=False)
     assert (row.place, row.became) == ("IoT Hub", RevocationOutcome.LEFT)
     assert "no hub was looked at" in row.note
 
 
 def test_a_lost_device_that_no_place_knows_has_no_row(target: AzureTarget, hub: Hub) -> None:
     hub.known = False
-    assert target.lose("pump", "keyCompromise", dry_run=False) == []
+    assert target.revoke_device("pump", "keyCompromise", dry_run=False) == []
 
 
 def lose(
     target: AzureTarget, name: str = "device-1", *, dry_run: bool = False, block: bool = False
 ) -> dict[str, RevokedPart]:
     """Take a device back; return what became of each part of it."""
-    rows = target.lose(name, "keyCompromise", dry_run=dry_run, block=block, place="azure:plant")
+    rows = target.revoke_device(name, "keyCompromise", dry_run=dry_run, block=block, scope="azure:plant")
     return {row.what: row for row in rows}
 
 
@@ -869,7 +869,7 @@ def test_what_was_removed_while_the_answer_was_lost_is_not_left_open(
 def test_a_name_that_stays_open_is_told_with_the_command_that_shuts_it(
     target: AzureTarget, keeping_certificates: Service, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "shut_out", lambda *_: None, raising=False)
+    monkeypatch.setattr(hub, "disable_and_rotate_keys", lambda *_: None, raising=False)
     refuse(keeping_certificates, monkeypatch, 400, whole=True, new=[429] * 4)
     lost = lose(target)
     assert (lost["enrollment"].became, lost["device"].became) == (RevocationOutcome.FAILED, RevocationOutcome.REVOKED)

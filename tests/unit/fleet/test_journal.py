@@ -19,7 +19,7 @@ from birthmark.fleet.journal import (
     NoJournalError,
     NoJournalOfRunError,
     OtherTargetsJournalError,
-    naming,
+    add_path_to_errors,
 )
 from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from support.agent.memory_target import MemoryTarget
@@ -139,7 +139,7 @@ def test_a_full_disk_names_the_journal(tmp_path: Path) -> None:
     (tmp_path / "journal").symlink_to("/dev/full")
     with (
         pytest.raises(OSError, match="No space") as refused,
-        naming(tmp_path / "journal"),
+        add_path_to_errors(tmp_path / "journal"),
         (tmp_path / "journal").open("w") as file,
     ):
         file.write("x")
@@ -162,13 +162,13 @@ def test_a_journal_that_an_editor_saved_comes_back_by_the_command_that_is_told(
     with Journal(path, HERE) as journal:
         journal.begin("pump-1", {"key": "old"})
         journal.begin("Pumpe-ü", {"key": "alt"})
-    as_written = list(journal.written())
+    as_written = list(journal.list_undoable_writes())
     path.write_bytes(edit(path.read_text()))
     with pytest.raises(JournalChangedError) as refused, Journal(path, HERE, again="birthmark undo --undo"):
         pass
     subprocess.run(["sh", "-c", str(refused.value.facts["command"])], check=True)
     with Journal(tmp_path / "a.utf8.journal", HERE) as journal:
-        assert list(journal.written()) == as_written
+        assert list(journal.list_undoable_writes()) == as_written
 
 
 def test_to_take_back_what_is_no_journal_another_is_not_begun(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_who_only_looks_changes_nothing(tmp_path: Path, end: bytes) -> None:
     path.write_bytes(as_it_was := path.read_bytes() + end)
     with Journal(path, HERE) as journal:
         journal.ending = None
-        assert [device for device, _ in journal.written()] == ["pump-1"]
+        assert [device for device, _ in journal.list_undoable_writes()] == ["pump-1"]
     assert path.read_bytes() == as_it_was
 
 

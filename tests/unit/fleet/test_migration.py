@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.aws_record_diff import stand_of as stand_at_aws
-from birthmark.fleet.azure_hub import stand_of as stand_at_hub
-from birthmark.fleet.bulk import take_back_all
+from birthmark.fleet.aws_record_diff import progress_of as stand_at_aws
+from birthmark.fleet.azure_hub import progress_of as stand_at_hub
+from birthmark.fleet.bulk import undo_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.migration import MigrationStage, MigrationStep, Move, next_step
@@ -32,7 +32,7 @@ class Place(MemoryTarget):
         self.why_left = ""
         self.problem: BirthmarkError | None = None
 
-    def stand(self, wish: EnrollmentRequest) -> DeviceProgress:
+    def get_progress(self, wish: EnrollmentRequest) -> DeviceProgress:
         if self.problem is not None:
             raise self.problem
         is_new = self.standing is DeviceStage.MISSING and wish.device_id in self.on_record
@@ -73,12 +73,12 @@ def test_a_device_goes_from_record_to_connection_to_retirement() -> None:
         source, destination = move.source, move.destination
         assert isinstance(source, Place)
         assert isinstance(destination, Place)
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.WAITING]
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.WAITING]
+        assert [one.moved for one in move.run_pass([(WISH, WISH)])] == [MigrationStage.WAITING]
+        assert [one.moved for one in move.run_pass([(WISH, WISH)])] == [MigrationStage.WAITING]
         destination.standing = DeviceStage.CONNECTED
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.MOVED]
+        assert [one.moved for one in move.run_pass([(WISH, WISH)])] == [MigrationStage.MOVED]
         assert source.standing is DeviceStage.DISABLED
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [MigrationStage.MOVED]
+        assert [one.moved for one in move.run_pass([(WISH, WISH)])] == [MigrationStage.MOVED]
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_a_device_goes_from_record_to_connection_to_retirement() -> None:
 )
 def test_another_device_s_record_proves_nothing(source: DeviceStage, destination: DeviceStage, code: str) -> None:
     with moving(source, destination) as move:
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
         assert progress.refusal is not None
         assert (progress.moved, progress.refusal.code) == (MigrationStage.REFUSED, code)
 
 
 def test_a_refused_move_says_in_its_row_what_to_do() -> None:
     with moving(DeviceStage.MISSING, DeviceStage.MISSING) as move:
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
     row = progress.as_row()
     assert (row["device"], row["moved"], row["code"]) == ("gateway", "refused", "fleet.not_at_source")
     assert "gateway is not on record at memory" in row["cause"]
@@ -107,7 +107,7 @@ def test_a_refused_move_says_in_its_row_what_to_do() -> None:
 
 def test_a_device_that_is_waited_for_has_a_row_without_a_refusal() -> None:
     with moving(DeviceStage.CONNECTED, DeviceStage.ASSIGNED) as move:
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
     assert progress.as_row() == {"device": "gateway", "moved": "waiting", "detail": "never seen"}
 
 
@@ -126,7 +126,7 @@ def test_a_lost_device_is_let_in_by_no_move_nor_option(
     source: DeviceStage, destination: DeviceStage, code: str, *, dry_run: bool
 ) -> None:
     with moving(source, destination, dry_run=dry_run, update=True) as move:
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
         assert progress.refusal is not None
         assert (progress.moved, progress.refusal.code) == (MigrationStage.REFUSED, code)
         assert "taken back" in progress.detail
@@ -140,7 +140,7 @@ def test_a_lost_device_is_let_in_by_no_move_nor_option(
 )
 def test_a_rehearsal_says_the_next_step_alone(destination: DeviceStage, said: MigrationStage) -> None:
     with moving(DeviceStage.CONNECTED, destination, dry_run=True) as move:
-        assert [one.moved for one in move.look([(WISH, WISH)])] == [said]
+        assert [one.moved for one in move.run_pass([(WISH, WISH)])] == [said]
         assert isinstance(move.destination, Place)
         assert move.destination.on_record == {}
 
@@ -148,7 +148,7 @@ def test_a_rehearsal_says_the_next_step_alone(destination: DeviceStage, said: Mi
 def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there(tmp_path: Path) -> None:
     source, destination = Place(DeviceStage.CONNECTED), Place(DeviceStage.MISSING)
     with Journal(tmp_path / "moving.journal", "there") as journal:
-        list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+        list(Move(source, destination, journal, dry_run=False).run_pass([(WISH, WISH)]))
     destination.standing = DeviceStage.CONNECTED
     killed, retire = KeyboardInterrupt(), source.retire
 
@@ -160,10 +160,10 @@ def test_a_run_that_is_killed_while_it_retires_leaves_nothing_to_take_back_there
 
     source.retire = retire_and_die  # type: ignore[method-assign]  # a kill right after it
     with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "moving.journal", "there") as journal:
-        list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+        list(Move(source, destination, journal, dry_run=False).run_pass([(WISH, WISH)]))
     told: list[JournalOutcome] = []
     with Journal(tmp_path / "moving.journal", "there") as journal:
-        take_back_all(destination, journal, told.append, dry_run=False)
+        undo_all(destination, journal, told.append, dry_run=False)
     assert [one.done for one in told] == [TargetOutcome.REFUSED]
     assert WISH.device_id in destination.on_record
 
@@ -172,7 +172,7 @@ def test_who_cannot_be_retired_is_not_settled(tmp_path: Path) -> None:
     with Journal(tmp_path / "moving.journal", "there") as journal:
         source = Place(DeviceStage.ASSIGNED)
         source.is_at_hand = False
-        list(Move(source, Place(DeviceStage.CONNECTED), journal, dry_run=False).look([(WISH, WISH)]))
+        list(Move(source, Place(DeviceStage.CONNECTED), journal, dry_run=False).run_pass([(WISH, WISH)]))
         assert not journal.moved
 
 
@@ -180,7 +180,7 @@ def test_who_cannot_be_retired_is_not_said_to_be_moved() -> None:
     with moving(DeviceStage.ASSIGNED, DeviceStage.CONNECTED) as move:
         assert isinstance(move.source, Place)
         move.source.is_at_hand = False
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
         assert (progress.moved, progress.detail) == (MigrationStage.WAITING, "seen, and not retired: ")
 
 
@@ -188,7 +188,7 @@ def test_of_who_cannot_be_retired_it_is_said_why() -> None:
     with moving(DeviceStage.ASSIGNED, DeviceStage.CONNECTED) as move:
         assert isinstance(move.source, Place)
         move.source.is_at_hand, move.source.why_left = False, "others have it"
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
         assert (progress.moved, progress.detail) == (MigrationStage.WAITING, "seen, and not retired: others have it")
 
 
@@ -200,21 +200,21 @@ def test_one_device_s_refusal_leaves_the_others_theirs() -> None:
     with moving(DeviceStage.CONNECTED, DeviceStage.MISSING) as move:
         assert isinstance(move.destination, Place)
         move.destination.problem = TargetRefusedError(target="t", reason="no name for a thing")
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
         assert progress.moved is MigrationStage.REFUSED
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_is_disabled_there_is_enabled_only_when_that_is_wished(dry_run: bool) -> None:
     with moving(DeviceStage.AWAY, DeviceStage.DISABLED, dry_run=dry_run) as move:
-        (progress,) = move.look([(WISH, WISH)])
+        (progress,) = move.run_pass([(WISH, WISH)])
         assert progress.refusal is not None
         assert (progress.moved, progress.refusal.code) == (MigrationStage.REFUSED, "fleet.different_record")
 
 
 def test_what_is_enabled_again_is_waited_for() -> None:
     with moving(DeviceStage.AWAY, DeviceStage.DISABLED, update=True) as move:
-        assert [(one.moved, one.detail) for one in move.look([(WISH, WISH)])] == [
+        assert [(one.moved, one.detail) for one in move.run_pass([(WISH, WISH)])] == [
             (MigrationStage.WAITING, "enabled again")
         ]
         assert isinstance(move.destination, Place)
@@ -259,11 +259,11 @@ def test_what_moved_is_not_taken_back_for_nobody_would_let_it_in(tmp_path: Path)
     for standing in (DeviceStage.MISSING, DeviceStage.AWAY, DeviceStage.AWAY):  # and each run may come after another
         destination.standing = standing
         with Journal(path, destination.identity) as journal:
-            list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
+            list(Move(source, destination, journal, dry_run=False).run_pass([(WISH, WISH)]))
     assert source.standing is DeviceStage.DISABLED
     told: list[JournalOutcome] = []
     with Journal(path, destination.identity) as journal:
-        take_back_all(destination, journal, told.append, dry_run=False)
+        undo_all(destination, journal, told.append, dry_run=False)
     assert [one.refusal.code for one in told if one.refusal is not None] == ["fleet.not_taken_back"]
     assert list(destination.on_record) == ["gateway"]
     assert path.read_text().count("moved") == 1
@@ -275,7 +275,7 @@ def test_what_moved_is_named_as_its_record_is_called_since_its_id_may_be_the_nam
         journal.begin("pump-2", {"registration_id": "pump-1", "thumbprint": "00"})
         journal.add(JournalOutcome("pump-2", "00", TargetOutcome.CREATED))
         journal.settle("pump-2")
-        take_back_all(Place(DeviceStage.CONNECTED), journal, told.append, dry_run=False)
+        undo_all(Place(DeviceStage.CONNECTED), journal, told.append, dry_run=False)
     (refusal,) = [one.refusal for one in told]
     assert refusal is not None
     assert "`birthmark device rm pump-1`" in refusal.explain_fix()
@@ -284,8 +284,8 @@ def test_what_moved_is_named_as_its_record_is_called_since_its_id_may_be_the_nam
 def test_what_is_waited_for_is_taken_back(tmp_path: Path) -> None:
     source, destination = Place(DeviceStage.CONNECTED), Place(DeviceStage.MISSING)
     with Journal(tmp_path / "journal", destination.identity) as journal:
-        list(Move(source, destination, journal, dry_run=False).look([(WISH, WISH)]))
-        take_back_all(destination, journal, lambda _outcome: None, dry_run=False)
+        list(Move(source, destination, journal, dry_run=False).run_pass([(WISH, WISH)]))
+        undo_all(destination, journal, lambda _outcome: None, dry_run=False)
     assert destination.on_record == {}
 
 
@@ -304,7 +304,7 @@ def test_what_one_run_wrote_twice_is_taken_back_by_both_ways(tmp_path: Path) -> 
     there = Enabling(DeviceStage.MISSING)
     with Journal(tmp_path / "move.journal", "") as journal:
         move = Move(Place(DeviceStage.AWAY), there, journal, dry_run=False, update=True)
-        assert [one.detail for one in move.look([(WISH, WISH)])] == ["enrolled now"]
+        assert [one.detail for one in move.run_pass([(WISH, WISH)])] == ["enrolled now"]
         there.standing = DeviceStage.DISABLED  # by somebody, between two looks
-        assert [one.detail for one in move.look([(WISH, WISH)])] == ["enabled again"]
-        assert [way["was"] for _, way in journal.written()] == [DeviceStage.DISABLED, DeviceStage.MISSING]
+        assert [one.detail for one in move.run_pass([(WISH, WISH)])] == ["enabled again"]
+        assert [way["was"] for _, way in journal.list_undoable_writes()] == [DeviceStage.DISABLED, DeviceStage.MISSING]

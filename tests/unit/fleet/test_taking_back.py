@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.fleet.bulk import enroll_all, take_back_all
+from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
@@ -27,7 +27,7 @@ def take_back(
     told: list[JournalOutcome] = []
     with Journal(path, target.identity) as kept:
         kept.ending = None if dry_run else ending
-        take_back_all(target, kept, told.append, dry_run=dry_run)
+        undo_all(target, kept, told.append, dry_run=dry_run)
     return {outcome.device_id: outcome.done for outcome in told}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.cli.command_tree import TREE, CommandGroup, Leaf
 from birthmark.iam.authorization import NarrowedTokenError
-from birthmark.iam.leftovers import LEFT, narrowed
+from birthmark.iam.leftovers import LEFT, restrict_to_one_device
 from birthmark.webconsole.labels import ACTIONS
 
 LEAVES_NOTHING = """
@@ -56,12 +56,12 @@ def test_the_command_that_ends_it_is_a_command(action: str) -> None:
 @pytest.mark.parametrize("action", [action for action, left in LEFT.items() if not left.is_of_a_device])
 def test_a_narrowed_token_leaves_nothing_wider_than_a_device(action: str) -> None:
     with pytest.raises(NarrowedTokenError):
-        narrowed(None)(action, {})
+        restrict_to_one_device(None)(action, {})
 
 
 @pytest.mark.parametrize("action", [action for action, left in LEFT.items() if left.is_of_a_device])
 def test_a_narrowed_token_enrolls_a_device(action: str) -> None:
-    assert narrowed(None)(action, {"kind": "individual"}) is None
+    assert restrict_to_one_device(None)(action, {"kind": "individual"}) is None
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_a_narrowed_token_enrolls_a_device(action: str) -> None:
 )
 def test_an_enrollment_group_and_a_webhook_are_wider_than_a_device(detail: dict[str, Any]) -> None:
     with pytest.raises(NarrowedTokenError):
-        narrowed(None)("dps.enrollment_put", detail)
+        restrict_to_one_device(None)("dps.enrollment_put", detail)
 
 
 @pytest.mark.parametrize(
     "detail", [{"status": "INACTIVE"}, {"active": False}, {"enabled": False}, {"continuous": False}]
 )
 def test_what_switches_off_leaves_nothing(detail: dict[str, Any]) -> None:
-    assert narrowed(None)("awsiot.ca_update", detail) is None
+    assert restrict_to_one_device(None)("awsiot.ca_update", detail) is None
 
 
 def test_what_is_counted_for_everybody_is_counted_for_a_narrowed_token() -> None:
-    assert narrowed(lambda action, _detail: action)("device.revoke", {}) == "device.revoke"
+    assert restrict_to_one_device(lambda action, _detail: action)("device.revoke", {}) == "device.revoke"

@@ -17,7 +17,7 @@ from birthmark.iam.oidc_responses import (
     read_keys,
     read_metadata,
     read_tokens,
-    verified,
+    verify_id_token,
 )
 from support.fakes import NOON
 
@@ -44,8 +44,8 @@ def a_token(key: Any = KEY, alg: str = "ES256", **claims: Any) -> OidcTokens:
 
 
 def test_a_token_for_us_of_now_and_of_this_sign_in_says_who_it_is() -> None:
-    assert verified(a_token(), KEYS, PLANT, "n", NOON).subject == "248289761001"
-    assert verified(a_token(aud=["birthmark"], azp="birthmark"), KEYS, PLANT, "n", NOON).subject
+    assert verify_id_token(a_token(), KEYS, PLANT, "n", NOON).subject == "248289761001"
+    assert verify_id_token(a_token(aud=["birthmark"], azp="birthmark"), KEYS, PLANT, "n", NOON).subject
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_token_for_us_of_now_and_of_this_sign_in_says_who_it_is() -> None:
 )
 def test_any_other_token_says_nothing(wrong: dict[str, Any]) -> None:
     with pytest.raises(ProviderRefusedError):
-        verified(a_token(**wrong), KEYS, PLANT, "n", NOON)
+        verify_id_token(a_token(**wrong), KEYS, PLANT, "n", NOON)
 
 
 def test_a_token_counts_by_the_providers_own_signature_alone() -> None:
@@ -96,7 +96,7 @@ def test_a_token_counts_by_the_providers_own_signature_alone() -> None:
     ]
     for one in wrong:
         with pytest.raises(ProviderRefusedError):
-            verified(one, KEYS, PLANT, "n", NOON)
+            verify_id_token(one, KEYS, PLANT, "n", NOON)
 
 
 def _none() -> str:
@@ -146,7 +146,7 @@ def test_what_is_no_metadata_no_keys_and_no_tokens_is_told_as_that(body: bytes) 
 def test_keys_of_kinds_that_nobody_knows_are_passed_over() -> None:
     listed = [{"kty": "PQC", "kid": "9"}, "nonsense", {"kty": "EC"}, KEY.as_dict(private=False)]
     found = read_keys(json.dumps({"keys": listed}).encode(), PLANT)
-    assert verified(a_token(), found, PLANT, "n", NOON).subject
+    assert verify_id_token(a_token(), found, PLANT, "n", NOON).subject
 
 
 @pytest.mark.parametrize(

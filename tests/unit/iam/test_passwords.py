@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from argon2 import PasswordHasher
 
-from birthmark.iam.passwords import Passwords, PasswordUnfitError, check_fit
+from birthmark.iam.passwords import Passwords, PasswordUnfitError, check_password
 from support.fakes import SeededEntropy
 
 CHEAP = PasswordHasher(1, 8, 1)
@@ -28,14 +28,14 @@ CHEAP = PasswordHasher(1, 8, 1)
 )
 def test_what_is_guessed_first_is_not_taken(wrong: str) -> None:
     with pytest.raises(PasswordUnfitError):
-        check_fit(wrong, "annarosa")
+        check_password(wrong, "annarosa")
 
 
 @pytest.mark.parametrize(
     "good", ["four words by chance", "correcthorsebattery", "пароль из слов", "a password of my own dog"]
 )
 def test_everything_else_is_whatever_it_is_composed_of(good: str) -> None:
-    check_fit(good, "anna")
+    check_password(good, "anna")
 
 
 async def test_a_password_is_the_same_however_a_keyboard_composed_it() -> None:

@@ -17,13 +17,13 @@ from birthmark.iothub.rules.credentials import (
     CredentialNameError,
     NoCertificateError,
     OtherDeviceError,
+    add_new_certificate,
     check_is_alone,
     check_name,
     check_own,
+    find_unused,
     is_repeated,
-    unused_of,
-    with_fresh,
-    with_it_alone,
+    keep_new_certificate,
 )
 from birthmark.pki.csr import CsrRefusedError, parse_csr
 from birthmark.store import to_micros
@@ -108,7 +108,7 @@ def test_another_requests_id_replaces_nothing() -> None:
 
 
 def test_what_was_issued_and_not_used_is_the_second_thumbprint() -> None:
-    assert unused_of(a_hub_device(LEAF.thumbprint, FRESH), a_credential()) == a_credential()
+    assert find_unused(a_hub_device(LEAF.thumbprint, FRESH), a_credential()) == a_credential()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_was_issued_and_not_used_is_the_second_thumbprint() -> None:
     ids=["none", "of a device that was removed", "taken off", "in use", "under way only"],
 )
 def test_nothing_else_counts_as_unused(device: Device, known: Credential | None) -> None:
-    assert unused_of(device, known) is None
+    assert find_unused(device, known) is None
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def test_nothing_else_counts_as_unused(device: Device, known: Credential | None)
 def test_the_certificate_in_use_stays_beside_the_new_one(
     slots: tuple[bytes | None, bytes | None], leaf: object, kept: bytes
 ) -> None:
-    made = with_fresh(a_hub_device(*slots), leaf, FRESH)  # type: ignore[arg-type]  # a certificate or none
+    made = add_new_certificate(a_hub_device(*slots), leaf, FRESH)  # type: ignore[arg-type]  # a certificate or none
     assert (made.primary_thumbprint, made.secondary_thumbprint) == (kept, FRESH)
 
 
 def test_who_connected_by_the_new_one_has_it_alone() -> None:
-    made = with_it_alone(a_hub_device(LEAF.thumbprint, FRESH))
+    made = keep_new_certificate(a_hub_device(LEAF.thumbprint, FRESH))
     assert (made.primary_thumbprint, made.secondary_thumbprint) == (FRESH, FRESH)
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from birthmark.broker.rules.device_queue import QueuedMessage
-from birthmark.iothub.http.message_headers import BATCH, headers_of, mail_of, telemetry_of
+from birthmark.iothub.http.message_headers import BATCH, c2d_message_of, headers_of, telemetry_of
 from birthmark.iothub.model import C2dMessage, DeviceId, TelemetryMessage
 from birthmark.iothub.rules.d2c import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError
@@ -51,7 +51,7 @@ def test_properties_are_counted() -> None:
 
 def test_mail_comes_with_its_lock_and_what_it_was_sent_with() -> None:
     sent = {"iothub-correlationid": "c", "iothub-app-site": "a & b", "iothub-ack": "full"}
-    found = headers_of("d", LETTER, mail_of(sent, b"x"))
+    found = headers_of("d", LETTER, c2d_message_of(sent, b"x"))
     assert found == {
         "ETag": '"l-1"',
         "iothub-messageid": "m-1",

@@ -43,7 +43,7 @@ def a_message(
 
 
 def destinations(made: Routing, message: TelemetryMessage) -> dict[str, str]:
-    ready = matching.make_ready(StoredRouting("main", "1", 1, made, {}, NOW))
+    ready = matching.prepare_routing(StoredRouting("main", "1", 1, made, {}, NOW))
     return dict(matching.destinations(ready, matching.source_of(message), matching.read(message), None))
 
 
@@ -104,15 +104,19 @@ def test_an_endpoint_is_not_called_as_the_service_calls_its_own(name: str) -> No
 )
 def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError]) -> None:
     with pytest.raises(refusal):
-        configuration.checked(made, "main")
+        configuration.validate_routing(made, "main")
 
 
 def test_a_change_reads_no_condition_that_was_kept_before() -> None:
     routes = [HubRoute(f"route-{n}", ("live",), RouteSource.MESSAGES, f"level = {n}") for n in range(99)]
-    matching.make_ready(StoredRouting("main", "1", 1, configuration.checked(routing(*routes), "main"), {}, NOW))
+    matching.prepare_routing(
+        StoredRouting("main", "1", 1, configuration.validate_routing(routing(*routes), "main"), {}, NOW)
+    )
     before = configuration.read_once.cache_info().misses
     routes.append(HubRoute("new", ("live",), RouteSource.MESSAGES, "level = 'new'"))
-    matching.make_ready(StoredRouting("main", "1", 2, configuration.checked(routing(*routes), "main"), {}, NOW))
+    matching.prepare_routing(
+        StoredRouting("main", "1", 2, configuration.validate_routing(routing(*routes), "main"), {}, NOW)
+    )
     assert configuration.read_once.cache_info().misses == before + 1
 
 

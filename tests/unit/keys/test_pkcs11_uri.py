@@ -124,4 +124,4 @@ def test_no_error_tells_a_pin_whatever_fact_has_it(text: str, before: str) -> No
 
 
 def told(error: BirthmarkError) -> str:
-    return f"{error}{error.explain_cause()}{error.explain_fix()}{error.explain_apart()}{error.facts}"
+    return f"{error}{error.explain_cause()}{error.explain_fix()}{error.explain_for_display()}{error.facts}"

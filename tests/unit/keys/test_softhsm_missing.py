@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.cli.common import CANNOT_REACH, telling_refusals
+from birthmark.cli.common import CANNOT_REACH, print_errors
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library import find_softhsm
 
@@ -16,7 +16,7 @@ def test_a_missing_softhsm_names_the_places_and_the_package(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with pytest.raises(SoftHsmMissingError):
         find_softhsm(tmp_path)
-    with pytest.raises(typer.Exit) as ended, telling_refusals():
+    with pytest.raises(typer.Exit) as ended, print_errors():
         find_softhsm(tmp_path)
     assert ended.value.exit_code == CANNOT_REACH
     told = capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.manifests import process_pool
 from birthmark.manifests.bundle import parallel_verifier, wire
-from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
+from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier
 from birthmark.manifests.errors import SignatureBrokenError
@@ -40,7 +40,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             counts.append(sum(one is not None for one in told))
             yield piece, told
 
-    monkeypatch.setattr(parallel_verifier, "told_by_all", told_by_one)
+    monkeypatch.setattr(parallel_verifier, "process_pieces", told_by_one)
     monkeypatch.setattr(parallel_verifier, "_PIECE_BYTES", 1500)
     return counts
 
@@ -48,7 +48,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def opened(line: Line) -> BundleOpening:
     opening = wire.parse_line(line.lines[0]).line
     assert isinstance(opening, wire.OpeningLine)
-    said = opened_by(opening)
+    said = find_opening(opening)
     assert said is not None
     return said
 
@@ -79,7 +79,7 @@ def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp
     trust = BundleTrust((*line.trust.stations, *other.trust.stations), line.trust.roots)
     signed = wire.parse_line(line.lines[1])
     assert isinstance(signed.line, wire.ChipLine)
-    looked = LineChecker(trust).look(signed, signed.line, wire.digest(line.lines[1]), opened(line))
+    looked = LineChecker(trust).check_line(signed, signed.line, wire.digest(line.lines[1]), opened(line))
     assert isinstance(looked.said, ManifestEntry)
     verifier = BundleVerifier(trust)
     list(verifier.read(other.lines[0]))
@@ -90,7 +90,7 @@ def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp
 def test_what_was_found_out_of_other_bytes_does_not_count(line: Line) -> None:
     verifier = BundleVerifier(line.trust)
     list(verifier.read(line.lines[0]))
-    of_another = LineFinding(opened(line).about(wire.digest(line.lines[2])), is_signed=False, said=None)
+    of_another = LineFinding(opened(line).line_key(wire.digest(line.lines[2])), is_signed=False, said=None)
     (told,) = verifier.read(line.lines[1], of_another)
     assert isinstance(told, ManifestEntry)
 

@@ -17,8 +17,8 @@ from birthmark.manifests.certificate_lists import (
     MAX_FILE_BYTES,
     ListTrust,
     count_listed,
+    find_skipped_files,
     is_list,
-    left_out,
     verify_list,
 )
 from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
@@ -84,7 +84,7 @@ def test_directories_in_a_directory_are_read_as_those_of_a_zip_are(tmp_path: Pat
     subprocess.run(["python3", "-m", "zipfile", "-c", "../all.zip", "."], cwd=directory, check=True)
     for path in (directory, tmp_path / "all.zip"):
         assert sorted(one.device_id for one in verified(path) if isinstance(one, ManifestEntry)) == ["chip-0", "chip-1"]
-        assert sorted(left_out(path)) == ["README.txt", "lot 2/tray/c.txt"]
+        assert sorted(find_skipped_files(path)) == ["README.txt", "lot 2/tray/c.txt"]
 
 
 def test_no_link_leads_out_of_a_directory(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_no_link_leads_out_of_a_directory(tmp_path: Path) -> None:
         "chip-0",
         "manifest.duplicate",
     ]
-    assert left_out(directory) == ["README.txt", "all", "b.pem", "loop.pem"]
+    assert find_skipped_files(directory) == ["README.txt", "all", "b.pem", "loop.pem"]
 
 
 def test_a_directory_is_read_to_a_depth_and_a_number_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_directory_is_read_to_a_depth_and_a_number_of_files(tmp_path: Path, mo
     directory = a_directory(tmp_path, [("a.pem", pem(DEVICES[0]))])
     (directory / "1" / "2").mkdir(parents=True)
     (directory / "1" / "2" / "b.pem").write_bytes(pem(DEVICES[1]))
-    assert (count_listed(directory), left_out(directory)) == (1, ["1/2", "README.txt"])
+    assert (count_listed(directory), find_skipped_files(directory)) == (1, ["1/2", "README.txt"])
     monkeypatch.setattr(certificate_lists, "MAX_DIRECTORY_FILES", 1)
     with pytest.raises(MalformedEntryError, match="over 1 files"):
         verified(directory)

@@ -85,11 +85,11 @@ def test_a_changed_header_is_found_although_the_signature_holds() -> None:
 
 
 def test_an_unknown_signer_is_named() -> None:
-    stranger = a_ca("Stranger")
-    entry = render_entry(a_chip(), ManifestKey(stranger.certificate, stranger.private_key), NOON)  # type: ignore[arg-type]  # the builders make P-256 and both certificates
+    unauthenticated = a_ca("Stranger")
+    entry = render_entry(a_chip(), ManifestKey(unauthenticated.certificate, unauthenticated.private_key), NOON)  # type: ignore[arg-type]  # the builders make P-256 and both certificates
     found = outcome(entry)
     assert isinstance(found, errors.UnknownSignerError)
-    assert found.facts["thumbprint"] == stranger.certificate.thumbprint.hex()
+    assert found.facts["thumbprint"] == unauthenticated.certificate.thumbprint.hex()
 
 
 def test_a_signer_must_have_been_valid_when_the_chip_was_provisioned() -> None:

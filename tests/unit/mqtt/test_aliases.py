@@ -8,28 +8,28 @@ from birthmark.mqtt.negotiation import _MAX_SEEN, MAX_ALIASES, OutboundAliases
 
 def test_the_second_message_brings_the_alias_and_the_third_uses_it() -> None:
     aliases = OutboundAliases(5)
-    assert [aliases.use("topic") for _ in range(4)] == [(0, False), (1, True), (1, False), (1, False)]
+    assert [aliases.assign_alias("topic") for _ in range(4)] == [(0, False), (1, True), (1, False), (1, False)]
 
 
 def test_there_are_no_more_than_the_receiver_takes_or_we_keep() -> None:
     for maximum, wanted in ((2, 2), (60_000, MAX_ALIASES)):
         aliases = OutboundAliases(maximum)
-        used = {aliases.use(f"topic/{number}")[0] for _ in range(3) for number in range(40)}
+        used = {aliases.assign_alias(f"topic/{number}")[0] for _ in range(3) for number in range(40)}
         assert used == set(range(wanted + 1))
 
 
 def test_a_topic_that_an_alias_does_not_make_shorter_or_that_is_very_long_has_none() -> None:
     aliases = OutboundAliases(5)
     for topic in ("a/b", "x" * 2000):
-        assert [aliases.use(topic) for _ in range(3)] == [(0, False)] * 3
+        assert [aliases.assign_alias(topic) for _ in range(3)] == [(0, False)] * 3
 
 
 def test_what_was_not_sent_is_new_again() -> None:
     aliases = OutboundAliases(1)
-    aliases.use("topic")
-    aliases.use("topic")
+    aliases.assign_alias("topic")
+    aliases.assign_alias("topic")
     aliases.forget("topic")
-    assert [aliases.use("topic") for _ in range(2)] == [(0, False), (1, True)]
+    assert [aliases.assign_alias("topic") for _ in range(2)] == [(0, False), (1, True)]
 
 
 @given(st.integers(1, 6), st.lists(st.integers(0, 100), max_size=400))
@@ -38,7 +38,7 @@ def test_the_receiver_always_knows_the_topic(maximum: int, numbers: list[int]) -
     known: dict[int, str] = {}
     for number in numbers:
         topic = f"topic/{number}"
-        alias, is_new = aliases.use(topic)
+        alias, is_new = aliases.assign_alias(topic)
         assert 0 <= alias <= maximum
         if is_new:
             known[alias] = topic

@@ -12,7 +12,7 @@ from websockets.frames import Frame, Opcode
 
 from birthmark.net import bounded_websocket, fair_scheduler
 from birthmark.net.bounded_websocket import PIECE_BYTES, BoundedWebSocket
-from support.floods.strangers import masked
+from support.floods.unauthenticated import masked
 
 REQUEST = (
     b"GET /mqtt HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
@@ -25,7 +25,7 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.connection = SimpleNamespace(is_stranger=False, owner="one")
+        self.connection = SimpleNamespace(is_unauthenticated=False, owner="one")
         self.holds = 0
         self.closing = False
 

@@ -56,12 +56,12 @@ async def test_what_is_queued_for_a_line_that_is_gone_is_not_counted_again() -> 
         while not listeners._connections:
             await asyncio.sleep(0.01)
         (connection,) = listeners._connections
-        assert connection.may_wait(SMALL_BYTES)
+        assert connection.can_buffer(SMALL_BYTES)
         assert listeners._unread.used == SMALL_BYTES
         writer.transport.abort()
         while listeners._connections:
             await asyncio.sleep(0.01)
-    assert not connection.may_wait(SMALL_BYTES), "a WebSocket's pump is told of it later"
+    assert not connection.can_buffer(SMALL_BYTES), "a WebSocket's pump is told of it later"
     assert listeners._unread.used == 0
     await listeners.close()
 
@@ -169,7 +169,7 @@ async def test_what_waits_for_a_peer_of_a_connection_that_was_closed_makes_room_
         talker.transport.close()
         (closed,) = listeners._connections
         listeners._unread.each = 1024 * 1024
-        listeners.unread(closed, closed.unread_bytes)
+        listeners.count_unread(closed, closed.unread_bytes)
         await asyncio.sleep(0.1)
         assert not listeners._connections
 
@@ -187,9 +187,9 @@ async def test_a_peer_that_ended_its_side_and_does_not_read_is_let_go() -> None:
 async def test_what_a_peer_has_begun_and_not_finished_counts_as_what_is_kept_for_it() -> None:
     async with talking(LAST_WORD, FakeClock()) as (listeners, _talker, _peer):
         (connection,) = listeners._connections
-        connection.unfinished(200_000)
+        connection.record_incomplete(200_000)
         assert listeners._unread.used >= 200_000
-        connection.unfinished(10)
+        connection.record_incomplete(10)
         assert listeners._unread.used == 0
 
 
@@ -252,10 +252,10 @@ async def test_a_connection_waits_for_its_own_owners_turn_and_for_nobody_elses(w
     host = Listeners(FakeClock(), Limits(), lambda *_: None)
     connection, heard = Connection(_Port(host, {}), None), Heard()
     some: typing.Any = connection
-    some._tls, some._inner, some._is_secure, some._is_stranger = Opened(), heard, True, False
+    some._tls, some._inner, some._is_secure, some._is_unauthenticated = Opened(), heard, True, False
     raw = Reading()
     connection.connection_made(raw)
-    some._is_stranger, some._owner = False, whose.hex()
+    some._is_unauthenticated, some._owner = False, whose.hex()
     turns = []
     Backlog.running().add(lambda: turns.append(heard.data), b"many".hex())
     connection.data_received(A_RECORD)
@@ -307,7 +307,7 @@ async def test_a_handshake_waits_for_its_turn_when_the_round_is_full_and_nobody_
         shaken += 1
         return False
 
-    monkeypatch.setattr(Connection, "_shake_hands", shake)
+    monkeypatch.setattr(Connection, "_continue_handshake", shake)
     host.backlog._spent = 2 * TURN_S
     newcomers = [a_connection(host)[0] for _ in range(3)]
     for number, connection in enumerate(newcomers):

@@ -95,7 +95,7 @@ async def test_what_was_begun_is_ended_before_what_else_its_owner_has() -> None:
     def one(name: str, left: int) -> None:
         worked.append(name)
         if left:
-            waiting.add_first(partial(one, name, left - 1), "one")
+            waiting.add_next(partial(one, name, left - 1), "one")
 
     for name in "ab":
         waiting.add(partial(one, name, 2), "one")
@@ -115,7 +115,11 @@ async def test_steps_are_taken_for_a_slice_at_a_time_those_of_an_owner_in_their_
             yield
         return name
 
-    work = [waiting.work(steps("a", 8), "one"), waiting.work(steps("b", 1), "one"), waiting.work(steps("c", 2), "two")]
+    work = [
+        waiting.run_in_turns(steps("a", 8), "one"),
+        waiting.run_in_turns(steps("b", 1), "one"),
+        waiting.run_in_turns(steps("c", 2), "two"),
+    ]
     turns = 0
     while not work[0].done():
         before, turns = len(taken), turns + 1
@@ -133,7 +137,7 @@ async def test_who_waits_for_steps_is_told_what_went_wrong_in_them() -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await Backlog.running().work(steps(), "one")
+        await Backlog.running().run_in_turns(steps(), "one")
 
 
 async def test_what_an_owner_has_is_known_until_its_last_turn() -> None:
@@ -187,11 +191,11 @@ async def test_who_works_little_has_its_turn_without_a_turn_of_the_loop() -> Non
     waiting, asked = Backlog.running(), []
 
     async def ask() -> None:
-        await waiting.turn("one")
+        await waiting.wait_for_turn("one")
         asked.append("one")
 
     asyncio.get_running_loop().call_soon(asked.append, "loop")
-    await waiting.counted(ask(), Peer("one"))
+    await waiting.account_steps(ask(), Peer("one"))
     assert asked == ["one"]
 
 
@@ -199,13 +203,13 @@ async def test_each_step_of_a_task_is_known_to_be_its_owners_and_what_others_do_
     waiting, seen = Backlog.running(), []
 
     async def ask() -> None:
-        seen.append(waiting.at_work)
+        seen.append(waiting.current_owner)
         await asyncio.sleep(0)
-        seen.append(waiting.at_work)
+        seen.append(waiting.current_owner)
 
-    asking = asyncio.create_task(waiting.counted(ask(), Peer("one")))
+    asking = asyncio.create_task(waiting.account_steps(ask(), Peer("one")))
     await asyncio.sleep(0)
-    seen.append(waiting.at_work)
+    seen.append(waiting.current_owner)
     await asking
     assert seen == ["one", "", "one"]
 
@@ -214,14 +218,16 @@ async def test_a_request_is_its_askers_once_that_is_known_wherever_it_comes_from
     waiting, seen = Backlog.running(), list[str]()
 
     async def ask() -> None:
-        seen.append(waiting.at_work)
+        seen.append(waiting.current_owner)
         fair_scheduler.count_for("user:anna")
         await asyncio.sleep(0)
-        seen.append(waiting.at_work)
+        seen.append(waiting.current_owner)
 
-    await asyncio.gather(waiting.counted(ask(), Peer("192.0.2.7")), waiting.counted(ask(), Peer("192.0.2.8")))
+    await asyncio.gather(
+        waiting.account_steps(ask(), Peer("192.0.2.7")), waiting.account_steps(ask(), Peer("192.0.2.8"))
+    )
     assert sorted(seen) == ["192.0.2.7", "192.0.2.8", "user:anna", "user:anna"]
-    assert waiting.at_work == ""
+    assert waiting.current_owner == ""
 
 
 async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_between_two_looks_of_the_loop() -> None:
@@ -230,10 +236,10 @@ async def test_tasks_of_an_owner_that_never_wait_for_anything_work_for_a_turn_be
     async def ask(times: int) -> None:
         nonlocal answered
         for _ in range(times):
-            await waiting.turn("many")
+            await waiting.wait_for_turn("many")
             answered += 1
 
-    tasks = [asyncio.create_task(waiting.counted(ask(8), Peer("many"))) for _ in range(100)]
+    tasks = [asyncio.create_task(waiting.account_steps(ask(8), Peer("many"))) for _ in range(100)]
     looks = 0
     while answered < 800:
         before, looks = answered, looks + 1
@@ -248,12 +254,12 @@ async def test_a_task_whose_steps_are_dear_is_lent_what_they_cost() -> None:
 
     async def ask() -> None:
         nonlocal answered
-        await waiting.turn("dear")
+        await waiting.wait_for_turn("dear")
         for _ in range(int(fair_scheduler.TURN_S)):
             fair_scheduler.now()
         answered += 1
 
-    tasks = [asyncio.create_task(waiting.counted(ask(), Peer("dear"))) for _ in range(40)]
+    tasks = [asyncio.create_task(waiting.account_steps(ask(), Peer("dear"))) for _ in range(40)]
     while answered < 8:  # what a step costs is not known before
         await asyncio.sleep(0)
     while answered < 40:
@@ -267,13 +273,13 @@ async def test_a_task_that_a_request_begins_works_for_its_asker() -> None:
     waiting, seen = Backlog.running(), list[str]()
 
     async def inner() -> None:
-        seen.append(waiting.at_work)
+        seen.append(waiting.current_owner)
 
     async def ask() -> None:
         fair_scheduler.count_for("user:anna")
         await asyncio.gather(fair_scheduler.begin_task(inner()), asyncio.ensure_future(inner()))
 
-    await waiting.counted(ask(), Peer("192.0.2.7"))
+    await waiting.account_steps(ask(), Peer("192.0.2.7"))
     await fair_scheduler.begin_task(inner())
     assert seen == ["user:anna", "", ""]
 
@@ -284,15 +290,15 @@ async def test_who_took_long_in_one_step_rests_as_long_while_others_work(monkeyp
     waiting, order = Backlog.running(), list[str]()
 
     async def ask(owner: str, takes_s: float) -> None:
-        await waiting.turn(owner)
+        await waiting.wait_for_turn(owner)
         order.append(owner)
         time.sleep(takes_s)  # it keeps the loop
 
-    await waiting.counted(ask("dear", 0.05), Peer("dear"))
-    resting = asyncio.create_task(waiting.counted(ask("dear", 0.0), Peer("dear")))
+    await waiting.account_steps(ask("dear", 0.05), Peer("dear"))
+    resting = asyncio.create_task(waiting.account_steps(ask("dear", 0.0), Peer("dear")))
     for _ in range(5):
         await asyncio.sleep(0)
-        await waiting.counted(ask("other", 0.0), Peer("other"))
+        await waiting.account_steps(ask("other", 0.0), Peer("other"))
     await resting
     assert order == ["dear", *["other"] * 5, "dear"]
 
@@ -301,19 +307,19 @@ async def test_a_task_waits_for_its_own_owners_others_and_for_nobody_elses() -> 
     waiting, worked = Backlog.running(), []
 
     async def ask(owner: str) -> None:
-        await waiting.turn(owner)
+        await waiting.wait_for_turn(owner)
         worked.append(owner)
 
     waiting.add(lambda: worked.append("before"), "many")
-    await waiting.counted(ask("single"), Peer("single"))
-    await waiting.counted(ask("many"), Peer("many"))
+    await waiting.account_steps(ask("single"), Peer("single"))
+    await waiting.account_steps(ask("many"), Peer("many"))
     assert worked == ["single", "before", "many"]
 
 
 async def test_who_gives_up_its_turn_keeps_nobody_waiting() -> None:
     waiting, worked = Backlog.running(), []
     waiting.add(lambda: worked.append("before"), "one")
-    gone = waiting.turn("one")
+    gone = waiting.wait_for_turn("one")
     gone.send(None).cancel()
     waiting.add(lambda: worked.append("after"), "one")
     while waiting:
@@ -337,8 +343,8 @@ async def test_what_is_counted_hears_of_its_end_and_of_what_went_wrong() -> None
         return "never"
 
     with pytest.raises(ZeroDivisionError):
-        await waiting.counted(wrong(), Peer("one"))
-    task = asyncio.create_task(waiting.counted(patient(), Peer("one")))
+        await waiting.account_steps(wrong(), Peer("one"))
+    task = asyncio.create_task(waiting.account_steps(patient(), Peer("one")))
     await asyncio.sleep(0)
     task.cancel()
     assert await task == "cancelled"
@@ -358,6 +364,6 @@ async def test_a_decision_that_needs_no_step_is_there_at_once_and_another_in_its
         return "new"
 
     waiting.add(lambda: order.append("before"), "one")
-    assert await waiting.decided(known(), "one") == "known"
-    assert await waiting.decided(new(), "one") == "new"
+    assert await waiting.run_decision(known(), "one") == "known"
+    assert await waiting.run_decision(new(), "one") == "new"
     assert order == ["known", "before", "new"]

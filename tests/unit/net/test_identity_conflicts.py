@@ -9,7 +9,7 @@ from support.fakes import FakeClock
 
 
 def said(contested: TakeoverHistory, *places: str) -> list[bool]:
-    return [contested.ended("pump-1", place) is not None for place in places]
+    return [contested.record_takeover("pump-1", place) is not None for place in places]
 
 
 @pytest.mark.parametrize("places", ["abab", "aabbaabb", "abcab"])
@@ -41,19 +41,19 @@ def test_it_is_said_once_until_it_goes_on() -> None:
 def test_other_workers_are_told_once_of_names_that_had_several_connections_ended() -> None:
     contested = TakeoverHistory(clock := FakeClock())
     said(contested, "a")
-    assert contested.news(10) == {}  # a device that lost its network
+    assert contested.take_updates(10) == {}  # a device that lost its network
     clock.move(timedelta(seconds=30))
     said(contested, "a")
-    assert contested.news(10) == {"pump-1": [(30.0, "a"), (0.0, "a")]}
-    assert contested.news(10) == {}
+    assert contested.take_updates(10) == {"pump-1": [(30.0, "a"), (0.0, "a")]}
+    assert contested.take_updates(10) == {}
     said(contested, "b", "a", "b")
-    assert contested.news(10) == {"pump-1": []}  # it was noticed here
+    assert contested.take_updates(10) == {"pump-1": []}  # it was noticed here
 
 
 def test_many_names_take_no_more_memory_than_a_few() -> None:
     contested = TakeoverHistory(FakeClock())
     for number in range(MAX_NAMES + 10):
-        contested.ended(f"device-{number}", "a")
-        contested.ended(f"device-{number}", "a")
+        contested.record_takeover(f"device-{number}", "a")
+        contested.record_takeover(f"device-{number}", "a")
     assert len(contested._ended) == len(contested._untold) == MAX_NAMES
-    assert len(contested.news(500)) == 500
+    assert len(contested.take_updates(500)) == 500

@@ -59,7 +59,7 @@ async def test_a_slow_handshake_outlives_those_of_who_begins_many(refused: list[
 
 
 async def test_who_is_beyond_its_own_share_pushes_nobody_out(refused: list[BirthmarkError]) -> None:
-    listeners = await some_listeners(refused, max_pending_handshakes=3, max_strangers_per_peer=1)
+    listeners = await some_listeners(refused, max_pending_handshakes=3, max_unauthenticated_per_peer=1)
     others = [admitted(listeners, f"192.0.2.{number}") for number in range(3)]
     assert admitted(listeners, "192.0.2.0").is_aborted
     assert not any(caller.is_aborted for caller in others)
@@ -93,7 +93,7 @@ async def test_the_addresses_of_one_ipv6_network_have_one_share(refused: list[Bi
 
 
 async def test_strangers_of_one_ipv6_network_have_one_share(refused: list[BirthmarkError]) -> None:
-    listeners = await some_listeners(refused, max_strangers_per_peer=2)
+    listeners = await some_listeners(refused, max_unauthenticated_per_peer=2)
     callers = [admitted(listeners, f"2001:db8::{number}") for number in (1, 2, 3)]
     assert [caller.is_aborted for caller in callers] == [False, False, True]
 
@@ -105,7 +105,7 @@ async def test_one_certificate_has_its_share_wherever_its_connections_come_from(
     for number, shown in enumerate((leaf, leaf, other, leaf)):
         caller = admitted(listeners, f"192.0.2.{number}")
         caller.peer, caller.owner = TlsPeer(shown, (), b"", "", ""), shown.thumbprint.hex()
-        listeners.authenticated(cast("Connection", caller))
+        listeners.mark_authenticated(cast("Connection", caller))
         callers.append(caller)
     assert [caller.is_aborted for caller in callers] == [False, False, False, True]
     assert leaf.thumbprint.hex() in refused[0].explain_cause()
@@ -120,6 +120,6 @@ async def test_who_proved_itself_by_something_else_has_no_share_by_what_it_shows
     for number in range(3):
         caller = admitted(listeners, f"192.0.2.{number}")
         caller.peer, caller.owner = TlsPeer(a_device().certificate, (), b"", "", ""), "device hub/device-1"
-        listeners.authenticated(cast("Connection", caller))
+        listeners.mark_authenticated(cast("Connection", caller))
     assert not refused
     assert not listeners._per_key

@@ -183,9 +183,9 @@ class World:
         del after_s
         self.act = act or self.act
 
-    def authenticated(self, owner: str) -> None: ...
+    def mark_authenticated(self, owner: str) -> None: ...
 
-    def unfinished(self, size: int) -> None: ...
+    def record_incomplete(self, size: int) -> None: ...
 
     # The client.
 
@@ -423,7 +423,7 @@ async def test_requests_that_never_wait_for_anything_are_answered_in_turn(monkey
     async def answer(pump: MqttPump, packets: Sequence[Publish]) -> None:
         nonlocal answered
         for _ in packets:
-            await pump.turn()
+            await pump.wait_for_turn()
             answered += 1
 
     for world, one in zip(worlds, pumps, strict=True):

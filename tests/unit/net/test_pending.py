@@ -21,4 +21,4 @@ def test_it_is_always_the_oldest_of_an_address_that_has_most(steps: list[tuple[b
         assert len(pending) == sum(map(len, of.values()))
         if of:
             most = max(map(len, of.values()))
-            assert pending.crowding() in {held[0] for held in of.values() if len(held) == most}
+            assert pending.find_eviction_candidate() in {held[0] for held in of.values() if len(held) == most}

@@ -8,7 +8,7 @@ from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
 from birthmark.net.bounded_websocket import PIECE_BYTES, FrameSplitter
-from support.floods.strangers import masked
+from support.floods.unauthenticated import masked
 
 MOST = 1024 * 1024
 
@@ -24,7 +24,7 @@ def read(data: bytes, steps: int) -> list[Frame]:
     library.parser = library.parse()
     next(library.parser)
     for at in range(0, len(data), steps):
-        library.receive_data(pieces.cut(data[at : at + steps]))
+        library.receive_data(pieces.split_frames(data[at : at + steps]))
         assert library.parser_exc is None
     return [event for event in library.events_received() if isinstance(event, Frame)]
 
@@ -62,9 +62,9 @@ def test_fragments_stay_fragments_and_control_frames_may_come_between() -> None:
     ids=["too long", "a long ping", "without a mask"],
 )
 def test_what_the_library_refuses_reaches_it_as_it_came(head: bytes) -> None:
-    assert FrameSplitter(MOST).cut(head + b"payload") == head + b"payload"
+    assert FrameSplitter(MOST).split_frames(head + b"payload") == head + b"payload"
 
 
 def test_short_frames_stay_as_they_are() -> None:
     sent = b"".join(masked(bytes(size)) for size in (0, 1, 200, PIECE_BYTES))
-    assert FrameSplitter(MOST).cut(sent) == sent
+    assert FrameSplitter(MOST).split_frames(sent) == sent

@@ -17,7 +17,7 @@ async def ask(is_fresh: bool, fresh: Any, kind: str = "http") -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message.get("status", message.get("code")) if "body" not in message else message["body"][:4])
 
-    freshness = SimpleNamespace(is_fresh=is_fresh, fresh=fresh)
+    freshness = SimpleNamespace(is_fresh=is_fresh, wait_until_fresh=fresh)
     await RequireFresh(app, freshness)({"type": kind}, None, send)  # type: ignore[arg-type] # unused
     return sent
 

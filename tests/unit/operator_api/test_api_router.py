@@ -136,7 +136,7 @@ async def test_a_list_of_large_rows_is_made_in_turns(monkeypatch: pytest.MonkeyP
     mount = operator_mount(identify, [Endpoint("GET", "/large", Right.READ, "Large rows.", large)], openapi)
     headers = {"authorization": "Bearer rules"}
     asked, turns = ask(mount, "GET", "http://x/operator/v1/large", headers=headers), 0
-    asking = asyncio.ensure_future(fair_scheduler.Backlog.running().counted(asked, Peer()))
+    asking = asyncio.ensure_future(fair_scheduler.Backlog.running().account_steps(asked, Peer()))
     while not asking.done():
         turns += 1
         await asyncio.sleep(0)

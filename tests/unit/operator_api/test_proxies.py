@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.operator_api.environment import past_proxies
+from birthmark.operator_api.environment import proxy_bypass_variables
 
 HOST = "127.16.0.1"
 
@@ -20,4 +20,4 @@ HOST = "127.16.0.1"
 )
 def test_it_is_named_beside_what_is_named_already(environment: dict[str, str], bypass: str | None) -> None:
     wanted = {} if bypass is None else {"no_proxy": bypass, "NO_PROXY": bypass}
-    assert past_proxies(HOST, environment) == wanted
+    assert proxy_bypass_variables(HOST, environment) == wanted

@@ -16,7 +16,7 @@ from birthmark.operator_api.session_guard import (
     RequestForgedError,
     SessionGuard,
     csrf_of,
-    is_ours,
+    is_own_host,
     local_path,
     machine_user,
 )
@@ -58,7 +58,7 @@ def test_a_path_of_this_server_is_kept(path: str) -> None:
     ],
 )
 def test_names_of_ours_and_addresses_are_ours(host: str, ours: bool) -> None:
-    assert is_ours(host, GATE.names) is ours
+    assert is_own_host(host, GATE.names) is ours
     if not ours:
         with pytest.raises(HostUnknownError):
             GATE.check_host(a_request(host=host))
@@ -114,7 +114,7 @@ def test_a_page_of_another_session_is_not(secret: str, token: str) -> None:
 
 
 def test_the_cookie_of_tls_is_the_hosts_alone_and_that_of_loopback_carries_the_port() -> None:
-    assert (GATE.cookie, GATE.before) == ("__Host-birthmark", "__Host-birthmark-before")
+    assert (GATE.cookie, GATE.presignin_cookie) == ("__Host-birthmark", "__Host-birthmark-before")
     assert SessionGuard.of(MagicMock(), [], 8080).cookie == "birthmark-8080"
 
 

@@ -20,7 +20,7 @@ from birthmark.pki.path_validation import (
     Signatures,
     TooMuchWorkError,
     build_chain,
-    deciding,
+    decide_in_steps,
 )
 from support.fakes import NOON
 from support.pki.odd_certificates import ODD_EXTENSIONS, a_certificate, a_root, anchors, usage, with_extension
@@ -169,10 +169,10 @@ def test_a_decision_looks_at_one_new_signature_at_a_step_and_at_none_that_is_kno
     def decide(signatures: Signatures) -> int:
         return len(build_chain(leaf, anchors(middle), anchors(root), NOON, cache=signatures))
 
-    assert [len(cache._verdicts) for _ in deciding(decide, cache)] == [0, 1, 2]
+    assert [len(cache._verdicts) for _ in decide_in_steps(decide, cache)] == [0, 1, 2]
     assert len(cache._verdicts) == 3
     with pytest.raises(StopIteration) as end:
-        next(deciding(decide, cache))
+        next(decide_in_steps(decide, cache))
     assert end.value.value == 3
 
 
@@ -183,5 +183,5 @@ def test_a_bag_of_namesakes_costs_no_more_in_steps() -> None:
     leaf, cache = a_certificate(signer=namesake(1), names_keys=False).certificate, SignatureCache()
     bag = anchors(*map(namesake, range(2, 34)))
     with pytest.raises(TooMuchWorkError):
-        list(deciding(lambda signatures: build_chain(leaf, bag, [], NOON, cache=signatures), cache))
+        list(decide_in_steps(lambda signatures: build_chain(leaf, bag, [], NOON, cache=signatures), cache))
     assert len(cache._verdicts) == MAX_NEW_SIGNATURES

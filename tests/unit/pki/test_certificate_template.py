@@ -57,7 +57,7 @@ def test_every_profile_is_cast_as_it_is_built(
 ) -> None:
     issuer, key, subject = CAS[ca].as_issuer, KEYS[kind], name_of("device-1", "Örg")
     public, serial = key.public_key(), 2**125 + 1
-    made = issue(profile, subject, public, issuer=issuer, serial=serial, now=NOON, places=places, excluded=EXCLUDED)
+    made = issue(profile, subject, public, issuer=issuer, serial=serial, now=NOON, points=places, excluded=EXCLUDED)
     assert made.parsed.tbs_certificate_bytes == built(profile, subject, key, issuer=issuer, places=places, like=made)
     made.parsed.verify_directly_issued_by(issuer.certificate.parsed)
 

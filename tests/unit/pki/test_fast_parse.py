@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import P256_SPKI, CertificateInvalidError, parse_der
-from birthmark.pki.fast_parse import glance, is_signed_with
+from birthmark.pki.fast_parse import is_signed_with, parse_leaf
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
@@ -18,7 +18,7 @@ DEVICE = a_device(ISSUER, "device-1", key=a_key()).certificate
 
 
 def test_the_plain_case_is_cut_as_the_library_reads_it() -> None:
-    seen = glance(DEVICE.der)
+    seen = parse_leaf(DEVICE.der)
     assert seen is not None
     assert seen.common_name == DEVICE.subject_cn
     assert P256_SPKI + seen.point == DEVICE.spki_der
@@ -28,8 +28,8 @@ def test_the_plain_case_is_cut_as_the_library_reads_it() -> None:
 
 
 def test_a_ca_is_left_to_the_library() -> None:
-    assert glance(ISSUER.certificate.der) is None
-    assert glance(a_ca("Below", parent=ISSUER, profile=certificate_profiles.ISSUING_CA).certificate.der) is None
+    assert parse_leaf(ISSUER.certificate.der) is None
+    assert parse_leaf(a_ca("Below", parent=ISSUER, profile=certificate_profiles.ISSUING_CA).certificate.der) is None
 
 
 def a_certificate_of(*subject: tuple[str, str]) -> bytes:
@@ -54,11 +54,11 @@ def a_certificate_of(*subject: tuple[str, str]) -> bytes:
     ],
 )
 def test_what_only_reads_like_a_common_name_is_left_to_the_library(subject: list[tuple[str, str]]) -> None:
-    assert glance(a_certificate_of(*subject)) is None
+    assert parse_leaf(a_certificate_of(*subject)) is None
 
 
 def test_a_common_name_is_found_among_other_attributes() -> None:
-    seen = glance(a_certificate_of(("2.5.4.10", "\x06\x03U\x04\x03\x0c\x06sn0123"), ("2.5.4.3", "sn0124")))
+    seen = parse_leaf(a_certificate_of(("2.5.4.10", "\x06\x03U\x04\x03\x0c\x06sn0123"), ("2.5.4.3", "sn0124")))
     assert seen is not None
     assert seen.common_name == "sn0124"
 
@@ -84,20 +84,20 @@ def replaced(place: str, by: bytes) -> bytes:
 )
 def test_what_the_library_refuses_is_left_to_it(place: str, by: bytes) -> None:
     assert replaced(place, DEVICE.der[:0]) == DEVICE.der
-    assert glance(replaced(place, by)) is None
+    assert parse_leaf(replaced(place, by)) is None
 
 
 def test_a_length_in_more_bytes_than_it_needs_is_left_to_the_library() -> None:
     der = DEVICE.der
     longer = (int.from_bytes(der[2:4]) + 1).to_bytes(3)
-    assert glance(der[:1] + b"\x83" + longer + der[4:]) is None
+    assert parse_leaf(der[:1] + b"\x83" + longer + der[4:]) is None
 
 
 @given(st.integers(min_value=0, max_value=len(DEVICE.der) - 1), st.integers(min_value=1, max_value=255))
 def test_a_changed_byte_is_seen_by_the_signature_or_by_the_reader(place: int, change: int) -> None:
     changed = bytearray(DEVICE.der)
     changed[place] ^= change
-    seen = glance(bytes(changed))
+    seen = parse_leaf(bytes(changed))
     if seen is not None:
         assert not is_signed_with(seen, ISSUER.private_key.public_key())  # type: ignore[arg-type]  # as above
 
@@ -105,7 +105,7 @@ def test_a_changed_byte_is_seen_by_the_signature_or_by_the_reader(place: int, ch
 @given(st.binary(max_size=300), st.integers(min_value=0, max_value=len(DEVICE.der)))
 def test_any_bytes_are_cut_or_left(data: bytes, cut: int) -> None:
     for candidate in (data, DEVICE.der[:cut] + data):
-        seen = glance(candidate)
+        seen = parse_leaf(candidate)
         if seen is None:
             continue
         try:

@@ -7,7 +7,13 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.name_constraints import MAX_NAMES, ConstrainedName, NameConstraints, NameUnusableError, refused_by
+from birthmark.pki.name_constraints import (
+    MAX_NAMES,
+    ConstrainedName,
+    NameConstraints,
+    NameUnusableError,
+    find_excluded_name,
+)
 from birthmark.pki.path_validation import NameForbiddenError, build_chain
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate, a_root, anchors
@@ -70,13 +76,13 @@ def address(text: str) -> ConstrainedName:
 def test_only_what_is_permitted_of_its_form_may_be_certified(
     permitted: ConstrainedName, name: ConstrainedName, is_good: bool
 ) -> None:
-    assert (refused_by(NameConstraints(permitted=(permitted,)), [name]) is None) == is_good
+    assert (find_excluded_name(NameConstraints(permitted=(permitted,)), [name]) is None) == is_good
 
 
 @pytest.mark.parametrize("name", ["example.com", "a.example.com", "*.example.com", "*.com"])
 def test_what_is_excluded_or_might_be_is_refused_also_where_it_is_permitted(name: str) -> None:
     constraints = NameConstraints(permitted=(dns("com"),), excluded=(dns("example.com"),))
-    assert refused_by(constraints, [dns("other.com"), dns(name)]) == dns(name)
+    assert find_excluded_name(constraints, [dns("other.com"), dns(name)]) == dns(name)
 
 
 @pytest.mark.parametrize(
@@ -92,25 +98,27 @@ def test_what_is_excluded_or_might_be_is_refused_also_where_it_is_permitted(name
 )
 def test_what_is_not_well_formed_is_refused(constraint: ConstrainedName, name: ConstrainedName) -> None:
     with pytest.raises(NameUnusableError):
-        refused_by(NameConstraints(permitted=(constraint,)), [name])
+        find_excluded_name(NameConstraints(permitted=(constraint,)), [name])
 
 
 def test_more_names_or_constraints_than_anybody_needs_are_refused() -> None:
     with pytest.raises(NameUnusableError, match="too many"):
-        refused_by(NameConstraints(permitted=(dns("example.com"),)), [dns("a.example.com")] * (MAX_NAMES + 1))
+        find_excluded_name(NameConstraints(permitted=(dns("example.com"),)), [dns("a.example.com")] * (MAX_NAMES + 1))
 
 
 def test_a_wildcard_that_covers_an_excluded_name_is_refused() -> None:
     constraints = NameConstraints(excluded=(dns("a.example.com"),))
-    assert refused_by(constraints, [dns("*.example.com")]) == dns("*.example.com")
-    assert refused_by(constraints, [dns("*.example.org")]) is None
-    assert refused_by(NameConstraints(excluded=(mail("a@example.com"),)), [mail("b@example.com")]) is None
+    assert find_excluded_name(constraints, [dns("*.example.com")]) == dns("*.example.com")
+    assert find_excluded_name(constraints, [dns("*.example.org")]) is None
+    assert find_excluded_name(NameConstraints(excluded=(mail("a@example.com"),)), [mail("b@example.com")]) is None
 
 
 def test_an_address_of_the_web_without_a_host_is_not_well_formed() -> None:
     web = ConstrainedName("uniform_resource_identifier", "https://[bad/")
     with pytest.raises(NameUnusableError):
-        refused_by(NameConstraints(permitted=(ConstrainedName("uniform_resource_identifier", "example.com"),)), [web])
+        find_excluded_name(
+            NameConstraints(permitted=(ConstrainedName("uniform_resource_identifier", "example.com"),)), [web]
+        )
 
 
 @given(
@@ -121,7 +129,7 @@ def test_an_address_of_the_web_without_a_host_is_not_well_formed() -> None:
 def test_any_text_gets_an_answer(pairs: list[tuple[str, str]]) -> None:
     names = [ConstrainedName(form, value) for form, value in pairs]
     try:
-        refused_by(NameConstraints(permitted=(dns("example.com"), mail("example.com"))), names)
+        find_excluded_name(NameConstraints(permitted=(dns("example.com"), mail("example.com"))), names)
     except NameUnusableError:
         pass
 

@@ -127,6 +127,6 @@ def test_a_loop_of_cross_certificates_ends() -> None:
 
 def test_the_signature_cache_is_bounded() -> None:
     cache = SignatureCache(max_entries=2)
-    for stranger in STRANGERS:
-        cache.is_signed_by(LEAF, stranger)
+    for unauthenticated in STRANGERS:
+        cache.is_signed_by(LEAF, unauthenticated)
     assert len(cache._verdicts) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 
-from birthmark.bus.nats import by_certificates
+from birthmark.bus.nats import create_tls_context
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.fleet import profiles
@@ -39,7 +39,7 @@ def _of_profile(path: Path) -> str:
 
 
 def _of_bus(path: Path) -> str:
-    context = by_certificates(str(path), None, None)
+    context = create_tls_context(str(path), None, None)
     assert context is not None
     (loaded,) = context.get_ca_certs(binary_form=True)
     assert loaded == ROOT.der

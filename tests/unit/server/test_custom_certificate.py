@@ -66,10 +66,10 @@ def test_one_that_is_not_valid_yet_is_taken_over_when_it_is(tmp_path: Path) -> N
     context = FreshContext(pair.load, stamp=pair.stamp)
     before = context()
     own(tmp_path, "hub.example", "hub.example", made_at=NOON + timedelta(minutes=6))
-    context.look()
+    context.refresh_if_changed()
     assert context() is before
     clock.move(timedelta(minutes=2))
-    context.look()
+    context.refresh_if_changed()
     assert context() is not before
 
 
@@ -80,10 +80,10 @@ def test_a_failure_that_repeats_itself_is_told_once_until_something_changes(
     context = FreshContext(pair.load, stamp=pair.stamp)
     own(tmp_path, "old.example", "hub.example")
     for _ in range(3):
-        context.look()
+        context.refresh_if_changed()
     assert len(refusals(caplog)) == 1
     own(tmp_path, "other.example", "hub.example")
-    context.look()
+    context.refresh_if_changed()
     assert len(refusals(caplog)) == 2
 
 

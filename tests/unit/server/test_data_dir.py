@@ -269,8 +269,8 @@ async def test_a_worker_that_could_not_take_another_certificate_looks_again_in_s
     context = FreshContext(load)
     context.start()
     await asyncio.sleep(0.05)  # it waits for the next hour
-    context.look()  # what comes at the hour, or by an event
-    assert context.trouble
+    context.refresh_if_changed()  # what comes at the hour, or by an event
+    assert context.certificate_error
     async with asyncio.timeout(10):
         while context.leaf != new[0][0]:
             await asyncio.sleep(0.01)

@@ -14,9 +14,13 @@ def test_one_alone_takes_all() -> None:
 def test_several_share_what_is_bounded_as_a_whole_and_lose_nothing_of_it(workers: int) -> None:
     whole, one = Limits(), shared_by(Limits(), workers)
     assert whole.max_connections <= workers * one.max_connections < whole.max_connections + workers
-    assert whole.max_stranger_bytes <= workers * one.max_stranger_bytes < whole.max_stranger_bytes + workers
+    assert (
+        whole.max_unauthenticated_bytes
+        <= workers * one.max_unauthenticated_bytes
+        < whole.max_unauthenticated_bytes + workers
+    )
 
 
 def test_what_one_peer_may_take_stays() -> None:
-    assert shared_by(Limits(), 4).max_strangers_per_peer == Limits().max_strangers_per_peer
+    assert shared_by(Limits(), 4).max_unauthenticated_per_peer == Limits().max_unauthenticated_per_peer
     assert shared_by(Limits(), 4).max_connections_per_key == Limits().max_connections_per_key

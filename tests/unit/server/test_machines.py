@@ -147,9 +147,9 @@ def test_the_workers_of_the_first_machine_are_called_as_they_were() -> None:
 )
 def test_a_machine_knows_of_its_own_workers_alone_which_are_no_more(prefix: str, name: str, is_no_more: bool) -> None:
     place = WorkerContext(WorkerConfig(f"{prefix}w1", "nats://x", 2, {}, prefix))
-    assert place.is_no_more(name) is is_no_more
+    assert place.is_name_unused(name) is is_no_more
 
 
 def test_a_server_that_is_alone_knows_that_all_others_are_no_more() -> None:
-    assert WorkerContext().is_no_more("m2-w1")
-    assert not WorkerContext().is_no_more("main")
+    assert WorkerContext().is_name_unused("m2-w1")
+    assert not WorkerContext().is_name_unused("main")

@@ -53,7 +53,7 @@ def test_a_mistake_of_the_environment_has_no_line() -> None:
 
 def test_a_limit_that_there_is_not_is_told_with_file_line_and_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
-    file.write_text('[limits]\nmax_strangers = 9\nmax_body_byte = 10\nidle_s = "long"\n')
+    file.write_text('[limits]\nmax_unauthenticated = 9\nmax_body_byte = 10\nidle_s = "long"\n')
     with pytest.raises(ConfigInvalidError) as refused:
         read_settings(file, {})
     told = refused.value.explain_cause()
@@ -65,9 +65,9 @@ def test_a_limit_that_there_is_not_is_told_with_file_line_and_the_nearest(tmp_pa
 
 def test_limits_that_there_are_hold(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
-    file.write_text("[limits]\nmax_strangers = 9\nidle_s = 7.5\n")
+    file.write_text("[limits]\nmax_unauthenticated = 9\nidle_s = 7.5\n")
     limits = read_settings(file, {}).bounds()
-    assert (limits.max_strangers, limits.idle_s, limits.handshake_s) == (9, 7.5, 10.0)
+    assert (limits.max_unauthenticated, limits.idle_s, limits.handshake_s) == (9, 7.5, 10.0)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_limits_that_there_are_hold(tmp_path: Path) -> None:
     [
         "max_connections = 0",
         "max_body_bytes = -1",
-        "max_strangers = 1e30",
+        "max_unauthenticated = 1e30",
         "body_s = -1.0",
         "idle_s = nan",
         "header_s = inf",

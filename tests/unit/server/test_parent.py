@@ -28,7 +28,7 @@ def a_worker(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 async def test_a_worker_whose_successor_cannot_be_loaded_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     worker = a_worker(monkeypatch)
-    assert not await worker.again()
+    assert not await worker.replace_with_successor()
     assert worker.is_ready
     assert not worker.signals
 
@@ -41,12 +41,12 @@ async def test_a_restart_ends_with_the_first_that_does_not_come_again() -> None:
             asked.append(name)
             return comes
 
-        return SimpleNamespace(name=name, again=again)
+        return SimpleNamespace(name=name, replace_with_successor=again)
 
     whole: Any = SimpleNamespace(
         _restarting=asyncio.Lock(), _read=None, _workers=[one("w1", comes=False), one("w2", comes=True)]
     )
-    whole._read_again = lambda: None
+    whole._reload_settings = lambda: None
     await Parent.restart(whole)
     assert asked == ["w1"]
     assert parent._OF_THE_PARENT

@@ -15,11 +15,11 @@ async def test_many_who_ask_at_once_and_within_a_second_are_one_question() -> No
         return answers.pop(0)
 
     reach = DependencyCheck(ask, clock)
-    assert await asyncio.gather(*(reach.is_there() for _ in range(5))) == [True] * 5
+    assert await asyncio.gather(*(reach.is_available() for _ in range(5))) == [True] * 5
     clock.move(timedelta(seconds=KEPT_S / 2))
-    assert await reach.is_there()
+    assert await reach.is_available()
     clock.move(timedelta(seconds=KEPT_S))
-    assert not await reach.is_there()
+    assert not await reach.is_available()
 
 
 async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
@@ -29,7 +29,7 @@ async def test_who_gives_up_takes_the_answer_from_nobody_else() -> None:
         return await may_answer.wait()
 
     reach = DependencyCheck(ask, FakeClock())
-    first, second = (asyncio.ensure_future(reach.is_there()) for _ in range(2))
+    first, second = (asyncio.ensure_future(reach.is_available()) for _ in range(2))
     await asyncio.sleep(0)
     first.cancel()
     may_answer.set()

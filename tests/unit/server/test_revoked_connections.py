@@ -40,7 +40,7 @@ class Room:
     def everyone(self) -> Sequence[Connection]:
         return self.connections
 
-    def revoked(self) -> None:
+    def recheck_connecting_clients(self) -> None:
         self.asked_again += 1
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.server.settings import Settings
 from birthmark.server.settings_descriptions import TEXTS
-from birthmark.server.settings_view import views_of, without_secrets, written
+from birthmark.server.settings_view import format_toml_value, redact_url, views_of
 
 REFERENCE = (Path(__file__).parents[3] / "docs" / "reference" / "server-config.md").read_text()
 
@@ -20,7 +20,7 @@ def rows_of(**told: Any) -> dict[str, dict[str, Any]]:
 def test_every_setting_has_a_text_and_every_text_a_setting() -> None:
     several = {
         "est.labels.NAME",
-        "est.comeback.NAME",
+        "est.late_renewal.NAME",
         "ca.profiles.NAME",
         "oidc.NAME",
         "functions.NAME",
@@ -71,8 +71,8 @@ def test_who_signs_in_at_a_database_or_a_bus_is_not_told() -> None:
     ],
 )
 def test_a_value_is_written_as_a_file_says_it(value: Any, text: str) -> None:
-    assert written(value) == text
+    assert format_toml_value(value) == text
 
 
 def test_what_is_no_address_is_left_as_it_is() -> None:
-    assert without_secrets("file:/etc/passphrase") == "file:/etc/passphrase"
+    assert redact_url("file:/etc/passphrase") == "file:/etc/passphrase"

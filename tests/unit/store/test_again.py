@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.errors import ChangedMeanwhileError, ConflictError
-from birthmark.store import decided_again
+from birthmark.store import retry_on_conflict
 
 
 class Decision:
@@ -21,19 +21,19 @@ class Decision:
 
 async def test_who_was_overtaken_once_looks_again() -> None:
     decision = Decision(1, ChangedMeanwhileError())
-    assert await decided_again(decision) == "decided"
+    assert await retry_on_conflict(decision) == "decided"
     assert decision.looks == 2
 
 
 async def test_who_is_overtaken_at_every_attempt_is_told() -> None:
     decision = Decision(5, ConflictError())
     with pytest.raises(ConflictError):
-        await decided_again(decision, after=ConflictError, attempts=5)
+        await retry_on_conflict(decision, after=ConflictError, attempts=5)
     assert decision.looks == 5
 
 
 async def test_another_refusal_is_not_asked_twice() -> None:
     decision = Decision(1, ConflictError())
     with pytest.raises(ConflictError):
-        await decided_again(decision)
+        await retry_on_conflict(decision)
     assert decision.looks == 1

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from birthmark.swarm.rules.jobs import JobMessage, SimulatedJob, ending, fails, said
+from birthmark.swarm.rules.jobs import JobMessage, SimulatedJob, ending, fails, parse_job_message
 
 JOBS = "$aws/things/press-1/jobs/"
 
@@ -41,11 +41,13 @@ def test_another_try_has_a_fate_of_its_own() -> None:
     ],
 )
 def test_a_message_means_what_its_topic_says(rest: str, told: object, meant: JobMessage) -> None:
-    assert said(JOBS + rest, json.dumps(told).encode()) == meant
+    assert parse_job_message(JOBS + rest, json.dumps(told).encode()) == meant
 
 
 def test_what_is_no_json_means_nothing() -> None:
-    assert said(f"{JOBS}notify-next", b"{") == said(f"{JOBS}notify-next", b"[]") == JobMessage()
+    assert (
+        parse_job_message(f"{JOBS}notify-next", b"{") == parse_job_message(f"{JOBS}notify-next", b"[]") == JobMessage()
+    )
 
 
 @pytest.mark.parametrize(("share", "status"), [(0.0, "SUCCEEDED"), (1.0, "FAILED")])

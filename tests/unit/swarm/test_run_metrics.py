@@ -61,7 +61,7 @@ def test_rates_are_of_the_time_since_the_last_look() -> None:
     counting = RunMetrics()
     counting.tick(1.0)
     for _ in range(30):
-        counting.took("publish", 0.01)
+        counting.record_latency("publish", 0.01)
     assert counting.tick(3.0)["acknowledged_per_s"] == 15
     assert "messages/s 15" in line_of(counting, 3.0)
 

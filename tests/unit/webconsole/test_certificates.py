@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from starlette.requests import Request
 
-from birthmark.webconsole.certificates import CertificateFilter, monday_of, standing
+from birthmark.webconsole.certificates import CertificateFilter, describe_state, monday_of
 from birthmark.webconsole.i18n import PageLocale, reader
 
 NOW = datetime(2026, 11, 25, 23, 30, tzinfo=UTC)  # a Wednesday
@@ -76,4 +76,4 @@ def test_a_certificate_is_marked_by_how_it_stands(revoked: str | None, begin: in
         "not_before": (NOW + timedelta(days=begin)).isoformat(),
         "not_after": (NOW + timedelta(days=end)).isoformat(),
     }
-    assert standing({**row, "revoked": revoked}, NOW)[1] == kind
+    assert describe_state({**row, "revoked": revoked}, NOW)[1] == kind

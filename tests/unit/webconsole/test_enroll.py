@@ -261,7 +261,7 @@ def test_names_of_lists_lead_nowhere_else(tmp_path: Path) -> None:
 
 def test_what_is_too_old_goes_and_what_was_run_stays_longer(tmp_path: Path) -> None:
     drops, clock = Uploads(tmp_path / "d", SeededEntropy(0)), FakeClock()
-    path = drops.room("anna", clock.now())
+    path = drops.create_directory("anna", clock.now())
     (path / "about.json").write_text('{"user": "anna", "at": "1"}')
     Upload(path).keep_state(UploadState("read", 1, 1))
     assert drops.of("anna", path.name).state().phase == "read"
@@ -284,8 +284,8 @@ def test_a_step_waits_for_what_was_measured() -> None:
 
 
 def a_drop(drops: Uploads, user: str, clock: FakeClock, *, is_run: bool = False) -> Upload:
-    made = Upload(drops.room(user, clock.now()))
-    drops.give_way(user)
+    made = Upload(drops.create_directory(user, clock.now()))
+    drops.remove_superseded(user)
     (made.path / "about.json").write_text(json.dumps({"user": user, "at": clock.now().isoformat()}))
     made.keep_state(UploadState("complete" if is_run else "read", 1, 1, {}))
     if is_run:
@@ -302,7 +302,7 @@ def test_lists_of_one_that_are_looked_at_leave_room_for_others(tmp_path: Path) -
         busy.keep_state(UploadState("reading"))
         locks.append(flock.take(busy.lock, patience=1))
     with pytest.raises(TooManyDropsError):
-        drops.room("anna", clock.now())
+        drops.create_directory("anna", clock.now())
     assert a_drop(drops, "berta", clock).state().phase == "read"
     for lock in locks:
         assert lock is not None
@@ -313,7 +313,7 @@ def test_a_list_goes_when_another_one_has_come_whole_and_not_before(tmp_path: Pa
     drops, clock = Uploads(tmp_path / "d", SeededEntropy(0)), FakeClock()
     run = [a_drop(drops, "anna", clock, is_run=True) for _ in range(MOST_OF_ONE - 1)]
     looked = a_drop(drops, "anna", clock)
-    cut_off = drops.room("anna", clock.now())
+    cut_off = drops.create_directory("anna", clock.now())
     shutil.rmtree(cut_off)
     assert looked.path.exists()
     last = a_drop(drops, "anna", clock, is_run=True)

@@ -11,7 +11,7 @@ from birthmark.webconsole import audit, devices, refusals, settings
 from birthmark.webconsole.alerts import words_of_types
 from birthmark.webconsole.approvals import readable
 from birthmark.webconsole.i18n import PageLocale, reader
-from birthmark.webconsole.users import RIGHTS, ROLES, explained, said_roles
+from birthmark.webconsole.users import RIGHTS, ROLES, explained, format_roles
 
 ID = "f5d28096-4cc8-4508-b1b4-f180ffba9dee"
 
@@ -61,8 +61,8 @@ def test_what_waits_is_readable_and_an_empty_body_says_nothing() -> None:
 
 
 def test_who_was_refused_is_called_by_the_surest_name() -> None:
-    assert refusals.whose({"user": "u", "common_name": "c", "device_id": "d"}) == "d"
-    assert refusals.whose({"operation": "simpleenroll"}) == ""
+    assert refusals.find_client_name({"user": "u", "common_name": "c", "device_id": "d"}) == "d"
+    assert refusals.find_client_name({"operation": "simpleenroll"}) == ""
 
 
 def test_each_role_is_explained_with_all_that_it_may() -> None:
@@ -71,7 +71,7 @@ def test_each_role_is_explained_with_all_that_it_may() -> None:
         (role.value, [RIGHTS[right] for right in RIGHTS_OF[role]]) for role in UserRole
     ]
     roles = [{"role": "viewer", "place": "*"}, {"role": "admin", "place": "hub/x"}]
-    assert said_roles(roles) == ["viewer", "admin at hub/x"]
+    assert format_roles(roles) == ["viewer", "admin at hub/x"]
     assert words_of_types(["*"]) == words_of_types([]) == "everything"
 
 

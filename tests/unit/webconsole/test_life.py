@@ -48,7 +48,7 @@ def ago(days: float) -> datetime:
 
 
 def drawn(*lanes: TimelineLane, size: Size = FULL, words: TimelineTexts = WORDS) -> str:
-    return life(lanes, now=NOW, name="life", title="Its life", desc="", words=words, size=size)
+    return life(lanes, now=NOW, name="life", title="Its life", desc="", texts=words, size=size)
 
 
 def a_lane(*items: Item, label: str = "Chip") -> TimelineLane:
@@ -182,7 +182,7 @@ def test_the_axis_counts_in_what_the_life_was_long(lived: timedelta, said: str) 
 
 def test_the_axis_is_that_of_the_time_zone_of_now() -> None:
     now = NOW.astimezone(timezone(timedelta(hours=9)))
-    svg = life([a_lane(Point(ago(2), "made"))], now=now, name="l", title="t", desc="", words=WORDS, size=FULL)
+    svg = life([a_lane(Point(ago(2), "made"))], now=now, name="l", title="t", desc="", texts=WORDS, size=FULL)
     midnight = next(text for text in elements(svg, "text") if text.text == "25 Nov")
     [line] = elements(svg, "line", "today")
     assert float(line.get("x1", 0)) - float(midnight.get("x", 0)) > FULL.width / 6  # 18:41 after it, not 9:41
@@ -216,7 +216,7 @@ def test_a_link_that_leaves_the_server_is_refused() -> None:
 
 
 def test_the_table_leaves_nothing_out_and_begins_with_the_latest() -> None:
-    table = rows(a_daily_renewer(), words=WORDS)
+    table = rows(a_daily_renewer(), texts=WORDS)
     assert len(table) == 2002
     assert table[0].word == "ends in 3 days"
     assert table[0].until == "2026-11-28 09:41"
@@ -224,6 +224,6 @@ def test_the_table_leaves_nothing_out_and_begins_with_the_latest() -> None:
 
 def test_a_row_says_what_goes_on_and_keeps_text_as_it_came() -> None:
     [row] = rows(
-        [TimelineLane("Connected", [TimelineSpan(ago(1), None, HOSTILE, Tone.GOOD, "/x", "exact")])], words=WORDS
+        [TimelineLane("Connected", [TimelineSpan(ago(1), None, HOSTILE, Tone.GOOD, "/x", "exact")])], texts=WORDS
     )
     assert (row.lane, row.until, row.word, row.exact, row.link) == ("Connected", "goes on", HOSTILE, "exact", "/x")

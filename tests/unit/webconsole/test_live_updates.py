@@ -39,7 +39,7 @@ async def test_pages_hear_on_after_a_look_that_failed(monkeypatch: pytest.Monkey
             raise ValueError("a mistake of ours")
         return {}
 
-    site: Any = SimpleNamespace(feed=FakeFeed(), who=lambda _request: MACHINE)
+    site: Any = SimpleNamespace(feed=FakeFeed(), get_user=lambda _request: MACHINE)
     following = LiveUpdates(site, counted)
     told = following._told(SimpleNamespace(), _Listener("anna", sees_rates=False))  # type: ignore[arg-type]
     async with asyncio.timeout(10):

@@ -22,7 +22,7 @@ def language(request: pytest.FixtureRequest) -> str:
 def a_refusal(code: str, **facts: str) -> dict[str, Any]:
     (known,) = refusals_in(code)
     error = known(**{name: facts.get(name, f"the {name}") for name in known._fields})
-    cause, fix = error.explain_apart()
+    cause, fix = error.explain_for_display()
     return {"code": code, "message": str(error), "cause": cause, "fix": fix, "facts": dict(error.facts)}
 
 

@@ -1,4 +1,4 @@
-"""The agent's configuration: Azure's super-config, read once, mistakes told by file, line and key."""
+"""Agent configuration: Azure's super-config, read once; errors are reported with file, line, and key."""
 
 from birthmark.agent.config.loader import read_config
 from birthmark.agent.config.model import (

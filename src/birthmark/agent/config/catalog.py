@@ -1,7 +1,7 @@
-"""Every setting of the configuration: name, default, what it takes, what it means.
+"""Catalog of all settings: name, default, accepted values, description.
 
-The page docs/reference/agent-config.md and `birthmark agent config ls --doc` are this table; a test reads files with
-every key and holds it against what the reader asks for. `NAME` stands for any name.
+The page docs/reference/agent-config.md and `birthmark agent config ls --doc` are generated from this table. A test
+reads files with every key and compares it with the keys that the parser accepts. `NAME` is a placeholder for any name.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from birthmark.agent.config.parse import IGNORED
 
 @dataclass(frozen=True, slots=True)
 class AgentSetting:
-    """One key; `default` is empty where there is none."""
+    """One setting; `default` is empty if it has none."""
 
     key: str
     takes: str
@@ -22,14 +22,14 @@ class AgentSetting:
 
 @dataclass(frozen=True, slots=True)
 class SettingSection:
-    """Settings that belong together; each stands once under every one of `tables`."""
+    """A group of related settings; each appears once under every one of `tables`."""
 
     title: str
     tables: tuple[str, ...]
     settings: tuple[AgentSetting, ...]
 
     def each(self) -> Iterator[AgentSetting]:
-        """Return the settings by their whole names."""
+        """Yield the settings with their full names."""
         for table in self.tables:
             for one in self.settings:
                 key = f"{table}.{one.key}".strip(".")
@@ -245,6 +245,6 @@ SECTIONS = (
 
 
 def every_setting() -> Iterator[AgentSetting]:
-    """Return all settings by their whole names."""
+    """Yield all settings with their full names."""
     for section in SECTIONS:
         yield from section.each()

@@ -34,7 +34,7 @@ from birthmark.agent.config.toml_tables import (
 from birthmark.agent.config.uris import files_of, take_pair
 from birthmark.agent.paths import DEVICE_ID, EDGE_CA, EST_ID, LOCAL_CA
 from birthmark.agent.renewal_policy import Renewal, RenewalSpan, leaves_time, parse_span
-from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
+from birthmark.device_transports.urls import UrlInvalidError, parse_url, suggest_url
 from birthmark.errors import BirthmarkError
 from birthmark.pki.names import parse_common_name
 
@@ -67,7 +67,7 @@ _GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "60min
 
 @dataclass(frozen=True, slots=True)
 class Issuers:
-    """Who issues, for certificates that do not say it themselves: an EST server with its trust, a CA on the device."""
+    """Default issuers for certificates that configure none: an EST server with its trust, a CA on the device."""
 
     trusted: tuple[Path, ...] | None = None
     auth: EstAuth | None = None
@@ -77,7 +77,7 @@ class Issuers:
 
 
 def parse_issuers(table: Table) -> Issuers:
-    """Return what `[cert_issuance]` says."""
+    """Return the issuers in `[cert_issuance]`."""
     est, local = table.table("est"), table.table("local_ca")
     auth, urls = est.table("auth"), est.table("urls")
     found = Issuers(
@@ -109,7 +109,7 @@ def _local_ca(table: Table, issuers: Issuers) -> tuple[Path, KeyLocation] | Issu
 def parse_issued(
     table: Table, registration_id: str | None, issuers: Issuers, certificate_id: str, renewal: Renewal | None = None
 ) -> IssuedIdentity:
-    """Return a certificate that is issued, and the rules of its renewal: `renewal` where the table has none."""
+    """Return an issued certificate with its renewal rules; `renewal` applies if the table has none."""
     method = table.need("method", '"est"')
     common_name, subject = _subject(table, registration_id)
     days = table.take("expiry_days", number_from(1))
@@ -136,7 +136,7 @@ def parse_issued(
 
 
 def parse_edge_ca(table: Table, issuers: Issuers, *, is_wanted: bool) -> IssuedIdentity | PreloadedIdentity | None:
-    """Return the edge CA: given, issued, or one that signs itself where the table says only how long it lives."""
+    """Return the edge CA: preloaded, issued, or self-signed if the table has only its lifetime."""
     if "method" in table and "cert" not in table:
         has_name = "common_name" in table or "subject" in table
         return parse_issued(table, None if has_name else EDGE_CA_NAME, issuers, EDGE_CA, renewal=Renewal())
@@ -154,7 +154,7 @@ def parse_edge_ca(table: Table, issuers: Issuers, *, is_wanted: bool) -> IssuedI
 
 
 def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[str, str]]:
-    """Return the common name and the other attributes. The registration id, where there is one, is the common name."""
+    """Return the common name and the other attributes; the registration ID, if present, is the common name."""
     common_name, subject = table.take("common_name", TEXT), table.take("subject", _SUBJECT)
     attributes = {name.upper(): value for name, value in (subject or {}).items()}
     if common_name is not None and subject is not None:
@@ -177,7 +177,7 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
 
 
 def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIssuance:
-    """Return how `certificate_id` is issued: its own URL and credentials before the global ones."""
+    """Return how `certificate_id` is issued; its own URL and credentials override the global ones."""
     url = table.take("url", _url_of) or defaults.urls.get(certificate_id) or defaults.urls.get("default")
     is_told = table.source.has_mistakes("cert_issuance")  # what is wrong there is missing here
     if url is None and not is_told:
@@ -204,7 +204,7 @@ def _azure_issuance(table: Table, certificate_id: str) -> AzureIssuance:
 
 
 def _auth(table: Table) -> EstAuth | None:
-    """Return the credentials in a table, None when it has none; they may stand beside other keys."""
+    """Return the credentials in a table; None if it has none. Other keys may be present."""
     username, password = table.take("username", TEXT), table.take("password", SECRET)
     if (username is None) != (password is None):
         missing = "password" if password is None else "username"
@@ -228,7 +228,7 @@ def _auth(table: Table) -> EstAuth | None:
 
 def _url_of(value: object) -> str:
     url = text_like(f'`{{name}} = "{_HTTPS}"`')(value)
-    accepted = f'`{{name}} = "{meant_url(url, _PATH) or _HTTPS}"`'
+    accepted = f'`{{name}} = "{suggest_url(url, _PATH) or _HTTPS}"`'
     if url.lower().startswith("http://"):
         raise MistakeError("uses http, which sends the password unencrypted", accepted)
     try:
@@ -239,7 +239,7 @@ def _url_of(value: object) -> str:
 
 
 def _renewal(table: Table) -> Renewal:
-    """Return the rules of an `auto_renew` table; all three keys are needed when the table is there."""
+    """Return the rules of an `auto_renew` table; if the table exists, all three keys are required."""
     rotate = table.take("rotate_key", FLAG)
     if rotate is None:
         table.wrong("rotate_key", _ALL_THREE, "`rotate_key = true`")

@@ -1,4 +1,4 @@
-"""`[jobs]`: what a job may have this device do. aziot has no such table, so what nobody knows in it is a mistake."""
+"""`[jobs]`: allowed job actions. aziot has no such table, so unknown keys are errors."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import msgspec
 from birthmark.agent.config.toml_tables import FLAG, MistakeError, Read, Table, kind_of
 from birthmark.agent.config.uris import file_of
 from birthmark.agent.jobs.model import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
-from birthmark.device_transports.urls import UrlInvalidError, meant_url, parse_url
+from birthmark.device_transports.urls import UrlInvalidError, parse_url, suggest_url
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,64}")
 _MAX_SECONDS = 7 * 24 * 3600
@@ -27,7 +27,7 @@ _SECONDS = _number(1, _MAX_SECONDS)
 
 
 def parse_jobs(table: Table) -> JobSettings:
-    """Return what is allowed."""
+    """Return the allowed actions."""
     run, replace = table.table("run"), table.table("replace")
     restart = table.table("restart")
     found = JobSettings(
@@ -125,7 +125,7 @@ def _urls_of(value: object) -> tuple[str, ...]:
         try:
             parse_url(url)
         except UrlInvalidError:
-            meant = meant_url(url, "/") or "https://files.example.com/pumps/"
+            meant = suggest_url(url, "/") or "https://files.example.com/pumps/"
             raise MistakeError("must be https URLs", f'`{{name}} = ["{meant}"]`') from None
     if not urls:
         raise MistakeError("must be https URLs", '`{name} = ["https://files.example.com/pumps/"]`')

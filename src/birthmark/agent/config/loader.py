@@ -1,6 +1,7 @@
-"""Reading the configuration: the file, and over it the files of the directory beside it, by name.
+"""Configuration loader: the file, then the files of the drop-in directory, in order of their names.
 
-`config.toml` has `config.d` beside it: each `config.d/*.toml` is put over what was read before, tables merged.
+`config.toml` has the drop-in directory `config.d`. Each `config.d/*.toml` overrides what was read before; tables are
+merged.
 """
 
 import json
@@ -17,8 +18,8 @@ from pathlib import Path
 from birthmark.agent.config import model
 from birthmark.agent.config.parse import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
-from birthmark.file_ownership import as_root, as_root_with, closing
-from birthmark.text_files import decode_text, foreign_line, in_utf_8, not_utf_8
+from birthmark.file_ownership import as_root, as_root_with, restrict_command
+from birthmark.text_files import decode_text, foreign_line, format_conversion_fix, not_utf_8
 from birthmark.untrusted_text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
@@ -30,7 +31,7 @@ _SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
 
 
 def read_config(file: Path) -> model.AgentConfig:
-    """Read and understand a configuration. Raise `ConfigMissingError` or one of the config errors."""
+    """Load and parse a configuration. Raise `ConfigMissingError` or one of the config errors."""
     text, seen = _read(file)
     files = [(file, text, seen)]
     files += [(path, *_read(path)) for path in files_over(file)]
@@ -41,12 +42,12 @@ def read_config(file: Path) -> model.AgentConfig:
     found = parse_config(file, text, [(path, one) for path, one, _ in files[1:]])
     if found.keys is not None:
         _check_library(found.keys.module, seen)
-    exposed = [warning for one in files for warning in _exposed(*one)]
-    return replace(found, warnings=(*found.warnings, *exposed, *_misnamed(file)))
+    exposed = [warning for one in files for warning in _find_exposed_secrets(*one)]
+    return replace(found, warnings=(*found.warnings, *exposed, *_find_misnamed_files(file)))
 
 
 def files_over(file: Path) -> list[Path]:
-    """Return the files that are put over `file`, in order. Raise `ConfigMissingError` for too many."""
+    """Return the drop-in files of `file`, in order. Raise `ConfigMissingError` for too many."""
     directory = file.with_suffix(".d")
     found = sorted(path for path in directory.glob("*.toml") if path.is_file())
     if len(found) > MAX_FILES:
@@ -54,9 +55,9 @@ def files_over(file: Path) -> list[Path]:
     return found
 
 
-def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> None:
-    """Raise `ConfigMissingError` where root would do what another user wrote beside the configuration."""
-    if _may_be_anothers(seen, of_file):
+def _check_owner(path: Path, status: os.stat_result, of_file: os.stat_result) -> None:
+    """Raise `ConfigMissingError` if root would apply a drop-in file that another user wrote."""
+    if _is_writable_by_others(status, of_file):
         error = ConfigMissingError(file=path, reason="other users than root can write to it")
         quoted = shlex.quote(str(path))
         error.quote(fix=f"Read it. If all of it is right: `chown root {quoted} && chmod o-w {quoted}`")
@@ -64,24 +65,27 @@ def _check_owner(path: Path, seen: os.stat_result, of_file: os.stat_result) -> N
 
 
 def _check_library(library: Path, of_file: os.stat_result) -> None:
-    """Raise `ConfigMissingError` where root would load a PKCS#11 library that another user can put there.
+    """Raise `ConfigMissingError` if root would load a PKCS#11 library that another user can replace.
 
-    Bare names are left to the system, which looks for them in directories of root.
+    Bare names are resolved by the system, which searches directories owned by root.
     """
     if os.geteuid() != 0 or len(library.parts) == 1:
         return
-    for path in _way_to(library):
+    for path in _iterate_path_components(library):
         seen = path.lstat() if os.path.lexists(path) else None
         if seen is None and path.parent.stat().st_mode & _ALL_WRITE:  # in a sticky directory, too
             raise _unsafe_library(library, path.parent)
-        if seen is not None and _may_be_anothers(seen, of_file):
+        if seen is not None and _is_writable_by_others(seen, of_file):
             raise _unsafe_library(library, path)
         if seen is None:
             return
 
 
-def _way_to(library: Path) -> Iterator[Path]:
-    """Yield every directory, link and file on the way to a library. Raise `ConfigMissingError` for circles."""
+def _iterate_path_components(library: Path) -> Iterator[Path]:
+    """Yield every directory, link, and file on the path to a library.
+
+    Raise `ConfigMissingError` for link loops.
+    """
     path, left, links = Path("/"), list(library.absolute().parts[1:]), 0
     yield path
     while left:
@@ -109,23 +113,23 @@ def _unsafe_library(library: Path, path: Path) -> ConfigMissingError:
     return error
 
 
-def _may_be_anothers(seen: os.stat_result, of_file: os.stat_result) -> bool:
-    """Say whether this process is root's, and a user other than root and the configuration's owner may write there.
+def _is_writable_by_others(status: os.stat_result, of_file: os.stat_result) -> bool:
+    """Return whether this process is root and another user than root or the configuration's owner may write there.
 
-    In a sticky directory others rename and remove nothing of root's. A link's own mode says nothing.
+    In a sticky directory, other users cannot rename or remove root's files. A link's own mode is irrelevant.
     """
-    is_sticky = stat.S_ISDIR(seen.st_mode) and seen.st_mode & stat.S_ISVTX
-    is_open = seen.st_mode & _ALL_WRITE and not (is_sticky or stat.S_ISLNK(seen.st_mode))
-    return os.geteuid() == 0 and (seen.st_uid not in {0, of_file.st_uid} or bool(is_open))
+    is_sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
+    is_open = status.st_mode & _ALL_WRITE and not (is_sticky or stat.S_ISLNK(status.st_mode))
+    return os.geteuid() == 0 and (status.st_uid not in {0, of_file.st_uid} or bool(is_open))
 
 
-def _named_text(file: Path) -> Path:
-    """Return the name that editors of Windows give it."""
+def _path_with_txt_suffix(file: Path) -> Path:
+    """Return the file name with the `.txt` extension that Windows editors append."""
     return file.with_name(f"{file.name}.txt")
 
 
-def _misnamed(file: Path) -> list[model.ConfigWarning]:
-    """Warn of files beside the configuration that are not read for their name."""
+def _find_misnamed_files(file: Path) -> list[model.ConfigWarning]:
+    """Return warnings for drop-in files that are ignored because of their names."""
     beside = sorted(file.with_suffix(".d").glob("*.[Tt][Oo][Mm][Ll]*"))
     found = [one for one in beside if one.suffix != ".toml" and one.name.lower().endswith((".toml", ".toml.txt"))]
     return [
@@ -140,7 +144,7 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
             raw = opened.read(MAX_CONFIG_BYTES + 1)
             seen = os.fstat(opened.fileno())
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and _named_text(file).is_file():
+        if isinstance(error, FileNotFoundError) and _path_with_txt_suffix(file).is_file():
             raise ConfigMisnamedError(file=file, reason=reason_of(error)) from error
         missing = ConfigMissingError(file=file, reason=reason_of(error))
         if (fix := _fix_for(file, error)) is not None:
@@ -152,12 +156,12 @@ def _read(file: Path) -> tuple[str, os.stat_result]:
         return decode_text(raw), seen
     except UnicodeDecodeError as error:
         told = {"line": str(foreign_line(raw)), "detail": not_utf_8(raw, is_shown=False)}
-        told["accepted"] = in_utf_8(file, raw, is_shown=False)
+        told["accepted"] = format_conversion_fix(file, raw, is_shown=False)
         raise ConfigInvalidError(file=file, key="(text)", **told) from error
 
 
 def _fix_for(file: Path, error: OSError) -> str | None:
-    """Return what to do about a directory, or where root alone may read or write the file; else None."""
+    """Return the fix for a directory, or for a file that only root can read or write; otherwise None."""
     if isinstance(error, IsADirectoryError):
         return f"Name the file in that directory, such as {shlex.quote(str(file / 'config.toml'))}."
     if isinstance(error, PermissionError):
@@ -171,15 +175,15 @@ def _fix_for(file: Path, error: OSError) -> str | None:
     return f'For a Birthmark server, where no file is yet: `{command} && rm -f "$made"`'
 
 
-def _exposed(file: Path, text: str, seen: os.stat_result) -> list[model.ConfigWarning]:
-    """Warn of the first secret that stands in a file which others can read.
+def _find_exposed_secrets(file: Path, text: str, status: os.stat_result) -> list[model.ConfigWarning]:
+    """Return a warning for the first secret in a file that other users can read.
 
-    A file of root's that one group may read was given to that group: the agent's service is none of root's.
+    A file owned by root that one group may read is accepted: the agent's service does not run as root.
     """
-    is_open = seen.st_mode & _ALL_READ or (seen.st_mode & _GROUP_READS and (seen.st_uid or not seen.st_gid))
+    is_open = status.st_mode & _ALL_READ or (status.st_mode & _GROUP_READS and (status.st_uid or not status.st_gid))
     if not is_open or (secret := _SECRET.search(text)) is None:
         return []
-    mode = f"{seen.st_mode & 0o777:04o}"
-    detail = f"stands in a file that others can read (mode {mode}): {closing(file, seen.st_uid)}"
+    mode = f"{status.st_mode & 0o777:04o}"
+    detail = f"stands in a file that others can read (mode {mode}): {restrict_command(file, status.st_uid)}"
     line = text[: secret.start()].count("\n") + 1
     return [model.ConfigWarning(line, secret[1], detail, file)]

@@ -1,4 +1,4 @@
-"""What the configuration means, as values. Secrets stay out of every repr."""
+"""Parsed configuration values; secrets are excluded from every repr."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from birthmark.secure_elements.chip_profiles import Algorithm
 
 @dataclass(frozen=True, slots=True)
 class TokenLocation:
-    """A key in a token. The PIN of the URI is kept apart from it."""
+    """Location of a key in a token; the URI's PIN is stored separately."""
 
     uri: Pkcs11Uri
     pin: Pin | None = None
@@ -28,7 +28,7 @@ KeyLocation: TypeAlias = Path | TokenLocation
 
 @dataclass(frozen=True, slots=True)
 class TokenSettings:
-    """`[aziot_keys]`: the PKCS#11 library, and the token in which new keys are made."""
+    """`[aziot_keys]`: the PKCS#11 library and the token in which new keys are generated."""
 
     module: Path
     base_slot: TokenLocation | None = None
@@ -36,7 +36,7 @@ class TokenSettings:
 
 @dataclass(frozen=True, slots=True)
 class PreloadedIdentity:
-    """An identity that is there already."""
+    """A preloaded identity."""
 
     certificate: Path
     key: KeyLocation
@@ -44,14 +44,14 @@ class PreloadedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class X509Pair(PreloadedIdentity):
-    """One for EST. A bootstrap pair introduces the device; an identity pair is its own."""
+    """Certificate and key for EST; a bootstrap pair introduces the device, an identity pair is its own."""
 
     is_bootstrap: bool
 
 
 @dataclass(frozen=True, slots=True)
 class EstAuth:
-    """How to prove oneself to the EST server: a password, a certificate, or both at once."""
+    """Credentials for the EST server: a password, a certificate, or both."""
 
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -60,9 +60,9 @@ class EstAuth:
 
 @dataclass(frozen=True, slots=True)
 class EstIssuance:
-    """Issue by EST; `trusted` None means the system's CAs.
+    """Issuance over EST; `trusted` None means the system's CAs.
 
-    Where a bootstrap certificate introduces the device, an EST identity of the id `identity_id` asks from then on.
+    After a bootstrap certificate has introduced the device, the EST identity `identity_id` requests certificates.
     """
 
     url: str
@@ -74,7 +74,7 @@ class EstIssuance:
 
 @dataclass(frozen=True, slots=True)
 class LocalIssuance:
-    """Issue on the device: self-signed, or by a CA whose certificate and key it has; `ca` None means an issued one."""
+    """Issuance on the device: self-signed, or by a CA with certificate and key there; `ca` None means an issued one."""
 
     lifetime: timedelta
     ca: tuple[Path, KeyLocation] | None = None
@@ -83,7 +83,7 @@ class LocalIssuance:
 
 @dataclass(frozen=True, slots=True)
 class AzureIssuance:
-    """Issue with the registration, to which `bootstrap` introduces the device, and by its hub from then on."""
+    """Issuance by Azure: at registration, introduced by `bootstrap`, and by the device's hub afterwards."""
 
     bootstrap: PreloadedIdentity
 
@@ -111,7 +111,7 @@ DeviceIdentity: TypeAlias = PreloadedIdentity | IssuedIdentity | SymmetricKeySou
 
 @dataclass(frozen=True, slots=True)
 class DpsSource:
-    """`source = "dps"`: where to register. `registration_id` None means the certificate's common name."""
+    """`source = "dps"`: the provisioning service. `registration_id` None means the certificate's common name."""
 
     host: str
     port: int
@@ -124,7 +124,7 @@ class DpsSource:
 
 @dataclass(frozen=True, slots=True)
 class ManualSource:
-    """`source = "manual"`: the hub is known."""
+    """`source = "manual"`: the hub is configured."""
 
     hub: str
     device_id: str
@@ -135,12 +135,12 @@ class ManualSource:
 
 @dataclass(frozen=True, slots=True)
 class AwsSource(ManualSource):
-    """`source = "aws"`: `hub` is the account's data endpoint, and `device_id` the thing."""
+    """`source = "aws"`: `hub` is the account's data endpoint and `device_id` the thing name."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigWarning:
-    """Something that was accepted and is not acted upon, or should be changed."""
+    """A setting that is accepted but ignored, or that should be changed."""
 
     line: int
     key: str
@@ -150,7 +150,10 @@ class ConfigWarning:
 
 @dataclass(frozen=True, slots=True)
 class LocalId:
-    """`[localid]`: how certificates of modules without a hub would be made. Read, for this agent has no modules."""
+    """`[localid]`: issuance of module certificates without a hub.
+
+    Parsed only, as this agent has no modules.
+    """
 
     domain: str | None
     days: int
@@ -158,7 +161,7 @@ class LocalId:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """One configuration file, understood."""
+    """A parsed agent configuration."""
 
     file: Path
     hostname: str | None
@@ -174,7 +177,7 @@ class AgentConfig:
     localid: LocalId | None = None
     tpm: TpmSettings = field(default_factory=TpmSettings)
     jobs: JobSettings | None = None
-    """What jobs may do; None where none are asked for."""
+    """Allowed job actions; None if jobs are disabled."""
     texts: tuple[tuple[Path, str], ...] = field(default=(), repr=False)
-    """The files as they were read; they may hold secrets."""
+    """The files as read; they may contain secrets."""
     warnings: tuple[ConfigWarning, ...] = ()

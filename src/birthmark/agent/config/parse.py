@@ -1,4 +1,4 @@
-"""The super-config as a whole: what is accepted, what is ignored with a warning, what is refused."""
+"""Super-config parser: accepts, ignores with a warning, or rejects each setting."""
 
 import hashlib
 import re
@@ -43,7 +43,7 @@ _PASSWORD: Read[str] = kind_of(
 
 
 def parse_tpm(table: Table) -> TpmSettings:
-    """Return the settings, aziot's own where none are given."""
+    """Return the TPM settings; aziot's defaults where none are configured."""
     passwords = table.table("hierarchy_authorization")
     usual = TpmSettings()
     index = table.take("auth_key_index", _INDEX)
@@ -67,7 +67,7 @@ _PIN = re.compile(r"pin-value=[^&]*")
 
 @dataclass(frozen=True, slots=True)
 class EffectiveSetting:
-    """One value that is in effect."""
+    """One effective value."""
 
     key: str
     value: str
@@ -125,9 +125,9 @@ _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'
 
 
 def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()) -> model.AgentConfig:
-    """Return what the text says, with `further` files over it.
+    """Return the configuration in the text, overridden by the `further` files.
 
-    Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which tells all mistakes.
+    Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which lists all errors.
     """
     texts = ((file, text), *further)
     top = parse_files(texts)
@@ -197,7 +197,7 @@ def _preloaded_keys(table: Table) -> Mapping[str, model.KeyLocation]:
 
 
 def _preloaded_certs(table: Table) -> Mapping[str, tuple[Path, ...]]:
-    """Return files by id; a list names other ids, lists do not nest, and missing members are left out."""
+    """Return files by ID. A list names other IDs; lists do not nest, and missing members are skipped."""
     lists = {name: found for name in table.names if isinstance(found := table.take(name, ANY), list)}
     files = {name: table.take(name, file_of) for name in table.names if name not in lists}
     single = {name: (path,) for name, path in files.items() if path is not None}

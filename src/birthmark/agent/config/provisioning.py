@@ -1,4 +1,4 @@
-"""`[provisioning]`: which cloud the device belongs to, and by what it proves itself there."""
+"""`[provisioning]`: the device's cloud and its credentials there."""
 
 import base64
 import re
@@ -11,7 +11,7 @@ from birthmark.agent.config.issuance import Issuers, parse_issued
 from birthmark.agent.config.toml_tables import ANY, TEXT, MistakeError, Table, kind_of, text_like
 from birthmark.agent.config.uris import file_of, key_of, take_key, take_pair
 from birthmark.agent.paths import DEVICE_ID
-from birthmark.device_transports.urls import HttpTarget, UrlInvalidError, meant_url, parse_url
+from birthmark.device_transports.urls import HttpTarget, UrlInvalidError, parse_url, suggest_url
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 from birthmark.pki.names import parse_common_name, parse_registration_id
@@ -29,7 +29,7 @@ _THING = re.compile("[a-zA-Z0-9:_-]{1,128}")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]-]+")
 _DEVICE_ID = re.compile(r"[A-Za-z0-9\-.+%_#*?!(),:=@$']+")
 _REGISTRATION_ID = re.compile("[A-Za-z0-9._:-]+")
-"""Characters of names; more is decided where they are used."""
+"""Characters allowed in names; further checks happen at the point of use."""
 _MAX_KEY_CHARS = 512
 
 # What goes on in the place of a mistake; never used, since the file is refused.
@@ -38,7 +38,7 @@ _NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 
 
 def parse_source(top: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource | model.ManualSource:
-    """Return what `[provisioning]` says."""
+    """Return the source in `[provisioning]`."""
     parents = {name: top.take(name, TEXT) for name in ("parent_hostname", "local_gateway_hostname")}
     named = next((name for name, parent in parents.items() if parent is not None), None)
     table = top.need_table("provisioning")
@@ -73,7 +73,7 @@ def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource:
     attestation = table.need_table("attestation")
     registration_id = attestation.take("registration_id", _registration_id_of)
     name = "?" if registration_id is None and "registration_id" in attestation else registration_id
-    name = _for_certificate(attestation, "registration_id", name, attestation)
+    name = _check_common_name(attestation, "registration_id", name, attestation)
     identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key", tpm)
     if isinstance(identity, model.SymmetricKeySource | TpmSettings) and name is None:
         attestation.wrong("registration_id", "is missing", '`registration_id = "my-device"`')
@@ -84,7 +84,7 @@ def _target(table: Table, url: str) -> HttpTarget:
     try:
         return parse_url(url)
     except UrlInvalidError:
-        meant = meant_url(url)
+        meant = suggest_url(url)
         example = f'`global_endpoint = "{meant or _AZURE}"`' + ("" if meant else ", or your own server")
         table.wrong("global_endpoint", "must be an https URL", example)
         return parse_url(_AZURE)
@@ -99,10 +99,10 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
     device_id = table.need("device_id", '"my-device"')
     for name, text, allowed in (("iothub_hostname", hub, _HOST), ("device_id", device_id, _DEVICE_ID)):
-        if text != "?" and (odd := _odd(text, allowed)):
+        if text != "?" and (odd := _find_invalid_character(text, allowed)):
             table.wrong(name, f"has {odd}", f'`{name} = "{"".join(allowed.findall(text))}"`')
     authentication = table.need_table("authentication")
-    certified_name = _for_certificate(table, "device_id", device_id, authentication)
+    certified_name = _check_common_name(table, "device_id", device_id, authentication)
     identity = _identity(authentication, certified_name, issuers, "sas", "device_id_pk")
     if isinstance(identity, model.IssuedIdentity) and isinstance(identity.by, model.AzureIssuance):
         authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
@@ -115,7 +115,7 @@ def _aws(table: Table, issuers: Issuers) -> model.AwsSource:
     if "thing_name" not in table:
         table.wrong("thing_name", "is missing", '`thing_name = "my-device"`')
     authentication = table.need_table("authentication")
-    name = _for_certificate(table, "thing_name", thing or "?", authentication)
+    name = _check_common_name(table, "thing_name", thing or "?", authentication)
     identity: model.DeviceIdentity = _NO_IDENTITY
     if authentication.take("method", TEXT) == "x509":
         identity = _issued_or_preloaded(authentication, name, issuers)
@@ -128,15 +128,15 @@ def _aws(table: Table, issuers: Issuers) -> model.AwsSource:
 
 
 def _thing_of(value: object) -> str:
-    """Return a thing's name as AWS takes it; letter case counts."""
+    """Return a thing name that AWS accepts; case-sensitive."""
     text = TEXT(value)
     if _THING.fullmatch(text) is None:
         raise MistakeError("is not a valid thing name", "1 to 128 letters, digits and : _ -")
     return text
 
 
-def _for_certificate(table: Table, key: str, name: str | None, holder: Table) -> str | None:
-    """Return the name as a certificate that is issued may carry it; what is too long for one is told here."""
+def _check_common_name(table: Table, key: str, name: str | None, holder: Table) -> str | None:
+    """Return the name for an issued certificate; report it here if it is too long for one."""
     is_issued = isinstance(holder.take("identity_cert", ANY), dict)
     if name is None or not is_issued or name == "?":
         return name
@@ -156,7 +156,7 @@ def _connection_string_of(value: object) -> model.ManualSource:
         if not parts.get(name):
             raise MistakeError(f"has no {name}", _STRING)
     for name, allowed in (("HostName", _HOST), ("DeviceId", _DEVICE_ID)):
-        if odd := _odd(parts[name], allowed):
+        if odd := _find_invalid_character(parts[name], allowed):
             raise MistakeError(f"has {odd} in its {name}", _STRING)
     key = model.SymmetricKeySource(_secret(parts["SharedAccessKey"]))
     return model.ManualSource(parts["HostName"], parts["DeviceId"], key)
@@ -170,7 +170,7 @@ def _identity(
     shared_key: str,
     tpm: TpmSettings | None = None,
 ) -> model.DeviceIdentity:
-    """Return the identity in `table`: of `attestation`, which has `tpm` too, or of `authentication`."""
+    """Return the identity in `table`: `attestation`, which also allows `tpm`, or `authentication`."""
     method = table.need("method", '"x509"')
     found: model.DeviceIdentity = _NO_IDENTITY
     if method == shared_method:
@@ -210,7 +210,7 @@ def _secret(text: str) -> bytes:
 
 
 def secret_of(text: str) -> bytes | None:
-    """Return the key that base64 writes, with or without its padding; None where it is none."""
+    """Return the decoded base64 key, with or without padding; None if it is invalid."""
     bare = "".join(text.split()).strip("\"'")
     if len(bare) > _MAX_KEY_CHARS or _BASE64.fullmatch(bare) is None:
         return None
@@ -241,13 +241,13 @@ def _registration_id_of(value: object) -> str:
         parse_registration_id(text)
     except BirthmarkError as error:
         accepted = "At most 128 letters, digits and - . _ :, ending with a letter, a digit or -"
-        odd = _odd(text, _REGISTRATION_ID)
+        odd = _find_invalid_character(text, _REGISTRATION_ID)
         raise MistakeError("is not a registration id" + (f": it has {odd}" if odd else ""), accepted) from error
     return text
 
 
-def _odd(text: str, allowed: re.Pattern[str]) -> str:
-    """Return the first character of a name that is none of those allowed, as it is told; one may not be seen."""
+def _find_invalid_character(text: str, allowed: re.Pattern[str]) -> str:
+    """Return the first disallowed character of a name, quoted, or as a code point if it is invisible."""
     found = allowed.sub("", text)[:1]
     is_seen = found.isprintable() and not found.isspace() and found not in BLANKS
     return found and (f"'{found}'" if is_seen else f"U+{ord(found):04X}, which is invisible,")

@@ -1,4 +1,4 @@
-"""Tables of a TOML file with their place. All mistakes are told, each with file, line, key and the accepted form."""
+"""TOML tables with source positions; all errors are reported with file, line, key, and accepted form."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,7 +55,7 @@ class ConfigInvalidError(InvalidRequestError):
     key: str
     line: str
     others: str = ""
-    """The other mistakes in the file, one a line."""
+    """The other errors in the file, one per line."""
 
 
 class ConfigUnsupportedError(PolicyError):
@@ -76,7 +76,7 @@ MistakeKind: TypeAlias = ConfigInvalidError | ConfigUnsupportedError
 
 
 class MistakeError(ValueError):
-    """What is wrong with a value, and what would be accepted: `{name}` in it stands for the key."""
+    """Invalid value and its accepted form; `{name}` in it is a placeholder for the key."""
 
     def __init__(self, detail: str, accepted: str) -> None:
         super().__init__(detail)
@@ -84,7 +84,7 @@ class MistakeError(ValueError):
 
 
 def kind_of(shape: Any, detail: str, accepted: str) -> Read[Any]:
-    """Return the reader of values of a kind."""
+    """Return a reader for values of one type."""
 
     def read(value: object) -> Any:
         try:
@@ -96,7 +96,7 @@ def kind_of(shape: Any, detail: str, accepted: str) -> Read[Any]:
 
 
 def number_from(at_least: int) -> Read[int]:
-    """Return the reader of whole numbers from `at_least` on."""
+    """Return a reader for integers of at least `at_least`."""
     shape = Annotated[int, msgspec.Meta(ge=at_least, le=_MAX_INT)]
     return kind_of(shape, f"must be a whole number from {at_least} to {_MAX_INT}", f"`{{name}} = {at_least}`")
 
@@ -120,7 +120,7 @@ _MISSING, _NOT_KNOWN = "is missing", "is not known"
 
 
 class ConfigSource:
-    """The file, and those of its directory that were read over it: where each key stands, and what was found."""
+    """The file and its drop-in files: the position of each key, and the errors and warnings found."""
 
     def __init__(self, texts: Sequence[tuple[Path, str]]) -> None:
         self.file = texts[0][0]
@@ -130,7 +130,7 @@ class ConfigSource:
         self.token_keys: list[tuple[Table, str]] = []
 
     def place_of(self, path: tuple[str, ...]) -> tuple[Path, int]:
-        """Return file and line of a key, or of the nearest table that is written out; the last file that has it."""
+        """Return file and line of a key, or of the nearest table in the text; the last file that has it wins."""
         while path:
             for file, lines in self._lines:
                 if path in lines:
@@ -144,11 +144,11 @@ class ConfigSource:
         self.warnings.append(ConfigWarning(line, name, detail, file))
 
     def has_mistakes(self, name: str) -> bool:
-        """Say whether a mistake was noted in the table `name` of the file."""
+        """Return whether an error was found in the table `name` of the file."""
         return any(path[:1] == (name,) for path in self.mistakes)
 
-    def _misplaced(self, name: str) -> tuple[str, int] | None:
-        """Return where a key of this name stands in a table that is not known, and in which line."""
+    def _find_misplaced_key(self, name: str) -> tuple[str, int] | None:
+        """Return the path and line of a key of this name in an unknown table; None if there is none."""
         unknown = {warning.key for warning in self.warnings if warning.detail.startswith(_NOT_KNOWN)}
         for _, lines in self._lines:
             for path, line in lines.items():
@@ -157,9 +157,9 @@ class ConfigSource:
         return None
 
     def check(self) -> None:
-        """Raise the first mistake of the file, which tells of the others too."""
+        """Raise the first error of the file, which lists the others."""
         for path, mistake in self.mistakes.items():
-            if mistake.detail == _MISSING and (found := self._misplaced(path[-1])) is not None:
+            if mistake.detail == _MISSING and (found := self._find_misplaced_key(path[-1])) is not None:
                 mistake.detail = f"{_MISSING}; it stands in line {found[1]} as {found[0]}"
                 mistake.accepted = f"Write {dotted(path)} in line {found[1]}"
         told = sorted(self.mistakes.values(), key=lambda mistake: int(mistake.line))
@@ -169,9 +169,9 @@ class ConfigSource:
 
 
 class Table:
-    """One table. What is taken counts as known; `finish` warns of what nobody asked for.
+    """One table. Keys that are read count as known; `finish` warns about the others.
 
-    A mistake is noted, and something harmless goes on in its place: what is read of a file with mistakes is never used.
+    Parsing continues after an error with a harmless placeholder value. The result of a file with errors is never used.
     """
 
     def __init__(self, source: ConfigSource, data: Mapping[str, Any], path: tuple[str, ...] = ()) -> None:
@@ -189,7 +189,7 @@ class Table:
         return self._data.keys()
 
     def take(self, name: str, read: Read[T]) -> T | None:
-        """Return what `read` makes of a value; None where there is none, or a mistake was noted."""
+        """Return a value converted by `read`; None if it is missing or invalid."""
         self._known.add(name)
         self._left.discard(name)
         try:
@@ -199,7 +199,7 @@ class Table:
             return None
 
     def need(self, name: str, example: str) -> str:
-        """Return a text that must be there."""
+        """Return a required string."""
         if name not in self._data and (close := difflib.get_close_matches(name, self._left, 1)):  # meant for it
             found, (_, line) = printable(close[0]), self.source.place_of((*self.path, close[0]))
             detail = f"is missing; '{found}' is written there, which is not known"
@@ -210,26 +210,26 @@ class Table:
         return ""
 
     def table(self, name: str) -> "Table":
-        """Return the table under a key, an empty one where there is none."""
+        """Return the table under a key; an empty one if it is missing."""
         path = (*self.path, name)
         data = self.take(name, kind_of(dict[str, Any], "must be a table", f"`[{dotted(path)}]` with its keys below"))
         return Table(self.source, data or {}, path)
 
     def need_table(self, name: str) -> "Table":
-        """Return a table that must be there."""
+        """Return a required table."""
         if name not in self._data:
             self.wrong(name, _MISSING, f"Add the table `[{dotted((*self.path, name))}]`")
         return self.table(name)
 
     def wrong(self, name: str, detail: str, accepted: str, kind: type[MistakeKind] = ConfigInvalidError) -> None:
-        """Note a mistake in one key, the first of each, and none below another."""
+        """Record an error for a key: only the first per key, and none below another."""
         source, path = self.source, (*self.path, name)
         if not any(path[:depth] in source.mistakes for depth in range(1, len(path) + 1)):
             (file, line), key = source.place_of(path), dotted(path)
             source.mistakes[path] = kind(file=file, line=str(line), key=key, detail=detail, accepted=accepted)
 
     def unsupported(self, name: str, detail: str, accepted: str) -> None:
-        """Note that this agent does not do what one key asks for."""
+        """Record that this agent does not support the value of a key."""
         self.wrong(name, detail, accepted, ConfigUnsupportedError)
 
     def warn(self, name: str, detail: str) -> None:
@@ -239,12 +239,12 @@ class Table:
         self.source.warnings.append(ConfigWarning(line, dotted(path), detail, file))
 
     def finish(self) -> None:
-        """Warn of keys that nobody knows: aziot ignores them too, and a typing mistake hides that way."""
+        """Warn about unknown keys; aziot ignores them too, which hides typing errors."""
         for name, meant in self._unknown():
             self.warn(name, f"{_NOT_KNOWN} and is ignored{meant}")
 
     def refuse_rest(self) -> None:
-        """Note a mistake for each key that nobody knows, in a file that is read by nobody else."""
+        """Record an error for each unknown key, in a file that only this agent reads."""
         for name, meant in self._unknown():
             self.wrong(name, f"{_NOT_KNOWN}{meant}", f"Known here: {', '.join(sorted(self._known))}")
 
@@ -255,24 +255,27 @@ class Table:
 
 
 def parse_files(texts: Sequence[tuple[Path, str]]) -> Table:
-    """Return the top table of several files, each over those before it. Raise `ConfigInvalidError`."""
+    """Return the top table of several files, each overriding those before it. Raise `ConfigInvalidError`."""
     return Table(ConfigSource(texts), merged(texts))
 
 
 def merged(texts: Sequence[tuple[Path, str]]) -> dict[str, Any]:
-    """Return the data of several files, each over those before it. Raise `ConfigInvalidError`."""
+    """Return the merged data of several files, each overriding those before it.
+
+    Raise `ConfigInvalidError`.
+    """
     found: dict[str, Any] = {}
     for file, text in texts:
-        found = _over(found, _parse_toml(file, text))
+        found = _merge_tables(found, _parse_toml(file, text))
     return found
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Put one table over another: tables are merged, anything else is replaced."""
+def _merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlay one table on another: tables are merged, other values replaced."""
     out = dict(below)
     for name, value in above.items():
         old = out.get(name)
-        out[name] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        out[name] = _merge_tables(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return out
 
 
@@ -280,7 +283,7 @@ _SYNTAX = "See https://toml.io for the syntax; texts stand in double quotes."
 
 
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
-    """Return what a file says. Raise `ConfigInvalidError` with the line of a syntax error."""
+    """Return the content of a file. Raise `ConfigInvalidError` with the line of a syntax error."""
     try:
         return parse(text)
     except TomlError as error:

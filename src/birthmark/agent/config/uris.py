@@ -1,7 +1,7 @@
-"""URIs of the configuration: `file:` paths and `pkcs11:` keys, as aziot reads them.
+"""URIs in the configuration: `file:` paths and `pkcs11:` keys, as in aziot.
 
-aziot's PKCS#11 URIs may carry the PIN (`pin-value`), which ours never do: it is taken out here and hidden. `pin-source`
-is accepted too, so that the PIN need not stand in the configuration.
+aziot's PKCS#11 URIs may contain the PIN (`pin-value`), unlike Birthmark's own; the parser extracts and hides it.
+`pin-source` is also accepted, which keeps the PIN out of the configuration.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _PKCS11 = '`{name} = "pkcs11:token=LABEL;object=KEY?pin-source=file:/path/of/a/0
 
 
 def file_of(value: object, form: str = '"{uri}"') -> Path:
-    """Return the path of a `file:` URI; `form` is how it would be written."""
+    """Return the path of a `file:` URI; `form` is the accepted form for errors."""
     if isinstance(value, str) and value.startswith(_FILE):
         path = unquote(value.removeprefix(_FILE))
         if path.startswith("//"):
@@ -51,7 +51,7 @@ def files_of(value: object) -> tuple[Path, ...]:
 
 
 def key_of(value: object) -> KeyLocation:
-    """Return where a private key is."""
+    """Return the location of a private key."""
     if isinstance(value, str) and find_pkcs11_uri(value) is not None:
         return token_of(value)
     if isinstance(value, str) and value.startswith(_FILE):
@@ -79,7 +79,7 @@ def token_of(value: object) -> TokenLocation:
 
 
 def take_key(table: Table, name: str, read: Read[L]) -> L | None:
-    """Return a location by `key_of` or `token_of`, with what is to be said of a token."""
+    """Return a location read by `key_of` or `token_of`, and record the token's warnings and errors."""
     found = table.take(name, read)
     if isinstance(found, TokenLocation):
         table.source.token_keys.append((table, name))
@@ -91,7 +91,7 @@ def take_key(table: Table, name: str, read: Read[L]) -> L | None:
 def take_pair(
     table: Table, certificate: str, key: str, detail: str = _TOGETHER, example: str = ""
 ) -> PreloadedIdentity | None:
-    """Return a certificate with its key, None where there is neither."""
+    """Return a certificate with its key; None if both are missing."""
     found = table.take(certificate, file_of), take_key(table, key, key_of)
     if certificate not in table and key not in table:
         return None

@@ -1,15 +1,15 @@
-"""Jobs on the device: a cloud says which of the things that the configuration allows are to be done now.
+"""Device jobs: a cloud selects from the actions that the configuration allows.
 
-| `do` | what happens | what the configuration says |
+| `do` | action | configuration |
 |---|---|---|
-| `run` | a command is run, without a shell | `[jobs.run.NAME]`: which, with what, how long |
-| `replace` | a file is fetched, checked, and put in place | `[jobs.replace.NAME]`: which, from where, how large |
-| `restart` | the device is restarted, and the job ends after that | `[jobs.restart]`: the command |
-| `renew` | the device's certificate is renewed | `[jobs] renew = true` |
+| `run` | runs a command, without a shell | `[jobs.run.NAME]`: command, arguments, timeout |
+| `replace` | downloads, verifies, and installs a file | `[jobs.replace.NAME]`: file, source, size |
+| `restart` | restarts the device; the job ends afterwards | `[jobs.restart]`: the command |
+| `renew` | renews the device's certificate | `[jobs] renew = true` |
 
-A job names what it wants and never says what that is: paths, commands and hosts stand in the configuration alone.
-What is being done is on disk before it is begun (`record`), so that after a restart it is known how far it came.
+A job selects an action by name and never defines it: paths, commands, and hosts come from the configuration alone. The
+current step is on disk before it starts (`record`), so progress survives a restart.
 
-Inside: model < document, steps, record, running, fetching, replacing < service. Not here: the words of AWS
-(`awsiot.client.jobs`), when there is a connection (`agent.run`).
+Inside: model < document, steps, record, running, fetching, replacing < service. Not here: the AWS protocol
+(`awsiot.client.jobs`), connection handling (`agent.run`).
 """

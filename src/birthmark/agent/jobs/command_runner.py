@@ -1,8 +1,9 @@
-"""Running a command without a shell: bounded in time, the end of its output kept.
+"""Command runner without a shell: limited in time; keeps the end of the output.
 
-It gets a short environment, the job's id in BIRTHMARK_JOB_ID, no input, and a session of its own, so that all of it is
-ended together. What it leaves running in the background when it ends by itself stays. An agent that is killed leaves it
-running: the next one knows it, and what it started, by the mark in its environment, which was on record before.
+The command gets a minimal environment with the job's ID in BIRTHMARK_JOB_ID, no input, and its own session, so that all
+of it ends together. Background processes survive a command that ends by itself. If the agent is killed, the command
+keeps running. The next agent finds it and its children by a mark in their environment, which was persisted before the
+start.
 """
 
 import asyncio
@@ -28,21 +29,21 @@ _MARK = "BIRTHMARK_JOB_RUN"
 _MAX_LOOKS = 100
 _LOOK_S = 0.05
 _MAX_INTERPRETER = 256
-"""How long the first line of a script may be ("execve", Linux 5.1)."""
+"""Maximum length of a script's first line ("execve", Linux 5.1)."""
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended: its exit code, negative for a signal, and the end of what it said."""
+    """Result of a command: its exit code, negative for a signal, and the end of its output."""
 
     code: int
     output: str
 
 
 async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) -> CommandResult:
-    """Run a command to its end. Raise `JobFailedError` where it cannot be started, or takes too long."""
+    """Run a command to completion. Raise `JobFailedError` if it cannot be started or times out."""
     check_program(Path(words[0]))
     # A pipe of ours: asyncio waits with its own ones for whoever still has them, such as a daemon that was started.
     reading, writing = os.pipe()
@@ -82,7 +83,7 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
 
 
 def _reason_of(error: OSError | ValueError, script: Path) -> str:
-    """Say why the system did not start it; what a script names may be what is not there."""
+    """Return why the system did not start the command; a script's interpreter may be missing."""
     if not (isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno == errno.ENOEXEC)):
         return reason_of(error)
     with contextlib.suppress(OSError), script.open("rb") as file:
@@ -98,7 +99,7 @@ def _reason_of(error: OSError | ValueError, script: Path) -> str:
 
 
 async def _listen(reading: int, kept: bytearray) -> None:
-    """Keep the end of what comes by a pipe, which is closed then."""
+    """Keep the end of a pipe's output, then close the pipe."""
     reader = asyncio.StreamReader()
     pipe, _protocol = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
@@ -125,7 +126,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def check_program(path: Path) -> None:
-    """Raise `JobFailedError` where somebody else could have put another program there."""
+    """Raise `JobFailedError` if another user could have replaced the program."""
     try:
         found = path.stat()
     except OSError as error:
@@ -137,7 +138,7 @@ def check_program(path: Path) -> None:
 
 
 def left_of(mark: str) -> Iterator[int]:
-    """Return the processes that have this mark, as far as they can be seen."""
+    """Yield the visible processes with this mark."""
     wanted = f"{_MARK}={mark}".encode()
     for place in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # it is over, or another user's
@@ -146,7 +147,7 @@ def left_of(mark: str) -> Iterator[int]:
 
 
 def end_left(mark: str) -> None:
-    """End what an agent that was killed has left running, and return when that is over."""
+    """End the processes that a killed agent left running and wait for their exit."""
     for _ in range(_MAX_LOOKS):
         if not (left := list(left_of(mark))):
             return

@@ -1,13 +1,13 @@
-"""A job's document to what is wanted of the device; what the configuration does not name is rejected.
+"""Job document parser; rejects actions that the configuration does not name.
 
     {"birthmark": {"do": "run", "script": "NAME", "arguments": ["--full"]}}
     {"birthmark": {"do": "replace", "file": "NAME", "url": "https://…", "sha256": "…", "size": 1000}}
     {"birthmark": {"do": "restart"}}
     {"birthmark": {"do": "renew"}}
 
-In:   at most 32 KiB of JSON. `arguments` and `size` may be left out; a word that is not known is a rejection, as it may
-      mean more than what would be done.
-Raises `JobRejectedError` with the reason, which names nothing of the configuration but what the job named itself.
+In:   at most 32 KiB of JSON. `arguments` and `size` are optional; unknown keys are rejected, as they may change
+      the meaning.
+Raises `JobRejectedError` with the reason, which reveals no configuration but names in the job itself.
 """
 
 import re
@@ -64,7 +64,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 def parse_document(document: bytes, allowed: JobSettings) -> Wanted:
-    """Return what is wanted, within what is `allowed`. Raise `JobRejectedError`."""
+    """Return the requested action within what is `allowed`. Raise `JobRejectedError`."""
     if len(document) > MAX_DOCUMENT_BYTES:
         raise JobRejectedError(f"the document has more than {MAX_DOCUMENT_BYTES} bytes")
     try:
@@ -86,38 +86,38 @@ def parse_document(document: bytes, allowed: JobSettings) -> Wanted:
             return RenewAction()
 
 
-def _run(asked: _Run, allowed: JobSettings) -> RunAction:
-    command = _named(asked.script, allowed.run, "script")
-    if len(asked.arguments) > _MAX_ARGUMENTS:
+def _run(step: _Run, allowed: JobSettings) -> RunAction:
+    command = _named(step.script, allowed.run, "script")
+    if len(step.arguments) > _MAX_ARGUMENTS:
         raise JobRejectedError(f"it has more than {_MAX_ARGUMENTS} arguments")
-    for one in asked.arguments:
+    for one in step.arguments:
         if one not in command.arguments:
             raise JobRejectedError(f"{one[:60]!r} is not an argument that this device's configuration permits")
-    return RunAction(asked.script, command, tuple(asked.arguments))
+    return RunAction(step.script, command, tuple(step.arguments))
 
 
-def _replace(asked: _Replace, allowed: JobSettings) -> ReplaceAction:
-    place = _named(asked.file, allowed.replace, "file")
-    if _SHA256.fullmatch(asked.sha256) is None:
+def _replace(step: _Replace, allowed: JobSettings) -> ReplaceAction:
+    place = _named(step.file, allowed.replace, "file")
+    if _SHA256.fullmatch(step.sha256) is None:
         raise JobRejectedError("sha256 has to be 64 hexadecimal digits")
-    if asked.size is not None and asked.size > place.max_bytes:
-        raise JobRejectedError(f"a size of {asked.size} bytes exceeds the permitted {place.max_bytes}")
-    if not any(is_below(asked.url, one) for one in place.urls):
-        shown = asked.url.partition("?")[0][:_MAX_SHOWN]  # what comes after it may be a signature
+    if step.size is not None and step.size > place.max_bytes:
+        raise JobRejectedError(f"a size of {step.size} bytes exceeds the permitted {place.max_bytes}")
+    if not any(is_below(step.url, one) for one in place.urls):
+        shown = step.url.partition("?")[0][:_MAX_SHOWN]  # what comes after it may be a signature
         raise JobRejectedError(f"the URL {shown} is not permitted by this device's configuration")
-    return ReplaceAction(asked.file, place, asked.url, asked.sha256.lower(), asked.size)
+    return ReplaceAction(step.file, place, step.url, step.sha256.lower(), step.size)
 
 
-def _named(name: str, named: Mapping[str, _T], what: str) -> _T:
+def _named(name: str, named: Mapping[str, _T], subject: str) -> _T:
     if (found := named.get(name)) is None:
-        raise JobRejectedError(f"{name[:64]!r} is not a {what} of this device's configuration")
+        raise JobRejectedError(f"{name[:64]!r} is not a {subject} of this device's configuration")
     return found
 
 
 def is_below(url: str, allowed: str) -> bool:
-    """Say whether a URL is at the host and port of an `allowed` one, and its path at or below that one's.
+    """Return whether a URL has host and port of an `allowed` one and a path at or below its path.
 
-    A path that goes up is below nothing, however it is written: who serves it may decode it once more.
+    A path with parent references never matches, in any encoding, as the server may decode it once more.
     """
     try:
         asked, limit = parse_url(url), parse_url(allowed)

@@ -1,8 +1,7 @@
-"""What the device was told to do and how far it is, in one file: read after a restart, before anything is begun.
+"""State of the current job in one file, read after a restart before any action.
 
-It is written, durably, before each step that cannot be taken back: the job is taken, it is begun, this came of it. An
-execution is known by job, number and the time at which it was queued: one of the same name that was made later is
-another.
+It is durably written before each irreversible step: job accepted, job started, result. An execution is identified by
+job, number, and queue time. A later job of the same name is a different execution.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ _MAX_BYTES = 64 * 1024
 
 
 class JobStep(StrEnum):
-    """How far a job is."""
+    """Progress of a job."""
 
     TAKEN = "taken"
     BEGUN = "begun"
@@ -26,7 +25,7 @@ class JobStep(StrEnum):
 
 
 class JobRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """One execution of a job. `deadline` is by the machine's monotonic clock, which counts within one boot."""
+    """One execution of a job. `deadline` is in the machine's monotonic clock, valid within one boot."""
 
     job_id: str
     number: int
@@ -36,16 +35,16 @@ class JobRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     attempts: int = 0
     boot: str = ""
     agent: str = ""
-    """Which run of the agent has begun it; what it started carries this in its environment."""
+    """ID of the agent run that started it; its child processes carry the ID in their environment."""
     deadline: float = 0.0
     mark: str | None = None
-    """The certificate there was before a renewal."""
+    """Thumbprint of the certificate before a renewal."""
     status: str = ""
     details: dict[str, str] = {}
 
 
 def read_record(path: Path) -> JobRecord | None:
-    """Return what there is; a file that is missing or damaged counts as none."""
+    """Return the record; None if the file is missing or damaged."""
     with contextlib.suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError), path.open("rb") as file:
         return decode_json(file.read(_MAX_BYTES), JobRecord)
     return None
@@ -57,5 +56,5 @@ def write_record(path: Path, record: JobRecord) -> None:
 
 
 def forget(path: Path) -> None:
-    """Forget it. Raise `StateNotWritableError`."""
+    """Delete the record. Raise `StateNotWritableError`."""
     remove_file(path)

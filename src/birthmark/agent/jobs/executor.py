@@ -1,11 +1,11 @@
-"""Doing what a job wants, from where the record says that it is. What cannot be taken back is written down before.
+"""Job executor: performs a job from its recorded step; irreversible steps are recorded first.
 
-| killed in the middle of | then |
+| killed during | then |
 |---|---|
-| `run` | FAILED, "interrupted"; or begun again, where the configuration says so |
-| `replace` | it goes on with what has come |
-| `restart` | SUCCEEDED when the device has started anew; the command is never given twice |
-| `renew` | SUCCEEDED when the certificate is another by now; else it is renewed |
+| `run` | FAILED, "interrupted"; or run again if the configuration permits it |
+| `replace` | resumes the download |
+| `restart` | SUCCEEDED after the device has restarted; the command never runs twice |
+| `renew` | SUCCEEDED if the certificate has changed; otherwise it is renewed |
 """
 
 import asyncio
@@ -38,11 +38,11 @@ from birthmark.errors import BirthmarkError
 
 INTERRUPTED = "interrupted: the agent or the device stopped in the middle of it"
 _MAX_ATTEMPTS = 20
-"""How often something is begun that may be begun again: it may be what ends the agent each time."""
+"""Maximum number of starts of a repeatable command, which may itself end the agent each time."""
 
 
 def what_of(wanted: Wanted) -> str:
-    """Return what is wanted in a few words."""
+    """Return a short description of the requested action."""
     match wanted:
         case RunAction():
             return f"run {wanted.name}"
@@ -56,7 +56,7 @@ def what_of(wanted: Wanted) -> str:
 
 @dataclass(slots=True)
 class JobExecutor:
-    """One job on its way; `record` is how far it is, and the same is on disk."""
+    """A job in progress; `record` is its progress, which is also on disk."""
 
     wanted: Wanted
     record: JobRecord
@@ -69,7 +69,10 @@ class JobExecutor:
     mark: Callable[[], str | None]
 
     async def work(self) -> JobOutcome:
-        """Do it, write down what came of it, and return that. Raise `JobCutError` where it is to be asked for anew."""
+        """Execute the job, record its outcome, and return it.
+
+        Raise `JobCutError` if the job must be fetched again.
+        """
         try:
             outcome = JobOutcome(JobExecutionStatus.SUCCEEDED, bounded(await self._done()))
         except JobCutError:
@@ -99,13 +102,13 @@ class JobExecutor:
             case RenewAction():
                 return await self._renew()
 
-    async def _run(self, wanted: RunAction) -> dict[str, str]:
+    async def _run(self, action: RunAction) -> dict[str, str]:
         if self._is_begun:
-            await supervised_tasks.beside(partial(command_runner.end_left, self.record.agent))
-            if not wanted.command.is_run_again:
+            await supervised_tasks.run_in_thread(partial(command_runner.end_left, self.record.agent))
+            if not action.command.is_run_again:
                 raise JobFailedError(INTERRUPTED)
         self._begin()
-        ended = await self._command((*wanted.command.words, *wanted.arguments), wanted.command.timeout_s)
+        ended = await self._command((*action.command.words, *action.arguments), action.command.timeout_s)
         if ended.code:
             raise _failed(ended)
         return {"exit": "0", "output": ended.output}
@@ -113,15 +116,15 @@ class JobExecutor:
     async def _command(self, words: tuple[str, ...], timeout_s: float) -> command_runner.CommandResult:
         return await command_runner.run(words, self.record.job_id, self.record.agent, timeout_s)
 
-    async def _restart(self, wanted: RestartAction) -> dict[str, str]:
-        within_s, proof = wanted.command.within_s, wanted.command.proof
+    async def _restart(self, action: RestartAction) -> dict[str, str]:
+        within_s, proof = action.command.within_s, action.command.proof
         if self._is_begun:
             is_anew = self.record.agent != self.agent if proof is RestartProof.AGENT else self.record.boot != self.boot
             if is_anew or not self.boot:  # where the machine tells of no boots, the agent's start has to do
                 return {"step": f"the {proof.value} has started anew"}
         else:
             self._begin(deadline=self.clock.monotonic() + within_s)
-            ended = await self._command(wanted.command.words, within_s)
+            ended = await self._command(action.command.words, within_s)
             if ended.code > 0:  # a signal is what it may get as the first one of all that is stopped now
                 raise _failed(ended)
         await asyncio.sleep(max(0.0, self.record.deadline - self.clock.monotonic()))

@@ -1,8 +1,9 @@
-"""Replacing a file by one that is fetched: its digest checked, durably and in one step, mode and owner kept.
+"""File update: downloads a file, verifies its digest, and replaces the target atomically and durably.
 
-What has come so far lies beside it, under a name with the digest that is wanted, and the next try goes on from there: a
-line that is cut, a URL that is over, or an agent that is killed costs nothing. It takes the file's place when all of it
-is there and its digest is right. A link in the file's place is not followed, and not replaced: it may lead anywhere.
+Mode and owner are kept. A partial download is stored next to the target under a name that contains the expected digest,
+and the next attempt resumes it. A broken connection, an expired URL, or a killed agent therefore loses nothing. The
+target is replaced once the download is complete and its digest matches. A symbolic link as the target is neither
+followed nor replaced.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 def fetching(trust: Callable[[], ServerTrust]) -> Fetch:
-    """Return what fetches over the network, from servers that are trusted."""
+    """Return a function that downloads from trusted servers."""
 
     async def fetch(url: str, offset: int, begin: Begin, take: Take, timeout_s: float) -> DownloadResponse:
         return await download(url, trust(), offset=offset, begin=begin, take=take, timeout_s=timeout_s)
@@ -47,7 +48,7 @@ def fetching(trust: Callable[[], ServerTrust]) -> Fetch:
 
 @dataclass(slots=True)
 class FileUpdate:
-    """One file on its way into another's place."""
+    """A file update in progress."""
 
     wanted: ReplaceAction
     fetch: Fetch
@@ -55,28 +56,28 @@ class FileUpdate:
     _file: IO[bytes] | None = field(default=None, init=False)
     _has: int = field(default=0, init=False)
     _came: int = field(default=0, init=False)
-    """How much came by this URL."""
+    """Bytes received from this URL."""
 
     async def work(self) -> dict[str, str]:
         """Do it, and return details for the cloud. Raise `JobFailedError` or `JobCutError`."""
         path = self.wanted.place.path
         try:
-            if await supervised_tasks.beside(self._is_there):
-                await supervised_tasks.beside(partial(self._clear, None))
+            if await supervised_tasks.run_in_thread(self._is_there):
+                await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
                 return {"bytes": str(path.stat().st_size), "step": "it was there already"}
-            await supervised_tasks.beside(partial(self._clear, self._part))
+            await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, self._part))
             async with asyncio.timeout(self.wanted.place.timeout_s):
-                await self._fetched()
-            await supervised_tasks.beside(self._put)
+                await self._download_verified()
+            await supervised_tasks.run_in_thread(self._install_file)
         except TimeoutError as error:
-            await supervised_tasks.beside(partial(self._clear, None))
+            await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
             raise JobFailedError(f"it was not downloaded within {self.wanted.place.timeout_s} s") from error
         except JobFailedError:
-            await supervised_tasks.beside(partial(self._clear, None))
+            await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
             raise
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-                await supervised_tasks.beside(partial(self._clear, None))
+                await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
             raise JobFailedError(f"{path} cannot be replaced: {reason_of(error)}") from error
         return {"bytes": str(self._has)}
 
@@ -87,16 +88,16 @@ class FileUpdate:
         path = self.wanted.place.path
         return path.with_name(f".{path.name}.{self.wanted.sha256[:16]}.part")
 
-    def _clear(self, kept: Path | None) -> None:
-        """Remove what was fetched for other jobs, or all of it."""
+    def _remove_partial_downloads(self, kept: Path | None) -> None:
+        """Remove downloads of other jobs, or all of them."""
         path = self.wanted.place.path
-        for left in path.parent.glob(f".{_plain(path.name)}.{'[0-9a-f]' * 16}.part"):
+        for left in path.parent.glob(f".{_escape_pattern(path.name)}.{'[0-9a-f]' * 16}.part"):
             if left != kept:
                 with contextlib.suppress(OSError):
                     left.unlink()
 
     def _open(self) -> IO[bytes]:
-        """Open what has come so far, to go on with it. Raise `OSError`."""
+        """Open the partial download to resume it. Raise `OSError`."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             descriptor = os.open(self._part, flags, _MODE)
@@ -114,33 +115,33 @@ class FileUpdate:
 
     # ---- fetching
 
-    async def _fetched(self) -> None:
-        """Fetch until all is there and right; what came of several tries and is wrong is fetched once more whole."""
+    async def _download_verified(self) -> None:
+        """Download until complete and verified; if resumed parts do not match, restart the download."""
         whole_tries = 0
         for tries in range(_MAX_TRIES):
-            self._file = await supervised_tasks.beside(self._open)
+            self._file = await supervised_tasks.run_in_thread(self._open)
             try:
                 resumed = self._has > 0
                 try:
-                    await self._more()
+                    await self._download_remaining()
                 except (BirthmarkError, _LaterError) as error:
                     if isinstance(error, UnauthenticatedError):  # who answers is not who was meant
                         raise JobFailedError(f"it cannot be downloaded: {error.explain_cause()}") from error
                     await self.sleep(min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)))
                     continue
-                if await supervised_tasks.beside(self._is_right):
+                if await supervised_tasks.run_in_thread(self._is_right):
                     return
                 self._file.truncate(0)
             finally:
-                await supervised_tasks.beside(self._file.close)
+                await supervised_tasks.run_in_thread(self._file.close)
             whole_tries += not resumed
             if whole_tries:
-                await supervised_tasks.beside(partial(self._clear, None))
+                await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
                 raise JobFailedError("its digest differs from the job document's")
         raise JobFailedError(f"the connection was interrupted {_MAX_TRIES} times")
 
-    async def _more(self) -> None:
-        """Fetch what is missing. Raise the errors of links where that is cut short."""
+    async def _download_remaining(self) -> None:
+        """Download the remaining bytes. Raise the errors of links if the transfer is interrupted."""
         url, place = self.wanted.url, self.wanted.place
         if self.wanted.size is not None and self._has == self.wanted.size:
             return
@@ -191,7 +192,7 @@ class FileUpdate:
         return _digest(self._file) == self.wanted.sha256
 
     def _is_there(self) -> bool:
-        """Say whether the file is what is wanted already, as after an agent that was killed at the end."""
+        """Return whether the target already has the expected content, as after an agent that was killed at the end."""
         path = self.wanted.place.path
         if path.is_symlink():
             raise JobFailedError(f"{path} is a symbolic link, which is not followed")
@@ -202,8 +203,8 @@ class FileUpdate:
         with path.open("rb") as file:
             return _digest(file) == self.wanted.sha256
 
-    def _put(self) -> None:
-        """Put what has come in place, on disk before it takes its name."""
+    def _install_file(self) -> None:
+        """Install the download; it is on disk before it is renamed."""
         path = self.wanted.place.path
         descriptor = os.open(self._part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
@@ -222,7 +223,7 @@ class FileUpdate:
 
 
 class _LaterError(Exception):
-    """A server that may answer later. Tried again, and never seen by people."""
+    """The server may answer later. Internal signal for a retry, never shown to users."""
 
 
 def _digest(file: IO[bytes]) -> str:
@@ -233,6 +234,6 @@ def _digest(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _plain(name: str) -> str:
-    """Return a name in which nothing is a pattern."""
+def _escape_pattern(name: str) -> str:
+    """Return a name with pattern characters escaped."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in name)

@@ -1,4 +1,4 @@
-"""What jobs may be, and what came of one, as values."""
+"""Job actions and outcomes as values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ _CUT = "… "
 
 
 def bounded(details: Mapping[str, str]) -> dict[str, str]:
-    """Return details as they are taken, in one line each; the end of what is too long is cut, and empty ones go."""
+    """Return details as the service accepts them: one line each, truncated, without empty values."""
     made = {name: printable(_in_one_line(value)) for name, value in details.items()}
     return {name: value[:MAX_CHARS] for name, value in made.items() if value}
 
 
 def tail(output: bytes | bytearray) -> str:
-    """Return the end of what a program said, as one detail: why it failed stands there."""
+    """Return the end of a program's output as one detail; it usually contains the error."""
     text = printable(_in_one_line(output.decode(errors="replace")))
     return text if len(text) <= MAX_CHARS else _CUT + text[len(_CUT) - MAX_CHARS :]
 
@@ -31,18 +31,18 @@ def _in_one_line(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunCommand:
-    """`[jobs.run.NAME]`: a program with its fixed arguments, and those that a job may add."""
+    """`[jobs.run.NAME]`: a program with fixed arguments and those that a job may add."""
 
     words: tuple[str, ...]
     arguments: frozenset[str] = frozenset()
     timeout_s: int = 600
     is_run_again: bool = False
-    """Whether it is begun again where the agent was killed in the middle of it."""
+    """Whether the command runs again after the agent was killed during it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplaceableFile:
-    """`[jobs.replace.NAME]`: a file that jobs may replace, and the beginnings of the URLs that it may come from."""
+    """`[jobs.replace.NAME]`: a file that jobs may replace, and the allowed URL prefixes."""
 
     path: Path
     urls: tuple[str, ...]
@@ -51,7 +51,7 @@ class ReplaceableFile:
 
 
 class RestartProof(StrEnum):
-    """What has to have started anew before a restart counts as done."""
+    """What must have restarted for a restart job to succeed."""
 
     DEVICE = "device"
     AGENT = "agent"
@@ -59,7 +59,7 @@ class RestartProof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RestartCommand:
-    """`[jobs.restart]`: the command that restarts the device, and within how long that has to have happened."""
+    """`[jobs.restart]`: the command that restarts the device, and the time limit for the restart."""
 
     words: tuple[str, ...]
     within_s: int = 300
@@ -68,7 +68,7 @@ class RestartCommand:
 
 @dataclass(frozen=True, slots=True)
 class JobSettings:
-    """`[jobs]`: all that a job may ask for."""
+    """`[jobs]`: all actions that jobs may request."""
 
     run: Mapping[str, RunCommand] = field(default_factory=dict)
     replace: Mapping[str, ReplaceableFile] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class RunAction:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceAction:
-    """Replace a file by what is at `url`, if its digest is `sha256` (32 bytes in hex)."""
+    """Replace a file with the content of `url` if its digest is `sha256` (32 bytes in hex)."""
 
     name: str
     place: ReplaceableFile
@@ -112,7 +112,7 @@ Wanted: TypeAlias = RunAction | ReplaceAction | RestartAction | RenewAction
 
 
 class JobExecutionStatus(StrEnum):
-    """How an execution stands, in AWS's words."""
+    """Status of an execution, as named by AWS."""
 
     IN_PROGRESS = "IN_PROGRESS"
     SUCCEEDED = "SUCCEEDED"
@@ -122,18 +122,18 @@ class JobExecutionStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobOutcome:
-    """What came of a job; `details` are what its operators read."""
+    """Outcome of a job; `details` are for its operators."""
 
     status: JobExecutionStatus
     details: Mapping[str, str] = field(default_factory=dict)
 
 
 class JobRejectedError(ValueError):
-    """A job is not within what the configuration allows. No refusal of ours: the cloud is told, and nobody else."""
+    """The configuration does not allow the job. Reported to the cloud only."""
 
 
 class JobFailedError(Exception):
-    """A job was begun and came to nothing; the text is the reason, `details` are more. The cloud is told."""
+    """A started job failed; the text is the reason, with further `details`. Reported to the cloud."""
 
     def __init__(self, reason: str, **details: str) -> None:
         super().__init__(reason)
@@ -141,4 +141,4 @@ class JobFailedError(Exception):
 
 
 class JobCutError(Exception):
-    """It may go on after a look at the job as it is now: the line was cut, or the URL is over."""
+    """The job may continue after it is fetched again: the connection broke, or the URL expired."""

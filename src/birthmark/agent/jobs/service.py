@@ -1,7 +1,7 @@
-"""Jobs, one at a time: ask what is next, do it, say what came of it, and begin again.
+"""Job loop: fetch the next job, execute it, report the outcome, and repeat.
 
-The work goes on while the connection is lost, and what came of it is told by the next one. One agent acts on a thing's
-jobs: what is in progress and not on record here was begun by somebody who is gone, and has failed.
+Work continues while disconnected; the outcome is reported over the next connection. One agent acts on a thing's jobs. A
+job in progress without a local record was started by a previous agent and has failed.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ _CHANGED = frozenset({"ResourceNotFound", "TerminalStateReached", "InvalidStateT
 
 @dataclass(slots=True)
 class JobAgent:
-    """Acts on the jobs of one thing. Whoever has a connection gives it by `connected`."""
+    """Acts on the jobs of one thing; the connection owner passes it to `connected`."""
 
     settings: JobSettings
     file: Path
@@ -71,7 +71,7 @@ class JobAgent:
         self._agent = self._token()
 
     def connected(self, client: ThingClient) -> None:
-        """Go on by this connection."""
+        """Continue over this connection."""
         self._client = client
         self._news.set()
 
@@ -83,12 +83,12 @@ class JobAgent:
             while True:
                 await self._news.wait()
                 self._news.clear()
-                await self._served()
+                await self._serve_connection()
         finally:
-            await supervised_tasks.ended(self._work)
+            await supervised_tasks.cancel_and_wait(self._work)
 
-    async def _served(self) -> None:
-        """Work by the connection there is, until it is lost."""
+    async def _serve_connection(self) -> None:
+        """Work over the current connection until it is lost."""
         client = self._client
         while client is not None and not self._news.is_set():
             jobs = ThingJobs(client.mqtt, client.host, client.thing, self._token)
@@ -103,7 +103,7 @@ class JobAgent:
                 reason = error.explain_cause() if isinstance(error, BirthmarkError) else str(error)
                 self.tell("jobs not served", {"cause": reason, "again_in_s": self.pause_s})
             finally:
-                await supervised_tasks.ended(listening, working)
+                await supervised_tasks.cancel_and_wait(listening, working)
             await self._pause(self.pause_s)
 
     async def _serve(self, jobs: ThingJobs) -> None:
@@ -118,22 +118,22 @@ class JobAgent:
             except DocumentUnreadableError:
                 execution = await jobs.next_without_document()
             if execution is None:
-                await self._unclaimed(record)
-                await jobs.news(_LOOK_S)
+                await self._forget_unclaimed(record)
+                await jobs.wait_for_notification(_LOOK_S)
                 continue
-            await self._paced(execution)
+            await self._wait_on_repeat(execution)
             await self._take(jobs, execution, record)
 
-    async def _unclaimed(self, record: JobRecord | None) -> None:
-        """Forget what is no job any more: it was cancelled, or timed out."""
+    async def _forget_unclaimed(self, record: JobRecord | None) -> None:
+        """Delete the record of a job that was cancelled or timed out."""
         if self._work is not None:
             await asyncio.wait({self._work})
             self._work = None
         if record is not None:
             self._forgotten(record.job_id, "nobody waits for it any more")
 
-    async def _paced(self, execution: Execution) -> None:
-        """Wait before what was just dealt with, and is there again, unchanged: something is wrong with the service."""
+    async def _wait_on_repeat(self, execution: Execution) -> None:
+        """Wait if a job that was just handled is returned unchanged, which indicates a service fault."""
         seen = (execution.job_id, execution.execution_number, execution.queued_at, execution.version_number)
         self._repeats = self._repeats + 1 if seen == self._seen else 0
         self._seen = seen
@@ -147,14 +147,14 @@ class JobAgent:
         if record is not None and record.step is JobStep.BEGUN and execution.status == QUEUED:
             is_known = False  # one of the same name, made in the same second
         if not is_known:
-            await self._unclaimed(record)
+            await self._forget_unclaimed(record)
             record = None
         if self._work is None:
             try:
-                doing = await self._begun(jobs, execution, record)
+                doing = await self._begin_job(jobs, execution, record)
             except JobRejectedError as error:
                 status = JobExecutionStatus.FAILED if is_known else JobExecutionStatus.REJECTED
-                await self._ended(jobs, execution, JobOutcome(status, bounded({"reason": str(error)})))
+                await self._report_outcome(jobs, execution, JobOutcome(status, bounded({"reason": str(error)})))
                 return
             if doing is None:
                 return
@@ -169,12 +169,12 @@ class JobAgent:
             return
         written = read_record(self.file)
         if written is None or written.step is not JobStep.DONE:  # it could not be written down
-            await self._ended(jobs, execution, outcome)
+            await self._report_outcome(jobs, execution, outcome)
 
-    async def _begun(self, jobs: ThingJobs, execution: Execution, record: JobRecord | None) -> JobExecutor | None:
-        """Take a job, or take it up again; None where it is not to be done. Raise `JobRejectedError`."""
+    async def _begin_job(self, jobs: ThingJobs, execution: Execution, record: JobRecord | None) -> JobExecutor | None:
+        """Start or resume a job; None if it must not run. Raise `JobRejectedError`."""
         if record is None and execution.status == IN_PROGRESS:
-            await self._ended(jobs, execution, JobOutcome(JobExecutionStatus.FAILED, {"reason": INTERRUPTED}))
+            await self._report_outcome(jobs, execution, JobOutcome(JobExecutionStatus.FAILED, {"reason": INTERRUPTED}))
             return None
         wanted = parse_document(bytes(execution.job_document), self.settings)
         if record is None:
@@ -187,9 +187,11 @@ class JobAgent:
                 outcome = JobOutcome(
                     JobExecutionStatus.FAILED, bounded({"reason": error.explain_cause(), "code": error.code})
                 )
-                await self._ended(jobs, execution, outcome)
+                await self._report_outcome(jobs, execution, outcome)
                 return None
-        if execution.status == QUEUED and not await self._updated(jobs, execution, JobExecutionStatus.IN_PROGRESS, {}):
+        if execution.status == QUEUED and not await self._update_status(
+            jobs, execution, JobExecutionStatus.IN_PROGRESS, {}
+        ):
             self._forgotten(record.job_id, "it is another's, or is over")
             return None
         self.tell("job begun", {"id": record.job_id, "what": record.what})
@@ -206,12 +208,12 @@ class JobAgent:
         )
 
     async def _report(self, jobs: ThingJobs, record: JobRecord) -> None:
-        """Say what came of a job; it is forgotten when that is known to have arrived, or nobody asks any more."""
+        """Report the outcome; delete the record once it is delivered or no longer expected."""
         await self._say(jobs, record, JobOutcome(JobExecutionStatus(record.status), record.details))
         forget(self.file)
 
-    async def _ended(self, jobs: ThingJobs, execution: Execution, outcome: JobOutcome) -> None:
-        """Say what came of a job whose end is not on record."""
+    async def _report_outcome(self, jobs: ThingJobs, execution: Execution, outcome: JobOutcome) -> None:
+        """Report the outcome of a job without a recorded outcome."""
         of = JobRecord(execution.job_id, execution.execution_number, execution.queued_at, "")
         await self._say(jobs, of, outcome)
         if read_record(self.file) is not None:
@@ -219,17 +221,17 @@ class JobAgent:
 
     async def _say(self, jobs: ThingJobs, record: JobRecord, outcome: JobOutcome) -> None:
         for _ in range(_MAX_TELLS):
-            known = await jobs.described(record.job_id, record.number)
+            known = await jobs.describe_execution(record.job_id, record.number)
             if known is None or not known.is_pending or not _is_of(record, known):
                 break
-            if await self._updated(jobs, known, outcome.status, outcome.details):
+            if await self._update_status(jobs, known, outcome.status, outcome.details):
                 break
         self.tell("job done", {"id": record.job_id, "status": outcome.status.value, **outcome.details})
 
-    async def _updated(
+    async def _update_status(
         self, jobs: ThingJobs, execution: Execution, status: JobExecutionStatus, details: Mapping[str, str]
     ) -> bool:
-        """Say how it stands; False where it is over, or has changed meanwhile."""
+        """Update the status; False if the execution is over or was changed concurrently."""
         try:
             await jobs.update(execution, status.value, details)
         except JobRefusedError as error:

@@ -1,6 +1,6 @@
-"""The device's side of AWS IoT: connect as a thing, publish.
+"""AWS IoT device client: connect as a thing, publish.
 
-MQTT 3.1.1 on port 8883 with a client certificate. The client id is the thing's name, as policies ask that name it by
+MQTT 3.1.1 on port 8883 with a client certificate. The client ID is the thing's name, as required by policies with
 `${iot:Connection.Thing.ThingName}`.
 """
 
@@ -22,21 +22,21 @@ class ThingClient:
     thing: str
 
     async def send(self, payload: bytes) -> None:
-        """Send one message to `devices/THING/data`; return when the broker has it safely (QoS 1)."""
+        """Publish one message to `devices/THING/data`; return once the broker has stored it (QoS 1)."""
         await self.mqtt.publish(f"devices/{self.thing}/data", payload)
 
-    async def lost(self) -> Exception:
-        """Return when the connection is over, with the reason."""
-        return await self.mqtt.lost()
+    async def wait_until_lost(self) -> Exception:
+        """Wait until the connection is lost; return the reason."""
+        return await self.mqtt.wait_for_loss()
 
     async def close(self) -> None:
         await self.mqtt.close()
 
 
 async def connect_thing(mqtt: MqttClient, host: str, thing: str) -> ThingClient:
-    """Connect a fresh client as `thing`. Raise the errors of links.
+    """Connect a new client as `thing`. Raise the errors of links.
 
-    Whom AWS refuses it answers by closing the connection; so it does at the first one of a certificate that is
+    AWS refuses a client by closing the connection. It also closes the first connection of a certificate that is
     registered just in time.
     """
     await mqtt.connect(host, MQTT_PORT, Connect(thing, clean_start=True, keep_alive_s=KEEP_ALIVE_S))

@@ -1,9 +1,9 @@
-"""A thing's jobs over its MQTT connection: what is next, how it stands, and word that there is another next one.
+"""Client of a thing's jobs over MQTT: the next job, status updates, and change notifications.
 
-In:   `$aws/things/T/jobs/notify-next`, and the answers to what is asked, known by their client token.
-Out:  `jobs/$next/get`, `jobs/J/get`, `jobs/J/update` with the expected version.
+In:   `$aws/things/T/jobs/notify-next`, and responses, matched by their client token. Out:  `jobs/$next/get`,
+`jobs/J/get`, `jobs/J/update` with the expected version.
 
-A document stays as it came: what it means, and how deep it may be, is for whoever acts on it.
+A document stays unparsed: its meaning and allowed depth are up to the job's executor.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Execution(msgspec.Struct, rename="camel", frozen=True):
-    """A job as this thing has it; times are seconds since 1970."""
+    """Execution of a job on this thing; times are seconds since 1970."""
 
     job_id: str
     status: str
@@ -67,7 +67,7 @@ class DocumentUnreadableError(Exception):
 
 @dataclass(slots=True)
 class ThingJobs:
-    """Asks about the jobs of one thing. `listen` has to run while anything is asked."""
+    """Client of one thing's jobs; `listen` must run during requests."""
 
     mqtt: MqttClient
     host: str
@@ -82,12 +82,15 @@ class ThingJobs:
         return f"$aws/things/{self.thing}/jobs"
 
     async def open(self) -> None:
-        """Ask for answers and notices. Raise the errors of links."""
+        """Subscribe to responses and notifications. Raise the errors of links."""
         for topic_filter in ("notify-next", "+/get/+", "+/update/+"):
             await self.mqtt.subscribe(f"{self._topic}/{topic_filter}")
 
     async def listen(self) -> None:
-        """Give what comes to whoever waits for it; never returns. Raise the errors of links at the connection's end."""
+        """Dispatch incoming messages to their waiters; never returns.
+
+        Raise the errors of links when the connection ends.
+        """
         try:
             while True:
                 self._take(await self.mqtt.next_message())
@@ -112,7 +115,7 @@ class ThingJobs:
             future.set_result(message)
 
     async def next(self) -> Execution | None:
-        """Return what is to be done next: what is in progress, or else what is queued; None where there is nothing.
+        """Return the next execution: one in progress, otherwise a queued one; None if there is none.
 
         Raise `DocumentUnreadableError`, and the errors of links.
         """
@@ -124,12 +127,12 @@ class ThingJobs:
             raise DocumentUnreadableError from error
 
     async def next_without_document(self) -> Execution | None:
-        """Return what is next, where its document cannot be read."""
+        """Return the next execution without its document, for unreadable documents."""
         answer = await self._ask(f"{NEXT}/get", {"includeJobDocument": False})
         return self._read(answer)
 
-    async def described(self, job_id: str, number: int) -> Execution | None:
-        """Return how an execution stands, without its document; None where it is over, or no more."""
+    async def describe_execution(self, job_id: str, number: int) -> Execution | None:
+        """Return the status of an execution without its document; None if it is over or deleted."""
         asked = {"includeJobDocument": False, "executionNumber": number}
         try:
             return self._read(await self._ask(f"{job_id}/get", asked))
@@ -138,18 +141,21 @@ class ThingJobs:
                 return None
             raise
 
-    async def update(self, known: Execution, status: str, details: Mapping[str, str]) -> None:
-        """Say how an execution stands, if it is still as it is known. Raise `JobRefusedError`, the errors of links."""
+    async def update(self, execution: Execution, status: str, details: Mapping[str, str]) -> None:
+        """Update an execution's status if its version is unchanged.
+
+        Raise `JobRefusedError`, the errors of links.
+        """
         asked = {
             "status": status,
             "statusDetails": dict(details),
-            "expectedVersion": known.version_number,
-            "executionNumber": known.execution_number,
+            "expectedVersion": execution.version_number,
+            "executionNumber": execution.execution_number,
         }
-        await self._ask(f"{known.job_id}/update", asked)
+        await self._ask(f"{execution.job_id}/update", asked)
 
-    async def news(self, most_s: float) -> None:
-        """Return when another job is next, or after so long: a notice may have been lost."""
+    async def wait_for_notification(self, most_s: float) -> None:
+        """Wait for a new next job, or the timeout: a notification may have been lost."""
         try:
             async with asyncio.timeout(most_s):
                 await self._news.wait()
@@ -158,12 +164,12 @@ class ThingJobs:
 
     # ---- inside
 
-    async def _ask(self, what: str, asked: Mapping[str, Any]) -> bytes:
+    async def _ask(self, what: str, values: Mapping[str, Any]) -> bytes:
         token, topic = self.token(), f"{self._topic}/{what}"
         future: asyncio.Future[ReceivedMessage] = asyncio.get_running_loop().create_future()
         self._waiting[token] = future
         try:
-            await self.mqtt.publish(topic, _encode({**asked, "clientToken": token}))
+            await self.mqtt.publish(topic, _encode({**values, "clientToken": token}))
             async with asyncio.timeout(self.answer_s):
                 answer = await future
         except TimeoutError as error:
@@ -187,6 +193,6 @@ class ThingJobs:
 
 
 def _token_in(payload: bytes) -> str:
-    """Return the token at the end of an answer that is no JSON as a whole, as one with a document that is too deep."""
+    """Return the client token at the end of an invalid JSON response, such as one with a too deep document."""
     _, found, rest = payload.rpartition(b'"clientToken":')
     return rest.strip(b' "}').decode("ascii", "replace") if found else ""

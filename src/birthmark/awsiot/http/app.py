@@ -1,6 +1,6 @@
-"""The ASGI application: who asks (signature, or a device's certificate), which operation, how it answers.
+"""ASGI application: authentication (signature or device certificate), routing, and response.
 
-Routes see the raw path; a router that decodes first could not tell an ARN's slash from the path's own.
+Routing uses the raw path; a router that decodes first cannot distinguish an ARN's slash from a path separator.
 """
 
 import json
@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed, parse_signature
 from birthmark.awsiot.errors import http_error
-from birthmark.awsiot.http.authorization_resources import acts_of, resources_of
+from birthmark.awsiot.http.authorization_resources import implied_actions, resources_of
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.ca_certificates import AuthorityOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
@@ -56,7 +56,7 @@ from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Namespace
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
-from birthmark.iam.authorization import demand, said
+from birthmark.iam.authorization import format_refusal, require_right
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 
 GROUPS = (
@@ -103,7 +103,7 @@ Record = Callable[[BirthmarkError, Request], str]
 
 
 def is_for_aws(scope: Scope) -> bool:
-    """Say whether a request is for this room: signed its way, or on one of its paths."""
+    """Return whether a request is for AWS: signed with SigV4, or on one of its paths."""
     if scope["type"] != "http":
         return False
     authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
@@ -120,14 +120,14 @@ def raw_path_of(scope: Scope) -> str:
 
 
 def signed_request_of(scope: Scope, body: bytes = b"") -> SignedRequest:
-    """Return what a signature covers."""
+    """Return the signed parts of a request."""
     headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
     query = scope["query_string"].decode("latin-1")
     return SignedRequest(scope.get("method", "GET"), raw_path_of(scope), query, headers, body)
 
 
 def handlers(aws: AwsIot, space: Namespace, ask: Ask, entropy: Entropy) -> Mapping[str, Handler]:
-    """Return who serves which operation."""
+    """Return the handler of each operation."""
     of_space = (
         ConnectivityOperations(aws, space),
         ClientOperations(aws, space),
@@ -139,9 +139,9 @@ def handlers(aws: AwsIot, space: Namespace, ask: Ask, entropy: Entropy) -> Mappi
 
 
 class AwsHttp:
-    """Answers for the control plane and the data plane; everything else goes on to `otherwise`.
+    """Serves control plane and data plane; passes other requests on to `otherwise`.
 
-    `ask` asks a service of the cloud by its topic.
+    `ask` calls a cloud service by its topic.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class AwsHttp:
 
     @cached_property
     def _router(self) -> OperationRouter:
-        """Made when the first operation is asked for: there are hundreds."""
+        """Operation router, created on first use because of its hundreds of operations."""
         return OperationRouter(self._handlers())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -179,8 +179,8 @@ class AwsHttp:
             value = await handle(request)
         except BirthmarkError as error:
             status, name = http_error(error)
-            account = asked_in(self._aws.account, request.headers.get("authorization", ""))
-            body: dict[str, Any] = {"message": said(error)} | _existing(account, error)
+            account = account_in_region(self._aws.account, request.headers.get("authorization", ""))
+            body: dict[str, Any] = {"message": format_refusal(error)} | _existing(account, error)
             headers = {"x-amzn-ErrorType": name, "x-amzn-RequestId": self._record(error, request)}
             return Response(json.dumps(body), status, headers, "application/json")
         if isinstance(value, Response):
@@ -193,18 +193,18 @@ class AwsHttp:
         body = await request.body()
         signed = signed_request_of(request.scope, body)
         if is_signed(request.headers.get("authorization", ""), signed.query):
-            grant, actor, operation, handler, names = await self._for_operator(request, signed)
+            grant, actor, operation, handler, names = await self._authenticate_operator(request, signed)
         elif signed.method == "GET" and (found := CREDENTIALS.fullmatch(signed.path)) is not None:
             return await credentials(self._aws, unquote(found["alias"]), request)
         elif signed.method == "GET" and signed.path.startswith(_CONFIRM):  # by whoever was sent the link
             await self._aws.rules.destinations.confirm(signed.path.removeprefix(_CONFIRM))
             return None
         else:
-            grant, operation, handler, names = await self._for_device(request, signed)
+            grant, operation, handler, names = await self._authenticate_device(request, signed)
             actor = f"certificate:{grant.certificate_id}" if grant.authorized is None else grant.principal
         headers = {name: value for name, value in signed.headers if name.startswith("x-amz")}
         note = partial(self._note, request)
-        account = asked_in(self._aws.account, request.headers.get("authorization", ""))
+        account = account_in_region(self._aws.account, request.headers.get("authorization", ""))
         call = AwsRequest(operation, names, _query(signed.query), headers, body, actor, grant, note, account)
         try:
             self._check_rights(call)
@@ -215,22 +215,25 @@ class AwsHttp:
             error.add_facts(command=operation.form, **named)
             raise
 
-    def _check_rights(self, call: AwsRequest) -> None:
-        """Raise `KeyDeniedError` for what a key may not do; operations on data ask about their own resource."""
+    def _check_rights(self, request: AwsRequest) -> None:
+        """Raise `KeyDeniedError` if a key may not perform the operation; data operations check their own resource."""
         if (
-            call.grant.is_operator
-            and call.grant.permissions is not None
-            and call.operation.service not in {_DATA, _JOBS}
+            request.grant.is_operator
+            and request.grant.permissions is not None
+            and request.operation.service not in {_DATA, _JOBS}
         ):
-            for resource in resources_of(self._aws.account, call):
-                self._aws.devices.check_resource(call.grant, f"iot:{call.operation.name}", resource)
-            for action, resource in acts_of(self._aws.account, call):
-                self._aws.devices.check_every(call.grant, action, resource)
+            for resource in resources_of(self._aws.account, request):
+                self._aws.devices.check_resource(request.grant, f"iot:{request.operation.name}", resource)
+            for action, resource in implied_actions(self._aws.account, request):
+                self._aws.devices.check_every(request.grant, action, resource)
 
-    async def _for_operator(
+    async def _authenticate_operator(
         self, request: Request, signed: SignedRequest
     ) -> tuple[ConnectionGrant, str, AwsOperation, Handler, Mapping[str, str]]:
-        """Return who signed, and what is asked. Raise `RightMissingError` for what a person may not do."""
+        """Authenticate an operator and select the operation.
+
+        Raise `RightMissingError` if a user lacks the right.
+        """
         keys, address = self._aws.keys, request.client.host if request.client else ""
         signature = parse_signature(signed)
         if (caller := keys.person(signed, signature, SERVICES, address)) is None:
@@ -239,13 +242,16 @@ class AwsHttp:
             actor = grant.principal if grant.session is not None else f"access_key:{grant.principal}"
             return grant, actor, operation, handler, names
         operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[signature.service])
-        demand(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)
+        require_right(caller, right_for(operation.name, _query(signed.query).get("newStatus", "")), PLACE)
         return ConnectionGrant(caller.actor, None, None, None, caller=caller), caller.actor, operation, handler, names
 
-    async def _for_device(
+    async def _authenticate_device(
         self, request: Request, signed: SignedRequest
     ) -> tuple[ConnectionGrant, AwsOperation, Handler, Mapping[str, str]]:
-        """Return who asks by a certificate, and what. Raise `SignatureMissingError` for what devices cannot ask."""
+        """Authenticate a device by certificate and select the operation.
+
+        Raise `SignatureMissingError` for operations that devices cannot perform.
+        """
         try:
             operation, handler, names = self._router.find(signed.method, signed.path, _DATA)
             if operation.title not in FOR_DEVICES:
@@ -268,8 +274,8 @@ class AwsHttp:
         self._record(error, request)
 
 
-def asked_in(account: Account, authorization: str) -> Account:
-    """Return the account in the region that a request was signed for; a device's is the configured one."""
+def account_in_region(account: Account, authorization: str) -> Account:
+    """Return the account in the region of the signature; for devices, the configured one."""
     found = _SCOPE.search(authorization)
     return account if found is None or found[1] == account.region else replace(account, region=found[1])
 

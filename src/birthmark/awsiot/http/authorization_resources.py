@@ -1,6 +1,6 @@
-"""On which resources an operation acts, as policies name them (service authorization reference, "AWS IoT").
+"""Resources of an operation, as named in policies (service authorization reference, "AWS IoT").
 
-Most stand in the path by a name; some in the body, and some are ARNs. An operation on none of one's own is on `*`.
+Most are names in the path; some are in the body or are ARNs. An operation without a resource of its own acts on `*`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +46,7 @@ _BY_ARN = frozenset(
         "UntagResource",
     }
 )
-"""Those that policies know by the certificate, group or resource whose ARN they are given."""
+"""Operations whose policy resource is the certificate, group, or resource in a given ARN."""
 _IN_BODY: Mapping[str, Sequence[str]] = {
     "CreateProvisioningTemplate": ("templateName",),
     "AddThingToThingGroup": ("thingName", "thingGroupName"),
@@ -57,67 +57,70 @@ _IN_BODY: Mapping[str, Sequence[str]] = {
 _LISTED: Mapping[str, Mapping[str, str]] = {
     "UpdateThingGroupsForThing": {"thingGroupsToAdd": "thinggroup", "thingGroupsToRemove": "thinggroup"}
 }
-"""Members that are lists of names, and of which kind."""
+"""Members that are lists of names, with their resource kind."""
 _LISTED_ARNS: Mapping[str, str] = {"CreateJob": "targets", "AssociateTargetsWithJob": "targets"}
 """Members that are lists of ARNs."""
 _SOME = "*"
 _BY_DIGEST = frozenset({"cert", "cacert"})
-"""Kinds whose name is a digest in hex, which is the same in either letter case."""
+"""Kinds whose name is a hex digest, which is case-insensitive."""
 
 
-def resources_of(account: Account, call: AwsRequest) -> Sequence[str]:
+def resources_of(account: Account, request: AwsRequest) -> Sequence[str]:
     """Return the ARNs that a call acts on, or `*`."""
-    operation = call.operation
+    operation = request.operation
     if operation.name in _BY_ARN:
-        found = (call.get(name) for name in _ARNS if name in operation.by_name)
-        return [_here(account, arn) for arn in found if arn] or ["*"]
+        found = (request.get(name) for name in _ARNS if name in operation.by_name)
+        return [_normalize_arn(account, arn) for arn in found if arn] or ["*"]
     wanted = [(one.name, one.wire) for one in operation.members if one.place == "uri"]
-    acted = [_arn(account, _KINDS[wire], call[name]) for name, wire in wanted if wire in _KINDS]
-    acted += [_of_body(account, call, name) for name in _IN_BODY.get(operation.name, ())]
+    acted = [_arn(account, _KINDS[wire], request[name]) for name, wire in wanted if wire in _KINDS]
+    acted += [_of_body(account, request, name) for name in _IN_BODY.get(operation.name, ())]
     for member, kind in _LISTED.get(operation.name, {}).items():
-        acted += [_arn(account, kind, name) for name in call.part(member, list[str]) or ()]
+        acted += [_arn(account, kind, name) for name in request.part(member, list[str]) or ()]
     if (arns := _LISTED_ARNS.get(operation.name)) is not None:
-        acted += [_here(account, arn) for arn in call.part(arns, list[str]) or ()]
+        acted += [_normalize_arn(account, arn) for arn in request.part(arns, list[str]) or ()]
     return acted or ["*"]
 
 
-def template_of(call: AwsRequest) -> str:
-    """Return the body of a new template. Stored ones may have duplicate keys. Raise `TemplateInvalidError`."""
-    body: str = call["templateBody"]
+def template_of(request: AwsRequest) -> str:
+    """Return the body of a new template; stored ones may have duplicate keys.
+
+    Raise `TemplateInvalidError`.
+    """
+    body: str = request["templateBody"]
     check_keys_once(body, TemplateInvalidError)
     return body
 
 
-def acts_of(account: Account, call: AwsRequest) -> Iterator[tuple[str, str]]:
-    """Yield action and ARN of what a call does besides: what it makes, attaches or publishes needs those rights too.
+def implied_actions(account: Account, request: AwsRequest) -> Iterator[tuple[str, str]]:
+    """Yield action and ARN of a call's further effects: creating, attaching, and publishing need those rights too.
 
-    This limits access keys that have a policy. AWS limits such a call by the policy of the role that it passes.
+    This limits access keys with a policy. AWS limits such a call by the policy of the passed role.
     """
-    match call.operation.name:
+    match request.operation.name:
         case "RegisterThing" | "StartThingRegistrationTask" | "CreateProvisioningTemplate":
-            yield from _of_template(account, call["templateBody"])
+            yield from _of_template(account, request["templateBody"])
         case "CreateProvisioningTemplateVersion":
-            yield from _of_template(account, call["templateBody"])
+            yield from _of_template(account, request["templateBody"])
         case "RegisterCACertificate" | "UpdateCACertificate":
-            config = call.part("registrationConfig", dict[str, Any]) or {}
+            config = request.part("registrationConfig", dict[str, Any]) or {}
             if config.get("templateBody") is not None:
                 yield from _of_template(account, str(config["templateBody"]))
         case "CreateTopicRule" | "ReplaceTopicRule":
-            payload = call.part("topicRulePayload", dict[str, Any]) or {}
+            payload = request.part("topicRulePayload", dict[str, Any]) or {}
             actions = payload.get("actions")
             for one in (*(actions if isinstance(actions, list) else ()), payload.get("errorAction")):
                 if isinstance(one, dict) and isinstance(to := one.get("republish"), dict):
                     topic = str(to.get("topic", "")).replace("$$", "$")
                     yield "iot:Publish", account.arn("topic", topic.partition("${")[0] + "*" * ("${" in topic))
         case "CreateRoleAlias" | "UpdateRoleAlias":
-            if (role := call.get("roleArn")) is not None:
+            if (role := request.get("roleArn")) is not None:
                 yield "iam:PassRole", role
         case _:
             return
 
 
 def _of_template(account: Account, body: str) -> Iterator[tuple[str, str]]:
-    """Yield what devices of a template get, whatever their parameters are."""
+    """Yield the grants of a template's devices, for any parameters."""
     template = parse_template(body)
     for certificate in template.of_kind(CERTIFICATE):
         given = certificate.properties
@@ -143,8 +146,8 @@ def _of_template(account: Account, body: str) -> Iterator[tuple[str, str]]:
             yield "iot:CreatePolicy", account.arn("policy", "*")
 
 
-def _here(account: Account, arn: str) -> str:
-    """Return an ARN as this account writes it: regions are one here, and none leads around a policy."""
+def _normalize_arn(account: Account, arn: str) -> str:
+    """Return an ARN with the account's region, as all regions are equal and must not bypass a policy."""
     parts = arn.split(":", 5)
     if len(parts) < _PARTS:
         return arn
@@ -152,10 +155,14 @@ def _here(account: Account, arn: str) -> str:
     return ":".join([parts[0], "aws", parts[2], account.region, parts[4], f"{kind}{slash}{_name(kind, name)}"])
 
 
-def _of_body(account: Account, call: AwsRequest, member: str) -> str:
-    """Return the ARN of what the body has by its name, or by its ARN alone."""
-    arn = call.get(f"{member.removesuffix('Name')}Arn")
-    return _here(account, arn) if arn and call.get(member) is None else _arn(account, _KINDS[member], call[member])
+def _of_body(account: Account, request: AwsRequest, member: str) -> str:
+    """Return the ARN of a resource that the body names, directly or by ARN."""
+    arn = request.get(f"{member.removesuffix('Name')}Arn")
+    return (
+        _normalize_arn(account, arn)
+        if arn and request.get(member) is None
+        else _arn(account, _KINDS[member], request[member])
+    )
 
 
 def _arn(account: Account, kind: str, name: str) -> str:

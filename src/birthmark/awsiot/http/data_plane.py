@@ -1,4 +1,4 @@
-"""The data plane: publish, shadows, retained messages. Devices may ask here too, under their policies."""
+"""Data plane: publish, shadows, retained messages. Also available to devices under their policies."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -33,40 +33,40 @@ class ClientOperations:
         self._devices = aws.devices
         self._space = space
 
-    async def get_connection(self, call: AwsRequest) -> Any:
-        client = self._client(call, "iot:GetConnection")
+    async def get_connection(self, request: AwsRequest) -> Any:
+        client = self._client(request, "iot:GetConnection")
         if (known := await self._space.asked.client(client)) is None:
             raise UnknownClientError(thing=client)
         told: dict[str, Any] = {"clientId": client, "connected": known.is_connected}
         told |= {"cleanSession": known.expiry_s == 0, "sessionExpiry": known.expiry_s}
         if known.since is not None:
             return told | {"connectedSince": known.since // 1000}
-        seen = (await self._space.seen_anywhere([client])).get(client)
+        seen = (await self._space.get_last_contacts([client])).get(client)
         if seen is None or seen.reason is None:
             return told
         return told | {"disconnectedSince": seen.at // 1000, "disconnectReason": REASONS[seen.reason]}
 
-    async def delete_connection(self, call: AwsRequest) -> None:
-        client = self._client(call, "iot:DeleteConnection")
-        with_will, forgets = not call.flag("preventWillMessage"), call.flag("cleanSession")
+    async def delete_connection(self, request: AwsRequest) -> None:
+        client = self._client(request, "iot:DeleteConnection")
+        with_will, forgets = not request.flag("preventWillMessage"), request.flag("cleanSession")
         if await self._space.asked.client(client) is None:
             raise UnknownClientError(thing=client)
-        await self._connections.note_ended(client, forgets=forgets, actor=call.actor)
+        await self._connections.record_disconnect(client, forgets=forgets, actor=request.actor)
         if not await self._space.asked.end(client, with_will=with_will, forgets=forgets):
             raise UnknownClientError(thing=client)
 
-    async def list_subscriptions(self, call: AwsRequest) -> Any:
-        client = self._client(call, "iot:ListSubscriptions")
+    async def list_subscriptions(self, request: AwsRequest) -> Any:
+        client = self._client(request, "iot:ListSubscriptions")
         if await self._space.asked.client(client) is None:
             raise UnknownClientError(thing=client)
-        found = [one for one in await self._space.asked.subscriptions(client) if one.name > call.after]
-        page = page_of(found, call.size, [one.name for one in found])
+        found = [one for one in await self._space.asked.subscriptions(client) if one.name > request.after]
+        page = page_of(found, request.size, [one.name for one in found])
         told = [{"topicFilter": one.name, "qos": one.qos} for one in page.items]
-        return call.paged("subscriptions", told, page)
+        return request.paged("subscriptions", told, page)
 
-    def _client(self, call: AwsRequest, action: str) -> str:
-        client = call["clientId"][:MAX_CLIENT_ID_BYTES]
-        self._devices.check(call.grant, action, "client", client)
+    def _client(self, request: AwsRequest, action: str) -> str:
+        client = request["clientId"][:MAX_CLIENT_ID_BYTES]
+        self._devices.check(request.grant, action, "client", client)
         return client
 
 
@@ -81,26 +81,26 @@ FOR_DEVICES = frozenset(
         "ListRetainedMessages",
     }
 )
-"""Those that a device may ask for with its certificate, as far as its policies allow."""
+"""Operations available to devices with a certificate, as far as their policies allow."""
 _MAX_RETAINED = 200
 """Of ListRetainedMessages on a page (measured)."""
 _MAX_EXPIRY_S = 0xFFFFFFFF
 _UTF8 = "UTF8_DATA"
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
-"""Asks a service of the cloud by a reserved topic, for a principal."""
+"""Calls a cloud service by a reserved topic, for a principal."""
 
 
 class ConnectivityOperations:
-    """Who of the things is connected, by the client id that is its name: the fleet's index of the real service."""
+    """Connectivity of things by client ID, which is the thing name; AWS serves it from the fleet index."""
 
     def __init__(self, aws: AwsIot, space: Namespace) -> None:
         self._things = aws.things
         self._space = space
 
-    async def get_thing_connectivity_data(self, call: AwsRequest) -> Any:
-        name = (await self._things.get(call["thingName"])).name
-        if (seen := (await self._space.seen_anywhere([name])).get(name)) is None:
+    async def get_thing_connectivity_data(self, request: AwsRequest) -> Any:
+        name = (await self._things.get(request["thingName"])).name
+        if (seen := (await self._space.get_last_contacts([name])).get(name)) is None:
             return {"thingName": name, "connected": False}
         told = {"thingName": name, "connected": seen.reason is None, "timestamp": seen.at / MICROS}
         return told if seen.reason is None else told | {"disconnectReason": REASONS[seen.reason]}
@@ -118,31 +118,31 @@ class DataOperations:
 
     # ---- messages
 
-    async def publish(self, call: AwsRequest) -> Any:
-        topic, qos, retain = call["topic"], call.number("qos") or 0, call.flag("retain")
+    async def publish(self, request: AwsRequest) -> Any:
+        topic, qos, retain = request["topic"], request.number("qos") or 0, request.flag("retain")
         if qos not in {0, 1}:
             raise BodyInvalidError(detail="qos is neither 0 nor 1")
-        topic_validation.check_publish("over HTTPS", topic, len(call.body), qos, retain=retain)
-        self._devices.check(call.grant, "iot:Publish", "topic", topic)
+        topic_validation.check_publish("over HTTPS", topic, len(request.body), qos, retain=retain)
+        self._devices.check(request.grant, "iot:Publish", "topic", topic)
         if retain:
-            self._devices.check(call.grant, "iot:RetainPublish", "topic", topic)
+            self._devices.check(request.grant, "iot:RetainPublish", "topic", topic)
         if topic.startswith("$"):
             if not is_answered_over_https(topic):
                 raise topic_validation.MqttOnlyTopicError(topic=topic[: topic_validation.MAX_TOPIC_BYTES])
-            await self._ask(topic, call.body, call.note, call.grant.principal)
+            await self._ask(topic, request.body, request.note, request.grant.principal)
         else:
-            lasts_s = call.number("messageExpiry")
+            lasts_s = request.number("messageExpiry")
             if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
                 raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
             expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
-            whose = str(call.grant.principal)  # a person's is more than a name, which a message does not keep
-            message = BrokerMessage(topic, call.body, qos, retain, _properties(call), expires_at, principal=whose)
-            await self._space.messages.published(message)
+            whose = str(request.grant.principal)  # a person's is more than a name, which a message does not keep
+            message = BrokerMessage(topic, request.body, qos, retain, _properties(request), expires_at, principal=whose)
+            await self._space.messages.publish_one(message)
         return {"message": "OK", "traceId": new_uuid(self._entropy)}
 
-    async def get_retained_message(self, call: AwsRequest) -> Any:
-        topic = call["topic"]
-        self._devices.check(call.grant, "iot:GetRetainedMessage", "topic", topic)
+    async def get_retained_message(self, request: AwsRequest) -> Any:
+        topic = request["topic"]
+        self._devices.check(request.grant, "iot:GetRetainedMessage", "topic", topic)
         if (found := await self._space.retained.of(topic)) is None:
             raise RetainedMissingError(topic=topic[: topic_validation.MAX_TOPIC_BYTES])
         message, at = found
@@ -153,11 +153,11 @@ class DataOperations:
             answer["userProperties"] = base64.b64encode(msgspec.json.encode(named)).decode()
         return answer
 
-    async def list_retained_messages(self, call: AwsRequest) -> Any:
-        self._devices.check(call.grant, "iot:ListRetainedMessages", "topic", "*")
-        if (given := call.number("maxResults")) is not None and not 1 <= given <= _MAX_RETAINED:
+    async def list_retained_messages(self, request: AwsRequest) -> Any:
+        self._devices.check(request.grant, "iot:ListRetainedMessages", "topic", "*")
+        if (given := request.number("maxResults")) is not None and not 1 <= given <= _MAX_RETAINED:
             raise BodyInvalidError(detail=f"Invalid maxResults value: {given}")
-        page = await self._space.retained.topics(call.after, call.size)
+        page = await self._space.retained.topics(request.after, request.size)
         found = [
             {
                 "topic": row["topic"],
@@ -167,61 +167,61 @@ class DataOperations:
             }
             for row in page.items
         ]
-        return call.paged("retainedTopics", found, page)
+        return request.paged("retainedTopics", found, page)
 
     # ---- shadows
 
-    async def get_thing_shadow(self, call: AwsRequest) -> Any:
-        thing, name = self._shadow(call, "iot:GetThingShadow")
+    async def get_thing_shadow(self, request: AwsRequest) -> Any:
+        thing, name = self._shadow(request, "iot:GetThingShadow")
         return shadow_json(await self._shadows.get(thing, name), self._shadows.now())
 
-    async def update_thing_shadow(self, call: AwsRequest) -> Any:
-        thing, name = self._shadow(call, "iot:UpdateThingShadow")
+    async def update_thing_shadow(self, request: AwsRequest) -> Any:
+        thing, name = self._shadow(request, "iot:UpdateThingShadow")
         return await self._shadows.update(
-            thing, name, parse_request(call.body), principal=call.grant.principal, actor=call.operator
+            thing, name, parse_request(request.body), principal=request.grant.principal, actor=request.operator
         )
 
-    async def delete_thing_shadow(self, call: AwsRequest) -> Any:
-        thing, name = self._shadow(call, "iot:DeleteThingShadow")
-        return await self._shadows.delete(thing, name, ShadowRequest({}), actor=call.operator)
+    async def delete_thing_shadow(self, request: AwsRequest) -> Any:
+        thing, name = self._shadow(request, "iot:DeleteThingShadow")
+        return await self._shadows.delete(thing, name, ShadowRequest({}), actor=request.operator)
 
-    async def list_named_shadows_for_thing(self, call: AwsRequest) -> Any:
-        thing = parse_thing_name(call["thingName"])
-        self._devices.check(call.grant, "iot:ListNamedShadowsForThing", "thing", thing)
-        page = await self._shadows.names(thing, call.after, call.size)
-        return call.paged("results", page.items, page) | {"timestamp": self._shadows.now() // MICROS}
+    async def list_named_shadows_for_thing(self, request: AwsRequest) -> Any:
+        thing = parse_thing_name(request["thingName"])
+        self._devices.check(request.grant, "iot:ListNamedShadowsForThing", "thing", thing)
+        page = await self._shadows.names(thing, request.after, request.size)
+        return request.paged("results", page.items, page) | {"timestamp": self._shadows.now() // MICROS}
 
-    def _shadow(self, call: AwsRequest, action: str) -> tuple[ThingName, str]:
-        """Return which shadow is meant, by whoever may do this to it."""
-        thing = parse_thing_name(call["thingName"])
-        name = call.get("shadowName")
-        self._devices.check(call.grant, action, "thing", thing)
+    def _shadow(self, request: AwsRequest, action: str) -> tuple[ThingName, str]:
+        """Return the requested shadow, after checking the caller's permission."""
+        thing = parse_thing_name(request["thingName"])
+        name = request.get("shadowName")
+        self._devices.check(request.grant, action, "thing", thing)
         return thing, "" if name is None else parse_shadow_name(thing, name)
 
 
-def _properties(call: AwsRequest) -> Properties:
-    """Return the properties of MQTT 5 that a publish gives its message. Raise `BodyInvalidError`."""
+def _properties(request: AwsRequest) -> Properties:
+    """Return the MQTT 5 properties of a published message. Raise `BodyInvalidError`."""
     found: list[tuple[PropertyId, PropertyValue]] = []
-    if (indicator := call.get("payloadFormatIndicator")) is not None:
+    if (indicator := request.get("payloadFormatIndicator")) is not None:
         found.append((PropertyId.PAYLOAD_FORMAT, int(indicator == _UTF8)))
-    if (content_type := call.get("contentType")) is not None:
+    if (content_type := request.get("contentType")) is not None:
         found.append((PropertyId.CONTENT_TYPE, _text("contentType", content_type)))
-    if (topic := call.get("responseTopic")) is not None:
+    if (topic := request.get("responseTopic")) is not None:
         if not is_valid_name(topic):
             raise BodyInvalidError(detail="responseTopic is empty or has a wildcard")
         found.append((PropertyId.RESPONSE_TOPIC, topic))
-    if (data := call.get("correlationData")) is not None:
+    if (data := request.get("correlationData")) is not None:
         found.append((PropertyId.CORRELATION_DATA, _unpacked("correlationData", data)))
-    if (named := call.get("userProperties")) is not None:
+    if (named := request.get("userProperties")) is not None:
         pairs = [(_text("userProperties", name), _text("userProperties", value)) for name, value in _pairs(named)]
         found += [(PropertyId.USER_PROPERTY, pair) for pair in pairs]
     return tuple(found)
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:
-    """Return user properties: JSON in base64, an array of objects with a name and a value each.
+    """Return user properties from base64 JSON: an array of objects with a name and a value each.
 
-    The SDKs take JSON as text and pack it once more, as JSON.
+    The SDKs encode JSON text a second time, as a JSON string.
     """
     try:
         given = decode_json(_unpacked("userProperties", text))
@@ -234,7 +234,7 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 
 
 def _text(name: str, text: str) -> str:
-    """Return what MQTT has as a string: one without U+0000 ([MQTT-1.5.4-2])."""
+    """Return a valid MQTT string, without U+0000 ([MQTT-1.5.4-2])."""
     if "\0" in text:
         raise BodyInvalidError(detail=f"{name} contains U+0000")
     return text

@@ -1,4 +1,4 @@
-"""Who asks over HTTPS without an access key: by the certificate of its TLS, or by a custom authorizer."""
+"""Device authentication over HTTPS without access keys: TLS client certificate or custom authorizer."""
 
 import hashlib
 from collections import OrderedDict
@@ -18,9 +18,9 @@ _CHANGING = frozenset({"content-length", "content-type"})
 
 
 class HttpDevices:
-    """Lets devices in, one request at a time.
+    """Authenticates device requests one by one.
 
-    What a function said is remembered for a connection where its authorizer has `enableCachingForHttp`.
+    The result of a function is cached per connection if its authorizer has `enableCachingForHttp`.
     """
 
     def __init__(self, aws: AwsIot, clock: Clock) -> None:
@@ -29,7 +29,7 @@ class HttpDevices:
         self._cached: OrderedDict[bytes, tuple[TlsPeer, ConnectionGrant, float]] = OrderedDict()
 
     async def admit(self, request: Request, query: str) -> ConnectionGrant:
-        """Return what who asks may do. Raise why it is not let in."""
+        """Return the permissions of the caller. Raise why it is refused."""
         peer: TlsPeer = request.scope["extensions"]["tls"]
         address = request.client.host if request.client else ""
         visitor = ConnectionContext(peer.leaf, None, address, peer.sni, chain=peer.chain)
@@ -60,6 +60,6 @@ class HttpDevices:
 
 
 def _key(peer: TlsPeer, headers: Mapping[str, str], query: str) -> bytes:
-    """Return what tells apart who presents something else, or over another connection."""
+    """Return the cache key of the presented credentials and the connection."""
     said = sorted((name, value) for name, value in headers.items() if name not in _CHANGING)
     return hashlib.sha256(repr((id(peer), said, query)).encode()).digest()

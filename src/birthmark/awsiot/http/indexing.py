@@ -1,4 +1,4 @@
-"""Fleet indexing: what is indexed, searches over it, and groups whose things a search finds."""
+"""Fleet indexing: configuration, searches, and dynamic thing groups."""
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.fleet_index import UnknownIndexError
 from birthmark.awsiot.wire.index_query import QueryInvalidError, SearchIndex, is_field, parse_query
 from birthmark.awsiot.wire.shadows import shadow_values
-from birthmark.net.fair_scheduler import fitting
+from birthmark.net.fair_scheduler import collect_page
 from birthmark.store.pagination import marker_of, page_of, parse_marker
 
 VERSION = "2017-09-30"
@@ -42,25 +42,25 @@ class IndexingOperations:
             "thingGroupIndexingConfiguration": {"thingGroupIndexingMode": "OFF"} | dict(known.groups),
         }
 
-    async def update_indexing_configuration(self, call: AwsRequest) -> None:
-        things = call.part("thingIndexingConfiguration", wire.ThingIndexing)
-        groups = call.part("thingGroupIndexingConfiguration", wire.ThingGroupIndexing)
+    async def update_indexing_configuration(self, request: AwsRequest) -> None:
+        things = request.part("thingIndexingConfiguration", wire.ThingIndexing)
+        groups = request.part("thingGroupIndexingConfiguration", wire.ThingGroupIndexing)
         if things is not None and things.device_defender_indexing_mode not in {None, "OFF"}:
             member = "thingIndexingConfiguration.deviceDefenderIndexingMode"
-            raise MemberNotServedError(member=member, operation=call.operation.name)
+            raise MemberNotServedError(member=member, operation=request.operation.name)
         await self._index.configure(
             None if things is None else wire.given_json(things),
             None if groups is None else wire.given_json(groups),
-            actor=call.actor,
+            actor=request.actor,
         )
 
-    async def list_indices(self, call: AwsRequest) -> Any:
+    async def list_indices(self, request: AwsRequest) -> Any:
         known = await self._index.indexing()
-        names = sorted(place.value for place in SearchIndex if known.has(place) and place.value > call.after)
-        return call.paged("indexNames", names[: call.size], page_of(names, call.size, names))
+        names = sorted(place.value for place in SearchIndex if known.has(place) and place.value > request.after)
+        return request.paged("indexNames", names[: request.size], page_of(names, request.size, names))
 
-    async def describe_index(self, call: AwsRequest) -> Any:
-        place, known = _place(call), await self._index.indexing()
+    async def describe_index(self, request: AwsRequest) -> Any:
+        place, known = _place(request), await self._index.indexing()
         if not known.has(place):
             raise UnknownIndexError(index=place.value)
         more = known.has_shadow("") * "_AND_SHADOW" + known.has_presence * "_AND_CONNECTIVITY_STATUS"
@@ -70,15 +70,15 @@ class IndexingOperations:
 
     # ---- searching
 
-    async def search_index(self, call: AwsRequest) -> Any:
-        place, size = _place(call), call.number("maxResults")
+    async def search_index(self, request: AwsRequest) -> Any:
+        place, size = _place(request), request.number("maxResults")
         if size is not None and not 1 <= size <= _MOST:
             raise wire.BodyInvalidError(detail=f"maxResults is not between 1 and {_MOST}")
-        query = parse_query(call["queryString"], place)
-        page = await self._index.search(place, query, parse_marker(call.get("nextToken")), size or _USUAL)
+        query = parse_query(request["queryString"], place)
+        page = await self._index.search(place, query, parse_marker(request.get("nextToken")), size or _USUAL)
         last = page.last
         if place is SearchIndex.THINGS:
-            shown = await fitting(self._things_json(page.items), lambda one: len(one.get("shadow", "")))
+            shown = await collect_page(self._things_json(page.items), lambda one: len(one.get("shadow", "")))
             answer: dict[str, Any] = {"things": shown}
             if shown and (name := shown[-1]["thingName"]) < page.items[-1]:
                 last = name  # the rest is on the next page
@@ -86,30 +86,30 @@ class IndexingOperations:
             answer = {"thingGroups": await self._groups_json(page.items)}
         return answer | ({} if last is None else {"nextToken": marker_of(last)})
 
-    async def get_statistics(self, call: AwsRequest) -> Any:
-        return {"statistics": statistics(await self._values(call))}
+    async def get_statistics(self, request: AwsRequest) -> Any:
+        return {"statistics": statistics(await self._values(request))}
 
-    async def get_cardinality(self, call: AwsRequest) -> Any:
-        return {"cardinality": len({*await self._values(call)})}
+    async def get_cardinality(self, request: AwsRequest) -> Any:
+        return {"cardinality": len({*await self._values(request)})}
 
-    async def get_percentiles(self, call: AwsRequest) -> Any:
-        percents = call.part("percents", list[Percent]) or USUAL_PERCENTS
-        found = percentiles(await self._values(call), percents)
+    async def get_percentiles(self, request: AwsRequest) -> Any:
+        percents = request.part("percents", list[Percent]) or USUAL_PERCENTS
+        found = percentiles(await self._values(request), percents)
         return {"percentiles": [{"percent": percent, "value": value} for percent, value in found]}
 
-    async def get_buckets_aggregation(self, call: AwsRequest) -> Any:
-        asked = call.part("bucketsAggregationType", wire.BucketsAggregation)
+    async def get_buckets_aggregation(self, request: AwsRequest) -> Any:
+        asked = request.part("bucketsAggregationType", wire.BucketsAggregation)
         if asked is None:
             raise wire.BodyInvalidError(detail="bucketsAggregationType is missing")
-        values, most = await self._values(call), asked.terms_aggregation.max_buckets
-        count = len(await self._index.every(_place(call), parse_query(call["queryString"], _place(call))))
+        values, most = await self._values(request), asked.terms_aggregation.max_buckets
+        count = len(await self._index.search_all(_place(request), parse_query(request["queryString"], _place(request))))
         told = [{"keyValue": value, "count": number} for value, number in buckets(values, most)]
         return {"totalCount": count, "buckets": told}
 
-    async def _values(self, call: AwsRequest) -> Sequence[str]:
-        """Return what the things that a query finds have in the field that is asked for."""
-        place = _place(call)
-        query, field = parse_query(call["queryString"], place), call.get("aggregationField") or "registry.version"
+    async def _values(self, request: AwsRequest) -> Sequence[str]:
+        """Return the values of the requested field of the things that match a query."""
+        place = _place(request)
+        query, field = parse_query(request["queryString"], place), request.get("aggregationField") or "registry.version"
         if not is_field(field, place):
             raise QueryInvalidError(detail=f"there is no field {field[:80]!r} in {place.value}")
         return await self._index.values(place, query, field)
@@ -147,38 +147,44 @@ class IndexingOperations:
 
     # ---- dynamic groups
 
-    async def create_dynamic_thing_group(self, call: AwsRequest) -> Any:
-        given, name = properties_of(call), parse_thing_name(call["thingGroupName"])
-        query = await self._query(call)
+    async def create_dynamic_thing_group(self, request: AwsRequest) -> Any:
+        given, name = properties_of(request), parse_thing_name(request["thingGroupName"])
+        query = await self._query(request)
         made = await self._groups.create(
-            name, given.description, given.attributes, None, query=query, tags=tags_of(call, name), actor=call.actor
+            name,
+            given.description,
+            given.attributes,
+            None,
+            query=query,
+            tags=tags_of(request, name),
+            actor=request.actor,
         )
-        named = wire.thing_group_name_json(call.account, made) | {"thingGroupId": made.group_id}
+        named = wire.thing_group_name_json(request.account, made) | {"thingGroupId": made.group_id}
         return named | wire.dynamic_json(made)
 
-    async def update_dynamic_thing_group(self, call: AwsRequest) -> Any:
-        given, name = properties_of(call), call["thingGroupName"]
+    async def update_dynamic_thing_group(self, request: AwsRequest) -> Any:
+        given, name = properties_of(request), request["thingGroupName"]
         known = json.loads((await self._groups.dynamic(name)).query or "{}")
-        asked = any(call.get(one) is not None for one in ("queryString", "indexName", "queryVersion"))
+        asked = any(request.get(one) is not None for one in ("queryString", "indexName", "queryVersion"))
         made = await self._groups.update(
             name,
             given.description,
             given.attributes,
             merge=given.merges,
-            expected=call.number("expectedVersion"),
-            query=await self._query(call, known) if asked else None,
-            actor=call.actor,
+            expected=request.number("expectedVersion"),
+            query=await self._query(request, known) if asked else None,
+            actor=request.actor,
         )
         return {"version": made.version}
 
-    async def delete_dynamic_thing_group(self, call: AwsRequest) -> None:
-        name = call["thingGroupName"]
+    async def delete_dynamic_thing_group(self, request: AwsRequest) -> None:
+        name = request["thingGroupName"]
         await self._groups.check_deletable_as_dynamic(name)
-        await self._groups.delete(name, call.number("expectedVersion"), actor=call.actor)
+        await self._groups.delete(name, request.number("expectedVersion"), actor=request.actor)
 
-    async def _query(self, call: AwsRequest, known: dict[str, Any] | None = None) -> str:
-        """Return what finds a group's things, as it is kept. Raise `QueryInvalidError`, `IndexNotReadyError`."""
-        place, text = _place(call), call.get("queryString") or (known or {}).get("queryString", "")
+    async def _query(self, request: AwsRequest, values: dict[str, Any] | None = None) -> str:
+        """Return the stored query of a dynamic group. Raise `QueryInvalidError`, `IndexNotReadyError`."""
+        place, text = _place(request), request.get("queryString") or (values or {}).get("queryString", "")
         if place is not SearchIndex.THINGS:
             raise wire.BodyInvalidError(detail=f"the indexName of a dynamic group is {SearchIndex.THINGS.value}")
         parse_query(text, place)
@@ -195,10 +201,10 @@ def _connectivity(presence: Mapping[str, str]) -> dict[str, Any]:
     return told
 
 
-def _place(call: AwsRequest) -> SearchIndex:
-    """Return the index that is meant, and check the version of the language. Raise `UnknownIndexError`."""
-    name = call.get("indexName") or SearchIndex.THINGS.value
-    version = call.get("queryVersion") or VERSION
+def _place(request: AwsRequest) -> SearchIndex:
+    """Return the requested index after checking the query version. Raise `UnknownIndexError`."""
+    name = request.get("indexName") or SearchIndex.THINGS.value
+    version = request.get("queryVersion") or VERSION
     if version != VERSION:
         raise wire.BodyInvalidError(detail=f"the queryVersion is {version[:20]!r} and not {VERSION}")
     if name not in _PLACES:

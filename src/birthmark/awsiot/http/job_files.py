@@ -1,7 +1,7 @@
-"""Files that things fetch by the URLs in their jobs' documents: GET and HEAD, whole or one range (RFC 9110 section 14).
+"""File download by URLs in job documents: GET and HEAD, complete or one range (RFC 9110 section 14).
 
-A file is read in pieces, each when the one before is on its way, so a slow line costs a piece. Who does not take one in
-`PIECE_S` seconds is let go, and may go on where it was.
+A file is read in chunks, each once the previous one is sent, so a slow connection holds one chunk. A client that does
+not receive a chunk within `PIECE_S` seconds is disconnected and may resume.
 """
 
 import asyncio
@@ -28,28 +28,28 @@ _METHODS = ("GET", "HEAD")
 
 
 def is_file(path: str) -> bool:
-    """Say whether a path is one of a file."""
+    """Return whether a path is that of a file."""
     return path.startswith(f"/{FILES}/")
 
 
 async def file_of(files: JobFiles, request: Request, path: str) -> Response:
-    """Return the answer to whoever has the URL of a file. Raise as `JobFiles` does."""
+    """Return the response to a valid file URL. Raise as `JobFiles` does."""
     if request.method not in _METHODS:
         return Response(status_code=405, headers={"allow": ", ".join(_METHODS)})
     thing = await files.reader(path, request.query_params)
     _, _, bucket, key = path.split("/", 3)
     with ExitStack() as held:
         held.enter_context(files.reading(thing))
-        file = held.enter_context(await files.opened(unquote(bucket), unquote(key)))
+        file = held.enter_context(await files.open_file(unquote(bucket), unquote(key)))
         return _FileRangeResponse(file, request, held.pop_all())
 
 
 class _FileRangeResponse(Response):
     """Sends a file, or a range of it, and closes it."""
 
-    def __init__(self, file: BinaryIO, request: Request, held: ExitStack) -> None:
+    def __init__(self, file: BinaryIO, request: Request, stack: ExitStack) -> None:
         known = os.fstat(file.fileno())
-        self._file, self._held = file, held
+        self._file, self._held = file, stack
         headers = {
             "accept-ranges": "bytes",
             "etag": f'"{known.st_mtime_ns:x}-{known.st_size:x}-{known.st_ino:x}"',
@@ -80,7 +80,7 @@ class _FileRangeResponse(Response):
             self._held.close()
 
     async def _send(self, send: Send, gone: "asyncio.Future[None]") -> bool:
-        """Send what is wanted; say whether all of it is on its way."""
+        """Send the requested content; return whether all of it was sent."""
         left = len(self._wanted)
         await asyncio.to_thread(self._file.seek, self._wanted.start)
         while left and not gone.done():
@@ -103,9 +103,9 @@ async def _until_gone(receive: Receive) -> None:
 
 
 def range_of(request: Request, size: int, etag: str, modified: str) -> range | None:
-    """Return the one range that is wanted of a file: None for all of it, an empty one where there is none such.
+    """Return the requested range of a file: None for all of it, an empty one if it cannot be satisfied.
 
-    Several ranges, what is no range, and a range of what the file no longer is, stand for all of it.
+    Several ranges, invalid ranges, and ranges of an outdated file select the complete file.
     """
     found = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if request.method != "GET" or found is None or found[0] == "bytes=-":

@@ -1,4 +1,4 @@
-"""Jobs: the operations of operators, and those of devices (`iot-jobs-data`)."""
+"""Jobs: operations for operators and for devices (`iot-jobs-data`)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from birthmark.awsiot.model import (
     parse_job_id,
     parse_thing_name,
 )
-from birthmark.awsiot.rules.job_documents import parse_parameters, resolved
+from birthmark.awsiot.rules.job_documents import parse_parameters, substitute_parameters
 from birthmark.awsiot.rules.job_schedule import openings
 from birthmark.awsiot.rules.jobs import UnknownJobTemplateError
 from birthmark.awsiot.service import AwsIot
@@ -50,7 +50,7 @@ _MAX_TEXT = 2028
 
 
 class JobOperations:
-    """The operations of jobs and their templates, as operators ask."""
+    """Operator operations of jobs and their templates."""
 
     def __init__(self, aws: AwsIot) -> None:
         self._jobs = aws.jobs
@@ -58,39 +58,39 @@ class JobOperations:
 
     # ---- jobs
 
-    async def create_job(self, call: AwsRequest) -> Any:
-        job_id, template = parse_job_id(call["jobId"]), await self._template(call)
-        document, source = await self._document(call)
+    async def create_job(self, request: AwsRequest) -> Any:
+        job_id, template = parse_job_id(request["jobId"]), await self._template(request)
+        document, source = await self._document(request)
         if document is None:
             if template is None:
                 raise BodyInvalidError(detail="document is missing")
             document, source = template.document, template.source
-        parameters = parse_parameters(call.part("documentParameters", dict[str, str]) or {}, document)
+        parameters = parse_parameters(request.part("documentParameters", dict[str, str]) or {}, document)
         made = await self._jobs.create(
             job_id,
-            call.part("targets", list[str]) or [],
+            request.part("targets", list[str]) or [],
             document,
-            _text(call, "description") or (None if template is None else template.description),
-            _scheduled(call, {} if template is None else template.settings, _settings(call)),
-            is_continuous=call.get("targetSelection") == "CONTINUOUS",
+            _text(request, "description") or (None if template is None else template.description),
+            _job_settings(request, {} if template is None else template.settings, _settings(request)),
+            is_continuous=request.get("targetSelection") == "CONTINUOUS",
             template=None if template is None else template.template_id,
             source=source,
             parameters=parameters,
-            tags=tags_of(call, job_id),
-            actor=call.actor,
+            tags=tags_of(request, job_id),
+            actor=request.actor,
         )
-        return _named(call, made)
+        return _named(request, made)
 
-    async def _template(self, call: AwsRequest) -> JobTemplate | None:
-        if (arn := call.get("jobTemplateArn")) is None:
+    async def _template(self, request: AwsRequest) -> JobTemplate | None:
+        if (arn := request.get("jobTemplateArn")) is None:
             return None
         if (known := managed_job_templates.managed_by_arn(arn)) is not None:
             return JobTemplate(known.template_id, known.description, known.document, {}, EPOCH)
-        return await self._jobs.template(call.account.parse_arn(arn, "jobtemplate")[1])
+        return await self._jobs.template(request.account.parse_arn(arn, "jobtemplate")[1])
 
-    async def _document(self, call: AwsRequest) -> tuple[str | None, str | None]:
-        """Return the document of a request and where it was read. Raise for what cannot be filled in."""
-        text, source = call.get("document"), call.get("documentSource")
+    async def _document(self, request: AwsRequest) -> tuple[str | None, str | None]:
+        """Return the document of a request and its source. Raise for placeholders that cannot be resolved."""
+        text, source = request.get("document"), request.get("documentSource")
         if source is not None:
             if text is not None:
                 raise BodyInvalidError(detail="of document and documentSource there is one")
@@ -98,200 +98,204 @@ class JobOperations:
         elif text is not None:
             check_keys_once(text, BodyInvalidError)  # stored documents may have them
             text = wire.parse_document(text)
-        if text is not None and (what := wire.placeholder_in(text)) is not None:
-            raise MemberNotServedError(member=f"document with {what}", operation=call.operation.name)
+        if text is not None and (what := wire.find_unsupported_placeholder(text)) is not None:
+            raise MemberNotServedError(member=f"document with {what}", operation=request.operation.name)
         return text, source
 
-    async def describe_job(self, call: AwsRequest) -> Any:
-        job = await self._jobs.get(call["jobId"])
+    async def describe_job(self, request: AwsRequest) -> Any:
+        job = await self._jobs.get(request["jobId"])
         targets = await self._jobs.targets(job.job_id)
         counts = await self._executions.counts(job.job_id)
         details: dict[str, Any] = {name: counts.get(status, 0) for status, name in _COUNTED.items()}
         if running := [one.target for one in targets if not one.is_done]:
-            details["processingTargets"] = [call.account.arn(*target.split("/", 1)) for target in running]
-        _ = call.flag("beforeSubstitution")  # the document stands in GetJobDocument alone
-        told = {"job": wire.job_json(call.account, job, [one.target for one in targets], details)}
+            details["processingTargets"] = [request.account.arn(*target.split("/", 1)) for target in running]
+        _ = request.flag("beforeSubstitution")  # the document stands in GetJobDocument alone
+        told = {"job": wire.job_json(request.account, job, [one.target for one in targets], details)}
         if following := [*openings(wire.settings_of(job.settings), self._executions.clock.now())]:
             told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%dT%H:%M}"} for one in following]
         return told if job.source is None else told | {"documentSource": job.source}
 
-    async def list_jobs(self, call: AwsRequest) -> Any:
-        selection = call.get("targetSelection")
+    async def list_jobs(self, request: AwsRequest) -> Any:
+        selection = request.get("targetSelection")
         page = await self._jobs.page(
-            call.after,
-            call.size,
-            status=call.get("status") or "",
+            request.after,
+            request.size,
+            status=request.get("status") or "",
             is_continuous=None if selection is None else selection == "CONTINUOUS",
-            group=call.get("thingGroupName"),
+            group=request.get("thingGroupName"),
         )
-        return call.paged("jobs", [wire.job_entry_json(call.account, job) for job in page.items], page)
+        return request.paged("jobs", [wire.job_entry_json(request.account, job) for job in page.items], page)
 
-    async def update_job(self, call: AwsRequest) -> None:
-        await self._jobs.update(call["jobId"], _text(call, "description"), _settings(call), actor=call.actor)
+    async def update_job(self, request: AwsRequest) -> None:
+        await self._jobs.update(
+            request["jobId"], _text(request, "description"), _settings(request), actor=request.actor
+        )
 
-    async def cancel_job(self, call: AwsRequest) -> Any:
-        comment, force = _text(call, "comment"), call.flag("force")
-        reason = _text(call, "reasonCode", 128)
-        return _named(call, await self._jobs.cancel(call["jobId"], reason, comment, force=force, actor=call.actor))
+    async def cancel_job(self, request: AwsRequest) -> Any:
+        comment, force = _text(request, "comment"), request.flag("force")
+        reason = _text(request, "reasonCode", 128)
+        return _named(
+            request, await self._jobs.cancel(request["jobId"], reason, comment, force=force, actor=request.actor)
+        )
 
-    async def delete_job(self, call: AwsRequest) -> None:
-        await self._jobs.delete(call["jobId"], force=call.flag("force"), actor=call.actor)
+    async def delete_job(self, request: AwsRequest) -> None:
+        await self._jobs.delete(request["jobId"], force=request.flag("force"), actor=request.actor)
 
-    async def get_job_document(self, call: AwsRequest) -> Any:
-        job = await self._jobs.get(call["jobId"])
-        is_before = call.flag("beforeSubstitution")
-        return {"document": job.document if is_before else resolved(job.document, job.parameters)}
+    async def get_job_document(self, request: AwsRequest) -> Any:
+        job = await self._jobs.get(request["jobId"])
+        is_before = request.flag("beforeSubstitution")
+        return {"document": job.document if is_before else substitute_parameters(job.document, job.parameters)}
 
-    async def associate_targets_with_job(self, call: AwsRequest) -> Any:
-        targets, comment = call.part("targets", list[str]) or [], _text(call, "comment")
-        return _named(call, await self._jobs.associate(call["jobId"], targets, comment, actor=call.actor))
+    async def associate_targets_with_job(self, request: AwsRequest) -> Any:
+        targets, comment = request.part("targets", list[str]) or [], _text(request, "comment")
+        return _named(request, await self._jobs.associate(request["jobId"], targets, comment, actor=request.actor))
 
     # ---- executions
 
-    async def describe_job_execution(self, call: AwsRequest) -> Any:
-        known = await self._executions.get(call["jobId"], call["thingName"], call.number("executionNumber"))
-        return {"execution": wire.execution_json(call.account, known, self._executions.clock.now())}
+    async def describe_job_execution(self, request: AwsRequest) -> Any:
+        known = await self._executions.get(request["jobId"], request["thingName"], request.number("executionNumber"))
+        return {"execution": wire.execution_json(request.account, known, self._executions.clock.now())}
 
-    async def list_job_executions_for_job(self, call: AwsRequest) -> Any:
-        status = call.get("status") or ""
-        page = await self._executions.of_job(call["jobId"], status, call.after, call.size)
+    async def list_job_executions_for_job(self, request: AwsRequest) -> Any:
+        status = request.get("status") or ""
+        page = await self._executions.of_job(request["jobId"], status, request.after, request.size)
         found = [
             {
-                "thingArn": call.account.arn("thing", one.thing),
+                "thingArn": request.account.arn("thing", one.thing),
                 "jobExecutionSummary": wire.execution_entry_json(one),
             }
             for one in page.items
         ]
-        return call.paged("executionSummaries", found, page)
+        return request.paged("executionSummaries", found, page)
 
-    async def list_job_executions_for_thing(self, call: AwsRequest) -> Any:
-        thing, status = call["thingName"], call.get("status") or ""
-        job_id = call.get("jobId")
-        page = await self._executions.of_thing(thing, status, call.after, call.size, job_id=job_id or "")
+    async def list_job_executions_for_thing(self, request: AwsRequest) -> Any:
+        thing, status = request["thingName"], request.get("status") or ""
+        job_id = request.get("jobId")
+        page = await self._executions.of_thing(thing, status, request.after, request.size, job_id=job_id or "")
         found = [{"jobId": one.job_id, "jobExecutionSummary": wire.execution_entry_json(one)} for one in page.items]
-        return call.paged("executionSummaries", found, page)
+        return request.paged("executionSummaries", found, page)
 
-    async def cancel_job_execution(self, call: AwsRequest) -> None:
-        details = wire.parse_details(call.part("statusDetails", dict[str, str]))
-        expected, force = call.number("expectedVersion"), call.flag("force")
+    async def cancel_job_execution(self, request: AwsRequest) -> None:
+        details = wire.parse_details(request.part("statusDetails", dict[str, str]))
+        expected, force = request.number("expectedVersion"), request.flag("force")
         await self._executions.cancel(
-            call["jobId"], call["thingName"], expected, details, force=force, actor=call.actor
+            request["jobId"], request["thingName"], expected, details, force=force, actor=request.actor
         )
 
-    async def delete_job_execution(self, call: AwsRequest) -> None:
-        number = call.number("executionNumber") or 0
+    async def delete_job_execution(self, request: AwsRequest) -> None:
+        number = request.number("executionNumber") or 0
         await self._executions.delete(
-            call["jobId"], call["thingName"], number, force=call.flag("force"), actor=call.actor
+            request["jobId"], request["thingName"], number, force=request.flag("force"), actor=request.actor
         )
 
     # ---- templates
 
-    async def create_job_template(self, call: AwsRequest) -> Any:
-        template_id = parse_job_id(call["jobTemplateId"], "Job template id", "aws iot list-job-templates")
-        (document, source), settings = await self._document(call), _settings(call)
-        if (arn := call.get("jobArn")) is not None:
+    async def create_job_template(self, request: AwsRequest) -> Any:
+        template_id = parse_job_id(request["jobTemplateId"], "Job template id", "aws iot list-job-templates")
+        (document, source), settings = await self._document(request), _settings(request)
+        if (arn := request.get("jobArn")) is not None:
             if document is not None:
                 raise BodyInvalidError(detail="of document, documentSource and jobArn there is one")
-            job = await self._jobs.get(call.account.parse_arn(arn, "job")[1])
-            document, source = resolved(job.document, job.parameters), job.source
+            job = await self._jobs.get(request.account.parse_arn(arn, "job")[1])
+            document, source = substitute_parameters(job.document, job.parameters), job.source
             settings = {**_without_schedule(job.settings), **settings}
         if document is None:
             raise BodyInvalidError(detail="document is missing")
-        windows = call.part("maintenanceWindows", list[wire.MaintenanceWindow])
+        windows = request.part("maintenanceWindows", list[wire.MaintenanceWindow])
         made = await self._jobs.create_template(
             template_id,
-            _text(call, "description") or "",
+            _text(request, "description") or "",
             document,
             settings if windows is None else {**settings, "maintenanceWindows": msgspec.to_builtins(windows)},
             source=source,
-            tags=tags_of(call, template_id),
-            actor=call.actor,
+            tags=tags_of(request, template_id),
+            actor=request.actor,
         )
-        told = wire.template_entry_json(call.account, made)
+        told = wire.template_entry_json(request.account, made)
         return {name: told[name] for name in ("jobTemplateArn", "jobTemplateId")}
 
-    async def describe_job_template(self, call: AwsRequest) -> Any:
-        return wire.template_json(call.account, await self._jobs.template(call["jobTemplateId"]))
+    async def describe_job_template(self, request: AwsRequest) -> Any:
+        return wire.template_json(request.account, await self._jobs.template(request["jobTemplateId"]))
 
-    async def list_job_templates(self, call: AwsRequest) -> Any:
-        page = await self._jobs.templates(call.after, call.size)
-        found = [wire.template_entry_json(call.account, one) for one in page.items]
-        return call.paged("jobTemplates", found, page)
+    async def list_job_templates(self, request: AwsRequest) -> Any:
+        page = await self._jobs.templates(request.after, request.size)
+        found = [wire.template_entry_json(request.account, one) for one in page.items]
+        return request.paged("jobTemplates", found, page)
 
-    async def list_managed_job_templates(self, call: AwsRequest) -> Any:
-        wanted = call.get("templateName")
-        names = [name for name in MANAGED if name > call.after and wanted in {None, name}]
-        page = page_of(names[: call.size + 1], call.size, names)
-        return call.paged(
+    async def list_managed_job_templates(self, request: AwsRequest) -> Any:
+        wanted = request.get("templateName")
+        names = [name for name in MANAGED if name > request.after and wanted in {None, name}]
+        page = page_of(names[: request.size + 1], request.size, names)
+        return request.paged(
             "managedJobTemplates",
-            [managed_job_templates.managed_entry_json(call.account, MANAGED[name]) for name in page.items],
+            [managed_job_templates.managed_entry_json(request.account, MANAGED[name]) for name in page.items],
             page,
         )
 
-    async def describe_managed_job_template(self, call: AwsRequest) -> Any:
-        name, version = call["templateName"], call.get("templateVersion") or VERSION
+    async def describe_managed_job_template(self, request: AwsRequest) -> Any:
+        name, version = request["templateName"], request.get("templateVersion") or VERSION
         if (known := MANAGED.get(name)) is None or version != VERSION:
             command = "aws iot list-managed-job-templates"
             raise UnknownJobTemplateError(template=f"{name[:64]}:{version[:16]}", command=command)
-        return managed_job_templates.managed_json(call.account, known)
+        return managed_job_templates.managed_json(request.account, known)
 
-    async def delete_job_template(self, call: AwsRequest) -> bytes:
-        await self._jobs.delete_template(call["jobTemplateId"], actor=call.actor)
+    async def delete_job_template(self, request: AwsRequest) -> bytes:
+        await self._jobs.delete_template(request["jobTemplateId"], actor=request.actor)
         return b""  # AWS answers with an empty body (measured)
 
 
 class JobDataOperations:
-    """The operations of `iot-jobs-data`: a device asks about its own, as far as its policies allow."""
+    """Operations of `iot-jobs-data`: a device accesses its own jobs, as far as its policies allow."""
 
     def __init__(self, aws: AwsIot) -> None:
         self._devices = aws.devices
         self._executions = aws.jobs.executions
 
-    async def get_pending_job_executions(self, call: AwsRequest) -> Any:
-        pending = await self._executions.pending(self._thing(call))
+    async def get_pending_job_executions(self, request: AwsRequest) -> Any:
+        pending = await self._executions.pending(self._thing(request))
         return wire.answer(wire.lists(pending, ("inProgressJobs", "queuedJobs")))
 
-    async def start_next_pending_job_execution(self, call: AwsRequest) -> Any:
-        thing = self._thing(call)
-        asked = _asked(call, is_update=False)
+    async def start_next_pending_job_execution(self, request: AwsRequest) -> Any:
+        thing = self._thing(request)
+        asked = _asked(request, is_update=False)
         found = await self._executions.start_next(thing, asked.status_details, asked.step_timeout_in_minutes)
         await self._executions.notify([thing])
         if found is None:
             return {}
         known, job = found
-        document = await self._executions.document(job, thing, to_person=_is_person(call))
+        document = await self._executions.document(job, thing, to_person=_is_person(request))
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
-    async def describe_job_execution_by_device(self, call: AwsRequest) -> Any:
-        thing, job_id = self._thing(call), call["jobId"]
-        known = await self._executions.described(thing, job_id, call.number("executionNumber"))
+    async def describe_job_execution_by_device(self, request: AwsRequest) -> Any:
+        thing, job_id = self._thing(request), request["jobId"]
+        known = await self._executions.describe_execution(thing, job_id, request.number("executionNumber"))
         if known is None:
             return {}
         document = None
-        if call.flag("includeJobDocument", default=True):
+        if request.flag("includeJobDocument", default=True):
             document = await self._executions.document(
-                await self._executions.job(known.job_id), thing, to_person=_is_person(call)
+                await self._executions.job(known.job_id), thing, to_person=_is_person(request)
             )
         return wire.answer({"execution": wire.execution(known, document, self._now(), is_text=True)})
 
-    async def update_job_execution(self, call: AwsRequest) -> Any:
-        thing, job_id = self._thing(call), call["jobId"]
-        asked = _asked(call, is_update=True)
+    async def update_job_execution(self, request: AwsRequest) -> Any:
+        thing, job_id = self._thing(request), request["jobId"]
+        asked = _asked(request, is_update=True)
         known, job = await self._executions.update(thing, job_id, asked)
         await self._executions.notify([thing])
         told: dict[str, Any] = {}
         if asked.include_job_execution_state:
             told["executionState"] = wire.state(known)
         if asked.include_job_document:
-            told["jobDocument"] = await self._executions.document(job, thing, to_person=_is_person(call))
+            told["jobDocument"] = await self._executions.document(job, thing, to_person=_is_person(request))
         return wire.answer(told)
 
-    def _thing(self, call: AwsRequest) -> ThingName:
-        """Return whose jobs are meant, by whoever may do this to them."""
-        thing = parse_thing_name(call["thingName"])
-        service = "iotjobsdata" if call.grant.is_operator else "iot"
-        self._devices.check(call.grant, f"{service}:{call.operation.name}", "thing", thing)
-        if (job_id := call.get("jobId")) is not None and job_id != NEXT:
+    def _thing(self, request: AwsRequest) -> ThingName:
+        """Return the thing whose jobs are requested, after checking the caller's permission."""
+        thing = parse_thing_name(request["thingName"])
+        service = "iotjobsdata" if request.grant.is_operator else "iot"
+        self._devices.check(request.grant, f"{service}:{request.operation.name}", "thing", thing)
+        if (job_id := request.get("jobId")) is not None and job_id != NEXT:
             parse_job_id(job_id)
         return thing
 
@@ -299,35 +303,35 @@ class JobDataOperations:
         return self._executions.clock.now()
 
 
-def _is_person(call: AwsRequest) -> bool:
-    return call.grant.caller is not None
+def _is_person(request: AwsRequest) -> bool:
+    return request.grant.caller is not None
 
 
-def _asked(call: AwsRequest, *, is_update: bool) -> wire.DeviceUpdate:
+def _asked(request: AwsRequest, *, is_update: bool) -> wire.DeviceUpdate:
     return wire.checked(
         wire.DeviceUpdate(
-            status=call.get("status") or "",
-            status_details=call.part("statusDetails", dict[str, str]),
-            expected_version=call.number("expectedVersion"),
-            execution_number=call.number("executionNumber"),
-            include_job_execution_state=call.flag("includeJobExecutionState"),
-            include_job_document=call.flag("includeJobDocument"),
-            step_timeout_in_minutes=call.number("stepTimeoutInMinutes"),
+            status=request.get("status") or "",
+            status_details=request.part("statusDetails", dict[str, str]),
+            expected_version=request.number("expectedVersion"),
+            execution_number=request.number("executionNumber"),
+            include_job_execution_state=request.flag("includeJobExecutionState"),
+            include_job_document=request.flag("includeJobDocument"),
+            step_timeout_in_minutes=request.number("stepTimeoutInMinutes"),
         ),
         is_update=is_update,
     )
 
 
-def _named(call: AwsRequest, job: Job) -> dict[str, Any]:
-    told = {"jobArn": call.account.arn("job", job.job_id), "jobId": job.job_id}
+def _named(request: AwsRequest, job: Job) -> dict[str, Any]:
+    told = {"jobArn": request.account.arn("job", job.job_id), "jobId": job.job_id}
     return told if job.description is None else told | {"description": job.description}
 
 
-def _scheduled(call: AwsRequest, of_template: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job's settings: those of its template, and what the request says of them and of its time."""
-    made = {**of_template, **given}
+def _job_settings(request: AwsRequest, of_template: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's settings: those of its template, overridden by the request, with its schedule."""
+    made = {**of_template, **values}
     windows = made.pop("maintenanceWindows", None)
-    config = call.part("schedulingConfig", wire.SchedulingConfig)
+    config = request.part("schedulingConfig", wire.SchedulingConfig)
     told = {} if windows is None else {"maintenanceWindows": windows}
     if config is not None:
         told |= given_json(config)
@@ -335,19 +339,19 @@ def _scheduled(call: AwsRequest, of_template: Mapping[str, Any], given: Mapping[
 
 
 def _without_schedule(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a template has of a job's settings: of its time, the windows."""
+    """Return a template's job settings; of the schedule only the maintenance windows."""
     made = dict(settings)
     windows = made.pop("schedulingConfig", {}).get("maintenanceWindows")
     return made if windows is None else {**made, "maintenanceWindows": windows}
 
 
-def _settings(call: AwsRequest) -> dict[str, Any]:
-    found = {name: call.part(name, kind) for name, kind in wire.SETTINGS.items()}
+def _settings(request: AwsRequest) -> dict[str, Any]:
+    found = {name: request.part(name, kind) for name, kind in wire.SETTINGS.items()}
     return {name: given_json(one) for name, one in found.items() if one is not None}
 
 
-def _text(call: AwsRequest, name: str, most: int = _MAX_TEXT) -> str | None:
-    text = call.get(name)
-    if text is not None and (len(text) > most or not text.isprintable()):
-        raise BodyInvalidError(detail=f"{name} has up to {most} printable characters")
+def _text(request: AwsRequest, name: str, limit: int = _MAX_TEXT) -> str | None:
+    text = request.get(name)
+    if text is not None and (len(text) > limit or not text.isprintable()):
+        raise BodyInvalidError(detail=f"{name} has up to {limit} printable characters")
     return text

@@ -1,4 +1,4 @@
-"""Provisioning templates with their versions, claims of trusted users, and what a template makes of one device."""
+"""Provisioning templates with versions, claims of trusted users, and RegisterThing."""
 
 from typing import Any
 
@@ -32,17 +32,17 @@ class ProvisioningOperations:
         self._provisioning = aws.provisioning
         self._claims = aws.claims
 
-    async def create_provisioning_template(self, call: AwsRequest) -> Any:
+    async def create_provisioning_template(self, request: AwsRequest) -> Any:
         made = await self._templates.create(
-            call["templateName"],
-            template_of(call),
-            TemplateType(call.get("type") or TemplateType.FLEET_PROVISIONING),
-            description=call.get("description") or "",
-            is_enabled=call.flag("enabled"),
-            role_arn=call["provisioningRoleArn"],
-            hook=_hook(call),
-            tags=tags_of(call, call["templateName"]),
-            actor=call.actor,
+            request["templateName"],
+            template_of(request),
+            TemplateType(request.get("type") or TemplateType.FLEET_PROVISIONING),
+            description=request.get("description") or "",
+            is_enabled=request.flag("enabled"),
+            role_arn=request["provisioningRoleArn"],
+            hook=_hook(request),
+            tags=tags_of(request, request["templateName"]),
+            actor=request.actor,
         )
         return {
             "templateArn": self._account.arn("provisioningtemplate", made.name),
@@ -50,34 +50,34 @@ class ProvisioningOperations:
             "defaultVersionId": made.default_version,
         }
 
-    async def describe_provisioning_template(self, call: AwsRequest) -> Any:
-        return provisioning.template_json(self._account, *await self._templates.version(call["templateName"]))
+    async def describe_provisioning_template(self, request: AwsRequest) -> Any:
+        return provisioning.template_json(self._account, *await self._templates.version(request["templateName"]))
 
-    async def list_provisioning_templates(self, call: AwsRequest) -> Any:
-        page = await self._templates.page(call.after, call.size)
-        return call.paged(
+    async def list_provisioning_templates(self, request: AwsRequest) -> Any:
+        page = await self._templates.page(request.after, request.size)
+        return request.paged(
             "templates", [provisioning.template_entry_json(self._account, one) for one in page.items], page
         )
 
-    async def update_provisioning_template(self, call: AwsRequest) -> None:
+    async def update_provisioning_template(self, request: AwsRequest) -> None:
         await self._templates.update(
-            call["templateName"],
-            description=call.get("description"),
-            is_enabled=None if call.get("enabled") is None else call.flag("enabled"),
-            default_version=call.number("defaultVersionId"),
-            role_arn=call.get("provisioningRoleArn"),
-            hook=_hook(call),
-            removes_hook=call.flag("removePreProvisioningHook"),
-            actor=call.actor,
+            request["templateName"],
+            description=request.get("description"),
+            is_enabled=None if request.get("enabled") is None else request.flag("enabled"),
+            default_version=request.number("defaultVersionId"),
+            role_arn=request.get("provisioningRoleArn"),
+            hook=_hook(request),
+            removes_hook=request.flag("removePreProvisioningHook"),
+            actor=request.actor,
         )
 
-    async def delete_provisioning_template(self, call: AwsRequest) -> None:
-        await self._templates.delete(call["templateName"], actor=call.actor)
+    async def delete_provisioning_template(self, request: AwsRequest) -> None:
+        await self._templates.delete(request["templateName"], actor=request.actor)
 
-    async def create_provisioning_template_version(self, call: AwsRequest) -> Any:
-        as_default = call.flag("setAsDefault")
+    async def create_provisioning_template_version(self, request: AwsRequest) -> Any:
+        as_default = request.flag("setAsDefault")
         made = await self._templates.add_version(
-            call["templateName"], template_of(call), as_default=as_default, actor=call.actor
+            request["templateName"], template_of(request), as_default=as_default, actor=request.actor
         )
         return {
             "templateArn": self._account.arn("provisioningtemplate", made.template),
@@ -86,20 +86,20 @@ class ProvisioningOperations:
             "isDefaultVersion": as_default,
         }
 
-    async def describe_provisioning_template_version(self, call: AwsRequest) -> Any:
-        template, version = await self._templates.version(call["templateName"], _version(call))
+    async def describe_provisioning_template_version(self, request: AwsRequest) -> Any:
+        template, version = await self._templates.version(request["templateName"], _version(request))
         return provisioning.template_version_json(template, version) | {"templateBody": version.body}
 
-    async def list_provisioning_template_versions(self, call: AwsRequest) -> Any:
-        template, versions = await self._templates.versions(call["templateName"])
-        _ = call.after, call.size  # five at most: one page
+    async def list_provisioning_template_versions(self, request: AwsRequest) -> Any:
+        template, versions = await self._templates.versions(request["templateName"])
+        _ = request.after, request.size  # five at most: one page
         return {"versions": [provisioning.template_version_json(template, one) for one in versions]}
 
-    async def delete_provisioning_template_version(self, call: AwsRequest) -> None:
-        await self._templates.delete_version(call["templateName"], _version(call), actor=call.actor)
+    async def delete_provisioning_template_version(self, request: AwsRequest) -> None:
+        await self._templates.delete_version(request["templateName"], _version(request), actor=request.actor)
 
-    async def create_provisioning_claim(self, call: AwsRequest) -> Any:
-        made, key, until = await self._claims.claim_for(call["templateName"], actor=call.actor)
+    async def create_provisioning_claim(self, request: AwsRequest) -> Any:
+        made, key, until = await self._claims.claim_for(request["templateName"], actor=request.actor)
         return {
             "certificateId": made.id,
             "certificatePem": made.certificate.pem(),
@@ -107,18 +107,18 @@ class ProvisioningOperations:
             "expiration": wire.seconds(until),
         }
 
-    async def register_thing(self, call: AwsRequest) -> Any:
-        plan = parse_template(template_of(call)).plan(call.part("parameters", dict[str, str]) or {})
-        made = await self._provisioning.register(plan, actor=call.actor)
-        return made.told(self._account)
+    async def register_thing(self, request: AwsRequest) -> Any:
+        plan = parse_template(template_of(request)).plan(request.part("parameters", dict[str, str]) or {})
+        made = await self._provisioning.register(plan, actor=request.actor)
+        return made.to_response(self._account)
 
 
-def _hook(call: AwsRequest) -> str | None:
-    given = call.part("preProvisioningHook", ProvisioningHook)
+def _hook(request: AwsRequest) -> str | None:
+    given = request.part("preProvisioningHook", ProvisioningHook)
     return None if given is None else msgspec.json.encode(given).decode()
 
 
-def _version(call: AwsRequest) -> int:
-    if (number := whole_number(call["versionId"])) is None:
-        raise UnknownTemplateError(template=call["templateName"][:36], version=call["versionId"][:20])
+def _version(request: AwsRequest) -> int:
+    if (number := whole_number(request["versionId"])) is None:
+        raise UnknownTemplateError(template=request["templateName"][:36], version=request["versionId"][:20])
     return number

@@ -1,4 +1,4 @@
-"""Bulk registrations, and their reports: files that whoever has the link of one may fetch."""
+"""Bulk registration tasks and their reports, which are available to holders of the link."""
 
 import hmac
 import json
@@ -27,40 +27,40 @@ class TaskOperations:
         self._tasks = aws.tasks
         self._aws = aws
 
-    async def start_thing_registration_task(self, call: AwsRequest) -> Any:
-        if _INPUT_KEY.fullmatch(key := call["inputFileKey"]) is None:
+    async def start_thing_registration_task(self, request: AwsRequest) -> Any:
+        if _INPUT_KEY.fullmatch(key := request["inputFileKey"]) is None:
             raise BodyInvalidError(detail="inputFileKey has 1 to 1024 letters, digits and !_.*'()/-")
         made = await self._tasks.start(
-            template_of(call), call["inputFileBucket"], key, call["roleArn"], actor=call.actor
+            template_of(request), request["inputFileBucket"], key, request["roleArn"], actor=request.actor
         )
         return {"taskId": made.task_id}
 
-    async def stop_thing_registration_task(self, call: AwsRequest) -> None:
-        await self._tasks.stop(call["taskId"], actor=call.actor)
+    async def stop_thing_registration_task(self, request: AwsRequest) -> None:
+        await self._tasks.stop(request["taskId"], actor=request.actor)
 
-    async def describe_thing_registration_task(self, call: AwsRequest) -> Any:
-        return provisioning.task_json(await self._tasks.get(call["taskId"]))
+    async def describe_thing_registration_task(self, request: AwsRequest) -> Any:
+        return provisioning.task_json(await self._tasks.get(request["taskId"]))
 
-    async def list_thing_registration_tasks(self, call: AwsRequest) -> Any:
-        page = await self._tasks.page(call.after, call.size, call.get("status") or "")
-        return call.paged("taskIds", page.items, page)
+    async def list_thing_registration_tasks(self, request: AwsRequest) -> Any:
+        page = await self._tasks.page(request.after, request.size, request.get("status") or "")
+        return request.paged("taskIds", page.items, page)
 
-    async def list_thing_registration_task_reports(self, call: AwsRequest) -> Any:
-        task, kind = await self._tasks.get(call["taskId"]), call["reportType"]
-        _ = call.after, call.size  # one file: one page
+    async def list_thing_registration_task_reports(self, request: AwsRequest) -> Any:
+        task, kind = await self._tasks.get(request["taskId"]), request["reportType"]
+        _ = request.after, request.size  # one file: one page
         is_there = task.succeeded if kind == "RESULTS" else task.failed
         path = f"/thing-registration-tasks/{task.task_id}/reports/{kind}?link={task.link}"
         return {"resourceLinks": [self._aws.https_url() + path] if is_there else [], "reportType": kind}
 
 
 def report_of(path: str) -> tuple[str, bool] | None:
-    """Return whose report a path is, and whether of what was registered; None for any other."""
+    """Return task ID and report type of a report path; None for other paths."""
     found = _REPORT.fullmatch(path)
     return None if found is None else (found[1], found[2] == "RESULTS")
 
 
 async def report(aws: AwsIot, request: Request, task_id: str, *, is_done: bool) -> Response:
-    """Return a report to whoever has its link. Raise `UnknownTaskError`."""
+    """Return a report to a holder of its link. Raise `UnknownTaskError`."""
     task = await aws.tasks.get(task_id)
     if not hmac.compare_digest(request.query_params.get("link", "").encode(), task.link.encode()):
         raise UnknownTaskError(task=task_id)

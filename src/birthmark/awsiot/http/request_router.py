@@ -1,7 +1,7 @@
-"""Which operation a request is, by method and raw path, and what its members say.
+"""Operation routing by method and raw path, and typed request members.
 
-ARNs and topics stand percent-encoded in one segment, so routing looks at the path before it is decoded. Where a literal
-and a name fit, the literal wins (`/thing-groups/addThingToThingGroup`).
+ARNs and topics are percent-encoded in one segment, so routing uses the undecoded path. If a literal and a parameter
+both match, the literal wins (`/thing-groups/addThingToThingGroup`).
 """
 
 import re
@@ -19,7 +19,7 @@ from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.store.pagination import Page, marker_of, page_size, parse_marker
-from birthmark.unknown_fields import says_something, unread
+from birthmark.unknown_fields import find_unread_member, says_something
 from birthmark.untrusted_text import decode_json, whole_number
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -28,7 +28,7 @@ _NOT_OURS = frozenset({"api", "jobs"})  # the hub has paths that begin so; what 
 
 
 class Member(msgspec.Struct, frozen=True):
-    """One member of a request: its place (uri, querystring, header, body), its name there, and what it may be."""
+    """One member of a request: its location (uri, querystring, header, body), its wire name, and its type."""
 
     name: str
     place: str
@@ -42,7 +42,7 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class AwsOperation(msgspec.Struct, frozen=True, dict=True):
-    """One operation; `path` has its names in braces."""
+    """One operation; `path` has its parameters in braces."""
 
     name: str
     service: str
@@ -54,7 +54,7 @@ class AwsOperation(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def form(self) -> str:
-        """The command that shows what it takes."""
+        """Command that shows the operation's parameters."""
         return f"aws {self.service} {self.verb.replace('_', '-')} --generate-cli-skeleton"
 
     @cached_property
@@ -64,7 +64,7 @@ class AwsOperation(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def title(self) -> str:
-        """The name by which it is known among those of all services."""
+        """Unique name of the operation across all services."""
         return f"{self.name} ({self.service})" if (self.service, self.name) in _NAMED_TWICE else self.name
 
     @cached_property
@@ -104,9 +104,9 @@ UNSERVED: Mapping[str, frozenset[str]] = {
     "ListPolicyPrincipals": frozenset({"ascendingOrder"}),
     "ListPrincipalPolicies": frozenset({"ascendingOrder"}),
 }
-"""By operation, members (a dot goes into a structure) that nothing here heeds."""
+"""Unsupported members by operation (a dot separates nested members)."""
 _NOTHING = frozenset({"false", "False", "DISABLE"})
-"""Texts that ask for nothing."""
+"""Values that disable a member."""
 
 
 def check_served(operation: AwsOperation, query: Mapping[str, str], body: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class AwsRequest:
-    """One authenticated request, its members by the names of the service model, and who asks."""
+    """One authenticated request with its members, named as in the service model, and the caller."""
 
     operation: AwsOperation
     names: Mapping[str, str]
@@ -148,17 +148,17 @@ class AwsRequest:
     actor: str
     grant: ConnectionGrant
     note: Callable[[BirthmarkError], object]
-    """Files a refusal that is told elsewhere than in the answer."""
+    """Records an error that is reported in another place than the response."""
     account: Account
-    """The account, its ARNs in the region that was asked."""
+    """The account, with ARNs in the requested region."""
 
     @property
     def operator(self) -> str | None:
-        """The actor, where it is an operator and no device."""
+        """The actor if the caller is an operator, not a device."""
         return self.actor if self.grant.is_operator else None
 
     def get(self, name: str) -> str | None:
-        """Return a member, or None. Raise `BodyInvalidError` when it may not be so."""
+        """Return a member or None. Raise `BodyInvalidError` if it is invalid."""
         value: str | None = self._given(name)
         if (member := self.operation.by_name.get(name)) is None:
             return None
@@ -187,7 +187,7 @@ class AwsRequest:
         return {self.operation.whole: given} if self.operation.whole else given
 
     def check_served(self) -> None:
-        """Raise `MemberNotServedError` where it carries what would be dropped."""
+        """Raise `MemberNotServedError` if it contains unsupported members."""
         is_raw = any(member.type == "blob" and member.place == "body" for member in self.operation.members)
         check_served(self.operation, self.query, {} if is_raw else self._members)
 
@@ -195,11 +195,11 @@ class AwsRequest:
         return self.get(name) or ""
 
     def part(self, name: str, kind: type[T]) -> T | None:
-        """Return a structure of the body, or None. Raise `BodyInvalidError`."""
+        """Return a structure of the body or None. Raise `BodyInvalidError`."""
         value = self._members.get(name)
         if value is None:
             return None
-        if (member := unread(value, kind)) is not None:
+        if (member := find_unread_member(value, kind)) is not None:
             raise MemberNotServedError(member=f"{name}.{member}"[:100], operation=self.operation.name)
         made: T = _converted(name, value, kind)
         return made
@@ -212,12 +212,12 @@ class AwsRequest:
             raise BodyInvalidError(detail=f"{name} is neither true nor false")
         return _FLAGS[value]
 
-    def carries(self, name: str) -> bool:
-        """Say whether it says anything of a member."""
+    def has_member(self, name: str) -> bool:
+        """Return whether the request contains a member."""
         return self._given(name) is not None
 
     def number(self, name: str) -> int | None:
-        """Return a whole number. Raise `BodyInvalidError`."""
+        """Return an integer. Raise `BodyInvalidError`."""
         value: str | int | None = self._given(name)
         if not isinstance(value, str):
             return value
@@ -227,16 +227,16 @@ class AwsRequest:
 
     @property
     def size(self) -> int:
-        """The page size asked for, under either of its names."""
+        """Requested page size, under either of its names."""
         return page_size(self.query.get("pageSize") or self.query.get("maxResults"))
 
     @property
     def after(self) -> str:
-        """Where the page begins, under either name of the marker."""
+        """Requested start of the page, under either name of the marker."""
         return parse_marker(self.query.get("marker") or self.query.get("nextToken"))
 
     def paged(self, entries: str, items: Sequence[Any], page: Page[Any]) -> dict[str, Any]:
-        """Return a page of a list; the token is there only when there is more."""
+        """Return a page of a list, with a token only if more follow."""
         more = "nextMarker" if "marker" in self.operation.by_name else "nextToken"
         return {entries: list(items)} | ({} if page.last is None else {more: marker_of(page.last)})
 
@@ -245,7 +245,7 @@ Handler = Callable[[AwsRequest], Awaitable[Any]]
 
 
 class OperationRouter:
-    """Finds operations, and who serves them."""
+    """Selects operations and their handlers."""
 
     def __init__(self, handlers: Mapping[str, Handler], table: Sequence[AwsOperation] = OPERATIONS) -> None:
         self._handlers = handlers
@@ -260,24 +260,27 @@ class OperationRouter:
                 key=lambda one: ([segment.startswith("{") for segment in one.segments], one.title not in handlers)
             )
 
-    def _fitting(self, method: str, count: int) -> Iterator[AwsOperation]:
-        """Yield the operations that a path of so many segments may be: of some the last name is all of the rest."""
+    def _candidates(self, method: str, count: int) -> Iterator[AwsOperation]:
+        """Yield the operations for a number of path segments.
+
+        The last parameter of some operations takes all remaining segments.
+        """
         yield from self._by_shape.get((method, count), ())
         yield from (one for one in self._greedy.get(method, ()) if len(one.segments) < count)
 
     def find(
         self, method: str, raw_path: str, service: str | None = None
     ) -> tuple[AwsOperation, Handler, Mapping[str, str]]:
-        """Return the operation, who serves it, and the names in the path. Raise `OperationNotServedError`.
+        """Return the operation, its handler, and the path parameters. Raise `OperationNotServedError`.
 
-        Of operations with the same path that of `service` wins, which the request was signed for.
+        Of operations with the same path, that of `service` wins, for which the request was signed.
         """
         if raw_path.startswith(_TOPIC_PATH):
             segments = ["topics", _topic_of(raw_path)]
         else:
             segments = [unquote(segment) for segment in raw_path.strip("/").split("/")]
         found: tuple[AwsOperation, Mapping[str, str]] | None = None
-        for operation in self._fitting(method, len(segments)):
+        for operation in self._candidates(method, len(segments)):
             if found is not None and operation.service != service:
                 continue
             if (names := _match(operation.segments, segments)) is not None:
@@ -293,12 +296,12 @@ class OperationRouter:
 
 
 def _joined(segments: Sequence[str], count: int) -> Sequence[str]:
-    """Return so many segments, the last with all that follow it."""
+    """Return `count` segments; the last one contains the remaining path."""
     return [*segments[: count - 1], "/".join(segments[count - 1 :])]
 
 
 def _topic_of(raw_path: str) -> str:
-    """Both `a%2Fb` and `a/b` are in use; a literal percent sign stands as %25."""
+    """Return the decoded topic; both `a%2Fb` and `a/b` are in use, and a literal percent sign is %25."""
     try:
         return unquote_to_bytes(raw_path[len(_TOPIC_PATH) :]).decode()
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Role aliases, and the endpoint where devices get short-lived access keys by them."""
+"""Role aliases and the credential provider endpoint for devices."""
 
 import re
 from collections.abc import Mapping
@@ -27,15 +27,19 @@ class RoleAliasOperations:
         self._account = aws.account
         self._roles = aws.roles
 
-    async def create_role_alias(self, call: AwsRequest) -> Any:
-        duration_s = call.number("credentialDurationSeconds")
+    async def create_role_alias(self, request: AwsRequest) -> Any:
+        duration_s = request.number("credentialDurationSeconds")
         made = await self._roles.create(
-            call["roleAlias"], call["roleArn"], duration_s, tags=tags_of(call, call["roleAlias"]), actor=call.actor
+            request["roleAlias"],
+            request["roleArn"],
+            duration_s,
+            tags=tags_of(request, request["roleAlias"]),
+            actor=request.actor,
         )
         return _name_json(self._account, made)
 
-    async def describe_role_alias(self, call: AwsRequest) -> Any:
-        known = await self._roles.get(call["roleAlias"])
+    async def describe_role_alias(self, request: AwsRequest) -> Any:
+        known = await self._roles.get(request["roleAlias"])
         told = _name_json(self._account, known) | {
             "roleArn": known.role_arn,
             "owner": self._account.account_id,
@@ -45,22 +49,22 @@ class RoleAliasOperations:
         }
         return {"roleAliasDescription": told}
 
-    async def list_role_aliases(self, call: AwsRequest) -> Any:
-        ascending = call.flag("ascendingOrder", default=True)
-        page = await self._roles.page(call.after, call.size, ascending=ascending)
-        return call.paged("roleAliases", [one.name for one in page.items], page)
+    async def list_role_aliases(self, request: AwsRequest) -> Any:
+        ascending = request.flag("ascendingOrder", default=True)
+        page = await self._roles.page(request.after, request.size, ascending=ascending)
+        return request.paged("roleAliases", [one.name for one in page.items], page)
 
-    async def update_role_alias(self, call: AwsRequest) -> Any:
-        role_arn, duration_s = call.get("roleArn"), call.number("credentialDurationSeconds")
-        made = await self._roles.change(call["roleAlias"], role_arn, duration_s, actor=call.actor)
+    async def update_role_alias(self, request: AwsRequest) -> Any:
+        role_arn, duration_s = request.get("roleArn"), request.number("credentialDurationSeconds")
+        made = await self._roles.change(request["roleAlias"], role_arn, duration_s, actor=request.actor)
         return _name_json(self._account, made)
 
-    async def delete_role_alias(self, call: AwsRequest) -> None:
-        await self._roles.delete(call["roleAlias"], actor=call.actor)
+    async def delete_role_alias(self, request: AwsRequest) -> None:
+        await self._roles.delete(request["roleAlias"], actor=request.actor)
 
 
 async def credentials(aws: AwsIot, alias: str, request: Request) -> Mapping[str, Any]:
-    """Return a short-lived key for who asks with its certificate. Raise why it gets none."""
+    """Return temporary credentials for a client certificate. Raise why they are refused."""
     peer: TlsPeer = request.scope["extensions"]["tls"]
     address = request.client.host if request.client else ""
     thing = (request.headers.get("x-amzn-iot-thingname") or "")[:_MAX_THING] or None
@@ -75,5 +79,5 @@ async def credentials(aws: AwsIot, alias: str, request: Request) -> Mapping[str,
     }
 
 
-def _name_json(account: Account, known: RoleAlias) -> dict[str, Any]:
-    return {"roleAlias": known.name, "roleAliasArn": account.arn("rolealias", known.name)}
+def _name_json(account: Account, alias: RoleAlias) -> dict[str, Any]:
+    return {"roleAlias": alias.name, "roleAliasArn": account.arn("rolealias", alias.name)}

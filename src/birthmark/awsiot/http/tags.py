@@ -16,28 +16,28 @@ class TagOperations:
     def __init__(self, aws: AwsIot) -> None:
         self._tags = aws.tags
 
-    async def tag_resource(self, call: AwsRequest) -> None:
-        kind, name = self._resource(call)
-        await self._tags.add(kind, name, tags_of(call, name), actor=call.actor)
+    async def tag_resource(self, request: AwsRequest) -> None:
+        kind, name = self._resource(request)
+        await self._tags.add(kind, name, tags_of(request, name), actor=request.actor)
 
-    async def untag_resource(self, call: AwsRequest) -> None:
-        kind, name = self._resource(call)
-        await self._tags.remove(kind, name, call.part("tagKeys", list[str]) or [], actor=call.actor)
+    async def untag_resource(self, request: AwsRequest) -> None:
+        kind, name = self._resource(request)
+        await self._tags.remove(kind, name, request.part("tagKeys", list[str]) or [], actor=request.actor)
 
-    async def list_tags_for_resource(self, call: AwsRequest) -> Any:
-        page = await self._tags.page(*self._resource(call), call.after, call.size)
-        return call.paged("tags", [{"Key": key, "Value": value} for key, value in page.items], page)
+    async def list_tags_for_resource(self, request: AwsRequest) -> Any:
+        page = await self._tags.page(*self._resource(request), request.after, request.size)
+        return request.paged("tags", [{"Key": key, "Value": value} for key, value in page.items], page)
 
-    def _resource(self, call: AwsRequest) -> tuple[str, str]:
-        kind, name = call.account.parse_arn(call["resourceArn"], *self._tags.carriers)
+    def _resource(self, request: AwsRequest) -> tuple[str, str]:
+        kind, name = request.account.parse_arn(request["resourceArn"], *self._tags.carriers)
         return kind, parse_certificate_id(name) if kind == "cacert" else name
 
 
-def tags_of(call: AwsRequest, name: str) -> dict[str, str]:
+def tags_of(request: AwsRequest, name: str) -> dict[str, str]:
     """Return the tags that a request carries for the resource of this name. Raise `TagInvalidError`."""
-    return parse_tags(name, [(one.key, one.value) for one in call.part("tags", list[wire.Tag]) or ()])
+    return parse_tags(name, [(one.key, one.value) for one in request.part("tags", list[wire.Tag]) or ()])
 
 
-def parse_header_tags(call: AwsRequest, name: str) -> dict[str, str]:
+def parse_header_tags(request: AwsRequest, name: str) -> dict[str, str]:
     """Return the tags of a request that has them in a header, as a query. Raise `TagInvalidError`."""
-    return parse_tags(name, parse_qsl(call.get("tags") or "", keep_blank_values=True))
+    return parse_tags(name, parse_qsl(request.get("tags") or "", keep_blank_values=True))

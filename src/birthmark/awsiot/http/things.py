@@ -30,15 +30,15 @@ class EventOperations:
             answer["lastModifiedDate"] = wire.seconds(from_micros(known.at))
         return answer
 
-    async def update_event_configurations(self, call: AwsRequest) -> None:
-        given = call.part("eventConfigurations", dict[str, wire.EventConfiguration]) or {}
+    async def update_event_configurations(self, request: AwsRequest) -> None:
+        given = request.part("eventConfigurations", dict[str, wire.EventConfiguration]) or {}
         wanted = {kind: one.enabled for kind, one in given.items()}
         for kind, is_on in wanted.items():
             if kind not in _KNOWN:
                 raise wire.BodyInvalidError(detail=f"eventConfigurations: {kind[:40]!r} is none of {', '.join(_KNOWN)}")
             if is_on and kind not in ANNOUNCED:
-                raise MemberNotServedError(member=f"eventConfigurations.{kind}", operation=call.operation.name)
-        await self._events.configure(wanted, actor=call.actor)
+                raise MemberNotServedError(member=f"eventConfigurations.{kind}", operation=request.operation.name)
+        await self._events.configure(wanted, actor=request.actor)
 
 
 class ThingOperations:
@@ -49,113 +49,115 @@ class ThingOperations:
         self._types = aws.things.types
         self._attachments = aws.attachments
 
-    async def create_thing(self, call: AwsRequest) -> Any:
-        payload = call.part("attributePayload", wire.AttributePayload) or wire.AttributePayload()
+    async def create_thing(self, request: AwsRequest) -> Any:
+        payload = request.part("attributePayload", wire.AttributePayload) or wire.AttributePayload()
         thing = await self._things.create(
-            parse_thing_name(call["thingName"]),
+            parse_thing_name(request["thingName"]),
             payload.attributes,
-            call.get("thingTypeName"),
-            call.get("billingGroupName"),
-            actor=call.actor,
+            request.get("thingTypeName"),
+            request.get("billingGroupName"),
+            actor=request.actor,
         )
-        return wire.thing_name_json(call.account, thing)
+        return wire.thing_name_json(request.account, thing)
 
-    async def describe_thing(self, call: AwsRequest) -> Any:
-        return wire.thing_json(call.account, await self._things.get(call["thingName"]))
+    async def describe_thing(self, request: AwsRequest) -> Any:
+        return wire.thing_json(request.account, await self._things.get(request["thingName"]))
 
-    async def update_thing(self, call: AwsRequest) -> None:
-        payload = call.part("attributePayload", wire.AttributePayload)
+    async def update_thing(self, request: AwsRequest) -> None:
+        payload = request.part("attributePayload", wire.AttributePayload)
         await self._things.update(
-            call["thingName"],
+            request["thingName"],
             None if payload is None else payload.attributes,
-            call.get("thingTypeName"),
+            request.get("thingTypeName"),
             merge=payload is not None and payload.merge,
-            remove_type=call.flag("removeThingType"),
-            expected=call.number("expectedVersion"),
-            actor=call.actor,
+            remove_type=request.flag("removeThingType"),
+            expected=request.number("expectedVersion"),
+            actor=request.actor,
         )
 
-    async def delete_thing(self, call: AwsRequest) -> None:
-        await self._things.delete(call["thingName"], call.number("expectedVersion"), actor=call.actor)
+    async def delete_thing(self, request: AwsRequest) -> None:
+        await self._things.delete(request["thingName"], request.number("expectedVersion"), actor=request.actor)
 
-    async def list_things(self, call: AwsRequest) -> Any:
-        name, kind = call.get("attributeName"), call.get("thingTypeName")
+    async def list_things(self, request: AwsRequest) -> Any:
+        name, kind = request.get("attributeName"), request.get("thingTypeName")
         if name is not None and kind is not None:
             detail = "Listing things by the combination of attribute and thing type is not supported"
             raise BodyInvalidError(detail=detail)  # as AWS says it (aws/aws-sdk-js#4237)
         page = await self._things.page(
-            call.after,
-            call.size,
+            request.after,
+            request.size,
             type_name=kind,
-            attribute=None if name is None else (name, call.get("attributeValue")),
-            prefix=call.flag("usePrefixAttributeValue"),
+            attribute=None if name is None else (name, request.get("attributeValue")),
+            prefix=request.flag("usePrefixAttributeValue"),
         )
-        return call.paged("things", [wire.thing_attribute_json(call.account, thing) for thing in page.items], page)
+        return request.paged(
+            "things", [wire.thing_attribute_json(request.account, thing) for thing in page.items], page
+        )
 
-    async def create_thing_type(self, call: AwsRequest) -> Any:
-        name, properties = parse_thing_name(call["thingTypeName"]), _type_properties(call)
-        made = await self._types.create(name, properties, tags=tags_of(call, name), actor=call.actor)
-        return wire.thing_type_name_json(call.account, made)
+    async def create_thing_type(self, request: AwsRequest) -> Any:
+        name, properties = parse_thing_name(request["thingTypeName"]), _type_properties(request)
+        made = await self._types.create(name, properties, tags=tags_of(request, name), actor=request.actor)
+        return wire.thing_type_name_json(request.account, made)
 
-    async def update_thing_type(self, call: AwsRequest) -> None:
-        properties = _type_properties(call)
+    async def update_thing_type(self, request: AwsRequest) -> None:
+        properties = _type_properties(request)
         if properties.keys() - {"mqtt5Configuration"}:
             raise BodyInvalidError(detail="Can only update mqtt5Configuration.")  # aws/aws-cli#9884
-        await self._types.update(call["thingTypeName"], properties, actor=call.actor)
+        await self._types.update(request["thingTypeName"], properties, actor=request.actor)
 
-    async def describe_thing_type(self, call: AwsRequest) -> Any:
-        return wire.thing_type_json(call.account, await self._types.get(call["thingTypeName"]))
+    async def describe_thing_type(self, request: AwsRequest) -> Any:
+        return wire.thing_type_json(request.account, await self._types.get(request["thingTypeName"]))
 
-    async def list_thing_types(self, call: AwsRequest) -> Any:
-        if call.get("thingTypeName") is not None:
-            return {"thingTypes": [await self.describe_thing_type(call)]}
-        page = await self._types.page(call.after, call.size)
-        return call.paged("thingTypes", [wire.thing_type_json(call.account, known) for known in page.items], page)
+    async def list_thing_types(self, request: AwsRequest) -> Any:
+        if request.get("thingTypeName") is not None:
+            return {"thingTypes": [await self.describe_thing_type(request)]}
+        page = await self._types.page(request.after, request.size)
+        return request.paged("thingTypes", [wire.thing_type_json(request.account, known) for known in page.items], page)
 
-    async def deprecate_thing_type(self, call: AwsRequest) -> None:
-        await self._types.deprecate(call["thingTypeName"], undo=call.flag("undoDeprecate"), actor=call.actor)
+    async def deprecate_thing_type(self, request: AwsRequest) -> None:
+        await self._types.deprecate(request["thingTypeName"], undo=request.flag("undoDeprecate"), actor=request.actor)
 
-    async def delete_thing_type(self, call: AwsRequest) -> None:
-        await self._types.delete(call["thingTypeName"], actor=call.actor)
+    async def delete_thing_type(self, request: AwsRequest) -> None:
+        await self._types.delete(request["thingTypeName"], actor=request.actor)
 
-    async def attach_thing_principal(self, call: AwsRequest) -> None:
-        kind = PrincipalType(call.get("thingPrincipalType") or PrincipalType.NON_EXCLUSIVE)
-        await self._attachments.attach(call["thingName"], self._principal(call), kind, actor=call.actor)
+    async def attach_thing_principal(self, request: AwsRequest) -> None:
+        kind = PrincipalType(request.get("thingPrincipalType") or PrincipalType.NON_EXCLUSIVE)
+        await self._attachments.attach(request["thingName"], self._principal(request), kind, actor=request.actor)
 
-    async def detach_thing_principal(self, call: AwsRequest) -> None:
-        await self._attachments.detach(call["thingName"], self._principal(call), actor=call.actor)
+    async def detach_thing_principal(self, request: AwsRequest) -> None:
+        await self._attachments.detach(request["thingName"], self._principal(request), actor=request.actor)
 
-    async def list_thing_principals(self, call: AwsRequest) -> Any:
-        page = await self._attachments.principals(call["thingName"], call.after, call.size)
-        return call.paged("principals", [call.account.arn("cert", each) for each, _ in page.items], page)
+    async def list_thing_principals(self, request: AwsRequest) -> Any:
+        page = await self._attachments.principals(request["thingName"], request.after, request.size)
+        return request.paged("principals", [request.account.arn("cert", each) for each, _ in page.items], page)
 
-    async def list_thing_principals_v2(self, call: AwsRequest) -> Any:
-        page = await self._attachments.principals(call["thingName"], call.after, call.size)
+    async def list_thing_principals_v2(self, request: AwsRequest) -> Any:
+        page = await self._attachments.principals(request["thingName"], request.after, request.size)
         found = [
-            {"principal": call.account.arn("cert", certificate_id), "thingPrincipalType": kind.value}
+            {"principal": request.account.arn("cert", certificate_id), "thingPrincipalType": kind.value}
             for certificate_id, kind in page.items
-            if call.get("thingPrincipalType") in {None, kind.value}
+            if request.get("thingPrincipalType") in {None, kind.value}
         ]
-        return call.paged("thingPrincipalObjects", found, page)
+        return request.paged("thingPrincipalObjects", found, page)
 
-    async def list_principal_things(self, call: AwsRequest) -> Any:
-        page = await self._attachments.things(self._principal(call), call.after, call.size)
-        return call.paged("things", [name for name, _ in page.items], page)
+    async def list_principal_things(self, request: AwsRequest) -> Any:
+        page = await self._attachments.things(self._principal(request), request.after, request.size)
+        return request.paged("things", [name for name, _ in page.items], page)
 
-    async def list_principal_things_v2(self, call: AwsRequest) -> Any:
-        page = await self._attachments.things(self._principal(call), call.after, call.size)
+    async def list_principal_things_v2(self, request: AwsRequest) -> Any:
+        page = await self._attachments.things(self._principal(request), request.after, request.size)
         found = [
             {"thingName": name, "thingPrincipalType": kind.value}
             for name, kind in page.items
-            if call.get("thingPrincipalType") in {None, kind.value}
+            if request.get("thingPrincipalType") in {None, kind.value}
         ]
-        return call.paged("principalThingObjects", found, page)
+        return request.paged("principalThingObjects", found, page)
 
-    def _principal(self, call: AwsRequest) -> CertificateId:
-        return call.account.parse_certificate_arn(call["principal"])
+    def _principal(self, request: AwsRequest) -> CertificateId:
+        return request.account.parse_certificate_arn(request["principal"])
 
 
-def _type_properties(call: AwsRequest) -> dict[str, Any]:
-    """Return what a thing type is described by, as the client gave it."""
-    given = call.part("thingTypeProperties", wire.ThingTypeProperties)
+def _type_properties(request: AwsRequest) -> dict[str, Any]:
+    """Return the thing type properties as given by the client."""
+    given = request.part("thingTypeProperties", wire.ThingTypeProperties)
     return {} if given is None else wire.given_json(given)

@@ -33,23 +33,23 @@ class TopicRuleOperations:
 
     # ---- rules
 
-    async def create_topic_rule(self, call: AwsRequest) -> None:
-        tags = parse_header_tags(call, call["ruleName"])
-        await self._rules.create(call["ruleName"], _payload(call), tags=tags, actor=call.actor)
+    async def create_topic_rule(self, request: AwsRequest) -> None:
+        tags = parse_header_tags(request, request["ruleName"])
+        await self._rules.create(request["ruleName"], _payload(request), tags=tags, actor=request.actor)
 
-    async def get_topic_rule(self, call: AwsRequest) -> Any:
-        known = await self._rules.get(call["ruleName"])
+    async def get_topic_rule(self, request: AwsRequest) -> Any:
+        known = await self._rules.get(request["ruleName"])
         return {
-            "ruleArn": call.account.arn("rule", known.name),
-            "rule": _rule_json(known, may_change=_may_change(call)),
+            "ruleArn": request.account.arn("rule", known.name),
+            "rule": _rule_json(known, may_change=_may_change(request)),
         }
 
-    async def list_topic_rules(self, call: AwsRequest) -> Any:
-        is_disabled = call.flag("ruleDisabled") if call.carries("ruleDisabled") else None
-        page = await self._rules.page(call.after, call.size, topic=call.get("topic"), is_disabled=is_disabled)
+    async def list_topic_rules(self, request: AwsRequest) -> Any:
+        is_disabled = request.flag("ruleDisabled") if request.has_member("ruleDisabled") else None
+        page = await self._rules.page(request.after, request.size, topic=request.get("topic"), is_disabled=is_disabled)
         found = [
             {
-                "ruleArn": call.account.arn("rule", one.name),
+                "ruleArn": request.account.arn("rule", one.name),
                 "ruleName": one.name,
                 "topicPattern": one.filter or "",
                 "createdAt": one.rule.created_at.timestamp(),
@@ -57,90 +57,92 @@ class TopicRuleOperations:
             }
             for one in page.items
         ]
-        return call.paged("rules", found, page)
+        return request.paged("rules", found, page)
 
-    async def replace_topic_rule(self, call: AwsRequest) -> None:
-        await self._rules.replace(call["ruleName"], _payload(call), actor=call.actor)
+    async def replace_topic_rule(self, request: AwsRequest) -> None:
+        await self._rules.replace(request["ruleName"], _payload(request), actor=request.actor)
 
-    async def delete_topic_rule(self, call: AwsRequest) -> None:
-        await self._rules.delete(call["ruleName"], actor=call.actor)
+    async def delete_topic_rule(self, request: AwsRequest) -> None:
+        await self._rules.delete(request["ruleName"], actor=request.actor)
 
-    async def enable_topic_rule(self, call: AwsRequest) -> None:
-        await self._rules.switch(call["ruleName"], is_disabled=False, actor=call.actor)
+    async def enable_topic_rule(self, request: AwsRequest) -> None:
+        await self._rules.set_disabled(request["ruleName"], is_disabled=False, actor=request.actor)
 
-    async def disable_topic_rule(self, call: AwsRequest) -> None:
-        await self._rules.switch(call["ruleName"], is_disabled=True, actor=call.actor)
+    async def disable_topic_rule(self, request: AwsRequest) -> None:
+        await self._rules.set_disabled(request["ruleName"], is_disabled=True, actor=request.actor)
 
     # ---- destinations
 
-    async def create_topic_rule_destination(self, call: AwsRequest) -> Any:
-        given = call.part("destinationConfiguration", DestinationConfiguration)
+    async def create_topic_rule_destination(self, request: AwsRequest) -> Any:
+        given = request.part("destinationConfiguration", DestinationConfiguration)
         if given is None or given.http is None:
             raise MemberNotServedError(
-                member="destinationConfiguration without httpUrlConfiguration", operation=call.operation.name
+                member="destinationConfiguration without httpUrlConfiguration", operation=request.operation.name
             )
-        made = await self._destinations.create(given.http.url, actor=call.actor)
-        return {"topicRuleDestination": _destination_json(call, made)}
+        made = await self._destinations.create(given.http.url, actor=request.actor)
+        return {"topicRuleDestination": _destination_json(request, made)}
 
-    async def get_topic_rule_destination(self, call: AwsRequest) -> Any:
-        known = await self._destinations.get(_id(call))
-        return {"topicRuleDestination": _destination_json(call, known)}
+    async def get_topic_rule_destination(self, request: AwsRequest) -> Any:
+        known = await self._destinations.get(_id(request))
+        return {"topicRuleDestination": _destination_json(request, known)}
 
-    async def list_topic_rule_destinations(self, call: AwsRequest) -> Any:
-        page = await self._destinations.page(call.after, call.size)
+    async def list_topic_rule_destinations(self, request: AwsRequest) -> Any:
+        page = await self._destinations.page(request.after, request.size)
         found = []
         for one in page.items:
-            told = _destination_json(call, one)
+            told = _destination_json(request, one)
             told["httpUrlSummary"] = told.pop("httpUrlProperties")
             found.append(told)
-        return call.paged("destinationSummaries", found, page)
+        return request.paged("destinationSummaries", found, page)
 
-    async def update_topic_rule_destination(self, call: AwsRequest) -> None:
-        await self._destinations.update(_id(call), call["status"], actor=call.actor)
+    async def update_topic_rule_destination(self, request: AwsRequest) -> None:
+        await self._destinations.update(_id(request), request["status"], actor=request.actor)
 
-    async def delete_topic_rule_destination(self, call: AwsRequest) -> None:
-        await self._destinations.delete(_id(call), actor=call.actor)
+    async def delete_topic_rule_destination(self, request: AwsRequest) -> None:
+        await self._destinations.delete(_id(request), actor=request.actor)
 
-    async def confirm_topic_rule_destination(self, call: AwsRequest) -> None:
-        await self._destinations.confirm(call["confirmationToken"])
+    async def confirm_topic_rule_destination(self, request: AwsRequest) -> None:
+        await self._destinations.confirm(request["confirmationToken"])
 
 
-def _payload(call: AwsRequest) -> Mapping[str, Any]:
-    given = call.part("topicRulePayload", dict[str, Any])
+def _payload(request: AwsRequest) -> Mapping[str, Any]:
+    given = request.part("topicRulePayload", dict[str, Any])
     if given is None:
         raise BodyInvalidError(detail="topicRulePayload is missing")
     return given
 
 
-def _may_change(call: AwsRequest) -> bool:
-    """Say whether who asks may change rules: an access key of the account, or a person with the right."""
-    return call.grant.caller is None or call.grant.caller.rights.allow(right_for("CreateTopicRule"), PLACE)
+def _may_change(request: AwsRequest) -> bool:
+    """Return whether the caller may change rules: an access key of the account or a user with the right."""
+    return request.grant.caller is None or request.grant.caller.rights.allow(right_for("CreateTopicRule"), PLACE)
 
 
-def _rule_json(known: TopicRule, *, may_change: bool) -> dict[str, Any]:
-    payload = known.payload if may_change else without_secrets(known.payload)
+def _rule_json(rule: TopicRule, *, may_change: bool) -> dict[str, Any]:
+    payload = rule.payload if may_change else without_secrets(rule.payload)
     return {
-        "ruleName": known.name,
+        "ruleName": rule.name,
         "sql": payload["sql"],
         "description": payload.get("description", ""),
-        "createdAt": known.created_at.timestamp(),
+        "createdAt": rule.created_at.timestamp(),
         "actions": payload["actions"],
-        "ruleDisabled": known.is_disabled,
+        "ruleDisabled": rule.is_disabled,
         "awsIotSqlVersion": payload.get("awsIotSqlVersion", "2015-10-08"),
         **({} if payload.get("errorAction") is None else {"errorAction": payload["errorAction"]}),
     }
 
 
-def _destination_json(call: AwsRequest, known: RuleDestination) -> dict[str, Any]:
+def _destination_json(request: AwsRequest, destination: RuleDestination) -> dict[str, Any]:
     told: dict[str, Any] = {
-        "arn": call.account.arn(KIND, known.id),
-        "status": known.status.value,
-        "createdAt": known.created_at.timestamp(),
-        "lastUpdatedAt": known.modified_at.timestamp(),
-        "httpUrlProperties": {"confirmationUrl": known.url if _may_change(call) else masked_query(known.url)},
+        "arn": request.account.arn(KIND, destination.id),
+        "status": destination.status.value,
+        "createdAt": destination.created_at.timestamp(),
+        "lastUpdatedAt": destination.modified_at.timestamp(),
+        "httpUrlProperties": {
+            "confirmationUrl": destination.url if _may_change(request) else masked_query(destination.url)
+        },
     }
-    return told if not known.reason else told | {"statusReason": known.reason}
+    return told if not destination.reason else told | {"statusReason": destination.reason}
 
 
-def _id(call: AwsRequest) -> str:
-    return call.account.parse_arn(call["arn"], KIND)[1]
+def _id(request: AwsRequest) -> str:
+    return request.account.parse_arn(request["arn"], KIND)[1]

@@ -1,5 +1,7 @@
-"""MQTT over WebSocket at `/mqtt`, the request presigned with an access key (developer guide, "Device communication
-protocols"). The host header has no port, even where the client was told one; the signature covers it as it was sent."""
+"""MQTT over WebSocket at `/mqtt`, presigned with an access key (developer guide, "Device communication protocols").
+
+The Host header has no port, even if the client was configured with one; the signature covers the header as sent.
+"""
 
 from collections.abc import Awaitable, Callable
 
@@ -29,7 +31,7 @@ def endpoint(
     *,
     freshness: Freshness | None,
 ) -> Callable[[WebSocket], Awaitable[None]]:
-    """Return what serves a signed upgrade; one that does not hold is answered 403."""
+    """Return the handler for signed upgrades; an invalid signature is answered 403."""
 
     async def serve(socket: WebSocket) -> None:
         try:

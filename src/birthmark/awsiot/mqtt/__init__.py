@@ -1,7 +1,7 @@
-"""AWS IoT over MQTT 3.1.1 and 5: who is let in, one client's connection, what the account announces of clients.
+"""AWS IoT over MQTT 3.1.1 and 5: admission, connections, and lifecycle events.
 
-A refused client of 3.1.1 is closed without a word, as AWS does it, and so is one whose publish or subscribe is denied;
-a client of MQTT 5 is told by reason code. Sessions, queues and retained messages are the broker's.
+A refused 3.1.1 client is disconnected without a response, as in AWS, and so is a client with a denied publish or
+subscribe. An MQTT 5 client gets a reason code. Sessions, queues, and retained messages belong to the broker.
 """
 
 from birthmark.awsiot.mqtt.connections import AwsConnections

@@ -1,4 +1,4 @@
-"""One client's connection: what it sends under its policies, what it may get."""
+"""One client's connection: publishes and subscribes under its policies, and receives messages."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
@@ -8,11 +8,11 @@ from birthmark.awsiot.errors import reason_of, suback_reason_of
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
-from birthmark.awsiot.rules.reserved_topics import is_question
+from birthmark.awsiot.rules.reserved_topics import is_query_only
 from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.service.fleet_provisioning import AnswerUnheardError, ProvisioningCaller
 from birthmark.broker import ConnectedSession
-from birthmark.broker.model import BrokerMessage, Done, Subscription, handed_on, subscription_of
+from birthmark.broker.model import BrokerMessage, Done, Subscription, forwarded_properties, subscription_of
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
@@ -30,7 +30,7 @@ WINDOW = 100
 
 
 class ReceiveWindow:
-    """The messages of one connection that are not as safe as they have to be. The engine keeps PUBACKs in order."""
+    """Messages of one connection that are not yet stored; the engine keeps PUBACKs in order."""
 
     __slots__ = ("_pump", "_room", "_unwritten")
 
@@ -39,8 +39,8 @@ class ReceiveWindow:
         self._unwritten = 0
         self._room: asyncio.Event | None = None
 
-    def expect(self, ids: Sequence[int], count: int) -> Done:
-        """Return what says that so many messages are safe, or are not; then those with QoS 1 are acknowledged."""
+    def track_messages(self, ids: Sequence[int], count: int) -> Done:
+        """Return the completion callback of `count` messages; on success, those with QoS 1 are acknowledged."""
         self._unwritten += count
 
         def done(problem: BaseException | None) -> None:
@@ -56,8 +56,8 @@ class ReceiveWindow:
 
         return done
 
-    def room(self) -> Awaitable[None] | None:
-        """Return what waits until fewer than `WINDOW` messages are not safe; None when there are."""
+    def wait_for_capacity(self) -> Awaitable[None] | None:
+        """Return an awaitable until fewer than `WINDOW` messages are unstored; None if so already."""
         if self._unwritten < WINDOW:
             return None
         if self._room is None:
@@ -71,12 +71,12 @@ async def _true(event: asyncio.Event) -> None:
 
 __all__ = ["MAX_EXPIRY_S", "WINDOW", "AwsConnection"]
 MAX_EXPIRY_S = 7 * 24 * 3600
-"""How long a session may outlive its connection, whether CONNECT or DISCONNECT asks for it."""
+"""Maximum session expiry, whether requested by CONNECT or DISCONNECT."""
 _MAX_NOTED = 16
 
 
 class AwsConnection:
-    """`grant` is what it may do; it is read again when something it depends on changed."""
+    """A client's connection. `grant` is its permissions, reloaded when a dependency changes."""
 
     __slots__ = (
         "__weakref__",
@@ -119,7 +119,7 @@ class AwsConnection:
         self.attached: ConnectedSession
 
     def attach(self, session: ConnectedSession) -> None:
-        """Begin with the session that the broker gave it."""
+        """Start with the session from the broker."""
         self.attached = session
 
     # ---- what the pump calls
@@ -132,10 +132,10 @@ class AwsConnection:
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         if self._changes != self._changes_seen:
             return self._publish_fresh(packets)
-        waiting, rest = self._publish_until_asked(packets)
+        waiting, rest = self._publish_until_service_request(packets)
         if rest:
             waiting = self._ask(waiting, rest)
-        return self._acks.room() if waiting is None else self._with_room(waiting)
+        return self._acks.wait_for_capacity() if waiting is None else self._wait_for_capacity(waiting)
 
     def subscribed(self, packet: Subscribe) -> Awaitable[None] | None:
         return self._subscribe(packet) if self._changes == self._changes_seen else self._subscribe_fresh(packet)
@@ -144,7 +144,7 @@ class AwsConnection:
         return self._unsubscribe(packet)
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
-        self.attached.acknowledged(packet_ids)
+        self.attached.acknowledge(packet_ids)
         return None
 
     def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
@@ -171,33 +171,33 @@ class AwsConnection:
         may = self.grant.receives.get(parcel.topic) or self._may_receive(parcel.topic)
         return may and self.pump.forward(parcel, packet_id, dup=dup)
 
-    async def left(self) -> None:
-        """Hold nothing: what it did not acknowledge is in its session."""
+    async def wait_released(self) -> None:
+        """Release the connection; unacknowledged messages stay in its session."""
 
     def end(self, reason: CloseReason) -> None:
         self.pump.close(reason)
         if reason is CloseReason.TAKEN_OVER and (
-            two := self._connections.contested.ended(self.client_id, self.pump.address)
+            two := self._connections.contested.record_takeover(self.client_id, self.pump.address)
         ):
             self.pump.note(two)
 
     # ---- what the account calls
 
     def mark_stale(self) -> None:
-        """What this connection may do must be looked at again before the next packet, either way."""
+        """Require a permission check before the next packet in either direction."""
         if self.grant.certificate_id is None:  # nothing that is on record decides on what it may do
             return
         self._changes += 1
         if not self.attached.is_on_hold:
             self.attached.hold()
-            self._connections.space.spawn(self._refreshed())
+            self._connections.space.spawn(self._reload_and_deliver())
 
-    def grant_again(self, grant: ConnectionGrant) -> None:
-        """Let it do from now on what its authorizer says now."""
+    def replace_grant(self, grant: ConnectionGrant) -> None:
+        """Apply the authorizer's latest result."""
         self.grant, self._usual_topic = grant, ""
 
     def note_once(self, error: BirthmarkError) -> None:
-        """File a refusal that may come again and again, once."""
+        """Record a recurring refusal only once."""
         if error.code not in self._noted and len(self._noted) < _MAX_NOTED:
             self._noted |= {error.code}
             self.pump.note(error)
@@ -209,7 +209,7 @@ class AwsConnection:
         return ProvisioningCaller(self.grant.principal, self.client_id)
 
     def answer(self, topic: str, body: bytes) -> None:
-        """Send an answer that is this connection's alone: never stored, as it may hold a key."""
+        """Send a response to this connection only; it is never stored, as it may contain a key."""
         if not any(matches(one, topic) for one in self.attached.subscriptions):
             self.note_once(AnswerUnheardError(thing=self.client_id, topic=topic))
             return
@@ -232,8 +232,8 @@ class AwsConnection:
     def _is_stale(self) -> bool:
         return self._changes != self._changes_seen
 
-    async def look_again(self) -> None:
-        """Look at what it may do, whatever was heard of until now."""
+    async def reload_grant(self) -> None:
+        """Reload the permissions, regardless of earlier notifications."""
         self._changes += 1
         await self._refresh()
 
@@ -241,10 +241,10 @@ class AwsConnection:
         if self._is_stale:
             async with self._connections.looking.alone_with(self):  # a late answer puts nothing back
                 while self._is_stale:
-                    await self._look()
+                    await self._load_grant()
 
-    async def _look(self) -> None:
-        """Read what it may do; that counts unless something it depends on changed meanwhile, heard of or not."""
+    async def _load_grant(self) -> None:
+        """Load the permissions; they apply unless a dependency changed during the load."""
         seen, before, tags = self._changes, self._connections.changes, self.attached.tags
         grant = await self._connections.admit(self._visitor)
         self._connections.retag(self, grant)
@@ -253,8 +253,8 @@ class AwsConnection:
             self._connections.check(grant, "iot:Connect", "client", self.client_id, self.client_id)
             self.grant, self._usual_topic, self._changes_seen = grant, "", seen
 
-    async def _refreshed(self) -> None:
-        """Look again because something changed; what came meanwhile is delivered after."""
+    async def _reload_and_deliver(self) -> None:
+        """Reload after a change; messages received during it are delivered afterwards."""
         try:
             await self._refresh()
         except BirthmarkError as error:
@@ -268,24 +268,26 @@ class AwsConnection:
 
     async def _publish_fresh(self, packets: Sequence[Publish]) -> None:
         await self._refresh()
-        await self._with_room(self._publish(packets))
+        await self._wait_for_capacity(self._publish(packets))
 
-    async def _with_room(self, waiting: Awaitable[None] | None) -> None:
-        """Return when what was handed on is under way, and not too much of it waits to be safe."""
+    async def _wait_for_capacity(self, waiting: Awaitable[None] | None) -> None:
+        """Wait until the delivery is in progress and the number of unstored messages is within the limit."""
         if waiting is not None:
             await waiting
-        if (room := self._acks.room()) is not None:
+        if (room := self._acks.wait_for_capacity()) is not None:
             await room
 
     def _publish(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
-        """Hand on what came together; what is denied is refused by itself where MQTT 5 has a word for it."""
-        waiting, rest = self._publish_until_asked(packets)
+        """Publish a batch of packets; MQTT 5 rejects denied ones individually."""
+        waiting, rest = self._publish_until_service_request(packets)
         return self._ask(waiting, rest) if rest else waiting
 
-    def _publish_until_asked(self, packets: Sequence[Publish]) -> tuple[Awaitable[None] | None, Sequence[Publish]]:
-        """Hand on what comes before the first packet that asks a service; return that with all after it."""
+    def _publish_until_service_request(
+        self, packets: Sequence[Publish]
+    ) -> tuple[Awaitable[None] | None, Sequence[Publish]]:
+        """Publish the packets before the first service request; return that request and all following packets."""
         while True:
-            messages, ids, denied = self._checked(packets)
+            messages, ids, denied = self._check_publishes(packets)
             waiting = self._hand_on(messages, ids)
             packets = packets[len(messages) :]
             if denied is None:
@@ -308,18 +310,18 @@ class AwsConnection:
             await more
 
     async def _ask(self, waiting: Awaitable[None] | None, packets: Sequence[Publish]) -> None:
-        """Let services of the cloud do what reserved topics ask, in turn with everything that came between."""
+        """Execute service requests on reserved topics in order with the packets between them."""
         while packets:
             if waiting is not None:
                 await waiting
-            await self.pump.turn()
+            await self.pump.wait_for_turn()
             await self._refresh()
             if self.pump.is_over:
                 return
-            waiting, packets = self._publish_until_asked(packets)  # decided again: rights may be gone since
+            waiting, packets = self._publish_until_service_request(packets)  # decided again: rights may be gone since
             if packets and waiting is None:
                 packet, packets = packets[0], packets[1:]
-                if not (self.pump.is_lost and is_question(packet.topic)):
+                if not (self.pump.is_lost and is_query_only(packet.topic)):
                     await self._connections.reserved.ask(
                         packet.topic, packet.payload, self.note_once, self.asker.principal, self
                     )
@@ -327,8 +329,10 @@ class AwsConnection:
         if waiting is not None:
             await waiting
 
-    def _checked(self, packets: Sequence[Publish]) -> tuple[list[BrokerMessage], list[int], PolicyDeniedError | None]:
-        """Return the messages before the first that is denied or asks a service, their packet ids, and the denial."""
+    def _check_publishes(
+        self, packets: Sequence[Publish]
+    ) -> tuple[list[BrokerMessage], list[int], PolicyDeniedError | None]:
+        """Return the messages before the first denial or service request, their packet IDs, and the denial."""
         messages: list[BrokerMessage] = []
         ids: list[int] = []
         topic, now = self._usual_topic, 0
@@ -350,7 +354,7 @@ class AwsConnection:
                 raise topic_validation.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
             if packet.properties:
                 now = now or self._connections.space.now()
-                properties, expires_at = handed_on(packet.properties, now)
+                properties, expires_at = forwarded_properties(packet.properties, now)
             else:
                 properties, expires_at = (), None
             if packet.packet_id is not None:
@@ -372,7 +376,7 @@ class AwsConnection:
     def _hand_on(self, messages: Sequence[BrokerMessage], ids: Sequence[int]) -> Awaitable[None] | None:
         if not messages:
             return None
-        return self._connections.space.messages.publish(messages, self._acks.expect(ids, len(messages)))
+        return self._connections.space.messages.publish(messages, self._acks.track_messages(ids, len(messages)))
 
     async def _subscribe_fresh(self, packet: Subscribe) -> None:
         await self._refresh()
@@ -380,16 +384,18 @@ class AwsConnection:
             await waiting
 
     def _subscribe(self, packet: Subscribe) -> Awaitable[None] | None:
-        """Subscribe at once where the session is not stored: what is published from now on arrives."""
+        """Subscribe; immediately if the session is not stored, so that messages published from now on arrive."""
         wanted, codes = self._granted(packet)
         are_new = self._connections.space.subscriptions.enter(self.attached, wanted)
         if are_new is None:
             return self._subscribe_stored(packet, wanted, codes)
         return self._subscribed(packet, wanted, are_new, codes)
 
-    async def _subscribe_stored(self, packet: Subscribe, wanted: Sequence[Subscription], codes: Sequence[int]) -> None:
-        are_new = await self._connections.space.subscriptions.subscribe(self.attached, wanted)
-        if (waiting := self._subscribed(packet, wanted, are_new, codes)) is not None:
+    async def _subscribe_stored(
+        self, packet: Subscribe, subscriptions: Sequence[Subscription], codes: Sequence[int]
+    ) -> None:
+        are_new = await self._connections.space.subscriptions.subscribe(self.attached, subscriptions)
+        if (waiting := self._subscribed(packet, subscriptions, are_new, codes)) is not None:
             await waiting
 
     def _granted(self, packet: Subscribe) -> tuple[Sequence[Subscription], Sequence[int]]:
@@ -421,12 +427,12 @@ class AwsConnection:
         return list(granted.values()), codes
 
     def _subscribed(
-        self, packet: Subscribe, wanted: Sequence[Subscription], are_new: Sequence[bool], codes: Sequence[int]
+        self, packet: Subscribe, subscriptions: Sequence[Subscription], are_new: Sequence[bool], codes: Sequence[int]
     ) -> Awaitable[None] | None:
         self.pump.send(SubAck(packet.packet_id, tuple(codes)))
-        if wanted:
-            self._connections.subscriptions_changed(self, "subscribed", [one.name for one in wanted])
-        asking = [one for one, is_new in zip(wanted, are_new, strict=True) if _asks_retained(one, is_new=is_new)]
+        if subscriptions:
+            self._connections.subscriptions_changed(self, "subscribed", [one.name for one in subscriptions])
+        asking = [one for one, is_new in zip(subscriptions, are_new, strict=True) if _asks_retained(one, is_new=is_new)]
         return self._send_retained(asking) if asking else None
 
     async def _send_retained(self, asking: Sequence[Subscription]) -> None:
@@ -442,8 +448,8 @@ class AwsConnection:
         self._connections.subscriptions_changed(self, "unsubscribed", packet.filters)
 
 
-def _asks_retained(one: Subscription, *, is_new: bool) -> bool:
-    """Say whether what is retained goes to it: AWS keeps it from filters with a wildcard."""
-    if one.share or one.retain_handling == 2 or (one.retain_handling == 1 and not is_new):  # noqa: PLR2004 - never
+def _asks_retained(subscription: Subscription, *, is_new: bool) -> bool:
+    """Return whether retained messages are sent to the subscription; AWS excludes filters with a wildcard."""
+    if subscription.share or subscription.retain_handling == 2 or (subscription.retain_handling == 1 and not is_new):  # noqa: PLR2004 - never
         return False
-    return "+" not in one.topic_filter and "#" not in one.topic_filter
+    return "+" not in subscription.topic_filter and "#" not in subscription.topic_filter

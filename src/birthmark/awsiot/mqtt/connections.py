@@ -1,4 +1,4 @@
-"""Who is let in, and who must prove itself again."""
+"""Connection admission and reauthentication."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.broker import Arrival, Broker, ConnectedSession, SpaceRules
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.model import BrokerMessage, Will, handed_on
+from birthmark.broker.model import BrokerMessage, Will, forwarded_properties
 from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.metrics import Traffic
@@ -50,7 +50,7 @@ from birthmark.refusals import Ledger
 
 _AGAIN_S = 1.0
 ALPN = b"mqtt"
-"""By it clients say that an authorizer decides."""
+"""ALPN protocol with which clients select an authorizer."""
 AccessChanged = ThingChanged | PolicyChanged | GrantsChanged | ThingGroupChanged
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
@@ -58,7 +58,7 @@ RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what
 
 
 class AwsConnections:
-    """The account's side of all its connections; who they are, the broker knows."""
+    """The account's state of all its connections; client identities belong to the broker."""
 
     def __init__(
         self, aws: AwsIot, ledger: Ledger, clock: Clock, entropy: Entropy, *, broker: Broker, rules: SpaceRules
@@ -77,7 +77,7 @@ class AwsConnections:
         self.space = broker.space("aws", rules, self, tap=aws.rules)
 
     def principal_of(self, client: str) -> str:
-        """Return by which principal a client is connected here; empty where it is not."""
+        """Return the principal of a connected client; empty if it is not connected."""
         return "" if (attached := self.space.live.get(client)) is None else attached.principal
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
@@ -85,7 +85,7 @@ class AwsConnections:
         return await self._accept(pump, packet, None)
 
     def acceptor(self, grant: ConnectionGrant) -> Accept:
-        """Return what accepts a connection whose WebSocket request was signed with a key that may do this."""
+        """Return the acceptor of connections whose WebSocket request was signed with a key of this grant."""
 
         async def accept(pump: MqttPump, packet: Connect) -> Admission:
             return await self._accept(pump, packet, grant)
@@ -93,7 +93,7 @@ class AwsConnections:
         return accept
 
     def acceptor_of(self, headers: Mapping[str, str], query: str) -> Accept:
-        """Return what accepts a connection whose WebSocket request was not signed, and said this."""
+        """Return the acceptor of connections with an unsigned WebSocket request."""
 
         async def accept(pump: MqttPump, packet: Connect) -> Admission:
             return await self._accept(pump, packet, None, (headers, query))
@@ -101,7 +101,7 @@ class AwsConnections:
         return accept
 
     async def admit(self, visitor: ConnectionContext) -> ConnectionGrant:
-        """Return what a visitor may do now."""
+        """Return the current permissions of a connecting client."""
         return await self._aws.devices.admit(visitor)
 
     def check(self, grant: ConnectionGrant, action: str, kind: str, name: str, client_id: str) -> None:
@@ -109,7 +109,7 @@ class AwsConnections:
         self._aws.devices.check(grant, action, kind, name, client_id)
 
     def may_receive(self, grant: ConnectionGrant, topic: str) -> bool:
-        """Say whether a message may go out."""
+        """Return whether a message may be delivered."""
         return self._aws.devices.may_receive(grant, topic)
 
     def record(self, connection: AwsConnection, error: BirthmarkError) -> None:
@@ -158,7 +158,7 @@ class AwsConnections:
             try:
                 if seen != self._changes:  # what was decided before it could hear of changes is decided again
                     if grant is None:
-                        await connection.look_again()
+                        await connection.reload_grant()
                     else:
                         await self._admitted(visitor, grant)
                     self._check_connect(connection.grant, packet, client_id)
@@ -184,9 +184,9 @@ class AwsConnections:
         )
 
     async def _check_claim(self, claim: ConnectionGrant, client_id: str) -> None:
-        """Raise `ClaimClientIdError` where somebody else's session would be taken.
+        """Raise `ClaimClientIdError` if another client's session would be taken over.
 
-        Whose one is that nobody has just now, what it subscribed to tells: by a claim, to answers alone.
+        An offline session belongs to a claim if it subscribed only to responses.
         """
         if (live := self.space.live.get(client_id)) is not None:
             if live.principal != claim.principal:
@@ -208,7 +208,7 @@ class AwsConnections:
     # ---- what is due at its time
 
     def _expect(self, connection: AwsConnection) -> None:
-        """Remember what is due of a connection that was let in just now."""
+        """Schedule the deadlines of a new connection."""
         if (by := connection.grant.authorized) is not None:
             now = self._clock.monotonic()
             self._due.add(now + by.verdict.disconnect_s, TimedAction.END, connection)
@@ -217,29 +217,29 @@ class AwsConnections:
             left_s = session.expires_at - self._clock.now().timestamp()
             self._due.add(self._clock.monotonic() + left_s, TimedAction.KEY_ENDS, connection)
 
-    async def keep_timely(self) -> None:
-        """Do, every second, what is due. Never ends by itself."""
+    async def run_deadline_loop(self) -> None:
+        """Process due deadlines every second; never returns."""
         while True:
             await asyncio.sleep(LOOK_S)
-            self.do_due()
+            self.process_deadlines()
 
-    def do_due(self) -> None:
-        """End who was let in for so long, and have the others asked about again."""
+    def process_deadlines(self) -> None:
+        """Disconnect expired clients and reauthorize those that are due."""
         for connection, deed in self._due.pop(self._clock.monotonic()):
             if deed is TimedAction.END:
                 connection.pump.close(CloseReason.ENDED)
             elif deed is TimedAction.KEY_ENDS:
                 _end_session(connection, "its time is over")
             else:
-                self.space.spawn(self._ask_again(connection))
+                self.space.spawn(self._reauthorize(connection))
 
-    async def _ask_again(self, connection: AwsConnection) -> None:
-        """Ask the authorizer that let a client in about it; where it does not say yes, that client goes."""
+    async def _reauthorize(self, connection: AwsConnection) -> None:
+        """Ask a client's authorizer again; without approval, disconnect the client."""
         async with self._turns:
             if connection.pump.is_over:
                 return
             try:
-                grant = await self._aws.authorizers.ask_again(connection.grant)
+                grant = await self._aws.authorizers.reauthorize(connection.grant)
                 self.check(grant, "iot:Connect", "client", connection.client_id, connection.client_id)
             except BirthmarkError as error:
                 if isinstance(error, UnavailableError) and not isinstance(error, FunctionFailedError):
@@ -252,7 +252,7 @@ class AwsConnections:
             except Exception:
                 connection.pump.close(CloseReason.SERVER)  # it would stay with what it had
                 raise
-        connection.grant_again(grant)
+        connection.replace_grant(grant)
         assert grant.authorized is not None  # noqa: S101 - as it came
         self._due.add(self._clock.monotonic() + grant.authorized.verdict.refresh_s, TimedAction.ASK, connection)
 
@@ -265,7 +265,7 @@ class AwsConnections:
                 self.check(grant, "iot:RetainPublish", "topic", will.topic, client_id)
 
     def _will_of(self, will: WillPacket, client_id: str, grant: ConnectionGrant) -> Will:
-        properties, _ = handed_on(will.properties, 0)
+        properties, _ = forwarded_properties(will.properties, 0)
         delay_s = get_property(will.properties, PropertyId.WILL_DELAY) or 0
         lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
         whose = client_id, grant.principal  # who is gone by then
@@ -274,17 +274,17 @@ class AwsConnections:
 
     @property
     def changes(self) -> int:
-        """How often anything changed that a connection may depend on."""
+        """Number of changes that connections may depend on."""
         return self._changes
 
     def retag(self, connection: AwsConnection, grant: ConnectionGrant) -> None:
-        """Note what a connection with this grant depends on."""
+        """Register the dependencies of a connection with this grant."""
         self.space.tag(connection.attached, tags_of(grant, connection.client_id))
 
     # ---- what the account announces
 
     def access_changed(self, changed: AccessChanged) -> None:
-        """Policies or attachments changed: whoever depends on them looks again at the next packet."""
+        """Invalidate dependent connections after a policy or attachment change; they reload at the next packet."""
         self._changes += 1
         for connection in self._tagged(_tag_of(changed)):
             connection.mark_stale()
@@ -292,14 +292,14 @@ class AwsConnections:
                 self.space.spawn(self._check_key(connection, session))
 
     async def _check_key(self, connection: AwsConnection, session: CredentialSession) -> None:
-        """End a connection where the short-lived key that opened it stands no longer."""
+        """End a connection if its temporary credentials are no longer valid."""
         try:
             await self._aws.roles.check_stands(session)
         except BirthmarkError as error:
             connection.pump.refuse(error)
 
     def certificate_changed(self, changed: CertificateChanged) -> None:
-        """A certificate that is no longer ACTIVE ends its connections at once."""
+        """End the connections of a certificate that is no longer ACTIVE."""
         self._changes += 1
         if changed.status == "ACTIVE":
             return
@@ -310,17 +310,17 @@ class AwsConnections:
             connection.pump.refuse(error)
 
     def settings_changed(self, _changed: SettingsChanged) -> None:
-        """The account was told something else: whether to note who comes and goes may be among it."""
+        """Reload account settings, which may include lifecycle events."""
         self.space.spawn(self._aws.index.refresh())
 
     def key_removed(self, removed: AccessKeyRemoved) -> None:
-        """An access key is gone: what was opened with it ends at once."""
+        """End the connections of a deleted access key."""
         self._changes += 1
         for connection in self._tagged(f"key:{removed.access_key_id}"):
             connection.pump.refuse(AccessKeyUnknownError(access_key_id=removed.access_key_id))
 
     def authorizer_changed(self, changed: AuthorizerChanged) -> None:
-        """An authorizer that is no longer ACTIVE ends what it let in."""
+        """End the connections of an authorizer that is no longer ACTIVE."""
         self._changes += 1
         if changed.is_active:
             return
@@ -329,7 +329,7 @@ class AwsConnections:
             connection.pump.refuse(error)
 
     def role_alias_removed(self, removed: RoleAliasRemoved) -> None:
-        """A role alias is gone: what was opened with keys that were made by it ends."""
+        """End the connections that use credentials of a deleted role alias."""
         self._changes += 1
         for connection in self._tagged(f"alias:{removed.alias}"):
             _end_session(connection, "its role alias is gone")
@@ -338,8 +338,8 @@ class AwsConnections:
         """Return every connection."""
         return _connections(self.space.live.values())
 
-    def revoked(self) -> None:
-        """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
+    def recheck_connecting_clients(self) -> None:
+        """Require reauthentication between CONNECT and CONNACK after a revocation."""
         self._changes += 1
 
     def _tagged(self, tag: str) -> tuple[AwsConnection, ...]:
@@ -352,7 +352,7 @@ class AwsConnections:
         if isinstance(connection, AwsConnection):
             self._announce(connection, "connected", ipAddress=connection.pump.address)
             if connection.grant.replaces:
-                self.space.spawn(self._aws.renewals.connected(connection.grant.principal))
+                self.space.spawn(self._aws.renewals.retire_predecessor(connection.grant.principal))
             self._note(attached.client, attached.since, None, connection)
 
     def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
@@ -364,10 +364,10 @@ class AwsConnections:
             )
             self._note(attached.client, self.space.now(), REASONS[reason], connection)
 
-    def _note(self, client: str, at: int, reason: str | None, by: "AwsConnection | None" = None) -> None:
-        """Let searches find that a thing came or went, where they may; what happened last counts. A claim is none."""
+    def _note(self, client: str, timestamp: int, reason: str | None, by: "AwsConnection | None" = None) -> None:
+        """Index a thing's connect or disconnect; the latest event wins. Claim clients are excluded."""
         if self._aws.index.notes_presence and not (by is not None and by.grant.is_claim):
-            self.space.spawn(self._aws.index.note_presence(client, at_ms=at // 1000, reason=reason))
+            self.space.spawn(self._aws.index.note_presence(client, at_ms=timestamp // 1000, reason=reason))
 
     def lost(self, client: str, epoch: int) -> None:
         event = presence(
@@ -385,10 +385,10 @@ class AwsConnections:
         message = will.message
         if message.topic.startswith("$"):
             return None  # the services of the cloud do not hear of wills
-        return self._late(client, will) if is_late and message.principal else self._now(will)
+        return self._publish_checked_will(client, will) if is_late and message.principal else self._now(will)
 
-    async def _late(self, client: str, will: Will) -> None:
-        """Publish a will unless what its client came by was taken back; a database that is away is waited for."""
+    async def _publish_checked_will(self, client: str, will: Will) -> None:
+        """Publish a will unless its client's credentials were revoked; wait for an unavailable database."""
         principal = will.message.principal
         while True:
             try:
@@ -408,10 +408,10 @@ class AwsConnections:
         if will.expiry_s is not None:
             message = msgspec.structs.replace(message, expires_at=now + will.expiry_s * 1_000_000)
         waiting = self.space.messages.publish((message,), _nobody_waits)
-        return None if waiting is None else self._kept_or_refused(waiting, message.principal)
+        return None if waiting is None else self._record_retain_refusal(waiting, message.principal)
 
-    async def _kept_or_refused(self, waiting: Awaitable[None], principal: str) -> None:
-        """Nobody is there to be told that a will is not retained."""
+    async def _record_retain_refusal(self, waiting: Awaitable[None], principal: str) -> None:
+        """Record the refusal of a retained will, which has no client to receive it."""
         try:
             await waiting
         except (RetainedFullError, RetainedShareUsedError) as error:
@@ -428,12 +428,12 @@ class AwsConnections:
             self._ledger.record(error, whose=self.space.principal_of(client))
 
     def subscriptions_changed(self, connection: AwsConnection, what: str, topics: Sequence[str]) -> None:
-        """Announce filters that a client subscribed to, or took back, where anybody may hear of it."""
+        """Announce a client's subscribe or unsubscribe if the event may have subscribers."""
         client_id = connection.client_id
         if (
             "#" in client_id
             or "+" in client_id
-            or not self.space.messages.may_hear(f"{SUBSCRIPTIONS}{what}/{client_id}")
+            or not self.space.messages.may_have_subscribers(f"{SUBSCRIPTIONS}{what}/{client_id}")
         ):
             return
         event = subscription(
@@ -464,7 +464,7 @@ class AwsConnections:
 
 
 def tags_of(grant: ConnectionGrant, client_id: str) -> frozenset[str]:
-    """Return what a connection depends on."""
+    """Return the dependencies of a connection."""
     tags = {f"thing:{client_id}", *(f"policy:{name}" for name in grant.policies)}
     tags |= {f"group:{name}" for name in grant.groups}
     if grant.thing is not None:
@@ -483,7 +483,7 @@ def tags_of(grant: ConnectionGrant, client_id: str) -> frozenset[str]:
 def presented_of(
     pump: MqttPump, packet: Connect, thing: str, http: tuple[Mapping[str, str], str] | None
 ) -> AuthorizerRequest | None:
-    """Return what a client shows to an authorizer; None where its certificate decides."""
+    """Return the credentials for an authorizer; None if the certificate applies."""
     headers, query = (None, "") if http is None else http
     presented = AuthorizerRequest(
         thing, pump.address, pump.peer.sni, packet.username, packet.password, packet.client_id or None, headers, query
@@ -502,7 +502,7 @@ def _end_session(connection: AwsConnection, why: str) -> None:
 
 
 def _prover(grant: ConnectionGrant) -> str:
-    """Return by what a client proved who it is, where no certificate did."""
+    """Return the authentication method of a client without a certificate."""
     return grant.principal if grant.authorized is not None else f"key {grant.principal}"
 
 
@@ -519,15 +519,15 @@ def _tag_of(changed: AccessChanged) -> str:
 
 
 def _expiry_of(packet: Connect) -> int:
-    """Return how long the session outlives its connection, in seconds."""
+    """Return the session expiry in seconds."""
     if packet.level != LEVEL_5:
         return 0 if packet.clean_start else PERSISTENT_S
     asked = get_property(packet.properties, PropertyId.SESSION_EXPIRY)
     return min(asked, MAX_EXPIRY_S) if isinstance(asked, int) else 0
 
 
-def _connections(found: Iterable[ConnectedSession]) -> tuple[AwsConnection, ...]:
-    return tuple([one.connection for one in found if isinstance(one.connection, AwsConnection)])
+def _connections(sessions: Iterable[ConnectedSession]) -> tuple[AwsConnection, ...]:
+    return tuple([one.connection for one in sessions if isinstance(one.connection, AwsConnection)])
 
 
 def _nobody_waits(problem: BaseException | None) -> None:

@@ -1,4 +1,4 @@
-"""What has to happen to connections at their time, whoever sends them nothing: looked at every second."""
+"""Deadlines of connections, independent of incoming packets; processed every second."""
 
 import heapq
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ _MOST = 1024
 
 
 class TimedAction(Enum):
-    """What is done."""
+    """Action at a deadline."""
 
     ASK = "ask"
-    """The authorizer is asked again."""
+    """Ask the authorizer again."""
     END = "end"
-    """Its authorizer let it in for so long."""
+    """End the connection after the time that its authorizer allowed."""
     KEY_ENDS = "key_ends"
-    """It was opened with a key that lives for so long."""
+    """End the connection when its credentials expire."""
 
 
 class DueConnection(Protocol):
-    """A connection with something due."""
+    """A connection with deadlines."""
 
     pump: MqttPump
 
@@ -33,7 +33,7 @@ C = TypeVar("C", bound=DueConnection)
 
 
 class DeadlineQueue(Generic[C]):
-    """Connections by when something is due; `now` and `at_s` are monotonic seconds."""
+    """Connections by deadline; `now` and `at_s` are monotonic seconds."""
 
     def __init__(self) -> None:
         self._by_time: list[tuple[float, int, TimedAction, ReferenceType[C]]] = []
@@ -44,7 +44,7 @@ class DeadlineQueue(Generic[C]):
         return len(self._by_time)
 
     def add(self, at_s: float, deed: TimedAction, connection: C) -> None:
-        """Remember what is due; of connections that went, half of what is kept at most."""
+        """Add a deadline; entries of closed connections are limited to half of the queue."""
         if len(self._by_time) >= self._most:
             self._by_time = [one for one in self._by_time if (known := one[3]()) is not None and not known.pump.is_over]
             heapq.heapify(self._by_time)
@@ -53,7 +53,7 @@ class DeadlineQueue(Generic[C]):
         heapq.heappush(self._by_time, (at_s, self._count, deed, ref(connection)))
 
     def pop(self, now: float) -> Iterator[tuple[C, TimedAction]]:
-        """Yield and forget what is due by now, of connections that are still there."""
+        """Yield and remove the due deadlines of open connections."""
         while self._by_time and self._by_time[0][0] <= now:
             _, _, deed, known = heapq.heappop(self._by_time)
             if (connection := known()) is not None and not connection.pump.is_over:

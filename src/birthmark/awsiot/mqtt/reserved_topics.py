@@ -1,7 +1,7 @@
-"""What is asked by a publish to a reserved topic: a table of services, each answering in its own way.
+"""Requests by publish to reserved topics: a table of services and their responses.
 
-The topic says which service, thing and verb; whoever may publish to the topic may ask. Answers are ordinary publishes,
-so who gets them is decided by subscriptions and policies, like everything else.
+The topic contains service, thing, and verb; publish permission on the topic permits the request. Responses are ordinary
+publishes, so subscriptions and policies control their delivery.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,12 +24,12 @@ from birthmark.awsiot.wire import shadows as wire
 from birthmark.errors import BirthmarkError
 
 Note = Callable[[BirthmarkError], object]
-"""Files a refusal that the service itself tells whoever asked."""
+"""Records a refusal that the service reports to its client itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReservedTopicRequest:
-    """One request: its topic, the names in it, what was sent."""
+    """One request: topic, topic parameters, and payload."""
 
     topic: str
     names: Mapping[str, str | None]
@@ -37,19 +37,19 @@ class ReservedTopicRequest:
     note: Note
     principal: str
     by: "ReservedTopicClient | None" = None
-    """The connection that asks; over HTTPS there is none."""
+    """The requesting connection; None over HTTPS."""
 
 
 class ReservedTopicClient(Protocol):
-    """A connection that asks, and alone hears what it is given."""
+    """A requesting connection that receives private responses."""
 
     @property
     def asker(self) -> ProvisioningCaller:
-        """By which certificate, or key, and as which client it asks."""
+        """Certificate or key and client ID of the request."""
         ...
 
     def answer(self, topic: str, body: bytes) -> None:
-        """Send it, and nobody else, an answer."""
+        """Send a response to this connection only."""
         ...
 
 
@@ -75,7 +75,7 @@ class ReservedTopics:
     async def ask(
         self, topic: str, payload: bytes, note: Note, principal: str, by: ReservedTopicClient | None = None
     ) -> None:
-        """Let the service of a topic do what is asked; when this returns, it is done and answered."""
+        """Execute the service of a topic; on return, the response is sent."""
         if topic.startswith(BASIC_INGEST):
             client_id, principal = ("", "") if by is None else (by.asker.client_id, principal)
             await self._rules.ingest(topic, payload, 1, client_id, principal)
@@ -83,23 +83,23 @@ class ReservedTopics:
             service, names = found
             await self._handlers[service](ReservedTopicRequest(topic, names, payload, note, principal, by))
 
-    async def _drop_report(self, asked: ReservedTopicRequest) -> None:
-        asked.note(ReportDroppedError(thing=asked.names["thing"] or "", topic=asked.topic))
+    async def _drop_report(self, request: ReservedTopicRequest) -> None:
+        request.note(ReportDroppedError(thing=request.names["thing"] or "", topic=request.topic))
 
-    async def _provisioning(self, asked: ReservedTopicRequest) -> None:
-        """Give a certificate, or make a device of one: answered to the connection that asked, and to no other."""
-        form = asked.names["form"] or "json"
-        if asked.by is None:
-            raise NobodyToAnswerError(topic=asked.topic)
+    async def _provisioning(self, request: ReservedTopicRequest) -> None:
+        """Issue a certificate or register a thing; the response goes only to the requesting connection."""
+        form = request.names["form"] or "json"
+        if request.by is None:
+            raise NobodyToAnswerError(topic=request.topic)
         try:
-            answer = await self._provisioned(asked, asked.by.asker, form)
+            answer = await self._provisioned(request, request.by.asker, form)
         except BirthmarkError as error:
-            error.add_facts(thing=asked.by.asker.client_id)
+            error.add_facts(thing=request.by.asker.client_id)
             body = wire_provisioning.answer_body(provisioning_rejection(error), form)
-            asked.by.answer(f"{asked.topic}/rejected", body)
-            asked.note(error)  # after that nobody hears it: why it was refused is the latest
+            request.by.answer(f"{request.topic}/rejected", body)
+            request.note(error)  # after that nobody hears it: why it was refused is the latest
         else:
-            asked.by.answer(f"{asked.topic}/accepted", wire_provisioning.answer_body(answer, form))
+            request.by.answer(f"{request.topic}/accepted", wire_provisioning.answer_body(answer, form))
 
     async def _provisioned(
         self, asked: ReservedTopicRequest, asker: ProvisioningCaller, form: str
@@ -148,22 +148,22 @@ class ReservedTopics:
             body = wire.rejected_json(*shadow_rejection(error), self._shadows.now(), token)
             await self._shadows.tell(f"{asked.topic}/rejected", body)
 
-    async def _job(self, asked: ReservedTopicRequest) -> None:
-        token = wire_jobs.token_of(asked.payload)
+    async def _job(self, request: ReservedTopicRequest) -> None:
+        token = wire_jobs.token_of(request.payload)
         try:
-            told = await self._job_answer(asked)
+            told = await self._job_answer(request)
         except BirthmarkError as error:
-            error.add_facts(thing=asked.names["thing"])
-            asked.note(error)
-            said = {**job_rejection(error), **await self._as_it_is(asked, error)}
-            await self._jobs.tell(f"{asked.topic}/rejected", self._jobs.now_body(said, token))
+            error.add_facts(thing=request.names["thing"])
+            request.note(error)
+            said = {**job_rejection(error), **await self._current_state(request, error)}
+            await self._jobs.tell(f"{request.topic}/rejected", self._jobs.now_body(said, token))
             return
-        await self._jobs.tell(f"{asked.topic}/accepted", self._jobs.now_body(told, token))
-        if asked.names["verb"] != "get":
-            await self._jobs.notify([asked.names["thing"] or ""])
+        await self._jobs.tell(f"{request.topic}/accepted", self._jobs.now_body(told, token))
+        if request.names["verb"] != "get":
+            await self._jobs.notify([request.names["thing"] or ""])
 
     async def _job_answer(self, asked: ReservedTopicRequest) -> Mapping[str, Any]:
-        """Do what a device asks of its jobs, and return the answer."""
+        """Execute a device's job request and return the response."""
         verb, job_id = asked.names["verb"], asked.names["job"]
         thing = parse_thing_name(asked.names["thing"] or "")
         request = wire_jobs.parse_request(asked.payload, is_update=verb == "update")
@@ -178,7 +178,7 @@ class ReservedTopics:
             return wire_jobs.lists(await self._jobs.pending(thing), ("inProgressJobs", "queuedJobs"))
         if verb == "get":
             wanted = job_id if job_id == NEXT else parse_job_id(job_id)
-            known = await self._jobs.described(thing, wanted, request.execution_number)
+            known = await self._jobs.describe_execution(thing, wanted, request.execution_number)
             if known is None:
                 return {}
             is_whole = request.include_job_document is not False
@@ -194,8 +194,8 @@ class ReservedTopics:
             told["jobDocument"] = wire_jobs.raw(await self._jobs.document(job, thing))
         return told
 
-    async def _as_it_is(self, asked: ReservedTopicRequest, error: BirthmarkError) -> Mapping[str, Any]:
-        """Return how far an execution is, for whoever wanted it elsewhere."""
+    async def _current_state(self, request: ReservedTopicRequest, error: BirthmarkError) -> Mapping[str, Any]:
+        """Return the execution's current state after a state or version conflict."""
         if not isinstance(error, ExecutionStateError | ExecutionVersionError):
             return {}
         known = await self._jobs.get(error.job, error.thing)

@@ -1,8 +1,9 @@
-"""Custom authorizers: what a client presents, what the function is asked, and which answers count (developer guide,
-"Custom authentication and authorization").
+"""Custom authorizers: client credentials, function events, and valid responses.
 
-In:   the user name, headers and query of a client, and a function's answer as JSON.
-Out:  the token once its signature held, the event for the function, a verdict with its policies parsed.
+See the developer guide, "Custom authentication and authorization".
+
+In:   user name, headers, and query of a client, and a function's JSON response. Out:  the token after signature
+verification, the event for the function, a verdict with parsed policies.
 """
 
 import base64
@@ -29,7 +30,10 @@ MIN_TIME_S, MAX_TIME_S = 300, 86_400
 MAX_DOCUMENTS, MAX_KEYS = 10, 10
 MAX_TOKEN_CHARS = 6144
 MAX_PARTS, _MAX_KEY_CHARS = 64, 3 * 128
-"""So many parts of a user name, or a query, are looked at: as many as a client sends, and a name of 128 characters."""
+"""Limits for user name and query: number of parts, as clients send, and the encoded length of a name.
+
+The length allows a name of 128 characters.
+"""
 _MAX_PRINCIPAL = 128
 _MAX_REASON = 200
 
@@ -108,10 +112,10 @@ class AuthorizerDeniedError(PolicyDeniedError):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizerRequest:
-    """What a client shows instead of a certificate; `client_id` only where it gave one."""
+    """A client's credentials instead of a certificate; `client_id` only if provided."""
 
     thing: str
-    """How it is told of."""
+    """Client name in messages."""
     address: str
     server_name: str
     username: str | None = field(default=None, repr=False)
@@ -122,10 +126,10 @@ class AuthorizerRequest:
     query: str = field(default="", repr=False)
     is_mqtt: bool = True
     asks: bool = True
-    """Whether anything of it says that an authorizer is meant."""
+    """Whether the credentials request an authorizer."""
 
     def value(self, name: str) -> str | None:
-        """Return what the user name, the query or the headers say by this name."""
+        """Return a value by name from the user name, the query, or the headers."""
         _, _, of_name = (self.username or "").partition("?")
         for text in (of_name, self.query):
             for part in text.split("&", MAX_PARTS)[:MAX_PARTS]:
@@ -137,7 +141,7 @@ class AuthorizerRequest:
 
 @dataclass(frozen=True, slots=True)
 class AuthorizerVerdict:
-    """A function's yes, or its no with nothing else in it."""
+    """A function's verdict; a denial contains nothing more."""
 
     is_authenticated: bool
     principal: str = ""
@@ -172,7 +176,7 @@ def signing_key_of(name: str, pem: str) -> rsa.RSAPublicKey:
 
 
 def check_token(authorizer: Authorizer, token: str | None, signature: str | None, thing: str) -> None:
-    """Return when the token's signature holds. Raise `TokenRefusedError`."""
+    """Verify the token's signature. Raise `TokenRefusedError`."""
     reason = _why_not(authorizer, token, signature)
     if reason:
         raise TokenRefusedError(authorizer=authorizer.name, reason=reason, thing=thing)
@@ -201,7 +205,7 @@ def _why_not(authorizer: Authorizer, token: str | None, signature: str | None) -
 def event_of(
     presented: AuthorizerRequest, token: str | None, connection_id: str, *, is_verified: bool
 ) -> dict[str, Any]:
-    """Return what the function is asked."""
+    """Return the event for the function."""
     data: dict[str, Any] = {"tls": {"serverName": presented.server_name}}
     if presented.headers is not None:
         data["http"] = {"headers": dict(presented.headers)}
@@ -221,7 +225,7 @@ def event_of(
 
 
 def verdict_of(authorizer: Authorizer, answer: Any) -> AuthorizerVerdict:
-    """Return what a function's answer says. Raise `AuthorizerAnswerError`."""
+    """Return the verdict in a function's response. Raise `AuthorizerAnswerError`."""
 
     def wrong(detail: str) -> AuthorizerAnswerError:
         return AuthorizerAnswerError(authorizer=authorizer.name, function=authorizer.function_arn, detail=detail)

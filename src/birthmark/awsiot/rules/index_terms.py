@@ -1,4 +1,4 @@
-"""By which terms things and groups are found: fields and values of what is on record, of shadows, and of presence."""
+"""Index terms of things and groups: fields and values of the registry, shadows, and connectivity."""
 
 import sys
 from collections import Counter
@@ -12,7 +12,7 @@ USUAL_PERCENTS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
 
 def statistics(values: Sequence[str]) -> dict[str, float]:
-    """Return what GetStatistics tells of the values that are numbers; of others it counts."""
+    """Return the GetStatistics result of the numeric values; other values are only counted."""
     numbers = [number for number in map(number_of, values) if number is not None]
     if not numbers:
         return {"count": len(values)}
@@ -32,12 +32,12 @@ def statistics(values: Sequence[str]) -> dict[str, float]:
 
 
 def _finite(number: float) -> float:
-    """Return a sum, or the largest number there is where it is larger: JSON has no infinity."""
+    """Return a sum, limited to the largest finite number: JSON has no infinity."""
     return max(-sys.float_info.max, min(sys.float_info.max, number))
 
 
 def percentiles(values: Sequence[str], percents: Sequence[float]) -> list[tuple[float, float]]:
-    """Return below which value so many percent lie of those that are numbers, between neighbours in proportion."""
+    """Return the percentiles of the numeric values, interpolated linearly."""
     numbers = sorted(number for number in map(number_of, values) if number is not None)
     if not numbers:
         return []
@@ -50,13 +50,13 @@ def percentiles(values: Sequence[str], percents: Sequence[float]) -> list[tuple[
     return found
 
 
-def buckets(values: Sequence[str], most: int) -> list[tuple[str, int]]:
-    """Return the values that most have, and how many have each; of as many the first by name."""
-    return sorted(Counter(values).items(), key=lambda one: (-one[1], one[0]))[:most]
+def buckets(values: Sequence[str], limit: int) -> list[tuple[str, int]]:
+    """Return the most frequent values with their counts; ties are ordered by name."""
+    return sorted(Counter(values).items(), key=lambda one: (-one[1], one[0]))[:limit]
 
 
 MAX_OF_SHADOW = 500
-"""So many values of one shadow are found by; the first ones, in the order in which they stand."""
+"""Maximum number of indexed values per shadow, in document order."""
 Term = tuple[str, str]
 CONNECTED = "connectivity.connected"
 REGISTRY, GROUPS, CONNECTIVITY = "registry", "groups", "connectivity"
@@ -68,7 +68,7 @@ def source_of_shadow(name: str) -> str:
 
 
 def of_thing(thing: Thing) -> Sequence[Term]:
-    """Return the terms of what the registry knows of a thing."""
+    """Return the terms of a thing's registry data."""
     named = [("thingName", str(thing.name)), ("thingId", thing.thing_id)]
     if thing.type_name is not None:
         named.append(("thingTypeName", thing.type_name))
@@ -89,12 +89,12 @@ def of_group(group: ThingGroup) -> Sequence[Term]:
 
 
 def of_membership(group: str) -> Sequence[Term]:
-    """Return the terms by which a thing is in a group."""
+    """Return the terms of a group membership."""
     return _with_any([("thingGroupNames", group)], GROUPS)
 
 
 def of_shadow(shadow: Shadow) -> Sequence[Term]:
-    """Return the terms of a shadow; none of a deleted one."""
+    """Return the terms of a shadow; none for a deleted one."""
     if shadow.is_deleted:
         return ()
     place = f"shadow.name.{shadow.name}." if shadow.name else "shadow."
@@ -111,7 +111,7 @@ def of_shadow(shadow: Shadow) -> Sequence[Term]:
 
 
 def of_presence(*, connected: bool, at_ms: int, reason: str | None) -> Sequence[Term]:
-    """Return the terms of a thing's connection."""
+    """Return the terms of a thing's connectivity."""
     told = [(CONNECTED, "true" if connected else "false"), ("connectivity.timestamp", str(at_ms))]
     return told if reason is None else [*told, ("connectivity.disconnectReason", reason)]
 
@@ -121,18 +121,18 @@ def _with_any(named: Sequence[Term], source: str) -> Sequence[Term]:
     return tuple(dict.fromkeys([*cut, *((ANY_OF[source], value) for _, value in cut)]))
 
 
-def _leaves(place: str, value: Any) -> Iterator[Term]:
+def _leaves(index_name: str, value: Any) -> Iterator[Term]:
     match value:
         case Mapping():
             for name, inner in value.items():
-                yield from _leaves(f"{place}.{name}"[:MAX_VALUE], inner)
+                yield from _leaves(f"{index_name}.{name}"[:MAX_VALUE], inner)
         case list():
             for inner in value:
-                yield from _leaves(place, inner)
+                yield from _leaves(index_name, inner)
         case bool():
-            yield place, "true" if value else "false"
+            yield index_name, "true" if value else "false"
         case str() | int() | float():
-            yield place, str(value)[:MAX_VALUE].replace("\0", "")
+            yield index_name, str(value)[:MAX_VALUE].replace("\0", "")
         case _:
             return
 

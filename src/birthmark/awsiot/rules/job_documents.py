@@ -1,8 +1,8 @@
-"""What a job's document leaves to the service to fill in: parameters, and URLs of files that a thing may fetch.
+"""Placeholders in job documents: parameters, and presigned URLs of files for a thing.
 
-`${aws:iot:parameter:NAME}` has its value from whoever made the job; `${aws:iot:s3-presigned-url:URL}`, and the same
-with `-v2`, is a new URL each time that a thing gets the document (developer guide, "Create and manage jobs", "Presigned
-URLs"). It is signed by a key of the server's own, for GET of one path, one thing, and a time.
+`${aws:iot:parameter:NAME}` is replaced by the value from the job's creator. `${aws:iot:s3-presigned-url:URL}`, also
+with `-v2`, becomes a new URL for each delivery to a thing (developer guide, "Create and manage jobs", "Presigned
+URLs"). The URL is signed with the server's own key, for GET of one path, one thing, and a limited time.
 """
 
 import base64
@@ -22,7 +22,7 @@ from birthmark.errors import ForbiddenError
 FILES = "job-files"
 """The first segment of the paths of files."""
 MAX_FILES = 16
-"""So many URLs at most are made for one document."""
+"""Maximum number of URLs per document."""
 LIFETIME_S = 3600
 MAX_PARAMETER_CHARS = 30_720
 _PARAMETER = re.compile(r"\$\{aws:iot:parameter:([a-zA-Z0-9_-]{1,128})\}")
@@ -63,38 +63,38 @@ def parameters_in(document: str) -> set[str]:
     return set(_PARAMETER.findall(document))
 
 
-def resolved(document: str, parameters: Mapping[str, str]) -> str:
-    """Return a document with its parameters; one that nobody gave is empty."""
+def substitute_parameters(document: str, parameters: Mapping[str, str]) -> str:
+    """Return a document with its parameters; missing ones are empty."""
     written = {name: json.dumps(value)[1:-1] for name, value in parameters.items()}
     return _PARAMETER.sub(lambda found: written.get(found[1], ""), document)
 
 
 def _resolved_chars(document: str, parameters: Mapping[str, str]) -> int:
-    """Return how long a document gets at most, before it is made."""
+    """Return the maximum length of the resolved document."""
     counts = Counter(_PARAMETER.findall(document))
     return len(document) + sum(count * len(json.dumps(parameters.get(name, ""))) for name, count in counts.items())
 
 
-def parse_parameters(given: Mapping[str, str], document: str) -> Mapping[str, str]:
-    """Return the parameters of a document. Raise `BodyInvalidError` where one is missing, or too much."""
+def parse_parameters(values: Mapping[str, str], document: str) -> Mapping[str, str]:
+    """Return the parameters of a document. Raise `BodyInvalidError` for missing or unknown ones."""
     named = parameters_in(document)
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in named:
             raise BodyInvalidError(detail=f"documentParameters has {name[:128]!r}, and the document does not")
         if not 1 <= len(value) <= MAX_PARAMETER_CHARS or not value.isprintable():
             raise BodyInvalidError(
                 detail=f"documentParameters {name} has 1 to {MAX_PARAMETER_CHARS} printable characters"
             )
-    if missing := sorted(named - given.keys() - {*OPTIONAL}):
+    if missing := sorted(named - values.keys() - {*OPTIONAL}):
         raise BodyInvalidError(detail=f"documentParameters is without {missing[0]}, which the document has")
-    if _resolved_chars(document, given) > MAX_DOCUMENT_BYTES:
+    if _resolved_chars(document, values) > MAX_DOCUMENT_BYTES:
         raise BodyInvalidError(detail=f"document has more than {MAX_DOCUMENT_BYTES} bytes with its parameters")
-    parse_document(resolved(document, given))
-    return given
+    parse_document(substitute_parameters(document, values))
+    return values
 
 
 def may_have_files(document: str) -> bool:
-    """Say whether a document may have a URL to be filled in."""
+    """Return whether a document may contain URL placeholders."""
     return "${aws:iot:s3-presigned-url" in document
 
 
@@ -106,8 +106,8 @@ def files_in(document: str) -> Iterator[tuple[str, str]]:
         yield parse_object_url(_plain(found[1]))
 
 
-def filled(document: str, url_of: Callable[[str, str], str]) -> str:
-    """Return a document with its URLs; `url_of` makes one of a bucket and a key."""
+def substitute_urls(document: str, url_of: Callable[[str, str], str]) -> str:
+    """Return a document with its URLs; `url_of` creates one from bucket and key."""
     return _FILE.sub(lambda found: url_of(*parse_object_url(_plain(found[1]))), document)
 
 
@@ -116,17 +116,17 @@ def _plain(text: str) -> str:
 
 
 def path_of(bucket: str, key: str) -> str:
-    """Return the path of a file, as it stands in a URL."""
+    """Return the URL path of a file."""
     return f"/{FILES}/{quote(bucket)}/{quote(key)}"
 
 
 def query_of(master: bytes, path: str, thing: str, expires: int) -> str:
-    """Return the query by which a thing may fetch what is at a path until `expires`, in seconds since 1970."""
+    """Return the query that lets a thing download a path until `expires`, in seconds since 1970."""
     return f"thing={quote(thing)}&expires={expires}&signature={_signature(master, path, thing, expires)}"
 
 
 def check_link(master: bytes, path: str, query: Mapping[str, str], now: datetime) -> str:
-    """Return for which thing a URL is. Raise `FileLinkError`."""
+    """Return the thing of a presigned URL. Raise `FileLinkError`."""
     thing, expires, signature = (query.get(name, "") for name in ("thing", "expires", "signature"))
     wanted = _signature(master, path, thing, expires)
     if not hmac.compare_digest(signature.encode(), wanted.encode()):

@@ -1,9 +1,8 @@
-"""When a job begins, ends, and may go out (API reference, SchedulingConfig and MaintenanceWindow).
+"""Job schedule: start, end, and maintenance windows (API reference, SchedulingConfig and MaintenanceWindow).
 
-A window recurs by an expression of six fields, as Amazon EventBridge has them: minutes, hours, day of the month, month,
-day of the week (1 or SUN to 7 or SAT), and the year, which may be left out; of the two days one is `?`. `cron(…)`
-around it may be left out, too. All is UTC, and follows from the time now alone: a clock that jumps does no harm for
-long.
+A window recurs by a cron expression of six fields, as in Amazon EventBridge: minutes, hours, day of the month, month,
+day of the week (1 or SUN to 7 or SAT), and an optional year. One of the two days is `?`, and `cron(…)` around it is
+optional. All times are UTC and depend on the current time alone, so a clock jump has no lasting effect.
 """
 
 import calendar
@@ -34,7 +33,7 @@ _LAST_WEEKDAY = re.compile(r"([1-7])L")
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """When something recurs: `last_day` of the month; `ordinals` and `last_weekdays` are weekdays of the month."""
+    """Recurrence: `last_day` of the month; `ordinals` and `last_weekdays` are weekdays of the month."""
 
     minutes: Sequence[int]
     hours: Sequence[int]
@@ -47,7 +46,7 @@ class Cron:
     last_weekdays: frozenset[int]
 
     def is_on(self, day: datetime) -> bool:
-        """Say whether it recurs on the day of a moment."""
+        """Return whether it recurs on the day of a given time."""
         if day.month not in self.months or day.year not in self.years:
             return False
         length, weekday = calendar.monthrange(day.year, day.month)[1], day.isoweekday() % 7 + 1
@@ -60,7 +59,7 @@ class Cron:
         )
 
     def after(self, moment: datetime, days: int = _LOOK_DAYS) -> datetime | None:
-        """Return when it recurs first after a moment; None where it does not within so many days."""
+        """Return the next recurrence after a time; None if there is none within `days`."""
         day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
         last = day + timedelta(days=days)
         while day < last:
@@ -75,7 +74,7 @@ class Cron:
         return None
 
     def _first(self, day: datetime, moment: datetime) -> datetime | None:
-        """Return when it recurs first on a day on which it does, after a moment of that day or of one before."""
+        """Return the first recurrence on a matching day after a time on that day or earlier."""
         if day > moment:
             return day.replace(hour=self.hours[0], minute=self.minutes[0])
         for hour in self.hours[bisect_left(self.hours, moment.hour) :]:
@@ -88,7 +87,7 @@ class Cron:
 
 @lru_cache(maxsize=1024)
 def parse_cron(text: str) -> Cron:
-    """Return when a window begins. Raise `BodyInvalidError`."""
+    """Parse the recurrence of a window. Raise `BodyInvalidError`."""
     inner = text.strip()
     if inner.startswith("cron(") and inner.endswith(")"):
         inner = inner[5:-1]
@@ -136,19 +135,19 @@ def _named(text: str, names: Sequence[str]) -> str:
     return text
 
 
-def _numbers(text: str, least: int, most: int, names: Sequence[str] = ()) -> list[int]:
-    """Return the numbers that a field means. Raise `ValueError`."""
+def _numbers(text: str, least: int, limit: int, names: Sequence[str] = ()) -> list[int]:
+    """Return the numbers in a field. Raise `ValueError`."""
     found: set[int] = set()
     for part in _named(text, names).split(","):
         span, _, step = part.partition("/")
         first, dash, last = span.partition("-")
         if span == "*":
-            start, stop = least, most
+            start, stop = least, limit
         else:
             start = _number(first)
-            stop = _number(last) if dash else most if step else start
+            stop = _number(last) if dash else limit if step else start
         by = _number(step) if "/" in part else 1
-        if not (least <= start <= stop <= most and by >= 1):
+        if not (least <= start <= stop <= limit and by >= 1):
             raise ValueError(part)
         found.update(range(start, stop + 1, by))
     return sorted(found)
@@ -161,7 +160,7 @@ def _number(text: str) -> int:
 
 
 def parse_moment(text: str, name: str) -> datetime:
-    """Return a time of a schedule; one that says no zone is of UTC. Raise `BodyInvalidError`."""
+    """Parse a scheduled time; UTC if it has no zone. Raise `BodyInvalidError`."""
     wrong = BodyInvalidError(
         detail=f"schedulingConfig {name} {text[:64]!r} is not a time such as 2026-01-31T18:00 (UTC)"
     )
@@ -178,7 +177,7 @@ _AWS_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
 
 
 def _check_form(text: str | None, name: str) -> None:
-    """Raise `BodyInvalidError` for another form than AWS takes; jobs of earlier releases have others."""
+    """Raise `BodyInvalidError` for a format that AWS rejects; jobs of earlier releases may contain others."""
     if text is not None and _AWS_MOMENT.fullmatch(text) is None:
         told = f"1 validation error detected: Provided time {text[:64]} in {name}"
         raise BodyInvalidError(detail=f"{told} must follow the format YYYY-MM-DDThh:mm, in UTC")
@@ -202,7 +201,7 @@ def check(config: SchedulingConfig, now: datetime, *, is_continuous: bool) -> No
 
 
 def check_windows(windows: Sequence[MaintenanceWindow], now: datetime) -> None:
-    """Raise `BodyInvalidError` for windows that there cannot be, or that never come."""
+    """Raise `BodyInvalidError` for impossible windows or windows that never open."""
     if len(windows) > MAX_WINDOWS:
         raise BodyInvalidError(detail=f"maintenanceWindows has more than {MAX_WINDOWS} entries")
     for one in windows:
@@ -211,19 +210,19 @@ def check_windows(windows: Sequence[MaintenanceWindow], now: datetime) -> None:
 
 
 def starts_at(settings: JobConfiguration) -> datetime | None:
-    """Return when a job begins; None for one that began when it was made."""
+    """Return the start of a job; None if it started at its creation."""
     config = settings.scheduling_config
     return None if config is None or config.start_time is None else parse_moment(config.start_time, "startTime")
 
 
 def is_over(settings: JobConfiguration, now: datetime) -> bool:
-    """Say whether the time of a job is over."""
+    """Return whether the job's end time has passed."""
     config = settings.scheduling_config
     return config is not None and config.end_time is not None and parse_moment(config.end_time, "endTime") <= now
 
 
 def may_go_out(settings: JobConfiguration, now: datetime) -> bool:
-    """Say whether one of a job's windows is open, or it has none."""
+    """Return whether a window of the job is open, or it has none."""
     config = settings.scheduling_config
     if config is None or not config.maintenance_windows:
         return True
@@ -235,7 +234,7 @@ def may_go_out(settings: JobConfiguration, now: datetime) -> bool:
 
 
 def openings(settings: JobConfiguration, now: datetime) -> Iterator[datetime]:
-    """Yield when a job's windows open next, while it goes on."""
+    """Yield the next window openings of a job until its end."""
     config = settings.scheduling_config
     if config is None or not config.maintenance_windows:
         return

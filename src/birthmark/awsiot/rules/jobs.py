@@ -1,8 +1,7 @@
-"""Jobs on things: what a device or an operator may make of an execution, and what time makes of it (developer guide,
-"Jobs", "Job execution states").
+"""Job executions: transitions by devices, operators, and time (developer guide, "Jobs", "Job execution states").
 
-A device moves what is QUEUED or IN_PROGRESS on; every other state is an end. A try that failed or took too long may be
-followed by another one, as the job's retries say: it has the next number, and its versions begin at 1 again.
+A device updates an execution that is QUEUED or IN_PROGRESS; all other states are final. A failed or timed-out attempt
+may be followed by another, as configured by the job's retries. It has the next number, and its versions restart at 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ MAX_PER_MINUTE = 1000
 
 
 def rate_of(config: RolloutConfig | None, rolled: int, succeeded: int) -> int | None:
-    """Return how many a minute go out now; None without a limit."""
+    """Return the current rollout rate per minute; None without a limit."""
     if config is None:
         return None
     most = config.maximum_per_minute
@@ -47,20 +46,20 @@ def _grown(rate: ExponentialRate, rolled: int, succeeded: int) -> int:
     return int(grown)
 
 
-def due(rate: int | None, since: datetime, now: datetime, most: int) -> tuple[int, datetime]:
-    """Return how many are due, at most `most`, and from when the next ones count."""
+def due(rate: int | None, since: datetime, now: datetime, limit: int) -> tuple[int, datetime]:
+    """Return the number of due executions, at most `most`, and the start of the next interval."""
     if rate is None:
-        return most, now
+        return limit, now
     if since > now:
         return 0, now
     since = max(since, now - MINUTE)
-    number = min(int((now - since) * rate / MINUTE), most)
+    number = min(int((now - since) * rate / MINUTE), limit)
     return number, since + MINUTE * number / rate
 
 
 MAX_TARGETS = 100
 MAX_ACTIVE = 200
-"""So many jobs are in progress at a time, or a few more where several are made at once."""
+"""Maximum number of active jobs; concurrent creations may slightly exceed it."""
 _EXECUTED = FAILS | {ExecutionStatus.SUCCEEDED}
 
 
@@ -136,7 +135,7 @@ class ExecutionStateError(ConflictError):
 
 
 class ExecutionVersionError(ConflictError):
-    """The job execution has another version than the expected one."""
+    """The job execution does not have the expected version."""
 
     code = "awsiot.job_execution_version"
     message = "Expected version {expected} does not match version {version} of job {job} on {thing}"
@@ -172,8 +171,8 @@ class ExecutionOverError(InvalidRequestError):
     thing: str
 
 
-def queued(job: Job, thing: str, now: datetime) -> JobExecution:
-    """Return the first try of a job on a thing."""
+def create_first_execution(job: Job, thing: str, now: datetime) -> JobExecution:
+    """Return the first attempt of a job on a thing."""
     return JobExecution(
         *(job.job_id, thing, 1, ExecutionStatus.QUEUED, 1, {}),
         force_canceled=False,
@@ -186,41 +185,43 @@ def queued(job: Job, thing: str, now: datetime) -> JobExecution:
     )
 
 
-def check_number(known: JobExecution, number: int | None) -> None:
-    """Raise `UnknownExecutionError` unless this is the try that is meant."""
-    if number is not None and number != known.number:
-        raise UnknownExecutionError(job=known.job_id, thing=known.thing)
+def check_number(execution: JobExecution, number: int | None) -> None:
+    """Raise `UnknownExecutionError` unless this is the requested attempt."""
+    if number is not None and number != execution.number:
+        raise UnknownExecutionError(job=execution.job_id, thing=execution.thing)
 
 
-def updated(known: JobExecution, update: DeviceUpdate, job: Job, now: datetime) -> JobExecution:
-    """Return what a device makes of an execution. Raise why it may not.
+def apply_device_update(execution: JobExecution, update: DeviceUpdate, job: Job, now: datetime) -> JobExecution:
+    """Return an execution after a device's update. Raise why it is not permitted.
 
     Raise `UnknownExecutionError`, `ExecutionVersionError`, `ExecutionStateError`.
     """
-    check_number(known, update.execution_number)
-    if (expected := update.expected_version) is not None and expected != known.version:
-        raise ExecutionVersionError(job=known.job_id, thing=known.thing, version=known.version, expected=expected)
-    if known.status not in PENDING or (
-        known.status is ExecutionStatus.QUEUED and job.status is not JobStatus.IN_PROGRESS
+    check_number(execution, update.execution_number)
+    if (expected := update.expected_version) is not None and expected != execution.version:
+        raise ExecutionVersionError(
+            job=execution.job_id, thing=execution.thing, version=execution.version, expected=expected
+        )
+    if execution.status not in PENDING or (
+        execution.status is ExecutionStatus.QUEUED and job.status is not JobStatus.IN_PROGRESS
     ):
-        raise _wrong(known, update.status)
-    details = known.details if update.status_details is None else update.status_details
+        raise _wrong(execution, update.status)
+    details = execution.details if update.status_details is None else update.status_details
     if update.status != ExecutionStatus.IN_PROGRESS:
-        return ended(known, ExecutionStatus(update.status), now, details=details)
-    started = begun(known, job, now)
+        return ended(execution, ExecutionStatus(update.status), now, details=details)
+    started = start_execution(execution, job, now)
     return _due(replace(started, details=details, step_ends_at=_step(started, update.step_timeout_in_minutes, now)))
 
 
-def begun(known: JobExecution, job: Job, now: datetime) -> JobExecution:
-    """Return an execution as it is on its way; one that was so stays, at its next version."""
-    if known.status is ExecutionStatus.IN_PROGRESS:
-        return replace(known, version=known.version + 1, updated_at=now)
+def start_execution(execution: JobExecution, job: Job, now: datetime) -> JobExecution:
+    """Return an execution in progress; one that already is gets its next version."""
+    if execution.status is ExecutionStatus.IN_PROGRESS:
+        return replace(execution, version=execution.version + 1, updated_at=now)
     minutes = None if (timeout := settings_of(job.settings).timeout_config) is None else timeout.minutes
     return _due(
         replace(
-            known,
+            execution,
             status=ExecutionStatus.IN_PROGRESS,
-            version=known.version + 1,
+            version=execution.version + 1,
             started_at=now,
             updated_at=now,
             ends_at=None if minutes is None else now + timedelta(minutes=minutes),
@@ -228,38 +229,38 @@ def begun(known: JobExecution, job: Job, now: datetime) -> JobExecution:
     )
 
 
-def started_next(
-    known: JobExecution, details: Mapping[str, str] | None, step: int | None, job: Job, now: datetime
+def apply_start_next(
+    execution: JobExecution, details: Mapping[str, str] | None, step: int | None, job: Job, now: datetime
 ) -> JobExecution:
-    """Return what start-next makes of the next execution: one on its way keeps its details, and its timer is set."""
-    if known.status is ExecutionStatus.IN_PROGRESS:
+    """Return the next execution after start-next; one in progress keeps its details, and its timer is set."""
+    if execution.status is ExecutionStatus.IN_PROGRESS:
         if step is None:
-            return known
-        return _due(replace(begun(known, job, now), step_ends_at=_step(known, step, now)))
-    made = begun(known, job, now)
+            return execution
+        return _due(replace(start_execution(execution, job, now), step_ends_at=_step(execution, step, now)))
+    made = start_execution(execution, job, now)
     return _due(replace(made, details=details or {}, step_ends_at=_step(made, step, now)))
 
 
-def _step(known: JobExecution, minutes: int | None, now: datetime) -> datetime | None:
-    """Return when a step ends: as before, never (-1), or from now on."""
+def _step(execution: JobExecution, minutes: int | None, now: datetime) -> datetime | None:
+    """Return the end of a step: unchanged, never (-1), or from now on."""
     if minutes is None:
-        return known.step_ends_at
+        return execution.step_ends_at
     return None if minutes < 0 else now + timedelta(minutes=minutes)
 
 
-def _due(known: JobExecution) -> JobExecution:
-    ends = [moment for moment in (known.ends_at, known.step_ends_at) if moment is not None]
-    return replace(known, due_at=min(ends, default=None))
+def _due(execution: JobExecution) -> JobExecution:
+    ends = [moment for moment in (execution.ends_at, execution.step_ends_at) if moment is not None]
+    return replace(execution, due_at=min(ends, default=None))
 
 
 def ended(
-    known: JobExecution, status: ExecutionStatus, now: datetime, *, details: Mapping[str, str], force: bool = False
+    execution: JobExecution, status: ExecutionStatus, now: datetime, *, details: Mapping[str, str], force: bool = False
 ) -> JobExecution:
     """Return an execution at its end."""
     return replace(
-        known,
+        execution,
         status=status,
-        version=known.version + 1,
+        version=execution.version + 1,
         details=details,
         force_canceled=force,
         updated_at=now,
@@ -269,28 +270,30 @@ def ended(
     )
 
 
-def canceled(
-    known: JobExecution, expected: int | None, details: Mapping[str, str] | None, now: datetime, *, force: bool
+def cancel_execution(
+    execution: JobExecution, expected: int | None, details: Mapping[str, str] | None, now: datetime, *, force: bool
 ) -> JobExecution:
-    """Return a canceled execution; one on its way only by force. Raise why not."""
-    if expected is not None and expected != known.version:
-        raise CancelVersionError(job=known.job_id, thing=known.thing, version=known.version, expected=expected)
-    is_running = known.status is ExecutionStatus.IN_PROGRESS
-    if known.status not in PENDING or (is_running and not force):
-        raise _wrong(known, ExecutionStatus.CANCELED)
-    told = known.details if details is None else details
-    return ended(known, ExecutionStatus.CANCELED, now, details=told, force=is_running)
+    """Return a canceled execution; one in progress only with force. Raise why it is not permitted."""
+    if expected is not None and expected != execution.version:
+        raise CancelVersionError(
+            job=execution.job_id, thing=execution.thing, version=execution.version, expected=expected
+        )
+    is_running = execution.status is ExecutionStatus.IN_PROGRESS
+    if execution.status not in PENDING or (is_running and not force):
+        raise _wrong(execution, ExecutionStatus.CANCELED)
+    told = execution.details if details is None else details
+    return ended(execution, ExecutionStatus.CANCELED, now, details=told, force=is_running)
 
 
-def again(known: JobExecution, job: Job, now: datetime) -> JobExecution:
-    """Return what follows an end: the next try where the job has one left, else the end itself."""
+def next_attempt(execution: JobExecution, job: Job, now: datetime) -> JobExecution:
+    """Return the successor of a final state: the next attempt if retries remain, otherwise the final state itself."""
     settings = settings_of(job.settings)
     goes_on = job.status is JobStatus.IN_PROGRESS and not job_schedule.is_over(settings, now)
-    if not goes_on or known.number > retries(settings, known.status):
-        return known
+    if not goes_on or execution.number > retries(settings, execution.status):
+        return execution
     return replace(
-        known,
-        number=known.number + 1,
+        execution,
+        number=execution.number + 1,
         status=ExecutionStatus.QUEUED,
         version=1,
         details={},
@@ -300,11 +303,11 @@ def again(known: JobExecution, job: Job, now: datetime) -> JobExecution:
     )
 
 
-def rejoined(known: JobExecution, now: datetime) -> JobExecution:
-    """Return the execution of a thing that joined a target group of a continuous job again after the last one ended."""
+def create_rejoined_execution(execution: JobExecution, now: datetime) -> JobExecution:
+    """Return a new execution for a thing that rejoined a continuous job's target group."""
     return replace(
-        known,
-        number=known.number + 1,
+        execution,
+        number=execution.number + 1,
         status=ExecutionStatus.QUEUED,
         version=1,
         details={},
@@ -315,21 +318,26 @@ def rejoined(known: JobExecution, now: datetime) -> JobExecution:
     )
 
 
-def removed(known: JobExecution, now: datetime) -> JobExecution:
-    """Return the queued execution of a thing that left the target groups: its version stays (AWS, measured 2026-10)."""
-    return replace(known, status=ExecutionStatus.REMOVED, updated_at=now, ends_at=None, step_ends_at=None, due_at=None)
+def remove_queued_execution(execution: JobExecution, now: datetime) -> JobExecution:
+    """Return the removed queued execution of a thing that left the target groups.
+
+    It keeps its version (AWS, measured 2026-10).
+    """
+    return replace(
+        execution, status=ExecutionStatus.REMOVED, updated_at=now, ends_at=None, step_ends_at=None, due_at=None
+    )
 
 
 def retries(settings: JobConfiguration, status: ExecutionStatus) -> int:
-    """Return how often a try that ended so is followed by another."""
+    """Return the number of retries after a final status."""
     config = settings.job_executions_retry_config or RetryConfig([])
     fitting = (one for one in config.criteria_list if one.failure_type in {status.value, "ALL"})
     may = status in {ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT}
     return max((one.number_of_retries for one in fitting), default=0) if may else 0
 
 
-def aborts(settings: JobConfiguration, counts: Mapping[ExecutionStatus, int]) -> bool:
-    """Say whether so many executions failed that the job stops itself."""
+def should_abort(settings: JobConfiguration, counts: Mapping[ExecutionStatus, int]) -> bool:
+    """Return whether the failed executions exceed the job's abort threshold."""
     executed = sum(counts.get(status, 0) for status in _EXECUTED)
     for one in settings.abort_config.criteria_list if settings.abort_config is not None else ():
         kinds: Sequence[Any] = [*FAILS] if one.failure_type == "ALL" else [ExecutionStatus(one.failure_type)]
@@ -339,5 +347,7 @@ def aborts(settings: JobConfiguration, counts: Mapping[ExecutionStatus, int]) ->
     return False
 
 
-def _wrong(known: JobExecution, wanted: str) -> ExecutionStateError:
-    return ExecutionStateError(job=known.job_id, thing=known.thing, status=known.status.value, wanted=str(wanted))
+def _wrong(execution: JobExecution, expected: str) -> ExecutionStateError:
+    return ExecutionStateError(
+        job=execution.job_id, thing=execution.thing, status=execution.status.value, wanted=str(expected)
+    )

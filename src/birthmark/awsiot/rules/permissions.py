@@ -1,4 +1,4 @@
-"""Which right an operation takes of a person, by its name in the service model. Access keys have all of them."""
+"""User rights by operation, as named in the service model. Access keys have all rights."""
 
 from collections.abc import Mapping
 
@@ -65,10 +65,10 @@ PLACE = "aws"
 
 
 def right_for(operation: str, status: str = "") -> Right:
-    """Return what it takes; whatever is no look and not listed puts something on record, or off.
+    """Return the required right; unlisted operations that do not read require `ENROLL`.
 
-    To set a certificate ACTIVE lets a device in; any other `status` shuts one out. Whoever brings one back that was
-    revoked undoes what another did by that right, and needs it besides (`CertificateOperations`).
+    Setting a certificate ACTIVE enrolls a device; any other `status` disables it. Reactivating a revoked certificate
+    also requires the right to revoke (`CertificateOperations`).
     """
     if operation == "UpdateCertificate" and status == "ACTIVE":
         return Right.ENROLL

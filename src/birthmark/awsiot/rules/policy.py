@@ -1,7 +1,7 @@
-"""Policies: documents to statements, and what they allow (developer guide, "AWS IoT Core policies"; IAM reference).
+"""Policies: parsing and evaluation (developer guide, "AWS IoT Core policies"; IAM reference).
 
-An explicit deny wins, and what nothing allows is denied. A document is parsed once; `ConnectionPermissions`
-binds the statements of one principal to the variables of one connection and caches its decisions.
+An explicit deny wins, and the default is deny. A document is parsed once; `ConnectionPermissions` binds a principal's
+statements to the variables of one connection and caches its decisions.
 """
 
 import enum
@@ -31,12 +31,12 @@ from birthmark.untrusted_text import read_json
 MAX_DOCUMENT_CHARS = 2048
 """Without white space."""
 MAX_IAM_CHARS = 6144
-"""The same, of what an access key or a role may do."""
+"""Maximum policy size of an access key or a role."""
 _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
 MAX_OF_ONE = 64
-"""So many answers each connection remembers of each kind; there may be very many connections."""
+"""Maximum cached decisions of each kind per connection; there may be very many connections."""
 MAX_SHARED = 4096
-"""So many remember all those together that have the same policies, where these ask nothing of a connection."""
+"""Maximum cached decisions shared by connections with the same policies, if those ignore the connection."""
 
 
 class PolicyMalformedError(InvalidRequestError):
@@ -97,7 +97,7 @@ class AuthDecision(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyDecision:
-    """An outcome, and in words which statement made it."""
+    """Outcome of an evaluation, with the statement that caused it as text."""
 
     outcome: AuthDecision
     hint: str
@@ -109,7 +109,7 @@ class PolicyDecision:
 
 @dataclass(frozen=True, slots=True)
 class AwsPolicyStatement:
-    """One statement; `place` says where it stands, for people."""
+    """One statement; `place` is its position for messages."""
 
     place: str
     allows: bool
@@ -120,7 +120,7 @@ class AwsPolicyStatement:
     conditions: tuple[PolicyCondition, ...]
 
     def names(self, action: str) -> bool:
-        """Say whether the statement is about this action (in lower case)."""
+        """Return whether the statement applies to this action (in lowercase)."""
         return any(glob.matches(action) for glob in self.actions) is not self.except_actions
 
 
@@ -133,7 +133,7 @@ class AwsPolicy:
 
     @property
     def is_of_one_device(self) -> bool:
-        """Say whether all that it allows is named by the thing or the certificate that connects."""
+        """Return whether all allowed resources are bound to the connecting thing or certificate."""
         return all(
             not one.except_resources and all(map(_OF_ONE_DEVICE.search, one.resources))
             for one in self.statements
@@ -158,7 +158,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True, rename="pascal"):
 
 
 def are_of_one_device(documents: Iterable[str]) -> bool:
-    """Say whether all that policies allow is named by the thing or the certificate that connects."""
+    """Return whether all resources that policies allow are bound to the connecting thing or certificate."""
     return all(parse_policy("", document).is_of_one_device for document in documents)
 
 
@@ -183,7 +183,10 @@ def parse_policy(name: str, document: str, *, of_iam: bool = False) -> AwsPolicy
 
 
 def check_new(name: str, document: str) -> None:
-    """Raise `PolicyMalformedError` for a policy that cannot be made. A stored one may have actions that fit nothing."""
+    """Raise `PolicyMalformedError` if a new policy is invalid.
+
+    Stored ones may have actions that match nothing.
+    """
     parse_policy(name, document)
     statements = read_json(document.encode(), _Document, PolicyMalformedError).statement
     for one in statements if isinstance(statements, list) else [statements]:
@@ -194,7 +197,7 @@ def check_new(name: str, document: str) -> None:
 
 
 class _SharedPolicyCache:
-    """What those remember together that have the same policies."""
+    """Decision cache shared by connections with the same policies."""
 
     __slots__ = ("__weakref__", "receives")
 
@@ -207,16 +210,16 @@ _SHARED: "WeakValueDictionary[tuple[AwsPolicy, ...], _SharedPolicyCache]" = Weak
 
 @dataclass(slots=True)
 class ConnectionPermissions:
-    """What one connection may do."""
+    """Permissions of one connection."""
 
     policies: Sequence[AwsPolicy]
     facts: PolicyVariables
     _patterns: dict[tuple[str, UnsafeVariableValue], Glob | None] = field(default_factory=dict)
     _known: dict[tuple[str, str], PolicyDecision] = field(default_factory=dict)
     asks_time: bool = False
-    """What is allowed now may not be later, with nothing changed."""
+    """Whether decisions depend on the time and may change by themselves."""
     receives: dict[str, bool] = field(default_factory=dict)
-    """Topics of messages that were to go out, and whether they might."""
+    """Cached receive decisions by topic."""
     _shared: "_SharedPolicyCache | None" = None
 
     def __post_init__(self) -> None:
@@ -241,9 +244,9 @@ class ConnectionPermissions:
         return made
 
     def may_receive(self, topic: str, resource: str, now: datetime) -> bool:
-        """Say whether a message may go out, a topic's ARN being `resource`.
+        """Return whether a message may be delivered; `resource` is the topic's ARN.
 
-        Who receives by more topics than one remembers shares what is remembered with all that may do the same.
+        A connection that receives over several topics shares its cache with connections of the same permissions.
         """
         known = self.receives
         if len(known) >= MAX_OF_ONE and topic not in known and self._shared is not None:
@@ -257,7 +260,7 @@ class ConnectionPermissions:
         return may
 
     def denial(self, action: str) -> PolicyDecision | None:
-        """Return the denial of an action on anything, under any condition, where there is one."""
+        """Return a denial of the action on any resource under any condition, if there is one."""
         low = action.lower()
         for policy in self.policies:
             for one in policy.statements:
@@ -266,7 +269,7 @@ class ConnectionPermissions:
         return None
 
     def judge(self, action: str, resource: str, now: datetime) -> PolicyDecision:
-        """Return the same without remembering it."""
+        """Return the same decision without caching it."""
         low = action.lower()
         allowed: AwsPolicyStatement | None = None
         for policy in self.policies:
@@ -285,7 +288,7 @@ class ConnectionPermissions:
         return PolicyDecision(AuthDecision.IMPLICIT_DENY, self._why_nothing(low, resource))
 
     def _covers(self, statement: AwsPolicyStatement, resource: str) -> bool:
-        """A variable that is not known makes the statement fit nothing, also under NotResource."""
+        """Return whether a statement matches; with an unknown variable it never does, even under NotResource."""
         risky = UnsafeVariableValue.FITS_NOTHING
         if not statement.allows:
             risky = UnsafeVariableValue.IS_NOTHING if statement.except_resources else UnsafeVariableValue.IS_ANYTHING
@@ -330,17 +333,17 @@ _plain = lru_cache(maxsize=4096)(glob_of)
 
 
 _OF_IOT = re.compile(r"\*|(?:iot|greengrass):.*", re.IGNORECASE | re.DOTALL)
-"""Policies of Greengrass cores also have actions of greengrass:, which allow nothing here."""
+"""Policies of Greengrass cores also contain greengrass: actions, which allow nothing here."""
 _OF_ONE_DEVICE = re.compile(r"\$\{iot:(?:Connection\.Thing\.ThingName|Certificate\.)", re.IGNORECASE)
 _ACTION = re.compile(r"\*|[a-z0-9-]{1,64}:[a-z0-9*?]{1,128}", re.IGNORECASE)
 
 
-def _statement(policy: str, number: int, given: _Statement, of_service: re.Pattern[str]) -> AwsPolicyStatement:
-    place = f"statement {number}{f' ({given.sid})' if given.sid else ''} of policy {policy}"
-    if given.effect not in {"Allow", "Deny"}:
+def _statement(policy: str, number: int, statement: _Statement, of_service: re.Pattern[str]) -> AwsPolicyStatement:
+    place = f"statement {number}{f' ({statement.sid})' if statement.sid else ''} of policy {policy}"
+    if statement.effect not in {"Allow", "Deny"}:
         raise PolicyMalformedError(detail=f"{place}: Effect is neither Allow nor Deny")
-    actions = _either(place, "Action", given.action, given.not_action)
-    resources = _either(place, "Resource", given.resource, given.not_resource)
+    actions = _parse_action_or_not(place, "Action", statement.action, statement.not_action)
+    resources = _parse_action_or_not(place, "Resource", statement.resource, statement.not_resource)
     for action in actions:
         if of_service.fullmatch(action) is None:
             detail = f"{place}: the action {action!r} does not begin with iot: or greengrass:"
@@ -351,33 +354,33 @@ def _statement(policy: str, number: int, given: _Statement, of_service: re.Patte
     try:
         conditions = tuple(
             parse_condition(operator, key, _texts(wanted))
-            for operator, keys in given.condition.items()
+            for operator, keys in statement.condition.items()
             for key, wanted in keys.items()
         )
     except UnknownOperatorError as error:
         raise PolicyMalformedError(detail=f"{place}: {error}") from error
     return AwsPolicyStatement(
         place,
-        given.effect == "Allow",
+        statement.effect == "Allow",
         tuple(glob_of(action.lower()) for action in actions),
-        given.not_action is not None,
+        statement.not_action is not None,
         tuple(resources),
-        given.not_resource is not None,
+        statement.not_resource is not None,
         conditions,
     )
 
 
-def _either(place: str, name: str, fitting: Any, others: Any) -> tuple[str, ...]:
-    """Return the values of the one form that is there: `Action` or `NotAction`."""
+def _parse_action_or_not(path: str, name: str, fitting: Any, others: Any) -> tuple[str, ...]:
+    """Return the values of the form in use: `Action` or `NotAction`."""
     if (fitting is None) == (others is None):
-        raise PolicyMalformedError(detail=f"{place}: needs {name} or Not{name}")
+        raise PolicyMalformedError(detail=f"{path}: needs {name} or Not{name}")
     if not (texts := _texts(others if fitting is None else fitting)):
-        raise PolicyMalformedError(detail=f"{place}: an empty list")
+        raise PolicyMalformedError(detail=f"{path}: an empty list")
     return texts
 
 
 def _texts(given: Any) -> tuple[str, ...]:
-    """Return one or several values as text; JSON numbers and booleans stand for themselves."""
+    """Return one or several values as text; JSON numbers and booleans are converted."""
     values: Iterable[Any] = given if isinstance(given, list) else [given]
     out = []
     for value in values:
@@ -396,7 +399,7 @@ _CREATE = "$aws/certificates/create*"
 
 @lru_cache(maxsize=256)
 def claim_policies(template: str) -> tuple[AwsPolicy, ...]:
-    """Return the policies of a claim certificate by `template`; by any where that is empty."""
+    """Return the policies of a claim certificate for `template`; for any template if it is empty."""
     topics = [_CREATE, f"$aws/provisioning-templates/{template or '*'}/provision/*"]
     concrete, filters = [f"{_ANY}topic/{one}" for one in topics], [f"{_ANY}topicfilter/{one}" for one in topics]
     actions = ["iot:Connect", "iot:Publish", "iot:Receive", "iot:Subscribe"]
@@ -431,26 +434,26 @@ _VARIABLE = re.compile(r"\$\{([^{}*?$]+)\}")
 
 @dataclass(frozen=True, slots=True)
 class PolicyVerdict:
-    """What is decided, and the names of the policies that allow, that deny and that say nothing."""
+    """Decision, with the names of the policies that allow, that deny, and that do not apply."""
 
     outcome: AuthDecision
     allowing: Sequence[str]
     denying: Sequence[str]
     silent: Sequence[str]
     missing: Sequence[str]
-    """What the policies ask of a connection and nobody told."""
+    """Variables that the policies require but the request lacks."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySimulation:
-    """Policies, and what is known of whoever would come."""
+    """Policy simulation of an assumed connection."""
 
     policies: Sequence[AwsPolicy]
     facts: PolicyVariables
     now: datetime
 
     def judge(self, action: str, resources: Sequence[str]) -> PolicyVerdict:
-        """Return what is decided of an action on all of these resources together."""
+        """Return the decision about an action on all of these resources together."""
         whole = ConnectionPermissions(self.policies, self.facts)
         outcomes = {whole.judge(action, resource, self.now).outcome for resource in resources}
         by_policy = {policy.name: self._outcomes(policy, action, resources) for policy in self.policies}

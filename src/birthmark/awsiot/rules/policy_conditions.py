@@ -1,7 +1,7 @@
-"""Conditions of policy statements (IAM reference, "Condition operators"): a table of operators over facts.
+"""Conditions of policy statements (IAM reference, "Condition operators"): a table of operators.
 
-A key that is not known fails an operator, and passes its negation (`StringNotEquals`), as in IAM; `…IfExists` passes.
-`ForAllValues:` and `ForAnyValue:` go over the values of a key that has several.
+As in IAM, an unknown key fails an operator and passes its negation (`StringNotEquals`); `…IfExists` passes.
+`ForAllValues:` and `ForAnyValue:` evaluate all values of a multivalued key.
 """
 
 import ipaddress
@@ -70,7 +70,7 @@ _SAMPLES = (("Numeric", "1"), ("Date", "2026-01-01T00:00:00Z"), ("IpAddress", "1
 
 @dataclass(frozen=True, slots=True)
 class PolicyCondition:
-    """One key under one operator; any of `wanted` will do (for a negation: none may)."""
+    """One key under one operator; any of `wanted` must match (for a negation: none may)."""
 
     operator: str
     is_negated: bool
@@ -84,7 +84,7 @@ class PolicyCondition:
         return self.key.lower() in {CURRENT_TIME, EPOCH_TIME}
 
     def holds(self, facts: PolicyVariables, now: datetime) -> bool:
-        """Say whether the condition is met."""
+        """Return whether the condition is met."""
         given = self._given(facts, now)
         if self.operator == "Null":
             return (not given) == (self.wanted[0].lower() == "true")
@@ -108,23 +108,23 @@ class PolicyCondition:
     def _fits(self, value: str, facts: PolicyVariables) -> bool:
         return any(self._test(value, wanted, facts) for wanted in self.wanted) is not self.is_negated
 
-    def _test(self, value: str, wanted: str, facts: PolicyVariables) -> bool:
+    def _test(self, value: str, expected: str, facts: PolicyVariables) -> bool:
         if self.operator in _BY_PATTERN:
-            glob = substitute(wanted, facts)
+            glob = substitute(expected, facts)
             return glob is not None and glob.matches(value)
-        if not is_plain(wanted):
-            glob = substitute(wanted.replace("*", "${*}").replace("?", "${?}"), facts)
+        if not is_plain(expected):
+            glob = substitute(expected.replace("*", "${*}").replace("?", "${?}"), facts)
             if glob is None:
                 return False
-            wanted = glob.chunks[0]
+            expected = glob.chunks[0]
         try:
-            return _POSITIVE[self.operator](value, wanted)
+            return _POSITIVE[self.operator](value, expected)
         except (ValueError, OverflowError):
             return False  # the fact is no number, date or address
 
 
 def parse_condition(name: str, key: str, wanted: Sequence[str]) -> PolicyCondition:
-    """Return the condition of an operator's name as it stands in the document. Raise `UnknownOperatorError`."""
+    """Return the condition of an operator name in the document. Raise `UnknownOperatorError`."""
     quantifier = next((prefix for prefix in (_FOR_ALL, _FOR_ANY) if name.startswith(prefix)), "")
     operator = name.removeprefix(quantifier)
     if_exists = operator.endswith(_IF_EXISTS)

@@ -1,8 +1,9 @@
-"""Policy variables `${…}`: what is known about a connection, and putting it into a pattern (developer guide, "AWS IoT
-Core policy variables").
+"""Policy variables `${…}`: values of a connection and their substitution.
 
-What comes out of a variable is literal: a `*` in a common name is no wildcard. A value with `+`, `#` or `/` is not put
-into a topic or topic filter at all, as it would widen what the policy's author meant.
+See the developer guide, "AWS IoT Core policy variables".
+
+Substituted values are literal: a `*` in a common name is no wildcard. A value with `+`, `#` or `/` is never substituted
+in a topic or topic filter, as it would widen the policy.
 """
 
 import enum
@@ -49,7 +50,7 @@ _ALTERNATIVES: Mapping[str, type[x509.GeneralName]] = {
 
 @dataclass(frozen=True, slots=True)
 class ConnectionContext:
-    """One connection as it presents itself. Over HTTPS there is no client id."""
+    """A connection as presented; over HTTPS it has no client ID."""
 
     leaf: Certificate | None
     client_id: str | None
@@ -57,14 +58,14 @@ class ConnectionContext:
     domain: str
     connect_attributes: tuple[str, ...] = ()
     chain: tuple[Certificate, ...] = ()
-    """What came with the leaf; nothing of it is verified."""
+    """Unverified certificates sent with the leaf."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyVariables:
-    """What policies may ask about one connection: values by key; most have exactly one.
+    """Policy variables of one connection: values by key; most have exactly one.
 
-    `aws:CurrentTime` and `aws:EpochTime` are not among them: they are looked at when a condition is.
+    `aws:CurrentTime` and `aws:EpochTime` are not included; conditions evaluate them at run time.
     """
 
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -75,7 +76,7 @@ class PolicyVariables:
         return found[0] if found else None
 
     def all(self, key: str) -> tuple[str, ...]:
-        """Return every value; none when the key is not known."""
+        """Return all values; none if the key is unknown."""
         return self.values.get(_plain_key(key), ())
 
 
@@ -85,9 +86,9 @@ def facts_of(
     thing: Thing | None = None,
     more: Mapping[str, str] | None = None,
 ) -> PolicyVariables:
-    """Return the facts of a connection. `thing` is given only when the certificate is attached to it.
+    """Return the variables of a connection. `thing` is only passed if the certificate is attached to it.
 
-    `more` are facts of who came without one, by their keys; empty ones are not known.
+    `more` are variables of a client without a certificate, by key; empty ones are unknown.
     """
     values: dict[str, tuple[str, ...]] = {
         "aws:SourceIp": (visitor.address,),
@@ -128,9 +129,9 @@ def _add_certificate(values: dict[str, tuple[str, ...]], certificate: Certificat
 
 
 class UnsafeVariableValue(enum.Enum):
-    """What stands for a value with `+`, `#` or `/` in a topic or topic filter, or with a pattern's mark anywhere.
+    """Replacement for a value with `+`, `#` or `/` in a topic or topic filter, or with a wildcard anywhere.
 
-    Always what gives its owner least.
+    It always grants the least access.
     """
 
     FITS_NOTHING = None  # in what is allowed: the statement is out
@@ -141,7 +142,7 @@ class UnsafeVariableValue(enum.Enum):
 def substitute(
     pattern: str, facts: PolicyVariables, risky: UnsafeVariableValue = UnsafeVariableValue.FITS_NOTHING
 ) -> Glob | None:
-    """Return the pattern with its variables filled in, or None when one is not known (the statement then fits nothing).
+    """Return the pattern with its variables substituted; None if one is unknown (the statement then matches nothing).
 
     `pattern` is a resource ARN or the value of a condition.
     """
@@ -170,7 +171,7 @@ def substitute(
 
 
 def is_plain(pattern: str) -> bool:
-    """Say whether a pattern has no variable, so that it is the same for everyone."""
+    """Return whether a pattern has no variables, so that it is the same for every connection."""
     return "${" not in pattern
 
 

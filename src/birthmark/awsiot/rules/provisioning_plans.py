@@ -1,4 +1,4 @@
-"""What a template makes of one device: the plan, and why there is none."""
+"""Provisioning plan of one device, and the reasons for its refusal."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class ResourceConflictsError(ConflictError):
 
 
 class Override(StrEnum):
-    """What is done where the resource is there already."""
+    """Action if the resource already exists."""
 
     DO_NOTHING = "DO_NOTHING"
     REPLACE = "REPLACE"
@@ -56,7 +56,7 @@ class Override(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ThingPlan:
-    """The thing that a device is; `logical` is its name in the template."""
+    """The thing of a device; `logical` is its name in the template."""
 
     logical: str
     name: str
@@ -66,13 +66,13 @@ class ThingPlan:
     overrides: Mapping[str, Override]
 
     def override(self, name: str) -> Override:
-        """Return what is done with a property of a thing that is there."""
+        """Return the override of a property of an existing thing."""
         return self.overrides.get(name, Override.DO_NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class CertificatePlan:
-    """The certificate of a device: by its id, by its text, or by a request for one."""
+    """The certificate of a device: by ID, by PEM text, or by CSR."""
 
     logical: str
     certificate_id: str | None
@@ -86,7 +86,7 @@ class CertificatePlan:
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
-    """A policy: one that is there, or a document, named by its digest."""
+    """A policy: an existing one, or a document that is named by its digest."""
 
     logical: str
     name: str
@@ -95,7 +95,7 @@ class PolicyPlan:
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningPlan:
-    """What one device gets."""
+    """Resources that one device gets."""
 
     thing: ThingPlan | None
     certificate: CertificatePlan | None

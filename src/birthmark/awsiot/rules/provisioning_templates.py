@@ -1,9 +1,8 @@
-"""Provisioning templates: a JSON document to a plan of what one device gets (developer guide, "Provisioning
-templates"; intrinsic functions as in "Fleet provisioning").
+"""Provisioning templates: from a JSON document to a plan for one device (developer guide, "Provisioning templates").
 
-A template is parsed and checked once; `ParsedTemplate.plan` fills in the parameters of one device.
-What a device sends is text and stays text: in a policy's document, a value with a sign that policies read as more than
-itself is refused, as it would widen what the template's author meant.
+The intrinsic functions are those of "Fleet provisioning". A template is parsed and validated once;
+`ParsedTemplate.plan` fills in the parameters of one device. A device's parameters are text only. In a policy document,
+a value with special characters is rejected, as it would widen the policy.
 """
 
 import hashlib
@@ -24,12 +23,18 @@ from birthmark.awsiot.rules.provisioning_plans import (
     TemplateInvalidError,
     ThingPlan,
 )
-from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID, FUNCTIONS, TemplateFunctions, failed, function_of
+from birthmark.awsiot.rules.template_functions import (
+    CERTIFICATE_ID,
+    FUNCTIONS,
+    TemplateFunctions,
+    function_of,
+    registration_error,
+)
 from birthmark.untrusted_text import read_json
 
 MAX_TEMPLATE_CHARS = 10_240
 MAX_PARAMETERS_BYTES = 65_536
-"""Names and values together."""
+"""Size of names and values together."""
 _MAX_DEPTH = 16
 _MAX_RESOURCES = 20
 _LOGICAL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -38,7 +43,7 @@ _PARAMETER = re.compile(r"[A-Za-z0-9_:.-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource of a template, its properties not filled in yet."""
+    """One resource of a template, its properties not yet filled in."""
 
     logical: str
     kind: str
@@ -51,7 +56,7 @@ class ParsedTemplate:
     """A parsed template."""
 
     parameters: Mapping[str, str | None]
-    """Those that it declares, with their defaults."""
+    """Declared parameters with their defaults."""
     mappings: Mapping[str, Mapping[str, Mapping[str, Any]]]
     resources: tuple[Resource, ...]
     device_configuration: Mapping[str, Any]
@@ -60,17 +65,17 @@ class ParsedTemplate:
         """Return the resources of a type."""
         return [one for one in self.resources if one.kind == kind]
 
-    def plan(self, given: Mapping[str, str]) -> ProvisioningPlan:
-        """Return what a device with these parameters gets. Raise `RegistrationFailedError`.
+    def plan(self, values: Mapping[str, str]) -> ProvisioningPlan:
+        """Return the plan for a device with these parameters. Raise `RegistrationFailedError`.
 
-        Parameters that the template does not declare are left aside.
+        Undeclared parameters are ignored.
         """
-        if sum(len(name.encode()) + len(value.encode()) for name, value in given.items()) > MAX_PARAMETERS_BYTES:
+        if sum(len(name.encode()) + len(value.encode()) for name, value in values.items()) > MAX_PARAMETERS_BYTES:
             raise RegistrationFailedError(step="Parameters", detail=f"more than {MAX_PARAMETERS_BYTES} bytes of them")
-        known = {name: value for name, value in given.items() if name in self.parameters or name == CERTIFICATE_ID}
+        known = {name: value for name, value in values.items() if name in self.parameters or name == CERTIFICATE_ID}
         keys = {one.logical: (_KEYS[one.kind], one.properties.get(_KEYS[one.kind])) for one in self.resources}
         filling = TemplateFunctions(self.parameters, self.mappings, keys, known)
-        missing = [name for name, default in self.parameters.items() if default is None and name not in given]
+        missing = [name for name, default in self.parameters.items() if default is None and name not in values]
         if missing:
             of_subject = " (the certificate has none of it, or several)" if missing[0].startswith(_OF_SUBJECT) else ""
             raise RegistrationFailedError(
@@ -155,8 +160,8 @@ def parse_template(body: str) -> ParsedTemplate:
     return made
 
 
-def _parameter(name: str, given: Any) -> str | None:
-    declared = _object(given, f"Parameters.{name[:60]}")
+def _parameter(name: str, value: Any) -> str | None:
+    declared = _object(value, f"Parameters.{name[:60]}")
     if _PARAMETER.fullmatch(name) is None:
         raise TemplateInvalidError(detail=f"a parameter cannot be called {name[:60]!r}")
     if declared.get("Type") != "String":
@@ -194,7 +199,7 @@ def _resource(name: str, given: Any) -> Resource:
 
 
 def _check_resource(resource: Resource) -> None:
-    """Raise where the properties of a resource contradict each other, whatever the parameters will be."""
+    """Raise if the properties of a resource conflict regardless of the parameters."""
     given, name = resource.properties, resource.logical
     match resource.kind:
         case _ if resource.kind == THING and "ThingName" not in given:
@@ -226,25 +231,25 @@ def _mappings(given: Any) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     return found
 
 
-def _check_functions(template: ParsedTemplate, value: Any, place: str) -> None:
-    """Raise for a function that is none, or names what is not there."""
+def _check_functions(template: ParsedTemplate, value: Any, path: str) -> None:
+    """Raise for unknown functions and for references to missing resources or parameters."""
     if isinstance(value, list):
         for one in value:
-            _check_functions(template, one, place)
+            _check_functions(template, one, path)
         return
     if not isinstance(value, dict):
         return
     named = function_of(value)
     if named is not None and (len(value) != 1 or named not in FUNCTIONS):
-        raise TemplateInvalidError(detail=f"{place}: {named[:60]} is not a function alone in its braces")
+        raise TemplateInvalidError(detail=f"{path}: {named[:60]} is not a function alone in its braces")
     if named == "Ref":
         name = value["Ref"]
         logical = {one.logical for one in template.resources}
         if not isinstance(name, str) or name not in {*template.parameters, *logical, CERTIFICATE_ID}:
-            raise TemplateInvalidError(detail=f"{place}: Ref {str(name)[:60]!r} names no parameter and no resource")
+            raise TemplateInvalidError(detail=f"{path}: Ref {str(name)[:60]!r} names no parameter and no resource")
         return
     for key, inner in value.items():
-        _check_functions(template, inner, place if named else f"{place}.{key[:60]}")
+        _check_functions(template, inner, path if named else f"{path}.{key[:60]}")
 
 
 def _check_depth(value: Any, left: int = _MAX_DEPTH) -> None:
@@ -255,10 +260,10 @@ def _check_depth(value: Any, left: int = _MAX_DEPTH) -> None:
             _check_depth(inner, left - 1)
 
 
-def _object(given: Any, place: str) -> dict[str, Any]:
-    if not isinstance(given, dict):
-        raise TemplateInvalidError(detail=f"{place} is not a JSON object")
-    return given
+def _object(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TemplateInvalidError(detail=f"{path} is not a JSON object")
+    return value
 
 
 def _thing(resource: Resource, filling: TemplateFunctions) -> ThingPlan:
@@ -271,10 +276,10 @@ def _thing(resource: Resource, filling: TemplateFunctions) -> ThingPlan:
     ):
         attributes = attributes["attributes"]  # as CreateThing has them
     if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
-        raise failed(f"{place}.AttributePayload", "attributes are names with texts")
+        raise registration_error(f"{place}.AttributePayload", "attributes are names with texts")
     groups = filling.of(given.get("ThingGroups", []), f"{place}.ThingGroups")
     if not isinstance(groups, list) or not all(isinstance(one, str) for one in groups):
-        raise failed(f"{place}.ThingGroups", "groups are a list of texts")
+        raise registration_error(f"{place}.ThingGroups", "groups are a list of texts")
     type_name = filling.text(given["ThingTypeName"], f"{place}.ThingTypeName") if "ThingTypeName" in given else None
     name = filling.text(given["ThingName"], f"{place}.ThingName")
     return ThingPlan(
@@ -290,10 +295,12 @@ def _certificate(resource: Resource, filling: TemplateFunctions) -> CertificateP
     }
     status = (texts["Status"] or "ACTIVE").upper()
     if status not in {"ACTIVE", "INACTIVE"}:
-        raise failed(f"{place}.Status", f"{status[:40]!r} is neither ACTIVE nor INACTIVE")
+        raise registration_error(f"{place}.Status", f"{status[:40]!r} is neither ACTIVE nor INACTIVE")
     kind = texts["ThingPrincipalType"] or "NON_EXCLUSIVE_THING"
     if kind not in {"EXCLUSIVE_THING", "NON_EXCLUSIVE_THING"}:
-        raise failed(f"{place}.ThingPrincipalType", f"{kind[:40]!r} is neither EXCLUSIVE_THING nor NON_EXCLUSIVE_THING")
+        raise registration_error(
+            f"{place}.ThingPrincipalType", f"{kind[:40]!r} is neither EXCLUSIVE_THING nor NON_EXCLUSIVE_THING"
+        )
     return CertificatePlan(
         resource.logical,
         texts["CertificateId"],

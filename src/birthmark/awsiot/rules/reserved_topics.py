@@ -1,7 +1,6 @@
-"""The topics that begin with `$`: which ask a service of the cloud, which may be subscribed to (developer guide,
-"Reserved topics").
+"""Reserved topics that begin with `$`: service requests and allowed subscriptions (developer guide, "Reserved topics").
 
-What a service answers on its topics it alone publishes there.
+Only the service publishes on its response topics.
 """
 
 import json
@@ -14,7 +13,7 @@ from birthmark.net.admission import CloseReason
 
 EVENTS = "$aws/events/"
 BASIC_INGEST = "$aws/rules/"
-"""What follows is the rule that alone gets it, and the topic that it sees."""
+"""Prefix of basic ingest, followed by the only rule that receives the message and the topic that it sees."""
 PRESENCE = f"{EVENTS}presence/"
 SUBSCRIPTIONS = f"{EVENTS}subscriptions/"
 _ANSWERS = re.compile(
@@ -44,7 +43,7 @@ _SUBTREES = frozenset({"shadow", "jobs", "+", "#"})
 
 
 class ReservedService(Enum):
-    """Who is asked, and by which topics."""
+    """Services and their request topics."""
 
     SHADOW = re.compile(r"\$aws/things/(?P<thing>[^/]+)/shadow(?:/name/(?P<name>[^/]+))?/(?P<verb>get|update|delete)")
     JOBS = re.compile(
@@ -53,7 +52,7 @@ class ReservedService(Enum):
     REPORTS = re.compile(
         r"\$aws/things/(?P<thing>[^/]+)/(?P<verb>defender/metrics/(?:json|cbor)|greengrass(?:v2)?/health/json)"
     )
-    """What stock agents report by themselves, to services that are not here: taken, and dropped."""
+    """Reports that stock agents send to services that are not implemented: accepted and dropped."""
     CERTIFICATES = re.compile(r"\$aws/certificates/(?P<verb>create|create-from-csr)/(?P<form>json|cbor)")
     PROVISION = re.compile(r"\$aws/provisioning-templates/(?P<template>[^/]+)/(?P<verb>provision)/(?P<form>json|cbor)")
 
@@ -62,15 +61,15 @@ _SERVICES = tuple(ReservedService)  # to go through the class costs more than to
 
 
 def request_of(topic: str) -> tuple[ReservedService, Mapping[str, str | None]] | None:
-    """Return which service a topic asks, and the names in it; None when it asks nobody."""
+    """Return the service that a topic addresses and the topic's parameters; None if it addresses none."""
     for service in _SERVICES:
         if (found := service.value.fullmatch(topic)) is not None:
             return service, found.groupdict()
     return None
 
 
-def is_question(topic: str) -> bool:
-    """Say whether a topic only asks, so that nothing happens where nobody hears the answer."""
+def is_query_only(topic: str) -> bool:
+    """Return whether a topic only queries, so that it has no effect without a subscriber to the response."""
     if topic.startswith(BASIC_INGEST):
         return False
     found = request_of(topic)
@@ -78,20 +77,20 @@ def is_question(topic: str) -> bool:
 
 
 def is_answered_over_https(topic: str) -> bool:
-    """Say whether HTTPS Publish takes a reserved topic: AWS takes some over MQTT alone (measured 2026-09)."""
+    """Return whether HTTPS Publish accepts a reserved topic: AWS accepts some over MQTT only (measured 2026-09)."""
     found = request_of(topic)
     return found is None or found[0] not in {ReservedService.JOBS, ReservedService.REPORTS}
 
 
 def is_answer(topic_filter: str) -> bool:
-    """Say whether a filter is for nothing but answers to who is provisioned."""
+    """Return whether a filter matches only provisioning responses."""
     return _ANSWERS.fullmatch(topic_filter) is not None
 
 
 def may_subscribe(topic_filter: str) -> bool:
-    """Say whether a filter that begins with `$` stays within events, answers to who is provisioned, shadows, or jobs.
+    """Return whether a filter that begins with `$` stays within events, provisioning responses, shadows, or jobs.
 
-    Which of them these may be, policies say.
+    Policies restrict it further.
     """
     if topic_filter.startswith(EVENTS):
         return topic_filter.removeprefix(EVENTS).partition("/")[0] in _EVENTS
@@ -118,7 +117,7 @@ REASONS: Mapping[CloseReason, str] = {
 
 
 def presence(client_id: str, what: str, *, at_ms: int, **details: object) -> BrokerMessage | None:
-    """Return the event that a client connected or disconnected; none for a client id that no topic can have."""
+    """Return the connect or disconnect event of a client; None for a client ID that is invalid in a topic."""
     if "#" in client_id or "+" in client_id:
         return None
     event = {"clientId": client_id, "timestamp": at_ms, "eventType": what, **details}
@@ -126,6 +125,6 @@ def presence(client_id: str, what: str, *, at_ms: int, **details: object) -> Bro
 
 
 def subscription(client_id: str, what: str, topics: Sequence[str], *, at_ms: int, **details: object) -> BrokerMessage:
-    """Return the event that a client subscribed to filters, or took subscriptions back."""
+    """Return the subscribe or unsubscribe event of a client."""
     event = {"clientId": client_id, "timestamp": at_ms, "eventType": what, "topics": list(topics), **details}
     return BrokerMessage(f"{SUBSCRIPTIONS}{what}/{client_id}", json.dumps(event).encode(), 1)

@@ -1,8 +1,7 @@
-"""Shadows: what may be reported and desired of a thing, and what an update makes of it (developer guide, "Device
-Shadow service").
+"""Shadows: desired and reported state, and updates (developer guide, "Device Shadow service").
 
-Nulls remove, objects are merged, arrays are replaced whole and hold no null. A version counts the updates of a shadow
-from 1; it goes on when a shadow is deleted and made again within two days.
+Nulls delete keys, objects are merged, arrays are replaced completely and contain no null. A version counts the updates
+of a shadow from 1. It continues if a deleted shadow is recreated within two days.
 """
 
 from typing import Any
@@ -16,11 +15,11 @@ from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, 
 
 MAX_BYTES = 8 * 1024
 REMEMBERED_S = 48 * 3600
-"""How long the version of a deleted shadow is remembered."""
+"""Retention of the version of a deleted shadow, in seconds."""
 MAX_SHADOWS, MAX_REMEMBERED = 100, 1000
-"""Of one thing: how many there are at a time, and how many with those that were deleted and are remembered."""
+"""Maximum number of shadows per thing: existing ones, and those including remembered deleted ones."""
 MAX_UNREGISTERED = 2000
-"""How many one device makes of things that are not registered, while the server runs."""
+"""Maximum number of shadows that one device creates for unregistered things while the server runs."""
 _SECTIONS = ("desired", "reported")
 _SHAPE = Shape(max_levels=MAX_LEVELS, max_bytes=MAX_BYTES, forbidden_first="$")
 _MICROS = 1_000_000
@@ -87,7 +86,7 @@ class ShadowShareUsedError(PolicyError):
 
 
 def check_room(shadow: Shadow, count: int, deleted: int) -> None:
-    """Raise `TooManyShadowsError` where a thing of so many shadows may not have another."""
+    """Raise `TooManyShadowsError` if a thing with these counts cannot have another shadow."""
     if count >= MAX_SHADOWS or count + deleted >= MAX_REMEMBERED:
         raise TooManyShadowsError(count=count, deleted=deleted, thing=shadow.thing)
 
@@ -112,14 +111,14 @@ class ShadowTooLargeError(InvalidRequestError):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """An update that can be made: a patch of each section that is named, None for one that is removed."""
+    """A valid update: a patch for each named section, None for a deleted one."""
 
     patch: dict[str, dict[str, Any] | None]
     version: int | None = None
 
 
 def parse_update(request: ShadowRequest, shadow: Shadow) -> Update:
-    """Return the update of a shadow that is asked for. Raise `ShadowInvalidError` or `ShadowTooLargeError`."""
+    """Return the requested update of a shadow. Raise `ShadowInvalidError` or `ShadowTooLargeError`."""
     document = request.document
     if "state" not in document:
         raise ShadowInvalidError(detail="Missing required node: state")
@@ -137,44 +136,49 @@ def parse_update(request: ShadowRequest, shadow: Shadow) -> Update:
     )
 
 
-def _checked(place: str, part: object, shadow: Shadow) -> dict[str, Any]:
+def _checked(path: str, part: object, shadow: Shadow) -> dict[str, Any]:
     try:
-        return check(part, _SHAPE, place=place)
+        return check(part, _SHAPE, path=path)
     except DocumentProblem as problem:
         match problem.problem:
             case Problem.NOT_AN_OBJECT:
-                raise ShadowInvalidError(detail=f"{place.title()} node must be an object") from problem
+                raise ShadowInvalidError(detail=f"{path.title()} node must be an object") from problem
             case Problem.TOO_DEEP:
                 raise too_deep() from problem
             case Problem.TOO_LARGE:
-                raise ShadowTooLargeError(size=state_size({place: part}), **_named(shadow)) from problem
+                raise ShadowTooLargeError(size=state_size({path: part}), **_named(shadow)) from problem
             case _:
                 raise ShadowInvalidError(detail=f"State contains an invalid node: '{problem.path}'") from problem
 
 
-def updated(shadow: Shadow, update: Update, size: int, at: int) -> Shadow:
-    """Return the shadow as an update of `size` bytes leaves it. Raise `ShadowVersionError`, `ShadowTooLargeError`."""
+def apply_update(shadow: Shadow, update: Update, size: int, timestamp: int) -> Shadow:
+    """Return the shadow after an update of `size` bytes.
+
+    Raise `ShadowVersionError`, `ShadowTooLargeError`.
+    """
     if update.version is not None and update.version != shadow.version:
         raise ShadowVersionError(version=shadow.version, wanted=update.version, **_named(shadow))
     if size > MAX_BYTES:  # else it is none of what it asks for; what is sent with white space may be
         _check_size(shadow, update.patch)
     made = msgspec.structs.replace(
         shadow,
-        desired=_merged(shadow.desired, update.patch, "desired", at),
-        reported=_merged(shadow.reported, update.patch, "reported", at),
+        desired=_merged(shadow.desired, update.patch, "desired", timestamp),
+        reported=_merged(shadow.reported, update.patch, "reported", timestamp),
         version=shadow.version + 1,
-        at=at,
+        at=timestamp,
         is_deleted=False,
     )
     _check_size(made, {name: one.values for name, one in made.sections.items() if one.values})
     return made
 
 
-def _merged(section: DocumentSection, patch: dict[str, dict[str, Any] | None], name: str, at: int) -> DocumentSection:
+def _merged(
+    section: DocumentSection, patch: dict[str, dict[str, Any] | None], name: str, timestamp: int
+) -> DocumentSection:
     if name not in patch:
         return section
     part = patch[name]
-    return DocumentSection() if part is None else merged(section, part, at)
+    return DocumentSection() if part is None else merged(section, part, timestamp)
 
 
 def _check_size(shadow: Shadow, state: dict[str, Any]) -> None:
@@ -182,21 +186,21 @@ def _check_size(shadow: Shadow, state: dict[str, Any]) -> None:
         raise ShadowTooLargeError(size=size, **_named(shadow))
 
 
-def existing(shadow: Shadow) -> Shadow:
-    """Return a shadow that is there. Raise `ShadowMissingError`."""
+def get_existing(shadow: Shadow) -> Shadow:
+    """Return the shadow if it exists. Raise `ShadowMissingError`."""
     if not shadow.version or shadow.is_deleted:
         raise ShadowMissingError(**_named(shadow))
     return shadow
 
 
-def deleted(shadow: Shadow, at: int) -> Shadow:
-    """Return what is remembered of a shadow that is there. Raise `ShadowMissingError`."""
-    known = existing(shadow)
-    return Shadow(known.thing, known.name, version=known.version, at=at, is_deleted=True)
+def deleted(shadow: Shadow, timestamp: int) -> Shadow:
+    """Return the deletion marker of an existing shadow. Raise `ShadowMissingError`."""
+    known = get_existing(shadow)
+    return Shadow(known.thing, known.name, version=known.version, at=timestamp, is_deleted=True)
 
 
-def remembered(shadow: Shadow, now: int) -> Shadow:
-    """Return a shadow as it was read: of one that was deleted long ago nothing is known."""
+def drop_expired_version(shadow: Shadow, now: int) -> Shadow:
+    """Return a shadow as stored; one that was deleted long ago has no remembered version."""
     if shadow.is_deleted and shadow.at + REMEMBERED_S * _MICROS <= now:
         return Shadow(shadow.thing, shadow.name)
     return shadow

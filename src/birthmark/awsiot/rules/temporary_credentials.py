@@ -1,10 +1,10 @@
-"""Short-lived keys for devices: everything about one stands in its session token, so that any worker can check it.
+"""Temporary credentials of devices: the session token contains all data, so every worker can verify it.
 
     session token   base64url(JSON) "." base64url(HMAC-SHA256 of that)
     secret          base64(HMAC-SHA256 of the token), its first 40 characters
 
-Both are made with a secret of the account, which never leaves it. A key ends at its time, with its certificate, and
-with its role alias: whoever checks one looks at these.
+Both are derived from a secret of the account, which never leaves it. Credentials end at their expiry, with their
+certificate, and with their role alias; verification must check all three.
 """
 
 import base64
@@ -48,7 +48,7 @@ class SessionEndedError(UnauthenticatedError):
 
 
 class CredentialSession(msgspec.Struct, frozen=True, rename="camel"):
-    """What a device was given: which role it has, by which alias, for which certificate, until when."""
+    """Session of a device's credentials: role, role alias, certificate, and expiry."""
 
     key_id: str
     alias: str
@@ -62,11 +62,11 @@ class CredentialSession(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def principal(self) -> str:
-        """By what its messages and sessions are known."""
+        """Principal of its messages and sessions."""
         return f"role/{self.alias}/{self.certificate_id}"
 
     def check_time(self, now: datetime) -> None:
-        """Raise `SessionEndedError` when it is over."""
+        """Raise `SessionEndedError` if it has expired."""
         if now.timestamp() >= self.expires_at:
             raise SessionEndedError(access_key_id=self.key_id, alias=self.alias, why="its lifetime ended")
 
@@ -78,12 +78,12 @@ def token_of(master: bytes, session: CredentialSession) -> str:
 
 
 def secret_of(master: bytes, token: str) -> str:
-    """Return the secret access key that goes with a token."""
+    """Return the secret access key of a session token."""
     return base64.b64encode(_mac(master, b"secret", token)).decode()[:_SECRET_CHARS]
 
 
 def session_of(master: bytes, key_id: str, token: str | None) -> CredentialSession:
-    """Return what a token says that was made here, for this key. Raise `SessionTokenError`."""
+    """Return the session of a token issued here for this key. Raise `SessionTokenError`."""
     if not token:
         raise SessionTokenError(access_key_id=key_id, how="without its session token")
     told, _, mac = token.partition(".")

@@ -1,4 +1,4 @@
-"""Topic rules made ready: what each makes of a message. Pure; chance, and shadows that are asked for, are handed in."""
+"""Prepared topic rules and their evaluation. Pure; random values and shadow lookups are injected."""
 
 import base64
 import contextlib
@@ -20,7 +20,7 @@ from birthmark.mqtt.properties import PropertyId
 from birthmark.untrusted_text import masked_query, split_url
 
 MAX_TRAIL = 6
-"""So many rules may follow one another by republishing."""
+"""Maximum number of rules in a chain of republished messages."""
 _ERROR = "error"
 _MAX_TOLD = 200
 _HIDDEN = "(not shown)"
@@ -102,7 +102,7 @@ class RuleActionFailedError(PolicyError):
 
     code = "awsiot.rule_action_failed"
     cause = "The action {action} of the rule {rule} failed for a message to {topic}: {reason}."
-    fix = "List the rule's dead letters: `birthmark aws rule dead {rule}`"
+    fix = "List the rule's dead letters: `birthmark aws rule dead-letters {rule}`"
     action: str
     reason: str
     rule: str
@@ -112,7 +112,7 @@ class RuleActionFailedError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action, its templates made ready, by the names of an address."""
+    """One action with prepared templates, by address field."""
 
     kind: str
     what: wire.Kind
@@ -121,7 +121,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class PreparedRule:
-    """A rule made ready."""
+    """A prepared rule."""
 
     rule: TopicRule
     statement: sql.SqlStatement
@@ -136,12 +136,12 @@ class PreparedRule:
 
     @property
     def filter(self) -> str | None:
-        """Which topics it is for."""
+        """Topic filter of the rule."""
         return self.statement.filter
 
 
-def make_ready(rule: TopicRule, account_id: str) -> PreparedRule:
-    """Return a rule that can be applied. Raise `SqlInvalidError`, and what `wire` raises."""
+def prepare_rule(rule: TopicRule, account_id: str) -> PreparedRule:
+    """Return a prepared rule. Raise `SqlInvalidError`, and what `wire` raises."""
     payload, meter = wire.parse_payload(rule.payload), sql.new_meter()
     try:
         version = sql.parse_version(payload.aws_iot_sql_version)
@@ -153,8 +153,8 @@ def make_ready(rule: TopicRule, account_id: str) -> PreparedRule:
     return PreparedRule(rule, statement, actions, on_error, account_id)
 
 
-def _action(given: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Action:
-    what = wire.parse_action(given)
+def _action(values: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Action:
+    what = wire.parse_action(values)
     templates: dict[str, sql.SubstitutionTemplate] = {}
     for name, text in _texts(what):
         try:
@@ -166,43 +166,43 @@ def _action(given: dict[str, Any], version: sql.Version, meter: sql.Meter) -> Ac
     return Action(wire.name_of(what), what, templates)
 
 
-def _texts(what: wire.Kind) -> Sequence[tuple[str, str]]:
+def _texts(kind: wire.Kind) -> Sequence[tuple[str, str]]:
     """Return the texts of an action that may have templates, by their names in an address."""
     found: list[tuple[str, str]] = []
-    match what:
+    match kind:
         case wire.Republish():
-            found = [("topic", what.topic), *([] if what.headers is None else _headers(what.headers))]
+            found = [("topic", kind.topic), *([] if kind.headers is None else _headers(kind.headers))]
         case wire.Http():
-            found = [("url", what.url), *((f"header {one.key}", one.value) for one in what.headers or ())]
+            found = [("url", kind.url), *((f"header {one.key}", one.value) for one in kind.headers or ())]
         case wire.S3():
-            found = [("bucket", what.bucket_name), ("key", what.key)]
+            found = [("bucket", kind.bucket_name), ("key", kind.key)]
         case wire.Kinesis():
-            found = [("stream", what.stream_name), ("key", what.partition_key or "")]
+            found = [("stream", kind.stream_name), ("key", kind.partition_key or "")]
         case wire.Firehose():
-            found = [("stream", what.delivery_stream_name)]
+            found = [("stream", kind.delivery_stream_name)]
         case wire.Kafka():
-            found = [("topic", what.topic)]
+            found = [("topic", kind.topic)]
         case wire.Lambda():  # by its ARN alone
             pass
     return found
 
 
-def _headers(given: wire.RepublishHeaders) -> Sequence[tuple[str, str]]:
+def _headers(headers: wire.RepublishHeaders) -> Sequence[tuple[str, str]]:
     named = {
-        "payload format": given.payload_format_indicator,
-        "content type": given.content_type,
-        "response topic": given.response_topic,
-        "correlation": given.correlation_data,
-        "expiry": given.message_expiry,
+        "payload format": headers.payload_format_indicator,
+        "content type": headers.content_type,
+        "response topic": headers.response_topic,
+        "correlation": headers.correlation_data,
+        "expiry": headers.message_expiry,
     }
     found = [(name, text) for name, text in named.items() if text is not None]
-    for number, pair in enumerate(given.user_properties or ()):
+    for number, pair in enumerate(headers.user_properties or ()):
         found += [(f"user key {number}", pair.key), (f"user value {number}", pair.value)]
     return found
 
 
 def message_of(noted: LoggedMessage, account_id: str) -> RoutableMessage:
-    """Return a message as statements see it."""
+    """Return a message as seen by SQL statements."""
     plain: dict[int, Any] = {}
     pairs: list[tuple[str, str]] = []
     for key, value in noted.properties:
@@ -229,7 +229,7 @@ def message_of(noted: LoggedMessage, account_id: str) -> RoutableMessage:
 
 @dataclass(frozen=True, slots=True)
 class RuleMessage:
-    """One message, and what its templates are filled from."""
+    """One message with the values for its templates."""
 
     message: RoutableMessage
     origin: Mapping[str, Any]
@@ -239,7 +239,7 @@ class RuleMessage:
     meter: sql.Meter = field(default_factory=sql.new_meter)
 
     def fill(self, template: sql.SubstitutionTemplate) -> str:
-        """Return what a template is for this message."""
+        """Return a template's value for this message."""
         known: dict[str, Any] = {"entropy": self.entropy, "lookups": self.lookups, "variables": self.variables}
         known["meter"] = self.meter
         return sql.fill(template, self.message, **known)
@@ -247,17 +247,17 @@ class RuleMessage:
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """What a rule makes of a message."""
+    """Result of a rule for a message."""
 
     payload: bytes | None = None
-    """None: its statement does not select the message."""
+    """None if the statement does not select the message."""
     letters: Sequence[Delivery] = ()
 
 
 def apply_rule(
     ready: PreparedRule, noted: LoggedMessage, entropy: Entropy, lookups: sql.Lookups, meter: sql.Meter
 ) -> RuleOutcome:
-    """Return what a rule makes of a message. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
+    """Return the result of a rule. Raise `RuleLoopError`, `RuleFailedError`, `sql.ShadowWantedError`."""
     name = ready.name
     if name in noted.trail or len(noted.trail) >= MAX_TRAIL:
         told = " > ".join((*noted.trail, name))
@@ -276,10 +276,10 @@ def apply_rule(
         raise RuleFailedError(rule=name, reason=error.what.removesuffix("."), **facts) from error
 
 
-def error_letter(ready: PreparedRule, failed: Delivery, reason: str, entropy: Entropy) -> Delivery | None:
-    """Return what a rule sends when one of its letters failed for good; None where it has no error action.
+def error_delivery(ready: PreparedRule, failed: Delivery, reason: str, entropy: Entropy) -> Delivery | None:
+    """Return the delivery for a permanently failed delivery of a rule; None if the rule has no error action.
 
-    The body is what the developer guide says of error actions, "Error handling": message, topic, and what failed.
+    The body follows the developer guide, "Error handling", for error actions: message, topic, and failure.
     """
     action, lane = ready.error_action, f"{ready.name}/{_ERROR}"
     if action is None or failed.lane == lane:
@@ -305,13 +305,13 @@ def error_letter(ready: PreparedRule, failed: Delivery, reason: str, entropy: En
         return None
 
 
-def _resource(letter: Delivery) -> str:
-    address = letter.address
+def _resource(delivery: Delivery) -> str:
+    address = delivery.address
     return str(next((address[one] for one in ("topic", "url", "key", "stream", "arn") if one in address), ""))
 
 
 def _origin(noted: LoggedMessage) -> dict[str, Any]:
-    """Return what an error action, and whoever asks why, has to know of a message."""
+    """Return a message's origin for error actions and diagnostics."""
     return {
         "topic": noted.topic,
         "client": noted.device_id,
@@ -339,7 +339,7 @@ def _letter(lane: str, action: Action, case: RuleMessage, body: bytes) -> Delive
 
 
 def _properties(filled: Mapping[str, str]) -> list[list[Any]]:
-    """Return the properties of MQTT 5 that a republished message has, as a letter keeps them."""
+    """Return the MQTT 5 properties of a republished message, in the form stored in deliveries."""
     found: list[list[Any]] = []
     if (text := filled.get("payload format")) is not None:
         found.append([int(PropertyId.PAYLOAD_FORMAT), int(text in {"1", "UTF8_DATA"})])
@@ -357,8 +357,8 @@ def _properties(filled: Mapping[str, str]) -> list[list[Any]]:
     return found
 
 
-def is_of(url: str, confirmed: str) -> bool:
-    """Say whether a URL is where the receiver of a confirmed one is: same scheme, host and port."""
+def is_same_origin(url: str, confirmed: str) -> bool:
+    """Return whether a URL has the scheme, host, and port of a confirmed one."""
     with contextlib.suppress(ValueError):
         one, other = split_url(url), split_url(confirmed)
         return (one.scheme, one.hostname, one.port) == (other.scheme, other.hostname, other.port)
@@ -366,7 +366,7 @@ def is_of(url: str, confirmed: str) -> bool:
 
 
 def basic_ingest(topic: str) -> tuple[str, str] | None:
-    """Return the rule that a topic of basic ingest is for, and the topic behind its name; None for other topics."""
+    """Return rule and topic of a basic ingest topic; None for other topics."""
     if not topic.startswith(BASIC_INGEST):
         return None
     name, _, rest = topic.removeprefix(BASIC_INGEST).partition("/")
@@ -374,7 +374,7 @@ def basic_ingest(topic: str) -> tuple[str, str] | None:
 
 
 def without_secrets(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a rule without the values of its HTTP headers and the queries of its URLs, as a viewer sees it."""
+    """Return a rule without its HTTP header values and URL queries, for viewers."""
     shown = {**payload, "actions": [_without_secrets(one) for one in payload["actions"]]}
     error_action = payload.get("errorAction")
     return shown if error_action is None else shown | {"errorAction": _without_secrets(error_action)}
@@ -390,12 +390,12 @@ def _without_secrets(action: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def masked_address(address: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the address of a rule's action, as a viewer sees it."""
+    """Return the redacted address of a rule's action, for viewers."""
     shown = _with_masked_urls(address)
     if "url" in shown and "headers" in shown:
         shown["headers"] = dict.fromkeys(address["headers"], _HIDDEN)
     return shown
 
 
-def _with_masked_urls(told: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: masked_query(one) if name in _URLS and isinstance(one, str) else one for name, one in told.items()}
+def _with_masked_urls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: masked_query(one) if name in _URLS and isinstance(one, str) else one for name, one in values.items()}

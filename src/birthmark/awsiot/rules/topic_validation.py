@@ -1,4 +1,4 @@
-"""Which ids and topics a client may use at all, before any policy (developer guide, "Reserved topics" and quotas)."""
+"""Client ID and topic validation before any policy (developer guide, "Reserved topics" and quotas)."""
 
 from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, may_subscribe, request_of
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
@@ -152,7 +152,7 @@ class TooManyFiltersError(InvalidRequestError):
 
 
 def check_client_id(client_id: str, *, is_kept: bool) -> None:
-    """Raise why a client may not have this id. `is_kept`: the session outlives the connection."""
+    """Raise if a client may not use this ID. `is_kept`: the session outlives the connection."""
     if len(client_id.encode()) > MAX_CLIENT_ID_BYTES:
         name = client_id[:MAX_CLIENT_ID_BYTES]
         raise ClientIdInvalidError(thing=name, detail="it is longer than 128 bytes")
@@ -161,7 +161,7 @@ def check_client_id(client_id: str, *, is_kept: bool) -> None:
 
 
 def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool = False) -> None:
-    """Raise why a client may not publish this to `topic`, whatever its policies say."""
+    """Raise if a client may not publish this to `topic`, regardless of its policies."""
     facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
     if qos > 1:
         raise QosNotServedError(**facts)
@@ -177,7 +177,7 @@ def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bo
 
 
 def check_filter(client_id: str, name: str) -> None:
-    """Raise why a client may not subscribe to `name`, whatever its policies say."""
+    """Raise if a client may not subscribe to `name`, regardless of its policies."""
     facts = {"thing": client_id, "topic": name[:MAX_TOPIC_BYTES]}
     topic_filter = name
     if name.startswith(_SHARED):
@@ -194,7 +194,7 @@ def check_filter(client_id: str, name: str) -> None:
 
 
 def check_size(client_id: str, topic: str) -> None:
-    """Raise why a topic, or filter, is too long or deep: of basic ingest, what stands behind the rule's name."""
+    """Raise if a topic or filter is too long or deep; for basic ingest, the part after the rule's name."""
     facts = {"thing": client_id, "topic": topic[:MAX_TOPIC_BYTES]}
     if topic.startswith(BASIC_INGEST):
         name, _, topic = topic.removeprefix(BASIC_INGEST).partition("/")

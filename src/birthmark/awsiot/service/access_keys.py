@@ -1,4 +1,4 @@
-"""Access keys: what operators' clients sign with. Few, so they are kept in memory."""
+"""Access keys of operators' clients; few, so they are kept in memory."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -41,7 +41,7 @@ class AccessKeyMissingError(NotFoundError):
 class AccessKeys(AccountService):
     """All access keys of the account; each may do everything in it, or what its policy allows.
 
-    And people, who may do what their roles say.
+    Users also sign requests here; their roles apply.
     """
 
     persons: UserDirectory = NOBODY
@@ -56,7 +56,7 @@ class AccessKeys(AccountService):
         await self._loading.load()
 
     async def stop(self) -> None:
-        """End what reads them in the background."""
+        """Stop the background refresh."""
         await self._loading.stop()
 
     async def _read(self) -> None:
@@ -65,9 +65,9 @@ class AccessKeys(AccountService):
         self._by_id = {row["id"]: store.KEYS.of(row) for row in rows}
 
     async def add(self, name: str, *, actor: str, policy: str | None = None) -> AccessKey:
-        """Make a key, for everything or for what its policy allows. Raise `PolicyMalformedError`.
+        """Create a key with full access or a policy. Raise `PolicyMalformedError`.
 
-        Its secret is shown now and kept, as checking a signature needs it.
+        Its secret is returned once and stored, as signature checks need it.
         """
         if policy is not None:
             try:
@@ -100,12 +100,12 @@ class AccessKeys(AccountService):
         return tuple(self._by_id.values())
 
     def check_known(self, key_id: str) -> None:
-        """Raise `AccessKeyUnknownError` for a key that is not there, or not any more."""
+        """Raise `AccessKeyUnknownError` for an unknown or deleted key."""
         if key_id not in self._by_id:
             raise AccessKeyUnknownError(access_key_id=printable(key_id))
 
     def authenticate(self, request: SignedRequest, signature: Signature, services: Iterable[str]) -> AccessKey:
-        """Return the key that signed this request. Raise why it does not hold."""
+        """Return the key that signed this request. Raise why the signature is invalid."""
         key = self._by_id.get(signature.access_key_id)
         if key is None:
             raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
@@ -113,7 +113,7 @@ class AccessKeys(AccountService):
         return key
 
     def grant_of(self, key: AccessKey, address: str, account_id: str) -> ConnectionGrant:
-        """Return what may be done with a key, from this address."""
+        """Return the permissions of a key from this address."""
         if key.policy is None:
             return ConnectionGrant(key.id, None, None, None)
         facts = facts_of(
@@ -126,9 +126,9 @@ class AccessKeys(AccountService):
     def person(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
     ) -> Caller | None:
-        """Return who signed this request by a token of his own; None where it is no person's.
+        """Return the user who signed this request with an access token; None if the key belongs to no user.
 
-        The id of the key is the token's, and its secret the digest in hexadecimal. Raise why it does not hold.
+        The key ID is the token's, and its secret the digest in hexadecimal. Raise why the signature is invalid.
         """
         if not is_of_person(signature.access_key_id):
             return None

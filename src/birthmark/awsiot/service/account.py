@@ -1,4 +1,4 @@
-"""Everything of the one account, put together."""
+"""Composition of the account's services."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,7 +60,7 @@ from birthmark.supervised_tasks import Leads, always
 
 
 class Overview:
-    """What an operator looks at."""
+    """Overview queries for operators."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -103,13 +103,13 @@ class UnknownClientError(NotFoundError):
 
 
 class Connections:
-    """Keeps who ended which connection; the broker ends it."""
+    """Records operators' disconnects; the broker performs them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def note_ended(self, client: str, *, forgets: bool, actor: str) -> None:
-        """Put on record that a connection is to end, with its session or without."""
+    async def record_disconnect(self, client: str, *, forgets: bool, actor: str) -> None:
+        """Record that a connection, and optionally its session, will be ended."""
         changes = Changes().audit(actor, "awsiot.connection_delete", client, with_session=forgets)
         await self._database.commit(changes)
 
@@ -118,9 +118,9 @@ RULES_SPACE, HELD_SPACE = "aws-rules", "aws-rules-held"
 
 
 class AwsIot:
-    """The services of the account on this database. `load` must have run before anyone asks.
+    """Services of the account on this database; requires a completed `load`.
 
-    `issuer` returns the CA that signs what the service issues.
+    `issuer` returns the CA that signs for the service.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class AwsIot:
     ) -> None:
         self.account, self.database, self.clock = account, database, clock
         self.https_url = https_url or (lambda: f"https://{account.data_host}:8443")
-        """Where this server's HTTPS is, for links."""
+        """HTTPS base URL of this server, for links."""
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
         self.keys = AccessKeys(database, clock, entropy, persons)
         self._messages: Ref[MessagePublisher] = Ref()
@@ -222,7 +222,7 @@ class AwsIot:
         servers: Mapping[str, MessageServer],
         record: Callable[[BirthmarkError], object],
     ) -> TopicRules:
-        """Put together the rules, their queue and their ways out."""
+        """Compose the rules, their queue, and their sinks."""
         database, clock = self.database, self.clock
         queue = Queue(database, clock, self._leads)
         destinations = Destinations(
@@ -255,7 +255,7 @@ class AwsIot:
         return made
 
     def run(self, messages: MessagePublisher, ask: Ask, whose: Whose) -> None:
-        """Let services publish, and begin what rules do; `whose` knows by which principal a client is connected."""
+        """Start the services and rules; `whose` returns the principal of a connected client."""
         self._messages.fill(messages)
         self._ask.fill(ask)
         stream = SqlStream(RULES_SPACE, LoggedMessage, self.database, self.clock)
@@ -265,21 +265,24 @@ class AwsIot:
     async def signer(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
     ) -> ConnectionGrant:
-        """Return what who signed a request with an access key may do. Raise why signature or key does not hold."""
+        """Return the permissions of the access key that signed a request.
+
+        Raise why signature or key is invalid.
+        """
         if signature.access_key_id.startswith(KEY_PREFIX):
             return await self.roles.authenticate(request, signature, services, address)
         key = self.keys.authenticate(request, signature, services)
         return self.keys.grant_of(key, address, self.account.account_id)
 
     async def check_signer(self, grant: ConnectionGrant) -> None:
-        """Raise where the key, by which a client came just now, is gone since."""
+        """Raise if the key of a new connection was deleted in the meantime."""
         if grant.session is not None:
             await self.roles.check_stands(grant.session)
         else:
             self.keys.check_known(grant.principal)
 
     async def check_stands(self, principal: str, client_id: str) -> None:
-        """Raise unless the certificate, or access key, by which a client came may still be used."""
+        """Raise unless the certificate or access key of a client is still valid."""
         if is_certificate_id(principal):
             await self.devices.check_stands(CertificateId(principal), client_id)
         elif principal.startswith("authorizer/"):
@@ -290,7 +293,7 @@ class AwsIot:
             self.keys.check_known(principal)
 
     async def load(self) -> None:
-        """Read what is kept in memory."""
+        """Load the in-memory data."""
         await self.keys.load()
         await self.index.load()
         await self.rules.load()

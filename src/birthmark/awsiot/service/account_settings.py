@@ -1,4 +1,4 @@
-"""What the account was told once, such as what it announces: read from memory, and forgotten when it changes."""
+"""Account settings, such as the event configuration: cached in memory and invalidated on change."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -13,14 +13,14 @@ from birthmark.awsiot.store import registry as store
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
 from birthmark.clock import Clock, Entropy, new_uuid
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import RowCache
 
 
 @dataclass(frozen=True, slots=True)
 class AccountSetting:
-    """One setting; its `revision` counts changes from 0. Times are in microseconds, 0 where it was never set."""
+    """One setting; its `revision` counts changes from 0. Times are in microseconds, 0 if never set."""
 
     value: Mapping[str, Any]
     revision: int
@@ -37,7 +37,7 @@ class AccountSettings:
         self._remembered: RowCache | None = None
 
     async def get(self, name: str) -> AccountSetting:
-        """Return a setting; each that there may be is there."""
+        """Return a setting; every possible setting exists."""
         if self._remembered is None:
             self._remembered = RowCache(self._database, SettingsChanged)
         (found,) = await self._remembered.all(store.GET, _setting_of, name=name)
@@ -52,7 +52,7 @@ class AccountSettings:
         more: Changes | None = None,
         actor: str,
     ) -> AccountSetting:
-        """Set what `decide` makes of what is set, and do `more` with it."""
+        """Set the result of `decide` on the current value, together with `more` changes."""
 
         async def change() -> AccountSetting:
             row = await self._database.one(store.GET, name=name)
@@ -73,7 +73,7 @@ class AccountSettings:
             await self._database.commit(changes.event(SettingsChanged(name)))
             return made
 
-        return await decided_again(change)
+        return await retry_on_conflict(change)
 
 
 def _setting_of(row: Row) -> AccountSetting:
@@ -90,12 +90,12 @@ ANNOUNCED = (
     "JOB",
     "JOB_EXECUTION",
 )
-"""The kinds that may be switched on."""
+"""Event types that can be enabled."""
 _SETTING = "events"
 
 
 class RegistryEvents:
-    """Tells subscribers, as the account has chosen."""
+    """Publishes registry events as configured by the account."""
 
     def __init__(
         self,
@@ -112,18 +112,18 @@ class RegistryEvents:
         self._audience = audience
 
     async def configuration(self) -> AccountSetting:
-        """Return which kinds are announced, by name."""
+        """Return the enabled event types by name."""
         return await self._settings.get(_SETTING)
 
     async def configure(self, wanted: Mapping[str, bool], *, actor: str) -> None:
-        """Switch kinds on and off; those that are not named stay as they are."""
+        """Enable and disable event types; those not named stay unchanged."""
         await self._settings.change(_SETTING, lambda known: {**known, **wanted}, "awsiot.events_configure", actor=actor)
 
     async def tell(self, kind: str, topic: str, **told: Any) -> None:
-        """Publish an event on a topic below `$aws/events/`, if its kind is announced and somebody may hear it."""
+        """Publish an event below `$aws/events/` if its type is enabled and it may have subscribers."""
         topic = EVENTS + topic
         audience = self._audience()
-        if audience is None or not audience.may_hear(topic):
+        if audience is None or not audience.may_have_subscribers(topic):
             return
         if not (await self.configuration()).value.get(kind):
             return

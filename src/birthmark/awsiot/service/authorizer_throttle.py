@@ -1,7 +1,7 @@
-"""How often strangers may have a function asked for nothing: by address, and by authorizer over all addresses.
+"""Rate limits of denied authorizer calls: per address, and per authorizer over all addresses.
 
-What counts is a call that lets nobody in: a fleet behind one address connects as often as it likes. While an authorizer
-is pressed, addresses that it let in lately are still heard.
+Only denied calls count, so a fleet behind one address connects without limit. While an authorizer is throttled,
+recently authorized addresses are still served.
 """
 
 from collections import OrderedDict
@@ -32,10 +32,10 @@ class AuthorizerThrottledError(ThrottledError):
 
 
 class _Buckets:
-    """How many tries each has left; those that are longest not heard of are full again, and forgotten."""
+    """Token buckets; those unused the longest are full again and are dropped."""
 
-    def __init__(self, most: float, a_second: float) -> None:
-        self._most, self._a_second = most, a_second
+    def __init__(self, limit: float, a_second: float) -> None:
+        self._most, self._a_second = limit, a_second
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def left(self, name: str, now: float) -> float:
@@ -51,7 +51,7 @@ class _Buckets:
 
 @dataclass(slots=True)
 class AuthorizerThrottle:
-    """What those who are not let in have left."""
+    """Limits the attempts of denied clients."""
 
     clock: Clock = field(repr=False)
     _addresses: _Buckets = field(default_factory=lambda: _Buckets(OF_ADDRESS, OF_ADDRESS_A_SECOND))
@@ -59,7 +59,7 @@ class AuthorizerThrottle:
     _welcome: OrderedDict[tuple[str, str], None] = field(default_factory=OrderedDict)
 
     def begin(self, authorizer: str, address: str) -> None:
-        """Count one attempt of an address; concurrent attempts count too. Raise `AuthorizerThrottledError`."""
+        """Count an attempt of an address, including concurrent ones. Raise `AuthorizerThrottledError`."""
         now, share = self.clock.monotonic(), share_of(address)
         if self._addresses.left(f"{authorizer} {share}", now) < 1:
             raise AuthorizerThrottledError(authorizer=authorizer, whose=share or "one address")
@@ -68,15 +68,15 @@ class AuthorizerThrottle:
         self._addresses.take(f"{authorizer} {share}", now, 1)
         self._authorizers.take(authorizer, now, 1)
 
-    def not_asked(self, authorizer: str, address: str) -> None:
-        """Give a try back for which the function was not asked."""
+    def refund_attempt(self, authorizer: str, address: str) -> None:
+        """Refund an attempt without a function call."""
         now, share = self.clock.monotonic(), share_of(address)
         self._addresses.take(f"{authorizer} {share}", now, -1)
         self._authorizers.take(authorizer, now, -1)
 
-    def let_in(self, authorizer: str, address: str) -> None:
-        """Give the try back, and hear this address also while others press the authorizer."""
-        self.not_asked(authorizer, address)
+    def record_success(self, authorizer: str, address: str) -> None:
+        """Refund the attempt of an authorized client and exempt its address while the authorizer is throttled."""
+        self.refund_attempt(authorizer, address)
         share = share_of(address)
         self._welcome[authorizer, share] = None
         self._welcome.move_to_end((authorizer, share))

@@ -1,4 +1,4 @@
-"""Custom authorizers: which there are, and whom their functions let in."""
+"""Custom authorizers: their registry and authorization by their functions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from birthmark.awsiot.service.authorizer_throttle import AuthorizerThrottle
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.device_authorization import AuthorizerContext, ConnectionGrant, NoCertificateError
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
@@ -99,10 +99,10 @@ class Authorizers(AccountService):
     """The authorizers of the account, and their decisions."""
 
     functions: Functions
-    strangers: AuthorizerThrottle = field(init=False)
+    unauthenticated: AuthorizerThrottle = field(init=False)
 
     def __post_init__(self) -> None:
-        self.strangers = AuthorizerThrottle(self.clock)
+        self.unauthenticated = AuthorizerThrottle(self.clock)
 
     async def get(self, name: str) -> Authorizer:
         """Return an authorizer. Raise `UnknownAuthorizerError`."""
@@ -121,19 +121,19 @@ class Authorizers(AccountService):
         rows = await self.database.all(asked, after=after, limit=limit + 1, **more)
         return page_of([store.AUTHORIZERS.of(row) for row in rows], limit, [row["name"] for row in rows])
 
-    async def create(self, made: Authorizer, *, tags: Tags = NO_TAGS, actor: str) -> None:
-        """Make an authorizer. Raise `AuthorizerExistsError`, `SigningKeyInvalidError`."""
-        parse_authorizer_name(made.name)
-        _check(made)
+    async def create(self, authorizer: Authorizer, *, tags: Tags = NO_TAGS, actor: str) -> None:
+        """Create an authorizer. Raise `AuthorizerExistsError`, `SigningKeyInvalidError`."""
+        parse_authorizer_name(authorizer.name)
+        _check(authorizer)
         now = self.clock.now()
-        exists = AuthorizerExistsError(authorizer=made.name)
-        row = store.AUTHORIZERS.row(replace(made, created_at=now, modified_at=now))
+        exists = AuthorizerExistsError(authorizer=authorizer.name)
+        row = store.AUTHORIZERS.row(replace(authorizer, created_at=now, modified_at=now))
         changes = Changes().run(store.ADD_AUTHORIZER, expect=1, otherwise=exists, **row)
-        changes.merge(written("authorizer", made.name, tags))
-        await self.database.commit(changes.audit(actor, "awsiot.authorizer_create", made.name))
+        changes.merge(written("authorizer", authorizer.name, tags))
+        await self.database.commit(changes.audit(actor, "awsiot.authorizer_create", authorizer.name))
 
     async def change(self, name: str, *, actor: str, **changed: object) -> Authorizer:
-        """Change what is not None of an authorizer."""
+        """Change the attributes of an authorizer that are not None."""
         known = await self.get(name)
         given = {key: value for key, value in changed.items() if value is not None}
         made: Authorizer = replace(known, modified_at=self.clock.now(), version=known.version + 1, **given)  # type: ignore[arg-type]  # of the fields' own types
@@ -163,11 +163,14 @@ class Authorizers(AccountService):
         changes = Changes().run(
             store.DELETE_AUTHORIZER, expect=1, otherwise=meanwhile, name=name, version=known.version
         )
-        changes.event(AuthorizerChanged(name, is_active=False)).merge(dropped("authorizer", name))
+        changes.event(AuthorizerChanged(name, is_active=False)).merge(tag_deletes("authorizer", name))
         await self.database.commit(changes.audit(actor, "awsiot.authorizer_delete", name))
 
     async def set_default(self, name: str, *, actor: str) -> Authorizer:
-        """Make an authorizer the default. Raise `UnknownAuthorizerError`; `AuthorizerExistsError` for another one."""
+        """Set the default authorizer.
+
+        Raise `UnknownAuthorizerError`; `AuthorizerExistsError` for another one.
+        """
         known = await self.get(name)
         there = await self._default_name()
         if there is not None and there != name:
@@ -181,7 +184,7 @@ class Authorizers(AccountService):
         return known
 
     async def clear_default(self, *, actor: str) -> None:
-        """Let no authorizer be the default. Raise `UnknownAuthorizerError`."""
+        """Clear the default authorizer. Raise `UnknownAuthorizerError`."""
         none = UnknownAuthorizerError(authorizer="default")
         changes = Changes().run(store.CLEAR_DEFAULT, expect=1, otherwise=none, kind=store.AUTHORIZER)
         await self.database.commit(changes.audit(actor, "awsiot.default_authorizer_clear", store.AUTHORIZER))
@@ -199,25 +202,28 @@ class Authorizers(AccountService):
     # ---- deciding
 
     async def authorize(self, presented: AuthorizerRequest, visitor: ConnectionContext) -> ConnectionGrant:
-        """Return what a client may do that an authorizer lets in. Raise why it does not, or who is not asked."""
+        """Return the permissions of a client from its authorizer.
+
+        Raise why it is denied, or why no function is called.
+        """
         name = presented.value(NAME) or await self._default_name()
         if name is None:
             raise (NoAuthorizerError if presented.asks else NoCertificateError)(thing=presented.thing)
         authorizer = await self.get(name)
         connection_id = new_uuid(self.entropy)
         event = self._event(authorizer, presented, connection_id)
-        self.strangers.begin(name, presented.address)
+        self.unauthenticated.begin(name, presented.address)
         try:
-            grant = await self._granted(authorizer, event, presented, visitor, FunctionCaller.STRANGER)
+            grant = await self._granted(authorizer, event, presented, visitor, FunctionCaller.UNAUTHENTICATED)
         except FunctionFailedError as error:
             if isinstance(error.__cause__, QuestionsWaitError):
-                self.strangers.not_asked(name, presented.address)
+                self.unauthenticated.refund_attempt(name, presented.address)
             raise
-        self.strangers.let_in(name, presented.address)
+        self.unauthenticated.record_success(name, presented.address)
         return grant
 
-    async def ask_again(self, grant: ConnectionGrant) -> ConnectionGrant:
-        """Return what the function says now of a client that it let in. Raise why it may stay no longer."""
+    async def reauthorize(self, grant: ConnectionGrant) -> ConnectionGrant:
+        """Return the function's current result for an authorized client. Raise why it must disconnect."""
         authorized = grant.authorized
         assert authorized is not None  # noqa: S101 - it came by an authorizer
         authorizer = await self.get(authorized.authorizer)
@@ -225,14 +231,14 @@ class Authorizers(AccountService):
         return await self._granted(authorizer, event, authorized.presented, authorized.visitor, FunctionCaller.KNOWN)
 
     async def check_stands(self, name: str, thing: str) -> None:
-        """Raise why an authorizer that let a client in would let none in now."""
+        """Raise if a client's authorizer could no longer authorize any client."""
         if not (await self.get(name)).is_active:
             raise AuthorizerInactiveError(authorizer=name, thing=thing)
 
     async def try_out(
         self, name: str, presented: AuthorizerRequest, token: str | None, signature: str | None, *, actor: str
     ) -> AuthorizerVerdict:
-        """Return what an authorizer's function says to this, for who looks."""
+        """Return the function's verdict on these credentials, as a test."""
         authorizer = await self.get(name)
         if is_verified := not authorizer.signing_disabled:
             check_token(authorizer, token, signature, presented.thing)
@@ -242,7 +248,7 @@ class Authorizers(AccountService):
         )
 
     def _event(self, authorizer: Authorizer, presented: AuthorizerRequest, connection_id: str) -> Mapping[str, object]:
-        """Return what the function is to be asked. Raise why it is not."""
+        """Return the event for the function. Raise why no function is called."""
         if not authorizer.is_active:
             raise AuthorizerInactiveError(authorizer=authorizer.name, thing=presented.thing)
         token = None if authorizer.token_key_name is None else presented.value(authorizer.token_key_name)
@@ -272,11 +278,11 @@ class Authorizers(AccountService):
         return ConnectionGrant(principal, None, None, permissions, receives=permissions.receives, authorized=by)
 
 
-def _check(made: Authorizer) -> None:
-    if len(made.signing_keys) > MAX_KEYS:
+def _check(authorizer: Authorizer) -> None:
+    if len(authorizer.signing_keys) > MAX_KEYS:
         raise BodyInvalidError(detail=f"tokenSigningPublicKeys has more than {MAX_KEYS} keys", command=_CREATE)
-    for name, pem in made.signing_keys.items():
+    for name, pem in authorizer.signing_keys.items():
         signing_key_of(name, pem)
-    if not made.signing_disabled and not (made.signing_keys and made.token_key_name):
+    if not authorizer.signing_disabled and not (authorizer.signing_keys and authorizer.token_key_name):
         detail = "tokenKeyName and tokenSigningPublicKeys are needed unless signingDisabled is true"
         raise BodyInvalidError(detail=detail, command=_CREATE)

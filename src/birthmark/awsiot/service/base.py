@@ -1,4 +1,4 @@
-"""What the services of the account are made of."""
+"""Base classes of the account's services."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from birthmark.store import Database
 
 
 class Announcer(Protocol):
-    """Whoever tells subscribers what became of the registry."""
+    """Publishes registry events to subscribers."""
 
     async def tell(self, kind: str, topic: str, **told: Any) -> None:
-        """Publish an event of this kind on a topic below `$aws/events/`, if the account asked for its kind."""
+        """Publish an event of this type below `$aws/events/` if the account enabled its type."""
         ...
 
 
 @dataclass(slots=True)
 class AccountService:
-    """Loads, decides and commits; time and chance come from outside."""
+    """Base service: load, decide, commit; time and randomness are injected."""
 
     database: Database
     clock: Clock
@@ -28,7 +28,7 @@ class AccountService:
 
 @dataclass(slots=True)
 class RegistryService(AccountService):
-    """What is committed is announced, and found by searches."""
+    """Base service whose commits are announced and indexed."""
 
     announcer: Announcer
     index: FleetIndex

@@ -1,10 +1,10 @@
-"""CA certificates on record, and the registration code that proves who has their keys."""
+"""Registered CA certificates, and the registration code for proof of possession."""
 
 from dataclasses import dataclass, replace
 
-from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa, as_given
+from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa, parse_single_pem
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
@@ -72,14 +72,14 @@ class CertificateAuthorities(AccountService):
     account_id: str
 
     async def registration_code(self) -> str:
-        """Return the account's code, made when it is first asked for."""
+        """Return the account's code, created on first use."""
         while (row := await self.database.one(store.CODE, account=self.account_id)) is None:
             code = self.entropy.token(32).hex()  # which counts where nobody was faster
             await self.database.commit(Changes().run(store.ADD_CODE, account=self.account_id, code=code))
         return str(row["code"])
 
     async def delete_registration_code(self, *, actor: str) -> None:
-        """Forget the code; the next one is another. Raise `NoRegistrationCodeError`."""
+        """Delete the code; the next one differs. Raise `NoRegistrationCodeError`."""
         missing = NoRegistrationCodeError()
         changes = Changes().run(store.DROP_CODE, expect=1, otherwise=missing, account=self.account_id)
         await self.database.commit(changes.audit(actor, "awsiot.registration_code_delete", self.account_id))
@@ -103,7 +103,7 @@ class CertificateAuthorities(AccountService):
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> RegisteredCa:
-        """Put a CA on record. Raise `CaRefusedError`, `PossessionNotProvenError` or `CaExistsError`."""
+        """Register a CA. Raise `CaRefusedError`, `PossessionNotProvenError` or `CaExistsError`."""
         certificate = parse_pem(pem)
         if not certificate.is_ca:
             raise CaRefusedError(detail="it is not a CA's (CA:TRUE)")
@@ -122,7 +122,7 @@ class CertificateAuthorities(AccountService):
             now,
             1,
             generation_id,
-            as_given(pem),
+            parse_single_pem(pem),
         )
         exists = CaExistsError(certificate_id=ca_id)
         changes = Changes().run(store.ADD_CA, expect=1, otherwise=exists, **store.ca_row(made))
@@ -140,7 +140,7 @@ class CertificateAuthorities(AccountService):
         remove_registration: bool,
         actor: str,
     ) -> None:
-        """Change a CA; None leaves as it is. Raise `UnknownCaError`."""
+        """Change a CA; None leaves a value unchanged. Raise `UnknownCaError`."""
         known = await self.get(ca_id)
         made = replace(
             known,
@@ -168,7 +168,9 @@ class CertificateAuthorities(AccountService):
         if known.is_active:
             raise active
         changes = (
-            Changes().run(store.DELETE_CA, expect=1, otherwise=active, id=known.id).merge(dropped("cacert", known.id))
+            Changes()
+            .run(store.DELETE_CA, expect=1, otherwise=active, id=known.id)
+            .merge(tag_deletes("cacert", known.id))
         )
         await self.database.commit(changes.audit(actor, "awsiot.ca_delete", known.id))
 

@@ -1,9 +1,8 @@
-"""A renewed certificate, which is a new principal: it gets what the old one has, and when it has connected the old one
-goes.
+"""Certificate renewal: the new certificate, a new principal, inherits policies and things from the old one.
 
-Which certificate follows which is known of those that this installation's CA renewed, and is said by an operator of all
-others. The old one stays until the new one is seen to connect, so that there is no gap; one that several things share
-stays for the others.
+The old certificate is deactivated once the new one connects, so there is no gap. A certificate that several things
+share stays active for the others. The predecessor is known for renewals by this installation's CA; for all others, an
+operator specifies it.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,18 +19,18 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.certificates import Certificates, check, looked_before, putting
+from birthmark.awsiot.service.certificates import Certificates, check, insert_changes, retry_if_registered
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.policies import attaching as policy_attaching
-from birthmark.awsiot.service.thing_principals import attaching
+from birthmark.awsiot.service.thing_principals import attachment_changes
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.errors import ChangedMeanwhileError, ConflictError
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, decided_again
+from birthmark.store import Changes, retry_on_conflict
 
 Predecessors = Callable[[Certificate], Awaitable[Sequence[str]]]
-"""Returns the ids of the certificates that a certificate renewed, the latest first; none for one that renewed none."""
+"""Returns the IDs of the certificates that a certificate renewed, latest first; none if it is no renewal."""
 _MAX_THINGS = 100
 _OVER = CertificateStatus.INACTIVE
 
@@ -48,14 +47,14 @@ class NoSuccessorError(ConflictError):
 
 @dataclass(slots=True)
 class Renewals(AccountService):
-    """Carries over what a certificate has, and lets the old one go."""
+    """Transfers attachments to renewed certificates and deactivates the old ones."""
 
     certificates: Certificates
     policies: Policies
     predecessors: Predecessors | None = None
 
-    async def follow(self, leaf: Certificate) -> DeviceCertificate | None:
-        """Return a certificate that renewed one which is registered and ACTIVE, registered now like that one."""
+    async def register_renewed(self, leaf: Certificate) -> DeviceCertificate | None:
+        """Return a renewal of a registered, ACTIVE certificate, registered like its predecessor; otherwise None."""
         if self.predecessors is None:
             return None
         for certificate_id in await self.predecessors(leaf):
@@ -82,24 +81,26 @@ class Renewals(AccountService):
             check(leaf, self.clock.now())
             cas: Sequence[RegisteredCa] = await self.certificates.cas_of(leaf)
             mode, ca_id = (CertificateMode.SNI_ONLY, None) if not cas else (cas[0].mode, cas[0].id)
-            with looked_before():
-                made = await self.certificates.adding(leaf, CertificateStatus.ACTIVE, mode, ca_id, replaces=old.id)
+            with retry_if_registered():
+                made = await self.certificates.prepare_registration(
+                    leaf, CertificateStatus.ACTIVE, mode, ca_id, replaces=old.id
+                )
             seen: dict[str, Any] = {"key_id": old.id, "key_customer_version": old.customer_version}
-            changes = Changes().run(store.IS_STILL_SO, expect=1, **seen).merge(putting(made, actor=actor))
+            changes = Changes().run(store.IS_STILL_SO, expect=1, **seen).merge(insert_changes(made, actor=actor))
             for name, document in await self.policies.documents_of(old.id):
                 is_wide = not are_of_one_device([document])
                 changes.merge(policy_attaching(name, made.id, is_new=True, is_wide=is_wide, actor=actor))
             for row in await self._things(old.id):
                 kind = PrincipalType(row["kind"])
-                changes.merge(attaching(row["thing"], made.id, kind, is_new=True, actor=actor))
+                changes.merge(attachment_changes(row["thing"], made.id, kind, is_new=True, actor=actor))
             changes.audit(actor, "awsiot.certificate_renew", old.id, by=made.id)
             await self.database.commit(changes)
             return made
 
-        return await decided_again(decide, attempts=4)
+        return await retry_on_conflict(decide, attempts=4)
 
-    async def connected(self, certificate_id: str) -> None:
-        """Let the certificate go that this one renewed, now that it has connected."""
+    async def retire_predecessor(self, certificate_id: str) -> None:
+        """Deactivate the predecessor of a certificate that has connected."""
         made = await self.certificates.find(certificate_id)
         if made is None or made.replaces is None:
             return
@@ -110,8 +111,8 @@ class Renewals(AccountService):
         changes = Changes().run(store.REPLACED, expect=1, key_id=made.id, key_replaces=made.replaces, replaces=None)
         if old is not None and old.status is CertificateStatus.ACTIVE:
             actor = f"certificate:{made.id}"
-            changes.merge(self.certificates.setting(old, _OVER, actor=actor))
-            if await self._is_again(old, made):
+            changes.merge(self.certificates.status_changes(old, _OVER, actor=actor))
+            if await self._is_reenrollment(old, made):
                 for thing in (row["thing"] for row in things):
                     changes.run(registry_store.DETACH, thing=thing, certificate_id=old.id)
                     changes.audit(actor, "awsiot.thing_detach", thing, certificate_id=old.id)
@@ -120,11 +121,11 @@ class Renewals(AccountService):
         except ChangedMeanwhileError:  # another connection of it was faster, or somebody decided on the old one
             return
 
-    async def _is_again(self, old: DeviceCertificate, made: DeviceCertificate) -> bool:
-        """Say whether a device lost the first of these and came anew by its key, instead of renewing it."""
-        if old.certificate.spki_der != made.certificate.spki_der:
+    async def _is_reenrollment(self, old: DeviceCertificate, certificate: DeviceCertificate) -> bool:
+        """Return whether a device lost the old certificate and enrolled again with its key instead of renewing."""
+        if old.certificate.spki_der != certificate.certificate.spki_der:
             return False
-        return self.predecessors is None or old.id not in await self.predecessors(made.certificate)
+        return self.predecessors is None or old.id not in await self.predecessors(certificate.certificate)
 
     async def _things(self, certificate_id: str) -> Sequence[Any]:
         return await self.database.all(

@@ -1,4 +1,4 @@
-"""Device certificates: register (without a CA, or by one on record), issue, change state, delete."""
+"""Device certificates: register (without a CA or by a registered one), issue, change status, delete."""
 
 import asyncio
 from collections import Counter
@@ -18,15 +18,15 @@ from birthmark.awsiot.model import (
     CertificateStatus,
     DeviceCertificate,
     RegisteredCa,
-    as_given,
     parse_certificate_id,
+    parse_single_pem,
 )
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
-from birthmark.ca.token_keys import signed_by
+from birthmark.ca.token_keys import run_signing
 from birthmark.clock import new_uuid
 from birthmark.errors import (
     ChangedMeanwhileError,
@@ -42,13 +42,13 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
-from birthmark.store import Changes, decided_again
+from birthmark.store import Changes, retry_on_conflict
 from birthmark.store.pagination import Page, every, page_of
 from birthmark.turns import FairSemaphore
 
 AT_ONCE = 2
 MAX_OF_ONE = 16
-"""Keys that one principal waits for."""
+"""Maximum number of pending key generations per principal."""
 _BITS, _EXPONENT = 2048, 65537
 
 
@@ -68,13 +68,13 @@ class TooManyOwnedError(ThrottledError):
 
 @dataclass(slots=True)
 class RsaKeys:
-    """Makes keys, so many at once, for each principal in turn."""
+    """Generates RSA keys with limited concurrency, taking turns between principals."""
 
     _turns: FairSemaphore = field(default_factory=lambda: FairSemaphore(AT_ONCE))
     _waiting: Counter[str] = field(default_factory=Counter)
 
     async def make(self, principal: str) -> rsa.RSAPrivateKey:
-        """Return a new key. Raise `TooManyOwnedError` for who waits for as many as one may."""
+        """Return a new key. Raise `TooManyOwnedError` at a principal's limit of pending keys."""
         if self._waiting[principal] >= MAX_OF_ONE:
             what = "whose keys are being made"
             raise TooManyOwnedError(limit=MAX_OF_ONE, principal=principal, what=what, retry_after_s=5)
@@ -96,7 +96,7 @@ CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _SETTABLE = {CertificateStatus.ACTIVE, CertificateStatus.INACTIVE, CertificateStatus.REVOKED}
 _FAR = 2**62
 _MOST_THINGS = 20
-"""Of one certificate, whose groups are looked at before it counts as one that reaches far."""
+"""Maximum things of a certificate whose groups are checked; with more, it counts as wide."""
 
 
 class UnknownCertificateError(NotFoundError):
@@ -197,7 +197,7 @@ class StatusInvalidError(InvalidRequestError):
 
 
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
-"""Returns for a certificate, shown with others, that was not revoked as far as this installation knows; else raises."""
+"""Raises if a certificate, presented with a chain, is known to be revoked in this installation."""
 
 
 @dataclass(slots=True)
@@ -215,12 +215,12 @@ class Certificates(AccountService):
         return known
 
     async def find(self, certificate_id: str) -> DeviceCertificate | None:
-        """Return a certificate, or None."""
+        """Return a certificate or None."""
         row = await self.database.one(store.GET, id=certificate_id)
         return None if row is None else store.CERTIFICATES.of(row)
 
     async def register(self, pem: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
-        """Put a certificate on record whose CA nobody here knows. Raise `CertificateExistsError`."""
+        """Register a certificate without its CA. Raise `CertificateExistsError`."""
         certificate = parse_pem(pem)
         check(certificate, self.clock.now())
         return await self._add(certificate, status, CertificateMode.SNI_ONLY, None, pem=pem, actor=actor)
@@ -228,7 +228,7 @@ class Certificates(AccountService):
     async def register_by_ca(
         self, pem: str, ca_pem: str | None, status: CertificateStatus, *, actor: str
     ) -> DeviceCertificate:
-        """Put a certificate on record that a registered CA signed. Raise `CertificateRefusedError`."""
+        """Register a certificate that a registered CA signed. Raise `CertificateRefusedError`."""
         certificate = parse_pem(pem)
         check(certificate, self.clock.now())
         cas = await self.cas_of(certificate)
@@ -243,20 +243,20 @@ class Certificates(AccountService):
         return await self._add(certificate, status, ca.mode, ca.id, pem=pem, actor=actor)
 
     async def cas_of(self, certificate: Certificate) -> list[RegisteredCa]:
-        """Return the CAs on record that signed a certificate, the oldest first."""
+        """Return the registered CAs that signed a certificate, oldest first."""
         rows = await every(self.database, store.CAS_BY_SUBJECT_PAGE, "id", subject=certificate.issuer_der)
         rows.sort(key=lambda row: row["created_at"])
         return [ca for ca in map(store.CAS.of, rows) if is_signed_by(certificate, ca.certificate)]
 
     async def create_from_csr(self, csr: str, status: CertificateStatus, *, actor: str) -> DeviceCertificate:
-        """Sign a request's key. The name is the service's own. Raise `InvalidRequestError` of `pki.csr`."""
+        """Sign a CSR's key with a subject chosen by the service. Raise `InvalidRequestError` of `pki.csr`."""
         made = await self.issue(parse_csr(unarmor(csr.encode()), CURVES).public_key)
         return await self._add(made, status, CertificateMode.DEFAULT, None, actor=actor)
 
     async def create_with_keys(
         self, status: CertificateStatus, *, actor: str
     ) -> tuple[DeviceCertificate, rsa.RSAPrivateKey]:
-        """Make an RSA key and its certificate; the key leaves with the answer and is not kept."""
+        """Generate an RSA key and its certificate; the key is only in the response and not stored."""
         key = await self.keys.make(str(actor))
         known = await self._add(await self.issue(key.public_key()), status, CertificateMode.DEFAULT, None, actor=actor)
         return known, key
@@ -269,20 +269,20 @@ class Certificates(AccountService):
         actor: str,
         may_bring_back: Callable[[], None] = lambda: None,
     ) -> None:
-        """Change a status; away from ACTIVE, its connections end. Raise `StatusInvalidError`.
+        """Change a status; leaving ACTIVE ends its connections. Raise `StatusInvalidError`.
 
-        `may_bring_back` raises where whoever asks may not undo that it was revoked.
+        `may_bring_back` raises if the caller may not reactivate a revoked certificate.
         """
         known = await self.get(certificate_id)
         if known.status is CertificateStatus.REVOKED and status is not CertificateStatus.REVOKED:
             may_bring_back()
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
-        is_wide = status is CertificateStatus.ACTIVE and await self.reaches_wide(known.id)
-        await self.database.commit(self.setting(known, status, is_wide=is_wide, actor=actor))
+        is_wide = status is CertificateStatus.ACTIVE and await self.has_wide_access(known.id)
+        await self.database.commit(self.status_changes(known, status, is_wide=is_wide, actor=actor))
 
-    async def reaches_wide(self, certificate_id: CertificateId) -> bool:
-        """Say whether its policies, or its things' groups, allow more than is named by the device that connects."""
+    async def has_wide_access(self, certificate_id: CertificateId) -> bool:
+        """Return whether its policies, or its things' groups, grant more than access to the connecting device."""
         rows = list(await self.database.all(policy_store.DOCUMENTS_OF, target=certificate_id))
         things = await self.database.all(
             registry_store.THINGS_OF, certificate_id=certificate_id, after="", limit=_MOST_THINGS + 1
@@ -292,32 +292,32 @@ class Certificates(AccountService):
         documents = (row["document"] for row in rows if row["document"] is not None)
         return len(things) > _MOST_THINGS or not are_of_one_device(documents)
 
-    def setting(
-        self, known: DeviceCertificate, status: CertificateStatus, *, is_wide: bool = False, actor: str
+    def status_changes(
+        self, certificate: DeviceCertificate, status: CertificateStatus, *, is_wide: bool = False, actor: str
     ) -> Changes:
-        """Return what gives a certificate another status, on the condition that it is still as it was.
+        """Return the writes that set a certificate's status, conditional on its current state.
 
-        One that waited for its device waits no longer; a claim for a trusted user ends when it ends.
+        A pending certificate is then no longer pending; a claim for a trusted user keeps its expiry.
         """
-        until = None if known.claim is None else store.CERTIFICATES.row(known)["until"]
+        until = None if certificate.claim is None else store.CERTIFICATES.row(certificate)["until"]
         changes = Changes().run(
             store.UPDATE_STATUS,
             expect=1,
             otherwise=ChangedMeanwhileError(what="The certificate"),
-            key_id=known.id,
-            key_customer_version=known.customer_version,
+            key_id=certificate.id,
+            key_customer_version=certificate.customer_version,
             status=status.value,
             modified_at=self.clock.micros(),
-            customer_version=known.customer_version + 1,
+            customer_version=certificate.customer_version + 1,
             until=until,
         )
         told = {"status": status.value} | ({"wide": True} if is_wide else {})
-        changes.audit(actor, "awsiot.certificate_status", known.id, **told)
-        return changes.event(CertificateChanged(known.id, status.value))
+        changes.audit(actor, "awsiot.certificate_status", certificate.id, **told)
+        return changes.event(CertificateChanged(certificate.id, status.value))
 
     async def delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         """Remove a certificate. Raise `CertificateStateError` or `CertificateInUseError`."""
-        await decided_again(lambda: self._delete(certificate_id, force=force, actor=actor))
+        await retry_on_conflict(lambda: self._delete(certificate_id, force=force, actor=actor))
 
     async def _delete(self, certificate_id: str, *, force: bool, actor: str) -> None:
         known = await self.get(certificate_id)
@@ -361,12 +361,12 @@ class Certificates(AccountService):
     ) -> DeviceCertificate:
         if status not in _SETTABLE:
             raise StatusInvalidError(status=status.value)
-        known = await self.adding(certificate, status, mode, ca_id, pem=pem)
+        known = await self.prepare_registration(certificate, status, mode, ca_id, pem=pem)
         exists = CertificateExistsError(certificate_id=known.id)
-        await self.database.commit(putting(known, exists, actor=actor))
+        await self.database.commit(insert_changes(known, exists, actor=actor))
         return known
 
-    async def adding(
+    async def prepare_registration(
         self,
         certificate: Certificate,
         status: CertificateStatus,
@@ -378,7 +378,10 @@ class Certificates(AccountService):
         until: datetime | None = None,
         replaces: str | None = None,
     ) -> DeviceCertificate:
-        """Return a certificate as it may be put on record now. Raise `CertificateExistsError` or why it may not."""
+        """Return a certificate that may be registered now.
+
+        Raise `CertificateExistsError` or why it may not.
+        """
         if self.revocations is not None:  # what this installation's CA took back: certificate, key, or CA above
             try:
                 await self.revocations(certificate, ())
@@ -391,44 +394,48 @@ class Certificates(AccountService):
             claim=claim,
             until=until,
             replaces=replaces,
-            pem=as_given(pem),
+            pem=parse_single_pem(pem),
         )
         if await self.find(certificate_id) is not None:  # a write that is refused costs its neighbors more than a look
             raise CertificateExistsError(certificate_id=certificate_id)
         return known
 
     async def issue(self, public_key: CertificatePublicKeyTypes) -> Certificate:
-        """Sign; the certificate ends with the CA's own, at the latest."""
+        """Issue a certificate that does not outlive the CA."""
         now = self.clock.now()
         lifetime = max(_UNTIL - now, timedelta(days=365))
         issuer, serial = self.issuer(), new_serial(self.entropy)
         sign = partial(issue, DEVICE, _SUBJECT, public_key, issuer=issuer, serial=serial, now=now, lifetime=lifetime)
-        return await signed_by(issuer.private_key, sign)
+        return await run_signing(issuer.private_key, sign)
 
 
 @contextmanager
-def looked_before() -> Iterator[None]:
-    """Have decide again who looked for a certificate, found none, and is told now that it is on record."""
+def retry_if_registered() -> Iterator[None]:
+    """Convert `CertificateExistsError` to a retry, for callers that found no certificate before."""
     try:
         yield
     except CertificateExistsError as error:
         raise ChangedMeanwhileError(what=f"The certificate {error.certificate_id}") from error
 
 
-def putting(
-    known: DeviceCertificate, otherwise: CertificateExistsError | None = None, *, is_wide: bool = False, actor: str
+def insert_changes(
+    certificate: DeviceCertificate,
+    otherwise: CertificateExistsError | None = None,
+    *,
+    is_wide: bool = False,
+    actor: str,
 ) -> Changes:
     """Return the writes that add a certificate; the commit raises `otherwise` if it exists.
 
     `is_wide` marks a claim whose devices get more permissions than those limited to the connecting device.
     """
-    changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.CERTIFICATES.row(known))
-    told = {"status": known.status.value, "mode": known.mode.value} | ({"wide": True} if is_wide else {})
-    return changes.audit(actor, "awsiot.certificate_add", known.id, **told)
+    changes = Changes().run(store.ADD, expect=1, otherwise=otherwise, **store.CERTIFICATES.row(certificate))
+    told = {"status": certificate.status.value, "mode": certificate.mode.value} | ({"wide": True} if is_wide else {})
+    return changes.audit(actor, "awsiot.certificate_add", certificate.id, **told)
 
 
 def check(certificate: Certificate, now: datetime) -> None:
-    """Raise `CertificateRefusedError` for one that nobody may register: expired, or with a key of another kind."""
+    """Raise `CertificateRefusedError` for an expired certificate or an unsupported key type."""
     if now > certificate.not_after:
         raise CertificateRefusedError(detail="it has expired")
     key = certificate.public_key()

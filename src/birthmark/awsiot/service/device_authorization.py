@@ -1,4 +1,4 @@
-"""Who a connection is, and what it may do: certificate, thing and policies, read together."""
+"""Device authorization: identity and permissions of a connection from certificate, thing, and policies."""
 
 import hashlib
 import json
@@ -36,14 +36,16 @@ from birthmark.store import Database
 
 
 class JitPort(Protocol):
-    """Registers whom a CA on record vouches for."""
+    """Registers certificates of a registered CA on first contact."""
 
-    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str) -> NoReturn:
-        """Register a certificate that some of these CAs signed, as its CA says. Raise what became of it."""
+    async def register_first_contact(
+        self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str
+    ) -> NoReturn:
+        """Register a certificate signed by one of these CAs, as configured by the CA. Raise the outcome."""
         ...
 
-    async def came_again(self, known: DeviceCertificate, source_ip: str) -> None:
-        """Announce a registered certificate that connects while it still waits for its activation."""
+    async def announce_pending(self, certificate: DeviceCertificate, source_ip: str) -> None:
+        """Announce a certificate that connects while it awaits activation."""
         ...
 
 
@@ -139,7 +141,7 @@ class ClaimClientIdError(ForbiddenError):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizerContext:
-    """By which authorizer a client came, and what is needed to ask it again."""
+    """Custom authorizer of a client, and the data to call it again."""
 
     authorizer: str
     presented: AuthorizerRequest = field(repr=False)
@@ -151,7 +153,7 @@ class AuthorizerContext:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionGrant:
-    """A visitor who was let in: by which certificate, as which thing, with which permissions.
+    """An admitted client: certificate, thing, and permissions.
 
     `permissions` is None for an operator's access key, which may do everything in its account.
     """
@@ -162,41 +164,41 @@ class ConnectionGrant:
     permissions: ConnectionPermissions | None
     policies: frozenset[str] = frozenset()
     receives: dict[str, bool] = field(default_factory=dict)
-    """Topics of messages that were to go out, and whether they might: the first that `permissions` remembers."""
+    """Cached receive decisions by topic; the first cache of `permissions`."""
     replaces: bool = False
-    """Its certificate renewed one that goes as soon as this has connected."""
+    """Whether its certificate renews one that is deactivated after this connection."""
     is_claim: bool = False
-    """By a claim certificate, which takes no device's session."""
+    """Whether it uses a claim certificate, which takes over no device's session."""
     groups: frozenset[str] = frozenset()
-    """The thing's groups, with those above them: their policies count, too."""
+    """The thing's groups and their parents, whose policies also apply."""
     caller: Caller | None = field(default=None, repr=False)
-    """The person, where it is one, for what hangs on more than the operation's name."""
+    """The user, if any, for checks that depend on more than the operation."""
     authorized: AuthorizerContext | None = field(default=None, repr=False)
-    """By which custom authorizer it came, where it did."""
+    """Custom authorizer of the client, if any."""
     session: CredentialSession | None = field(default=None, repr=False)
-    """The short-lived key that it signed with, where it did."""
+    """Temporary credentials of the signature, if any."""
     user: str = ""
-    """How refusals name who signed with an access key."""
+    """Name of the access key's holder in refusals."""
 
     @property
     def is_operator(self) -> bool:
-        """Say whether it is no device: it signed with an access key, or is a person."""
+        """Return whether it is an access key or a user, not a device."""
         return self.certificate_id is None and self.authorized is None
 
     @property
     def identifier(self) -> str:
-        """What events call it."""
+        """Principal identifier in events."""
         return self.principal if self.authorized is None else self.authorized.verdict.principal
 
     @property
     def asks_time(self) -> bool:
-        """What it allows now it may not allow later."""
+        """Whether its permissions may change over time."""
         return self.permissions is not None and self.permissions.asks_time
 
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """Lets visitors in. `first_contact` is asked about certificates of a CA on record that are not registered."""
+    """Admits clients. `first_contact` handles unregistered certificates of a registered CA."""
 
     account: Account
     database: Database
@@ -209,9 +211,9 @@ class Devices:
     renewals: Renewals | None = None
 
     async def admit(self, visitor: ConnectionContext, *, is_over_https: bool = False) -> ConnectionGrant:
-        """Return what a visitor may do. Raise why the certificate does not let it in.
+        """Return a client's permissions. Raise why its certificate is refused.
 
-        Nobody is registered over HTTPS, whatever client id is said there.
+        Over HTTPS no certificate is registered, regardless of the client ID.
         """
         leaf, client_id = visitor.leaf, visitor.client_id
         who = client_id or "over HTTPS"
@@ -221,17 +223,17 @@ class Devices:
         known = await self.certificates.find(certificate_id)
         may_register = client_id is not None and not is_over_https
         if known is None and self.renewals is not None and may_register:
-            known = await self.renewals.follow(leaf)
+            known = await self.renewals.register_renewed(leaf)
         if known is None:
             told = {"thing": who, "common_name": leaf.subject_cn or "without a common name"}
             if cas := await self.certificates.cas_of(leaf):
                 if self.first_contact is not None and may_register:
-                    await self.first_contact.met(leaf, cas, who, visitor.address)
+                    await self.first_contact.register_first_contact(leaf, cas, who, visitor.address)
                 why = "and auto-registration requires a connection over MQTT"
                 raise FirstContactOffError(certificate_id=certificate_id, ca_id=cas[0].id, why=why, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
         if self.first_contact is not None and may_register:
-            await self.first_contact.came_again(known, visitor.address)
+            await self.first_contact.announce_pending(known, visitor.address)
         _check_active(known, who)
         check_dates(leaf, self.clock.now())
         if self.revocations is not None:
@@ -254,27 +256,31 @@ class Devices:
             replaces=known.replaces is not None,
         )
 
-    async def _admit_claim(self, known: DeviceCertificate, visitor: ConnectionContext, who: str) -> ConnectionGrant:
-        """Return what a claim certificate may do: what its policies allow of the little that it may."""
-        claim = known.claim or ""
-        if known.until is not None and known.until <= self.clock.now():
-            raise ClaimOverError(thing=who, certificate_id=known.id, status="over", template=claim)
-        documents = await self.policies.documents_of(known.id)
+    async def _admit_claim(
+        self, certificate: DeviceCertificate, visitor: ConnectionContext, principal: str
+    ) -> ConnectionGrant:
+        """Return a claim certificate's permissions: its policies, limited to provisioning."""
+        claim = certificate.claim or ""
+        if certificate.until is not None and certificate.until <= self.clock.now():
+            raise ClaimOverError(thing=principal, certificate_id=certificate.id, status="over", template=claim)
+        documents = await self.policies.documents_of(certificate.id)
         policies = [*claim_policies(claim), *(parse_policy(policy, document) for policy, document in documents)]
-        permissions = ConnectionPermissions(policies, facts_of(known.certificate, visitor))
+        permissions = ConnectionPermissions(policies, facts_of(certificate.certificate, visitor))
         names = frozenset(policy for policy, _ in documents)
-        return ConnectionGrant(known.id, known.id, None, permissions, names, permissions.receives, is_claim=True)
+        return ConnectionGrant(
+            certificate.id, certificate.id, None, permissions, names, permissions.receives, is_claim=True
+        )
 
     async def check_claims_name(self, claim: ConnectionGrant, client_id: str) -> None:
-        """Raise `ClaimClientIdError` where a claim certificate would take a session under the name of a device.
+        """Raise `ClaimClientIdError` if a claim certificate would take over a device's session.
 
-        A device that lost the answer to its claim comes again as it came: for it, no session is there.
+        A device that lost the response to its claim reconnects unchanged; it has no session to lose.
         """
         if await self.database.all(store.PRINCIPALS_OF, thing=client_id, after="", limit=1):
             raise ClaimClientIdError(thing=client_id, certificate_id=claim.principal)
 
     async def check_stands(self, certificate_id: CertificateId, client_id: str) -> DeviceCertificate:
-        """Return a certificate that let a client in. Raise why it would let none in now."""
+        """Return a client's certificate. Raise why it would be refused now."""
         if (known := await self.certificates.find(certificate_id)) is None:
             raise CertificateUnknownError(certificate_id=certificate_id, thing=client_id, common_name="removed since")
         _check_active(known, client_id)
@@ -282,12 +288,13 @@ class Devices:
             await self.revocations(known.certificate, ())
         return known
 
-    async def tested(
+    async def build_simulation(
         self, certificate_id: CertificateId | None, client_id: str | None, add: Sequence[str], skip: Sequence[str]
     ) -> PolicySimulation:
-        """Return what can be tried of a certificate with its policies and its thing's, some added and some left out.
+        """Return a policy simulation of a certificate.
 
-        Raise `NotFoundError` for a certificate or a policy that is not there.
+        It contains the policies of the certificate and its thing, plus `add` and minus `skip`. Raise `NotFoundError`
+        for a missing certificate or policy.
         """
         documents = await self.policies.documents_named(add)
         await self.policies.documents_named(skip)
@@ -312,7 +319,7 @@ class Devices:
         self.check_resource(grant, action, self.account.arn(kind, name), client_id)
 
     def check_resource(self, grant: ConnectionGrant, action: str, resource: str, client_id: str = "") -> None:
-        """Raise `PolicyDeniedError` unless the grant allows `action` on what has this ARN."""
+        """Raise `PolicyDeniedError` unless the grant allows `action` on this ARN."""
         if grant.permissions is None:
             return
         decision = grant.permissions.decide(action, resource, self.clock.now())
@@ -320,9 +327,9 @@ class Devices:
             raise self._denied(grant, decision, action, resource, client_id or "over HTTPS")
 
     def check_every(self, grant: ConnectionGrant, action: str, resource: str) -> None:
-        """Raise `PolicyDeniedError` unless the grant allows `action` on whatever an ARN with `*` may become.
+        """Raise `PolicyDeniedError` unless the grant allows `action` on every ARN that matches a `*`.
 
-        A Deny of the action counts then, whatever it names.
+        Any Deny of the action then applies, regardless of its resource.
         """
         self.check_resource(grant, action, resource)
         if "*" in resource and grant.permissions is not None and (denied := grant.permissions.denial(action)):
@@ -342,14 +349,14 @@ class Devices:
             )
             return KeyDeniedError(user=grant.user, because=because, command="", certificate_id="", **told)
         certificate_id = grant.certificate_id
-        command = self._allowing(decision, action, resource, certificate_id)
+        command = self._fix_command(decision, action, resource, certificate_id)
         denied_to = PolicyDeniedError(command=command, certificate_id=certificate_id, **told)
         if grant.is_claim:
             denied_to.quote(fix=_OF_A_CLAIM.format(certificate_id=certificate_id))
         return denied_to
 
-    def _allowing(self, decision: PolicyDecision, action: str, resource: str, certificate_id: str) -> str:
-        """Return the command that allows it, or where it cannot be allowed as it stands, shows what denies it."""
+    def _fix_command(self, decision: PolicyDecision, action: str, resource: str, certificate_id: str) -> str:
+        """Return the command that grants the permission, or lists the attached policies if that is not possible."""
         target = self.account.arn("cert", certificate_id)
         if decision.outcome is AuthDecision.EXPLICIT_DENY or _PATTERN.search(
             resource
@@ -364,7 +371,7 @@ class Devices:
         )
 
     def may_receive(self, grant: ConnectionGrant, topic: str) -> bool:
-        """Say whether a message may go out; iot:Receive is asked at every delivery, and its refusal nobody's error."""
+        """Return whether a message may be delivered; iot:Receive is checked per delivery, and a denial is no error."""
         if (known := grant.receives.get(topic)) is not None:
             return known
         if grant.permissions is None:
@@ -372,7 +379,7 @@ class Devices:
         return grant.permissions.may_receive(topic, self.account.arn("topic", topic), self.clock.now())
 
     async def thing_of(self, certificate_id: str, client_id: str | None) -> str | None:
-        """The thing of that client id, when attached; else the one thing the certificate belongs to exclusively."""
+        """Return the attached thing named like the client ID, otherwise the certificate's exclusive thing."""
         if client_id is not None:
             row = await self.database.one(store.ATTACHMENT, thing=client_id, certificate_id=certificate_id)
             if row is not None:
@@ -381,6 +388,6 @@ class Devices:
         return None if row is None else str(row["thing"])
 
 
-def _check_active(known: DeviceCertificate, who: str) -> None:
-    if known.status is not CertificateStatus.ACTIVE:
-        raise CertificateInactiveError(thing=who, certificate_id=known.id, status=known.status.value)
+def _check_active(certificate: DeviceCertificate, principal: str) -> None:
+    if certificate.status is not CertificateStatus.ACTIVE:
+        raise CertificateInactiveError(thing=principal, certificate_id=certificate.id, status=certificate.status.value)

@@ -1,7 +1,7 @@
-"""The index: what may be searched, kept with what it tells of, and searches that read no more than they may.
+"""Fleet index: terms that are maintained with the registry, and searches with bounded reads.
 
-Each generation of terms stands in a place of its own. What is committed from then on writes its terms there by itself;
-what was there before is gone through in the background, and until that is done nothing is found.
+Each generation of terms has its own index name. New commits write their terms to it. Existing data is indexed in the
+background; until that is complete, searches are unavailable.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from birthmark.store.pagination import EACH, Page
 log = logging.getLogger(__name__)
 SETTING = "indexing"
 MAX_READ = 50_000
-"""So many subjects one page of a search goes through, and so many one of statistics."""
+"""Maximum number of subjects that one page of a search, or of statistics, scans."""
 MAX_S = 2.0
-"""When so many seconds are over, a page of a search begins no other read."""
+"""Time limit of a search page in seconds; after it, no further read starts."""
 _MOST_COUNTED = 10_000
 _FEW = 100
 _ASKED_AT_ONCE = 2_000
-"""Terms of a query that one statement asks of all the subjects it goes through, at most: milliseconds."""
+"""Maximum number of term checks in one statement over all scanned subjects, to run in milliseconds."""
 _AGAIN_S = 5.0
 _FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
 _OFF = "OFF"
@@ -94,7 +94,7 @@ class SearchTooBroadError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class FleetIndexing:
-    """What is indexed. `generation` names the place of its terms; it is ready once those of everything are written."""
+    """Index configuration. `generation` names its set of terms; it is ready once all terms are written."""
 
     things: Mapping[str, Any]
     groups: Mapping[str, Any]
@@ -106,14 +106,14 @@ class FleetIndexing:
     def is_on(self) -> bool:
         return self.has(SearchIndex.THINGS) or self.has(SearchIndex.GROUPS)
 
-    def has(self, place: SearchIndex) -> bool:
-        """Say whether a place is indexed."""
-        if place is SearchIndex.GROUPS:
+    def has(self, index: SearchIndex) -> bool:
+        """Return whether an index is enabled."""
+        if index is SearchIndex.GROUPS:
             return bool(self.groups.get("thingGroupIndexingMode", _OFF) != _OFF)
         return bool(self.things.get("thingIndexingMode", _OFF) != _OFF)
 
     def has_shadow(self, name: str) -> bool:
-        """Say whether shadows of this name are; the classic one has none."""
+        """Return whether shadows of this name are indexed; the classic one has no name."""
         if self.things.get("thingIndexingMode") != "REGISTRY_AND_SHADOW":
             return False
         named = (self.things.get("filter") or {}).get("namedShadowNames") or ()
@@ -121,16 +121,16 @@ class FleetIndexing:
 
     @property
     def has_presence(self) -> bool:
-        """Whether connections are."""
+        """Whether connectivity is indexed."""
         return self.has(SearchIndex.THINGS) and self.things.get("thingConnectivityIndexingMode", _OFF) != _OFF
 
-    def place(self, place: SearchIndex) -> str:
-        """Return where the terms of a place are."""
-        return f"{place.value}/{self.generation}"
+    def place(self, index: SearchIndex) -> str:
+        """Return the name of an index's terms."""
+        return f"{index.value}/{self.generation}"
 
 
 class FleetIndex:
-    """See the module."""
+    """Fleet index with configuration, updates, background build, and searches."""
 
     def __init__(self, database: Database, settings: AccountSettings, clock: Clock) -> None:
         self._clock = clock
@@ -139,13 +139,13 @@ class FleetIndex:
         self._building: asyncio.Task[None] | None = None
         self._is_asked = False  # something is to be built, again where that is under way
         self.notes_presence = False
-        """As far as was seen last: connections are indexed."""
+        """Whether connectivity is indexed, as last read."""
         self._latest: dict[str, tuple[int, str | None]] = {}  # of clients whose coming and going is being written
 
     # ---- what is indexed
 
     async def indexing(self) -> FleetIndexing:
-        """Return what is indexed."""
+        """Return the index configuration."""
         known = await self._settings.get(SETTING)
         value = known.value
         found = FleetIndexing(
@@ -159,36 +159,36 @@ class FleetIndex:
         return found
 
     async def refresh(self) -> None:
-        """Look at what is indexed, for whoever cannot wait for it."""
+        """Reload the index configuration for callers that cannot wait for it."""
         await self.indexing()
 
     async def configure(
         self, things: Mapping[str, Any] | None, groups: Mapping[str, Any] | None, *, actor: str
     ) -> None:
-        """Choose what is indexed, and begin to index it; None leaves as it is."""
+        """Configure the index and start the build; None leaves a part unchanged."""
 
-        def decide(known: Mapping[str, Any]) -> Mapping[str, Any]:
-            made = {**known, "generation": known.get("generation", 0) + 1}
+        def decide(values: Mapping[str, Any]) -> Mapping[str, Any]:
+            made = {**values, "generation": values.get("generation", 0) + 1}
             return made | {name: given for name, given in (("things", things), ("groups", groups)) if given is not None}
 
         await self._settings.change(SETTING, decide, "awsiot.indexing_configure", actor=actor)
         await self.load()
 
     async def load(self) -> None:
-        """Go on with an index that is not ready yet."""
+        """Resume an incomplete build."""
         if (await self.indexing()).is_ready:
             return
         self._is_asked = True
         if self._building is None or self._building.done():
             self._building = asyncio.create_task(self._build())
 
-    async def built(self) -> None:
-        """Return when nothing is being built any more."""
+    async def wait_until_built(self) -> None:
+        """Wait until no build is running."""
         if self._building is not None:
             await asyncio.wait([self._building])
 
     async def stop(self) -> None:
-        """End what goes on in the background."""
+        """Stop the background tasks."""
         if self._building is not None:
             self._building.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -197,19 +197,19 @@ class FleetIndex:
     # ---- what commits write
 
     async def condition(self) -> tuple[FleetIndexing, Changes]:
-        """Return what is indexed, and the condition of a commit that counts on it."""
+        """Return the index configuration, and the write guard that requires it to be unchanged."""
         known = await self.indexing()
         return known, Changes().run(registry.IS_SO, expect=1, key_name=SETTING, key_revision=known.revision)
 
     async def of_thing(self, thing: Thing) -> Changes:
-        """Return what a commit writes that makes or changes a thing."""
+        """Return the index writes for a new or changed thing."""
         known, changes = await self.condition()
         if known.has(SearchIndex.THINGS):
             _replace(changes, known.place(SearchIndex.THINGS), thing.name, rules.REGISTRY, rules.of_thing(thing))
         return changes
 
     async def without_thing(self, name: str) -> Changes:
-        """Return what a commit takes away that removes a thing; its shadows stay."""
+        """Return the index writes for a deleted thing; its shadows stay."""
         known, changes = await self.condition()
         if known.has(SearchIndex.THINGS):
             for source in (rules.REGISTRY, rules.GROUPS):
@@ -217,7 +217,7 @@ class FleetIndex:
         return changes
 
     async def of_membership(self, thing: str, into: Sequence[str], out_of: Sequence[str]) -> Changes:
-        """Return what a commit writes that puts a thing into groups, and takes it out of others."""
+        """Return the index writes for a thing's changed group memberships."""
         known, changes = await self.condition()
         if known.has(SearchIndex.THINGS):
             place = known.place(SearchIndex.THINGS)
@@ -229,14 +229,14 @@ class FleetIndex:
         return changes
 
     async def of_group(self, group: ThingGroup) -> Changes:
-        """Return what a commit writes that makes or changes a group."""
+        """Return the index writes for a new or changed group."""
         known, changes = await self.condition()
         if known.has(SearchIndex.GROUPS):
             _replace(changes, known.place(SearchIndex.GROUPS), group.name, rules.REGISTRY, rules.of_group(group))
         return changes
 
     async def without_group(self, name: str) -> Changes:
-        """Return what a commit takes away that removes a group."""
+        """Return the index writes for a deleted group."""
         known, changes = await self.condition()
         if known.has(SearchIndex.GROUPS):
             changes.run(store.DROP, place=known.place(SearchIndex.GROUPS), subject=name)
@@ -246,7 +246,7 @@ class FleetIndex:
         return changes
 
     async def of_shadow(self, shadow: Shadow) -> Changes:
-        """Return what a commit writes that changes a shadow."""
+        """Return the index writes for a changed shadow."""
         known, changes = await self.condition()
         if known.has_shadow(shadow.name):
             source = rules.source_of_shadow(shadow.name)
@@ -254,7 +254,7 @@ class FleetIndex:
         return changes
 
     async def note_presence(self, client: str, *, at_ms: int, reason: str | None) -> None:
-        """Note that a client came, or why it went, where that is indexed; of each the latest that is known."""
+        """Index a client's connect or its disconnect reason, if enabled; the latest event wins."""
         is_noting = client in self._latest
         self._latest[client] = at_ms, reason
         if is_noting:
@@ -267,8 +267,8 @@ class FleetIndex:
         finally:
             del self._latest[client]
 
-    async def nobody_is_connected(self) -> None:
-        """Note that whoever was connected when the one worker there is ended is so no more."""
+    async def mark_all_disconnected(self) -> None:
+        """Mark all clients as disconnected, after the only worker restarted."""
         known, changes = await self.condition()
         if not known.has_presence:
             return
@@ -287,27 +287,30 @@ class FleetIndex:
 
     # ---- searching
 
-    async def ready(self, place: SearchIndex) -> str:
-        """Return where the terms of a place are. Raise `IndexNotReadyError`."""
+    async def ready(self, index: SearchIndex) -> str:
+        """Return the name of an index's terms. Raise `IndexNotReadyError`."""
         known = await self.indexing()
-        if not known.has(place):
-            raise IndexNotReadyError(index=place.value, detail="it is switched off")
+        if not known.has(index):
+            raise IndexNotReadyError(index=index.value, detail="it is switched off")
         if not known.is_ready:
-            raise IndexNotReadyError(index=place.value, detail="it is being built")
-        return known.place(place)
+            raise IndexNotReadyError(index=index.value, detail="it is being built")
+        return known.place(index)
 
-    async def search(self, place: SearchIndex, query: Query, after: str, size: int) -> Page[str]:
-        """Return the names of what a query finds, in their order. Raise `SearchTooBroadError`, `IndexNotReadyError`."""
-        at = await self.ready(place)
+    async def search(self, index: SearchIndex, query: Query, after: str, size: int) -> Page[str]:
+        """Return the matching names of a query, in order.
+
+        Raise `SearchTooBroadError`, `IndexNotReadyError`.
+        """
+        at = await self.ready(index)
         plan, is_whole = await self._plan(at, query)
-        following = index_queries.next_of(index_queries.Walk(at, NAME_FIELD[place], plan, query))
+        following = index_queries.next_of(index_queries.Walk(at, NAME_FIELD[index], plan, query))
         found: list[str] = []
         read, chunk, most = 0, size + 1 if is_whole else max(size + 1, 100), _ASKED_AT_ONCE // count_terms(query) + 1
         began = self._clock.monotonic()
         while len(found) <= size:
             chunk = min(chunk, most, MAX_READ - read)
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
-                raise SearchTooBroadError(index=place.value, limit=read)
+                raise SearchTooBroadError(index=index.value, limit=read)
             rows = await self._database.all(following, after=after, limit=chunk)
             found += [str(row["subject"]) for row in rows if row["fits"]]
             if len(rows) < chunk:
@@ -317,16 +320,16 @@ class FleetIndex:
             chunk = min(4 * chunk, 10 + (size + 1 - len(found)) * read * 5 // (4 * max(len(found), 1)))
         return Page(found[:size], found[size - 1] if len(found) > size else None)
 
-    async def every(self, place: SearchIndex, query: Query) -> list[str]:
-        """Return all names that a query finds. Raise `SearchTooBroadError` where they are too many."""
-        page = await self.search(place, query, "", MAX_READ - 1)
+    async def search_all(self, index: SearchIndex, query: Query) -> list[str]:
+        """Return all matching names of a query. Raise `SearchTooBroadError` for too many."""
+        page = await self.search(index, query, "", MAX_READ - 1)
         if page.last is not None:
-            raise SearchTooBroadError(index=place.value, limit=MAX_READ)
+            raise SearchTooBroadError(index=index.value, limit=MAX_READ)
         return list(page.items)
 
-    async def values(self, place: SearchIndex, query: Query, field: str) -> list[str]:
+    async def values(self, index: SearchIndex, query: Query, field: str) -> list[str]:
         """Return the values of a field of all that a query finds. Raise `SearchTooBroadError`."""
-        at, names = await self.ready(place), await self.every(place, query)
+        at, names = await self.ready(index), await self.search_all(index, query)
         found: list[str] = []
         for first in range(0, len(names), MOST_AMONG):
             some = these(names[first : first + MOST_AMONG])
@@ -334,27 +337,27 @@ class FleetIndex:
             found += [row["value"] for row in rows]
         return found
 
-    async def _plan(self, at: str, query: Query) -> tuple[Sequence[Leaf], bool]:
-        """Return by which terms to go through subjects, and whether all those fit."""
-        cost, plan = await self._cheapest(at, query)
+    async def _plan(self, index_name: str, query: Query) -> tuple[Sequence[Leaf], bool]:
+        """Return the terms to scan, and whether they match the query exactly."""
+        cost, plan = await self._cheapest(index_name, query)
         if cost > _MOST_COUNTED and not all(isinstance(leaf, FieldEquals) and not leaf.begins for leaf in plan):
             return (EveryThing(),), isinstance(query, EveryThing)
         return plan, isinstance(query, FieldEquals | FieldRange | EveryThing)
 
-    async def _cheapest(self, at: str, query: Query) -> tuple[float, Sequence[Leaf]]:
+    async def _cheapest(self, index_name: str, query: Query) -> tuple[float, Sequence[Leaf]]:
         match query:
             case FieldEquals() | FieldRange():
-                row = await self._database.one(index_queries.counting(at, query, _MOST_COUNTED + 1))
+                row = await self._database.one(index_queries.count_statement(index_name, query, _MOST_COUNTED + 1))
                 return (0 if row is None else row["count"]), (query,)
             case AllTerms(parts=parts):
                 best: tuple[float, Sequence[Leaf]] = float("inf"), (EveryThing(),)
                 for part in parts:
-                    best = min(best, await self._cheapest(at, part), key=lambda one: one[0])
+                    best = min(best, await self._cheapest(index_name, part), key=lambda one: one[0])
                     if best[0] <= _FEW:
                         break
                 return best
             case AnyTerm(parts=parts):
-                each = [await self._cheapest(at, part) for part in parts]
+                each = [await self._cheapest(index_name, part) for part in parts]
                 return sum(cost for cost, _ in each), [leaf for _, plan in each for leaf in plan]
             case EveryThing() | NoTerm():
                 return float("inf"), (EveryThing(),)
@@ -374,7 +377,7 @@ class FleetIndex:
                 await asyncio.sleep(_AGAIN_S)
 
     async def _build_all(self) -> None:
-        """Write the terms of all there is, and take those of earlier generations away."""
+        """Write the terms of all subjects and delete those of earlier generations."""
         known = await self.indexing()
         if known.has(SearchIndex.THINGS):
             await self._build_things(known)
@@ -399,27 +402,27 @@ class FleetIndex:
         if (now := await self.indexing()).generation == known.generation:
             await self._forget_others(now)
 
-    async def _build_things(self, known: FleetIndexing) -> None:
-        place, after = known.place(SearchIndex.THINGS), ""
+    async def _build_things(self, indexing: FleetIndexing) -> None:
+        place, after = indexing.place(SearchIndex.THINGS), ""
         while rows := await self._database.all(registry.LIST_THINGS, after=after, limit=EACH):
             things = [registry.THINGS.of(row) for row in rows]
             for first in range(0, len(things), MOST_AMONG):
                 await self._build_some(place, things[first : first + MOST_AMONG])
             after = things[-1].name
-        if not known.has_shadow(""):
+        if not indexing.has_shadow(""):
             return
         last = "", ""
         while rows := await self._database.all(shadows.ALL, thing=last[0], name=last[1], limit=EACH):
-            await asyncio.gather(*(self._build_shadow(known, row) for row in rows))
+            await asyncio.gather(*(self._build_shadow(indexing, row) for row in rows))
             last = rows[-1]["thing"], rows[-1]["name"]
 
-    async def _build_some(self, place: str, things: Sequence[Thing]) -> None:
-        """Write the terms of things, of all at once; what changed meanwhile wrote its own."""
+    async def _build_some(self, index_name: str, things: Sequence[Thing]) -> None:
+        """Write the terms of several things concurrently; those changed in the meantime wrote their own."""
         rows = await self._database.all(registry.MEMBERSHIPS_OF, **these([thing.name for thing in things]))
         groups: defaultdict[str, list[str]] = defaultdict(list)
         for row in rows:
             groups[row["thing"]].append(row["thing_group"])
-        each = [self._of_one(place, thing, groups[thing.name]) for thing in things]
+        each = [self._of_one(index_name, thing, groups[thing.name]) for thing in things]
         together = Changes()
         for changes in each:
             together.merge(changes)
@@ -428,57 +431,57 @@ class FleetIndex:
         except ChangedMeanwhileError:
             if len(things) > 1:
                 for thing in things:
-                    await self._build_some(place, [thing])
+                    await self._build_some(index_name, [thing])
             else:
-                await self._build_again(place, things[0].name)
+                await self._build_again(index_name, things[0].name)
 
-    async def _build_again(self, place: str, name: str) -> None:
-        """Write the terms of a thing that changed while it was looked at; one that is gone has none."""
+    async def _build_again(self, index_name: str, name: str) -> None:
+        """Write the terms of a thing that changed during the build; a deleted one has none."""
         if (row := await self._database.one(registry.GET_THING, name=name)) is not None:
-            await self._build_some(place, [registry.THINGS.of(row)])
+            await self._build_some(index_name, [registry.THINGS.of(row)])
 
-    def _of_one(self, place: str, thing: Thing, groups: Sequence[str]) -> Changes:
+    def _of_one(self, index_name: str, thing: Thing, groups: Sequence[str]) -> Changes:
         changes = Changes().run(registry.THING_IS_AT, expect=1, key_name=thing.name, key_version=thing.version)
-        _replace(changes, place, thing.name, rules.REGISTRY, rules.of_thing(thing))
+        _replace(changes, index_name, thing.name, rules.REGISTRY, rules.of_thing(thing))
         for group in groups:
             changes.run(registry.MEMBER_IS_THERE, expect=1, key_thing_group=group, key_thing=thing.name)
-            _add(changes, place, thing.name, rules.GROUPS, rules.of_membership(group))
+            _add(changes, index_name, thing.name, rules.GROUPS, rules.of_membership(group))
         return changes
 
-    async def _build_shadow(self, known: FleetIndexing, row: Any) -> None:
+    async def _build_shadow(self, indexing: FleetIndexing, row: Any) -> None:
         shadow = shadows.shadow_of(row)
-        if not known.has_shadow(shadow.name):
+        if not indexing.has_shadow(shadow.name):
             return
         seen: dict[str, Any] = {f"key_{name}": row[name] for name in ("thing", "name", "revision")}
         changes = Changes().run(shadows.IS_AT, expect=1, **seen)
         source = rules.source_of_shadow(shadow.name)
-        _replace(changes, known.place(SearchIndex.THINGS), shadow.thing, source, rules.of_shadow(shadow))
+        _replace(changes, indexing.place(SearchIndex.THINGS), shadow.thing, source, rules.of_shadow(shadow))
         await self._written(changes)
 
     async def _written(self, changes: Changes) -> None:
         with contextlib.suppress(ChangedMeanwhileError):
             await self._database.commit(changes)
 
-    async def _forget_others(self, known: FleetIndexing) -> None:
-        """Take terms away that nobody looks for any more, some at a time."""
-        earlier = range(max(0, known.generation - _FORGOTTEN), known.generation)
+    async def _forget_others(self, indexing: FleetIndexing) -> None:
+        """Delete obsolete terms in batches."""
+        earlier = range(max(0, indexing.generation - _FORGOTTEN), indexing.generation)
         for at in (f"{place.value}/{generation}" for generation in earlier for place in SearchIndex):
             while rows := await self._database.all(store.SUBJECTS_AT, place=at, limit=MOST_AMONG):
                 some = these([row["subject"] for row in rows])
                 await self._database.commit(Changes().run(store.DROP_SOME, place=at, **some))
 
 
-def _replace(changes: Changes, place: str, subject: str, source: str, found: Sequence[Term]) -> None:
-    changes.run(store.DROP_SOURCE, place=place, subject=subject, source=source)
-    _add(changes, place, subject, source, found)
+def _replace(changes: Changes, index_name: str, subject: str, source: str, terms: Sequence[Term]) -> None:
+    changes.run(store.DROP_SOURCE, place=index_name, subject=subject, source=source)
+    _add(changes, index_name, subject, source, terms)
 
 
-def _add(changes: Changes, place: str, subject: str, source: str, found: Sequence[Term]) -> None:
-    for field, value in found:
+def _add(changes: Changes, index_name: str, subject: str, source: str, terms: Sequence[Term]) -> None:
+    for field, value in terms:
         number = number_of(value)
         changes.run(
             store.ADD,
-            place=place,
+            place=index_name,
             field=field,
             value=value,
             subject=subject,

@@ -1,9 +1,10 @@
-"""Fleet provisioning by claim: a certificate for a device that has none of its own yet (developer guide, "Device
-provisioning MQTT API" and "Provisioning devices that don't have device certificates").
+"""Fleet provisioning by claim: a certificate for a device without its own.
 
-What is handed out is PENDING_ACTIVATION and goes after an hour; its ownership token is kept as a digest, counts once,
-and only for who asked. A claim certificate reaches what provisions devices and nothing else, whatever its policies say:
-one that was made for a trusted user from the first moment, any other once it asked, unless it is a thing's.
+See the developer guide, "Device provisioning MQTT API" and "Provisioning devices that don't have device certificates".
+
+An issued certificate is PENDING_ACTIVATION and expires after an hour. Its ownership token is stored as a digest, and is
+valid once and only for its requester. A claim certificate can only provision devices, whatever its policies allow. One
+for a trusted user is limited from the start, any other from its first request, unless it belongs to a thing.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.certificates import CURVES, Certificates, TooManyOwnedError, putting
+from birthmark.awsiot.service.certificates import CURVES, Certificates, TooManyOwnedError, insert_changes
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates, hook_arn
 from birthmark.awsiot.service.thing_registration import RegisteredThing, ThingRegistration
 from birthmark.awsiot.store import policies as policy_store
@@ -49,9 +50,9 @@ from birthmark.store import Changes
 OWNED_FOR = timedelta(hours=1)
 CLAIM_FOR = timedelta(minutes=5)
 MAX_OWNED = 1_000
-"""Certificates that one claim certificate was given, and that no device uses yet."""
+"""Maximum number of unused certificates per claim certificate."""
 BURST, PER_SECOND = 200, 20
-"""Certificates that one claim certificate is given at once, and then in a second."""
+"""Rate limit per claim certificate: burst, and certificates per second."""
 _SWEEP_S = 15.0
 
 
@@ -117,7 +118,7 @@ class NobodyToAnswerError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class ProvisioningCaller:
-    """Who asks to be provisioned: by which certificate, or access key, and as which client."""
+    """Caller of fleet provisioning: certificate or access key, and client ID."""
 
     principal: str
     client_id: str
@@ -129,7 +130,7 @@ def _too_many(asker: ProvisioningCaller, limit: int, what: str, retry_after_s: i
 
 @dataclass(frozen=True, slots=True)
 class IssuedCredentials:
-    """What a device is given. `private_key` is None where it has its own."""
+    """Credentials for a device; `private_key` is None if it has its own."""
 
     certificate: DeviceCertificate
     token: str = field(repr=False)
@@ -138,7 +139,7 @@ class IssuedCredentials:
 
 @dataclass(slots=True)
 class Claims(AccountService):
-    """Gives certificates to devices, and makes things of those that come back with their token."""
+    """Issues certificates to devices, and registers things for ownership tokens."""
 
     account: Account
     certificates: Certificates
@@ -146,7 +147,7 @@ class Claims(AccountService):
     provisioning: ThingRegistration
     functions: Functions
     pace: RateLimits = field(default_factory=lambda: RateLimits(BURST, PER_SECOND))
-    """By claim: one does not use up in a moment what all its devices may be given."""
+    """Rate limit per claim, so that one cannot use up its devices' quota at once."""
 
     async def create_from_csr(self, asker: ProvisioningCaller, csr: str) -> IssuedCredentials:
         """Sign a request's key. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
@@ -155,7 +156,7 @@ class Claims(AccountService):
         return await self._give(asker, public_key, None)
 
     async def create_keys(self, asker: ProvisioningCaller) -> IssuedCredentials:
-        """Make a key and its certificate; the key leaves with the answer and is not kept."""
+        """Generate a key and its certificate; the key is only in the response and not stored."""
         await self._check_room(asker)
         key = await self.certificates.keys.make(asker.principal)
         return await self._give(asker, key.public_key(), key)
@@ -173,12 +174,14 @@ class Claims(AccountService):
     ) -> IssuedCredentials:
         until = self.clock.now() + OWNED_FOR
         certificate = await self.certificates.issue(public_key)
-        made = await self.certificates.adding(
+        made = await self.certificates.prepare_registration(
             certificate, CertificateStatus.PENDING_ACTIVATION, CertificateMode.DEFAULT, None, until=until
         )
         token = self.entropy.token(48).hex()
         owned = OwnedCertificate(made.id, _digest(token), asker.principal, asker.client_id, until)
-        changes = putting(made, actor=f"certificate:{asker.principal}").run(store.ADD_OWNED, **store.OWNED.row(owned))
+        changes = insert_changes(made, actor=f"certificate:{asker.principal}").run(
+            store.ADD_OWNED, **store.OWNED.row(owned)
+        )
         if is_certificate_id(asker.principal):
             asking = await self.certificates.find(asker.principal)
             if asking is not None and asking.claim is None:  # from now on it is a claim's, where it is no thing's
@@ -189,7 +192,7 @@ class Claims(AccountService):
     async def provision(
         self, asker: ProvisioningCaller, name: str, token: str, parameters: Mapping[str, str]
     ) -> RegisteredThing:
-        """Make of a certificate that was given the device that its template says.
+        """Register the thing of an issued certificate with a template.
 
         Raise `OwnershipTokenError`, `HookRefusedError`, `RegistrationFailedError`, `ThingTakenError`.
         """
@@ -219,18 +222,18 @@ class Claims(AccountService):
             error.add_facts(**told)
             raise
 
-    async def _owned(self, asker: ProvisioningCaller, token: str, told: Mapping[str, str]) -> OwnedCertificate:
+    async def _owned(self, asker: ProvisioningCaller, token: str, values: Mapping[str, str]) -> OwnedCertificate:
         """Return the certificate that a token is for. Raise `OwnershipTokenError`."""
         if not token:
-            raise OwnershipTokenError(detail="Certificate ownership token cannot be empty", **told)
+            raise OwnershipTokenError(detail="Certificate ownership token cannot be empty", **values)
         row = await self.database.one(store.BY_DIGEST, digest=_digest(token))
         if row is None:
-            raise _used(told)
+            raise _used(values)
         owned = store.OWNED.of(row)
         if owned.until <= self.clock.now():
-            raise OwnershipTokenError(detail="it is older than an hour", **told)
+            raise OwnershipTokenError(detail="it is older than an hour", **values)
         if (owned.principal, owned.client_id) != (asker.principal, asker.client_id):
-            raise OwnershipTokenError(detail="it was issued to another client", **told)
+            raise OwnershipTokenError(detail="it was issued to another client", **values)
         return owned
 
     async def _allowed(
@@ -241,7 +244,10 @@ class Claims(AccountService):
         asker: ProvisioningCaller,
         parameters: Mapping[str, str],
     ) -> Mapping[str, str]:
-        """Return what a hook changes of the parameters. Raise `HookRefusedError`, or why it cannot be asked."""
+        """Return the parameters that a pre-provisioning hook changes.
+
+        Raise `HookRefusedError`, or why it cannot be called.
+        """
         told = {"template": template.name, "thing": asker.client_id, "arn": arn}
         event = {
             "claimCertificateId": asker.principal,
@@ -252,7 +258,9 @@ class Claims(AccountService):
             "parameters": dict(parameters),
         }
         try:
-            answer = parse_hook_answer(await self.functions.call(arn, event, FunctionCaller.STRANGER, asker.principal))
+            answer = parse_hook_answer(
+                await self.functions.call(arn, event, FunctionCaller.UNAUTHENTICATED, asker.principal)
+            )
         except msgspec.ValidationError as error:
             raise HookRefusedError(detail=f"its answer is not understood: {error}"[:200], **told) from error
         if not answer.allow_provisioning:
@@ -267,14 +275,17 @@ class Claims(AccountService):
         return overrides
 
     async def claim_for(self, name: str, *, actor: str) -> tuple[DeviceCertificate, rsa.RSAPrivateKey, datetime]:
-        """Make a claim certificate for a trusted user: five minutes, one template. Raise `UnknownTemplateError`."""
+        """Create a claim certificate for a trusted user: 5 minutes, one template.
+
+        Raise `UnknownTemplateError`.
+        """
         template, version = await self.templates.version(name)
         if template.kind is not TemplateType.FLEET_PROVISIONING:
             raise RegistrationFailedError(step=f"the template {name}", detail="it is for just-in-time provisioning")
-        is_wide = await self.provisioning.gives_wide(parse_template(version.body))
+        is_wide = await self.provisioning.grants_broad_access(parse_template(version.body))
         key = await self.certificates.keys.make(str(actor))
         until = self.clock.now() + CLAIM_FOR
-        made = await self.certificates.adding(
+        made = await self.certificates.prepare_registration(
             await self.certificates.issue(key.public_key()),
             CertificateStatus.ACTIVE,
             CertificateMode.DEFAULT,
@@ -282,26 +293,26 @@ class Claims(AccountService):
             claim=template.name,
             until=until,
         )
-        await self.database.commit(putting(made, is_wide=is_wide, actor=actor))
+        await self.database.commit(insert_changes(made, is_wide=is_wide, actor=actor))
         return made, key, until
 
     async def set_claim(self, certificate_id: CertificateId, *, is_claim: bool, actor: str) -> None:
-        """Say that a certificate is a claim's, or no longer. Raise `UnknownCertificateError`."""
+        """Mark a certificate as a claim, or unmark it. Raise `UnknownCertificateError`."""
         known = await self.certificates.get(certificate_id)
         changes = Changes().run(store.SET_CLAIM, expect=1, key_id=known.id, claim="" if is_claim else None)
-        is_wide = not is_claim and await self.certificates.reaches_wide(known.id)
+        is_wide = not is_claim and await self.certificates.has_wide_access(known.id)
         told = {"claim": is_claim} | ({"wide": True} if is_wide else {})
         changes.audit(actor, "awsiot.certificate_claim", known.id, **told)
         await self.database.commit(changes.event(GrantsChanged(known.id)))
 
     async def keep_sweeping(self) -> None:
-        """Let what nobody uses go, as long as the server runs."""
+        """Remove unused certificates while the server runs."""
         while True:
             await self.sweep()
             await asyncio.sleep(_SWEEP_S)
 
     async def sweep(self) -> int:
-        """Let certificates go that were not provisioned in time, and claims that are over; return how many."""
+        """Remove unprovisioned certificates and expired claims; return their number."""
         now = self.clock.micros()
         rows = await self.database.all(store.DUE, now=now)
         for row in rows:
@@ -315,8 +326,8 @@ class Claims(AccountService):
         return len(rows)
 
 
-def _used(told: Mapping[str, str]) -> OwnershipTokenError:
-    return OwnershipTokenError(detail="it was used, is older than an hour, or was not issued by this server", **told)
+def _used(values: Mapping[str, str]) -> OwnershipTokenError:
+    return OwnershipTokenError(detail="it was used, is older than an hour, or was not issued by this server", **values)
 
 
 def _digest(token: str) -> str:

@@ -1,8 +1,8 @@
-"""A certificate that is not registered, of a CA on record: registered at its first connection (JITR), or with what a
-template makes of it (JITP; developer guide, "Automatic/just-in-time registration" and "Just-in-time provisioning").
+"""Just-in-time registration (JITR) and provisioning (JITP) of a registered CA's certificates.
 
-The first connection is closed either way; who is registered connects again. Whoever has a CA's key can sign without
-end: how many certificates a CA may bring here, and how fast, is bounded.
+See the developer guide, "Automatic/just-in-time registration" and "Just-in-time provisioning". The first connection is
+always closed; a registered device reconnects. The holder of a CA's key can sign without limit, so number and rate of
+certificates per CA are bounded.
 """
 
 import json
@@ -24,7 +24,7 @@ from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import ParsedTemplate, parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
-from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, putting
+from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, insert_changes
 from birthmark.awsiot.service.device_authorization import (
     CertificateInactiveError,
     CertificateUnknownError,
@@ -43,7 +43,7 @@ from birthmark.store import Database, to_micros
 
 MAX_PER_CA = 1_000_000
 PER_SECOND = 1_000
-"""Of one CA, in one process."""
+"""Limit per CA and process."""
 _COUNT_S = 10.0
 _MAX_KNOWN = 1_000
 _SUBJECT: dict[str, ObjectIdentifier] = {
@@ -127,7 +127,7 @@ class CaTooFastError(ThrottledError):
 
 @dataclass(slots=True)
 class _Pace:
-    """What one CA brought lately: since `second`, and on record as of `counted_at`."""
+    """Registrations of one CA: recent ones since `second`, and the total as of `counted_at`."""
 
     second: int = 0
     within: int = 0
@@ -137,7 +137,7 @@ class _Pace:
 
 @dataclass(slots=True)
 class JitRegistration:
-    """Registers whom a CA on record vouches for."""
+    """Registers certificates of registered CAs."""
 
     account: Account
     database: Database
@@ -146,13 +146,15 @@ class JitRegistration:
     provisioning: ThingRegistration
     templates: ProvisioningTemplates
     audience: Callable[[], TopicPublisher]
-    """Hears of certificates that were registered."""
+    """Publisher of registration events."""
     per_ca: int = MAX_PER_CA
     per_second: int = PER_SECOND
     _paces: OrderedDict[str, _Pace] = field(default_factory=OrderedDict)
 
-    async def met(self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str) -> NoReturn:
-        """Register a certificate that some of these CAs signed, as its CA says. Raise what became of it."""
+    async def register_first_contact(
+        self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str
+    ) -> NoReturn:
+        """Register a certificate signed by one of these CAs, as configured by the CA. Raise the outcome."""
         certificate_id = leaf.thumbprint.hex()
         told = {
             "thing": client_id,
@@ -174,7 +176,7 @@ class JitRegistration:
         template = await self._template(ca)
         status = CertificateStatus.PENDING_ACTIVATION if template is None else CertificateStatus.ACTIVE
         try:
-            own = await self.certificates.adding(leaf, status, ca.mode, ca.id)
+            own = await self.certificates.prepare_registration(leaf, status, ca.mode, ca.id)
             if template is None:
                 await self._registered(ca, own, source_ip)
                 raise RegisteredPendingError(
@@ -190,16 +192,18 @@ class JitRegistration:
             ) from None
 
     async def _registered(self, ca: RegisteredCa, own: DeviceCertificate, source_ip: str) -> None:
-        """Put a certificate on record, and tell whoever activates it."""
+        """Register a certificate and announce it for activation."""
         exists = CertificateExistsError(certificate_id=own.id)
-        await self.database.commit(putting(own, exists, actor=f"ca:{ca.id}"))
+        await self.database.commit(insert_changes(own, exists, actor=f"ca:{ca.id}"))
         self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
         await self._announce(own, ca.id, None, source_ip)
 
-    async def came_again(self, known: DeviceCertificate, source_ip: str) -> None:
-        """Announce a registered certificate that connects while it still waits for its activation."""
-        if known.status is CertificateStatus.PENDING_ACTIVATION and known.ca_id is not None:
-            await self._announce(known, known.ca_id, str(to_micros(known.created_at) // 1000), source_ip)
+    async def announce_pending(self, certificate: DeviceCertificate, source_ip: str) -> None:
+        """Announce a certificate that connects while it awaits activation."""
+        if certificate.status is CertificateStatus.PENDING_ACTIVATION and certificate.ca_id is not None:
+            await self._announce(
+                certificate, certificate.ca_id, str(to_micros(certificate.created_at) // 1000), source_ip
+            )
 
     async def _announce(self, own: DeviceCertificate, ca_id: str, registered_ms: str | None, source_ip: str) -> None:
         """Publish the registration event; the first has no registration time (AWS, measured 2026-09)."""
@@ -231,7 +235,7 @@ class JitRegistration:
         raise RegisteredNowError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
 
     async def _template(self, ca: RegisteredCa) -> ParsedTemplate | None:
-        """Return what a CA's devices become, None where they are only registered. Raise `RegistrationFailedError`."""
+        """Return the template of a CA; None if it only registers. Raise `RegistrationFailedError`."""
         config = {} if ca.registration is None else json.loads(ca.registration)
         name, body = config.get("templateName"), config.get("templateBody")
         detail = None
@@ -268,7 +272,7 @@ class JitRegistration:
 
 
 def parameters_of(certificate: Certificate) -> dict[str, str]:
-    """Return the parameters that a certificate has for a template; what it has more than once, it has not."""
+    """Return a certificate's template parameters; attributes that occur more than once are omitted."""
     found = {CERTIFICATE_ID: certificate.thumbprint.hex()}
     for name, oid in _SUBJECT.items():
         values = certificate.subject.get_attributes_for_oid(oid)

@@ -1,4 +1,4 @@
-"""Files of buckets that jobs have to do with: documents by reference, and what a document has presigned URLs of."""
+"""Bucket files of jobs: documents by reference, and files behind presigned URLs."""
 
 import asyncio
 from collections import Counter
@@ -38,7 +38,7 @@ class TooManyReadersError(ThrottledError):
 class JobFiles:
     """Documents and files below the folder that stands for Amazon S3.
 
-    `secret` is what URLs are signed with, `base` where this server's HTTPS is.
+    `secret` signs the URLs; `base` is the HTTPS base URL of this server.
     """
 
     def __init__(
@@ -60,31 +60,31 @@ class JobFiles:
             raise BodyInvalidError(detail="the document is not UTF-8") from error
 
     async def check(self, document: str) -> None:
-        """Raise where a file that a document has a URL of is not there."""
+        """Raise if a file that a document references by URL does not exist."""
         for bucket, key in job_documents.files_in(document):
             await asyncio.to_thread(self._buckets.check, bucket, key)
 
-    async def filled(self, document: str, thing: str, lifetime_s: int) -> str:
-        """Return a document as a thing gets it now, with URLs that end after so many seconds."""
+    async def fill_document(self, document: str, thing: str, lifetime_s: int) -> str:
+        """Return a document as delivered to a thing now, with URLs that expire after `lifetime_s`."""
         master, expires = await self._secret(), int(self._clock.now().timestamp()) + lifetime_s
 
         def url_of(bucket: str, key: str) -> str:
             path = job_documents.path_of(bucket, key)
             return f"{self._base()}{path}?{job_documents.query_of(master, path, thing, expires)}"
 
-        return job_documents.filled(document, url_of)
+        return job_documents.substitute_urls(document, url_of)
 
     async def reader(self, path: str, query: Mapping[str, str]) -> str:
-        """Return for which thing the URL of a file is. Raise `FileLinkError`."""
+        """Return the thing of a file URL. Raise `FileLinkError`."""
         return job_documents.check_link(await self._secret(), path, query, self._clock.now())
 
-    async def opened(self, bucket: str, key: str) -> BinaryIO:
-        """Return a file, which whoever asked closes. Raise `BucketKeyError`, `BucketFileError`."""
+    async def open_file(self, bucket: str, key: str) -> BinaryIO:
+        """Return an open file, which the caller closes. Raise `BucketKeyError`, `BucketFileError`."""
         return await asyncio.to_thread(self._buckets.opened, bucket, key)
 
     @contextmanager
     def reading(self, thing: str) -> Iterator[None]:
-        """Count a thing among those that fetch a file. Raise `TooManyReadersError`."""
+        """Count a thing among the concurrent downloads. Raise `TooManyReadersError`."""
         reading, all_reading = self._reading[thing], self._reading.total()
         if reading >= MAX_READING_OF_THING or all_reading >= MAX_READING:
             raise TooManyReadersError(thing=thing, reading=reading, all_reading=all_reading, retry_after_s=RETRY_S)

@@ -1,4 +1,4 @@
-"""Jobs as operators make and change them. What follows for things is done by `rollout`, portion by portion."""
+"""Jobs as operators create and change them; `rollout` applies them to things in batches."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.job_documents import resolved
+from birthmark.awsiot.rules.job_documents import substitute_parameters
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.job_executions import JobExecutions
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, ThingGroups
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import MaintenanceWindow, settings_of
-from birthmark.store import Changes, decided_again
+from birthmark.store import Changes, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 _ATTEMPTS = 8
@@ -36,7 +36,7 @@ _THING, _GROUP = "thing", "thinggroup"
 
 
 class JobService(AccountService):
-    """The jobs of the account, and the templates that some are made of."""
+    """Jobs and job templates of the account."""
 
     def __init__(self, executions: JobExecutions, things: Things, groups: ThingGroups) -> None:
         super().__init__(executions.database, executions.clock, executions.entropy)
@@ -46,14 +46,14 @@ class JobService(AccountService):
         self._things = things
         self._groups = groups
         self.work = asyncio.Event()
-        """Set when there is something that follows for things."""
+        """Set when there is work for `rollout`."""
 
     async def get(self, job_id: str) -> Job:
         """Return a job. Raise `UnknownJobError`."""
         return await self.executions.job(job_id)
 
     async def targets(self, job_id: str) -> Sequence[JobTarget]:
-        """Return what a job is for, in order."""
+        """Return the targets of a job, in order."""
         rows = await self.database.all(store.TARGETS_OF, job_id=job_id)
         return [store.TARGETS.of(row) for row in rows]
 
@@ -72,8 +72,11 @@ class JobService(AccountService):
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> Job:
-        """Make a job for these ARNs. Raise `JobExistsError`, `TooManyJobsError`, and for targets `NotFoundError`."""
-        await self.executions.files.check(resolved(document, parameters))
+        """Create a job for these ARNs.
+
+        Raise `JobExistsError`, `TooManyJobsError`, and for targets `NotFoundError`.
+        """
+        await self.executions.files.check(substitute_parameters(document, parameters))
         known, now = await self._parsed(targets), self.clock.now()
         config = settings_of(settings).scheduling_config
         if config is not None:
@@ -110,7 +113,7 @@ class JobService(AccountService):
         return made
 
     async def _parsed(self, arns: Sequence[str]) -> Sequence[str]:
-        """Return targets as they are kept. Raise where one is not there, or is a group that a search fills."""
+        """Return targets in stored form. Raise for a missing one or a dynamic group."""
         if not 1 <= len(arns) <= rules.MAX_TARGETS:
             raise BodyInvalidError(detail=f"targets has 1 to {rules.MAX_TARGETS} ARNs")
         found: dict[str, None] = {}
@@ -126,7 +129,7 @@ class JobService(AccountService):
     async def page(
         self, after: str, size: int, *, status: str = "", is_continuous: bool | None = None, group: str | None = None
     ) -> Page[Job]:
-        """Return jobs in order of their ids: of one status, one way to select targets, or for one group."""
+        """Return jobs in order of their IDs: of one status, one target selection, or one group."""
         rows = await self.database.all(
             store.LIST_JOBS,
             after=after,
@@ -139,7 +142,7 @@ class JobService(AccountService):
         return page_of(found, size, [one.job_id for one in found])
 
     async def update(self, job_id: str, description: str | None, settings: Mapping[str, Any], *, actor: str) -> None:
-        """Change how a job goes on that does. Raise `UnknownJobError`, `JobStateError`."""
+        """Change an unfinished job. Raise `UnknownJobError`, `JobStateError`."""
 
         async def decide() -> None:
             job = await self._in_progress(job_id, "it is not changed any more")
@@ -150,7 +153,7 @@ class JobService(AccountService):
             )
             await self.database.commit(self.changing(job, made).audit(actor, "awsiot.job_update", job_id))
 
-        await decided_again(decide, attempts=_ATTEMPTS)
+        await retry_on_conflict(decide, attempts=_ATTEMPTS)
         self.work.set()
 
     async def _in_progress(self, job_id: str, detail: str) -> Job:
@@ -162,7 +165,10 @@ class JobService(AccountService):
     async def cancel(
         self, job_id: str, reason_code: str | None, comment: str | None, *, force: bool, actor: str
     ) -> Job:
-        """Cancel a job: what is queued, and by force what is on its way. Raise `UnknownJobError`, `JobStateError`."""
+        """Cancel a job: queued executions, with force also those in progress.
+
+        Raise `UnknownJobError`, `JobStateError`.
+        """
 
         async def decide() -> Job:
             job = await self.get(job_id)
@@ -174,7 +180,7 @@ class JobService(AccountService):
             await self.database.commit(changes.audit(actor, "awsiot.job_cancel", job_id, force=force))
             return made
 
-        made = await decided_again(decide, attempts=_ATTEMPTS)
+        made = await retry_on_conflict(decide, attempts=_ATTEMPTS)
         self.work.set()
         await self.announce(made, "canceled")
         return made
@@ -191,7 +197,7 @@ class JobService(AccountService):
         )
 
     async def delete(self, job_id: str, *, force: bool, actor: str) -> None:
-        """Remove a job and its executions; one that is in progress only by force. Raise `JobStateError`."""
+        """Delete a job and its executions; one in progress only with force. Raise `JobStateError`."""
 
         async def decide() -> Job:
             job = await self.get(job_id)
@@ -199,15 +205,15 @@ class JobService(AccountService):
                 return job
             if job.status in GOES_ON and not force:
                 raise rules.JobStateError(job=job_id, status=job.status.value, detail="it is deleted only by force")
-            changes = self.changing(job, replace(job, status=JobStatus.DELETING)).merge(dropped("job", job_id))
+            changes = self.changing(job, replace(job, status=JobStatus.DELETING)).merge(tag_deletes("job", job_id))
             await self.database.commit(changes.audit(actor, "awsiot.job_delete", job_id, force=force))
             return job
 
-        await decided_again(decide, attempts=_ATTEMPTS)
+        await retry_on_conflict(decide, attempts=_ATTEMPTS)
         self.work.set()
 
     async def associate(self, job_id: str, arns: Sequence[str], comment: str | None, *, actor: str) -> Job:
-        """Let a continuous job be for more groups. Raise `UnknownJobError`, `JobStateError`."""
+        """Add groups to a continuous job. Raise `UnknownJobError`, `JobStateError`."""
         for arn in arns:
             if self.account.parse_arn(arn, _THING, _GROUP)[0] != _GROUP:
                 raise ArnInvalidError(arn=arn[:300], account=self.account.account_id, kind=_GROUP)
@@ -226,24 +232,24 @@ class JobService(AccountService):
             await self.database.commit(changes.audit(actor, "awsiot.job_targets", job_id, targets=list(known)))
             return made
 
-        made = await decided_again(decide, attempts=_ATTEMPTS)
+        made = await retry_on_conflict(decide, attempts=_ATTEMPTS)
         self.work.set()
         return made
 
-    def changing(self, job: Job, made: Job) -> Changes:
-        """Return what makes a job another, on the condition that it is as it was."""
-        row = store.JOBS.row(replace(made, updated_at=self.clock.now(), revision=job.revision + 1))
+    def changing(self, job: Job, changed: Job) -> Changes:
+        """Return the writes that change a job, conditional on its state."""
+        row = store.JOBS.row(replace(changed, updated_at=self.clock.now(), revision=job.revision + 1))
         for name in ("job_id", "document", "continuous", "template", "created_at", "source", "parameters"):
             del row[name]
         return Changes().run(store.CHANGE_JOB, expect=1, key_job_id=job.job_id, key_revision=job.revision, **row)
 
-    async def announce(self, job: Job, what: str) -> None:
-        """Announce what became of a job."""
+    async def announce(self, job: Job, event: str) -> None:
+        """Announce a job event."""
         await self.announcer.tell(
             "JOB",
-            f"job/{job.job_id}/{what}",
+            f"job/{job.job_id}/{event}",
             eventType="JOB",
-            operation=what,
+            operation=event,
             jobId=job.job_id,
             status=job.status.value,
             targetSelection="CONTINUOUS" if job.is_continuous else "SNAPSHOT",
@@ -253,23 +259,23 @@ class JobService(AccountService):
         )
 
     async def pause(self, job_id: str, *, actor: str) -> Job:
-        """Let a job go to no more things until `resume`; those that have it go on. Raise `JobStateError`."""
+        """Pause a job's rollout until `resume`; existing executions continue. Raise `JobStateError`."""
         return await self._set_paused(job_id, self.clock.now(), "awsiot.job_pause", actor)
 
     async def resume(self, job_id: str, *, actor: str) -> Job:
-        """Let a job go to more things again, at its pace. Raise `UnknownJobError`, `JobStateError`."""
+        """Resume a job's rollout at its rate. Raise `UnknownJobError`, `JobStateError`."""
         return await self._set_paused(job_id, None, "awsiot.job_resume", actor)
 
-    async def _set_paused(self, job_id: str, at: datetime | None, action: str, actor: str) -> Job:
+    async def _set_paused(self, job_id: str, timestamp: datetime | None, action: str, actor: str) -> Job:
         async def decide() -> Job:
             job = await self._in_progress(job_id, "it goes to no more things any way")
-            if (job.paused_at is None) == (at is None):
+            if (job.paused_at is None) == (timestamp is None):
                 return job
-            made = replace(job, paused_at=at, rolled_at=self.clock.now())
+            made = replace(job, paused_at=timestamp, rolled_at=self.clock.now())
             await self.database.commit(self.changing(job, made).audit(actor, action, job_id))
             return made
 
-        made = await decided_again(decide, attempts=_ATTEMPTS)
+        made = await retry_on_conflict(decide, attempts=_ATTEMPTS)
         self.work.set()
         return made
 
@@ -292,7 +298,7 @@ class JobService(AccountService):
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> JobTemplate:
-        """Make a job template. Raise `JobExistsError`."""
+        """Create a job template. Raise `JobExistsError`."""
         windows = msgspec.convert(settings.get("maintenanceWindows") or [], list[MaintenanceWindow])
         job_schedule.check_windows(windows, self.clock.now())
         made = JobTemplate(template_id, description, document, settings, self.clock.now(), source)
@@ -309,8 +315,8 @@ class JobService(AccountService):
         return page_of(found, size, [one.template_id for one in found])
 
     async def delete_template(self, template_id: str, *, actor: str) -> None:
-        """Remove a job template; jobs that were made of it stay. Raise `UnknownJobTemplateError`."""
+        """Delete a job template; jobs created from it stay. Raise `UnknownJobTemplateError`."""
         missing = rules.UnknownJobTemplateError(template=template_id[:64])
         changes = Changes().run(store.DELETE_TEMPLATE, expect=1, otherwise=missing, template_id=template_id)
-        changes.merge(dropped("jobtemplate", template_id))
+        changes.merge(tag_deletes("jobtemplate", template_id))
         await self.database.commit(changes.audit(actor, "awsiot.job_template_delete", template_id))

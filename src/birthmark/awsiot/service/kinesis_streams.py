@@ -1,4 +1,4 @@
-"""Streams that rules write to and groups read from: they stand for those of Amazon Kinesis."""
+"""Data streams that rules write to and consumer groups read from; they stand for Amazon Kinesis."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ _TRIM_EVERY_S = 60.0
 _SPACE = "aws-stream:"
 KEEP_S = 24 * 3600
 KEEP_BYTES = 1024 * 1024 * 1024
-"""Each stream keeps so long, and so much."""
+"""Retention of each stream by time and size."""
 
 
 class UnknownStreamError(NotFoundError):
@@ -62,7 +62,7 @@ class DataStreams:
         self._streams: dict[str, SqlStream[StreamRecord]] = {}
 
     async def get(self, name: str) -> DataStream:
-        """Return what is known of a stream. Raise `UnknownStreamError`."""
+        """Return a stream. Raise `UnknownStreamError`."""
         if (row := await self._database.one(store.GET_STREAM, name=name)) is None:
             raise UnknownStreamError(stream=name[:128])
         return store.STREAMS.of(row)
@@ -81,7 +81,7 @@ class DataStreams:
         return page_of(found, size, [one.name for one in found])
 
     async def create(self, name: str, *, actor: str) -> DataStream:
-        """Make a stream. Raise `StreamNameError`, `StreamExistsError`, `RulesFullError`."""
+        """Create a stream. Raise `StreamNameError`, `StreamExistsError`, `RulesFullError`."""
         if _NAME.fullmatch(name) is None:
             raise StreamNameError(stream=name[:128])
         rows = await self._database.all(store.LIST_STREAMS, after="", limit=store.MAX_STREAMS)
@@ -94,7 +94,7 @@ class DataStreams:
         return made
 
     async def remove(self, name: str, *, actor: str) -> None:
-        """Remove a stream with what it holds. Raise `UnknownStreamError`."""
+        """Delete a stream with its content. Raise `UnknownStreamError`."""
         stream = await self.find(name)
         missing = UnknownStreamError(stream=name[:128])
         changes = Changes().run(store.REMOVE_STREAM, expect=1, otherwise=missing, name=name)
@@ -109,7 +109,7 @@ class DataStreams:
         return [row["name"] for row in rows]
 
     async def trim(self) -> None:
-        """Forget what is too old, and the oldest of what is too much."""
+        """Delete messages beyond the retention time, and the oldest beyond the size limit."""
         before = to_micros(self._clock.now()) - KEEP_S * 1_000_000
         for name in await self.names():
             await (await self.find(name)).trim(before, KEEP_BYTES)

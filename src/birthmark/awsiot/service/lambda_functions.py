@@ -1,7 +1,7 @@
-"""Functions of AWS Lambda by their ARN: each is an address that the configuration maps it to (`[functions]`).
+"""AWS Lambda functions by ARN: each maps to an address in the configuration (`[functions]`).
 
-An event goes out as JSON by POST, signed as webhooks are (Standard Webhooks), and the answer's body is what the
-function returns. An answer that is late, not 2xx, too long or no JSON is none; nothing follows a redirect.
+An event is sent as JSON by POST, signed like webhooks (Standard Webhooks); the response body is the function's result.
+A late, non-2xx, oversized, or non-JSON response is a failure; redirects are not followed.
 """
 
 import json
@@ -52,7 +52,7 @@ class FunctionFailedError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class LambdaFunction:
-    """Where a function is, and with what calls of it are signed."""
+    """Address of a function, and the key that signs its calls."""
 
     url: str
     host: str
@@ -75,13 +75,13 @@ class MappedFunctions:
         self._functions = functions or {}
 
     def is_mapped(self, arn: str) -> bool:
-        """Say whether it has an address."""
+        """Return whether it has an address."""
         return arn in self._functions
 
     async def call(self, arn: str, event: Mapping[str, Any], caller: FunctionCaller, whose: str = "") -> Any:
-        """Return what a function answers to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`.
+        """Return a function's response to an event. Raise `FunctionNotMappedError`, `FunctionFailedError`.
 
-        Callers of each kind have a line of their own; in it, each of them (`whose`) has its turn.
+        Each kind of caller has its own queue, in which callers (`whose`) take turns.
         """
         if (function := self._functions.get(arn)) is None or self._questions is None:
             raise FunctionNotMappedError(arn=arn[:_MAX_TOLD])

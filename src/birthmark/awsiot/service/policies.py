@@ -1,4 +1,4 @@
-"""Policies, their versions, and the certificates and thing groups they hang on."""
+"""Policies, their versions, and their attachments to certificates and thing groups."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion, group
 from birthmark.awsiot.rules.policy import are_of_one_device, check_new
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
-from birthmark.store import Changes, Event, decided_again
+from birthmark.store import Changes, Event, retry_on_conflict
 from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.pagination import Page, page_of
 
@@ -101,7 +101,7 @@ class Policies(AccountService):
         return store.POLICIES.of(row)
 
     async def version(self, name: str, version: int | None = None) -> tuple[NamedPolicy, PolicyVersion]:
-        """Return a policy and one of its versions, by default the default. Raise `UnknownPolicyError`."""
+        """Return a policy and one of its versions, the default if None. Raise `UnknownPolicyError`."""
         policy = await self.get(name)
         wanted = policy.default_version if version is None else version
         row = await self.database.one(store.GET_VERSION, policy=name, version=wanted)
@@ -115,12 +115,12 @@ class Policies(AccountService):
         return policy, [store.POLICY_VERSIONS.of(row) for row in await self.database.all(store.VERSIONS, policy=name)]
 
     async def create(self, name: str, document: str, *, tags: Tags = NO_TAGS, actor: str) -> NamedPolicy:
-        """Make a policy of one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
-        made, changes = self.adding(name, document, PolicyExistsError(policy=name), tags=tags, actor=actor)
+        """Create a policy with one version. Raise `PolicyMalformedError` or `PolicyExistsError`."""
+        made, changes = self.new_policy_changes(name, document, PolicyExistsError(policy=name), tags=tags, actor=actor)
         await self.database.commit(changes)
         return made
 
-    def adding(
+    def new_policy_changes(
         self,
         name: str,
         document: str,
@@ -129,9 +129,9 @@ class Policies(AccountService):
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> tuple[NamedPolicy, Changes]:
-        """Return a policy of one version, and what puts it on record. Raise `PolicyMalformedError`.
+        """Return a new policy with one version, and the writes that create it. Raise `PolicyMalformedError`.
 
-        Where the name is taken by then the commit raises `otherwise`; without one, that somebody was faster.
+        If the name exists at commit, the commit raises `otherwise`; by default, a conflict error.
         """
         known = parse_policy_name(name)
         check_new(known, document)
@@ -157,7 +157,7 @@ class Policies(AccountService):
         return made
 
     async def set_default(self, name: str, version: int, *, actor: str) -> None:
-        """Make a version the one that counts. Raise `UnknownPolicyError`."""
+        """Set the default version. Raise `UnknownPolicyError`."""
         policy, known = await self.version(name, version)
         await self._change(Changes(), replace(policy, default_version=known.version), actor=actor)
 
@@ -173,8 +173,8 @@ class Policies(AccountService):
         await self._change(Changes().run(store.DELETE_VERSION, policy=name, version=version), policy, actor=actor)
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a policy with one version and no targets. Raise `PolicyInUseError`."""
-        await decided_again(lambda: self._delete(name, actor=actor))
+        """Delete a policy with one version and no targets. Raise `PolicyInUseError`."""
+        await retry_on_conflict(lambda: self._delete(name, actor=actor))
 
     async def _delete(self, name: str, *, actor: str) -> None:
         policy, present = await self.versions(name)
@@ -187,7 +187,7 @@ class Policies(AccountService):
             raise PolicyInUseError(policy=name, detail=detail, command=command.format(policy=shlex.quote(name)))
         changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
         changes.run(store.DELETE, expect=1, name=name, generation_id=policy.generation_id)
-        changes.run(store.DELETE_VERSIONS, policy=name).merge(dropped("policy", name))
+        changes.run(store.DELETE_VERSIONS, policy=name).merge(tag_deletes("policy", name))
         await self.database.commit(changes.audit(actor, "awsiot.policy_delete", name))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[NamedPolicy]:
@@ -197,8 +197,8 @@ class Policies(AccountService):
         return page_of([store.POLICIES.of(row) for row in rows], size, [row["name"] for row in rows])
 
     async def attach(self, name: str, target: str, *, actor: str) -> None:
-        """Attach a policy; twice is harmless. Raise `NotFoundError`, `TooManyPoliciesError`."""
-        await decided_again(lambda: self._attach(name, target, actor=actor))
+        """Attach a policy; idempotent. Raise `NotFoundError`, `TooManyPoliciesError`."""
+        await retry_on_conflict(lambda: self._attach(name, target, actor=actor))
 
     async def _attach(self, name: str, target: str, *, actor: str) -> None:
         _, default = await self.version(name)
@@ -213,13 +213,13 @@ class Policies(AccountService):
         await self.database.commit(changes)
 
     async def detach(self, name: str, target: str, *, actor: str) -> None:
-        """Detach a policy; one that is not attached is detached already."""
+        """Detach a policy; idempotent."""
         changes = Changes().run(store.DETACH, policy=name, target=target)
         changes.audit(actor, "awsiot.policy_detach", name, **_named(target))
         await self.database.commit(changes.event(_changed(target)))
 
     async def check_target(self, target: str) -> None:
-        """Raise `UnknownCertificateError` or `UnknownThingGroupError` where there is nothing to hang a policy on."""
+        """Raise `UnknownCertificateError` or `UnknownThingGroupError` if the target does not exist."""
         if (group := group_of(target)) is None:
             if await self.database.one(certificate_store.GET, id=target) is None:
                 raise UnknownCertificateError(certificate_id=target)
@@ -227,7 +227,7 @@ class Policies(AccountService):
             raise UnknownThingGroupError(group=group[:128])
 
     async def _check_static(self, target: str) -> None:
-        """Raise `DynamicGroupError`: what connections may do is not asked of a search."""
+        """Raise `DynamicGroupError`: permissions must not depend on a search."""
         group = group_of(target)
         row = None if group is None else await self.database.one(registry_store.GET_GROUP, name=group)
         if row is not None and row["query"] is not None:
@@ -240,7 +240,10 @@ class Policies(AccountService):
         return page_of(names, size, names)
 
     async def reaching(self, target: str, after: str, size: int) -> Page[PolicyName]:
-        """Return the same with those of the groups above, or for a certificate of the groups of its things."""
+        """Return the effective policies of a target.
+
+        These include the policies of parent groups or, for a certificate, of its things' groups.
+        """
         rows = await self.database.all(
             registry_store.POLICIES_REACHING,
             target=target,
@@ -252,7 +255,7 @@ class Policies(AccountService):
         return page_of(names, size, names)
 
     async def targets(self, name: str, after: str, size: int) -> Page[str]:
-        """Return what a policy is attached to, certificates before groups. Raise `UnknownPolicyError`."""
+        """Return a policy's targets, certificates before groups. Raise `UnknownPolicyError`."""
         await self.get(name)
         rows = await self.database.all(store.TARGETS_OF, policy=name, after=after, limit=size + 1)
         found = [str(row["target"]) for row in rows]
@@ -264,7 +267,7 @@ class Policies(AccountService):
         return [(row["name"], row["document"]) for row in rows]
 
     async def documents_named(self, names: Sequence[str]) -> dict[str, str]:
-        """Return default documents by the names of their policies. Raise `UnknownPolicyError` for one without."""
+        """Return the default documents of policies by name. Raise `UnknownPolicyError` for a missing one."""
         found: dict[str, str] = {}
         for first in range(0, len(names), MOST_AMONG):
             rows = await self.database.all(store.DOCUMENTS_NAMED, **these(names[first : first + MOST_AMONG]))
@@ -275,30 +278,30 @@ class Policies(AccountService):
         return found
 
     async def of_groups(self, thing: str) -> tuple[frozenset[str], dict[str, str]]:
-        """Return the groups of a thing with those above them, and the documents of their policies by name."""
+        """Return a thing's groups with their parents, and the documents of their policies by name."""
         rows = await self.database.all(registry_store.GROUPS_AND_DOCUMENTS_OF, thing=thing)
         documents = {row["name"]: row["document"] for row in rows if row["document"] is not None}
         return frozenset(row["ancestor"] for row in rows), documents
 
-    async def _change(self, changes: Changes, made: NamedPolicy, *, actor: str) -> None:
-        """Write a policy's new state; the generation id read before must still be there."""
-        written = replace(made, generation_id=new_uuid(self.entropy), modified_at=self.clock.now())
+    async def _change(self, changes: Changes, policy: NamedPolicy, *, actor: str) -> None:
+        """Write a policy's new state; requires the generation ID that was read."""
+        written = replace(policy, generation_id=new_uuid(self.entropy), modified_at=self.clock.now())
         changes.run(
             store.UPDATE,
             expect=1,
             otherwise=ChangedMeanwhileError(what="The policy"),
-            key_name=made.name,
-            key_generation_id=made.generation_id,
+            key_name=policy.name,
+            key_generation_id=policy.generation_id,
             **store.POLICIES.row(written),
         )
-        changes.audit(actor, "awsiot.policy_change", made.name, default_version=made.default_version)
-        await self.database.commit(changes.event(PolicyChanged(made.name)))
+        changes.audit(actor, "awsiot.policy_change", policy.name, default_version=policy.default_version)
+        await self.database.commit(changes.event(PolicyChanged(policy.name)))
 
 
 def attaching(name: str, target: str, *, is_new: bool, is_wide: bool, actor: str) -> Changes:
-    """Return what attaches a policy to a certificate or a group, on the condition that both are there, with room.
+    """Return the writes that attach a policy, conditional on target, policy, and quota.
 
-    A wide one allows more than what is named by the device that connects.
+    `is_wide` marks a policy that grants more than access to the connecting device.
     """
     changes = Changes().run(store.POLICY_IS_THERE, expect=1, key_name=name)
     most = MAX_ATTACHED + (not is_new)

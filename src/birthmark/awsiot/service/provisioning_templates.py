@@ -10,7 +10,7 @@ from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, TemplateV
 from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, parse_template
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import provisioning as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
@@ -83,7 +83,7 @@ class ProvisioningTemplates(AccountService):
         return store.TEMPLATES.of(row)
 
     async def version(self, name: str, version: int | None = None) -> tuple[ProvisioningTemplate, TemplateVersion]:
-        """Return a template and one of its versions, by default the default. Raise `UnknownTemplateError`."""
+        """Return a template and one of its versions, the default if None. Raise `UnknownTemplateError`."""
         template = await self.get(name)
         wanted = template.default_version if version is None else version
         row = await self.database.one(store.GET_VERSION, template=name, version=wanted)
@@ -110,7 +110,7 @@ class ProvisioningTemplates(AccountService):
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> ProvisioningTemplate:
-        """Make a template of one version. Raise `TemplateInvalidError` or `TemplateExistsError`."""
+        """Create a template with one version. Raise `TemplateInvalidError` or `TemplateExistsError`."""
         known = parse_template_name(name)
         check_body(body, kind)
         if kind is TemplateType.JITP and hook is not None:
@@ -141,7 +141,7 @@ class ProvisioningTemplates(AccountService):
         removes_hook: bool,
         actor: str,
     ) -> None:
-        """Change a template; None leaves as it is. Raise `UnknownTemplateError`."""
+        """Change a template; None leaves a value unchanged. Raise `UnknownTemplateError`."""
         template = await self.get(name)
         if default_version is not None:
             await self.version(name, default_version)
@@ -179,7 +179,7 @@ class ProvisioningTemplates(AccountService):
         await self._change(Changes().run(store.DELETE_VERSION, template=name, version=version), template, actor=actor)
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a template with one version. Raise `TemplateInUseError`."""
+        """Delete a template with one version. Raise `TemplateInUseError`."""
         template, present = await self.versions(name)
         if len(present) > 1:
             raise _in_use(name, "it has versions besides the default")
@@ -187,7 +187,7 @@ class ProvisioningTemplates(AccountService):
         seen = {"name": name, "generation_id": template.generation_id}
         changes = Changes().run(store.DELETE, expect=1, otherwise=changed, **seen)
         changes.run(store.DELETE_VERSIONS, template=name)
-        changes.merge(dropped("provisioningtemplate", name))
+        changes.merge(tag_deletes("provisioningtemplate", name))
         await self.database.commit(changes.audit(actor, "awsiot.template_delete", name))
 
     async def page(self, after: str, size: int) -> Page[ProvisioningTemplate]:
@@ -195,25 +195,29 @@ class ProvisioningTemplates(AccountService):
         rows = await self.database.all(store.LIST, after=after, limit=size + 1)
         return page_of([store.TEMPLATES.of(row) for row in rows], size, [row["name"] for row in rows])
 
-    async def _change(self, changes: Changes, made: ProvisioningTemplate, *, actor: str) -> None:
-        """Write a template's new state; the generation id read before must still be there."""
-        written = replace(made, generation_id=new_uuid(self.entropy), modified_at=self.clock.now())
-        seen: dict[str, Any] = {"key_name": made.name, "key_generation_id": made.generation_id}
+    async def _change(self, changes: Changes, template: ProvisioningTemplate, *, actor: str) -> None:
+        """Write a template's new state; requires the generation ID that was read."""
+        written = replace(template, generation_id=new_uuid(self.entropy), modified_at=self.clock.now())
+        seen: dict[str, Any] = {"key_name": template.name, "key_generation_id": template.generation_id}
         changed = ChangedMeanwhileError(what="The provisioning template")
         changes.run(store.UPDATE, expect=1, otherwise=changed, **seen, **store.TEMPLATES.row(written))
         changes.audit(
-            actor, "awsiot.template_change", made.name, default_version=made.default_version, enabled=made.is_enabled
+            actor,
+            "awsiot.template_change",
+            template.name,
+            default_version=template.default_version,
+            enabled=template.is_enabled,
         )
         await self.database.commit(changes)
 
 
 def hook_arn(hook: str | None) -> str | None:
-    """Return whom a template asks before it registers anything, None where it asks nobody."""
+    """Return the function ARN of a template's pre-provisioning hook; None if it has none."""
     return None if hook is None else str(json.loads(hook)["targetArn"])
 
 
 def check_body(body: str, kind: TemplateType) -> None:
-    """Raise `TemplateInvalidError` for what no template of this type may say."""
+    """Raise `TemplateInvalidError` for a body that is invalid for this type."""
     template = parse_template(body)
     for certificate in template.of_kind(CERTIFICATE):
         if "CertificateId" not in certificate.properties:

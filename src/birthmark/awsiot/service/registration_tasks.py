@@ -1,7 +1,7 @@
-"""Bulk registrations: a file of parameters, a line for each device, registered by a template one after the other.
+"""Bulk registration: a file of parameters, one line per device, registered in order with a template.
 
-How far it is, and what became of each line, is written in the commit of its device: whoever goes on after a crash, or
-at another worker, tries each line once.
+The commit of each device includes the progress and the line's result. After a crash, or on another worker, each line is
+therefore tried once.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class TaskOverError(PolicyError):
 
 @dataclass(slots=True)
 class RegistrationTasks(AccountService):
-    """The bulk registrations of the account. `leads` says whether this worker goes on with them."""
+    """Bulk registration tasks of the account; `leads` returns whether this worker runs them."""
 
     account: Account
     provisioning: ThingRegistration
@@ -73,7 +73,7 @@ class RegistrationTasks(AccountService):
     _started: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self, body: str, bucket: str, key: str, role_arn: str, *, actor: str) -> RegistrationTask:
-        """Begin. Raise `TemplateInvalidError`, `BucketKeyError`, `BucketFileError` or `TooManyTasksError`."""
+        """Start a task. Raise `TemplateInvalidError`, `BucketKeyError`, `BucketFileError` or `TooManyTasksError`."""
         parse_template(body)
         await asyncio.to_thread(self.buckets.check, bucket, key)
         if len(await self.database.all(store.RUNNING)) >= MAX_RUNNING:
@@ -109,7 +109,7 @@ class RegistrationTasks(AccountService):
         return store.TASKS.of(row)
 
     async def stop(self, task_id: str, *, actor: str) -> None:
-        """Let a task try no more lines. Raise `UnknownTaskError`, `TaskOverError`."""
+        """Stop a task. Raise `UnknownTaskError`, `TaskOverError`."""
         task = await self.get(task_id)
         over = TaskOverError(task=task_id, status=task.status.value)
         if task.status is not TaskStatus.IN_PROGRESS:
@@ -118,13 +118,13 @@ class RegistrationTasks(AccountService):
         await self.database.commit(changes.audit(actor, "awsiot.task_stop", task_id))
 
     async def page(self, after: str, size: int, status: str) -> Page[str]:
-        """Return the ids of tasks, those of one status where it is not empty."""
+        """Return the IDs of tasks, only those of `status` if it is not empty."""
         rows = await self.database.all(store.LIST_TASKS, after=after, limit=size + 1, status=status)
         ids = [str(row["task_id"]) for row in rows]
         return page_of(ids, size, ids)
 
     async def lines(self, task_id: str, *, is_done: bool) -> AsyncIterator[TaskLine]:
-        """Yield what became of the lines that were registered, or of those that were not."""
+        """Yield the results of the registered lines, or of the failed ones."""
         after = 0
         while rows := await self.database.all(
             store.LINES_OF, task_id=task_id, done=int(is_done), after=after, limit=_PAGE
@@ -134,13 +134,13 @@ class RegistrationTasks(AccountService):
             after = rows[-1]["line"]
 
     async def keep_running(self) -> None:
-        """Go on with what was started, here or by who led before, as long as the server runs."""
+        """Run the started tasks, including those of a former leader, while the server runs."""
         running = dict[str, AsyncIterator[None]]()
         while True:
             self._started.clear()
             if await self.leads():
                 for task in (store.TASKS.of(row) for row in await self.database.all(store.RUNNING)):
-                    running.setdefault(task.task_id, self._portions(task))
+                    running.setdefault(task.task_id, self._run_batches(task))
                 for task_id, portions in list(running.items()):
                     if await anext(portions, _OVER) is _OVER:
                         del running[task_id]
@@ -152,8 +152,8 @@ class RegistrationTasks(AccountService):
                     async with asyncio.timeout(_LOOK_S):
                         await self._started.wait()
 
-    async def _portions(self, task: RegistrationTask) -> AsyncIterator[None]:
-        """Try what is left of a task's lines; between portions others have their turn."""
+    async def _run_batches(self, task: RegistrationTask) -> AsyncIterator[None]:
+        """Process the remaining lines of a task in batches, yielding between them to other work."""
         try:
             total = await asyncio.to_thread(self._count, task)
             if task.total != total:
@@ -186,29 +186,33 @@ class RegistrationTasks(AccountService):
         await self.database.commit(changes)
 
     async def _try(self, task: RegistrationTask, number: int, line: bytes) -> None:
-        """Register the device of one line, or note why not; either with how far the task is."""
+        """Register the device of one line or record the failure, together with the progress."""
         try:
             parameters = read_json(line, dict[str, str], _unreadable)
             check_keys_once(line.decode(), _unreadable)
             plan = parse_template(task.body).plan(parameters)
             # What is noted of a line are names, which its registration decides.
             await self.provisioning.register(
-                plan, actor=task.actor, noting=lambda made: self._stepped(task, number, made.told(self.account))
+                plan,
+                actor=task.actor,
+                noting=lambda made: self._progress_changes(task, number, made.to_response(self.account)),
             )
         except (ChangedMeanwhileError, UnavailableError):
             raise
         except BirthmarkError as error:
             said = {"errorCode": error.code, "errorMessage": str(error)}
-            await self.database.commit(self._stepped(task, number, said, is_done=False))
+            await self.database.commit(self._progress_changes(task, number, said, is_done=False))
 
-    def _stepped(self, task: RegistrationTask, number: int, said: dict[str, Any], *, is_done: bool = True) -> Changes:
-        """Return what counts a line, on the condition that nobody else did, and that the task goes on."""
+    def _progress_changes(
+        self, task: RegistrationTask, number: int, values: dict[str, Any], *, is_done: bool = True
+    ) -> Changes:
+        """Return the writes that count a line, conditional on the current progress and a running task."""
         seen: dict[str, Any] = {
             "key_task_id": task.task_id,
             "key_done": number - 1,
             "key_status": TaskStatus.IN_PROGRESS.value,
         }
-        tried = TaskLine(task.task_id, number, is_done, json.dumps(said))
+        tried = TaskLine(task.task_id, number, is_done, json.dumps(values))
         changes = Changes().run(store.STEP[is_done], expect=1, **seen, modified_at=self.clock.micros())
         return changes.run(store.ADD_LINE, **store.LINES.row(tried))
 

@@ -1,7 +1,8 @@
-"""Role aliases, and the short-lived access keys that devices get by them (developer guide, "Authorizing direct calls to
-AWS services using AWS IoT Core credential provider").
+"""Role aliases and temporary credentials for devices.
 
-What a role may do, the configuration says (`[roles]`); its ARN is kept as it is given.
+See the developer guide, "Authorizing direct calls to AWS services using AWS IoT Core credential provider".
+
+The configuration defines the permissions of a role (`[roles]`); its ARN is stored as given.
 """
 
 import base64
@@ -27,7 +28,7 @@ from birthmark.awsiot.rules.temporary_credentials import (
 )
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devices
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import credentials as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
@@ -85,7 +86,7 @@ class RoleNotMappedError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class TemporaryCredentials:
-    """What a device signs with for a while."""
+    """Temporary credentials of a device."""
 
     access_key_id: str
     secret: str = field(repr=False)
@@ -95,11 +96,11 @@ class TemporaryCredentials:
 
 @dataclass(slots=True)
 class RoleAliases(AccountService):
-    """The role aliases of the account, and the keys that are made by them."""
+    """Role aliases of the account and the credentials issued through them."""
 
     devices: Devices
     roles: Mapping[str, AwsPolicy]
-    """What roles may do, by ARN."""
+    """Policies of roles by ARN."""
     _master: bytes | None = field(default=None, init=False, repr=False)
 
     async def get(self, name: str) -> RoleAlias:
@@ -117,7 +118,7 @@ class RoleAliases(AccountService):
     async def create(
         self, name: str, role_arn: str, duration_s: int | None, *, tags: Tags = NO_TAGS, actor: str
     ) -> RoleAlias:
-        """Make a role alias. Raise `RoleAliasExistsError`."""
+        """Create a role alias. Raise `RoleAliasExistsError`."""
         now = self.clock.now()
         lasts_s = DURATION_S if duration_s is None else _check_duration(duration_s)
         made = RoleAlias(parse_alias_name(name), new_uuid(self.entropy), role_arn, lasts_s, now, now)
@@ -128,7 +129,7 @@ class RoleAliases(AccountService):
         return made
 
     async def change(self, name: str, role_arn: str | None, duration_s: int | None, *, actor: str) -> RoleAlias:
-        """Give a role alias another role or duration, for keys that are made from now on."""
+        """Change the role or duration of a role alias, for credentials issued from now on."""
         known = await self.get(name)
         made = replace(
             known,
@@ -147,18 +148,18 @@ class RoleAliases(AccountService):
         return made
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Delete a role alias, and with it every key that was made by it. Raise `UnknownRoleAliasError`."""
+        """Delete a role alias and invalidate its credentials. Raise `UnknownRoleAliasError`."""
         unknown = UnknownRoleAliasError(alias=name[:128])
         changes = Changes().run(store.DELETE_ALIAS, expect=1, otherwise=unknown, name=name)
-        changes.event(RoleAliasRemoved(name)).merge(dropped("rolealias", name))
+        changes.event(RoleAliasRemoved(name)).merge(tag_deletes("rolealias", name))
         await self.database.commit(changes.audit(actor, "awsiot.role_alias_delete", name))
 
     # ---- keys
 
     async def issue(self, name: str, visitor: ConnectionContext) -> TemporaryCredentials:
-        """Return a key for a device that may have one by this alias.
+        """Return temporary credentials for a permitted device.
 
-        Raise why not: its certificate, its policies, an alias that is not there, a role that is not mapped.
+        Raise why they are refused: certificate, policies, a missing role alias, or an unmapped role.
         """
         parse_alias_name(name)
         grant = await self.devices.admit(visitor, is_over_https=True)
@@ -189,7 +190,10 @@ class RoleAliases(AccountService):
     async def authenticate(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
     ) -> ConnectionGrant:
-        """Return what who signed with a short-lived key may do. Raise why that does not hold, or does no longer."""
+        """Return the permissions of temporary credentials that signed a request.
+
+        Raise why they are invalid or expired.
+        """
         master, token = await self.secret(), request.session_token()
         session = session_of(master, signature.access_key_id, token)
         assert token is not None  # noqa: S101 - else it was refused
@@ -205,7 +209,7 @@ class RoleAliases(AccountService):
         return replace(grant, user=f"{session.role_arn} ({session.principal})")
 
     async def check_stands(self, session: CredentialSession) -> None:
-        """Raise why a key has ended."""
+        """Raise why credentials are no longer valid."""
         session.check_time(self.clock.now())
         ended = {"access_key_id": session.key_id, "alias": session.alias}
         if session.role_arn not in self.roles:
@@ -223,7 +227,7 @@ class RoleAliases(AccountService):
             raise SessionEndedError(why=f"its certificate {known.id} is now a claim certificate", **ended)
 
     async def check_principal(self, principal: str, client_id: str) -> None:
-        """Raise where a client that came by such a key could come by none now: its alias or certificate is gone."""
+        """Raise if a client's credentials could not be issued now, as its role alias or certificate is gone."""
         _, alias, certificate_id = principal.split("/", 2)
         await self.get(alias)
         await self.devices.check_stands(CertificateId(certificate_id), client_id)
@@ -234,7 +238,7 @@ class RoleAliases(AccountService):
             raise SessionEndedError(why="its role alias was deleted", **ended)
 
     async def secret(self) -> bytes:
-        """Return what tokens, and URLs of files, are made with: of all workers, made by whoever needs it first."""
+        """Return the secret behind session tokens and file URLs, shared by all workers and created on first use."""
         if self._master is None:
             if (row := await self.database.one(store.SESSION_SECRET, id=_OWN)) is None:
                 made = base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode()

@@ -1,8 +1,8 @@
-"""What follows for things from a job: executions are made at its pace, time out, and are taken back; jobs end.
+"""Job rollout: creates executions at the job's rate, times them out, cancels them, and completes jobs.
 
-The worker that leads does it, as long as the server runs. How far it is stands in the rows: each portion is committed
-on the condition that nobody else went on meanwhile. So whoever goes on after a crash, or at another worker, begins
-where it was, and puts no job on a thing twice.
+The leader runs it while the server runs. The rows contain the progress, and each batch is committed on the condition
+that no other worker advanced. After a crash, or on another worker, the rollout therefore continues where it stopped and
+creates no execution twice.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ from birthmark.supervised_tasks import Leads, always
 LOOK_S = 1.0
 PORTION = 250
 _PORTIONS = 20
-"""So many portions of one job, until it is the others' turn."""
+"""Maximum number of consecutive batches per job before other jobs get their turn."""
 _AGAIN_S = 60.0
-"""How often groups of continuous jobs are looked through though nobody said that they changed."""
+"""Interval of group checks for continuous jobs without a change notification."""
 _OVER = "Its end time came"
 _ABORTED = "Its abort criteria stopped it: too many executions failed"
 
 
 class Rollout:
-    """Does for all jobs what is due. `leads` says whether this worker does so."""
+    """Processes the due work of all jobs; `leads` returns whether this worker does."""
 
     def __init__(self, database: Database, clock: Clock, jobs: JobService, leads: Leads = always) -> None:
         self._database = database
@@ -48,11 +48,11 @@ class Rollout:
         self.leads = leads
 
     def registry_changed(self, _event: object = None) -> None:
-        """Look through the groups of continuous jobs at the next look: somebody may have joined one."""
+        """Check the groups of continuous jobs in the next step, as things may have joined."""
         self._changed = True
 
     async def keep_running(self) -> None:
-        """Do what is due as long as the server runs."""
+        """Process due work while the server runs."""
         while True:
             self._jobs.work.clear()
             if await self.leads():
@@ -62,7 +62,7 @@ class Rollout:
                     await self._jobs.work.wait()
 
     async def step(self) -> None:
-        """Do what is due now."""
+        """Process the work that is due now."""
         now = self._clock.monotonic()
         is_fresh = self._changed or self._looked_at is None or now - self._looked_at >= _AGAIN_S
         if is_fresh:
@@ -79,10 +79,10 @@ class Rollout:
         for row in await self._database.all(store.BEHIND):
             with contextlib.suppress(ChangedMeanwhileError):
                 await self._follow(store.JOBS.of(row))
-        await self._executions.notify_owed()
+        await self._executions.send_overdue_notifications()
 
     async def _begin_scheduled(self) -> None:
-        """Let those begin whose time has come."""
+        """Start the scheduled jobs that are due."""
         after = ""
         while rows := await self._database.all(store.SCHEDULED, after=after, limit=PORTION):
             for row in rows:
@@ -99,7 +99,7 @@ class Rollout:
     async def _go_on(self, job: Job, *, looks_again: bool) -> None:
         settings, now = settings_of(job.settings), self._clock.now()
         counts = await self._counts(job, settings)
-        if rules.aborts(settings, counts):
+        if rules.should_abort(settings, counts):
             await self._cancel(job, _ABORTED, "aborted", force=False)
             return
         if job_schedule.is_over(settings, now):
@@ -125,7 +125,7 @@ class Rollout:
             await self._complete(job)
 
     async def _end(self, job: Job, settings: JobConfiguration) -> None:
-        """Do with a job whose time is over as it says: it goes to nobody else, and may be canceled."""
+        """Apply the end behavior of an expired job: stop its rollout, optionally cancel its executions."""
         behavior = None if settings.scheduling_config is None else settings.scheduling_config.end_behavior
         if behavior in {"CANCEL", "FORCE_CANCEL"}:
             await self._cancel(job, _OVER, "end time", force=behavior == "FORCE_CANCEL")
@@ -139,18 +139,18 @@ class Rollout:
         await self._jobs.announce(made, "canceled")
 
     def _first(self, job: Job, rate: int | None) -> datetime:
-        """Return since when the first one counts: it goes out at once."""
+        """Return the start of the rate calculation, so that the first execution is due at once."""
         return job.rolled_at if rate is None else min(job.rolled_at, self._clock.now()) - pace.MINUTE / rate
 
     async def _counts(self, job: Job, settings: JobConfiguration) -> dict[ExecutionStatus, int]:
-        """Return how far its executions are, where anything depends on it."""
+        """Return the number of executions by status, if the settings depend on it."""
         rollout = settings.job_executions_rollout_config
         if settings.abort_config is None and (rollout is None or rollout.exponential_rate is None):
             return {}
         return dict(await self._executions.counts(job.job_id))
 
     async def _roll(self, job: Job, target: JobTarget, number: int, since: datetime) -> tuple[Job, JobTarget]:
-        """Put a job on the next things of a target; return how far both are."""
+        """Create executions for the next things of a target; return the progress of job and target."""
         things, made_target = await self._next_things(job, target, number)
         again = await self._rejoined(job, target, number - len(things))
         if len(things) + len(again) >= number:
@@ -161,10 +161,10 @@ class Rollout:
         made = replace(job, rolled=rolled, rolled_at=since if is_more else job.rolled_at)
         changes = self._jobs.changing(job, made) if is_more else self._seen(job)
         for thing in things:
-            changes.run(store.ADD_EXECUTION, **store.EXECUTIONS.row(rules.queued(job, thing, now)))
-            self._executions.owing(changes, thing)
+            changes.run(store.ADD_EXECUTION, **store.EXECUTIONS.row(rules.create_first_execution(job, thing, now)))
+            self._executions.queue_notification(changes, thing)
         for known in again:
-            changes.merge(self._executions.changing(known, rules.rejoined(known, now)))
+            changes.merge(self._executions.changing(known, rules.create_rejoined_execution(known, now)))
         if made_target != target:
             seen: dict[str, Any] = {"key_job_id": target.job_id, "key_target": target.target}
             changes.run(store.REACHED, reached=made_target.after, done=int(made_target.is_done), **seen)
@@ -174,20 +174,25 @@ class Rollout:
         return (replace(made, revision=job.revision + 1) if is_more else job), made_target
 
     async def _rejoined(self, job: Job, target: JobTarget, number: int) -> Sequence[JobExecution]:
-        """Return ended executions of things that joined a group of a continuous job again, which get a new one."""
+        """Return ended executions of things that rejoined a continuous job's group; they get new ones."""
         kind, _, name = target.target.partition("/")
         if kind != "thinggroup" or not job.is_continuous or number < 1:
             return ()
-        rows = await self._database.aside(store.REJOINED_IN_GROUP, job_id=job.job_id, thing_group=name, limit=number)
+        rows = await self._database.read_in_background(
+            store.REJOINED_IN_GROUP, job_id=job.job_id, thing_group=name, limit=number
+        )
         return [store.EXECUTIONS.of(row) for row in rows]
 
     async def _remove_left(self, job: Job) -> None:
         """Remove the queued executions of things that left the groups of a continuous job."""
         for _ in range(_PORTIONS):
-            rows = await self._database.aside(store.LEFT_TARGETS, job_id=job.job_id)
+            rows = await self._database.read_in_background(store.LEFT_TARGETS, job_id=job.job_id)
             known = [store.EXECUTIONS.of(row) for row in rows]
             now = self._clock.now()
-            made = [(one.thing, self._executions.changing(one, rules.removed(one, now)), one) for one in known]
+            made = [
+                (one.thing, self._executions.changing(one, rules.remove_queued_execution(one, now)), one)
+                for one in known
+            ]
             await self._each(made)
             if len(known) < PORTION:
                 return
@@ -201,7 +206,7 @@ class Rollout:
         if kind == "thing":
             return [name], replace(target, is_done=True)
         after = "" if target.is_done else target.after  # who joins later may be anywhere in the order
-        rows = await self._database.aside(
+        rows = await self._database.read_in_background(
             store.NEW_IN_GROUP, job_id=job.job_id, thing_group=name, after=after, limit=number
         )
         things = [str(row["thing"]) for row in rows]
@@ -217,7 +222,7 @@ class Rollout:
     # ---- a job that is over, or goes
 
     async def _follow(self, job: Job) -> None:
-        """Take the executions of a job back, or away, and then the job itself."""
+        """Cancel or delete the executions of a job, then delete the job itself."""
         if job.status is JobStatus.DELETING:
             await self._take_away(job)
             return
@@ -233,7 +238,7 @@ class Rollout:
             now, done = self._clock.now(), []
             for row in rows:
                 known = store.EXECUTIONS.of(row)
-                made = rules.canceled(known, None, None, now, force=True)
+                made = rules.cancel_execution(known, None, None, now, force=True)
                 done.append((known.thing, self._executions.changing(known, made), made))
             for made in await self._each(done):
                 await self._executions.announce(made)
@@ -252,7 +257,7 @@ class Rollout:
     # ---- time
 
     async def _time_out(self) -> None:
-        """End what took too long; what its job tries again is queued anew."""
+        """Time out overdue executions; queue the retries that their jobs allow."""
         for _ in range(_PORTIONS):
             rows = await self._database.all(store.OVERDUE, now=self._clock.micros())
             if not rows:
@@ -262,13 +267,13 @@ class Rollout:
                 known = store.EXECUTIONS.of(row)
                 over = rules.ended(known, ExecutionStatus.TIMED_OUT, now, details=known.details)
                 with contextlib.suppress(rules.UnknownJobError):  # it has just been removed, with all of these
-                    made = rules.again(over, await self._executions.job(known.job_id), now)
+                    made = rules.next_attempt(over, await self._executions.job(known.job_id), now)
                     done.append((known.thing, self._executions.changing(known, made), over))
             for over in await self._each(done):
                 await self._executions.announce(over)
 
     async def _each(self, done: Sequence[tuple[str, Changes, JobExecution]]) -> Sequence[JobExecution]:
-        """Commit each by itself, all at once: a device that was faster keeps none of the others back."""
+        """Commit all changes separately and concurrently; a conflict with one device does not delay the others."""
         waiting = [self._database.submit(changes) for _, changes, _ in done]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         for result in results:

@@ -1,4 +1,4 @@
-"""What stands here for the services that rules send to, as ways out of the engine."""
+"""Rule actions: replacements of the AWS services that rules send to, as sinks of the engine."""
 
 import asyncio
 import base64
@@ -32,19 +32,19 @@ from birthmark.outbound.http_sender import OutboundResponse, UrlInvalidError
 from birthmark.untrusted_text import decode_json
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
-"""Asks a service of the cloud by a reserved topic, for a principal."""
+"""Calls a cloud service by a reserved topic, for a principal."""
 
 
 class ExternalTargets(Post, Protocol):
-    """The way out by HTTP."""
+    """HTTP sink."""
 
     def check(self, url: str) -> None:
-        """Check a URL before it is kept. Raise why it may not be called."""
+        """Check a URL before it is saved. Raise why it may not be called."""
         ...
 
 
 class NoOutside:
-    """There is no way out."""
+    """Placeholder for a missing HTTP sink."""
 
     def check(self, url: str) -> None:
         """Raise `UrlInvalidError`."""
@@ -58,7 +58,7 @@ class NoOutside:
 
 
 class Republisher:
-    """Publishes to the account's own topics; what asks a service of the cloud goes there."""
+    """Publishes to the account's own topics; service requests go to their service."""
 
     is_quick = True
 
@@ -73,11 +73,11 @@ class Republisher:
         self._rules = topic_rules
         self.messages, self.ask = messages, ask
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
-        results: list[BirthmarkError | None] = [None] * len(letters)
+        results: list[BirthmarkError | None] = [None] * len(deliveries)
         some: list[tuple[int, BrokerMessage, Sequence[str]]] = []
-        for number, letter in enumerate(letters):
+        for number, letter in enumerate(deliveries):
             topic = letter.address["topic"]
             try:
                 topic_validation.check_publish("a rule", topic, len(letter.body), letter.address["qos"])
@@ -97,25 +97,25 @@ class Republisher:
                 results = [error if one is None else one for one in results]
         return results
 
-    async def _ask(self, letter: Delivery) -> None:
-        """Ask a service; what it publishes then is known to have come of this rule."""
-        token = LED_BY.set(_trail_of(letter))
+    async def _ask(self, delivery: Delivery) -> None:
+        """Call a service; messages that it publishes are attributed to this rule."""
+        token = LED_BY.set(_trail_of(delivery))
         try:
-            await self.ask()(letter.address["topic"], letter.body, self._rules.record, "")
+            await self.ask()(delivery.address["topic"], delivery.body, self._rules.record, "")
         finally:
             LED_BY.reset(token)
 
     async def _publish(self, some: Sequence[tuple[BrokerMessage, Sequence[str]]]) -> None:
         safe, done = until_done()
-        done = self._rules.republished(some, done)
+        done = self._rules.log_republished(some, done)
         if (waiting := self.messages().hand_on([message for message, _ in some], done)) is not None:
             await waiting
         await safe
 
-    def _message(self, letter: Delivery) -> BrokerMessage:
+    def _message(self, delivery: Delivery) -> BrokerMessage:
         properties: list[tuple[PropertyId, Any]] = []
         expires_at: int | None = None
-        for key, *values in letter.address["properties"]:
+        for key, *values in delivery.address["properties"]:
             if key == "expiry":
                 expires_at = self._rules.clock.micros() + values[0] * MICROS
             elif key == PropertyId.USER_PROPERTY:
@@ -124,16 +124,16 @@ class Republisher:
                 properties.append((PropertyId.CORRELATION_DATA, _unpacked(values[0])))
             else:
                 properties.append((PropertyId(key), values[0]))
-        address = letter.address
+        address = delivery.address
         try:
             write_properties(tuple(properties), PropertyScope.PUBLISH)  # a template may have made anything of a message
         except LocalProtocolError as error:
             raise AddressInvalidError(receiver=address["topic"][:200], reason=str(error)) from error
-        return BrokerMessage(address["topic"], letter.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
+        return BrokerMessage(address["topic"], delivery.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
 
 
-def _trail_of(letter: Delivery) -> tuple[str, ...]:
-    return (*letter.origin["trail"], letter.lane.rpartition("/")[0])
+def _trail_of(delivery: Delivery) -> tuple[str, ...]:
+    return (*delivery.origin["trail"], delivery.lane.rpartition("/")[0])
 
 
 def _unpacked(text: str) -> bytes:
@@ -153,11 +153,11 @@ class _ConfirmedDestinations:
         self._http = HttpCarrier(outside)
         self._account = account
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         ready: list[Delivery] = []
         problems: list[BirthmarkError | None] = []
-        for letter in letters:
+        for letter in deliveries:
             try:
                 ready.append(self._ready(letter))
                 problems.append(None)
@@ -166,51 +166,51 @@ class _ConfirmedDestinations:
         results = iter(await self._http.carry(ready))
         return [next(results) if problem is None else problem for problem in problems]
 
-    def _ready(self, letter: Delivery) -> Delivery:
-        if not (confirmed := letter.address["confirmed"]):  # it is what asks to confirm
-            return letter
-        by = self._destinations.allowed(letter.address["url"], confirmed)
-        headers = {"content-type": "application/json", **{k: _line(v) for k, v in letter.address["headers"].items()}}
+    def _ready(self, delivery: Delivery) -> Delivery:
+        if not (confirmed := delivery.address["confirmed"]):  # it is what asks to confirm
+            return delivery
+        by = self._destinations.allowed(delivery.address["url"], confirmed)
+        headers = {"content-type": "application/json", **{k: _line(v) for k, v in delivery.address["headers"].items()}}
         headers |= {"x-amz-rules-engine-destination-arn": self._account.arn(KIND, by.id)}
         headers["x-amz-rules-engine-message-type"] = "HttpAction"
-        told = {"headers": headers, "is_filled": letter.address["url"] != by.url}
-        return Delivery(letter.lane, letter.kind, {**letter.address, **told}, letter.body, letter.origin)
+        told = {"headers": headers, "is_filled": delivery.address["url"] != by.url}
+        return Delivery(delivery.lane, delivery.kind, {**delivery.address, **told}, delivery.body, delivery.origin)
 
 
 def _line(text: str) -> str:
-    """Return what may stand in a header: a template may have made anything of a message."""
+    """Return a valid header value; templates may insert arbitrary message content."""
     return "".join(one for one in text if one.isprintable() and one.isascii())[:1024].strip()
 
 
 class _Functions:
-    """Calls functions with what a rule selected, as the service does: nobody waits for what they answer."""
+    """Invokes functions with selected messages, asynchronously as in AWS: responses are ignored."""
 
     is_quick = False
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(8)
 
-        async def one(letter: Delivery) -> BirthmarkError | None:
+        async def one(delivery: Delivery) -> BirthmarkError | None:
             try:
-                event = decode_json(letter.body)
+                event = decode_json(delivery.body)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                event = base64.b64encode(letter.body).decode()
+                event = base64.b64encode(delivery.body).decode()
             async with turns:
                 try:
-                    await self._functions.call(letter.address["arn"], event, FunctionCaller.KNOWN)
+                    await self._functions.call(delivery.address["arn"], event, FunctionCaller.KNOWN)
                 except BirthmarkError as error:
                     return error
             return None
 
-        return await asyncio.gather(*map(one, letters))
+        return await asyncio.gather(*map(one, deliveries))
 
 
 class _Servers:
-    """Sends to a server of the configuration by what it speaks."""
+    """Sends to a configured server over its protocol."""
 
     is_quick = False
 
@@ -220,21 +220,23 @@ class _Servers:
         self._nats = NatsCarrier(servers)
         self._mqtt = MqttCarrier(servers)
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
         results: dict[int, BirthmarkError | None] = {}
-        for arn in dict.fromkeys(one.address["arn"] for one in letters):
-            numbers = [number for number, one in enumerate(letters) if one.address["arn"] == arn]
-            found = await self._to(arn, [letters[number] for number in numbers])
+        for arn in dict.fromkeys(one.address["arn"] for one in deliveries):
+            numbers = [number for number, one in enumerate(deliveries) if one.address["arn"] == arn]
+            found = await self._to(arn, [deliveries[number] for number in numbers])
             results |= dict(zip(numbers, found, strict=True))
-        return [results[number] for number in range(len(letters))]
+        return [results[number] for number in range(len(deliveries))]
 
-    async def _to(self, arn: str, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+    async def _to(self, arn: str, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         try:
             name = self._destinations.server_of(arn)
         except BirthmarkError as error:
-            return [error] * len(letters)
-        ready = [Delivery(one.lane, one.kind, {**one.address, "server": name}, one.body, one.origin) for one in letters]
+            return [error] * len(deliveries)
+        ready = [
+            Delivery(one.lane, one.kind, {**one.address, "server": name}, one.body, one.origin) for one in deliveries
+        ]
         by = self._mqtt if self._servers[name].url.startswith("mqtt") else self._nats
         return await by.carry(ready)
 
@@ -251,13 +253,13 @@ def carriers_of(
     account: Account,
     now: Callable[[], int],
 ) -> Mapping[str, Sink]:
-    """Return the ways out, by the kinds of action that the service has."""
+    """Return the sinks by kind of action."""
 
-    def object_at(letter: Delivery) -> Path:
-        return _place(buckets, letter.address["bucket"], letter.address["key"])
+    def object_at(delivery: Delivery) -> Path:
+        return _place(buckets, delivery.address["bucket"], delivery.address["key"])
 
-    def lines_at(letter: Delivery) -> Path:
-        return _place(buckets, letter.address["stream"], "records")
+    def lines_at(delivery: Delivery) -> Path:
+        return _place(buckets, delivery.address["stream"], "records")
 
     room = FolderQuota(buckets.root, now)
     return {

@@ -1,6 +1,6 @@
-"""Where rules may send: addresses that confirmed it, and servers that the configuration names.
+"""Rule destinations: confirmed HTTP addresses, and configured servers.
 
-An address is asked by a message with a token; whoever calls the link in it confirms (developer guide, "Creating and
+An address is confirmed by a message with a token, whose link the receiver must call (developer guide, "Creating and
 confirming HTTP topic rule destinations").
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from birthmark.awsiot.events import RuleChanged
 from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
-from birthmark.awsiot.rules.topic_rules import Action, RulesFullError, is_of
+from birthmark.awsiot.rules.topic_rules import Action, RulesFullError, is_same_origin
 from birthmark.awsiot.service.lambda_functions import FunctionNotMappedError
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import topic_rules as wire
@@ -94,21 +94,21 @@ class Destinations:
     clock: Clock
     entropy: Entropy
     check_url: Callable[[str], None]
-    """Raises for what may not be called at all."""
+    """Raises for URLs that may not be called."""
     https_url: Callable[[], str]
-    """Where links to this server begin."""
+    """Base URL of links to this server."""
     queue: Queue
     servers: Mapping[str, MessageServer]
     is_function: Callable[[str], bool]
     _enabled: Sequence[RuleDestination] = ()
 
     async def read(self) -> None:
-        """Read anew which addresses have confirmed."""
+        """Reload the confirmed addresses."""
         found = [store.DESTINATIONS.of(row) for row in await self.database.all(store.ALL_DESTINATIONS)]
         self._enabled = [one for one in found if one.status is DestinationStatus.ENABLED]
 
     def check(self, action: Action) -> None:
-        """Raise where an action could never be done here."""
+        """Raise if this server can never perform an action."""
         match action.what:
             case wire.Kafka(destination_arn=arn):
                 self.server_of(arn)
@@ -130,14 +130,14 @@ class Destinations:
     def allowed(self, url: str, confirmed: str) -> RuleDestination:
         """Return the destination by which a rule may send to a URL. Raise `AddressInvalidError`."""
         for one in self._enabled:
-            if one.url == confirmed and is_of(url, one.url):
+            if one.url == confirmed and is_same_origin(url, one.url):
                 return one
         raise AddressInvalidError(receiver=url[:200], reason="no destination that confirmed it is enabled")
 
     # ---- what people do
 
     async def get(self, destination_id: str) -> RuleDestination:
-        """Return one. Raise `UnknownDestinationError`."""
+        """Return a destination. Raise `UnknownDestinationError`."""
         if (row := await self.database.one(store.GET_DESTINATION, id=destination_id)) is None:
             raise UnknownDestinationError(destination=destination_id[:200])
         return store.DESTINATIONS.of(row)
@@ -149,7 +149,10 @@ class Destinations:
         return page_of(found, size, [one.id for one in found])
 
     async def create(self, url: str, *, actor: str) -> RuleDestination:
-        """Make one, and ask it to confirm. Raise `DestinationExistsError`, or why it may not be called."""
+        """Create a destination and send the confirmation.
+
+        Raise `DestinationExistsError`, or why it may not be called.
+        """
         self.check_url(url)
         rows = await self.database.all(store.ALL_DESTINATIONS)
         if any(row["url"] == url for row in rows):
@@ -164,11 +167,14 @@ class Destinations:
         self.queue.wake()
         return made
 
-    async def update(self, destination_id: str, wanted: str, *, actor: str) -> None:
-        """Switch one off, or on again once it confirmed, or ask it anew. Raise `DestinationStatusError`."""
+    async def update(self, destination_id: str, status: str, *, actor: str) -> None:
+        """Disable a destination, enable a confirmed one, or resend the confirmation.
+
+        Raise `DestinationStatusError`.
+        """
         known, now = await self.get(destination_id), self.clock.now()
         changes = Changes()
-        match wanted:
+        match status:
             case "DISABLED":
                 made = replace(known, status=DestinationStatus.DISABLED, modified_at=now)
             case "ENABLED" if not known.token:
@@ -183,13 +189,13 @@ class Destinations:
                 )
                 self._ask(changes, made)
             case _:
-                raise DestinationStatusError(destination=destination_id, status=known.status.value, wanted=wanted)
+                raise DestinationStatusError(destination=destination_id, status=known.status.value, wanted=status)
         changes.merge(self._changing(known, made))
-        await self._commit(changes.audit(actor, "awsiot.rule_destination_update", known.id, status=wanted))
+        await self._commit(changes.audit(actor, "awsiot.rule_destination_update", known.id, status=status))
         self.queue.wake()
 
     async def delete(self, destination_id: str, *, actor: str) -> None:
-        """Remove one. Raise `UnknownDestinationError`."""
+        """Delete a destination. Raise `UnknownDestinationError`."""
         missing = UnknownDestinationError(destination=destination_id[:200])
         changes = Changes().run(store.REMOVE_DESTINATION, expect=1, otherwise=missing, id=destination_id)
         await self._commit(
@@ -197,7 +203,7 @@ class Destinations:
         )
 
     async def confirm(self, token: str) -> None:
-        """Let rules send to who called the link that it was sent. Raise `UnknownDestinationError`."""
+        """Confirm the destination of a token. Raise `UnknownDestinationError`."""
         row = None
         if (found := _TOKEN.fullmatch(token)) is not None:
             row = await self.database.one(store.GET_DESTINATION, id=f"http/{uuid.UUID(found[1])}")
@@ -210,7 +216,7 @@ class Destinations:
         await self._commit(changes.audit("receiver", "awsiot.rule_destination_confirm", known.id))
 
     async def failed(self, name: str, reason: str) -> None:
-        """Note that a destination could not be asked to confirm."""
+        """Record that the confirmation could not be sent."""
         kind, _, destination_id = name.partition("/")
         if kind != _LANE:
             return
@@ -230,25 +236,25 @@ class Destinations:
     # ---- inside
 
     def _token(self, own: str) -> str:
-        """Return a token that says whose it is, so that one who guesses costs no more than one look."""
+        """Return a token that includes its destination, so that a guess costs at most one lookup."""
         return own.replace("-", "") + self.entropy.token(_TOKEN_BYTES).hex()
 
-    def _changing(self, known: RuleDestination, made: RuleDestination) -> Changes:
-        row, was = store.DESTINATIONS.row(made), store.DESTINATIONS.row(known)
+    def _changing(self, destination: RuleDestination, rule_destination: RuleDestination) -> Changes:
+        row, was = store.DESTINATIONS.row(rule_destination), store.DESTINATIONS.row(destination)
         told: dict[str, Any] = {name: row[name] for name in ("status", "reason", "token", "modified_at")}
         seen = {f"key_{name}": was[name] for name in ("id", "status", "modified_at")}
-        return Changes().run(store.CHANGE_DESTINATION, expect=1, **seen, **told).event(RuleChanged(known.id))
+        return Changes().run(store.CHANGE_DESTINATION, expect=1, **seen, **told).event(RuleChanged(destination.id))
 
     async def _commit(self, changes: Changes) -> None:
         await self.database.commit(changes)
         await self.read()
 
-    def _ask(self, changes: Changes, made: RuleDestination) -> None:
-        arn = self.account.arn(KIND, made.id)
+    def _ask(self, changes: Changes, destination: RuleDestination) -> None:
+        arn = self.account.arn(KIND, destination.id)
         body = {
             "arn": arn,
-            "confirmationToken": made.token,
-            "enableUrl": f"{self.https_url()}/confirmdestination/{made.token}",
+            "confirmationToken": destination.token,
+            "enableUrl": f"{self.https_url()}/confirmdestination/{destination.token}",
             "messageType": "DestinationConfirmation",
         }
         headers = {
@@ -256,6 +262,6 @@ class Destinations:
             _HEADER: "DestinationConfirmation",
             "x-amz-rules-engine-destination-arn": arn,
         }
-        address: dict[str, Any] = {"url": made.url, "confirmed": "", "headers": headers}
-        letter = Delivery(f"{_LANE}/{made.id}/0", "http", address, json.dumps(body).encode(), {})
+        address: dict[str, Any] = {"url": destination.url, "confirmed": "", "headers": headers}
+        letter = Delivery(f"{_LANE}/{destination.id}/0", "http", address, json.dumps(body).encode(), {})
         self.queue.add(changes, f"{self.clock.micros():016x}-{new_uuid(self.entropy)}", letter)

@@ -1,4 +1,4 @@
-"""A folder that stands for Amazon S3: a bucket is a folder in it, a key a path below that."""
+"""Folder that stands for Amazon S3: a bucket is a subfolder, a key a path below it."""
 
 import os
 import re
@@ -16,16 +16,16 @@ MAX_LINES = 1_000_000
 _BUCKET = re.compile(r"[a-zA-Z0-9._-]{3,256}")
 _MAX_KEY_BYTES = 1024
 _MAX_SEGMENT_BYTES = 255
-"""What file systems take as a name."""
+"""Maximum length of a file name on file systems."""
 
 
 def is_bucket(name: str) -> bool:
-    """Say whether a bucket's name is a folder's."""
+    """Return whether a bucket name is a valid folder name."""
     return _BUCKET.fullmatch(name) is not None and name not in {".", "..", "..."}
 
 
 def is_key(key: str) -> bool:
-    """Say whether an object key, UTF-8 as Amazon S3 has it, names a file below a folder."""
+    """Return whether an object key, UTF-8 as in Amazon S3, is a valid file path below a folder."""
     segments = key.split("/")
     return (
         1 <= len(key.encode(errors="surrogatepass")) <= _MAX_KEY_BYTES
@@ -80,13 +80,13 @@ class Buckets:
         return self._root
 
     def path(self, bucket: str, key: str) -> Path:
-        """Return where a file is. Raise `BucketKeyError` for what would lead out of its bucket."""
+        """Return the path of a file. Raise `BucketKeyError` for a path outside its bucket."""
         if not is_bucket(bucket) or not is_key(key):
             raise BucketKeyError(bucket=bucket[:256], key=key[:200], root=shlex.quote(str(self._root)))
         return self._root / bucket / key
 
     def new(self, bucket: str, key: str) -> Path:
-        """Return where a file is to be written; its folders are made. Raise `BucketKeyError`, `BucketFileError`."""
+        """Return the path of a new file and create its folders. Raise `BucketKeyError`, `BucketFileError`."""
         path, own = self.path(bucket, key), self._root / bucket
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ class Buckets:
         return path
 
     def check(self, bucket: str, key: str) -> None:
-        """Raise `BucketKeyError` or `BucketFileError` where there is no file to read."""
+        """Raise `BucketKeyError` or `BucketFileError` if there is no readable file."""
         self.opened(bucket, key).close()
 
     def lines(self, bucket: str, key: str) -> Iterator[bytes]:

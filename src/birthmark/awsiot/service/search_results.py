@@ -1,4 +1,4 @@
-"""What a search found, with all that is told of it: a few reads for many."""
+"""Search results with their details, in a few reads for many."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,7 +16,7 @@ _PRESENCE = ("connectivity.connected", "connectivity.timestamp", "connectivity.d
 
 @dataclass(frozen=True, slots=True)
 class FoundThing:
-    """A thing with its groups, and what of its shadows and its connection is indexed."""
+    """A thing with its groups, and its indexed shadows and connectivity."""
 
     thing: Thing
     groups: Sequence[str]
@@ -28,14 +28,14 @@ _EACH = 16
 
 
 class SearchResults:
-    """Reads what names stand for; one that is gone since is left out."""
+    """Loads the details of names; deleted ones are omitted."""
 
     def __init__(self, database: Database, index: FleetIndex) -> None:
         self._database = database
         self._index = index
 
     async def things(self, names: Sequence[str]) -> AsyncIterator[FoundThing]:
-        """Yield things in the order of their names, read by a few: each may have shadows of many kilobytes."""
+        """Yield things in the order of their names, read in small batches: shadows may have many kilobytes each."""
         for first in range(0, len(names), _EACH):
             for one in await self._some(names[first : first + _EACH]):
                 yield one

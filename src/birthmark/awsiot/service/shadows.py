@@ -1,8 +1,8 @@
-"""Shadows: load, decide, commit, tell; whoever was faster makes us decide again.
+"""Shadow service: load, decide, commit, notify; a write conflict repeats the decision.
 
-What becomes of a shadow is told in the order of its versions: of the updates of one shadow one is made at a time, and
-the next one begins when the messages of this one are handed on. An answer says that they are safe, too: whoever was
-told of a change can count on everybody who subscribed.
+Notifications follow the order of a shadow's versions. Updates of one shadow run one at a time; the next starts once the
+messages of the previous one are published. A response also confirms that these messages are stored, so the client can
+rely on all subscribers to receive them.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.quotas import Portions
 from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 _ATTEMPTS = 8
@@ -30,7 +30,7 @@ _MANY = 1_000_000
 
 
 class _ShadowActor(NamedTuple):
-    """Who changes a shadow: an operator, who is audited, or a device."""
+    """Actor of a shadow change: an audited operator, or a device."""
 
     actor: str | None
     principal: str = ""
@@ -43,12 +43,12 @@ def topic_of(thing: str, name: str, rest: str) -> str:
 
 
 class ShadowService:
-    """The shadows of all things, registered or not; one without a name is the thing's classic shadow."""
+    """Shadows of all things, registered or not; the classic shadow has no name."""
 
     def __init__(
         self, database: Database, clock: Clock, index: FleetIndex, audience: Callable[[], TopicPublisher]
     ) -> None:
-        """`audience` hears what became of shadows."""
+        """Create the service; `audience` publishes its notifications."""
         self._database = database
         self._clock = clock
         self._steadiness = ClockStability(clock)
@@ -64,7 +64,7 @@ class ShadowService:
 
     async def get(self, thing: ThingName, name: str) -> Shadow:
         """Return a shadow. Raise `ShadowMissingError`."""
-        return rules.existing((await self._read(thing, name))[0])
+        return rules.get_existing((await self._read(thing, name))[0])
 
     async def names(self, thing: ThingName, after: str, size: int) -> Page[str]:
         """Return the names of a thing's named shadows, in order."""
@@ -75,7 +75,7 @@ class ShadowService:
     async def update(
         self, thing: ThingName, name: str, request: wire.ShadowRequest, *, principal: str = "", actor: str | None = None
     ) -> bytes:
-        """Make an update, and return its answer once that is told to everybody.
+        """Update a shadow, and return the response once all notifications are stored.
 
         An operator as the actor is audited; a device is counted by its `principal`. Raise `ShadowInvalidError`,
         `ShadowVersionError`, `ShadowTooLargeError`, `TooManyShadowsError`, `ShadowShareUsedError`.
@@ -86,15 +86,15 @@ class ShadowService:
             before, after = await self._change(
                 thing,
                 name,
-                lambda known: rules.updated(known, update, request.size, at),
+                lambda known: rules.apply_update(known, update, request.size, at),
                 "awsiot.shadow_update",
                 _ShadowActor(actor, principal),
             )
             answer = wire.update_json(after, update.patch, at, token)
             told = [(topic_of(thing, name, "update/accepted"), answer)]
-            if self.audience().may_hear(topic := topic_of(thing, name, "update/documents")):
+            if self.audience().may_have_subscribers(topic := topic_of(thing, name, "update/documents")):
                 told.append((topic, wire.documents_json(before, after, at, token)))
-            if self.audience().may_hear(topic := topic_of(thing, name, "update/delta")):
+            if self.audience().may_have_subscribers(topic := topic_of(thing, name, "update/delta")):
                 missing = wire.delta_json(after, at, token)
                 told += [] if missing is None else [(topic, missing)]
             told_all = await self._hand_on(told)
@@ -104,7 +104,10 @@ class ShadowService:
     async def delete(
         self, thing: ThingName, name: str, request: wire.ShadowRequest, *, actor: str | None = None
     ) -> bytes:
-        """Delete a shadow, and return the answer once that is told to everybody. Raise `ShadowMissingError`."""
+        """Delete a shadow, and return the response once all notifications are stored.
+
+        Raise `ShadowMissingError`.
+        """
         async with self._turns.alone_with((thing, name)):
             at = self.now()
             before, _ = await self._change(
@@ -116,11 +119,11 @@ class ShadowService:
         return answer
 
     async def tell(self, topic: str, body: bytes) -> None:
-        """Publish to whoever subscribed and may receive it; return when nobody misses it any more."""
+        """Publish to permitted subscribers; return once the messages are stored."""
         await (await self._hand_on([(topic, body)]))
 
     async def _hand_on(self, told: Sequence[tuple[str, bytes]]) -> asyncio.Future[None]:
-        """Publish in this order; the future ends when the messages are as safe as they must be."""
+        """Publish in this order; the future completes when the messages are stored."""
         safe, done = until_done()
         if (
             waiting := self.audience().publish([BrokerMessage(topic, body, 1) for topic, body in told], done)
@@ -129,23 +132,26 @@ class ShadowService:
         return safe
 
     async def _read(self, thing: str, name: str) -> tuple[Shadow, int]:
-        """Return a shadow, and how often its row was written; 0 without one."""
+        """Return a shadow and the revision of its row; 0 without a row."""
         row = await self._database.one(store.GET, thing=thing, name=name)
         if row is None:
             return Shadow(thing, name), 0
-        return rules.remembered(store.shadow_of(row), self.now()), row["revision"]
+        return rules.drop_expired_version(store.shadow_of(row), self.now()), row["revision"]
 
-    async def _check_room(self, wanted: Shadow) -> None:
-        """Raise `TooManyShadowsError` where a thing may not have another shadow. The classic one always fits."""
-        if not wanted.name or wanted.is_deleted:
+    async def _check_room(self, shadow: Shadow) -> None:
+        """Raise `TooManyShadowsError` if a thing cannot have another shadow.
+
+        The classic one is always allowed.
+        """
+        if not shadow.name or shadow.is_deleted:
             return
-        since = wanted.at - rules.REMEMBERED_S * _MICROS
-        if (row := await self._database.one(store.COUNT, thing=wanted.thing, since=since)) is not None:
-            rules.check_room(wanted, row["total"] - row["deleted"], row["deleted"])
+        since = shadow.at - rules.REMEMBERED_S * _MICROS
+        if (row := await self._database.one(store.COUNT, thing=shadow.thing, since=since)) is not None:
+            rules.check_room(shadow, row["total"] - row["deleted"], row["deleted"])
 
-    async def _is_anybodys(self, thing: str, name: str, principal: str) -> bool:
-        """Say whether a shadow that is to be made is of no registered thing. Raise where there is no room for it."""
-        if (no_room := self._database.no_room()) is not None:
+    async def _is_unregistered(self, thing: str, name: str, principal: str) -> bool:
+        """Return whether a new shadow belongs to no registered thing. Raise if a quota is exceeded."""
+        if (no_room := self._database.find_disk_full_error()) is not None:
             raise no_room
         if await self._database.one(registry_store.GET_THING, name=thing) is not None:
             return False
@@ -164,7 +170,7 @@ class ShadowService:
             made = decide(known)
             if known.is_deleted or not known.version:
                 await self._check_room(made)
-            is_anybodys = not revision and by.actor is None and await self._is_anybodys(thing, name, by.principal)
+            is_anybodys = not revision and by.actor is None and await self._is_unregistered(thing, name, by.principal)
             values = store.shadow_row(made, revision + 1)
             changes = Changes()
             if revision:
@@ -183,4 +189,4 @@ class ShadowService:
                 self._unregistered.add(f"{thing}\0{name}", by.principal)
             return known, made
 
-        return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+        return await retry_on_conflict(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)

@@ -1,4 +1,4 @@
-"""Tags: what operators write on things' types and groups, policies, CAs, and whatever else carries them."""
+"""Tags of thing types, thing groups, policies, CA certificates and other taggable resources."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from typing import Any
 
 from birthmark.awsiot.store import tags as store
 from birthmark.errors import InvalidRequestError, PolicyError
-from birthmark.store import Changes, Database, Statement, decided_again
+from birthmark.store import Changes, Database, Statement, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 MAX_TAGS, MAX_KEY, MAX_VALUE = 50, 128, 256
@@ -44,7 +44,10 @@ class TooManyTagsError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class TaggableResource:
-    """A kind of resource that may have tags: `get` raises where it is not there, and so does a commit of `is_there`."""
+    """A taggable resource kind.
+
+    `get` raises if the resource does not exist; a commit with `is_there` fails in that case.
+    """
 
     get: Callable[[str], Awaitable[object]]
     is_there: Statement
@@ -67,30 +70,33 @@ def parse_tags(name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def written(kind: str, name: str, tags: Tags) -> Changes:
-    """Return what a commit that makes a resource writes of its tags."""
+    """Return the tag writes of a commit that creates a resource."""
     if not tags:
         return Changes()
     return Changes().run(store.PUT, kind=kind, name=name, tags=_text(tags), revision=1)
 
 
-def dropped(kind: str, name: str) -> Changes:
-    """Return what a commit that removes a resource takes away with it, after the resource itself."""
+def tag_deletes(kind: str, name: str) -> Changes:
+    """Return the tag deletes of a commit that deletes a resource; they run after the resource's own delete."""
     return Changes().run(store.DROP, kind=kind, name=name)
 
 
-async def kept(database: Database, kind: str, name: str) -> Tags:
-    """Return the tags of a resource, whether it is there or not."""
+async def load_tags(database: Database, kind: str, name: str) -> Tags:
+    """Return the stored tags of a resource; the resource itself may be missing."""
     row = await database.one(store.GET, kind=kind, name=name)
     return NO_TAGS if row is None else json.loads(row["tags"])
 
 
-async def same(database: Database, kind: str, name: str, asked: Tags) -> bool:
-    """Say whether a resource that is to be made again has the tags that are asked for; none ask for nothing."""
-    return not asked or await kept(database, kind, name) == asked
+async def has_same_tags(database: Database, kind: str, name: str, tags: Tags) -> bool:
+    """Return whether a resource that is created again has the requested tags.
+
+    An empty request always matches.
+    """
+    return not tags or await load_tags(database, kind, name) == tags
 
 
 class TagWriter:
-    """Reads tags and changes them; `carriers` says by an ARN's kind what may have some."""
+    """Reads and changes tags; `carriers` maps the kind in an ARN to its taggable resource."""
 
     def __init__(self, database: Database, carriers: Mapping[str, TaggableResource]) -> None:
         self._database = database
@@ -99,7 +105,7 @@ class TagWriter:
     async def of(self, kind: str, name: str) -> Tags:
         """Return the tags of a resource. Raise `NotFoundError`."""
         await self.carriers[kind].get(name)
-        return await kept(self._database, kind, name)
+        return await load_tags(self._database, kind, name)
 
     async def page(self, kind: str, name: str, after: str, size: int) -> Page[tuple[str, str]]:
         """Return tags in order of key."""
@@ -107,11 +113,11 @@ class TagWriter:
         return page_of(found, size, [key for key, _ in found])
 
     async def add(self, kind: str, name: str, tags: Tags, *, actor: str) -> None:
-        """Write tags on a resource, over those of the same key. Raise `TooManyTagsError`."""
+        """Add tags to a resource; replace tags with the same key. Raise `TooManyTagsError`."""
         await self._change(kind, name, lambda known: {**known, **tags}, "awsiot.tag", actor)
 
     async def remove(self, kind: str, name: str, keys: Sequence[str], *, actor: str) -> None:
-        """Take tags off a resource; one that is not there is off already."""
+        """Remove tags from a resource; keys that are not set are ignored."""
         gone = frozenset(keys)
         await self._change(
             kind, name, lambda known: {key: known[key] for key in known if key not in gone}, "awsiot.untag", actor
@@ -139,7 +145,7 @@ class TagWriter:
                 changes.run(store.ADD, expect=1, kind=kind, name=name, **values)
             await self._database.commit(changes.audit(actor, action, name, kind=kind, tags=dict(made)))
 
-        await decided_again(change, attempts=8)
+        await retry_on_conflict(change, attempts=8)
 
 
 def _check_room(name: str, tags: Tags) -> None:

@@ -1,7 +1,7 @@
-"""Thing groups: names that many things stand under, and groups under groups. What hangs on one reaches all below it.
+"""Thing groups: a hierarchy of groups; policies and jobs of a group apply to all its descendants.
 
-A group never comes below another later, and one with others below it is not deleted: so its line of ancestors is
-written once, with it.
+A group never gets a new parent, and a group with child groups cannot be deleted. Its list of ancestors is therefore
+written once, when it is created.
 """
 
 import contextlib
@@ -15,21 +15,21 @@ from birthmark.awsiot.model import Thing, ThingGroup, ThingName, parse_group_pro
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.fleet_index import IndexNotReadyError, SearchTooBroadError
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, has_same_tags, tag_deletes, written
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
 from birthmark.awsiot.wire.index_query import AllTerms, FieldEquals, Query, SearchIndex, parse_query
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
-from birthmark.store import Changes, decided_again
+from birthmark.store import Changes, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 MAX_DEPTH = 7
-"""So many groups stand in one line, the uppermost among them."""
+"""Maximum depth of the group hierarchy, including the root group."""
 MAX_DYNAMIC = 100
 MAX_GROUPS = 10
-"""So many groups a thing can be put into."""
+"""Maximum number of static groups per thing."""
 
 
 class UnknownThingGroupError(NotFoundError):
@@ -143,7 +143,7 @@ class ThingGroups(RegistryService):
         return store.GROUPS.of(row)
 
     async def line(self, name: str) -> Sequence[str]:
-        """Return the groups that one is below, the uppermost first."""
+        """Return the ancestors of a group, root first."""
         rows = await self.database.all(store.LINE_OF, thing_group=name)
         return [row["ancestor"] for row in rows if row["distance"]]
 
@@ -158,13 +158,13 @@ class ThingGroups(RegistryService):
         tags: Tags = NO_TAGS,
         actor: str,
     ) -> ThingGroup:
-        """Make a group, or return the one that is there already and the same. Raise `ThingGroupExistsError`."""
+        """Create a group, or return an identical existing one. Raise `ThingGroupExistsError`."""
         properties = parse_group_properties(description, attributes)
 
         async def decide() -> ThingGroup:
             made = ThingGroup(name, new_uuid(self.entropy), properties, 1, self.clock.now(), parent, query)
             changes = Changes()
-            line = await self._line_below(changes, name, parent)
+            line = await self._get_ancestors_below(changes, name, parent)
             if query is not None:
                 full, turn = TooManyDynamicGroupsError(), "events"  # any row does that all of these changes have
                 changes.run(store.DYNAMIC_TURN, expect=1, key_name=turn)
@@ -179,16 +179,22 @@ class ThingGroups(RegistryService):
             except ThingGroupExistsError:
                 present = await self.get(name)
                 known = present.properties, present.parent, present.query
-                if known != (properties, parent, query) or not await same(self.database, "thinggroup", name, tags):
+                if known != (properties, parent, query) or not await has_same_tags(
+                    self.database, "thinggroup", name, tags
+                ):
                     raise
                 return present
             await self._tell("created", made, line)
             return made
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
-    async def _line_below(self, changes: Changes, name: str, parent: str | None) -> Sequence[str]:
-        """Return the line that a group is to stand below, on the condition that it is so. Raise why it cannot."""
+    async def _get_ancestors_below(self, changes: Changes, name: str, parent: str | None) -> Sequence[str]:
+        """Return the ancestors of a new group, root first.
+
+        `changes` then requires that the parent still exists. Raise `DynamicGroupError` or `ThingGroupDepthError` if the
+        parent cannot have children.
+        """
         if parent is None:
             return ()
         above = await self.get(parent)
@@ -211,7 +217,12 @@ class ThingGroups(RegistryService):
         query: str | None = None,
         actor: str,
     ) -> ThingGroup:
-        """Change what a group is described by; attributes are replaced or merged. Raise `ThingGroupVersionError`."""
+        """Update the description and attributes of a group.
+
+        `merge` adds attributes instead of replacing them.
+
+        Raise `ThingGroupVersionError`.
+        """
 
         async def decide() -> ThingGroup:
             group = await self._expected(name, expected)
@@ -233,12 +244,12 @@ class ThingGroups(RegistryService):
             await self._tell("updated", made, await self.line(name))
             return made
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def delete(self, name: str, expected: int | None, *, actor: str) -> None:
-        """Remove a group with its policies; its things stay. One that is not there is removed already.
+        """Delete a group and its policy attachments; its things remain. A missing group is ignored.
 
-        Raise `ThingGroupInUseError` where others are below it.
+        Raise `ThingGroupInUseError` if it has child groups.
         """
 
         async def decide() -> None:
@@ -252,13 +263,13 @@ class ThingGroups(RegistryService):
             changes = Changes().run(store.GROUP_IS_THERE, expect=1, key_name=name)
             changes.run(store.DELETE_GROUP, expect=1, name=name, version=group.version)
             changes.run(store.EMPTY_GROUP, thing_group=name).run(store.DROP_LINES, thing_group=name)
-            changes.run(policy_store.DETACH_ALL, target=target_of_group(name)).merge(dropped("thinggroup", name))
+            changes.run(policy_store.DETACH_ALL, target=target_of_group(name)).merge(tag_deletes("thinggroup", name))
             changes.merge(await self.index.without_group(name))
             changes.audit(actor, "awsiot.thing_group_delete", name)
             await self.database.commit(changes.event(ThingGroupChanged(name)))
             await self._tell("deleted", group, line)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def _expected(self, name: str, expected: int | None) -> ThingGroup:
         group = await self.get(name)
@@ -269,7 +280,10 @@ class ThingGroups(RegistryService):
     async def page(
         self, after: str, size: int, prefix: str, *, parent: str | None = None, recursive: bool = True
     ) -> Page[ThingGroup]:
-        """Return groups in order of name, those whose name begins so: all, those below one, or only its next."""
+        """Return groups ordered by name and filtered by name prefix.
+
+        `parent` selects its descendants, or only its direct children without `recursive`.
+        """
         if parent is not None:
             await self.get(parent)
         query = {
@@ -283,37 +297,48 @@ class ThingGroups(RegistryService):
         return page_of(found, size, [each.name for each in found])
 
     async def add(self, group: str, thing: str, *, actor: str) -> None:
-        """Put a thing into a group; one that is in it stays. Raise `UnknownThingError`, `UnknownThingGroupError`."""
+        """Add a thing to a group; existing membership is kept.
+
+        Raise `UnknownThingError`, `UnknownThingGroupError`.
+        """
         await self._change(thing, (group,), (), actor=actor)
 
     async def remove(self, group: str, thing: str, *, actor: str) -> None:
-        """Take a thing out of a group; one that is not in it is out already."""
+        """Remove a thing from a group; a thing that is not a member is ignored."""
         await self._change(thing, (), (group,), actor=actor)
 
-    async def change_of(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> None:
-        """Put a thing into groups and take it out of others, all at once. Raise as `add` does."""
+    async def change_membership(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> None:
+        """Add a thing to groups and remove it from others in one commit. Raise the same errors as `add`."""
         await self._change(thing, into, out_of, actor=actor)
 
     async def _change(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> None:
         async def decide() -> None:
             known = await self._things.get(thing)
             groups = await self.changeable(into, out_of)
-            changes = await self.changing(known.name, into, out_of, actor=actor)
+            changes = await self.membership_changes(known.name, into, out_of, actor=actor)
             await self.database.commit(changes.event(ThingChanged(known.name)))
-            await self.tell_changed(known, groups, into, out_of)
+            await self.publish_membership_events(known, groups, into, out_of)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def changeable(self, into: Sequence[str], out_of: Sequence[str]) -> Mapping[str, ThingGroup]:
-        """Return groups by name. Raise `UnknownThingGroupError`, `DynamicGroupError` for one that searches fill."""
+        """Return static groups by name.
+
+        Raise `UnknownThingGroupError`, or `DynamicGroupError` for a dynamic group.
+        """
         groups = {name: await self.get(name) for name in (*into, *out_of)}
         for name, group in groups.items():
             if group.query is not None:
                 raise DynamicGroupError(group=name)
         return groups
 
-    async def changing(self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str) -> Changes:
-        """Return what puts a thing into groups and takes it out of others, on the condition that they are there."""
+    async def membership_changes(
+        self, thing: str, into: Sequence[str], out_of: Sequence[str], *, actor: str
+    ) -> Changes:
+        """Return the changes that add a thing to groups and remove it from others.
+
+        They require the groups to exist.
+        """
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
         for name in sorted({*into}):  # in the order of their names, as everybody takes them
             changes.run(store.GROUP_IS_THERE, expect=1, key_name=name)
@@ -330,10 +355,10 @@ class ThingGroups(RegistryService):
             changes.run(store.MAY_JOIN, expect=1, otherwise=full, key_name=thing, most=MAX_GROUPS)
         return changes.merge(await self.index.of_membership(thing, into, out_of))
 
-    async def tell_changed(
+    async def publish_membership_events(
         self, thing: Thing, groups: Mapping[str, ThingGroup], into: Sequence[str], out_of: Sequence[str]
     ) -> None:
-        """Announce what became of a thing's membership."""
+        """Publish the membership events of a thing."""
         for operation, names in (("REMOVED", out_of), ("ADDED", into)):
             for name in names:
                 await self.announcer.tell(
@@ -347,7 +372,7 @@ class ThingGroups(RegistryService):
                 )
 
     async def groups_of(self, thing: str, after: str, size: int) -> Page[str]:
-        """Return the groups of a thing, with the dynamic ones. Raise `UnknownThingError`."""
+        """Return the groups of a thing, including dynamic groups. Raise `UnknownThingError`."""
         await self._things.get(thing)
         rows = await self.database.all(store.GROUPS_OF, thing=thing, after=after, limit=size + 1)
         dynamic = [name for name in await self._dynamic_of(thing) if name > after]
@@ -355,7 +380,7 @@ class ThingGroups(RegistryService):
         return page_of(found, size, found)
 
     async def _dynamic_of(self, thing: str) -> Sequence[str]:
-        """Return the dynamic groups whose search finds a thing; none while there is no index."""
+        """Return the dynamic groups whose query matches a thing; empty while the index is not ready."""
         found = []
         for row in await self.database.all(store.DYNAMIC_GROUPS, after="", limit=MAX_DYNAMIC):
             with contextlib.suppress(IndexNotReadyError, SearchTooBroadError):
@@ -371,12 +396,15 @@ class ThingGroups(RegistryService):
         return known
 
     async def check_deletable_as_dynamic(self, name: str) -> None:
-        """Raise `StaticGroupError` for a group that is not dynamic; one that is not there is deleted already."""
+        """Raise `StaticGroupError` if the group is not dynamic; a missing group is ignored."""
         with contextlib.suppress(UnknownThingGroupError):
             await self.dynamic(name)
 
     async def things_in(self, group: str, after: str, size: int, *, recursive: bool = False) -> Page[str]:
-        """Return the things of a group, or also of those below it. Raise `UnknownThingGroupError`."""
+        """Return the things of a group; `recursive` includes its descendants.
+
+        Raise `UnknownThingGroupError`.
+        """
         known = await self.get(group)
         if known.query is not None:
             return await self.index.search(SearchIndex.THINGS, _query_of(known), after, size)
@@ -385,13 +413,13 @@ class ThingGroups(RegistryService):
         found = [str(row["thing"]) for row in rows]
         return page_of(found, size, found)
 
-    async def _tell(self, what: str, group: ThingGroup, line: Sequence[str]) -> None:
+    async def _tell(self, event: str, group: ThingGroup, line: Sequence[str]) -> None:
         described = group.properties
         await self.announcer.tell(
             "THING_GROUP",
-            f"thingGroup/{group.name}/{what}",
+            f"thingGroup/{group.name}/{event}",
             eventType="THING_GROUP_EVENT",
-            operation=what.upper(),
+            operation=event.upper(),
             thingGroupId=group.group_id,
             thingGroupName=group.name,
             versionNumber=group.version,
@@ -400,9 +428,9 @@ class ThingGroups(RegistryService):
             rootToParentThingGroups=list(line),
             attributes=(described.get("attributePayload") or {}).get("attributes") or {},
         )
-        if group.parent is None or what == "updated":
+        if group.parent is None or event == "updated":
             return
-        operation = "ADDED" if what == "created" else "REMOVED"
+        operation = "ADDED" if event == "created" else "REMOVED"
         parent = await self.get(group.parent)
         await self.announcer.tell(
             "THING_GROUP_HIERARCHY",

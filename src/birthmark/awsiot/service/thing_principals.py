@@ -1,4 +1,4 @@
-"""Which certificates belong to which things."""
+"""Principals (certificates) attached to things."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import registry as store
 from birthmark.awsiot.store.policies import CERTIFICATE_IS_THERE
 from birthmark.errors import InvalidRequestError
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 
 class ExclusiveThingError(InvalidRequestError):
-    """An exclusive attachment prevents this one."""
+    """An exclusive attachment prevents this attachment."""
 
     code = "awsiot.exclusive_thing"
     message = "Cannot attach: {detail}"
@@ -40,8 +40,11 @@ class Attachments:
         self._things = things
 
     async def attach(self, thing: str, certificate_id: str, kind: PrincipalType, *, actor: str) -> None:
-        """Attach a certificate to a thing; doing it twice is harmless. Raise `NotFoundError`, `ExclusiveThingError`."""
-        await decided_again(lambda: self._attach(thing, certificate_id, kind, actor=actor))
+        """Attach a certificate to a thing; the operation is idempotent.
+
+        Raise `NotFoundError`, `ExclusiveThingError`.
+        """
+        await retry_on_conflict(lambda: self._attach(thing, certificate_id, kind, actor=actor))
 
     async def _attach(self, thing: str, certificate_id: str, kind: PrincipalType, *, actor: str) -> None:
         await self._things.get(thing)
@@ -68,18 +71,21 @@ class Attachments:
         rows = await self._database.all(store.GROUPS_AND_DOCUMENTS_OF, thing=thing)
         is_wide = not are_of_one_device(row["document"] for row in rows if row["document"] is not None)
         await self._database.commit(
-            attaching(thing, certificate_id, kind, is_new=same is None, is_wide=is_wide, actor=actor)
+            attachment_changes(thing, certificate_id, kind, is_new=same is None, is_wide=is_wide, actor=actor)
         )
 
     async def detach(self, thing: str, certificate_id: str, *, actor: str) -> None:
-        """Detach a certificate; one that is not attached is detached already. Raise `UnknownThingError`."""
+        """Detach a certificate from a thing; a certificate that is not attached is ignored.
+
+        Raise `UnknownThingError`.
+        """
         await self._things.get(thing)
         changes = Changes().run(store.DETACH, thing=thing, certificate_id=certificate_id)
         changes.audit(actor, "awsiot.thing_detach", thing, certificate_id=certificate_id)
         await self._database.commit(changes.event(GrantsChanged(certificate_id)))
 
     async def principals(self, thing: str, after: str, size: int) -> Page[tuple[CertificateId, PrincipalType]]:
-        """Return a thing's certificates. Raise `UnknownThingError`."""
+        """Return the certificates attached to a thing. Raise `UnknownThingError`."""
         await self._things.get(thing)
         rows = await self._database.all(store.PRINCIPALS_OF, thing=thing, after=after, limit=size + 1)
         found = [(CertificateId(row["certificate_id"]), PrincipalType(row["kind"])) for row in rows]
@@ -94,12 +100,12 @@ class Attachments:
         return page_of(found, size, [name for name, _ in found])
 
 
-def attaching(
+def attachment_changes(
     thing: str, certificate_id: str, kind: PrincipalType, *, is_new: bool, is_wide: bool = False, actor: str
 ) -> Changes:
-    """Return what attaches a certificate to a thing, on the condition that both are there and nothing is in the way.
+    """Return the changes that attach a certificate; they require both to exist and no conflicting attachment.
 
-    It is wide where the thing's groups allow more than what is named by the device that connects.
+    `is_wide` means that the thing's groups grant more than access to the connecting device's own resources.
     """
     row: dict[str, Any] = {"thing": thing, "certificate_id": certificate_id, "kind": kind.value}
     changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)

@@ -1,4 +1,7 @@
-"""What a template makes of a device: thing, certificate, policies, attachments, in one commit or not at all."""
+"""Registration of a device from a provisioning template.
+
+Thing, certificate, policies and attachments are one commit.
+"""
 
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -36,13 +39,13 @@ from birthmark.awsiot.service.certificates import (
     CertificateRefusedError,
     Certificates,
     check,
-    looked_before,
-    putting,
+    insert_changes,
+    retry_if_registered,
 )
 from birthmark.awsiot.service.policies import MAX_ATTACHED, Policies, UnknownPolicyError
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_groups import ThingGroups
-from birthmark.awsiot.service.thing_principals import attaching
+from birthmark.awsiot.service.thing_principals import attachment_changes
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import certificates as certificate_store
 from birthmark.awsiot.store import policies as policy_store
@@ -53,18 +56,18 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictErro
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.pem import unarmor
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 
 _ATTEMPTS = 4
 _MAX_GROUPS = 10
 _MOST_DOCUMENTS = 200
-"""Policies of all thing groups that are looked at, before one of them counts as one that allows much."""
+"""Maximum number of thing group policies that are checked; more policies count as broad permissions."""
 _MAX_OWN = 5
 PENDING = CertificateStatus.PENDING_ACTIVATION
 
 
 class ThingTakenError(ConflictError):
-    """The thing belongs to a device with another certificate."""
+    """The thing belongs to a device with a different certificate."""
 
     code = "awsiot.thing_taken"
     message = "Thing {thing} has another certificate already"
@@ -84,15 +87,18 @@ class ThingTakenError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class RegisteredThing:
-    """A device as it was registered; `resources` are kind and name of each resource, by its name in the template."""
+    """A registered device.
+
+    `resources` maps each logical name in the template to the resource's kind and name.
+    """
 
     certificate: DeviceCertificate | None
     thing: str | None
     resources: Mapping[str, tuple[str, str]]
     device_configuration: Mapping[str, Any]
 
-    def told(self, account: Account) -> dict[str, Any]:
-        """Return what RegisterThing answers."""
+    def to_response(self, account: Account) -> dict[str, Any]:
+        """Return the RegisterThing response."""
         pem = "" if self.certificate is None else self.certificate.certificate.pem()
         return {
             "certificatePem": pem,
@@ -102,13 +108,13 @@ class RegisteredThing:
 
 @dataclass(slots=True)
 class _RegistrationWrites:
-    """What a registration is about to write."""
+    """Pending writes of a registration."""
 
     actor: str
     changes: Changes
     resources: dict[str, tuple[str, str]]
     telling: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
-    """What is announced when it is written."""
+    """Events to publish after the commit."""
 
 
 def _conflicts(thing: Thing, of: str) -> ResourceConflictsError:
@@ -139,12 +145,13 @@ class ThingRegistration:
         more: Changes | None = None,
         noting: Callable[[RegisteredThing], Changes] | None = None,
     ) -> RegisteredThing:
-        """Register a device, and write `more`, and what `noting` returns of it, in the same commit.
+        """Register a device; write `more` and the changes that `noting` returns in the same commit.
 
         Raise `RegistrationFailedError`, `ThingTakenError`.
 
-        `own` is the certificate that the device has proved, on record where it `is_known`; the plan may name no other.
-        `only_own`: it may not become a thing that has another certificate.
+        `own` is the certificate whose private key the device proved; `is_known` means that it is already registered.
+        The plan must not name a different certificate. With `only_own`, the device cannot register as a thing that has
+        another certificate.
         """
 
         async def decide() -> RegisteredThing:
@@ -166,7 +173,7 @@ class ThingRegistration:
                 await tell()
             return made
 
-        return await decided_again(decide, attempts=_ATTEMPTS)
+        return await retry_on_conflict(decide, attempts=_ATTEMPTS)
 
     # ---- certificates
 
@@ -185,7 +192,7 @@ class ThingRegistration:
         step = f"Resources.{plan.logical}"
         with _step(step):
             if own is None:
-                made = await self._named(plan, making)
+                made = await self._resolve_certificate(plan, making)
             elif plan.certificate_id is None or plan.certificate_id.lower() != own.id:
                 raise RegistrationFailedError(step=step, detail="its CertificateId is not that of the device")
             elif is_known:
@@ -193,19 +200,22 @@ class ThingRegistration:
             else:
                 made = replace(own, status=CertificateStatus(plan.status))
                 exists = CertificateExistsError(certificate_id=made.id)
-                making.changes.merge(putting(made, exists, actor=making.actor))
+                making.changes.merge(insert_changes(made, exists, actor=making.actor))
         making.resources[plan.logical] = "cert", made.id
         return made
 
-    async def _named(self, plan: CertificatePlan, making: _RegistrationWrites) -> DeviceCertificate:
-        """Return the certificate that a plan names, is the text of, or asks for."""
+    async def _resolve_certificate(self, plan: CertificatePlan, making: _RegistrationWrites) -> DeviceCertificate:
+        """Return the certificate of a plan.
+
+        The plan has the ID of an existing certificate, its PEM text, or a CSR.
+        """
         status = CertificateStatus(plan.status)
         if plan.certificate_id is not None:
             known = await self._certificates.get(parse_certificate_id(plan.certificate_id))
             return await self._kept(plan, known, making)
         if plan.csr is not None:
             certificate = await self._certificates.issue(parse_csr(unarmor(plan.csr.encode()), CURVES).public_key)
-            made = await self._certificates.adding(certificate, status, CertificateMode.DEFAULT, None)
+            made = await self._certificates.prepare_registration(certificate, status, CertificateMode.DEFAULT, None)
         else:
             certificate = parse_pem(plan.pem or "")
             if (present := await self._certificates.find(certificate.thumbprint.hex())) is not None:
@@ -218,58 +228,58 @@ class ThingRegistration:
             if not cas:
                 raise CertificateRefusedError(detail="no registered CA signed it")
             ca, pem = cas[0], plan.pem or ""
-            with looked_before():
-                made = await self._certificates.adding(certificate, status, ca.mode, ca.id, pem=pem)
-        making.changes.merge(putting(made, actor=making.actor))
+            with retry_if_registered():
+                made = await self._certificates.prepare_registration(certificate, status, ca.mode, ca.id, pem=pem)
+        making.changes.merge(insert_changes(made, actor=making.actor))
         return made
 
     async def _kept(
-        self, plan: CertificatePlan, known: DeviceCertificate, making: _RegistrationWrites
+        self, plan: CertificatePlan, certificate: DeviceCertificate, making: _RegistrationWrites
     ) -> DeviceCertificate:
-        """Return a certificate that is on record with the status it gets."""
-        if known.claim is not None:
+        """Return a registered certificate with its new status."""
+        if certificate.claim is not None:
             raise CertificateRefusedError(detail="it is a claim certificate, not a device's")
         wanted = CertificateStatus(plan.status)
         if (
-            known.status is CertificateStatus.REVOKED
-            and wanted is not known.status
+            certificate.status is CertificateStatus.REVOKED
+            and wanted is not certificate.status
             and plan.override is Override.REPLACE
         ):
             raise CertificateRefusedError(detail="it was revoked, and no template takes that back")
-        if known.status is not PENDING:
-            if plan.override is Override.FAIL and wanted is not known.status:
-                command = f"aws iot describe-certificate --certificate-id {known.id}"
+        if certificate.status is not PENDING:
+            if plan.override is Override.FAIL and wanted is not certificate.status:
+                command = f"aws iot describe-certificate --certificate-id {certificate.id}"
                 raise ResourceConflictsError(
-                    resource="The certificate", property="Status", thing=known.id, command=command
+                    resource="The certificate", property="Status", thing=certificate.id, command=command
                 )
-            if plan.override is not Override.REPLACE or wanted is known.status:
-                return known
+            if plan.override is not Override.REPLACE or wanted is certificate.status:
+                return certificate
         clock = self._certificates.clock
-        made = replace(known, status=wanted, modified_at=clock.now(), until=None)
-        made = replace(made, customer_version=known.customer_version + 1)
+        made = replace(certificate, status=wanted, modified_at=clock.now(), until=None)
+        made = replace(made, customer_version=certificate.customer_version + 1)
         making.changes.run(
             store.KEEP,
             expect=1,
-            key_id=known.id,
-            key_customer_version=known.customer_version,
+            key_id=certificate.id,
+            key_customer_version=certificate.customer_version,
             status=wanted.value,
             modified_at=clock.micros(),
             customer_version=made.customer_version,
             until=None,
         )
-        is_wide = wanted is CertificateStatus.ACTIVE and await self._certificates.reaches_wide(known.id)
+        is_wide = wanted is CertificateStatus.ACTIVE and await self._certificates.has_wide_access(certificate.id)
         told = {"status": wanted.value} | ({"wide": True} if is_wide else {})
-        making.changes.audit(making.actor, "awsiot.certificate_status", known.id, **told)
-        making.changes.event(CertificateChanged(known.id, wanted.value))
+        making.changes.audit(making.actor, "awsiot.certificate_status", certificate.id, **told)
+        making.changes.event(CertificateChanged(certificate.id, wanted.value))
         return made
 
     # ---- policies
 
-    async def gives_wide(self, template: ParsedTemplate) -> bool:
-        """Say whether its devices may do more than what is named by the one that connects.
+    async def grants_broad_access(self, template: ParsedTemplate) -> bool:
+        """Return whether a template grants devices more than access to their own resources.
 
-        What a parameter fills in counts as more; so does what cannot be told yet. A thing may be in any group, as its
-        name comes with a device.
+        Template parameters and anything that cannot be determined count as more. A thing may be in any group, because
+        the device supplies its name.
         """
         try:
             plan = template.plan(dict.fromkeys(template.parameters, "any"))
@@ -290,7 +300,7 @@ class ThingRegistration:
         plan: PolicyPlan,
         certificate: DeviceCertificate | None,
         making: _RegistrationWrites,
-        whole: ProvisioningPlan,
+        provisioning_plan: ProvisioningPlan,
     ) -> None:
         step = f"Resources.{plan.logical}"
         if certificate is None:
@@ -304,11 +314,11 @@ class ThingRegistration:
             except UnknownPolicyError:
                 if (given := plan.document) is None:
                     raise
-                _, changes = self._policies.adding(plan.name, given, actor=making.actor)
+                _, changes = self._policies.new_policy_changes(plan.name, given, actor=making.actor)
                 making.changes.merge(changes)
                 document = given
             present = (await self._policies.attached(certificate.id, "", 2 * MAX_ATTACHED)).items
-            if len({*present, *(one.name for one in whole.policies)}) > MAX_ATTACHED:
+            if len({*present, *(one.name for one in provisioning_plan.policies)}) > MAX_ATTACHED:
                 raise RegistrationFailedError(step=step, detail=f"a certificate has at most {MAX_ATTACHED} policies")
             is_new = plan.name not in present
             is_wide = not are_of_one_device([document])
@@ -331,8 +341,8 @@ class ThingRegistration:
                 await self._things.types.check_usable(plan.type_name)
                 entropy, clock = self._things.entropy, self._things.clock
                 made = Thing(name, new_uuid(entropy), plan.type_name, attributes, None, 1, clock.now())
-                making.changes.merge(await self._things.adding(made, actor=making.actor))
-                making.telling.append(partial(self._things.tell_created, made))
+                making.changes.merge(await self._things.creation_changes(made, actor=making.actor))
+                making.telling.append(partial(self._things.publish_created, made))
             else:
                 made = await self._changed(plan, present, attributes, making)
             await self._join(plan, made, making, is_new=present is None)
@@ -342,7 +352,7 @@ class ThingRegistration:
     async def _changed(
         self, plan: ThingPlan, present: Thing, attributes: Mapping[str, str], making: _RegistrationWrites
     ) -> Thing:
-        """Return a thing that is there with what the plan changes of it."""
+        """Return an existing thing with the plan's changes."""
         made = present
         wanted = dict(present.attributes)
         match plan.override("AttributePayload"):
@@ -361,12 +371,12 @@ class ThingRegistration:
                 raise _conflicts(present, "ThingTypeName")
         if (wanted, type_name) != (present.attributes, present.type_name):
             made = replace(present, attributes=wanted, type_name=type_name, version=present.version + 1)
-            making.changes.merge(await self._things.replacing(present, made, actor=making.actor))
-            making.telling.append(partial(self._things.tell_updated, present, made))
+            making.changes.merge(await self._things.update_changes(present, made, actor=making.actor))
+            making.telling.append(partial(self._things.publish_updated, present, made))
         return made
 
     async def _join(self, plan: ThingPlan, thing: Thing, making: _RegistrationWrites, *, is_new: bool) -> None:
-        """Put a thing into its groups, as far as the plan says so of one that is there."""
+        """Add a thing to its groups; for an existing thing, follow the plan's override setting."""
         how = Override.MERGE if is_new else plan.override("ThingGroups")
         if how is Override.DO_NOTHING:
             return
@@ -381,8 +391,8 @@ class ThingRegistration:
         into = [group for group in plan.groups if group not in present]
         out_of = sorted(present - set(plan.groups)) if how is Override.REPLACE else []
         groups = await self._groups.changeable(into, out_of)
-        making.changes.merge(await self._groups.changing(thing.name, into, out_of, actor=making.actor))
-        making.telling.append(partial(self._groups.tell_changed, thing, groups, into, out_of))
+        making.changes.merge(await self._groups.membership_changes(thing.name, into, out_of, actor=making.actor))
+        making.telling.append(partial(self._groups.publish_membership_events, thing, groups, into, out_of))
 
     async def _attach(
         self,
@@ -406,7 +416,9 @@ class ThingRegistration:
                 detail = f"the certificate belongs to {others[0] if others else thing.name} in another way"
                 raise RegistrationFailedError(step="Resources", detail=detail)
         is_wide = not are_of_one_device((await self._policies.of_groups(thing.name))[1].values())
-        changes = attaching(thing.name, certificate.id, kind, is_new=same is None, is_wide=is_wide, actor=making.actor)
+        changes = attachment_changes(
+            thing.name, certificate.id, kind, is_new=same is None, is_wide=is_wide, actor=making.actor
+        )
         if only_own:
             making.changes.run(registry_store.THING_IS_THERE, expect=1, key_name=thing.name)
             kept = await self._replace_own(thing.name, certificate, making)
@@ -417,12 +429,12 @@ class ThingRegistration:
     async def _replace_own(
         self, thing: str, certificate: DeviceCertificate, making: _RegistrationWrites
     ) -> CertificateId | None:
-        """Let a certificate replace the device's own of before, with the same key, whose answer it lost.
+        """Replace the device's earlier certificate with the same key, whose response the device lost.
 
-        Return which one stays until the new one has connected: who asks has not proved the key, and its request may be
-        another's. What was to replace it and never connected goes at once.
+        Return the certificate that stays until the new one connects: the requester has not proved possession of the
+        key. A pending replacement that never connected is detached and deactivated immediately.
 
-        Raise `ThingTakenError` for any other, and for one that was taken off the air.
+        Raise `ThingTakenError` for any other certificate, and for one that is not active.
         """
         kept: CertificateId | None = None
         rows = await self._database.all(registry_store.PRINCIPALS_OF, thing=thing, after="", limit=_MAX_OWN)
@@ -439,7 +451,9 @@ class ThingRegistration:
                 continue
             making.changes.run(registry_store.DETACH, thing=thing, certificate_id=other)
             making.changes.audit(making.actor, "awsiot.thing_detach", thing, certificate_id=other)
-            making.changes.merge(self._certificates.setting(known, CertificateStatus.INACTIVE, actor=making.actor))
+            making.changes.merge(
+                self._certificates.status_changes(known, CertificateStatus.INACTIVE, actor=making.actor)
+            )
         if kept is not None:
             making.changes.run(certificate_store.REPLACES, expect=1, key_id=certificate.id, replaces=kept)
         return kept
@@ -447,7 +461,7 @@ class ThingRegistration:
 
 @contextlib.contextmanager
 def _step(step: str) -> Iterator[None]:
-    """Say of which resource it is where something cannot be made."""
+    """Add the resource's template path to any error raised while it is created."""
     try:
         yield
     except (RegistrationFailedError, ResourceConflictsError, ThingTakenError, ChangedMeanwhileError, UnavailableError):

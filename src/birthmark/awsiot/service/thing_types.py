@@ -1,4 +1,4 @@
-"""Thing types: a name and a few properties that many things share."""
+"""Thing types: names with properties that many things share."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from typing import Any
 
 from birthmark.awsiot.model import ThingName, ThingType
 from birthmark.awsiot.service.base import RegistryService
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, same, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, has_same_tags, tag_deletes, written
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, decided_again, to_micros
+from birthmark.store import Changes, retry_on_conflict, to_micros
 from birthmark.store.pagination import Page, page_of
 
 _REST = timedelta(minutes=5)
@@ -62,7 +62,7 @@ class ThingTypes(RegistryService):
         return store.TYPES.of(row)
 
     async def check_usable(self, name: str | None) -> None:
-        """Raise why a thing cannot be of this type."""
+        """Raise an error if a thing cannot have this type."""
         if name is not None and (await self.get(name)).deprecated_at is not None:
             raise ThingTypeInUseError(
                 type=name,
@@ -70,14 +70,14 @@ class ThingTypes(RegistryService):
                 command=f"aws iot deprecate-thing-type --thing-type-name {shlex.quote(name)} --undo-deprecate",
             )
 
-    def while_usable(self, name: str | None) -> Changes:
-        """Return the condition of a commit that makes a thing of this type."""
+    def usable_guard(self, name: str | None) -> Changes:
+        """Return a write guard that requires the type to be usable."""
         return Changes() if name is None else Changes().run(store.TYPE_IS_USABLE, expect=1, key_name=name)
 
     async def create(
         self, name: ThingName, properties: Mapping[str, Any], *, tags: Tags = NO_TAGS, actor: str
     ) -> ThingType:
-        """Make a type, or return the one that is there already and the same. Raise `ThingTypeExistsError`."""
+        """Create a type, or return an identical existing one. Raise `ThingTypeExistsError`."""
         made = ThingType(name, new_uuid(self.entropy), properties, None, self.clock.now())
         exists = ThingTypeExistsError(type=name)
         changes = Changes().run(store.ADD_TYPE, expect=1, otherwise=exists, **store.TYPES.row(made))
@@ -86,14 +86,17 @@ class ThingTypes(RegistryService):
             await self.database.commit(changes.audit(actor, "awsiot.thing_type_create", name))
         except ThingTypeExistsError:
             present = await self.get(name)
-            if present.properties != properties or not await same(self.database, "thingtype", name, tags):
+            if present.properties != properties or not await has_same_tags(self.database, "thingtype", name, tags):
                 raise
             return present
         await self._tell("created", made)
         return made
 
     async def update(self, name: str, properties: Mapping[str, Any], *, actor: str) -> None:
-        """Describe a type otherwise; what is not given stays. Raise `UnknownThingTypeError`."""
+        """Update the properties of a type; omitted properties are unchanged.
+
+        Raise `UnknownThingTypeError`.
+        """
 
         async def decide() -> None:
             known = await self.get(name)
@@ -104,24 +107,24 @@ class ThingTypes(RegistryService):
             await self.database.commit(changes.audit(actor, "awsiot.thing_type_update", name))
             await self._tell("updated", made)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
-    async def _tell(self, what: str, known: ThingType) -> None:
+    async def _tell(self, event: str, thing_type: ThingType) -> None:
         await self.announcer.tell(
             "THING_TYPE",
-            f"thingType/{known.name}/{what}",
+            f"thingType/{thing_type.name}/{event}",
             eventType="THING_TYPE_EVENT",
-            operation=what.upper(),
-            thingTypeId=known.type_id,
-            thingTypeName=known.name,
-            isDeprecated=known.deprecated_at is not None,
-            deprecationDate=known.deprecated_at and to_micros(known.deprecated_at) // 1000,
-            searchableAttributes=known.properties.get("searchableAttributes") or [],
-            description=known.properties.get("thingTypeDescription"),
+            operation=event.upper(),
+            thingTypeId=thing_type.type_id,
+            thingTypeName=thing_type.name,
+            isDeprecated=thing_type.deprecated_at is not None,
+            deprecationDate=thing_type.deprecated_at and to_micros(thing_type.deprecated_at) // 1000,
+            searchableAttributes=thing_type.properties.get("searchableAttributes") or [],
+            description=thing_type.properties.get("thingTypeDescription"),
         )
 
     async def deprecate(self, name: str, *, undo: bool, actor: str) -> None:
-        """Deprecate a type, or take that back."""
+        """Deprecate a type, or undo its deprecation."""
         known = await self.get(name)
         at = None if undo else self.clock.now()
         changes = Changes().run(store.DEPRECATE_TYPE, key_name=name, deprecated_at=at and to_micros(at))
@@ -130,7 +133,7 @@ class ThingTypes(RegistryService):
 
     async def delete(self, name: str, *, actor: str) -> None:
         """Remove a type that has been deprecated long enough and has no things. Raise `ThingTypeInUseError`."""
-        await decided_again(lambda: self._delete(name, actor=actor))
+        await retry_on_conflict(lambda: self._delete(name, actor=actor))
 
     async def _delete(self, name: str, *, actor: str) -> None:
         known = await self.get(name)
@@ -147,7 +150,7 @@ class ThingTypes(RegistryService):
             )
         at = to_micros(known.deprecated_at) if known.deprecated_at else None
         changes = Changes().run(store.TYPE_IS_THERE, expect=1, key_name=name)
-        changes.run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at).merge(dropped("thingtype", name))
+        changes.run(store.DELETE_TYPE, expect=1, name=name, deprecated_at=at).merge(tag_deletes("thingtype", name))
         await self.database.commit(changes.audit(actor, "awsiot.thing_type_delete", name))
         await self._tell("deleted", known)
 

@@ -1,4 +1,4 @@
-"""Things and thing types: load, decide, commit."""
+"""Things: create, read, update and delete."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import registry as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, decided_again, name_index
+from birthmark.store import Changes, name_index, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 
@@ -90,9 +90,9 @@ class Things(RegistryService):
         row = await self.database.one(store.GET_THING, name=name)
         return None if row is None else store.THINGS.of(row)
 
-    async def spellings(self, name: str) -> set[str]:
-        """Return how a name is written here, where letter case counts."""
-        return await name_index.spelled(self.database, store.PLACE, name)
+    async def find_spellings(self, name: str) -> set[str]:
+        """Return the registered spellings of a name; names are case-sensitive."""
+        return await name_index.find_spellings(self.database, store.PLACE, name)
 
     async def create(
         self,
@@ -103,11 +103,11 @@ class Things(RegistryService):
         *,
         actor: str,
     ) -> Thing:
-        """Make a thing, or return the one that is there already and the same. Raise `ThingExistsError`."""
+        """Create a thing, or return an identical existing one. Raise `ThingExistsError`."""
         if billing_group is not None:
             raise BillingGroupError(group=billing_group, thing=name)
         known = parse_attributes(attributes)
-        return await decided_again(lambda: self._create(name, known, type_name, actor=actor))
+        return await retry_on_conflict(lambda: self._create(name, known, type_name, actor=actor))
 
     async def _create(
         self, name: ThingName, attributes: Mapping[str, str], type_name: str | None, *, actor: str
@@ -115,40 +115,40 @@ class Things(RegistryService):
         await self.types.check_usable(type_name)
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
         if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
-            await self.database.commit(await self.adding(thing, actor=actor))
-            await self.tell_created(thing)
+            await self.database.commit(await self.creation_changes(thing, actor=actor))
+            await self.publish_created(thing)
             return thing
         if (present.attributes, present.type_name) != (thing.attributes, thing.type_name):
             raise ThingExistsError(thing=name)
         return present
 
-    async def adding(self, thing: Thing, *, actor: str) -> Changes:
-        """Return what puts a thing on record, on the condition that none of its name is there."""
+    async def creation_changes(self, thing: Thing, *, actor: str) -> Changes:
+        """Return the changes that create a thing; they require the name to be unused."""
         check_attribute_count(thing)
-        changes = self.types.while_usable(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
+        changes = self.types.usable_guard(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
         changes.merge(name_index.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
         changes.count(store.FIGURE)
         return changes.audit(actor, "awsiot.thing_create", thing.name).event(ThingChanged(thing.name))
 
-    async def replacing(self, before: Thing, made: Thing, *, actor: str) -> Changes:
-        """Return what makes a thing another, on the condition that it is still as it was."""
-        if (made.attributes, made.type_name) != (before.attributes, before.type_name):  # an earlier release took more
-            check_attribute_count(made)
-        changes = self.types.while_usable(made.type_name if made.type_name != before.type_name else None)
+    async def update_changes(self, before: Thing, thing: Thing, *, actor: str) -> Changes:
+        """Return the changes that update a thing; they require it to be unchanged since it was read."""
+        if (thing.attributes, thing.type_name) != (before.attributes, before.type_name):  # an earlier release took more
+            check_attribute_count(thing)
+        changes = self.types.usable_guard(thing.type_name if thing.type_name != before.type_name else None)
         seen: dict[str, Any] = {"key_name": before.name, "key_version": before.version}
-        changes.run(store.REPLACE_THING, expect=1, **seen, **store.THINGS.row(made))
-        changes.merge(await self.index.of_thing(made))
+        changes.run(store.REPLACE_THING, expect=1, **seen, **store.THINGS.row(thing))
+        changes.merge(await self.index.of_thing(thing))
         return changes.audit(actor, "awsiot.thing_update", before.name).event(ThingChanged(before.name))
 
-    async def tell_created(self, thing: Thing) -> None:
-        """Announce a thing that was made."""
+    async def publish_created(self, thing: Thing) -> None:
+        """Publish the event of a created thing."""
         await self._tell("created", thing)
-        await self._tell_type(thing, None)
+        await self._publish_type_change(thing, None)
 
-    async def tell_updated(self, before: Thing, made: Thing) -> None:
-        """Announce a thing that was changed."""
-        await self._tell("updated", made)
-        await self._tell_type(made, before.type_name)
+    async def publish_updated(self, before: Thing, thing: Thing) -> None:
+        """Publish the event of an updated thing."""
+        await self._tell("updated", thing)
+        await self._publish_type_change(thing, before.type_name)
 
     async def update(
         self,
@@ -176,14 +176,14 @@ class Things(RegistryService):
                 type_name=None if remove_type else type_name or thing.type_name,
                 version=thing.version + 1,
             )
-            await self.database.commit(await self.replacing(thing, made, actor=actor))
-            await self.tell_updated(thing, made)
+            await self.database.commit(await self.update_changes(thing, made, actor=actor))
+            await self.publish_updated(thing, made)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def delete(self, name: str, expected: int | None, *, actor: str) -> None:
-        """Remove a thing; one that is not there is removed already. Raise `ThingInUseError`, `ThingVersionError`."""
-        await decided_again(lambda: self._delete(name, expected, actor=actor))
+        """Delete a thing; a missing thing is ignored. Raise `ThingInUseError`, `ThingVersionError`."""
+        await retry_on_conflict(lambda: self._delete(name, expected, actor=actor))
 
     async def _delete(self, name: str, expected: int | None, *, actor: str) -> None:
         thing = await self.find(name)
@@ -197,17 +197,17 @@ class Things(RegistryService):
         changes.run(store.FORGET_MEMBER, thing=name)
         changes.run(job_store.REMOVE_THING, key_thing=name, updated_at=self.clock.micros())
         changes.run(job_store.DROP_NOTICE, thing=name)
-        changes.merge(name_index.lost(store.PLACE, name)).merge(await self.index.without_thing(name))
+        changes.merge(name_index.unindex_name(store.PLACE, name)).merge(await self.index.without_thing(name))
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
         await self._tell("deleted", thing)
 
-    async def _tell(self, what: str, thing: Thing) -> None:
+    async def _tell(self, event: str, thing: Thing) -> None:
         await self.announcer.tell(
             "THING",
-            f"thing/{thing.name}/{what}",
+            f"thing/{thing.name}/{event}",
             eventType="THING_EVENT",
-            operation=what.upper(),
+            operation=event.upper(),
             thingId=thing.thing_id,
             thingName=thing.name,
             versionNumber=thing.version,
@@ -215,8 +215,8 @@ class Things(RegistryService):
             attributes=dict(thing.attributes),
         )
 
-    async def _tell_type(self, thing: Thing, before: str | None) -> None:
-        """Tell that a thing is of another type than before."""
+    async def _publish_type_change(self, thing: Thing, before: str | None) -> None:
+        """Publish the event of a changed thing type."""
         for operation, name in (("REMOVED", before), ("ADDED", thing.type_name)):
             if name is not None and before != thing.type_name:
                 await self.announcer.tell(
@@ -238,7 +238,10 @@ class Things(RegistryService):
         attribute: tuple[str, str | None] | None = None,
         prefix: bool = False,
     ) -> Page[Thing]:
-        """Return things in order of name, filtered by type and by one attribute (its value, or the value's prefix)."""
+        """Return things ordered by name, filtered by type and by one attribute.
+
+        The attribute filter is a value, or a prefix of it with `prefix`.
+        """
 
         name, wanted = attribute or ("", None)
         if attribute is not None and not is_attribute_name(name):

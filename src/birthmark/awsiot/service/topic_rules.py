@@ -1,4 +1,4 @@
-"""Topic rules: kept on record, made ready in memory, and applied to what is published."""
+"""Topic rules: stored in the database, compiled in memory and applied to published messages."""
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.rule_destinations import Destinations
 from birthmark.awsiot.service.s3_buckets import is_bucket, is_key
 from birthmark.awsiot.service.shadows import ShadowService
-from birthmark.awsiot.service.tags import NO_TAGS, Tags, dropped, written
+from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
@@ -31,8 +31,8 @@ from birthmark.message_routing.rules import sql
 from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage, WriteAheadLog
 from birthmark.mqtt.topics import matches
-from birthmark.net.fair_scheduler import asker_turn
-from birthmark.store import Changes, Database, decided_again
+from birthmark.net.fair_scheduler import wait_for_caller_turn
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.database import Heard
 from birthmark.store.pagination import Page, page_of
 from birthmark.supervised_tasks import Leads, always, note
@@ -41,14 +41,20 @@ from birthmark.untrusted_text import decode_json, readable
 _NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")
 _MAX_SHADOWS, _MAX_TOLD = 8, 200
 LED_BY: ContextVar[tuple[str, ...]] = ContextVar("rules that led to what a service is asked", default=())
-"""While a rule asks a service of the cloud: what that publishes, and what goes to one rule alone, these led to."""
+"""Names of the rules that led to the current service call.
+
+Messages that the call publishes, and basic ingest messages, carry this trail.
+"""
 Whose = Callable[[str], str]
 """Returns by which principal a client is connected."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedRule:
-    """A rule, and which topics it is for: None for none by itself, or where this release does not take its SQL."""
+    """A rule and its topic filter.
+
+    The filter is None for a rule without topics, or if this release does not support its SQL.
+    """
 
     rule: TopicRule
     filter: str | None
@@ -60,7 +66,7 @@ class ListedRule:
 
 
 class _ActiveRule:
-    """A rule as the engine knows it."""
+    """An active rule in the engine."""
 
     __slots__ = ("_rules", "ready")
 
@@ -73,11 +79,11 @@ class _ActiveRule:
         return self.ready.name
 
     async def decide(self, message: LoggedMessage) -> Sequence[Delivery]:
-        """Return what goes out."""
+        """Return the deliveries for a message."""
         return (await self.apply(message)).letters
 
     async def apply(self, message: LoggedMessage) -> rules.RuleOutcome:
-        """Return what the rule makes of a message; shadows that its statement asks for are looked up first."""
+        """Return the outcome of the rule for a message; shadows that its statement reads are loaded first."""
         meter = sql.new_meter()
         known: dict[tuple[str, str | None], Any] = {}
         while True:
@@ -104,7 +110,7 @@ class TopicRules(AccountService):
         queue: Queue,
         record: Callable[[BirthmarkError], object] = lambda _: None,
     ) -> None:
-        """`record` files what a rule could not do."""
+        """Create the service; `record` files errors of rules."""
         super().__init__(database, clock, entropy)
         self._account = account
         self._shadows = shadows
@@ -124,7 +130,7 @@ class TopicRules(AccountService):
         leads: Leads = always,
         whose: Whose = str,
     ) -> None:
-        """Take what is published from now on; rules that were read before are known to it."""
+        """Start to process published messages; rules that are already loaded apply."""
         self.intake, self._whose = WriteAheadLog(stream), whose
         parts = (self.database, self.clock, stream)
         self.engine = RuleEngine(
@@ -134,16 +140,16 @@ class TopicRules(AccountService):
             find=self.find,
             held=held,
             leads=leads,
-            refused=self.refused,
-            failed=self.failed,
+            refused=self.record_refusal,
+            failed=self.handle_failed_delivery,
         )
-        self.queue.serve(carriers, self.failed)
+        self.queue.serve(carriers, self.handle_failed_delivery)
         self._let_know()
 
     # ---- on record
 
     async def load(self) -> None:
-        """Make every rule ready, and hear of those that change."""
+        """Compile all rules and subscribe to their changes."""
         await self._read()
         self.database.on_events(self._hear)
 
@@ -156,7 +162,7 @@ class TopicRules(AccountService):
                 ready[known.name] = before
                 continue
             try:
-                made = rules.make_ready(known, self._account.account_id)
+                made = rules.prepare_rule(known, self._account.account_id)
             except BirthmarkError as error:  # an earlier release took it; the others go on
                 note(f"the rule {known.name}", error)
                 continue
@@ -167,7 +173,7 @@ class TopicRules(AccountService):
 
     def _let_know(self) -> None:
         if self.intake is not None:
-            self.intake.wanted.become(
+            self.intake.wanted.set_rules(
                 (one.ready.filter, name)
                 for name, one in self._ready.items()
                 if one.ready.filter is not None and not one.ready.rule.is_disabled
@@ -185,40 +191,43 @@ class TopicRules(AccountService):
         return store.RULES.of(row)
 
     async def ready(self, name: str) -> PreparedRule:
-        """Return a rule made ready. Raise `UnknownRuleError`."""
-        return rules.make_ready(await self.get(name), self._account.account_id)
+        """Return a compiled rule. Raise `UnknownRuleError`."""
+        return rules.prepare_rule(await self.get(name), self._account.account_id)
 
-    def sent(self, name: str) -> int:
-        """Return how many letters of a rule's actions went out since this process began; its error action's not."""
+    def count_deliveries(self, name: str) -> int:
+        """Return the number of deliveries of a rule's actions since the process started.
+
+        Its error action is not included.
+        """
         counters = self.engine.gone, self.queue.carried
         own = [lane for some in counters for lane in some if lane.rpartition("/")[0] == name]
         return sum(some[lane] for some in counters for lane in {*own} if lane.rpartition("/")[2].isdigit())
 
     async def replay(self, name: str, *, actor: str) -> int:
-        """Let what was put aside be tried anew; return how many letters. Raise `UnknownRuleError`."""
+        """Retry the dead letters of a rule; return their number. Raise `UnknownRuleError`."""
         await self.get(name)
         lanes = await self.queue.counts(name)
-        changes = self.queue.reviving(name).audit(actor, "awsiot.rule_replay", name)
+        changes = self.queue.retry_changes(name).audit(actor, "awsiot.rule_replay", name)
         await self.database.commit(changes)
         self.queue.wake()
         return sum(one.dead for one in lanes.values())
 
-    async def tried(
+    async def dry_run(
         self, text: str | None, name: str | None, topic: str, payload: bytes, client_id: str
     ) -> Mapping[str, Any]:
-        """Return what a statement, or a rule, would make of a message; nothing is sent.
+        """Return the dry-run result of a statement or a rule for a message; nothing is sent.
 
         Raise `SqlInvalidError`, `ClientIdInvalidError`, `TopicInvalidError`.
         """
         check_client_id(client_id, is_kept=False)
         check_size(client_id, topic)
         now = self.clock.now()
-        await asker_turn()
+        await wait_for_caller_turn()
         if name is not None:
             ready = await self.ready(name)
         else:
             given = {"sql": text or "", "actions": [], "awsIotSqlVersion": "2016-03-23"}
-            ready = rules.make_ready(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
+            ready = rules.prepare_rule(TopicRule("trial", given, False, now, now, 1), self._account.account_id)  # noqa: FBT003
         noted = LoggedMessage(client_id, self.clock.micros(), topic, payload)
         made = await _ActiveRule(self, ready).apply(noted)
         return {
@@ -236,12 +245,12 @@ class TopicRules(AccountService):
         if ready is not None and ready.ready.rule == rule:
             return ListedRule(rule, ready.ready.filter)
         try:
-            return ListedRule(rule, rules.make_ready(rule, self._account.account_id).filter)
+            return ListedRule(rule, rules.prepare_rule(rule, self._account.account_id).filter)
         except BirthmarkError:  # an earlier release took it; it can be seen, switched off and removed
             return ListedRule(rule, None)
 
     async def page(self, after: str, size: int, *, topic: str | None, is_disabled: bool | None) -> Page[ListedRule]:
-        """Return rules by name: all of them, or those that a topic, or filter, is for."""
+        """Return rules ordered by name: all rules, or the rules that match a topic or a topic filter."""
         rows = await self.database.all(store.LIST_RULES, after=after, limit=store.MAX_RULES)
         found: list[ListedRule] = []
         for row in rows:
@@ -254,7 +263,7 @@ class TopicRules(AccountService):
         return page_of(found, size, [one.name for one in found])
 
     async def create(self, name: str, payload: Mapping[str, Any], *, tags: Tags = NO_TAGS, actor: str) -> TopicRule:
-        """Make a rule. Raise `RuleExistsError`, `RulesFullError`, and what is wrong with it."""
+        """Create a rule. Raise `RuleExistsError`, `RulesFullError`, or the validation errors of the rule."""
         if _NAME.fullmatch(name) is None:
             raise BodyInvalidError(detail="ruleName has 1 to 128 letters, digits and _")
         now = self.clock.now()
@@ -269,7 +278,7 @@ class TopicRules(AccountService):
         return made
 
     async def replace(self, name: str, payload: Mapping[str, Any], *, actor: str) -> None:
-        """Make a rule another. Raise `UnknownRuleError`, and what is wrong with it."""
+        """Replace a rule. Raise `UnknownRuleError`, or the validation errors of the rule."""
         await self._change(
             name,
             lambda known: replace(known, payload=payload, is_disabled=bool(payload.get("ruleDisabled"))),
@@ -277,8 +286,8 @@ class TopicRules(AccountService):
             actor,
         )
 
-    async def switch(self, name: str, *, is_disabled: bool, actor: str) -> None:
-        """Switch a rule on or off."""
+    async def set_disabled(self, name: str, *, is_disabled: bool, actor: str) -> None:
+        """Enable or disable a rule."""
         action = "awsiot.rule_disable" if is_disabled else "awsiot.rule_enable"
         await self._change(name, lambda known: replace(known, is_disabled=is_disabled), action, actor)
 
@@ -293,13 +302,13 @@ class TopicRules(AccountService):
             changes = Changes().run(store.CHANGE_RULE, expect=1, key_name=name, key_revision=known.revision, **told)
             await self._commit(changes.event(RuleChanged(name)).audit(actor, action, name))
 
-        await decided_again(decide, after=ChangedMeanwhileError)
+        await retry_on_conflict(decide, after=ChangedMeanwhileError)
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a rule, and what it has waiting. Raise `UnknownRuleError`."""
+        """Delete a rule and its pending deliveries. Raise `UnknownRuleError`."""
         missing = rules.UnknownRuleError(rule=name[:128])
         changes = Changes().run(store.REMOVE_RULE, expect=1, otherwise=missing, name=name)
-        changes.merge(dropped("rule", name)).merge(self.queue.forgetting(name))
+        changes.merge(tag_deletes("rule", name)).merge(self.queue.deletion_changes(name))
         await self._commit(changes.event(RuleChanged(name)).audit(actor, "awsiot.rule_delete", name))
 
     async def _commit(self, changes: Changes) -> None:
@@ -307,7 +316,7 @@ class TopicRules(AccountService):
         await self._read()
 
     def _checked(self, rule: TopicRule) -> TopicRule:
-        ready = rules.make_ready(rule, self._account.account_id)
+        ready = rules.prepare_rule(rule, self._account.account_id)
         for action in (*ready.actions, *((ready.error_action,) if ready.error_action else ())):
             self.destinations.check(action)
             constant = {name: text.constant for name, text in action.templates.items()}
@@ -318,7 +327,7 @@ class TopicRules(AccountService):
     # ---- what is published
 
     def take(self, messages: Sequence[BrokerMessage], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
-        """Note what some rule wants; see `birthmark.broker.ports.Tap`."""
+        """Log the messages that match a rule; see `birthmark.broker.ports.Tap`."""
         if (intake := self.intake) is None or not intake.wanted.any:
             return None
         by = intake.wanted.by
@@ -328,14 +337,14 @@ class TopicRules(AccountService):
         return self._note(intake, [self._noted(one) for one in found], done)
 
     def wants(self, topic: str) -> bool:
-        """Say whether some rule wants messages to this topic."""
+        """Return whether a rule matches this topic."""
         return self.intake is not None and self.intake.wanted.any and bool(self.intake.wanted.by(topic))
 
-    def republished(self, messages: Sequence[tuple[BrokerMessage, Sequence[str]]], done: Done) -> Done:
-        """Note of republished messages, each with the rules that led to it, what other rules want."""
+    def log_republished(self, messages: Sequence[tuple[BrokerMessage, Sequence[str]]], done: Done) -> Done:
+        """Log republished messages that match other rules; each message carries the rules that led to it."""
         assert self.intake is not None  # noqa: S101 - an engine runs
         by = self.intake.wanted.by
-        found = [_led_by(self._noted(one), trail) for one, trail in messages if by(one.topic)]
+        found = [_with_trail(self._noted(one), trail) for one, trail in messages if by(one.topic)]
         return self._note(self.intake, found, done)[0] if found else done
 
     def _note(
@@ -353,22 +362,22 @@ class TopicRules(AccountService):
         owner = noted[0].publisher
         return one_done, intake.note(owner, noted, one_done)
 
-    def _noted(self, one: BrokerMessage) -> LoggedMessage:
-        principal = one.principal or (self._whose(one.publisher) if one.publisher else "")
+    def _noted(self, message: BrokerMessage) -> LoggedMessage:
+        principal = message.principal or (self._whose(message.publisher) if message.publisher else "")
         return LoggedMessage(
-            one.publisher,
+            message.publisher,
             self.clock.micros(),
-            one.topic,
-            one.payload,
-            one.qos,
-            one.retain,
-            one.properties,
+            message.topic,
+            message.payload,
+            message.qos,
+            message.retain,
+            message.properties,
             principal,
             LED_BY.get(),
         )
 
     async def ingest(self, topic: str, payload: bytes, qos: int, client_id: str, principal: str) -> None:
-        """Take a message that is for one rule alone (basic ingest); a rule that is not there, or off, gets nothing."""
+        """Process a message for a single rule (basic ingest); ignore it if the rule is missing or disabled."""
         found = rules.basic_ingest(topic)
         if found is None or self.intake is None or (known := self._ready.get(found[0])) is None:
             return
@@ -388,35 +397,35 @@ class TopicRules(AccountService):
     # ---- what the engine asks
 
     def find(self, message: LoggedMessage) -> Iterable[_ActiveRule]:
-        """Return the rules that want a message."""
+        """Return the rules that match a message."""
         assert self.intake is not None  # noqa: S101 - an engine runs
         names = (message.only,) if message.only else self.intake.wanted.by(message.topic)
         found = (self._ready.get(name) for name in names)
         return [one for one in found if one is not None and not one.ready.rule.is_disabled]
 
-    def refused(self, rule: Any, message: LoggedMessage, error: BirthmarkError) -> None:
-        """File what a rule could not be applied to."""
+    def record_refusal(self, rule: Any, message: LoggedMessage, error: BirthmarkError) -> None:
+        """File an error of a rule that could not be applied to a message."""
         del rule
         error.add_facts(thing=message.device_id)
         self.record(error)
 
-    async def failed(self, letter: Delivery, error: BirthmarkError) -> None:
-        """File a letter that failed for good, and send what the rule's error action says."""
-        name = letter.lane.rpartition("/")[0]
+    async def handle_failed_delivery(self, delivery: Delivery, error: BirthmarkError) -> None:
+        """File a delivery that failed permanently, and run the rule's error action."""
+        name = delivery.lane.rpartition("/")[0]
         reason = error.explain_cause().removesuffix(".")
         facts: dict[str, Any] = {
-            "thing": letter.origin.get("client", ""),
-            "topic": letter.origin.get("topic", "")[:200],
+            "thing": delivery.origin.get("client", ""),
+            "topic": delivery.origin.get("topic", "")[:200],
         }
         if (known := self._ready.get(name)) is None:
             await self.destinations.failed(name, reason)
             return
-        self.record(rules.RuleActionFailedError(rule=name, action=letter.kind, reason=reason, **facts))
-        if (told := rules.error_letter(known.ready, letter, reason, self.entropy)) is not None:
+        self.record(rules.RuleActionFailedError(rule=name, action=delivery.kind, reason=reason, **facts))
+        if (told := rules.error_delivery(known.ready, delivery, reason, self.entropy)) is not None:
             await self.engine.send(f"{self.clock.micros():016x}-{self.entropy.token(6).hex()}", told)
 
     async def shadow(self, thing: str, name: str | None) -> Any:
-        """Return a shadow as JSON has it, undefined where there is none."""
+        """Return a shadow as JSON, or undefined if it does not exist."""
         try:
             owner = parse_thing_name(thing)
             found = await self._shadows.get(owner, "" if name is None else parse_shadow_name(owner, name))
@@ -426,7 +435,10 @@ class TopicRules(AccountService):
 
 
 def _problem_of(kind: str, address: Mapping[str, Any]) -> str | None:
-    """Return why an action would fail at this address, as far as that can be told; parts may be None: not known yet."""
+    """Return why an action would fail at this address, or None.
+
+    Parts of the address may be None while they are not known.
+    """
     bucket, key = address.get("bucket"), address.get("key")
     if kind == "s3" and bucket is not None and not is_bucket(bucket):
         return f"the bucket {bucket[:100]!r} is not a name of 3 to 256 letters, digits, dots, _ and -"
@@ -435,8 +447,8 @@ def _problem_of(kind: str, address: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _led_by(noted: LoggedMessage, trail: Sequence[str]) -> LoggedMessage:
-    """Return a message that these rules led to."""
+def _with_trail(noted: LoggedMessage, trail: Sequence[str]) -> LoggedMessage:
+    """Return a message with the trail of rules that led to it."""
     return LoggedMessage(
         *(noted.device_id, noted.enqueued_micros, noted.topic, noted.payload, noted.qos, noted.is_retained),
         *(noted.properties, noted.principal, tuple(trail)),

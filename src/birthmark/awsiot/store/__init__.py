@@ -1,6 +1,6 @@
-"""What the room keeps: tables, and the statements over them.
+"""Tables and statements of AWS IoT Core.
 
-A principal is written as the certificate's id; ARNs are made at the edge. Policy versions are never changed.
+A principal is stored as the certificate ID; ARNs are built at the API layer. Policy versions are immutable.
 """
 
 from birthmark.awsiot.store import (

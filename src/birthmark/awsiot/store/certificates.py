@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
-from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 CERTIFICATES = RowMapper(DeviceCertificate, certificate="der")
@@ -18,13 +18,13 @@ ADD = insert(certificates, ignore_existing=True)
 GET = find(certificates)
 UPDATE_STATUS = change(certificates, ("status", "modified_at", "customer_version", "until"), "id", "customer_version")
 BY_ID = page(certificates, "id")
-IS_STILL_SO = still(certificates, "id", "customer_version")
+IS_STILL_SO = guard_unchanged(certificates, "id", "customer_version")
 REPLACED = change(certificates, ("replaces",), "id", "replaces")
 REPLACES = change(certificates, ("replaces",), "id")
 
 
 def _by_age(*conditions: ColumnElement[bool], descending: bool) -> Statement:
-    """A page by age, and by id where that is the same."""
+    """A page ordered by age, then by ID."""
     by_age = (certificates.c.created_at, certificates.c.id)
     last = tuple_(bindparam("at"), bindparam("after"))
     follows = tuple_(*by_age) < last if descending else tuple_(*by_age) > last
@@ -46,7 +46,7 @@ CAS_BY_SUBJECT_PAGE = page(cas, "id", "subject")
 LIST_CAS, LIST_CAS_DOWN = page(cas, "id"), page(cas, "id", descending=True)
 UPDATE_CA = change(cas, _CA_STATE, "id", "customer_version")
 DELETE_CA = remove(cas, "id", cas.c.active == 0)
-CA_IS_THERE = still(cas, "id")
+CA_IS_THERE = guard_unchanged(cas, "id")
 
 registration_codes = Table("aws_registration_codes", metadata, text("account", key=True), text("code"))
 CODE = find(registration_codes)
@@ -60,6 +60,6 @@ KEYS_PAGE = page(access_keys, "id")
 DROP_KEY = remove(access_keys)
 
 
-def ca_row(known: RegisteredCa) -> dict[str, Any]:
+def ca_row(ca: RegisteredCa) -> dict[str, Any]:
     """Return the row of a CA, which is found by its subject."""
-    return CAS.row(known) | {"subject": known.certificate.subject_der}
+    return CAS.row(ca) | {"subject": ca.certificate.subject_der}

@@ -1,11 +1,11 @@
-"""Custom authorizers and which is the default, role aliases, and the secret that session tokens are made with."""
+"""Custom authorizers, the default authorizer, role aliases, and the secret that signs session tokens."""
 
 from sqlalchemy import Table, and_, exists
 
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 AUTHORIZERS = RowMapper(Authorizer, is_active="active")
@@ -21,13 +21,13 @@ UPDATE_AUTHORIZER = change(authorizers, _STATE, "name", "version")
 SWITCH_AUTHORIZER = change(authorizers, ("active",), "name")
 
 defaults = Table("aws_defaults", metadata, text("kind", key=True), text("name"))
-"""What is meant where nothing is named."""
+"""Defaults that apply if a request names no resource."""
 AUTHORIZER = "authorizer"
 GET_DEFAULT = find(defaults)
 ADD_DEFAULT = insert(defaults, ignore_existing=True)
 SET_DEFAULT = change(defaults, ("name",), "kind")
 CLEAR_DEFAULT = remove(defaults)
-AUTHORIZER_IS_THERE = still(authorizers, "name")
+AUTHORIZER_IS_THERE = guard_unchanged(authorizers, "name")
 _IS_DEFAULT = exists().where(and_(defaults.c.kind == AUTHORIZER, defaults.c.name == authorizers.c.name))
 DELETE_AUTHORIZER = remove(authorizers, "name", "version", authorizers.c.active == 0, ~_IS_DEFAULT)
 
@@ -42,5 +42,5 @@ DELETE_ALIAS = remove(role_aliases)
 session_secrets = Table("aws_session_secrets", metadata, text("id", key=True), text("secret", sealed=True))
 ADD_SESSION_SECRET = insert(session_secrets, ignore_existing=True)
 SESSION_SECRET = find(session_secrets)
-AUTHORIZER_IS_THERE = still(authorizers, "name")
-ALIAS_IS_THERE = still(role_aliases, "name")
+AUTHORIZER_IS_THERE = guard_unchanged(authorizers, "name")
+ALIAS_IS_THERE = guard_unchanged(role_aliases, "name")

@@ -1,7 +1,7 @@
-"""Queries as SQL over terms: which subjects come next, and which of them fit.
+"""Fleet indexing queries as SQL over terms: the next subjects and whether each matches.
 
-A plan names the terms by which subjects are gone through, so that all that fit are among them; each is then asked the
-whole query by its own few terms. What is gone through is bounded by whoever asks.
+A plan names the terms whose subjects include every match. Each candidate is then tested against the complete query by
+its own terms. The caller bounds the number of candidates.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from birthmark.awsiot.wire.index_query import (
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
-from birthmark.store.crud_statements import among, find, remove
+from birthmark.store.crud_statements import find, is_among, remove
 from birthmark.store.name_index import ordered_text
 from birthmark.store.statements import BoundParameters
 
@@ -62,14 +62,14 @@ partial_index(
     terms.c.field,
     terms.c.number,
     terms.c.subject,
-    where=_COUNTED,
+    condition=_COUNTED,
 )
 ADD = insert(terms, ignore_existing=True)
 DROP_SOURCE = remove(terms, "place", "subject", "source")
 DROP = remove(terms, "place", "subject")
 DROP_ONE = remove(terms)
 DROP_VALUE = remove(terms, "place", "field", "value")
-DROP_SOME = remove(terms, "place", among(terms.c.subject))
+DROP_SOME = remove(terms, "place", is_among(terms.c.subject))
 REPLACE_VALUE = statement(
     update(terms)
     .where(
@@ -81,8 +81,8 @@ REPLACE_VALUE = statement(
 )
 # By their subjects: by their field there are very many.
 _OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
-VALUES_OF = find(terms, *_OF, among(terms.c.subject), of=("value",))
-SOME_OF = find(terms, *_OF, among(terms.c.subject), of=("subject", "value"))
+VALUES_OF = find(terms, *_OF, is_among(terms.c.subject), of=("value",))
+SOME_OF = find(terms, *_OF, is_among(terms.c.subject), of=("subject", "value"))
 SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
 
 
@@ -91,16 +91,21 @@ _AFTER: ColumnElement[str] = bindparam("after", type_=Text())
 _LIMIT: ColumnElement[int] = bindparam("limit", type_=BigInteger())
 
 
-def counting(place: str, leaf: FieldEquals | FieldRange, most: int) -> Statement:
-    """Return a SELECT of how many terms a condition has, counted up to `most`."""
+def count_statement(index_name: str, leaf: FieldEquals | FieldRange, limit: int) -> Statement:
+    """Return a SELECT that counts the terms of a condition, up to `most`."""
     given = BoundParameters()
-    some = select(literal(1)).where(terms.c.place == given(place), _fits(given, leaf, terms)).limit(most).subquery()
+    some = (
+        select(literal(1)).where(terms.c.place == given(index_name), _fits(given, leaf, terms)).limit(limit).subquery()
+    )
     return given.statement(select(func.count().label("count")).select_from(some))
 
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """Subjects by the terms of a plan, each asked a query; their names are terms of `name_field`."""
+    """Candidate subjects from the terms of a plan, tested against a query.
+
+    Subject names are terms of `name_field`.
+    """
 
     place: str
     name_field: str
@@ -109,7 +114,7 @@ class Walk:
 
 
 def next_of(walk: Walk) -> Statement:
-    """Return a SELECT of the next `limit` subjects behind `after`, and whether each fits."""
+    """Return a SELECT of the next `limit` subjects after `after`, and whether each matches."""
     place, name_field, plan, query = walk.place, walk.name_field, walk.plan, walk.query
     given = BoundParameters()
     parts = [_subjects(given, walk, leaf) for leaf in plan]
@@ -129,19 +134,19 @@ def next_of(walk: Walk) -> Statement:
     return given.statement(select(subject, fits.label("fits")).order_by(subject))
 
 
-def _subjects(given: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
-    """Subjects that a condition finds, in their order; one by its value alone needs no sorting."""
+def _subjects(parameters: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
+    """Return a SELECT of the subjects that match a condition, in order; an exact value needs no sort."""
     if isinstance(leaf, EveryThing):
-        where = [terms.c.field == given(walk.name_field), terms.c.value > _AFTER]
+        where = [terms.c.field == parameters(walk.name_field), terms.c.value > _AFTER]
         return (
             select(terms.c.subject)
-            .where(terms.c.place == given(walk.place), *where)
+            .where(terms.c.place == parameters(walk.place), *where)
             .order_by(terms.c.value)
             .limit(_LIMIT)
         )
     if isinstance(leaf, FieldEquals) and leaf.field and not leaf.begins:
         found = select(terms.c.subject).where(
-            terms.c.place == given(walk.place), _fits(given, leaf, terms), terms.c.subject > _AFTER
+            terms.c.place == parameters(walk.place), _fits(parameters, leaf, terms), terms.c.subject > _AFTER
         )
         return found.order_by(terms.c.subject).limit(_LIMIT)
     # By no index of subjects: few have such a value, and many follow.
@@ -149,55 +154,63 @@ def _subjects(given: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
     found = (
         select(subject)
         .distinct()
-        .where(terms.c.place == given(walk.place), _fits(given, leaf, terms), subject.element > _AFTER)
+        .where(terms.c.place == parameters(walk.place), _fits(parameters, leaf, terms), subject.element > _AFTER)
     )
     return found.order_by(subject).limit(_LIMIT)
 
 
-def _holds(given: BoundParameters, place: str, query: Query, subject: ColumnElement[Any]) -> ColumnElement[bool]:
+def _holds(
+    parameters: BoundParameters, index_name: str, query: Query, subject: ColumnElement[Any]
+) -> ColumnElement[bool]:
     match query:
         case EveryThing():
             return literal(1) == 1
         case AllTerms(parts=parts):
-            return and_(*(_holds(given, place, part, subject) for part in parts))
+            return and_(*(_holds(parameters, index_name, part, subject) for part in parts))
         case AnyTerm(parts=parts):
-            return or_(*(_holds(given, place, part, subject) for part in parts))
+            return or_(*(_holds(parameters, index_name, part, subject) for part in parts))
         case NoTerm(one=one):
-            return not_(_holds(given, place, one, subject))
+            return not_(_holds(parameters, index_name, one, subject))
         case _:
             # Who has a value is found by that; for the others the few terms of the one subject are looked through.
             has = terms.alias()
             is_there = isinstance(query, FieldEquals) and not query.begins
             at = has.c.place if is_there else has.c.place + literal("", Text)
             return exists().where(
-                at == given(place), has.c.subject == subject, _fits(given, query, has, of_one=not is_there)
+                at == parameters(index_name),
+                has.c.subject == subject,
+                _fits(parameters, query, has, of_one=not is_there),
             )
 
 
 def _fits(
-    given: BoundParameters, leaf: FieldEquals | FieldRange, at: Any, *, of_one: bool = False
+    parameters: BoundParameters, leaf: FieldEquals | FieldRange, at: Any, *, of_one: bool = False
 ) -> ColumnElement[bool]:
-    """The condition on one row of terms; `of_one`: of one subject, whose few terms are looked through."""
+    """Return the condition on a row of terms; with `of_one`, it scans the few terms of a single subject."""
     field, value, number = at.c.field, at.c.value, at.c.number
     if of_one:  # else by the field, of which there are very many
         field, value, number = field + literal("", Text), value + literal("", Text), number + literal(0, BigInteger)
     if isinstance(leaf, FieldEquals):
-        named = field == given(leaf.field)
+        named = field == parameters(leaf.field)
         if not leaf.field:
             named = field.in_([literal(name, Text) for name in ANY_OF.values()])
         if not leaf.begins:
-            return and_(named, value == given(leaf.value))
-        return and_(named, value >= given(leaf.value), value <= given(leaf.value + _LAST)) if leaf.value else named
+            return and_(named, value == parameters(leaf.value))
+        return (
+            and_(named, value >= parameters(leaf.value), value <= parameters(leaf.value + _LAST))
+            if leaf.value
+            else named
+        )
     column: Any = number if leaf.counts else value
-    parts = [field == given(leaf.field), column.is_not(None)]
+    parts = [field == parameters(leaf.field), column.is_not(None)]
     if leaf.low is not None:
-        low = _bound(given, leaf, leaf.low)
+        low = _bound(parameters, leaf, leaf.low)
         parts.append(column >= low if leaf.with_low else column > low)
     if leaf.high is not None:
-        high = _bound(given, leaf, leaf.high)
+        high = _bound(parameters, leaf, leaf.high)
         parts.append(column <= high if leaf.with_high else column < high)
     return and_(*parts)
 
 
-def _bound(given: BoundParameters, leaf: FieldRange, text: str) -> Any:
-    return given(ordered(number_of(text) or 0.0), BigInteger) if leaf.counts else given(text, Text)
+def _bound(parameters: BoundParameters, leaf: FieldRange, text: str) -> Any:
+    return parameters(ordered(number_of(text) or 0.0), BigInteger) if leaf.counts else parameters(text, Text)

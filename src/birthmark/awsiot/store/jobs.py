@@ -1,7 +1,7 @@
-"""Jobs, the things and groups they are for, how far each is on each thing, and what devices were told of it.
+"""Jobs, their targets, their executions and the notifications sent to devices.
 
-Every write of a job or an execution is on the condition that it is still as it was read. `aws_job_notices` has a row
-for each thing that ever had a job: what it was told last, and since when something is owed to it.
+Every write of a job or an execution requires the row to be unchanged since it was read. `aws_job_notices` has a row for
+each thing that ever had a job: the last notification, and the time since when one is pending.
 """
 
 from typing import Any
@@ -36,12 +36,12 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
-from birthmark.store.crud_statements import change, find, held, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_locked, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Engine, insert_into
 
 MAX_PENDING = 100
-"""So many pending executions of one thing are read at once."""
+"""Maximum number of pending executions of a thing that one query reads."""
 
 JOBS = RowMapper(Job, is_continuous="continuous", force_canceled="forced")
 jobs = JOBS.table("aws_jobs", "job_id")
@@ -54,7 +54,7 @@ _IS_PENDING = or_(*(executions.c.status == status.value for status in sorted(PEN
 Index("aws_job_executions_status", executions.c.job_id, executions.c.status, executions.c.thing)
 Index("aws_job_executions_thing", executions.c.thing, executions.c.status, executions.c.queued_at, executions.c.job_id)
 _IS_DUE = executions.c.due_at.is_not(None)
-partial_index("aws_job_executions_due", executions.c.due_at, where=_IS_DUE)
+partial_index("aws_job_executions_due", executions.c.due_at, condition=_IS_DUE)
 TEMPLATES = RowMapper(JobTemplate)
 job_templates = TEMPLATES.table("aws_job_templates", "template_id")
 notices = Table(
@@ -67,7 +67,7 @@ notices = Table(
     number("revision"),
 )
 _IS_OWED = notices.c.owed_at.is_not(None)
-partial_index("aws_job_notices_owed", notices.c.owed_at, where=_IS_OWED)
+partial_index("aws_job_notices_owed", notices.c.owed_at, condition=_IS_OWED)
 
 # ---- jobs
 
@@ -75,9 +75,9 @@ ADD_JOB = insert(jobs, ignore_existing=True)
 GET_JOB = find(jobs)
 _STATE = ("status", "forced", "reason_code", "comment", "description", "settings", "updated_at", "completed_at")
 CHANGE_JOB = change(jobs, (*_STATE, "rolled", "rolled_at", "paused_at", "revision"), "job_id", "revision")
-JOB_IS_THERE = still(jobs, "job_id")
-JOB_IS_SAME = still(jobs, "job_id", "revision")
-JOB_GOES_ON = held(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
+JOB_IS_THERE = guard_unchanged(jobs, "job_id")
+JOB_IS_SAME = guard_unchanged(jobs, "job_id", "revision")
+JOB_GOES_ON = guard_locked(jobs, "job_id", jobs.c.status == JobStatus.IN_PROGRESS.value)
 _FITS = (
     or_(bindparam("status", type_=Text) == "", jobs.c.status == bindparam("status", type_=Text)),
     or_(bindparam("continuous") == -1, jobs.c.continuous == bindparam("continuous")),
@@ -148,7 +148,7 @@ NEW_IN_GROUP = statement(
     .order_by(members.c.thing)
     .limit(bindparam("limit"))
 )
-"""Things of a group, and of those below it, that a job is not on."""
+"""Things of a group and its descendants that have no execution of a job."""
 _IS_OVER = ~_IS_PENDING
 REJOINED_IN_GROUP = statement(
     select(executions)
@@ -164,7 +164,7 @@ REJOINED_IN_GROUP = statement(
     .order_by(executions.c.thing)
     .limit(bindparam("limit"))
 )
-"""Executions of a job that ended before their thing joined the group, or one below it."""
+"""Executions of a job that ended before their thing joined the group or one of its descendants."""
 _as_thing = literal("thing/", Text) + executions.c.thing
 _as_group = literal("thinggroup/", Text) + lines.c.ancestor
 LEFT_TARGETS = statement(
@@ -183,14 +183,14 @@ LEFT_TARGETS = statement(
     .order_by(executions.c.thing)
     .limit(250)
 )
-"""Queued executions of a job whose thing is in none of its targets any more."""
+"""Queued executions of a job whose thing is in none of its targets anymore."""
 
 
 # ---- executions
 
 
 def _adding(engine: Engine) -> Executable:
-    """Put a job on a thing that is on record, unless it is there already."""
+    """Return an INSERT of an execution for a registered thing, unless it exists already."""
     known = {column.name: bindparam(column.name, type_=column.type) for column in executions.columns}
     made = select(*known.values()).where(things.c.name == known["thing"])
     clause = insert_into(engine, executions)
@@ -266,7 +266,7 @@ ONE_OF = statement(
     .join(jobs, jobs.c.job_id == executions.c.job_id)
     .where(executions.c.job_id == bindparam("job_id"), executions.c.thing == bindparam("thing"))
 )
-"""One execution, with what tells its job, as it is now, from every other."""
+"""An execution with the columns that identify its job's current state."""
 OF_STATUS = find(executions, "job_id", "status", order=executions.c.thing, limit=250)
 ANY_OF_JOB = find(executions, "job_id", order=executions.c.thing, limit=250)
 OVERDUE = statement(
@@ -285,7 +285,7 @@ REMOVE_THING = statement(
         due_at=null(),
     )
 )
-"""A thing that is deleted is no target any more."""
+"""Removes a deleted thing from the targets."""
 
 # ---- what devices are told
 
@@ -311,7 +311,10 @@ def _forgetting(engine: Engine) -> Executable:
 
 
 UNKNOWN = "?"
-"""What was told last, where something changed and nobody could hear of it: the next change is told in any case."""
+"""Placeholder for the last notification after a change without a connected device.
+
+It forces the next notification.
+"""
 OWE = Statement(_owing)
 FORGET = Statement(_forgetting)
 NOTICE = find(notices, "thing", notices.c.owed_at.is_not(None))
@@ -327,4 +330,4 @@ ADD_TEMPLATE = insert(job_templates, ignore_existing=True)
 GET_TEMPLATE = find(job_templates)
 LIST_TEMPLATES = page(job_templates, "template_id")
 DELETE_TEMPLATE = remove(job_templates, "template_id")
-TEMPLATE_IS_THERE = still(job_templates, "template_id")
+TEMPLATE_IS_THERE = guard_unchanged(job_templates, "template_id")

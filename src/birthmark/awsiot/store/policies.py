@@ -1,6 +1,6 @@
-"""Policies, their versions, and what they are attached to.
+"""Policies, their versions and their attachments.
 
-A target is a certificate's id, or `thinggroup/` and the name of a thing group.
+A target is a certificate ID, or `thinggroup/` and the name of a thing group.
 """
 
 from sqlalchemy import Index, Integer, Table, bindparam, exists, func, select
@@ -9,7 +9,7 @@ from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import among, change, find, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, is_among, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 POLICIES = RowMapper(NamedPolicy)
@@ -36,14 +36,17 @@ DOCUMENTS_NAMED = statement(
         policy_versions,
         (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
     )
-    .where(among(policies.c.name))
+    .where(is_among(policies.c.name))
     .order_by(policies.c.name)
 )
-POLICY_IS_THERE = still(policies, "name")
-CERTIFICATE_IS_THERE = still(certificates, "id")
-"""Before what asks for the rows that hang on it: on PostgreSQL a statement that had to wait sees them as they were."""
+POLICY_IS_THERE = guard_unchanged(policies, "name")
+CERTIFICATE_IS_THERE = guard_unchanged(certificates, "id")
+"""Locks the certificate before a statement reads its dependent rows.
+
+On PostgreSQL, a statement that had to wait sees these rows as they were before.
+"""
 _ATTACHED = select(func.count()).where(policy_targets.c.target == certificates.c.id).scalar_subquery()
-MAY_HAVE_MORE = still(certificates, "id", bindparam("most", type_=Integer) > _ATTACHED)
+MAY_HAVE_MORE = guard_unchanged(certificates, "id", bindparam("most", type_=Integer) > _ATTACHED)
 ATTACH = insert(policy_targets, ignore_existing=True)
 DETACH = remove(policy_targets)
 DETACH_ALL = remove(policy_targets, "target")
@@ -60,7 +63,7 @@ DOCUMENTS_OF_GROUPS = statement(
     .where(policy_targets.c.target >= "thinggroup/", policy_targets.c.target < "thinggroup0")
     .limit(bindparam("limit"))
 )
-"""What hangs on any thing group."""
+"""Documents of all policies attached to any thing group."""
 DOCUMENTS_OF = statement(
     select(policies.c.name, policy_versions.c.document)
     .join(policies, policies.c.name == policy_targets.c.policy)

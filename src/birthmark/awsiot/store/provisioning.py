@@ -1,4 +1,4 @@
-"""Provisioning templates, certificates that are not used yet, and bulk registrations with what became of each line."""
+"""Provisioning templates, unactivated certificates, and bulk registrations with the result of each line."""
 
 from sqlalchemy import Index, bindparam, exists, func, or_, select, update
 
@@ -13,7 +13,7 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
-from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 TEMPLATES = RowMapper(ProvisioningTemplate, is_enabled="enabled")
@@ -24,7 +24,7 @@ LIST = page(templates, "name")
 _STATE = ("description", "enabled", "role_arn", "hook", "default_version", "last_version", "generation_id")
 UPDATE = change(templates, (*_STATE, "modified_at"), "name", "generation_id")
 DELETE = remove(templates, "name", "generation_id")
-TEMPLATE_IS_THERE = still(templates, "name")
+TEMPLATE_IS_THERE = guard_unchanged(templates, "name")
 TEMPLATE_COUNT = statement(select(func.count().label("count")).select_from(templates))
 
 VERSIONS = RowMapper(TemplateVersion)
@@ -48,10 +48,10 @@ OWNED_COUNT = statement(
     )
 )
 _GOES = certificates.c.until.is_not(None)
-partial_index("aws_certificates_until", certificates.c.until, where=_GOES)
+partial_index("aws_certificates_until", certificates.c.until, condition=_GOES)
 DUE = find(certificates, certificates.c.until <= bindparam("now"), of=("id",), order=certificates.c.until, limit=100)
 DROP_DUE = remove(certificates, "id", certificates.c.until <= bindparam("now"))
-"""A certificate that is provisioned has no end of its own any more."""
+"""Deletes expired certificates; a provisioned certificate has no deadline."""
 DETACH_THINGS = remove(thing_principals, "certificate_id")
 KEEP = change(certificates, ("status", "modified_at", "customer_version", "until"), "id", "customer_version")
 MARK_CLAIM = change(
@@ -62,7 +62,7 @@ MARK_CLAIM = change(
     ~exists().where(thing_principals.c.certificate_id == certificates.c.id),
 )
 SET_CLAIM = change(certificates, ("claim",), "id")
-NOBODY_ELSES = still(
+NOBODY_ELSES = guard_unchanged(
     things,
     "name",
     ~exists().where(
@@ -71,7 +71,10 @@ NOBODY_ELSES = still(
         thing_principals.c.certificate_id != bindparam("kept"),
     ),
 )
-"""After what locks the thing: on PostgreSQL a statement that had to wait sees the rows as they were."""
+"""Requires the thing to have no other device's certificate; runs after the thing is locked.
+
+On PostgreSQL, a statement that had to wait sees the rows as they were before.
+"""
 OF_CA_COUNT = statement(select(func.count().label("count")).where(certificates.c.ca_id == bindparam("ca_id")))
 
 TASKS = RowMapper(RegistrationTask)
@@ -86,7 +89,7 @@ RUNNING = find(tasks, tasks.c.status == TaskStatus.IN_PROGRESS.value, order=task
 
 
 def _step(column: str) -> Statement:
-    """One more line was tried."""
+    """Return an UPDATE that counts one more processed line."""
     fitting = [tasks.c[name] == bindparam(f"key_{name}") for name in ("task_id", "done", "status")]
     values = {"done": tasks.c.done + 1, column: tasks.c[column] + 1, "modified_at": bindparam("modified_at")}
     return statement(update(tasks).where(*fitting).values(values))

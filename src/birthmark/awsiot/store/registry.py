@@ -1,4 +1,4 @@
-"""Things, thing types and groups, and which certificate belongs to which thing."""
+"""Things, thing types, thing groups, and the certificates attached to things."""
 
 from sqlalchemy import (
     JSON,
@@ -22,7 +22,7 @@ from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.crud_statements import among, change, find, held, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_locked, guard_unchanged, is_among, page, remove
 from birthmark.store.row_mapping import RowMapper
 from birthmark.store.statements import Engine
 
@@ -35,8 +35,8 @@ settings = Table(
 )
 GET = find(settings)
 CHANGE = change(settings, ("value", "revision", "at", "made_at"), "name", "revision")
-IS_SO = held(settings, "name", "revision")
-"""Many commits may count on the same at once; who changes it waits for them."""
+IS_SO = guard_locked(settings, "name", "revision")
+"""Requires a setting to be unchanged; many commits may share this guard, and a writer waits for them."""
 
 
 FIGURE, PLACE = "things", "aws"
@@ -46,12 +46,12 @@ ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
 NAMES_OF_THINGS = page(things, "name", of=("name",))
-THINGS_NAMED = find(things, among(things.c.name), of=("name",))
-THINGS_WITH_NAMES = find(things, among(things.c.name))
+THINGS_NAMED = find(things, is_among(things.c.name), of=("name",))
+THINGS_WITH_NAMES = find(things, is_among(things.c.name))
 
 
 def _fitting(engine: Engine) -> Executable:
-    """Things of a type and with an attribute: of any value, of this value, or of one that begins so."""
+    """Return a SELECT of things by type and attribute: any value, an exact value, or a value prefix."""
     if engine == "sqlite":
         value = func.json_extract(things.c.attributes, bindparam("path"))
     else:
@@ -87,8 +87,8 @@ GET_TYPE = find(thing_types)
 LIST_TYPES = page(thing_types, "name")
 REPLACE_TYPE = change(thing_types, ("properties",), "name", "properties", "type_id")
 DEPRECATE_TYPE = change(thing_types, ("deprecated_at",), "name")
-TYPE_IS_USABLE = still(thing_types, "name", thing_types.c.deprecated_at.is_(None))
-TYPE_IS_THERE = still(thing_types, "name")
+TYPE_IS_USABLE = guard_unchanged(thing_types, "name", thing_types.c.deprecated_at.is_(None))
+TYPE_IS_THERE = guard_unchanged(thing_types, "name")
 DELETE_TYPE = remove(thing_types, "name", "deprecated_at", ~exists().where(things.c.type_name == thing_types.c.name))
 
 GROUPS = RowMapper(ThingGroup)
@@ -101,12 +101,12 @@ Index("aws_thing_groups_parent", thing_groups.c.parent, thing_groups.c.name)
 lines = Table(
     "aws_thing_group_lines", metadata, text("thing_group", key=True), text("ancestor", key=True), number("distance")
 )
-"""Each group with every group that it is below, and with itself: a group never comes below another one later."""
+"""Each group with itself and every ancestor; a group never gets a new parent."""
 Index("aws_thing_group_lines_below", lines.c.ancestor, lines.c.thing_group)
 _BEGINS = func.substr(thing_groups.c.name, 1, func.length(bindparam("prefix", type_=Text)))
 ADD_GROUP = insert(thing_groups, ignore_existing=True)
 GET_GROUP = find(thing_groups)
-GROUPS_NAMED = find(thing_groups, among(thing_groups.c.name))
+GROUPS_NAMED = find(thing_groups, is_among(thing_groups.c.name))
 _FITS = bindparam("prefix", type_=Text) == _BEGINS
 LIST_GROUPS = page(thing_groups, "name", _FITS)
 LIST_UPPERMOST = page(thing_groups, "name", _FITS, thing_groups.c.parent.is_(None))
@@ -121,9 +121,9 @@ LIST_BELOW = statement(
 )
 ONE_CHILD = find(thing_groups, "parent", of=("name",), limit=1)
 _DYNAMIC = select(func.count()).where(thing_groups.c.query.is_not(None)).scalar_subquery()
-DYNAMIC_TURN = still(settings, "name")
-"""First, so that of two who make one the second counts the first's."""
-MAY_BE_DYNAMIC = still(settings, "name", bindparam("most", type_=Integer) > _DYNAMIC)
+DYNAMIC_TURN = guard_unchanged(settings, "name")
+"""Locks the dynamic group setting first, so that concurrent creations count each other."""
+MAY_BE_DYNAMIC = guard_unchanged(settings, "name", bindparam("most", type_=Integer) > _DYNAMIC)
 DYNAMIC_GROUPS = page(thing_groups, "name", thing_groups.c.query.is_not(None))
 ADD_LINE = insert(lines)
 LINE_OF = find(lines, "thing_group", order=lines.c.distance.desc(), limit=100)
@@ -131,17 +131,17 @@ DROP_LINES = remove(lines, "thing_group")
 REPLACE_GROUP = change(thing_groups, ("properties", "version", "query"), "name", "version")
 _below = thing_groups.alias()
 DELETE_GROUP = remove(thing_groups, "name", "version", ~exists().where(_below.c.parent == thing_groups.c.name))
-GROUP_IS_SAME = still(thing_groups, "name", "group_id")
-GROUP_IS_THERE = still(thing_groups, "name")
-GROUP_IS_AT = still(thing_groups, "name", "version")
+GROUP_IS_SAME = guard_unchanged(thing_groups, "name", "group_id")
+GROUP_IS_THERE = guard_unchanged(thing_groups, "name")
+GROUP_IS_AT = guard_unchanged(thing_groups, "name", "version")
 EMPTY_GROUP = remove(members, "thing_group")
 FORGET_MEMBER = remove(members, "thing")
 ADD_MEMBER = insert(members, ignore_existing=True)
 REMOVE_MEMBER = remove(members)
 GROUPS_OF = page(members, "thing_group", "thing", of=("thing_group",))
 THINGS_IN = page(members, "thing", "thing_group", of=("thing",))
-MEMBER_IS_THERE = still(members)
-MEMBERSHIPS_OF = find(members, among(members.c.thing))
+MEMBER_IS_THERE = guard_unchanged(members)
+MEMBERSHIPS_OF = find(members, is_among(members.c.thing))
 THINGS_BELOW = statement(
     select(members.c.thing)
     .distinct()
@@ -151,10 +151,10 @@ THINGS_BELOW = statement(
     .limit(bindparam("limit"))
 )
 _IS_IN = select(func.count()).where(members.c.thing == things.c.name).scalar_subquery()
-MAY_JOIN = still(things, "name", bindparam("most", type_=Integer) >= _IS_IN)
+MAY_JOIN = guard_unchanged(things, "name", bindparam("most", type_=Integer) >= _IS_IN)
 _AS_TARGET = literal("thinggroup/", Text)
 _HAS = select(func.count()).where(policy_targets.c.target == _AS_TARGET + thing_groups.c.name).scalar_subquery()
-GROUP_MAY_HAVE_MORE = still(thing_groups, "name", bindparam("most", type_=Integer) > _HAS)
+GROUP_MAY_HAVE_MORE = guard_unchanged(thing_groups, "name", bindparam("most", type_=Integer) > _HAS)
 _DEFAULT = (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version)
 _OF_LINE = policy_targets.c.target == _AS_TARGET + lines.c.ancestor
 DOCUMENTS_ABOVE = statement(
@@ -185,15 +185,15 @@ thing_principals = Table(
 )
 Index("aws_thing_principals_certificate", thing_principals.c.certificate_id, thing_principals.c.thing)
 DELETE_THING = remove(things, "name", "version", ~exists().where(thing_principals.c.thing == things.c.name))
-THING_IS_THERE = still(things, "name")
-THING_IS_AT = still(things, "name", "version")
+THING_IS_THERE = guard_unchanged(things, "name")
+THING_IS_AT = guard_unchanged(things, "name", "version")
 _ALONE = PrincipalType.EXCLUSIVE.value
 _IN_THE_WAY = exists().where(
     thing_principals.c.certificate_id == certificates.c.id,
     thing_principals.c.thing != bindparam("thing"),
     or_(thing_principals.c.kind == _ALONE, bindparam("kind", type_=Text) == _ALONE),
 )
-MAY_BE_ATTACHED = still(certificates, "id", ~_IN_THE_WAY)
+MAY_BE_ATTACHED = guard_unchanged(certificates, "id", ~_IN_THE_WAY)
 ATTACH = insert(thing_principals, ignore_existing=True)
 DETACH = remove(thing_principals)
 ATTACHMENT = find(thing_principals)
@@ -234,7 +234,7 @@ POLICIES_REACHING = statement(
 
 
 def between(table: Table, key: str, value: str) -> Statement:
-    """Return a SELECT of all pairs whose key is one of a page's, from its `first` to its `last`."""
+    """Return a SELECT of all pairs whose key is within a page, from its `first` to its `last`."""
     one, other = table.c[key], table.c[value]
     return statement(
         select(one, other).where(one.between(bindparam("first"), bindparam("last"))).order_by(one, other).limit(100_000)

@@ -1,6 +1,6 @@
-"""Shadows, and the versions of those that were deleted.
+"""Shadows, and the versions of deleted shadows.
 
-Every write of a row is conditional on its `revision`: the version alone does not say that a shadow was deleted.
+Every write of a row is conditional on its `revision`, because the version alone does not show a deletion.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import blob, number, text
-from birthmark.store.crud_statements import among, change, find, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, is_among, page, remove
 from birthmark.store.database import Row
 
 shadows = Table(
@@ -23,7 +23,7 @@ shadows = Table(
     blob("body"),
 )
 _DELETED = shadows.c.deleted_at.is_not(None)
-partial_index("aws_shadows_deleted_at", shadows.c.deleted_at, where=_DELETED)
+partial_index("aws_shadows_deleted_at", shadows.c.deleted_at, condition=_DELETED)
 
 GET = find(shadows)
 ADD = insert(shadows, ignore_existing=True)
@@ -43,8 +43,8 @@ ALL = statement(
     .order_by(shadows.c.thing, shadows.c.name)
     .limit(bindparam("limit"))
 )
-OF_THINGS = find(shadows, among(shadows.c.thing), shadows.c.deleted_at.is_(None))
-IS_AT = still(shadows, "thing", "name", "revision")
+OF_THINGS = find(shadows, is_among(shadows.c.thing), shadows.c.deleted_at.is_(None))
+IS_AT = guard_unchanged(shadows, "thing", "name", "revision")
 FORGET = remove(shadows, shadows.c.deleted_at <= bindparam("before"))
 
 
@@ -56,7 +56,7 @@ def shadow_of(row: Row) -> Shadow:
 
 
 def shadow_row(shadow: Shadow, revision: int) -> dict[str, Any]:
-    """Return the columns of a shadow beside its names."""
+    """Return the columns of a shadow except its names."""
     return {
         "version": shadow.version,
         "at": shadow.at,

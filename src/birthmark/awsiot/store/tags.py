@@ -1,4 +1,4 @@
-"""Tags of whatever carries some: one row each, by the kind and the name in its ARN."""
+"""Tags of all taggable resources: one row per resource, by the kind and name in its ARN."""
 
 from sqlalchemy import Table
 

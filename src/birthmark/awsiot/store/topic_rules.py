@@ -2,7 +2,7 @@
 
 from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
 from birthmark.store import insert
-from birthmark.store.crud_statements import change, find, page, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
 
 MAX_RULES = 1000
@@ -15,7 +15,7 @@ ALL_RULES = find(rules, rules.c.name != "", order=rules.c.name, limit=MAX_RULES)
 CHANGE_RULE = change(rules, ("payload", "is_disabled", "modified_at", "revision"), "name", "revision")
 STOP_RULE = change(rules, ("is_disabled",), "name")
 REMOVE_RULE = remove(rules)
-RULE_IS_THERE = still(rules, "name")
+RULE_IS_THERE = guard_unchanged(rules, "name")
 
 MAX_DESTINATIONS = 1000
 DESTINATIONS = RowMapper(RuleDestination)

@@ -1,6 +1,6 @@
-"""AWS IoT's JSON: request bodies to values, values to answers (service model `iot` 2015-05-28).
+"""AWS IoT JSON: request bodies to values, values to responses (service model `iot` 2015-05-28).
 
-Times are seconds since 1970 as numbers. What a client may send beside what is read here is ignored.
+Times are numbers of seconds since 1970. Unknown request members are ignored.
 """
 
 import json
@@ -126,18 +126,18 @@ class RegistrationConfig(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 def parse_body(body: bytes, kind: type[T]) -> T:
-    """Return the body as `kind`; none is an empty object. Raise `BodyInvalidError`."""
+    """Return the body as `kind`; an empty body is an empty object. Raise `BodyInvalidError`."""
     return read_json(body or b"{}", kind, BodyInvalidError)
 
 
-def given_json(given: msgspec.Struct) -> dict[str, Any]:
-    """Return a structure as it was given."""
-    found: dict[str, Any] = msgspec.to_builtins(given)
+def given_json(value: msgspec.Struct) -> dict[str, Any]:
+    """Return a structure as the client sent it."""
+    found: dict[str, Any] = msgspec.to_builtins(value)
     return found
 
 
 def config_text(config: RegistrationConfig | None) -> str | None:
-    """Return a registration configuration as it is kept."""
+    """Return a registration configuration as stored JSON."""
     return None if config is None else msgspec.json.encode(config).decode()
 
 
@@ -147,7 +147,7 @@ def seconds(moment: datetime) -> float:
 
 
 def thing_name_json(account: Account, thing: Thing) -> dict[str, Any]:
-    """Return what CreateThing answers."""
+    """Return the CreateThing response."""
     return {"thingName": thing.name, "thingArn": account.arn("thing", thing.name), "thingId": thing.thing_id}
 
 
@@ -162,30 +162,30 @@ def thing_attribute_json(account: Account, thing: Thing) -> dict[str, Any]:
 
 
 def thing_json(account: Account, thing: Thing) -> dict[str, Any]:
-    """Return what DescribeThing answers."""
+    """Return the DescribeThing response."""
     described = {"defaultClientId": thing.name, "thingId": thing.thing_id}
     return thing_attribute_json(account, thing) | described | _present({"billingGroupName": thing.billing_group})
 
 
-def thing_type_name_json(account: Account, known: ThingType) -> dict[str, Any]:
-    """Return what CreateThingType answers."""
-    arn = account.arn("thingtype", known.name)
-    return {"thingTypeName": known.name, "thingTypeArn": arn, "thingTypeId": known.type_id}
+def thing_type_name_json(account: Account, thing_type: ThingType) -> dict[str, Any]:
+    """Return the CreateThingType response."""
+    arn = account.arn("thingtype", thing_type.name)
+    return {"thingTypeName": thing_type.name, "thingTypeArn": arn, "thingTypeId": thing_type.type_id}
 
 
-def thing_type_json(account: Account, known: ThingType) -> dict[str, Any]:
-    """Return what DescribeThingType answers."""
-    deprecated_at = None if known.deprecated_at is None else seconds(known.deprecated_at)
-    metadata = {"deprecated": deprecated_at is not None, "creationDate": seconds(known.created_at)}
-    return thing_type_name_json(account, known) | {
-        "thingTypeProperties": dict(known.properties),
+def thing_type_json(account: Account, thing_type: ThingType) -> dict[str, Any]:
+    """Return the DescribeThingType response."""
+    deprecated_at = None if thing_type.deprecated_at is None else seconds(thing_type.deprecated_at)
+    metadata = {"deprecated": deprecated_at is not None, "creationDate": seconds(thing_type.created_at)}
+    return thing_type_name_json(account, thing_type) | {
+        "thingTypeProperties": dict(thing_type.properties),
         "thingTypeMetadata": metadata | _present({"deprecationDate": deprecated_at}),
     }
 
 
-def thing_group_name_json(account: Account, known: ThingGroup) -> dict[str, Any]:
-    """Return what names a group."""
-    return {"thingGroupName": known.name, "thingGroupArn": account.arn("thinggroup", known.name)}
+def thing_group_name_json(account: Account, group: ThingGroup) -> dict[str, Any]:
+    """Return the name, ARN and ID of a thing group."""
+    return {"thingGroupName": group.name, "thingGroupArn": account.arn("thinggroup", group.name)}
 
 
 def group_name_json(account: Account, name: str) -> dict[str, str]:
@@ -193,73 +193,73 @@ def group_name_json(account: Account, name: str) -> dict[str, str]:
     return {"groupName": name, "groupArn": account.arn("thinggroup", name)}
 
 
-def thing_group_json(account: Account, known: ThingGroup, line: Sequence[str]) -> dict[str, Any]:
-    """Return what DescribeThingGroup answers, `line` being the groups above it."""
-    metadata = {"creationDate": seconds(known.created_at)} | _present({"parentGroupName": known.parent})
+def thing_group_json(account: Account, group: ThingGroup, line: Sequence[str]) -> dict[str, Any]:
+    """Return the DescribeThingGroup response; `line` lists the group's ancestors."""
+    metadata = {"creationDate": seconds(group.created_at)} | _present({"parentGroupName": group.parent})
     if line:
         metadata["rootToParentThingGroups"] = [group_name_json(account, name) for name in line]
-    return thing_group_name_json(account, known) | {
-        "thingGroupId": known.group_id,
-        "thingGroupProperties": dict(known.properties),
-        "version": known.version,
+    return thing_group_name_json(account, group) | {
+        "thingGroupId": group.group_id,
+        "thingGroupProperties": dict(group.properties),
+        "version": group.version,
         "thingGroupMetadata": metadata,
-        **dynamic_json(known),
-        **({} if known.query is None else {"status": "ACTIVE"}),
+        **dynamic_json(group),
+        **({} if group.query is None else {"status": "ACTIVE"}),
     }
 
 
-def dynamic_json(known: ThingGroup) -> dict[str, Any]:
-    """Return what finds the things of a dynamic group; nothing of another."""
-    found: dict[str, Any] = {} if known.query is None else json.loads(known.query)
+def dynamic_json(group: ThingGroup) -> dict[str, Any]:
+    """Return the query members of a dynamic group; empty for a static group."""
+    found: dict[str, Any] = {} if group.query is None else json.loads(group.query)
     return found
 
 
-def certificate_name_json(account: Account, known: DeviceCertificate | RegisteredCa) -> dict[str, Any]:
-    """Return what registering a certificate or a CA answers."""
-    kind = "cacert" if isinstance(known, RegisteredCa) else "cert"
-    return {"certificateArn": account.arn(kind, known.id), "certificateId": known.id}
+def certificate_name_json(account: Account, certificate: DeviceCertificate | RegisteredCa) -> dict[str, Any]:
+    """Return the response to the registration of a certificate or a CA certificate."""
+    kind = "cacert" if isinstance(certificate, RegisteredCa) else "cert"
+    return {"certificateArn": account.arn(kind, certificate.id), "certificateId": certificate.id}
 
 
-def made_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
-    """Return what signing a new certificate answers."""
-    return certificate_name_json(account, known) | {"certificatePem": known.certificate.pem()}
+def created_certificate_json(account: Account, certificate: DeviceCertificate) -> dict[str, Any]:
+    """Return the response to a certificate creation."""
+    return certificate_name_json(account, certificate) | {"certificatePem": certificate.certificate.pem()}
 
 
 def key_pair_json(key: rsa.RSAPrivateKey) -> dict[str, str]:
-    """Return a key pair as CreateKeysAndCertificate does: PKCS#1, capital letters."""
+    """Return a key pair in the format of CreateKeysAndCertificate: PKCS#1, capitalized member names."""
     private = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return {"PublicKey": public.decode(), "PrivateKey": private.decode()}
 
 
-def certificate_entry_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
+def certificate_entry_json(account: Account, certificate: DeviceCertificate) -> dict[str, Any]:
     """Return an entry of ListCertificates."""
-    return certificate_name_json(account, known) | {
-        "status": known.status.value,
-        "certificateMode": known.mode.value,
-        "creationDate": seconds(known.created_at),
+    return certificate_name_json(account, certificate) | {
+        "status": certificate.status.value,
+        "certificateMode": certificate.mode.value,
+        "creationDate": seconds(certificate.created_at),
     }
 
 
-def certificate_json(account: Account, known: DeviceCertificate) -> dict[str, Any]:
+def certificate_json(account: Account, certificate: DeviceCertificate) -> dict[str, Any]:
     """Return a CertificateDescription."""
-    own = {"transferData": {}} | _present({"caCertificateId": known.ca_id})
-    return certificate_entry_json(account, known) | _description(account, known) | own
+    own = {"transferData": {}} | _present({"caCertificateId": certificate.ca_id})
+    return certificate_entry_json(account, certificate) | _description(account, certificate) | own
 
 
-def ca_entry_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
+def ca_entry_json(account: Account, ca: RegisteredCa) -> dict[str, Any]:
     """Return an entry of ListCACertificates."""
-    return certificate_name_json(account, known) | {
-        "status": "ACTIVE" if known.is_active else "INACTIVE",
-        "creationDate": seconds(known.created_at),
+    return certificate_name_json(account, ca) | {
+        "status": "ACTIVE" if ca.is_active else "INACTIVE",
+        "creationDate": seconds(ca.created_at),
     }
 
 
-def ca_json(account: Account, known: RegisteredCa) -> dict[str, Any]:
-    """Return what DescribeCACertificate answers."""
-    own = {"autoRegistrationStatus": "ENABLE" if known.auto_registration else "DISABLE"}
-    config = {} if known.registration is None else {"registrationConfig": json.loads(known.registration)}
-    return {"certificateDescription": ca_entry_json(account, known) | _description(account, known) | own} | config
+def ca_json(account: Account, ca: RegisteredCa) -> dict[str, Any]:
+    """Return the DescribeCACertificate response."""
+    own = {"autoRegistrationStatus": "ENABLE" if ca.auto_registration else "DISABLE"}
+    config = {} if ca.registration is None else {"registrationConfig": json.loads(ca.registration)}
+    return {"certificateDescription": ca_entry_json(account, ca) | _description(account, ca) | own} | config
 
 
 def policy_entry_json(account: Account, name: str) -> dict[str, Any]:
@@ -268,13 +268,13 @@ def policy_entry_json(account: Account, name: str) -> dict[str, Any]:
 
 
 def policy_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
-    """Return what GetPolicy answers."""
+    """Return the GetPolicy response."""
     default = {"defaultVersionId": str(policy.default_version), "creationDate": seconds(policy.created_at)}
     return _document_json(account, policy, version) | default
 
 
 def policy_version_json(account: Account, policy: NamedPolicy, version: PolicyVersion) -> dict[str, Any]:
-    """Return what GetPolicyVersion answers."""
+    """Return the GetPolicyVersion response."""
     return _document_json(account, policy, version) | {
         "policyVersionId": str(version.version),
         "isDefaultVersion": version.version == policy.default_version,
@@ -283,7 +283,7 @@ def policy_version_json(account: Account, policy: NamedPolicy, version: PolicyVe
 
 
 def policy_versions_json(policy: NamedPolicy, versions: Sequence[PolicyVersion]) -> dict[str, Any]:
-    """Return what ListPolicyVersions answers."""
+    """Return the ListPolicyVersions response."""
     return {
         "policyVersions": [
             {
@@ -305,7 +305,7 @@ def _document_json(account: Account, policy: NamedPolicy, version: PolicyVersion
 
 
 def _description(account: Account, known: DeviceCertificate | RegisteredCa) -> dict[str, Any]:
-    """Return what the descriptions of a certificate and of a CA have in common."""
+    """Return the members that certificate and CA descriptions share."""
     certificate = known.certificate
     return {
         "certificatePem": known.pem or certificate.pem(),

@@ -1,6 +1,6 @@
-"""CBOR (RFC 8949), as far as devices of AWS IoT speak it: maps, arrays, texts, bytes, numbers and the simple values.
+"""CBOR (RFC 8949) subset of AWS IoT devices: maps, arrays, text, bytes, numbers and simple values.
 
-Tags, which would make dates and numbers of any size, are refused; so is what is deeper or longer than anybody needs.
+Tags, which allow dates and arbitrarily large numbers, are rejected. Excessive depth and length are rejected as well.
 """
 
 import math
@@ -22,7 +22,7 @@ class CborError(ValueError):
 
 
 def decode(body: bytes) -> Any:
-    """Return the one value in these bytes; keys of maps are texts. Raise `CborError`."""
+    """Return the single value in these bytes; map keys are text. Raise `CborError`."""
     reader = _Reader(body)
     value = reader.value(MAX_DEPTH)
     if reader.at != len(body):
@@ -31,7 +31,7 @@ def decode(body: bytes) -> Any:
 
 
 def encode(value: Any) -> bytes:  # noqa: PLR0911 - one for each kind
-    """Return a value of texts, bytes, numbers, None, lists and maps."""
+    """Encode a value of text, bytes, numbers, None, lists and maps."""
     match value:
         case None:
             return b"\xf6"
@@ -64,7 +64,7 @@ def _head(major: int, number: int) -> bytes:
 
 
 class _Reader:
-    """Reads values one after the other."""
+    """Sequential value reader."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -72,7 +72,7 @@ class _Reader:
         self.at = 0
 
     def value(self, depth: int) -> Any:  # noqa: PLR0911 - one for each kind
-        """Return the next value, of at most so many levels."""
+        """Return the next value; `depth` limits its nesting levels."""
         self._left -= 1
         if self._left < 0 or depth < 0:
             raise CborError("more than anybody needs")
@@ -110,8 +110,8 @@ class _Reader:
             raise CborError("a length that is none")
         return int.from_bytes(self._take(_SIZES[more]))
 
-    def _ends(self) -> bool:
-        """Say whether what has no length ends here, and go on behind its end."""
+    def _skip_break(self) -> bool:
+        """Return whether an indefinite-length item ends here; if so, skip its end marker."""
         if self.at < len(self._body) and self._body[self.at] == _BREAK:
             self.at += 1
             return True
@@ -121,7 +121,7 @@ class _Reader:
         if more != _INDEFINITE:
             return self._take(self._number(more))
         parts = []
-        while not self._ends():
+        while not self._skip_break():
             self._left -= 1
             first = self._take(1)[0]
             if self._left < 0 or first >> 5 != major or first & 0x1F == _INDEFINITE:
@@ -132,14 +132,14 @@ class _Reader:
     def _array(self, more: int, depth: int) -> list[Any]:
         found: list[Any] = []
         count = math.inf if more == _INDEFINITE else self._number(more)
-        while len(found) < count and not (more == _INDEFINITE and self._ends()):
+        while len(found) < count and not (more == _INDEFINITE and self._skip_break()):
             found.append(self.value(depth - 1))
         return found
 
     def _map(self, more: int, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         count = math.inf if more == _INDEFINITE else self._number(more)
-        while len(found) < count and not (more == _INDEFINITE and self._ends()):
+        while len(found) < count and not (more == _INDEFINITE and self._skip_break()):
             key = self.value(depth - 1)
             if not isinstance(key, str) or key in found:
                 raise CborError("a key that is no text, or comes twice")

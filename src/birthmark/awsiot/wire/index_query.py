@@ -1,8 +1,7 @@
-"""The query language of fleet indexing (developer guide, "Query syntax"): text to a tree of conditions.
+"""Query language of fleet indexing (developer guide, "Query syntax"): text to a tree of conditions.
 
-`thingName:pump*`, `attributes.site:7 AND NOT shadow.reported.on:true`, `attributes.load > 4`,
-`attributes.load:[1 TO 9]`, `"two words"`. What stands side by side has to hold together. A wildcard stands at the end
-of a value alone.
+`thingName:pump*`, `attributes.site:7 AND NOT shadow.reported.on:true`, `attributes.load > 4`, `attributes.load:[1 TO
+9]`, `"two words"`. Adjacent terms are joined with AND. A wildcard is allowed only at the end of a value.
 """
 
 import re
@@ -16,15 +15,18 @@ from birthmark.errors import InvalidRequestError
 
 MAX_CHARS, MAX_TERMS, MAX_LEVELS = 1000, 32, 10
 MAX_VALUE = 256
-"""So much of a value is found; longer ones are as equal as their beginnings."""
+"""Maximum indexed length of a value; longer values are compared by their first part."""
 
 
 ANY_OF: Mapping[str, str] = {"registry": "*registry", "groups": "*groups"}
-"""Where values come from, and the field under which all of those stand once more: for terms without a field."""
+"""Sources of values, with the combined field of each source.
+
+The combined field repeats the values of its source, for terms without a field.
+"""
 
 
 class SearchIndex(Enum):
-    """What is searched: an index by its name at AWS."""
+    """Search index, with its name at AWS."""
 
     THINGS = "AWS_Things"
     GROUPS = "AWS_ThingGroups"
@@ -44,7 +46,10 @@ class QueryInvalidError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class FieldEquals:
-    """A field with a value; `begins`: with one that begins so. No field: any of those that name or describe."""
+    """A field with a value; `begins` matches a value prefix.
+
+    Without a field, it matches any name or description field.
+    """
 
     field: str
     value: str
@@ -53,7 +58,10 @@ class FieldEquals:
 
 @dataclass(frozen=True, slots=True)
 class FieldRange:
-    """A field between two values, each with or without itself; None is open. `counts`: both are numbers."""
+    """A field within a range; each bound is inclusive or exclusive, and None is open.
+
+    `counts` means that both bounds are numbers.
+    """
 
     field: str
     low: str | None
@@ -73,21 +81,21 @@ class EveryThing:
 
 @dataclass(frozen=True, slots=True)
 class NoTerm:
-    """What the other is not."""
+    """Negation of a condition."""
 
     one: "Query"
 
 
 @dataclass(frozen=True, slots=True)
 class AllTerms:
-    """All of these."""
+    """Conjunction of conditions."""
 
     parts: tuple["Query", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyTerm:
-    """Any of these."""
+    """Disjunction of conditions."""
 
     parts: tuple["Query", ...]
 
@@ -97,7 +105,7 @@ Query: TypeAlias = Leaf | NoTerm | AllTerms | AnyTerm
 
 
 def count_terms(query: Query) -> int:
-    """Return how many terms a query asks of each subject."""
+    """Return the number of terms that a query tests for each subject."""
     match query:
         case AllTerms(parts=parts) | AnyTerm(parts=parts):
             return sum(map(count_terms, parts))
@@ -135,14 +143,14 @@ _Token: TypeAlias = tuple[str, str]
 
 
 def number_of(text: str) -> float | None:
-    """Return the number that a text says, None where it says none."""
+    """Return the number in a text, or None if it is not a finite number."""
     if _NUMBER.fullmatch(text) is None:
         return None
     number = float(text)
     return number if isfinite(number) else None
 
 
-def parse_query(text: str, place: SearchIndex = SearchIndex.THINGS) -> Query:
+def parse_query(text: str, index: SearchIndex = SearchIndex.THINGS) -> Query:
     """Return the query. Raise `QueryInvalidError`."""
     if len(text) > MAX_CHARS:
         raise QueryInvalidError(detail=f"it has more than {MAX_CHARS} characters")
@@ -151,20 +159,20 @@ def parse_query(text: str, place: SearchIndex = SearchIndex.THINGS) -> Query:
     tokens = tuple(_tokens(text))
     if not tokens:
         raise QueryInvalidError(detail="it is empty")
-    parser = _Parser(tokens, place)
+    parser = _Parser(tokens, index)
     found = parser.either()
     if parser.at < len(tokens):
         raise QueryInvalidError(detail=f"{tokens[parser.at][1][:40]!r} is not expected")
     return found
 
 
-def is_field(name: str, place: SearchIndex) -> bool:
-    """Say whether something can be found by this field."""
-    return _FIELDS[place].fullmatch(name) is not None
+def is_field(name: str, index: SearchIndex) -> bool:
+    """Return whether this field is searchable."""
+    return _FIELDS[index].fullmatch(name) is not None
 
 
 def leaves(query: Query) -> Iterator[Leaf]:
-    """Yield the conditions at the ends of the tree."""
+    """Yield the leaf conditions of the tree."""
     match query:
         case AllTerms(parts=parts) | AnyTerm(parts=parts):
             for part in parts:
@@ -190,14 +198,14 @@ def _tokens(text: str) -> Iterator[_Token]:
 class _Parser:
     """Descends from OR to terms."""
 
-    def __init__(self, tokens: tuple[_Token, ...], place: SearchIndex) -> None:
+    def __init__(self, tokens: tuple[_Token, ...], index: SearchIndex) -> None:
         self._tokens = tokens
-        self._place = place
+        self._place = index
         self._levels = self._terms = 0
         self.at = 0
 
     def either(self) -> Query:
-        """Read what OR joins."""
+        """Parse conditions joined by OR."""
         parts = [self._together()]
         while self._takes("word", "OR"):
             parts.append(self._together())
@@ -302,7 +310,7 @@ def _word(field: str, text: str) -> Query:
 
 
 def _plain(text: str) -> str:
-    """Return the value that a word says. Raise `QueryInvalidError` where it has a wildcard."""
+    """Return the literal value of a word. Raise `QueryInvalidError` if it has a wildcard."""
     if re.search(r"(?<!\\)[*?]", text):
         raise QueryInvalidError(detail=f"{text[:40]!r} has a wildcard that is not one * at its end")
     return _ESCAPED.sub(r"\1", text)
@@ -320,7 +328,7 @@ def _range(field: str, text: str) -> Query:
 
 
 def _bounded(query: FieldEquals | FieldRange) -> Query:
-    """Cut values to what is found of them."""
+    """Truncate values to their indexed length."""
     if isinstance(query, FieldEquals):
         return FieldEquals(query.field, query.value[:MAX_VALUE], query.begins or len(query.value) > MAX_VALUE)
     low, high = (None if one is None else one[:MAX_VALUE] for one in (query.low, query.high))

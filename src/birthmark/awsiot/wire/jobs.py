@@ -1,8 +1,7 @@
-"""Jobs' JSON: documents and settings that operators give, requests of devices, and what both are told.
+"""JSON of jobs: documents and settings from operators, requests from devices, and the responses to both.
 
-On a device's topics, and over its HTTPS, times are whole seconds since 1970; operators get them to the millisecond. A
-job's document is an object on MQTT and text over HTTPS; the status details of an execution stand in `detailsMap` for
-operators alone.
+Devices get times as whole seconds since 1970, over MQTT and HTTPS; operators get milliseconds. A job document is an
+object over MQTT and text over HTTPS. Only operators get status details in `detailsMap`.
 """
 
 import json
@@ -17,7 +16,7 @@ import msgspec
 from birthmark.awsiot.model import Account, ExecutionStatus, Job, JobExecution, JobTemplate
 from birthmark.awsiot.wire import BodyInvalidError, seconds
 from birthmark.errors import ConflictError, InvalidRequestError
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import decode_json
 
 MAX_DOCUMENT_BYTES = 32 * 1024
@@ -115,7 +114,7 @@ class SchedulingConfig(msgspec.Struct, rename="camel", omit_defaults=True):
 
 
 class JobConfiguration(msgspec.Struct, rename="camel", omit_defaults=True):
-    """How a job goes out and when, stops itself, times out and is tried again."""
+    """Job settings: rollout, scheduling, abort, timeout and retry."""
 
     job_executions_rollout_config: RolloutConfig | None = None
     abort_config: AbortConfig | None = None
@@ -135,23 +134,23 @@ SETTINGS: Mapping[str, Any] = {
 """By their names in a request."""
 
 
-def parse_settings(given: Mapping[str, Any]) -> JobConfiguration:
-    """Return a job's settings, as an operator wrote them: what is misspelled is none. Raise `BodyInvalidError`."""
-    if (member := unread(dict(given), JobConfiguration)) is not None:
+def parse_settings(values: Mapping[str, Any]) -> JobConfiguration:
+    """Parse a job's settings from an operator; reject unknown members. Raise `BodyInvalidError`."""
+    if (member := find_unread_member(dict(values), JobConfiguration)) is not None:
         raise BodyInvalidError(detail=f"{member} in the settings is not known"[:300])
     try:
-        return msgspec.convert(dict(given), JobConfiguration)
+        return msgspec.convert(dict(values), JobConfiguration)
     except msgspec.ValidationError as error:
         raise BodyInvalidError(detail=f"the settings: {error}"[:300]) from error
 
 
-def settings_of(kept: Mapping[str, Any]) -> JobConfiguration:
-    """Return a job's settings as they are kept."""
-    return msgspec.convert(dict(kept), JobConfiguration)
+def settings_of(values: Mapping[str, Any]) -> JobConfiguration:
+    """Return a job's settings from their stored form."""
+    return msgspec.convert(dict(values), JobConfiguration)
 
 
 def parse_document(text: str) -> str:
-    """Return a job's document, which stays as it was given. Raise `BodyInvalidError`."""
+    """Validate a job document and return it unchanged. Raise `BodyInvalidError`."""
     if len(text.encode()) > MAX_DOCUMENT_BYTES:
         raise BodyInvalidError(detail=f"document has more than {MAX_DOCUMENT_BYTES} bytes")
     try:
@@ -165,7 +164,7 @@ def parse_document(text: str) -> str:
 
 @lru_cache(maxsize=64)
 def compact(document: str) -> str:
-    """Return a job's document as AWS hands it to devices: without white space and without members that are null."""
+    """Return a job document as AWS delivers it to devices: without white space and null members."""
 
     def without_nulls(members: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in members.items() if value is not None}
@@ -173,26 +172,26 @@ def compact(document: str) -> str:
     return json.dumps(json.loads(document, object_hook=without_nulls), separators=(",", ":"), ensure_ascii=False)
 
 
-def placeholder_in(document: str) -> str | None:
-    """Return the first thing in a document that would have to be filled in and is not, such as a signature of code."""
+def find_unsupported_placeholder(document: str) -> str | None:
+    """Return the first unsupported placeholder in a document, such as a code signature, or None."""
     for found in _PLACEHOLDER.finditer(document):
         if found[1] not in {"parameter", "s3-presigned-url", "s3-presigned-url-v2"}:
             return found[0] + "}"
     return None
 
 
-def parse_details(given: Mapping[str, str] | None) -> Mapping[str, str] | None:
+def parse_details(values: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return status details. Raise `JobRequestError`."""
-    for name, value in (given or {}).items():
+    for name, value in (values or {}).items():
         if _DETAIL_KEY.fullmatch(name) is None or not 1 <= len(value) <= MAX_DETAIL_CHARS or not value.isprintable():
             raise JobRequestError(detail=f"statusDetails {name[:60]!r} has a name or a value that is not taken")
-    if given is not None and len(given) > MAX_DETAILS:
+    if values is not None and len(values) > MAX_DETAILS:
         raise JobRequestError(detail=f"statusDetails has more than {MAX_DETAILS} entries")
-    return given
+    return values
 
 
 class DeviceUpdate(msgspec.Struct, rename="camel", frozen=True):
-    """What a device asks; what a question has no use for is ignored. -1 ends a step's timer."""
+    """A device's job request; members that do not apply to the operation are ignored. -1 stops a step timer."""
 
     status: str = ""
     status_details: dict[str, str] | None = None
@@ -209,7 +208,7 @@ _BY_THE_SERVICE = frozenset({"QUEUED", "TIMED_OUT", "REMOVED", "CANCELED"})
 
 
 def token_of(payload: bytes) -> str | None:
-    """Return the token that answers to a request carry, whatever else is wrong with it."""
+    """Return the client token of a request, even if the rest is invalid."""
     try:
         given = decode_json(payload or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -219,7 +218,10 @@ def token_of(payload: bytes) -> str | None:
 
 
 def parse_request(payload: bytes, *, is_update: bool = False) -> DeviceUpdate:
-    """Return what a device asks; nothing is `{}`, and numbers may be texts. Raise `JobRequestError`."""
+    """Parse a device's job request; an empty payload is `{}`, and numbers may be text.
+
+    Raise `JobRequestError`.
+    """
     try:
         given = decode_json(payload or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -231,49 +233,49 @@ def parse_request(payload: bytes, *, is_update: bool = False) -> DeviceUpdate:
     return checked(made, is_update=is_update)
 
 
-def checked(made: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
+def checked(update: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
     """Return a request that is within its bounds. Raise `JobRequestError`."""
-    if is_update and made.status in _BY_THE_SERVICE:
-        raise StatusNotForDevicesError(status=made.status)
-    if is_update and made.status not in _BY_DEVICES:
+    if is_update and update.status in _BY_THE_SERVICE:
+        raise StatusNotForDevicesError(status=update.status)
+    if is_update and update.status not in _BY_DEVICES:
         raise JobRequestError(detail=f"status is none of {', '.join(_BY_DEVICES)}")
-    if made.client_token is not None and len(made.client_token.encode()) > MAX_TOKEN_BYTES:
+    if update.client_token is not None and len(update.client_token.encode()) > MAX_TOKEN_BYTES:
         raise JobRequestError(detail=f"clientToken has more than {MAX_TOKEN_BYTES} bytes")
-    step = made.step_timeout_in_minutes
+    step = update.step_timeout_in_minutes
     if step is not None and not (1 <= step <= MAX_STEP_MINUTES or (step == -1 and is_update)):
         raise JobRequestError(detail=f"stepTimeoutInMinutes is not within 1 and {MAX_STEP_MINUTES}")
-    parse_details(made.status_details)
-    return made
+    parse_details(update.status_details)
+    return update
 
 
 # ---- what devices are told
 
 
 def epoch(moment: datetime) -> int:
-    """Return a time as devices are told it: whole seconds since 1970."""
+    """Return a time in the format for devices: whole seconds since 1970."""
     return int(moment.timestamp())
 
 
-def summary(known: JobExecution) -> dict[str, Any]:
-    """Return an entry of the lists of what is pending."""
+def summary(execution: JobExecution) -> dict[str, Any]:
+    """Return an entry of the pending executions lists."""
     told: dict[str, Any] = {
-        "jobId": known.job_id,
-        "queuedAt": epoch(known.queued_at),
-        "lastUpdatedAt": epoch(known.updated_at),
-        "executionNumber": known.number,
-        "versionNumber": known.version,
+        "jobId": execution.job_id,
+        "queuedAt": epoch(execution.queued_at),
+        "lastUpdatedAt": epoch(execution.updated_at),
+        "executionNumber": execution.number,
+        "versionNumber": execution.version,
     }
-    return told if known.started_at is None else told | {"startedAt": epoch(known.started_at)}
+    return told if execution.started_at is None else told | {"startedAt": epoch(execution.started_at)}
 
 
-def execution(known: JobExecution, document: str | None, now: datetime, *, is_text: bool = False) -> dict[str, Any]:
-    """Return an execution whole; with its document, which is an object unless it has to be text."""
-    told = summary(known) | {"thingName": known.thing, "status": known.status.value}
-    if known.details:
-        told["statusDetails"] = dict(known.details)
+def execution(execution: JobExecution, document: str | None, now: datetime, *, is_text: bool = False) -> dict[str, Any]:
+    """Return a complete execution; its document is an object unless `is_text`."""
+    told = summary(execution) | {"thingName": execution.thing, "status": execution.status.value}
+    if execution.details:
+        told["statusDetails"] = dict(execution.details)
     if document is not None:
         told["jobDocument"] = document if is_text else raw(document)
-    if (left := left_s(known, now)) is not None:
+    if (left := left_s(execution, now)) is not None:
         told["approximateSecondsBeforeTimedOut"] = left
     return told
 
@@ -283,37 +285,41 @@ def raw(document: str) -> msgspec.Raw:
     return msgspec.Raw(document.encode())
 
 
-def left_s(known: JobExecution, now: datetime) -> int | None:
-    """Return how many seconds are left until it times out; None where it does not."""
-    return None if known.due_at is None else max(0, int((known.due_at - now).total_seconds()))
+def left_s(execution: JobExecution, now: datetime) -> int | None:
+    """Return the seconds until the execution times out, or None without a timeout."""
+    return None if execution.due_at is None else max(0, int((execution.due_at - now).total_seconds()))
 
 
 def lists(pending: Sequence[JobExecution], names: tuple[str, str]) -> dict[str, Any]:
-    """Return what is in progress and what is queued, under these names."""
+    """Return the executions in progress and queued, under these two names."""
     running = [summary(one) for one in pending if one.status is ExecutionStatus.IN_PROGRESS]
     return {names[0]: running, names[1]: [summary(one) for one in pending if one.status is ExecutionStatus.QUEUED]}
 
 
-def state(known: JobExecution) -> dict[str, Any]:
-    """Return how far an execution is."""
-    return {"status": known.status.value, "statusDetails": dict(known.details), "versionNumber": known.version}
+def state(execution: JobExecution) -> dict[str, Any]:
+    """Return the state of an execution."""
+    return {
+        "status": execution.status.value,
+        "statusDetails": dict(execution.details),
+        "versionNumber": execution.version,
+    }
 
 
-def body(told: Mapping[str, Any], now: datetime, token: str | None = None) -> bytes:
-    """Return a message with its time, and the token of whoever asked."""
-    return _encode({**told, "timestamp": epoch(now), **({} if token is None else {"clientToken": token})})
+def body(values: Mapping[str, Any], now: datetime, token: str | None = None) -> bytes:
+    """Return a message body with its timestamp and the request's client token."""
+    return _encode({**values, "timestamp": epoch(now), **({} if token is None else {"clientToken": token})})
 
 
-def answer(told: Mapping[str, Any]) -> bytes:
-    """Return an answer over HTTPS."""
-    return _encode(told)
+def answer(values: Mapping[str, Any]) -> bytes:
+    """Return an HTTPS response body."""
+    return _encode(values)
 
 
 # ---- what operators are told
 
 
 _ALWAYS_TOLD = ("timeoutConfig", "schedulingConfig", "presignedUrlConfig", "jobExecutionsRolloutConfig")
-"""DescribeJob has these also for a job without them (measured 2026-09)."""
+"""Members that DescribeJob returns even for a job without them (measured 2026-09)."""
 
 
 def job_json(account: Account, job: Job, targets: Sequence[str], details: Mapping[str, Any]) -> dict[str, Any]:
@@ -347,56 +353,59 @@ def job_entry_json(account: Account, job: Job) -> dict[str, Any]:
     return told if job.completed_at is None else told | {"completedAt": seconds(job.completed_at)}
 
 
-def execution_json(account: Account, known: JobExecution, now: datetime) -> dict[str, Any]:
-    """Return an execution as operators see it."""
+def execution_json(account: Account, execution: JobExecution, now: datetime) -> dict[str, Any]:
+    """Return an execution in the operator API format."""
     told: dict[str, Any] = {
-        "jobId": known.job_id,
-        "thingArn": account.arn("thing", known.thing),
-        "status": known.status.value,
-        "forceCanceled": known.force_canceled,
-        "statusDetails": {"detailsMap": dict(known.details)},
-        "queuedAt": seconds(known.queued_at),
-        "lastUpdatedAt": seconds(known.updated_at),
-        "executionNumber": known.number,
-        "versionNumber": known.version,
+        "jobId": execution.job_id,
+        "thingArn": account.arn("thing", execution.thing),
+        "status": execution.status.value,
+        "forceCanceled": execution.force_canceled,
+        "statusDetails": {"detailsMap": dict(execution.details)},
+        "queuedAt": seconds(execution.queued_at),
+        "lastUpdatedAt": seconds(execution.updated_at),
+        "executionNumber": execution.number,
+        "versionNumber": execution.version,
     }
-    if known.started_at is not None:
-        told["startedAt"] = seconds(known.started_at)
-    if (left := left_s(known, now)) is not None:
+    if execution.started_at is not None:
+        told["startedAt"] = seconds(execution.started_at)
+    if (left := left_s(execution, now)) is not None:
         told["approximateSecondsBeforeTimedOut"] = left
     return told
 
 
-def execution_entry_json(known: JobExecution) -> dict[str, Any]:
+def execution_entry_json(execution: JobExecution) -> dict[str, Any]:
     """Return an execution's entry in a list."""
     told: dict[str, Any] = {
-        "status": known.status.value,
-        "queuedAt": seconds(known.queued_at),
-        "lastUpdatedAt": seconds(known.updated_at),
-        "executionNumber": known.number,
-        "retryAttempt": known.number - 1,
+        "status": execution.status.value,
+        "queuedAt": seconds(execution.queued_at),
+        "lastUpdatedAt": seconds(execution.updated_at),
+        "executionNumber": execution.number,
+        "retryAttempt": execution.number - 1,
     }
-    return told if known.started_at is None else told | {"startedAt": seconds(known.started_at)}
+    return told if execution.started_at is None else told | {"startedAt": seconds(execution.started_at)}
 
 
-def template_json(account: Account, known: JobTemplate) -> dict[str, Any]:
-    """Return what DescribeJobTemplate answers."""
-    told = template_entry_json(account, known) | {"document": known.document, **known.settings}
-    return told if known.source is None else told | {"documentSource": known.source}
+def template_json(account: Account, template: JobTemplate) -> dict[str, Any]:
+    """Return the DescribeJobTemplate response."""
+    told = template_entry_json(account, template) | {"document": template.document, **template.settings}
+    return told if template.source is None else told | {"documentSource": template.source}
 
 
-def template_entry_json(account: Account, known: JobTemplate) -> dict[str, Any]:
+def template_entry_json(account: Account, template: JobTemplate) -> dict[str, Any]:
     """Return an entry of ListJobTemplates."""
     return {
-        "jobTemplateArn": account.arn("jobtemplate", known.template_id),
-        "jobTemplateId": known.template_id,
-        "description": known.description,
-        "createdAt": seconds(known.created_at),
+        "jobTemplateArn": account.arn("jobtemplate", template.template_id),
+        "jobTemplateId": template.template_id,
+        "description": template.description,
+        "createdAt": seconds(template.created_at),
     }
 
 
 def template_arn(account: Account, template: str) -> str:
-    """Return the ARN of a template; one that AWS manages, whose id has a version, is of no account."""
+    """Return the ARN of a template.
+
+    The ARN of an AWS managed template, whose ID has a version, has no account.
+    """
     if ":" in template:
         return f"arn:aws:iot:{account.region}::jobtemplate/{template}"
     return account.arn("jobtemplate", template)

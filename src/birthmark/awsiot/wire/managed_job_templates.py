@@ -1,6 +1,6 @@
-"""The job templates that AWS manages, as its developer guide lists them: what the Device Client's handlers do.
+"""AWS managed job templates, as listed in the developer guide; they run the handlers of the Device Client.
 
-Each has one version, 1.0, and is for Linux. Their descriptions are our own words.
+Each template has one version, 1.0, and is for Linux. The descriptions are our own.
 """
 
 import json
@@ -15,7 +15,7 @@ from birthmark.awsiot.wire.jobs import template_arn
 VERSION = "1.0"
 _ARN = re.compile(r"arn:aws:iot:[a-z0-9-]*::jobtemplate/([A-Za-z-]{1,64}):([0-9.]{1,16})")
 OPTIONAL = ("runAsUser", "pathToHandler")
-"""What every one of them takes, and needs not."""
+"""Optional parameters of every managed template."""
 _DESCRIBED: Mapping[str, tuple[str, str, str]] = {
     "downloadUrl": ("The URL of the file", "(.*?)", "https://example.com/firmware.bin"),
     "filePath": ("Where the file goes on the device", "(.*?)", "/var/lib/firmware.bin"),
@@ -24,12 +24,12 @@ _DESCRIBED: Mapping[str, tuple[str, str, str]] = {
     "runAsUser": ("The user that runs the handler; by default the client's own", "(.){0,256}", "user1"),
     "pathToHandler": ("The folder of the handler; by default the client's", "(.){0,4096}", "/opt/handlers"),
 }
-"""What each parameter is, what its value may be, and an example."""
+"""Description, value pattern and example of each parameter."""
 
 
 @dataclass(frozen=True, slots=True)
 class ManagedTemplate:
-    """One of them: its name, what it is for, the device's handler, and what has to be given."""
+    """An AWS managed template: name, description, device handler and required parameters."""
 
     name: str
     description: str
@@ -38,7 +38,7 @@ class ManagedTemplate:
 
     @property
     def template_id(self) -> str:
-        """The name and the version, as they stand in the ARN."""
+        """Name and version, as in the ARN."""
         return f"{self.name}:{VERSION}"
 
     @property
@@ -53,7 +53,7 @@ class ManagedTemplate:
 
     @property
     def parameters(self) -> Sequence[Mapping[str, Any]]:
-        """What may be given, as DescribeManagedJobTemplate says it."""
+        """Parameters, in the format of DescribeManagedJobTemplate."""
         return [
             {
                 **dict(zip(("description", "regex", "example"), _DESCRIBED[name], strict=True)),
@@ -85,23 +85,23 @@ MANAGED: Mapping[str, ManagedTemplate] = {
 
 
 def managed_by_arn(arn: str) -> ManagedTemplate | None:
-    """Return the template that AWS manages under this ARN; None where it is the ARN of no such."""
+    """Return the AWS managed template with this ARN, or None."""
     found = _ARN.fullmatch(arn)
     return None if found is None or found[2] != VERSION else MANAGED.get(found[1])
 
 
-def managed_entry_json(account: Account, known: ManagedTemplate) -> dict[str, Any]:
+def managed_entry_json(account: Account, template: ManagedTemplate) -> dict[str, Any]:
     """Return an entry of ListManagedJobTemplates."""
     return {
-        "templateArn": template_arn(account, known.template_id),
-        "templateName": known.name,
-        "description": known.description,
+        "templateArn": template_arn(account, template.template_id),
+        "templateName": template.name,
+        "description": template.description,
         "environments": ["LINUX"],
         "templateVersion": VERSION,
     }
 
 
-def managed_json(account: Account, known: ManagedTemplate) -> dict[str, Any]:
-    """Return what DescribeManagedJobTemplate answers."""
-    more = {"documentParameters": [dict(one) for one in known.parameters], "document": known.document}
-    return managed_entry_json(account, known) | more
+def managed_json(account: Account, template: ManagedTemplate) -> dict[str, Any]:
+    """Return the DescribeManagedJobTemplate response."""
+    more = {"documentParameters": [dict(one) for one in template.parameters], "document": template.document}
+    return managed_entry_json(account, template) | more

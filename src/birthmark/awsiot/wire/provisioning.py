@@ -1,5 +1,7 @@
-"""What devices ask for on `$aws/certificates/…` and `$aws/provisioning-templates/…`, and are answered: JSON and CBOR
-(developer guide, "Device provisioning MQTT API"); templates and bulk registrations as the control plane has them."""
+"""Fleet provisioning messages in JSON and CBOR, and control plane JSON of templates and bulk registrations.
+
+Devices use `$aws/certificates/…` and `$aws/provisioning-templates/…` (developer guide, "Device provisioning MQTT API").
+"""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from birthmark.awsiot.wire.cbor import CborError, decode, encode
 from birthmark.untrusted_text import read_json
 
 MAX_REQUEST_BYTES = 98_304
-"""What parameters of 64 KiB take in JSON."""
+"""Maximum request size, which allows 64 KiB of parameters in JSON."""
 
 
 class CsrRequest(msgspec.Struct, rename="camel"):
@@ -26,20 +28,20 @@ class ProvisionRequest(msgspec.Struct, rename="camel"):
 
 
 class HookAnswer(msgspec.Struct, rename="camel"):
-    """What a pre-provisioning hook says."""
+    """Response of a pre-provisioning hook."""
 
     allow_provisioning: bool
     parameter_overrides: dict[str, str] | None = None
 
 
 def parse_csr_request(payload: bytes, form: str) -> str:
-    """Return the request that a certificate is asked for by. Raise `BodyInvalidError`."""
+    """Return the CSR of a certificate request. Raise `BodyInvalidError`."""
     found: CsrRequest = _parsed(payload, form, CsrRequest)
     return found.certificate_signing_request
 
 
 def parse_provision(payload: bytes, form: str) -> ProvisionRequest:
-    """Return what is asked of a template. Raise `BodyInvalidError`."""
+    """Parse a provisioning request. Raise `BodyInvalidError`."""
     found: ProvisionRequest = _parsed(payload, form, ProvisionRequest)
     return found
 
@@ -50,7 +52,7 @@ def parse_hook_answer(value: Any) -> HookAnswer:
 
 
 def answer_body(answer: Mapping[str, Any], form: str) -> bytes:
-    """Return an answer in the form that was asked."""
+    """Encode a response in the format of its request."""
     return encode(dict(answer)) if form == "cbor" else json.dumps(answer).encode()
 
 
@@ -71,44 +73,44 @@ def _invalid(detail: str) -> BodyInvalidError:
     return BodyInvalidError(detail=detail, command="birthmark aws template example")
 
 
-def template_entry_json(account: Account, known: ProvisioningTemplate) -> dict[str, Any]:
+def template_entry_json(account: Account, template: ProvisioningTemplate) -> dict[str, Any]:
     """Return an entry of ListProvisioningTemplates."""
     return {
-        "templateArn": account.arn("provisioningtemplate", known.name),
-        "templateName": known.name,
-        "description": known.description,
-        "creationDate": seconds(known.created_at),
-        "lastModifiedDate": seconds(known.modified_at),
-        "enabled": known.is_enabled,
-        "type": known.kind.value,
+        "templateArn": account.arn("provisioningtemplate", template.name),
+        "templateName": template.name,
+        "description": template.description,
+        "creationDate": seconds(template.created_at),
+        "lastModifiedDate": seconds(template.modified_at),
+        "enabled": template.is_enabled,
+        "type": template.kind.value,
     }
 
 
-def template_json(account: Account, known: ProvisioningTemplate, version: TemplateVersion) -> dict[str, Any]:
-    """Return what DescribeProvisioningTemplate answers."""
-    hook = {} if known.hook is None else {"preProvisioningHook": json.loads(known.hook)}
+def template_json(account: Account, template: ProvisioningTemplate, version: TemplateVersion) -> dict[str, Any]:
+    """Return the DescribeProvisioningTemplate response."""
+    hook = {} if template.hook is None else {"preProvisioningHook": json.loads(template.hook)}
     return (
-        template_entry_json(account, known)
+        template_entry_json(account, template)
         | {
-            "defaultVersionId": known.default_version,
+            "defaultVersionId": template.default_version,
             "templateBody": version.body,
-            "provisioningRoleArn": known.role_arn,
+            "provisioningRoleArn": template.role_arn,
         }
         | hook
     )
 
 
-def template_version_json(known: ProvisioningTemplate, version: TemplateVersion) -> dict[str, Any]:
+def template_version_json(template: ProvisioningTemplate, version: TemplateVersion) -> dict[str, Any]:
     """Return an entry of ListProvisioningTemplateVersions."""
     return {
         "versionId": version.version,
         "creationDate": seconds(version.created_at),
-        "isDefaultVersion": version.version == known.default_version,
+        "isDefaultVersion": version.version == template.default_version,
     }
 
 
 def task_json(task: RegistrationTask) -> dict[str, Any]:
-    """Return what DescribeThingRegistrationTask answers."""
+    """Return the DescribeThingRegistrationTask response."""
     return {
         "taskId": task.task_id,
         "creationDate": seconds(task.created_at),

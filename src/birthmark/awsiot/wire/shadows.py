@@ -1,7 +1,7 @@
-"""Shadow documents: requests to values, values to what is answered and published (developer guide, "Device Shadow
-service documents").
+"""Shadow documents: requests to values, values to responses and events.
 
-Times are whole seconds since 1970. Metadata has a timestamp for every value, and one for every element of an array.
+See the developer guide, "Device Shadow service documents". Times are whole seconds since 1970. Metadata has a timestamp
+for every value and for every array element.
 """
 
 import codecs
@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ShadowInvalidError(InvalidRequestError):
-    """A shadow request is not valid; `detail` is the service's own sentence."""
+    """The shadow request is not valid; `detail` is the error text of AWS IoT Core."""
 
     code = "awsiot.shadow_invalid"
     message = "{detail}"
@@ -51,7 +51,7 @@ class ShadowEncodingError(InvalidRequestError):
 
 
 class ShadowRequest(msgspec.Struct, frozen=True):
-    """What was asked of a shadow: the document, and the token that its answers carry."""
+    """A shadow request: the document, and the client token for its responses."""
 
     document: dict[str, Any]
     token: str | None = None
@@ -59,7 +59,10 @@ class ShadowRequest(msgspec.Struct, frozen=True):
 
 
 def parse_request(payload: bytes) -> ShadowRequest:
-    """Return a request; an empty one is `{}`. Raise `ShadowInvalidError` or `ShadowEncodingError`."""
+    """Parse a shadow request; an empty payload is `{}`.
+
+    Raise `ShadowInvalidError` or `ShadowEncodingError`.
+    """
     try:
         document = _decode(payload.removeprefix(codecs.BOM_UTF8) or b"{}")  # RFC 8259 section 8.1
     except RecursionError as error:
@@ -77,7 +80,7 @@ def parse_request(payload: bytes) -> ShadowRequest:
 
 
 def _overflow_to_text(digits: str) -> float | str:
-    """Return a number, or AWS's text for one that no double holds."""
+    """Return a number, or AWS's text for a number outside the range of a double."""
     value = float(digits)
     if not isinf(value):
         return value
@@ -88,7 +91,7 @@ _decode = msgspec.json.Decoder(float_hook=_overflow_to_text).decode  # noqa: TID
 
 
 def too_deep() -> ShadowInvalidError:
-    """Return the refusal of a document that has too many levels."""
+    """Return the error for a document with too many nesting levels."""
     return ShadowInvalidError(detail=f"JSON contains too many levels of nesting; maximum is {MAX_LEVELS}")
 
 
@@ -101,12 +104,12 @@ def _is_utf8(payload: bytes) -> bool:
 
 
 def state_size(state: Mapping[str, Any]) -> int:
-    """Return how large a state is, as compact JSON in UTF-8."""
+    """Return the size of a state as compact UTF-8 JSON."""
     return len(_encode(state))
 
 
 def sections_body(desired: DocumentSection, reported: DocumentSection) -> bytes:
-    """Return the column that holds a shadow; JSON, for its numbers may have more than 64 bits."""
+    """Return the column value of a shadow; it is JSON because numbers may exceed 64 bits."""
     return _encode((desired, reported))
 
 
@@ -119,47 +122,47 @@ def sections_of(body: bytes) -> tuple[DocumentSection, DocumentSection]:
 # ---- what is answered, and published
 
 
-def shadow_json(shadow: Shadow, at: int, token: str | None = None) -> bytes:
-    """Return a whole shadow, with what is desired and not so reported."""
+def shadow_json(shadow: Shadow, timestamp: int, token: str | None = None) -> bytes:
+    """Return a complete shadow document with its delta."""
     whole = _snapshot(shadow)
     missing, _ = delta(shadow.desired, shadow.reported)
     if missing:
         whole["state"]["delta"] = missing
-    return _encode(whole | _at(at, token))
+    return _encode(whole | _at(timestamp, token))
 
 
-def update_json(shadow: Shadow, patch: Mapping[str, Any], at: int, token: str | None) -> bytes:
-    """Return the answer to an update: what was submitted, and when that was."""
+def update_json(shadow: Shadow, patch: Mapping[str, Any], timestamp: int, token: str | None) -> bytes:
+    """Return the response to an update: the submitted state and its timestamps."""
     metadata = {
         name: _dated(values, submitted(shadow.sections[name].stamps, values))
         for name, values in patch.items()
         if values is not None
     }
-    return _encode({"state": patch, "metadata": metadata, "version": shadow.version} | _at(at, token))
+    return _encode({"state": patch, "metadata": metadata, "version": shadow.version} | _at(timestamp, token))
 
 
-def documents_json(before: Shadow, after: Shadow, at: int, token: str | None) -> bytes:
+def documents_json(before: Shadow, after: Shadow, timestamp: int, token: str | None) -> bytes:
     """Return a shadow before and after a change."""
-    return _encode({"previous": _snapshot(before), "current": _snapshot(after)} | _at(at, token))
+    return _encode({"previous": _snapshot(before), "current": _snapshot(after)} | _at(timestamp, token))
 
 
-def delta_json(shadow: Shadow, at: int, token: str | None) -> bytes | None:
-    """Return what is desired and not so reported; None when that is nothing."""
+def delta_json(shadow: Shadow, timestamp: int, token: str | None) -> bytes | None:
+    """Return the delta between desired and reported state, or None if there is no difference."""
     missing, stamps = delta(shadow.desired, shadow.reported)
     if not missing:
         return None
-    head = {"version": shadow.version, "timestamp": at // _MICROS}
+    head = {"version": shadow.version, "timestamp": timestamp // _MICROS}
     return _encode(head | {"state": missing, "metadata": _dated(missing, stamps)} | _with(token))
 
 
-def deleted_json(version: int, at: int, token: str | None) -> bytes:
+def deleted_json(version: int, timestamp: int, token: str | None) -> bytes:
     """Return the answer to a deletion."""
-    return _encode({"version": version} | _at(at, token))
+    return _encode({"version": version} | _at(timestamp, token))
 
 
-def rejected_json(status: int, message: str, at: int, token: str | None) -> bytes:
-    """Return the answer to what was refused."""
-    return _encode({"code": status, "message": message} | _at(at, token))
+def rejected_json(status: int, message: str, timestamp: int, token: str | None) -> bytes:
+    """Return a rejected response."""
+    return _encode({"code": status, "message": message} | _at(timestamp, token))
 
 
 def _snapshot(shadow: Shadow) -> dict[str, Any]:
@@ -172,8 +175,8 @@ def _snapshot(shadow: Shadow) -> dict[str, Any]:
     }
 
 
-def _at(at: int, token: str | None) -> dict[str, Any]:
-    return {"timestamp": at // _MICROS} | _with(token)
+def _at(timestamp: int, token: str | None) -> dict[str, Any]:
+    return {"timestamp": timestamp // _MICROS} | _with(token)
 
 
 def _with(token: str | None) -> dict[str, str]:
@@ -191,7 +194,7 @@ def _date(value: Any, stamp: Any) -> Any:
 
 
 def _within(value: Any, date: Mapping[str, int]) -> Any:
-    """An array was set as a whole: all in it is of one time."""
+    """Return the metadata of a value: all elements of an array share a timestamp."""
     if isinstance(value, list):
         return [_within(one, date) for one in value]
     if isinstance(value, dict):
@@ -200,5 +203,5 @@ def _within(value: Any, date: Mapping[str, int]) -> Any:
 
 
 def shadow_values(shadow: Shadow) -> dict[str, Any]:
-    """Return what a search tells of a shadow."""
+    """Return the searchable values of a shadow."""
     return {name: one.values for name, one in shadow.sections.items() if one.values} | {"version": shadow.version}

@@ -1,6 +1,6 @@
-"""A topic rule's JSON: its statement, its actions and its error action (service model `iot`, `TopicRulePayload`).
+"""JSON of topic rules: statement, actions and error action (service model `iot`, `TopicRulePayload`).
 
-Of the service's actions those are served for which something stands here. All others are refused by name.
+Only actions with a supported destination are accepted. Others are rejected with an error that names the action.
 """
 
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.errors import InvalidRequestError
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 
 MAX_ACTIONS = 10
 _Text = Annotated[str, msgspec.Meta(max_length=16_384)]
@@ -98,7 +98,7 @@ KINDS: dict[str, Any] = {
 
 
 class Payload(msgspec.Struct, rename="camel", omit_defaults=True):
-    """What a rule is; each action is an object with one member, its kind."""
+    """Definition of a topic rule; each action is an object with one member, its kind."""
 
     sql: Annotated[str, msgspec.Meta(min_length=1)]
     actions: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_ACTIONS)]
@@ -108,35 +108,35 @@ class Payload(msgspec.Struct, rename="camel", omit_defaults=True):
     error_action: dict[str, Any] | None = None
 
 
-def parse_payload(given: Any) -> Payload:
-    """Return what a rule is. Raise `BodyInvalidError`, `ActionNotServedError`."""
+def parse_payload(value: Any) -> Payload:
+    """Parse a rule definition. Raise `BodyInvalidError`, `ActionNotServedError`."""
     try:
-        if not isinstance(given, dict):
+        if not isinstance(value, dict):
             raise BodyInvalidError(detail="topicRulePayload is not an object")
-        if (member := unread(given, Payload)) is not None:
+        if (member := find_unread_member(value, Payload)) is not None:
             raise BodyInvalidError(detail=f"topicRulePayload.{member} is not known"[:300])
-        return msgspec.convert(given, Payload)
+        return msgspec.convert(value, Payload)
     except msgspec.ValidationError as error:
         raise BodyInvalidError(detail=f"topicRulePayload: {error}"[:300]) from error
 
 
-def parse_action(given: dict[str, Any]) -> Kind:
+def parse_action(values: dict[str, Any]) -> Kind:
     """Return an action. Raise `BodyInvalidError`, `ActionNotServedError`."""
-    named = [name for name, one in given.items() if one is not None]
+    named = [name for name, one in values.items() if one is not None]
     if len(named) != 1:
         raise BodyInvalidError(detail="an action is an object with one member, its kind")
     (name,) = named
     if (kind := KINDS.get(name)) is None:
         raise ActionNotServedError(action=name[:100])
-    if (member := unread(given[name], kind)) is not None:
+    if (member := find_unread_member(values[name], kind)) is not None:
         raise ActionNotServedError(action=f"{name} with {member}"[:100])
     try:
-        made: Kind = msgspec.convert(given[name], kind)
+        made: Kind = msgspec.convert(values[name], kind)
     except msgspec.ValidationError as error:
         raise BodyInvalidError(detail=f"the action {name}: {error}"[:300]) from error
     return made
 
 
 def name_of(action: Kind) -> str:
-    """Return an action's kind as the service names it."""
+    """Return an action's kind in the naming of AWS IoT Core."""
     return next(name for name, kind in KINDS.items() if isinstance(action, kind))

@@ -1,1 +1,1 @@
-"""What a request asks for."""
+"""Parsing of requests."""

@@ -1,6 +1,6 @@
-"""Which operation a method and a path ask for (Azure REST reference, "Microsoft.Devices").
+"""Maps a method and a path to an operation (Azure REST reference, "Microsoft.Devices").
 
-Literal segments count without regard to letter case, as Azure's do; names with it, as everywhere here.
+Literal segments are case-insensitive, as at Azure; names are case-sensitive, as everywhere in Birthmark.
 """
 
 import re
@@ -75,7 +75,7 @@ _OWN: Mapping[ArmResourceKind, Mapping[str, ArmOperation]] = {
 
 
 def _pattern_of(template: str, kind: ArmResourceKind) -> re.Pattern[str]:
-    """Return what a method and the raw path of an operation look like."""
+    """Return the pattern for the method and the raw path of an operation."""
     of_kind = kind.segment.lower()
     told = template.replace("{one}", f"{_OF_ONE}/{of_kind}/{{service}}").replace("{all}", _OF_ALL)
     parts = re.split(r"\{(\w+)\}", told)
@@ -92,9 +92,9 @@ _TABLE = [
 
 
 def call_of(method: str, raw_path: str) -> ArmRequest:
-    """Return what is asked. Raise `OperationNotServedError`, `PathInvalidError`.
+    """Parse a request line into an operation. Raise `OperationNotServedError`, `PathInvalidError`.
 
-    `raw_path` is percent-encoded, so that what is encoded in a name is no part of the path.
+    `raw_path` is percent-encoded, so that an encoded slash in a name does not split the path.
     """
     for pattern, kind, operation in _TABLE:
         if (found := pattern.fullmatch(f"{method} {raw_path}")) is not None:
@@ -107,14 +107,14 @@ def _rest(names: Mapping[str, str]) -> Mapping[str, str]:
     return {name: names[name] for name in ("service", "name") if name in names}
 
 
-def _checked(call: ArmRequest) -> ArmRequest:
+def _checked(request: ArmRequest) -> ArmRequest:
     asked = (
-        ("subscription", call.subscription, _SUBSCRIPTION, 64),
-        ("resource group", call.group, _GROUP, 90),
-        ("name of a service", call.service or None, _NAME, 64),
-        ("name", call.name or None, _NAME, 64),
+        ("subscription", request.subscription, _SUBSCRIPTION, 64),
+        ("resource group", request.group, _GROUP, 90),
+        ("name of a service", request.service or None, _NAME, 64),
+        ("name", request.name or None, _NAME, 64),
     )
     for what, name, pattern, most in asked:
         if name is not None and pattern.fullmatch(name) is None:
             raise PathInvalidError(what=what, name=ascii(name[:_MAX_SHOWN]), most=most)
-    return call
+    return request

@@ -1,7 +1,7 @@
-"""A device's own queue: each letter is locked while somebody has it, and settled by the lock.
+"""Rules of a device queue: a received message is locked, and settled by its lock token.
 
-A letter that is taken and not settled is there again when its lock runs out; one that was taken too often, or whose
-time is over, is a dead letter.
+A message that is not settled becomes available again when its lock expires. It becomes a dead letter after too many
+deliveries or when it expires.
 """
 
 from enum import StrEnum
@@ -9,11 +9,11 @@ from enum import StrEnum
 import msgspec
 
 MAX_LOCK_S = 300
-"""How long a message may be locked at most."""
+"""Maximum lock duration in seconds."""
 
 
 class InboxRules(msgspec.Struct, frozen=True):
-    """What a cloud allows."""
+    """Limits of a cloud's device queues."""
 
     max_waiting: int = 50
     lock_s: int = 60
@@ -21,7 +21,7 @@ class InboxRules(msgspec.Struct, frozen=True):
 
 
 class QueuedMessage(msgspec.Struct, frozen=True):
-    """One message with its state; times are in microseconds since 1970. `feedback` is the cloud's own word."""
+    """A message with its state; times are in microseconds since 1970. `feedback` is cloud-specific."""
 
     seq: int
     id: str
@@ -35,7 +35,7 @@ class QueuedMessage(msgspec.Struct, frozen=True):
 
 
 class QueueOutcome(StrEnum):
-    """What became of a letter."""
+    """Outcome of a message."""
 
     COMPLETED = "completed"
     REJECTED = "rejected"
@@ -44,15 +44,15 @@ class QueueOutcome(StrEnum):
     PURGED = "purged"
 
 
-def is_locked(letter: QueuedMessage, now: int) -> bool:
-    """Say whether somebody has it."""
-    return letter.locked_until is not None and letter.locked_until > now
+def is_locked(message: QueuedMessage, now: int) -> bool:
+    """Return whether the message is locked."""
+    return message.locked_until is not None and message.locked_until > now
 
 
-def end_of(letter: QueuedMessage, rules: InboxRules, now: int) -> QueueOutcome | None:
-    """Return why a letter is dead, or None while it is not."""
-    if is_locked(letter, now):
+def end_of(message: QueuedMessage, rules: InboxRules, now: int) -> QueueOutcome | None:
+    """Return why a message is dead-lettered, or None while it is not."""
+    if is_locked(message, now):
         return None
-    if letter.expires_at <= now:
+    if message.expires_at <= now:
         return QueueOutcome.EXPIRED
-    return QueueOutcome.DELIVERED_TOO_OFTEN if letter.deliveries >= rules.max_deliveries else None
+    return QueueOutcome.DELIVERED_TOO_OFTEN if message.deliveries >= rules.max_deliveries else None

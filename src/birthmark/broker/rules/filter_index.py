@@ -1,7 +1,7 @@
-"""Which filters a topic fits: one candidate for each shape of filter in use, looked up by its exact text.
+"""Filters that match a topic: one candidate per filter shape in use, looked up by its exact text.
 
-The shape of a filter says where its wildcards are: `a/+/c/#` has the shape `.+.#`. Of all filters of one shape only a
-single one can fit a topic, and the topic itself says which. So what has to be looked up does not grow with the number
+The shape of a filter gives the positions of its wildcards: `a/+/c/#` has the shape `.+.#`. Of all filters of a shape
+only one can match a topic, and the topic determines it. The number of lookups therefore does not grow with the number
 of subscriptions, and neither a tree nor a scan is needed (sections 4.7.1 and 4.7.2).
 """
 
@@ -17,7 +17,7 @@ V = TypeVar("V")
 
 
 class _Value(Generic[V]):
-    """What some filters lead to, and how many topics lead there."""
+    """Cached value of a set of filters, and the number of topics that use it."""
 
     __slots__ = ("key", "size", "topics", "value")
 
@@ -27,7 +27,10 @@ class _Value(Generic[V]):
 
 
 class RouteCache(Generic[V]):
-    """See the module. The topic that came first goes first; what the last one leads to is kept however large it is."""
+    """Cache of routes by topic and matching filters.
+
+    The oldest topic is evicted first; the latest value is cached whatever its size.
+    """
 
     def __init__(self) -> None:
         self.of: dict[str, V] = {}
@@ -38,15 +41,18 @@ class RouteCache(Generic[V]):
 
     @property
     def receivers(self) -> int:
-        """How many receivers are kept in all."""
+        """Total number of cached receivers."""
         return self._receivers
 
     def find(self, key: Hashable) -> V | None:
-        """Return what is known of some filters."""
+        """Return the cached value of a set of filters."""
         return None if (known := self._values.get(key)) is None else known.value
 
     def put(self, topic: str, key: Hashable, value: V, size: int) -> V:
-        """Note what a topic leads to, by the filters `key`; return what is known of them already, else `value`."""
+        """Cache the value of a topic under its filters `key`.
+
+        Return the existing value of `key`, otherwise `value`.
+        """
         if topic in self.of:
             self._drop(topic)
         if (known := self._values.get(key)) is None:
@@ -59,7 +65,7 @@ class RouteCache(Generic[V]):
         return known.value
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Clear the cache."""
         self.of.clear()
         self._of_topics.clear()
         self._values.clear()
@@ -75,12 +81,12 @@ class RouteCache(Generic[V]):
 
 
 def shape_of(topic_filter: str) -> str:
-    """Return the shape: `.` for a level that is text, else the wildcard itself."""
+    """Return the shape: `.` for a text level, otherwise the wildcard itself."""
     return "".join([level if level in {"+", "#"} else "." for level in topic_filter.split("/")])
 
 
 class Shapes:
-    """The shapes in use in one space, each with the number of its subscriptions."""
+    """Filter shapes in use in a namespace, with the number of subscriptions of each."""
 
     __slots__ = ("_by_levels", "_counts", "_hash_matches_parent")
 
@@ -106,7 +112,7 @@ class Shapes:
             self._by_levels.clear()
 
     def become(self, shapes: AbstractSet[str]) -> None:
-        """Forget all shapes but these, and note those that are missing."""
+        """Replace the set of shapes."""
         if shapes != self._counts.keys():
             self._counts = Counter(dict.fromkeys(shapes, 1))
             self._by_levels.clear()

@@ -1,7 +1,7 @@
-"""Who lives: a worker writes a beat now and then, and is dead when nobody saw it change for a lease.
+"""Worker leases: a worker writes heartbeats, and is dead if none is observed for the lease duration.
 
-Only own monotonic clocks are compared with each other, so clocks of machines need not agree. A worker's own lease runs
-from before it wrote its beat, so it ends before anybody else can see it end.
+Each worker compares only its own monotonic clock readings, so clocks of machines need not agree. A worker's own lease
+starts before it writes its heartbeat, so it ends before other workers can observe its end.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 BEAT_S = 0.25
 LEASE_S = 1.0
 CLOSE_S = 5.0
-"""After so long without a beat a worker closes its connections before it reads more."""
+"""Seconds without a heartbeat after which a worker closes its connections before it reads more."""
 
 
 class Lease:
-    """This worker's own."""
+    """Lease of this worker."""
 
     __slots__ = ("_renewed_at",)
 
@@ -21,39 +21,39 @@ class Lease:
         self._renewed_at = now
 
     def renewed(self, began_at: float) -> None:
-        """Note that a beat was written that was begun at this time."""
+        """Record a heartbeat that was started at this time."""
         self._renewed_at = max(self._renewed_at, began_at)
 
     def is_fresh(self, now: float) -> bool:
-        """Say whether nobody can have taken anything of this worker's."""
+        """Return whether no other worker can have taken over this worker's sessions."""
         return now - self._renewed_at < LEASE_S
 
 
 class HeartbeatTracker:
-    """What was seen of the others' beats."""
+    """Observed heartbeats of the other workers."""
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[int, float]] = {}
 
-    def saw(self, beats: Mapping[str, int], now: float) -> list[str]:
-        """Note every worker's beat as it was read at `now`; return those whose lease has run out."""
+    def record_heartbeats(self, beats: Mapping[str, int], now: float) -> list[str]:
+        """Record the heartbeats read at `now`; return the workers whose lease has expired."""
         for worker in self._seen.keys() - beats.keys():
             del self._seen[worker]
         return [worker for worker, beat in beats.items() if self.is_over(worker, beat, now)]
 
     def is_over(self, worker: str, beat: int, now: float) -> bool:
-        """Note one worker's beat, whatever the others do; say whether its lease has run out."""
+        """Record a worker's heartbeat; return whether its lease has expired."""
         if worker not in self._seen or self._seen[worker][0] != beat:
             self._seen[worker] = beat, now
         return now - self._seen[worker][1] >= LEASE_S
 
 
 class TakeoverSchedule:
-    """What dead workers left: one of those that live frees it, and the next ones only where that has not.
+    """Takeover of dead workers' sessions: one live worker frees them, and the next ones only if it does not.
 
-    All at once would decide on the same rows, so that most of what each writes is refused.
+    If all workers ran at once, they would write the same rows, and most writes would be rejected.
     """
 
     __slots__ = ("_seen",)
@@ -62,14 +62,14 @@ class TakeoverSchedule:
         self._seen: dict[str, float] = {}
 
     def note(self, workers: Iterable[str], now: float) -> None:
-        """Note workers that are dead, and of which there is something."""
+        """Record dead workers with sessions to free."""
         for worker in workers:
             self._seen.setdefault(worker, now)
 
     def due(self, rank: int, now: float) -> list[str]:
-        """Return those that are to be freed by the worker before whom so many others have their turn."""
+        """Return the dead workers to free by the live worker with this rank."""
         return [worker for worker, since in self._seen.items() if now - since >= rank * LEASE_S]
 
     def forget(self, worker: str) -> None:
-        """Note that it is freed; what is seen of it again counts anew."""
+        """Remove a freed worker; its next observation starts a new schedule."""
         del self._seen[worker]

@@ -1,8 +1,8 @@
-"""Where a message of a stream goes and what its position is, as whole numbers.
+"""Partitions and positions of a stream as integers.
 
-A stream has four partitions; what one device sends is all in one of them, in its order. All that is committed together
-has one sequence number, with at most one segment for each partition, and a message's position is its sequence and its
-place in the segment.
+A stream has four partitions; all messages of a device are in one of them, in order. Each commit has one sequence
+number, with at most one segment per partition. A message's position is its sequence number and its index in the
+segment.
 """
 
 import struct
@@ -34,7 +34,7 @@ class PositionInvalidError(InvalidRequestError):
 
 
 def key_of(name: str) -> int:
-    """Return the number that a device's name stands for: the same in every process and version."""
+    """Return the hash of a device name; it is the same in every process and version."""
     return int.from_bytes(blake2b(name.encode(), digest_size=4).digest(), "little")
 
 
@@ -54,12 +54,12 @@ def seq_of(position: int) -> int:
 
 
 def through(seq: int) -> Positions:
-    """Return the positions of who has read everything up to a sequence number, with it."""
+    """Return the positions after everything up to and including a sequence number has been read."""
     return (position_of(seq, _LAST),) * PARTITIONS
 
 
 def first_unread(seq: int, after: int) -> int:
-    """Return the place of the first message of a segment that follows a position."""
+    """Return the index of the first message of a segment after a position."""
     return max(0, after + 1 - position_of(seq, 0))
 
 
@@ -86,16 +86,16 @@ def render_names(keys: Iterable[int]) -> bytes:
 
 
 def may_name(names: bytes, key: int) -> bool:
-    """Say whether a device may be among those named; without names nobody knows."""
+    """Return whether a device may be among those named; an empty index matches every device."""
     return not names or struct.pack("<I", key) in names
 
 
 def cut(commits: Sequence[tuple[int, int, int]], newest: int, before: int, first_byte: int) -> int | None:
-    """Return up to which sequence number commits go; None where none does.
+    """Return the highest sequence number of the commits to delete, or None.
 
-    A commit has its number, its time and the bytes of the stream before it: it goes when it is from before a time, or
-    when it begins before `first_byte`. The newest commit never goes: the next one's number is made from its own, and a
-    number that came again would hide messages from whoever has read that far.
+    A commit is its sequence number, its time and the bytes of the stream before it. It is deleted if it is older than
+    `before`, or if it starts before `first_byte`. The newest commit is never deleted: the next sequence number is
+    derived from it, and a reused number would hide messages from readers that are already past it.
     """
     gone = [seq for seq, at, begins in commits if (at < before or begins < first_byte) and seq < newest]
     return gone[-1] if gone else None

@@ -1,7 +1,7 @@
-"""A stored session's queue on its way to a connection: what is sent, what is acknowledged, what is read next.
+"""Send window of a stored session's queue: messages sent, acknowledged and read next.
 
-Numbers are positions in the queue. What was just committed is handed over in memory; a connection that is slow gets
-the rest from the database when there is room again, so that it costs a bounded amount of memory whatever waits for it.
+Numbers are positions in the queue. Newly committed messages are passed in memory. A slow connection gets the rest from
+the database when it has space again, so its memory use is bounded whatever the queue length.
 """
 
 from collections import deque
@@ -15,12 +15,15 @@ MAX_PACKET_ID = 0xFFFF
 
 
 def packet_id_of(number: int) -> int:
-    """Return the packet id of a position: the same whenever it is sent again ([MQTT-4.4.0-1])."""
+    """Return the packet ID of a position; it is the same for every retransmission ([MQTT-4.4.0-1])."""
     return (number - 1) % MAX_PACKET_ID + 1
 
 
 class SendWindow:
-    """Everything up to `cursor` is settled, everything up to `sent` is on its way, `tail` is the last in the queue."""
+    """Send window of a queue with its positions.
+
+    Everything up to `cursor` is settled, everything up to `sent` is in flight, and `tail` is the last in the queue.
+    """
 
     __slots__ = ("_bytes", "_in_flight", "_ready", "_ready_upto", "cursor", "resent_upto", "sent", "tail", "window")
 
@@ -36,22 +39,22 @@ class SendWindow:
 
     @property
     def room(self) -> int:
-        """How many more messages may be on their way."""
+        """Remaining capacity for messages in flight."""
         return self.window - len(self._in_flight)
 
     @property
     def depth(self) -> int:
-        """How many messages wait, sent or not."""
+        """Number of queued messages, sent or not."""
         return self.tail - self.cursor
 
     def appended(self, first: int, messages: Sequence[BrokerMessage]) -> None:
         """Note messages that were committed as `first` and following."""
         self.tail = max(self.tail, first + len(messages) - 1)
         if first == self._ready_upto + 1:
-            self.loaded(enumerate(messages, first))
+            self.load(enumerate(messages, first))
 
-    def loaded(self, queued: Iterable[tuple[int, BrokerMessage]]) -> None:
-        """Take the messages of the queue that come next, with their numbers, as far as they may be held in memory."""
+    def load(self, queued: Iterable[tuple[int, BrokerMessage]]) -> None:
+        """Add the next messages of the queue with their positions, up to the memory limit."""
         for number, message in queued:
             if number <= self._ready_upto:
                 continue
@@ -63,20 +66,26 @@ class SendWindow:
 
     @property
     def wanted_after(self) -> int | None:
-        """The number after which messages must be read from the database; None while there is no need or no room."""
+        """Position after which messages must be read from the database.
+
+        It is None if none are needed or the window is full.
+        """
         if self._ready or self._ready_upto >= self.tail or self.room <= 0:
             return None
         return self._ready_upto
 
-    def skipped(self, upto: int) -> None:
-        """Note that there is nothing to be read up to here: it was dropped or has expired."""
+    def skip_to(self, upto: int) -> None:
+        """Skip up to a position: its messages were deleted or have expired."""
         if upto > self._ready_upto and not self._ready:
             self._ready_upto = upto
             if not self._in_flight:
                 self.cursor = self.sent = max(self.sent, upto)
 
     def next(self) -> tuple[int, BrokerMessage] | None:
-        """Return the next message to send, which is then on its way; None when there is none or no room."""
+        """Return the next message to send, and count it as in flight.
+
+        Return None if there is none or the window is full.
+        """
         if not self._ready or len(self._in_flight) >= self.window:
             return None
         number, message = self._ready[0]
@@ -89,8 +98,8 @@ class SendWindow:
         self._in_flight[packet_id] = number
         return number, message
 
-    def settled(self, packet_ids: Iterable[int]) -> bool:
-        """Note that messages are delivered, or were not to be sent after all; say whether one of them was ours."""
+    def settle(self, packet_ids: Iterable[int]) -> bool:
+        """Mark messages as delivered or discarded; return whether any belonged to the queue."""
         before = len(self._in_flight)
         for packet_id in packet_ids:
             self._in_flight.pop(packet_id, None)

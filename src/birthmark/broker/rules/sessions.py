@@ -1,4 +1,4 @@
-"""How a session is claimed, gone on with, released and freed: the columns of its row, and where its queue begins."""
+"""Column values for claiming, resuming, releasing and freeing a session, and the start of its queue."""
 
 from typing import Any
 
@@ -7,8 +7,10 @@ from birthmark.broker.rules.send_window import SendWindow
 from birthmark.net.admission import CloseReason
 
 
-def resumed(record: SessionRecord | None, before: SendWindow | None, window: int, *, goes_on: bool) -> SendWindow:
-    """Return where the queue goes on; the connection that is taken over, `before`, knows better than its row."""
+def resumed_window(
+    record: SessionRecord | None, before: SendWindow | None, window: int, *, goes_on: bool
+) -> SendWindow:
+    """Return the send window of a resumed queue; the replaced connection's state `before` overrides its row."""
     if record is None:
         return SendWindow(0, 0, window)
     if not goes_on:
@@ -20,19 +22,22 @@ def resumed(record: SessionRecord | None, before: SendWindow | None, window: int
 
 
 def will_is_due(record: SessionRecord, worker: str, *, goes_on: bool) -> bool:
-    """Say whether a client's next connection sends the will of the one before: its worker was killed, or it waited."""
+    """Return whether the next connection publishes the previous connection's will.
+
+    This is the case if its worker was killed, or if the will was delayed.
+    """
     if record.will is None:
         return False
     return was_lost(record, worker) if record.will_at is None else not goes_on
 
 
 def was_lost(record: SessionRecord, worker: str) -> bool:
-    """Say whether a session's worker ended, or does not answer, without saying that its client is gone."""
+    """Return whether a session's worker ended or does not respond, without having reported the disconnect."""
     return record.owner not in {None, worker}
 
 
-def claimed(owner: str, will: Will | None, expiry_s: int, now: int) -> dict[str, Any]:
-    """Return the columns of a session that a worker takes for a connection."""
+def claimed_columns(owner: str, will: Will | None, expiry_s: int, now: int) -> dict[str, Any]:
+    """Return the columns of a session that a worker claims for a connection."""
     return {
         "owner": owner,
         "expires_at": None,
@@ -46,8 +51,11 @@ def claimed(owner: str, will: Will | None, expiry_s: int, now: int) -> dict[str,
     }
 
 
-def unclaimed(expiry_s: int) -> dict[str, Any]:
-    """Return the columns of a session that its first subscription makes: a worker alone says of none that it has it."""
+def unclaimed_columns(expiry_s: int) -> dict[str, Any]:
+    """Return the columns of a session created by its first subscription.
+
+    A single worker does not record ownership.
+    """
     return {
         "owner": None,
         "expires_at": None,
@@ -62,8 +70,8 @@ def unclaimed(expiry_s: int) -> dict[str, Any]:
     }
 
 
-def released(expiry_s: int, will: Will | None, delay_s: int, reason: CloseReason, now: int) -> dict[str, Any]:
-    """Return the columns of a session that is let go of; `will` waits for `delay_s`."""
+def released_columns(expiry_s: int, will: Will | None, delay_s: int, reason: CloseReason, now: int) -> dict[str, Any]:
+    """Return the columns of a released session; `will` is delayed by `delay_s`."""
     return {
         "owner": None,
         "expires_at": _end(expiry_s, now),
@@ -77,8 +85,8 @@ def released(expiry_s: int, will: Will | None, delay_s: int, reason: CloseReason
     }
 
 
-def freed(record: SessionRecord, delay_s: int, now: int) -> dict[str, Any]:
-    """Return the columns of a session whose worker is no more; its will waits where `delay_s` is not 0."""
+def freed_columns(record: SessionRecord, delay_s: int, now: int) -> dict[str, Any]:
+    """Return the columns of a dead worker's session; its will is delayed if `delay_s` is not 0."""
     return {
         "epoch": record.epoch + 1,
         "owner": None,
@@ -91,7 +99,7 @@ def freed(record: SessionRecord, delay_s: int, now: int) -> dict[str, Any]:
 
 
 def positions(outgoing: SendWindow) -> dict[str, Any]:
-    """Return the columns of a queue that is on its way to a connection."""
+    """Return the position columns of a queue that is being sent to a connection."""
     return {"cursor": outgoing.cursor, "sent": max(outgoing.sent, outgoing.resent_upto)}
 
 

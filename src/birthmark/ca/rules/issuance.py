@@ -12,7 +12,7 @@ from birthmark.pki.names import MAKE_REQUEST, RegistrationIdInvalidError, fold, 
 _NEW_KEY = {f"P-{bits}": f"EC -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384)} | {
     f"RSA-{bits}": f"RSA -pkeyopt rsa_keygen_bits:{bits}" for bits in (2048, 3072, 4096)
 }
-"""How openssl is told to make a key, by its kind."""
+"""OpenSSL options that generate a key, by key type."""
 
 
 class NoCommonNameError(PolicyError):
@@ -130,16 +130,16 @@ class TooManyAliveError(ForbiddenError):
     most: int
 
 
-def check_alive(device_id: str, alive: int, most: int | None) -> None:
-    """Raise `TooManyAliveError` for one more than `most`: what a name has is read when its device is taken back."""
-    if most is not None and alive >= most:
-        raise TooManyAliveError(device_id=device_id, most=most, more=2 * most)
+def check_alive(device_id: str, alive: int, limit: int | None) -> None:
+    """Raise `TooManyAliveError` above `most`: revoking a device reads all certificates of its name."""
+    if limit is not None and alive >= limit:
+        raise TooManyAliveError(device_id=device_id, most=limit, more=2 * limit)
 
 
 def decide(
     request: CertificateRequest, principal: Principal, profile: CertificateProfile, standing: SubjectStatus
 ) -> str:
-    """Return the device id the certificate will be for, or raise why there will be none."""
+    """Return the device ID of the certificate to issue, or raise the error that prevents it."""
     asked = name_asked_for(request, principal, profile)
     if asked is None:
         raise NoCommonNameError(subject=request.subject_text)
@@ -161,15 +161,15 @@ def decide(
 
 
 def name_asked_for(request: CertificateRequest, principal: Principal, profile: CertificateProfile) -> str | None:
-    """Return whose certificate is asked for: a device's own CA is the device's, whatever its request calls it."""
+    """Return the requested name: a device's own CA gets the device ID, whatever the CSR contains."""
     if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR and principal.device_id is not None:
         return principal.device_id
     return request.subject_cn
 
 
 def check_speaks_for(principal: Principal, asked: str | None) -> None:
-    """Raise `NameNotAllowedError` when a name is not the principal's to ask for."""
-    if not principal.speaks_for(asked):
+    """Raise `NameNotAllowedError` if the principal may not request a name."""
+    if not principal.may_act_for(asked):
         command = _credential_of(asked or "")
         refusal = NameNotAllowedError(
             actor=principal.actor,
@@ -184,9 +184,10 @@ def check_speaks_for(principal: Principal, asked: str | None) -> None:
 
 
 def _credential_of(name: str) -> str:
-    """Return the command that makes a credential of a name: a device's configuration, where it can register by it.
+    """Return the command that creates a credential for a name.
 
-    There is none for what is no user's name, or would be read as an option.
+    It creates a device configuration if the name can register. It is empty for a name that is not a valid user name, or
+    that the shell would read as an option.
     """
     word = shlex.quote(name)
     try:

@@ -1,7 +1,7 @@
-"""Which of the names that a request asks for (subjectAltName) its certificate gets. Pure.
+"""Policy for requested subject alternative names. Pure.
 
-A profile that keeps names says which ones; a request with another is refused as a whole, so that nobody gets a
-certificate that lacks what was asked for. A renewal keeps the names it has.
+A profile that copies names lists the allowed ones. A request with another name is rejected completely, so that no
+certificate lacks a requested name. A renewal keeps the existing names.
 """
 
 import re
@@ -34,13 +34,14 @@ OPERATOR_MAY_SET = {
 
 
 def granted_subject(
-    asked: x509.Name, said: Mapping[str, str] | None = None, *, serial_number: str | None = None
+    asked: x509.Name, values: Mapping[str, str] | None = None, *, serial_number: str | None = None
 ) -> x509.Name:
-    """Return `asked` with only its name and place parts, in their order, below what `said` has (by short name).
+    """Return the subject `asked` with only name and place attributes, plus the operator's values.
 
-    Where the operator says a part, the device's own is left out. `serial_number` is that of its profile's rule.
+    Values are by short name. An attribute set by the operator replaces the device's. `serial_number` follows the
+    profile's rule.
     """
-    fixed = {OPERATOR_MAY_SET[name]: value for name, value in (said or {}).items()}
+    fixed = {OPERATOR_MAY_SET[name]: value for name, value in (values or {}).items()}
     kept = [
         attribute
         for attribute in asked
@@ -52,12 +53,13 @@ def granted_subject(
     return x509.Name([*(x509.NameAttribute(oid, value) for oid, value in fixed.items()), *kept, *numbered])
 
 
-def ca_subject(device_id: str, said: Mapping[str, str] | None = None) -> x509.Name:
-    """Return the subject of a device's own CA: its name and more, so that nobody takes it for the device's certificate.
+def ca_subject(device_id: str, values: Mapping[str, str] | None = None) -> x509.Name:
+    """Return the subject of a device's own CA.
 
-    IoT Edge gives the host name to servers below its CA, and a CA of that very name makes clients go round in circles.
+    A suffix distinguishes it from the device certificate. IoT Edge uses the host name for servers under its CA, and a
+    CA with the same name causes a loop in clients' path building.
     """
-    fixed = [x509.NameAttribute(OPERATOR_MAY_SET[name], value) for name, value in (said or {}).items()]
+    fixed = [x509.NameAttribute(OPERATOR_MAY_SET[name], value) for name, value in (values or {}).items()]
     common_name = f"{device_id[: MAX_COMMON_NAME_BYTES - len(_EDGE_CA)]}{_EDGE_CA}"
     return x509.Name([*fixed, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
@@ -65,10 +67,10 @@ def ca_subject(device_id: str, said: Mapping[str, str] | None = None) -> x509.Na
 def granted_serial_number(
     profile: CertificateProfile, device_id: str, asked: x509.Name, held: x509.Name | None, *, by_operator: bool
 ) -> str | None:
-    """Return the serialNumber of a subject by `profile` (IEEE 802.1AR section 8.6), or None where it has none.
+    """Return the serialNumber of a subject by `profile` (IEEE 802.1AR section 8.6), or None without one.
 
-    A device does not choose it: a renewal keeps the one there is, else it is the device's name, or the digest of a name
-    that a PrintableString cannot hold.
+    A device cannot choose it. A renewal keeps the existing value; otherwise it is the device's name, or the digest of a
+    name that a PrintableString cannot encode.
     """
     if not profile.has_serial_number:
         return None
@@ -87,7 +89,7 @@ _URI = re.compile(  # RFC 3986 appendix B; of an authority, host and port alone:
     r"(?P<path>[^?#\\\s]*)(?:\?[^#\\\s]*)?(?:#[^\\\s]*)?"
 )
 _DOTS = re.compile(r"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$)")
-"""Parts of a path by which another is meant."""
+"""Dot segments of a path, which resolve to a different path."""
 
 
 class NamesRefusedError(PolicyError):
@@ -102,26 +104,26 @@ class NamesRefusedError(PolicyError):
 
 
 def granted_names(
-    asked: Sequence[x509.GeneralName],
+    names: Sequence[x509.GeneralName],
     profile: CertificateProfile,
     *,
-    held: Sequence[x509.GeneralName] = (),
+    general_names: Sequence[x509.GeneralName] = (),
     by_operator: bool,
 ) -> tuple[x509.GeneralName, ...]:
     """Return the names for a certificate by `profile`. Raise `NamesRefusedError`.
 
-    `held` are those of the certificate that is renewed: it keeps them, asked for or not.
+    `held` has the names of the renewed certificate, which are kept whether requested or not.
     """
     if profile.names is None:
         return ()
-    if held and list(asked) in ([], list(held)):
-        return tuple(held)
-    if len(asked) > MAX_NAMES:
+    if general_names and list(names) in ([], list(general_names)):
+        return tuple(general_names)
+    if len(names) > MAX_NAMES:
         raise _refusal(f"number {MAX_NAMES + 1}", profile)
-    for one in asked:
+    for one in names:
         if not _is_allowed(one, profile.names, by_operator=by_operator):
             raise _refusal(printable(str(getattr(one, "value", one)))[:80], profile)
-    return tuple(dict.fromkeys(asked))
+    return tuple(dict.fromkeys(names))
 
 
 def _is_allowed(name: x509.GeneralName, allowed: AllowedNames, *, by_operator: bool) -> bool:
@@ -148,9 +150,10 @@ def _is_in(network: IPv4Network | IPv6Network, allowed: IPv4Network | IPv6Networ
 
 
 def _begins(uri: str, prefix: str) -> bool:
-    """Say whether a URI lies below an allowed one: of the same scheme, host and port, by whole parts (RFC 3986).
+    """Return whether a URI is under an allowed one (RFC 3986).
 
-    What is allowed below https://example.org is not https://example.org.evil.example, nor https://example.org:80@evil.
+    Scheme, host and port must be equal, and the path matches by complete segments. Neither
+    https://example.org.evil.example nor https://example.org:80@evil is under https://example.org.
     """
     if not uri.startswith(prefix):
         return False
@@ -164,7 +167,7 @@ def _begins(uri: str, prefix: str) -> bool:
 
 
 def is_hardware_module(value: bytes) -> bool:
-    """Say whether this is the value of a hardwareModuleName: which kind of chip, and its number there."""
+    """Return whether this is a hardwareModuleName value: hardware type and serial number."""
     try:
         read = core.Sequence.load(value, strict=True)
         parts = [type(read[number]) for number in range(len(read))]
@@ -184,21 +187,21 @@ def _refusal(name: str, profile: CertificateProfile) -> NamesRefusedError:
 
 def check_taken_over(
     issued: Certificate,
-    asked: Sequence[x509.GeneralName],
+    names: Sequence[x509.GeneralName],
     granted: Sequence[x509.GeneralName],
     profile: CertificateProfile,
 ) -> None:
-    """Raise `NamesRefusedError` for what a CA elsewhere took over from a request that it should have left out.
+    """Raise `NamesRefusedError` if an external CA copied names from the request that were not granted.
 
-    What such a CA says of its own is its own to say.
+    Names that the external CA adds itself are allowed.
     """
-    beyond = [one for one in asked if one not in granted]
+    beyond = [one for one in names if one not in granted]
     if beyond and any(one not in granted for one in names_in(issued)):
         raise _refusal(printable(str(getattr(beyond[0], "value", beyond[0])))[:80], profile)
 
 
 def names_in(certificate: Certificate) -> tuple[x509.GeneralName, ...]:
-    """Return the names in a certificate's subjectAltName, none where it has no such extension."""
+    """Return the names in a certificate's subjectAltName; empty without the extension."""
     try:
         return tuple(certificate.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:

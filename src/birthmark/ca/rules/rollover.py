@@ -1,9 +1,10 @@
-"""Exchanging the root: which step may be taken now, forward or back. Pure; what it goes by was measured.
+"""Root rollover rules: which step, forward or back, is allowed now. Pure; the inputs are measured.
 
     A alone  ->  both trusted, A signs  ->  both trusted, B signs  ->  B alone
 
-Nobody who knows only A is lost on the way: while both are trusted, servers and devices show with what B signed a
-certificate of B's key that A made (NewWithOld, RFC 4210 section 4.4). Who comes back after the end needs B by hand.
+Clients that trust only A remain connected: while both are trusted, servers and devices present a certificate of B's key
+by A (NewWithOld, RFC 4210 section 4.4) together with certificates signed by B. A device that reconnects after the end
+needs B installed manually.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ STATUS = "Show the missing devices: `birthmark pki rollover status`."
 
 
 class Phase(StrEnum):
-    """How far an exchange has come; before the first and after a step back from it there is none."""
+    """Phase of a rollover; before the first one, and after it is undone, there is no rollover."""
 
     OLD_SIGNS = "both trusted, the old signs"
     NEW_SIGNS = "both trusted, the new signs"
@@ -39,20 +40,20 @@ class RolloverState:
 
 @dataclass(frozen=True, slots=True)
 class RolloverProgress:
-    """What was measured: devices by name, as far as a certificate of theirs is alive."""
+    """Measured progress: devices by name with a valid certificate."""
 
     devices: int
     fetched: int
-    """Of them, those that were handed both roots since the start, by a connection that proved who they are."""
+    """Number of them that fetched both roots since the start over an authenticated connection."""
     below_old: int
-    """Devices whose latest certificate is below the old root."""
+    """Number of devices whose latest certificate is under the old root."""
     below_new: int
     last_below_old: datetime | None = None
-    """When the last certificate of those below the old root ends."""
+    """When the last certificate under the old root expires."""
     missing: Sequence[str] = ()
-    """Some of those that did not fetch."""
+    """Some of the devices that have not fetched both roots."""
     groups: Sequence[str] = ()
-    """Enrollment groups of this server that know a CA of the old root and none of the new."""
+    """Enrollment groups of this server with a CA of the old root and none of the new."""
 
     @property
     def share(self) -> float:
@@ -153,7 +154,10 @@ class NewStillUsedError(PolicyError):
 
 
 def step_forward(rollover: RolloverState, progress: RolloverProgress, share: float, now: datetime) -> RolloverState:
-    """Return the next state, or raise why it is too early. `share` is the part of the devices that must know both."""
+    """Return the next state, or raise the unmet requirement.
+
+    `share` is the fraction of devices that must know both roots.
+    """
     if rollover.phase is Phase.FINISHED:
         raise NoRolloverError
     if rollover.phase is Phase.OLD_SIGNS:
@@ -182,7 +186,7 @@ def _check_groups(progress: RolloverProgress) -> None:
 
 
 def step_back(rollover: RolloverState, progress: RolloverProgress, now: datetime) -> RolloverState | None:
-    """Return the state before, None when nothing of the exchange is left; or raise why it cannot be left."""
+    """Return the previous state, None if that ends the rollover; or raise why the step cannot be undone."""
     match rollover.phase:
         case Phase.FINISHED:
             return _moved(rollover, Phase.NEW_SIGNS, now)

@@ -1,4 +1,4 @@
-"""What the commands of `birthmark ca` share: the directory they work in, and how what they do is shown."""
+"""Shared options and output of the `birthmark ca` commands."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 _NOT_ASKED = (
     "Warning: this machine is one of several, and the leader is unknown: {reason} If another machine "
     "leads, the next start moves the files changed here to .NAME.left. To show the leader, run on a "
-    "running server: `birthmark server machine ls`."
+    "running server: `birthmark server node ls`."
 )
 
 
 def check_leads(directory: Path) -> None:
-    """Raise `MachineElsewhereError` where another machine changes this CA; warn where the database cannot be asked."""
+    """Raise `MachineElsewhereError` if another node is the leader; warn if the database is unavailable."""
     from birthmark.server.machines.machine_file import machine_of
 
     if machine_of(data := directory.resolve().parent) is not None:
@@ -54,7 +54,7 @@ async def _check_leads(data: Path) -> None:
         typer.echo(_NOT_ASKED.format(reason=error.explain_cause()), err=True)
         return
     try:
-        await FileSync(database, data, SystemClock(), SystemEntropy()).check_leads()
+        await FileSync(database, data, SystemClock(), SystemEntropy()).check_is_leader()
     finally:
         await database.close()
 
@@ -75,7 +75,7 @@ Out = Annotated[
 
 
 def parse_source(text: str) -> str:
-    """Return what names a source of a passphrase."""
+    """Validate a passphrase source."""
     try:
         return check_source(text)
     except SourceInvalidError as error:
@@ -84,7 +84,7 @@ def parse_source(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AuthorityOptions:
-    """The CA of a directory, and how what it does is shown."""
+    """CA directory and output format."""
 
     directory: Annotated[
         Path, typer.Option("--dir", envvar="BIRTHMARK_CA_DIR", help="Directory of the CA.", file_okay=False)
@@ -112,13 +112,13 @@ class AuthorityOptions:
 
 @lru_cache
 def _passphrase(directory: Path, source: str | None) -> Passphrase:
-    """Return the same one each time: nobody is asked twice."""
+    """Return the cached passphrase of a directory, so that the user is prompted once."""
     return Passphrase(directory, source)
 
 
 @asynccontextmanager
 async def opened(authority: AuthorityOptions, instead: ServerCommand) -> AsyncIterator[CertificateAuthority]:
-    """Open the CA of a directory for a while. Raise `ServersCaError` for a server's, and what to do there `instead`."""
+    """Open the CA of a directory. Raise `ServersCaError` for a server's CA, with the command `instead`."""
     instead.check(authority.directory)
     from birthmark.cli.app import taking_packages  # it has the tree, whose leaf this is
 
@@ -134,7 +134,7 @@ async def opened(authority: AuthorityOptions, instead: ServerCommand) -> AsyncIt
 
 
 def write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:
-    """Write leaf and intermediates; a root is trusted by being known, never by being sent."""
+    """Write leaf and intermediates without the root, because relying parties must already have it."""
     text = "".join(certificate.pem() for certificate in chain if not certificate.is_self_signed)
     row = certificate_row(chain[0]) | ({"file": str(out)} if out is not None else {})
     write(text, out, row, {**row, "pem": text}, as_json)
@@ -143,29 +143,29 @@ def write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool)
 def write(
     text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool, *, keeps: bool = True
 ) -> None:
-    """Write to the file, or to standard output where it holds nothing else; and say what was written."""
+    """Write text to a file, or to standard output without one, and report what was written."""
     if out is not None or not as_json:
         write_result(out, text, keeps=keeps)
     if as_json or out is not None:
         emit(as_json, json_row if as_json else row)
 
 
-def show_hierarchy(authority: AuthorityOptions, made: Hierarchy) -> None:
-    """Print the CAs there are, the root first."""
-    there = {Purpose.ROOT: made.anchor} | {purpose: one.certificate for purpose, one in made.issuers.items()}
+def show_hierarchy(authority: AuthorityOptions, hierarchy: Hierarchy) -> None:
+    """Print the CAs of a hierarchy, root first."""
+    there = {Purpose.ROOT: hierarchy.anchor} | {purpose: one.certificate for purpose, one in hierarchy.issuers.items()}
     for purpose, certificate in there.items():
         file = str(authority.directory / f"{purpose}.pem")
         emit(authority.as_json, {"ca": str(purpose), **certificate_row(certificate), "file": file})
 
 
-def issued_row(one: IssuedCertificate) -> dict[str, Any]:
-    """Return how a certificate of the inventory is shown."""
+def issued_row(certificate: IssuedCertificate) -> dict[str, Any]:
+    """Return the output row of an inventory certificate."""
     return {
-        "device_id": one.device_id,
-        **certificate_row(one.certificate),
-        "profile": one.profile,
-        "revoked_at": one.revoked_at.isoformat() if one.revoked_at else None,
-        "revocation_reason": one.revocation_reason.value if one.revocation_reason else None,
+        "device_id": certificate.device_id,
+        **certificate_row(certificate.certificate),
+        "profile": certificate.profile,
+        "revoked_at": certificate.revoked_at.isoformat() if certificate.revoked_at else None,
+        "revocation_reason": certificate.revocation_reason.value if certificate.revocation_reason else None,
     }
 
 

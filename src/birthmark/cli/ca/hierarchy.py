@@ -39,7 +39,7 @@ from birthmark.cli.server_client import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.certificate_views import inventory_view, issuer_of
-from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served, keeping_out
+from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served, prevent_start
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.issuance import new_serial
 from birthmark.pki.possession import prove_possession
@@ -48,7 +48,7 @@ _VERIFICATION_LIFETIME = timedelta(days=1)
 
 
 class HierarchyLevel(StrEnum):
-    """Which CA."""
+    """Level of a CA."""
 
     ROOT = "root"
     ISSUING = "issuing"
@@ -181,7 +181,7 @@ def passphrase(
             one.reveal()  # before: no server is kept out while a person types
     count = 0
     of_one = _generations(authority.directory)  # before: who is kept out is taken for one who serves
-    with keeping_out(authority.directory.parent):
+    with prevent_start(authority.directory.parent):
         for directory in of_one:
             old = authority.passphrase.of(directory)
             later = new if directory == authority.directory else new.of(directory)  # made with the first, if a file
@@ -194,9 +194,9 @@ def passphrase(
 
 
 def _generations(directory: Path) -> list[Path]:
-    """Return the directories whose keys one passphrase opens: those of a server that exchanges its root are two.
+    """Return the directories whose keys share a passphrase; a server in a root rollover has two.
 
-    Where no server is, what lies beside is another CA, or a copy.
+    Without a server, a sibling directory is another CA, or a copy.
     """
     if directory.name != FIRST or server_of(directory) is None:
         return [directory]

@@ -1,4 +1,4 @@
-"""`birthmark ca sign` and `issue`: certificates, by the profiles there are."""
+"""`birthmark ca sign` and `issue`: certificates by profile."""
 
 import contextlib
 import ipaddress
@@ -47,7 +47,7 @@ def parse_lifetime(text: str) -> timedelta:
 
 
 def parse_dns_name(text: str) -> x509.GeneralName:
-    """Return the name or address of a server as it stands in a certificate (RFC 5280 section 4.2.1.6)."""
+    """Return a server's name or address as a subject alternative name (RFC 5280 section 4.2.1.6)."""
     with contextlib.suppress(ValueError):
         return x509.IPAddress(ipaddress.ip_address(text))
     if _DNS.fullmatch(text) is None:
@@ -57,7 +57,7 @@ def parse_dns_name(text: str) -> x509.GeneralName:
 
 @dataclass(frozen=True, slots=True)
 class IssueOptions:
-    """What is to be issued."""
+    """Options of the certificate to issue."""
 
     profile: Annotated[
         str,
@@ -121,11 +121,11 @@ async def issue(
 
 
 async def _issue(
-    authority: AuthorityOptions, request: CertificateRequest, profile: CertificateProfile, wish: IssueOptions
+    authority: AuthorityOptions, request: CertificateRequest, profile: CertificateProfile, options: IssueOptions
 ) -> tuple[Certificate, ...]:
     async with opened(authority, _instead(request, profile)) as ca:
-        lifetime = wish.lifetime or _BY_HAND.get(profile.name)
-        return await ca.issue(request, OPERATOR, profile, san=wish.dns or [], lifetime=lifetime)
+        lifetime = options.lifetime or _BY_HAND.get(profile.name)
+        return await ca.issue(request, OPERATOR, profile, san=options.dns or [], lifetime=lifetime)
 
 
 def _instead(request: CertificateRequest, profile: CertificateProfile) -> ServerCommand:
@@ -134,14 +134,14 @@ def _instead(request: CertificateRequest, profile: CertificateProfile) -> Server
     return by_another(f"A certificate of the profile {profile.name}", directory="own-ca")
 
 
-def _profile(wish: IssueOptions) -> CertificateProfile:
+def _profile(options: IssueOptions) -> CertificateProfile:
     profiles = FOR_REQUESTS
-    if wish.config is not None:
+    if options.config is not None:
         from birthmark.server.settings import read_settings
 
-        profiles = read_settings(wish.config, {}).profiles
-    profile = profile_of(profiles, wish.profile)
-    only(profile.takes_subject_alt_name, "with --cert-profile server", dns=wish.dns)
+        profiles = read_settings(options.config, {}).profiles
+    profile = profile_of(profiles, options.profile)
+    only(profile.takes_subject_alt_name, "with --cert-profile server", dns=options.dns)
     return profile
 
 
@@ -162,7 +162,7 @@ def _read_csr(path: Path) -> CertificateRequest:
 
 
 def _what_else(der: bytes, *, is_key: bool) -> CsrMalformedError | None:
-    """Return what says what this is instead of a request: `certutil -encode` calls anything a certificate."""
+    """Return the error for a file that is not a CSR: `certutil -encode` labels any content as a certificate."""
     if is_pkcs12(der) or is_pkcs7(der):
         return CsrMalformedError(detail="it is PKCS#12 or PKCS#7, not a certificate request")
     try:
@@ -174,15 +174,15 @@ def _what_else(der: bytes, *, is_key: bool) -> CsrMalformedError | None:
 
 
 def _check_new(path: Path) -> None:
-    """Raise `FileExistsAlreadyError` before anything is issued."""
+    """Raise `FileExistsAlreadyError` before a certificate is issued."""
     if os.path.lexists(path):
         raise FileExistsAlreadyError(path=path)
 
 
 def _keep_aside(path: Path) -> None:
-    """Move what has a name that is about to be given, and say so."""
+    """Rename an existing file of that name, and report it."""
     if os.path.lexists(path):
-        atomic_files.move(path, aside := atomic_files.aside(path))
+        atomic_files.move(path, aside := atomic_files.backup_path(path))
         typer.echo(printable(f"The certificate of an earlier key is {aside} now."), err=True)
 
 

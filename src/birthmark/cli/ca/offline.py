@@ -1,4 +1,4 @@
-"""`birthmark ca request`, `root sign` and `install`: CAs below a root whose key is on another machine."""
+"""`birthmark ca request`, `root sign` and `install`: CAs under a root whose key is on another machine."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -30,7 +30,7 @@ from birthmark.pki.issuance import issue, new_serial
 
 
 class IssuingPurpose(StrEnum):
-    """What a CA below the root is for."""
+    """Purpose of a subordinate CA."""
 
     ISSUING = "issuing"
     EST = "est"

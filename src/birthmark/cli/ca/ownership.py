@@ -1,7 +1,7 @@
-"""Whose CA a directory holds: one that these commands keep the record of, or a server's, whose record is its database.
+"""Ownership of a CA directory: these commands with their own inventory, or a server with its database.
 
-What is issued or revoked beside a server is on no record of it: nobody could take such a certificate back, and two
-lists of one CA would have the same number.
+A certificate issued or revoked outside the server is missing in its database. It could not be revoked there, and two
+CRLs of one CA would have the same number.
 """
 
 import shlex
@@ -32,7 +32,7 @@ class ServersCaError(ConflictError):
 
 
 def server_of(directory: Path) -> Path | None:
-    """Return the data directory of the server whose CA this is, whether it runs now or not."""
+    """Return the data directory of the server that owns this CA, running or not."""
     place = directory.resolve()
     if place.name != FIRST and not place.name.startswith(f"{FIRST}-"):
         return None
@@ -43,14 +43,14 @@ def server_of(directory: Path) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class ServerCommand:
-    """What does it right where the CA is a server's."""
+    """Equivalent command for the CA of a server."""
 
     way: str
     command: tuple[str, ...]
     asks_server: bool = True
 
     def check(self, directory: Path) -> None:
-        """Raise `ServersCaError` where the CA is a server's."""
+        """Raise `ServersCaError` if the CA belongs to a server."""
         if (data := server_of(directory)) is not None:
             place = ("--data", str(data)) if self.asks_server else ()
             command = shlex.join(["birthmark", *self.command, *place])
@@ -58,13 +58,13 @@ class ServerCommand:
 
 
 def by_est(name: str) -> ServerCommand:
-    """A device asks the server itself."""
+    """Return the command for a device that enrolls at the server over EST."""
     way = "The device asks the server itself, by EST, with the configuration that this prints"
     return ServerCommand(way, ("env", "--format", "aziot", "--registration-id", name))
 
 
 def by_another(kind: str, *options: str, directory: str) -> ServerCommand:
-    """What the server gives nobody comes from a CA that is none of a server."""
+    """Return the command that creates a separate CA for certificates that a server does not issue."""
     command = ("ca", "init", "--name", "My organization", *options, "--dir", directory)
     return ServerCommand(f"{kind} comes from your own CA, in its own directory", command, asks_server=False)
 

@@ -1,4 +1,4 @@
-"""`birthmark ca revoke` and `crl`: what was taken back, and the list of it."""
+"""`birthmark ca revoke` and `crl`: revoke certificates and write the CRL."""
 
 import shlex
 from contextlib import suppress
@@ -73,9 +73,9 @@ def _at_server(wanted: str, reason: RevocationReason) -> ServerCommand:
     return at_server("pki", "revoke", *((wanted,) if is_one else ("--device", wanted)), *why)
 
 
-def _file_of(found: list[IssuedCertificate]) -> str:
-    """Return the file with one of these certificates, where `ca issue` puts it; else FILE, for whoever knows it."""
-    for one in found:
+def _file_of(certificates: list[IssuedCertificate]) -> str:
+    """Return the file of one of these certificates, as named by `ca issue`; otherwise FILE as a placeholder."""
+    for one in certificates:
         path = Path(f"{file_name(one.device_id or '')}.cert.pem")
         with suppress(OSError, BirthmarkError):
             if parse_bundle(path.read_bytes())[0] == one.certificate:

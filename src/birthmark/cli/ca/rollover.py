@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.common import emit
-from birthmark.cli.confirmation import agree
+from birthmark.cli.confirmation import confirm
 from birthmark.cli.server_client import ServerOutputOptions, at
 
 _AT = at("ca", "rollover")
@@ -57,12 +57,12 @@ def start(
 
     Both roots are trusted. The old root continues to sign.
     """
-    agree("A new root will be created and published next to the old one. Continue?", yes=yes)
+    confirm("A new root will be created and published next to the old one. Continue?", yes=yes)
     _tell(server.client.post(f"{_AT}/start", {}), server)
 
 
 def parse_share(text: str) -> float:
-    """Return the part of a whole in `90%` or `0.9`."""
+    """Parse a fraction: `90%` or `0.9`."""
     try:
         share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
@@ -86,7 +86,7 @@ def step_forward(
 ) -> None:
     """Run the next rollover step if its condition is met."""
     row = server.client.get(_AT)
-    agree(f"Now: {row['state']}. Take the next step?", yes=yes)
+    confirm(f"Now: {row['state']}. Take the next step?", yes=yes)
     body = {"share": 1.0 if share is None else share, "state": row["state"]}
     _tell(server.client.post(f"{_AT}/next", body), server)
 
@@ -100,7 +100,7 @@ def step_back(
     Possible only if no certificate loses its root.
     """
     row = server.client.get(_AT)
-    agree(f"Now: {row['state']}. Undo the last step?", yes=yes)
+    confirm(f"Now: {row['state']}. Undo the last step?", yes=yes)
     _tell(server.client.post(f"{_AT}/back", {"state": row["state"]}), server)
 
 

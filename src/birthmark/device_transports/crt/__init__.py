@@ -1,5 +1,5 @@
-"""Links by awscrt: the private key stays in a PKCS#11 token, any library's.
+"""Transports by awscrt: the private key stays in a PKCS#11 token, with any library.
 
-awscrt speaks TLS 1.2 with keys in tokens, finds the key by its label alone, and logs in with a PIN that must not be
-empty; tokens that need none take any. It opens a session of its own for each context and connection.
+awscrt uses TLS 1.2 with keys in tokens, finds the key by its label only, and logs in with a PIN that must not be empty.
+A token without a PIN accepts any. awscrt opens a separate session for each context and connection.
 """

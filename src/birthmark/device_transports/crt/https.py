@@ -1,4 +1,4 @@
-"""HTTPS by awscrt: one connection for each request, bounded in time and size."""
+"""HTTPS by awscrt: one connection per request, with limits for time and size."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ from awscrt.exceptions import AwsCrtError
 
 from birthmark.device_transports.crt.tls import (
     CRT_TIMEOUT_S,
-    awaited,
     check_proxy,
     check_trust,
     client_context,
     crt_proxy,
-    explained,
+    translate_error,
+    wrap_future,
 )
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.device_transports.identity import ServerTrust, TokenIdentity
@@ -26,7 +26,7 @@ from birthmark.device_transports.urls import MAX_ANSWER_BYTES, HttpTarget, parse
 
 @dataclass(frozen=True, slots=True)
 class CrtHttps:
-    """See `links.ports.HttpsClient`."""
+    """`HttpsClient` by awscrt."""
 
     identity: TokenIdentity
     trust: ServerTrust
@@ -39,7 +39,7 @@ class CrtHttps:
                 return await self._request(method, target, headers, body)
         except AwsCrtError as error:
             await check_proxy(target.host, target.port)
-            raise explained(error, target.host, target.port, self.identity) from error
+            raise translate_error(error, target.host, target.port, self.identity) from error
         except TimeoutError as error:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
@@ -49,7 +49,7 @@ class CrtHttps:
         options = io.SocketOptions()
         options.connect_timeout_ms = int(self.timeout_s * 1000)
         bootstrap = io.ClientBootstrap.get_or_create_static_default()
-        opening = awaited(
+        opening = wrap_future(
             http.HttpClientConnection.new(
                 target.host, target.port, bootstrap, options, tls, crt_proxy(target.host, target.port)
             )
@@ -64,9 +64,9 @@ class CrtHttps:
                 http.HttpRequest(method, target.path, given, BytesIO(body)), answer.on_response, answer.on_body
             )
             stream.activate()
-            await awaited(stream.completion_future)
+            await wrap_future(stream.completion_future)
         finally:
-            await awaited(connection.close())
+            await wrap_future(connection.close())
         if answer.is_too_large:
             raise LinkAnswerError(host=target.host, port=target.port, reason=f"more than {MAX_ANSWER_BYTES} bytes")
         return HttpResponse(answer.status, answer.headers, bytes(answer.body))

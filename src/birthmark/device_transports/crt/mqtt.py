@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 by awscrt. Its own reconnecting is ended at the first loss: when to try again is the caller's to say."""
+"""MQTT 3.1.1 by awscrt. Its automatic reconnect ends at the first loss, because the caller controls retries."""
 
 import asyncio
 import contextlib
@@ -12,12 +12,12 @@ from awscrt.exceptions import AwsCrtError
 
 from birthmark.device_transports.crt.tls import (
     CRT_TIMEOUT_S,
-    awaited,
     check_proxy,
     check_trust,
     client_context,
     crt_proxy,
-    explained,
+    translate_error,
+    wrap_future,
 )
 from birthmark.device_transports.errors import (
     CLOSED_HERE,
@@ -39,7 +39,7 @@ _NEVER_S = 3600  # awscrt would reconnect by itself; long before that we have di
 
 
 class CrtMqtt:
-    """See `links.ports.MqttClient`. awscrt calls back on a thread of its own; the loop does the rest."""
+    """`MqttClient` by awscrt. awscrt calls back on its own thread; the event loop does the rest."""
 
     def __init__(self, identity: TokenIdentity, trust: ServerTrust, timeout_s: float = CRT_TIMEOUT_S) -> None:
         self._identity = identity
@@ -61,7 +61,7 @@ class CrtMqtt:
             self._port,
             connect.client_id,
             clean_session=connect.clean_start,
-            on_connection_interrupted=_weakly(self._on_interrupted),
+            on_connection_interrupted=_weak_callback(self._on_interrupted),
             reconnect_min_timeout_secs=_NEVER_S,
             reconnect_max_timeout_secs=_NEVER_S,
             keep_alive_secs=connect.keep_alive_s,
@@ -70,10 +70,10 @@ class CrtMqtt:
             password=None if connect.password is None else connect.password.decode(),
             use_websockets=is_web,
             proxy_options=proxy,
-            websocket_handshake_transform=_at_the_hubs_path if is_web else None,
+            websocket_handshake_transform=_set_hub_path if is_web else None,
             disable_metrics=True,  # it would put its own words into the user name
         )
-        connection.on_message(_weakly(self._on_message))
+        connection.on_message(_weak_callback(self._on_message))
         self._connection = connection  # also one that does not come about has to be let go
         try:
             answer = await self._answer(connection.connect(), is_first=True)
@@ -109,7 +109,7 @@ class CrtMqtt:
             raise self._over.result()
         return message
 
-    async def lost(self) -> Exception:
+    async def wait_for_loss(self) -> Exception:
         return await asyncio.shield(self._over)
 
     async def close(self) -> None:
@@ -118,7 +118,7 @@ class CrtMqtt:
         if connection is not None:
             with contextlib.suppress(AwsCrtError, TimeoutError):
                 async with asyncio.timeout(self._timeout_s):
-                    await awaited(connection.disconnect())
+                    await wrap_future(connection.disconnect())
 
     # ---- inside
 
@@ -130,8 +130,8 @@ class CrtMqtt:
         return self._connection
 
     async def _answer(self, future: "Future[Any]", *, is_first: bool = False) -> Any:
-        """Wait for awscrt, for the end of the connection, or for too long."""
-        wrapped = awaited(future)
+        """Return awscrt's result. Raise on the end of the connection or at the timeout."""
+        wrapped = wrap_future(future)
         try:
             if is_first:
                 await check_trust(wrapped, self._host, self._port, self._trust)
@@ -141,7 +141,7 @@ class CrtMqtt:
             if wrapped in done:
                 return wrapped.result()
         except AwsCrtError as error:
-            raise explained(error, self._host, self._port, self._identity) from error
+            raise translate_error(error, self._host, self._port, self._identity) from error
         finally:
             wrapped.cancel()
         if self._over.done():
@@ -176,17 +176,17 @@ class CrtMqtt:
             self._connection = None
 
 
-def _at_the_hubs_path(*, transform_args: mqtt.WebsocketHandshakeTransformArgs, **_: Any) -> None:
-    """Ask for the path that hubs serve; awscrt's own is AWS IoT's."""
+def _set_hub_path(*, transform_args: mqtt.WebsocketHandshakeTransformArgs, **_: Any) -> None:
+    """Set the WebSocket path of hubs; awscrt's default is the path of AWS IoT."""
     transform_args.http_request.path = WEBSOCKET_PATH
     transform_args.set_done()
 
 
-def _weakly(method: Callable[..., None]) -> Callable[..., None]:
-    """Return a callback that keeps its object from nothing.
+def _weak_callback(method: Callable[..., None]) -> Callable[..., None]:
+    """Return a callback that holds its object only weakly.
 
-    awscrt holds its callbacks where no collector sees them: a connection and the error that ended it would keep each
-    other, and with them their thread and the token's session.
+    awscrt holds callbacks outside the garbage collector's view. A connection and the error that ended it would keep
+    each other alive, and with them their thread and the token's session.
     """
     found = weakref.WeakMethod(method)
 

@@ -1,4 +1,4 @@
-"""awscrt's TLS context for a key in a token, and its errors in plain words."""
+"""awscrt's TLS context for a key in a token, and its errors as `BirthmarkError`s."""
 
 import asyncio
 import contextlib
@@ -23,12 +23,12 @@ from birthmark.device_transports.errors import (
     TlsFailedError,
 )
 from birthmark.device_transports.identity import ServerTrust, TokenIdentity
-from birthmark.device_transports.openssl.deadlines import connected
-from birthmark.device_transports.openssl.trust_probe import PROBE_AFTER_S, distrust_of
+from birthmark.device_transports.openssl.deadlines import open_connection
+from birthmark.device_transports.openssl.trust_probe import PROBE_AFTER_S, find_trust_error
 from birthmark.device_transports.proxy import proxy_of
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
-from birthmark.keys.pkcs11_library import before_it_stops, generation
+from birthmark.keys.pkcs11_library import add_stop_callback, generation
 
 # s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
 CRT_TIMEOUT_S = 45.0
@@ -41,8 +41,11 @@ _CODED = re.compile(r"(\d+) \((AWS_ERROR_\w+)\): (.*)", re.DOTALL)
 _libraries: dict[Path, tuple[int, io.Pkcs11Lib]] = {}
 _live: "weakref.WeakValueDictionary[int, io.ClientTlsContext]" = weakref.WeakValueDictionary()
 _outlived: list[io.ClientTlsContext] = []
-"""Never freed. A context closes its session by number as it goes, and the library that was started since has given that
-number to somebody else."""
+"""Contexts that are never freed.
+
+A context closes its session by number when it is freed, and a restarted library may have assigned that number to
+another session.
+"""
 
 
 def client_context(identity: TokenIdentity, trust: ServerTrust) -> io.ClientTlsContext:
@@ -62,17 +65,17 @@ def client_context(identity: TokenIdentity, trust: ServerTrust) -> io.ClientTlsC
             options.override_default_trust_store(roots.encode())
         context = io.ClientTlsContext(options)
     except AwsCrtError as error:
-        raise explained(error, "the token", 0, identity) from error
+        raise translate_error(error, "the token", 0, identity) from error
     except RuntimeError as error:  # some calls of awscrt tell its code in the text alone
         if (found := _CODED.match(str(error))) is None:
             raise
-        raise explained(AwsCrtError(int(found[1]), found[2], found[3]), "the token", 0, identity) from error
+        raise translate_error(AwsCrtError(int(found[1]), found[2], found[3]), "the token", 0, identity) from error
     _live[id(context)] = context
     return context
 
 
 def crt_proxy(host: str, port: int) -> http.HttpProxyOptions | None:
-    """Return the proxy on the way to a server, as awscrt takes it. Raise `ProxyFailedError`."""
+    """Return the proxy for a server in awscrt's form. Raise `ProxyFailedError`."""
     proxy = proxy_of(host, port)
     if proxy is None:
         return None
@@ -88,24 +91,24 @@ def crt_proxy(host: str, port: int) -> http.HttpProxyOptions | None:
 
 
 async def check_proxy(host: str, port: int) -> None:
-    """Raise why the proxy on the way makes no tunnel, which awscrt keeps to itself; else return."""
+    """Raise the reason why the proxy opens no tunnel, which awscrt does not report; otherwise return."""
     if proxy_of(host, port) is not None:
         with contextlib.suppress(OSError):
-            (await connected(_PROXY_S, host, port)).close()
+            (await open_connection(_PROXY_S, host, port)).close()
 
 
 def _library(module: Path) -> io.Pkcs11Lib:
-    """Return the library, loaded once for as long as it runs: it is the one that `keys` has started."""
+    """Return the library that `keys` started, loaded once for its lifetime."""
     known = _libraries.get(module)
     if known is None or known[0] != generation():
         known = _libraries[module] = (generation(), io.Pkcs11Lib(file=str(module)))
     return known[1]
 
 
-def _left() -> bool:
-    """End awscrt's threads, which close their sessions in the token as they go; say whether they are gone.
+def _shut_down_threads() -> bool:
+    """End awscrt's threads, which close their token sessions, and return whether they have ended.
 
-    What a live connection holds stays open until the library ends, and is never closed.
+    Sessions of a live connection stay open until the library ends and are never closed.
     """
     _libraries.clear()
     io.ClientBootstrap.release_static_default()
@@ -117,11 +120,14 @@ def _left() -> bool:
     return are_gone
 
 
-before_it_stops(_left)
+add_stop_callback(_shut_down_threads)
 
 
-def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
-    """Return a future of this loop with awscrt's result. Leaving it does not cancel awscrt's own, which must not be."""
+def wrap_future(future: "Future[Any]") -> "asyncio.Future[Any]":
+    """Return a future of this loop with awscrt's result.
+
+    Canceling it does not cancel awscrt's future, which must not be canceled.
+    """
     loop = asyncio.get_running_loop()
     mine: asyncio.Future[Any] = loop.create_future()
 
@@ -144,9 +150,9 @@ def awaited(future: "Future[Any]") -> "asyncio.Future[Any]":
 
 
 async def check_trust(connecting: "asyncio.Future[Any]", host: str, port: int, trust: ServerTrust) -> None:
-    """Raise at once when the server is not trusted, which s2n says only after its delay; else return at once."""
+    """Raise at once for an untrusted server, which s2n reports only after a delay; otherwise return at once."""
     await asyncio.wait({connecting}, timeout=PROBE_AFTER_S)
-    if not connecting.done() and (distrust := await distrust_of(host, port, trust)) is not None:
+    if not connecting.done() and (distrust := await find_trust_error(host, port, trust)) is not None:
         connecting.cancel()
         raise distrust
 
@@ -172,8 +178,8 @@ _MEANINGS: Sequence[tuple[str, type[BirthmarkError]]] = (
 )
 
 
-def explained(problem: AwsCrtError, host: str, port: int, identity: TokenIdentity) -> BirthmarkError:
-    """Return what a failure means; the library's names are finer than its texts."""
+def translate_error(problem: AwsCrtError, host: str, port: int, identity: TokenIdentity) -> BirthmarkError:
+    """Return the error for an awscrt failure, by its error name, which is more specific than its text."""
     name = str(problem.name or "")
     token = identity.key.token.info.label
     if name in _PINS:

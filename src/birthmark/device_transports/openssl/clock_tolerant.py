@@ -1,8 +1,8 @@
-"""Certificates judged at another time than the machine's clock shows, and servers asked what time it is.
+"""Certificate validity at a time other than the machine's clock, and queries of a server's time.
 
-OpenSSL checks chain, name and trust as always and leaves the dates out; they are checked here, of every certificate of
-the chain that it found, at the time that is given. The standard library tells that chain from Python 3.13 on, and
-before by a call without a promise, which is why it is made in one place.
+OpenSSL verifies chain, name and trust as usual, without the dates. This module checks the dates of every certificate in
+the chain that OpenSSL found, at the given time. The standard library returns that chain from Python 3.13 on. Earlier
+versions have only an undocumented call, which this module encapsulates.
 """
 
 import http.client
@@ -14,8 +14,8 @@ from typing import Any
 
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import ServerTrust
-from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.urls import parse_url
 from birthmark.pki.certificates import Certificate, parse_der
 
@@ -26,7 +26,7 @@ _MAX_BODY_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class StatedTime:
-    """What a server says the time is, and when all certificates of the chain by which it proved its name are valid."""
+    """A server's stated time, and the period in which all certificates of its verified chain are valid."""
 
     at: datetime
     valid_from: datetime
@@ -44,7 +44,7 @@ def verified_chain(connection: Any) -> list[Certificate]:
 
 
 def check_dates(connection: Any, trust: ServerTrust, host: str, port: int) -> None:
-    """Check the dates of a server's chain where the clock's time does not count. Raise `ServerUntrustedError`."""
+    """Check the dates of a server's chain when the clock is not used. Raise `ServerUntrustedError`."""
     if trust.at is None:
         return
     for one in verified_chain(connection):
@@ -57,16 +57,16 @@ def check_dates(connection: Any, trust: ServerTrust, host: str, port: int) -> No
 
 
 async def ask_time(url: str, trust: ServerTrust) -> StatedTime | None:
-    """Ask a server for the time, its certificates' dates left to the caller to judge; None when it says nothing."""
+    """Return a server's stated time; None without one. The caller evaluates the dates of the certificates."""
     try:
-        return await bounded(_TIMEOUT_S, partial(_ask, url, trust))
+        return await run_with_deadline(_TIMEOUT_S, partial(_ask, url, trust))
     except TimeoutError:
         return None
 
 
 def _ask(url: str, trust: ServerTrust, cut: ConnectionAbort) -> StatedTime | None:
     target = parse_url(url)
-    context = client_context(None, trust.dated(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
+    context = client_context(None, trust.at_time(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
     connection = http.client.HTTPSConnection(target.host, target.port, timeout=_TIMEOUT_S, context=context)
     vars(connection)["_create_connection"] = cut.connect
     try:
@@ -79,7 +79,7 @@ def _ask(url: str, trust: ServerTrust, cut: ConnectionAbort) -> StatedTime | Non
     except (http.client.HTTPException, ValueError, TypeError, OverflowError):
         return None
     except OSError as error:
-        raise explained(error, target.host, target.port) from error
+        raise translate_error(error, target.host, target.port) from error
     finally:
         connection.close()
     return StatedTime(stated, max(one.not_before for one in chain), min(one.not_after for one in chain))

@@ -1,7 +1,7 @@
-"""Blocking work on a connection, in a thread, that ends when its time is over.
+"""Blocking work on a connection in a thread, with an overall deadline.
 
-A socket's timeout counts for each read: a server that drips a byte now and then keeps a thread for as long as it likes.
-So the whole has a time, and then the connection is cut below the thread, whatever it is doing.
+A socket's timeout applies to each read, so a server that sends single bytes can block a thread indefinitely. The work
+therefore has an overall deadline, after which the connection is closed under the thread.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ class ConnectionAbort:
         self._is_over = False
 
     def connect(self, address: tuple[str, int], timeout: Any = None, source_address: Any = None) -> socket.socket:
-        """Connect as `socket.create_connection` does, through a proxy where the environment names one.
+        """Connect like `socket.create_connection`, through a proxy if the environment names one.
 
         Raise `OSError` or `ProxyFailedError`.
         """
@@ -57,15 +57,15 @@ class ConnectionAbort:
             if self._is_over:
                 self._end()
 
-    def let_go(self) -> None:
-        """Leave the connection to whoever has it."""
+    def release(self) -> None:
+        """Close this handle; a duplicate that a library holds stays open."""
         with self._lock:
             line, self._line = self._line, None
         if line is not None:
             line.close()
 
     def end(self) -> None:
-        """Cut the connection, also one that comes later."""
+        """Close the connection, and any that is opened later."""
         with self._lock:
             self._is_over = True
             self._end()
@@ -78,8 +78,8 @@ class ConnectionAbort:
             line.close()
 
 
-async def connected(seconds: float, host: str, port: int) -> socket.socket:
-    """Return a connection to a server, through a proxy where there is one. Raise `OSError` or `ProxyFailedError`."""
+async def open_connection(seconds: float, host: str, port: int) -> socket.socket:
+    """Return a connection to a server, through a proxy if one applies. Raise `OSError` or `ProxyFailedError`."""
     cut = ConnectionAbort()
     try:
         async with asyncio.timeout(seconds):
@@ -87,13 +87,13 @@ async def connected(seconds: float, host: str, port: int) -> socket.socket:
     except BaseException:
         cut.end()
         raise
-    cut.let_go()
+    cut.release()
     line.settimeout(0)
     return line
 
 
-async def bounded(seconds: float, work: Callable[[ConnectionAbort], T]) -> T:
-    """Do blocking work in a thread, which connects by the `ConnectionAbort` it is given. Raise `TimeoutError`."""
+async def run_with_deadline(seconds: float, work: Callable[[ConnectionAbort], T]) -> T:
+    """Run blocking work in a thread, which connects through the given `ConnectionAbort`. Raise `TimeoutError`."""
     cut = ConnectionAbort()
     try:
         async with asyncio.timeout(seconds):

@@ -1,6 +1,6 @@
-"""Fetching what is too large to hold: HTTPS, bit by bit, from where an earlier try was cut off.
+"""Streaming HTTPS download of large files, with resumption after an interruption.
 
-No redirect is followed: whoever chose the URL has chosen the server too. No certificate of the device's is shown.
+Redirects are not followed, so that the author of the URL also chooses the server. The device presents no certificate.
 """
 
 import http.client
@@ -13,8 +13,8 @@ from http import HTTPStatus
 from birthmark.device_transports.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.urls import TIMEOUT_S, HttpTarget, parse_url
 from birthmark.untrusted_text import reason_of
 
@@ -24,7 +24,7 @@ _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 @dataclass(frozen=True, slots=True)
 class DownloadResponse:
-    """What a server answered: its status, where what it sent begins, and how large the whole is, if it says so."""
+    """A server's response: status, offset of the content, and total size if stated."""
 
     status: int
     offset: int = 0
@@ -32,21 +32,21 @@ class DownloadResponse:
 
 
 Begin = Callable[[DownloadResponse], bool]
-"""Hears what comes, before it comes; says whether it is wanted."""
+"""Receives the response before its content, and returns whether to read the content."""
 Take = Callable[[bytes], None]
 
 
 async def download(
     url: str, trust: ServerTrust, *, offset: int, begin: Begin, take: Take, timeout_s: float
 ) -> DownloadResponse:
-    """Fetch `url` from `offset` on; `begin` and `take` are called in a thread. Return the answer.
+    """Download `url` from `offset` on and return the response; `begin` and `take` are called in a thread.
 
-    Raise the errors of links where the line is cut, `LinkAnswerError` where what comes is not HTTP, and what `begin`
-    and `take` raise.
+    Raise the transport errors for an interrupted connection, `LinkAnswerError` for a response that is not HTTP, and the
+    errors of `begin` and `take`.
     """
     target = parse_url(url)
     try:
-        return await bounded(timeout_s, partial(_fetched, target, trust, offset, (begin, take)))
+        return await run_with_deadline(timeout_s, partial(_fetched, target, trust, offset, (begin, take)))
     except TimeoutError as error:
         raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{timeout_s:g}") from error
 
@@ -69,7 +69,7 @@ def _fetched(
             reason = "the answer is cut off" if isinstance(error, http.client.IncompleteRead) else reason_of(error)
             raise LinkAnswerError(host=target.host, port=target.port, reason=reason) from error
         except OSError as error:
-            raise explained(error, target.host, target.port) from error
+            raise translate_error(error, target.host, target.port) from error
         sent = _sent(response)
         if begin(sent):
             while data := _read(response, target):
@@ -86,7 +86,7 @@ def _read(response: http.client.HTTPResponse, target: HttpTarget) -> bytes:
         reason = "the answer is cut off" if isinstance(error, http.client.IncompleteRead) else reason_of(error)
         raise LinkLostError(host=target.host, reason=reason) from error
     except OSError as error:
-        raise explained(error, target.host, target.port) from error
+        raise translate_error(error, target.host, target.port) from error
     if not data and response.length:  # it said that there is more
         raise LinkLostError(host=target.host, reason=f"{response.length} bytes are missing")
     return data

@@ -1,4 +1,4 @@
-"""HTTPS by the standard library, in a thread: one connection for each request, bounded in time and size."""
+"""HTTPS by the standard library, in a thread: one connection per request, with limits for time and size."""
 
 import http.client
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from functools import partial
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, HttpTarget, parse_url
 from birthmark.untrusted_text import reason_of
@@ -17,7 +17,7 @@ from birthmark.untrusted_text import reason_of
 
 @dataclass(frozen=True, slots=True)
 class OpensslHttps:
-    """See `links.ports.HttpsClient`."""
+    """`HttpsClient` by the standard library."""
 
     identity: FileIdentity | None
     trust: ServerTrust
@@ -26,7 +26,7 @@ class OpensslHttps:
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
         target = parse_url(url)
         try:
-            return await bounded(self.timeout_s, partial(self._request, method, target, headers, body))
+            return await run_with_deadline(self.timeout_s, partial(self._request, method, target, headers, body))
         except TimeoutError as error:
             raise LinkTimeoutError(host=target.host, port=target.port, seconds=f"{self.timeout_s:g}") from error
 
@@ -46,7 +46,7 @@ class OpensslHttps:
             reason = "the answer is cut off" if isinstance(error, http.client.IncompleteRead) else reason_of(error)
             raise LinkAnswerError(host=target.host, port=target.port, reason=reason) from error
         except OSError as error:
-            raise explained(error, target.host, target.port) from error
+            raise translate_error(error, target.host, target.port) from error
         finally:
             connection.close()
         if len(content) > MAX_ANSWER_BYTES:

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 by our own engine over asyncio's TLS."""
+"""MQTT 3.1.1 by the `birthmark` engine over asyncio's TLS."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,8 @@ from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.mqtt_session import Conversation
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.deadlines import connected
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.deadlines import open_connection
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.proxy import proxy_of
 from birthmark.device_transports.urls import TIMEOUT_S, WEBSOCKET_PORT
@@ -19,7 +19,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
-from birthmark.supervised_tasks import ended
+from birthmark.supervised_tasks import cancel_and_wait
 
 if TYPE_CHECKING:
     from birthmark.device_transports.openssl.websocket_framing import WebSocketBytes
@@ -32,7 +32,7 @@ _MAX_UNTAKEN = 1000
 
 
 class OpensslMqtt(Conversation):
-    """See `links.ports.MqttClient`."""
+    """`MqttClient` by the `birthmark` engine."""
 
     def __init__(
         self, identity: FileIdentity | None, trust: ServerTrust, clock: Clock, timeout_s: float = TIMEOUT_S
@@ -61,11 +61,11 @@ class OpensslMqtt(Conversation):
             self._frames = WebSocketBytes(host, port)
         try:
             async with asyncio.timeout(self._timeout_s):
-                line = await connected(self._timeout_s, host, port)
+                line = await open_connection(self._timeout_s, host, port)
                 opening = asyncio.open_connection(sock=line, ssl=context, server_hostname=host)
                 self._reader, self._writer = await opening
         except OSError as error:  # TimeoutError is one too
-            raise explained(error, host, port) from error
+            raise translate_error(error, host, port) from error
         try:
             check_dates(self._writer.get_extra_info("ssl_object"), self._trust, host, port)
             if self._frames is not None:
@@ -73,14 +73,14 @@ class OpensslMqtt(Conversation):
                     await self._frames.open(self._reader, self._writer)
         except OSError as error:
             await self.close()
-            raise explained(error, host, port) from error
+            raise translate_error(error, host, port) from error
         except BaseException:
             await self.close()
             raise
         self._engine.send(connect)
         answer = self._expect(ConnAck)
         self._task = asyncio.create_task(self._run())
-        return await self._greeted(answer, connect)
+        return await self._await_connack(answer, connect)
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         await super().publish(topic, payload, qos)
@@ -95,7 +95,7 @@ class OpensslMqtt(Conversation):
             raise self._over.result()
         return message
 
-    async def lost(self) -> Exception:
+    async def wait_for_loss(self) -> Exception:
         return await asyncio.shield(self._over)
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class OpensslMqtt(Conversation):
         writer, self._writer = self._writer, None
         try:
             if task is not asyncio.current_task():
-                await ended(task)
+                await cancel_and_wait(task)
         finally:  # whoever is cancelled meanwhile leaves no connection behind
             if writer is not None:
                 with contextlib.suppress(OSError, LocalProtocolError):
@@ -134,17 +134,17 @@ class OpensslMqtt(Conversation):
             self._writer.write(self._framed(data))
 
     def _framed(self, data: bytes) -> bytes:
-        return data if self._frames is None else self._frames.wrapped(data)
+        return data if self._frames is None else self._frames.encode_frames(data)
 
     async def _run(self) -> None:
-        """Read until the connection is over; whatever ends it is told to everyone who waits."""
+        """Read until the connection ends, and pass the error to all waiting callers."""
         try:
             while True:
                 await self._step()
         except RemoteProtocolError as error:
             self._end(self._lost(f"the server broke MQTT's rules, {error}"))
         except OSError as error:
-            self._end(explained(error, self._host, self._port))
+            self._end(translate_error(error, self._host, self._port))
         except LinkLostError as error:
             self._end(error)
         except Exception:  # a mistake of ours: whoever waits hears that it is over, not nothing
@@ -165,13 +165,13 @@ class OpensslMqtt(Conversation):
         if not data:
             raise self._lost("the server closed the connection")
         if self._frames is not None:
-            data, answer = self._frames.unwrapped(data)
+            data, answer = self._frames.decode_frames(data)
             if self._writer is not None:
                 self._writer.write(answer)
         self._engine.receive_data(data, self._clock.monotonic())
         while (packet := self._engine.next_event()) is not None:
             self._take(packet)
-        if self._frames is not None and (goodbye := self._frames.goodbye):
+        if self._frames is not None and (goodbye := self._frames.close_reason):
             raise self._lost(goodbye)
         self._flush()
         if self._writer is not None and self._writer.transport.get_write_buffer_size() > _MAX_UNSENT_BYTES:

@@ -1,4 +1,4 @@
-"""The TLS context of a file identity, and OpenSSL's errors in plain words."""
+"""TLS context of a file identity, and OpenSSL's errors as `BirthmarkError`s."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSL
     if identity is None:
         return context
     passphrase = None if identity.passphrase is None else identity.passphrase.reveal()
-    with _as_file("".join(one.pem() for one in identity.chain)) as chain, _readable(identity.key.path) as key:
+    with _as_file("".join(one.pem() for one in identity.chain)) as chain, _openssl_key_file(identity.key.path) as key:
         try:
             # A function, as OpenSSL would ask at the terminal for an empty text.
             context.load_cert_chain(chain, key, passphrase or (lambda: ""))
@@ -57,8 +57,8 @@ def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSL
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[Path | str]:
-    """Yield a key's file, or in memory its PEM where OpenSSL would not read the file."""
+def _openssl_key_file(path: Path) -> Iterator[Path | str]:
+    """Yield a key file, or its PEM in memory if OpenSSL cannot read the file's format."""
     raw = path.read_bytes()
     text = pem_of_key(raw)
     if text == raw:
@@ -70,9 +70,9 @@ def _readable(path: Path) -> Iterator[Path | str]:
 
 @contextlib.contextmanager
 def _as_file(text: str) -> Iterator[str]:
-    """Yield a file with the chain, which OpenSSL takes no other way. In memory: a full disk keeps nobody offline.
+    """Yield an in-memory file with the chain, because OpenSSL accepts only files and the disk may be full.
 
-    Where the kernel has no such files, or /proc is not there to name them, it is a temporary one.
+    A temporary file replaces it if the kernel does not support such files or /proc is not mounted.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -97,8 +97,8 @@ def _in_memory(stack: contextlib.ExitStack, text: str) -> str:
     return str(path)
 
 
-def explained(problem: OSError, host: str, port: int) -> BirthmarkError:
-    """Return what a failed connection means."""
+def translate_error(problem: OSError, host: str, port: int) -> BirthmarkError:
+    """Return the error for a failed connection."""
     facts: dict[str, Any] = {"host": host, "port": port}
     if isinstance(problem, ssl.SSLCertVerificationError):
         reason = problem.verify_message

@@ -1,22 +1,22 @@
-"""Ask at once whether a server's certificate is trusted, where the library in use takes its time to say so."""
+"""Immediate check of a server's certificate, for TLS libraries that report distrust only after a delay."""
 
 import ssl
 from functools import partial
 
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import ServerTrust
-from birthmark.device_transports.openssl.deadlines import ConnectionAbort, bounded
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.errors import BirthmarkError
 
 PROBE_AFTER_S = 1.0
 _PROBE_S = 5.0
 
 
-async def distrust_of(host: str, port: int, trust: ServerTrust) -> BirthmarkError | None:
-    """Return why this server would not be trusted; None when it is, or when that cannot be told."""
+async def find_trust_error(host: str, port: int, trust: ServerTrust) -> BirthmarkError | None:
+    """Return the error if this server is not trusted; None if it is, or if that cannot be determined."""
     try:
-        return await bounded(2 * _PROBE_S, partial(_distrust_of, host, port, trust))
+        return await run_with_deadline(2 * _PROBE_S, partial(_distrust_of, host, port, trust))
     except TimeoutError:
         return None
 
@@ -26,7 +26,7 @@ def _distrust_of(host: str, port: int, trust: ServerTrust, cut: ConnectionAbort)
         with cut.connect((host, port), _PROBE_S) as sock:
             client_context(None, trust).wrap_socket(sock, server_hostname=host).close()
     except ssl.SSLCertVerificationError as problem:
-        return explained(problem, host, port)
+        return translate_error(problem, host, port)
     except ServerUntrustedError as error:  # the CA file itself
         return error
     except OSError:

@@ -1,4 +1,4 @@
-"""MQTT's bytes in WebSocket frames (RFC 6455), as hubs and AWS take them on port 443; without IO."""
+"""MQTT in WebSocket frames (RFC 6455), as hubs and AWS accept it on port 443; without IO."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ _DATA = {Opcode.BINARY, Opcode.CONT}
 
 
 class WebSocketBytes:
-    """Bytes in, frames out, and the other way."""
+    """Conversion between bytes and WebSocket frames."""
 
     def __init__(self, host: str, port: int, path: str = WEBSOCKET_PATH) -> None:
         place = f"[{host}]" if ":" in host else host
@@ -28,7 +28,7 @@ class WebSocketBytes:
         )
 
     async def open(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Ask the server for a WebSocket. Raise `LinkAnswerError` or `LinkLostError`."""
+        """Open a WebSocket. Raise `LinkAnswerError` or `LinkLostError`."""
         self._protocol.send_request(self._protocol.connect())
         writer.write(self._outgoing())
         while self._protocol.state is State.CONNECTING and self._protocol.handshake_exc is None:
@@ -41,22 +41,22 @@ class WebSocketBytes:
         if problem is not None:
             raise LinkLostError(host=self._host, reason=str(problem)) from problem
 
-    def wrapped(self, data: bytes) -> bytes:
-        """Return frames with these bytes; none once the server has said goodbye."""
+    def encode_frames(self, data: bytes) -> bytes:
+        """Return frames with these bytes; none after the server has closed the WebSocket."""
         if data and self._protocol.state is State.OPEN:
             self._protocol.send_binary(data)
         return self._outgoing()
 
-    def unwrapped(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what came in these frames, and what is to be answered."""
+    def decode_frames(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return the payload of received frames, and the bytes to send in response."""
         self._protocol.receive_data(data)
         events = self._protocol.events_received()
         found = b"".join(event.data for event in events if getattr(event, "opcode", None) in _DATA)  # type: ignore[union-attr]
         return found, self._outgoing()
 
     @property
-    def goodbye(self) -> str:
-        """Why the server ends it; empty while it does not."""
+    def close_reason(self) -> str:
+        """Reason why the server closed the WebSocket; empty while it is open."""
         if self._protocol.state is State.OPEN:
             return ""
         close = self._protocol.close_rcvd

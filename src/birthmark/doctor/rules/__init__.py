@@ -1,1 +1,1 @@
-"""Pure decisions: from what was seen to what is wrong and what to type."""
+"""Pure rules: from observations to findings and commands."""

@@ -1,4 +1,4 @@
-"""What `birthmark agent check` found, with commands that change the configuration where the server is known."""
+"""Findings of `birthmark agent check`, with commands that fix the configuration for a known server."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.setting_sources import replacing
 
 Texts = Sequence[tuple[str, str]]
-"""The configuration's files and what is in them."""
+"""The configuration's files and their contents."""
 
 _LITERAL = re.compile(r"`([^`]+)`")
 _TYPED = ("birthmark ", "chmod ", "eval ", "mkdir ", "openssl ", "rm ", "mv ")
@@ -28,7 +28,7 @@ _CLOCK = "the administrator sets a machine's clock: `timedatectl set-ntp true`"
 
 
 def findings(checks: Sequence[CheckFacts], texts: Texts, server: Reachable | None) -> Iterator[DoctorFinding]:
-    """Return each trouble once, by the first check that found it."""
+    """Yield each problem once, from the first check that found it."""
     told: set[str] = set()
     for one in checks:
         found = _finding(one, texts, server)
@@ -40,7 +40,7 @@ def findings(checks: Sequence[CheckFacts], texts: Texts, server: Reachable | Non
 
 
 def not_checked(config: str) -> DoctorFinding:
-    """Return that the agent was not looked at: the library would end this process, or hold it."""
+    """Return the finding that the agent was not checked, because the library would crash or block this process."""
     return DoctorFinding(
         "doctor.agent_not_checked",
         Topic.CONFIGURATION,
@@ -50,37 +50,37 @@ def not_checked(config: str) -> DoctorFinding:
     )
 
 
-def _finding(one: CheckFacts, texts: Texts, server: Reachable | None) -> DoctorFinding:
-    code = one.code or _CODES.get(one.id) or f"doctor.{one.id.replace('-', '_')}"
-    facts = dict(one.facts)
-    command = one.command
+def _finding(check_facts: CheckFacts, texts: Texts, server: Reachable | None) -> DoctorFinding:
+    code = check_facts.code or _CODES.get(check_facts.id) or f"doctor.{check_facts.id.replace('-', '_')}"
+    facts = dict(check_facts.facts)
+    command = check_facts.command
     if (rule := _BY_CODE.get(code)) is not None:
         command = rule(facts, texts, server) or command
-    command = command or _typed_in(one.fix) or "".join(_CLOSING.findall(one.details)[:1])
-    advice = "Type" if command == one.command else "Fix the configuration"
-    is_clock = code == "doctor.clock_wrong" or "certificate is not yet valid" in one.details
+    command = command or _find_single_command(check_facts.fix) or "".join(_CLOSING.findall(check_facts.details)[:1])
+    advice = "Type" if command == check_facts.command else "Fix the configuration"
+    is_clock = code == "doctor.clock_wrong" or "certificate is not yet valid" in check_facts.details
     return DoctorFinding(
         code,
-        _topic(one, code),
-        FindingSeverity.FAULT if one.is_error else FindingSeverity.WARNING,
-        f"{one.config}: {one.id}: {one.details if not one.code else one.cause}",
-        cause=one.cause or one.details,
+        _topic(check_facts, code),
+        FindingSeverity.FAULT if check_facts.is_error else FindingSeverity.WARNING,
+        f"{check_facts.config}: {check_facts.id}: {check_facts.details if not check_facts.code else check_facts.cause}",
+        cause=check_facts.cause or check_facts.details,
         command=command,
-        advice=advice if command else one.fix or "See `birthmark agent check`",
-        for_a_person=_CLOCK if is_clock and not command else one.for_a_person,
+        advice=advice if command else check_facts.fix or "See `birthmark agent check`",
+        for_a_person=_CLOCK if is_clock and not command else check_facts.for_a_person,
     )
 
 
-def _topic(one: CheckFacts, code: str) -> Topic:
+def _topic(facts: CheckFacts, code: str) -> Topic:
     if code == "doctor.clock_wrong":
         return Topic.CLOCK
     if code.startswith("agent.config"):
         return Topic.CONFIGURATION
-    return Topic.NETWORK if code.startswith("links.") or one.id.startswith("host-connect") else Topic.AGENT
+    return Topic.NETWORK if code.startswith("links.") or facts.id.startswith("host-connect") else Topic.AGENT
 
 
-def _typed_in(fix: str) -> str:
-    """Return the one command of a fix; empty where there are several, or none."""
+def _find_single_command(fix: str) -> str:
+    """Return the single command of a fix; empty for several or none."""
     found = [literal for literal in _LITERAL.findall(fix) if literal.startswith(_TYPED)]
     return found[0] if len(found) == 1 else ""
 
@@ -95,7 +95,7 @@ def _in_texts(texts: Texts, old: str, new: str) -> str:
 
 
 def _mistake(facts: Mapping[str, str], texts: Texts, _server: Reachable | None) -> str:
-    """A mistake at a line, and how the line would be accepted."""
+    """Return the fix for an invalid line, with the line in valid form."""
     key, line = facts.get("key", "").rpartition(".")[2], facts.get("line", "")
     accepted = [one for one in _LITERAL.findall(facts.get("accepted", "")) if re.match(rf"{re.escape(key)} *= ", one)]
     lines = dict(texts).get(facts.get("file", ""), "").splitlines()
@@ -110,7 +110,7 @@ def _mistake(facts: Mapping[str, str], texts: Texts, _server: Reachable | None) 
 
 
 def _trusted(_facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
-    """Trust the server's CA in each place that names one."""
+    """Return the command that trusts the server's CA at each place that names a CA file."""
     if server is None:
         return ""
     named = dict.fromkeys(path for _file, text in texts for path in _TRUST.findall(text))
@@ -118,7 +118,7 @@ def _trusted(_facts: Mapping[str, str], texts: Texts, server: Reachable | None) 
 
 
 def _missing(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
-    """A file of CAs that is not there; a missing certificate of the device is another matter."""
+    """Return the fix for a missing CA file; a missing device certificate is not handled here."""
     path = facts.get("path", "")
     is_trust = any(path in found for _file, text in texts for found in _TRUST.findall(text))
     return _trusted(facts, texts, server) if path and is_trust else ""
@@ -134,7 +134,7 @@ def _host(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> s
 
 
 def _port(facts: Mapping[str, str], texts: Texts, server: Reachable | None) -> str:
-    """A port at which nobody answers, of a host that is the server's."""
+    """Return the fix for a closed port of this server's host."""
     host, port = facts.get("host", ""), facts.get("port", "")
     if server is None or host not in {server.dps_host, server.est_host}:
         return _host(facts, texts, server)

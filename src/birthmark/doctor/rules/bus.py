@@ -1,4 +1,4 @@
-"""Where the chip is: NXP's middleware by variables, Microchip's library by files. And who can listen in between."""
+"""Bus rules: NXP's middleware by variables, Microchip's library by files, and protection of the bus."""
 
 import re
 import shlex
@@ -20,33 +20,33 @@ _warning = partial(DoctorFinding, topic=Topic.BUS, severity=FindingSeverity.WARN
 
 
 def device_in(port: str) -> str:
-    """Return the bus that NXP's variable names; empty where it names an access manager."""
+    """Return the bus in NXP's variable; empty if it names an access manager."""
     found = _DEVICE.fullmatch(port)
     return "" if found is None else found[1]
 
 
-def findings(seen: BusFacts) -> Iterator[DoctorFinding]:
-    """Return what is wrong on the way to the chip."""
-    yield from _nxp_port(seen)
-    yield from _middleware(seen)
-    yield from _channel(seen)
-    yield from _microchip(seen)
+def findings(facts: BusFacts) -> Iterator[DoctorFinding]:
+    """Yield the problems on the path to the secure element."""
+    yield from _nxp_port(facts)
+    yield from _middleware(facts)
+    yield from _channel(facts)
+    yield from _microchip(facts)
 
 
-def _nxp_port(seen: BusFacts) -> Iterator[DoctorFinding]:
-    port, device = seen.port, seen.device
+def _nxp_port(facts: BusFacts) -> Iterator[DoctorFinding]:
+    port, device = facts.port, facts.device
     if port is None or device is None:
         return
     named = _DEVICE.fullmatch(port.value)
     address = None if named is None or named[2] is None else int(named[2], 0)
     suffix = f":0x{SE050_ADDRESS:02x}"
     if not device.exists:
-        other = seen.devices[0] if seen.devices else ""
+        other = facts.devices[0] if facts.devices else ""
         yield _fault(
             "doctor.bus_missing",
-            seen=f"{port}: no such device; existing devices: {', '.join(seen.devices) or 'none'}",
+            seen=f"{port}: no such device; existing devices: {', '.join(facts.devices) or 'none'}",
             cause="The specified I2C bus does not exist.",
-            command=port.to(f"{other}{suffix}") if other else "",
+            command=port.set_command(f"{other}{suffix}") if other else "",
             advice="Use an existing one"
             if other
             else ("Enable I2C in the device tree, for example with `raspi-config`"),
@@ -66,18 +66,18 @@ def _nxp_port(seen: BusFacts) -> Iterator[DoctorFinding]:
             "doctor.bus_address",
             seen=f"{port}: address 0x{address:02x}; the address of an SE050 is 0x{SE050_ADDRESS:02x}",
             cause="The address is not the chip's; 0x90 is the same address in 8-bit notation.",
-            command=port.to(f"{device.path}{suffix}"),
+            command=port.set_command(f"{device.path}{suffix}"),
             advice="Use 7-bit notation",
         )
     else:
         yield DoctorFinding("doctor.bus", Topic.BUS, FindingSeverity.OK, str(port))
 
 
-def _middleware(seen: BusFacts) -> Iterator[DoctorFinding]:
-    if seen.port is not None and seen.lacks_middleware:
+def _middleware(facts: BusFacts) -> Iterator[DoctorFinding]:
+    if facts.port is not None and facts.lacks_middleware:
         yield _warning(
             "doctor.middleware_missing",
-            seen=f"{seen.port}; no {NXP_LIBRARY}.so in /usr/lib, /usr/local/lib or /usr/lib/plug-and-trust",
+            seen=f"{facts.port}; no {NXP_LIBRARY}.so in /usr/lib, /usr/local/lib or /usr/lib/plug-and-trust",
             cause="The variable is for NXP's middleware, whose PKCS#11 library is missing or not configured.",
             command='eval "$(birthmark chip simulate chip)"',
             advice=(
@@ -86,11 +86,11 @@ def _middleware(seen: BusFacts) -> Iterator[DoctorFinding]:
         )
 
 
-def _channel(seen: BusFacts) -> Iterator[DoctorFinding]:
-    """Whether commands to an SE050 can be read and changed on the wire."""
-    said, file = seen.scp03, seen.scp03_file
+def _channel(facts: BusFacts) -> Iterator[DoctorFinding]:
+    """Yield findings about SE050 commands that can be read and changed on the bus."""
+    said, file = facts.scp03, facts.scp03_file
     if said is None:
-        if seen.port is not None or seen.has_nxp_library:
+        if facts.port is not None or facts.has_nxp_library:
             yield _warning(
                 "doctor.channel_plain",
                 seen="EX_SSS_BOOT_SCP03_PATH is not set",
@@ -114,10 +114,10 @@ def _channel(seen: BusFacts) -> Iterator[DoctorFinding]:
             command=shlex.join(["chmod", "0600", file.path]),
             advice="Close it",
         )
-    elif seen.factory:
+    elif facts.factory:
         yield _warning(
             "doctor.channel_factory_keys",
-            seen=f"{said}: the key ENC is the one that NXP publishes for the {seen.factory}",
+            seen=f"{said}: the key ENC is the one that NXP publishes for the {facts.factory}",
             cause=(
                 "These keys are public: an attacker on the bus can read and change the communication with the chip."
             ),
@@ -128,8 +128,8 @@ def _channel(seen: BusFacts) -> Iterator[DoctorFinding]:
         yield DoctorFinding("doctor.channel", Topic.BUS, FindingSeverity.OK, f"{said}: own keys")
 
 
-def _microchip(seen: BusFacts) -> Iterator[DoctorFinding]:
-    for path, text in seen.microchip:
+def _microchip(facts: BusFacts) -> Iterator[DoctorFinding]:
+    for path, text in facts.microchip:
         for _start, written in _INTERFACE.findall(text):
             if (eight := _SEVEN_BITS.get(int(written, 16))) is not None:
                 yield _fault(
@@ -139,7 +139,7 @@ def _microchip(seen: BusFacts) -> Iterator[DoctorFinding]:
                     command=shlex.join(["sed", "-i", f"/interface/s/{written}/0x{eight:02x}/", path]),
                     advice="Use 8-bit notation",
                 )
-    store = seen.filestore
+    store = facts.filestore
     if store is not None and not store.exists:
         yield _fault(
             "doctor.filestore_missing",

@@ -1,4 +1,4 @@
-"""A chip's library, its token, PIN and key."""
+"""Rules for a secure element's library, token, PIN and key."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,19 +21,19 @@ _ENA = "An SE050 in deep power-down does not respond: set its pin ENA high, and 
 _INTO = "Type the PIN, Enter and Ctrl-D after this command"
 
 
-def findings(seen: ChipFacts) -> Iterator[DoctorFinding]:
-    """Return what is wrong with a chip, the cause before what follows from it; else what is right."""
-    found = [*_store(seen), *_library(seen), *_pin_file(seen), *_refused(seen), *_key(seen)]
+def findings(facts: ChipFacts) -> Iterator[DoctorFinding]:
+    """Yield the problems of a secure element, causes before consequences; without any, the passed checks."""
+    found = [*_store(facts), *_library(facts), *_pin_file(facts), *_refused(facts), *_key(facts)]
     yield from found
-    if not found and seen.opened:
-        labels = ", ".join(f"'{one.label}'" for one in seen.keys) or "no private key"
+    if not found and facts.opened:
+        labels = ", ".join(f"'{one.label}'" for one in facts.keys) or "no private key"
         yield DoctorFinding(
-            "doctor.chip", Topic.TOKEN, FindingSeverity.OK, f"{seen.module}: token '{seen.opened}' opens; {labels}"
+            "doctor.chip", Topic.TOKEN, FindingSeverity.OK, f"{facts.module}: token '{facts.opened}' opens; {labels}"
         )
 
 
 def not_named(libraries: Sequence[str]) -> Iterator[DoctorFinding]:
-    """Return that a chip's library is here and nobody says so."""
+    """Yield the finding that a secure element's library is installed, but no setting names it."""
     if libraries:
         yield DoctorFinding(
             "doctor.library_not_named",
@@ -49,8 +49,8 @@ def not_named(libraries: Sequence[str]) -> Iterator[DoctorFinding]:
 # ---- SoftHSM's settings
 
 
-def _store(seen: ChipFacts) -> Iterator[DoctorFinding]:
-    hsm = seen.softhsm
+def _store(facts: ChipFacts) -> Iterator[DoctorFinding]:
+    hsm = facts.softhsm
     if hsm is None or hsm.setting is None:
         return
     fault = partial(DoctorFinding, topic=Topic.STORE, severity=FindingSeverity.FAULT)
@@ -60,7 +60,7 @@ def _store(seen: ChipFacts) -> Iterator[DoctorFinding]:
             "doctor.softhsm_settings_missing",
             seen=f"{hsm.setting}: {hsm.conf.reason or 'no such file'}",
             cause="SoftHSM's settings are not at the path in SOFTHSM2_CONF, so it has no tokens.",
-            command=hsm.setting.to(other) if other else _SIMULATE,
+            command=hsm.setting.set_command(other) if other else _SIMULATE,
             advice="Use the settings next to the PIN file"
             if other
             else ("Set the correct file, or create a simulated secure element"),
@@ -86,59 +86,61 @@ def _moved(hsm: SoftHsmFacts) -> DoctorFinding:
 # ---- the library
 
 
-def _library(seen: ChipFacts) -> Iterator[DoctorFinding]:
-    """Return why the library cannot be used, if so."""
-    if not seen.library.exists or seen.library.is_directory:
-        what = "a directory" if seen.library.is_directory else seen.library.reason or "no such file"
-        yield _unusable(seen, "keys.module_missing", what, f"The PKCS#11 library {seen.module} does not exist.")
-    elif seen.built_for and seen.built_for != seen.here:
-        what = f"built for {seen.built_for}, this is {seen.here}"
+def _library(facts: ChipFacts) -> Iterator[DoctorFinding]:
+    """Yield the reason why the library cannot be used, if any."""
+    if not facts.library.exists or facts.library.is_directory:
+        what = "a directory" if facts.library.is_directory else facts.library.reason or "no such file"
+        yield _unusable(facts, "keys.module_missing", what, f"The PKCS#11 library {facts.module} does not exist.")
+    elif facts.built_for and facts.built_for != facts.here:
+        what = f"built for {facts.built_for}, this is {facts.here}"
         cause = "The library is for another machine architecture and cannot be loaded."
-        yield _unusable(seen, "doctor.library_foreign", what, cause)
-    elif seen.ending is ProbeExit.CRASHED:
+        yield _unusable(facts, "doctor.library_foreign", what, cause)
+    elif facts.ending is ProbeExit.CRASHED:
         cause = "The library crashes. Usually, its settings are wrong, or the chip does not match them."
-        yield _unusable(seen, "doctor.library_crashes", seen.detail, cause)
-    elif seen.ending is ProbeExit.HUNG:
+        yield _unusable(facts, "doctor.library_crashes", facts.detail, cause)
+    elif facts.ending is ProbeExit.HUNG:
         cause = "The library does not respond: another process uses the chip, or the chip does not respond."
-        yield _unusable(seen, "doctor.library_hangs", seen.detail, cause)
-    elif seen.code in {"keys.module_broken", "keys.token_failed"} and not seen.tokens and not any(_store(seen)):
-        yield _unusable(seen, "keys.module_broken", seen.detail, seen.cause)
+        yield _unusable(facts, "doctor.library_hangs", facts.detail, cause)
+    elif facts.code in {"keys.module_broken", "keys.token_failed"} and not facts.tokens and not any(_store(facts)):
+        yield _unusable(facts, "keys.module_broken", facts.detail, facts.cause)
 
 
-def _unusable(seen: ChipFacts, code: str, what: str, cause: str) -> DoctorFinding:
+def _unusable(facts: ChipFacts, code: str, message: str, cause: str) -> DoctorFinding:
     command, advice = _SIMULATE, ("Install the chip's own library and set its path. Or use a simulated secure element")
-    if silent := _of_silence(seen):
+    if silent := _advise_on_silence(facts):
         advice = f"{silent}Or use a simulated secure element"
-    elif seen.others and seen.asked.module is not None:
-        command, advice = seen.asked.module.to(seen.others[0]), "Use a library that this machine has"
-    where = f"{seen.asked.module or seen.module}: {what}"
+    elif facts.others and facts.asked.module is not None:
+        command, advice = facts.asked.module.set_command(facts.others[0]), "Use a library that this machine has"
+    where = f"{facts.asked.module or facts.module}: {message}"
     return DoctorFinding(code, Topic.LIBRARY, FindingSeverity.FAULT, where, cause=cause, command=command, advice=advice)
 
 
-def _of_silence(seen: ChipFacts) -> str:
-    """Return what a chip may want whose library is in order and does not reach it; empty where that is not so."""
-    is_silent = seen.ending is ProbeExit.HUNG or (seen.ending is ProbeExit.FINE and bool(seen.code) and not seen.tokens)
-    if is_silent and seen.module.startswith(_MICROCHIP):
-        bus = seen.module.rpartition(",")[2]
+def _advise_on_silence(facts: ChipFacts) -> str:
+    """Return advice for an intact library that gets no response from its hardware; empty for other cases."""
+    is_silent = facts.ending is ProbeExit.HUNG or (
+        facts.ending is ProbeExit.FINE and bool(facts.code) and not facts.tokens
+    )
+    if is_silent and facts.module.startswith(_MICROCHIP):
+        bus = facts.module.rpartition(",")[2]
         return _ADDRESS.format(bus=bus if bus.isdecimal() else 1)
-    return _ENA if is_silent and NXP_LIBRARY in seen.module else ""
+    return _ENA if is_silent and NXP_LIBRARY in facts.module else ""
 
 
 # ---- the PIN's file
 
 
-def _pin_file(seen: ChipFacts) -> Iterator[DoctorFinding]:
-    file, asked = seen.pin, seen.asked.pin_file
+def _pin_file(facts: ChipFacts) -> Iterator[DoctorFinding]:
+    file, asked = facts.pin, facts.asked.pin_file
     if file is None or asked is None:
         return
     fault = partial(DoctorFinding, topic=Topic.PIN_FILE, severity=FindingSeverity.FAULT)
-    beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
+    beside = "" if facts.softhsm is None else facts.softhsm.pin_beside
     if not file.exists or file.reason:
         yield fault(
             "keys.pin_file_missing",
             seen=f"{asked}: {file.reason or 'no such file'}",
             cause="The PIN file cannot be read.",
-            command=asked.to(beside) if beside else _writing(file.path),
+            command=asked.set_command(beside) if beside else _writing(file.path),
             advice="Use the PIN file next to the simulated secure element's settings" if beside else _INTO,
         )
     elif file.mode & _EXPOSED:
@@ -149,16 +151,16 @@ def _pin_file(seen: ChipFacts) -> Iterator[DoctorFinding]:
             command=shlex.join(["chmod", "0600", file.path]),
             advice="Close it",
         )
-    elif seen.trimming and seen.code == "keys.pin_file":
+    elif facts.trimming and facts.code == "keys.pin_file":
         yield fault(
             "doctor.pin_has_spaces",
             seen=f"{asked}: the line starts or ends with white space, so the PIN was not tried",
             cause="White space counts as part of the PIN.",
-            command=f"{seen.trimming} && {asked.to(str(trimmed(file.path)))}",
+            command=f"{facts.trimming} && {asked.set_command(str(trimmed(file.path)))}",
             advice="Write it without white space, and use that file",
         )
-    elif seen.code == "keys.pin_file":
-        yield fault(seen.code, seen=str(asked), cause=seen.cause, command=_replacing(file.path), advice=_INTO)
+    elif facts.code == "keys.pin_file":
+        yield fault(facts.code, seen=str(asked), cause=facts.cause, command=_replacing(file.path), advice=_INTO)
 
 
 def _replacing(path: str) -> str:
@@ -173,117 +175,119 @@ def _writing(path: str) -> str:
 # ---- what the token said
 
 
-def _refused(seen: ChipFacts) -> Iterator[DoctorFinding]:
-    if (rule := _BY_CODE.get(seen.code)) is not None:
-        yield rule(seen)
-    elif seen.code not in {"", "keys.pin_file"} and seen.tokens:
-        yield DoctorFinding(seen.code, Topic.TOKEN, FindingSeverity.FAULT, seen.detail or seen.module, cause=seen.cause)
+def _refused(facts: ChipFacts) -> Iterator[DoctorFinding]:
+    if (rule := _BY_CODE.get(facts.code)) is not None:
+        yield rule(facts)
+    elif facts.code not in {"", "keys.pin_file"} and facts.tokens:
+        yield DoctorFinding(
+            facts.code, Topic.TOKEN, FindingSeverity.FAULT, facts.detail or facts.module, cause=facts.cause
+        )
 
 
-def _listed(seen: ChipFacts) -> str:
-    return ", ".join(f"'{one.label}' in slot {one.slot_id}" for one in seen.tokens) or "no token"
+def _listed(facts: ChipFacts) -> str:
+    return ", ".join(f"'{one.label}' in slot {one.slot_id}" for one in facts.tokens) or "no token"
 
 
-def _no_token(seen: ChipFacts) -> DoctorFinding:
-    asked = seen.asked.token or seen.asked.slot
-    fault = partial(DoctorFinding, seen.code, Topic.TOKEN, FindingSeverity.FAULT, cause=seen.cause)
-    where = f"{asked or 'no name'}; {seen.module} reports {_listed(seen)}"
-    if not seen.tokens:
-        power = _of_silence(seen) or "Connect the chip and check its power supply. "
+def _no_token(facts: ChipFacts) -> DoctorFinding:
+    asked = facts.asked.token or facts.asked.slot
+    fault = partial(DoctorFinding, facts.code, Topic.TOKEN, FindingSeverity.FAULT, cause=facts.cause)
+    where = f"{asked or 'no name'}; {facts.module} reports {_listed(facts)}"
+    if not facts.tokens:
+        power = _advise_on_silence(facts) or "Connect the chip and check its power supply. "
         return fault(where, command=_SIMULATE, advice=f"{power}Or use a simulated secure element")
     if asked is None:
         return fault(where, command="birthmark chip ls", advice="List the tokens, and select one")
-    return fault(where, command=_naming(seen), advice="Select one of these")
+    return fault(where, command=_token_selection_command(facts), advice="Select one of these")
 
 
-def _naming(seen: ChipFacts) -> str:
-    """Return the command that names a token that is there: by its slot where the label is right, else by its label."""
-    token, slot = seen.asked.token, seen.asked.slot
-    same = [one for one in seen.tokens if token is None or one.label == token.value]
+def _token_selection_command(facts: ChipFacts) -> str:
+    """Return the command that selects an existing token: by slot if the label matches, otherwise by label."""
+    token, slot = facts.asked.token, facts.asked.slot
+    same = [one for one in facts.tokens if token is None or one.label == token.value]
     if slot is not None and same:
-        return slot.to(str(same[0].slot_id))
-    return "" if token is None else token.to(seen.tokens[0].label)
+        return slot.set_command(str(same[0].slot_id))
+    return "" if token is None else token.set_command(facts.tokens[0].label)
 
 
-def _several(seen: ChipFacts) -> DoctorFinding:
-    labels = [one.label for one in seen.tokens]
-    single = next((one for one in seen.tokens if labels.count(one.label) == 1), None)
+def _several(facts: ChipFacts) -> DoctorFinding:
+    labels = [one.label for one in facts.tokens]
+    single = next((one for one in facts.tokens if labels.count(one.label) == 1), None)
     if single is None:
-        command = f"export BIRTHMARK_SLOT={seen.tokens[0].slot_id}"
-    elif seen.asked.token is not None:
-        command = seen.asked.token.to(single.label)
+        command = f"export BIRTHMARK_SLOT={facts.tokens[0].slot_id}"
+    elif facts.asked.token is not None:
+        command = facts.asked.token.set_command(single.label)
     else:
         command = f"export BIRTHMARK_TOKEN={shlex.quote(single.label)}"
-    where = f"{seen.asked.token or 'no name'}; {seen.module} reports {_listed(seen)}"
+    where = f"{facts.asked.token or 'no name'}; {facts.module} reports {_listed(facts)}"
     return DoctorFinding(
-        seen.code,
+        facts.code,
         Topic.TOKEN,
         FindingSeverity.FAULT,
         where,
-        cause=seen.cause,
+        cause=facts.cause,
         command=command,
         advice="Select the right one",
     )
 
 
-def _no_pin(seen: ChipFacts) -> DoctorFinding:
-    beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
+def _no_pin(facts: ChipFacts) -> DoctorFinding:
+    beside = "" if facts.softhsm is None else facts.softhsm.pin_beside
     export = f"export BIRTHMARK_PIN_FILE={shlex.quote(beside)}"
     return DoctorFinding(
-        seen.code,
+        facts.code,
         Topic.PIN,
         FindingSeverity.FAULT,
-        f"{seen.module}: the token requires a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
-        cause=seen.cause,
+        f"{facts.module}: the token requires a PIN; neither --pin-file nor BIRTHMARK_PIN_FILE is set",
+        cause=facts.cause,
         command=export if beside else f'{_writing("pin")}; export BIRTHMARK_PIN_FILE="$PWD/pin"',
         advice="Use the PIN file next to the simulated secure element's settings" if beside else _INTO,
     )
 
 
-def _wrong_pin(seen: ChipFacts) -> DoctorFinding:
-    asked, file = seen.asked.pin_file, seen.pin
-    beside = "" if seen.softhsm is None else seen.softhsm.pin_beside
+def _wrong_pin(facts: ChipFacts) -> DoctorFinding:
+    asked, file = facts.asked.pin_file, facts.pin
+    beside = "" if facts.softhsm is None else facts.softhsm.pin_beside
     if asked is not None and beside and beside != asked.value:
-        command, advice = asked.to(beside), "Use the PIN file next to the simulated secure element's settings"
+        command, advice = asked.set_command(beside), "Use the PIN file next to the simulated secure element's settings"
     elif file is not None:
         command, advice = _replacing(file.path), _INTO
     else:
         command, advice = _writing("pin"), f"{_INTO}, and use that file as the PIN file"
-    if seen.asked.has_inline_pin:
-        path = f"{seen.asked.config.rpartition('/')[0] or '.'}/pin"
+    if facts.asked.has_inline_pin:
+        path = f"{facts.asked.config.rpartition('/')[0] or '.'}/pin"
         inline = r's|pin-value=[^"&]*|pin-source=file:' + path + "|"
-        command = f"{_writing(path)} && {shlex.join(['sed', '-i', inline, seen.asked.config])}"
+        command = f"{_writing(path)} && {shlex.join(['sed', '-i', inline, facts.asked.config])}"
         advice = f"{_INTO}; the configuration then refers to its file"
     return DoctorFinding(
         "keys.pin_wrong",
         Topic.PIN,
         FindingSeverity.FAULT,
-        f"{asked or 'the PIN of the configuration'}: the token returned {seen.detail}",
-        cause=seen.cause,
+        f"{asked or 'the PIN of the configuration'}: the token returned {facts.detail}",
+        cause=facts.cause,
         command=command,
         advice=f"Hardware tokens lock after a few wrong PINs: do not guess. {advice}",
     )
 
 
-def _locked(seen: ChipFacts) -> DoctorFinding:
+def _locked(facts: ChipFacts) -> DoctorFinding:
     return DoctorFinding(
         "keys.pin_locked",
         Topic.PIN,
         FindingSeverity.FAULT,
-        f"{seen.module}: {seen.detail}",
-        cause=seen.cause,
+        f"{facts.module}: {facts.detail}",
+        cause=facts.cause,
         advice="Unlock it with its security officer's PIN and the vendor's tool",
         for_a_person="the security officer's PIN",
     )
 
 
-def _last_try(seen: ChipFacts) -> DoctorFinding:
+def _last_try(facts: ChipFacts) -> DoctorFinding:
     return DoctorFinding(
         "doctor.pin_last_try",
         Topic.PIN,
         FindingSeverity.FAULT,
         (
-            f"{seen.module}: token '{seen.opened or seen.tokens[0].label}' has one attempt left, so the PIN "
+            f"{facts.module}: token '{facts.opened or facts.tokens[0].label}' has one attempt left, so the PIN "
             "was not tried"
         ),
         cause="One more wrong PIN locks the token.",
@@ -292,17 +296,17 @@ def _last_try(seen: ChipFacts) -> DoctorFinding:
     )
 
 
-def _no_key(seen: ChipFacts) -> DoctorFinding:
-    wanted = seen.asked.key
-    labels = [one.label for one in seen.keys if one.label]
+def _no_key(facts: ChipFacts) -> DoctorFinding:
+    wanted = facts.asked.key
+    labels = [one.label for one in facts.keys if one.label]
     has_one = bool(labels) and wanted is not None
     return DoctorFinding(
         "keys.key_not_found",
         Topic.KEY,
         FindingSeverity.FAULT,
-        f"{wanted}; token '{seen.opened}' has {', '.join(labels) or 'no private key'}",
+        f"{wanted}; token '{facts.opened}' has {', '.join(labels) or 'no private key'}",
         cause=f"The token has no private key {'' if wanted is None else wanted.value}.",
-        command=wanted.to(labels[0]) if wanted is not None and labels else "birthmark chip ls",
+        command=wanted.set_command(labels[0]) if wanted is not None and labels else "birthmark chip ls",
         advice="Use the existing key" if has_one else "List the keys",
     )
 
@@ -320,18 +324,18 @@ _BY_CODE: Mapping[str, Callable[[ChipFacts], DoctorFinding]] = {
 # ---- the key
 
 
-def _key(seen: ChipFacts) -> Iterator[DoctorFinding]:
-    wanted = seen.asked.key
-    if wanted is None or not seen.opened or seen.code:
+def _key(facts: ChipFacts) -> Iterator[DoctorFinding]:
+    wanted = facts.asked.key
+    if wanted is None or not facts.opened or facts.code:
         return
-    if any(one.label == wanted.value or one.key_id == wanted.value.removeprefix("id:") for one in seen.keys):
+    if any(one.label == wanted.value or one.key_id == wanted.value.removeprefix("id:") for one in facts.keys):
         return
-    same = next((one for one in seen.keys if is_same_label(wanted.value, one.label)), None)
-    yield _no_key(seen) if same is None else _swapped(seen, same)
+    same = next((one for one in facts.keys if is_same_label(wanted.value, one.label)), None)
+    yield _no_key(facts) if same is None else _swapped(facts, same)
 
 
-def _swapped(seen: ChipFacts, same: KeyFacts) -> DoctorFinding:
-    wanted = seen.asked.key
+def _swapped(facts: ChipFacts, same: KeyFacts) -> DoctorFinding:
+    wanted = facts.asked.key
     assert wanted is not None  # noqa: S101 (the caller looked)
     return DoctorFinding(
         "doctor.label_byte_order",
@@ -342,6 +346,6 @@ def _swapped(seen: ChipFacts, same: KeyFacts) -> DoctorFinding:
             "NXP's middleware up to 4.3 reverses the bytes of a label. Birthmark finds the key by either "
             "label; aziot and the vendors' SDKs need an exact match."
         ),
-        command=wanted.to(same.label),
+        command=wanted.set_command(same.label),
         advice="Use the library's label",
     )

@@ -1,4 +1,4 @@
-"""Variables left from another server, and CAs that are not where a variable says."""
+"""Rules for variables of another server, and for CA files that do not exist."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -8,7 +8,7 @@ from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
 
 
 def of_another_server(server: ServerFacts) -> Iterator[DoctorFinding]:
-    """Return that variables do not fit the server that is meant."""
+    """Yield findings about variables that do not match the server in use."""
     if not server.foreign:
         return
     told = "; ".join(f"{one.name}{f'={one.value}' if one.value else ''}{one.whose}" for one in server.foreign)
@@ -24,7 +24,7 @@ def of_another_server(server: ServerFacts) -> Iterator[DoctorFinding]:
 
 
 def not_set_up(server: ServerFacts) -> Iterator[DoctorFinding]:
-    """Return that a server runs here of which this shell knows nothing, as a new terminal."""
+    """Yield the finding that this shell has no variables for a server that runs here, as in a new terminal."""
     if server.is_served and not server.is_known_to_shell:
         yield DoctorFinding(
             "doctor.shell_not_set_up",
@@ -38,7 +38,7 @@ def not_set_up(server: ServerFacts) -> Iterator[DoctorFinding]:
 
 
 def paths(every: Sequence[PathFacts]) -> Iterator[DoctorFinding]:
-    """Return which variables name a library, a store or a directory that is not there."""
+    """Yield findings about variables that name a missing library, store or directory."""
     for one in every:
         if one.file.exists:
             continue
@@ -48,17 +48,17 @@ def paths(every: Sequence[PathFacts]) -> Iterator[DoctorFinding]:
             FindingSeverity.FAULT,
             f"{one.setting}: {one.file.reason or 'no such file'}",
             cause=f"{one.setting.name} refers to a missing file, and programs that read it fail.",
-            command=one.setting.to(one.instead) if one.instead else one.setting.away(),
+            command=one.setting.set_command(one.instead) if one.instead else one.setting.unset_command(),
             advice="Use an existing file" if one.instead else "Use the program's default",
         )
 
 
-def trust(seen: Sequence[TrustFacts], server: ServerFacts | None) -> Iterator[DoctorFinding]:
-    """Return which variables name CAs that are not there. Many programs then trust nobody, and do not say why."""
-    for one in seen:
+def trust(facts: Sequence[TrustFacts], server: ServerFacts | None) -> Iterator[DoctorFinding]:
+    """Yield findings about variables that name missing CAs. Many programs then trust no server, without an error."""
+    for one in facts:
         fault = partial(DoctorFinding, topic=Topic.TRUST, severity=FindingSeverity.FAULT)
         by_server = server is not None and server.is_served
-        command = server.env if server is not None and by_server else one.setting.away()
+        command = server.env if server is not None and by_server else one.setting.unset_command()
         advice = "Use the server's file" if by_server else "Trust the system's CAs again"
         if not one.file.exists or one.file.reason:
             yield fault(

@@ -17,22 +17,22 @@ _fault = partial(DoctorFinding, topic=Topic.IDENTITY, severity=FindingSeverity.F
 _warning = partial(DoctorFinding, topic=Topic.IDENTITY, severity=FindingSeverity.WARNING)
 
 
-def findings(seen: IdentityFacts, chips: tuple[ChipFacts, ...] = ()) -> Iterator[DoctorFinding]:
-    """Return what is wrong with the files, the cause before what follows from it."""
-    if seen.is_certificate_in_key and seen.is_key_in_certificate:
+def findings(facts: IdentityFacts, chips: tuple[ChipFacts, ...] = ()) -> Iterator[DoctorFinding]:
+    """Yield the problems of the files, causes before consequences."""
+    if facts.is_certificate_in_key and facts.is_key_in_certificate:
         yield _fault(
             "keys.file_is_certificate",
-            seen=f"{seen.key} contains a certificate, {seen.certificate} a key",
+            seen=f"{facts.key} contains a certificate, {facts.certificate} a key",
             cause="The two files are swapped.",
             command=_EXCHANGE,
             advice="Swap the variables",
         )
         return
-    found = [*_certificate(seen), *_key(seen, chips)] or [*_pair(seen)]
+    found = [*_certificate(facts), *_key(facts, chips)] or [*_pair(facts)]
     yield from found
-    if not found and seen.leaf is not None:
+    if not found and facts.leaf is not None:
         yield DoctorFinding(
-            "doctor.identity", Topic.IDENTITY, FindingSeverity.OK, f"{seen.leaf.subject}, {_until(seen.leaf)}"
+            "doctor.identity", Topic.IDENTITY, FindingSeverity.OK, f"{facts.leaf.subject}, {_until(facts.leaf)}"
         )
 
 
@@ -40,54 +40,54 @@ def _until(leaf: LeafFacts) -> str:
     return f"valid from {leaf.not_before} to {leaf.not_after} UTC"
 
 
-def _certificate(seen: IdentityFacts) -> Iterator[DoctorFinding]:
-    file, said = seen.certificate_file, seen.certificate
+def _certificate(facts: IdentityFacts) -> Iterator[DoctorFinding]:
+    file, said = facts.certificate_file, facts.certificate
     if file is None or said is None:
         return
     if not file.exists or file.reason:
-        there = seen.matching_certificate
+        there = facts.matching_certificate
         yield _fault(
             "device.certificate_missing",
             seen=f"{said}: {file.reason}",
             cause="The device's certificate cannot be read.",
-            command=said.to(there) if there else _FORGET,
+            command=said.set_command(there) if there else _FORGET,
             advice="Use the certificate of this key" if there else _RIGHT,
         )
-    elif seen.is_der:
+    elif facts.is_der:
         there = f"{file.path}.pem"
         convert = f"(set -C; openssl x509 -inform der -in {shlex.quote(file.path)} > {shlex.quote(there)})"
         yield _fault(
             "doctor.certificate_is_der",
             seen=f"{said}: DER instead of PEM",
             cause="The certificate is in binary form (DER); programs need PEM.",
-            command=f"{convert} && {said.to(there)}",
+            command=f"{convert} && {said.set_command(there)}",
             advice="Convert it to PEM",
         )
-    elif seen.certificate_code:
+    elif facts.certificate_code:
         yield _fault(
-            seen.certificate_code,
+            facts.certificate_code,
             seen=str(said),
-            cause=seen.certificate_cause,
-            command=said.to(seen.matching_certificate) if seen.matching_certificate else _FORGET,
-            advice="Use the key's certificate" if seen.matching_certificate else _RIGHT,
+            cause=facts.certificate_cause,
+            command=said.set_command(facts.matching_certificate) if facts.matching_certificate else _FORGET,
+            advice="Use the key's certificate" if facts.matching_certificate else _RIGHT,
         )
 
 
-def _key(seen: IdentityFacts, chips: tuple[ChipFacts, ...]) -> Iterator[DoctorFinding]:
-    file, said = seen.key_file, seen.key
+def _key(facts: IdentityFacts, chips: tuple[ChipFacts, ...]) -> Iterator[DoctorFinding]:
+    file, said = facts.key_file, facts.key
     if file is None or said is None:
         return
     path = shlex.quote(file.path)
-    match seen.key_code:
+    match facts.key_code:
         case "":
             return
         case "keys.reference_key":
-            yield from _reference(seen, said, file, chips)
+            yield from _reference(facts, said, file, chips)
         case "keys.file_exposed":
             yield _fault(
                 "keys.file_exposed",
                 seen=f"{said}: mode {file.mode:04o}",
-                cause=seen.key_cause,
+                cause=facts.key_cause,
                 command=f"chmod 0600 {path}",
                 advice="Restrict the permissions, and create a new key if others had access",
             )
@@ -95,107 +95,107 @@ def _key(seen: IdentityFacts, chips: tuple[ChipFacts, ...]) -> Iterator[DoctorFi
             yield _fault(
                 "keys.passphrase_wrong",
                 seen=f"{said}: encrypted, and PASS_PHRASE is missing or wrong",
-                cause=seen.key_cause,
+                cause=facts.key_cause,
                 command="stty -echo; read -r PASS_PHRASE; stty echo; export PASS_PHRASE",
                 advice="Type the passphrase and Enter after this command; it is not shown",
             )
         case code:
-            there = seen.matching_key
+            there = facts.matching_key
             yield _fault(
                 code,
                 seen=str(said),
-                cause=seen.key_cause,
-                command=said.to(there) if there else _FORGET,
+                cause=facts.key_cause,
+                command=said.set_command(there) if there else _FORGET,
                 advice="Use the certificate's key" if there else _RIGHT,
             )
 
 
 def _reference(
-    seen: IdentityFacts, said: SourcedSetting, file: FileFacts, chips: tuple[ChipFacts, ...]
+    facts: IdentityFacts, setting: SourcedSetting, file: FileFacts, chips: tuple[ChipFacts, ...]
 ) -> Iterator[DoctorFinding]:
-    """A file that only names an object in a chip: is the chip here, and is it that chip?"""
-    wanted = seen.object_id or 0
+    """Yield findings about a file that only refers to an object in a token: presence and identity of the token."""
+    wanted = facts.object_id or 0
     for chip in chips:
         key = next((one for one in chip.keys if object_id_of(one.label) == wanted), None)
         if key is not None:
-            yield _of_this_chip(seen, said, key, chip)
+            yield _of_this_chip(facts, setting, key, chip)
             return
     yield _fault(
         "keys.reference_key",
-        seen=f"{said}: refers to object 0x{wanted:08X} of a chip; no checked chip has it",
+        seen=f"{setting}: refers to object 0x{wanted:08X} of a chip; no checked chip has it",
         cause="The file is a reference key: the private key is in a chip, and the handshake fails without it.",
         command=_FORGET,
-        advice=f"Set the chip's library and token, and use --element instead of the file {file.path}",
+        advice=f"Set the chip's library and token, and use --chip instead of the file {file.path}",
     )
 
 
-def _of_this_chip(seen: IdentityFacts, said: SourcedSetting, key: KeyFacts, chip: ChipFacts) -> DoctorFinding:
-    if key.public and seen.reference_public and key.public != seen.reference_public:
-        write = shlex.join(["birthmark", "chip", "refkey", f"0x{seen.object_id or 0:08X}", "--out", said.value])
+def _of_this_chip(facts: IdentityFacts, setting: SourcedSetting, key: KeyFacts, chip: ChipFacts) -> DoctorFinding:
+    if key.public and facts.reference_public and key.public != facts.reference_public:
+        write = shlex.join(["birthmark", "chip", "refkey", f"0x{facts.object_id or 0:08X}", "--out", setting.value])
         return _fault(
             "doctor.reference_key_of_another_chip",
-            seen=f"{said}: its public key is not that of '{key.label}' in token '{chip.opened}'",
+            seen=f"{setting}: its public key is not that of '{key.label}' in token '{chip.opened}'",
             cause="The reference key belongs to another chip: the server would reject the handshake signature.",
             command=f"{write} && {_FORGET}",
-            advice="Write it again from this chip; commands use the key with --element",
+            advice="Write it again from this chip; commands use the key with --chip",
         )
     return _fault(
         "keys.reference_key",
-        seen=f"{said}: refers to '{key.label}', which is in token '{chip.opened}'",
+        seen=f"{setting}: refers to '{key.label}', which is in token '{chip.opened}'",
         cause="The file is a reference key: programs can load it, but the handshake fails at the server.",
         command=_FORGET,
-        advice="Use --element. For a program that needs key files, use `birthmark chip exec -- PROGRAM`. Here",
+        advice="Use --chip. For a program that needs key files, use `birthmark chip exec -- PROGRAM`. Here",
     )
 
 
-def _pair(seen: IdentityFacts) -> Iterator[DoctorFinding]:
-    leaf, said, key = seen.leaf, seen.certificate, seen.key
+def _pair(facts: IdentityFacts) -> Iterator[DoctorFinding]:
+    leaf, said, key = facts.leaf, facts.certificate, facts.key
     if leaf is None or said is None:
         return
-    if key is not None and seen.key_public and seen.key_public != leaf.public:
-        there = seen.matching_certificate
+    if key is not None and facts.key_public and facts.key_public != leaf.public:
+        there = facts.matching_certificate
         yield _fault(
             "links.certificate_key_mismatch",
             seen=f"{said} ({leaf.subject}) and {key}",
             cause="The certificate belongs to another key: the server would reject the handshake.",
-            command=said.to(there) if there else _FORGET,
+            command=said.set_command(there) if there else _FORGET,
             advice="Use the certificate of this key" if there else "Use matching files",
         )
         return
     if leaf.is_expired or leaf.is_early:
-        yield _out_of_time(seen, leaf, said)
-    if seen.issuer:
+        yield _out_of_time(facts, leaf, said)
+    if facts.issuer:
         yield _warning(
             "doctor.chain_incomplete",
-            seen=f"{said}: the CA that issued {leaf.subject} is in {seen.issuer}, but not in the chain",
+            seen=f"{said}: the CA that issued {leaf.subject} is in {facts.issuer}, but not in the chain",
             cause="A server that only has the root cannot build the chain.",
-            command=f"cat {shlex.quote(seen.issuer)} >> {shlex.quote(said.value)}",
+            command=f"cat {shlex.quote(facts.issuer)} >> {shlex.quote(said.value)}",
             advice="Add it",
         )
-    name = seen.registration_id
+    name = facts.registration_id
     if name is not None and name.value.lower() != leaf.common_name.lower():
         yield _fault(
             "doctor.registration_id_mismatch",
             seen=f"{name}; the certificate's name is {leaf.common_name}",
             cause="With a certificate, the registration ID is its common name: DPS rejects other IDs.",
-            command=name.to(leaf.common_name),
+            command=name.set_command(leaf.common_name),
             advice="Use the certificate's name",
         )
 
 
-def _out_of_time(seen: IdentityFacts, leaf: LeafFacts, said: SourcedSetting) -> DoctorFinding:
+def _out_of_time(facts: IdentityFacts, leaf: LeafFacts, setting: SourcedSetting) -> DoctorFinding:
     when = "has ended" if leaf.is_expired else "has not started"
     code = "doctor.certificate_expired" if leaf.is_expired else "doctor.certificate_not_yet_valid"
-    fault = partial(_fault, code, seen=f"{said}: {leaf.subject}, {_until(leaf)}")
+    fault = partial(_fault, code, seen=f"{setting}: {leaf.subject}, {_until(leaf)}")
     cause = f"According to this machine's clock, the certificate's validity {when}."
-    if not (seen.ca and seen.key and leaf.is_expired):
+    if not (facts.ca and facts.key and leaf.is_expired):
         return fault(cause=cause, command=_FORGET, advice=_ANEW)
     subject = f"/CN={leaf.common_name}"
-    request = shlex.join(["openssl", "req", "-new", "-key", seen.key.value, "-subj", subject])
-    csr, fresh = shlex.quote(f"{said.value}.csr"), shlex.quote(f"{said.value}.new")
-    sign = f"birthmark ca sign {csr} --dir {shlex.quote(seen.ca)} --out {fresh}"
+    request = shlex.join(["openssl", "req", "-new", "-key", facts.key.value, "-subj", subject])
+    csr, fresh = shlex.quote(f"{setting.value}.csr"), shlex.quote(f"{setting.value}.new")
+    sign = f"birthmark ca sign {csr} --dir {shlex.quote(facts.ca)} --out {fresh}"
     return fault(
         cause=cause,
-        command=f"(set -C; {request} > {csr}) && {sign} && mv --backup=t {fresh} {shlex.quote(said.value)}",
+        command=f"(set -C; {request} > {csr}) && {sign} && mv --backup=t {fresh} {shlex.quote(setting.value)}",
         advice="The issuing CA is on this machine; issue a new certificate for the same key",
     )

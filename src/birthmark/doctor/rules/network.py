@@ -1,4 +1,4 @@
-"""Clock, proxy, names, ports and trust of the servers that variables name."""
+"""Rules for clock, proxy, names, ports and trust of the servers that variables name."""
 
 import ipaddress
 import re
@@ -18,17 +18,17 @@ _ALLOWED_S = 10.0
 _ADMINISTRATOR = "the administrator sets a machine's clock"
 
 
-def clock(seen: ClockFacts) -> Iterator[DoctorFinding]:
+def clock(facts: ClockFacts) -> Iterator[DoctorFinding]:
     """Return that the clock cannot be right, or differs from a server's."""
     fix = "Set it and keep it synchronized: `timedatectl set-ntp true`"
-    if seen.is_before_build:
-        told, cause = f"the clock shows {seen.now}", "This program was built later than that: the clock is wrong."
-    elif seen.offset_s is not None and abs(seen.offset_s) > _ALLOWED_S:
-        told = f"the clock shows {seen.now}; {seen.by} differs by {-seen.offset_s:+.0f} s"
+    if facts.is_before_build:
+        told, cause = f"the clock shows {facts.now}", "This program was built later than that: the clock is wrong."
+    elif facts.offset_s is not None and abs(facts.offset_s) > _ALLOWED_S:
+        told = f"the clock shows {facts.now}; {facts.by} differs by {-facts.offset_s:+.0f} s"
         cause = "The clock is wrong: certificates are checked against it, and signatures with a timestamp are rejected."
     else:
         yield DoctorFinding(
-            "doctor.clock", Topic.CLOCK, FindingSeverity.OK, f"{seen.now}{f', same as {seen.by}' if seen.by else ''}"
+            "doctor.clock", Topic.CLOCK, FindingSeverity.OK, f"{facts.now}{f', same as {facts.by}' if facts.by else ''}"
         )
         return
     yield DoctorFinding(
@@ -43,7 +43,7 @@ def clock(seen: ClockFacts) -> Iterator[DoctorFinding]:
 
 
 def is_bypassed(host: str, no_proxy: str) -> bool:
-    """Say whether programs ask a host without the proxy: itself, a domain above it, or a network it is in."""
+    """Return whether programs bypass the proxy for a host: by its name, a parent domain or its network."""
     for one in filter(None, (part.strip().lower() for part in no_proxy.split(","))):
         if one == "*" or host == one.lstrip(".") or host.endswith(f".{one.lstrip('.')}"):
             return True
@@ -53,11 +53,11 @@ def is_bypassed(host: str, no_proxy: str) -> bool:
     return False
 
 
-def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
-    """Return what is wrong with the proxy that variables name."""
-    said = ", ".join(one.name for one in seen.settings)
-    unset = f"unset {' '.join(one.name for one in seen.settings)}"
-    if seen.is_malformed:
+def proxy(facts: ProxyFacts) -> Iterator[DoctorFinding]:
+    """Yield the problems of the proxy that variables name."""
+    said = ", ".join(one.name for one in facts.settings)
+    unset = f"unset {' '.join(one.name for one in facts.settings)}"
+    if facts.is_malformed:
         yield DoctorFinding(
             "doctor.proxy_malformed",
             Topic.PROXY,
@@ -67,18 +67,18 @@ def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
             command=unset,
             advice="Unset it, or use http://HOST:PORT",
         )
-    elif seen.trouble:
+    elif facts.trouble:
         yield DoctorFinding(
             "doctor.proxy_unreachable",
             Topic.PROXY,
             FindingSeverity.FAULT,
-            f"{said}: {seen.address}: {seen.trouble}",
+            f"{said}: {facts.address}: {facts.trouble}",
             cause="The proxy does not respond, and SDKs, curl and the vendors' tools connect only through it.",
             command=unset,
             advice="Unset it if there is no proxy",
         )
-    elif seen.local:
-        hosts = ",".join(seen.local)
+    elif facts.local:
+        hosts = ",".join(facts.local)
         rest = "${no_proxy:+,$no_proxy}"
         yield DoctorFinding(
             "doctor.proxy_for_local_server",
@@ -90,26 +90,26 @@ def proxy(seen: ProxyFacts) -> Iterator[DoctorFinding]:
             advice="Connect to this server without the proxy",
         )
     else:
-        yield DoctorFinding("doctor.proxy", Topic.PROXY, FindingSeverity.OK, f"{said}: {seen.address}")
+        yield DoctorFinding("doctor.proxy", Topic.PROXY, FindingSeverity.OK, f"{said}: {facts.address}")
 
 
-def named(seen: EndpointFacts) -> Iterator[DoctorFinding]:
-    """Return that a name cannot be what it is taken for, without asking anybody."""
-    hub = _HUB.fullmatch(seen.host.lower())
-    if hub is not None and seen.setting.name == "PROVISIONING_HOST":
+def named(facts: EndpointFacts) -> Iterator[DoctorFinding]:
+    """Yield findings about a name that is invalid for its purpose, without network access."""
+    hub = _HUB.fullmatch(facts.host.lower())
+    if hub is not None and facts.setting.name == "PROVISIONING_HOST":
         yield DoctorFinding(
             "doctor.endpoint_is_hub",
             Topic.ENVIRONMENT,
             FindingSeverity.FAULT,
-            f"{seen.setting}: the name of an IoT Hub",
+            f"{facts.setting}: the name of an IoT Hub",
             cause="Devices register at the provisioning service, which assigns their hub.",
-            command=seen.setting.to(_GLOBAL[hub[1]]),
+            command=facts.setting.set_command(_GLOBAL[hub[1]]),
             advice="Set the provisioning service",
         )
 
 
 def places(every: Sequence[EndpointFacts], server: ServerFacts | None) -> Iterator[DoctorFinding]:
-    """Return why servers cannot be reached or believed; what is the same for several is told once."""
+    """Yield why servers cannot be reached or trusted; a reason that several share appears once."""
     by_code: dict[str, list[EndpointFacts]] = {}
     for one in every:
         by_code.setdefault(one.code, []).append(one)

@@ -1,4 +1,4 @@
-"""OPENSSL_CONF: engines and providers that programs load by it, and how they go wrong."""
+"""Rules for OPENSSL_CONF: engines and providers that programs load from it, and their common faults."""
 
 import re
 import shlex
@@ -20,7 +20,7 @@ _fault = partial(DoctorFinding, topic=Topic.OPENSSL, severity=FindingSeverity.FA
 
 
 def parse(text: str) -> Sections:
-    """Return the sections of a configuration and their entries, in order; comments are left out."""
+    """Parse a configuration into sections with their entries, in order and without comments."""
     found: list[tuple[str, list[tuple[str, str]]]] = [("", [])]
     for line in text.splitlines()[:_MAX_LINES]:
         bare = line.partition("#")[0]
@@ -36,42 +36,45 @@ def paths_in(sections: Sections) -> list[str]:
     return [value for _name, entries in sections for key, value in entries if key in _PATHS and value.startswith("/")]
 
 
-def findings(seen: OpensslFacts) -> Iterator[DoctorFinding]:
-    """Return what is wrong with the configuration."""
-    if not seen.file.exists or seen.file.reason:
+def findings(facts: OpensslFacts) -> Iterator[DoctorFinding]:
+    """Yield the problems of the configuration."""
+    if not facts.file.exists or facts.file.reason:
         yield _fault(
             "doctor.openssl_conf_missing",
-            seen=f"{seen.setting}: {seen.file.reason or 'no such file'}",
+            seen=f"{facts.setting}: {facts.file.reason or 'no such file'}",
             cause=(
                 "OpenSSL's configuration does not exist: it loads no engine and no provider, without an error message."
             ),
-            command=seen.setting.away(),
+            command=facts.setting.unset_command(),
             advice="Use OpenSSL's default configuration",
         )
         return
-    found = [*_missing(seen), *_providers(seen), *_pin(seen)]
+    found = [*_missing(facts), *_providers(facts), *_pin(facts)]
     yield from found
     if not found:
-        yield DoctorFinding("doctor.openssl_conf", Topic.OPENSSL, FindingSeverity.OK, str(seen.setting))
+        yield DoctorFinding("doctor.openssl_conf", Topic.OPENSSL, FindingSeverity.OK, str(facts.setting))
 
 
-def _missing(seen: OpensslFacts) -> Iterator[DoctorFinding]:
-    keys = {value: key for _name, entries in seen.sections for key, value in entries}
-    for path in seen.missing:
+def _missing(facts: OpensslFacts) -> Iterator[DoctorFinding]:
+    keys = {value: key for _name, entries in facts.sections for key, value in entries}
+    for path in facts.missing:
         is_token = keys.get(path) in {"pkcs11-module-path", "MODULE_PATH"}
-        other = seen.libraries[0] if is_token and seen.libraries else ""
+        other = facts.libraries[0] if is_token and facts.libraries else ""
         yield _fault(
             "doctor.openssl_module_missing",
-            seen=f"{seen.setting}: {keys.get(path, 'module')} = {path}, which does not exist",
+            seen=f"{facts.setting}: {keys.get(path, 'module')} = {path}, which does not exist",
             cause="An engine, a provider, or the chip's library is missing: keys in the chip cannot be loaded.",
-            command=replacing(seen.file.path, path, other) if other else seen.setting.away(),
+            command=replacing(facts.file.path, path, other) if other else facts.setting.unset_command(),
             advice="Use a library that this machine has" if other else "Unset the configuration",
         )
 
 
-def _providers(seen: OpensslFacts) -> Iterator[DoctorFinding]:
-    """PKCS#11 by a provider: `default` stays active beside it, and keys are not shared between loads."""
-    tables: Mapping[str, Mapping[str, str]] = {name: dict(entries) for name, entries in seen.sections}
+def _providers(facts: OpensslFacts) -> Iterator[DoctorFinding]:
+    """Yield findings about PKCS#11 providers.
+
+    `default` stays active in addition, and keys are not shared between loads.
+    """
+    tables: Mapping[str, Mapping[str, str]] = {name: dict(entries) for name, entries in facts.sections}
     listing = next((table["providers"] for table in tables.values() if "providers" in table), "")
     providers = tables.get(listing, {}) if listing else {}
     for name, section in providers.items():
@@ -82,49 +85,49 @@ def _providers(seen: OpensslFacts) -> Iterator[DoctorFinding]:
                 "doctor.provider_caches_keys",
                 Topic.OPENSSL,
                 FindingSeverity.WARNING,
-                f"[{section}] of {seen.file.path}: pkcs11-module-cache-keys is not false",
+                f"[{section}] of {facts.file.path}: pkcs11-module-cache-keys is not false",
                 cause=(
                     "The provider shares one copy of a key between loads: a program that reconnects eventually fails."
                 ),
-                command=_into(seen, section, "pkcs11-module-cache-keys = false"),
+                command=_into(facts, section, "pkcs11-module-cache-keys = false"),
                 advice="Disable the cache",
             )
         if name != "default":
             continue
         if table.get("activate") not in {"1", "yes", "true", "on"}:
-            yield _no_default(seen, _into(seen, section, "activate = 1"))
+            yield _no_default(facts, _into(facts, section, "activate = 1"))
     if providers and "default" not in providers:
         own = "birthmark_default"
-        add = f"printf '\\n[{own}]\\nactivate = 1\\n' >> {shlex.quote(seen.file.path)}"
-        yield _no_default(seen, f"{_into(seen, listing, f'default = {own}')} && {add}")
+        add = f"printf '\\n[{own}]\\nactivate = 1\\n' >> {shlex.quote(facts.file.path)}"
+        yield _no_default(facts, f"{_into(facts, listing, f'default = {own}')} && {add}")
 
 
-def _no_default(seen: OpensslFacts, command: str) -> DoctorFinding:
+def _no_default(facts: OpensslFacts, command: str) -> DoctorFinding:
     return _fault(
         "doctor.provider_default_missing",
-        seen=f"{seen.setting}: providers are listed, but default is not active",
+        seen=f"{facts.setting}: providers are listed, but default is not active",
         cause="Without the default provider, OpenSSL has no algorithms: TLS does not work.",
         command=command,
         advice="Activate it",
     )
 
 
-def _into(seen: OpensslFacts, section: str, line: str) -> str:
+def _into(facts: OpensslFacts, section: str, line: str) -> str:
     escaped = re.sub(r"([\\.*^$/\[\]])", r"\\\1", section)
-    return shlex.join(["sed", "-i", rf"/^[[:space:]]*\[[[:space:]]*{escaped}[[:space:]]*\]/a {line}", seen.file.path])
+    return shlex.join(["sed", "-i", rf"/^[[:space:]]*\[[[:space:]]*{escaped}[[:space:]]*\]/a {line}", facts.file.path])
 
 
-def _pin(seen: OpensslFacts) -> Iterator[DoctorFinding]:
+def _pin(facts: OpensslFacts) -> Iterator[DoctorFinding]:
     has_pin = any(
         key == _PIN and value and not value.startswith("file:")
-        for _name, entries in seen.sections
+        for _name, entries in facts.sections
         for key, value in entries
     )
-    if has_pin and seen.file.mode & 0o077:
+    if has_pin and facts.file.mode & 0o077:
         yield _fault(
             "doctor.pin_exposed",
-            seen=f"{seen.file.path}: contains a PIN, mode {seen.file.mode:04o}",
+            seen=f"{facts.file.path}: contains a PIN, mode {facts.file.mode:04o}",
             cause="Other users can read the PIN in the configuration.",
-            command=shlex.join(["chmod", "0600", seen.file.path]),
+            command=shlex.join(["chmod", "0600", facts.file.path]),
             advice="Close it",
         )

@@ -1,7 +1,7 @@
-"""Queries over documents, as Azure's services write them: read (`parse_query`), and kept as values.
+"""Queries over documents in the syntax of Azure's services: parsed by `parse_query` and represented as values.
 
-What cannot be read is a `QueryProblem`; each service makes its own error of it. What a query makes of documents is in
-`documents.query_evaluator`.
+An invalid query raises `QueryProblem`, which each service translates into its own error. `documents.query_evaluator`
+evaluates a query over documents.
 """
 
 from birthmark.documents.queries.parser import (

@@ -1,10 +1,10 @@
-"""The query language of Azure's services: text to a query (IoT Hub, "Query language").
+"""Parser of the query language of Azure's services (IoT Hub, "Query language").
 
-`SELECT [TOP n] * | items FROM collection [WHERE condition] [GROUP BY paths]`. Keywords have no case. A name that is no
-plain word stands in double brackets, `tags.[[two words]]`, or in quotes between brackets, `tags['two words']`. Text
-stands between single or double quotes; a quote inside is doubled, or escaped by a backslash.
+`SELECT [TOP n] * | items FROM collection [WHERE condition] [GROUP BY paths]`. Keywords are case-insensitive. A name
+that is not a plain word is written in double brackets, `tags.[[two words]]`, or quoted in brackets, `tags['two
+words']`. Text is written in single or double quotes; a quote inside is doubled, or escaped by a backslash.
 
-A text is bounded in size, in levels and in conditions, so that reading it is never work.
+Limits for size, nesting and number of conditions bound the parsing time.
 """
 
 import re
@@ -39,7 +39,7 @@ WORD = re.compile(r"[^\W\d][\w$-]*|\$[\w$-]+")
 
 
 class QueryProblem(Exception):  # noqa: N818 - each service makes its own error of it
-    """A query that cannot be read; `position` counts characters from 1, `detail` says what is wrong there."""
+    """An invalid query; `position` counts characters from 1, `detail` describes the error there."""
 
     def __init__(self, position: int, detail: str) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class QueryProblem(Exception):  # noqa: N818 - each service makes its own error 
 
 
 class Scanner:
-    """What of a text is still to be read."""
+    """Scanner over the unread rest of a text."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -83,19 +83,19 @@ class Scanner:
         self._at = word.end()
         return True
 
-    def _need_word(self, wanted: str, written: str) -> None:
-        if not self._has_word(wanted):
+    def _need_word(self, word: str, written: str) -> None:
+        if not self._has_word(word):
             raise self._problem(written)
 
-    def _problem(self, expected: str, *, at: int | None = None) -> QueryProblem:
+    def _problem(self, expected: str, *, position: int | None = None) -> QueryProblem:
         self._skip()
-        place = self._at if at is None else at
+        place = self._at if position is None else position
         rest = self._text[place : place + _SHOWN]
         found = f"not {rest!r}" if rest else "but the text ends"
         return QueryProblem(place + 1, f"{expected} is expected, {found}")
 
-    def _wrong(self, detail: str, *, at: int | None = None) -> QueryProblem:
-        return QueryProblem((self._at if at is None else at) + 1, detail)
+    def _wrong(self, detail: str, *, position: int | None = None) -> QueryProblem:
+        return QueryProblem((self._at if position is None else position) + 1, detail)
 
 
 MAX_CHARS, MAX_CONDITIONS, MAX_VALUES, MAX_LEVELS, MAX_ITEMS, MAX_STEPS = 8192, 100, 500, 20, 20, 20
@@ -142,7 +142,7 @@ def parse_query(text: str) -> DocumentQuery:
 
 
 class _Reader(Scanner):
-    """Descends from the whole text to its values."""
+    """Recursive-descent parser."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text.rstrip().removesuffix(";"))
@@ -173,7 +173,9 @@ class _Reader(Scanner):
             return None
         found = self._take(_COUNT)
         if found is None or not 1 <= int(found[0]) <= MAX_TOP:
-            raise self._problem(f"a number of rows from 1 to {MAX_TOP}", at=None if found is None else found.start())
+            raise self._problem(
+                f"a number of rows from 1 to {MAX_TOP}", position=None if found is None else found.start()
+            )
         return int(found[0])
 
     def _items(self) -> tuple[SelectedField, ...]:
@@ -241,17 +243,17 @@ class _Reader(Scanner):
         if self._take(_OPEN) is not None:
             found = self._deeper(self._either)
             self._need(")")
-            return self._goes_on(found) if isinstance(found, FieldPath | Value) else found
+            return self._parse_comparison(found) if isinstance(found, FieldPath | Value) else found
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             raise self._wrong(f"is one more than the {MAX_CONDITIONS} conditions that a query may have")
         word = self._peek(WORD)
         if word is not None and self._is_called(word):
             return self._call(word)
-        return self._goes_on(self._operand())
+        return self._parse_comparison(self._operand())
 
-    def _goes_on(self, left: Operand) -> Condition:
-        """Read what a value is compared with."""
+    def _parse_comparison(self, left: Operand) -> Condition:
+        """Parse the operator and the operand to compare with."""
         if (sign := self._take(_OPERATOR)) is not None:
             operator, right = _OPERATORS[sign[0]], self._operand()
             if isinstance(left, Value) and isinstance(right, FieldPath):
@@ -269,7 +271,7 @@ class _Reader(Scanner):
         name = word[0].lower()
         name = _OTHER_NAMES.get(name, name)
         if name not in _KINDS and name not in _PARTS:
-            raise self._problem(f"a function that is served ({', '.join([*_KINDS, *_PARTS])})", at=word.start())
+            raise self._problem(f"a function that is served ({', '.join([*_KINDS, *_PARTS])})", position=word.start())
         self._at = word.end()
         self._need("(")
         made: Condition
@@ -313,7 +315,7 @@ class _Reader(Scanner):
             digits = number[0].lower()
             made = float(int(digits, 16)) if "0x" in digits else float(digits)
             if not isfinite(made):
-                raise self._wrong("stands a number that is too large", at=number.start())
+                raise self._wrong("stands a number that is too large", position=number.start())
             return made
         word = self._peek(WORD)
         if word is not None and word[0].lower() in _LITERALS:
@@ -321,19 +323,19 @@ class _Reader(Scanner):
             return _LITERALS[word[0].lower()]
         raise self._problem(expected)
 
-    def _unescaped(self, found: re.Match[str]) -> str:
+    def _unescaped(self, match: re.Match[str]) -> str:
         def one(escape: re.Match[str]) -> str:
             if escape[1] is not None:
                 char = chr(int(escape[1], 16))
                 if char == "\0" or "\ud800" <= char <= "\udfff":
-                    raise self._wrong(_NO_CHARACTER, at=found.start())
+                    raise self._wrong(_NO_CHARACTER, position=match.start())
                 return char
             if escape[2] is not None and escape[2] not in "'\"\\":
-                raise self._problem(r"one of \' \" \\ \uXXXX", at=found.start())
+                raise self._problem(r"one of \' \" \\ \uXXXX", position=match.start())
             return escape[2] or escape[0][0]
 
-        quote = found[0][0]
-        inner = found[0][1:-1]
+        quote = match[0][0]
+        inner = match[0][1:-1]
         if quote == "'":
             return _ESCAPED.sub(lambda escape: escape[0] if escape[0] == '""' else one(escape), inner)
         return _ESCAPED.sub(lambda escape: escape[0] if escape[0] == "''" else one(escape), inner)
@@ -355,7 +357,7 @@ class _Reader(Scanner):
         return FieldPath(tuple(steps))
 
     def _step(self) -> str | None:
-        """Read what follows in a path, if anything does."""
+        """Parse the next step of a path, if one follows."""
         if self._take(_DOT) is not None:
             found = self._take(_BRACKETED)
             if found is not None:
@@ -375,7 +377,7 @@ class _Reader(Scanner):
         return None
 
     def _is_called(self, word: re.Match[str]) -> bool:
-        """Whether a word is followed by an argument list."""
+        """Return whether an argument list follows a word."""
         return word[0].lower() not in _KEYWORDS and _CALL.match(self._text, word.end()) is not None
 
     # ---- lists and levels
@@ -398,14 +400,14 @@ class _Reader(Scanner):
 
 
 def _following(*, has_where: bool, is_grouped: bool) -> str:
-    """Return what a query may go on with."""
+    """Return the tokens that may follow in a query."""
     if is_grouped:
         return "a comma or the end"
     return "AND, OR, GROUP BY or the end" if has_where else "WHERE, GROUP BY or the end"
 
 
 def _check_groups(query: DocumentQuery, problem: Callable[[str], QueryProblem]) -> None:
-    """Raise `QueryProblem` where a row of a group would show what its documents do not share."""
+    """Raise `QueryProblem` if a row of a group would show a value that its documents do not share."""
     if not query.is_summed:
         return
     if not query.items:

@@ -1,4 +1,4 @@
-"""Queries as values: what is selected, of what, and under which condition."""
+"""Queries as values: selected fields, collection and condition."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ Primitive: TypeAlias = str | float | bool | None
 
 
 class Operator(StrEnum):
-    """How two values are compared."""
+    """Comparison operator."""
 
     SAME = "="
     OTHER = "!="
@@ -20,7 +20,7 @@ class Operator(StrEnum):
 
 
 class QueryKind(StrEnum):
-    """What is asked of the value at a path, or of whether there is one."""
+    """Type check of the value at a path, or check for its presence."""
 
     DEFINED = "is_defined"
     TEXT = "is_string"
@@ -33,7 +33,7 @@ class QueryKind(StrEnum):
 
 
 class PathPart(StrEnum):
-    """Where one text stands in another."""
+    """Position of one text in another."""
 
     BEGINS = "starts_with"
     ENDS = "ends_with"
@@ -41,7 +41,7 @@ class PathPart(StrEnum):
 
 
 class Sum(StrEnum):
-    """What is made of many values."""
+    """Aggregate over several values."""
 
     COUNT = "count"
     AVERAGE = "avg"
@@ -62,7 +62,7 @@ class FieldPath:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value that the text says."""
+    """A literal value."""
 
     value: Primitive
 
@@ -81,7 +81,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class InSet:
-    """A value that is one of some; what `NIN` says is the opposite of it."""
+    """Membership of a value in a list; `NIN` is its negation."""
 
     one: Operand
     values: tuple[Primitive, ...]
@@ -97,7 +97,7 @@ class TypeCheck:
 
 @dataclass(frozen=True, slots=True)
 class Contains:
-    """One text with another in it."""
+    """Condition that a text contains another."""
 
     part: PathPart
     one: Operand
@@ -106,32 +106,32 @@ class Contains:
 
 @dataclass(frozen=True, slots=True)
 class Negation:
-    """What the other is not."""
+    """Negation of a condition."""
 
     one: "Condition"
 
 
 @dataclass(frozen=True, slots=True)
 class Conjunction:
-    """All of these."""
+    """Conjunction of conditions."""
 
     parts: tuple["Condition", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Any of these."""
+    """Disjunction of conditions."""
 
     parts: tuple["Condition", ...]
 
 
 Condition: TypeAlias = Comparison | InSet | TypeCheck | Contains | Negation | Conjunction | Alternative | Operand
-"""A path alone holds where the value there is true."""
+"""Condition of a query; a path alone holds if its value is true."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedField:
-    """What a row shows: a value, or what is made of many, under a name."""
+    """A field of a row: a value or an aggregate, with its name."""
 
     name: str
     path: FieldPath | None
@@ -140,7 +140,7 @@ class SelectedField:
 
 @dataclass(frozen=True, slots=True)
 class DocumentQuery:
-    """A query; without items it selects whole documents."""
+    """A query; without items it selects complete documents."""
 
     collection: str
     where: Condition | None = None
@@ -150,7 +150,7 @@ class DocumentQuery:
 
     @property
     def is_summed(self) -> bool:
-        """Whether many documents become one row."""
+        """Whether a row aggregates several documents."""
         return bool(self.group_by) or any(item.sum is not None for item in self.items)
 
 
@@ -181,7 +181,7 @@ def paths_in(condition: Condition) -> Iterator[FieldPath]:
 
 
 def with_paths(query: DocumentQuery, change: Callable[[FieldPath], FieldPath]) -> DocumentQuery:
-    """Return a query with each of its paths changed; a row that shows one under its own name takes the new one's."""
+    """Return a query with each path changed; a field named after its path gets the new path's name."""
     return replace(
         query,
         where=None if query.where is None else _with_paths(query.where, change),
@@ -198,8 +198,8 @@ def _item_with(item: SelectedField, change: Callable[[FieldPath], FieldPath]) ->
 
 
 def _with_paths(condition: Condition, change: Callable[[FieldPath], FieldPath]) -> Condition:  # noqa: PLR0911 - one for each form
-    def operand(one: Operand) -> Operand:
-        return change(one) if isinstance(one, FieldPath) else one
+    def operand(operand: Operand) -> Operand:
+        return change(operand) if isinstance(operand, FieldPath) else operand
 
     match condition:
         case Conjunction(parts=parts) | Alternative(parts=parts):

@@ -1,7 +1,7 @@
-"""Which enrollment does this proof belong to, and does it hold? (DPS documentation, "X.509 attestation")
+"""Attestation rules: the enrollment of a proof, and its validity (DPS documentation, "X.509 attestation").
 
-Order: an individual enrollment of the id decides; else the group of the certificate closest to the leaf that has one.
-The registration id must be the leaf's common name, without regard to letter case.
+An individual enrollment for the ID takes precedence. Otherwise, the group of the certificate closest to the leaf
+counts. The registration ID must be the leaf's common name, case-insensitive.
 """
 
 import re
@@ -79,13 +79,13 @@ class ClientIdError(AttestationError):
 
 
 def check_client_id(client_id: str, registration_id: str) -> None:
-    """Raise `ClientIdError` unless MQTT's client id is the registration id, in any letter case (DPS MQTT support)."""
+    """Raise `ClientIdError` unless MQTT's client ID is the registration ID, case-insensitive (DPS MQTT support)."""
     if client_id.lower() != registration_id.lower():
         raise ClientIdError(client_id=client_id[:128], registration_id=registration_id)
 
 
 def check_same(own: str, named: str | None) -> None:
-    """Raise `OtherRegistrationError` where a body names another registration id than the request's `own`."""
+    """Raise `OtherRegistrationError` if a body names a registration ID other than the request's `own`."""
     if named is not None and named.lower() != own.lower():
         raise OtherRegistrationError(own=own, registration_id=named[:128])
 
@@ -116,7 +116,7 @@ class NotEnrolledError(AttestationError):
     )
     issuer: str
     options: str = ""
-    """Which provisioning service it is, where that is not the first."""
+    """Option that selects a provisioning service other than the first."""
     registration_id: str
     scope: str
     thumbprint: bytes = b""
@@ -257,7 +257,7 @@ class GroupHit:
 
 
 def check_common_name(claim: Claim) -> Certificate:
-    """Return the leaf whose common name is the registration id. Raise `AttestationError`."""
+    """Return the leaf, whose common name must be the registration ID. Raise `AttestationError`."""
     leaf = claim.leaf
     if leaf is None:
         raise NoProofError(
@@ -274,7 +274,7 @@ def check_common_name(claim: Claim) -> Certificate:
 
 
 def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
-    """Return when `claim` proves to be this individual enrollment, else raise why not."""
+    """Raise unless `claim` proves this individual enrollment."""
     check_enabled(enrollment, claim)
     if isinstance(enrollment.attestation, SymmetricKey):
         check_token(claim, enrollment.attestation.keys, now)
@@ -291,14 +291,14 @@ def check_individual(enrollment: Enrollment, claim: Claim, now: datetime) -> Non
 
 
 def check_group(enrollment: Enrollment, claim: Claim, now: datetime) -> None:
-    """Return when `claim` proves to belong to this symmetric-key group, else raise why not."""
+    """Raise unless `claim` proves membership in this symmetric-key group."""
     check_enabled(enrollment, claim)
     keys = enrollment.attestation.keys if isinstance(enrollment.attestation, SymmetricKey) else ()
     check_token(claim, [derive_device_key(key, claim.registration_id) for key in keys], now)
 
 
 def check_enabled(enrollment: Enrollment, claim: Claim) -> None:
-    """Raise `EnrollmentDisabledError` for one that is switched off."""
+    """Raise `EnrollmentDisabledError` for a disabled enrollment."""
     if not enrollment.is_enabled:
         options = " --group" if enrollment.is_group else ""
         raise EnrollmentDisabledError(enrollment=enrollment.id, options=options, registration_id=claim.registration_id)
@@ -320,10 +320,10 @@ def find_group(
     cache: Signatures,
     now: datetime,
 ) -> GroupHit:
-    """Return the group closest to the leaf whose certificate issued it, through what the device sent.
+    """Return the group whose certificate issued the leaf through the chain sent, closest to the leaf.
 
-    `signers` and `authorities` are those whose subject is the issuer of any certificate shown. Raise `AttestationError`
-    or a `ChainError`.
+    `signers` and `authorities` are those whose subject is the issuer of any presented certificate. Raise
+    `AttestationError` or a `ChainError`.
     """
     leaf = check_common_name(claim)
     check_client(leaf)
@@ -368,9 +368,9 @@ def find_group(
 def judge_missing_issuer(
     missing: IntermediateNotSentError, claim: Claim, signers: Sequence[EnrollmentSigner]
 ) -> AttestationError:
-    """Return the refusal for a chain that ends below every CA on record, given the CAs of all groups.
+    """Return the refusal for a chain that ends below every registered CA, given the CAs of all groups.
 
-    Advice about the chain is only for whom a group may be meant; to everybody else, the device was never enrolled.
+    Advice about the chain is returned only if a group probably applies; otherwise the device counts as not enrolled.
     """
     leaf = claim.leaf
     assert leaf is not None  # noqa: S101 - its issuer is what is missing
@@ -387,7 +387,7 @@ def judge_missing_issuer(
 
 
 def _may_be_above(ca: Certificate, leaf: Certificate) -> bool:
-    """Say whether nothing speaks against `ca` having certified the leaf's issuer: depth, and the organization."""
+    """Return whether `ca` may have issued the certificate of the leaf's issuer, by path length and organization."""
     if ca.extensions.path_length == 0:
         return False
     theirs, ours = (name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME) for name in (ca.subject, leaf.issuer))
@@ -401,7 +401,7 @@ def check_verified(
     cache: Signatures,
     now: datetime,
 ) -> None:
-    """Check that the group's certificate is a verified CA, or leads to one. Raise `CaUnverifiedError`."""
+    """Check that the group's certificate is a verified CA, or chains to one. Raise `CaUnverifiedError`."""
     current, seen = signer.certificate, [signer.certificate]
     for _ in range(MAX_DEPTH):
         check_dates(current, now)  # a root that has ended vouches for nobody
@@ -423,13 +423,13 @@ def check_verified(
 
 
 def ca_name_for(group_id: str, tail: str = "") -> str:
-    """Return under which name a group's CA may be put on record."""
+    """Return a valid name for a group's CA certificate."""
     name = re.sub(r"[^a-z0-9\-._]", "-", group_id).lstrip("-._")[: _MAX_CA_NAME - len(tail)]
     return f"{name or 'group-ca'}{tail}"
 
 
 def _top_by_name(bag: Sequence[Certificate], leaf: Certificate) -> Certificate:
-    """Return up to where what was sent leads by its names alone."""
+    """Return the top of the presented chain, by issuer and subject names only."""
     current, path = leaf, [leaf]
     while len(path) <= MAX_DEPTH:
         above = [ca for ca in bag if ca.is_ca and ca.subject == current.issuer and ca not in path]

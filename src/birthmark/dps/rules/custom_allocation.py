@@ -1,4 +1,4 @@
-"""Custom allocation: what the user's own program is asked about a device, and what its answer may say.
+"""Custom allocation: the request to the user's webhook, and validation of its response.
 
 Source: Azure DPS, "Understand custom allocation policies" (AllocationRequest, AllocationResponse).
 """
@@ -73,21 +73,21 @@ class AllocationUnauthorizedError(AllocationFailedError):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the webhook decided."""
+    """The webhook's decision."""
 
     hub: str
     twin: Mapping[str, Any] | None = None
     payload: Any = None
 
-    def applied(self, enrollment: Enrollment) -> Enrollment:
-        """Return the enrollment as it is for this device. A twin that is given counts more than one that would move."""
+    def apply_to(self, enrollment: Enrollment) -> Enrollment:
+        """Return the enrollment with the choice applied; a twin in the response replaces one that would move."""
         if self.twin is None:
             return replace(enrollment, hubs=(self.hub,))
         return replace(enrollment, hubs=(self.hub,), twin=self.twin, migrates=False)
 
 
 def is_asked(enrollment: Enrollment, registration_id: str, present: Registration | None) -> bool:
-    """Say whether the webhook has to be asked: not where a device that is registered keeps its hub."""
+    """Return whether a webhook call is required: not for a registered device that keeps its hub."""
     settled = present is not None and enrollment.keeps_hub and is_same(enrollment, registration_id, present)
     return enrollment.webhook is not None and not settled
 
@@ -103,7 +103,7 @@ def offered(enrollment: Enrollment, linked: Sequence[str]) -> Sequence[str]:
 def request_json(
     document: EnrollmentDocument, claim: Claim, present: Registration | None, hubs: Sequence[str]
 ) -> dict[str, Any]:
-    """Return AllocationRequest. Of symmetric keys it has none, and of the webhook's URL not what may be its key."""
+    """Return AllocationRequest, without symmetric keys and without the possible key in the webhook's URL."""
     shown = without_webhook_key(document_view(document))
     shown["attestation"].pop("symmetricKey", None)
     context: dict[str, Any] = {"registrationId": claim.registration_id}
@@ -132,9 +132,9 @@ class _Answer(msgspec.Struct, rename="camel"):
 
 
 def parse_choice(body: bytes, hubs: Sequence[str], **facts: str) -> Choice:
-    """Return what an answer of 200 chooses. Raise `AllocationFailedError`, `AllocationEmptyError`.
+    """Parse the choice in a 200 response. Raise `AllocationFailedError`, `AllocationEmptyError`.
 
-    `facts` are the host, the enrollment and the registration that it is about.
+    `facts` are the host, the enrollment and the registration.
     """
 
     def failed(reason: str) -> AllocationFailedError:
@@ -159,5 +159,5 @@ def parse_choice(body: bytes, hubs: Sequence[str], **facts: str) -> Choice:
 
 
 def payload_text(payload: Any) -> str | None:
-    """Return what a registration keeps of the payload of an answer."""
+    """Return the response payload in the form that a registration stores."""
     return None if payload is None else json.dumps(payload, separators=(",", ":"))

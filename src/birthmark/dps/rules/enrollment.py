@@ -1,4 +1,4 @@
-"""What may be put on record: an enrollment checked and completed before it is stored."""
+"""Validation and completion of an enrollment before it is stored."""
 
 import base64
 import binascii
@@ -58,9 +58,9 @@ class AttestationNotServedError(EnrollmentInvalidError):
 def complete(
     enrollment: EnrollmentDocument, previous: EnrollmentDocument | None, entropy: Entropy
 ) -> EnrollmentDocument:
-    """Return the document with ids normalized, certificates read and missing keys made.
+    """Return the document with normalized IDs, parsed certificates and generated keys.
 
-    Raise `InvalidRequestError`: for a private key in a certificate's place, its own class.
+    Raise `InvalidRequestError`; a private key in place of a certificate has its own class.
     """
     if enrollment.is_group:
         enrollment = msgspec.structs.replace(enrollment, enrollment_group_id=parse_group_id(enrollment.id))
@@ -88,7 +88,7 @@ def complete(
 
 
 def _dropped(document: EnrollmentDocument) -> str | None:
-    """Return a member that an enrollment of this kind has no use for."""
+    """Return a member that this kind of enrollment does not support."""
     if document.is_group and document.device_id:
         return "deviceId of a group"
     if document.custom_allocation_definition is not None and document.allocation_policy != "custom":
@@ -107,10 +107,10 @@ def _dropped(document: EnrollmentDocument) -> str | None:
 
 
 def policy_of(document: EnrollmentDocument) -> str | None:
-    """Return the policy by which certificates are issued, in whichever version's words. Raise `EnrollmentInvalidError`.
+    """Return the issuing policy, from the members of any API version. Raise `EnrollmentInvalidError`.
 
-    2026-11-01 says three names that belong together, 2025-07-01-preview one, and the preview of 2021 a CA's. There is
-    one namespace here, and the policy decides which CA signs: of the three it is the policy's name that counts.
+    2026-11-01 has three members that belong together, 2025-07-01-preview has one, and the preview of 2021 has a CA's
+    name. This server has one namespace, and the policy determines the CA. Of the three, only the policy's name counts.
     """
     three = (document.namespace_name, document.certificate_authority_name, document.certificate_policy_name)
     if any(three) and not all(three):
@@ -178,11 +178,11 @@ def _read_entry(name: str, entry: CertificateEntry | None) -> CertificateEntry |
     return CertificateEntry(certificate.pem(), info_of(certificate))
 
 
-def _keys(name: str, given: SymmetricKeys | None, old: SymmetricKeys | None, entropy: Entropy) -> SymmetricKeys:
+def _keys(name: str, keys: SymmetricKeys | None, old: SymmetricKeys | None, entropy: Entropy) -> SymmetricKeys:
     made = []
     for text, before in (
-        (given.primary_key if given else None, old.primary_key if old else None),
-        (given.secondary_key if given else None, old.secondary_key if old else None),
+        (keys.primary_key if keys else None, old.primary_key if old else None),
+        (keys.secondary_key if keys else None, old.secondary_key if old else None),
     ):
         key = text or before or base64.b64encode(entropy.token(64)).decode()
         try:
@@ -196,7 +196,7 @@ def _keys(name: str, given: SymmetricKeys | None, old: SymmetricKeys | None, ent
 
 
 def enrollment_of(document: EnrollmentDocument) -> Enrollment:
-    """Return what is decided on of a document that is complete."""
+    """Return the decision values of a complete document."""
     given, policy = document.attestation, document.reprovision_policy
     attestation: X509Individual | X509Group | SymmetricKey | TpmKeys
     if given.symmetric_key is not None:

@@ -1,7 +1,7 @@
-"""Queries of enrollments and registrations: what they may ask, and which ids what fits them can have.
+"""Queries of enrollments and registrations: permitted members, and the IDs that can match.
 
-A condition is asked of a record as the service shows it, so that nobody finds by it what he may not see: keys are not
-shown. What a record leaves out, for it is as it is by default, is asked for as if it stood there.
+A condition applies to a record as the service returns it, so that a query reveals nothing that the caller may not see.
+Keys, for example, are not visible. A condition on an omitted member applies to its default value.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     ),
     "registrations": _STATE,
 }
-"""What is selected from, and the names that stand at the top of one."""
+"""Collections, and the top-level members of their records."""
 ID: Mapping[str, str] = {kind: names[0] for kind, names in NAMES.items()}
 _DEFAULTS: Mapping[str, Any] = {
     "capabilities": {"iotEdge": False},
@@ -103,7 +103,7 @@ def read_query(text: str, kind: str) -> Condition | None:
 
 
 def ids_of(condition: Condition | None, name: str) -> frozenset[str] | None:
-    """Return the ids, which `name` has, that what fits can have; None where it may be any."""
+    """Return the IDs, in member `name`, that can match a condition; None for any."""
     match condition:
         case Comparison(left=FieldPath(steps=(one,)), operator=Operator.SAME, right=Value(value=str() as value)) if (
             one == name
@@ -122,16 +122,16 @@ def ids_of(condition: Condition | None, name: str) -> frozenset[str] | None:
             return None
 
 
-def as_asked(view: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Return a record as conditions are asked of it."""
+def query_view(view: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a record in the form that conditions apply to."""
     return view if kind == "registrations" else {**_DEFAULTS, **view}
 
 
 def _folded(condition: Condition, name: str) -> Condition:  # noqa: PLR0911 - one for each form
-    """Return a condition with ids in lower case, as they are kept: letter case tells no two apart."""
+    """Return a condition with IDs in lower case, as they are stored: IDs are case-insensitive."""
 
-    def is_id(one: Operand) -> bool:
-        return isinstance(one, FieldPath) and one.steps == (name,)
+    def is_id(operand: Operand) -> bool:
+        return isinstance(operand, FieldPath) and operand.steps == (name,)
 
     match condition:
         case Conjunction(parts=parts):

@@ -1,4 +1,4 @@
-"""Registration: allocation over the linked hubs, and what registering again changes."""
+"""Registration rules: allocation to the linked hubs, and the effect of a repeated registration."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import MAKE_REQUEST, RegistrationId, fold
 
 REPEATED_WITHIN = timedelta(hours=1)
-"""How long a registration that is made again with the same key is the same operation: its answer may have been lost."""
+"""Time in which a repeated registration with the same key is the same operation: its response may be lost."""
 
 
 class NoIssuingPolicyError(PolicyError):
@@ -55,9 +55,9 @@ def check_csr(enrollment: Enrollment, registration_id: str, csr: CertificateRequ
 def is_repeated(
     present: Registration | None, enrollment: Enrollment, key_digest: bytes, not_after: datetime, now: datetime
 ) -> bool:
-    """Say whether a request was answered before by the same operation, whose certificate ends at `not_after`.
+    """Return whether an earlier run of the same operation issued a certificate, which expires at `not_after`.
 
-    The key tells: a device that starts again signs its request anew, and is to get what was made for it.
+    The key identifies it: a restarted device signs a new CSR with the same key, and gets the same certificate.
     """
     if present is None or present.issued_at is None or present.issued_key != key_digest:
         return False
@@ -105,7 +105,7 @@ class RegistrationPinnedError(ForbiddenError):
 
 
 def no_hub(enrollment: Enrollment) -> NoHubError:
-    """Return the error for an enrollment that none of the linked hubs is for."""
+    """Return the error for an enrollment that allows none of the linked hubs."""
     named = f", which are {', '.join(enrollment.hubs)[:200]}" if enrollment.hubs else ""
     return NoHubError(enrollment=enrollment.id, named=named)
 
@@ -113,10 +113,10 @@ def no_hub(enrollment: Enrollment) -> NoHubError:
 def check_pinned(
     enrollment: Enrollment, present: Registration | None, spelling: str, thumbprint: Thumbprint | None
 ) -> None:
-    """Raise `RegistrationPinnedError` for a registration of another enrollment, or of another spelling of the name.
+    """Raise `RegistrationPinnedError` for a registration of another enrollment or spelling of the name.
 
-    An individual enrollment was written by an operator for this very id: it takes a registration over. So does the
-    device itself, by the same certificate, when its group was removed and made again.
+    An individual enrollment takes a registration over, because an operator created it for this ID. The device itself
+    also does, by the same certificate, if its group was removed and recreated.
     """
     if present is None or not enrollment.is_group:
         return
@@ -138,9 +138,9 @@ def _pinned(present: Registration, holder: str, asked: str) -> RegistrationPinne
 def allocate(
     enrollment: Enrollment, registration_id: RegistrationId, linked: Sequence[str], present: str | None = None
 ) -> str:
-    """Return the host of the hub for a registration: the `present` one while it may be. Raise `NoHubError`.
+    """Return the hub's host for a registration: `present` while it is allowed. Raise `NoHubError`.
 
-    So a hub that is linked later takes nobody away from another.
+    A hub that is linked later therefore takes no devices from another.
     """
     candidates = enrollment.hubs or sorted(linked)
     known = {host.lower(): host for host in linked}
@@ -158,7 +158,7 @@ def _device_id(enrollment: Enrollment, registration_id: str) -> str:
 
 
 def is_same(enrollment: Enrollment, registration_id: str, present: Registration) -> bool:
-    """Say whether a registration is of this enrollment, and of the device that it would make."""
+    """Return whether a registration belongs to this enrollment and to the same device."""
     return present.group_id == enrollment.group_id and present.device_id == _device_id(enrollment, registration_id)
 
 
@@ -174,9 +174,9 @@ def decide(
     etag: str,
     now: datetime,
 ) -> Registration:
-    """Return the registration earned at `now`: the one there is where it still fits, else a new assignment.
+    """Return the registration at `now`: the present one if it still applies, otherwise a new assignment.
 
-    `spelling` is the name as the device shows it. Raise `RegistrationPinnedError` or `NoHubError`.
+    `spelling` is the device's spelling of the name. Raise `RegistrationPinnedError` or `NoHubError`.
     """
     check_pinned(enrollment, present, spelling, thumbprint)
     device_id = _device_id(enrollment, registration_id)

@@ -1,6 +1,6 @@
-"""What a provisioning service of Azure's one tier takes, and when it is too much ("Azure DPS quotas and limits").
+"""Limits of a provisioning service's tier, Azure's S1 ("Azure DPS quotas and limits").
 
-A service without a tier takes whatever comes. With several workers each decides on its part of every limit.
+A service without a tier has no limits. With several workers, each applies its share of every limit.
 """
 
 import math
@@ -28,7 +28,7 @@ class DpsTierThrottledError(ThrottledError):
 
 
 class ThrottledOperation(Enum):
-    """What there is a pace for: how many, in how many seconds, and how it is told."""
+    """A throttled operation: number, period in seconds, and description."""
 
     REGISTRATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} registrations in a minute")
     OPERATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} operations in a minute")
@@ -37,27 +37,27 @@ class ThrottledOperation(Enum):
 
 @dataclass(slots=True)
 class Paces:
-    """What services of a tier leave at a moment to one of `parts` workers; polls, of one device, are not divided."""
+    """Remaining capacity of tiered services for one of `parts` workers; polls, per device, are not divided."""
 
     parts: int = 1
     _limits: dict[ThrottledOperation, RateLimits] = field(default_factory=dict)
 
-    def take(self, what: ThrottledOperation, dps: str, now: float, of: str = "") -> None:
-        """Take one of the service's, or of a device's of it, at `now` (monotonic). Raise `DpsTierThrottledError`."""
-        told, limits = what.value[2], self._of(what)
+    def take(self, operation: ThrottledOperation, dps: str, now: float, of: str = "") -> None:
+        """Take one operation of a service or device, at `now` (monotonic). Raise `DpsTierThrottledError`."""
+        told, limits = operation.value[2], self._of(operation)
         name = f"{dps} {of}"
         if not limits.has_room(name, now):
             wait_s = (1 - limits.left(name, now)) / limits.per_s
             raise DpsTierThrottledError(dps=dps, limit=told, retry_after_s=max(1, math.ceil(wait_s)))
 
     def use_up(self, dps: str, now: float, for_s: float) -> None:
-        """Take the registrations and operations that a service has left, and what comes within so many seconds."""
+        """Use up a service's registrations and operations, and the capacity of the next `for_s` seconds."""
         for what in (ThrottledOperation.REGISTRATION, ThrottledOperation.OPERATION):
             self._of(what).use_up(f"{dps} ", now, for_s)
 
-    def _of(self, what: ThrottledOperation) -> RateLimits:
-        if (limits := self._limits.get(what)) is None:
-            many, within_s, _told = what.value
-            parts = 1 if what is ThrottledOperation.POLL else self.parts
-            limits = self._limits[what] = RateLimits(max(1, many / parts), many / parts / within_s, 16384)
+    def _of(self, operation: ThrottledOperation) -> RateLimits:
+        if (limits := self._limits.get(operation)) is None:
+            many, within_s, _told = operation.value
+            parts = 1 if operation is ThrottledOperation.POLL else self.parts
+            limits = self._limits[operation] = RateLimits(max(1, many / parts), many / parts / within_s, 16384)
         return limits

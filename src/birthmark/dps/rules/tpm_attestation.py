@@ -1,7 +1,7 @@
-"""TPM attestation: a challenge that only the enrolled TPM can open, and the token that it signs in answer.
+"""TPM attestation: a challenge that only the enrolled TPM can open, and the token that it signs.
 
-The challenge is a key, and it is derived: from a secret of the service, who is asked, the TPM's two keys, and the time.
-So nothing of it is kept, whoever asks as often as they like, and any worker may take the answer.
+The challenge is a key derived from a secret of the service, the registration ID, the TPM's two keys and the time.
+Requests therefore leave no state, at any rate, and any worker can verify the answer.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from birthmark.pki.tpm_public import TpmPublic
 
 CHALLENGE_S = 600
 MAX_ROOTS, MAX_ROOTS_OF_ONE = 64, 4
-"""How many storage root keys are kept that came for a TPM, and of one address."""
+"""Maximum number of storage root keys stored for a TPM, and of these from one address."""
 _POLICY = "provisioningserviceowner"
 
 
@@ -57,7 +57,7 @@ class TpmMismatchError(AttestationError):
 def challenge_key(
     instance: Instance, registration_id: str, endorsement: TpmPublic, root: TpmPublic, moment_s: float
 ) -> bytes:
-    """Return the key that a TPM signs with, from some `moment_s` on until the period after it is over."""
+    """Return the key that a TPM signs with, valid from `moment_s` until the end of the next period."""
     secret, _ = instance.policies[_POLICY]
     who = f"tpm challenge {instance.id_scope} {registration_id.lower()} {int(moment_s) // CHALLENGE_S} ".encode()
     return hmac.digest(secret, who + endorsement.name + root.name, hashlib.sha256)
@@ -84,10 +84,10 @@ def check_claimed(on_record: TpmKeys, claim: Claim) -> TpmPublic:
     return told.storage_root
 
 
-def remembered(before: Sequence[str], address: str, root: str) -> tuple[str, ...]:
-    """Return the root keys that may answer after `root` came from an address: `address|key`, the oldest first.
+def add_candidate_root(before: Sequence[str], address: str, root: str) -> tuple[str, ...]:
+    """Return the candidate root keys after `root` arrived from an address: `address|key`, oldest first.
 
-    Who sends others in the name of a TPM pushes out its own, and not those of the TPM itself.
+    A client that sends other keys for a TPM evicts its own entries, not those of the TPM itself.
     """
     kept = [*before, f"{address}|{root}"]
     while len(kept) > MAX_ROOTS or _most(kept)[1] > MAX_ROOTS_OF_ONE:
@@ -96,23 +96,23 @@ def remembered(before: Sequence[str], address: str, root: str) -> tuple[str, ...
     return tuple(kept)
 
 
-def root_of(kept: str) -> str:
-    """Return the key of what `remembered` returned; earlier versions kept the key alone."""
-    return kept.rpartition("|")[2]
+def root_of(stored: str) -> str:
+    """Return the key of a stored candidate entry; earlier versions stored only the key."""
+    return stored.rpartition("|")[2]
 
 
 def _most(kept: Sequence[str]) -> tuple[str, int]:
     return Counter(map(_address_of, kept)).most_common(1)[0]
 
 
-def _address_of(kept: str) -> str:
-    return kept.rpartition("|")[0]
+def _address_of(stored: str) -> str:
+    return stored.rpartition("|")[0]
 
 
 def check_answer(
     instance: Instance, endorsement: TpmPublic, roots: Sequence[TpmPublic], claim: Claim, now: datetime
 ) -> TpmPublic:
-    """Return the storage root key of the TPM that signed the claim's token; `roots` are those that it may have.
+    """Return the storage root key of the TPM that signed the claim's token; `roots` are the candidates.
 
     Raise `UnauthenticatedError`.
     """

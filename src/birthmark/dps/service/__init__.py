@@ -1,4 +1,4 @@
-"""DPS's services: instances, enrollments, CA certificates on record, registrations, queries. Load, decide, commit."""
+"""DPS's services: instances, enrollments, CA certificates, registrations, queries. Load, decide, commit."""
 
 from birthmark.dps.service.ca_certificates import Authorities
 from birthmark.dps.service.enrollments import Enrollments

@@ -1,7 +1,7 @@
-"""The programs of users that choose hubs: which may be asked, and how one is.
+"""Custom allocation webhooks: permitted URLs, and calls with retries.
 
-The real service asks up to ten times more of a webhook that is busy, for minutes. Here a device waits for its answer,
-thirty seconds at most: the webhook is asked three times within twenty, and the device asks again by itself.
+The real service retries a busy webhook up to ten times over minutes. Here a device waits for the response, 30 s at
+most. The webhook is called three times within 20 s, and the device retries by itself.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
 
 PAUSES_S = (1.0, 3.0)
 PATIENCE_S = 20.0
-"""For all of its questions about one registration."""
+"""Maximum time for all calls about one registration."""
 _NOBODY = "outbound calls are disabled"
 _HEADERS = {"content-type": "application/json", "user-agent": "birthmark"}
 
@@ -30,14 +30,14 @@ class AllocationWebhooks:
     """The programs of users that choose hubs."""
 
     def __init__(self, sender: HttpSender | None = None) -> None:
-        """Without a `sender` nobody is called."""
+        """Create the webhooks; without a `sender`, none is called."""
         self._sender = sender
         self._questions = None if sender is None else Questions(sender)
         self._turns: KeyedLock[tuple[str, str]] = KeyedLock()
         self.pauses_s = PAUSES_S
 
     def check(self, enrollment_id: str, url: str) -> None:
-        """Return for a URL that may be called; else raise `WebhookInvalidError`."""
+        """Raise `WebhookInvalidError` unless the URL may be called."""
         if self._sender is None:
             raise WebhookInvalidError(enrollment=enrollment_id, detail=_NOBODY)
         try:
@@ -47,9 +47,9 @@ class AllocationWebhooks:
             raise WebhookInvalidError(enrollment=enrollment_id, detail=detail) from error
 
     async def ask(self, scope: str, url: str, request: object, facts: Mapping[str, str]) -> bytes:
-        """Return what a webhook answers with 200. Raise `AllocationFailedError`, `QuestionsWaitError`.
+        """Return the body of a webhook's 200 response. Raise `AllocationFailedError`, `QuestionsWaitError`.
 
-        One device has one question at a time. `facts` say whose it is.
+        A device has one call at a time. `facts` identify the device.
         """
         if self._questions is None:
             raise AllocationFailedError(reason=_NOBODY, **facts)

@@ -40,12 +40,12 @@ BURST, EVERY_S = 30, 2
 # milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
 _VERDICT_S = 1.0
 _BY_WHICH = (AuthorityChanged, GroupChanged, InstancesChanged)
-"""By these a verdict may be another; an enrollment of its own is looked at in the commit."""
+"""Events that may change a verdict; an individual enrollment is checked in the commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttestedClaim:
-    """A claim whose proof holds, and the enrollment it belongs to. `at` is monotonic time; `heard` counts events."""
+    """A proven claim and its enrollment. `at` is monotonic time; `heard` is the number of events so far."""
 
     instance: Instance
     enrollment: Enrollment
@@ -82,10 +82,10 @@ class Attester:
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
     async def attest(self, claim: Claim) -> AttestedClaim:
-        """Return the enrollment that `claim` proves to belong to, else raise why not."""
+        """Return the enrollment that `claim` proves; raise the reason for a failed proof."""
         began = self._clock.monotonic(), self._heard  # what is written while it looks makes the verdict an old one
         instance = self._instances.by_scope(claim.id_scope)
-        with naming(instance):
+        with add_instance_facts(instance):
             try:
                 attested = await self._attest_at(instance, claim, began)
             except attestation.EnrollmentDisabledError as disabled:
@@ -100,7 +100,7 @@ class Attester:
         return attested
 
     async def _check_device(self, enrollment: Enrollment, claim: Claim) -> None:
-        """Raise `DeviceTakenBackError` where the device was revoked, also by an enrollment that was made since."""
+        """Raise `DeviceTakenBackError` for a revoked device, also under an enrollment created since."""
         if self._inventory is None:
             return
         for name in {claim.registration_id, (None if enrollment.is_group else enrollment.device_id) or ""} - {""}:
@@ -124,9 +124,9 @@ class Attester:
         return await self._attested(instance, await find(instance.id_scope, claim, now), claim, began)
 
     async def challenge(self, claim: Claim) -> bytes | None:
-        """Return what the TPM of `claim` has to open before it registers; None where it need not.
+        """Return the challenge for the TPM of `claim`; None if no challenge is required.
 
-        Raise `AttestationError` for a TPM that is not on record.
+        Raise `AttestationError` for a TPM that is not enrolled.
         """
         if claim.tpm is None or claim.token:
             return None
@@ -142,7 +142,7 @@ class Attester:
             )
         if found is None or not isinstance(found.attestation, TpmKeys):
             return None
-        with naming(instance):
+        with add_instance_facts(instance):
             attestation.check_enabled(found, claim)
         present = await find_registration(self._database, instance, registration_id)
         return await self.tpms.challenge(
@@ -162,12 +162,12 @@ class Attester:
         return AttestedClaim(instance, enrollment, claim, *began)
 
     def is_fresh(self, verdict: AttestedClaim) -> bool:
-        """Return whether a verdict is recent, and no worker has changed a group or a CA since."""
+        """Return whether a verdict is recent, and no worker has changed a group or CA since."""
         is_fresh = self._database.sharing.is_fresh() and self._clock.monotonic() - verdict.at <= _VERDICT_S
         return is_fresh and self.is_current(verdict)
 
     def is_current(self, verdict: AttestedClaim) -> bool:
-        """Return whether no event came since that may change the verdict."""
+        """Return whether no event has occurred since that may change the verdict."""
         return verdict.heard == self._heard
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
@@ -188,8 +188,8 @@ async def find_registration(database: Database, instance: Instance, registration
 
 
 @contextmanager
-def naming(instance: Instance) -> Iterator[None]:
-    """Let a refusal whose fix is at a provisioning service name that one."""
+def add_instance_facts(instance: Instance) -> Iterator[None]:
+    """Add the instance to an error, so that its fix names the provisioning service."""
     try:
         yield
     except BirthmarkError as error:

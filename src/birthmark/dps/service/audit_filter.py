@@ -1,4 +1,4 @@
-"""Which registrations the audit log records: a device that registers at each start would fill the disk otherwise."""
+"""Filter for registrations in the audit log, because a device that registers at each start would fill the disk."""
 
 from collections import OrderedDict
 from datetime import datetime, timedelta
@@ -11,29 +11,29 @@ _MAX_TOLD = 10_000
 
 
 class AuditFilter:
-    """Remembers which registrations have a row of the last hour."""
+    """Cache of registrations with an audit row of the last hour."""
 
     def __init__(self, hubs: HubRegistry) -> None:
         self._hubs = hubs
         self._told: OrderedDict[tuple[object, ...], datetime] = OrderedDict()  # what changed, and when a row said so
 
-    async def is_news(self, present: Registration | None, made: Registration) -> bool:
-        """Say whether a registration goes into the audit trail.
+    async def should_record(self, present: Registration | None, registration: Registration) -> bool:
+        """Return whether the audit log records a registration.
 
-        One that says what the last one said does so once an hour: rows are kept for ever, and a device that registers
-        at each start, or as often as it may, would fill the disk with them.
+        A registration with the same result as before is recorded once an hour. Rows are kept forever, and a device that
+        registers at each start would fill the disk.
         """
-        if present is None or made.updated_at - present.updated_at >= _TOLD_AGAIN:
+        if present is None or registration.updated_at - present.updated_at >= _TOLD_AGAIN:
             return True
         kept = (present.hub, present.device_id, present.thumbprint, present.group_id)
-        if kept != (said := (made.hub, made.device_id, made.thumbprint, made.group_id)):
-            return self._is_told_first((made.registration_id, *said), made.updated_at)
-        return not await self._hubs.has(made.hub, made.device_id)
+        if kept != (said := (registration.hub, registration.device_id, registration.thumbprint, registration.group_id)):
+            return self._is_unrecorded((registration.registration_id, *said), registration.updated_at)
+        return not await self._hubs.has(registration.hub, registration.device_id)
 
-    def _is_told_first(self, said: tuple[object, ...], at: datetime) -> bool:
-        """Say whether this was not told within the hour: a device with two certificates may show them by turns."""
+    def _is_unrecorded(self, said: tuple[object, ...], timestamp: datetime) -> bool:
+        """Return whether this result has no row of the last hour: a device may alternate two certificates."""
         before = self._told.pop(said, None)
-        self._told[said] = at if before is None or at - before >= _TOLD_AGAIN else before
+        self._told[said] = timestamp if before is None or timestamp - before >= _TOLD_AGAIN else before
         if len(self._told) > _MAX_TOLD:
             self._told.popitem(last=False)
-        return before is None or at - before >= _TOLD_AGAIN
+        return before is None or timestamp - before >= _TOLD_AGAIN

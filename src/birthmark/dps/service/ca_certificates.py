@@ -1,4 +1,4 @@
-"""CA certificates on record, and the proof that the operator holds their keys."""
+"""Registered CA certificates, and proof of possession of their keys."""
 
 import base64
 from collections.abc import Collection, Sequence
@@ -14,7 +14,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates
 from birthmark.pki.possession import which
 from birthmark.pki.verified_ca import CaCertificate
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.row_mapping import certificate_of
 
 
@@ -76,12 +76,12 @@ class Authorities:
         return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, scope=scope)]
 
     async def named(self, scope: IdScope, subject: bytes) -> Sequence[Certificate]:
-        """Return the CA certificates of that subject (DER) that are on record, or that a group carries."""
+        """Return the registered or group CA certificates with this subject (DER)."""
         rows = await self._database.all(store.CAS_NAMED, scope=scope, subject_digest=store.subject_digest(subject))
         return [certificate_of(row["der"]) for row in rows]
 
     async def get(self, scope: IdScope, name: str) -> CaCertificate:
-        """Return one. Raise `UnknownAuthorityError`."""
+        """Return a CA certificate. Raise `UnknownAuthorityError`."""
         row = await self._database.one(store.GET_AUTHORITY, scope=scope, name=name)
         if row is None:
             raise UnknownAuthorityError(name=name)
@@ -97,9 +97,9 @@ class Authorities:
         actor: str,
         etag: str | None = None,
     ) -> CaCertificate:
-        """Put a CA certificate on record; the same again is harmless. Raise `InvalidRequestError`, `ConflictError`.
+        """Register a CA certificate; a repeated call has no effect. Raise `InvalidRequestError`, `ConflictError`.
 
-        `etag` is that of what may be on record: `NOTHING` where nothing may.
+        `etag` is that of the present record, `NOTHING` if none may exist.
         """
         if not certificate.is_ca:
             raise AuthorityNotACAError(subject=certificate.subject_text)
@@ -118,13 +118,13 @@ class Authorities:
             elif present.is_verified or not is_verified:
                 return present
             else:
-                made = present.trusted(self._etag(), now)
+                made = present.mark_verified(self._etag(), now)
             return await self._put(scope, made, present, actor, "dps.ca_add", verified=is_verified)
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def new_code(self, scope: IdScope, name: str, *, actor: str, etag: str | None = None) -> CaCertificate:
-        """Return a CA with a fresh verification code; an earlier one is void. Raise `AuthorityChangedError`."""
+        """Return a CA with a new verification code; an earlier code is void. Raise `AuthorityChangedError`."""
         code = self._entropy.token(24).hex().upper()
 
         async def decide() -> CaCertificate:
@@ -133,7 +133,7 @@ class Authorities:
             made = present.with_code(code, self._etag(), self._clock.now())
             return await self._put(scope, made, present, actor, "dps.ca_code")
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def verify(
         self, scope: IdScope, name: str, verification: Certificate, *, actor: str, etag: str | None = None
@@ -148,10 +148,10 @@ class Authorities:
             made = present.proven(verification, present.verification_code, self._etag(), self._clock.now())
             return await self._put(scope, made, present, actor, "dps.ca_verify")
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def remove(self, scope: IdScope, name: str, *, actor: str, etag: str | None = None) -> None:
-        """Take a CA certificate off the record. Raise `UnknownAuthorityError`, `AuthorityChangedError`."""
+        """Remove a CA certificate. Raise `UnknownAuthorityError`, `AuthorityChangedError`."""
 
         async def decide() -> None:
             present = await self.get(scope, name)
@@ -163,12 +163,12 @@ class Authorities:
             changes.audit(actor, "dps.ca_remove", name, scope=scope).event(AuthorityChanged(scope, name))
             await self._database.commit(changes)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
-    async def trusting(
+    async def change_verification(
         self, scope: IdScope, certificates: Collection[Certificate], actor: str, *, is_trusted: bool
     ) -> Changes:
-        """Return what takes CAs that are on record for verified, or for verified no more."""
+        """Return the changes that mark registered CA certificates as verified or as not verified."""
         changes, now = Changes(), self._clock.now()
         for one in await self.all(scope):
             if one.certificate in certificates and one.is_verified != is_trusted:
@@ -179,25 +179,25 @@ class Authorities:
     async def _put(
         self,
         scope: IdScope,
-        made: CaCertificate,
+        ca: CaCertificate,
         present: CaCertificate | None,
         actor: str,
         action: str,
         **detail: object,
     ) -> CaCertificate:
-        await self._database.commit(self._written(scope, made, present, actor, action, **detail))
-        return made
+        await self._database.commit(self._written(scope, ca, present, actor, action, **detail))
+        return ca
 
     def _written(
         self,
         scope: IdScope,
-        made: CaCertificate,
+        ca: CaCertificate,
         present: CaCertificate | None,
         actor: str,
         action: str,
         **detail: object,
     ) -> Changes:
-        row = store.authority_row(scope, made)
+        row = store.authority_row(scope, ca)
         if present is None:
             gone = UnknownScopeError(scope=scope, known="…")
             changes = Changes().run(store.INSTANCE_IS_THERE, expect=1, otherwise=gone, key_id_scope=scope)
@@ -208,9 +208,9 @@ class Authorities:
             changes = Changes().run(
                 store.REPLACE_AUTHORITY, expect=1, otherwise=changed, **key, key_etag=present.etag, **row
             )
-        thumbprint = made.certificate.thumbprint.hex()
-        changes.audit(actor, action, made.name, scope=scope, thumbprint=thumbprint, **detail)
-        return changes.event(AuthorityChanged(scope, made.name))
+        thumbprint = ca.certificate.thumbprint.hex()
+        changes.audit(actor, action, ca.name, scope=scope, thumbprint=thumbprint, **detail)
+        return changes.event(AuthorityChanged(scope, ca.name))
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()

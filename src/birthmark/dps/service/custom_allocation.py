@@ -1,4 +1,4 @@
-"""Has the hub of a device that registers chosen by the user's program, once for an enrollment as it is."""
+"""Custom allocation: the webhook's choice of a registering device's hub, once per version of an enrollment."""
 
 from dataclasses import dataclass, field
 
@@ -21,7 +21,7 @@ from birthmark.errors import ChangedMeanwhileError, InvalidRequestError
 
 @dataclass(slots=True)
 class AllocationDecision:
-    """The choice for one registration, which is made once for an enrollment as it is."""
+    """The webhook's choice for one registration, made once per version of the enrollment."""
 
     enrollments: Enrollments
     hubs: HubRegistry
@@ -29,10 +29,10 @@ class AllocationDecision:
     _choice: Choice | None = field(default=None, init=False)
     _made_for: tuple[object, ...] | None = field(default=None, init=False)
 
-    async def interrupted(
+    async def call_webhook_if_due(
         self, instance: Instance, enrollment: Enrollment, present: Registration | None
     ) -> ChangedMeanwhileError | None:
-        """Ask the webhook where it has to be asked first. That takes its time: who the device is counts anew then.
+        """Call the webhook if required, and return an error that restarts the registration with current data.
 
         Raise `AllocationFailedError`, `NoHubError`, `QuestionsWaitError`, `RegistrationPinnedError`.
         """
@@ -71,10 +71,10 @@ class AllocationDecision:
                 raise AllocationFailedError(reason=reason, **facts) from error
         return choice
 
-    def applied(self, enrollment: Enrollment, present: Registration | None) -> tuple[Enrollment, str | None]:
-        """Return the enrollment as it is for this device, and what the program has for the device, as JSON."""
+    def apply_choice(self, enrollment: Enrollment, present: Registration | None) -> tuple[Enrollment, str | None]:
+        """Return the enrollment with the choice applied, and the webhook's payload for the device, as JSON."""
         if self._choice is not None and self._is_asked(enrollment, present):
-            return self._choice.applied(enrollment), payload_text(self._choice.payload)
+            return self._choice.apply_to(enrollment), payload_text(self._choice.payload)
         return enrollment, None if present is None or enrollment.webhook is None else present.payload
 
     def _is_asked(self, enrollment: Enrollment, present: Registration | None) -> bool:

@@ -1,6 +1,6 @@
-"""Which enrollment group a device belongs to: by the CAs above its certificate, or the key that signed its token.
+"""Enrollment group of a device: by the CAs above its certificate, or by the key that signed its token.
 
-Groups and CAs are few and asked for by every registration: they are kept in memory.
+Groups and CAs are few and every registration needs them, so they are cached in memory.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
-from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, deciding
+from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, decide_in_steps
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Database
 from birthmark.store.database import Row
@@ -32,14 +32,14 @@ class Groups:
         self._signatures = SignatureCache()
 
     async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
-        """Return the group whose CA issued the claim's certificate. Raise why there is none."""
+        """Return the group whose CA issued the claim's certificate. Raise the reason for none."""
         signers, authorities = await self._issuers_of(scope, claim)
 
         def find(signatures: Signatures) -> attestation.GroupHit:
             return attestation.find_group(claim, signers, authorities, signatures, now)
 
         try:
-            hit = await Backlog.running().decided(deciding(find, self._signatures), share_of(claim.address))
+            hit = await Backlog.running().run_decision(decide_in_steps(find, self._signatures), share_of(claim.address))
         except attestation.IntermediateNotSentError as missing:
             some = await self._remembered.all(store.SOME_SIGNERS, store.SIGNERS.of, scope=scope)
             raise attestation.judge_missing_issuer(missing, claim, some) from missing
@@ -56,7 +56,7 @@ class Groups:
         return found[0]
 
     async def of_token(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
-        """Return the symmetric-key group whose derived key signed the claim's token. Raise why there is none."""
+        """Return the symmetric-key group whose derived key signed the claim's token. Raise the reason for none."""
         problem = None
         for group in await self._remembered.all(store.ALL_GROUPS, _enrollment_of, scope=scope):
             if isinstance(group.attestation, SymmetricKey):
@@ -73,7 +73,7 @@ class Groups:
     async def _issuers_of(
         self, scope: IdScope, claim: Claim
     ) -> tuple[Sequence[EnrollmentSigner], Sequence[CaCertificate]]:
-        """Return signers and CAs that carry the issuer's name of anything presented, and what is above them."""
+        """Return signers and CAs whose subject is the issuer of any presented certificate, and their issuers."""
         presented = [c for c in (claim.leaf, *claim.chain[:MAX_BAG]) if c is not None]
         names = list(dict.fromkeys(store.subject_digest(c.issuer_der) for c in presented))
         signers: list[EnrollmentSigner] = []

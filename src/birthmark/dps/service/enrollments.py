@@ -18,7 +18,7 @@ from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import CaCertificate
-from birthmark.store import Changes, Database, decided_again, name_index
+from birthmark.store import Changes, Database, name_index, retry_on_conflict
 
 
 class EnrollmentNotFoundError(NotFoundError):
@@ -66,7 +66,7 @@ class Enrollments:
         issuer: CertificateIssuer = NO_ISSUER,
         webhooks: AllocationWebhooks | None = None,
     ) -> None:
-        """`issuer` knows by which policies certificates are issued, `webhooks` which programs choose hubs."""
+        """Create the service; `issuer` knows the issuing policies, `webhooks` the permitted allocation webhooks."""
         self._hubs = hubs
         self._issuer = issuer
         self.webhooks = webhooks or AllocationWebhooks()
@@ -75,7 +75,7 @@ class Enrollments:
         self._entropy = entropy
 
     async def find(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment | None:
-        """Return the record, or None."""
+        """Return the enrollment, or None."""
         known = await self._document(scope, enrollment_id, is_group=is_group)
         return None if known is None else enrollment_of(known)
 
@@ -86,13 +86,13 @@ class Enrollments:
             raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
         return known
 
-    async def note_shown(self, scope: IdScope, shown: EnrollmentDocument, *, actor: str) -> None:
-        """Write down who is about to be shown the keys of an enrollment."""
+    async def audit_key_display(self, scope: IdScope, shown: EnrollmentDocument, *, actor: str) -> None:
+        """Record in the audit log that the actor is about to see the keys of an enrollment."""
         changes = Changes().audit(actor, "dps.enrollment_key_show", shown.id, scope=scope, kind=_kind(shown.is_group))
         await self._database.commit(changes)
 
     async def get(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> Enrollment:
-        """Return the record. Raise `EnrollmentNotFoundError`."""
+        """Return the enrollment. Raise `EnrollmentNotFoundError`."""
         return enrollment_of(await self.document(scope, enrollment_id, is_group=is_group))
 
     async def group_certificates(self, scope: IdScope, group_id: str) -> Sequence[Certificate]:
@@ -104,37 +104,39 @@ class Enrollments:
         return carried
 
     async def has_groups(self, scope: IdScope) -> bool:
-        """Say whether a device might come by a group."""
+        """Return whether any group exists."""
         return bool(await self.page(scope, is_group=True, after="", limit=1))
 
     async def own(self, scope: IdScope, registration_id: str) -> EnrollmentDocument | None:
-        """Return the enrollment that is a device's own, or None."""
+        """Return the device's individual enrollment, or None."""
         return await self._document(scope, registration_id, is_group=False)
 
     async def page(self, scope: IdScope, *, is_group: bool, after: str, limit: int) -> Sequence[EnrollmentDocument]:
-        """Return documents in order of id, those greater than `after`: `limit` of them where there are so many."""
+        """Return up to `limit` documents in order of ID, after `after`."""
         rows = await self._database.all(
             store.LIST_ENROLLMENTS, scope=scope, kind=_kind(is_group), after=after, limit=limit
         )
         return [store.document_of(row) for row in rows]
 
     async def put(
-        self, instance: Instance, given: EnrollmentDocument, if_match: str | None, *, actor: str
+        self, instance: Instance, document: EnrollmentDocument, if_match: str | None, *, actor: str
     ) -> EnrollmentDocument:
-        """Create the record, or update the one there is. Raise `InvalidRequestError` or `ConflictError`.
+        """Create or update the enrollment. Raise `InvalidRequestError` or `ConflictError`.
 
-        Without an etag the record is overwritten, as clients that know no etags expect; with one it must fit.
+        Without an ETag the record is overwritten, as clients without ETags expect; with one it must match.
         """
-        return await decided_again(lambda: self._put(instance, given, if_match, actor=actor))
+        return await retry_on_conflict(lambda: self._put(instance, document, if_match, actor=actor))
 
-    async def create(self, instance: Instance, given: EnrollmentDocument, *, actor: str) -> EnrollmentDocument:
-        """Create the record. Raise `EnrollmentExistsError`."""
-        return await decided_again(lambda: self._put(instance, given, None, actor=actor, is_new=True))
+    async def create(self, instance: Instance, document: EnrollmentDocument, *, actor: str) -> EnrollmentDocument:
+        """Create the enrollment. Raise `EnrollmentExistsError`."""
+        return await retry_on_conflict(lambda: self._put(instance, document, None, actor=actor, is_new=True))
 
-    async def take_back(self, instance: Instance, registration_id: str, why: str, *, actor: str) -> EnrollmentDocument:
-        """Let a device register no more, by a group neither: disabled, and a shared key exchanged for one nobody knows.
+    async def revoke_device(
+        self, instance: Instance, registration_id: str, why: str, *, actor: str
+    ) -> EnrollmentDocument:
+        """Revoke a device's registration: disable its enrollment, and replace a shared key with a random one.
 
-        Where there is no enrollment of its own, one is made that stands in the way of every group.
+        Without an individual enrollment, create a disabled one, which takes precedence over every group.
         """
 
         async def decide() -> EnrollmentDocument:
@@ -150,7 +152,7 @@ class Enrollments:
             )
             return await self._put(instance, done, before.etag, actor=actor, is_new=known is None)
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     def _fresh_keys(self) -> SymmetricKeys:
         return SymmetricKeys(*(base64.b64encode(self._entropy.token(64)).decode() for _ in range(2)))
@@ -162,16 +164,22 @@ class Enrollments:
         return None if row is None else store.document_of(row)
 
     async def _put(
-        self, instance: Instance, given: EnrollmentDocument, if_match: str | None, *, actor: str, is_new: bool = False
+        self,
+        instance: Instance,
+        enrollment_document: EnrollmentDocument,
+        if_match: str | None,
+        *,
+        actor: str,
+        is_new: bool = False,
     ) -> EnrollmentDocument:
         scope = instance.id_scope
-        previous = await self._document(scope, given.id, is_group=given.is_group)
+        previous = await self._document(scope, enrollment_document.id, is_group=enrollment_document.is_group)
         if is_new and previous is not None:
-            raise EnrollmentExistsError(enrollment=given.id)
+            raise EnrollmentExistsError(enrollment=enrollment_document.id)
         etag = (if_match or "").strip('"')
         if etag and (previous is None or etag not in {"*", (previous.etag or "").strip('"')}):
-            raise EnrollmentChangedError(enrollment=given.id, etag=etag)
-        done = complete(given, previous, self._entropy)
+            raise EnrollmentChangedError(enrollment=enrollment_document.id, etag=etag)
+        done = complete(enrollment_document, previous, self._entropy)
         self._check(done, previous)
         now = wire.dps_time(self._clock.now())
         done = msgspec.structs.replace(
@@ -182,7 +190,12 @@ class Enrollments:
         )
         document = msgspec.json.encode(done).decode()
         kind = _kind(done.is_group)
-        told: dict[str, object] = {"scope": scope, "kind": kind, "status": done.provisioning_status, **_shown(done)}
+        told: dict[str, object] = {
+            "scope": scope,
+            "kind": kind,
+            "status": done.provisioning_status,
+            **_audit_facts(done),
+        }
         gone = UnknownInstanceError(name=instance.name)
         changes = Changes().run(store.INSTANCE_IS_THERE, expect=1, otherwise=gone, key_id_scope=scope)
         if (asked := done.custom_allocation_definition) is not None:
@@ -227,7 +240,7 @@ class Enrollments:
         return done
 
     def _check(self, done: EnrollmentDocument, previous: EnrollmentDocument | None) -> None:
-        """Raise what is wrong about policy, twin and webhook of an enrollment."""
+        """Check the policy, twin and webhook of an enrollment; raise the first error."""
         if (policy := policy_of(done)) is not None:
             self._issuer.check_policy(policy)
         if done.initial_twin:
@@ -239,12 +252,12 @@ class Enrollments:
     async def delete(
         self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
     ) -> None:
-        """Remove the record. Raise `NotFoundError` or `ConflictError`.
+        """Remove the enrollment. Raise `NotFoundError` or `ConflictError`.
 
-        An individual enrollment takes its registration with it, so that a group may have the name afterwards; those of
-        a group stay, and no other group may take them over.
+        Removing an individual enrollment removes its registration, so that a group can use the name. Registrations of a
+        group remain, and no other group can take them over.
         """
-        await decided_again(lambda: self._delete(scope, enrollment_id, if_match, is_group=is_group, actor=actor))
+        await retry_on_conflict(lambda: self._delete(scope, enrollment_id, if_match, is_group=is_group, actor=actor))
 
     async def _delete(
         self, scope: IdScope, enrollment_id: str, if_match: str | None, *, is_group: bool, actor: str
@@ -263,7 +276,7 @@ class Enrollments:
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
             changes.run(store.DROP_ROOTS, scope=scope, registration_id=found.id)
-            changes.merge(name_index.lost(store.place_of(scope), found.id))
+            changes.merge(name_index.unindex_name(store.place_of(scope), found.id))
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 
@@ -279,7 +292,7 @@ class Enrollments:
 
 
 def _referenced(group: EnrollmentDocument) -> Sequence[str]:
-    """Return the names of the CAs on record that a group goes by."""
+    """Return the names of registered CAs that a group refers to."""
     x509 = group.attestation.x509
     return x509.ca_references.names() if x509 is not None and x509.ca_references is not None else ()
 
@@ -296,8 +309,8 @@ def _changed(scope: IdScope, name: str, *, is_group: bool) -> EnrollmentChanged 
     return GroupChanged(scope, name) if is_group else EnrollmentChanged(scope, name)
 
 
-def _shown(document: EnrollmentDocument) -> dict[str, list[str]]:
-    """Return what the audit chain keeps of an individual's certificates, for who asks whether they were its own."""
+def _audit_facts(document: EnrollmentDocument) -> dict[str, list[str]]:
+    """Return an individual enrollment's certificate facts for the audit log, for checks of provenance."""
     attestation = enrollment_of(document).attestation
     if not isinstance(attestation, X509Individual):
         return {}

@@ -1,11 +1,11 @@
-"""Provisioning services of this server, and who may use their service interface."""
+"""Provisioning services of this server, and authorization of their service API."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
-from birthmark.auth.shared_access_policies import Which, rotated
+from birthmark.auth.shared_access_policies import Which, rotate_key
 from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
@@ -13,10 +13,10 @@ from birthmark.dps.events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paces, ThrottledOperation
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
-from birthmark.iam.authorization import demand
+from birthmark.iam.authorization import require_right
 from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.net.fair_scheduler import count_for
-from birthmark.store import Changes, Database, decided_again, name_index
+from birthmark.store import Changes, Database, name_index, retry_on_conflict
 from birthmark.store.reloading_cache import ReloadingCache
 
 OWNER = "provisioningserviceowner"
@@ -79,10 +79,10 @@ class ServiceTokenError(UnauthenticatedError):
 
 
 class Instances:
-    """All provisioning services of this server. Few, so they are kept in memory.
+    """All provisioning services of this server. They are few, so they are cached in memory.
 
-    `host` is the server's own name, which may be another than theirs once devices know those. A tier's limits are
-    divided among so many `workers`.
+    `host` is the server's own name, which may differ from theirs once devices know those. A tier's limits are divided
+    among `workers`.
     """
 
     def __init__(
@@ -96,7 +96,10 @@ class Instances:
         persons: UserDirectory = NOBODY,
         roles: ScopedRoles = NOBODYS,
     ) -> None:
-        """`persons` may call the service interface besides the services' own keys; `roles` end with their services."""
+        """Create the registry; `persons` may call the service API in addition to service keys.
+
+        `roles` at a service end when the service is removed.
+        """
         self._host = host
         self._database = database
         self._clock = clock
@@ -111,7 +114,7 @@ class Instances:
         await self._loading.load()
 
     async def stop(self) -> None:
-        """End what reads them in the background."""
+        """Stop the background tasks."""
         await self._loading.stop()
 
     async def _read(self) -> None:
@@ -123,7 +126,7 @@ class Instances:
         return sorted(self._by_scope.values(), key=lambda instance: instance.name)
 
     def by_scope(self, id_scope: str) -> Instance:
-        """Return the instance of a scope, in any letter case. Raise `UnknownScopeError`."""
+        """Return the instance of a scope, case-insensitive. Raise `UnknownScopeError`."""
         instance = self._by_scope.get(id_scope.lower())
         if instance is None:
             known = next((one.id_scope for one in sorted(self.all(), key=lambda one: one.name != FIRST)), "…")
@@ -137,14 +140,14 @@ class Instances:
             raise UnknownInstanceError(name=name)
         return found
 
-    def counting_on(self, name: str, otherwise: BirthmarkError) -> Changes:
-        """Return what holds while there is an instance of this name; `otherwise` is raised where there is none."""
+    def guard_exists(self, name: str, otherwise: BirthmarkError) -> Changes:
+        """Return a write guard that requires an instance of this name; `otherwise` is raised without one."""
         if not any(one.name == name for one in self._by_scope.values()):
             raise otherwise
         return Changes().run(store.NAME_IS_THERE, expect=1, otherwise=otherwise, key_name=name)
 
     async def create(self, name: str, host: str, *, actor: str) -> Instance:
-        """Make an instance with a fresh scope and keys. Raise `InstanceExistsError`."""
+        """Create an instance with a new scope and keys. Raise `InstanceExistsError`."""
         if any(i.name == name for i in self._by_scope.values()):
             raise InstanceExistsError(name=name)
         scope = IdScope("0ne" + self._entropy.token(4).hex().upper())
@@ -155,7 +158,7 @@ class Instances:
         return instance
 
     async def link(self, name: str, hub_host: str, *, actor: str) -> Instance:
-        """Link a hub by its host name; linking twice is harmless."""
+        """Link a hub by its host name; a repeated call has no effect."""
 
         async def decide() -> Instance:
             instance = self.by_name(name)
@@ -164,16 +167,16 @@ class Instances:
             linked = replace(instance, hubs=(*instance.hubs, hub_host))
             return await self._put(linked, instance, Changes().audit(actor, "dps.link", name, hub=hub_host))
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def move(self, name: str, host: str, hub_host: str, *, actor: str) -> Instance:
-        """Let an instance answer at another host, with that one hub linked: for one that nobody has used yet."""
+        """Change the host of an unused instance, and replace its linked hubs with one."""
         present = self.by_name(name)
         moved = replace(present, host=host, hubs=(hub_host,))
         return await self._put(moved, present, Changes().audit(actor, "dps.move", name, host=host, hub=hub_host))
 
     async def set_tier(self, name: str, tier: str | None, *, actor: str) -> Instance:
-        """Let a tier's limits count for a service from now on, or none. Raise `UnknownInstanceError`."""
+        """Set the tier of a service, or none. Raise `UnknownInstanceError`."""
         instance = self.by_name(name)
         gone = UnknownInstanceError(name=name)
         changes = Changes().audit(actor, "dps.tier", name, tier=tier or "none")
@@ -188,7 +191,9 @@ class Instances:
         async def decide() -> Instance:
             instance = self.by_name(name)
             fresh = self._entropy.token(32)
-            made = replace(instance, policies=rotated(instance.policies, policy, which, fresh, f"The service {name}"))
+            made = replace(
+                instance, policies=rotate_key(instance.policies, policy, which, fresh, f"The service {name}")
+            )
             changes = Changes().audit(actor, "dps.key_rotate", name, policy=policy, which=which)
             row, was = store.INSTANCES.row(made), store.INSTANCES.row(instance)
             changes.run(
@@ -202,14 +207,14 @@ class Instances:
             await self._commit(changes)
             return made
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
-    async def note_shown(self, instance: Instance, policy: str, *, actor: str) -> None:
-        """Write down who is about to be shown the keys of a policy."""
+    async def audit_key_display(self, instance: Instance, policy: str, *, actor: str) -> None:
+        """Record in the audit log that the actor is about to see the keys of a policy."""
         await self._database.commit(Changes().audit(actor, "dps.key_show", instance.name, policy=policy))
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove an instance with all it has on record; what it made at hubs stays. Raise `UnknownInstanceError`."""
+        """Remove an instance with all its records; its devices at hubs remain. Raise `UnknownInstanceError`."""
         instance = self.by_name(name)
         if name == FIRST:
             raise FirstInstanceError(name=name)
@@ -220,10 +225,10 @@ class Instances:
             changes.run(statement, scope=scope)
         changes.run(name_index.FORGET_PLACE, place=store.place_of(scope))
         changes.audit(actor, "dps.delete", name, id_scope=scope)
-        await self._roles.end_with(f"dps/{name}", changes, self._commit, actor=actor)
+        await self._roles.remove_scope(f"dps/{name}", changes, self._commit, actor=actor)
 
     async def unlink(self, hub_host: str, *, actor: str) -> None:
-        """Take a hub out of every instance that has it."""
+        """Unlink a hub from every instance."""
 
         async def decide() -> None:
             for instance in self.all():
@@ -232,18 +237,18 @@ class Instances:
                     changes = Changes().audit(actor, "dps.unlink", instance.name, hub=hub_host)
                     await self._put(left, instance, changes)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
-    def take(self, what: ThrottledOperation, instance: Instance, of: str = "") -> None:
-        """Count what is asked of a service with a tier. Raise `DpsTierThrottledError`."""
+    def take(self, operation: ThrottledOperation, instance: Instance, of: str = "") -> None:
+        """Count an operation against a service's tier. Raise `DpsTierThrottledError`."""
         if instance.tier is not None:
-            self.paces.take(what, instance.name, self._clock.monotonic(), of)
+            self.paces.take(operation, instance.name, self._clock.monotonic(), of)
 
     def authorize(self, authorization: str | None, resource: str, right: Right, address: str) -> tuple[Instance, str]:
-        """Return the instance whose key signed a service call, and who did. Raise `UnauthenticatedError`.
+        """Return the instance and the caller of a service API request. Raise `UnauthenticatedError`.
 
-        A person needs `right` at the instance, or it is `RightMissingError`. The token must be for `resource` at the
-        instance's own host or this server's; what the caller calls it in Host says nothing.
+        A user needs `right` at the instance; otherwise `RightMissingError` is raised. The token must be for `resource`
+        at the instance's own host or this server's; the Host header does not count.
         """
         if not authorization:
             raise ServiceTokenError(presented="no token")
@@ -273,14 +278,14 @@ class Instances:
         check_sas(token, [person.key], self._clock.now())
         count_for(f"user:{person.caller.user}")
         self._check_resource(token, instance, resource)
-        demand(person.caller, right, f"dps/{name}")
+        require_right(person.caller, right, f"dps/{name}")
         return instance, person.caller.actor
 
     def _check_resource(self, token: SasToken, instance: Instance, resource: str) -> None:
         check_resource(token, [f"{host}{resource}" for host in (instance.host, self._host) if host])
 
-    async def _put(self, made: Instance, present: Instance, changes: Changes) -> Instance:
-        row, was = store.INSTANCES.row(made), store.INSTANCES.row(present)
+    async def _put(self, instance: Instance, present: Instance, changes: Changes) -> Instance:
+        row, was = store.INSTANCES.row(instance), store.INSTANCES.row(present)
         changes.run(
             store.REPLACE_INSTANCE,
             expect=1,
@@ -289,7 +294,7 @@ class Instances:
             **{name: row[name] for name in ("host", "hubs")},
         )
         await self._commit(changes)
-        return made
+        return instance
 
     async def _commit(self, changes: Changes) -> None:
         await self._loading.committed(self._database.commit(changes.event(InstancesChanged())))

@@ -1,6 +1,6 @@
-"""A device that registers with a certificate request is issued a certificate, in the commit that registers it.
+"""Certificate issuance at registration: a device with a CSR gets its certificate in the commit that registers it.
 
-Who registers again without a request keeps what it was issued, while that is good: its hub goes on by it.
+A device that registers again without a CSR keeps its issued certificate while it is valid, because its hub uses it.
 """
 
 import base64
@@ -19,11 +19,11 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.store import Changes, Database
 
 Write = Callable[[Registration], Changes]
-"""What the unit of work is for a registration, but for its device at the hub."""
+"""Returns the changes of a registration, except for its device at the hub."""
 
 
 class NoIssuer:
-    """Where no CA is behind the provisioning service."""
+    """Issuer of a provisioning service without a CA."""
 
     def check_policy(self, policy: str) -> None:
         """Raise `IssuingPolicyUnknownError`."""
@@ -43,38 +43,38 @@ NO_ISSUER = NoIssuer()
 
 
 AtHub = Callable[[Registration, HubIdentity], Awaitable[Changes]]
-"""What the unit of work is for its device at the hub."""
+"""Returns the changes of a registration's device at the hub."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuanceContext:
-    """A registration that has been decided, but for what it is issued."""
+    """A decided registration before a certificate is issued for it."""
 
     enrollment: Enrollment
     claim: Claim
     present: Registration | None
     decided: Registration
     identity: HubIdentity
-    """As the proof alone would have it."""
+    """Identity that results from the proof alone."""
     standing: HubDeviceStatus
     at_hub: AtHub
     now: datetime
 
-    async def written(self, made: Registration, identity: HubIdentity, write: Write) -> Changes:
-        """Return the whole unit of work."""
-        changes = await self.at_hub(made, identity)
-        return write(made).merge(changes)
+    async def written(self, registration: Registration, identity: HubIdentity, write: Write) -> Changes:
+        """Return the complete unit of work."""
+        changes = await self.at_hub(registration, identity)
+        return write(registration).merge(changes)
 
 
 class CertificateIssuance:
-    """Certificates for those who register."""
+    """Certificate issuance for registering devices."""
 
     def __init__(self, database: Database, issuer: CertificateIssuer) -> None:
         self._database = database
         self._issuer = issuer
 
     async def commit(self, case: IssuanceContext, write: Write) -> Registration:
-        """Issue what is asked for, and commit it with what `write` returns. Return the registration as it is then."""
+        """Issue the requested certificate, commit it with the changes of `write`, and return the registration."""
         csr, standing = case.claim.csr, case.standing
         if csr is None:
             made = case.decided
@@ -128,13 +128,17 @@ class CertificateIssuance:
 
 
 def issued_at(registration: Registration, now: datetime) -> dict[str, str]:
-    """Return what the audit trail says of a certificate that a registration was issued just now; else nothing."""
+    """Return the audit facts of a certificate that was just issued for a registration; otherwise an empty dict."""
     if not registration.issued_chain or registration.issued_at != now:
         return {}
     return {"issued": hashlib.sha256(base64.b64decode(registration.issued_chain[0])).hexdigest()}
 
 
 def _with_issued(
-    registration: Registration, key: bytes | None, by: str | None, at: datetime | None, chain: tuple[str, ...] | None
+    registration: Registration,
+    key: bytes | None,
+    by: str | None,
+    timestamp: datetime | None,
+    chain: tuple[str, ...] | None,
 ) -> Registration:
-    return replace(registration, issued_key=key, issued_by=by, issued_at=at, issued_chain=chain)
+    return replace(registration, issued_key=key, issued_by=by, issued_at=timestamp, issued_chain=chain)

@@ -1,8 +1,8 @@
-"""Queries of what is on record at a provisioning service, page by page.
+"""Paged queries of the records at a provisioning service.
 
-A page looks at so many records and no more. Where few of them fit it is short, and continued all the same: it is over
-when there is no marker. An empty one would end it for some of the service's clients, marker or not: where nothing fits
-among so many, that is refused. A query by id reads those alone.
+A page examines a limited number of records. If few match, it is short but continued: the result is complete when a page
+has no marker. Some clients treat an empty page as the end, marker or not. A page without any match is therefore
+rejected. A query by ID reads only the named records.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,17 +17,17 @@ from birthmark.documents.query_evaluator import fits
 from birthmark.dps import enrollment_document, wire
 from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import Instance, Registration
-from birthmark.dps.rules.queries import ID, as_asked, ids_of, read_query
+from birthmark.dps.rules.queries import ID, ids_of, query_view, read_query
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError, Enrollments
 from birthmark.dps.service.registrations import Registrations
 from birthmark.errors import InvalidRequestError
-from birthmark.net.fair_scheduler import each, fitting, give_way
+from birthmark.net.fair_scheduler import collect_page, iterate_async, yield_turn
 
 _encode = msgspec.json.Encoder().encode
 MAX_READ = 10_000
-"""So many records one page looks at."""
+"""Maximum number of records that a page examines."""
 MAX_S = 2.0
-"""When so many seconds are over, a page begins no other read."""
+"""Seconds after which a page starts no further read."""
 _EACH = 100
 
 
@@ -45,19 +45,19 @@ class QueryTooBroadError(InvalidRequestError):
 View: TypeAlias = dict[str, Any]
 Some: TypeAlias = Sequence[tuple[str, View | None]]
 Read: TypeAlias = Callable[[str, int], Awaitable[Some]]
-"""Reads the next records behind an id, so many of them or fewer where there are no more."""
+"""Reads up to the given number of records after an ID; fewer only at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentPage:
-    """A page, and the id after which the next begins, if there is one."""
+    """A page, and the ID after which the next one starts, if any."""
 
     rows: Sequence[View]
     after: str | None
 
 
 class EnrollmentQueries:
-    """See the module."""
+    """Paged queries of enrollments and registrations."""
 
     def __init__(self, enrollments: Enrollments, registrations: Registrations, clock: Clock) -> None:
         self._enrollments = enrollments
@@ -77,7 +77,7 @@ class EnrollmentQueries:
             views = list[tuple[str, View | None]]()
             for one in found:
                 views.append((one.id, view_of(one, known.get(one.id), may_enroll=may_enroll)))
-                await give_way()
+                await yield_turn()
             return views
 
         async def one(name: str) -> View | None:
@@ -108,16 +108,18 @@ class EnrollmentQueries:
         read = _reading(page, one, ids_of(where, ID["registrations"]))
         return await self._found(read, where, "registrations", after, limit)
 
-    async def _found(self, read: Read, where: Condition | None, kind: str, after: str, limit: int) -> EnrollmentPage:
+    async def _found(
+        self, read: Read, condition: Condition | None, kind: str, after: str, limit: int
+    ) -> EnrollmentPage:
         found: list[tuple[str, View]] = []
         looked_at, began = 0, self._clock.monotonic()
         while len(found) <= limit:  # one more than a page says whether it is the last
-            size = _EACH if where is not None else limit + 1 - len(found)
+            size = _EACH if condition is not None else limit + 1 - len(found)
             some = await read(after, size)
             for key, view in some:
-                if view is not None and fits(where, as_asked(view, kind)):
+                if view is not None and fits(condition, query_view(view, kind)):
                     found.append((key, view))
-                await give_way()
+                await yield_turn()
             if len(some) < size:
                 break
             looked_at, after = looked_at + len(some), some[-1][0]
@@ -129,13 +131,13 @@ class EnrollmentQueries:
 
 
 async def _page_of(found: Sequence[tuple[str, View]], limit: int, after: str | None) -> EnrollmentPage:
-    """Return a page of what was found; `after` is where more is looked for once all of it was shown."""
-    page = await fitting(each(found[:limit]), lambda one: len(_encode(one[1])))
+    """Return a page of the matches; `after` is the marker if the page contains all of them."""
+    page = await collect_page(iterate_async(found[:limit]), lambda one: len(_encode(one[1])))
     return EnrollmentPage([view for _, view in page], page[-1][0] if len(page) < len(found) else after)
 
 
 def view_of(enrollment: EnrollmentDocument, registration: Registration | None, *, may_enroll: bool) -> View:
-    """Return an enrollment as it is shown to who may change it or not, an individual one with what became of it."""
+    """Return an enrollment as the caller may see it; an individual one with its registration state."""
     body = enrollment_document.document_view(enrollment)
     if not may_enroll:
         body = enrollment_document.without_webhook_key(body)
@@ -148,7 +150,7 @@ def view_of(enrollment: EnrollmentDocument, registration: Registration | None, *
 
 
 def _reading(page: Read, one: Callable[[str], Awaitable[View | None]], ids: frozenset[str] | None) -> Read:
-    """Return what reads the next records: where ids are named, those alone, as pages of them."""
+    """Return a reader of the next records; with IDs, it reads only those, as pages of them."""
     if ids is None:
         return page
 

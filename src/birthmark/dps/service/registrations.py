@@ -1,4 +1,4 @@
-"""A device registers: attest, allocate, and make it a device of its hub, in one commit."""
+"""Registration of a device: attestation, allocation, and its device at the hub, in one commit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,7 +23,7 @@ from birthmark.dps.model import (
 from birthmark.dps.ports import CertificateInventory, CertificateIssuer, HubIdentity, HubRegistry
 from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
 from birthmark.dps.rules.tiers import ThrottledOperation
-from birthmark.dps.service.attester import AttestedClaim, Attester, find_registration, naming
+from birthmark.dps.service.attester import AttestedClaim, Attester, add_instance_facts, find_registration
 from birthmark.dps.service.audit_filter import AuditFilter
 from birthmark.dps.service.custom_allocation import AllocationDecision
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
@@ -31,7 +31,7 @@ from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.issuance import NO_ISSUER, CertificateIssuance, IssuanceContext, issued_at
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
 from birthmark.pki.names import parse_registration_id
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 
 
 class RegistrationNotFoundError(NotFoundError):
@@ -87,9 +87,9 @@ class Registrations:
         self.count = 0  # of those that were made or made again
 
     async def register(self, claim: Claim, verdict: AttestedClaim | None = None) -> Registration:
-        """Attest, assign, record, and make the device known to its hub. Durable when it returns.
+        """Attest and assign the device, and create it at its hub. The result is durable.
 
-        `verdict` is an earlier one of the same claim; it counts while it is fresh.
+        `verdict` is an earlier one of the same claim, used while it is fresh.
         """
         if verdict is None or verdict.claim != claim or not self.attester.is_fresh(verdict):
             verdict = await self.attester.attest(claim)
@@ -104,10 +104,10 @@ class Registrations:
             attested = replace(attested, claim=claim)
             instance, enrollment = attested.instance, attested.enrollment
             present = await self.find(instance, registration_id)
-            with naming(instance):
-                if (problem := await choosing.interrupted(instance, enrollment, present)) is not None:
+            with add_instance_facts(instance):
+                if (problem := await choosing.call_webhook_if_due(instance, enrollment, present)) is not None:
                     continue
-                enrollment, payload = choosing.applied(enrollment, present)
+                enrollment, payload = choosing.apply_choice(enrollment, present)
                 now = self._clock.now()
                 registration = decide(
                     enrollment,
@@ -120,9 +120,9 @@ class Registrations:
                     etag=f'"{self._entropy.token(8).hex()}"',
                     now=now,
                 )
-            registration = await self._truly(present, registration)
+            registration = await self._with_actual_substatus(present, registration)
             if claim.csr is not None:
-                with naming(instance):
+                with add_instance_facts(instance):
                     check_csr(enrollment, registration_id, claim.csr)
             identity, kept = self._identity(attested)
             registration = replace(registration, **kept, **_NOTHING_ISSUED, payload=payload)
@@ -135,16 +135,16 @@ class Registrations:
             )
             write = await self._writing(attested, registration, present, now)
             try:
-                at_hub = partial(self._at_its_hub, present, now=now, migrates=enrollment.migrates)
+                at_hub = partial(self._hub_changes, present, now=now, migrates=enrollment.migrates)
                 if enrollment.policy is None:
-                    with naming(instance):
+                    with add_instance_facts(instance):
                         provisioned = await at_hub(registration, identity)
                     await self._database.commit(write(registration).merge(provisioned))
                 else:
                     at = registration.hub if present is None else present.hub
-                    standing = await self._hubs.standing(at, registration.device_id)
+                    standing = await self._hubs.get_device_status(at, registration.device_id)
                     case = IssuanceContext(enrollment, claim, present, registration, identity, standing, at_hub, now)
-                    with naming(instance):
+                    with add_instance_facts(instance):
                         registration = await self.issuing.commit(case, write)
             except KeyTakenError:
                 raise
@@ -158,17 +158,17 @@ class Registrations:
     async def _writing(
         self, attested: AttestedClaim, decided: Registration, present: Registration | None, now: datetime
     ) -> Callable[[Registration], Changes]:
-        """Return what gives the changes of a registration, but for its device's at the hub; it may be called again."""
+        """Return a repeatable function for the changes of a registration, except for its device at the hub."""
         instance, enrollment, claim = attested.instance, attested.enrollment, attested.claim
-        is_news = await self._audit.is_news(present, decided)
+        is_news = await self._audit.should_record(present, decided)
 
         def write(registration: Registration) -> Changes:
             if not self.attester.is_current(attested):
                 raise ChangedMeanwhileError(what="The enrollment")
-            changes = while_enrolled(instance, enrollment, registration.registration_id)
+            changes = require_unchanged_enrollment(instance, enrollment, registration.registration_id)
             changes.merge(_written(instance, registration, present))
             if attested.tpm is not None:
-                changes.merge(self.attester.tpms.forgetting(instance, registration.registration_id))
+                changes.merge(self.attester.tpms.drop_candidate_roots(instance, registration.registration_id))
             if self._inventory is not None and claim.leaf is not None:
                 changes.merge(self._inventory.registered(claim.leaf, now))
             issued = issued_at(registration, now)
@@ -187,36 +187,48 @@ class Registrations:
 
         return write
 
-    async def _truly(self, present: Registration | None, made: Registration) -> Registration:
-        """Return a registration that says what it finds at its hub: the device already, or no data to take along."""
-        is_new = present is None or present.created_at != made.created_at
-        if is_new and made.substatus == INITIAL and await self._hubs.has(made.hub, made.device_id):
-            return replace(made, substatus=REASSIGNED)
-        if present is None or made.substatus != MIGRATED or present.hub.lower() == made.hub.lower():
-            return made
+    async def _with_actual_substatus(self, present: Registration | None, registration: Registration) -> Registration:
+        """Return the registration with the substatus found at its hubs: device known, or no data to migrate."""
+        is_new = present is None or present.created_at != registration.created_at
+        if (
+            is_new
+            and registration.substatus == INITIAL
+            and await self._hubs.has(registration.hub, registration.device_id)
+        ):
+            return replace(registration, substatus=REASSIGNED)
+        if present is None or registration.substatus != MIGRATED or present.hub.lower() == registration.hub.lower():
+            return registration
         there_is = await self._hubs.has(present.hub, present.device_id)
-        return made if there_is else replace(made, substatus=RESET)
+        return registration if there_is else replace(registration, substatus=RESET)
 
-    async def _at_its_hub(
-        self, present: Registration | None, made: Registration, identity: HubIdentity, *, now: datetime, migrates: bool
+    async def _hub_changes(
+        self,
+        present: Registration | None,
+        registration: Registration,
+        identity: HubIdentity,
+        *,
+        now: datetime,
+        migrates: bool,
     ) -> Changes:
-        """Return the changes that let the hub know the device; of another hub than before it is taken away there."""
-        if present is None or present.hub.lower() == made.hub.lower():
-            return await self._hubs.provision(made.hub, made.device_id, identity, now)
-        if present.device_id != made.device_id:
+        """Return the changes that create the device at its hub; after a hub change, it is moved from the old one."""
+        if present is None or present.hub.lower() == registration.hub.lower():
+            return await self._hubs.provision(registration.hub, registration.device_id, identity, now)
+        if present.device_id != registration.device_id:
             changes = await self._hubs.forget(present.hub, present.device_id, identity.maker)
-            return changes.merge(await self._hubs.provision(made.hub, made.device_id, identity, now))
-        return await self._hubs.move(made.device_id, present.hub, made.hub, identity, now, with_twin=migrates)
+            return changes.merge(await self._hubs.provision(registration.hub, registration.device_id, identity, now))
+        return await self._hubs.move(
+            registration.device_id, present.hub, registration.hub, identity, now, with_twin=migrates
+        )
 
     def _identity(self, attested: AttestedClaim) -> tuple[HubIdentity, Mapping[str, Any]]:
-        """Return how the device proves itself at its hub, and what the registration keeps of its TPM."""
+        """Return the device's credentials at its hub, and the TPM data that the registration stores."""
         if attested.tpm is None:
             return _identity(attested.enrollment, attested.claim), _NO_TPM
         key, kept = self.attester.tpms.hub_key(attested.tpm)
         return HubIdentity(keys=(key,), iot_edge=attested.enrollment.is_edge), kept
 
     async def operation(self, claim: Claim, operation_id: str) -> Registration:
-        """Return the registration that `operation_id` made. Raise `RegistrationNotFoundError`."""
+        """Return the registration that `operation_id` created. Raise `RegistrationNotFoundError`."""
         attested = await self.attester.attest(claim)
         self._instances.take(ThrottledOperation.POLL, attested.instance, claim.registration_id.lower())
         found = await self.get(attested.instance, claim.registration_id)
@@ -243,7 +255,7 @@ class Registrations:
         return {row["registration_id"]: store.REGISTRATIONS.of(row) for row in rows}
 
     async def of_group(self, instance: Instance, group_id: str, after: str, limit: int) -> list[Registration]:
-        """Return a group's registrations in order of id, those greater than `after`."""
+        """Return a group's registrations in order of ID, after `after`."""
         rows = await self._database.all(
             store.LIST_GROUP_REGISTRATIONS,
             scope=instance.id_scope,
@@ -256,9 +268,9 @@ class Registrations:
     async def delete(
         self, instance: Instance, registration_id: str, if_match: str | None = None, *, actor: str
     ) -> None:
-        """Forget a registration; the device may register again if its enrollment allows.
+        """Delete a registration; the device may register again if its enrollment allows it.
 
-        Raise `RegistrationNotFoundError`, or `EnrollmentChangedError` for another etag.
+        Raise `RegistrationNotFoundError`, or `EnrollmentChangedError` for another ETag.
         """
         etag = (if_match or "*").strip('"')
 
@@ -269,12 +281,12 @@ class Registrations:
             changes.audit(actor, "dps.registration_delete", found.registration_id, scope=instance.id_scope)
             await self._database.commit(changes)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def release(self, instance: Instance, registration_id: str, *, actor: str) -> Registration:
-        """Let a name go: forget its registration and the device that it made at its hub. Return what was registered.
+        """Release a name: delete its registration and its device at the hub. Return the registration.
 
-        Whoever is enrolled for the name next may have it. Raise `RegistrationNotFoundError`.
+        The name is then available to the next enrollment. Raise `RegistrationNotFoundError`.
         """
 
         async def decide() -> Registration:
@@ -285,7 +297,7 @@ class Registrations:
             await self._database.commit(changes)
             return found
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def _forgetting(self, instance: Instance, registration_id: str) -> tuple[Registration, Changes]:
         found = await self.get(instance, registration_id)
@@ -303,8 +315,8 @@ def _maker(instance: Instance, registration_id: str) -> str:
     return f"dps:{instance.id_scope}/{registration_id}"
 
 
-def while_enrolled(instance: Instance, enrollment: Enrollment, registration_id: str) -> Changes:
-    """Return what a commit begins with that holds while the enrollment is as it was read."""
+def require_unchanged_enrollment(instance: Instance, enrollment: Enrollment, registration_id: str) -> Changes:
+    """Return a write guard that requires the enrollment to be unchanged."""
     kind = "group" if enrollment.is_group else "individual"
     read: dict[str, Any] = {
         "key_scope": instance.id_scope,
@@ -337,7 +349,7 @@ _NO_TPM: Mapping[str, Any] = dict.fromkeys(("endorsement_key", "storage_root_key
 
 
 def _identity(enrollment: Enrollment, claim: Claim) -> HubIdentity:
-    """Return how the device proves itself at its hub: by what passed here."""
+    """Return the device's credentials at its hub, from the proof that was accepted."""
     match enrollment.attestation:
         case SymmetricKey(keys):
             if enrollment.is_group:

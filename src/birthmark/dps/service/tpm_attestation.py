@@ -1,7 +1,7 @@
-"""TPMs that register: whom to challenge, and which storage root keys may answer.
+"""TPM registration: challenges, and the storage root keys that may answer.
 
-A client sends its keys when it asks for the challenge, and not with the answer. Where no root key is on record yet, the
-last few that came from each address with the enrolled endorsement key are kept until one has proven itself.
+A client sends its keys with the request for a challenge, not with the answer. Without a registered root key, the last
+few from each address that came with the enrolled endorsement key are stored until one is proven.
 """
 
 import base64
@@ -16,7 +16,7 @@ from birthmark.errors import ConflictError
 from birthmark.net.quota_key import share_of
 from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
 from birthmark.pki.tpm_sealing import seal_hmac_key
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 
 _ROOT = "storage root key"
 _HUB_KEY_BYTES = 32
@@ -39,14 +39,14 @@ class Tpms:
         *,
         before_writing: Callable[[], None],
     ) -> bytes:
-        """Return a key that only the TPM on record can open, and sign its next request with.
+        """Return a sealed key that only the enrolled TPM can open, to sign its next request with.
 
         Raise `AttestationError`.
         """
         known = _on_record(keys, present)
         root = tpm_attestation.check_claimed(known, claim)
         if known.storage_root is None:
-            await decided_again(
+            await retry_on_conflict(
                 lambda: self._remember(instance, claim, root, before_writing), after=ConflictError, attempts=4
             )
         now_s = self._clock.now().timestamp()
@@ -61,15 +61,18 @@ class Tpms:
         return TpmKeys(keys.endorsement, found)
 
     def hub_key(self, proven: TpmKeys) -> tuple[bytes, dict[str, Any]]:
-        """Return a new key for the hub, and what the registration keeps of the TPM that alone can open it."""
+        """Return a new key for the hub, and the TPM data that the registration stores.
+
+        Only that TPM can open the key.
+        """
         assert proven.storage_root is not None  # noqa: S101 (what was proven has one)
         key = self._entropy.token(_HUB_KEY_BYTES)
         sealed = seal_hmac_key(key, proven.endorsement, proven.storage_root, self._entropy)
         kept = {"endorsement_key": proven.endorsement.tpm2b, "storage_root_key": proven.storage_root.tpm2b}
         return key, kept | {"authentication_key": sealed}
 
-    def forgetting(self, instance: Instance, registration_id: str) -> Changes:
-        """Return the changes that forget which root keys came, once one has proven itself."""
+    def drop_candidate_roots(self, instance: Instance, registration_id: str) -> Changes:
+        """Return the changes that delete the candidate root keys, after one is proven."""
         return Changes().run(store.DROP_ROOTS, scope=instance.id_scope, registration_id=registration_id.lower())
 
     async def _roots(self, instance: Instance, claim: Claim) -> list[TpmPublic]:
@@ -90,7 +93,7 @@ class Tpms:
         if before is not None and f"{address}|{text}" in before:
             return
         before_writing()
-        after = " ".join(tpm_attestation.remembered(before or (), address, text))
+        after = " ".join(tpm_attestation.add_candidate_root(before or (), address, text))
         whose: dict[str, Any] = {"scope": instance.id_scope, "registration_id": claim.registration_id.lower()}
         if before is None:
             changes = Changes().run(store.ADD_ROOTS, **whose, storage_root_keys=after)
@@ -107,7 +110,7 @@ class Tpms:
 
 
 def _on_record(keys: TpmKeys, present: Registration | None) -> TpmKeys:
-    """Return the keys of the enrollment, with the root key that proved itself before where it names none."""
+    """Return the enrollment's keys; if it names no root key, with the one that was proven before."""
     if keys.storage_root is not None or present is None or present.storage_root_key is None:
         return keys
     if present.endorsement_key != keys.endorsement.tpm2b:  # the operator put another TPM on record since

@@ -1,4 +1,4 @@
-"""How often may one caller ask?"""
+"""Rate limits per caller."""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -28,20 +28,21 @@ class EstBusyError(ThrottledError):
 
 @dataclass(slots=True)
 class CallerRateLimit:
-    """`per_s` turns a second, of which `burst_s` seconds' worth may be taken at once. Times are monotonic seconds."""
+    """Queue with `per_s` turns per second, and a burst of `burst_s` seconds' worth. Times are monotonic seconds."""
 
     per_s: float = 400.0
     burst_s: float = 2.0
     max_waiting: int = 262_144
-    """Whom it remembers; who comes when it is full gets a turn by the same queue, and another when it comes back."""
+    """Maximum number of stored turns; above it, a caller gets a new turn from the same queue at each retry."""
     _next: float = field(default=0.0, init=False)
     _next_urgent: float = field(default=0.0, init=False)
     _turns: OrderedDict[str, float] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def take(self, name: str, now: float, ends_in_s: float | None = None) -> None:
-        """Let `name` through, or raise `EstBusyError`. `ends_in_s`: how long its certificate lives on, if it has one.
+        """Take a turn for `name`, or raise `EstBusyError`.
 
-        Whose certificate would end before its turn goes first, up to a quarter of the pace.
+        `ends_in_s` is the remaining lifetime of its certificate, if any. A caller whose certificate would expire before
+        its turn takes precedence, up to a quarter of the rate.
         """
         turn = self._turns.get(name)
         if turn is None:
@@ -67,7 +68,7 @@ class CallerRateLimit:
         return True
 
     def _remember(self, name: str, turn: float, now: float) -> None:
-        """Keep the turn; those that passed long ago belong to devices that did not come back."""
+        """Store the turn; turns that passed long ago belong to devices that did not retry."""
         while self._turns and (oldest := next(iter(self._turns.items())))[1] < now - 3600:
             del self._turns[oldest[0]]
         if name in self._turns or len(self._turns) < self.max_waiting:
@@ -88,7 +89,7 @@ class EstThrottledError(ThrottledError):
 
 @dataclass(slots=True)
 class Limiter:
-    """`burst` at once, then one each `every_s` seconds."""
+    """Rate limiter with `burst` at once, then one per `every_s` seconds."""
 
     burst: int
     every_s: float
@@ -98,17 +99,17 @@ class Limiter:
     def __post_init__(self) -> None:
         self._limits = RateLimits(self.burst, 1 / self.every_s, self.max_callers)
 
-    def check(self, who: str, now: float) -> None:
-        """Raise `EstThrottledError` when `who` has nothing left; take nothing. `now` is monotonic seconds."""
-        if (left := self._limits.left(who, now)) < 1:
+    def check(self, client: str, now: float) -> None:
+        """Raise `EstThrottledError` if the client has no tokens left; take none. `now` is monotonic seconds."""
+        if (left := self._limits.left(client, now)) < 1:
             wait = max(1, ceil((1 - left) * self.every_s))
-            raise EstThrottledError(retry_after_s=wait, wait_s=wait, who=who, burst=self.burst, every_s=self.every_s)
+            raise EstThrottledError(retry_after_s=wait, wait_s=wait, who=client, burst=self.burst, every_s=self.every_s)
 
-    def used(self, who: str, now: float) -> int:
-        """Return how many `who` took lately, rounded up."""
-        return ceil(self.burst - self._limits.left(who, now))
+    def used(self, client: str, now: float) -> int:
+        """Return the number of tokens that the client took recently, rounded up."""
+        return ceil(self.burst - self._limits.left(client, now))
 
-    def take(self, who: str, now: float) -> None:
-        """Take one, or raise `EstThrottledError`."""
-        self.check(who, now)
-        self._limits.has_room(who, now)
+    def take(self, client: str, now: float) -> None:
+        """Take a token, or raise `EstThrottledError`."""
+        self.check(client, now)
+        self._limits.has_room(client, now)

@@ -1,4 +1,4 @@
-"""Whom a client certificate speaks for (RFC 7030 sections 3.3.2 and 4.2.1)."""
+"""Identity that a client certificate proves (RFC 7030 sections 3.3.2 and 4.2.1)."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +21,9 @@ class ClientCertificateUnknownError(UnauthenticatedError):
         "The client's certificate '{subject}' from '{issuer}' was issued neither by this server nor by an accepted "
         "bootstrap CA."
     )
-    fix = "Accept the manufacturer CA (`birthmark pki maker create CA.pem`), or configure user name and password."
+    fix = (
+        "Accept the manufacturer CA (`birthmark pki manufacturer create CA.pem`), or configure user name and password."
+    )
     issuer: str
     subject: str
 
@@ -40,9 +42,10 @@ class ClientCertificateRevokedError(ForbiddenError):
 
 
 def identify_issued(issued: IssuedCertificate) -> Principal:
-    """Return the principal that a certificate proves which we issued; its dates are another question. Raise if revoked.
+    """Return the principal of a certificate issued here, without a check of its dates. Raise if revoked.
 
-    A certificate found in the inventory by its thumbprint is the very one we signed: no chain is needed.
+    A certificate found in the inventory by its thumbprint is exactly the one that this CA signed, so no chain is
+    needed.
     """
     if issued.is_revoked:
         raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=issued.revoked_at)
@@ -50,7 +53,7 @@ def identify_issued(issued: IssuedCertificate) -> Principal:
 
 
 def identify_authority(leaf: Certificate, authority: RegistrationAuthority, now: datetime) -> Principal:
-    """Return the principal of an authority on the list. Raise unless its certificate says that it is one."""
+    """Return the principal of a listed authority. Raise unless its certificate identifies it as one."""
     check_client(leaf)
     check_purpose(leaf, CMC_RA)
     check_dates(leaf, now)
@@ -65,9 +68,9 @@ def identify_introduced(
     now: datetime,
     cache: SignatureCache | Signatures | None = None,
 ) -> tuple[Principal, BootstrapCa]:
-    """Return the principal that a maker's certificate proves, and by which CA.
+    """Return the principal that a manufacturer's certificate proves, and its CA.
 
-    Raise `ClientCertificateUnknownError` when it proves none.
+    Raise `ClientCertificateUnknownError` if it proves none.
     """
     check_client(leaf)
     issuers = {one.issuer_der for one in (leaf, *bag)}

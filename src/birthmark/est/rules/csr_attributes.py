@@ -1,6 +1,6 @@
-"""What a server wants to see in requests, said both ways: by attributes (RFC 7030) and by a template (RFC 9908).
+"""CSR requirements in both forms: as attributes (RFC 7030) and as a template (RFC 9908).
 
-A client that knows templates takes that; others read the key type and the hash from the plain list.
+A client that supports templates uses the template; others read the key type and the hash from the list.
 """
 
 from dataclasses import dataclass, replace
@@ -27,15 +27,17 @@ class KeyEncryptionUnsupportedError(InvalidRequestError):
     common_name: str
 
 
-def request_for_key(asked: CertificateRequest, key: ec.EllipticCurvePublicKey) -> CertificateRequest:
-    """Return the request as if it had been made with `key`. Raise `KeyEncryptionUnsupportedError`.
+def request_for_key(request: CertificateRequest, key: ec.EllipticCurvePublicKey) -> CertificateRequest:
+    """Return the request as if made with `key`. Raise `KeyEncryptionUnsupportedError`.
 
-    The client's own key in it says nothing but that somebody could sign.
+    The client's own key in it only proves that the client can sign.
     """
-    if asked.key_encryption is not None:
-        raise KeyEncryptionUnsupportedError(attribute=asked.key_encryption, common_name=asked.subject_cn or "device-1")
+    if request.key_encryption is not None:
+        raise KeyEncryptionUnsupportedError(
+            attribute=request.key_encryption, common_name=request.subject_cn or "device-1"
+        )
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return replace(asked, public_key=key, spki_der=spki, challenge_password=None)
+    return replace(request, public_key=key, spki_der=spki, challenge_password=None)
 
 
 TEMPLATE = "1.2.840.113549.1.9.16.2.61"
@@ -49,19 +51,19 @@ _SEQUENCE, _SET, _CONTEXT = 16, 17, 2
 
 @dataclass(frozen=True, slots=True)
 class KeyRequirements:
-    """The key a device should make (`P-256`, `P-384`, `RSA-2048` …), and whether it proves its TLS connection in it."""
+    """Required key of a device (`P-256`, `P-384`, `RSA-2048` …), and whether the CSR binds its TLS connection."""
 
     key: str
     channel_binding: bool = False
 
 
-def render_wish(wish: KeyRequirements) -> bytes:
+def render_wish(requirements: KeyRequirements) -> bytes:
     """Return the DER of CsrAttrs."""
-    if (curve := _CURVES.get(wish.key)) is not None:
+    if (curve := _CURVES.get(requirements.key)) is not None:
         of_key = CsrAttribute(_EC_KEY, (_oid(curve),))
-        hashed, algorithm, public_key = _HASHES[wish.key], _made(_SEQUENCE, _oid(_EC_KEY), _oid(curve)), b""
+        hashed, algorithm, public_key = _HASHES[requirements.key], _made(_SEQUENCE, _oid(_EC_KEY), _oid(curve)), b""
     else:
-        bits = int(wish.key.removeprefix("RSA-"))
+        bits = int(requirements.key.removeprefix("RSA-"))
         of_key = CsrAttribute(_RSA_KEY, (_number(bits),))
         hashed, algorithm = _RSA_WITH_SHA256, _made(_SEQUENCE, _oid(_RSA_KEY), core.Null().dump())
         # The size is told by a key of that size, of which nothing but the length means anything (RFC 9908 section 3.4).
@@ -76,7 +78,7 @@ def render_wish(wish: KeyRequirements) -> bytes:
         _made(1, kind=_CONTEXT),
     )
     wanted = [of_key, CsrAttribute(hashed), CsrAttribute(TEMPLATE, (template,))]
-    return render_csr_attributes([*wanted, CsrAttribute(_CHALLENGE)] if wish.channel_binding else wanted)
+    return render_csr_attributes([*wanted, CsrAttribute(_CHALLENGE)] if requirements.channel_binding else wanted)
 
 
 def _made(tag: int, *parts: bytes, kind: int = 0) -> bytes:

@@ -1,9 +1,10 @@
-"""May an expired certificate still prove who a device is? (RFC 7030 leaves it to the server's policy.)
+"""Late renewal: acceptance of an expired certificate as proof of identity (RFC 7030 leaves it to server policy).
 
-And one that has not begun: the server's own clock was ahead when it signed, and its device has no other.
+It also accepts a certificate that is not yet valid: the server's own clock was ahead when it signed, and the device has
+no other certificate.
 
-What expired was not compromised: the key is still in its chip. But a certificate whose successor was seen in use does
-not come back: somebody may have a copy of the old one.
+An expired certificate is not compromised, because its key is still in the secure element. A certificate whose successor
+was used is rejected, because a copy of the old one may exist.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +27,7 @@ class ComebackTooLateError(ForbiddenError):
         "The certificate of '{device_id}' expired at {not_after}; the profile '{profile}' permits late renewal for "
         "{window_s} s."
     )
-    fix = f"{_FIX}. To change the grace period, set [est.comeback.{{profile}}] in the server's configuration."
+    fix = f"{_FIX}. To change the grace period, set [est.late_renewal.{{profile}}] in the server's configuration."
     device_id: str
     not_after: str
     profile: str
@@ -48,7 +49,7 @@ class CloneSuspectedError(ForbiddenError):
     thumbprint: str
 
 
-def check_comeback(
+def check_late_renewal(
     issued: IssuedCertificate,
     rules: Mapping[str, LateRenewalRule],
     now: datetime,
@@ -57,10 +58,10 @@ def check_comeback(
     parents: Collection[Thumbprint] = (),
     in_use: Collection[Thumbprint] = (),
 ) -> LateRenewalRule | None:
-    """Return the rule by which an expired certificate counts, None for one that is alive. Raise why it does not count.
+    """Return the late renewal rule of an expired certificate, None for a valid one. Raise for a rejection.
 
-    `newer` are the name's later certificates that were used, `parents` those that asked for others, `in_use` the
-    thumbprints by which the device is on record elsewhere.
+    `newer` are the name's later certificates that were used, `parents` those that requested others, `in_use` the
+    thumbprints of the device's other records.
     """
     certificate = issued.certificate
     rule = rules.get(issued.profile)
@@ -91,11 +92,11 @@ def _successor(
     parents: Collection[Thumbprint],
     in_use: Collection[Thumbprint],
 ) -> IssuedCertificate | None:
-    """Return a certificate that took this one's place and was used.
+    """Return a used certificate that replaced this one.
 
-    An EST identity asks for device certificates, which register and take nobody's place; so what this one asked for is
-    its successor only when it is of the same kind: one that registers too, or one that asks for others itself. Of
-    certificates that one other asked for, the one that registered is the successor, but not of one that asks itself.
+    An EST identity requests device certificates, which register and do not replace it. A certificate that this one
+    requested is therefore its successor only if it is of the same kind: both register, or both request others. Among
+    certificates with one requester, the one that registered is the successor, but not of one that requests others.
     """
     own = issued.certificate.thumbprint
     registers = issued.registered_at is not None or own in in_use

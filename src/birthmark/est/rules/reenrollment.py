@@ -1,4 +1,4 @@
-"""A renewal keeps the identity (RFC 7030 section 4.2.2)."""
+"""Renewal keeps the identity (RFC 7030 section 4.2.2)."""
 
 import base64
 import hmac
@@ -24,7 +24,7 @@ class ChannelBindingError(UnauthenticatedError):
 
 
 def check_channel_binding(request: CertificateRequest, peer: EstPeer) -> None:
-    """Raise `ChannelBindingError` unless the request has no challengePassword or the right one; never overlook one."""
+    """Raise `ChannelBindingError` unless challengePassword is absent or correct; it is never ignored."""
     if request.challenge_password is None:
         return
     presented = request.challenge_password.encode()

@@ -1,4 +1,4 @@
-"""What EST does (`operations`), who asks (`callers`), and what operators put on record about that."""
+"""EST services: operations, authentication of callers, and the operators' records for it."""
 
 from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.est.service.credentials import EstCredentials

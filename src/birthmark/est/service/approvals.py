@@ -1,7 +1,7 @@
-"""Requests that an operator decides (RFC 7030 section 4.2.3: 202 and Retry-After until then).
+"""Requests that an operator approves (RFC 7030 section 4.2.3: 202 and Retry-After until then).
 
-A request is known by who asks, for which name, key and profile: a client may make its CSR anew each time it asks. One
-that was approved is answered again for a day after the first answer, which may have been lost.
+A request is identified by caller, name, key and profile, because a client may create a new CSR for each attempt. An
+approved request is answered again for a day after the first response, which may have been lost.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ from birthmark.untrusted_text import printable
 
 MAX_WAITING = 10_000
 MAX_WAITING_OF_ONE = 1000
-"""For one who may ask for any name."""
+"""Maximum number of waiting requests of a caller that may request any name."""
 RETRY_S = 60
 KEPT = timedelta(days=30)
-"""From the last time that it was asked, or from the decision."""
+"""Retention period, from the last request or from the decision."""
 RENEWED = timedelta(days=1)
-"""How old what is on record of the last time may be: each request is no write."""
+"""Maximum age of the stored time of the last request, so that not every request causes a write."""
 AGAIN = timedelta(days=1)
-"""How long the same request is answered again after its first answer."""
+"""Time after the first response in which the same request is answered again."""
 RevokedSince: TypeAlias = Callable[[str, datetime], Awaitable[bool]]
 _ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
 
@@ -87,12 +87,12 @@ class RequestUnknownError(NotFoundError):
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentApprovals:
-    """The queue, and what an operator does with it."""
+    """Queue of requests for approval, and an operator's decisions."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     revoked_since: RevokedSince | None = field(default=None, repr=False)
-    """Says whether something of a name was revoked since a moment: then an operator is asked anew."""
+    """Returns whether a credential of a name was revoked since a time; a new approval is then required."""
     _steadiness: ClockStability = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class EnrollmentApprovals:
     async def check(
         self, request: CertificateRequest, principal: Principal, profile: CertificateProfile, address: str
     ) -> Changes:
-        """Return what belongs into the commit of an approved request.
+        """Return the changes for the commit of an approved request.
 
         Raise `ApprovalPendingError`, `ApprovalRejectedError` or `TooManyWaitingError`.
         """
@@ -122,66 +122,68 @@ class EnrollmentApprovals:
                 await self.database.commit(Changes().run(store.ASKED_AGAIN, key_id=key, at=to_micros(now)))
         raise pending
 
-    async def _is_over(self, known: WaitingRequest) -> bool:
-        """Say whether an approval counts no more: fetched long ago, or something of the name was revoked since."""
-        if not known.is_approved or known.decided_at is None:
+    async def _is_over(self, request: WaitingRequest) -> bool:
+        """Return whether an approval has expired: fetched long ago, or followed by a revocation for the name."""
+        if not request.is_approved or request.decided_at is None:
             return False
         if (
-            known.fetched_at is not None
-            and known.fetched_at + AGAIN < self.clock.now()
+            request.fetched_at is not None
+            and request.fetched_at + AGAIN < self.clock.now()
             and self._steadiness.is_steady()
         ):
             return True
-        since = known.fetched_at or known.decided_at
-        return self.revoked_since is not None and await self.revoked_since(known.name, since)
+        since = request.fetched_at or request.decided_at
+        return self.revoked_since is not None and await self.revoked_since(request.name, since)
 
-    async def _put(self, over: WaitingRequest | None, asked: WaitingRequest) -> None:
-        """Have a request wait, in the place of what it was before; make room for it where that is needed."""
-        told = {"device_id": asked.name}
+    async def _put(self, over: WaitingRequest | None, request: WaitingRequest) -> None:
+        """Store a waiting request in place of an earlier one, and remove old requests if the queue is full."""
+        told = {"device_id": request.name}
         if self._steadiness.is_steady():
-            before, fetched_before = to_micros(asked.asked_at - KEPT), to_micros(asked.asked_at - AGAIN)
+            before, fetched_before = to_micros(request.asked_at - KEPT), to_micros(request.asked_at - AGAIN)
             await self.database.commit(Changes().run(store.PURGE_WAITING, before=before, fetched_before=fetched_before))
-        own = [one for one in await self.of_name(asked.name) if one.actor == asked.actor]
+        own = [one for one in await self.of_name(request.name) if one.actor == request.actor]
         changes = Changes() if over is None else _dropping(over)
-        if asked.id not in {one.id for one in own} and len(own) >= store.MAX_WAITING_PER_NAME:
+        if request.id not in {one.id for one in own} and len(own) >= store.MAX_WAITING_PER_NAME:
             decided = [one for one in own if one.decided_at is not None and (one.fetched_at or not one.is_approved)]
             if not decided:  # what was approved waits for who asked
-                raise TooManyWaitingError(whose=f"'{asked.name}'", limit=len(own), retry_after_s=RETRY_S, **told)
+                raise TooManyWaitingError(whose=f"'{request.name}'", limit=len(own), retry_after_s=RETRY_S, **told)
             oldest = min(decided, key=lambda one: (one.fetched_at is None, one.asked_at))  # rejections stay longest
             changes.merge(_dropping(oldest))
-        waiting = await self.database.one(store.COUNT_WAITING, actor=asked.actor)
+        waiting = await self.database.one(store.COUNT_WAITING, actor=request.actor)
         count, of_actor = (0, 0) if waiting is None else (waiting["count"], waiting["of_actor"])
         if of_actor >= MAX_WAITING_OF_ONE:
-            whose = f"{asked.actor}, which asks for many names,"
+            whose = f"{request.actor}, which asks for many names,"
             raise TooManyWaitingError(whose=whose, limit=MAX_WAITING_OF_ONE, retry_after_s=RETRY_S, **told)
         if count >= MAX_WAITING:
             raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S, **told)
-        await self.database.commit(changes.run(store.ADD_WAITING, **store.WAITING_RECORDS.row(asked)))
+        await self.database.commit(changes.run(store.ADD_WAITING, **store.WAITING_RECORDS.row(request)))
 
     async def page(self, after: str, limit: int) -> list[WaitingRequest]:
-        """Return the requests that were not fetched yet, whose id follows `after`."""
+        """Return requests that were not fetched yet, after the ID `after`."""
         rows = await self.database.all(store.WAITING_PAGE, after=after, limit=limit)
         return [store.WAITING_RECORDS.of(row) for row in rows]
 
     async def of_name(self, name: str) -> list[WaitingRequest]:
-        """Return what waits for a device, or was decided and may be answered still."""
+        """Return a device's waiting requests, and decided ones that may still be answered."""
         rows = await every(self.database, store.WAITING_OF_NAME_PAGE, "id", name=fold(name))
         return sorted(map(store.WAITING_RECORDS.of, rows), key=lambda one: one.asked_at)
 
-    async def decide(self, wanted: str, *, is_approved: bool, actor: str) -> WaitingRequest:
-        """Approve or reject, also what is answered again since it was fetched, and say when it was.
+    async def decide(self, approval_id: str, *, is_approved: bool, actor: str) -> WaitingRequest:
+        """Approve or reject a request, also an answered one; return it with the time of its first response.
 
         Raise `RequestUnknownError`.
         """
         facts: Mapping[str, Any] = {"decided_at": self.clock.micros(), "is_approved": int(is_approved)}
-        unknown = RequestUnknownError(id=printable(wanted))
-        changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=wanted, **facts)
-        row = await self.database.one(store.WAITING, id=wanted)
+        unknown = RequestUnknownError(id=printable(approval_id))
+        changes = Changes().run(store.DECIDE, expect=1, otherwise=unknown, key_id=approval_id, **facts)
+        row = await self.database.one(store.WAITING, id=approval_id)
         if row is None:
             raise unknown
         known = store.WAITING_RECORDS.of(row)
         verb = "approve" if is_approved else "reject"
-        changes.audit(actor, f"est.request.{verb}", known.name, id=wanted, asked_by=known.actor, profile=known.profile)
+        changes.audit(
+            actor, f"est.request.{verb}", known.name, id=approval_id, asked_by=known.actor, profile=known.profile
+        )
         await self.database.commit(changes)
         return replace(known, is_approved=is_approved)
 

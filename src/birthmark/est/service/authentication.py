@@ -1,4 +1,7 @@
-"""Who is asking: by password, by a certificate of ours, of a maker, or of a registration authority."""
+"""Authentication of EST callers by password or certificate.
+
+Accepted certificates are from this CA or a manufacturer's, or belong to a registration authority.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -23,13 +26,13 @@ from birthmark.est.rules.client_identity import (
     identify_introduced,
     identify_issued,
 )
-from birthmark.est.rules.late_renewal import check_comeback
+from birthmark.est.rules.late_renewal import check_late_renewal
 from birthmark.est.service.credentials import accepted_cas
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.extensions import CMC_RA
-from birthmark.pki.path_validation import SignatureCache, Signatures, deciding
+from birthmark.pki.path_validation import SignatureCache, Signatures, decide_in_steps
 from birthmark.store import Changes
 from birthmark.untrusted_text import printable
 
@@ -58,7 +61,7 @@ class PasswordWrongError(UnauthenticatedError):
         "user create {user} --device NAME --password-file FILE`"
     )
     device_id: str
-    """Whose password it would be: the user's device, or a name like the user's own."""
+    """Device ID of the password: the user's device, or the user's name as a device ID."""
     user: str
 
 
@@ -87,22 +90,22 @@ async def nowhere(_name: str) -> Collection[Thumbprint]:
 
 @dataclass(slots=True)
 class Callers:
-    """Finds out whom a caller proves to be."""
+    """Authenticates EST callers."""
 
     ca: CertificateAuthority
     passwords: PasswordCheck = field(repr=False)
     settings: EstSettings
     failures: Limiter = field(init=False)
-    """Wrong passwords per user and address, of IPv6 per /64: one that guesses uses up nobody else's."""
+    """Wrong passwords per user and address, per /64 for IPv6: guesses from one address do not block others."""
     noise: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
-    """Wrong passwords per address: who made least of it is looked at first."""
+    """Wrong passwords per address: the address with the fewest is verified first."""
     guessed: Limiter = field(default_factory=lambda: Limiter(burst=1000, every_s=1.0))
-    """Wrong passwords per user there is, from anywhere: a user at whom nobody guessed is looked at first."""
-    comebacks: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
-    """Looks at what took the place of an expired certificate, per name."""
+    """Wrong passwords per existing user, from any address: a user without guesses is verified first."""
+    late_renewals: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
+    """Lookups of the successor of an expired certificate, per name."""
     guesses: PasswordScheduler = field(init=False, repr=False)
     presented_by: PresentedBy = nowhere
-    """Returns by which certificates a device of that name is on record in the clouds of this server."""
+    """Returns the certificates of a device's records in the clouds of this server."""
     _signatures: SignatureCache = field(default_factory=SignatureCache, repr=False)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary, init=False, repr=False)
 
@@ -112,10 +115,10 @@ class Callers:
         self.guesses = PasswordScheduler(self.ca.clock, _sent_away, SHARE / workers)
 
     async def proofs(self, caller: EstCaller) -> list[CallerProof]:
-        """Return everyone the caller proves to be, at least one; raise why none.
+        """Return all identities that the caller proves, at least one; raise the reason if none.
 
-        A wrong password is refused even beside a good certificate. A certificate that proves nothing is overlooked when
-        the password is right: clients show whatever certificate they have.
+        A wrong password is rejected even with a valid certificate. A certificate that proves nothing is ignored if the
+        password is correct, because clients present any certificate that they have.
         """
         by_password = None if caller.authorization is None else await self._by_password(caller, caller.authorization)
         if (leaf := caller.peer.leaf) is None:
@@ -131,9 +134,10 @@ class Callers:
         return [by_certificate] if by_password is None else [by_certificate, by_password]
 
     async def known(self, caller: EstCaller) -> list[CallerProof]:
-        """Return who the caller proves to be at no cost: by a certificate of ours, or by a password seen before.
+        """Return identities that are cheap to prove: by a certificate issued here, or a password verified before.
 
-        Here too a certificate that proves nothing is overlooked. No chain to a maker is built for who may be anybody.
+        A certificate that proves nothing is ignored here, too. No manufacturer's chain is built for an unauthenticated
+        client.
         """
         found: list[CallerProof] = []
         leaf = caller.peer.leaf
@@ -143,12 +147,12 @@ class Callers:
         if not found and caller.authorization is not None:
             name, password = wire.parse_basic(caller.authorization)
             user = await self._user(name)
-            if user is not None and self.passwords.remembers(password, user.password_hash):
+            if user is not None and self.passwords.can_check_quickly(password, user.password_hash):
                 found = [self._proof(user)]
         return found
 
     async def by_certificate(self, caller: EstCaller, leaf: Certificate) -> CallerProof:
-        """Return whom a certificate proves, which the handshake showed the key of."""
+        """Return the identity of a certificate, whose key the handshake proved."""
         database, now, bag = self.ca.database, self.ca.clock.now(), caller.peer.chain
         row = None
         if CMC_RA in (leaf.extensions.extended_key_usage or ()):
@@ -158,7 +162,7 @@ class Callers:
             found = CallerProof(identify_authority(leaf, authority, now), authority=authority)
         elif (known := await self.ca.presented(leaf)) is not None:
             issued, key_revoked_at = known
-            found = CallerProof(identify_issued(issued), comeback=await self._comeback(issued), issued=issued)
+            found = CallerProof(identify_issued(issued), late_renewal=await self._late_renewal(issued), issued=issued)
             await self.ca.revocations.check_found(leaf, key_revoked_at, bag)
             return found
         else:
@@ -167,24 +171,24 @@ class Callers:
             def introduced(signatures: Signatures) -> tuple[Principal, BootstrapCa]:
                 return identify_introduced(leaf, bag, makers, now, signatures)
 
-            steps = deciding(introduced, self._signatures)
-            principal, bootstrap = await Backlog.running().decided(steps, share_of(caller.address))
+            steps = decide_in_steps(introduced, self._signatures)
+            principal, bootstrap = await Backlog.running().run_decision(steps, share_of(caller.address))
             found = CallerProof(principal, bootstrap=bootstrap)
         await self.ca.revocations.check(leaf, bag)
         return found
 
-    async def _comeback(self, issued: IssuedCertificate) -> LateRenewalRule | None:
-        now, rules = self.ca.clock.now(), self.settings.comeback
+    async def _late_renewal(self, issued: IssuedCertificate) -> LateRenewalRule | None:
+        now, rules = self.ca.clock.now(), self.settings.late_renewal
         if now <= issued.certificate.not_after:
-            return check_comeback(issued, rules, now)
+            return check_late_renewal(issued, rules, now)
         if (at := await self.ca.taken_back_since(issued)) is not None:  # with a certificate after this one, all are
             raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=at)
-        rule = check_comeback(issued, rules, now)
+        rule = check_late_renewal(issued, rules, now)
         # What is asked now is dear: whoever shows it has no more turns than who renews, also where it is refused.
-        self.comebacks.take(f"the expired certificate of '{issued.device_id}'", self.ca.clock.monotonic())
+        self.late_renewals.take(f"the expired certificate of '{issued.device_id}'", self.ca.clock.monotonic())
         in_use = await self.presented_by(issued.device_id)
         newer, parents = await self.ca.newer(issued, in_use)
-        check_comeback(issued, rules, now, newer=newer, parents=parents, in_use=in_use)
+        check_late_renewal(issued, rules, now, newer=newer, parents=parents, in_use=in_use)
         return rule
 
     async def _by_password(self, caller: EstCaller, authorization: str) -> CallerProof:
@@ -194,7 +198,7 @@ class Callers:
         user = await self._user(name)
         stored = None if user is None else user.password_hash
         # At once for those made here, and those seen before: however others guess, and at whatever address.
-        if user is not None and self.passwords.remembers(password, stored):
+        if user is not None and self.passwords.can_check_quickly(password, stored):
             return self._proof(user)
         # One guess at a time: sent all at once they would all pass before the first is counted.
         turn = self._turns.setdefault(who, asyncio.Lock())
@@ -231,10 +235,10 @@ class Callers:
         return CallerProof(Principal(PrincipalKind.EST_USER, user.name, user.device_id), user)
 
 
-def still_on_record(proof: CallerProof, leaf: Certificate | None) -> Changes:
-    """Return what makes a commit hold only while who was proven is on record as it was read.
+def require_unchanged_proof(proof: CallerProof, leaf: Certificate | None) -> Changes:
+    """Return a write guard that requires the records of the proven identity to be unchanged.
 
-    A CA elsewhere takes its time, and an operator removes them meanwhile.
+    An external CA takes time to issue, and an operator may remove them in that time.
     """
     changes, user = Changes(), proof.user
     if user is not None:

@@ -1,4 +1,4 @@
-"""What an operator does: users and bootstrap CAs on record, each change audited."""
+"""Operators' management of EST users and bootstrap CAs, each change audited."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from birthmark.auth.passwords import hash_made, hash_password
+from birthmark.auth.passwords import hash_generated, hash_password
 from birthmark.auth.principals import is_user_name
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
@@ -53,7 +53,7 @@ class NotABootstrapCaError(InvalidRequestError):
 
     code = "est.not_a_bootstrap_ca"
     cause = "'{subject}' is not a CA certificate."
-    fix = "Use the manufacturer's CA certificate, not a device's: `birthmark pki maker create CA.pem`."
+    fix = "Use the manufacturer's CA certificate, not a device's: `birthmark pki manufacturer create CA.pem`."
     subject: str
 
 
@@ -62,24 +62,24 @@ class BootstrapCaUnknownError(NotFoundError):
 
     code = "est.bootstrap_ca_unknown"
     cause = "No accepted bootstrap CA has the thumbprint {thumbprint}."
-    fix = "List accepted bootstrap CAs: `birthmark pki maker ls`."
+    fix = "List accepted bootstrap CAs: `birthmark pki manufacturer ls`."
     thumbprint: str
 
 
 @dataclass(frozen=True, slots=True)
 class EstCredentials:
-    """Users with passwords, and the CAs whose certificates introduce devices."""
+    """Users with passwords, and CAs whose certificates bootstrap devices."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
     entropy: Entropy = field(repr=False)
     _digesting: FairSemaphore = field(default_factory=lambda: FairSemaphore(1), init=False, repr=False)
-    """A digest takes 16 MiB and some hundredths of a second: one at a time, each actor in turn."""
+    """A digest takes 16 MiB and some hundredths of a second, so only one runs at a time, fairly across actors."""
 
     async def add_user(
         self, name: str, password: str, *, device_id: str | None, actor: str, nonce: bytes | None = None
     ) -> EstUser:
-        """Put a user on record. Raise `UserNameInvalidError` or `UserExistsError`."""
+        """Create a user. Raise `UserNameInvalidError` or `UserExistsError`."""
         if not is_user_name(name):
             raise UserNameInvalidError
         if await self.database.one(store.USER, name=name) is not None:
@@ -88,18 +88,18 @@ class EstCredentials:
             async with self._digesting.of(str(actor)):
                 digest = await asyncio.to_thread(hash_password, password, self.entropy)
         else:
-            digest = hash_made(password)
+            digest = hash_generated(password)
         user = EstUser(name, digest, device_id, self.clock.now())
         changes = Changes().run(store.ADD_USER, nonce=nonce, **store.USER_RECORDS.row(user))
         await self.database.commit(changes.audit(actor, "est.user.add", name, device_id=device_id))
         return user
 
     async def ensure_user(self, device_id: str, *, seed: bytes, actor: str) -> tuple[EstUser, str]:
-        """Return the user that is bound to one device, with its password; made at the first call, the same afterwards.
+        """Return the user bound to one device, with its password; created at the first call, the same afterwards.
 
-        The password follows from `seed`, a secret of this server, and a nonce of the user's row: it can be printed
-        again, and a user that was removed comes back with another one. Raise `UserExistsError` if an operator's own
-        user has that name, `RegistrationIdInvalidError`.
+        The password is derived from `seed`, a secret of this server, and a nonce of the user's row. It can be printed
+        again, and a recreated user gets another one. Raise `UserExistsError` if an operator's own user has that name,
+        `RegistrationIdInvalidError`.
         """
         parse_registration_id(device_id)
         name = device_id.replace(":", "%3A")  # HTTP Basic ends a user name at a colon
@@ -122,7 +122,7 @@ class EstCredentials:
         return None if row is None else store.USER_RECORDS.of(row)
 
     async def users(self, after: str, limit: int) -> list[EstUser]:
-        """Return users whose name follows `after`, by name."""
+        """Return users after the name `after`, sorted by name."""
         rows = await self.database.all(store.USERS_PAGE, after=after, limit=limit)
         return [store.USER_RECORDS.of(row) for row in rows]
 
@@ -142,7 +142,7 @@ class EstCredentials:
         await self.database.commit(changes.audit(actor, "est.user.remove", name))
 
     async def accept_ca(self, certificate: Certificate, *, any_name: bool, actor: str) -> BootstrapCa:
-        """Let certificates of this CA introduce devices; doing it again changes `any_name`."""
+        """Add a CA whose certificates bootstrap devices; a repeated call updates `any_name`."""
         if not certificate.is_ca:
             raise NotABootstrapCaError(subject=certificate.subject_text)
         accepted, thumbprint = BootstrapCa(certificate, any_name), certificate.thumbprint
@@ -154,7 +154,7 @@ class EstCredentials:
         return accepted
 
     async def bootstrap_cas(self) -> list[BootstrapCa]:
-        """Return every CA whose certificates introduce devices, the first accepted first."""
+        """Return all bootstrap CAs, in order of acceptance."""
         return await accepted_cas(self.database)
 
     async def remove_ca(self, thumbprint: Thumbprint, *, actor: str) -> None:
@@ -166,7 +166,7 @@ class EstCredentials:
 
 
 async def accepted_cas(database: Database) -> list[BootstrapCa]:
-    """Return every CA whose certificates introduce devices, the first accepted first."""
+    """Return all bootstrap CAs, in order of acceptance."""
     rows = await every(database, store.BOOTSTRAP_CAS_PAGE, "thumbprint", after=b"")
     return [store.BOOTSTRAP_RECORDS.of(row) for row in sorted(rows, key=lambda row: row["added_at"])]
 

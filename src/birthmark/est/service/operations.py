@@ -1,4 +1,4 @@
-"""EST at work: find out who asks, then have the CA issue."""
+"""EST operations: authenticate the caller, then issue by the CA."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from birthmark.auth.passwords import PasswordCheck, hash_made
+from birthmark.auth.passwords import PasswordCheck, hash_generated
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
@@ -26,11 +26,11 @@ from birthmark.est import store, wire
 from birthmark.est.model import CallerProof, EstCaller, EstLabel, EstSettings, EstUser
 from birthmark.est.rules.caller_rate_limit import CallerRateLimit, Limiter
 from birthmark.est.rules.csr_attributes import request_for_key
-from birthmark.est.rules.labels import comeback_at, is_stranger_at
+from birthmark.est.rules.labels import is_unknown_at, late_renewal_at
 from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import EnrollmentApprovals
-from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, still_on_record
-from birthmark.est.service.registration_authorities import follow
+from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, require_unchanged_proof
+from birthmark.est.service.registration_authorities import add_renewed_authority
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import parse_registration_id
@@ -40,7 +40,7 @@ MAX_LIFETIME = timedelta(days=366)
 _NAME_BYTES, _PASSWORD_BYTES = 6, 18
 _KEPT = timedelta(days=30)
 _FOR_A_DAY = timedelta(days=1)
-"""A narrowed access token may create enrollment tokens of this lifetime at most."""
+"""Maximum lifetime of enrollment tokens that a narrowed access token creates."""
 
 
 class TokenLifetimeError(InvalidRequestError):
@@ -55,7 +55,7 @@ class TokenLifetimeError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class TokenIssuer:
-    """Makes them; they are users, listed and taken back as such."""
+    """Issuer of enrollment tokens, which are users and are listed and revoked as such."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
@@ -72,7 +72,7 @@ class TokenIssuer:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), device_id=device_id)
         now, password = self.clock.now(), self.entropy.token(_PASSWORD_BYTES).hex()
         name = f"token-{self.entropy.token(_NAME_BYTES).hex()}"
-        user = EstUser(name, hash_made(password), device_id, now, now + lifetime, is_one_time=True)
+        user = EstUser(name, hash_generated(password), device_id, now, now + lifetime, is_one_time=True)
         changes = Changes()
         if self._steadiness.is_steady():
             changes.run(store.PURGE_TOKENS, before=to_micros(now - _KEPT))
@@ -88,7 +88,7 @@ class TokenIssuer:
 _NAMED = 10
 """Labels, in a cause."""
 _CA_LABEL = "edge-ca"
-"""What a label for CAs is called where there is none yet."""
+"""Suggested name of a label for CAs if none exists."""
 
 
 class LabelUnknownError(NotFoundError):
@@ -150,15 +150,15 @@ class TokenUsedError(ConflictError):
 
 @dataclass(slots=True)
 class EstService:
-    """One EST server; `ca` issues, its database holds users and bootstrap CAs."""
+    """EST server; `ca` issues, its database stores users and bootstrap CAs."""
 
     ca: CertificateAuthority
     passwords: PasswordCheck = field(repr=False)
     settings: EstSettings = field(default_factory=EstSettings)
     requests: Limiter = field(default_factory=lambda: Limiter(burst=20, every_s=1.0))
-    """Per proof and device name: a first issue makes two requests, a renewal one."""
+    """Requests per proof and device name: a first issue makes two requests, a renewal one."""
     note_fetched: Callable[[str], Awaitable[None]] | None = field(default=None, repr=False)
-    """Is told which device was handed the anchors."""
+    """Called with each device that fetched the trust anchors."""
     presented_by: PresentedBy = field(default=nowhere, repr=False)
     pace: CallerRateLimit = field(init=False, repr=False)
     callers: Callers = field(init=False, repr=False)
@@ -171,13 +171,14 @@ class EstService:
         self.approvals = EnrollmentApprovals(self.ca.database, self.ca.clock, self.ca.is_revoked_since)
 
     def cacerts(self, label: str | None = None) -> tuple[Certificate, ...]:
-        """Return what a device needs above its own certificate, and nothing more: Azure's agent sends it all in TLS."""
+        """Return exactly the CA certificates above a device's, because Azure's agent sends them all in TLS."""
         return self.ca.certificates_for(self._door(label).profile)
 
-    async def handed(self, caller: EstCaller) -> None:
-        """Take note that the anchors were handed out, if the caller proves to be a device; anybody may have them.
+    async def record_anchor_fetch(self, caller: EstCaller) -> None:
+        """Record that a device fetched the trust anchors, if the caller proves to be one; no proof is required.
 
-        A password that was not seen before is no guess here: it would keep waiting who needs none, and use up tries.
+        A password that was not verified before does not count as a guess here, because that would delay the caller and
+        use up attempts.
         """
         if self.note_fetched is None:
             return
@@ -187,7 +188,7 @@ class EstService:
                     await self.note_fetched(proof.principal.device_id)
 
     def has_base64_lines(self, label: str | None = None) -> bool:
-        """Say whether answers under a label are wrapped at 64 characters."""
+        """Return whether responses under a label are wrapped at 64 characters."""
         return self._door(label).base64_lines
 
     def csr_attributes(self, label: str | None = None) -> bytes | None:
@@ -196,14 +197,14 @@ class EstService:
     async def enroll(self, body: bytes, caller: EstCaller, label: str | None = None) -> Certificate:
         """Issue a first or a further certificate (RFC 7030 section 4.2.1)."""
         door = self._door(label)
-        async with self._saying_what_is_not_renewed(body, caller, door):
+        async with self._add_unrenewed_certificate(body, caller, door):
             proofs = await self.callers.proofs(caller)
             return await self._issue(wire.parse_csr(body), proofs, caller, door)
 
     async def reenroll(self, body: bytes, caller: EstCaller, label: str | None = None) -> Certificate:
         """Renew the certificate shown in the handshake (RFC 7030 section 4.2.2)."""
         door, leaf = self._door(label), caller.peer.leaf
-        async with self._saying_what_is_not_renewed(body, caller, door, is_renewal=True):
+        async with self._add_unrenewed_certificate(body, caller, door, is_renewal=True):
             proof = None if leaf is None else await self.callers.by_certificate(caller, leaf)
             if proof is None:  # a password proves nothing about the certificate to renew, but it must still be right
                 await self.callers.proofs(caller)
@@ -214,13 +215,13 @@ class EstService:
         return renewed
 
     @asynccontextmanager
-    async def _saying_what_is_not_renewed(
-        self, body: bytes, caller: EstCaller, door: EstLabel, *, is_renewal: bool = False
+    async def _add_unrenewed_certificate(
+        self, body: bytes, caller: EstCaller, label: EstLabel, *, is_renewal: bool = False
     ) -> AsyncIterator[None]:
-        """Have a refusal name the certificate that stays without a successor by it, as the fact `renews`.
+        """Add the fact `renews` to a refusal: the certificate that it leaves without a successor.
 
-        That is one of ours that was shown in the handshake: by simplereenroll, or, as clients that know no other
-        operation ask, with a request for one of the same name and profile.
+        It is a certificate issued here and presented in the handshake. The request is a simplereenroll or, for clients
+        that use no other operation, one with the same name and profile.
         """
         try:
             yield
@@ -228,12 +229,12 @@ class EstService:
             if (leaf := caller.peer.leaf) is not None:
                 with suppress(BirthmarkError):
                     known = await self.ca.presented(leaf)
-                    if known is not None and (is_renewal or _asks_for_the_same(body, known[0], door)):
+                    if known is not None and (is_renewal or _asks_for_the_same(body, known[0], label)):
                         error.add_facts(renews=leaf.thumbprint.hex())
             raise
 
     async def generate(self, body: bytes, caller: EstCaller, label: str | None = None) -> tuple[bytes, Certificate]:
-        """Make a key for who asks, and issue for it (RFC 7030 section 4.4). Return PKCS#8 DER, kept nowhere here."""
+        """Generate a key and issue its certificate (RFC 7030 section 4.4). Return PKCS#8 DER, not stored here."""
         door = self._door(label)
         if not door.key_generation:
             raise KeyGenerationOffError
@@ -250,28 +251,30 @@ class EstService:
         request: CertificateRequest,
         proofs: list[CallerProof],
         caller: EstCaller,
-        door: EstLabel,
+        label: EstLabel,
         *,
         known_by: CertificateRequest | None = None,
     ) -> Certificate:
-        """Issue for `request`; `known_by` is what the client made of it, by whose key it asks again."""
-        if request.wants_ca and not door.profile.is_ca:
-            raise self._ca_elsewhere(proofs, door)
-        proof = _proof_for(proofs, request.subject_cn, door)
+        """Issue for `request`; `known_by` is the client's original CSR, whose key identifies its retries."""
+        if request.wants_ca and not label.profile.is_ca:
+            raise self._ca_elsewhere(proofs, label)
+        proof = _proof_for(proofs, request.subject_cn, label)
         principal = proof.principal
         if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
             check_channel_binding(request, caller.peer)
         # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
-        name = f"{principal.actor} {name_asked_for(request, principal, door.profile)}"
+        name = f"{principal.actor} {name_asked_for(request, principal, label.profile)}"
         now = self.ca.clock.monotonic()
         self.requests.take(name, now)
         if principal.kind is PrincipalKind.BOOTSTRAP:
             self.requests.take(principal.actor, now)  # a chip that may ask for any name has no share with each
-        also = await self._decided(known_by or request, proof, caller, door)
+        also = await self._check_approval(known_by or request, proof, caller, label)
         turn = name if principal.device_id is not None else principal.actor  # one at a time, whatever names it asks for
         self.pace.take(turn, now, self._ends_in_s(proof, caller))
         most = self.settings.max_live
-        issued = await self.ca.issue(request, principal, door.profile, also=also, held=proof.issued, most_alive=most)
+        issued = await self.ca.issue(
+            request, principal, label.profile, also=also, issued_certificate=proof.issued, most_alive=most
+        )
         return issued[0]
 
     def renewal_window(self, issued: Certificate) -> tuple[datetime, datetime]:
@@ -281,48 +284,52 @@ class EstService:
         return issued.not_before + lifetime * earliest, issued.not_before + lifetime * latest
 
     def _ends_in_s(self, proof: CallerProof, caller: EstCaller) -> float | None:
-        """Return how long the certificate lives on by which somebody asks for the next."""
-        if caller.peer.leaf is None or proof.principal.kind is not PrincipalKind.DEVICE or proof.comeback is not None:
+        """Return the remaining lifetime of the certificate that the caller presents to request the next one."""
+        if (
+            caller.peer.leaf is None
+            or proof.principal.kind is not PrincipalKind.DEVICE
+            or proof.late_renewal is not None
+        ):
             return None
         return (caller.peer.leaf.not_after - self.ca.clock.now()).total_seconds()
 
-    async def _decided(
-        self, request: CertificateRequest, proof: CallerProof, caller: EstCaller, door: EstLabel
+    async def _check_approval(
+        self, request: CertificateRequest, proof: CallerProof, caller: EstCaller, label: EstLabel
     ) -> Callable[[Certificate], Changes]:
-        """Return what belongs into the commit; raise when an operator has a say and has not said yes."""
-        principal, changes = proof.principal, still_on_record(proof, caller.peer.leaf)
-        comeback = comeback_at(door, proof, self.settings.comeback, self.ca.clock.now())
-        is_asked = door.approval and is_stranger_at(door, proof) and not await self._was_let_in(proof, door)
-        if is_asked or (comeback is not None and comeback.approval):
-            changes.merge(await self.approvals.check(request, principal, door.profile, caller.address))
+        """Return the changes for the commit; raise if a required approval is missing."""
+        principal, changes = proof.principal, require_unchanged_proof(proof, caller.peer.leaf)
+        late_renewal = late_renewal_at(label, proof, self.settings.late_renewal, self.ca.clock.now())
+        is_asked = label.approval and is_unknown_at(label, proof) and not await self._was_approved_before(proof, label)
+        if is_asked or (late_renewal is not None and late_renewal.approval):
+            changes.merge(await self.approvals.check(request, principal, label.profile, caller.address))
         authority, leaf = proof.authority, caller.peer.leaf
-        if comeback is not None and leaf is not None:
+        if late_renewal is not None and leaf is not None:
             expired = {"thumbprint": leaf.thumbprint.hex(), "not_after": leaf.not_after.isoformat()}
             changes.audit(principal.actor, "certificate.comeback", principal.name, **expired)
         if proof.user is not None and proof.user.is_one_time:
-            changes.merge(_spent(proof.user, request))
+            changes.merge(_use_token(proof.user, request))
 
         def also(issued: Certificate) -> Changes:
             if authority is None or leaf is None or issued.subject != leaf.subject:
                 return changes
-            return follow(authority, issued, self.ca.clock, principal.actor).merge(changes)
+            return add_renewed_authority(authority, issued, self.ca.clock, principal.actor).merge(changes)
 
         return also
 
-    async def _was_let_in(self, proof: CallerProof, door: EstLabel) -> bool:
-        """Say whether an identity of this kind, of the same name, got what the door gives before, and has it still.
+    async def _was_approved_before(self, proof: CallerProof, label: EstLabel) -> bool:
+        """Return whether an identity of this kind and name has a valid certificate of the label's profile.
 
-        An EST identity asks for the device's certificate again and again; an operator decides once.
+        An EST identity requests device certificates repeatedly; an operator approves only once.
         """
         if proof.issued is None:
             return False
         alive = await self.ca.revocations.alive(proof.issued.device_id)
-        parents = {one.parent for one in alive if one.profile == door.profile.name and one.parent is not None}
+        parents = {one.parent for one in alive if one.profile == label.profile.name and one.parent is not None}
         found = [await self.ca.find(parent) for parent in parents]
         return any(one is not None and one.profile == proof.issued.profile for one in found)
 
-    def _ca_elsewhere(self, proofs: list[CallerProof], door: EstLabel) -> CaElsewhereError:
-        """Return the refusal of a CA at a door for others, which names the labels for CAs."""
+    def _ca_elsewhere(self, proofs: list[CallerProof], label: EstLabel) -> CaElsewhereError:
+        """Return the refusal of a CA at a label for other certificates; it names the labels for CAs."""
         principal = next((one.principal for one in proofs if one.principal.device_id), proofs[0].principal)
         labels = sorted(name for name, one in self.settings.labels.items() if one.profile.is_ca)[:_NAMED]
         return CaElsewhereError(
@@ -330,7 +337,7 @@ class EstService:
             device_id=principal.device_id or "",
             label=labels[0] if labels else _CA_LABEL,
             labels=", ".join(labels) or "none",
-            profile=door.profile.name,
+            profile=label.profile.name,
         )
 
     def _door(self, label: str | None) -> EstLabel:
@@ -341,24 +348,25 @@ class EstService:
         return door
 
 
-def _asks_for_the_same(body: bytes, held: IssuedCertificate, door: EstLabel) -> bool:
-    return held.profile == door.profile.name and held.device_id == wire.parse_csr(body).subject_cn
+def _asks_for_the_same(body: bytes, certificate: IssuedCertificate, label: EstLabel) -> bool:
+    return certificate.profile == label.profile.name and certificate.device_id == wire.parse_csr(body).subject_cn
 
 
-def _spent(user: EstUser, request: CertificateRequest) -> Changes:
-    """Return what uses a token up: it is for the first key that asks, which may ask again when an answer was lost."""
+def _use_token(user: EstUser, request: CertificateRequest) -> Changes:
+    """Return the changes that use up a token for its first key, which may retry after a lost response."""
     used = TokenUsedError(user=user.name, device_id=user.device_id or "")
     digest = key_digest(request.spki_der)
     return Changes().run(store.USE_TOKEN, expect=1, otherwise=used, key_name=user.name, used_by=digest)
 
 
-def _proof_for(proofs: list[CallerProof], asked: str | None, door: EstLabel) -> CallerProof:
-    """Return the first that may speak for `asked`. Raise `NameNotAllowedError` for the first when nobody may.
+def _proof_for(proofs: list[CallerProof], asked: str | None, label: EstLabel) -> CallerProof:
+    """Return the first proof that allows the name `asked`. Raise `NameNotAllowedError` if none does.
 
-    A CA is for whoever asks, whatever its request says: IoT Edge names its CA after nobody.
+    The error is that of the first proof. A CA certificate belongs to its requester, whatever name the CSR has: IoT Edge
+    names its CA after no device.
     """
-    if door.profile.is_ca:
+    if label.profile.is_ca:
         return next((proof for proof in proofs if proof.principal.device_id is not None), proofs[0])
-    chosen = next((proof for proof in proofs if proof.principal.speaks_for(asked)), proofs[0])
+    chosen = next((proof for proof in proofs if proof.principal.may_act_for(asked)), proofs[0])
     check_speaks_for(chosen.principal, asked)
     return chosen

@@ -1,4 +1,4 @@
-"""Registration authorities: certificates whose holders may ask for other devices, each listed by an operator."""
+"""Registration authorities: certificates whose holders may request for other devices, each listed by an operator."""
 
 from dataclasses import dataclass, field
 
@@ -31,7 +31,7 @@ class AuthorityUnknownError(NotFoundError):
 
     code = "est.authority_unknown"
     cause = "No registration authority has the thumbprint {thumbprint}."
-    fix = "List registration authorities: `birthmark pki authority ls`."
+    fix = "List registration authorities: `birthmark pki ra ls`."
     thumbprint: str
 
 
@@ -43,7 +43,7 @@ class RegistrationAuthorities:
     clock: Clock = field(repr=False)
 
     async def add(self, certificate: Certificate, names: str, *, actor: str) -> RegistrationAuthority:
-        """Put one on the list; doing it again changes `names`. Raise `NotAnAuthorityError`."""
+        """Add a registration authority; a repeated call updates `names`. Raise `NotAnAuthorityError`."""
         if CMC_RA not in (certificate.extensions.extended_key_usage or ()):
             raise NotAnAuthorityError(subject=certificate.subject_text)
         made = RegistrationAuthority(certificate, names, self.clock.now())
@@ -56,12 +56,12 @@ class RegistrationAuthorities:
         return made
 
     async def all(self) -> list[RegistrationAuthority]:
-        """Return every one on the list, the first added first."""
+        """Return all registration authorities, in order of addition."""
         rows = await every(self.database, store.AUTHORITIES_PAGE, "thumbprint", after=b"")
         return sorted((store.AUTHORITY_RECORDS.of(row) for row in rows), key=lambda one: one.added_at)
 
     async def remove(self, thumbprint: Thumbprint, *, actor: str) -> None:
-        """Take one off the list, by whichever of its certificates. Raise `AuthorityUnknownError`."""
+        """Remove a registration authority, by any of its certificates. Raise `AuthorityUnknownError`."""
         unknown = AuthorityUnknownError(thumbprint=thumbprint.hex())
         named = next((one for one in await self.all() if one.certificate.thumbprint == thumbprint), None)
         if named is None:
@@ -74,13 +74,13 @@ class RegistrationAuthorities:
             await self.database.commit(changes)  # one that renewed meanwhile is found by the next look
 
 
-def _is_same(one: Certificate, other: Certificate) -> bool:
-    """Say whether two certificates are of one authority: it renewed, and both are good until the earlier one ends."""
-    return (one.subject, one.issuer) == (other.subject, other.issuer)
+def _is_same(certificate: Certificate, other: Certificate) -> bool:
+    """Return whether two certificates belong to one authority: both are valid for a time after a renewal."""
+    return (certificate.subject, certificate.issuer) == (other.subject, other.issuer)
 
 
-def follow(authority: RegistrationAuthority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
-    """Return what puts the next certificate of an authority on the list, by the same commit that issues it."""
+def add_renewed_authority(authority: RegistrationAuthority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
+    """Return the changes that add an authority's next certificate to the list, in the commit that issues it."""
     row = store.AUTHORITY_RECORDS.row(RegistrationAuthority(renewed, authority.names, clock.now()))
     facts = {"thumbprint": renewed.thumbprint.hex(), "names": authority.names}
     changes = Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)

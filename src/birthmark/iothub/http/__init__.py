@@ -1,4 +1,4 @@
-"""IoT Hub over HTTPS: the service's interface (`service`), and the devices' own (`devices`)."""
+"""IoT Hub over HTTPS: the service API (`service`) and the device API (`devices`)."""
 
 from birthmark.iothub.http.url_routes import routes
 

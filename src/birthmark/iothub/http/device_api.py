@@ -1,7 +1,7 @@
-"""A device's own side over HTTPS: telemetry in, its messages out (IoT Hub REST reference, "Device").
+"""Device API over HTTPS: send telemetry, receive messages (IoT Hub REST reference, "Device").
 
-A message is received under a lock, which its ETag names, and completed, rejected or abandoned by it. Whoever does not
-prove to be the device hears one and the same answer, whether there is such a device or not.
+A message is received under a lock, which its ETag names, and completed, rejected or abandoned with it. A client that
+fails to authenticate gets the same response whether the device exists or not.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
 from birthmark.net.error_boundary import Handler
-from birthmark.supervised_tasks import ended
+from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_text import whole_number
 
 _MIN_LOCK_S = 5
@@ -29,11 +29,11 @@ Answer = Callable[[Request, Hub, str], Awaitable[Response]]
 
 
 def routes(iothub: IotHub, record: Record) -> list[Route]:
-    """Return the devices' routes; `record` files a refusal and returns its tracking id."""
+    """Return the device routes; `record` logs a refusal and returns its tracking id."""
     inboxes = iothub.c2d.inboxes
 
     def of_device(answer: Answer) -> Handler:
-        """Return a handler that asks first who is there."""
+        """Return a handler that authenticates the device first."""
 
         async def proven(request: Request) -> Response:
             try:
@@ -54,9 +54,9 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
     async def send(request: Request, hub: Hub, name: str) -> Response:
         body = await request.body()
         messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
-        if not await _has_its_turn(iothub, hub, name, [len(message.body) for message in messages], request):
+        if not await _wait_for_turn(iothub, hub, name, [len(message.body) for message in messages], request):
             return Response(status_code=503)  # which nobody sees
-        await iothub.telemetry.written(hub, key_of(name.partition("/")[0]), messages, len(body))
+        await iothub.telemetry.write(hub, key_of(name.partition("/")[0]), messages, len(body))
         return Response(status_code=204)
 
     async def receive(request: Request, hub: Hub, device_id: str) -> Response:
@@ -90,8 +90,8 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
     return found
 
 
-async def _has_its_turn(iothub: IotHub, hub: Hub, name: str, sizes: list[int], request: Request) -> bool:
-    """Wait until a hub's tier takes messages; say False where whoever brings them, and whose body is read, went.
+async def _wait_for_turn(iothub: IotHub, hub: Hub, name: str, sizes: list[int], request: Request) -> bool:
+    """Wait until the hub's tier accepts the messages; return False if the client disconnected.
 
     Raise `TierThrottledError`, `TierQuotaError`.
     """
@@ -101,7 +101,7 @@ async def _has_its_turn(iothub: IotHub, hub: Hub, name: str, sizes: list[int], r
     try:
         return await iothub.throttles.telemetry(hub.name, name, sizes, leaving.done, PATIENCE_S)
     finally:
-        await ended(leaving)
+        await cancel_and_wait(leaving)
 
 
 async def _left(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""Digital twins over HTTPS (IoT Hub REST reference, "Digital Twin"): read, patched, and the commands of models."""
+"""Digital twins over HTTPS (IoT Hub REST reference, "Digital Twin"): read, patch, and invoke commands."""
 
 from typing import Any
 
@@ -23,10 +23,10 @@ _WAITS = ("connectTimeoutInSeconds", "responseTimeoutInSeconds")
 
 
 def routes(iothub: IotHub, devices: ToDevices, authorized: Authorized, record: Record) -> list[Route]:
-    """Return the routes of digital twins; `record` files a refusal and returns its tracking id."""
+    """Return the routes of digital twins; `record` logs a refusal and returns its tracking id."""
 
     def asked(request: Request, right: Right) -> tuple[Hub, str, str]:
-        """Return hub and device of a request, and who asks."""
+        """Return hub, device and authenticated caller of a request."""
         device_id, hub = parse_device_id(request.path_params["device_id"]), hub_of(iothub.hubs, request)
         return hub, device_id, authorized(request, hub, SERVICE, f"digitaltwins/{device_id}", right)
 

@@ -1,4 +1,4 @@
-"""Messages as HTTP headers and bodies: system properties by their own names, the application's behind a prefix."""
+"""Messages as HTTP headers and bodies: system properties by name, application properties with a prefix."""
 
 import base64
 import binascii
@@ -42,44 +42,44 @@ class _BatchItem(msgspec.Struct, rename="camel"):
     properties: dict[str, str | None] = {}
 
 
-def mail_of(headers: Mapping[str, str], body: bytes) -> C2dMessage:
-    """Return what the service sends a device."""
+def c2d_message_of(headers: Mapping[str, str], body: bytes) -> C2dMessage:
+    """Return a cloud-to-device message from a request."""
     system = {name: headers[header] for header, name in _MAIL.items() if header in headers}
     return C2dMessage(body, system, {k[len(_APP) :]: value for k, value in headers.items() if k.startswith(_APP)})
 
 
-def headers_of(device_id: str, letter: QueuedMessage, mail: C2dMessage) -> dict[str, str]:
+def headers_of(device_id: str, message: QueuedMessage, mail: C2dMessage) -> dict[str, str]:
     """Return the headers with which a device gets a message; the ETag is its lock."""
     found = {
-        "ETag": f'"{letter.lock}"',
-        "iothub-messageid": letter.id,
+        "ETag": f'"{message.lock}"',
+        "iothub-messageid": message.id,
         "iothub-to": f"/devices/{device_id}/messages/deviceBound",
-        "iothub-sequencenumber": str(letter.seq),
-        "iothub-enqueuedtime": time_of(letter.enqueued_at),
-        "iothub-expiry": time_of(letter.expires_at),
-        "iothub-deliverycount": str(letter.deliveries - 1),
-        "iothub-ack": letter.feedback or "none",
+        "iothub-sequencenumber": str(message.seq),
+        "iothub-enqueuedtime": time_of(message.enqueued_at),
+        "iothub-expiry": time_of(message.expires_at),
+        "iothub-deliverycount": str(message.deliveries - 1),
+        "iothub-ack": message.feedback or "none",
     }
     found |= {header: mail.system[name] for header, name in _MAIL.items() if name in mail.system}
     found |= {_APP + quote(name, safe=_TOKEN): value for name, value in mail.properties.items()}
     return {name: quote(value, safe=_VISIBLE) for name, value in found.items()}
 
 
-def telemetry_of(device_id: str, headers: Mapping[str, str], body: bytes, at: int) -> list[TelemetryMessage]:
-    """Return what a device sends: one message, or a batch. Raise `BatchInvalidError` or `PropertyBagError`."""
+def telemetry_of(device_id: str, headers: Mapping[str, str], body: bytes, timestamp: int) -> list[TelemetryMessage]:
+    """Return a device's telemetry: one message, or a batch. Raise `BatchInvalidError` or `PropertyBagError`."""
 
     def refused(detail: str) -> BirthmarkError:
         return BatchInvalidError(device_id=device_id, detail=detail)
 
     if headers.get("content-type", "").partition(";")[0].strip().lower() != BATCH:
-        return [message_of(device_id, _bag_of(headers.items()), body, at)]
+        return [message_of(device_id, _bag_of(headers.items()), body, timestamp)]
     items = read_json(body, list[_BatchItem], refused)
     if not 0 < len(items) <= MAX_BATCH:
         raise refused(f"it has {len(items)} messages, and may have 1 to {MAX_BATCH}")
-    return [_message_of(device_id, item, at) for item in items]
+    return [_message_of(device_id, item, timestamp) for item in items]
 
 
-def _message_of(device_id: str, item: _BatchItem, at: int) -> TelemetryMessage:
+def _message_of(device_id: str, item: _BatchItem, timestamp: int) -> TelemetryMessage:
     try:
         body = base64.b64decode(item.body, validate=True) if item.base64_encoded else item.body.encode()
     except (ValueError, binascii.Error) as error:
@@ -87,7 +87,7 @@ def _message_of(device_id: str, item: _BatchItem, at: int) -> TelemetryMessage:
     properties = (
         (name.lower() if name.lower() in _TELEMETRY else name, text) for name, text in item.properties.items()
     )
-    return message_of(device_id, _bag_of(properties), body, at)
+    return message_of(device_id, _bag_of(properties), body, timestamp)
 
 
 def _bag_of(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:

@@ -1,7 +1,7 @@
-"""Modules over HTTPS: the registry's interface to them (IoT Hub REST reference, "Modules").
+"""Module identities over HTTPS (IoT Hub REST reference, "Modules").
 
-Every device manages its own modules, too, and proves itself as it does elsewhere: with its token or certificate, with
-no policy's name. It sees and changes no other device's.
+A device also manages its own modules, authenticated with its token or certificate and without a policy name. It can
+neither read nor change modules of another device.
 """
 
 from starlette.requests import Request
@@ -37,11 +37,11 @@ class _UnprovenError(Exception):
 
 
 def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, record: Record) -> list[Route]:
-    """Return the modules' routes; `record` files a refusal and returns its tracking id."""
+    """Return the module routes; `record` logs a refusal and returns its tracking id."""
     registry, modules = iothub.registry, iothub.registry.modules
 
     async def asked(request: Request) -> tuple[Hub, Device, str]:
-        """Return hub and device of a request, and who asks: a policy, a person or the device itself."""
+        """Return hub, device and authenticated caller of a request: a policy, a user or the device itself."""
         device_id = parse_device_id(request.path_params["device_id"])
         hub = hub_of(iothub.hubs, request)
         given, peer = request.headers.get("authorization"), request.scope["extensions"]["tls"]
@@ -58,7 +58,7 @@ def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, rec
             raise _UnprovenError(error) from error
         assert isinstance(device, Device)  # noqa: S101 - the user names no module
         if request.method != "GET":
-            modules.take_room(device)
+            modules.count_change(device)
         return hub, device, f"device:{device_id}"
 
     async def view_of(module: Module) -> dict[str, object]:
@@ -68,7 +68,7 @@ def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, rec
     async def listing(request: Request) -> Response:
         hub, device, actor = await asked(request)
         found = await modules.of(hub, device.device_id)
-        await registry.note_shown(hub, found, actor=actor)
+        await registry.audit_key_display(hub, found, actor=actor)
         return JSONResponse([await view_of(one) for one in found])
 
     async def one(request: Request) -> Response:
@@ -85,7 +85,7 @@ def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, rec
             made = await modules.put(device, module_id, wanted, managed_by=body.managed_by, etag=etag, actor=actor)
             return JSONResponse(await view_of(made))
         found = await modules.module(hub, device.device_id, module_id)
-        await registry.note_shown(hub, [found], actor=actor)
+        await registry.audit_key_display(hub, [found], actor=actor)
         return JSONResponse(await view_of(found))
 
     def at(path: str, handler: Handler, *methods: str) -> Route:

@@ -1,4 +1,4 @@
-"""Queries over HTTPS (IoT Hub REST reference, "Query"): a text in, a page of twins or rows out."""
+"""Queries over HTTPS (IoT Hub REST reference, "Query"): return a page of twins or rows."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
 from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import read_json, whole_number
 
 _to_json = msgspec.json.Encoder().encode
@@ -26,7 +26,7 @@ class _Body(msgspec.Struct):
 
 
 def routes(iothub: IotHub, presence: DevicePresence, record: Record) -> list[Route]:
-    """Return the route of queries; `record` files a refusal and returns its tracking id."""
+    """Return the query route; `record` logs a refusal and returns its tracking id."""
 
     async def query(request: Request) -> Response:
         hub = hub_of(iothub.hubs, request)
@@ -36,7 +36,7 @@ def routes(iothub: IotHub, presence: DevicePresence, record: Record) -> list[Rou
         iothub.throttles.take(hub, ThrottleClass.QUERY)
         body = await request.body()
         asked = read_json(body, _Body, wire.BodyInvalidError)
-        if (member := unread(read_json(body, dict[str, Any], wire.BodyInvalidError), _Body)) is not None:
+        if (member := find_unread_member(read_json(body, dict[str, Any], wire.BodyInvalidError), _Body)) is not None:
             raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
         marker = request.headers.get("x-ms-continuation")
         found = await iothub.queries.answer(hub, asked.query, marker, _size(request), presence)
@@ -49,7 +49,7 @@ def routes(iothub: IotHub, presence: DevicePresence, record: Record) -> list[Rou
 
 
 def _size(request: Request) -> int:
-    """Return how many rows the caller takes at once: more than there may be are as many as may be."""
+    """Return the requested page size, capped at the maximum."""
     text = request.headers.get("x-ms-max-item-count", str(DEFAULT_PAGE))
     wanted = whole_number(text.removeprefix("-"))
     if wanted is None:

@@ -1,4 +1,4 @@
-"""What the hub's routes share: who is asked, and how a refusal looks."""
+"""Shared parts of the hub's routes: authorization and error responses."""
 
 import json
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from starlette.responses import Response
 
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError
-from birthmark.iam.authorization import RightMissingError, said
+from birthmark.iam.authorization import RightMissingError, format_refusal
 from birthmark.iothub.errors import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import NEVER, registry_time
-from birthmark.net.error_boundary import Handler, refusing, whole
+from birthmark.net.error_boundary import Handler, refusing, with_complete_body
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]
 Authorized = Callable[[Request, Hub, frozenset[str], str, Right], str]
-"""Returns who asks: one of these policies of a hub, for a resource, or a person with this right there."""
+"""Authorize a request for a resource: by one of these policies, or a user with this right; return the caller."""
 UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
-"""What a device hears that does not prove to be the one it names, whether there is such a one or not."""
+"""Response to a device that fails to authenticate, whether the device exists or not."""
 # The REST reference writes the first; the Node SDK asks for the second.
 DEVICEBOUND, SERVICEBOUND = ("deviceBound", "devicebound"), ("serviceBound", "servicebound")
 
 
 def seen_view(found: SeenAt) -> dict[str, Any]:
-    """Return what a view of a device or module says of its connection."""
+    """Return the connection fields of a device or module view."""
     activity = NEVER if found.at is None else registry_time(found.at)
     return {"is_connected": found.is_connected, "last_activity": activity}
 
@@ -44,20 +44,20 @@ def time_of(micros: int) -> str:
 
 
 def etag_of(request: Request) -> str | None:
-    """Return the etag that a change is meant for."""
+    """Return the etag that a change requires."""
     value = request.headers.get("if-match")
     return None if value is None else value.strip().strip('"')
 
 
 def guarded(handler: Handler, record: Record) -> Handler:
-    """Return a handler whose refusals are recorded, and answered in the hub's own form."""
-    return refusing(whole(handler), lambda error, request: render(error, record(error, request)))
+    """Return a handler whose refusals are logged and returned in IoT Hub's error format."""
+    return refusing(with_complete_body(handler), lambda error, request: render(error, record(error, request)))
 
 
 def render(error: BirthmarkError, tracking_id: str) -> Response:
     """Return the answer to a refused request."""
     is_told = isinstance(error, InvalidRequestError | RightMissingError)
-    detail = said(error) if is_told else error.facts.get("device_id", str(error))
+    detail = format_refusal(error) if is_told else error.facts.get("device_id", str(error))
     answer = answer_of(http_error(error), detail, tracking_id)
     if isinstance(error, ThrottledError):
         answer.headers["retry-after"] = str(error.retry_after_s)
@@ -65,9 +65,9 @@ def render(error: BirthmarkError, tracking_id: str) -> Response:
 
 
 def problem_view(error: BirthmarkError, device_id: str, module_id: str | None) -> dict[str, Any]:
-    """Return one refusal of a bulk operation."""
+    """Return the error of one item of a bulk operation."""
     _, name, _ = http_error(error)
-    told = {"deviceId": device_id, "errorCode": name, "errorStatus": said(error)}
+    told = {"deviceId": device_id, "errorCode": name, "errorStatus": format_refusal(error)}
     return told if module_id is None else told | {"moduleId": module_id}
 
 

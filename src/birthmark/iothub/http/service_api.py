@@ -11,7 +11,7 @@ from birthmark.auth.permissions import Right
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
 from birthmark.iothub.http import digital_twins, modules
-from birthmark.iothub.http.message_headers import mail_of
+from birthmark.iothub.http.message_headers import c2d_message_of
 from birthmark.iothub.http.responses import (
     DEVICEBOUND,
     SERVICEBOUND,
@@ -40,9 +40,9 @@ _LARGEST = {ThrottleClass.METHOD: MAX_PAYLOAD_BYTES, ThrottleClass.MAIL: MAX_BYT
 
 
 def kind_of(method: str, path: str) -> ThrottleClass | None:
-    """Return what a request counts as, None for what no pace is told for.
+    """Return the throttle class of a request, or None if it is not throttled.
 
-    What it is of follows from how many segments its path has: a device may be called as any of them.
+    The number of path segments selects the resource: a device id may equal any segment name.
     """
     parts = path.strip("/").split("/")
     first, count = parts[0], len(parts)
@@ -65,15 +65,15 @@ _OF_DEVICE = {
 }
 
 
-def size_of(headers: Mapping[str, str], what: ThrottleClass) -> int:
-    """Return how many bytes a request brings; where it does not say so before, the most that such a one may."""
+def size_of(headers: Mapping[str, str], throttle_class: ThrottleClass) -> int:
+    """Return the body size of a request; without a Content-Length, the maximum for its class."""
     if "transfer-encoding" in headers:
-        return _LARGEST.get(what, 0)
+        return _LARGEST.get(throttle_class, 0)
     return whole_number(headers.get("content-length", "")) or 0
 
 
 def meter(throttles: Throttles, hub: Hub, request: Request) -> None:
-    """Count a call that may be made. Raise `TierThrottledError`, `TierQuotaError`."""
+    """Count a request against the throttles. Raise `TierThrottledError`, `TierQuotaError`."""
     if throttles.of(hub.name) is None or (what := kind_of(request.method, request.scope["path"])) is None:
         return
     size = size_of(request.headers, what)
@@ -87,7 +87,7 @@ _TWIN = "twins/{}"
 
 
 def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
-    """Return the registry's routes; `record` files a refusal and returns its tracking id."""
+    """Return the registry routes; `record` logs a refusal and returns its tracking id."""
     hubs, registry = iothub.hubs, iothub.registry
 
     async def seen(identity: Identity) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         return wire.device_json(device, **await seen(device))
 
     def authorized(request: Request, hub: Hub, allowed: frozenset[str], resource: str, right: Right) -> str:
-        """Return who asks: a policy of the hub that is `allowed`, or a person who has `right`."""
+        """Authorize a request and return the caller: an `allowed` policy of the hub, or a user with `right`."""
         address = request.client.host if request.client else ""
         given = request.headers.get("authorization")
         who = hubs.authorize(hub, given, allowed, resource, right=right, address=address)
@@ -123,7 +123,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             await registry.remove(hub, device_id, etag, actor=policy)
             return Response(status_code=204)
         device = await registry.device(hub, device_id)
-        await registry.note_shown(hub, [device], actor=policy)
+        await registry.audit_key_display(hub, [device], actor=policy)
         return JSONResponse(await view_of(device))
 
     async def listing(request: Request) -> Response:
@@ -134,7 +134,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
             raise wire.BodyInvalidError(detail="top must be 1 or more")
         found = await registry.devices(hub, limit=min(top, _MAX_LIST))
         times = await devices.seen(hub.name, [device.device_id for device in found])
-        await registry.note_shown(hub, found, actor=policy)
+        await registry.audit_key_display(hub, found, actor=policy)
         return JSONResponse([wire.device_json(d, **seen_view(at)) for d, at in zip(found, times, strict=True)])
 
     async def statistics(request: Request) -> Response:
@@ -218,7 +218,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
     async def send(request: Request) -> Response:
         hub, device_id, policy = asked(request, "devices/{}/messages/devicebound")
         headers = request.headers
-        mail = mail_of(headers, await request.body())
+        mail = c2d_message_of(headers, await request.body())
         letter = await iothub.c2d.send(
             hub,
             device_id,

@@ -1,4 +1,4 @@
-"""Every path of the hub: those that are served, and its own answer at the others."""
+"""All paths of the hub, and its own response for unknown paths."""
 
 from urllib.parse import unquote
 
@@ -20,7 +20,7 @@ _UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "s
 
 
 def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]:
-    """Return the hub's routes; `record` files a refusal and returns its tracking id."""
+    """Return the hub's routes; `record` logs a refusal and returns its tracking id."""
 
     async def unserved(request: Request) -> Response:
         raw = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0].split("/")

@@ -1,4 +1,4 @@
-"""IoT Hub over MQTT 3.1.1: who is there, one device's connection, and a module for each feature."""
+"""IoT Hub over MQTT 3.1.1: connection registry, single connections, and a module for each feature."""
 
 from birthmark.iothub.mqtt.connections import HubConnections
 from birthmark.iothub.mqtt.device_dispatcher import DevicesByBus

@@ -1,7 +1,7 @@
-"""Messages to a device over MQTT: PUBACK completes one; what is not acknowledged goes back into the inbox.
+"""Cloud-to-device messages over MQTT: PUBACK completes a message; others return to the device queue.
 
-A device's connections take turns with its inbox: what the one before gives back is there before the next one looks, so
-that letters keep their order. Whoever looked and found nothing looks again when the earliest lock ends.
+Connections of a device take turns with its queue: a connection returns its messages before the next one reads, so that
+messages keep their order. A connection that finds no message checks again when the earliest lock expires.
 """
 
 import asyncio
@@ -25,22 +25,22 @@ _AGAIN_MICROS = 1_000_000  # a database that is away comes back
 
 
 def holder_of(worker: str = "") -> str:
-    """Return who holds what a connection took: its lock is told to nobody, and ends with the worker."""
+    """Return the holder of MQTT message locks; such a lock is not disclosed and ends with the worker."""
     return f"mqtt-{worker}" if worker else "mqtt"
 
 
 class _UnacknowledgedMessage(NamedTuple):
-    """What was sent and is not acknowledged."""
+    """A message that was sent and is not yet acknowledged."""
 
     lock: str
     until: int
 
 
 class C2dDelivery:
-    """What one connection has of its device's inbox; `subscriptions` say, at any time, whether it wants more.
+    """A connection's deliveries from its device queue; `subscriptions` are evaluated at each delivery.
 
-    `look` is called when it is time to look again. Nothing is taken where `living` fails: who took this device over
-    from a worker that was thought dead would find one letter missing, and get it behind the next.
+    `look` is called when the queue should be checked again. No message is taken where `living` fails: after a takeover
+    of a worker presumed dead, the new holder would miss one message and get it out of order.
     """
 
     __slots__ = (
@@ -84,7 +84,7 @@ class C2dDelivery:
         self._timer: asyncio.TimerHandle | None = None
 
     async def flow(self) -> None:
-        """Send what waits, as far as the window goes."""
+        """Send queued messages, up to the window."""
         self._looks_again = True  # what came while somebody looks may have come too late for that look
         if self._is_flowing:
             return
@@ -107,7 +107,7 @@ class C2dDelivery:
             looked_at = await self._send_what_waits()  # something came after the last look
 
     async def _send_what_waits(self) -> int:
-        """Return the time of the last look: a lock that ended since was not seen to."""
+        """Send queued messages; return the time of the last read, after which expired locks are not considered."""
         looked_at = self._c2d.now()
         while self._looks_again and self._wanted is not None and self._has_room():
             self._looks_again = False
@@ -121,44 +121,44 @@ class C2dDelivery:
         return looked_at
 
     def _has_room(self) -> bool:
-        """Forget those whose lock ended, for they are sent again; say whether another may be on its way."""
+        """Drop deliveries whose lock expired, as they are sent again; return whether the window has space."""
         now = self._c2d.now()
         for packet_id in [number for number, taken in self._taken.items() if taken.until <= now]:
             del self._taken[packet_id]
         return len(self._taken) < WINDOW
 
-    def _look_at(self, at: int | None) -> None:
+    def _look_at(self, timestamp: int | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if at is not None:
-            wait_s = max(0.0, (at - self._c2d.now()) / 1_000_000)
+        if timestamp is not None:
+            wait_s = max(0.0, (timestamp - self._c2d.now()) / 1_000_000)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
     @property
     def _wanted(self) -> Subscription | None:
-        """By which subscription messages go out now."""
+        """Return the subscription that currently receives messages, or None."""
         return None if self._pump.is_over else self._subscriptions.get(wire.devicebound(self._device_id))
 
-    async def _send(self, letter: QueuedMessage, taken: _UnacknowledgedMessage) -> None:
+    async def _send(self, message: QueuedMessage, unacknowledged_message: _UnacknowledgedMessage) -> None:
         if (wanted := self._wanted) is None:
-            await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
+            await self._c2d.inboxes.restore(self._space, self._device_id, message)
             return
-        mail = self._c2d.mail_of(letter)
-        topic = wire.devicebound_topic(self._device_id, letter.id, letter.feedback, mail)
+        mail = self._c2d.mail_of(message)
+        topic = wire.devicebound_topic(self._device_id, message.id, message.feedback, mail)
         try:
             packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
         except QueueFullError:
             self._looks_again = False  # the next acknowledgement, or look for mail, finds it
-            await self._c2d.inboxes.take_back(self._space, self._device_id, letter)
+            await self._c2d.inboxes.restore(self._space, self._device_id, message)
             return
         if packet_id is not None:
-            self._taken[packet_id] = taken
+            self._taken[packet_id] = unacknowledged_message
         elif not wanted.qos:
-            await self._settle(taken.lock)
+            await self._settle(unacknowledged_message.lock)
 
-    def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
-        """Complete the messages that were sent with these packet ids."""
+    def complete(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
+        """Complete the messages with these packet ids."""
         taken = {packet_id: self._taken.pop(packet_id) for packet_id in packet_ids if packet_id in self._taken}
         return self._completed(taken) if taken else None
 
@@ -170,17 +170,17 @@ class C2dDelivery:
         finally:
             self._taken = taken | self._taken  # what could not be completed is given back
             if taken and self._gave_back:
-                await self.give_back()
+                await self.release_unacknowledged()
         await self.flow()
 
     async def _settle(self, lock: str) -> None:
         with suppress(LockLostError):  # it ran out: the message is sent once more
             await self._c2d.inboxes.settle(self._space, self._device_id, lock, QueueOutcome.COMPLETED)
 
-    async def give_back(self) -> None:
-        """Let the next connection have what this one did not acknowledge."""
+    async def release_unacknowledged(self) -> None:
+        """Return unacknowledged messages to the queue for the next connection."""
         self._look_at(None)
         self._gave_back = True
         async with self._c2d.turns.alone_with((self._space, self._device_id)):
             taken, self._taken = self._taken, {}
-            await self._c2d.inboxes.give_back(self._space, self._device_id, [one.lock for one in taken.values()])
+            await self._c2d.inboxes.abandon_all(self._space, self._device_id, [one.lock for one in taken.values()])

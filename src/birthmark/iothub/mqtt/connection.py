@@ -1,4 +1,4 @@
-"""One device's connection: telemetry in, its twin, the methods and messages for it."""
+"""An MQTT connection of a device: telemetry, twin, direct methods and cloud-to-device messages."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -39,7 +39,7 @@ _ACCEPTED, _ISSUED = 202, 200
 
 
 class CredentialRequests:
-    """Those of one connection."""
+    """Certificate requests of one connection."""
 
     __slots__ = ("_clock", "_credentials", "_device", "_hub", "_pump", "_session")
 
@@ -54,7 +54,7 @@ class CredentialRequests:
         self._session = credentials.session()
 
     async def accept(self, payload: bytes, rid: str) -> Awaitable[None] | None:
-        """Say that a request is under way, and return what goes on with it; or say why there will be nothing."""
+        """Accept a request and return the pending issuance, or publish the error and return None."""
         correlation = new_uuid(_ENTROPY)
         try:
             asked = wire.parse_credential_request(payload)
@@ -65,7 +65,7 @@ class CredentialRequests:
         except BirthmarkError as error:
             self._refuse(error, rid, correlation)
             return None
-        self._say(_ACCEPTED, rid, wire.accepted_json(correlation, accepted.expires_at))
+        self._publish_response(_ACCEPTED, rid, wire.accepted_json(correlation, accepted.expires_at))
         return self._finish(accepted, rid, correlation)
 
     async def _finish(self, accepted: AcceptedIssuance, rid: str, correlation: str) -> None:
@@ -74,7 +74,7 @@ class CredentialRequests:
         except BirthmarkError as error:
             self._refuse(error, rid, correlation)
         else:
-            self._say(_ISSUED, rid, wire.issued_json(correlation, chain))
+            self._publish_response(_ISSUED, rid, wire.issued_json(correlation, chain))
 
     def _refuse(self, error: BirthmarkError, rid: str, correlation: str) -> None:
         status, name, number = http_error(error)
@@ -89,10 +89,10 @@ class CredentialRequests:
         if isinstance(error, CredentialBusyError):
             info = {"requestId": error.request_id, "operationExpires": wire.operation_time(error.expires_at)}
         body = wire.credential_error_json(number, str(error), correlation, self._clock.now(), info)
-        self._say(status, rid, body)
+        self._publish_response(status, rid, body)
 
-    def _say(self, status: int, rid: str, body: bytes) -> None:
-        """Answer whoever asked, subscribed or not, as a twin does."""
+    def _publish_response(self, status: int, rid: str, body: bytes) -> None:
+        """Publish a response to the requester, subscribed or not, as for twins."""
         with suppress(LocalProtocolError):
             self._pump.publish(wire.credential_response_topic(status, rid), body)
 
@@ -104,7 +104,7 @@ _Asked = tuple[Publish, wire.TwinGet | wire.TwinReport | wire.CredentialAsk]
 
 
 class ConnectionsPort(Protocol):
-    """What a connection needs of all of them."""
+    """Dependencies of a connection on the connection registry."""
 
     iothub: IotHub
     clock: Clock
@@ -114,13 +114,13 @@ class ConnectionsPort(Protocol):
     living: Callable[[], Changes]
     contested: TakeoverHistory
 
-    async def look_anywhere(self, hub: str, device_id: str) -> None:
-        """Let a device look into its inbox, wherever it is connected."""
+    async def notify_anywhere(self, hub: str, device_id: str) -> None:
+        """Make a device check its queue, on whichever worker it is connected."""
         ...
 
 
 class HubConnection:
-    """See the module."""
+    """An MQTT connection of a device or module."""
 
     __slots__ = (
         "__weakref__",
@@ -168,11 +168,11 @@ class HubConnection:
 
     @property
     def is_vouched_for(self) -> bool:
-        """Whether a CA of the hub let it in."""
+        """Return whether a hub CA authenticated the connection."""
         return self._identity.authentication.type is AuthenticationType.AUTHORITY
 
     def attach(self, session: ConnectedSession) -> None:
-        """Begin with the session that the broker gave it."""
+        """Start with the session that the broker assigned."""
         self.attached = session
 
     # ---- what the pump calls
@@ -180,7 +180,7 @@ class HubConnection:
     def opened(self) -> None:
         self.attached.resume()
         if self.attached.subscriptions:
-            self.mail_came()
+            self.deliver_messages()
 
     def published(self, packets: Sequence[Publish]) -> Awaitable[None] | None:
         waiting = self._telemetry.take(packets, self._topic_of)
@@ -204,14 +204,14 @@ class HubConnection:
         return self._unsubscribe(packet)
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
-        return None if self._devicebound is None else self._devicebound.acknowledged(packet_ids)
+        return None if self._devicebound is None else self._devicebound.complete(packet_ids)
 
     def closed(self, reason: CloseReason, session_expiry_s: int | None) -> None:
         del session_expiry_s
         was_open = not self.attached.is_on_hold
         self._space.disconnect(self.attached, reason, with_will=was_open and reason is not CloseReason.DISCONNECT)
         if self._devicebound is not None:
-            self._space.spawn(self._give_back(self._devicebound))
+            self._space.spawn(self._release_unacknowledged(self._devicebound))
 
     # ---- what the broker calls
 
@@ -228,21 +228,21 @@ class HubConnection:
         del topic
         return True
 
-    async def left(self) -> None:
+    async def wait_released(self) -> None:
         if self._devicebound is not None:
-            await self._devicebound.give_back()
+            await self._devicebound.release_unacknowledged()
 
     def end(self, reason: CloseReason) -> None:
         self.pump.close(reason)
         if reason is CloseReason.TAKEN_OVER and (
-            two := self._connections.contested.ended(self.device_id, self.pump.address)
+            two := self._connections.contested.record_takeover(self.device_id, self.pump.address)
         ):
             self.pump.note(two)
 
     # ---- what the hub calls
 
-    def mail_came(self) -> None:
-        """Look for messages to the device, if it wants any."""
+    def deliver_messages(self) -> None:
+        """Deliver queued messages if the device is subscribed."""
         if self.pump.is_over:
             return
         known = self.attached.subscriptions
@@ -252,18 +252,25 @@ class HubConnection:
             c2d = self._connections.iothub.c2d
             holder, living = self._connections.holder, self._connections.living
             self._devicebound = C2dDelivery(
-                c2d, self.pump, self.hub, self.device_id, known, holder=holder, living=living, look=self.mail_came
+                c2d,
+                self.pump,
+                self.hub,
+                self.device_id,
+                known,
+                holder=holder,
+                living=living,
+                look=self.deliver_messages,
             )
         self.attached.space.spawn(self._devicebound.flow())
 
     # ---- inside
 
     def _is_served(self, name: str) -> bool:
-        """Say whether there is something behind a filter of `$iothub/`: certificates are for devices alone."""
+        """Return whether a `$iothub/` filter is supported; certificate requests are for devices only."""
         return name.startswith(_SERVED) or (name == wire.CREDENTIALS and isinstance(self._identity, Device))
 
     def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
-        """Return the topic of telemetry; note what else was asked, for later."""
+        """Return the topic of telemetry; queue other requests for later."""
         device_id = self.device_id
         if packet.qos > 1:
             raise QosNotServedError(device_id=device_id)
@@ -271,7 +278,7 @@ class HubConnection:
             case wire.TelemetryTopic() as topic:
                 return topic
             case wire.MethodAnswer() as answer:
-                self._connections.methods.answered(self.hub.name, device_id, answer, packet.payload)
+                self._connections.methods.accept_response(self.hub.name, device_id, answer, packet.payload)
                 self.pump.ack(packet.packet_id)
             case wire.CredentialAsk() if not isinstance(self._identity, Device):
                 raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
@@ -282,12 +289,12 @@ class HubConnection:
         return None
 
     async def _answer(self, waiting: Awaitable[None] | None) -> None:
-        """Answer what was asked, also behind telemetry that had to wait for room."""
+        """Answer queued requests, also behind telemetry that had to wait for the window."""
         if waiting is not None:
             await waiting
         asked, self._asked = self._asked, ()
         for packet, request in asked:
-            await self.pump.turn()
+            await self.pump.wait_for_turn()
             if self.pump.is_over:
                 return
             if self.pump.is_lost and not isinstance(request, wire.TwinReport):  # nobody hears the answer
@@ -298,7 +305,7 @@ class HubConnection:
                 await self._answer_one(packet, request)
 
     async def _issue(self, packet: Publish, request: wire.CredentialAsk) -> None:
-        """Take a request for a certificate, which is issued while the device goes on."""
+        """Handle a certificate request; the issuance runs in the background."""
         if self._credentials is None:
             assert isinstance(self._identity, Device)  # noqa: S101 - whoever else asks is refused by its topic
             known, clock = self._connections.iothub.credentials, self._connections.clock
@@ -309,7 +316,7 @@ class HubConnection:
             self._space.spawn(goes_on)
 
     async def _answer_one(self, packet: Publish, request: wire.TwinGet | wire.TwinReport) -> None:
-        """Answer whoever asks, subscribed or not: SDKs rely on the session of an earlier connection."""
+        """Answer a twin request, subscribed or not: SDKs rely on the session of an earlier connection."""
         twins, throttles = self._connections.iothub.twins, self._connections.iothub.throttles
         try:
             is_read = isinstance(request, wire.TwinGet)
@@ -339,17 +346,17 @@ class HubConnection:
             raise refused(f"reported {Problem.TOO_LARGE.value}")
         return read_json(payload, object, refused)
 
-    async def _give_back(self, devicebound: C2dDelivery) -> None:
-        """Let the connection that came after this one have what was not acknowledged here."""
-        await devicebound.give_back()
-        await self._connections.look_anywhere(self.hub.name, self.device_id)
+    async def _release_unacknowledged(self, devicebound: C2dDelivery) -> None:
+        """Return unacknowledged messages to the queue for the connection that follows."""
+        await devicebound.release_unacknowledged()
+        await self._connections.notify_anywhere(self.hub.name, self.device_id)
 
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]
         await self._space.subscriptions.subscribe(self.attached, wanted)
         self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
         if wire.devicebound(self.device_id) in granted:
-            self.mail_came()
+            self.deliver_messages()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         await self._space.subscriptions.unsubscribe(self.attached, packet.filters)

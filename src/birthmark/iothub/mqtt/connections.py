@@ -1,4 +1,4 @@
-"""The live connections of devices: who is let in, and who must prove itself again. Who is there, the broker knows."""
+"""Live device connections: admission and re-authentication. The broker tracks presence."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from birthmark.iothub.rules.d2c import check_will, telemetry_of
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import UnknownHubError
-from birthmark.iothub.service.registry import still_there
+from birthmark.iothub.service.registry import guard_identity
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import WillMessage as WillPacket
@@ -43,7 +43,7 @@ _MOST = 1024
 
 
 class ConnectionTransport(Protocol):
-    """What carries a connection."""
+    """Transport of a connection."""
 
     @property
     def is_over(self) -> bool: ...
@@ -60,7 +60,7 @@ OneHeld = TypeVar("OneHeld", bound=TokenConnection)
 
 
 class TokenConnections(Generic[OneHeld]):
-    """Asked every few seconds: it looks at those whose time has come, however many there are."""
+    """Connections by token expiry, in a heap: each check reads the expired ones only."""
 
     def __init__(self) -> None:
         self._by_end: list[tuple[int, int, SasToken, ReferenceType[OneHeld]]] = []
@@ -71,7 +71,7 @@ class TokenConnections(Generic[OneHeld]):
         return len(self._by_end)
 
     def add(self, token: SasToken, connection: OneHeld) -> None:
-        """Remember until when a connection may be; of those that went, half of what is kept at most."""
+        """Track a connection until its token expires; at most half of the entries are closed connections."""
         if len(self._by_end) >= self._most:
             self._by_end = [one for one in self._by_end if (known := one[3]()) is not None and not known.pump.is_over]
             heapq.heapify(self._by_end)
@@ -80,7 +80,7 @@ class TokenConnections(Generic[OneHeld]):
         heapq.heappush(self._by_end, (token.expiry_s, self._count, token, ref(connection)))
 
     def expired(self, now: datetime) -> Iterator[tuple[OneHeld, SasExpiredError]]:
-        """Yield and forget the connections whose token is refused by now, each with that refusal."""
+        """Yield and remove connections with an expired token, each with its error."""
         until = (now - SKEW).timestamp()
         while self._by_end and self._by_end[0][0] < until:
             _, _, token, known = heapq.heappop(self._by_end)
@@ -96,7 +96,7 @@ _AGAIN_S = 1.0
 
 
 class HubObserver:
-    """See the module."""
+    """Observer of broker sessions of a hub: disconnects and wills."""
 
     def __init__(self, hub: str, iothub: IotHub, clock: Clock) -> None:
         self._hub = hub
@@ -105,11 +105,11 @@ class HubObserver:
 
     def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
         del reason
-        self._iothub.routes.told_later(self._hub, attached.client, is_connected=False)
+        self._iothub.routes.schedule_connection_event(self._hub, attached.client, is_connected=False)
 
     def lost(self, client: str, epoch: int) -> None:
         del epoch
-        self._iothub.routes.told_later(self._hub, client, is_connected=False)
+        self._iothub.routes.schedule_connection_event(self._hub, client, is_connected=False)
 
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         del is_late  # who was taken back has no session that could have kept it
@@ -118,10 +118,10 @@ class HubObserver:
     def overrun(self, client: str, limit: int) -> None:
         del client, limit
 
-    async def _tell(self, client: str, will: Will, at: int) -> None:
-        """Return when the will is durable: nobody would send it again, so a database that is away is waited for."""
+    async def _tell(self, client: str, will: Will, timestamp: int) -> None:
+        """Store a will durably; retry while the database is unavailable, as no client sends it again."""
         left = will.message
-        message = telemetry_of(client, left.topic, left.payload, at, is_retained=left.retain)
+        message = telemetry_of(client, left.topic, left.payload, timestamp, is_retained=left.retain)
         while True:
             try:
                 hub = self._iothub.hubs.by_name(self._hub)
@@ -129,7 +129,7 @@ class HubObserver:
                 return  # it was deleted, with its telemetry
             try:
                 size = len(left.payload) + len(left.topic)
-                await self._iothub.telemetry.written(hub, key_of(client.partition("/")[0]), (message,), size)
+                await self._iothub.telemetry.write(hub, key_of(client.partition("/")[0]), (message,), size)
             except UnavailableError:
                 await asyncio.sleep(_AGAIN_S)
             else:
@@ -142,20 +142,20 @@ _RULES = SpaceRules(routes=False)
 
 
 class HubConnections:
-    """One connection for each device; a new one ends the old."""
+    """One connection per device; a new one closes the old one."""
 
     def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
         self._broker = broker
         self._changes = 0  # of anything that a device may depend on
         self._spaces: dict[str, Namespace] = {}
         self._modules: dict[tuple[str, str], WeakSet[HubConnection]] = {}
-        """The connections of modules, by hub and device: as many as were here since the device was off."""
+        """Module connections by hub and device, since the device was last disabled."""
         self.iothub = iothub
         self.clock = clock
         self._bus: Bus | None = None
         self.holder = holder_of("" if broker.is_alone else broker.worker)
-        """Who holds what a device's connection here took of its inbox."""
-        self.living = broker.living
+        """Lock holder of messages that connections on this worker took."""
+        self.living = broker.liveness_guard
         self.methods = MethodCalls(broker.database.sharing, clock)
         self._tokens = TokenConnections[HubConnection]()
         self.traffic = Traffic()
@@ -165,65 +165,67 @@ class HubConnections:
         """Return the sessions of a hub."""
         if (known := self._spaces.get(hub)) is None:
             observer = HubObserver(hub, self.iothub, self.clock)
-            known = self._spaces[hub] = self._broker.space(space_of(hub), _RULES, observer, partial(still_there, hub))
+            known = self._spaces[hub] = self._broker.space(
+                space_of(hub), _RULES, observer, partial(guard_identity, hub)
+            )
         return known
 
     async def begin(self) -> None:
-        """Make the spaces of the hubs there are: what a worker that was killed left behind belongs to them.
+        """Create the namespaces of existing hubs and adopt those of a killed worker.
 
-        What its connections had taken of their devices' inboxes is there again.
+        Messages that its connections had taken return to their queues.
         """
         for hub in self.iothub.hubs.all():
             self.space(hub.name)
         if self._broker.is_alone:  # else it may be a worker that goes on
             await self.iothub.c2d.inboxes.free_held(self.holder)
 
-    async def look_anywhere(self, hub: str, device_id: str) -> None:
-        """Let a device look into its inbox, wherever it is connected."""
+    async def notify_anywhere(self, hub: str, device_id: str) -> None:
+        """Make a device check its queue, on whichever worker it is connected."""
         owner = await self.space(hub).owner(device_id)
         if owner is not None and self._bus is not None:
             self._bus.tell(owner, (Notify(hub, device_id),))
 
-    def look_at(self, hub: str, device_id: str) -> None:
-        """Let a device that is connected here look into its inbox."""
+    def notify_device(self, hub: str, device_id: str) -> None:
+        """Make a device that is connected to this worker check its queue."""
         attached = self.space(hub).live.get(device_id)
         if attached is not None and isinstance(attached.connection, HubConnection):
-            attached.connection.mail_came()
+            attached.connection.deliver_messages()
 
-    async def keep_looking_for_mail(self) -> None:
-        """Look every few seconds. Never ends by itself."""
+    async def run_queue_check_loop(self) -> None:
+        """Check device queues every few seconds, forever."""
         while True:
             await asyncio.sleep(LOOK_S)
             with contextlib.suppress(UnavailableError):  # a database that is away comes back
-                await self.look_for_mail()
+                await self.check_queues()
 
-    async def keep_ending_expired(self) -> None:
-        """End, every few seconds, what outlived its token. Never ends by itself."""
+    async def run_token_expiry_loop(self) -> None:
+        """Close connections with expired tokens every few seconds, forever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            self.end_expired()
+            self.close_expired()
 
-    def end_expired(self) -> None:
-        """End connections whose token ended longer ago than clocks differ; the SDKs renew theirs minutes before."""
+    def close_expired(self) -> None:
+        """Close connections whose token expired longer ago than the clock skew; the SDKs renew minutes before."""
         for connection, error in self._tokens.expired(self.clock.now()):
             connection.pump.refuse(error)
         self._modules = {name: held for name, held in self._modules.items() if held}
 
-    async def look_for_mail(self) -> None:
-        """Let whoever is connected and has messages that nobody holds look again, whatever woke it or did not."""
+    async def check_queues(self) -> None:
+        """Make connected devices with unlocked messages check their queues, as a fallback for lost notifications."""
         hubs = {space_of(hub.name): hub.name for hub in self.iothub.hubs.all()}
         for space, device_id in await self.iothub.c2d.inboxes.waiting():
             if (hub := hubs.get(space)) is not None:
-                self.look_at(hub, device_id)
+                self.notify_device(hub, device_id)
 
     async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
-        """Return when devices came or went last, in their order."""
-        found = await self.space(hub).seen_anywhere(device_ids)
+        """Return when devices last connected or disconnected, in their order."""
+        found = await self.space(hub).get_last_contacts(device_ids)
         known = [found.get(device_id) for device_id in device_ids]
         return [UNSEEN if one is None else SeenAt(from_micros(one.at), one.reason is None) for one in known]
 
     async def connected(self, hub: str) -> int:
-        """Return how many devices and modules of a hub are connected, to whichever worker."""
+        """Return the number of connected devices and modules of a hub, over all workers."""
         return (await self._broker.connected()).get(space_of(hub), 0)
 
     async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
@@ -256,7 +258,7 @@ class HubConnections:
             except BirthmarkError:
                 space.disconnect(attached, CloseReason.REFUSED, with_will=False)
                 raise
-            await self.iothub.routes.told(hub.name, identity.name, is_connected=True)
+            await self.iothub.routes.write_connection_event(hub.name, identity.name, is_connected=True)
         except BirthmarkError as error:
             error.add_facts(**names)
             raise MqttRefusedError(connack_reason(error), error) from error
@@ -273,26 +275,26 @@ class HubConnections:
     # ---- what the service asks
 
     def listen(self, bus: Bus) -> None:
-        """Serve what other workers ask for the devices that are connected here."""
+        """Handle requests from other workers for devices that are connected here."""
         self._bus = bus
         bus.serve(CallMethod, self._called)
         bus.serve(Notify, self._notified)
 
-    async def _called(self, asked: CallMethod) -> MethodReply:
-        return await self.methods.call(self.space(asked.hub), asked)
+    async def _called(self, request: CallMethod) -> MethodReply:
+        return await self.methods.call(self.space(request.hub), request)
 
-    async def _notified(self, asked: Notify) -> EmptyReply:
-        attached = self.space(asked.hub).live.get(asked.device_id)
-        if not asked.topic:
-            self.look_at(asked.hub, asked.device_id)
+    async def _notified(self, notification: Notify) -> EmptyReply:
+        attached = self.space(notification.hub).live.get(notification.device_id)
+        if not notification.topic:
+            self.notify_device(notification.hub, notification.device_id)
         elif attached is not None and (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
-            attached.deliver(BrokerMessage(asked.topic, asked.payload, 1), wanted.qos, 0)
+            attached.deliver(BrokerMessage(notification.topic, notification.payload, 1), wanted.qos, 0)
         return EmptyReply()
 
     # ---- what the hub announces
 
     def recheck(self, changed: DeviceChanged) -> None:
-        """An identity changed: its connection must prove itself again, and its modules' where it is off."""
+        """Re-authenticate the connection of a changed identity, and its modules' where the device is disabled."""
         self._changes += 1
         attached = self.space(changed.hub).live.get(changed.device_id)
         if attached is not None:
@@ -302,7 +304,7 @@ class HubConnections:
                 connection.end(CloseReason.ADMINISTRATIVE)
 
     def recheck_vouched(self, changed: HubCaChanged) -> None:
-        """A CA of a hub changed: where it is gone, those that are known by CAs must prove themselves again."""
+        """Re-authenticate connections authenticated by a CA of the hub, where the CA was deleted."""
         self._changes += 1
         if changed.is_gone:
             for attached in tuple(self.space(changed.hub).live.values()):
@@ -310,7 +312,7 @@ class HubConnections:
                     attached.connection.end(CloseReason.ADMINISTRATIVE)
 
     def recheck_policies(self, changed: HubsChanged) -> None:
-        """A key of a hub's policy may be another: whoever came with a token of one must prove itself again."""
+        """Re-authenticate connections with a token of a hub policy whose key may have changed."""
         self._changes += 1
         for attached in tuple(self.space(changed.hub).live.values()):
             if isinstance(attached.connection, HubConnection) and attached.connection.is_of_policy:
@@ -320,8 +322,8 @@ class HubConnections:
         """Return every connection."""
         return tuple(self._of(self.iothub.hubs.all()))
 
-    def revoked(self) -> None:
-        """Something was revoked: whoever is between CONNECT and CONNACK must prove itself again."""
+    def recheck_connecting_clients(self) -> None:
+        """Re-authenticate connections between CONNECT and CONNACK after a revocation."""
         self._changes += 1
 
     def drop_hub(self, deleted: HubDeleted) -> None:

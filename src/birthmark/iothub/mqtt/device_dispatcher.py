@@ -1,4 +1,4 @@
-"""The service's way to a device: to whichever worker has its connection."""
+"""Dispatch of service calls to the worker with the device's connection."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTi
 from birthmark.untrusted_text import decode_json
 
 _LOOK_S, _MAX_LOOK_S = 0.1, 2.0
-"""How long a call waits until it looks for its device again: the longer, the longer it has waited."""
+"""Minimum and maximum poll interval of a call that waits for its device; it grows with the time waited."""
 _STALE_S = 0.05
 _CALLED = str(CallMethod.__struct_config__.tag)
 _OUTCOMES: Mapping[type[BirthmarkError], str] = {DeviceNotOnlineError: "not_online", MethodTimeoutError: "timed_out"}
@@ -27,7 +27,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class DevicesByBus:
-    """See the module."""
+    """Service-to-device calls over the message bus."""
 
     def __init__(self, connections: HubConnections, bus: Bus) -> None:
         self._connections = connections
@@ -41,11 +41,11 @@ class DevicesByBus:
     async def connected(self, hub: str) -> int:
         return await self._connections.connected(hub)
 
-    async def connected_ids(self, hub: str, most: int) -> Sequence[str] | None:
-        return await self._connections.space(hub).connected(most)
+    async def connected_ids(self, hub: str, limit: int) -> Sequence[str] | None:
+        return await self._connections.space(hub).connected(limit)
 
     async def call(self, hub: Hub, device_id: str, call: wire.MethodCall) -> tuple[int, Any]:
-        """Return a method's status and payload; wait for the device as long as the call says."""
+        """Return a method's status and payload; wait for the device as long as the call allows."""
         try:
             answer = await self._call(hub, device_id, call)
         except BirthmarkError as error:
@@ -55,7 +55,7 @@ class DevicesByBus:
         return answer
 
     def end_calls(self) -> None:
-        """End every call that waits for its device to come, and each that comes later, as the server stops."""
+        """Fail all calls that wait for a device, and later ones, at server shutdown."""
         self._stopping.set()
 
     async def _pause(self, seconds: float) -> None:
@@ -77,7 +77,7 @@ class DevicesByBus:
         patience = looked + call.connect_timeout_in_seconds
 
         async def look_again() -> None:
-            """What is called, and answers, is the device that was meant: another may have its name by now."""
+            """Verify that the called identity is still the same: another device may have its name."""
             nonlocal looked
             if loop.time() - looked > _STALE_S:
                 await registry.check_is_there(hub, identity)
@@ -98,27 +98,27 @@ class DevicesByBus:
             return answer.status, decode_json(answer.payload)
 
     def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
-        """Tell a device that listens what is desired of it now."""
+        """Notify a subscribed device of its desired properties."""
         payload = wire.desired_patch(before, after, patch, replaces=replaces)
         if payload is not None:
             topic = wire.desired_topic(after.desired.version)
             self._tell(after.hub, after.device_id, Notify(after.hub, after.device_id, topic, payload))
 
-    def mail_came(self, hub: Hub, device_id: str) -> None:
-        """Let a device that listens have its messages."""
+    def notify_messages(self, hub: Hub, device_id: str) -> None:
+        """Notify a subscribed device of queued messages."""
         self._tell(hub.name, device_id, Notify(hub.name, device_id))
 
-    def _tell(self, hub: str, device_id: str, what: Notify) -> None:
+    def _tell(self, hub: str, device_id: str, notification: Notify) -> None:
         space = self._connections.space(hub)
         if device_id in space.live:
-            self._bus.tell(self._bus.worker, (what,))
+            self._bus.tell(self._bus.worker, (notification,))
         elif not space.is_alone:
-            space.spawn(self._tell_elsewhere(hub, device_id, what))
+            space.spawn(self._tell_elsewhere(hub, device_id, notification))
 
-    async def _tell_elsewhere(self, hub: str, device_id: str, what: Notify) -> None:
+    async def _tell_elsewhere(self, hub: str, device_id: str, notification: Notify) -> None:
         owner = await self._connections.space(hub).owner(device_id)
         if owner is not None:
-            self._bus.tell(owner, (what,))
+            self._bus.tell(owner, (notification,))
 
     async def _owner(self, hub: Hub, device_id: str) -> str:
         owner = await self._connections.space(hub.name).owner(device_id)

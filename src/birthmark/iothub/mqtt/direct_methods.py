@@ -1,4 +1,4 @@
-"""Direct methods: a call goes to the worker that has the device's connection, and waits there for the answer."""
+"""Direct methods: the worker with the device's connection sends the call and waits for the response."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ class MethodReply(Reply, frozen=True, tag="iothub.method_answered"):
 
 
 class CallMethod(BusRequest[MethodReply], frozen=True, tag="iothub.call_method"):
-    """Call a method of a device that is connected there; `payload` is JSON."""
+    """Bus request that calls a method of a device connected to that worker; `payload` is JSON."""
 
     hub: str
     device_id: str
@@ -41,27 +41,30 @@ class MethodCalls:
         self._numbers, self._clock = Numbers(sharing), clock
         self._waiting: dict[str, tuple[str, str, asyncio.Future[MethodReply]]] = {}
 
-    async def call(self, space: Namespace, asked: CallMethod) -> MethodReply:
-        """Return the answer. Raise `DeviceNotOnlineError` at once, `MethodTimeoutError`, `MethodAnswerInvalidError`."""
-        attached = space.live.get(asked.device_id)
+    async def call(self, space: Namespace, request: CallMethod) -> MethodReply:
+        """Return the response.
+
+        Raise `DeviceNotOnlineError` at once, `MethodTimeoutError`, `MethodAnswerInvalidError`.
+        """
+        attached = space.live.get(request.device_id)
         if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:
-            raise DeviceNotOnlineError(device_id=asked.device_id)
+            raise DeviceNotOnlineError(device_id=request.device_id)
         rid = f"{self._numbers.next(self._clock.micros()):x}"  # also not one of a worker that was killed
         future: asyncio.Future[MethodReply] = asyncio.get_running_loop().create_future()
-        self._waiting[rid] = (asked.hub, asked.device_id, future)
+        self._waiting[rid] = (request.hub, request.device_id, future)
         try:
-            attached.deliver(BrokerMessage(wire.method_topic(asked.method, rid), asked.payload), 0, 0)
-            async with asyncio.timeout(asked.response_s):
+            attached.deliver(BrokerMessage(wire.method_topic(request.method, rid), request.payload), 0, 0)
+            async with asyncio.timeout(request.response_s):
                 return await future
         except TimeoutError as error:
             raise MethodTimeoutError(
-                device_id=asked.device_id, method=asked.method, seconds=asked.response_s
+                device_id=request.device_id, method=request.method, seconds=request.response_s
             ) from error
         finally:
             del self._waiting[rid]
 
-    def answered(self, hub: str, device_id: str, answer: wire.MethodAnswer, payload: bytes) -> None:
-        """Take a device's answer; one that nobody waits for, or that another device was asked for, is dropped."""
+    def accept_response(self, hub: str, device_id: str, answer: wire.MethodAnswer, payload: bytes) -> None:
+        """Accept a device's response; one without a pending call to this device is dropped."""
         waiting = self._waiting.get(answer.rid)
         if waiting is None or waiting[:2] != (hub, device_id) or waiting[2].done():
             return

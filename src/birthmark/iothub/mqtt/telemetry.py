@@ -1,7 +1,6 @@
 """Telemetry of one connection, a burst at a time.
 
-A connection whose messages wait for the database, `WINDOW` of them or `WINDOW_BYTES`, is not read until some are
-written.
+A connection with `WINDOW` messages or `WINDOW_BYTES` pending at the database is not read until some are written.
 """
 
 import asyncio
@@ -29,7 +28,7 @@ TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 
 
 class TelemetryWindow:
-    """What one device sent and is not yet durable."""
+    """A device's telemetry that is not yet durable."""
 
     __slots__ = (
         "_clock",
@@ -56,7 +55,7 @@ class TelemetryWindow:
         hub: str,
         throttles: Throttles,
     ) -> None:
-        """`name` is a device's, or a module's, whose messages stand in the row of its device's."""
+        """`name` is that of a device or module; a module's messages use the ordering key of its device."""
         self._throttles = throttles
         self._hub = hub
         self._pump = pump
@@ -70,16 +69,16 @@ class TelemetryWindow:
         self._topic = ""
 
     def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
-        """Queue the telemetry of a burst; what is returned waits until there is room for the rest.
+        """Queue the telemetry of a burst; the returned awaitable waits until the window has space for the rest.
 
-        Of a hub with a tier, what comes too fast waits for its turn. Raise `TierThrottledError`, `TierQuotaError`.
+        On a hub with a tier, excess messages wait for their turn. Raise `TierThrottledError`, `TierQuotaError`.
         """
         if self._throttles.of(self._hub) is not None:
             return self._in_turns(packets, topic_of)
         return self._take(packets, topic_of)
 
     async def _in_turns(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
-        """Queue a burst a few messages at a time, so that devices of one hub that are too fast share its pace."""
+        """Queue a burst a few messages at a time, so that throttled devices of a hub share its rate."""
         for begin in range(0, len(packets), AT_A_TURN):
             some = packets[begin : begin + AT_A_TURN]
             own = [len(packet.payload) for packet in some if packet.topic.startswith(_OWN)]
@@ -109,7 +108,7 @@ class TelemetryWindow:
         return None
 
     def _queue(self, packets: Sequence[Publish], topic_of: TopicOf) -> None:
-        """Queue what is telemetry; what came before a packet that ends the connection is kept."""
+        """Queue telemetry; messages before a packet that closes the connection are kept."""
         messages: list[TelemetryMessage] = []
         ids: list[int] = []
         at = self._clock.micros()
@@ -138,22 +137,24 @@ class TelemetryWindow:
             if messages:
                 self._unwritten += len(messages)
                 self._unwritten_bytes += size
-                self._stream.append(self._key, messages, size, partial(self._written, ids, len(messages), size))
+                self._stream.append(
+                    self._key, messages, size, partial(self._acknowledge_written, ids, len(messages), size)
+                )
 
-    def _message_like(self, topic: wire.TelemetryTopic, at: int, *, is_retained: bool) -> TelemetryMessage:
-        """Return a message with the properties of a topic, and nothing in it."""
+    def _message_like(self, topic: wire.TelemetryTopic, timestamp: int, *, is_retained: bool) -> TelemetryMessage:
+        """Return a message with a topic's properties and an empty body."""
         properties = wire.parse_property_bag(topic.bag)
         if is_retained:
             properties["mqtt-retain"] = "true"
-        return wire.message_of(self._name, properties, b"", at)
+        return wire.message_of(self._name, properties, b"", timestamp)
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()
         if not self._pump.is_over and (waiting := self._take(packets, topic_of)) is not None:
             await waiting
 
-    def _written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:
-        """Messages are durable, or were not written: then the device sends again after it reconnects."""
+    def _acknowledge_written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:
+        """Acknowledge durable messages; after a failed write, the device reconnects and sends again."""
         self._unwritten -= count
         self._unwritten_bytes -= size
         if self._room is not None:

@@ -112,7 +112,7 @@ class PolicyKeyError(UnauthenticatedError):
 
 
 DEVICE_CONNECT = frozenset({"iothubowner", "device"})
-"""The policies whose tokens connect any device that has keys (IoT Hub, "Control access with SAS tokens")."""
+"""Policies whose tokens can connect any device with keys (IoT Hub, "Control access with SAS tokens")."""
 
 
 class NoCredentialsError(UnauthenticatedError):
@@ -165,9 +165,9 @@ def authenticate(
     path: str = "",
     policies: Mapping[str, tuple[bytes, bytes]] = MappingProxyType({}),
 ) -> SasToken | None:
-    """Return the token that proves a connection to be that one, None for a certificate; else raise why it is not.
+    """Authenticate a connection as this identity; return its token, or None for a certificate. Raise the refusal.
 
-    `path` is that of an HTTPS request: a token may be for it alone. `policies` are the hub's, with their keys.
+    `path` is that of an HTTPS request: a token may be limited to it. `policies` are the hub's, with their keys.
     """
     facts: dict[str, Any] = {"device_id": identity.name, "hub": identity.hub}
     if not identity.is_enabled:
@@ -203,7 +203,7 @@ def authenticate(
 def _check_signature(
     token: SasToken, proof: DeviceAuthentication, policies: Mapping[str, tuple[bytes, bytes]], now: datetime
 ) -> None:
-    """Raise unless a key of the device signed it, or one of a policy with DeviceConnect."""
+    """Raise unless a key of the device, or of a policy with DeviceConnect, signed the token."""
     own = [key for key in (proof.primary_key, proof.secondary_key) if key]
     may_connect = token.policy in DEVICE_CONNECT
     try:

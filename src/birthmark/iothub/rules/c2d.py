@@ -1,7 +1,7 @@
-"""Cloud-to-device messages: what may be sent, how long it waits, what is told of its end.
+"""Cloud-to-device messages: limits, expiry and feedback.
 
-Source: "Understand cloud-to-device messaging" (developer guide): 64 KiB, at most 50 waiting, an hour by default and two
-days at most, a lock of a minute, ten deliveries.
+Source: "Understand cloud-to-device messaging" (developer guide): 64 KiB, at most 50 queued, 1 hour by default and 2
+days at most, a lock of 1 minute, 10 deliveries.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ _STATUS: Mapping[QueueOutcome, str] = {
     QueueOutcome.PURGED: "Purged",
 }
 FEEDBACK = "/feedback"
-"""The inbox of the service's own: no device id has a slash."""
+"""Feedback queue of the service: no device id has a slash."""
 FEEDBACK_RULES = InboxRules(max_waiting=10_000, lock_s=60, max_deliveries=100)
 
 
@@ -46,7 +46,7 @@ class C2dInvalidError(InvalidRequestError):
 
 
 def check_mail(device_id: str, message_id: str, mail: C2dMessage, feedback: str, *, expires_at: int, now: int) -> None:
-    """Raise `C2dInvalidError` for what cannot be sent."""
+    """Raise `C2dInvalidError` for an invalid message."""
     names = (*mail.system.items(), *mail.properties.items())
     size = len(mail.payload) + sum(len(name.encode()) + len(value.encode()) for name, value in names)
     problem = None
@@ -62,32 +62,32 @@ def check_mail(device_id: str, message_id: str, mail: C2dMessage, feedback: str,
         raise C2dInvalidError(device_id=device_id, detail=problem)
 
 
-def is_told(letter: QueuedMessage, outcome: QueueOutcome) -> bool:
-    """Say whether the service asked for a record of a letter's end by this outcome."""
-    wanted = {"none": (), "positive": (True,), "negative": (False,), "full": (True, False)}[letter.feedback or "none"]
+def is_told(message: QueuedMessage, outcome: QueueOutcome) -> bool:
+    """Return whether the service requested feedback for this outcome of a message."""
+    wanted = {"none": (), "positive": (True,), "negative": (False,), "full": (True, False)}[message.feedback or "none"]
     return (outcome is QueueOutcome.COMPLETED) in wanted
 
 
 def feedback_of(
-    device_id: str, generation: str, letter: QueuedMessage, outcome: QueueOutcome, at: str
+    device_id: str, generation: str, message: QueuedMessage, outcome: QueueOutcome, timestamp: str
 ) -> dict[str, Any]:
-    """Return the record that the service gets of a letter's end, which happened `at` that time.
+    """Return the feedback record of a message that ended at `timestamp`.
 
-    As the class FeedbackRecord of Azure's service SDKs has it: `enqueuedTimeUtc` is the end's time, not the message's.
+    As in class FeedbackRecord of Azure's service SDKs: `enqueuedTimeUtc` is the end's time, not the message's.
     """
     status = _STATUS[outcome]
     return {
-        "originalMessageId": letter.id,
+        "originalMessageId": message.id,
         "description": status,
         "deviceGenerationId": generation,
         "deviceId": device_id,
-        "enqueuedTimeUtc": at,
+        "enqueuedTimeUtc": timestamp,
         "statusCode": status,
     }
 
 
 def parse_expiry(text: str | None, now: int) -> int | None:
-    """Return when a message expires, in microseconds: an hour from now where nothing is said; None for nonsense."""
+    """Return a message's expiry in microseconds, by default an hour from now; None if it is invalid."""
     if not text:
         return now + LIFE_S * _MICROS
     try:

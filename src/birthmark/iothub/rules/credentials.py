@@ -1,7 +1,7 @@
-"""May a connected device have a certificate in the place of its own, and which one goes with it? Pure.
+"""Rules of certificate issuance to a connected device. Pure.
 
-Both certificates count until the device connects by the new one. A request belongs to the connection that made it:
-who connects again has lost its answer and asks anew, whatever is left of the request before.
+Both certificates are valid until the device connects with the new one. A request belongs to its connection: a device
+that reconnects has lost the response and requests again.
 """
 
 from collections.abc import Collection
@@ -15,9 +15,9 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import MAKE_REQUEST, fold
 
 LASTS = timedelta(seconds=60)
-"""How long a request may be under way."""
+"""Maximum duration of a request in progress."""
 REPEATED_WITHIN = timedelta(hours=1)
-"""How long who asks again with the same key is given what was made for it."""
+"""Period in which a repeated request for the same key returns the same certificate."""
 ANY = "*"
 
 
@@ -112,46 +112,46 @@ class CredentialReplacedError(ConflictError):
     request_id: str
 
 
-def check_own(device: Device, asked: CredentialRequest) -> None:
-    """Raise `OtherDeviceError`, or `NoCertificateError` where there is none that another could follow."""
-    if asked.device_id != device.device_id:
-        raise OtherDeviceError(device_id=device.device_id, hub=device.hub, asked=asked.device_id[:128])
+def check_own(device: Device, request: CredentialRequest) -> None:
+    """Raise `OtherDeviceError`, or `NoCertificateError` where the device has no certificate to replace."""
+    if request.device_id != device.device_id:
+        raise OtherDeviceError(device_id=device.device_id, hub=device.hub, asked=request.device_id[:128])
     if device.authentication.type is not AuthenticationType.SELF_SIGNED:
         raise NoCertificateError(device_id=device.device_id, hub=device.hub)
 
 
-def check_name(device: Device, asked: CredentialRequest, names: Collection[str]) -> None:
-    """Raise `CredentialNameError` unless the request is for one of the names that the device's certificates may have.
+def check_name(device: Device, request: CredentialRequest, names: Collection[str]) -> None:
+    """Raise `CredentialNameError` unless the CSR's name is permitted for the device's certificates.
 
-    Those are its own, and that of its registration.
+    Permitted are the device's own name and that of its registration.
     """
-    if fold(asked.csr.subject_cn or "") not in {fold(one) for one in names}:
+    if fold(request.csr.subject_cn or "") not in {fold(one) for one in names}:
         raise CredentialNameError(
             device_id=device.device_id,
             hub=device.hub,
-            asked=asked.csr.subject_cn or asked.csr.subject_text,
+            asked=request.csr.subject_cn or request.csr.subject_text,
             wanted=" or ".join(sorted(names)),
         )
 
 
 def check_is_alone(
-    credential: Credential | None, asked: CredentialRequest, session: str, now: int, expires_at: datetime
+    credential: Credential | None, request: CredentialRequest, session: str, now: int, expires_at: datetime
 ) -> None:
-    """Raise `CredentialBusyError` where the same connection has a request under way that this one does not replace."""
+    """Raise `CredentialBusyError` if the connection has a request in progress that this one does not replace."""
     if credential is None or credential.request_id is None or credential.session != session:
         return
     is_over = credential.expires_at is None or credential.expires_at <= now
-    if is_over or asked.replaces in {ANY, credential.request_id}:
+    if is_over or request.replaces in {ANY, credential.request_id}:
         return
     raise CredentialBusyError(
         device_id=credential.device_id, hub=credential.hub, request_id=credential.request_id, expires_at=expires_at
     )
 
 
-def unused_of(device: Device, credential: Credential | None) -> Credential | None:
-    """Return what is on record of a certificate that was issued and counts, and that the device did not connect by.
+def find_unused(device: Device, credential: Credential | None) -> Credential | None:
+    """Return the record of a valid issued certificate that the device has not yet connected with, or None.
 
-    A record of another generation, or of a certificate that an operator took off the device, counts for nothing.
+    A record of another generation, or of a certificate that an operator removed from the device, is ignored.
     """
     if credential is None or credential.thumbprint is None or credential.generation_id != device.generation_id:
         return None
@@ -159,15 +159,15 @@ def unused_of(device: Device, credential: Credential | None) -> Credential | Non
 
 
 def is_repeated(unused: Credential, key_digest: bytes, not_after: datetime, now: datetime) -> bool:
-    """Say whether a request is for the key of what was issued a moment ago, whose answer may have been lost."""
+    """Return whether a request repeats the key of a recent issuance, whose response may have been lost."""
     if unused.key_digest != key_digest or unused.issued_at is None:
         return False
     since = timedelta(microseconds=int(now.timestamp() * 1_000_000) - unused.issued_at)
     return since <= min(REPEATED_WITHIN, (not_after - now + since) / 10)
 
 
-def with_fresh(device: Device, leaf: Certificate | None, fresh: bytes) -> DeviceAuthentication:
-    """Return the proofs of a device that has a new certificate: the one by which it is connected, and the new one."""
+def add_new_certificate(device: Device, leaf: Certificate | None, fresh: bytes) -> DeviceAuthentication:
+    """Return a device's credentials with the current certificate and the new one."""
     present = device.authentication
     slots = (present.primary_thumbprint, present.secondary_thumbprint)
     shown = () if leaf is None else (leaf.thumbprint, leaf.x5t_sha1)
@@ -175,7 +175,7 @@ def with_fresh(device: Device, leaf: Certificate | None, fresh: bytes) -> Device
     return replace(present, primary_thumbprint=in_use or fresh, secondary_thumbprint=fresh)
 
 
-def with_it_alone(device: Device) -> DeviceAuthentication:
-    """Return the proofs of a device that has connected by its new certificate, which takes both places."""
+def keep_new_certificate(device: Device) -> DeviceAuthentication:
+    """Return a device's credentials with the new certificate in both slots, once it has connected with it."""
     present = device.authentication
     return replace(present, primary_thumbprint=present.secondary_thumbprint)

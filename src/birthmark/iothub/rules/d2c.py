@@ -1,4 +1,4 @@
-"""What a device may publish and subscribe to (IoT Hub MQTT support, "Sending device-to-cloud messages")."""
+"""Permitted device topics (IoT Hub MQTT support, "Sending device-to-cloud messages")."""
 
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub import wire
@@ -19,7 +19,7 @@ class WillInvalidError(InvalidRequestError):
 
 
 def check_will(device_id: str, topic: str, qos: int) -> None:
-    """Raise `WillInvalidError` or `PropertyBagError` for what cannot be told as telemetry."""
+    """Raise `WillInvalidError` or `PropertyBagError` for a will that cannot become telemetry."""
     if not isinstance(wire.parse_topic(topic, device_id), wire.TelemetryTopic):
         raise WillInvalidError(device_id=device_id, detail=f"its topic is {topic[:200]}")
     if qos > 1:
@@ -27,13 +27,13 @@ def check_will(device_id: str, topic: str, qos: int) -> None:
     telemetry_of(device_id, topic, b"", 0, is_retained=False)
 
 
-def telemetry_of(device_id: str, topic: str, payload: bytes, at: int, *, is_retained: bool) -> TelemetryMessage:
-    """Return a checked will as the message that the hub keeps."""
+def telemetry_of(device_id: str, topic: str, payload: bytes, timestamp: int, *, is_retained: bool) -> TelemetryMessage:
+    """Return a validated will as a telemetry message."""
     properties = wire.parse_property_bag(topic.removeprefix(wire.telemetry_topic(device_id)[:-1]).removeprefix("/"))
     properties["iothub-MessageType"] = "Will"
     if is_retained:
         properties["mqtt-retain"] = "true"
-    return wire.message_of(device_id, properties, payload, at)
+    return wire.message_of(device_id, properties, payload, timestamp)
 
 
 MAX_MESSAGE_BYTES = 256 * 1024

@@ -1,4 +1,4 @@
-"""Digital twins: a device's twin as IoT Plug and Play has it, and what a JSON Patch of one desires.
+"""Digital twins: the IoT Plug and Play view of a twin, and JSON Patch to desired properties.
 
 Source: "Understand IoT Plug and Play digital twins", "Manage IoT Plug and Play digital twins", RFC 6902. A component is
 an object marked `"__t": "c"`; a value that a device acknowledges is `{"value", "ac", "av", "ad"}` (IoT Plug and Play
@@ -64,7 +64,7 @@ def _shown(desired: _Values, reported: _Values, *, is_root: bool = False) -> dic
             if name in desired[0]:
                 about |= {"desiredValue": wanted, "desiredVersion": desired[1].get(name, [0, 1])[1]}
             if name in reported[0]:
-                value, acknowledged = _told(told)
+                value, acknowledged = _split_reported(told)
                 shown[name] = value
                 about |= acknowledged
                 at_s = reported[1].get(name, [0])[0] / 1_000_000
@@ -82,15 +82,15 @@ def _inside(section: _Values, name: str) -> _Values:
     return (values if isinstance(values, Mapping) else {}), (stamp[2] if len(stamp) > _OF_PROPERTY else {})
 
 
-def _told(value: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the value that a device reports, and what it says of having set it."""
+def _split_reported(value: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the reported value and its acknowledgment."""
     if not (isinstance(value, Mapping) and "value" in value and ("ac" in value or "av" in value)):
         return value, {}
     return value["value"], {shown: value[name] for name, shown in _ACKNOWLEDGED.items() if name in value}
 
 
 def desired_by(twin: Twin, patch: object) -> dict[str, Any]:
-    """Return the patch of desired properties (RFC 7396) that a JSON Patch of the digital twin means.
+    """Return the desired properties patch (RFC 7396) equivalent to a JSON Patch of the digital twin.
 
     Raise `DigitalTwinPatchError`.
     """
@@ -135,44 +135,44 @@ def _removed(values: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return dict(values) if rest else {name: value for name, value in values.items() if name != first}
 
 
-def _set(twin: Twin, values: Mapping[str, Any], names: Sequence[str], value: Any, where: str) -> dict[str, Any]:
+def _set(twin: Twin, values: Mapping[str, Any], names: Sequence[str], value: Any, path: str) -> dict[str, Any]:
     first, *rest = names
     kept, told = values.get(first), twin.reported.values.get(first)
     if rest:
         if any(one is not None and not _is_component(one) for one in (kept, told)):
-            raise _refused(twin, f"{where}: {first!r} exists within the device twin and is no component")
-        _check(twin, value, where)
+            raise _refused(twin, f"{path}: {first!r} exists within the device twin and is no component")
+        _check(twin, value, path)
         return {**values, first: {**_COMPONENT, **(kept or {}), rest[0]: value}}
     if isinstance(value, dict) and _METADATA in value:
         if value[_METADATA] != {}:
-            raise _refused(twin, f"{where}: the $metadata of a component is an empty object")
+            raise _refused(twin, f"{path}: the $metadata of a component is an empty object")
         below = {name: one for name, one in value.items() if name != _METADATA}
         for one in below.items():
-            _check(twin, dict([one]), where)
+            _check(twin, dict([one]), path)
         return {**values, first: {**_COMPONENT, **below}}
     if _is_component(kept) or _is_component(told):
-        raise _refused(twin, f"{where}: {first!r} is a component, which brings an empty $metadata")
-    _check(twin, value, where)
+        raise _refused(twin, f"{path}: {first!r} is a component, which brings an empty $metadata")
+    _check(twin, value, path)
     return {**values, first: value}
 
 
-def _check(twin: Twin, value: Any, where: str, level: int = 0) -> None:
-    """Raise `DigitalTwinPatchError` for what no property of a model is."""
+def _check(twin: Twin, value: Any, path: str, level: int = 0) -> None:
+    """Raise `DigitalTwinPatchError` for an invalid property value."""
     if isinstance(value, list):
-        raise _refused(twin, f"{where} has an array, which is no value of a property")
+        raise _refused(twin, f"{path} has an array, which is no value of a property")
     if value is None:
-        raise _refused(twin, f"{where} has null for a value: remove takes it away")
+        raise _refused(twin, f"{path} has null for a value: remove takes it away")
     if isinstance(value, dict):
         if level > MAX_LEVELS:
-            raise _refused(twin, f"{where} has more than {MAX_LEVELS} levels")
+            raise _refused(twin, f"{path} has more than {MAX_LEVELS} levels")
         for name, one in value.items():
             if _NAME.fullmatch(name) is None:
-                raise _refused(twin, f"{where} has the name {name[:70]!r}: letters, digits and _, 64 at most")
-            _check(twin, one, where, level + 1)
+                raise _refused(twin, f"{path} has the name {name[:70]!r}: letters, digits and _, 64 at most")
+            _check(twin, one, path, level + 1)
 
 
 def merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the patch (RFC 7396) that leads from one to the other."""
+    """Return the merge patch (RFC 7396) that turns `before` into `after`."""
     patch: dict[str, Any] = {name: None for name in before if name not in after}
     for name, value in after.items():
         known = before.get(name)

@@ -71,7 +71,7 @@ class MethodAnswerInvalidError(UnavailableError):
 
 
 def read_answer(payload: bytes, device_id: str) -> Any:
-    """Return what a device answered, None for nothing. Raise `MethodAnswerInvalidError`."""
+    """Return a device's method response, None if it is empty. Raise `MethodAnswerInvalidError`."""
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise MethodAnswerInvalidError(device_id=device_id, detail=f"more than {MAX_PAYLOAD_BYTES} bytes")
     try:
@@ -84,7 +84,7 @@ def read_answer(payload: bytes, device_id: str) -> Any:
 
 
 def check_call(call: MethodCall, device_id: str) -> None:
-    """Raise why a call cannot be made."""
+    """Raise an error for an invalid method call."""
     problem = None
     name = call.method_name
     if not 0 < len(name) <= _MAX_NAME or any(letter in "/#+?" or letter < "!" for letter in name):

@@ -1,7 +1,7 @@
-"""May a registration write this identity? The one that made it, an operator's for this name, and the device itself.
+"""Rule of identity ownership: whether a registration may overwrite a device identity.
 
-IoT Hub lets every registration of its provisioning services replace the credentials of a device of that name. Here a
-certificate authority of a group does not decide about a device that it did not register (ADR 9).
+IoT Hub lets any registration of its provisioning services replace the credentials of a device of that name. Here, a
+group's CA cannot replace the credentials of a device that it did not register (ADR 9).
 """
 
 from collections.abc import Collection
@@ -27,15 +27,15 @@ class DeviceHeldError(ForbiddenError):
     holder: str
     hub: str
     options: str = ""
-    """Which provisioning service it is, where that is not the first."""
+    """Command option that selects the provisioning service, where it is not the first."""
 
 
 def check_holder(present: Device, maker: str, proved: Collection[bytes] = (), *, is_individual: bool = False) -> None:
     """Raise `DeviceHeldError` unless the registration `maker` may replace the credentials of `present`.
 
-    It may where it made the device; where the device has `proved` itself by a credential that the hub has; and with an
-    individual enrollment, which an operator wrote for this very name, where an operator or the registration of the same
-    id at another provisioning service made it.
+    It may where it created the device, or where the device has `proved` itself with a credential of the hub. With an
+    individual enrollment it also may where an operator created the device, or the registration of the same id at
+    another provisioning service.
     """
     holder = present.maker
     if holder == maker or not present.authentication.credentials.isdisjoint(proved):

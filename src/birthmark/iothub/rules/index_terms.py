@@ -1,8 +1,8 @@
-"""By which terms a twin is found: every value of its tags and properties, each under its path.
+"""Index terms of a twin: every value of its tags and properties, by path.
 
-A term is a path and a value as text, which says its kind first, so that a range of texts is a range of values of one
-kind: booleans, numbers as they stand to each other, texts by code points. Objects and arrays have a term that says that
-they are there, and nothing of what an array holds. Long paths and texts are cut: whoever finds by a term looks again.
+A term is a path and a value as text with a type prefix. So a range of texts is a range of values of one type. Booleans,
+numbers and texts (by code point) keep their order. Objects and arrays have a term for their existence; array contents
+are not indexed. Long paths and texts are truncated, so a search must check its candidates.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Any
 from birthmark.documents.query_evaluator import ordered
 
 MAX_TERMS = 1000
-"""So many values of one twin are found by; one with more is looked at by every search."""
+"""Maximum index terms per twin; a twin with more is a candidate of every search."""
 MAX_VALUE, MAX_PATH = 128, 128
 BOOL, NUMBER, TEXT, OBJECT, ARRAY = "b", "n", "s", "o", "a"
 PLACES: Mapping[tuple[str, ...], str] = {
@@ -20,9 +20,9 @@ PLACES: Mapping[tuple[str, ...], str] = {
     ("properties", "desired"): "d",
     ("properties", "reported"): "r",
 }
-"""What the terms of a part of a twin begin with."""
+"""Term prefix by section of a twin."""
 MODEL = "m"
-"""The path of a twin's model, where it has any."""
+"""Path of a twin's model id, if it has one."""
 _OFFSET = 1 << 63
 
 Term = tuple[str, str]
@@ -31,7 +31,7 @@ Term = tuple[str, str]
 def of_twin(
     tags: Mapping[str, Any], desired: Mapping[str, Any], reported: Mapping[str, Any], model_id: str = ""
 ) -> Sequence[Term] | None:
-    """Return the terms of a twin; None where they are too many."""
+    """Return the index terms of a twin; None if there are too many."""
     found: dict[Term, None] = {(MODEL, encode(model_id)): None} if model_id else {}
     for place, values in (("t", tags), ("d", desired), ("r", reported)):
         for term in _leaves(place, values):
@@ -42,7 +42,7 @@ def of_twin(
 
 
 def path_key(steps: Sequence[str]) -> str | None:
-    """Return the path by which values have their terms; None for what has none."""
+    """Return the index path of a property path; None if it is not indexed."""
     for head, place in PLACES.items():
         below = steps[len(head) :]
         if tuple(steps[: len(head)]) == head and below and not any(_is_odd(step) for step in below):
@@ -60,12 +60,12 @@ def encode(value: str | float | bool) -> str:  # noqa: FBT001 - a value like the
 
 
 def cut(text: str) -> str:
-    """Return what of a text is kept: what follows a NUL, which not every engine keeps, is cut off as well."""
+    """Return the indexed part of a text; it ends at a NUL, which not every database engine stores."""
     return text[:MAX_VALUE].partition("\0")[0]
 
 
 def _is_odd(step: str) -> bool:
-    """Whether no value has this name."""
+    """Return whether no indexed value can have this name."""
     return not step or step.startswith("$") or "." in step or "\0" in step
 
 

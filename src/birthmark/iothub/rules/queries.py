@@ -1,7 +1,8 @@
-"""Queries of a hub: what they may name, and by which terms what fits them is found.
+"""Twin query plans: validation of a query, and the index terms that find its candidates.
 
-A plan names candidates, all that fit among them; each is then asked the whole condition, as it is now. So a plan may
-always be wider than the condition, and never narrower. Which of two plans is cheaper is for whoever can count.
+A plan names candidates that include all matches; each candidate is then checked against the complete condition and its
+current state. So a plan may be wider than the condition, but never narrower. The caller, which can count, selects the
+cheaper of two plans.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,19 +74,19 @@ class CollectionNotServedError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class AllTwins:
-    """All there are, by their names."""
+    """Plan: all twins, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class TwinsByName:
-    """Those of some names."""
+    """Plan: twins with one of these names."""
 
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ValueSpan:
-    """From one text on to another, which is `with_high` among them; None is open."""
+    """A range of texts, including the upper bound if `with_high`; None is an open bound."""
 
     low: str
     high: str | None
@@ -94,14 +95,14 @@ class ValueSpan:
 
 @dataclass(frozen=True, slots=True)
 class NamedWithin:
-    """Those whose names are in a span."""
+    """Plan: twins whose name is in a range."""
 
     span: ValueSpan
 
 
 @dataclass(frozen=True, slots=True)
 class TwinsByTerm:
-    """Those with a term of this path and any of these values."""
+    """Plan: twins with a term of this path and any of these values."""
 
     path: str
     values: tuple[str, ...]
@@ -109,7 +110,7 @@ class TwinsByTerm:
 
 @dataclass(frozen=True, slots=True)
 class TwinsByRange:
-    """Those with a term of this path whose value is in a span."""
+    """Plan: twins with a term of this path and a value in a range."""
 
     path: str
     span: ValueSpan
@@ -117,29 +118,29 @@ class TwinsByRange:
 
 @dataclass(frozen=True, slots=True)
 class DisabledTwins:
-    """Those that are switched off."""
+    """Plan: disabled devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Those that are IoT Edge devices."""
+    """Plan: IoT Edge devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectedTwins:
-    """Those that are connected: whoever knows them names them."""
+    """Plan: connected devices, named by the presence directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """Those of any of these plans."""
+    """Plan: union of plans."""
 
     parts: tuple["Plan", ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CheapestPlan:
-    """As one of these plans says, whichever is cheaper: each finds all."""
+    """Plan: the cheapest of equivalent plans."""
 
     parts: tuple["Plan", ...]
 
@@ -160,16 +161,16 @@ def read_query(text: str) -> DocumentQuery:
     for path in paths_of(query):
         if path.steps[0].lower() not in _KNOWN:
             raise HubQueryInvalidError(detail=f"there is no {path.steps[0][:80]} in a twin, but {', '.join(_NAMES)}")
-    return with_paths(query, _as_known)
+    return with_paths(query, _normalize_path)
 
 
-def _as_known(path: FieldPath) -> FieldPath:
-    """Return a path with the name of a twin in its own letter case, as Azure takes it in any."""
+def _normalize_path(path: FieldPath) -> FieldPath:
+    """Return a path with twin property names in canonical letter case; Azure accepts any."""
     return FieldPath((_KNOWN[path.steps[0].lower()], *path.steps[1:]))
 
 
 def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each form
-    """Return by what the devices that fit are found."""
+    """Return the plan that finds the candidates of a condition."""
     match condition:
         case None:
             return _ALL
@@ -194,7 +195,7 @@ def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each f
 
 
 def _joined(parts: Sequence[Plan]) -> Plan:
-    """Return plans for the values of one path as one."""
+    """Return the union of plans, with values of the same path merged."""
     if all(isinstance(part, TwinsByTerm) for part in parts):
         each = [part for part in parts if isinstance(part, TwinsByTerm)]
         return TwinsByTerm(each[0].path, tuple(dict.fromkeys(value for part in each for value in part.values)))
@@ -206,7 +207,7 @@ def _joined(parts: Sequence[Plan]) -> Plan:
 
 
 def _narrowed(parts: Sequence[Plan]) -> Sequence[Plan]:
-    """Return plans that have to hold together, spans of one path as one: from below and from above they are few."""
+    """Return the intersection of plans, with ranges of the same path merged into one selective range."""
     found: dict[object, Plan] = {}
     for number, part in enumerate(parts):
         if isinstance(part, TwinsByRange):
@@ -222,15 +223,15 @@ def _narrowed(parts: Sequence[Plan]) -> Sequence[Plan]:
     return tuple(found.values())
 
 
-def _both(one: ValueSpan, other: ValueSpan) -> ValueSpan:
-    """Return what is in both spans."""
-    ends = [(span.high, span.with_high) for span in (one, other) if span.high is not None]
+def _both(value_span: ValueSpan, other: ValueSpan) -> ValueSpan:
+    """Return the intersection of two ranges."""
+    ends = [(span.high, span.with_high) for span in (value_span, other) if span.high is not None]
     high, with_high = min(ends) if ends else (None, True)
-    return ValueSpan(max(one.low, other.low), high, with_high)
+    return ValueSpan(max(value_span.low, other.low), high, with_high)
 
 
 def _where_not(condition: Condition) -> Plan:
-    """What is not so has, in a comparison, a value all the same."""
+    """Return the plan of a negated condition: a negated comparison still requires a value."""
     match condition:
         case (
             Comparison(left=FieldPath() as path)
@@ -317,12 +318,12 @@ def _with_text(path: FieldPath, beginning: str) -> Plan:
 
 
 def _ends(first: str) -> tuple[str, str]:
-    """Return where the terms of one kind begin, and what is beyond them."""
+    """Return the range of terms of one type: its start and its exclusive end."""
     return first, chr(ord(first) + 1)
 
 
 def _beyond(beginning: str) -> str | None:
-    """Return the least text that is above all that begin so; None where there is none."""
+    """Return the smallest text above all texts with this prefix; None if there is none."""
     while beginning:
         last = ord(beginning[-1]) + 1
         if last == _HALVES[0]:  # of pairs: they are no characters

@@ -1,7 +1,7 @@
-"""What a hub of a tier takes, and when it is too much ("IoT Hub quotas and throttling").
+"""Throttling and quotas of a hub tier ("IoT Hub quotas and throttling").
 
-A hub without a tier takes whatever comes. With several workers each decides on its part of every limit, as no two of
-them count together; a process that is started anew begins to count anew.
+A hub without a tier has no limits. With several workers, each enforces its part of every limit, as their counters are
+not shared. Counters restart with the process.
 """
 
 import math
@@ -16,11 +16,11 @@ from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError
 
 _MINUTE, _KIB = 60, 1024
 BACKLOG_S = 30.0
-"""So long traffic of a device waits for its turn, before its connection ends."""
+"""Maximum time that device traffic waits for its turn before its connection is closed."""
 PATIENCE_S = 5.0
-"""So long a request of a device waits for its turn, before it is answered 429."""
+"""Maximum time that a device request waits for its turn before a 429 response."""
 AT_A_TURN = 10
-"""How many messages of one device have their turn together."""
+"""Messages of one device per turn."""
 MAX_UNITS = 200
 
 
@@ -94,7 +94,7 @@ class Tier(StrEnum):
 
 
 class ThrottleClass(StrEnum):
-    """What there is a pace for, as it is told."""
+    """Throttled operation classes, by the name shown to users."""
 
     TELEMETRY = "messages of devices"
     CONNECTION = "new connections"
@@ -108,7 +108,7 @@ class ThrottleClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TierPace:
-    """So many in so many seconds."""
+    """A rate: an amount per number of seconds."""
 
     many: float
     within_s: int = 1
@@ -129,32 +129,32 @@ class Edition:
 
     @property
     def text(self) -> str:
-        """Return it as it is kept."""
+        """Return the edition as stored text."""
         return f"{self.tier}:{self.units}"
 
     @property
     def most_messages(self) -> int:
-        """How many messages a day takes."""
+        """Return the daily message quota."""
         return _A_DAY[self.tier] * self.units
 
     @property
     def meter(self) -> int:
-        """Of how many bytes a message counts as one."""
+        """Return the billing block size of a message in bytes."""
         return _KIB // 2 if self.tier is Tier.F1 else 4 * _KIB
 
     @property
     def most_devices(self) -> int:
         return 500 if self.tier is Tier.F1 else 1_000_000
 
-    def pace(self, what: ThrottleClass) -> TierPace:
-        """Return what is taken of something at a time."""
-        least, each, within_s = _PACES[what][self.tier]
+    def pace(self, throttle_class: ThrottleClass) -> TierPace:
+        """Return the rate of a throttle class."""
+        least, each, within_s = _PACES[throttle_class][self.tier]
         return TierPace(max(least, each * self.units), within_s)
 
     def larger(self, grows: Callable[["Edition"], float]) -> "Edition | None":
-        """Return the next edition that takes more of what `grows` tells, and less of nothing; None at the top.
+        """Return the next edition with a larger `grows` value and no smaller limit; None at the top.
 
-        That is a later tier with as many units; of the last one it is one unit more.
+        It is a later tier with as many units; for the last tier, one more unit.
         """
         order = tuple(Tier)
         later = [Edition(tier, self.units) for tier in order[order.index(self.tier) + 1 :]]
@@ -163,7 +163,7 @@ class Edition:
         return next((one for one in later if grows(one) > grows(self)), None)
 
     def blocks(self, size: int) -> int:
-        """Return as how many messages one of so many bytes counts."""
+        """Return the number of billing blocks of a message size."""
         return max(1, -(-size // self.meter))
 
 
@@ -173,7 +173,7 @@ _A_DAY: Mapping[Tier, int] = {Tier.F1: 8_000, Tier.S1: 400_000, Tier.S2: 6_000_0
 
 
 def _row(s1: tuple[float, float], s2: tuple[float, float], s3: tuple[float, float], within_s: int = 1) -> _Row:
-    """Return a line of the sheet; the free tier is as slow as one unit of S1."""
+    """Return a row of the limits table; the free tier is as slow as one unit of S1."""
     each = {Tier.F1: s1, Tier.S1: s1, Tier.S2: s2, Tier.S3: s3}
     return {tier: (least, many, within_s) for tier, (least, many) in each.items()}
 
@@ -198,14 +198,14 @@ def parse_edition(tier: str, units: int, hub: str) -> Edition:
 
 
 def edition_of(text: str) -> Edition:
-    """Return what is kept as text."""
+    """Parse stored text into an edition."""
     tier, _, units = text.partition(":")
     return Edition(Tier(tier), int(units or 1))
 
 
 @dataclass(slots=True)
 class Allowance:
-    """A pace as it is used: so many at once, and more as time goes by. Time is monotonic seconds."""
+    """Token bucket of a rate. Time is monotonic seconds."""
 
     burst: float
     per_s: float
@@ -216,26 +216,26 @@ class Allowance:
         self._left = self.burst
 
     def wait_s(self, amount: float, now: float, ahead: float = 0) -> float:
-        """Return how long it is until there is room for so many, behind those `ahead`; take nothing.
+        """Return the wait until an amount is available, behind those `ahead`; consume nothing.
 
-        What never fits, fits an empty one.
+        An amount above the burst size waits until the bucket is full.
         """
         self._left = min(self.burst, self._left + max(0.0, now - self._at) * self.per_s)
         self._at = max(self._at, now)
         return max(0.0, round((ahead + min(amount, self.burst) - self._left) / self.per_s, 6))
 
     def take(self, amount: float) -> None:
-        """Take so many, as there is room for them since `wait_s` was asked."""
+        """Consume an amount that `wait_s` found available."""
         self._left -= amount
 
     def use_up(self, now: float, for_s: float) -> None:
-        """Take all there is, and what comes within so many seconds."""
+        """Consume everything, including the refill of this many seconds."""
         self._left, self._at = -self.per_s * for_s, now
 
 
 @dataclass(slots=True)
 class HubThrottle:
-    """What one hub's tier leaves at a moment, to one of so many workers."""
+    """Remaining limits of a hub's tier for one of several workers."""
 
     hub: str
     edition: Edition
@@ -244,22 +244,22 @@ class HubThrottle:
     _day: date = date.min
     _messages: int = 0
 
-    def take(self, what: ThrottleClass, now: float, amount: float = 1) -> None:
-        """Take so many of something. Raise `TierThrottledError`, which takes nothing."""
-        if (wait_s := self.wait_s(what, now, amount)) > 0:
-            raise self.refused(what, wait_s)
-        self._of(what).take(amount)
+    def take(self, throttle_class: ThrottleClass, now: float, amount: float = 1) -> None:
+        """Consume an amount of a throttle class. Raise `TierThrottledError`, which consumes nothing."""
+        if (wait_s := self.wait_s(throttle_class, now, amount)) > 0:
+            raise self.refused(throttle_class, wait_s)
+        self._of(throttle_class).take(amount)
 
-    def wait_s(self, what: ThrottleClass, now: float, amount: float = 1, ahead: float = 0) -> float:
-        """Return how long it is until there is room for so many of something, behind those `ahead`; take nothing."""
-        return self._of(what).wait_s(amount, now, ahead)
+    def wait_s(self, throttle_class: ThrottleClass, now: float, amount: float = 1, ahead: float = 0) -> float:
+        """Return the wait for an amount of a throttle class, behind those `ahead`; consume nothing."""
+        return self._of(throttle_class).wait_s(amount, now, ahead)
 
     def count(self, size: int, today: date) -> None:
-        """Count a message of so many bytes to the day. Raise `TierQuotaError`."""
+        """Count a message of this size against the daily quota. Raise `TierQuotaError`."""
         self.count_blocks(self.edition.blocks(size), today)
 
     def count_blocks(self, blocks: int, today: date) -> None:
-        """Count so many blocks to the day. Raise `TierQuotaError`, which counts nothing."""
+        """Count blocks against the daily quota. Raise `TierQuotaError`, which counts nothing."""
         if today != self._day:
             self._day, self._messages = today, 0
         most = self.edition.most_messages
@@ -273,20 +273,20 @@ class HubThrottle:
         self._messages += blocks
 
     def use_up(self, now: float, for_s: float) -> None:
-        """Take all there is of everything, and what comes within so many seconds."""
+        """Consume all limits, including the refill of this many seconds."""
         for what in ThrottleClass:
             self._of(what).use_up(now, for_s)
 
     def use_up_day(self, today: date) -> None:
-        """Count as many messages to the day as it takes."""
+        """Use up the daily quota."""
         self._day, self._messages = today, math.ceil(self.edition.most_messages / self.parts)
 
     def room(self, devices: int) -> int:
-        """Return how many devices more there is room for, of a hub that has so many."""
+        """Return how many more devices the hub can have."""
         return max(0, self.edition.most_devices - devices)
 
     def check_room(self, devices: int) -> None:
-        """Raise `TooManyDevicesError` where one device more is too much."""
+        """Raise `TooManyDevicesError` if the hub cannot have another device."""
         known = self.edition
         if not self.room(devices):
             larger = known.larger(lambda edition: edition.most_devices)
@@ -300,21 +300,21 @@ class HubThrottle:
             )
 
     def messages(self, today: date) -> int:
-        """Return how many were counted today, here."""
+        """Return the messages that this worker counted today."""
         return self._messages if today == self._day else 0
 
-    def _of(self, what: ThrottleClass) -> Allowance:
-        if (known := self._paces.get(what)) is None:
-            pace = self.edition.pace(what)
+    def _of(self, throttle_class: ThrottleClass) -> Allowance:
+        if (known := self._paces.get(throttle_class)) is None:
+            pace = self.edition.pace(throttle_class)
             many = pace.many / self.parts
-            known = self._paces[what] = Allowance(max(1.0, many), many / pace.within_s)
+            known = self._paces[throttle_class] = Allowance(max(1.0, many), many / pace.within_s)
         return known
 
-    def refused(self, what: ThrottleClass, wait_s: float) -> TierThrottledError:
-        """Return the refusal of what would wait so long."""
+    def refused(self, throttle_class: ThrottleClass, wait_s: float) -> TierThrottledError:
+        """Return the refusal of an operation with this wait."""
         known, after_s = self.edition, max(1, math.ceil(wait_s))
-        larger = known.larger(lambda edition: edition.pace(what).many)
-        limit, named = f"{known.pace(what)} of {what}", _units_of(larger)
+        larger = known.larger(lambda edition: edition.pace(throttle_class).many)
+        limit, named = f"{known.pace(throttle_class)} of {throttle_class}", _units_of(larger)
         refused = TierThrottledError(hub=self.hub, limit=limit, tier=str(known), retry_after_s=after_s, **named)
         return refused if larger else _without(refused, "Wait for the time in Retry-After.")
 
@@ -328,6 +328,6 @@ def _units_of(larger: Edition | None) -> dict[str, Any]:
 
 
 def _without(error: _E, fix: str, *words: str) -> _E:
-    """Return a refusal of the largest edition there is, which has a fix of its own; `words` are typed in it."""
+    """Return the error for the largest edition, with its own fix; `words` are its command."""
     error.quote(fix=fix.format(*map(shlex.quote, words)))
     return error

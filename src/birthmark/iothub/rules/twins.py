@@ -1,7 +1,7 @@
-"""Twins: what a device may report, what may be desired of it ("Understand and use device twins in IoT Hub").
+"""Twin updates: reported properties of a device, and tags and desired properties of the service.
 
-Nulls remove, objects are merged, arrays are replaced whole and hold no null. Sizes are those of compact JSON without
-the metadata.
+Source: "Understand and use device twins in IoT Hub". Null removes a property, objects are merged, arrays are replaced
+completely and contain no null. Sizes are those of compact JSON without metadata.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ PROPERTIES = Shape(
     integers=_INTEGERS,
 )
 MAX_PATCH_BYTES = 4 * PROPERTIES.max_bytes
-"""Of what a device reports, with its white space and escapes: more is not looked at."""
+"""Maximum size of a device's patch, with white space and escapes; a larger one is not parsed."""
 TAGS = msgspec.structs.replace(PROPERTIES, max_bytes=8 * 1024)
 _DESIRED = ["properties", "desired"]
 _OWN = frozenset({"$version", "$metadata"})  # what a twin shows beside the values: nobody sets it
@@ -59,40 +59,42 @@ class TwinVersionError(ConflictError):
     wanted: str
 
 
-def report(twin: Twin, patch: object, at: int, *, version: int | None = None) -> Twin:
-    """Return the twin with what a device reports; `version` is the one it means, if it says so."""
+def report(twin: Twin, patch: object, timestamp: int, *, version: int | None = None) -> Twin:
+    """Return the twin with a device's reported patch; `version` is the expected one, if the device sends it."""
     if version is not None and version != twin.reported.version:
         raise TwinVersionError(device_id=twin.device_id, version=str(twin.reported.version), wanted=str(version))
-    section = _changed(twin, "reported", patch, twin.reported, at)
+    section = _changed(twin, "reported", patch, twin.reported, timestamp)
     return msgspec.structs.replace(twin, reported=section, version=twin.version + 1)
 
 
-def desire(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
-    """Return the twin with a patch of the service: of tags, of what is desired, or of both."""
+def desire(twin: Twin, body: Mapping[str, Any], timestamp: int) -> Twin:
+    """Return the twin with a service patch of tags, desired properties, or both."""
     desired, tags = _parts(twin, body)
     section = twin.desired
     if desired is not None:
-        section = _changed(twin, "desired", desired, twin.desired, at)
+        section = _changed(twin, "desired", desired, twin.desired, timestamp)
     kept = twin.tags if tags is None else _with_tags(twin, tags)
     return msgspec.structs.replace(twin, desired=section, tags=kept, version=twin.version + 1)
 
 
-def replace(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
-    """Return the twin with tags and desired properties of the service in place of what was there."""
+def replace(twin: Twin, body: Mapping[str, Any], timestamp: int) -> Twin:
+    """Return the twin with tags and desired properties replaced."""
     desired, tags = _parts(twin, body)
     kept = _fitting(twin, "tags", {} if tags is None else tags, TAGS)
-    section = replaced(twin.desired, _fitting(twin, "desired", {} if desired is None else desired, PROPERTIES), at)
+    section = replaced(
+        twin.desired, _fitting(twin, "desired", {} if desired is None else desired, PROPERTIES), timestamp
+    )
     for place, values, shape in (("desired", section.values, PROPERTIES), ("tags", kept, TAGS)):
         _sized(twin, place, values, shape)
-    tags_kept = replaced(DocumentSection(), kept, at).values
+    tags_kept = replaced(DocumentSection(), kept, timestamp).values
     return msgspec.structs.replace(twin, desired=section, tags=tags_kept, version=twin.version + 1)
 
 
-def configured(twin: Twin, content: Mapping[str, Any], at: int) -> Twin:
-    """Return the twin with what a configuration's content says of it, `properties.desired` or paths below it.
+def apply_configuration(twin: Twin, content: Mapping[str, Any], timestamp: int) -> Twin:
+    """Return the twin with a configuration's content applied, `properties.desired` or paths below it.
 
-    The whole comes in place of what was desired, what is below in its place alone ("Deploy modules", deployment
-    manifest). Raise `TwinInvalidError`.
+    `properties.desired` replaces all desired properties; a path below it replaces only its value ("Deploy modules",
+    deployment manifest). Raise `TwinInvalidError`.
     """
     values: dict[str, Any] = dict(twin.desired.values)
     for path in sorted(content):  # the whole before its parts
@@ -101,7 +103,7 @@ def configured(twin: Twin, content: Mapping[str, Any], at: int) -> Twin:
             raise TwinInvalidError(device_id=twin.device_id, detail=f"{path[:100]!r} is not below properties.desired")
         below = parts[len(_DESIRED) :]
         values = _with(values, below, content[path]) if below else _fitting(twin, "desired", content[path], PROPERTIES)
-    section = replaced(twin.desired, _fitting(twin, "desired", values, PROPERTIES), at)
+    section = replaced(twin.desired, _fitting(twin, "desired", values, PROPERTIES), timestamp)
     _sized(twin, "desired", section.values, PROPERTIES)
     return msgspec.structs.replace(twin, desired=section, version=twin.version + 1)
 
@@ -113,13 +115,13 @@ def _with(values: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[st
 
 
 def modelled(twin: Twin, model_id: str) -> Twin:
-    """Return the twin with the model that its device says it has."""
+    """Return the twin with the model id that its device announced."""
     return msgspec.structs.replace(twin, model_id=model_id, version=twin.version + 1)
 
 
-def begun(twin: Twin, body: Mapping[str, Any], at: int) -> Twin:
-    """Return a device's first twin with what its enrollment says. Raise `TwinInvalidError`."""
-    return msgspec.structs.replace(replace(twin, body, at), version=twin.version)
+def begun(twin: Twin, body: Mapping[str, Any], timestamp: int) -> Twin:
+    """Return a device's initial twin from its enrollment. Raise `TwinInvalidError`."""
+    return msgspec.structs.replace(replace(twin, body, timestamp), version=twin.version)
 
 
 def _parts(twin: Twin, body: Mapping[str, Any]) -> tuple[object, object]:
@@ -129,9 +131,9 @@ def _parts(twin: Twin, body: Mapping[str, Any]) -> tuple[object, object]:
     return (properties or {}).get("desired"), body.get("tags")
 
 
-def _changed(twin: Twin, place: str, patch: object, section: DocumentSection, at: int) -> DocumentSection:
-    made = merged(section, _fitting(twin, place, patch, PROPERTIES), at)
-    _sized(twin, place, made.values, PROPERTIES)
+def _changed(twin: Twin, path: str, patch: object, section: DocumentSection, timestamp: int) -> DocumentSection:
+    made = merged(section, _fitting(twin, path, patch, PROPERTIES), timestamp)
+    _sized(twin, path, made.values, PROPERTIES)
     return made
 
 
@@ -141,17 +143,17 @@ def _with_tags(twin: Twin, patch: object) -> dict[str, Any]:
     return made
 
 
-def _fitting(twin: Twin, place: str, patch: object, shape: Shape) -> dict[str, Any]:
+def _fitting(twin: Twin, path: str, patch: object, shape: Shape) -> dict[str, Any]:
     if isinstance(patch, dict):
         patch = {name: value for name, value in patch.items() if name not in _OWN}
     try:
-        return check(patch, shape, place=place)
+        return check(patch, shape, path=path)
     except DocumentProblem as problem:
         raise TwinInvalidError(device_id=twin.device_id, detail=str(problem)) from problem
 
 
-def _sized(twin: Twin, place: str, values: Mapping[str, Any], shape: Shape) -> None:
+def _sized(twin: Twin, path: str, values: Mapping[str, Any], shape: Shape) -> None:
     try:
-        check_size(values, shape, place=place)
+        check_size(values, shape, path=path)
     except DocumentProblem as problem:
         raise TwinInvalidError(device_id=twin.device_id, detail=str(problem)) from problem

@@ -27,14 +27,14 @@ from birthmark.supervised_tasks import Leads, always
 IsLost = Callable[[str], Awaitable[bool]]
 
 
-async def nobody_is(_name: str) -> bool:
-    """Say of no name that it was revoked with its device."""
+async def never_revoked(_name: str) -> bool:
+    """Return False for every name: no revocation list is configured."""
     return False
 
 
 @dataclass(frozen=True, slots=True)
 class IotHub:
-    """All of it, on one database. `load` must have run before anyone asks."""
+    """IoT Hub services on one database. Run `load` before use."""
 
     hubs: Hubs
     registry: Registry
@@ -49,17 +49,17 @@ class IotHub:
     throttles: Throttles
     routes: Routes
     notifier: Ref[Notifier]
-    """What twins and messages tell connected devices by; the MQTT side fills it."""
-    is_lost: IsLost = nobody_is
-    """Whether a name was revoked with its device: who lets it in again has the right to revoke."""
+    """Notifier of connected devices about twins and messages; the MQTT side sets it."""
+    is_lost: IsLost = never_revoked
+    """Check whether a name was revoked with its device; re-registering it requires the right to revoke."""
 
     async def load(self) -> None:
-        """Read what is kept in memory."""
+        """Load the in-memory caches."""
         await self.hubs.load()
         await self.routes.load()
 
     async def stop(self) -> None:
-        """End what reads in the background."""
+        """Stop the background reload."""
         await self.hubs.stop()
         await self.routes.stop()
 
@@ -72,7 +72,7 @@ class IotHub:
         revocations: RevocationCheck | None = None,
         is_devices_own: IsDevicesOwn | None = None,
         *,
-        is_lost: IsLost = nobody_is,
+        is_lost: IsLost = never_revoked,
         persons: UserDirectory = NOBODY,
         roles: ScopedRoles = NOBODYS,
         issuer: HubIssuer | None = None,
@@ -82,7 +82,7 @@ class IotHub:
         workers: int = 1,
         **kept: int,
     ) -> "IotHub":
-        """Return all of it; `keep_s` and `keep_bytes` are for telemetry. Tiers are divided among so many `workers`."""
+        """Build the services; `keep_s` and `keep_bytes` are for telemetry. Tier limits are divided among `workers`."""
         later_telemetry: Ref[Telemetry] = Ref()
         later_routes: Ref[Routes] = Ref()
         later_credentials: Ref[CertificateRequests] = Ref()
@@ -90,7 +90,7 @@ class IotHub:
             *(database, clock, entropy),
             persons=persons,
             roles=roles,
-            without_telemetry=lambda hub: later_telemetry().without(hub),
+            without_telemetry=lambda hub: later_telemetry().drain(hub),
             with_routes=lambda hub: later_routes().going_with(hub),
         )
         telemetry = later_telemetry.fill(Telemetry(hubs, database, clock, leads=leads, **kept))

@@ -1,4 +1,4 @@
-"""Many devices and modules in one request: each is done or refused by itself, and to ask again does nothing twice."""
+"""Bulk registry operations: each item succeeds or fails separately, and a repetition is idempotent."""
 
 import asyncio
 from collections import Counter
@@ -15,14 +15,14 @@ _ANY = "*"
 
 
 class Bulk:
-    """See the module."""
+    """Bulk operations on devices and modules."""
 
     def __init__(self, registry: Registry, twins: Twins) -> None:
         self._registry = registry
         self._twins = twins
 
     async def do(self, hub: Hub, items: Sequence[BulkItem], *, actor: str) -> Sequence[BirthmarkError | None]:
-        """Do all that can be done; return for each why not."""
+        """Apply all valid items; return an error or None for each."""
         twice = {name for name, count in Counter(name_of(one.id, one.module_id) for one in items).items() if count > 1}
         made = sum(map(_makes_device, items))
         # Where there may be no room for all of them, each looks after the one before it is there.

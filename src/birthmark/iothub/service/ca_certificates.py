@@ -1,6 +1,6 @@
-"""CA certificates of hubs: a device that is known by them shows a certificate with its own name (X.509 CA).
+"""CA certificates of hubs (X.509 CA authentication): a device presents a certificate with its own name.
 
-A CA at a hub is no group at a provisioning service, and the other way round: each is put on record where it counts.
+A CA certificate at a hub is independent of enrollment groups at a provisioning service: register it at each.
 """
 
 import base64
@@ -19,14 +19,14 @@ from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, deciding
+from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, decide_in_steps
 from birthmark.pki.possession import which
 from birthmark.pki.verified_ca import CaCertificate
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.reloading_cache import RowCache
 
 MAX_CAS = 25
-"""Of one hub ("IoT Hub quotas and throttling")."""
+"""Maximum CA certificates per hub ("IoT Hub quotas and throttling")."""
 _MAX_NAME = 64
 IsDevicesOwn = Callable[[Certificate], Awaitable[bool]]
 
@@ -103,7 +103,7 @@ class HubAuthorities:
         return [store.AUTHORITIES.of(row) for row in await self._database.all(store.LIST_AUTHORITIES, hub=hub.name)]
 
     async def get(self, hub: Hub, name: str) -> CaCertificate:
-        """Return one. Raise `UnknownCaError`."""
+        """Return a CA certificate. Raise `UnknownCaError`."""
         row = await self._database.one(store.GET_AUTHORITY, hub=hub.name, name=name)
         if row is None:
             raise UnknownCaError(hub=hub.name, name=name[:_MAX_NAME])
@@ -119,9 +119,9 @@ class HubAuthorities:
         actor: str,
         etag: str | None = None,
     ) -> CaCertificate:
-        """Put a CA certificate on record; the same again is harmless. Raise `CaNotACaError`, `CaExistsError`.
+        """Add a CA certificate; idempotent for the same certificate. Raise `CaNotACaError`, `CaExistsError`.
 
-        `etag` is that of what may be on record: `NOTHING` where nothing may.
+        `etag` is that of the existing certificate: `NOTHING` where none may exist.
         """
         if not certificate.is_ca:
             device = shlex.quote(certificate.subject_cn or "pump-7")
@@ -143,13 +143,13 @@ class HubAuthorities:
             elif present.is_verified or not is_verified:
                 return present
             else:
-                made = present.trusted(self._etag(), now)
+                made = present.mark_verified(self._etag(), now)
             return await self._put(hub, made, present, actor, "iothub.ca_add", verified=is_verified)
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def new_code(self, hub: Hub, name: str, *, actor: str, etag: str | None = None) -> CaCertificate:
-        """Return a CA with a fresh verification code; an earlier one is void. Raise `AuthorityChangedError`."""
+        """Return a CA with a new verification code; the earlier one becomes invalid. Raise `AuthorityChangedError`."""
         code = self._entropy.token(24).hex().upper()
 
         async def decide() -> CaCertificate:
@@ -158,7 +158,7 @@ class HubAuthorities:
             made = present.with_code(code, self._etag(), self._clock.now())
             return await self._put(hub, made, present, actor, "iothub.ca_code")
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def verify(
         self, hub: Hub, name: str, verification: Certificate, *, actor: str, etag: str | None = None
@@ -173,10 +173,10 @@ class HubAuthorities:
             made = present.proven(verification, present.verification_code, self._etag(), self._clock.now())
             return await self._put(hub, made, present, actor, "iothub.ca_verify")
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def remove(self, hub: Hub, name: str, *, actor: str, etag: str | None = None) -> None:
-        """Take a CA certificate off the record. Raise `UnknownCaError`, `AuthorityChangedError`."""
+        """Delete a CA certificate. Raise `UnknownCaError`, `AuthorityChangedError`."""
 
         async def decide() -> None:
             present = await self.get(hub, name)
@@ -189,12 +189,12 @@ class HubAuthorities:
             changes.audit(actor, "iothub.ca_remove", name, hub=hub.name).event(gone)
             await self._database.commit(changes)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def check(
         self, hub: Hub, identity: Identity, leaf: Certificate, bag: Sequence[Certificate], address: str
     ) -> None:
-        """Return where a verified CA of the hub vouches for a certificate.
+        """Verify that a verified CA of the hub issued a certificate.
 
         Raise `CaNotTrustedError`, `DevicesOwnCaError` or a `ChainError`.
         """
@@ -217,7 +217,7 @@ class HubAuthorities:
             return build_chain(leaf, bag, anchors, now, allow_partial=True, cache=signatures)
 
         try:
-            chain = await Backlog.running().decided(deciding(decide, self._signatures), share_of(address))
+            chain = await Backlog.running().run_decision(decide_in_steps(decide, self._signatures), share_of(address))
         except ChainError as error:
             error.add_facts(device_id=identity.name, hub=hub.name)
             raise
@@ -226,9 +226,9 @@ class HubAuthorities:
                 raise DevicesOwnCaError(device_id=identity.name, hub=hub.name, subject=ca.subject_text)
 
     async def _put(
-        self, hub: Hub, made: CaCertificate, present: CaCertificate | None, actor: str, action: str, **detail: object
+        self, hub: Hub, ca: CaCertificate, present: CaCertificate | None, actor: str, action: str, **detail: object
     ) -> CaCertificate:
-        row = store.authority_row(hub.name, made)
+        row = store.authority_row(hub.name, ca)
         if present is None:
             gone = UnknownHubError(host=hub.host)
             changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
@@ -239,15 +239,15 @@ class HubAuthorities:
             changes = Changes().run(
                 store.REPLACE_AUTHORITY, expect=1, otherwise=changed, **key, key_etag=present.etag, **row
             )
-        thumbprint = made.certificate.thumbprint.hex()
-        changes.audit(actor, action, made.name, hub=hub.name, thumbprint=thumbprint, **detail)
-        await self._database.commit(changes.event(HubCaChanged(hub.name, made.name)))
-        return made
+        thumbprint = ca.certificate.thumbprint.hex()
+        changes.audit(actor, action, ca.name, hub=hub.name, thumbprint=thumbprint, **detail)
+        await self._database.commit(changes.event(HubCaChanged(hub.name, ca.name)))
+        return ca
 
     def _etag(self) -> str:
         return base64.b64encode(self._entropy.token(8)).decode()
 
 
 def _name_for(leaf: Certificate) -> str:
-    """Return under which name a certificate's CA may be put on record."""
+    """Return the suggested name for a certificate's CA."""
     return re.sub(r"[^a-z0-9]+", "-", leaf.issuer_text.lower()).strip("-").removeprefix("cn-")[:40] or "ca"

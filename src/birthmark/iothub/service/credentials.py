@@ -1,7 +1,7 @@
-"""Certificates that the hub issues to its devices, each in the place of the one by which a device is connected.
+"""Device certificates issued by the hub, each replacing the one of the current connection.
 
-A request is written down before it is accepted and ends with the commit that issues: whoever is killed between the two
-leaves a device that connects as before, and asks again. What is under way is a row, so it holds for every worker.
+A request is stored before it is accepted and ends with the commit that issues. If the server is killed between the two,
+the device connects as before and requests again. A request in progress is a row, so it is visible to every worker.
 """
 
 import base64
@@ -22,13 +22,13 @@ from birthmark.iothub.rules.credentials import (
     CredentialBusyError,
     CredentialReplacedError,
     NoCredentialPolicyError,
+    add_new_certificate,
     check_is_alone,
     check_name,
     check_own,
+    find_unused,
     is_repeated,
-    unused_of,
-    with_fresh,
-    with_it_alone,
+    keep_new_certificate,
 )
 from birthmark.iothub.service.registry import Registry
 from birthmark.iothub.wire import CredentialRequest
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class IssuanceGrant:
-    """By which policy a device gets certificates, for which names, and what has to hold for that still."""
+    """The policy and names of a device's certificates, and the write guard of the grant."""
 
     policy: str
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class IssuanceGrant:
 
 
 class Grants(Protocol):
-    """Who said that a device may have certificates."""
+    """Source of issuance grants."""
 
     async def of(self, device: Device) -> IssuanceGrant:
         """Return the grant. Raise `NoCredentialPolicyError`."""
@@ -57,24 +57,24 @@ class Grants(Protocol):
 
 
 class HubIssuer(Protocol):
-    """The CA, as far as a hub needs it."""
+    """The CA functions that a hub needs."""
 
     async def is_good(self, thumbprint: Thumbprint) -> bool:
-        """Say whether a certificate was issued here, is alive and was not taken back."""
+        """Return whether a certificate was issued here, is valid and not revoked."""
         ...
 
     async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
-        """Return the new certificate and those above it, the root last, once it is on record with what `also` says."""
+        """Issue a certificate and return its chain, root last, once it is stored together with `also`."""
         ...
 
-    def used(self, certificate: Certificate, now: datetime) -> Changes:
-        """Return what notes that a certificate proved to be in use."""
+    def usage_changes(self, certificate: Certificate, now: datetime) -> Changes:
+        """Return changes that record the use of a certificate."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedIssuance:
-    """A request that is under way; `chain` where it was answered before."""
+    """A request in progress; `chain` where it was already answered."""
 
     hub: Hub
     device_id: str
@@ -88,7 +88,7 @@ class AcceptedIssuance:
 
 
 class NewDevice(NamedTuple):
-    """A device that is about to be put on record."""
+    """A device that is about to be created."""
 
     hub: str
     device_id: DeviceId
@@ -123,7 +123,7 @@ class CertificateRequests:
         self.count = 0
 
     def session(self) -> str:
-        """Return a name for a connection that makes requests."""
+        """Return a session id for a connection that makes requests."""
         return self._entropy.token(8).hex()
 
     async def accept(
@@ -131,31 +131,31 @@ class CertificateRequests:
         hub: Hub,
         device: Device,
         leaf: Certificate | None,
-        asked: CredentialRequest,
+        request: CredentialRequest,
         *,
         request_id: str,
         session: str,
     ) -> AcceptedIssuance:
-        """Write down that a device asks, and return what to go on with. `device` and `leaf` are the connection's.
+        """Store a device's request and return it for `finish`. `device` and `leaf` are the connection's.
 
-        Raise `OtherDeviceError`, `CredentialBusyError` and the like.
+        Raise `OtherDeviceError`, `CredentialBusyError` and similar errors.
         """
 
         async def decide() -> AcceptedIssuance:
             # Before the device: what is issued in between changes this, and the commit is on the condition of it.
             known = await self.known(hub, device.device_id)
-            present = await self._same(hub, device)
-            check_own(present, asked)
-            check_name(present, asked, (await self.grants.of(present)).names)
+            present = await self._get_current(hub, device)
+            check_own(present, request)
+            check_name(present, request, (await self.grants.of(present)).names)
             now = self._clock.now()
             runs_until = now if known is None or known.expires_at is None else from_micros(known.expires_at)
-            check_is_alone(known, asked, session, to_micros(now), runs_until)
+            check_is_alone(known, request, session, to_micros(now), runs_until)
             expires_at = now + LASTS
             version = self._entropy.token(8).hex()
-            base = (hub, device.device_id, device.generation_id, asked, request_id, version, expires_at, leaf)
-            if (chain := await self._made_before(present, known, asked, now)) is not None:
+            base = (hub, device.device_id, device.generation_id, request, request_id, version, expires_at, leaf)
+            if (chain := await self._made_before(present, known, request, now)) is not None:
                 return AcceptedIssuance(*base, chain)
-            unused = unused_of(present, known)
+            unused = find_unused(present, known)
             claimed = replace(
                 unused or Credential(hub.name, device.device_id, device.generation_id, version),
                 version=version,
@@ -166,16 +166,19 @@ class CertificateRequests:
             await self._database.commit(self._still(present).merge(_written(claimed, known)))
             return AcceptedIssuance(*base)
 
-        return await _decided(decide)
+        return await _retry_on_conflict(decide)
 
     async def finish(self, accepted: AcceptedIssuance) -> tuple[str, ...]:
-        """Issue what was accepted, and return the chain. Raise `CredentialReplacedError`, or what the CA refuses."""
+        """Issue the certificate of an accepted request and return its chain.
+
+        Raise `CredentialReplacedError`, or the CA's refusal.
+        """
         if accepted.chain is not None:
             return accepted.chain
         try:
-            chain = await _decided(lambda: self._issue(accepted))
+            chain = await _retry_on_conflict(lambda: self._issue(accepted))
         except BirthmarkError:
-            await self._give_up(accepted)
+            await self._abandon(accepted)
             raise
         self.count += 1
         return chain
@@ -189,7 +192,7 @@ class CertificateRequests:
         check_own(device, asked)
         grant = await self.grants.of(device)
         check_name(device, asked, grant.names)
-        unused = unused_of(device, known)
+        unused = find_unused(device, known)
         told: tuple[str, ...] = ()
         assert self.issuer is not None  # noqa: S101 - there is who grants
 
@@ -204,8 +207,8 @@ class CertificateRequests:
                 issued_at=to_micros(now),
                 chain=told,
             )
-            changes = self._registry.reproved(device, with_fresh(device, leaf, fresh), now)
-            changes.merge(_written(done, known)).merge(_once_more(grant.while_granted))
+            changes = self._registry.replace_credentials(device, add_new_certificate(device, leaf, fresh), now)
+            changes.merge(_written(done, known)).merge(_copy_changes(grant.while_granted))
             return changes.audit(
                 "device",
                 "iothub.credential_issue",
@@ -222,13 +225,13 @@ class CertificateRequests:
         return told
 
     async def used(self, hub: Hub, device: Device, leaf: Certificate) -> None:
-        """A device connected by its second certificate: if that is the new one, the old one goes."""
+        """Handle a connection with the second certificate: if it is the new one, remove the old one."""
         known = await self.known(hub, device.device_id)
-        unused = unused_of(device, known)
+        unused = find_unused(device, known)
         if known is None or unused is None or unused.thumbprint != leaf.thumbprint:
             return
         old, now = device.authentication.primary_thumbprint, self._clock.now()
-        changes = self._registry.reproved(device, with_it_alone(device), now)
+        changes = self._registry.replace_credentials(device, keep_new_certificate(device), now)
         changes.run(store.DROP_CREDENTIAL, expect=1, hub=device.hub, device_id=device.device_id, version=known.version)
         replaced = None if old in {None, leaf.thumbprint} else old
         changes.audit(
@@ -240,36 +243,38 @@ class CertificateRequests:
             replaces=None if replaced is None else replaced.hex(),
         )
         if self.issuer is not None:
-            changes.merge(self.issuer.used(leaf, now))
+            changes.merge(self.issuer.usage_changes(leaf, now))
         try:
             await self._database.commit(changes)
         except ConflictError:  # it connects twice at once, or somebody changes it: the next connection settles that
             return
 
     async def known(self, hub: Hub, device_id: str) -> Credential | None:
-        """Return what is on record of a device's certificates, or of those of one that had its name before."""
+        """Return the credential record of a device id, which may belong to an earlier device of that name."""
         row = await self._database.one(store.GET_CREDENTIAL, hub=hub.name, device_id=device_id)
         return None if row is None else store.CREDENTIALS.of(row)
 
-    def registered(self, made: Device | NewDevice, known: Credential | None, fresh: bytes, now: datetime) -> Changes:
-        """Return what notes a certificate that a device was issued as it registered; `known` is on record of it."""
+    def record_registration(
+        self, device: Device | NewDevice, credential: Credential | None, fresh: bytes, now: datetime
+    ) -> Changes:
+        """Return changes that record a certificate issued at registration; `credential` is the existing record."""
         version = self._entropy.token(8).hex()
-        base = (made.hub, made.device_id, made.generation_id, version)
-        return _written(Credential(*base, thumbprint=fresh, issued_at=to_micros(now)), known)
+        base = (device.hub, device.device_id, device.generation_id, version)
+        return _written(Credential(*base, thumbprint=fresh, issued_at=to_micros(now)), credential)
 
-    async def _same(self, hub: Hub, device: Device) -> Device:
-        """Return the device as it is now. Raise `UnknownDeviceError` where it was removed, or made anew."""
+    async def _get_current(self, hub: Hub, device: Device) -> Device:
+        """Return the current device. Raise `UnknownDeviceError` if it was deleted or re-created."""
         await self._registry.check_is_there(hub, device)
         return await self._registry.device(hub, device.device_id)
 
     async def _made_before(
-        self, device: Device, known: Credential | None, asked: CredentialRequest, now: datetime
+        self, device: Device, credential: Credential | None, request: CredentialRequest, now: datetime
     ) -> tuple[str, ...] | None:
-        unused = unused_of(device, known)
+        unused = find_unused(device, credential)
         if unused is None or not unused.chain or unused.thumbprint is None or self.issuer is None:
             return None
         leaf = parse_der(base64.b64decode(unused.chain[0]))
-        if not is_repeated(unused, key_digest(asked.csr.spki_der), leaf.not_after, now):
+        if not is_repeated(unused, key_digest(request.csr.spki_der), leaf.not_after, now):
             return None
         return unused.chain if await self.issuer.is_good(Thumbprint(unused.thumbprint)) else None
 
@@ -282,8 +287,8 @@ class CertificateRequests:
             key_generation_id=device.generation_id,
         )
 
-    async def _give_up(self, accepted: AcceptedIssuance) -> None:
-        """Let go of a request that is answered with a refusal; what was issued before it stays on record."""
+    async def _abandon(self, accepted: AcceptedIssuance) -> None:
+        """Abandon a request that ends with a refusal; the record of an earlier issuance stays."""
         known = await self.known(accepted.hub, accepted.device_id)
         if known is None or known.version != accepted.version:
             return
@@ -295,8 +300,8 @@ class CertificateRequests:
             return
 
 
-async def _decided(decide: Callable[[], Awaitable[T]]) -> T:
-    """Return what `decide` returns, where another was faster what it returns then; who is refused is so at once."""
+async def _retry_on_conflict(decide: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of `decide`, retried after write conflicts; refusals are raised at once."""
     for _ in range(_ATTEMPTS - 1):
         try:
             return await decide()
@@ -307,14 +312,14 @@ async def _decided(decide: Callable[[], Awaitable[T]]) -> T:
     return await decide()
 
 
-def _written(made: Credential, known: Credential | None) -> Changes:
-    row = store.CREDENTIALS.row(made)
-    if known is None:
+def _written(credential: Credential, existing: Credential | None) -> Changes:
+    row = store.CREDENTIALS.row(credential)
+    if existing is None:
         return Changes().run(store.ADD_CREDENTIAL, **row)
     key = {f"key_{name}": row.pop(name) for name in ("hub", "device_id")}
-    return Changes().run(store.CHANGE_CREDENTIAL, expect=1, **key, key_version=known.version, **row)
+    return Changes().run(store.CHANGE_CREDENTIAL, expect=1, **key, key_version=existing.version, **row)
 
 
-def _once_more(changes: Changes) -> Changes:
-    """Return a copy: a commit that is made again takes its changes again."""
+def _copy_changes(changes: Changes) -> Changes:
+    """Return a copy for a retried commit, as a commit consumes its changes."""
     return Changes().merge(changes)

@@ -1,4 +1,4 @@
-"""Hubs of this server, and who may use their service interface."""
+"""Hubs of this server, and authorization of their service API."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
-from birthmark.auth.shared_access_policies import Which, rotated
+from birthmark.auth.shared_access_policies import Which, rotate_key
 from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.iam.authorization import demand
+from birthmark.iam.authorization import require_right
 from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.iothub import store, twin_search
 from birthmark.iothub.events import HubDeleted, HubsChanged
@@ -20,7 +20,7 @@ from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
-from birthmark.store import Changes, Database, counters, decided_again, name_index
+from birthmark.store import Changes, Database, counters, name_index, retry_on_conflict
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import ReloadingCache
 
@@ -56,7 +56,7 @@ async def _no_changes(_hub: Hub) -> Changes:
 
 
 class Hubs:
-    """All hubs of this server. Few, and every connection needs them: they are kept in memory."""
+    """All hubs of this server, kept in memory, as every connection needs them."""
 
     def __init__(
         self,
@@ -69,28 +69,28 @@ class Hubs:
         without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext(),
         with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes,
     ) -> None:
-        """`persons` may call the service interface besides the hubs' own policies; `roles` end with their hubs.
+        """`persons` may call the service API in addition to the hubs' own policies; `roles` end with their hubs.
 
-        `without_telemetry`: while a hub is deleted, none of its telemetry is taken, and what was is written.
-        `with_routes` returns what removes all that the routes of a hub have.
+        `without_telemetry`: while a hub is deleted, its telemetry is rejected, and accepted telemetry is written.
+        `with_routes` returns the changes that delete all data of the hub's routes.
         """
         self._database = database
         self._clock = clock
         self._entropy = entropy
         self._by_host: dict[str, Hub] = {}
         self.editions: dict[str, Edition] = {}
-        """By name, the tiers of those that have one."""
+        """Tier of each hub that has one, by name."""
         self._loading = ReloadingCache(database, self._read, HubsChanged, HubDeleted)
         self._persons, self._roles = persons, roles
         self.without_telemetry = without_telemetry
         self._with_routes = with_routes
 
     async def load(self) -> None:
-        """Read the hubs; there are few, and every connection needs them."""
+        """Load the hubs into memory."""
         await self._loading.load()
 
     async def stop(self) -> None:
-        """End what reads them in the background."""
+        """Stop the background reload."""
         await self._loading.stop()
 
     async def _read(self) -> None:
@@ -99,7 +99,7 @@ class Hubs:
         self.editions = {hub.name: edition_of(hub.tier) for hub in found if hub.tier is not None}
 
     async def create(self, name: str, host: str, edition: Edition | None = None, *, actor: str) -> Hub:
-        """Make a hub with fresh policy keys. Raise `HubExistsError`."""
+        """Create a hub with new policy keys. Raise `HubExistsError`."""
         keys = {policy: (self._entropy.token(32), self._entropy.token(32)) for policy in POLICIES}
         hub = Hub(name, host, keys, None if edition is None else edition.text)
         exists = HubExistsError(hub=name, host=host)
@@ -110,7 +110,7 @@ class Hubs:
         return hub
 
     async def set_tier(self, name: str, edition: Edition | None, *, actor: str) -> Hub:
-        """Let a tier's limits count for a hub from now on, or none. Raise `UnknownHubError`."""
+        """Set or remove the tier of a hub, effective at once. Raise `UnknownHubError`."""
         hub = self.by_name(name)
         made = replace(hub, tier=None if edition is None else edition.text)
         changes = Changes().run(
@@ -131,7 +131,7 @@ class Hubs:
         async def decide() -> Hub:
             hub = self.by_name(name)
             fresh = self._entropy.token(32)
-            made = replace(hub, policies=rotated(hub.policies, policy, which, fresh, f"The hub {name}"))
+            made = replace(hub, policies=rotate_key(hub.policies, policy, which, fresh, f"The hub {name}"))
             changes = Changes().audit(actor, "iothub.key_rotate", name, policy=policy, which=which)
             changes.run(
                 store.CHANGE_KEYS,
@@ -144,20 +144,20 @@ class Hubs:
             await self._commit(changes.event(HubsChanged(name)))
             return made
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
-    async def note_shown(self, hub: Hub, policy: str, *, actor: str) -> None:
-        """Write down who is about to be shown the keys of a policy."""
+    async def audit_key_display(self, hub: Hub, policy: str, *, actor: str) -> None:
+        """Audit the display of a policy's keys."""
         await self._database.commit(Changes().audit(actor, "iothub.key_show", hub.name, policy=policy))
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a hub with its devices and messages. Raise `UnknownHubError`.
+        """Delete a hub with its devices and messages. Raise `UnknownHubError`.
 
-        What is removed is the hub that was there when it was asked for, never one that was made since by its name.
+        Only the hub present at the request is deleted, never a later one of the same name.
         """
         asked = self.by_name(name)
         async with self.without_telemetry(asked):  # what is on its way would be the next hub's of that name
-            await decided_again(lambda: self._delete(asked, actor))
+            await retry_on_conflict(lambda: self._delete(asked, actor))
 
     async def _delete(self, asked: Hub, actor: str) -> None:
         self.check_is_there(asked)
@@ -182,7 +182,7 @@ class Hubs:
         changes.run(twin_search.DROP_PLACE, place=name)
         changes.run(name_index.FORGET_PLACE, place=store.place_of(name))
         changes.run(counters.FORGET_PLACE, name=store.DEVICES, place=name)
-        await self._roles.end_with(f"hub/{name}", changes, self._commit, actor=actor)
+        await self._roles.remove_scope(f"hub/{name}", changes, self._commit, actor=actor)
 
     async def _commit(self, changes: Changes) -> None:
         await self._loading.committed(self._database.commit(changes))
@@ -192,9 +192,9 @@ class Hubs:
         return sorted(self._by_host.values(), key=lambda hub: hub.name)
 
     def check_is_there(self, hub: Hub) -> None:
-        """Raise `UnknownHubError` where a hub was deleted, also when another of its name was made since."""
+        """Raise `UnknownHubError` if the hub was deleted, even if another of its name exists."""
         now = self._by_host.get(hub.host.lower())
-        if now is not hub and (now is None or not hub.became(now)):
+        if now is not hub and (now is None or not hub.is_rekeyed_as(now)):
             raise UnknownHubError(host=hub.host)
 
     def by_host(self, host: str) -> Hub:
@@ -208,8 +208,8 @@ class Hubs:
         low = host.lower()
         return self._by_host.get(low) or self._by_host.get(low.rpartition(":")[0].strip("[]"))
 
-    def counting_on(self, name: str, otherwise: BirthmarkError) -> Changes:
-        """Return what holds while there is a hub of this name; `otherwise` is raised where there is none."""
+    def guard_exists(self, name: str, otherwise: BirthmarkError) -> Changes:
+        """Return a write guard that requires the hub to exist; it raises `otherwise`."""
         if not any(hub.name == name for hub in self._by_host.values()):
             raise otherwise
         return Changes().run(store.HUB_IS_THERE, expect=1, otherwise=otherwise, key_name=name)
@@ -231,7 +231,7 @@ class Hubs:
         right: Right,
         address: str = "",
     ) -> str:
-        """Return the policy a service call proved, or the person. Raise `UnauthenticatedError`, `RightMissingError`."""
+        """Authorize a service call and return the policy or user. Raise `UnauthenticatedError`, `RightMissingError`."""
         names = ", ".join(sorted(allowed))
         if not authorization:
             raise PolicyKeyError(allowed=names, presented="no token")
@@ -253,5 +253,5 @@ class Hubs:
         check_sas(token, [person.key], self._clock.now())
         count_for(f"user:{person.caller.user}")
         check_resource(token, [f"{hub.host}/{resource}"])
-        demand(person.caller, right, f"hub/{name}")
+        require_right(person.caller, right, f"hub/{name}")
         return person.caller.actor

@@ -1,7 +1,7 @@
-"""Routes of hubs: kept on record, made ready in memory, and applied to what comes by the engine that rules have, too.
+"""Message routing of hubs: configuration, and routing of messages by the rules engine.
 
-Telemetry is read from the stream that has it anyway, by a group of its own; what twins, devices and connections say
-from the stream of `telling`. One worker does it for all. A route sees each message at least once.
+Telemetry is read from the hub's telemetry stream by a consumer group of its own; events of twins, devices and
+connections from the stream of `telling`. One worker serves all routes. A route receives each message at least once.
 """
 
 import asyncio
@@ -44,18 +44,18 @@ from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import ReloadingCache
-from birthmark.supervised_tasks import Leads, always, ended, kept, told
+from birthmark.supervised_tasks import Leads, always, cancel_and_wait, start_supervised, told
 
 CheckUrl = Callable[[str], object]
 Record = Callable[[BirthmarkError], object]
-"""Raises why a URL may not be called."""
+"""Logs a routing error."""
 GROUP = " routes"
-"""The name of the engine's place in a stream: no consumer group can have it."""
+"""Name of the engine's offset in a stream; no consumer group can have it."""
 KEEP_S, KEEP_BYTES = 24 * 3600, 1024 * 1024 * 1024
-"""So long, and so much, is kept of what goes to a stream."""
+"""Retention of streams that routes write to, by age and size."""
 _LOOK_S, _TRIM_EVERY_S = 60.0, 60.0
 _MICROS = 1_000_000
 _GENERATION_BYTES, _ATTEMPTS = 8, 8
@@ -78,7 +78,7 @@ class RouteFailedError(PolicyError):
 
 
 class _Part(NamedTuple):
-    """What one engine reads."""
+    """A source stream of an engine."""
 
     hub: str
     generation: str
@@ -86,7 +86,7 @@ class _Part(NamedTuple):
 
 
 class _OfHub:
-    """All routes of a hub, as the engine knows them: a message goes to each endpoint once."""
+    """All routes of a hub as one rule of the engine: a message goes to each endpoint once."""
 
     def __init__(self, routes: "Routes", part: _Part) -> None:
         self._routes, self._part = routes, part
@@ -96,7 +96,7 @@ class _OfHub:
         return f"hub:{self._part.hub}:{'messages' if self._part.is_telemetry else 'events'}"
 
     async def decide(self, message: TelemetryMessage) -> Sequence[Delivery]:
-        """Return what goes out."""
+        """Return the deliveries of a message."""
         ready = self._routes.ready(self._part.hub)
         if ready is None or ready.generation != self._part.generation:
             return ()
@@ -131,7 +131,7 @@ class _OfHub:
 
 
 class Routes:
-    """The routes of all hubs. `load` must have run before anyone asks, and `begin` before anything leaves."""
+    """Routes of all hubs. Run `load` before use, and `begin` before delivery."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Routes:
         leads: Leads = always,
         record: Record = lambda _: None,
     ) -> None:
-        """`record` files what a route could not do."""
+        """`record` logs routing errors."""
         self._database, self.clock, self._entropy = database, clock, entropy
         self._hubs, self._telemetry, self.telling = hubs, telemetry, tells
         self._ready: dict[str, PreparedRouting] = {}
@@ -165,7 +165,7 @@ class Routes:
     def begin(
         self, queue: Queue, carriers: Mapping[str, Sink], *, check_url: CheckUrl, servers: Mapping[str, MessageServer]
     ) -> None:
-        """Know the ways out."""
+        """Set the delivery queue and the sinks."""
         self._queue, self._carriers = queue, carriers
         self._check_url, self._servers = check_url, servers
         queue.serve(carriers, self.failed)
@@ -173,21 +173,23 @@ class Routes:
     # ---- on record
 
     async def load(self) -> None:
-        """Make every hub's routes ready."""
+        """Compile the routes of every hub."""
         await self._loading.load()
 
     async def stop(self) -> None:
-        """End what reads in the background."""
+        """Stop the background reload."""
         await self._loading.stop()
 
     async def _read(self) -> None:
         found = [store.kept_of(row) for row in await every(self._database, store.ROUTINGS_PAGE, "hub")]
         known = self._ready
         self._ready = {
-            one.hub: known[one.hub] if one.hub in known and known[one.hub].kept == one else matching.make_ready(one)
+            one.hub: known[one.hub]
+            if one.hub in known and known[one.hub].kept == one
+            else matching.prepare_routing(one)
             for one in found
         }
-        self.telling.become({one.hub: one.sources for one in self._ready.values()})
+        self.telling.set_requested({one.hub: one.sources for one in self._ready.values()})
         there = {
             (one.hub, one.generation, endpoint.name)
             for one in self._ready.values()
@@ -197,11 +199,11 @@ class Routes:
         self._changed.set()
 
     def ready(self, hub: str) -> PreparedRouting | None:
-        """Return a hub's routes made ready; None where it never had any."""
+        """Return a hub's compiled routes; None if it never had any."""
         return self._ready.get(hub)
 
     async def get(self, hub: Hub) -> StoredRouting | None:
-        """Return what is on record of a hub's routes; None where it never had any."""
+        """Return a hub's stored routes; None if it never had any."""
         row = await self._database.one(store.GET_ROUTING, hub=hub.name)
         return None if row is None else store.kept_of(row)
 
@@ -221,9 +223,9 @@ class Routes:
         revision: int | None = None,
         **told: object,
     ) -> StoredRouting:
-        """Make a hub's routes what `decide` makes of them; `revision` is the one that it is meant for.
+        """Update a hub's routes with `decide`; `revision` is the expected one.
 
-        Raise what `decide` raises, `EndpointInvalidError`, and why a URL may not be called.
+        Raise the errors of `decide`, `EndpointInvalidError`, and the refusal of a URL.
         """
 
         async def once() -> StoredRouting:
@@ -239,10 +241,10 @@ class Routes:
             await self._loading.committed(self._database.commit(changes.event(RoutingChanged(hub.name))))
             return one
 
-        return await decided_again(once, attempts=_ATTEMPTS if revision is None else 1)
+        return await retry_on_conflict(once, attempts=_ATTEMPTS if revision is None else 1)
 
-    def _check(self, hub: Hub, before: Routing, made: Routing) -> None:
-        for one in made.endpoints:
+    def _check(self, hub: Hub, before: Routing, routing: Routing) -> None:
+        for one in routing.endpoints:
             if one in before.endpoints:
                 continue
             if isinstance(one, WebhookEndpoint):
@@ -251,34 +253,38 @@ class Routes:
                 detail = f"the configuration has no [servers.{one.server[:64]}]"
                 raise EndpointInvalidError(hub=hub.name, endpoint=one.name, detail=detail)
 
-    def _kept(self, hub: Hub, known: StoredRouting | None, made: Routing) -> StoredRouting:
+    def _kept(self, hub: Hub, routing: StoredRouting | None, changed: Routing) -> StoredRouting:
         secrets: dict[str, str] = {}
-        for one in made.endpoints:
+        for one in changed.endpoints:
             if isinstance(one, WebhookEndpoint):
-                old = None if known is None or known.routing.endpoint(one.name) != one else known.secrets.get(one.name)
+                old = (
+                    None
+                    if routing is None or routing.routing.endpoint(one.name) != one
+                    else routing.secrets.get(one.name)
+                )
                 secrets[one.name] = old or secret_of(self._entropy.token(SECRET_BYTES))
-        generation = self._entropy.token(_GENERATION_BYTES).hex() if known is None else known.generation
+        generation = self._entropy.token(_GENERATION_BYTES).hex() if routing is None else routing.generation
         return StoredRouting(
-            hub.name, generation, (0 if known is None else known.revision) + 1, made, secrets, self.clock.now()
+            hub.name, generation, (0 if routing is None else routing.revision) + 1, changed, secrets, self.clock.now()
         )
 
-    async def _writing(self, hub: Hub, known: StoredRouting | None, made: StoredRouting) -> Changes:
+    async def _writing(self, hub: Hub, routing: StoredRouting | None, made: StoredRouting) -> Changes:
         row = store.routing_row(made)
         changed = ChangedMeanwhileError(what="The routing of the hub")
-        if known is None:
+        if routing is None:
             gone = UnknownHubError(host=hub.host)
             changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
             changes.run(store.ADD_ROUTING, expect=1, otherwise=changed, **row)
         else:
             values = {name: row[name] for name in ("document", "secrets", "revision", "modified_at")}
-            key = {"key_hub": hub.name, "key_generation": known.generation, "key_revision": known.revision}
+            key = {"key_hub": hub.name, "key_generation": routing.generation, "key_revision": routing.revision}
             changes = Changes().run(store.CHANGE_ROUTING, expect=1, otherwise=changed, **key, **values)
-        before = Routing() if known is None else known.routing
+        before = Routing() if routing is None else routing.routing
         await self._begin_reading(changes, hub, before.sources, made.routing.sources)
         left = {one.name for one in made.routing.routes}
         for route in before.routes:
             if route.name not in left and self._queue is not None:
-                changes.merge(self._queue.forgetting(matching.rule_of(hub.name, route.name)))
+                changes.merge(self._queue.deletion_changes(matching.rule_of(hub.name, route.name)))
         for one in before.endpoints:
             if isinstance(one, StreamEndpoint) and one not in made.routing.endpoints:
                 changes.merge(drop_stream(_stream_name(hub.name, one.name)))
@@ -287,17 +293,17 @@ class Routes:
     async def _begin_reading(
         self, changes: Changes, hub: Hub, before: frozenset[RouteSource], after: frozenset[RouteSource]
     ) -> None:
-        """Let what nobody read be read from now on: what came before its first route is nobody's."""
+        """Start reading newly routed sources at their end: messages before the first route are not routed."""
         if RouteSource.MESSAGES in after and RouteSource.MESSAGES not in before:
             stream = self._telemetry.stream_of(hub)
-            changes.merge(stream.noting(GROUP, await stream.end()))
+            changes.merge(stream.position_changes(GROUP, await stream.end()))
         events = frozenset(RouteSource) - {RouteSource.MESSAGES}
         if after & events and not before & events:
             told = self.telling.stream(hub.name)
-            changes.merge(told.noting(GROUP, await told.end()))
+            changes.merge(told.position_changes(GROUP, await told.end()))
 
     async def going_with(self, hub: Hub) -> Changes:
-        """Return what removes all that routes of a hub have, for the commit that removes the hub."""
+        """Return the changes that delete all data of a hub's routes, for the commit that deletes the hub."""
         changes = drop_stream(stream_name(hub.name))
         changes.run(letters.DELETE_OF, first=f"hub:{hub.name}:", last=f"hub:{hub.name};")
         known = await self.get(hub)
@@ -308,7 +314,7 @@ class Routes:
     # ---- what people ask
 
     async def lanes(self, hub: Hub) -> Mapping[tuple[str, str], DeliveryPartition]:
-        """Return what waits and was put aside, by route and endpoint."""
+        """Return queued deliveries and dead letters, by route and endpoint."""
         if self._queue is None:
             return {}
         found: dict[tuple[str, str], DeliveryPartition] = {}
@@ -321,7 +327,7 @@ class Routes:
         return found
 
     async def problems(self, hub: Hub, route: str, limit: int) -> Sequence[Mapping[str, Any]]:
-        """Return what of a route was put aside, oldest first, and why."""
+        """Return the dead letters of a route with their errors, oldest first."""
         if self._queue is None:
             return []
         found = await self._queue.dead(matching.rule_of(hub.name, route), "", limit)
@@ -332,10 +338,10 @@ class Routes:
         ]
 
     async def retry(self, hub: Hub, route: str, *, actor: str) -> None:
-        """Let what of a route was put aside be tried anew. Raise `UnknownRouteError`."""
+        """Retry the dead letters of a route. Raise `UnknownRouteError`."""
         await self._known(hub, route)
         if self._queue is not None:
-            changes = self._queue.reviving(matching.rule_of(hub.name, route))
+            changes = self._queue.retry_changes(matching.rule_of(hub.name, route))
             await self._database.commit(changes.audit(actor, "iothub.route_retry", route, hub=hub.name))
             self._queue.wake()
 
@@ -345,7 +351,7 @@ class Routes:
         return configuration.known_route(await self.routing(hub), route, hub.name)
 
     async def lag_s(self, hub: Hub) -> float:
-        """Return how old the oldest message is that routes have not seen, 0 where they have seen all."""
+        """Return the age of the oldest unrouted message in seconds, 0 if there is none."""
         ready = self._ready.get(hub.name)
         if ready is None:
             return 0.0
@@ -359,7 +365,7 @@ class Routes:
         return max(0.0, (self.clock.micros() - min(oldest)) / _MICROS) if oldest else 0.0
 
     def outcomes(self) -> Mapping[tuple[str, str], int]:
-        """Return how many messages of each hub were sent, dropped and put aside by this worker since it began."""
+        """Return the number of messages sent, dropped and dead-lettered per hub since this worker started."""
         found: Counter[tuple[str, str]] = Counter()
         queue = self._queue
         if queue is None:
@@ -373,24 +379,24 @@ class Routes:
         return found
 
     async def lags(self) -> Mapping[str, float]:
-        """Return how many seconds the routes of each hub are behind that has any."""
+        """Return the routing lag in seconds of each hub with routes."""
         there = {one.name: one for one in self._hubs.all()}
         wanted = [there[one.hub] for one in self._ready.values() if one.sources and one.hub in there]
         return {hub.name: await self.lag_s(hub) for hub in wanted}
 
     def secret(self, hub: str, endpoint: str) -> str | None:
-        """Return what signs that which an endpoint gets."""
+        """Return the signing secret of an endpoint, or None."""
         known = self._ready.get(hub)
         return None if known is None else known.kept.secrets.get(endpoint)
 
     # ---- what leaves
 
-    def endpoint_of(self, letter: Delivery) -> Endpoint:
-        """Return the endpoint of a letter as it is now. Raise `UnknownEndpointError`, which no further try mends."""
-        hub, name = letter.address["hub"], letter.address["endpoint"]
+    def endpoint_of(self, delivery: Delivery) -> Endpoint:
+        """Return the current endpoint of a delivery. Raise `UnknownEndpointError`, which is permanent."""
+        hub, name = delivery.address["hub"], delivery.address["endpoint"]
         known = self._ready.get(hub)
         found = None if known is None else known.kept.routing.endpoint(name)
-        if found is None or matching.kind_of(found) != letter.kind:
+        if found is None or matching.kind_of(found) != delivery.kind:
             raise UnknownEndpointError(hub=hub, endpoint=name, is_final=True)
         return found
 
@@ -408,7 +414,7 @@ class Routes:
         return stream
 
     async def twin(self, hub: str, message: TelemetryMessage) -> Mapping[str, Any]:
-        """Return the twin of who sent a message, as conditions and enrichments look into it."""
+        """Return the sender's twin for conditions and enrichments."""
         module = message.system.get("iothub-connection-module-id")
         name = message.device_id if module is None else f"{message.device_id}/{module}"
         row = await self._database.one(store.GET_TWIN, hub=hub, device_id=name)
@@ -418,36 +424,36 @@ class Routes:
             "properties": {"desired": section_json(found.desired), "reported": section_json(found.reported)},
         }
 
-    async def failed(self, letter: Delivery, error: BirthmarkError) -> None:
-        """File what failed for good."""
+    async def failed(self, delivery: Delivery, error: BirthmarkError) -> None:
+        """Log a permanent delivery failure."""
         self.record(
             RouteFailedError(
-                hub=letter.address["hub"],
-                route=shlex.quote(letter.origin["route"]),
-                endpoint=letter.address["endpoint"],
-                device_id=letter.origin["device"],
+                hub=delivery.address["hub"],
+                route=shlex.quote(delivery.origin["route"]),
+                endpoint=delivery.address["endpoint"],
+                device_id=delivery.origin["device"],
                 reason=error.explain_cause().removesuffix("."),
             )
         )
 
     # ---- who came, and went
 
-    async def told(self, hub: str, name: str, *, is_connected: bool) -> None:
-        """Say that a device, or a module by its name, came or went, where a route asks for it.
+    async def write_connection_event(self, hub: str, name: str, *, is_connected: bool) -> None:
+        """Write a connect or disconnect event of a device or module, if a route requests it.
 
-        A database that is away does not keep a device out: then it is noted that nobody was told.
+        An unavailable database does not block the device: the missing event is logged.
         """
-        self.told_later(hub, name, is_connected=is_connected)
+        self.schedule_connection_event(hub, name, is_connected=is_connected)
         if (saying := self._saying.get((hub, name))) is not None:
             await asyncio.wait((saying,))
 
-    def told_later(self, hub: str, name: str, *, is_connected: bool) -> None:
-        """Do what `told` does, beside whatever else is done; `settled` waits for it."""
+    def schedule_connection_event(self, hub: str, name: str, *, is_connected: bool) -> None:
+        """Run `told` in the background; `settled` waits for it."""
         if self.telling.wants(hub, RouteSource.CONNECTIONS):
             before = self._saying.get((hub, name))
             self._sequence = max(self._sequence + 1, self.clock.micros())
             message = event_messages.connection(hub, name, self._sequence, self.clock.now(), is_connected=is_connected)
-            changes = self.telling.stream(hub).adding(event_messages.key(message), [message])
+            changes = self.telling.stream(hub).append_changes(event_messages.key(message), [message])
 
             async def say() -> None:
                 if before is not None:
@@ -461,31 +467,31 @@ class Routes:
         if self._saying.get((hub, name)) is done:
             del self._saying[hub, name]
 
-    async def settled(self) -> None:
-        """Return when everything that is being said is durable or given up."""
+    async def wait_for_events(self) -> None:
+        """Wait until all pending events are durable or abandoned."""
         if self._saying:
             await asyncio.wait(tuple(self._saying.values()))
 
-    async def keep_running(self) -> None:
-        """Let an engine read for each hub with routes, as long as the server runs."""
+    async def run_engines_loop(self) -> None:
+        """Run an engine for each hub with routes, until the server stops."""
         running: dict[_Part, asyncio.Task[None]] = {}
         try:
             while True:
                 self._changed.clear()
                 wanted = self._parts()
                 for part in [one for one in running if one not in wanted]:
-                    await ended(running.pop(part))
+                    await cancel_and_wait(running.pop(part))
                     del self.engines[part]
                 for part in wanted:
                     if part not in running:
                         self.engines[part] = engine = self._engine(part)
-                        running[part] = kept(f"routes of the hub {part.hub}", engine.keep_running)
+                        running[part] = start_supervised(f"routes of the hub {part.hub}", engine.keep_running)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await self._changed.wait()
         finally:
             self.engines.clear()
-            await ended(*running.values())
+            await cancel_and_wait(*running.values())
 
     def _parts(self) -> Sequence[_Part]:
         there = {hub.name for hub in self._hubs.all()}
@@ -517,7 +523,7 @@ class Routes:
         )
 
     async def trim(self) -> None:
-        """Forget what is too old in streams that routes lead to, and the oldest of what is too much."""
+        """Trim the streams that routes write to, by age and size."""
         before = self.clock.micros() - KEEP_S * _MICROS
         for one in tuple(self._ready.values()):
             for endpoint in one.kept.routing.endpoints:

@@ -1,7 +1,7 @@
-"""Modules: parts of a device, each with its own proof, twin and connection ("Understand and use module twins").
+"""Module identities: parts of a device, each with its own credentials, twin and connection.
 
-A module may connect as long as its device may, and goes with it. The device of an IoT Edge runtime has `$edgeAgent` and
-`$edgeHub` from the start.
+Source: "Understand and use module twins". A module can connect only while its device can, and is deleted with it. An
+IoT Edge device has `$edgeAgent` and `$edgeHub` from the start.
 """
 
 import base64
@@ -31,7 +31,7 @@ from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.wire.routing import RouteSource
 from birthmark.rate_limits import RateLimits
-from birthmark.store import Changes, Database, Statement, decided_again, to_micros
+from birthmark.store import Changes, Database, Statement, retry_on_conflict, to_micros
 
 EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
 _KEY_BYTES = 32
@@ -106,7 +106,7 @@ class ModulesThrottledError(ThrottledError):
 
 
 BURST, EVERY_S = 100, 10
-"""How often a device may change its own modules: each change is kept in the audit trail."""
+"""Rate limit of a device's changes to its own modules: each change is kept in the audit trail."""
 
 
 class Modules:
@@ -119,7 +119,7 @@ class Modules:
         self._entropy = entropy
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
-    def take_room(self, device: Device) -> None:
+    def count_change(self, device: Device) -> None:
         """Count a change that a device makes itself. Raise `ModulesThrottledError`."""
         if not self._limits.has_room(f"{device.hub} {device.device_id}", self._clock.monotonic()):
             facts: dict[str, Any] = {"device_id": device.device_id, "burst": BURST, "wait_s": EVERY_S}
@@ -141,32 +141,32 @@ class Modules:
         self,
         device: Device,
         module_id: str,
-        wanted: DeviceAuthentication,
+        authentication: DeviceAuthentication,
         *,
         managed_by: str | None = None,
         etag: str | None = None,
         actor: str,
     ) -> Module:
-        """Create a module, or update it when `etag` is given ("*" for any). Who manages it stays, unless it is said.
+        """Create a module, or update it when `etag` is given ("*" for any). `managed_by` is kept unless given.
 
         Raise `ModuleExistsError`, `TooManyModulesError`, `UnknownModuleError` or `ModuleEtagError`.
         """
         known = parse_new_id(module_id) if etag is None else parse_device_id(module_id)
-        if wanted.type is AuthenticationType.SAS:
-            wanted = replace(
-                wanted,
-                primary_key=wanted.primary_key or self._entropy.token(_KEY_BYTES),
-                secondary_key=wanted.secondary_key or self._entropy.token(_KEY_BYTES),
+        if authentication.type is AuthenticationType.SAS:
+            authentication = replace(
+                authentication,
+                primary_key=authentication.primary_key or self._entropy.token(_KEY_BYTES),
+                secondary_key=authentication.secondary_key or self._entropy.token(_KEY_BYTES),
             )
         facts: dict[str, Any] = {"hub": device.hub, "device_id": device.device_id}
         name = f"{device.device_id}/{known}"
-        audit = Changes().audit(actor, "iothub.module_put", name, hub=device.hub, **wanted.told)
+        audit = Changes().audit(actor, "iothub.module_put", name, hub=device.hub, **authentication.told)
 
         async def create() -> Module:
             if await self._find(device.hub, device.device_id, known) is not None:
                 raise ModuleExistsError(module_id=known, **facts)
-            made = self._module(device, known, wanted, managed_by or "", self._clock.now())
-            changes = _with_device(device).run(
+            made = self._module(device, known, authentication, managed_by or "", self._clock.now())
+            changes = _guard_device(device).run(
                 store.HAS_ROOM,
                 expect=1,
                 otherwise=TooManyModulesError(**facts),
@@ -178,7 +178,7 @@ class Modules:
             return made
 
         if etag is None:
-            return await decided_again(create, after=ConflictError)
+            return await retry_on_conflict(create, after=ConflictError)
 
         async def decide() -> Module:
             present = await self._find(device.hub, device.device_id, known)
@@ -188,14 +188,14 @@ class Modules:
                 raise ModuleEtagError(module_id=known, etag=etag, **facts)
             manages = present.managed_by if managed_by is None else managed_by
             now, fresh = self._clock.now(), self._etag()
-            done = replace(present, etag=fresh, authentication=wanted, managed_by=manages, updated_at=now)
+            done = replace(present, etag=fresh, authentication=authentication, managed_by=manages, updated_at=now)
             row = store.module_row(done)
             values = {name: row[name] for name in store.STATE_OF_MODULE}
-            changes = _with_device(device).merge(_if_as_read(store.REPLACE_MODULE, present, **values)).merge(audit)
+            changes = _guard_device(device).merge(_if_as_read(store.REPLACE_MODULE, present, **values)).merge(audit)
             await self._database.commit(changes.event(DeviceChanged(device.hub, done.name)))
             return done
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def remove(self, hub: Hub, device_id: str, module_id: str, etag: str | None, *, actor: str) -> None:
         """Delete a module with its twin. Raise `UnknownModuleError` or `ModuleEtagError`."""
@@ -209,7 +209,7 @@ class Modules:
             changes.audit(actor, "iothub.module_delete", present.name, hub=hub.name)
             await self._database.commit(changes.event(DeviceChanged(hub.name, present.name)))
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def going_with(self, device: Device) -> Changes:
         """Return the changes that remove a device's modules, for the commit that removes the device."""
@@ -223,10 +223,10 @@ class Modules:
         return changes
 
     def taking_back(self, device: Device) -> Changes:
-        """Return the changes by which no proof of a device's modules counts any more, where the device is taken back.
+        """Return the changes that revoke all credentials of a device's modules when the device is revoked.
 
-        Whoever has the device has their keys, too, and may be writing them at this moment: all go, whatever they are by
-        now, behind the change of their device, on which every other change of a module waits.
+        An attacker with the device has the module keys and may be changing them. So all current module credentials are
+        removed after the change of the device, on which every other module change waits.
         """
         proof = dict.fromkeys(("primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key"))
         at = to_micros(self._clock.now())
@@ -238,13 +238,13 @@ class Modules:
         key: dict[str, Any] = {"key_hub": device.hub, "key_device_id": device.device_id}
         return Changes().run(store.TAKE_PROOFS, **gone, **proof, **key)
 
-    async def of_edge(self, device: Device) -> Changes:
-        """Return the changes that give a device the modules of an IoT Edge runtime, where it has them not."""
+    async def edge_module_changes(self, device: Device) -> Changes:
+        """Return the changes that add missing IoT Edge runtime modules to a device."""
         rows = await self._database.all(store.MODULES_OF, hub=device.hub, device_id=device.device_id)
         return self.fresh_of_edge(device, {row["module_id"] for row in rows})
 
     def fresh_of_edge(self, device: Device, known: set[str] | frozenset[str] = frozenset()) -> Changes:
-        """Return the changes that give a device the modules of an IoT Edge runtime but those it has."""
+        """Return the changes that add the IoT Edge runtime modules to a device, except the `known` ones."""
         changes = Changes()
         for name in (EDGE_AGENT, EDGE_HUB):
             if name not in known:
@@ -258,7 +258,7 @@ class Modules:
         return changes.merge(self._told(module, Twin(module.hub, module.name), is_made=True))
 
     async def _gone(self, module: Module) -> Changes:
-        """Return what says that a module is no more."""
+        """Return the event of a deleted module."""
         if not self._telling.wants(module.hub, RouteSource.LIFECYCLE):
             return Changes()
         row = await self._database.one(store.GET_TWIN, hub=module.hub, device_id=module.name)
@@ -266,7 +266,7 @@ class Modules:
 
     def _told(self, module: Module, twin: Twin, *, is_made: bool) -> Changes:
         now = self._clock.now()
-        return self._telling.adding(
+        return self._telling.event_changes(
             module.hub, RouteSource.LIFECYCLE, lambda: event_messages.lifecycle(module, twin, now, is_made=is_made)
         )
 
@@ -286,24 +286,24 @@ class Modules:
         return base64.b64encode(self._entropy.token(8)).decode()
 
 
-def module_still_there(hub: str, device_id: str, module_id: str) -> Changes:
-    """Return what lets a commit hold only while there is such a module; else it raises `UnknownModuleError`."""
+def guard_module(hub: str, device_id: str, module_id: str) -> Changes:
+    """Return a write guard that requires the module to exist; it raises `UnknownModuleError`."""
     gone = UnknownModuleError(hub=hub, device_id=device_id, module_id=module_id)
     key: dict[str, Any] = {"key_hub": hub, "key_owner": device_id, "key_module": module_id}
     return Changes().run(store.MODULE_IS_THERE, expect=1, otherwise=gone, **key)
 
 
-def _with_device(device: Device) -> Changes:
-    """Return what lets a commit hold only while the device is as it was read, and has others wait until then.
+def _guard_device(device: Device) -> Changes:
+    """Return a write guard that requires the device to be unchanged, and blocks concurrent writes until the commit.
 
-    So who was let in as a device that is taken back meanwhile changes nothing of it any more.
+    So a client authenticated as a device that is being revoked can no longer change it.
     """
     key: dict[str, Any] = {"key_hub": device.hub, "key_device_id": device.device_id, "key_etag": device.etag}
     return Changes().run(store.SAME_DEVICE, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key)
 
 
 def _without(module: Module) -> Changes:
-    """Return the changes that end what a module leaves: its session and its twin."""
+    """Return the changes that delete a module's session and twin."""
     changes = drop_client(space_of(module.hub), module.name)
     changes.run(store.DELETE_TWIN, hub=module.hub, device_id=module.name)
     return changes.merge(twin_search.without_terms(module.hub, module.name))

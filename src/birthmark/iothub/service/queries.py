@@ -1,7 +1,7 @@
-"""Queries of a hub's twins: by the index, page by page, and by no more reading than a query may do.
+"""Twin queries by index, page by page, with bounded reads.
 
-A page goes on behind the device that the last one ended with. Its marker names that device, what was asked, and how
-many more are wanted: it goes back with the same query, and with another it is refused.
+A page starts after the last device of the previous one. Its continuation token names that device, the query, and the
+number of remaining rows. A token is rejected with a different query.
 """
 
 import base64
@@ -34,13 +34,13 @@ from birthmark.iothub.service.search import (
     extras_of,
     modules_of,
 )
-from birthmark.net.fair_scheduler import asker_turn, each, fitting, give_way
+from birthmark.net.fair_scheduler import collect_page, iterate_async, wait_for_caller_turn, yield_turn
 from birthmark.store import Database
 from birthmark.untrusted_text import decode_json, whole_number
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_PAGE_BYTES = 1024 * 1024
-"""When its twins take more, as they are kept, a page ends with fewer of them."""
+"""Maximum stored size of a page's twins; a larger page ends early."""
 _NO_MARKER = "the marker is none that a page ended with"
 
 
@@ -57,12 +57,12 @@ class QueryMarkerError(InvalidRequestError):
 
 
 class _Marker(msgspec.Struct, array_like=True):
-    """Where a page ended: behind a device, or behind so many rows that were made of many."""
+    """End of a page: after a device, or after a number of aggregated rows."""
 
     asked: str
     after: str
     left: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    """How many rows more there may be."""
+    """Maximum number of remaining rows."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -70,7 +70,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """A page of a query: whole twins, or rows as the query selects them, and the marker of the next."""
+    """A page of a query: complete twins or selected rows, and the continuation token."""
 
     rows: Sequence[dict[str, Any]]
     is_of_twins: bool
@@ -87,20 +87,20 @@ class HubQueries:
             DEVICES: self.finding,
             MODULES: FullScanSource(modules_of(database), clock),
         }
-        """What a query selects from, by its collection. Modules are as few as to be gone through."""
+        """Sources of a query by collection. Modules are few and are scanned."""
 
     async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: DevicePresence) -> QueryResult:
         """Return a page of a query.
 
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
         """
-        await asker_turn()
+        await wait_for_caller_turn()
         query = read_query(text)
         asked = hashlib.sha256(f"{hub.name}\0{text}".encode()).hexdigest()[:16]
         known = _Marker(asked, "", query.top) if not marker else _read_marker(marker, asked)
         size = size if known.left is None else min(size, known.left)
         if query.is_summed:
-            return await self._summed(hub, query, known, size, presence)
+            return await self._aggregate_page(hub, query, known, size, presence)
         found, is_last = await self._page(hub, query, known.after, size, presence)
         rows = await self._rows(hub, query, found, presence)
         found, is_last = found[: len(rows)], is_last and len(rows) == len(found)
@@ -113,10 +113,10 @@ class HubQueries:
     async def _page(
         self, hub: Hub, query: DocumentQuery, after: str, size: int, presence: DevicePresence
     ) -> tuple[Sequence[Candidate], bool]:
-        """Return a page of what fits, of so many devices or of fewer that are large, and whether it is the last."""
+        """Return a page of matches, shortened if they are large, and whether it is the last."""
         found: list[Candidate] = []
         kept = 0
-        async for one in self.sources[query.collection].fitting(hub, query.where, after, size, presence):
+        async for one in self.sources[query.collection].find_matches(hub, query.where, after, size, presence):
             if len(found) == size or (found and kept > MAX_PAGE_BYTES):
                 return found, False
             found.append(one)
@@ -124,18 +124,20 @@ class HubQueries:
         return found, True
 
     async def _rows(
-        self, hub: Hub, query: DocumentQuery, found: Sequence[Candidate], presence: DevicePresence
+        self, hub: Hub, query: DocumentQuery, candidates: Sequence[Candidate], presence: DevicePresence
     ) -> Sequence[dict[str, Any]]:
         paths = [item.path for item in query.items if item.path is not None]
-        await self.sources[query.collection].ask(hub, found, EXTRAS if not query.items else extras_of(paths), presence)
+        await self.sources[query.collection].load_extras(
+            hub, candidates, EXTRAS if not query.items else extras_of(paths), presence
+        )
         is_whole = not query.items or are_whole(paths)
-        documents = (one.document(is_whole=is_whole) for one in found)
+        documents = (one.document(is_whole=is_whole) for one in candidates)
         return await _fitting(row_of(query, one) if query.items else one for one in documents)
 
-    async def _summed(
-        self, hub: Hub, query: DocumentQuery, known: _Marker, size: int, presence: DevicePresence
+    async def _aggregate_page(
+        self, hub: Hub, query: DocumentQuery, marker: _Marker, size: int, presence: DevicePresence
     ) -> QueryResult:
-        """Return rows that are made of many, beginning behind as many as the marker says."""
+        """Return aggregated rows, starting after those counted in the continuation token."""
         is_of_all = query.collection == DEVICES and query.where is None and not query.group_by
         if is_of_all and all(item.path is None for item in query.items):
             total, _ = await self._registry.count(hub)
@@ -145,43 +147,43 @@ class HubQueries:
         some: list[Candidate] = []
 
         async def add() -> None:
-            await self.sources[query.collection].ask(hub, some, extras, presence)
+            await self.sources[query.collection].load_extras(hub, some, extras, presence)
             for one in some:
                 summing.add(one.document(is_whole=is_whole))
-                await give_way()
+                await yield_turn()
             some.clear()
 
         try:
-            async for one in self.sources[query.collection].fitting(hub, query.where, "", MAX_READ, presence):
+            async for one in self.sources[query.collection].find_matches(hub, query.where, "", MAX_READ, presence):
                 some.append(one)
                 if len(some) == EACH:
                     await add()
             await add()
         except TooManyGroupsProblem as problem:
             raise QueryTooBroadError(limit=MAX_GROUPS, detail="it makes more groups than that") from problem
-        rows, first = summing.rows(), whole_number(known.after or "0")
+        rows, first = summing.rows(), whole_number(marker.after or "0")
         if first is None:
             raise QueryMarkerError(detail=_NO_MARKER)
         page = await _fitting(rows[first : first + size])
-        left = None if known.left is None else known.left - len(page)
+        left = None if marker.left is None else marker.left - len(page)
         is_more = len(rows) > first + len(page) and left != 0
-        following = msgspec.structs.replace(known, after=str(first + len(page)), left=left)
+        following = msgspec.structs.replace(marker, after=str(first + len(page)), left=left)
         return QueryResult(page, False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
 
 
 async def _fitting(rows: Iterable[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-    return await fitting(each(rows), lambda row: len(_encode(row)), MAX_PAGE_BYTES)
+    return await collect_page(iterate_async(rows), lambda row: len(_encode(row)), MAX_PAGE_BYTES)
 
 
 def _text_of(marker: _Marker) -> str:
     return base64.urlsafe_b64encode(_encode(marker)).decode()
 
 
-def _read_marker(text: str, asked: str) -> _Marker:
+def _read_marker(text: str, query: str) -> _Marker:
     try:
         marker = decode_json(base64.urlsafe_b64decode(text.encode()), _Marker)
     except (ValueError, msgspec.MsgspecError, RecursionError) as error:
         raise QueryMarkerError(detail=_NO_MARKER) from error
-    if marker.asked != asked:
+    if marker.asked != query:
         raise QueryMarkerError(detail="the marker is one of another query")
     return marker

@@ -1,4 +1,4 @@
-"""A hub's identity registry: which devices there are, and how they prove themselves."""
+"""Identity registry of a hub: devices and their authentication."""
 
 import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -34,13 +34,13 @@ from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.ca_certificates import HubAuthorities
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
-from birthmark.iothub.service.modules import Modules, module_still_there
+from birthmark.iothub.service.modules import Modules, guard_module
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.iothub.wire.routing import RouteSource
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, Statement, counters, decided_again, name_index
+from birthmark.store import Changes, Database, Statement, counters, name_index, retry_on_conflict
 from birthmark.store.columns import to_micros
 
 _PAGE = 100
@@ -84,7 +84,7 @@ class EtagMismatchError(ConflictError):
 
 
 class RegistryPeer(Protocol):
-    """What a handshake proved: possession of the leaf's key. Nothing else is verified."""
+    """Peer of a handshake: possession of the leaf's key is proven. Nothing more is verified."""
 
     @property
     def leaf(self) -> Certificate | None: ...
@@ -95,21 +95,21 @@ class RegistryPeer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProvisionedDevice:
-    """What a provisioning service makes of a device; `twin` is what its twin begins with."""
+    """A device as defined by a provisioning service; `twin` is its initial twin."""
 
     authentication: DeviceAuthentication | None
-    """None leaves one that is there the proofs that it has."""
+    """Credentials; None keeps those of an existing device."""
     maker: str
     is_iot_edge: bool = False
     twin: Mapping[str, Any] | None = None
     is_issued: bool = False
-    """Whether the second proof was issued just now, and whoever is connected by another that counts still stays."""
+    """Whether the second credential was just issued, so that a connection with another valid one may stay."""
     unused: bytes | None = None
-    """What was issued before, and never connected."""
+    """Certificate that was issued before and never used to connect."""
     proved: tuple[bytes, ...] = ()
     """By which thumbprints or keys the device is enrolled, or showed that it is of its group."""
     is_individual: bool = False
-    """Whether an operator enrolled this very device, and no group."""
+    """Whether the device has an individual enrollment, not a group's."""
 
 
 class Registry:
@@ -128,7 +128,7 @@ class Registry:
         throttles: Throttles | None = None,
         used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None,
     ) -> None:
-        """`throttles` say how many devices a hub's tier takes; `used` hears of who came by a second certificate."""
+        """`throttles` limit a hub's devices by tier; `used` is called for a connection with a second certificate."""
         self.modules = Modules(database, clock, entropy, tells)
         self.telling = tells
         self._authorities = authorities
@@ -153,36 +153,39 @@ class Registry:
         return await (self.modules.module(hub, device_id, module_id) if slash else self.device(hub, name))
 
     async def check_is_there(self, hub: Hub, identity: Identity) -> None:
-        """Raise `UnknownHubError`, `UnknownDeviceError` or `UnknownModuleError` where one is no more that one."""
+        """Raise `UnknownHubError`, `UnknownDeviceError` or `UnknownModuleError` if the identity no longer exists.
+
+        A re-created identity of the same name is a different one.
+        """
         self._hubs.check_is_there(hub)
         if (await self.identity(hub, identity.name)).generation_id != identity.generation_id:
             raise UnknownDeviceError(hub=hub.name, device_id=identity.name)
 
     async def has(self, host: str, device_id: str) -> bool:
-        """Say whether the hub of that host name is there, and has the device."""
+        """Return whether the hub with this host name exists and has the device."""
         hub = self._hubs.find(host)
         if hub is None:
             return False
         return await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id) is not None
 
     async def find(self, host: str, device_id: str) -> tuple[Device | None, Hub | None]:
-        """Return a device of the hub of that host name, and the hub; each only where it is there."""
+        """Return a device and its hub by host name; None for each that does not exist."""
         hub = self._hubs.find(host)
         row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         return None if row is None else store.device_of(row), hub
 
     async def spellings(self, name: str) -> set[str]:
-        """Return how a name is written at the hubs, which tell letter case apart."""
+        """Return the spellings of a name in the hubs, which are case-sensitive."""
         places = [store.place_of(hub.name) for hub in self._hubs.all()]
-        return set().union(*[await name_index.spelled(self._database, place, name) for place in places])
+        return set().union(*[await name_index.find_spellings(self._database, place, name) for place in places])
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
-        """Return devices in order of id, those greater than `after`."""
+        """Return devices by id, those greater than `after`."""
         rows = await self._database.all(store.LIST_DEVICES, hub=hub.name, after=after, limit=limit)
         return [store.device_of(row) for row in rows]
 
-    async def note_shown(self, hub: Hub, identities: Sequence[Identity], *, actor: str) -> None:
-        """Write down which person is about to be shown keys of devices; a policy's holder is nobody by name."""
+    async def audit_key_display(self, hub: Hub, identities: Sequence[Identity], *, actor: str) -> None:
+        """Audit the display of device keys to a user; holders of a policy are not known by name."""
         shown = [one for one in identities if one.authentication.primary_key is not None]
         if not shown or not isinstance(actor, Actor):
             return
@@ -191,7 +194,7 @@ class Registry:
         await self._database.commit(changes)
 
     async def count(self, hub: Hub) -> tuple[int, int]:
-        """Return how many devices there are, and how many are enabled."""
+        """Return the numbers of all and of enabled devices."""
         rows = await self._database.all(counters.OF_PLACE, name=store.DEVICES, place=hub.name)
         counts = {row["state"]: int(row["value"]) for row in rows}  # PostgreSQL sums numbers to a Decimal
         return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
@@ -201,26 +204,31 @@ class Registry:
         hub: Hub,
         device_id: str,
         body: DeviceBody,
-        wanted: DeviceAuthentication,
+        authentication: DeviceAuthentication,
         etag: str | None,
         *,
         twin: Mapping[str, Any] | None = None,
         actor: str,
     ) -> Device:
-        """Create a device with its first twin, or update it when `etag` is given ("*": any). Raise `ConflictError`."""
+        """Create a device with its initial twin, or update it when `etag` is given ("*": any).
+
+        Raise `ConflictError`.
+        """
         known = parse_new_id(device_id) if etag is None else parse_device_id(device_id)
         now = self._clock.now()
-        if wanted.type is AuthenticationType.SAS:
-            wanted = replace(
-                wanted,
-                primary_key=wanted.primary_key or self._entropy.token(32),
-                secondary_key=wanted.secondary_key or self._entropy.token(32),
+        if authentication.type is AuthenticationType.SAS:
+            authentication = replace(
+                authentication,
+                primary_key=authentication.primary_key or self._entropy.token(32),
+                secondary_key=authentication.secondary_key or self._entropy.token(32),
             )
         is_edge = bool(body.capabilities and body.capabilities.iot_edge)
-        made = self._device(hub, known, wanted, now, is_iot_edge=is_edge)
+        made = self._device(hub, known, authentication, now, is_iot_edge=is_edge)
         made = replace(made, is_enabled=body.status == "enabled", status_reason=body.status_reason)
         made = replace(made, parent_scopes=body.parents)
-        changes = Changes().audit(actor, "iothub.device_put", known, hub=hub.name, status=body.status, **wanted.told)
+        changes = Changes().audit(
+            actor, "iothub.device_put", known, hub=hub.name, status=body.status, **authentication.told
+        )
         if etag is None:
             exists = DeviceExistsError(hub=hub.name, device_id=known)
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
@@ -242,10 +250,10 @@ class Registry:
             await self._database.commit((await self._replacing(present, done)).merge(changes))
             return done
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
-    async def switch(self, hub: Hub, device_id: str, *, is_enabled: bool, actor: str) -> Device:
-        """Let a device connect, or end its connections and let it come no more. Raise `UnknownDeviceError`."""
+    async def set_enabled(self, hub: Hub, device_id: str, *, is_enabled: bool, actor: str) -> Device:
+        """Enable a device, or disable it and close its connections. Raise `UnknownDeviceError`."""
         status = "enabled" if is_enabled else "disabled"
         changes = Changes().audit(actor, "iothub.device_put", device_id, hub=hub.name, status=status)
 
@@ -258,10 +266,13 @@ class Registry:
             await self._database.commit((await self._replacing(present, done)).merge(changes))
             return done
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
-    async def take_back(self, hub: Hub, device_id: str, why: str, *, actor: str) -> Device:
-        """Switch a device off for good: its shared keys go, and its connections end. Raise `UnknownDeviceError`."""
+    async def revoke(self, hub: Hub, device_id: str, why: str, *, actor: str) -> Device:
+        """Revoke a device: disable it, delete its symmetric keys and close its connections.
+
+        Raise `UnknownDeviceError`.
+        """
         changes = Changes().audit(actor, "iothub.device_take_back", device_id, hub=hub.name, why=why)
 
         async def decide() -> Device:
@@ -276,7 +287,7 @@ class Registry:
             await self._database.commit(taking.merge(changes))
             return done
 
-        return await decided_again(decide)
+        return await retry_on_conflict(decide)
 
     async def remove(self, hub: Hub, device_id: str, etag: str | None, *, actor: str) -> None:
         """Delete a device. Raise `UnknownDeviceError` or `EtagMismatchError`."""
@@ -288,54 +299,53 @@ class Registry:
             changes = (await self._removing(device)).audit(actor, "iothub.device_delete", device_id, hub=hub.name)
             await self._database.commit(changes)
 
-        await decided_again(decide)
+        await retry_on_conflict(decide)
 
     async def forget(self, host: str, device_id: str, maker: str) -> Changes:
-        """Return the changes that remove the device `maker` made; none where there is no such hub or device."""
+        """Return the changes that delete the device created by `maker`; none if there is no such hub or device."""
         hub = self._hubs.find(host)
         row = None if hub is None else await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if hub is None or row is None or row["maker"] != maker:
             return Changes()
         return await self._removing(store.device_of(row))
 
-    async def provision(self, host: str, device_id: str, wanted: ProvisionedDevice, now: datetime) -> Changes:
-        """Return the changes that make `device_id` a device of the hub at `host`, for the caller's unit of work.
+    async def provision(self, host: str, device_id: str, device: ProvisionedDevice, now: datetime) -> Changes:
+        """Return the changes that create or update `device_id` at the hub of `host`, for the caller's unit of work.
 
-        An identity that is there keeps its generation, and its status: an operator's disable outlives registrations.
-        Raise `DeviceHeldError` for one that it may not take over; the commit raises `ConflictError` when another was
-        faster.
+        An existing identity keeps its generation and its status: an operator's disable outlives registrations. Raise
+        `DeviceHeldError` for one that it may not take over; the commit raises `ConflictError` after a concurrent
+        change.
         """
         hub = self._hubs.by_host(host)
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
             await self._check_room(hub)
-            return self._provisioned(hub, device_id, wanted, now)
+            return self._provisioned(hub, device_id, device, now)
         present = store.device_of(row)
-        check_holder(present, wanted.maker, wanted.proved, is_individual=wanted.is_individual)
-        proof = wanted.authentication or present.authentication
-        if present.maker == wanted.maker and present.is_iot_edge == wanted.is_iot_edge:
+        check_holder(present, device.maker, device.proved, is_individual=device.is_individual)
+        proof = device.authentication or present.authentication
+        if present.maker == device.maker and present.is_iot_edge == device.is_iot_edge:
             if present.authentication == proof:
-                return _if_as_read(store.SAME_DEVICE, present)
-            if _counts_still(present, proof, wanted):
-                return self.reproved(present, proof, now)
-        made = replace(present, etag=self._etag(), authentication=proof, updated_at=now, maker=wanted.maker)
-        return await self._replacing(present, replace(made, is_iot_edge=wanted.is_iot_edge))
+                return _guarded_change(store.SAME_DEVICE, present)
+            if _counts_still(present, proof, device):
+                return self.replace_credentials(present, proof, now)
+        made = replace(present, etag=self._etag(), authentication=proof, updated_at=now, maker=device.maker)
+        return await self._replacing(present, replace(made, is_iot_edge=device.is_iot_edge))
 
     async def move(
-        self, device_id: str, present: str, wanted: str, made: ProvisionedDevice, now: datetime, *, with_twin: bool
+        self, device_id: str, present: str, target: str, device: ProvisionedDevice, now: datetime, *, with_twin: bool
     ) -> Changes:
-        """Return the changes that take a device from the hub at `present` to the one at `wanted`.
+        """Return the changes that move a device from the hub at `present` to the one at `target`.
 
-        Its twin goes along or begins anew; its status, which an operator gave it, goes along.
-        Raise what `provision` raises.
+        The twin is moved or reset; the status, set by an operator, is kept. Raise the errors of `provision`.
         """
         old = self._hubs.find(present)
         row = None if old is None else await self._database.one(store.GET_DEVICE, hub=old.name, device_id=device_id)
-        to = self._hubs.by_host(wanted)
+        to = self._hubs.by_host(target)
         if old is None or row is None or old.name == to.name:
-            return await self.provision(wanted, device_id, made, now)
+            return await self.provision(target, device_id, device, now)
         leaving = store.device_of(row)
-        check_holder(leaving, made.maker)
+        check_holder(leaving, device.maker)
         there = await self._database.one(store.GET_DEVICE, hub=to.name, device_id=device_id)
         kept = await self._database.one(store.GET_TWIN, hub=old.name, device_id=device_id)
         as_read: dict[str, Any] = {"hub": old.name, "device_id": device_id}
@@ -348,27 +358,27 @@ class Registry:
         changes.merge(await self._removing(leaving))
         if there is not None:  # what it left there when its registration was forgotten
             before = store.device_of(there)
-            check_holder(before, made.maker)
+            check_holder(before, device.maker)
             changes.merge(await self._removing(before))
             if not before.is_enabled:
                 leaving = replace(leaving, is_enabled=False, status_reason=before.status_reason)
         await self._check_room(to)
         along = None if kept is None or not with_twin else structs.replace(store.twin_of(kept), hub=to.name)
-        made = replace(made, twin=None) if with_twin else made
-        changes.merge(self._provisioned(to, device_id, made, now, like=leaving, along=along))
+        device = replace(device, twin=None) if with_twin else device
+        changes.merge(self._provisioned(to, device_id, device, now, like=leaving, along=along))
         if along is not None and kept is not None:
             values = {"version": kept["version"], "body": kept["body"], "updated_at": kept["updated_at"]}
             return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
         return changes
 
     async def room(self, hub: Hub) -> int | None:
-        """Return how many devices more the hub's tier takes, None where it has none."""
+        """Return how many more devices the hub's tier allows; None without a tier."""
         if self.throttles is None or (throttle := self.throttles.of(hub.name)) is None:
             return None
         return throttle.room((await self.count(hub))[0])
 
     async def _check_room(self, hub: Hub) -> None:
-        """Raise `TooManyDevicesError` where the hub's tier takes no more; of several at once, some more may come in."""
+        """Raise `TooManyDevicesError` if the hub's tier is full; concurrent requests may exceed it slightly."""
         if self.throttles is not None and (throttle := self.throttles.of(hub.name)) is not None:
             throttle.check_room((await self.count(hub))[0])
 
@@ -376,36 +386,38 @@ class Registry:
         self,
         hub: Hub,
         device_id: str,
-        wanted: ProvisionedDevice,
+        device: ProvisionedDevice,
         now: datetime,
         *,
         like: Device | None = None,
         along: Twin | None = None,
     ) -> Changes:
-        """Return what makes a device with its first twin, but for one that comes `along`, which is the caller's."""
+        """Return the changes that create a device, with an initial twin unless the caller moves one `along`."""
         before = None if like is None else like.authentication
-        name, proof = parse_device_id(device_id), wanted.authentication or before
+        name, proof = parse_device_id(device_id), device.authentication or before
         proof = proof or DeviceAuthentication(AuthenticationType.SELF_SIGNED)
-        made = self._device(hub, name, proof, now, is_iot_edge=wanted.is_iot_edge)
-        made = replace(made, maker=wanted.maker)
+        made = self._device(hub, name, proof, now, is_iot_edge=device.is_iot_edge)
+        made = replace(made, maker=device.maker)
         if like is not None:
             made = replace(made, is_enabled=like.is_enabled, status_reason=like.status_reason)
-        first = _begun(made, wanted.twin, now) if wanted.twin else None
+        first = _begun(made, device.twin, now) if device.twin else None
         adding = self._adding(hub, made, first or along)
         return adding if first is None else _with_twin(adding, first, now)
 
-    async def _replacing(self, present: Device, made: Device) -> Changes:
-        row = store.device_row(made)
+    async def _replacing(self, present: Device, device: Device) -> Changes:
+        row = store.device_row(device)
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
-        changed = _if_as_read(store.REPLACE_DEVICE, present, **values)
-        if made.is_enabled != present.is_enabled:
-            _counted(_counted(changed, present, -1), made)
-        if made.is_iot_edge and not present.is_iot_edge:
-            changed.merge(await self.modules.of_edge(made))
-        return changed.event(DeviceChanged(made.hub, made.device_id, is_off=not made.is_enabled))
+        changed = _guarded_change(store.REPLACE_DEVICE, present, **values)
+        if device.is_enabled != present.is_enabled:
+            _counted(_counted(changed, present, -1), device)
+        if device.is_iot_edge and not present.is_iot_edge:
+            changed.merge(await self.modules.edge_module_changes(device))
+        return changed.event(DeviceChanged(device.hub, device.device_id, is_off=not device.is_enabled))
 
     async def _removing(self, device: Device) -> Changes:
-        removed = _if_as_read(store.DELETE_DEVICE, device).merge(drop_client(space_of(device.hub), device.device_id))
+        removed = _guarded_change(store.DELETE_DEVICE, device).merge(
+            drop_client(space_of(device.hub), device.device_id)
+        )
         removed.run(store.DELETE_TWIN, hub=device.hub, device_id=device.device_id)
         removed.run(store.DELETE_CREDENTIAL, hub=device.hub, device_id=device.device_id)
         removed.merge(twin_search.without_terms(device.hub, device.device_id))
@@ -414,35 +426,35 @@ class Registry:
             row = await self._database.one(store.GET_TWIN, hub=device.hub, device_id=device.device_id)
             gone = Twin(device.hub, device.device_id) if row is None else store.twin_of(row)
             removed.merge(self._told(device, gone, is_made=False))
-        removed.merge(name_index.lost(store.place_of(device.hub), device.device_id))
+        removed.merge(name_index.unindex_name(store.place_of(device.hub), device.device_id))
         return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))
 
     def _told(self, device: Device, twin: Twin, *, is_made: bool) -> Changes:
         now = self._clock.now()
-        return self.telling.adding(
+        return self.telling.event_changes(
             device.hub, RouteSource.LIFECYCLE, lambda: event_messages.lifecycle(device, twin, now, is_made=is_made)
         )
 
-    def _adding(self, hub: Hub, made: Device, twin: Twin | None = None) -> Changes:
-        """Return the changes that add a device while its hub is there: else it would be the next one's of that name."""
+    def _adding(self, hub: Hub, device: Device, twin: Twin | None = None) -> Changes:
+        """Return the changes that add a device, guarded by its hub; a later hub of that name does not get it."""
         gone = UnknownHubError(host=hub.host)
         changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
-        changes.run(store.ADD_DEVICE, **store.device_row(made))
-        if made.is_iot_edge:
-            changes.merge(self.modules.fresh_of_edge(made))
-        changes.merge(self._told(made, twin or Twin(made.hub, made.device_id), is_made=True))
-        return _counted(changes.merge(name_index.found(store.place_of(made.hub), made.device_id)), made)
+        changes.run(store.ADD_DEVICE, **store.device_row(device))
+        if device.is_iot_edge:
+            changes.merge(self.modules.fresh_of_edge(device))
+        changes.merge(self._told(device, twin or Twin(device.hub, device.device_id), is_made=True))
+        return _counted(changes.merge(name_index.found(store.place_of(device.hub), device.device_id)), device)
 
-    def reproved(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
-        """Return what gives a device other proofs, while it is as it was read. It goes on by those it has shown."""
+    def replace_credentials(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
+        """Return the changes that replace an unchanged device's credentials. Its connection continues."""
         row = store.device_row(replace(present, etag=self._etag(), authentication=authentication, updated_at=now))
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
-        return _if_as_read(store.REPLACE_DEVICE, present, **values)
+        return _guarded_change(store.REPLACE_DEVICE, present, **values)
 
     async def authenticate(
         self, user: HubUser, peer: RegistryPeer, password: bytes | None, *, address: str = "", path: str = ""
     ) -> tuple[Hub, Identity, SasToken | None]:
-        """Return the device or module that a request proved to be, and the token that proved it; else raise why not.
+        """Authenticate a request and return its hub, device or module, and token. Raise the refusal.
 
         `path` is that of an HTTPS request.
         """
@@ -470,7 +482,7 @@ class Registry:
     def _device(
         self, hub: Hub, device_id: DeviceId, authentication: DeviceAuthentication, now: datetime, *, is_iot_edge: bool
     ) -> Device:
-        """Return a device that begins to be."""
+        """Return a new device."""
         generation, etag = generation_of(now), self._etag()
         return Device(hub.name, device_id, generation, etag, True, None, authentication, is_iot_edge, now, now)  # noqa: FBT003 - enabled
 
@@ -479,25 +491,25 @@ class Registry:
 
 
 def generation_of(now: datetime) -> str:
-    """Return the generation of a device that is put on record now."""
+    """Return the generation id of a device created now."""
     return str(int(now.timestamp() * 1_000_000_0))
 
 
-def still_there(hub: str, name: str) -> Changes:
-    """Return what lets a commit hold only while there is such a device, or module by its name.
+def guard_identity(hub: str, name: str) -> Changes:
+    """Return a write guard that requires the device or module to exist.
 
-    Else it raises `UnknownDeviceError` or `UnknownModuleError`.
+    It raises `UnknownDeviceError` or `UnknownModuleError`.
     """
     device_id, slash, module_id = name.partition("/")
     if slash:
-        return module_still_there(hub, device_id, module_id)
+        return guard_module(hub, device_id, module_id)
     key: dict[str, Any] = {"key_hub": hub, "key_device_id": name}
     gone = UnknownDeviceError(hub=hub, device_id=name)
     return Changes().run(store.DEVICE_IS_THERE, expect=1, otherwise=gone, **key)
 
 
-def _if_as_read(statement: Statement, read: Device, **values: object) -> Changes:
-    """Return a change that holds only while the device is as it was read."""
+def _guarded_change(statement: Statement, read: Device, **values: object) -> Changes:
+    """Return a change guarded by the device being unchanged since it was read."""
     key: dict[str, Any] = {"key_hub": read.hub, "key_device_id": read.device_id, "key_etag": read.etag}
     return Changes().run(statement, expect=1, otherwise=ChangedMeanwhileError(what="The device"), **key, **values)
 
@@ -506,15 +518,15 @@ def _counted(changes: Changes, device: Device, by: int = 1) -> Changes:
     return changes.count(store.DEVICES, device.hub, store.state_of(is_enabled=device.is_enabled), by=by)
 
 
-def _counts_still(present: Device, proof: DeviceAuthentication, wanted: ProvisionedDevice) -> bool:
-    """Say whether everything by which a device may be connected counts by its new proofs, too."""
+def _counts_still(present: Device, proof: DeviceAuthentication, device: ProvisionedDevice) -> bool:
+    """Return whether all credentials that the device may be connected with stay valid."""
     known = present.authentication
-    shown = {known.primary_thumbprint, known.secondary_thumbprint} - {None, wanted.unused}
+    shown = {known.primary_thumbprint, known.secondary_thumbprint} - {None, device.unused}
     return bool(shown) and shown <= {proof.primary_thumbprint, proof.secondary_thumbprint}
 
 
 def _begun(device: Device, body: Mapping[str, Any], now: datetime) -> Twin:
-    """Return what the twin of a new device begins with."""
+    """Return the initial twin of a new device."""
     return begun(Twin(device.hub, device.device_id), body, to_micros(now))
 
 

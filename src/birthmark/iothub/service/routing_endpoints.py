@@ -1,4 +1,4 @@
-"""The ways out of a hub: webhooks, files, streams, servers. Each looks at its endpoint as it is when it carries."""
+"""Routing endpoints of a hub: webhooks, files, streams, servers. Each uses its endpoint's current configuration."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,12 +19,12 @@ from birthmark.untrusted_text import reason_of
 
 
 async def _each(
-    letters: Sequence[Delivery], ready: Callable[[Delivery], Delivery], by: Sink
+    deliveries: Sequence[Delivery], ready: Callable[[Delivery], Delivery], by: Sink
 ) -> Sequence[BirthmarkError | None]:
-    """Carry those letters that can be made ready; return for each why it failed, or None."""
+    """Deliver messages that can be prepared; return an error or None for each."""
     made: list[Delivery] = []
     problems: list[BirthmarkError | None] = []
-    for letter in letters:
+    for letter in deliveries:
         try:
             made.append(ready(letter))
             problems.append(None)
@@ -34,8 +34,10 @@ async def _each(
     return [next(results) if problem is None else problem for problem in problems]
 
 
-def _to(letter: Delivery, **more: Any) -> Delivery:
-    return Delivery(letter.lane, letter.kind, {**letter.address, **more}, letter.body, letter.origin, letter.id)
+def _to(delivery: Delivery, **more: Any) -> Delivery:
+    return Delivery(
+        delivery.lane, delivery.kind, {**delivery.address, **more}, delivery.body, delivery.origin, delivery.id
+    )
 
 
 class _Webhooks:
@@ -45,17 +47,17 @@ class _Webhooks:
         self._routes = routes
         self._http = HttpCarrier(outside)
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
-        return await _each(letters, self._ready, self._http)
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        return await _each(deliveries, self._ready, self._http)
 
-    def _ready(self, letter: Delivery) -> Delivery:
-        endpoint = self._routes.endpoint_of(letter)
+    def _ready(self, delivery: Delivery) -> Delivery:
+        endpoint = self._routes.endpoint_of(delivery)
         assert isinstance(endpoint, WebhookEndpoint)  # noqa: S101 - of this kind
-        secret = self._routes.secret(letter.address["hub"], endpoint.name)
+        secret = self._routes.secret(delivery.address["hub"], endpoint.name)
         at_s = int(self._routes.clock.now().timestamp())
-        signed = headers_of(letter.id, at_s, letter.body, [] if secret is None else [secret])
-        return _to(letter, url=endpoint.url, headers={"content-type": "application/json", **signed})
+        signed = headers_of(delivery.id, at_s, delivery.body, [] if secret is None else [secret])
+        return _to(delivery, url=endpoint.url, headers={"content-type": "application/json", **signed})
 
 
 class _Servers:
@@ -65,31 +67,31 @@ class _Servers:
         self._routes, self._servers = routes, servers
         self._nats, self._mqtt = NatsCarrier(servers), MqttCarrier(servers)
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`; one lane has one server."""
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`. A lane has one server."""
         try:
-            endpoint = self._routes.endpoint_of(letters[0])
+            endpoint = self._routes.endpoint_of(deliveries[0])
             assert isinstance(endpoint, ServerEndpoint)  # noqa: S101 - of this kind
             if (server := self._servers.get(endpoint.server)) is None:
                 reason = f"the configuration has no [servers.{endpoint.server}]"
                 raise AddressInvalidError(receiver=endpoint.server, reason=reason, is_final=False)
         except BirthmarkError as error:
-            return [error] * len(letters)
+            return [error] * len(deliveries)
         by: Sink = self._mqtt if server.url.startswith("mqtt") else self._nats
-        return await by.carry([_to(one, server=endpoint.server) for one in letters])
+        return await by.carry([_to(one, server=endpoint.server) for one in deliveries])
 
 
 def carriers_of(
     routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, MessageServer]
 ) -> Mapping[str, Sink]:
-    """Return the ways out, by kinds of endpoints. Files are below `buckets`, where no bucket can be."""
+    """Return the sinks by kind of endpoint. Files are below `buckets`, apart from all buckets."""
 
-    def place(letter: Delivery) -> Path:
-        endpoint = routes.endpoint_of(letter)
+    def place(delivery: Delivery) -> Path:
+        endpoint = routes.endpoint_of(delivery)
         assert isinstance(endpoint, FileEndpoint)  # noqa: S101 - of this kind
-        own = buckets / f"hub@{letter.address['hub']}" / endpoint.folder
-        path = own / str(letter.address["file"])
-        receiver = f"{endpoint.folder}/{letter.address['file']}"[:200]
+        own = buckets / f"hub@{delivery.address['hub']}" / endpoint.folder
+        path = own / str(delivery.address["file"])
+        receiver = f"{endpoint.folder}/{delivery.address['file']}"[:200]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or not path.parent.resolve().is_relative_to(own.resolve()):

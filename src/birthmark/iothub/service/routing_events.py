@@ -1,6 +1,6 @@
-"""What a hub says of its twins, devices and connections, for routes that ask for it.
+"""Routable events of twins, devices and connections of a hub.
 
-It is written to a stream of the hub's own in the commit that makes it. Where no route asks, nothing is written.
+An event is written to a stream of the hub in the commit that causes it. Without a route for it, no event is written.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,35 +14,35 @@ from birthmark.store import Changes, Database
 
 
 def stream_name(hub: str) -> str:
-    """Return the name of the stream of what a hub says."""
+    """Return the name of a hub's event stream."""
     return f"hub-events/{hub}"
 
 
 class RoutingEvents:
-    """See the module."""
+    """Routable events of all hubs."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database, self._clock = database, clock
         self._wanted: Mapping[str, frozenset[RouteSource]] = {}
         self._streams: dict[str, SqlStream[TelemetryMessage]] = {}
 
-    def become(self, wanted: Mapping[str, frozenset[RouteSource]]) -> None:
-        """Take this for what routes ask for, by hub."""
+    def set_requested(self, wanted: Mapping[str, frozenset[RouteSource]]) -> None:
+        """Set the sources that routes request, by hub."""
         self._wanted = wanted
 
     def wants(self, hub: str, source: RouteSource) -> bool:
-        """Say whether some route of a hub asks for messages of a source."""
+        """Return whether a route of the hub requests messages of the source."""
         return source in self._wanted.get(hub, ())
 
     def stream(self, hub: str) -> SqlStream[TelemetryMessage]:
-        """Return the stream of what a hub says."""
+        """Return a hub's event stream."""
         if (known := self._streams.get(hub)) is None:
             known = self._streams[hub] = SqlStream(stream_name(hub), TelemetryMessage, self._database, self._clock)
         return known
 
-    def adding(self, hub: str, source: RouteSource, make: Callable[[], TelemetryMessage]) -> Changes:
-        """Return what says something with a commit, nothing where no route asks for it."""
+    def event_changes(self, hub: str, source: RouteSource, make: Callable[[], TelemetryMessage]) -> Changes:
+        """Return changes that write an event with a commit; none if no route requests it."""
         if not self.wants(hub, source):
             return Changes()
         message = make()
-        return self.stream(hub).adding(key(message), [message])
+        return self.stream(hub).append_changes(key(message), [message])

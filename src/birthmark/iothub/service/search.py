@@ -1,6 +1,6 @@
-"""Finding devices: by the terms that a plan names, each asked its condition, and no more of them than one may read.
+"""Device search: read the candidates of a plan, evaluate the condition, with bounded reads.
 
-What is found is what there is: a twin whose last changes have no terms yet is looked at besides.
+Results are current: twins whose last changes are not yet indexed are checked as well.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -33,16 +33,16 @@ from birthmark.iothub.rules.queries import (
     plan,
 )
 from birthmark.iothub.service.c2d import CloudToDevice
-from birthmark.net.fair_scheduler import asker_turn, give_way
+from birthmark.net.fair_scheduler import wait_for_caller_turn, yield_turn
 from birthmark.store import Database
 from birthmark.store.database import Row
 
 MAX_READ = 50_000
-"""So many twins one page of a query looks at."""
+"""Maximum number of twins read per page."""
 MAX_S = 2.0
-"""When so many seconds are over, a page of a query begins no other read."""
+"""Time in seconds after which a page starts no further read."""
 EACH = 200
-"""So many are read at once."""
+"""Number of twins per read."""
 _MOST_COUNTED, _FEW, _FIRST = 10_000, 100, 100
 _MOST_LEAVES = 50
 _MOST_WAITING = 1000
@@ -50,7 +50,7 @@ _SECTION = 2
 _WAITING = "cloudToDeviceMessageCount"
 _PRESENCE = frozenset({"connectionState", "lastActivityTime"})
 EXTRAS = _PRESENCE | {_WAITING}
-"""What of a twin stands in no row of its own."""
+"""Fields of a twin document that are not in its database row."""
 
 
 class QueryTooBroadError(InvalidRequestError):
@@ -93,16 +93,16 @@ class TwinMatch:
 
     @property
     def key(self) -> str:
-        """Its name: those that follow have greater ones."""
+        """Sort key: that of later candidates is greater."""
         return self._identity.name
 
     @property
     def size(self) -> int:
-        """How many bytes are kept of its twin."""
+        """Stored size of the twin in bytes."""
         return len(self._row["twin_body"] or b"")
 
     def document(self, *, is_whole: bool) -> dict[str, Any]:
-        """Return the twin as the service sees it; its sections with what dates them where it is whole."""
+        """Return the twin as the service sees it; with metadata of its sections if `is_whole`."""
         identity, row = self._identity, self._row
         seen: dict[str, Any] = {"is_connected": self.seen.is_connected, "last_activity": _time_of(self.seen.at)}
         twin = Twin(identity.hub, DeviceId(self.key))
@@ -122,76 +122,80 @@ class TwinMatch:
 
 
 class Candidate(Protocol):
-    """What may fit a query, by a key in the order of which there are others."""
+    """A possible match of a query, ordered by its key."""
 
     @property
     def key(self) -> str: ...
 
     @property
     def size(self) -> int:
-        """How many bytes are kept of its twin."""
+        """Stored size of the twin in bytes."""
         ...
 
     def document(self, *, is_whole: bool) -> dict[str, Any]:
-        """Return what conditions are asked of, and rows are made of; whole with what dates its values."""
+        """Return the document that conditions and rows read; with metadata if `is_whole`."""
         ...
 
 
 class TwinSource(Protocol):
-    """What is selected from."""
+    """Source of a query."""
 
-    def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: DevicePresence
+    def find_matches(
+        self, hub: Hub, condition: Condition | None, after: str, wanted: int, presence: DevicePresence
     ) -> AsyncIterator[Candidate]:
-        """Yield what fits, in the order of the keys: `wanted` and one more, where there are as many.
+        """Yield matches in key order: up to `wanted` and one more.
 
         Raise `QueryTooBroadError` or `IndexBehindError`.
         """
         ...
 
-    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: DevicePresence) -> None:
-        """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
+    async def load_extras(
+        self, hub: Hub, matches: Sequence[Any], extras: frozenset[str], presence: DevicePresence
+    ) -> None:
+        """Add requested fields that are not in the database rows to the matches."""
         ...
 
 
 class FullScanSource:
-    """What is gone through from its beginning, a page of `page` after the other, as far as one may read."""
+    """Source that is scanned from its start in pages of `page`, within the read limit."""
 
     def __init__(self, page: Callable[[Hub, str, int], Awaitable[Sequence[Candidate]]], clock: Clock) -> None:
         self._page = page
         self._clock = clock
 
-    async def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: DevicePresence
+    async def find_matches(
+        self, hub: Hub, condition: Condition | None, after: str, wanted: int, presence: DevicePresence
     ) -> AsyncIterator[Candidate]:
-        """See `TwinSource`."""
-        paths = [] if where is None else list(paths_in(where))
+        """Yield matches; implements `TwinSource`."""
+        paths = [] if condition is None else list(paths_in(condition))
         extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, began = 0, 0, self._clock.monotonic()
         while count <= wanted:
             if read >= MAX_READ or self._clock.monotonic() - began > MAX_S:
                 raise QueryTooBroadError(limit=read, detail="they have no index")
             some = await self._page(hub, after, EACH)
-            await self.ask(hub, some, extras, presence)
+            await self.load_extras(hub, some, extras, presence)
             for one in some:
-                if where is None or fits(where, one.document(is_whole=is_whole)):
+                if condition is None or fits(condition, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-                await give_way()
+                await yield_turn()
             if len(some) < EACH:
                 return
             read, after = read + len(some), some[-1].key
 
-    async def ask(self, hub: Hub, found: Sequence[Any], extras: frozenset[str], presence: DevicePresence) -> None:
-        """Learn who is connected, where that is wanted: a page has all the rest."""
-        if extras & _PRESENCE and found:
-            seen = await presence.seen(hub.name, [one.key for one in found])
-            for one, at in zip(found, seen, strict=True):
+    async def load_extras(
+        self, hub: Hub, matches: Sequence[Any], extras: frozenset[str], presence: DevicePresence
+    ) -> None:
+        """Add the connection state to the matches if it is requested; a page has all other fields."""
+        if extras & _PRESENCE and matches:
+            seen = await presence.seen(hub.name, [one.key for one in matches])
+            for one, at in zip(matches, seen, strict=True):
                 one.seen = at
 
 
 def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequence[TwinMatch]]]:
-    """Return what reads the modules of hubs, by their devices, page by page."""
+    """Return a reader of a hub's modules, by device, page by page."""
 
     async def page(hub: Hub, after: str, limit: int) -> Sequence[TwinMatch]:
         device_id, _, module_id = after.partition("/")
@@ -210,13 +214,13 @@ class TwinSearch:
         self._clock = clock
         self._c2d = c2d
 
-    async def fitting(
-        self, hub: Hub, where: Condition | None, after: str, wanted: int, presence: DevicePresence
+    async def find_matches(
+        self, hub: Hub, condition: Condition | None, after: str, wanted: int, presence: DevicePresence
     ) -> AsyncIterator[TwinMatch]:
-        """Yield what fits, in the order of the ids: `wanted` and one more, where there are as many."""
-        leaves = await self.leaves(hub, plan(where), presence)
+        """Yield matches in id order: up to `wanted` and one more."""
+        leaves = await self.leaves(hub, plan(condition), presence)
         states = await self._states(leaves)
-        paths = [] if where is None else list(paths_in(where))
+        paths = [] if condition is None else list(paths_in(condition))
         extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, chunk = 0, 0, min(max(wanted + 1, _FIRST), EACH)
         began = self._clock.monotonic()
@@ -225,29 +229,29 @@ class TwinSearch:
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
-            await asker_turn()  # a statement of many terms takes milliseconds to be made
+            await wait_for_caller_turn()  # a statement of many terms takes milliseconds to be made
             rows = await self._database.all(twin_search.next_of(hub.name, some, states, after, chunk))
             found = [
                 TwinMatch(row, store.device_of(twin_search.device_row_of(row)))
                 for row in rows
                 if row["hub"] is not None
             ]
-            await self.ask(hub, found, extras, presence)
+            await self.load_extras(hub, found, extras, presence)
             for one in found:
-                if where is None or fits(where, one.document(is_whole=is_whole)):
+                if condition is None or fits(condition, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
-                await give_way()
+                await yield_turn()
             if last is None and len(rows) < chunk:
                 return
             read, after = read + chunk, last or rows[-1]["subject"]
             chunk = min(4 * chunk, EACH)
 
     async def _states(self, leaves: Sequence[Leaf]) -> Sequence[int]:
-        """Return which twins are looked at besides those that their terms name, for these say too little of them.
+        """Return the twins to read in addition to the index matches, as their terms are outdated.
 
-        Where very many have changed within the last moment, their last changes are not looked for: they are found as
-        they were, at most that moment late.
+        If very many changed within the last moment, their latest changes are skipped, so results are at most that
+        moment old.
         """
         if all(isinstance(leaf, AllTwins | TwinsByName | NamedWithin | DisabledTwins | Edge) for leaf in leaves):
             return ()
@@ -259,42 +263,44 @@ class TwinSearch:
         return 0 if row is None else int(row["count"])
 
     async def _refused(self, read: int) -> BirthmarkError:
-        """Return why a query ends before its answer: it is too broad, or the index has not seen all yet."""
+        """Return the error of an incomplete query: it is too broad, or the index is behind."""
         waiting = await self._waiting(store.NEVER_INDEXED)
         if waiting > _MOST_WAITING:
             return IndexBehindError(waiting=waiting)
         return QueryTooBroadError(limit=read, detail="no index finds fewer")
 
-    async def ask(self, hub: Hub, found: Sequence[TwinMatch], extras: frozenset[str], presence: DevicePresence) -> None:
-        """Learn of what was found what does not stand in the database's rows, as far as it is wanted."""
-        if not found:
+    async def load_extras(
+        self, hub: Hub, matches: Sequence[TwinMatch], extras: frozenset[str], presence: DevicePresence
+    ) -> None:
+        """Add requested fields that are not in the database rows to the matches."""
+        if not matches:
             return
-        names = [one.key for one in found]
+        names = [one.key for one in matches]
         if extras & _PRESENCE:
-            for one, seen in zip(found, await presence.seen(hub.name, names), strict=True):
+            for one, seen in zip(matches, await presence.seen(hub.name, names), strict=True):
                 one.seen = seen
         if _WAITING in extras:
             counts = await self._c2d.counts(hub.name, names)
-            for one in found:
+            for one in matches:
                 one.waiting = counts.get(one.key, 0)
 
-    async def leaves(self, hub: Hub, wanted: Plan, presence: DevicePresence) -> Sequence[Leaf]:
-        """Return by which terms to go through devices."""
-        cost, leaves = await self._cheapest(hub, wanted, presence)
+    async def leaves(self, hub: Hub, plan: Plan, presence: DevicePresence) -> Sequence[Leaf]:
+        """Return the index terms to scan for a plan."""
+        cost, leaves = await self._cheapest(hub, plan, presence)
         if cost <= _MOST_COUNTED:
             return leaves
-        single = [one for leaf in leaves for one in _singly(leaf)]
+        single = [one for leaf in leaves for one in _split_leaf(leaf)]
         is_in_order = len(single) <= _MOST_LEAVES and not any(isinstance(leaf, TwinsByRange) for leaf in single)
         return single if is_in_order else (AllTwins(),)  # too many to be sorted for each page
 
     async def _cheapest(  # noqa: PLR0911 - one for each form
-        self, hub: Hub, wanted: Plan, presence: DevicePresence
+        self, hub: Hub, plan: Plan, presence: DevicePresence
     ) -> tuple[float, Sequence[Leaf]]:
-        match wanted:
+        match plan:
             case AllTwins():
-                return inf, (wanted,)
+                return inf, (plan,)
             case TwinsByName(names=names):
-                return len(names), (wanted,)
+                return len(names), (plan,)
             case ConnectedTwins():
                 connected = await presence.connected_ids(hub.name, _MOST_COUNTED)
                 return (inf, (AllTwins(),)) if connected is None else (len(connected), (TwinsByName(tuple(connected)),))
@@ -319,30 +325,30 @@ class TwinSearch:
                 return (0 if row is None else int(row["count"])), (leaf,)
 
 
-def _time_of(at: datetime | None) -> str:
-    return wire.NEVER if at is None else wire.registry_time(at)
+def _time_of(timestamp: datetime | None) -> str:
+    return wire.NEVER if timestamp is None else wire.registry_time(timestamp)
 
 
 def _next_named(leaves: Sequence[Leaf], after: str, size: int) -> tuple[Sequence[Leaf], str | None]:
-    """Return what finds the next of devices that are named, and the last of these names, if more follow it."""
+    """Return the leaves of the next named devices, and the last of these names if more follow."""
     if not leaves or not all(isinstance(leaf, TwinsByName) for leaf in leaves):
         return leaves, None
     names = sorted({name for leaf in leaves if isinstance(leaf, TwinsByName) for name in leaf.names if name > after})
     return (TwinsByName(tuple(names[:size])),), names[size - 1] if len(names) > size else None
 
 
-def _singly(leaf: Leaf) -> Sequence[Leaf]:
-    """Return a leaf as those that find devices in the order of their ids."""
+def _split_leaf(leaf: Leaf) -> Sequence[Leaf]:
+    """Return a leaf split into leaves that yield devices in id order."""
     return [TwinsByTerm(leaf.path, (value,)) for value in leaf.values] if isinstance(leaf, TwinsByTerm) else [leaf]
 
 
 def extras_of(paths: Sequence[FieldPath]) -> frozenset[str]:
-    """Return what has to be asked for besides the rows."""
+    """Return the requested fields that are not in the database rows."""
     return EXTRAS & {path.steps[0] for path in paths}
 
 
 def are_whole(paths: Sequence[FieldPath]) -> bool:
-    """Say whether more of the sections is wanted than their values: what dates them, or all of one."""
+    """Return whether a query requests metadata or a complete section, not only values."""
     return any(
         path.steps[0] == "properties" and (len(path.steps) <= _SECTION or path.steps[_SECTION].startswith("$"))
         for path in paths

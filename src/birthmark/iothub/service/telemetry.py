@@ -1,7 +1,7 @@
 """Telemetry: a stream for each hub.
 
-A message is acknowledged only when it is durable. If the write fails nothing is acknowledged and the connections are
-closed, so that the devices send again.
+A message is acknowledged only when it is durable. If the write fails, no message is acknowledged and the connections
+are closed, so that the devices send again.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ _MORE = 16  # part of what is kept that may come between two trims
 
 
 class Telemetry:
-    """The messages of all hubs: those of one hub are kept for `keep_s`, and at most `keep_bytes` of them."""
+    """Telemetry of all hubs; each hub keeps messages for `keep_s` and up to `keep_bytes`."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Telemetry:
         keep_bytes: int = KEEP_BYTES,
         leads: Leads = always,
     ) -> None:
-        """`leads` says whether this worker trims for all: two at once would each take away what is too much."""
+        """`leads` returns whether this worker trims for all: two at once would both delete the excess."""
         self._hubs = hubs
         self._database = database
         self._clock = clock
@@ -57,33 +57,33 @@ class Telemetry:
         self.leads = leads
 
     def stream(self, hub: Hub) -> MessageStream[TelemetryMessage]:
-        """Return the hub's stream. Raise `UnknownHubError`: what came too late is not the next hub's of that name."""
+        """Return the hub's stream. Raise `UnknownHubError`: a late message does not go to a later hub of that name."""
         return self.stream_of(hub)
 
     def stream_of(self, hub: Hub) -> SqlStream[TelemetryMessage]:
-        """Return what `stream` does, for whoever notes places in it with other changes."""
+        """Return the same stream as `stream`, for callers that commit offsets with other changes."""
         self._hubs.check_is_there(hub)
         return self._stream(hub.name)
 
-    async def written(self, hub: Hub, key: int, messages: Sequence[TelemetryMessage], size: int) -> None:
-        """Keep messages of one device; return when they are durable. Raise `UnavailableError`.
+    async def write(self, hub: Hub, key: int, messages: Sequence[TelemetryMessage], size: int) -> None:
+        """Write messages of one device and wait until they are durable. Raise `UnavailableError`.
 
-        However many requests bring them: what a device has unwritten is bounded, as it is for one that comes by MQTT.
+        Unwritten messages per device are bounded, over any number of requests, as they are over MQTT.
         """
         owner = f"{hub.name}/{key}"
-        while (no_room := self._unwritten.full(owner)) is not None:
+        while (no_room := self._unwritten.wait_for_space(owner)) is not None:
             await no_room
         stream, (written, done) = self.stream(hub), until_done()
-        self._unwritten.begun(owner, size)
+        self._unwritten.add(owner, size)
         try:
             stream.append(key, messages, size, done)
             await written
         finally:
-            self._unwritten.ended(owner, size)
+            self._unwritten.remove(owner, size)
 
     @contextlib.asynccontextmanager
-    async def without(self, hub: Hub) -> AsyncIterator[None]:
-        """Take nothing more for a hub, and write what was taken; afterwards a hub of that name begins anew."""
+    async def drain(self, hub: Hub) -> AsyncIterator[None]:
+        """Reject new telemetry of a hub and write accepted telemetry; a later hub of that name starts empty."""
         stream = self._stream(hub.name)
         stream.close(UnknownHubError(host=hub.host))
         try:
@@ -102,13 +102,13 @@ class Telemetry:
         """Return the streams that were used, by the names of their hubs."""
         return self._streams
 
-    async def settled(self) -> None:
-        """Return when all telemetry taken so far is durable or refused."""
+    async def wait_until_written(self) -> None:
+        """Wait until all accepted telemetry is durable or refused."""
         for stream in tuple(self._streams.values()):
             await stream.settled()
 
     async def trim(self) -> None:
-        """Forget what is too old, and the oldest of what is too much; or only count it, where another worker leads."""
+        """Trim telemetry by age and size; only measure it where another worker leads."""
         is_steady, leads = self._steadiness.is_steady(), await self.leads()
         # Nothing is too old by a clock that was just set.
         before = to_micros(self._clock.now() - self._keep) if is_steady and leads else 0
@@ -118,8 +118,8 @@ class Telemetry:
                 if hub in self._hubs.all():
                     await self.stream(hub).trim(before, keep_bytes)
 
-    async def keep_trimmed(self) -> None:
-        """Trim every minute, and when much came since; a database that is away is tried again then."""
+    async def run_trim_loop(self) -> None:
+        """Trim every minute, and after much new data; an unavailable database is retried at the next run."""
         while True:
             try:
                 await self.trim()
@@ -133,6 +133,6 @@ class Telemetry:
                     break
 
     def _is_too_much(self) -> bool:
-        """Say whether more is there than is kept, as far as this process wrote it."""
+        """Return whether this process wrote more than the retained size."""
         most = self._keep_bytes + self._keep_bytes // _MORE
         return any(stream.kept_bytes > most for stream in self._streams.values())

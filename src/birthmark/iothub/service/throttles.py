@@ -1,4 +1,4 @@
-"""The tiers of hubs as this process counts them. A hub without one costs a look at an empty mapping."""
+"""Throttles of hub tiers in this process. A hub without a tier costs one lookup in an empty mapping."""
 
 import asyncio
 import math
@@ -15,12 +15,12 @@ from birthmark.iothub.service.hubs import Hubs
 from birthmark.supervised_tasks import note
 
 LOOK_S = 0.5
-"""So often at least is looked whether a tier changed, and whether who waits is still there."""
+"""Maximum interval between checks for a changed tier and for disconnected waiters."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """So many messages of a connection or a request that wait for their turn."""
+    """Messages of a connection or request that wait for their turn."""
 
     left: int
     is_over: Callable[[], bool]
@@ -33,20 +33,20 @@ class _Waiter:
 
 @dataclass(slots=True, eq=False)
 class _DeviceBacklog:
-    """What waits of one device, first come first served; `amount` messages in all."""
+    """A device's waiting messages, first in, first out; `amount` in total."""
 
     waiters: deque[_Waiter] = field(default_factory=deque)
     amount: int = 0
 
 
 class Shaper:
-    """Who waits for the pace of one hub: devices by turns, whatever the number of their connections and requests.
+    """Fair queue for the rate of one hub: devices take turns, however many connections and requests they have.
 
-    Nothing is taken before its turn is there, so what ends while it waits leaves its turn to the others.
+    A turn is consumed only when it is granted, so a waiter that ends leaves its turn to others.
     """
 
     def __init__(self, throttle: Callable[[], HubThrottle | None], clock: Clock) -> None:
-        """`throttle` returns what the hub's tier leaves, None as soon as it has none."""
+        """`throttle` returns the hub's throttle, None as soon as the hub has no tier."""
         self._throttle = throttle
         self._clock = clock
         self._lines: OrderedDict[str, _DeviceBacklog] = OrderedDict()  # whose turn comes first, first
@@ -54,10 +54,10 @@ class Shaper:
         self._serving: asyncio.Task[None] | None = None
 
     async def turn(self, device_id: str, amount: int, is_over: Callable[[], bool], patience_s: float) -> bool:
-        """Return when there is room for so many messages: whether they were taken, False where `is_over` says so.
+        """Wait for the turn of a number of messages; return False if `is_over` became true.
 
-        What is more than `AT_A_TURN` has several turns, of which patience is for the first. Raise
-        `TierThrottledError`, at once and nothing taken, where that would be later than `patience_s`.
+        More than `AT_A_TURN` messages take several turns; `patience_s` applies to the first. Raise `TierThrottledError`
+        at once, without consuming anything, if the wait would exceed `patience_s`.
         """
         if is_over():
             return False
@@ -80,7 +80,7 @@ class Shaper:
         return await waiter.has_it
 
     def _wait_s(self, throttle: HubThrottle, device_id: str, part: int) -> float:
-        """Return how long it is until a device that comes now has a turn, about."""
+        """Return the approximate wait for the turn of a newly arriving device."""
         own, first = 0, 0
         if (line := self._lines.get(device_id)) is not None:
             own, first = line.amount, line.waiters[0].part
@@ -88,7 +88,7 @@ class Shaper:
         return throttle.wait_s(ThrottleClass.TELEMETRY, self._clock.monotonic(), part, own + others)
 
     async def _serve(self) -> None:
-        """Give out turns until nobody waits. Whatever ends it before ends the waiting, too."""
+        """Grant turns until no waiter is left. If it ends early, all waits end as well."""
         try:
             while self._lines:
                 if wait_s := self._give_out():
@@ -109,7 +109,7 @@ class Shaper:
         return [waiter for waiter in waiting if not waiter.has_it.done()]
 
     def _give_out(self) -> float:
-        """Give the turns that there is room for; return how long it is to the next, 0 where nobody waits."""
+        """Grant the available turns; return the time to the next, 0 without waiters."""
         throttle, now = self._throttle(), self._clock.monotonic()
         while self._lines:
             device_id, line = next(iter(self._lines.items()))
@@ -133,7 +133,7 @@ class Shaper:
         return 0.0
 
     def _leave(self, device_id: str, line: _DeviceBacklog, *, has_it: bool) -> None:
-        """Let the first of a line go."""
+        """Remove the first waiter of a device."""
         first = line.waiters.popleft()
         line.amount -= first.left
         self._amount -= first.left
@@ -147,7 +147,7 @@ class Shaper:
 
 
 class Throttles:
-    """Decides for every hub that has a tier; `parts` is among how many workers each limit is divided."""
+    """Throttles of all hubs with a tier; each limit is divided among `parts` workers."""
 
     def __init__(self, hubs: Hubs, clock: Clock, parts: int = 1) -> None:
         self._hubs = hubs
@@ -157,7 +157,7 @@ class Throttles:
         self._parts = parts
 
     def of(self, hub: str) -> HubThrottle | None:
-        """Return what a hub's tier leaves, None where it has none."""
+        """Return a hub's throttle, or None if it has no tier."""
         if not (editions := self._hubs.editions):
             return None
         if (edition := editions.get(hub)) is None:
@@ -167,19 +167,18 @@ class Throttles:
             known = self._known[hub] = HubThrottle(hub, edition, self._parts)
         return known
 
-    def take(self, hub: Hub, what: ThrottleClass, amount: float = 1) -> None:
-        """Take so many of something. Raise `TierThrottledError`."""
+    def take(self, hub: Hub, throttle_class: ThrottleClass, amount: float = 1) -> None:
+        """Consume an amount of a throttle class. Raise `TierThrottledError`."""
         if (throttle := self.of(hub.name)) is not None:
-            throttle.take(what, self._clock.monotonic(), amount)
+            throttle.take(throttle_class, self._clock.monotonic(), amount)
 
     async def telemetry(
         self, hub: str, name: str, sizes: list[int], is_over: Callable[[], bool], patience_s: float
     ) -> bool:
-        """Return when messages of so many bytes have their turn and are counted: whether they may be taken.
+        """Wait for the turn of messages of these sizes and count them; return False if `is_over` became true.
 
-        They may not where what brought them `is_over` meanwhile. `name` is a device's, or a module's, whose messages
-        have the turns of its device. Raise `TierThrottledError` for what would wait longer than `patience_s`,
-        `TierQuotaError`.
+        `name` is that of a device or module; a module shares the turns of its device. Raise `TierThrottledError` for a
+        wait longer than `patience_s`, `TierQuotaError`.
         """
         if self.of(hub) is None:
             return True
@@ -192,7 +191,7 @@ class Throttles:
         return True
 
     def count(self, hub: Hub, size: int) -> None:
-        """Count a message of so many bytes to the hub's day. Raise `TierQuotaError`."""
+        """Count a message of this size against the hub's daily quota. Raise `TierQuotaError`."""
         if (throttle := self.of(hub.name)) is not None:
             throttle.count(size, self.today())
 
@@ -201,5 +200,5 @@ class Throttles:
         return self._clock.now().date()
 
     def monotonic(self) -> float:
-        """Return the time by which paces are kept."""
+        """Return the time used by the throttles."""
         return self._clock.monotonic()

@@ -1,9 +1,9 @@
-"""The index of twins: writes the terms of those that changed, behind their commits.
+"""Twin indexer: writes the index terms of changed twins after their commits.
 
-Each change of a twin marks it; who goes through the marks takes them away where the twin is still as it was read. So
-nothing is forgotten when a process is killed, an upgrade marks all, and a device that reports very often is indexed
-once in a while. Nobody is woken: it looks again after a moment. It writes in portions, and rests after each for longer
-than it took: whoever reports comes first.
+Each change of a twin marks it; the indexer removes the mark where the twin is still as it was read. So no change is
+lost when a process is killed, an upgrade marks all twins, and a device that reports very often is indexed only
+occasionally. The indexer polls, writes in batches, and rests after each longer than the batch took, so that device
+reports have priority.
 """
 
 import asyncio
@@ -22,41 +22,41 @@ from birthmark.supervised_tasks import Leads, always
 LOOK_EVERY_S = 0.5
 _RESTS = 5
 MOST_WRITES = 500
-"""Of one commit, beside which others wait; a twin may have some thousand terms that differ."""
+"""Maximum writes per commit, as other commits wait for it; a twin may have about a thousand changed terms."""
 _TOGETHER = 10
-"""Twins whose terms are read at once."""
+"""Number of twins whose terms are read at once."""
 _ANY = 1_000_000
 _TO_INDEX = store.NEVER_INDEXED, store.CHANGED
 _FIRST = "", ""
 
 
 class TwinIndex:
-    """See the module."""
+    """Background indexer of twins."""
 
     def __init__(self, database: Database, leads: Leads = always) -> None:
-        """`leads` says whether this worker indexes for all."""
+        """`leads` returns whether this worker indexes for all."""
         self._database = database
         self.leads = leads
         self._last = dict.fromkeys(_TO_INDEX, _FIRST)
         self.looked_at = 0
-        """So many twins were gone through by this process."""
+        """Number of twins processed by this process."""
 
-    async def keep_indexing(self) -> None:
-        """Index what changed, again and again, and rest in between."""
+    async def run_index_loop(self) -> None:
+        """Index changed twins forever, with pauses."""
         while True:
-            is_behind = await self.leads() and await self.index_some(_RESTS) >= MOST_AMONG
+            is_behind = await self.leads() and await self.index_batch(_RESTS) >= MOST_AMONG
             if not is_behind:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def index_all(self) -> None:
         """Index all that is marked now."""
-        while await self.index_some():
+        while await self.index_batch():
             pass
 
-    async def index_some(self, rests: float = 0) -> int:
-        """Index some twins of each state, those that follow the last ones; return how many were looked at.
+    async def index_batch(self, rests: float = 0) -> int:
+        """Index the next twins of each state; return the number processed.
 
-        After each portion it rests for `rests` times as long as that took.
+        After each batch, it rests for `rests` times the batch's duration.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -89,7 +89,7 @@ class TwinIndex:
                     await asyncio.sleep(0)  # others are served in between
 
     async def _next(self, state: int) -> Sequence[Row]:
-        """Return the next twins of a state, behind the last of which the first follow: none waits for busy ones."""
+        """Return the next twins of a state, round-robin, so that busy twins delay no others."""
         while True:
             hub, device_id = self._last[state]
             asked: dict[str, Any] = {"state": state, "hub": hub, "device_id": device_id, "limit": MOST_AMONG}
@@ -102,7 +102,7 @@ class TwinIndex:
             self._last[state] = _FIRST
 
     async def unindexed(self) -> int:
-        """Return how many twins wait to be indexed."""
+        """Return the number of twins to be indexed."""
         rows = [await self._database.one(twin_search.WAITING, state=state, limit=_ANY) for state in _TO_INDEX]
         return sum(0 if row is None else int(row["count"]) for row in rows)
 
@@ -114,10 +114,11 @@ class TwinIndex:
 
 
 def portions_for(row: Row, known: set[Term]) -> Iterator[Changes]:
-    """Yield what makes the terms of a twin those of what was read of it; the last takes its mark away.
+    """Yield changes that update a twin's terms to the state that was read; the last one removes its mark.
 
-    Where the twin is still that, which is no condition of the commit: a twin that changes all the time would fail it
-    again and again, and its neighbors with it. What a twin's terms lag behind it, its mark says, also between portions.
+    The mark is removed only if the twin is unchanged, which is not a condition of the commit. Otherwise, a constantly
+    changing twin would fail every commit, together with its neighbors. The mark shows outdated terms, also between
+    batches.
     """
     found = twin_search.values_of(row["body"])
     wanted = rules.of_twin(found.tags, found.desired.values, found.reported.values, found.model_id)

@@ -1,4 +1,4 @@
-"""Twins: load, decide, commit; whoever was faster makes us decide again."""
+"""Twin updates with optimistic concurrency: load, decide, commit, and retry after a concurrent change."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
 from birthmark.iothub.wire.routing import RouteSource
 from birthmark.ref import Ref
-from birthmark.store import Changes, Database, decided_again
+from birthmark.store import Changes, Database, retry_on_conflict
 
 _ATTEMPTS = 8
 
@@ -28,7 +28,7 @@ class Twins:
     def __init__(
         self, database: Database, clock: Clock, registry: Registry, notifier: Ref[Notifier] | None = None
     ) -> None:
-        """Without a `notifier`, or while it is unset, nobody is connected who has to hear of a change."""
+        """Without a `notifier`, or while it is unset, no device is notified of changes."""
         self._database = database
         self._telling = registry.telling
         self._clock = clock
@@ -38,14 +38,14 @@ class Twins:
         self.updates: Counter[str] = Counter()
 
     async def get(self, hub: Hub, name: str) -> Twin:
-        """Return the twin of a device, or of a module by its name, for whoever knows that it is there."""
+        """Return the twin of a device or module that is known to exist."""
         row = await self._database.one(store.GET_TWIN, hub=hub.name, device_id=name)
         return Twin(hub.name, name) if row is None else store.twin_of(row)
 
     async def report(self, hub: Hub, identity: Identity, patch: object, version: int | None) -> Twin:
-        """Merge what a device reports. Raise `TwinInvalidError`, or `TwinVersionError` where it means another.
+        """Merge a device's reported patch. Raise `TwinInvalidError`, or `TwinVersionError` for another version.
 
-        The next device of that name has another twin: then raise `UnknownDeviceError`.
+        Raise `UnknownDeviceError` if a later device has the name, as it has another twin.
         """
         now = self._clock.micros()
         made = await self._change(hub, identity, Changes, lambda twin: rules.report(twin, patch, now, version=version))
@@ -53,14 +53,14 @@ class Twins:
         return made
 
     async def model(self, hub: Hub, identity: Identity, model_id: str) -> None:
-        """Keep the model that a device, or a module, says it has."""
+        """Store the model id that a device or module announces."""
         if (await self.get(hub, identity.name)).model_id != model_id:
             await self._change(hub, identity, Changes, lambda twin: rules.modelled(twin, model_id))
 
     async def desire(
         self, hub: Hub, name: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
     ) -> Twin:
-        """Change tags and desired properties, tell the device, and return its twin. `etag` is the one it is for."""
+        """Update tags and desired properties, notify the device, and return its twin. `etag` is the expected one."""
         now = self._clock.micros()
 
         def decide(twin: Twin) -> Twin:
@@ -71,7 +71,7 @@ class Twins:
         return self._notified(before, made, (body.get("properties") or {}).get("desired"), replaces=replaces)
 
     async def patch_digital(self, hub: Hub, name: str, patch: object, etag: str | None, *, actor: str) -> Twin:
-        """Let be desired what a JSON Patch of the digital twin means, tell the device, and return its twin.
+        """Apply a JSON Patch of the digital twin to desired properties, notify the device, and return its twin.
 
         Raise `DigitalTwinPatchError`, `TwinInvalidError`, or `TwinVersionError` for another etag.
         """
@@ -85,15 +85,15 @@ class Twins:
         return self._notified(before, made, merge_patch(before.desired.values, made.desired.values), replaces=False)
 
     async def configure(self, hub: Hub, name: str, content: Mapping[str, Any], *, actor: str) -> Twin:
-        """Let be desired what a configuration's content says, tell the device, and return its twin."""
+        """Apply a configuration's content to desired properties, notify the device, and return its twin."""
         now = self._clock.micros()
-        before, made = await self._desired(hub, name, lambda twin: rules.configured(twin, content, now), actor)
+        before, made = await self._desired(hub, name, lambda twin: rules.apply_configuration(twin, content, now), actor)
         return self._notified(before, made, made.desired.values, replaces=True)
 
-    def _notified(self, before: Twin, made: Twin, patch: object, *, replaces: bool) -> Twin:
+    def _notified(self, before: Twin, twin: Twin, patch: object, *, replaces: bool) -> Twin:
         if (notifier := self._notifier.get()) is not None:
-            notifier.desired_changed(before, made, patch, replaces=replaces)
-        return made
+            notifier.desired_changed(before, twin, patch, replaces=replaces)
+        return twin
 
     async def _desired(
         self, hub: Hub, name: str, decide: Callable[[Twin], Twin], actor: str, *, replaces: bool = False
@@ -136,20 +136,20 @@ class Twins:
                 write.run(store.ADD_TWIN, hub=hub.name, device_id=name, **values)
             else:
                 write = changes().run(change_twin, expect=1, **values, **key, key_version=twin.version)
-            await self._database.commit(write.merge(self._told(hub, twin, made, replaces=replaces)))
+            await self._database.commit(write.merge(self._event_changes(hub, twin, made, replaces=replaces)))
             return made
 
         # One after the other here: who means any state of it never hears that it changed meanwhile.
         async with self._turns.alone_with((hub.name, name)):
-            return await decided_again(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
+            return await retry_on_conflict(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
-    def _told(self, hub: Hub, before: Twin, made: Twin, *, replaces: bool) -> Changes:
-        """Return what says that a twin changed; the model that a device names is no part of what is told."""
-        if (before.tags, before.desired, before.reported) == (made.tags, made.desired, made.reported):
+    def _event_changes(self, hub: Hub, before: Twin, twin: Twin, *, replaces: bool) -> Changes:
+        """Return changes that write the twin change event; the device's model id is not part of it."""
+        if (before.tags, before.desired, before.reported) == (twin.tags, twin.desired, twin.reported):
             return Changes()
         now = self._clock.now()
-        return self._telling.adding(
-            hub.name, RouteSource.TWINS, lambda: event_messages.twin_changed(before, made, now, replaces=replaces)
+        return self._telling.event_changes(
+            hub.name, RouteSource.TWINS, lambda: event_messages.twin_changed(before, twin, now, replaces=replaces)
         )
 
 

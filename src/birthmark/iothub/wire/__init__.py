@@ -1,7 +1,7 @@
-"""IoT Hub's bytes and values: CONNECT user names, topics with their property bags, registry JSON. Both roles.
+"""IoT Hub's wire format: CONNECT user names, topics with property bags, and registry JSON. Both roles.
 
-Device ids and host names in user names and topics are not percent-encoded; property bags are. Nothing here is decoded
-with a plus sign meaning a space.
+Device ids and host names in user names and topics are not percent-encoded; property bags are. A plus sign is never
+decoded as a space.
 """
 
 from birthmark.iothub.wire.common import NEVER, BodyInvalidError, operation_time, registry_time
@@ -34,7 +34,7 @@ from birthmark.iothub.wire.registry import (
     DeviceBody,
     DeviceCapabilities,
     ModuleBody,
-    checked,
+    check_device_body,
     device_json,
     module_json,
     parse_bulk,
@@ -96,8 +96,8 @@ __all__ = [
     "TwinReport",
     "UserNameError",
     "accepted_json",
+    "check_device_body",
     "check_twin_members",
-    "checked",
     "credential_error_json",
     "credential_request_json",
     "credential_response_topic",

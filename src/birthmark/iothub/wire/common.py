@@ -1,4 +1,4 @@
-"""What the other modules of the wire share: times, and a body that is not what was asked for."""
+"""Shared parts of the wire format: times and body validation."""
 
 from datetime import datetime
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from birthmark.errors import InvalidRequestError
-from birthmark.unknown_fields import unread
+from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import read_json
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -24,13 +24,13 @@ class BodyInvalidError(InvalidRequestError):
 
 
 def check_members(body: bytes, kind: Any, told: frozenset[str] = frozenset()) -> None:
-    """Raise `BodyInvalidError` for the first member of a body that its `kind` has no use for; `told` may come back."""
-    if (member := unread(read_json(body, object, BodyInvalidError), kind, told)) is not None:
+    """Raise `BodyInvalidError` for the first member unknown to `kind`; read-only members in `told` are permitted."""
+    if (member := find_unread_member(read_json(body, object, BodyInvalidError), kind, told)) is not None:
         raise BodyInvalidError(detail=f"{member} is not served here, leave it out")
 
 
 def operation_time(moment: datetime) -> str:
-    """Return a time as a hub says when a request is over: SDKs read three digits of a second."""
+    """Return the end time of a request; SDKs parse milliseconds."""
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 

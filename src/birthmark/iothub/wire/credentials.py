@@ -16,7 +16,7 @@ from birthmark.untrusted_text import read_json
 
 
 class CredentialBody(msgspec.Struct):
-    """What a device says that asks for a certificate: its own id, a request, and whose earlier request it replaces."""
+    """A device's certificate request: its id, the CSR, and the request that it replaces."""
 
     id: str
     csr: str
@@ -30,27 +30,27 @@ class CredentialRequest:
     device_id: str
     csr: CertificateRequest
     replaces: str | None = None
-    """The id of an earlier request that is still under way, or `*` for whichever."""
+    """Id of an earlier request in progress, or `*` for any."""
 
 
 def parse_credential_request(body: bytes) -> CredentialRequest:
-    """Return what a device asks for, possession of its key proven. Raise `BodyInvalidError` or `CsrRefusedError`."""
+    """Return a device's request with verified proof of possession. Raise `BodyInvalidError` or `CsrRefusedError`."""
     asked = read_json(body, CredentialBody, BodyInvalidError)
     return CredentialRequest(asked.id, parse_csr_text(asked.csr), asked.replace)
 
 
 def accepted_json(correlation_id: str, expires_at: datetime) -> bytes:
-    """Return what is said of a request that is under way."""
+    """Return the response to an accepted request."""
     return to_json({"correlationId": correlation_id, "operationExpires": operation_time(expires_at)})
 
 
 def issued_json(correlation_id: str, chain: Sequence[str]) -> bytes:
-    """Return a certificate and those above it, in base64 of DER, the root last."""
+    """Return a certificate chain in base64 of DER, root last."""
     return to_json({"correlationId": correlation_id, "certificates": list(chain)})
 
 
 def credential_error_json(number: int, message: str, tracking_id: str, now: datetime, info: Mapping[str, str]) -> bytes:
-    """Return why a device gets no certificate, as the SDKs read it."""
+    """Return the error of a certificate request, as the SDKs parse it."""
     told = {"errorCode": number, "message": message, "trackingId": tracking_id, "timestampUtc": registry_time(now)}
     return to_json({**told, "info": {"correlationId": tracking_id, **info}})
 
@@ -63,7 +63,7 @@ class _IssuedAnswer(msgspec.Struct):
 
 
 class CredentialError(msgspec.Struct, rename="camel"):
-    """Why a hub issues no certificate."""
+    """Error of a certificate request."""
 
     error_code: int = 0
     message: str = ""
@@ -71,17 +71,17 @@ class CredentialError(msgspec.Struct, rename="camel"):
 
 
 def issue_topic(rid: str) -> str:
-    """Return where a device asks for a certificate."""
+    """Return the topic of certificate requests."""
     return f"{ISSUE}?$rid={rid}"
 
 
 def credential_request_json(device_id: str, csr: bytes) -> bytes:
-    """Return what a device says that asks for a certificate, whatever became of an earlier request of its own."""
+    """Return a device's certificate request, which replaces any earlier one of its own."""
     return to_json({"id": device_id, "csr": base64.b64encode(csr).decode(), "replace": "*"})
 
 
 def parse_credential_topic(topic: str) -> tuple[int, str] | None:
-    """Return status and rid of an answer; None for any other topic."""
+    """Return status and rid of a response; None for any other topic."""
     found = _CREDENTIAL_ANSWER.fullmatch(topic)
     return None if found is None else (int(found[1]), found[2])
 
@@ -96,7 +96,7 @@ def parse_issued(body: bytes) -> tuple[Certificate, ...]:
 
 
 def parse_credential_error(body: bytes) -> CredentialError:
-    """Return what an error body says; nothing when it is none."""
+    """Return the error in a body; an empty one if the body is invalid."""
     try:
         return read_json(body, CredentialError, BodyInvalidError)
     except BodyInvalidError:

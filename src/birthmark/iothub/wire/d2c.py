@@ -22,7 +22,7 @@ SYSTEM_PROPERTIES = {
 
 
 MODULE = "iothub-connection-module-id"
-"""The property by which the hub says which module sent a message."""
+"""Property by which the hub names the module that sent a message."""
 
 
 class PropertyBagError(InvalidRequestError):
@@ -38,9 +38,9 @@ class PropertyBagError(InvalidRequestError):
 
 
 def parse_property_bag(text: str) -> dict[str, str | None]:
-    """Return names and values of `a=1&b=2` decoded; a name alone has the value None. Raise `PropertyBagError`.
+    """Return decoded names and values of `a=1&b=2`; a name alone has the value None. Raise `PropertyBagError`.
 
-    A slash in a value is encoded: one at the end is the topic's, as Node's SDK ends those of a module's outputs.
+    A slash in a value is encoded; a trailing slash belongs to the topic, as Node's SDK appends one for module outputs.
     """
     if not (text := text.removesuffix("/")):
         return {}
@@ -64,9 +64,9 @@ def render_property_bag(bag: dict[str, str | None]) -> str:
 
 
 def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> TelemetryMessage:
-    """Return the message of a device, or of a module by its name, with system and application properties apart.
+    """Return a message of a device or module, with system and application properties separated.
 
-    What only a hub may set is dropped. A module's message is its device's, and says of which module it is.
+    Properties that only a hub may set are dropped. A module's message belongs to its device and names the module.
     """
     device_id, slash, module_id = name.partition("/")
     system = {SYSTEM_PROPERTIES[key]: value for key, value in bag.items() if key in SYSTEM_PROPERTIES}

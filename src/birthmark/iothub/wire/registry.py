@@ -26,12 +26,12 @@ _THUMBPRINT_DIGITS = {40, 64}
 _MIN_KEY_BYTES, _MAX_KEY_BYTES = 16, 64
 _MAX_PARENTS, _MAX_SCOPE = 1, 256
 MAX_BULK = 100
-"""Of one bulk operation ("IoT Hub quotas and throttling")."""
+"""Maximum items of a bulk operation ("IoT Hub quotas and throttling")."""
 IMPORT_MODES = frozenset(
     {"create", "update", "updateIfMatchETag", "delete", "deleteIfMatchETag", "updateTwin", "updateTwinIfMatchETag"}
 )
 _MODE_OF = {mode.lower(): mode for mode in IMPORT_MODES}
-"""Letter case does not count: Node's SDK says `Update` and `DeleteIfMatchETag`."""
+"""Import modes, case-insensitive: Node's SDK sends `Update` and `DeleteIfMatchETag`."""
 
 
 def device_json(
@@ -58,7 +58,7 @@ def module_json(
 
 
 def identity_json(identity: Identity, *, is_connected: bool, last_activity: str, with_keys: bool) -> dict[str, Any]:
-    """Return what devices and modules have in common."""
+    """Return the fields that devices and modules share."""
     authentication = identity.authentication
     if not with_keys:
         authentication = replace(authentication, primary_key=None, secondary_key=None)
@@ -101,7 +101,7 @@ class _Authentication(msgspec.Struct, rename="camel"):
 
 
 class DeviceCapabilities(msgspec.Struct, rename="camel"):
-    """What else a device is."""
+    """Capabilities of a device."""
 
     iot_edge: bool = False
 
@@ -114,7 +114,7 @@ class BulkItem(msgspec.Struct, rename="camel"):
     module_id: str | None = None
     etag: str | None = msgspec.field(default=None, name="eTag")
     etag_of_device: str | None = msgspec.field(default=None, name="etag")
-    """The same, as Node's SDK says it, which sends the devices as it read them."""
+    """The same field under the name that Node's SDK sends, which returns devices as it read them."""
     twin_etag: str | None = msgspec.field(default=None, name="twinETag")
     status: str = "enabled"
     status_reason: str | None = None
@@ -127,23 +127,23 @@ class BulkItem(msgspec.Struct, rename="camel"):
 
     @property
     def twin(self) -> dict[str, Any]:
-        """The part of it that a change of its twin takes."""
+        """Return the item's twin update."""
         desired = None if self.properties is None else self.properties.desired
         wanted: dict[str, Any] = {} if desired is None else {"properties": {"desired": desired}}
         return wanted if self.tags is None else wanted | {"tags": self.tags}
 
     def proof(self) -> DeviceAuthentication:
-        """Return how it is to prove itself. Raise `BodyInvalidError`."""
+        """Return the requested authentication. Raise `BodyInvalidError`."""
         return _authentication_of(self.authentication)
 
     def body(self) -> "DeviceBody":
         """Return the device that is to be. Raise `BodyInvalidError`."""
         state = (self.id, self.status, self.status_reason, self.authentication, self.capabilities)
-        return checked(DeviceBody(*state, self.device_scope, self.parent_scopes))
+        return check_device_body(DeviceBody(*state, self.device_scope, self.parent_scopes))
 
 
 def parse_bulk(body: bytes) -> Sequence[BulkItem]:
-    """Return what is to be done with several devices and modules, each of them once. Raise `BodyInvalidError`."""
+    """Return the items of a bulk operation, each device and module at most once. Raise `BodyInvalidError`."""
     items = read_json(body, list[BulkItem], BodyInvalidError)
     check_members(body, list[BulkItem], _TOLD_OF_DEVICE)
     if not 0 < len(items) <= MAX_BULK:
@@ -171,7 +171,7 @@ class DeviceBody(msgspec.Struct, rename="camel"):
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The scopes of the gateways above it: of one that is none itself, `device_scope` is its only parent's."""
+        """Return the scopes of parent gateways; for a leaf device, `device_scope` is its only parent's."""
         is_edge = bool(self.capabilities and self.capabilities.iot_edge)
         of_scope = (self.device_scope,) if self.device_scope and not is_edge else ()
         return tuple(self.parent_scopes or of_scope)
@@ -192,18 +192,18 @@ _TOLD_OF_DEVICE = frozenset(
         *("lastActivityTime", "cloudToDeviceMessageCount"),
     }
 )
-"""What the registry tells, and gets back from clients that send what they read."""
+"""Read-only members that the registry returns, and that clients send back."""
 
 
 def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
-    """Return the body and the authentication it asks for (keys it leaves out are None). Raise `BodyInvalidError`."""
+    """Return the body and its authentication (omitted keys are None). Raise `BodyInvalidError`."""
     parsed = read_json(body, DeviceBody, BodyInvalidError)
     check_members(body, DeviceBody, _TOLD_OF_DEVICE)
-    return checked(parsed), _authentication_of(parsed.authentication)
+    return check_device_body(parsed), _authentication_of(parsed.authentication)
 
 
-def checked(body: DeviceBody) -> DeviceBody:
-    """Return a device whose status and scopes are some. Raise `BodyInvalidError`."""
+def check_device_body(body: DeviceBody) -> DeviceBody:
+    """Return a body with valid status and scopes. Raise `BodyInvalidError`."""
     if body.status not in {"enabled", "disabled"}:
         raise BodyInvalidError(detail="status must be enabled or disabled")
     parents = body.parents
@@ -220,14 +220,14 @@ def checked(body: DeviceBody) -> DeviceBody:
 
 
 def parse_module_body(body: bytes) -> tuple[ModuleBody, DeviceAuthentication]:
-    """Return a module and the authentication it asks for, as `parse_device_body` does. Raise `BodyInvalidError`."""
+    """Return a module and its authentication, as `parse_device_body` does. Raise `BodyInvalidError`."""
     parsed = read_json(body, ModuleBody, BodyInvalidError)
     check_members(body, ModuleBody, _TOLD_OF_DEVICE)
     return parsed, _authentication_of(parsed.authentication)
 
 
-def _authentication_of(asked: _Authentication | None) -> DeviceAuthentication:
-    wanted = asked or _Authentication()
+def _authentication_of(authentication: _Authentication | None) -> DeviceAuthentication:
+    wanted = authentication or _Authentication()
     beside: dict[str, tuple[_SymmetricKey | _Thumbprints | None, ...]] = {
         "selfSigned": (wanted.symmetric_key,),
         "certificateAuthority": (wanted.symmetric_key, wanted.x509_thumbprint),

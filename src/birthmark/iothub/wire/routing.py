@@ -1,4 +1,4 @@
-"""What is on record of a hub's routes: endpoints, routes, enrichments, and the route of what no other takes."""
+"""Stored routing of a hub: endpoints, routes, enrichments and the fallback route."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 BUILT_IN = "events"
-"""The endpoint that every hub has: what `birthmark hub monitor` reads, which sees all telemetry in any case."""
+"""Built-in endpoint of every hub, which `birthmark hub monitor` reads; it receives all telemetry in any case."""
 FALLBACK = "$fallback"
 TEMPLATE = "{iothub}/{partition}/{YYYY}/{MM}/{DD}/{HH}/{mm}"
 MAX_ENDPOINTS, MAX_ROUTES, MAX_ENRICHMENTS = 10, 100, 10
@@ -15,7 +15,7 @@ MAX_ENDPOINTS, MAX_ROUTES, MAX_ENRICHMENTS = 10, 100, 10
 
 
 class RouteSource(StrEnum):
-    """What messages are of."""
+    """Message source of a route."""
 
     MESSAGES = "DeviceMessages"
     TWINS = "TwinChangeEvents"
@@ -34,14 +34,14 @@ class WebhookEndpoint(_OneEndpoint, frozen=True, tag="webhook"):
 
 
 class FileEndpoint(_OneEndpoint, frozen=True, tag="file"):
-    """Lines of JSON in files of a folder, whose names are made of `file_name`."""
+    """JSON lines in files of a folder, named by `file_name`."""
 
     folder: str
     file_name: str = TEMPLATE
 
 
 class StreamEndpoint(_OneEndpoint, frozen=True, tag="stream"):
-    """A stream of the hub's own, read by groups."""
+    """A stream of the hub, read by consumer groups."""
 
 
 class ServerEndpoint(_OneEndpoint, frozen=True, tag="server"):
@@ -55,7 +55,7 @@ Endpoint: TypeAlias = WebhookEndpoint | FileEndpoint | StreamEndpoint | ServerEn
 
 
 class HubRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Messages of `source` for which `condition` holds go to `endpoints`, by their names."""
+    """Sends messages of `source` that match `condition` to `endpoints`, by name."""
 
     name: str
     endpoints: tuple[str, ...]
@@ -65,7 +65,7 @@ class HubRoute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Enrichment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A property that is added to what goes to `endpoints`: a text, $iothubname, or a path in the twin ($twin.…)."""
+    """A property added to messages for `endpoints`: a text, $iothubname, or a twin path ($twin.…)."""
 
     key: str
     value: str
@@ -73,14 +73,14 @@ class Enrichment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Fallback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where messages go that no route takes."""
+    """Fallback route for messages that match no route."""
 
     endpoints: tuple[str, ...] = (BUILT_IN,)
     is_enabled: bool = msgspec.field(default=True, name="enabled")
 
 
 class Routing(msgspec.Struct, frozen=True):
-    """All of it, of one hub. Nothing of it is ever changed in place."""
+    """Routing configuration of a hub; immutable."""
 
     endpoints: tuple[Endpoint, ...] = ()
     routes: tuple[HubRoute, ...] = ()
@@ -88,11 +88,11 @@ class Routing(msgspec.Struct, frozen=True):
     fallback: Fallback = Fallback()
 
     def endpoint(self, name: str) -> Endpoint | None:
-        """Return the endpoint of a name; letter case does not count, as at Azure."""
+        """Return the endpoint of this name, case-insensitive as in Azure."""
         return next((one for one in self.endpoints if one.name.lower() == name.lower()), None)
 
     def route(self, name: str) -> HubRoute | None:
-        """Return the route of a name; letter case does not count."""
+        """Return the route of this name, case-insensitive."""
         return next((one for one in self.routes if one.name.lower() == name.lower()), None)
 
     def leads_to(self, name: str) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class Routing(msgspec.Struct, frozen=True):
 
     @property
     def sources(self) -> frozenset[RouteSource]:
-        """What some route sends somewhere but to where it is anyway."""
+        """Return the sources that a route sends to other than the built-in endpoint."""
         found = {one.source for one in self.routes if one.is_enabled and set(one.endpoints) - {BUILT_IN}}
         if self.fallback.is_enabled and set(self.fallback.endpoints) - {BUILT_IN}:
             found.add(RouteSource.MESSAGES)
@@ -111,9 +111,9 @@ class Routing(msgspec.Struct, frozen=True):
 
 
 class StoredRouting(msgspec.Struct, frozen=True):
-    """The routing of a hub as it was read. `generation` is another for the next hub of the name; `revision` counts.
+    """Stored routing of a hub. `generation` differs for a later hub of the name; `revision` counts changes.
 
-    `secrets` sign what webhooks get, by the names of their endpoints.
+    `secrets` sign webhook requests, by endpoint name.
     """
 
     hub: str

@@ -10,7 +10,7 @@ from birthmark.untrusted_text import read_json
 
 
 class ConfigurationContent(msgspec.Struct, rename="camel"):
-    """What a device and its modules are to be given, by paths of their twins."""
+    """Configuration content for a device and its modules, by twin path."""
 
     device_content: dict[str, Any] | None = None
     modules_content: dict[str, dict[str, Any]] | None = None
@@ -33,14 +33,14 @@ class MethodCall(msgspec.Struct, rename="camel"):
 
 
 class _SaidCall(msgspec.Struct, rename="camel"):
-    """The same with seconds in either form: the command line of Azure says them in quotes."""
+    """The same with seconds as number or text: the Azure CLI sends them quoted."""
 
     method_name: str
     payload: Any = None
     response_timeout_in_seconds: int | str = 30
     connect_timeout_in_seconds: int | str = 0
     timeout_in_seconds: int | str | None = None
-    """What the API of 2016 called the wait for the answer."""
+    """Response timeout in the 2016 API."""
 
 
 def parse_method_call(body: bytes) -> MethodCall:

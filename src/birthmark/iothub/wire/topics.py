@@ -11,33 +11,33 @@ _MAX_STATUS = 2**31
 
 
 def own_topics(name: str) -> str:
-    """Return what the topics of a device, or of a module by its name, begin with."""
+    """Return the topic prefix of a device or module."""
     device_id, slash, module_id = name.partition("/")
     return f"devices/{device_id}/modules/{module_id}/" if slash else f"devices/{device_id}/"
 
 
 def telemetry_topic(name: str) -> str:
-    """Return what the telemetry topic of a device, or of a module by its name, begins with."""
+    """Return the telemetry topic prefix of a device or module."""
     return f"{own_topics(name)}messages/events/"
 
 
 @dataclass(frozen=True, slots=True)
 class TelemetryTopic:
-    """A device's own telemetry; `bag` is the text of its properties."""
+    """Topic of a device's own telemetry; `bag` is its encoded property bag."""
 
     bag: str
 
 
 @dataclass(frozen=True, slots=True)
 class TwinGet:
-    """A device asks for its twin; `rid` as it was sent."""
+    """Twin read by a device; `rid` as it was sent."""
 
     rid: str
 
 
 @dataclass(frozen=True, slots=True)
 class TwinReport:
-    """A device reports; `version` is that of its reported properties that it means, if it says so."""
+    """Reported properties update; `version` is the expected one, if the device sends it."""
 
     rid: str
     version: int | None
@@ -53,7 +53,7 @@ class MethodAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CredentialAsk:
-    """A device asks for a certificate in the place of its own; `rid` as it was sent."""
+    """Request of a device for a certificate that replaces its own; `rid` as it was sent."""
 
     rid: str
 
@@ -73,7 +73,7 @@ def devicebound(device_id: str) -> str:
 
 
 def parse_topic(topic: str, device_id: str) -> Topic | None:
-    """Return what a device publishes to, or None for a topic that no hub has, or that is another device's."""
+    """Parse a publish topic; None for an unknown topic or another device's."""
     head = telemetry_topic(device_id)
     if topic.startswith(head):
         return TelemetryTopic(topic[len(head) :])
@@ -103,27 +103,27 @@ def _parse_own(topic: str) -> Topic | None:
 
 
 def twin_response_topic(status: int, rid: str, version: int | None = None) -> str:
-    """Return where a twin request is answered."""
+    """Return the response topic of a twin request."""
     return f"$iothub/twin/res/{status}/?$rid={rid}" + ("" if version is None else f"&$version={version}")
 
 
 def credential_response_topic(status: int, rid: str) -> str:
-    """Return where a device hears of the certificate that it asked for."""
+    """Return the response topic of a certificate request."""
     return f"$iothub/credentials/res/{status}/?$rid={rid}"
 
 
 def desired_topic(version: int) -> str:
-    """Return where a device hears what is desired of it."""
+    """Return the topic of desired property updates."""
     return f"$iothub/twin/PATCH/properties/desired/?$version={version}"
 
 
 def method_topic(name: str, rid: str) -> str:
-    """Return where a device is called."""
+    """Return the topic of a direct method call."""
     return f"$iothub/methods/POST/{name}/?$rid={rid}"
 
 
 def devicebound_topic(device_id: str, message_id: str, feedback: str, mail: C2dMessage) -> str:
-    """Return where a device gets a message, with its properties."""
+    """Return the topic of a cloud-to-device message, with its properties."""
     system: dict[str, str | None] = {"$.to": f"/devices/{device_id}/messages/deviceBound", "$.mid": message_id}
     if feedback not in {"", "none"}:
         system["iothub-ack"] = feedback

@@ -9,12 +9,12 @@ from birthmark.documents import DocumentSection
 from birthmark.iothub.model import Device, Identity, Module, Twin
 from birthmark.iothub.wire.common import NEVER, BodyInvalidError, TwinProperties, registry_time, to_json
 from birthmark.iothub.wire.registry import identity_json
-from birthmark.unknown_fields import says_something, unread
+from birthmark.unknown_fields import find_unread_member, says_something
 from birthmark.untrusted_text import read_json
 
 
 def twin_for_device(twin: Twin) -> bytes:
-    """Return the twin as its device sees it: without tags and metadata."""
+    """Return the twin as the device sees it: without tags and metadata."""
     desired, reported = twin.desired, twin.reported
     return to_json(
         {
@@ -25,7 +25,7 @@ def twin_for_device(twin: Twin) -> bytes:
 
 
 def desired_patch(before: Twin, after: Twin, patch: object, *, replaces: bool) -> bytes | None:
-    """Return what a device hears of a change of what is desired; None where nothing of it changed."""
+    """Return the desired properties update for a device; None if nothing changed."""
     if before.desired.version == after.desired.version:
         return None
     values = (
@@ -37,7 +37,7 @@ def desired_patch(before: Twin, after: Twin, patch: object, *, replaces: bool) -
 
 
 def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activity: str = NEVER) -> dict[str, Any]:
-    """Return the twin of a device or a module as the service sees it."""
+    """Return a device or module twin as the service sees it."""
     known = identity_json(identity, is_connected=is_connected, last_activity=last_activity, with_keys=False)
     is_module = isinstance(identity, Module)
     shown = {
@@ -69,10 +69,10 @@ def section_json(section: DocumentSection) -> dict[str, Any]:
     return {**section.values, "$metadata": metadata, "$version": section.version}
 
 
-def _metadata(at: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
-    moment = datetime.fromtimestamp(at / 1_000_000, UTC)
-    shown: dict[str, Any] = {"$lastUpdated": registry_time(moment) if at else NEVER}
-    if at:
+def _metadata(timestamp: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(timestamp / 1_000_000, UTC)
+    shown: dict[str, Any] = {"$lastUpdated": registry_time(moment) if timestamp else NEVER}
+    if timestamp:
         shown["$lastUpdatedVersion"] = version
     for name, stamp in stamps.items():
         shown[name] = _metadata(stamp[0], stamp[1], stamp[2] if len(stamp) > 2 else {})  # noqa: PLR2004 - an object's
@@ -80,7 +80,7 @@ def _metadata(at: int, version: int, stamps: dict[str, Any]) -> dict[str, Any]:
 
 
 def twin_change(before: Twin, after: Twin, *, replaces: bool) -> dict[str, Any]:
-    """Return what is told of a change: what was set, null for what is gone; all of a twin that was replaced."""
+    """Return the content of a twin change event: new values, null for removed ones; a replaced twin in full."""
     if replaces:
         sections = {"desired": section_json(after.desired), "reported": section_json(after.reported)}
         return {"version": after.version, "tags": after.tags, "properties": sections}
@@ -99,7 +99,7 @@ def twin_change(before: Twin, after: Twin, *, replaces: bool) -> dict[str, Any]:
 
 
 def _set(was: Any, now: dict[str, Any], stamps: dict[str, Any], version: int) -> dict[str, Any]:
-    """Return what was set by a version, and null for what was there and is no more."""
+    """Return the values set by a version, and null for removed ones."""
     was = was if isinstance(was, dict) else {}
     made: dict[str, Any] = {name: None for name in was if name not in now}
     for name, value in now.items():
@@ -112,7 +112,7 @@ def _set(was: Any, now: dict[str, Any], stamps: dict[str, Any], version: int) ->
 
 
 def _other(was: Any, now: dict[str, Any]) -> dict[str, Any]:
-    """Return what is other than before, and null for what is gone."""
+    """Return changed values, and null for removed ones."""
     was = was if isinstance(was, dict) else {}
     made: dict[str, Any] = {name: None for name in was if name not in now}
     for name, value in now.items():
@@ -122,7 +122,7 @@ def _other(was: Any, now: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse_twin_body(body: bytes) -> dict[str, Any]:
-    """Return a twin, or a patch of one, as it was sent. Raise `BodyInvalidError`."""
+    """Return a twin, or a patch of one, as sent. Raise `BodyInvalidError`."""
     return read_json(body, dict[str, Any], BodyInvalidError)
 
 
@@ -153,11 +153,11 @@ _TOLD_OF_TWIN = frozenset(
 
 
 def check_twin_members(body: dict[str, Any], shown: dict[str, Any]) -> None:
-    """Raise `BodyInvalidError` for a member that a change of a twin does not change; `shown` is the twin as it is.
+    """Raise `BodyInvalidError` for a member that a twin update cannot change; `shown` is the current twin.
 
-    What is sent back as it was read asks for nothing.
+    An unchanged value that is sent back is accepted.
     """
-    member = unread(body, _TwinBody, _TOLD_OF_TWIN)
+    member = find_unread_member(body, _TwinBody, _TOLD_OF_TWIN)
     fixed = [field for field in msgspec.structs.fields(_TwinBody) if field.encode_name not in _SET]
     for field in fixed:
         wanted = body.get(field.encode_name)
@@ -171,7 +171,7 @@ def check_twin_members(body: dict[str, Any], shown: dict[str, Any]) -> None:
 
 
 def _bare(value: Any) -> Any:
-    """Return a value without what the service adds, or a client leaves out."""
+    """Return a value without the service's metadata and without nulls, which a client may omit."""
     if not isinstance(value, dict):
         return value
     return {name: _bare(inner) for name, inner in value.items() if not name.startswith("$") and inner is not None}

@@ -1,8 +1,8 @@
-"""CONNECT user names of the hub, and whom they name.
+"""CONNECT user names of IoT Hub.
 
-Documented today is `HOST/DEVICE[/MODULE]/?api-version=…`. Until 2018 it had no `?`, and the first SDKs put a slash
+The documented form is `HOST/DEVICE[/MODULE]/?api-version=…`. Until 2018 it had no `?`, and the first SDKs put a slash
 between the parameters: `HOST/DEVICE/api-version=…/DeviceClientType=…`. A module whose id begins like a parameter
-connects with the form of today.
+connects with the documented form.
 """
 
 import re
@@ -33,7 +33,7 @@ class UserNameError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class HubUser:
-    """A CONNECT user name taken apart."""
+    """A parsed CONNECT user name."""
 
     host: str
     device_id: DeviceId
@@ -47,7 +47,7 @@ class HubUser:
 
 
 def is_hub_username(username: str) -> bool:
-    """Say whether the user name has IoT Hub's shape; DPS and AWS have others."""
+    """Return whether the user name has IoT Hub's form; DPS and AWS use others."""
     head, query = _split(username)
     return (
         bool(head)
@@ -72,7 +72,7 @@ def parse_username(username: str) -> HubUser:
 
 
 def _split(username: str) -> tuple[str, str | None]:
-    """Return what names the device, and the parameters, if there are any."""
+    """Return the identity part and the parameters, if there are any."""
     found = _TODAY.fullmatch(username) or _BEFORE.fullmatch(username)
     return (username.rstrip("/"), None) if found is None else (found[1], found[2])
 
@@ -82,5 +82,5 @@ def _lacks_slash(head: str) -> bool:
 
 
 def render_username(host: str, name: str, agent: str) -> str:
-    """Return the CONNECT user name of a device, or of a module by its name; nothing of both is percent-encoded."""
+    """Return the CONNECT user name of a device or module, without percent-encoding."""
     return f"{host}/{name}/?api-version=2021-04-12&DeviceClientType={quote(agent, safe='')}"

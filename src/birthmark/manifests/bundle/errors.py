@@ -1,4 +1,4 @@
-"""Why a chip is not taken in. Nothing was written then."""
+"""Errors of chip intake; no line was written."""
 
 from pathlib import Path
 
@@ -107,8 +107,8 @@ class BundleDamagedError(BirthmarkError):
 
     @property
     def aside(self) -> Path:
-        """Where it may go."""
-        return atomic_files.aside(self.bundle, "damaged")
+        """Suggested new path of the file."""
+        return atomic_files.backup_path(self.bundle, "damaged")
 
 
 class StationUnusableError(BirthmarkError):
@@ -122,8 +122,8 @@ class StationUnusableError(BirthmarkError):
 
     @property
     def aside(self) -> Path:
-        """Where it may go."""
-        return atomic_files.aside(self.directory)
+        """Suggested new path of the file."""
+        return atomic_files.backup_path(self.directory)
 
 
 class StationBusyError(ConflictError):

@@ -1,7 +1,7 @@
-"""A station's key and certificate: made at its first use, or put there before by its owner.
+"""A station's key and certificate: created at first use, or installed before by its owner.
 
-The key is a file of mode 0600, or a file with the `pkcs11:` URI of a P-256 key in a token. The certificate is signed by
-the key itself, or by anybody's CA.
+The key is a file of mode 0600, or a file with the `pkcs11:` URI of a P-256 key in a token. The certificate is
+self-signed or issued by any CA.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ _STATION = CertificateProfile("intake_station", timedelta(days=20 * 365))
 
 @dataclass(frozen=True, slots=True)
 class StationIdentity:
-    """Who signs."""
+    """A station's signing identity."""
 
     name: str
     certificate: Certificate
@@ -43,7 +43,7 @@ class StationIdentity:
 
 
 def open_identity(directory: Path, name: str, now: datetime, entropy: Entropy, *, is_new: bool) -> StationIdentity:
-    """Return the identity in a directory; make what is missing of it when the station `is_new`.
+    """Return the identity in a directory; create missing parts if the station `is_new`.
 
     Raise `StationUnusableError`, or a key file's or token's error.
     """
@@ -78,7 +78,7 @@ def _handle(path: Path) -> "FileKey | _InToken":
 
 @dataclass(frozen=True, slots=True)
 class _InToken:
-    """A key in a token that is opened for each signature: the chips' library is another one, most of the time."""
+    """A key in a token that is opened for each signature: the chips usually use another library."""
 
     uri: Pkcs11Uri
     public_key: PublicKey
@@ -102,7 +102,7 @@ class _InToken:
         return str(self.uri)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no resource is held open."""
 
 
 def _find(uri: Pkcs11Uri) -> TokenKey:

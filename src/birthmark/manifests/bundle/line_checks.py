@@ -1,8 +1,7 @@
-"""What of a line can be known by itself and its opening: the costly part, which any process may do.
+"""Context-free checks of a bundle line: the expensive part, which any process may run.
 
-In:   a line, after the opening of its bundle.
-Out:  `LineFinding`: whether the station signed it, and the `ManifestEntry` that it says, or the `ManifestError`.
-Whether it stands where it belongs is for `verify`, which sees the lines in their order.
+Input: a line, after the opening of its bundle. Output: `LineFinding`: whether the station signed it, and its
+`ManifestEntry` or `ManifestError`. The order of lines is checked by `verify`, which sees them in sequence.
 """
 
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.model import BundleTrust, ChipIntake, Intake
-from birthmark.manifests.bundle.rules import believe, is_signed, station_key, station_name
+from birthmark.manifests.bundle.rules import is_signed, station_key, station_name, verify_chip_line
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError
-from birthmark.manifests.model import Judge, ManifestEntry, judged
+from birthmark.manifests.model import Judge, ManifestEntry, add_doubts
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import SignatureCache
 
@@ -23,29 +22,29 @@ _MODEL = "chip on a board"
 
 @dataclass(frozen=True, slots=True)
 class BundleOpening:
-    """What an opening says of the lines after it."""
+    """Content of an opening that applies to the lines after it."""
 
     certificate: Certificate
     key: ec.EllipticCurvePublicKey
     name: str
     bundle: str
 
-    def about(self, digest: str) -> str:
-        """Return what a line with this digest is called under this opening: all that `LineChecker.look` depends on."""
+    def line_key(self, digest: str) -> str:
+        """Return the key of a line with this digest under this opening, on which `LineChecker.look` depends."""
         return f"{digest} {self.bundle} {self.certificate.thumbprint.hex()}"
 
 
 class LineFinding(NamedTuple):
-    """What was found out of one chip's line, which `about` names."""
+    """Result of checking a chip's line, identified by `about`."""
 
     about: str
     is_signed: bool
     said: ManifestEntry | ManifestError | None
-    """None where the station did not sign it."""
+    """None if the station did not sign it."""
 
 
-def opened_by(line: wire.OpeningLine) -> BundleOpening | None:
-    """Return what an opening says; None for one that no station writes."""
+def find_opening(line: wire.OpeningLine) -> BundleOpening | None:
+    """Return the content of an opening; None if no station writes such an opening."""
     try:
         certificate = wire.parse_certificate(line.certificate)
         wire.parse_time(line.at)
@@ -59,24 +58,26 @@ def opened_by(line: wire.OpeningLine) -> BundleOpening | None:
 
 @dataclass(slots=True)
 class LineChecker:
-    """Looks at lines; with a `judge`, entries have the doubts about them."""
+    """Checks lines; with a `judge`, entries include its doubts."""
 
     trust: BundleTrust
     judge: Judge | None = None
     _cache: SignatureCache = field(default_factory=SignatureCache)
 
-    def look(self, signed: wire.SignedLine, line: wire.ChipLine, digest: str, opened: BundleOpening) -> LineFinding:
-        """Return what there is to know of a chip's line."""
-        about = opened.about(digest)
+    def check_line(
+        self, signed: wire.SignedLine, line: wire.ChipLine, digest: str, opened: BundleOpening
+    ) -> LineFinding:
+        """Return the result of checking a chip's line."""
+        about = opened.line_key(digest)
         if not is_signed(signed, opened.key):
             return LineFinding(about, is_signed=False, said=None)
         try:
-            wish, intake = believe(line, opened.bundle, opened.name, self.trust, self._cache)
+            wish, intake = verify_chip_line(line, opened.bundle, opened.name, self.trust, self._cache)
             if not opened.certificate.not_before <= intake.at <= opened.certificate.not_after:
                 raise SignerNotValidError(provisioned_at=line.at, signer=opened.name)
         except ManifestError as error:
             return LineFinding(about, is_signed=True, said=error)
-        return LineFinding(about, is_signed=True, said=judged(_entry(wish, intake), self.judge))
+        return LineFinding(about, is_signed=True, said=add_doubts(_entry(wish, intake), self.judge))
 
 
 def _entry(wish: ChipIntake, intake: Intake) -> ManifestEntry:

@@ -1,4 +1,4 @@
-"""What an intake is, and whose word counts."""
+"""Chip intake records and trust."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,18 +8,18 @@ from birthmark.pki.certificates import Certificate
 
 @dataclass(frozen=True, slots=True)
 class ChipIntake:
-    """A chip that is to be taken in: its certificate and issuers (leaf first), the board it is on, who does it."""
+    """A chip to record: its certificate and issuers (leaf first), its board, and the operator."""
 
     board: str
     operator: str
     chain: tuple[Certificate, ...]
     root: str | None = None
-    """The maker's root that the chain was checked against; None when it was not."""
+    """Manufacturer's root that the chain was verified against; None if it was not verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class BundlePosition:
-    """Where in a bundle, and of which: what a chip's proof is bound to besides board and operator."""
+    """A bundle and a line number in it: with board and operator, a chip's proof is bound to them."""
 
     bundle: str
     seq: int
@@ -27,7 +27,7 @@ class BundlePosition:
 
 @dataclass(frozen=True, slots=True)
 class BundleTrust:
-    """Whose bundles and whose chips are believed. Without roots, chains are not checked."""
+    """Trusted stations and manufacturer roots. Without roots, chains are not verified."""
 
     stations: tuple[Certificate, ...]
     roots: tuple[Certificate, ...] = ()
@@ -35,7 +35,7 @@ class BundleTrust:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What a bundle says of one chip beside its certificate."""
+    """Data of a bundle about a chip in addition to its certificate."""
 
     board: str
     operator: str

@@ -1,7 +1,7 @@
-"""Verify a bundle of any length: lines are looked at by all cores, and judged in their order by one.
+"""Parallel verification of bundles: all cores check lines, one process verifies their order.
 
-A piece is some whole lines and the opening before them. What a process was lost with is done here, and so is a short
-bundle, and a line so long that it is none.
+A piece is a number of complete lines and the opening before them. Pieces of a lost process, short bundles, and lines
+above the maximum length are handled in this process.
 """
 
 import io
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
+from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.model import Judge, ManifestEntry
-from birthmark.manifests.process_pool import PoolTask, told_by_all
-from birthmark.manifests.verification import Told, as_told, as_verdict
+from birthmark.manifests.process_pool import PoolTask, process_pieces
+from birthmark.manifests.verification import Told, pack_verdict, unpack_verdict
 
 _PIECE_BYTES = 256 * 1024
 _OPENING = f'{{"format":"{wire.FORMAT} open"'.encode()
 _Seen: TypeAlias = tuple[str, bool, Told | None] | None
-"""What goes from process to process of each line: of a chip's a `LineFinding`, of the others nothing."""
+"""Result per line sent between processes: a `LineFinding` for a chip's line, None for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class _BundleChunk:
     size: int
     lines: list[bytes]
     opening: bytes | None
-    """The opening that counts where the piece begins."""
+    """The opening in effect where the piece begins."""
 
 
 def verify_all(
     file: BinaryIO, trust: BundleTrust, judge: Judge | None = None
 ) -> Iterator[ManifestEntry | ManifestError]:
-    """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks.
+    """Yield the entry or error of each chip's line, and finally what the file lacks.
 
-    With a `judge`, each entry has the doubts about it.
+    With a `judge`, each entry includes its doubts.
     """
     verifier, work = BundleVerifier(trust, judge), PoolTask(LineChecker, (trust, judge), _where, _look)
-    for piece, told in told_by_all(file, _pieces_of(file), work):
+    for piece, told in process_pieces(file, _pieces_of(file), work):
         for raw, seen in zip(piece.lines, told or [None] * len(piece.lines), strict=True):
             yield from verifier.read(raw, _as_looked(seen))
     yield from verifier.end()
@@ -70,7 +70,7 @@ def _where(piece: _BundleChunk) -> tuple[int, int, tuple[Any, ...]]:
 
 
 def _look(looker: LineChecker, data: bytes, opening: bytes | None, count: int) -> list[_Seen]:
-    """Return what each of `count` lines says; of one that is not in `data`, nothing."""
+    """Return the results of `count` lines; None for one that is not in `data`."""
     opened = None if opening is None else _opened_by(opening)
     seen: list[_Seen] = []
     for raw in raw_lines(io.BytesIO(data)):
@@ -85,7 +85,7 @@ def _opened_by(raw: bytes) -> BundleOpening | None:
         line = wire.parse_line(raw).line
     except MalformedEntryError:
         return None
-    return opened_by(line) if isinstance(line, wire.OpeningLine) else None
+    return find_opening(line) if isinstance(line, wire.OpeningLine) else None
 
 
 def _seen(looker: LineChecker, raw: bytes, opened: BundleOpening) -> _Seen:
@@ -95,12 +95,12 @@ def _seen(looker: LineChecker, raw: bytes, opened: BundleOpening) -> _Seen:
         return None
     if not isinstance(signed.line, wire.ChipLine) or opened.certificate not in looker.trust.stations:
         return None
-    looked = looker.look(signed, signed.line, wire.digest(raw), opened)
-    return looked.about, looked.is_signed, None if looked.said is None else as_told(looked.said)
+    looked = looker.check_line(signed, signed.line, wire.digest(raw), opened)
+    return looked.about, looked.is_signed, None if looked.said is None else pack_verdict(looked.said)
 
 
 def _as_looked(seen: _Seen) -> LineFinding | None:
     if seen is None:
         return None
     about, is_signed, told = seen
-    return LineFinding(about, is_signed, None if told is None else as_verdict(told))
+    return LineFinding(about, is_signed, None if told is None else unpack_verdict(told))

@@ -1,4 +1,4 @@
-"""Decisions: what a chip signs, whether it may be taken in, whether a chip's line is believed."""
+"""Rules: the nonce that a chip signs, intake checks, and verification of a chip's line."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,23 +32,23 @@ from birthmark.pki.path_validation import SignatureCache, build_chain
 ES256 = ec.ECDSA(hashes.SHA256())
 
 
-def nonce_of(wish: ChipIntake, place: BundlePosition, challenge: str) -> bytes:
-    """Return what the chip signs: good for this chip on this board by this operator in this line, once."""
-    thumbprint = wish.chain[0].thumbprint.hex()
-    said = (FORMAT, place.bundle, str(place.seq), challenge, thumbprint, wish.board, wish.operator)
+def nonce_of(intake: ChipIntake, position: BundlePosition, challenge: str) -> bytes:
+    """Return the nonce for the chip to sign: valid once, for this chip, board, operator and line."""
+    thumbprint = intake.chain[0].thumbprint.hex()
+    said = (FORMAT, position.bundle, str(position.seq), challenge, thumbprint, intake.board, intake.operator)
     return "\n".join(said).encode()
 
 
 def check_names(**names: str) -> None:
-    """Raise `NameUnusableError` for the first that cannot stand in a bundle."""
+    """Raise `NameUnusableError` for the first invalid name."""
     for what, text in names.items():
         if not is_name(text):
             raise NameUnusableError(what=what, text=text)
 
 
-def check_proof(wish: ChipIntake, nonce: bytes, proof: bytes) -> bool:
-    """Say whether the key of the chip's certificate signed the nonce."""
-    key = wish.chain[0].public_key()
+def check_proof(intake: ChipIntake, nonce: bytes, proof: bytes) -> bool:
+    """Return whether the key of the chip's certificate signed the nonce."""
+    key = intake.chain[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         return False
     try:
@@ -59,19 +59,19 @@ def check_proof(wish: ChipIntake, nonce: bytes, proof: bytes) -> bool:
 
 
 def station_key(certificate: Certificate) -> ec.EllipticCurvePublicKey | None:
-    """Return the P-256 key of a station's certificate; None for another."""
+    """Return the P-256 key of a station's certificate; None for other key types."""
     key = certificate.public_key()
     is_p256 = certificate.spki_der.startswith(P256_SPKI)
     return key if is_p256 and isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
 def station_name(certificate: Certificate) -> str:
-    """Return what a station is called: as its certificate says, and nothing else."""
+    """Return a station's name from its certificate."""
     return certificate.subject_cn or certificate.thumbprint.hex()
 
 
 def is_signed(signed: SignedLine, key: ec.EllipticCurvePublicKey | None) -> bool:
-    """Say whether the station's key signed the line."""
+    """Return whether the station's key signed the line."""
     try:
         if key is None:
             return False
@@ -82,31 +82,31 @@ def is_signed(signed: SignedLine, key: ec.EllipticCurvePublicKey | None) -> bool
 
 
 def path_above(
-    chain: Sequence[Certificate], roots: Sequence[Certificate], at: datetime, cache: SignatureCache
+    chain: Sequence[Certificate], roots: Sequence[Certificate], timestamp: datetime, cache: SignatureCache
 ) -> tuple[Certificate, ...]:
-    """Return the chain up to one of the roots, which may come with CAs between. Raise a `ChainError`."""
-    anchors, between = _parted(tuple(roots))
-    return build_chain(chain[0], [*chain[1:], *between], anchors, at, allow_partial=True, cache=cache)
+    """Return the chain up to one of the roots, which may include intermediate CAs. Raise a `ChainError`."""
+    anchors, between = _split_roots(tuple(roots))
+    return build_chain(chain[0], [*chain[1:], *between], anchors, timestamp, allow_partial=True, cache=cache)
 
 
 @lru_cache(maxsize=4)
-def _parted(roots: tuple[Certificate, ...]) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
-    """Return what a chain may end at, and the CAs between; where none vouches for itself, each may be the end."""
+def _split_roots(roots: tuple[Certificate, ...]) -> tuple[tuple[Certificate, ...], tuple[Certificate, ...]]:
+    """Return trust anchors and intermediate CAs; without a self-signed one, each may be a trust anchor."""
     tops = tuple([one for one in roots if one.is_self_signed])
     return (tops, tuple([one for one in roots if one not in tops])) if tops else (roots, ())
 
 
 def root_name(path: Sequence[Certificate]) -> str:
-    """Return what people call the end of a path."""
+    """Return the display name of the end of a path."""
     return path[-1].subject_cn or path[-1].subject_text
 
 
-def believe(
+def verify_chip_line(
     chip: ChipLine, bundle: str, station: str, trust: BundleTrust, cache: SignatureCache
 ) -> tuple[ChipIntake, Intake]:
-    """Return what a line says that its station signed, having looked at the chip's part of it.
+    """Verify the chip's part of a line that its station signed, and return the chip and its intake data.
 
-    Raise `MalformedEntryError`, `KeyMismatchError` where the chip did not prove that it has the certificate's key, or
+    Raise `MalformedEntryError`, `KeyMismatchError` if the chip did not prove possession of the certificate's key, or
     `ChainBrokenError`.
     """
     if not (is_name(chip.board) and is_name(chip.operator) and is_digest(chip.challenge)):

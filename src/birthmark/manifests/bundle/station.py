@@ -1,8 +1,8 @@
-"""A station: a directory with its key, its certificate and its bundles, and one process at a time that writes.
+"""A station: a directory with its key, certificate and bundles, and one writing process at a time.
 
-The bundles are `intake-0001.jsonl` and so on; all but the last are sealed. What is told as taken in lasts: each line is
-written whole and synced before. A last line that the power was lost in is moved out of the bundle at the next start;
-anything else that is not as it was written ends the work, and nothing is changed then.
+The bundles are `intake-0001.jsonl` and so on; all but the last are sealed. Each line is written and synced completely
+before it is reported as recorded. An incomplete last line after a power loss is moved out of the bundle at the next
+start. Any other damage stops the work, and nothing is changed.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ from birthmark.text_files import to_plain_lines, utf_16_of
 
 
 def append_line(file: BinaryIO, line: bytes) -> None:
-    """Add a line that lasts when this returns. What came of one that failed is taken away again."""
+    """Append a line durably; after a failure, the partial line is removed."""
     end = file.seek(0, os.SEEK_END)
     try:
         file.write(line + b"\n")
@@ -56,9 +56,9 @@ def append_line(file: BinaryIO, line: bytes) -> None:
 
 
 def last_line_of(file: BinaryIO) -> int:
-    """Return where a last line begins that may be torn: it has no end, or holds a block that reads as NUL.
+    """Return the start of a possibly torn last line: it has no end, or contains a NUL block.
 
-    Such a block never reached the disk. Where the last line is neither it is the end of the file.
+    A NUL block never reached the disk. If the last line is intact, return the end of the file.
     """
     end = file.seek(0, os.SEEK_END)
     before = file.seek(max(0, end - 2 * MAX_LINE_BYTES))
@@ -76,7 +76,7 @@ _CHALLENGE_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class RecordedLine:
-    """Where a chip's line is."""
+    """Location of a chip's line."""
 
     bundle: Path
     line: int
@@ -84,7 +84,7 @@ class RecordedLine:
 
 @dataclass(frozen=True, slots=True)
 class ProofChallenge:
-    """What a chip is to sign: `nonce` binds the line that comes next, and the challenge makes it good for once."""
+    """Challenge for a chip: `nonce` binds the next line, and the challenge limits it to one use."""
 
     challenge: str
     nonce: bytes
@@ -92,7 +92,7 @@ class ProofChallenge:
 
 @dataclass(slots=True)
 class _Tail:
-    """Where a bundle goes on."""
+    """End of the current bundle, where lines are appended."""
 
     path: Path
     bundle: str
@@ -104,7 +104,7 @@ class _Tail:
 
     @property
     def place(self) -> BundlePosition:
-        """Where the next chip comes; the opening is line 0."""
+        """Position of the next chip; the opening is line 0."""
         return BundlePosition(self.bundle, max(1, self.next_seq))
 
 
@@ -117,48 +117,51 @@ class Station:
     _clock: Clock
     _entropy: Entropy
     torn: Path | None = None
-    """Where the part of a line is now that the power was lost in."""
+    """File that now holds the partial line of a power loss."""
     _tail: _Tail | None = None
     _marks: Marks = field(default_factory=Marks)
     _files: list[tuple[int, Path]] = field(default_factory=list)
-    """How many chips there were before each bundle."""
+    """Bundles with the number of chips before each."""
     _chips: int = 0
 
-    def ask(self, wish: ChipIntake) -> ProofChallenge:
-        """Return what the chip has to sign. Raise `NameUnusableError`, `ChainTooLongError`, or a `TakenBeforeError`."""
-        check_names(board=wish.board, operator=wish.operator)
-        if len(wish.chain) > wire.MAX_CHAIN:
-            raise ChainTooLongError(count=len(wish.chain))
-        self._refuse_known(wish)
-        challenge = self._entropy.token(_CHALLENGE_BYTES).hex()
-        return ProofChallenge(challenge, nonce_of(wish, self._going_on().place, challenge))
+    def ask(self, intake: ChipIntake) -> ProofChallenge:
+        """Return the challenge for the chip.
 
-    def take(self, wish: ChipIntake, asked: ProofChallenge, proof: bytes) -> RecordedLine:
-        """Add the chip's line; it lasts when this returns. Raise `NotThisChipError` for a proof by another key."""
-        tail = self._going_on()
-        if not check_proof(wish, nonce_of(wish, tail.place, asked.challenge), proof):
-            raise NotThisChipError(subject=wish.chain[0].subject_text, board=wish.board)
+        Raise `NameUnusableError`, `ChainTooLongError`, or a `TakenBeforeError`.
+        """
+        check_names(board=intake.board, operator=intake.operator)
+        if len(intake.chain) > wire.MAX_CHAIN:
+            raise ChainTooLongError(count=len(intake.chain))
+        self._refuse_known(intake)
+        challenge = self._entropy.token(_CHALLENGE_BYTES).hex()
+        return ProofChallenge(challenge, nonce_of(intake, self._current_bundle().place, challenge))
+
+    def take(self, intake: ChipIntake, challenge: ProofChallenge, proof: bytes) -> RecordedLine:
+        """Append the chip's line durably. Raise `NotThisChipError` for a proof by another key."""
+        tail = self._current_bundle()
+        if not check_proof(intake, nonce_of(intake, tail.place, challenge.challenge), proof):
+            raise NotThisChipError(subject=intake.chain[0].subject_text, board=intake.board)
         self._open(tail)
-        key = wire.key_digest(wish.chain[0])
+        key = wire.key_digest(intake.chain[0])
         line = wire.ChipLine(
             seq=tail.next_seq,
             at=wire.render_time(self._clock.now()),
             previous=tail.head,
-            board=wish.board,
-            operator=wish.operator,
+            board=intake.board,
+            operator=intake.operator,
             key=key,
-            chain=tuple([wire.render_certificate(one) for one in wish.chain]),
-            root=wish.root,
-            challenge=asked.challenge,
+            chain=tuple([wire.render_certificate(one) for one in intake.chain]),
+            root=intake.root,
+            challenge=challenge.challenge,
             proof=wire.base64(proof),
         )
         self._append(tail, line)
-        self._remember(key, wish.board)
+        self._remember(key, intake.board)
         tail.chips += 1
         return RecordedLine(tail.path, tail.next_seq)
 
     def seal(self) -> tuple[Path, int]:
-        """End the bundle and return it with the number of its chips; one that is sealed already is returned so."""
+        """Seal the bundle and return it with its number of chips; idempotent."""
         tail = self._tail
         if tail is None or not tail.chips:
             raise NothingTakenError(directory=self.directory)
@@ -191,20 +194,20 @@ class Station:
         lines = raw_lines(file)
         try:
             while file.tell() < upto and (raw := next(lines, None)) is not None:
-                last = self._follow(tail, raw)
+                last = self._advance(tail, raw)
             file.seek(upto)
             if rest := file.read():
-                last = self._mend(tail, file, rest) or last
+                last = self._recover_last_line(tail, file, rest) or last
             if tail.next_seq or not may_be_open:
                 self._check_end(tail, last, may_be_open=may_be_open)
         except MalformedEntryError as error:
-            raise _damaged(path, tail.next_seq + 1, error.detail) from error
+            raise _damage_error(path, tail.next_seq + 1, error.detail) from error
         return tail
 
-    def _mend(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.SignedLine | None:
-        """Give a last line that is whole its end and return it; move what the power was lost in out of the bundle.
+    def _recover_last_line(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.SignedLine | None:
+        """Complete an intact last line and return it; move a line torn by a power loss out of the bundle.
 
-        Raise `MalformedEntryError` for what an editor left: the power leaves the beginning of one line, or of none NUL.
+        Raise `MalformedEntryError` for an edited file: a power loss leaves the beginning of one line, or NUL bytes.
         """
         raw = rest.rstrip()
         try:
@@ -212,7 +215,7 @@ class Station:
         except MalformedEntryError:
             is_whole = False
         if is_whole:
-            last = self._follow(tail, raw)
+            last = self._advance(tail, raw)
             file.truncate(file.seek(len(raw) - len(rest), os.SEEK_END))
             append_line(file, b"")
             return last
@@ -220,7 +223,7 @@ class Station:
         if is_complete or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
             raise MalformedEntryError(detail="it is not a line or the start of a line of this station")
         if rest != b"\x1a":  # how DOS ends a text
-            self.torn = atomic_files.aside(tail.path, "torn")
+            self.torn = atomic_files.backup_path(tail.path, "torn")
             atomic_files.replace(self.torn, rest, 0o644)
         file.truncate(file.seek(-len(rest), os.SEEK_END))
         file.flush()
@@ -233,8 +236,8 @@ class Station:
         if not (tail.is_sealed or may_be_open):
             raise MalformedEntryError(detail="where the seal is missing")
 
-    def _follow(self, tail: _Tail, raw: bytes) -> wire.SignedLine:
-        """Go on behind a line. Raise `MalformedEntryError` for one that this station cannot have written here."""
+    def _advance(self, tail: _Tail, raw: bytes) -> wire.SignedLine:
+        """Advance behind a line. Raise `MalformedEntryError` for one that this station cannot have written here."""
         signed = wire.parse_line(raw)
         self._check(tail, signed)
         tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
@@ -258,9 +261,9 @@ class Station:
         self._remember(line.key, line.board)
         tail.chips += 1
 
-    def _refuse_known(self, wish: ChipIntake) -> None:
-        with_chip = self._marks.place_of("chip", wire.key_digest(wish.chain[0]))
-        with_board = self._marks.place_of("board", wish.board)
+    def _refuse_known(self, intake: ChipIntake) -> None:
+        with_chip = self._marks.place_of("chip", wire.key_digest(intake.chain[0]))
+        with_board = self._marks.place_of("board", intake.board)
         if with_chip is None and with_board is None:
             return
         bundle, line, before = self._line_at(with_chip or with_board or 0)
@@ -269,11 +272,13 @@ class Station:
             raise TakenAlreadyError(bundle=bundle, line=line, board=board, at=at)
         if with_chip is None:
             raise BoardOfAnotherChipError(bundle=bundle, line=line, board=board, at=at)
-        subject = wish.chain[0].subject_text
-        raise ChipOfAnotherBoardError(bundle=bundle, line=line, board=board, at=at, subject=subject, wanted=wish.board)
+        subject = intake.chain[0].subject_text
+        raise ChipOfAnotherBoardError(
+            bundle=bundle, line=line, board=board, at=at, subject=subject, wanted=intake.board
+        )
 
     def _line_at(self, chip: int) -> tuple[Path, int, wire.ChipLine]:
-        """Return the line of the chip with this number, of all that were taken in here."""
+        """Return the line of the chip with this number, counted over all bundles of the station."""
         before, path = next(one for one in reversed(self._files) if one[0] < chip)
         number = chip - before + 1  # the first line opens the bundle
         with path.open("rb") as file:
@@ -289,15 +294,15 @@ class Station:
         last = _number_of(self._files[-1][1]) if self._files else 0
         return self.directory / f"intake-{last + 1:04}.jsonl"
 
-    def _going_on(self) -> _Tail:
-        """Return the bundle that the next line goes to; it may not be written yet."""
+    def _current_bundle(self) -> _Tail:
+        """Return the bundle for the next line; it may not be written yet."""
         if self._tail is None or self._tail.is_sealed:
             before = None if self._tail is None else self._tail.head
             self._tail = _Tail(self._next_path(), self._entropy.token(wire.BUNDLE_ID_BYTES).hex(), before)
         return self._tail
 
     def _open(self, tail: _Tail) -> None:
-        """Write the first line, where that is not there yet."""
+        """Write the opening if it is missing."""
         if tail.next_seq:
             return
         line = wire.OpeningLine(
@@ -326,8 +331,8 @@ class Station:
         return station_key(self.identity.certificate)
 
 
-def _damaged(path: Path, line: int, detail: str) -> BundleDamagedError:
-    """Return why a bundle is not gone on with; of one that an editor saved in another form, how it is written back."""
+def _damage_error(path: Path, line: int, detail: str) -> BundleDamagedError:
+    """Return the error of a damaged bundle; for one that an editor reformatted, with the command that restores it."""
     error = BundleDamagedError(bundle=path, line=line, detail=detail)
     with path.open("rb") as file:
         head = file.readline(2 * MAX_LINE_BYTES)
@@ -342,7 +347,7 @@ def _damaged(path: Path, line: int, detail: str) -> BundleDamagedError:
 
 
 def _bundles_in(directory: Path) -> list[Path]:
-    """Return the station's own bundles in their order; copies by another name are none."""
+    """Return the station's own bundles in order, without copies by another name."""
     return sorted((path for path in directory.glob("intake-*.jsonl") if _NAME.fullmatch(path.name)), key=_number_of)
 
 
@@ -354,10 +359,10 @@ def _number_of(path: Path) -> int:
 def open_station(
     directory: Path, *, clock: Clock, entropy: Entropy, name: str | None = None, may_begin: bool = True
 ) -> Iterator[Station]:
-    """Open a station, and begin one where there is none; it is this process's until the block ends.
+    """Open a station, or create it where it is missing, for exclusive use in the block.
 
-    Raise `StationBusyError`, `StationUnusableError`, `BundleDamagedError`, or `NothingTakenError` where there is none
-    and none `may_begin`.
+    Raise `StationBusyError`, `StationUnusableError`, `BundleDamagedError`, or `NothingTakenError` if it is missing and
+    `may_begin` is false.
     """
     if not (may_begin or _bundles_in(directory)):
         raise NothingTakenError(directory=directory)

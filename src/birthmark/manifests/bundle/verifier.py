@@ -1,8 +1,8 @@
 """Read and verify bundles, line by line.
 
-In:   the lines of a file as they are read; whom to believe.
-Out:  for each chip's line its `ManifestEntry`, or the `ManifestError`. A line that is wrong by itself is
-refused by itself; one that is missing, moved or added is found by the next, which names the line before it.
+Input: the lines of a file, and the trust configuration. Output: for each chip's line its `ManifestEntry`, or the
+`ManifestError`. An invalid line is rejected individually. A missing, moved or added line is detected at the next, which
+contains the digest of its predecessor.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, opened_by
+from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
@@ -26,7 +26,7 @@ from birthmark.manifests.model import Judge, ManifestEntry
 from birthmark.manifests.verification import Marks
 
 _NOTHING = (b"", b"\x1a")
-"""Lines that editors add, and how DOS ends a text."""
+"""Lines that editors add, and the DOS end-of-file mark."""
 
 
 @dataclass(slots=True)
@@ -35,43 +35,43 @@ class _Section:
 
     opened: BundleOpening
     head: str | None
-    """What the next line has to call the one before; None where that one could not be read."""
+    """Digest of the previous line, which the next must contain; None if that line could not be read."""
     last_seq: int = 0
     signed: int = 0
     spoilt: int = 0
-    """How many lines of chips the station signed, and how many it did not, or nobody can read."""
+    """Number of chip lines that the station signed, and of those unsigned or unreadable."""
     trouble: ManifestError | None = None
-    """Why no line of it is believed."""
+    """Error for which all lines of the bundle are rejected."""
 
     @property
     def name(self) -> str:
         return self.opened.name
 
     def skip(self) -> None:
-        """Pass over a line that is refused by itself: the next one cannot be asked to name it."""
+        """Skip a rejected line: the next one cannot be required to contain its digest."""
         self.spoilt += 1
         self.head = None
 
     def is_followed_by(self, line: wire.ChipLine | wire.SealLine) -> bool:
-        """Say whether nothing is missing before the line; after what cannot be read that is for the seal to say."""
+        """Return whether no line is missing before this one; after an unreadable line, only the seal can tell."""
         if self.head is None:
             return line.seq > self.last_seq
         return line.seq == self.last_seq + 1 and line.previous == self.head
 
     def follow(self, line: wire.ChipLine, head: str) -> None:
-        """Go on after a line that the station signed."""
+        """Advance after a line that the station signed."""
         self.last_seq, self.head = line.seq, head
         self.signed += 1
 
 
 @dataclass(slots=True)
 class BundleVerifier:
-    """Takes lines of one file after the other; remembers which chips and boards it has seen."""
+    """Verifies lines of consecutive files; detects repeated chips and boards."""
 
     trust: BundleTrust
     judge: Judge | None = None
     place: int = 0
-    """How many chips' lines there were, in all files."""
+    """Number of chip lines, over all files."""
     _files: list[tuple[int, str]] = field(default_factory=lambda: [(0, "")])
     _section: _Section | None = None
     _marks: Marks = field(default_factory=Marks)
@@ -81,13 +81,13 @@ class BundleVerifier:
         self._looker = LineChecker(self.trust, self.judge)
 
     def begin(self, name: str) -> None:
-        """Begin a file, named as people will read it."""
+        """Begin a file with this display name."""
         self._files.append((self.place, name))
 
     def read(self, raw: bytes, looked: LineFinding | None = None) -> Iterator[ManifestEntry | ManifestError]:
-        """Take a line; yield what is known by it: of a chip always one thing, of others what is wrong.
+        """Verify a line; yield exactly one result for a chip's line, and the errors of other lines.
 
-        `looked` is what somebody else found out of the line; it counts when it is about these bytes, and this opening.
+        `looked` is an earlier check of the line; it is used only if it is for the same bytes and opening.
         """
         try:
             signed = wire.parse_line(raw)
@@ -121,7 +121,7 @@ class BundleVerifier:
     # ---- inside
 
     def _opened(self, signed: wire.SignedLine, line: wire.OpeningLine, head: str) -> _Section | None:
-        if (opened := opened_by(line)) is None:
+        if (opened := find_opening(line)) is None:
             return None
         section, certificate, at = _Section(opened, head), opened.certificate, wire.parse_time(line.at)
         if certificate not in self.trust.stations:
@@ -142,8 +142,8 @@ class BundleVerifier:
         if section.trouble is not None:
             section.skip()
             raise _again(section.trouble)
-        if looked is None or looked.about != section.opened.about(head):
-            looked = self._looker.look(signed, line, head, section.opened)
+        if looked is None or looked.about != section.opened.line_key(head):
+            looked = self._looker.check_line(signed, line, head, section.opened)
         if not looked.is_signed or looked.said is None:
             section.skip()
             raise SignatureBrokenError(signer=section.name, unique_id=line.board[: wire.MAX_NAME_CHARS])
@@ -188,10 +188,10 @@ class BundleVerifier:
         error.add_facts(place=self._told(self.place))
         return error
 
-    def _told(self, place: int) -> str:
-        """Return the number of a chip's line as people find it: in its file, which is named where there are several."""
-        before, name = next((one for one in reversed(self._files) if one[0] < place), (0, self._files[-1][1]))
-        return f"{place - before} of {name}" if name else str(place - before)
+    def _told(self, position: int) -> str:
+        """Return the display number of a chip's line: in its file, which is named if there are several."""
+        before, name = next((one for one in reversed(self._files) if one[0] < position), (0, self._files[-1][1]))
+        return f"{position - before} of {name}" if name else str(position - before)
 
 
 def _again(error: ManifestError) -> ManifestError:
@@ -201,12 +201,12 @@ def _again(error: ManifestError) -> ManifestError:
 
 
 def raw_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a bundle without their ends; of one that is too long only so much that it shows."""
+    """Yield the lines of a bundle without line ends; an overlong line is cut just above the limit."""
     return (raw for raw, _ in sized_lines(file))
 
 
 def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield the same with how many bytes of the file each took, with the empty lines before it, which say nothing."""
+    """Yield the same lines with their size in the file, including preceding empty lines."""
     skipped = 0
     while line := file.readline(wire.MAX_LINE_BYTES + 2):
         whole, size = line.endswith(b"\n"), len(line)
@@ -223,9 +223,9 @@ def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 def verify_file(
     file: BinaryIO, verifier: BundleVerifier, out: IO[bytes] | None = None
 ) -> Iterator[ManifestEntry | ManifestError]:
-    """Yield of each chip's line what it says, or what is wrong with it; at the end what the file lacks.
+    """Yield the entry or error of each chip's line, and finally what the file lacks.
 
-    Of one of several files; its lines are copied as they are.
+    The file is one of several for this verifier; its lines are copied unchanged to `out`.
     """
     for raw in raw_lines(file):
         if out is not None:
@@ -235,6 +235,6 @@ def verify_file(
 
 
 def count_chips(file: BinaryIO) -> int:
-    """Return how many lines are none of an opening or a seal; nothing is verified."""
+    """Return the number of lines other than openings and seals, without verification."""
     others = (f'{{"format":"{wire.FORMAT} open"'.encode(), f'{{"format":"{wire.FORMAT} seal"'.encode())
     return sum(not raw.startswith(others) for raw in raw_lines(file))

@@ -1,11 +1,10 @@
-"""Lines of a bundle to values and back, for the station that writes and for whoever reads.
+"""Parse and format bundle lines, for stations and readers.
 
-In:   one line without its end, at most MAX_LINE_BYTES.
-Out:  `OpeningLine`, `ChipLine` or `SealLine`, with the bytes that the station signed and the unchecked signature (DER).
-Raises `MalformedEntryError`.
+Input: one line without its end, at most MAX_LINE_BYTES. Output: `OpeningLine`, `ChipLine` or `SealLine`, with the bytes
+that the station signed and the unverified signature (DER). Raises `MalformedEntryError`.
 
-The signature is the last member of each line, and what it covers is everything before it, byte for byte: so a shell
-can cut it off (docs/howto/provenance.md), and nothing depends on how somebody's JSON is written.
+The signature is the last member of each line and covers everything before it, byte for byte. So a shell can cut it off
+(docs/howto/provenance.md), and verification is independent of JSON formatting.
 """
 
 import binascii
@@ -27,7 +26,7 @@ from birthmark.untrusted_text import read_json
 FORMAT = "birthmark-intake/1"
 BEGINNING = b'{"format":"birthmark-intake/'
 LOOKED_AT = len(BOM_UTF8) + len(BEGINNING)
-"""Bytes that show whether a file is a bundle."""
+"""Number of bytes that identify a bundle."""
 MAX_LINE_BYTES = 64 * 1024
 MAX_NAME_CHARS = 64
 MAX_CHAIN = 8
@@ -46,7 +45,7 @@ class _BundleLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
 class OpeningLine(_BundleLine, frozen=True, tag=f"{FORMAT} open", kw_only=True):
     """The first line: `certificate` is the station's, base64 of DER; `bundle` 32 random hex digits.
 
-    `after` is the SHA-256 of the seal of the station's bundle before: one that is held back leaves a gap.
+    `after` is the SHA-256 of the seal of the station's previous bundle: a withheld bundle leaves a gap.
     """
 
     after: str | None
@@ -56,7 +55,7 @@ class OpeningLine(_BundleLine, frozen=True, tag=f"{FORMAT} open", kw_only=True):
 
 
 class ChipLine(_BundleLine, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
-    """One chip. `previous` is the SHA-256 of the line before; `key` that of the chip's SubjectPublicKeyInfo."""
+    """A chip's line. `previous` is the SHA-256 of the previous line; `key` that of the chip's SubjectPublicKeyInfo."""
 
     previous: str
     board: str
@@ -69,7 +68,7 @@ class ChipLine(_BundleLine, frozen=True, tag=f"{FORMAT} chip", kw_only=True):
 
 
 class SealLine(_BundleLine, frozen=True, tag=f"{FORMAT} seal", kw_only=True):
-    """The last line: of which bundle, and how many chips there are."""
+    """The last line: the bundle's id and its number of chips."""
 
     previous: str
     bundle: str
@@ -81,7 +80,7 @@ Line = OpeningLine | ChipLine | SealLine
 
 @dataclass(frozen=True, slots=True)
 class SignedLine:
-    """A line as it was read: the signature is not checked yet."""
+    """A parsed line with an unverified signature."""
 
     line: Line
     signed: bytes
@@ -89,7 +88,7 @@ class SignedLine:
 
 
 def is_bundle(beginning: bytes) -> bool:
-    """Say whether a file that begins like this is a bundle, of this version or another."""
+    """Return whether a file with this beginning is a bundle, of this or another version."""
     return beginning.removeprefix(BOM_UTF8).startswith(BEGINNING)
 
 
@@ -100,7 +99,7 @@ def render_line(line: Line, sign: Callable[[bytes], bytes]) -> bytes:
 
 
 def parse_line(raw: bytes) -> SignedLine:
-    """Return what a line says. Raise `MalformedEntryError`."""
+    """Parse a line. Raise `MalformedEntryError`."""
     raw = raw.removeprefix(BOM_UTF8)
     if len(raw) > MAX_LINE_BYTES:
         raise MalformedEntryError(detail=f"over {MAX_LINE_BYTES} bytes")
@@ -112,12 +111,12 @@ def parse_line(raw: bytes) -> SignedLine:
 
 
 def digest(raw: bytes) -> str:
-    """Return what the next line calls this one."""
+    """Return the digest by which the next line references this one."""
     return hashlib.sha256(raw.removeprefix(BOM_UTF8)).hexdigest()
 
 
 def key_digest(certificate: Certificate) -> str:
-    """Return what a line calls the key of a certificate."""
+    """Return the digest of a certificate's key as lines contain it."""
     return hashlib.sha256(certificate.spki_der).hexdigest()
 
 
@@ -135,7 +134,7 @@ def parse_certificate(text: str) -> Certificate:
 
 @lru_cache(maxsize=64)
 def parse_issuer(text: str) -> Certificate:
-    """Do the same for a CA's: the same few stand in every line."""
+    """Parse a CA certificate, cached: the same few are in every line."""
     return parse_certificate(text)
 
 
@@ -165,19 +164,19 @@ def unbase64(text: str) -> bytes:
 
 
 def is_name(text: str) -> bool:
-    r"""Say whether a board, an operator or a station may be called so: printable, no quotes, no backslash.
+    """Return whether a name of a board, operator or station is valid: printable, no quotes, no backslash.
 
-    Those two are left out so that a name stands in a line of JSON as it is.
+    Those two are excluded so that a name needs no escaping in JSON.
     """
     is_long_enough = 1 <= len(text) <= MAX_NAME_CHARS
     return is_long_enough and text.isprintable() and text == text.strip() and not set(text) & {'"', "\\"}
 
 
 def is_digest(text: str) -> bool:
-    """Say whether this is a SHA-256, or a challenge, as lines have it."""
+    """Return whether a text is a SHA-256 or a challenge in the format of lines."""
     return _HEX.fullmatch(text) is not None and len(text) == 2 * DIGEST_BYTES
 
 
 def is_bundle_id(text: str) -> bool:
-    """Say whether this is 16 random bytes as an opening has them."""
+    """Return whether a text is 16 random bytes in the format of openings."""
     return _HEX.fullmatch(text) is not None and len(text) == 2 * BUNDLE_ID_BYTES

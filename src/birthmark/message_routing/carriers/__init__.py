@@ -1,1 +1,1 @@
-"""Ways out: each takes letters of one kind to where their address says."""
+"""Sinks: each delivers messages of one kind to their address."""

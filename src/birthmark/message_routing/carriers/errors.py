@@ -1,4 +1,4 @@
-"""Why a letter did not arrive."""
+"""Delivery errors."""
 
 from birthmark.errors import InvalidRequestError, UnavailableError
 
@@ -13,7 +13,7 @@ class NotTakenError(UnavailableError):
     reason: str
     receiver: str
     is_final: bool = False
-    """No further try is made: it will never be taken."""
+    """Whether the failure is permanent, so that no retry is made."""
 
 
 class AddressInvalidError(InvalidRequestError):

@@ -1,6 +1,6 @@
-"""Files below a folder: a new one for each letter (it stands for an object store), or lines added to one.
+"""Files below a folder: a new file per message (as an object store), or lines appended to a file.
 
-A file is written beside its place and moved there, so that nobody ever reads half of one.
+A file is written next to its destination and moved there, so that readers never see a partial file.
 """
 
 import errno
@@ -13,27 +13,30 @@ from birthmark.atomic_files import LEAST_FREE
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_text import reason_of
 
 MOST_FILES = 100_000
-"""So many files and folders are below the folder of buckets, for all rules and routes."""
+"""Maximum number of files and folders below the buckets folder, for all rules and routes."""
 _COUNT_AGAIN_MICROS = 60_000_000
 _NO_FILE = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 Place = Callable[[Delivery], Path]
-"""Says where a letter goes. Raise a `BirthmarkError` that `is_final` for what leads nowhere, or out of the folder."""
+"""Returns the path of a delivery.
+
+Raise a `BirthmarkError` that `is_final` for an invalid path, or one outside the folder.
+"""
 
 
 class FolderQuota:
-    """How many files and folders may be below a folder, and how full its disk may be, of what devices send."""
+    """Limits on device data in a folder: number of files and folders, and disk usage."""
 
-    def __init__(self, root: Path, micros: Callable[[], int], most: int = MOST_FILES) -> None:
-        self._root, self._most, self._micros = root, most, micros
-        self._count, self._counted = most, 0
+    def __init__(self, root: Path, micros: Callable[[], int], limit: int = MOST_FILES) -> None:
+        self._root, self._most, self._micros = root, limit, micros
+        self._count, self._counted = limit, 0
         self._counted_at = 0
 
     def check(self) -> NotTakenError | None:
-        """Return why no more is written. Call it before any folder is made."""
+        """Return the error if the quota is used up. Call it before creating folders."""
         self._root.mkdir(parents=True, exist_ok=True)
         if not has_room(self._root):
             return NotTakenError(receiver="the folder", reason="its disk is nearly full")
@@ -44,12 +47,12 @@ class FolderQuota:
         return None
 
     def note(self, path: Path) -> None:
-        """Count a file that is about to be made; folders above it that were there are found out by the next count."""
+        """Count a new file; its new parent folders are included at the next full count."""
         if not path.exists():
             self._count += len(path.relative_to(self._root).parts) if path.is_relative_to(self._root) else 1
 
     def _count_again(self) -> None:
-        """Look how many there are, at most once a minute while there are too many."""
+        """Recount the files, at most once a minute while the quota is exceeded."""
         now = self._micros()
         if self._counted >= self._most and 0 <= now - self._counted_at < _COUNT_AGAIN_MICROS:
             return
@@ -62,7 +65,7 @@ class FolderQuota:
 
 
 class FileCarrier:
-    """Puts each letter in a file of its own; what was there is replaced."""
+    """Writes each message to a file of its own and replaces an existing file."""
 
     is_quick = False  # a slow disk keeps no other rule waiting
 
@@ -70,21 +73,21 @@ class FileCarrier:
         self._place, self._room = place, room
         self._numbers = count()
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
-        return await beside(lambda: [self._put(letter) for letter in letters])
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        return await run_in_thread(lambda: [self._put(letter) for letter in deliveries])
 
-    def _put(self, letter: Delivery) -> BirthmarkError | None:
+    def _put(self, delivery: Delivery) -> BirthmarkError | None:
         try:
             if (full := self._room.check()) is not None:
                 return full
-            path = self._place(letter)
+            path = self._place(delivery)
             self._room.note(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             beside_it = path.with_name(f".{path.name[:100]}.{os.getpid()}.{next(self._numbers)}")
             try:
                 with beside_it.open("wb") as file:
-                    file.write(letter.body)
+                    file.write(delivery.body)
                     file.flush()
                     os.fsync(file.fileno())
                 beside_it.replace(path)
@@ -93,26 +96,26 @@ class FileCarrier:
         except BirthmarkError as error:
             return error
         except OSError as error:
-            return _why(error)
+            return _write_error(error)
         return None
 
 
 class LineCarrier:
-    """Adds letters to files, each followed by its address's `separator`."""
+    """Appends messages to files, each followed by its address's `separator`."""
 
     is_quick = False  # a slow disk keeps no other rule waiting
 
     def __init__(self, place: Place, room: FolderQuota) -> None:
         self._place, self._room = place, room
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
-        return await beside(lambda: self._add(letters))
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        return await run_in_thread(lambda: self._add(deliveries))
 
-    def _add(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+    def _add(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         by_path: dict[Path, list[int]] = {}
-        results: list[BirthmarkError | None] = [None] * len(letters)
-        for number, letter in enumerate(letters):
+        results: list[BirthmarkError | None] = [None] * len(deliveries)
+        for number, letter in enumerate(deliveries):
             try:
                 if (full := self._room.check()) is not None:
                     results[number] = full
@@ -121,16 +124,18 @@ class LineCarrier:
             except BirthmarkError as error:
                 results[number] = error
         for path, numbers in by_path.items():
-            text = b"".join(letters[one].body + letters[one].address.get("separator", "").encode() for one in numbers)
+            text = b"".join(
+                deliveries[one].body + deliveries[one].address.get("separator", "").encode() for one in numbers
+            )
             self._room.note(path)
-            problem = _added(path, text)
+            problem = _append(path, text)
             for one in numbers:
                 results[one] = problem
         return results
 
 
-def _added(path: Path, text: bytes) -> BirthmarkError | None:
-    """Add to a file; return why that could not be done."""
+def _append(path: Path, text: bytes) -> BirthmarkError | None:
+    """Append to a file; return the error or None."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
@@ -138,18 +143,18 @@ def _added(path: Path, text: bytes) -> BirthmarkError | None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        return _why(error)
+        return _write_error(error)
     return None
 
 
-def _why(error: OSError) -> BirthmarkError:
-    """Return why nothing was written: for good where the name, which a device may have a part in, is none."""
+def _write_error(error: OSError) -> BirthmarkError:
+    """Return the error of a failed write; it is permanent for an invalid name, which may contain device data."""
     if error.errno in _NO_FILE:
         return AddressInvalidError(receiver="the folder", reason=reason_of(error))
     return NotTakenError(receiver="the folder", reason=reason_of(error))
 
 
 def has_room(folder: Path) -> bool:
-    """Say whether a folder's disk has room for what devices send: blocks, and files where their number is bounded."""
+    """Return whether a folder's disk has space for device data: blocks, and inodes where they are limited."""
     told = os.statvfs(folder)
     return told.f_bavail >= told.f_blocks * LEAST_FREE and told.f_favail >= told.f_files * LEAST_FREE

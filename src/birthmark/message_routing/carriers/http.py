@@ -1,7 +1,6 @@
-"""HTTP POST by the outbound room: one request for each letter, a few of a lane at once.
+"""HTTP POST through the outbound client: one request per message, several of a lane at once.
 
-2xx is taken. What says that this will never be taken (4xx, but for those that mean later) is not tried again. Nothing
-follows a redirect.
+2xx is success. Permanent failures (4xx, except those that request a retry) are not retried. Redirects are not followed.
 """
 
 import asyncio
@@ -16,62 +15,66 @@ from birthmark.untrusted_text import split_url
 
 MOST_AT_ONCE = 8
 _LATER = {401, 403, 404, 408, 425, 429}
-"""What a receiver says that is not set up yet, or busy (RFC 9110, 6585, 8470)."""
+"""Status codes of a receiver that is not configured yet, or busy (RFC 9110, 6585, 8470)."""
 _NOT_FOUND = 404
 _MAX_SAID = 100
 
 
 class Post(Protocol):
-    """The way out."""
+    """Outbound HTTP client."""
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundResponse:
-        """Send, and return what the receiver said."""
+        """Send a request and return the response."""
         ...
 
 
 class HttpCarrier:
-    """Addresses have `url`, and `headers` by name; what is not found at one that `is_filled` never will be."""
+    """Addresses have `url`, and `headers` by name; for one that `is_filled`, not found is permanent."""
 
     is_quick = False
 
     def __init__(self, outside: Post) -> None:
         self._outside = outside
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(MOST_AT_ONCE)
         is_away = False
 
-        async def one(letter: Delivery) -> BirthmarkError | None:
+        async def one(delivery: Delivery) -> BirthmarkError | None:
             nonlocal is_away
             async with turns:
                 if is_away:  # the rest is not tried at a receiver that just did not answer
-                    return NotTakenError(receiver=host_of_letter(letter), reason="it did not take the one before")
-                problem = await self._posted(letter)
+                    return NotTakenError(receiver=host_of_letter(delivery), reason="it did not take the one before")
+                problem = await self._posted(delivery)
                 if problem is not None and not is_final(problem):
                     is_away = True
                 return problem
 
-        return await asyncio.gather(*map(one, letters))
+        return await asyncio.gather(*map(one, deliveries))
 
-    async def _posted(self, letter: Delivery) -> BirthmarkError | None:
+    async def _posted(self, delivery: Delivery) -> BirthmarkError | None:
         try:
-            answer = await self._outside.post(letter.address["url"], letter.address.get("headers", {}), letter.body)
+            answer = await self._outside.post(
+                delivery.address["url"], delivery.address.get("headers", {}), delivery.body
+            )
         except (InvalidRequestError, PolicyError) as error:
-            return AddressInvalidError(receiver=host_of_letter(letter), reason=error.explain_cause().removesuffix("."))
+            return AddressInvalidError(
+                receiver=host_of_letter(delivery), reason=error.explain_cause().removesuffix(".")
+            )
         except BirthmarkError as error:
-            return NotTakenError(receiver=host_of_letter(letter), reason=error.explain_cause().removesuffix("."))
+            return NotTakenError(receiver=host_of_letter(delivery), reason=error.explain_cause().removesuffix("."))
         if answer.is_good:
             return None
         said = f"{answer.status} {answer.text[:_MAX_SAID]}".strip()
-        later = _LATER - {_NOT_FOUND} if letter.address.get("is_filled") else _LATER
+        later = _LATER - {_NOT_FOUND} if delivery.address.get("is_filled") else _LATER
         is_over = 300 <= answer.status < 500 and answer.status not in later  # noqa: PLR2004 - RFC 9110, section 15
-        return NotTakenError(receiver=host_of_letter(letter), reason=f"it answered {said}", is_final=is_over)
+        return NotTakenError(receiver=host_of_letter(delivery), reason=f"it answered {said}", is_final=is_over)
 
 
-def host_of_letter(letter: Delivery) -> str:
-    """Return the host that a letter goes to, `?` where its URL has none."""
+def host_of_letter(delivery: Delivery) -> str:
+    """Return the host of a delivery, `?` if its URL has none."""
     try:
-        return split_url(letter.address["url"]).hostname or "?"
+        return split_url(delivery.address["url"]).hostname or "?"
     except ValueError:
         return "?"

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 to another broker that the configuration names: QoS 1, and a letter is taken when it is acknowledged."""
+"""MQTT 3.1.1 to a configured broker: QoS 1, and a message is delivered when it is acknowledged."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ class _RefusedError(Exception):
 
 
 class _Broker:
-    """One connection, used by one lane at a time."""
+    """A connection, used by one lane at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -38,9 +38,9 @@ class _Broker:
                     raise _RefusedError(f"it refuses the connection with code {packet.code}")
                 return
 
-    async def publish(self, letters: Sequence[Delivery]) -> None:
+    async def publish(self, deliveries: Sequence[Delivery]) -> None:
         """Publish, and return when all is acknowledged."""
-        waiting = {self._engine.publish(one.address["topic"], one.body, 1) for one in letters}
+        waiting = {self._engine.publish(one.address["topic"], one.body, 1) for one in deliveries}
         while waiting:
             packet = await self._next()
             if isinstance(packet, PubAck):
@@ -66,15 +66,15 @@ class _Broker:
 
 
 class MqttCarrier(ServerCarrier):
-    """See `ServerCarrier`."""
+    """Publishes to an MQTT broker; see `ServerCarrier`."""
 
     patience_s = 10.0
     problems = (_RefusedError, RemoteProtocolError)
 
-    def mistake(self, topic: str) -> str | None:
+    def find_topic_error(self, topic: str) -> str | None:
         return None if is_valid_name(topic) else f"{topic[:100]!r} is no topic"
 
-    async def publish(self, server: MessageServer, letters: Sequence[Delivery]) -> None:
+    async def publish(self, server: MessageServer, deliveries: Sequence[Delivery]) -> None:
         parts = urlsplit(server.url)
         context = None
         if parts.scheme == "mqtts":
@@ -85,6 +85,6 @@ class MqttCarrier(ServerCarrier):
         try:
             password = server.password.encode() if server.user else None
             await broker.greet(Connect("", True, IDLE_S, server.user or None, password))  # noqa: FBT003 - a clean start
-            await broker.publish(letters)
+            await broker.publish(deliveries)
         finally:
             broker.close()

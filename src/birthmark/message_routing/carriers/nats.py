@@ -1,4 +1,4 @@
-"""NATS: publishes to subjects of a server that the configuration names. A flush says that the server has them."""
+"""NATS: publishes to subjects of a configured server. A flush confirms receipt."""
 
 import asyncio
 import contextlib
@@ -13,23 +13,23 @@ CONNECT_S = FLUSH_S = 5
 
 
 class NatsCarrier(ServerCarrier):
-    """See `ServerCarrier`; a topic is a subject."""
+    """Publishes to a NATS server; see `ServerCarrier`. A topic is a subject."""
 
     patience_s = 12.0
 
     @property
     def problems(self) -> tuple[type[Exception], ...]:
-        """What the library fails with."""
+        """Exceptions of the library."""
         from nats.errors import Error  # noqa: PLC0415 - only who sends there has the library in memory
 
         return (Error,)
 
-    def mistake(self, topic: str) -> str | None:
+    def find_topic_error(self, topic: str) -> str | None:
         if topic and not any(one in topic for one in " \t\r\n*>") and "" not in topic.split("."):
             return None
         return f"{topic[:100]!r} is no subject"
 
-    async def publish(self, server: MessageServer, letters: Sequence[Delivery]) -> None:
+    async def publish(self, server: MessageServer, deliveries: Sequence[Delivery]) -> None:
         import nats  # noqa: PLC0415 - as above
 
         more: dict[str, Any] = {"user": server.user, "password": server.password} if server.user else {}
@@ -40,11 +40,11 @@ class NatsCarrier(ServerCarrier):
             connect_timeout=CONNECT_S,
             allow_reconnect=False,
             name="birthmark rules",
-            error_cb=_nobody,
+            error_cb=_ignore_error,
             **more,
         )
         try:
-            for letter in letters:
+            for letter in deliveries:
                 await client.publish(letter.address["topic"], letter.body)
             await client.flush(FLUSH_S)
         finally:
@@ -53,6 +53,6 @@ class NatsCarrier(ServerCarrier):
                     await client.close()
 
 
-async def _nobody(error: Exception) -> None:
-    """Leave it to `flush`, which says what it was."""
+async def _ignore_error(error: Exception) -> None:
+    """Ignore the error: `flush` raises it."""
     del error

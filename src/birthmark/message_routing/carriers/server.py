@@ -1,4 +1,4 @@
-"""What the ways to servers of the configuration share: one connection for a portion of a lane, or a reason for all."""
+"""Shared base of sinks for configured servers: one connection per batch of a lane, or one error for all."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -23,21 +23,24 @@ class ServerCarrier(ABC):
     @property
     @abstractmethod
     def problems(self) -> tuple[type[Exception], ...]:
-        """What its server, or the way to it, may fail with, beside what the system says."""
+        """Exceptions of the server's client or its connection, in addition to those of the operating system."""
 
     @abstractmethod
-    def mistake(self, topic: str) -> str | None:
-        """Return what is wrong with a topic, as a template made it."""
+    def find_topic_error(self, topic: str) -> str | None:
+        """Return why a topic from a template is invalid, or None."""
 
     @abstractmethod
-    async def publish(self, server: MessageServer, letters: Sequence[Delivery]) -> None:
+    async def publish(self, server: MessageServer, deliveries: Sequence[Delivery]) -> None:
         """Connect, publish, and return when the server has all of it."""
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`. A connection lives as long as one portion of a lane."""
-        name = letters[0].address["server"]
-        mistakes = [self.mistake(one.address["topic"]) for one in letters]
-        good = [one for one, mistake in zip(letters, mistakes, strict=True) if mistake is None]
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`.
+
+        A connection lasts for one batch of a lane.
+        """
+        name = deliveries[0].address["server"]
+        mistakes = [self.find_topic_error(one.address["topic"]) for one in deliveries]
+        good = [one for one, mistake in zip(deliveries, mistakes, strict=True) if mistake is None]
         problem: NotTakenError | None = None
         if good:
             try:

@@ -1,4 +1,4 @@
-"""Streams of our own, which stand for those of a cloud: kept for a while, read by groups from wherever each is."""
+"""Local streams in place of cloud streams: with retention, read by consumer groups with their own offsets."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,11 +21,11 @@ class StreamRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 Find = Callable[[str], Awaitable[MessageStream[StreamRecord]]]
-"""Returns a stream by its name. Raise a `BirthmarkError` where there is none."""
+"""Returns a stream by its name. Raise a `BirthmarkError` if it does not exist."""
 
 
 class StreamCarrier:
-    """Addresses have `stream`, its name, and `key`, by which entries keep their order."""
+    """Addresses have `stream`, its name, and `key`, the ordering key."""
 
     is_quick = True
 
@@ -34,11 +34,11 @@ class StreamCarrier:
         self._find = find
         self._now = now
 
-    async def carry(self, letters: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
-        results: list[BirthmarkError | None] = [None] * len(letters)
+    async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        results: list[BirthmarkError | None] = [None] * len(deliveries)
         waiting: list[tuple[int, asyncio.Future[None]]] = []
-        for number, letter in enumerate(letters):
+        for number, letter in enumerate(deliveries):
             try:
                 stream = await self._find(letter.address["stream"])
             except BirthmarkError as error:

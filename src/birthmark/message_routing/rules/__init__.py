@@ -1,1 +1,1 @@
-"""What decides about messages that leave: no clock, no dice, no IO."""
+"""Rules of message routing: pure, without clock, randomness or IO."""

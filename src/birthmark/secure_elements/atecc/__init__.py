@@ -1,11 +1,11 @@
-"""Microchip's ATECC608 by cryptoauthlib over I2C, where its PKCS#11 library is not built.
+"""Microchip ATECC608 through cryptoauthlib over I2C, for systems without its PKCS#11 library.
 
-compressed_certificate  a certificate in the 72 bytes of a slot: read, written
-certificate_rebuild  the whole certificate again from them, by templates that are data
-chip         the chip's commands by the library: serial, keys, signatures, slots
-token        the same as objects of a token, so that every element command works
-simulator    a chip of software: answers the library's packets, knows no library
-hal          puts the software chip where the library expects the bus
+    compressed_certificate  a certificate in the 72 bytes of a slot: decode, encode
+    certificate_rebuild     reconstructs the complete certificate with templates that are data
+    chip                    commands through the library: serial number, keys, signatures, slots
+    token                   the same as token objects, so that every element command works
+    simulator               a simulated ATECC608 that answers the library's packets
+    hal                     connects the simulator to the library in place of the bus
 
 `cryptoauthlib` is an optional package: Microchip licenses it for use with its own chips only.
 """

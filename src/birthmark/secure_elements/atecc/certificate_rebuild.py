@@ -1,7 +1,7 @@
-"""A whole certificate again from its compressed form, bit for bit: the signature is of these very bytes.
+"""Bit-exact reconstruction of a certificate from its compressed form, as required by its signature.
 
-What a template says is data; the layout is the one that Microchip's factory and its tools for one's own CA share:
-version 3, organization and common name, a P-256 key, five extensions in a fixed order.
+Templates are data. The layout is shared by Microchip's factory and its tools for your own CA: version 3, organization
+and common name, a P-256 key, five extensions in a fixed order.
 """
 
 import hashlib
@@ -38,7 +38,10 @@ _SAN, _BASIC, _USAGE, _SUBJECT_KEY, _ISSUER_KEY = (
 
 @dataclass(frozen=True, slots=True)
 class ChipCertificateTemplate:
-    """What all certificates of one kind share. In names, {serial} is the chip's, {signer} the signer's id, in hex."""
+    """Shared fields of one kind of certificate.
+
+    In names, {serial} is the chip's, {signer} the signer's ID, in hex.
+    """
 
     subject: str
     issuer: str
@@ -55,12 +58,15 @@ TRUSTFLEX = ChipCertificateTemplate("sn{serial}", "Crypto Authentication Signer 
 TNGTLS_OLD = ChipCertificateTemplate("{serial} ATECC", "Crypto Authentication Signer {signer}")
 TEMPLATES: Mapping[int, ChipCertificateTemplate] = {1: SIGNER, 2: TNGTLS_OLD, 3: TNGTLS}
 BY_PRODUCT: Mapping[str, ChipCertificateTemplate] = {"MKMwyhP1": TRUSTFLEX}
-"""TrustFLEX says 3 too; what tells it apart is the product code in the OTP zone."""
+"""Templates by product code in the OTP zone.
+
+It distinguishes TrustFLEX, whose template number is also 3.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateSubject:
-    """What the chip adds: its key, and who it is."""
+    """Fields from the chip: its key and identity."""
 
     point: bytes
     serial: bytes = b""
@@ -68,14 +74,17 @@ class TemplateSubject:
 
 
 def key_id(point: bytes) -> bytes:
-    """Return the identifier of a public key, as RFC 5280 section 4.2.1.2 makes it."""
+    """Return the key identifier of a public key as in RFC 5280 section 4.2.1.2."""
     return hashlib.sha1(b"\x04" + point, usedforsecurity=False).digest()
 
 
 def signed_part(
     template: ChipCertificateTemplate, short: CompressedCertificate, subject: TemplateSubject, issuer_key_id: bytes
 ) -> bytes:
-    """Return what is signed (TBSCertificate). Raise `CertificateInvalidError` for what no template has."""
+    """Return the signed part (TBSCertificate).
+
+    Raise `CertificateInvalidError` for values outside the template.
+    """
     if len(subject.point) != POINT_BYTES:
         raise CertificateInvalidError(detail=f"a public key of {len(subject.point)} bytes")
     if short.serial_source != FROM_KEY_AND_DATES:
@@ -105,7 +114,10 @@ def whole(
 
 
 def _serial_number(short: CompressedCertificate, point: bytes) -> bytes:
-    """A digest of key and dates whose first bits make it positive and of full length."""
+    """Return the serial number: a digest of key and dates.
+
+    Its first bits are set for a positive number of full length.
+    """
     digest = bytearray(hashlib.sha256(point + short.dates).digest()[:16])
     digest[0] = digest[0] & 0x3F | 0x40
     return bytes(digest)
@@ -140,7 +152,7 @@ def _name(organization: str, common_name: str) -> bytes:
 
 
 def _validity(short: CompressedCertificate) -> bytes:
-    """The end is always in the longer form, of 2049 too, where RFC 5280 would have the shorter."""
+    """Return the validity; the end is always in the longer form, also for 2049, unlike RFC 5280."""
     start = _tlv(_UTC_TIME, f"{short.issued:%y%m%d%H%M%SZ}".encode())
     return _tlv(_SEQUENCE, start, _tlv(_GENERALIZED_TIME, f"{short.ends:%Y%m%d%H%M%SZ}".encode()))
 

@@ -1,7 +1,7 @@
-"""The two certificates of a chip: the device's in slot 10, its signer's in 12, the signer's key in 11.
+"""Certificates of a chip: the device's in slot 10, its signer's in 12, the signer's key in 11.
 
-Microchip's factory has templates with numbers. A CA of one's own has names of its own: then example certificates of it
-are the templates, named by BIRTHMARK_ATECC_TEMPLATE (PEM: a device's, then its signer's).
+Microchip's factory certificates have numbered templates. For your own CA, example certificates serve as templates,
+named by BIRTHMARK_ATECC_TEMPLATE (PEM: a device's, then its signer's).
 """
 
 import os
@@ -29,7 +29,11 @@ from birthmark.secure_elements.atecc.certificate_rebuild import (
     whole,
 )
 from birthmark.secure_elements.atecc.chip import AteccChip
-from birthmark.secure_elements.atecc.compressed_certificate import CompressedCertificate, compressed, parse_compressed
+from birthmark.secure_elements.atecc.compressed_certificate import (
+    CompressedCertificate,
+    build_compressed,
+    parse_compressed,
+)
 from birthmark.untrusted_text import reason_of
 
 VARIABLE = "BIRTHMARK_ATECC_TEMPLATE"
@@ -44,28 +48,31 @@ _OTHER_ID = 2
 
 @dataclass(frozen=True, slots=True)
 class ChipCertificates:
-    """Reads them whole, and writes those of one's own CA."""
+    """Reads complete certificates, and writes those of your own CA."""
 
     chip: AteccChip
 
     def device(self) -> bytes:
-        """Return the device's certificate in DER. Raise `CertificateInvalidError` for what cannot be rebuilt."""
+        """Return the device certificate in DER. Raise `CertificateInvalidError` if it cannot be reconstructed."""
         short = parse_compressed(self.chip.read_slot(DEVICE_SLOT))
         subject = TemplateSubject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
         issuer = self._signer_point()
-        return _proven(whole(self._template(short, 0), short, subject, key_id(issuer)), issuer)
+        return _verify_signature(whole(self._template(short, 0), short, subject, key_id(issuer)), issuer)
 
     def signer(self) -> bytes:
-        """Return its signer's certificate in DER; only its own CA can say whether its signature holds."""
+        """Return the signer certificate in DER; its signature can be verified only with its own CA."""
         short = parse_compressed(self.chip.read_slot(SIGNER_SLOT))
         template, above = self._template(short, 1), _issuer_key_id()
         return whole(template, short, TemplateSubject(self._signer_point(), self.chip.serial()), above)
 
     def write(self, label: str, der: bytes) -> None:
-        """Write certificate `device` or `signer` of one's own CA. Raise `TokenFailedError` where it has no place."""
+        """Write certificate `device` or `signer` of your own CA.
+
+        Raise `TokenFailedError` if there is no slot for it.
+        """
         certificate = parse_der(der)
         slot = DEVICE_SLOT if label == "device" else SIGNER_SLOT
-        short, point = shortened(certificate, like=self._held(slot)), _point(certificate)
+        short, point = compress_certificate(certificate, like=self._held(slot)), _point(certificate)
         if label == "device":
             template = self._template(short, 0)
             subject = TemplateSubject(self.chip.point(_IDENTITY), self.chip.serial(), self._eui48())
@@ -91,12 +98,12 @@ class ChipCertificates:
         except CertificateInvalidError:
             return None
 
-    def _template(self, short: CompressedCertificate, place: int) -> ChipCertificateTemplate:
-        """Return the CA's own template where one is named, else the factory's of this number."""
+    def _template(self, short: CompressedCertificate, position: int) -> ChipCertificateTemplate:
+        """Return your own CA's template if configured, otherwise the factory's with this number."""
         named = os.environ.get(VARIABLE)
         if named:
-            return template_of(_examples(named)[place])
-        if place == 1:
+            return template_of(_examples(named)[position])
+        if position == 1:
             return SIGNER
         if short.template not in TEMPLATES:
             raise CertificateInvalidError(
@@ -117,10 +124,12 @@ def padded_point(point: bytes) -> bytes:
     return bytes(4) + point[: POINT_BYTES // 2] + bytes(4) + point[POINT_BYTES // 2 :]
 
 
-def shortened(certificate: Certificate, *, like: CompressedCertificate | None = None) -> CompressedCertificate:
-    """Return the compressed form, of the template that one `like` it has.
+def compress_certificate(
+    certificate: Certificate, *, like: CompressedCertificate | None = None
+) -> CompressedCertificate:
+    """Return the compressed form, with the template and chain numbers of `like`.
 
-    Raise `CertificateInvalidError` for dates and names that have no room in it.
+    Raise `CertificateInvalidError` for dates and names that do not fit.
     """
     template, chain = (0, 0) if like is None else (like.template, like.chain)
     parsed = x509.load_der_x509_certificate(certificate.der)
@@ -133,11 +142,11 @@ def shortened(certificate: Certificate, *, like: CompressedCertificate | None = 
     years = 0 if certificate.not_after.year == 9999 else years  # noqa: PLR2004 (RFC 5280: no end)
     signer = _SIGNER_ID.search(_common_name(parsed.issuer)) or _SIGNER_ID.search(_common_name(parsed.subject))
     signer_id = bytes.fromhex(signer[0]) if signer else bytes(_OTHER_ID)
-    return compressed(signature, certificate.not_before, years, signer_id, template=template, chain=chain)
+    return build_compressed(signature, certificate.not_before, years, signer_id, template=template, chain=chain)
 
 
 def template_of(example: Certificate) -> ChipCertificateTemplate:
-    """Return what all certificates of an example's kind share: its own serial and signer's id stand for anybody's."""
+    """Return the template from an example, with placeholders for its serial number and signer ID."""
     parsed = x509.load_der_x509_certificate(example.der)
     subject, issuer = _common_name(parsed.subject), _common_name(parsed.issuer)
     is_ca = example.is_ca
@@ -149,7 +158,10 @@ def template_of(example: Certificate) -> ChipCertificateTemplate:
 
 
 def _examples(path: str) -> tuple[Certificate, ...]:
-    """Return a device's certificate and its signer's. Raise `TokenFailedError`: no certificate can be told without."""
+    """Load the example certificates of a device and its signer.
+
+    Raise `TokenFailedError`, as both are required.
+    """
     try:
         with Path(path).open("rb") as file:
             found = parse_bundle(file.read(_MAX_BYTES))
@@ -176,8 +188,11 @@ def _issuer_key_id() -> bytes:
     return found or b""
 
 
-def _proven(der: bytes, signer_point: bytes) -> bytes:
-    """Return it when the signer's key in the chip made its signature: else the template was the wrong one."""
+def _verify_signature(der: bytes, signer_point: bytes) -> bytes:
+    """Return the certificate if its signature matches the signer's key in the chip.
+
+    Otherwise the template is wrong, and an error is raised.
+    """
     parsed = x509.load_der_x509_certificate(der)
     try:
         key = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + signer_point)

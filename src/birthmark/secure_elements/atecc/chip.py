@@ -1,6 +1,6 @@
-"""The chip's commands by Microchip's library: over I2C, or to a software chip in a file.
+"""Chip commands through Microchip's library: over I2C, or to a simulated chip in a file.
 
-The library has one device for the whole process; whoever calls holds `keys.pkcs11_library.LOCK`.
+The library supports one device per process; callers must hold `keys.pkcs11_library.LOCK`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from birthmark.secure_elements.atecc.simulator import (
 from birthmark.untrusted_text import decode_json
 
 NAME = "cryptoauthlib"
-"""What stands in place of a PKCS#11 library's path."""
+"""Value used in place of a PKCS#11 library path."""
 CHIP_FILE = "atecc.chip"
 _I2C = re.compile(r"i2c,(?P<address>0x[0-9A-Fa-f]{2})(?:,(?P<bus>[0-9]{1,3}))?")
 _TYPE_608 = 3
@@ -40,7 +40,7 @@ _MAX_FILE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ChipAddress:
-    """Where the chip is: a bus and its address in 8 bits, as Microchip writes it, or a software chip's directory."""
+    """Chip address: a bus and an 8-bit address, as Microchip writes it, or a simulated chip's directory."""
 
     address: int = _ADDRESS
     bus: int = 1
@@ -48,7 +48,7 @@ class ChipAddress:
 
     @classmethod
     def parse(cls, module: Path) -> "ChipAddress | None":
-        """Return what `cryptoauthlib[:i2c,0x6A[,BUS]|:DIR]` names, None for the path of a library."""
+        """Parse `cryptoauthlib[:i2c,0x6A[,BUS]|:DIR]`; return None for a library path."""
         text = str(module)
         if text == NAME:
             return cls()
@@ -66,7 +66,7 @@ class ChipAddress:
 
 
 def load_memory(directory: Path) -> ChipMemory:
-    """Return a software chip's memory. Raise `ModuleMissingError` or `ModuleBrokenError`."""
+    """Load a simulated chip's memory. Raise `ModuleMissingError` or `ModuleBrokenError`."""
     path = directory / CHIP_FILE
     try:
         with path.open("rb") as file:
@@ -82,20 +82,20 @@ def load_memory(directory: Path) -> ChipMemory:
 
 
 def save_memory(directory: Path, memory: ChipMemory) -> None:
-    """Write it so that what is there is always whole: a power cut leaves the old chip or the new."""
+    """Write the memory atomically: a power failure leaves the old or the new state."""
     atomic_files.replace(directory / CHIP_FILE, msgspec.json.encode(memory))
 
 
 class AteccChip:
     """A chip that answers; close it."""
 
-    def __init__(self, place: ChipAddress, library: Any, bus: AteccBus | None) -> None:
-        """Take over the library after `open` has started it."""
-        self.place, self._library, self._bus = place, library, bus
+    def __init__(self, address: ChipAddress, library: Any, bus: AteccBus | None) -> None:
+        """Use the library started by `open`."""
+        self.place, self._library, self._bus = address, library, bus
         self._points: dict[int, bytes] = {}  # the chip computes them anew each time, which takes it a while
 
     @classmethod
-    def open(cls, place: ChipAddress) -> Self:
+    def open(cls, address: ChipAddress) -> Self:
         """Start the library and find the chip. Raise `ModuleMissingError` or `TokenFailedError`."""
         try:
             import cryptoauthlib
@@ -104,14 +104,14 @@ class AteccChip:
             raise ModuleMissingError(path="cryptoauthlib of Python (`pip install cryptoauthlib`)") from error
         load_cryptoauthlib()
         bus = None
-        if (directory := place.directory) is not None:
+        if (directory := address.directory) is not None:
             memory = load_memory(directory)
             chip = SoftwareChip(memory, SystemEntropy().token, lambda: save_memory(directory, memory))
             bus = AteccBus(get_cryptoauthlib(), chip.answer)
         settings = cryptoauthlib.cfg_ateccx08a_i2c_default()
         settings.devtype = _TYPE_608
-        settings.cfg.atcai2c.u.address, settings.cfg.atcai2c.bus = place.address, place.bus
-        opened = cls(place, cryptoauthlib, bus)
+        settings.cfg.atcai2c.u.address, settings.cfg.atcai2c.bus = address.address, address.bus
+        opened = cls(address, cryptoauthlib, bus)
         try:
             with opened._said("the chip does not answer"):
                 opened._check(cryptoauthlib.atcab_init(settings), "the bus")
@@ -122,7 +122,7 @@ class AteccChip:
         return opened
 
     def close(self) -> None:
-        """Let go of the bus."""
+        """Release the bus."""
         self._library.atcab_release()
         if self._bus is not None:
             self._bus.remove()
@@ -135,7 +135,7 @@ class AteccChip:
         return self._filled(9, self._library.atcab_read_serial_number)
 
     def revision(self) -> bytes:
-        """Return four bytes, of which the last two tell 608A, B and C apart."""
+        """Return the 4-byte revision; the last two bytes distinguish 608A, B and C."""
         return self._filled(4, self._library.atcab_info)
 
     def product_code(self) -> str:
@@ -146,7 +146,7 @@ class AteccChip:
     # ---- keys
 
     def has_key(self, slot: int) -> bool:
-        """Say whether a private key is there. Raise `TokenFailedError` where the chip itself does not say."""
+        """Return whether a private key exists. Raise `TokenFailedError` if the chip does not report it."""
         if slot in self._points:
             return True
         into = bytearray(_POINT_BYTES)
@@ -159,7 +159,7 @@ class AteccChip:
         return True
 
     def point(self, slot: int) -> bytes:
-        """Return the public key of a private one: X, Y."""
+        """Return the public key of a private key: X, Y."""
         if not self.has_key(slot):
             raise TokenFailedError(detail=f"slot {slot} at {self.place} contains no key")
         return self._points[slot]
@@ -169,7 +169,7 @@ class AteccChip:
         return self._filled(64, lambda into: self._library.atcab_sign(slot, digest, into))
 
     def generate(self, slot: int) -> bytes:
-        """Make a key in a slot that the configuration allows it for; return its public half. Never replace one."""
+        """Generate a key in a slot whose configuration permits it; return the public key. Never replace a key."""
         if self.has_key(slot):
             raise TokenFailedError(detail=f"slot {slot} at {self.place} already contains a key, which is not replaced")
         return self._filled(64, lambda into: self._library.atcab_genkey(slot, into))
@@ -181,21 +181,21 @@ class AteccChip:
         return self._filled(size, lambda into: self._library.atcab_read_bytes_zone(DATA_ZONE, slot, 0, into, size))
 
     def write_slot(self, slot: int, value: bytes) -> None:
-        """Write a slot from its beginning; whole words."""
+        """Write a slot from its start, in complete words."""
         code = self._library.atcab_write_bytes_zone(DATA_ZONE, slot, 0, value, len(value))
         self._check(code, f"writing slot {slot}")
 
     def is_locked(self, slot: int) -> bool:
-        """Say whether nobody can write this slot any more."""
+        """Return whether the slot is permanently locked."""
         told = self._library.AtcaReference(0)
         self._check(self._library.atcab_is_slot_locked(slot, told), "reading its locks")
         return bool(told.value)
 
     # ---- inside
 
-    def _filled(self, size: int, call: Any) -> bytes:
+    def _filled(self, size: int, value: Any) -> bytes:
         into = bytearray(size)
-        self._check(call(into), "a command")
+        self._check(value(into), "a command")
         return bytes(into)
 
     def _check(self, code: int, what: str) -> None:

@@ -1,14 +1,14 @@
-"""A compressed certificate: what differs from device to device, in 72 bytes of a slot.
+"""Compressed certificate: the device-specific fields in the 72 bytes of a slot.
 
     0-63   signature: r, s
     64-66  year - 2000 (5 bits), month (4), day (5), hour (5), validity in years (5); 0 years: no end
     67-68  signer id
     69     template id, chain id
     70     source of the serial number, format version
-    71     nothing yet
+    71     reserved
 
-Everything else stands in a template that both sides know (`rebuild`). Format 0; newer formats are refused, not guessed.
-Source: Microchip's cryptoauthlib (atcacert) and application note AN_8974.
+All other fields come from a template that both sides know (`rebuild`). Format 0; newer formats are rejected. Source:
+Microchip's cryptoauthlib (atcacert) and application note AN_8974.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ COMPRESSED_BYTES = 72
 SIGNATURE_BYTES = 64
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 FROM_KEY_AND_DATES = 0xA
-"""The one source of serial numbers that is in use: a digest of public key and dates."""
+"""Source of the serial number, the only one in use: a digest of public key and dates."""
 _FIRST_YEAR, _LAST_YEAR, _MAX_YEARS = 2000, 2031, 31
 
 
 @dataclass(frozen=True, slots=True)
 class CompressedCertificate:
-    """What stands in the slot."""
+    """Content of the slot."""
 
     signature: bytes
     issued: datetime
@@ -45,7 +45,7 @@ class CompressedCertificate:
 
     @property
     def dates(self) -> bytes:
-        """The three bytes of the dates, of which the serial number is made too."""
+        """The three bytes of the dates, also an input of the serial number."""
         when = self.issued
         number = when.year - _FIRST_YEAR
         for value, bits in ((when.month, 4), (when.day, 5), (when.hour, 5), (self.years, 5)):
@@ -59,7 +59,7 @@ class CompressedCertificate:
 
 
 def parse_compressed(raw: bytes) -> CompressedCertificate:
-    """Return what the bytes say. Raise `CertificateInvalidError`."""
+    """Parse the bytes. Raise `CertificateInvalidError`."""
     if len(raw) != COMPRESSED_BYTES:
         raise CertificateInvalidError(detail=f"a compressed one has {COMPRESSED_BYTES} bytes, not {len(raw)}")
     if not any(raw) or set(raw) == {0xFF}:
@@ -78,10 +78,13 @@ def parse_compressed(raw: bytes) -> CompressedCertificate:
     return parsed
 
 
-def compressed(
+def build_compressed(
     signature: bytes, issued: datetime, years: int, signer_id: bytes, *, template: int, chain: int
 ) -> CompressedCertificate:
-    """Return one to be written, checked. Raise `CertificateInvalidError` for what has no room in it."""
+    """Return a validated compressed certificate to write.
+
+    Raise `CertificateInvalidError` for values that do not fit.
+    """
     is_whole = issued == issued.replace(minute=0, second=0, microsecond=0)
     if issued.tzinfo is None or not _FIRST_YEAR <= issued.year <= _LAST_YEAR or not is_whole:
         raise CertificateInvalidError(detail=f"{issued} is not a full hour of the years {_FIRST_YEAR} to {_LAST_YEAR}")

@@ -1,6 +1,7 @@
-"""Puts a software chip where cryptoauthlib expects the I2C bus, by the library's own hook (`hal_iface_register_hal`).
+"""Connects a simulated chip to cryptoauthlib in place of the I2C bus.
 
-The library stays as it is and does all it does to a chip: wake it, pack commands, check lengths and checksums.
+It uses the library's own hook (`hal_iface_register_hal`). The library is unmodified and performs all its operations:
+wake, command packets, length and checksum checks.
 """
 
 import ctypes
@@ -11,7 +12,7 @@ _OK, _NO_ANSWER, _TOO_SMALL = 0, 0xE7, 0xE5
 _I2C = 0
 _COMMAND = 0x03
 _AWAKE = bytes.fromhex("04113343")
-"""What a chip says to whoever woke it; the library asks again for long where it does not."""
+"""Wake response of a chip; without it the library retries for a long time."""
 _Answer = Callable[[bytes], bytes]
 
 _INIT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -38,7 +39,7 @@ class _Hal(ctypes.Structure):
 
 
 class AteccBus:
-    """The bus with one chip on it. Keep it as long as the library may use it; then `remove` it."""
+    """Bus with one chip. Keep it while the library may use it, then call `remove`."""
 
     def __init__(self, library: Any, answer: _Answer) -> None:
         self._library, self._answer, self._pending = library, answer, b""
@@ -54,7 +55,7 @@ class AteccBus:
         self._register(ctypes.byref(self._hal))
 
     def remove(self) -> None:
-        """Give the library its own I2C back."""
+        """Restore the library's own I2C."""
         self._register(self._before)
 
     def _register(self, hal: Any) -> None:

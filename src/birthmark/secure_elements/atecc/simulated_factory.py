@@ -1,8 +1,8 @@
-"""Software chips as they leave a factory: configured, with keys, certificates of a look-alike signer, locked.
+"""Simulated ATECC608 chips in factory state: configured, with keys, simulated certificates, and locked.
 
 TNGTLS       Trust&GO: everything locked; certificates of the factory
-TRUSTFLEX    the factory's certificate, slots for one's own CA's still open
-TRUSTCUSTOM  a CA of one's own, names of its own (`BIRTHMARK_ATECC_TEMPLATE` names examples of them)
+TRUSTFLEX    the factory's certificate; slots for your own CA's certificates still open
+TRUSTCUSTOM  your own CA with its own names (`BIRTHMARK_ATECC_TEMPLATE` names examples of them)
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ from birthmark.secure_elements.atecc.certificates import (
     padded_point,
 )
 from birthmark.secure_elements.atecc.chip import CHIP_FILE, ChipAddress, save_memory
-from birthmark.secure_elements.atecc.compressed_certificate import CompressedCertificate, compressed
+from birthmark.secure_elements.atecc.compressed_certificate import CompressedCertificate, build_compressed
 from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, REVISIONS, SLOT_BYTES, ChipMemory
 from birthmark.secure_elements.errors import ElementExistsError
 
@@ -51,7 +51,7 @@ _EUI_SPARE = 24
 
 @dataclass(frozen=True, slots=True)
 class ChipModel:
-    """One kind of chip as it is delivered."""
+    """One chip model in its delivery state."""
 
     address: int
     code: bytes
@@ -77,7 +77,7 @@ KINDS: Mapping[str, ChipModel] = {
 
 @dataclass(frozen=True, slots=True)
 class SoftwareAtecc:
-    """Where it lives and how to use it."""
+    """Location and settings of a simulated chip."""
 
     directory: Path
 
@@ -87,7 +87,7 @@ class SoftwareAtecc:
 
     @property
     def template(self) -> Path:
-        """The example certificates of a CA of one's own; there is none for the factory's."""
+        """Example certificates of your own CA; none for factory certificates."""
         return self.directory / "template.pem"
 
     @property
@@ -96,7 +96,7 @@ class SoftwareAtecc:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a process needs to use it."""
+        """Environment variables that a process needs to use it."""
         own = (
             str(self.template) if self.template.exists() else ""
         )  # empty: whatever an earlier chip had is not this one's
@@ -104,7 +104,7 @@ class SoftwareAtecc:
 
 
 def create_atecc(directory: Path, name: str, *, now: datetime, entropy: Entropy) -> SoftwareAtecc:
-    """Make a chip of this kind. Raise `ElementExistsError`."""
+    """Create a chip of this model. Raise `ElementExistsError`."""
     if (directory / CHIP_FILE).exists():
         raise ElementExistsError(directory=directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,7 +134,10 @@ def create_atecc(directory: Path, name: str, *, now: datetime, entropy: Entropy)
 
 
 def _config(kind: ChipModel, serial: bytes) -> bytes:
-    """Keys that sign and tell their public half (0x33); 2 to 4 may be made anew; the certificates are open or not."""
+    """Return the configuration zone: signing keys with readable public keys (0x33), 2 to 4 can be regenerated.
+
+    The certificate slots are open or locked, depending on the model.
+    """
     config = bytearray(CONFIG_BYTES)
     config[0:4], config[8:13] = serial[:4], serial[4:]
     config[4:8] = REVISIONS["ATECC608B"]
@@ -157,11 +160,11 @@ def _signed(
     validity: tuple[datetime, int],
 ) -> CompressedCertificate:
     (issued, years), (issuer_id, issuer_key) = validity, issuer
-    blank = compressed(bytes(63) + b"\x01", issued, years, _SIGNER_ID, template=number, chain=0)
+    blank = build_compressed(bytes(63) + b"\x01", issued, years, _SIGNER_ID, template=number, chain=0)
     body = signed_part(template, blank, subject, issuer_id)
     r, s = decode_dss_signature(issuer_key.sign(body, ec.ECDSA(hashes.SHA256())))
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-    return compressed(raw, issued, years, _SIGNER_ID, template=number, chain=0)
+    return build_compressed(raw, issued, years, _SIGNER_ID, template=number, chain=0)
 
 
 def _point(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -1,11 +1,12 @@
-"""An ATECC608 of software: takes the packets that the library would put on the bus, and answers them as a chip does.
+"""Simulated ATECC608: receives the library's bus packets and responds like a chip.
 
-In:   one command packet (count, opcode, param1, param2, data, CRC), randomness.
-Out:  one answer packet; the chip's memory, which is kept by whoever runs it.
+In: one command packet (count, opcode, param1, param2, data, CRC), randomness.
 
-What is like the silicon: zones and their locks, private keys that no command reads, slots written in blocks of 4 or 32
-bytes, signatures of a digest that was loaded before. What is not: time, power, limited use of keys, encrypted and
-authorized access, the commands nobody here calls.
+Out: one response packet; the caller stores the chip's memory.
+
+Implemented as in silicon: zones and their locks, private keys that no command reads, slots written in blocks of 4 or 32
+bytes, signatures of a previously loaded digest. Not implemented: timing, power, limited key use, encrypted and
+authorized access, commands that are not used here.
 """
 
 import struct
@@ -38,7 +39,7 @@ _PASS_THROUGH, _MODE_BITS, _TO_BUFFER = 0x03, 0x03, 0x40
 
 
 class ChipMemory(msgspec.Struct):
-    """What a chip keeps without power. `keys` are the private ones, which only `Sign` and `GenKey` use."""
+    """Non-volatile memory of a chip. `keys` are the private keys, used only by `Sign` and `GenKey`."""
 
     config: bytes
     otp: bytes
@@ -53,7 +54,7 @@ class _RefusedError(Exception):
 
 
 def crc16(data: bytes) -> bytes:
-    """Return the chip's checksum: polynomial 0x8005, bits from the least, no start value, low byte first."""
+    """Return the chip's checksum: polynomial 0x8005, LSB first, initial value 0, low byte first."""
     register = 0
     for byte in data:
         for bit in range(8):
@@ -82,7 +83,7 @@ class SoftwareChip:
     _public: dict[int, bytes] = field(default_factory=dict)
 
     def answer(self, command: bytes) -> bytes:
-        """Return the answer to one packet; whatever comes, a chip answers."""
+        """Return the response to one packet; every input has a response."""
         if not MIN_PACKET <= len(command) <= MAX_PACKET or command[0] != len(command):
             return packet(bytes((CRC_ERROR,)))
         if crc16(command[:-2]) != command[-2:]:
@@ -100,7 +101,7 @@ class SoftwareChip:
         return self.memory.config[_LOCK_CONFIG if zone == CONFIG_ZONE else _LOCK_DATA] != _UNLOCKED
 
     def _place(self, first: int, second: int) -> tuple[int, int, int, int]:
-        """Return zone, slot, offset and length of what an address means."""
+        """Return zone, slot, offset and length of an address."""
         zone, length = first & 3, _BLOCK if first & 0x80 else _WORD
         slot, block = (second >> 3 & 15, second >> 8 & 15) if zone == DATA_ZONE else (0, second >> 3 & 3)
         offset = block * _BLOCK + (0 if length == _BLOCK else (second & 7) * _WORD)
@@ -165,7 +166,7 @@ class SoftwareChip:
     # ---- keys
 
     def _private(self) -> frozenset[int]:
-        """The slots that hold private keys, as KeyConfig says."""
+        """Slots with private keys according to KeyConfig."""
         return frozenset(slot for slot in range(16) if self.memory.config[_KEY_CONFIG + 2 * slot] & 1)
 
     def _key(self, slot: int) -> ec.EllipticCurvePrivateKey:

@@ -1,11 +1,13 @@
-"""An ATECC608 as a token: its slots as the objects that Microchip's own PKCS#11 library shows, under the same names.
+"""An ATECC608 as a token.
+
+Its slots appear as the objects that Microchip's own PKCS#11 library shows, under the same names.
 
     private and public key `device`      slot 0
-    private and public keys `slot2` …    slots 2, 3, 4, which `chip keygen` makes once
-    certificate `device`, `signer`       slots 10 and 12, compressed, rebuilt here
+    private and public keys `slot2` …    slots 2, 3, 4, which `chip keygen` generates once
+    certificate `device`, `signer`       slots 10 and 12, compressed, reconstructed here
     data `slot8`                         416 bytes
 
-Only what the elements need of python-pkcs11's objects is here: attributes, search, sign, create, destroy.
+Only the python-pkcs11 interface that elements need is implemented: attributes, search, sign, create, destroy.
 """
 
 import contextlib
@@ -38,7 +40,7 @@ _MODELS = {b"\x60\x02": "ATECC608A", b"\x60\x03": "ATECC608B", b"\x60\x04": "ATE
 
 @dataclass(slots=True)
 class AteccToken(Pkcs11Token):
-    """The token; one of a process, as the library has one device."""
+    """ATECC608 token; one per process, as the library supports one device."""
 
     _atecc: "AteccSession | None" = field(default=None, repr=False)
 
@@ -55,7 +57,7 @@ class AteccToken(Pkcs11Token):
             return cls(_info(chip), module, no_library, _atecc=AteccSession(chip))
 
     def close(self) -> None:
-        """Let go of the chip; closing twice is harmless."""
+        """Release the chip; closing twice is a no-op."""
         with LOCK:
             if self._is_open and self._atecc is not None:
                 self._atecc.chip.close()
@@ -63,7 +65,7 @@ class AteccToken(Pkcs11Token):
 
     @contextlib.contextmanager
     def session(self) -> Iterator[Any]:
-        """Hold the chip for yourself."""
+        """Hold exclusive access to the chip."""
         with LOCK, translated(self.info.label):
             if not self._is_open:
                 raise TokenFailedError(detail="the session has been closed")
@@ -71,12 +73,12 @@ class AteccToken(Pkcs11Token):
 
 
 def is_atecc(module: Path) -> bool:
-    """Say whether this names a chip behind cryptoauthlib, not a PKCS#11 library."""
+    """Return whether this names a chip behind cryptoauthlib, not a PKCS#11 library."""
     return str(module).split(":", 1)[0] == NAME
 
 
 def list_atecc(module: Path) -> tuple[TokenInfo, ...]:
-    """Return the one chip that is there."""
+    """Return the only chip."""
     with AteccToken.at(module) as token:
         return (token.info,)
 
@@ -96,7 +98,7 @@ def _info(chip: AteccChip) -> TokenInfo:
 
 @dataclass(slots=True)
 class _Object:
-    """One object by its attributes; `slot` is where it lives."""
+    """An object by its attributes; `slot` is its location."""
 
     chip: AteccChip
     slot: int
@@ -122,12 +124,12 @@ class _Object:
         return self.chip.sign(self.slot, data)
 
     def destroy(self) -> None:
-        """Nothing of a chip's is destroyed: what is written stands in the place of what was."""
+        """Do nothing: objects of a chip cannot be destroyed, and a write replaces the content."""
 
 
 @dataclass(slots=True)
 class _Curve:
-    """What python-pkcs11 calls domain parameters: from them a key is made."""
+    """Equivalent of python-pkcs11 domain parameters, from which a key is generated."""
 
     session: "AteccSession"
 
@@ -136,14 +138,14 @@ class _Curve:
 
 
 class AteccSession:
-    """What the elements ask of a session."""
+    """Session interface used by elements."""
 
     def __init__(self, chip: AteccChip) -> None:
-        """Read nothing yet."""
+        """Create the session without reading from the chip."""
         self.chip = chip
 
     def get_objects(self, wanted: Mapping[Attribute, Any] | None = None) -> Iterator[_Object]:
-        """Return the objects that have all these attributes, read from the chip as far as they may."""
+        """Return the objects with all these attributes, read from the chip as far as permitted."""
         kind = None if wanted is None else wanted.get(Attribute.CLASS)
         label = None if wanted is None else wanted.get(Attribute.LABEL)
         for item in self._every(kind, label):
@@ -151,7 +153,7 @@ class AteccSession:
                 yield item
 
     def create_object(self, template: Mapping[Attribute, Any]) -> None:
-        """Write data into slot 8, or the certificate of one's own CA into slot 10 or 12."""
+        """Write data into slot 8, or a certificate of your own CA into slot 10 or 12."""
         label = template[Attribute.LABEL]
         if template[Attribute.CLASS] is ObjectClass.DATA and label == f"slot{DATA_SLOT}":
             self.chip.write_slot(DATA_SLOT, template[Attribute.VALUE].ljust(SLOT_BYTES[DATA_SLOT], b"\0"))
@@ -170,7 +172,7 @@ class AteccSession:
         raise KeyUnsupportedError(where="An ATECC608", scheme="RSA")
 
     def generate(self, label: str) -> None:
-        """Make the key of a slot that has none; only those that are the user's."""
+        """Generate the key of an empty user slot."""
         places = {f"slot{slot}": slot for slot in _SECONDARY}
         if label not in places:
             failed = TokenFailedError(detail=f"an ATECC608 creates keys in {', '.join(places)}, not as '{label}'")
@@ -181,7 +183,7 @@ class AteccSession:
     # ---- inside
 
     def _every(self, kind: ObjectClass | None, label: str | None) -> Iterator[_Object]:
-        """Read no slot that is not asked for: each takes the chip its time."""
+        """Yield matching objects, reading only the necessary slots because each read is slow."""
         if kind in (None, ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
             for slot, name in _KEYS.items():
                 if label in (None, name):

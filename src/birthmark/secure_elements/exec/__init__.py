@@ -1,13 +1,14 @@
-"""Run a program that only takes key files with the chip's key (`birthmark chip exec -- PROGRAM`).
+"""Run a program that only accepts key files with a secure element's key.
 
-The program stays as it is. What it is (`program`) and what the machine has (`machine`) decide the way (`choose`):
+The command is `birthmark chip exec -- PROGRAM`. The program is unmodified. The program type (`program`) and the host
+capabilities (`machine`) determine the method (`choose`):
 
-hook      Python and Node: a module loaded before the program maps the key file to the token (`../hook`)
-engine    curl, openssl: their own options for OpenSSL's PKCS#11 engine (`arguments`)
-provider  anything that links the system's OpenSSL 3, where pkcs11-provider is installed (`provider`)
-proxy     the rest: it talks TLS to loopback, and the proxy talks on with the chip's key (`proxy`)
+    hook      Python and Node: a module loaded before the program maps the key file to the token (`../hook`)
+    engine    curl, openssl: their own options for OpenSSL's PKCS#11 engine (`arguments`)
+    provider  programs linked with the system's OpenSSL 3, if pkcs11-provider is installed (`provider`)
+    proxy     all others: TLS to loopback, and the proxy connects with the element's key (`proxy`)
 
-No key is ever in a file. A PIN goes by the path of its file, or of memory that only the program's user can read.
+No key is ever in a file. A PIN is passed as the path of its file, or of memory that only the program's user can read.
 """
 
 from birthmark.secure_elements.exec.execution_plan import HOOK, ExecutionPlan, plan, run

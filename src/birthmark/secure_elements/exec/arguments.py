@@ -1,7 +1,7 @@
-"""Programs whose options are known, and how their command line reads when the chip's key is to be used.
+"""Programs with known options, and their command lines with the secure element's key.
 
-mosquitto's clients have `--keyform engine`, and look for a file of that name before they read it (2.0 and 2.1): they go
-by the proxy, to which their host, port and trust are turned.
+mosquitto's clients have `--keyform engine` but require a file of that name before they use it (2.0 and 2.1). They
+therefore use the proxy, with their host, port and trust options redirected to it.
 """
 
 import os
@@ -18,7 +18,7 @@ from birthmark.secure_elements.secure_element import Element
 
 
 def named_key(path: str, element: Element) -> Pkcs11Uri | None:
-    """Return the key of this token that a file names, None for an ordinary file or none at all."""
+    """Return the key of this token that a file names; None for an ordinary file or none."""
     try:
         if not Path(path).is_file():
             return None
@@ -41,7 +41,10 @@ def named_key(path: str, element: Element) -> Pkcs11Uri | None:
 
 
 def in_memory(content: bytes, name: str) -> Path:
-    """Keep bytes where this process, what replaces it and its children read them, and nobody of another user."""
+    """Store bytes in a memory file, readable by this process and its children but not by other users.
+
+    A program that replaces this process can read it, too.
+    """
     try:
         descriptor = os.memfd_create(f"birthmark-{name}", 0)
     except OSError as error:
@@ -55,12 +58,12 @@ def in_memory(content: bytes, name: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """How a program takes a key: the options whose value may name one, and what says that an engine has it."""
+    """Key options of a program: those whose value may name a key, and those that select an engine."""
 
     keys: tuple[str, ...]
     engine: tuple[str, ...]
     certificates: tuple[str, ...] = ()
-    """With these the chip's key and certificate are given to a command line that names none."""
+    """Certificate options; without any of them and a key, the element's key and certificate are added."""
     has_subcommand: bool = False
 
 
@@ -84,10 +87,10 @@ def with_engine(
     as_text: Callable[[Pkcs11Uri], str],
     key: str | None = None,
 ) -> tuple[str, ...]:
-    """Return the arguments with each file that names a chip's key replaced by the key's URI.
+    """Return the arguments with each file that names an element's key replaced by the key's URI.
 
-    A program that names neither key nor certificate gets `key`, by default the chip's identity; an ordinary key file is
-    left to it.
+    A program without key and certificate options receives `key`, by default the element's identity. An ordinary key
+    file stays unchanged.
     """
     options = _OPTIONS[kind]
     given = list(arguments)
@@ -106,13 +109,13 @@ def with_engine(
 
 
 def with_uri_files(values: Sequence[str], element: Element, as_file: Callable[[Pkcs11Uri], Path]) -> tuple[str, ...]:
-    """Return values with each file that names a chip's key replaced by a file that pkcs11-provider understands."""
+    """Return values with each file that names an element's key replaced by a file for pkcs11-provider."""
     found = [named_key(value, element) for value in values]
     return tuple(value if uri is None else str(as_file(uri)) for value, uri in zip(values, found, strict=True))
 
 
 def by_proxy(kind: ProgramKind, arguments: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], str | None]:
-    """Return the arguments, the HOST:PORT they mean and the roots they trust, where these options are known."""
+    """Return the arguments, their HOST:PORT targets and trusted roots, for programs with known options."""
     if kind is not ProgramKind.MOSQUITTO or any("${BIRTHMARK_PROXY_" in text for text in arguments):
         return tuple(arguments), (), None
     given = dict.fromkeys(("--host", "--port", "--cafile"), "")

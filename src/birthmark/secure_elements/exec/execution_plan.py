@@ -1,4 +1,7 @@
-"""What is run, with what set for it: gathered while the chip is open, carried out when it is closed."""
+"""Execution plan: command and environment.
+
+It is prepared while the element is open and executed after it is closed.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,8 +15,8 @@ from birthmark.keys.se050_labels import object_id_of
 from birthmark.secure_elements.backends import check_tls
 from birthmark.secure_elements.exec import proxy
 from birthmark.secure_elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
-from birthmark.secure_elements.exec.host_capabilities import HostCapabilities, look_around
-from birthmark.secure_elements.exec.program_detection import Program, look_at
+from birthmark.secure_elements.exec.host_capabilities import HostCapabilities, detect_capabilities
+from birthmark.secure_elements.exec.program_detection import Program, detect_program
 from birthmark.secure_elements.exec.strategy import KeyAccess, KeyAccessChoice, choose
 from birthmark.secure_elements.secure_element import Element
 
@@ -38,13 +41,13 @@ pkcs11-module-quirks = no-deinit
 
 
 def configuration(provider: Path, module: Path, pin: Path | None) -> str:
-    """Return what OPENSSL_CONF names; `pin` is the file of the PIN, which has no line's end."""
+    """Return the content of the OPENSSL_CONF file; `pin` is the PIN file, without a line ending."""
     line = "" if pin is None else f"pkcs11-module-token-pin = file:{pin}\n"
     return _CONFIGURATION.format(provider=provider, module=module, pin=line)
 
 
 def without_query(uri: Pkcs11Uri) -> Pkcs11Uri:
-    """Return the URI as a file may have it: what opens the token stands in the configuration."""
+    """Return the URI without its query, for use in a file; the configuration has the access data."""
     return Pkcs11Uri(token=uri.token, object=uri.object, id=uri.id, serial=uri.serial, type="private")
 
 
@@ -54,7 +57,7 @@ _NODE_HOOK = HOOK / "birthmark.cjs"
 
 @dataclass(frozen=True, slots=True)
 class ExecutionPlan:
-    """What will be run, and what is set for it on top of the environment."""
+    """Command to run, and its additional environment variables."""
 
     program: str
     arguments: tuple[str, ...]
@@ -63,10 +66,10 @@ class ExecutionPlan:
     seen: tuple[str, ...] = ()
     upstream: proxy.ProxyUpstream | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
-    """What stands in the files that are in memory alone, as far as it is no secret."""
+    """Non-secret content of the memory files."""
 
     def explain(self) -> str:
-        """Return what was found, what was chosen and what is set, for people."""
+        """Return a description of the detected program, the choice and the settings."""
         lines = [*self.seen, f"chosen: {self.choice.reason}"]
         if self.upstream is not None:
             lines.append(self.upstream.explain())
@@ -87,14 +90,14 @@ def plan(
     to: Sequence[str] = (),
     key: str | None = None,
 ) -> ExecutionPlan:
-    """Return what to run. The open element proves that token and PIN work, and tells the labels of its keys.
+    """Return the execution plan. The open element verifies token and PIN and provides the key labels.
 
-    `how` forces a way; `to` names what the proxy is for, HOST:PORT each; `key` is for a program that names none, by
-    default the chip's identity; with `explain` the hooks say what they map.
-    Raise `ProgramMissingError`, `ProgramUnsupportedError`, or `EngineMissingError`.
+    `how` forces a method. `to` names the proxy's targets, each HOST:PORT. `key` is for a program that names none, by
+    default the element's identity. With `explain` the hooks report their mappings. Raise `ProgramMissingError`,
+    `ProgramUnsupportedError`, or `EngineMissingError`.
     """
     check_tls(element)
-    program, machine = look_at(command, environment), look_around()
+    program, machine = detect_program(command, environment), detect_capabilities()
     choice = choose(program, machine, command, KeyAccess.PROXY if to and how is None else how)
     told = _PlanInputs(element, pin, program, machine)
     # Where the provider is to load the key, a hook would come before it.
@@ -120,7 +123,10 @@ def plan(
 
 
 def run(planned: ExecutionPlan, environment: Mapping[str, str]) -> None:
-    """Replace this process by the program, or run it beside the proxy and end as it ends. Close the element before."""
+    """Replace this process with the program, or run it with the proxy and exit with its status.
+
+    Close the element before.
+    """
     command = [planned.program, *planned.arguments]
     whole = {**environment, **planned.environment}
     if planned.upstream is not None:
@@ -130,7 +136,7 @@ def run(planned: ExecutionPlan, environment: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _PlanInputs:
-    """The chip, the program and the machine, and what of them the settings are made of."""
+    """Element, program and host, from which the settings are derived."""
 
     element: Element
     pin: Pin | None
@@ -138,7 +144,7 @@ class _PlanInputs:
     machine: HostCapabilities
 
     def settings(self) -> dict[str, str]:
-        """Return what every way sets: where the token is."""
+        """Return the settings of all methods: the location of the token."""
         module = str(self.element.token.module.absolute())
         settings = {"BIRTHMARK_EXEC_TOKEN": self.element.info.label, "PKCS11_MODULE_PATH": module}
         if self.pin is not None:
@@ -146,7 +152,7 @@ class _PlanInputs:
         return settings
 
     def hooks(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return what loads and tells the hooks, which a program hands on to what it starts."""
+        """Return the variables that load and configure the hooks; child processes inherit them."""
         labels = [item.label for item in self.element.objects() if item.kind == "private key"]
         known = [f"{object_id:08X}={label}" for label in labels if (object_id := object_id_of(label)) is not None]
         return {
@@ -158,13 +164,13 @@ class _PlanInputs:
         }
 
     def engine_uri(self, uri: Pkcs11Uri) -> str:
-        """Return the URI as the engine takes it: with the PIN's place, which it reads to the last byte."""
+        """Return the URI for the engine, with the PIN's location; the engine uses every byte of that file."""
         return str(replace(uri, pin_source=None if self.pin is None else self._pin_in_memory()))
 
     def by_provider(
         self, arguments: tuple[str, ...], environment: Mapping[str, str], settings: dict[str, str]
     ) -> tuple[tuple[str, ...], dict[str, str]]:
-        """Return the arguments, and put into `settings` the configuration and each variable that names a key file."""
+        """Return the arguments, and add the configuration and key file variables to `settings`."""
         pin = None if self.pin is None else self._pin_in_memory()
         text = configuration(Path(str(self.machine.provider)), self.element.token.module.absolute(), pin)
         conf = in_memory(text.encode(), "openssl.cnf")

@@ -1,4 +1,4 @@
-"""What this machine has for keys in tokens: OpenSSL's PKCS#11 engine, and the provider that took its place."""
+"""Host support for keys in tokens: OpenSSL's PKCS#11 engine and the provider that succeeded it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +20,14 @@ _PROVIDERS = (
 
 @dataclass(frozen=True, slots=True)
 class HostCapabilities:
-    """What was found; None where it is not installed."""
+    """Detected components; None if not installed."""
 
     engine: Path | None
     provider: Path | None
 
 
-def look_around(root: Path = Path("/")) -> HostCapabilities:
-    """Return what is installed under `root`."""
+def detect_capabilities(root: Path = Path("/")) -> HostCapabilities:
+    """Return the components installed under `root`."""
     return HostCapabilities(_first(root, _ENGINES), _first(root, _PROVIDERS))
 
 

@@ -1,7 +1,8 @@
-"""What a program is, as far as TLS keys go: by its name, its first line, and the libraries it links.
+"""Program detection for TLS key use: by name, first line, and linked libraries.
 
-In:   a command as it was typed, and the environment it is looked up in.
-Out:  a `Program`. Nothing of it is run but `ldd`, and of a Python the one question which `_ssl` it has.
+In: a command as typed, and the environment for its lookup.
+
+Out: a `Program`. Only `ldd` is run, and a Python interpreter to find its `_ssl`.
 """
 
 import re
@@ -24,7 +25,7 @@ _OTHER_TLS = ("libgnutls", "libnss3", "libmbedtls", "libwolfssl", "librustls")
 
 
 class ProgramKind(StrEnum):
-    """Kinds of programs that are told apart."""
+    """Program types."""
 
     PYTHON = "a Python program"
     NODE = "a Node program"
@@ -49,23 +50,23 @@ _NAMES: Mapping[str, ProgramKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The file that is run, what kind it is and how that was seen."""
+    """The executable, its type, and the evidence for it."""
 
     path: str
     kind: ProgramKind
     evidence: str
     isolating_flag: str | None = None
-    """The option by which a Python ignores what is set for it."""
+    """Python option that makes the interpreter ignore the environment."""
     links_openssl: bool = True
-    """Whether its TLS is the system's OpenSSL 3, which engines and providers fit."""
+    """Whether it uses the system's OpenSSL 3, which supports engines and providers."""
 
     @property
     def name(self) -> str:
         return Path(self.path).name
 
 
-def look_at(command: Sequence[str], environment: Mapping[str, str]) -> Program:
-    """Return what this command runs. Raise `ProgramMissingError`."""
+def detect_program(command: Sequence[str], environment: Mapping[str, str]) -> Program:
+    """Return the program of a command. Raise `ProgramMissingError`."""
     if not command:
         raise ProgramMissingError(program="", command="birthmark chip exec -- python3")
     found = shutil.which(command[0], path=environment.get("PATH"))
@@ -110,7 +111,7 @@ def _by_libraries(path: str, linked: str, evidence: str) -> Program:
 
 
 def _interpreter(path: str) -> tuple[str | None, list[str]]:
-    """Return what a script's first line names, through `env`, and its options."""
+    """Return the interpreter of a script's first line, through `env`, and its options."""
     try:
         with Path(path).open("rb") as file:
             line = _SHEBANG.match(file.read(_HEAD_BYTES))
@@ -125,12 +126,12 @@ def _interpreter(path: str) -> tuple[str | None, list[str]]:
 
 
 def _linked(path: str) -> str:
-    """Return what `ldd` says of a file: nothing for a static program or none at all."""
+    """Return the output of `ldd` for a file; empty for a static or missing program."""
     return _said("ldd", path)
 
 
 def _ssl_of(python: str) -> str | None:
-    """Return the file of this interpreter's `_ssl`; "" where it is built in, None where it cannot be asked."""
+    """Return the file of this interpreter's `_ssl`; "" if built in, None if it cannot be determined."""
     said = _said(python, "-I", "-c", "import _ssl; print('at', getattr(_ssl, '__file__', ''))").strip()
     return said.removeprefix("at").strip() if said.startswith("at") else None
 

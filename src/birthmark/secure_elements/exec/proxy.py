@@ -1,9 +1,9 @@
-"""A TLS proxy on loopback for programs that no other way serves, as long as the program runs.
+"""TLS proxy on loopback for programs without another method, for the lifetime of the program.
 
-The program talks TLS to the proxy, by HTTPS_PROXY or to a port of its own (`--server HOST:PORT`); the proxy talks TLS
-to the server with the chip's key. Its own certificates are made by a CA that lives as long as it does, in memory.
+The program connects with TLS to the proxy, through HTTPS_PROXY or a dedicated port (`--server HOST:PORT`). The proxy
+connects with TLS to the server, using the element's key. Its own certificates come from a temporary CA in memory.
 
-Who can reach it: processes of the same user, which the kernel is asked of each connection; nobody on the network.
+Access: only processes of the same user, verified with the kernel for each connection; none from the network.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _LIFETIME = timedelta(days=30)
 
 
 class ProxyCa:
-    """Certificates for the names of servers that the program means to talk to. The keys are in memory alone."""
+    """CA for the server names that the program connects to. The keys exist only in memory."""
 
     def __init__(self) -> None:
         self._entropy, self._now = SystemEntropy(), SystemClock().now()
@@ -101,7 +101,7 @@ _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ProxyUpstream:
-    """How the proxy shows itself to servers, and to which it talks; to any where none is named."""
+    """Client identity of the proxy, and its permitted servers; any if none is named."""
 
     chain: str
     key: str
@@ -118,13 +118,13 @@ class ProxyUpstream:
         to: Sequence[str],
         selector: str | None = None,
     ) -> "ProxyUpstream":
-        """Return the chip's identity; `trust` is the file of the roots that are trusted, the system's where None."""
+        """Return the element's identity; `trust` is the file of trusted roots, the system's if None."""
         chain = element.chain(selector)
         key = render_uri_pem(element.key(selector).uri)
         return cls("".join(one.pem() for one in chain), key, dict(settings), trust, tuple(map(parse_target, to)))
 
     def explain(self) -> str:
-        """Say where it listens and who can reach it."""
+        """Return a description of the listening addresses and who can reach them."""
         targets = ", ".join(f"{host}:{port}" for host, port in self.targets) or "any server"
         names = "HTTPS_PROXY, BIRTHMARK_PROXY_HOST and _PORT" if self.targets else "HTTPS_PROXY"
         return (
@@ -133,11 +133,11 @@ class ProxyUpstream:
         )
 
     def roots(self) -> str:
-        """Return the roots that are trusted besides the system's."""
+        """Return the trusted roots in addition to the system's."""
         return pem_bundle(Path(self.trust).read_bytes()) if self.trust else ""
 
     def context(self) -> ssl.SSLContext:
-        """Return the context that signs in the chip. Raise `ProgramUnsupportedError` where this Python cannot."""
+        """Return a TLS context that signs with the element. Raise `ProgramUnsupportedError` if this Python cannot."""
         os.environ.update(self.settings)
         _load_hook()
         try:
@@ -162,7 +162,7 @@ def parse_target(text: str) -> Address:
 
 
 def run_beside(upstream: ProxyUpstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run the command with the proxy beside it and return how it ended."""
+    """Run the command together with the proxy and return its exit status."""
     return asyncio.run(_run(upstream, command, environment))
 
 
@@ -184,7 +184,7 @@ async def _run(upstream: ProxyUpstream, command: Sequence[str], environment: Map
 
 
 class TlsProxy:
-    """Listens on loopback and passes on what the program says."""
+    """Proxy that listens on loopback and forwards the program's connections."""
 
     def __init__(self, context: ssl.SSLContext, authority: ProxyCa, targets: Sequence[Address]) -> None:
         self._context = context
@@ -193,7 +193,7 @@ class TlsProxy:
         self._serving: set[asyncio.Task[None]] = set()
 
     async def start(self, stack: contextlib.AsyncExitStack) -> dict[str, str]:
-        """Open the doors and return the variables that tell of them."""
+        """Open the listening sockets and return the variables that describe them."""
         url = f"http://{_LOOPBACK}:{self._open_door(stack, self._connect)}"
         settings = {"HTTPS_PROXY": url, "https_proxy": url, "NO_PROXY": "", "no_proxy": ""}
         for number, target in enumerate(self._targets, 1):
@@ -211,12 +211,12 @@ class TlsProxy:
         stack.callback(accepting.cancel)
         return int(door.getsockname()[1])
 
-    async def _accept(self, door: socket.socket, serve: _Serve, tls: ssl.SSLContext | None) -> None:
-        """Take this user's processes alone, and only so many: others are closed before a byte is read."""
-        loop, here = asyncio.get_running_loop(), door.getsockname()
+    async def _accept(self, listener: socket.socket, serve: _Serve, tls: ssl.SSLContext | None) -> None:
+        """Accept a limited number of this user's connections; others are closed before a byte is read."""
+        loop, here = asyncio.get_running_loop(), listener.getsockname()
         while True:
             try:
-                connection, peer = await loop.sock_accept(door)
+                connection, peer = await loop.sock_accept(listener)
             except OSError:  # out of file descriptors, or the caller has gone: the next one may find room
                 await asyncio.sleep(_NO_ROOM_S)
                 continue
@@ -276,9 +276,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 def owner_of(peer: Address, here: Address, table: str) -> int | None:
-    """Return the user of the process that connected from `peer` to `here`, by the kernel's /proc/net/tcp and tcp6.
+    """Return the user ID of the process that connected from `peer` to `here`, from /proc/net/tcp and tcp6.
 
-    Both whole addresses count: the same port of another loopback address is another one's.
+    Both complete addresses are compared, because the same port of another loopback address may belong to another
+    process.
     """
     ends = [(_in_table(*peer, mapped=mapped), _in_table(*here, mapped=mapped)) for mapped in (False, True)]
     for line in table.splitlines():
@@ -289,14 +290,14 @@ def owner_of(peer: Address, here: Address, table: str) -> int | None:
 
 
 def _in_table(host: str, port: int, *, mapped: bool) -> str:
-    """Return an address as the tables have it: words of 32 bits in the machine's order, mapped for a socket of IPv6."""
+    """Return an address as in the tables: 32-bit words in host byte order, mapped for an IPv6 socket."""
     packed = ip_address(f"::ffff:{host}" if mapped else host).packed
     words = (int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4))
     return "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
 def _is_ours(peer: Address, here: Address) -> bool:
-    """Say whether this user's process connected from this very address; who cannot be looked up is not let in."""
+    """Return whether this user's process made the connection; False if it cannot be determined."""
     try:
         return peer[0] == _LOOPBACK and owner_of(peer, here, _connections()) == os.getuid()
     except (OSError, ValueError):
@@ -304,7 +305,7 @@ def _is_ours(peer: Address, here: Address) -> bool:
 
 
 def _filled(text: str, settings: Mapping[str, str]) -> str:
-    """Return an argument with the proxy's place where it says ${BIRTHMARK_PROXY_PORT} and the like."""
+    """Return an argument with ${BIRTHMARK_PROXY_PORT} and similar variables replaced."""
     return _PLACE.sub(lambda found: settings.get(found[1], found[0]), text)
 
 
@@ -314,7 +315,7 @@ def _connections() -> str:
 
 
 def _load_hook() -> None:
-    """Give this process the hook that maps key files to the token: the same that Python programs get."""
+    """Load the hook that maps key files to the token into this process, as for Python programs."""
     path = Path(__file__).parents[1] / "hook" / "sitecustomize.py"
     spec = importlib.util.spec_from_file_location("birthmark_exec_hook", path)
     if spec is not None and spec.loader is not None:

@@ -1,4 +1,4 @@
-"""Which way a program gets the chip's key: a table over what it is and what the machine has."""
+"""Selection of the key access method by program and host capabilities."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from birthmark.secure_elements.exec.program_detection import Program, ProgramKin
 
 
 class KeyAccess(StrEnum):
-    """Ways to a token's key."""
+    """Key access methods of a token."""
 
     HOOK = "hook"
     ENGINE = "engine"
@@ -41,7 +41,7 @@ _NEEDS: Mapping[KeyAccess, str] = {
 
 @dataclass(frozen=True, slots=True)
 class KeyAccessChoice:
-    """The way that is gone, and why none before it."""
+    """The selected method, and the reasons against preceding ones."""
 
     way: KeyAccess
     reason: str
@@ -50,9 +50,10 @@ class KeyAccessChoice:
 def choose(
     program: Program, machine: HostCapabilities, command: Sequence[str], how: KeyAccess | None = None
 ) -> KeyAccessChoice:
-    """Return the way for this program on this machine, or the one that is forced.
+    """Return the method for this program on this host, or the forced one.
 
-    Raise `ProgramUnsupportedError` for a way that this program cannot go, `EngineMissingError` for one that it could.
+    Raise `ProgramUnsupportedError` for a method that the program cannot use, `EngineMissingError` if only the host
+    lacks it.
     """
     ways = _WAYS[program.kind]
     if how is not None and how not in ways:
@@ -80,20 +81,20 @@ def choose(
     raise EngineMissingError(looked_in="the engine directories of OpenSSL 3 under /usr/lib and /usr/lib64")
 
 
-def _missing(way: KeyAccess, program: Program, machine: HostCapabilities) -> str | None:
-    """Return what this way lacks."""
-    is_there = machine.provider if way is KeyAccess.PROVIDER else machine.engine
+def _missing(access: KeyAccess, program: Program, machine: HostCapabilities) -> str | None:
+    """Return the missing requirement of this method, or None."""
+    is_there = machine.provider if access is KeyAccess.PROVIDER else machine.engine
     if is_there is None:
-        return f"{_NEEDS[way]} is not installed"
-    if way is KeyAccess.PROXY or program.kind in (ProgramKind.NODE, ProgramKind.LAUNCHER):
+        return f"{_NEEDS[access]} is not installed"
+    if access is KeyAccess.PROXY or program.kind in (ProgramKind.NODE, ProgramKind.LAUNCHER):
         return None
     return None if program.links_openssl else "its OpenSSL is not the system's"
 
 
-def _why(way: KeyAccess, program: Program, how: KeyAccess | None) -> str:
+def _why(access: KeyAccess, program: Program, how: KeyAccess | None) -> str:
     if how is not None:
-        return f"by the {way}, as --how says"
-    return f"by the {way}, because it is {program.kind.value}"
+        return f"by the {access}, as --how says"
+    return f"by the {access}, because it is {program.kind.value}"
 
 
 def _isolated(program: Program, command: Sequence[str]) -> ProgramUnsupportedError:

@@ -1,15 +1,16 @@
-"""Gives Python programs that only take key files the key in a chip. The interpreter loads it before the program.
+"""Gives Python programs that only accept key files a key in a secure element.
 
-`birthmark chip exec` puts this directory first on PYTHONPATH. `SSLContext.load_cert_chain` then looks at the key
-file: an SE050 reference key, a `pkcs11:` URI, or pkcs11-provider's URI PEM is mapped to the key in the token through
-OpenSSL's PKCS#11 engine; every other file goes the usual way. The key itself never enters this process.
+The interpreter loads it at startup. `birthmark chip exec` puts this directory first on PYTHONPATH.
+`SSLContext.load_cert_chain` then inspects the key file. An SE050 reference key, a `pkcs11:` URI, or pkcs11-provider's
+URI PEM is mapped to the key in the token through OpenSSL's PKCS#11 engine. Every other file is loaded as usual. The key
+itself never enters this process.
 
-It imports nothing of Birthmark, because the program may run in another environment. A sitecustomize that this file
-shadows is run too. Settings come by environment: BIRTHMARK_EXEC_{MODULE,ENGINE,TOKEN,KEYS,PIN_FILE,EXPLAIN}.
+It imports nothing from Birthmark, because the program may run in another environment. A sitecustomize that this file
+shadows is run too. Settings are environment variables: BIRTHMARK_EXEC_{MODULE,ENGINE,TOKEN,KEYS,PIN_FILE,EXPLAIN}.
 
-How the engine key gets in: the SSL_CTX behind an SSLContext is its first C field (CPython 3.8 to 3.14, Modules/_ssl.c),
-and SSL_CTX_use_PrivateKey takes the engine's EVP_PKEY. That needs the interpreter and the engine to share one libssl;
-where they do not, loading the key is refused with the reason.
+Mechanism: the SSL_CTX behind an SSLContext is its first C field (CPython 3.8 to 3.14, Modules/_ssl.c), and
+SSL_CTX_use_PrivateKey takes the engine's EVP_PKEY. The interpreter and the engine must share one libssl; otherwise
+loading the key is refused with the reason.
 """
 
 import base64
@@ -64,7 +65,7 @@ def _values(der: bytes) -> list[tuple[int, bytes]]:
 
 
 def _object_id(label: bytes, der: bytes) -> "int | None":
-    """Return the SE050 object id in a reference key, None in any other key (format: keys.reference)."""
+    """Return the SE050 object ID in a reference key, None for any other key (format: keys.reference)."""
     ((_tag, body),) = _values(der)
     fields = _values(body)
     is_ec = label.startswith(b"EC")
@@ -81,7 +82,7 @@ def _object_id(label: bytes, der: bytes) -> "int | None":
 
 
 def _uris(text: bytes) -> "list[str]":
-    """Return the URIs to try for this key file; none for an ordinary key."""
+    """Return the URIs to try for this key file; empty for an ordinary key."""
     if text.lstrip().startswith(b"pkcs11:"):
         return [_with_token(text.strip().decode("ascii", "replace"))]
     for block in _BLOCK.finditer(text):
@@ -109,7 +110,7 @@ def _uris_of(object_id: int) -> "list[str]":
 
 
 def _with_token(uri: str) -> str:
-    """Leave out the query, which is ours to know, and say which token is meant."""
+    """Return the URI with the token and without the query, which is for internal use."""
     path = uri.split("?", 1)[0].removeprefix("pkcs11:")
     token = os.environ.get("BIRTHMARK_EXEC_TOKEN")
     has_token = any(part.startswith(("token=", "serial=")) for part in path.split(";"))
@@ -182,7 +183,7 @@ class _Engine:
         return engine
 
     def problem(self) -> str:
-        """Return OpenSSL's last words and forget them, or the next call would trip over them."""
+        """Return and clear OpenSSL's last error, which would otherwise affect the next call."""
         code = self.crypto.ERR_get_error()
         self.crypto.ERR_clear_error()
         text = self.c.create_string_buffer(256)
@@ -190,7 +191,7 @@ class _Engine:
         return text.value.decode("ascii", "replace") if code else "no reason given"
 
     def use(self, context: Any, certfile: Any, uris: "list[str]") -> str:
-        """Put certificate and token key into the context and return the URI that was found."""
+        """Set certificate and token key on the context and return the URI that was found."""
         with self.lock:
             raw = self._context(context)
             if self.ssl.SSL_CTX_use_certificate_chain_file(raw, os.fsencode(certfile)) != 1:
@@ -271,7 +272,7 @@ def _install() -> None:
 
 
 def _text_of(source: Any) -> bytes:
-    """Return the beginning of a file, or nothing: the original tells its own mistakes."""
+    """Return the start of a file, or nothing; the original function reports errors."""
     try:
         with open(source, "rb") as file:  # noqa: PTH123 (bytes, text and paths all come here)
             return file.read(_MAX_BYTES)

@@ -1,5 +1,5 @@
-"""Everything of a server in one encrypted file, and back into an empty directory.
+"""Backup of a complete server to one encrypted file, and restore into an empty directory.
 
-`archive` is the file, `copying` the database of either engine, `making` and `restoring` the two directions. What a
-restored server must not do again is in `restoring`: the state it begins with is older than what the lost one said last.
+`archive` is the file format, `copying` the database of either engine, `making` and `restoring` the two operations.
+`restoring` also handles what a restored server must not repeat: its state is older than the lost server's last output.
 """

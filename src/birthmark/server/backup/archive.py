@@ -1,9 +1,9 @@
-"""The backup's file: a tar of two files of the age format, which `age` and `tar` open without us.
+"""Backup file: a tar of two files in the age format, readable with `age` and `tar` alone.
 
-    key.age            an age identity made for this file, encrypted by the passphrase (scrypt)
-    backup.tar.gz.age  what is backed up, encrypted to that identity, as a stream of any length
+    key.age            an age identity created for this file, encrypted with the passphrase (scrypt)
+    backup.tar.gz.age  the content, encrypted to that identity, as a stream of any length
 
-Nothing of the content is on disk unencrypted while it is written or read; where it goes in the end is the caller's.
+The content is never on disk unencrypted during writing or reading; the caller determines its destination.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from birthmark.file_ownership import as_who_asked
 from birthmark.server.backup.symlinks import open_below
 
 MAX_LOG_N = 22
-"""Four gigabytes of memory; a machine that does as much in a second is not built yet."""
+"""Maximum scrypt work factor: 4 GB of memory, more than any machine uses for a delay of 1 s."""
 _EXCESSIVE = "xcessive work"
 _B64 = rb"[A-Za-z0-9+/]"
 _HEADER = re.compile(
@@ -46,7 +46,10 @@ _LAST_CHUNK = bytes(11) + b"\x01"
 
 
 def decrypted(data: bytes, passphrase: str) -> bytes:
-    """Return what is in it, at most 64 KiB. Raise `pyrage.DecryptError`, or `ValueError` for what is no such thing."""
+    """Return the decrypted content, at most 64 KiB.
+
+    Raise `pyrage.DecryptError`, or `ValueError` for another format.
+    """
     try:
         return bytes(pyrage.passphrase.decrypt(data, passphrase))
     except pyrage.DecryptError as error:
@@ -79,11 +82,11 @@ def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:
 KEY, CONTENT = "key.age", "backup.tar.gz.age"
 _MAX_KEY_BYTES = 64 * 1024
 FIRST = "manifest.json"
-"""What a backup says of itself comes before the rest."""
+"""Name of the manifest, the first file of the archive."""
 BUILDING = ".birthmark-backup.new"
 _CHUNK = 1 << 20
 _LEAST_FREE = 0.02
-"""The share of a disk that stays free, whatever a backup holds: of bytes, and of files."""
+"""Minimum free share of a disk, in bytes and in files, whatever the backup contains."""
 
 
 class BackupUnreadableError(InvalidRequestError):
@@ -103,9 +106,9 @@ class BackupUnreadableError(InvalidRequestError):
 
 @dataclass(frozen=True, slots=True)
 class ArchivePart:
-    """A file of the backup: its name there, and its bytes or where they are.
+    """A file of the backup: its archive name, and its bytes or path.
 
-    `below` is the folder from which no link leads to it.
+    `below` is the folder that the path must not leave through symlinks.
     """
 
     name: str
@@ -120,7 +123,7 @@ class ArchivePart:
 
 
 def write_archive(out: Path, passphrase: str, parts: Sequence[ArchivePart]) -> None:
-    """Write a new file, whole or not at all. Raise `FileExistsError`, `OSError`."""
+    """Write a new file atomically. Raise `FileExistsError`, `OSError`."""
     identity = pyrage.x25519.Identity.generate()
     key = pyrage.passphrase.encrypt(str(identity).encode(), passphrase)
     try:
@@ -134,7 +137,7 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[ArchivePart]) -> N
 def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[ArchivePart]) -> None:
     # Of one name for a directory: the next clears what a run that was killed left, whatever it was to become.
     atomic_files.clear(out.with_name(BUILDING))
-    with atomic_files.creating(out, beside=out.with_name(BUILDING)) as file:
+    with atomic_files.create_incrementally(out, beside=out.with_name(BUILDING)) as file:
         file.write(_head(KEY, len(key)) + key + _filling(len(key)))
         begins = file.tell()
         file.write(_head(CONTENT, 0))
@@ -147,7 +150,7 @@ def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Seque
 
 
 class _ArchiveWriter:
-    """A file for pyrage to write, which says of any trouble that it is another's: here it is the system's word."""
+    """File object for pyrage that keeps the original `OSError`, for which pyrage raises another error."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._trouble = file, list[OSError]()
@@ -187,7 +190,7 @@ def _filling(size: int) -> bytes:
 
 
 def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]) -> None:
-    """Put the content into an existing directory: what is called so, or is below a folder that is.
+    """Extract the named files and folders into an existing directory.
 
     Raise `BackupUnreadableError`, `OSError`.
     """
@@ -230,9 +233,9 @@ def _pack(pipe: IO[bytes], parts: Sequence[ArchivePart]) -> None:
 
 
 def _unpack(pipe: IO[bytes], into: Path, names: Collection[str]) -> None:
-    """Write files only, below `into` only, each for its owner; certificates also for others to read.
+    """Extract regular files only, below `into` only, readable only by their owner; certificates by all.
 
-    What says nothing of itself ends there, and what would leave the disk less than its least.
+    Extraction stops at an archive without a manifest, and before the disk falls below its minimum free space.
     """
     with tarfile.open(fileobj=pipe, mode="r|gz") as inner:
         for member in inner:
@@ -262,7 +265,7 @@ def _unpack(pipe: IO[bytes], into: Path, names: Collection[str]) -> None:
 
 
 def _check_room(into: Path, size: int) -> None:
-    """Raise `OSError` where a file would leave less than the least of the disk's bytes, or of its files."""
+    """Raise `OSError` if a file would exceed the disk's minimum of free bytes or files."""
     told = os.statvfs(into)
     left, files_left = told.f_bavail * told.f_frsize - size, told.f_favail or told.f_files - told.f_ffree
     if left < _LEAST_FREE * told.f_blocks * told.f_frsize or (told.f_files and files_left < _LEAST_FREE * told.f_files):
@@ -279,7 +282,7 @@ def _add(archive: tarfile.TarFile, part: ArchivePart) -> None:
 
 @contextlib.contextmanager
 def _fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
-    """Return the end to read of what `write` writes meanwhile."""
+    """Yield the read end of a pipe that `write` fills concurrently."""
     reading, writing = os.pipe()
     with _beside(write, os.fdopen(writing, "wb")), os.fdopen(reading, "rb") as pipe:
         yield pipe
@@ -287,7 +290,7 @@ def _fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _drained(read: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
-    """Return the end to write of what `read` reads meanwhile."""
+    """Yield the write end of a pipe that `read` consumes concurrently."""
     reading, writing = os.pipe()
     with _beside(read, os.fdopen(reading, "rb")), os.fdopen(writing, "wb") as pipe:
         yield pipe
@@ -295,7 +298,7 @@ def _drained(read: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def _beside(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None]:
-    """Do `work` in a thread of its own; its trouble comes out here, and counts before what it led to."""
+    """Run `work` in a separate thread and re-raise its error here, in preference to a resulting broken pipe."""
     trouble: list[BaseException] = []
 
     def run() -> None:

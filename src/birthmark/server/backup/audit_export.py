@@ -1,7 +1,7 @@
-"""Audit rows that were exported, read back for a restore: the file is whole, and it is of the server that is restored.
+"""Exported audit rows for a restore: verified as complete and from the restored server.
 
-The rows go into a database of their own, where they are verified as a server's are: each follows from the one before
-it, and the signed heads at the end of the file confirm the last of every chain.
+The rows are loaded into a separate database and verified like a server's. Each row is linked to the previous one, and
+the signed heads at the end of the file confirm the last row of every chain.
 """
 
 import heapq
@@ -25,13 +25,13 @@ from birthmark.store import Changes, Database, from_micros, insert, open_databas
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.unit_of_work import canonical
 from birthmark.text_files import BLANKS, utf_16_of
-from birthmark.untrusted_text import decode_json, unseen_in
+from birthmark.untrusted_text import decode_json, describe_unseen_at_error
 
 _MAX_LINE = 1 << 20
 _PAGE = 500
 _ADD_ROW, _ADD_HEAD = insert(audit), upsert(audit_heads)
 End = tuple[int, bytes]
-"""The last row of a chain: its place and its digest."""
+"""Last row of a chain: its position and digest."""
 
 
 class ReplayRefusedError(InvalidRequestError):
@@ -64,20 +64,20 @@ class ExportedRow(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class AuditExport:
-    """The rows since the backup, each chain's in its order and chains by time, and up to when the file tells."""
+    """Rows since the backup, ordered within each chain and chains by time, and the end time of the file."""
 
     rows: Sequence[ExportedRow]
     until: datetime | None = None
     ends: Mapping[str, int] = field(default_factory=dict)
-    """The place of the last row of every chain."""
+    """Position of the last row of every chain."""
 
 
 async def read_export(
     path: Path, building: Path, ends: Mapping[str, End], actions: frozenset[str], *, key: bytes, clock: Clock
 ) -> AuditExport:
-    """Return the rows of these actions that follow the `ends` of the restored chains.
+    """Return the rows with these actions that follow the `ends` of the restored chains.
 
-    `building` is where the database for it is made, and `key` signed the heads. Raise `ReplayRefusedError`.
+    `building` is the directory of the temporary database; `key` signed the heads. Raise `ReplayRefusedError`.
     """
     database = await open_database(f"sqlite:///{building / 'replay.db'}", clock, worker="restore")
     try:
@@ -97,7 +97,7 @@ async def read_export(
 
 
 class _NotOfThisServerError(Exception):
-    """What the file says is of another server, or it is no export at all."""
+    """The file is from another server, or is not an export."""
 
 
 async def _load(database: Database, path: Path) -> None:
@@ -113,7 +113,7 @@ async def _load(database: Database, path: Path) -> None:
                 has_rows = True
         except (BirthmarkError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             seen = kind_of(_begin(path)) if number == 1 else ""
-            seen = seen or unseen_in(line, str(error)).partition("; ")[2]
+            seen = seen or describe_unseen_at_error(line, str(error)).partition("; ")[2]
             said = f"line {number} is neither a row nor a head, or it was cut{seen and f' ({seen})'}"
             raise _NotOfThisServerError(said) from error
         if len(changes.writes) == _PAGE:
@@ -149,7 +149,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 async def _since(database: Database, chain: VerifiedChain, end: End, actions: frozenset[str]) -> list[ExportedRow]:
-    """Return the rows after the backup's last one, which has to be in the export unless that ends before."""
+    """Return the rows after the backup's last row, which the export must contain unless it ends before."""
     seq, digest = end
     if chain.rows < seq:
         return []

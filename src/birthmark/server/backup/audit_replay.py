@@ -1,12 +1,11 @@
-"""What was taken away since the backup, taken away again by the audit rows that were exported later.
+"""Replay of removals since the backup from exported audit rows.
 
-What is removed is removed, whatever came afterwards; of what is switched on and off, the last word counts; and a name
-that was let go again is not lost. Nothing is given by this: what was switched on since stays as the backup has it.
-A row tells what was taken, and seldom what it was replaced by: `came_back` names what is as it was at the backup.
+A removal is final, whatever happened afterwards. For enable and disable operations the last one counts. A name that was
+released again is not lost. Nothing is granted: an item enabled since the backup stays as in the backup. A row records
+the removed value, and seldom its replacement: `came_back` lists items that are as in the backup although they changed.
 
-A row of a revocation names the key's digest (`key`) and, where it was a CA, the certificate. Older rows name a
-certificate by its thumbprint alone: the inventory has its key, unless it was issued after the backup: then its
-thumbprint is all there is.
+A revocation row contains the key's digest (`key`) and, for a CA, the certificate. Older rows name a certificate only by
+its thumbprint. The inventory has its key, unless it was issued after the backup; then only the thumbprint is known.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -63,17 +62,19 @@ Key = tuple[str, ...]
 
 @dataclass(slots=True)
 class ReplayedRevocation:
-    """What is taken away again."""
+    """Result of a replay."""
 
     count: int = 0
     devices: dict[str, str] = field(default_factory=dict)
-    """Those that were lost as a whole, each with the reason: the first start takes them back."""
+    """Completely revoked devices, each with the reason; the first start revokes them."""
     came_back: list[tuple[str, str]] = field(default_factory=list)
-    """What and whose: it was changed since, and is as it was at the backup."""
+    """Kind and name of items that changed since and are as in the backup."""
 
 
-async def replayed(database: Database, changes: Changes, rows: Sequence[ExportedRow], now: int) -> ReplayedRevocation:
-    """Add to `changes` what these rows took away; what is away already stays so."""
+async def replay_rows(
+    database: Database, changes: Changes, rows: Sequence[ExportedRow], now: int
+) -> ReplayedRevocation:
+    """Add the removals in these rows to `changes`; items already removed stay so."""
     replay = _Replay(database, changes, now)
     for row in rows:
         await replay.follow(row)
@@ -81,7 +82,7 @@ async def replayed(database: Database, changes: Changes, rows: Sequence[Exported
 
 
 class _Replay:
-    """Rows one after the other; what a later one may undo is decided at the end."""
+    """Sequential replay of rows; reversible operations are decided at the end."""
 
     def __init__(self, database: Database, changes: Changes, now: int) -> None:
         self._database, self._changes, self._now = database, changes, now
@@ -92,7 +93,7 @@ class _Replay:
         self._lost: set[str] = set()
 
     async def follow(self, row: ExportedRow) -> None:
-        """Take away what a row removed, and note what it switched."""
+        """Apply a removal, and record enable and disable operations."""
         if row.action in _REVOKING:
             self._done.count += 1
             await self._revoke(row)
@@ -117,7 +118,7 @@ class _Replay:
             self._last[_about(row)] = row
 
     async def ended(self) -> ReplayedRevocation:
-        """Switch off what was off at the end, and name what came back."""
+        """Disable the items whose last state was disabled, and list those that came back."""
         for name in sorted(self._lost):
             self._done.count += 1
             self._changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
@@ -130,7 +131,10 @@ class _Replay:
         return self._done
 
     async def _off(self, row: ExportedRow) -> bool | None:
-        """Say whether it is switched off by this, or comes back, or neither: it was given."""
+        """Disable the item of a row.
+
+        Return True if disabled, False if it returns as in the backup, None if it was a grant.
+        """
         subject, detail, changes = row.subject, row.detail, self._changes
         if (by_what_is_there := _BY_WHAT_IS_THERE.get(row.action)) is not None:
             return await by_what_is_there(self, row)
@@ -156,7 +160,10 @@ class _Replay:
         return True
 
     async def _listed(self, row: ExportedRow) -> bool | None:
-        """Say that one who is let in is let in as before: of a wider or a narrower pattern the row has the last."""
+        """Return False if an entry returns with the backup's pattern, otherwise None.
+
+        None means that the entry is removed or unchanged.
+        """
         (one, column), thumbprint = _LISTED[row.action], str(row.detail["thumbprint"])
         if (f"{row.action.removesuffix('.add')}.remove", thumbprint) in self._gone:
             return None
@@ -215,7 +222,7 @@ class _Replay:
             changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(ca, digest_of(ca), self._now))
 
     async def _taken_with(self, thumbprint: bytes, detail: Mapping[str, Any], reason: str) -> bytes:
-        """Return what is taken back beside the certificate: its key, or by its thumbprint the certificate alone."""
+        """Return what is revoked with the certificate: its key, or only the certificate by its thumbprint."""
         if "key" in detail:
             return bytes.fromhex(detail["key"])
         known = await self._database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
@@ -230,7 +237,7 @@ def _target(detail: Mapping[str, Any]) -> str:
 
 
 def _empty_group(name: str, _detail: Mapping[str, Any]) -> Changes:
-    """Let nothing have any right by a group that was deleted."""
+    """Remove all rights and members of a deleted thing group."""
     changes = Changes().run(policy_store.DETACH_ALL, target=target_of_group(name))
     return changes.run(thing_store.EMPTY_GROUP, thing_group=name)
 
@@ -245,7 +252,7 @@ def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
     if kind == "group":
         return changes.run(dps_store.DROP_SIGNERS, scope=scope, group_id=subject)
     changes.run(dps_store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=subject)
-    changes.merge(name_index.lost(dps_store.place_of(scope), subject.lower()))
+    changes.merge(name_index.unindex_name(dps_store.place_of(scope), subject.lower()))
     return changes.run(dps_store.DROP_ROOTS, scope=scope, registration_id=subject)
 
 
@@ -255,7 +262,7 @@ def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     changes.merge(hub_searching.without_terms(key["hub"], subject))
     for one in hub_store.DELETE_MODULES_OF:
         changes.run(one, **key)
-    changes.merge(name_index.lost(hub_store.place_of(key["hub"]), subject))
+    changes.merge(name_index.unindex_name(hub_store.place_of(key["hub"]), subject))
     return changes.merge(drop_client(space_of(key["hub"]), subject))
 
 
@@ -276,7 +283,7 @@ def _drop_user(subject: str, _detail: Mapping[str, Any]) -> Changes:
 
 
 def _drop_password(subject: str, _detail: Mapping[str, Any]) -> Changes:
-    """Let the password of the backup count no more: what it was replaced by nobody can tell."""
+    """Remove the backup's password and sessions of a user, because the replacement is unknown."""
     changes = Changes().run(sign_in_model.REMOVE_PASSWORD, user_name=subject)
     return changes.run(sign_in_model.REMOVE_SESSIONS, user_name=subject)
 
@@ -288,14 +295,14 @@ def _end_session(subject: str, detail: Mapping[str, Any]) -> Changes:
 
 
 def _switch_off(subject: str, detail: Mapping[str, Any]) -> Changes:
-    """Let an authorizer that was deleted, or was INACTIVE, let nobody in."""
+    """Disable an authorizer that was deleted or INACTIVE."""
     if detail.get("status") == "ACTIVE":
         return Changes()
     return Changes().run(credential_store.SWITCH_AUTHORIZER, key_name=subject, active=0)
 
 
 def _closed_ca(ca_id: str, detail: Mapping[str, Any]) -> Changes:
-    """Let no device come by a CA that was made inactive, or registers none any more."""
+    """Stop registrations by a CA that was deactivated or whose auto-registration was disabled."""
     changes = Changes()
     if detail.get("active") is False:
         changes.run(_STOP_CA, key_id=ca_id, active=0)
@@ -305,29 +312,29 @@ def _closed_ca(ca_id: str, detail: Mapping[str, Any]) -> Changes:
 
 
 def _stop_template(name: str, detail: Mapping[str, Any]) -> Changes:
-    """Let nobody come by a template that was deleted, or was switched off."""
+    """Disable a provisioning template that was deleted or disabled."""
     if detail.get("enabled") is True:
         return Changes()
     return Changes().run(_STOP_TEMPLATE, key_name=name, enabled=0)
 
 
 def _stop_job(job_id: str, _detail: Mapping[str, Any]) -> Changes:
-    """Let a job that was canceled, or deleted, go to nobody any more."""
+    """Cancel a job that was canceled or deleted."""
     return Changes().run(job_store.STOP_JOB, key_job_id=job_id, status=JobStatus.CANCELED.value)
 
 
 def _stop_rule(name: str, _detail: Mapping[str, Any]) -> Changes:
-    """Let a rule that was removed, or switched off, send nothing any more."""
+    """Disable a rule that was deleted or disabled."""
     return Changes().run(rule_store.STOP_RULE, key_name=name, is_disabled=1)
 
 
 def _stop_destination(destination_id: str, _detail: Mapping[str, Any]) -> Changes:
-    """Let no rule send to an address that was removed."""
+    """Remove a deleted rule destination."""
     return Changes().run(rule_store.REMOVE_DESTINATION, id=destination_id)
 
 
 def _bind_claim(certificate_id: str, detail: Mapping[str, Any]) -> Changes:
-    """Let a certificate that was said to be a claim reach nothing else."""
+    """Limit a certificate that was marked as a claim certificate to that use."""
     if detail.get("claim") is not True:
         return Changes()
     return Changes().run(provisioning_store.SET_CLAIM, key_id=certificate_id, claim="")
@@ -388,7 +395,7 @@ _MADE: Mapping[str, Statement] = {
     "dps.create": _named(dps_store.instances, "name"),
     "iothub.create": _named(hub_store.hubs, "name"),
 }
-"""What is made since is none of the backup's, and cannot come back: unless the backup has that name, of another."""
+"""Items created since the backup cannot come back, unless the backup has another item with that name."""
 # What each is about: where rows of several actions are about the same, the last is the state.
 _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "awsiot.ca_add": ("AWS CA", ()),
@@ -437,7 +444,7 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "iothub.key_rotate": ("keys of hub", ("policy", "which")),
 }
 ACTIONS = frozenset({*_REVOKING, _LOSE, _RELEASE, _DEVICE, *_REMOVALS, *_MADE, *_KINDS})
-"""The actions that take something away, or undo that."""
+"""Actions that remove something, or undo a removal."""
 
 
 def _about(row: ExportedRow) -> Key:

@@ -1,6 +1,6 @@
-"""Make a backup, of a server that runs or of one that is stopped: first the database, then the files beside it.
+"""Backup of a running or stopped server: first the database, then the other files.
 
-In that order: what the database tells of (a CA that was made a moment ago) is then among the files too.
+This order ensures that a CA in the database, even a new one, is also among the files.
 """
 
 import os
@@ -26,7 +26,7 @@ from birthmark.webconsole.enroll.limits import DIRECTORY as DROPPED
 _CAS = ".cas"  # of the copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
 NAMES = frozenset({MANIFEST, DATABASE, TABLES, FILES, CONFIG})
-"""What an archive has: a restore keeps notes of its own beside these."""
+"""Names in an archive; a restore keeps its own markers next to these."""
 FORMAT = 1
 _COPIES = ".backup"
 # Of a run, not of the server: they are made anew.
@@ -81,19 +81,19 @@ class BackupInsideError(ConflictError):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a backup says of itself."""
+    """Manifest of a backup."""
 
     format: int
     made_at: datetime
     revision: str
     version: str = __version__
     tables: tuple[str, ...] = ()
-    """Of PostgreSQL, each a file; none in those of version 0.1.0, or where the database is a file as a whole."""
+    """Tables of PostgreSQL, each a file; empty in version 0.1.0, or if the database is a single file."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupContents:
-    """What a backup holds."""
+    """Content of a backup."""
 
     files: int
     size_bytes: int
@@ -126,7 +126,10 @@ def check_is_server(data: Path) -> None:
 
 
 def _check_places(data: Path, out: Path) -> Path:
-    """Return where copies go meanwhile: of another user's server not to where that user could put links."""
+    """Return the directory for temporary copies.
+
+    For another user's server, it is one where that user cannot create symlinks.
+    """
     check_is_server(data)
     if out.resolve().is_relative_to(data.resolve()):
         raise BackupInsideError(path=out, data=data)
@@ -134,7 +137,7 @@ def _check_places(data: Path, out: Path) -> Path:
 
 
 def _copy_cas(data: Path, to: Path) -> frozenset[Path]:
-    """Copy each CA as it is between two changes, and end one that was cut off: a key and what opens it go together.
+    """Copy each CA in a consistent state, completing an interrupted change, so that key and passphrase match.
 
     Return the CAs. Raise `CaBusyError`.
     """
@@ -167,7 +170,7 @@ def _written(out: Path, passphrase: str, parts: list[ArchivePart], config: Path 
 def _below(
     folder: Path, prefix: str, *, but: frozenset[Path] = frozenset(), owner: int | None = None
 ) -> Iterator[ArchivePart]:
-    """Yield the files below a folder, but for those of some folders in it; `owner` is whose links are followed."""
+    """Yield the files below a folder, except in some subfolders; symlinks of `owner` are followed."""
 
     def is_wanted(path: Path) -> bool:
         is_of_a_run = prefix and (path.name in _LEFT_OUT or path.suffix == ".lock")

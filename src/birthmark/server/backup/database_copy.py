@@ -1,7 +1,7 @@
-"""A database as it is at one moment, while others write it, and back into an empty one of either engine.
+"""Consistent copy of a database in use, and its import into an empty database of either engine.
 
-SQLite is copied as a file, by its online backup. Of PostgreSQL every table is read in one snapshot: rows as arrays of
-their columns, which are text, numbers and bytes, in pieces that each fit into memory.
+SQLite is copied as a file with its online backup. PostgreSQL tables are read in one snapshot: rows as arrays of
+columns, which are text, numbers and bytes, in chunks that fit into memory.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from sqlalchemy import Table, true
 
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError
-from birthmark.file_ownership import acting_for, hand_over
+from birthmark.file_ownership import acting_for, transfer_ownership
 from birthmark.server.all_tables import TABLES
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
@@ -60,9 +60,9 @@ class TablesDifferError(ConflictError):
 
 
 def copy_sqlite(path: Path, to: Path) -> str:
-    """Copy the database file to a new one, as it is at one moment; return its revision.
+    """Copy the database file at one point in time to a new file; return its revision.
 
-    Raise `DatabaseUnavailableError`, as where the disk has no room for a second one.
+    Raise `DatabaseUnavailableError`, for example if the disk has no space for a second copy.
     """
     to.touch(mode=0o600)
     try:
@@ -84,7 +84,7 @@ def _opened_to_read(path: Path) -> sqlite3.Connection:
 
 
 async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
-    """Write a file for each table that the database has, all of one moment; return the revision, and the tables.
+    """Write a file for each table of the database in one snapshot; return the revision and the tables.
 
     Raise `PostgresUnavailableError`, `TablesDifferError`.
     """
@@ -137,7 +137,7 @@ async def _next(cursor: Any) -> Sequence[Any]:
 
 
 def _check_tables(there: Sequence[str]) -> None:
-    """Raise `TablesDifferError` unless these are the tables of this version, all of them and no others."""
+    """Raise `TablesDifferError` unless these are exactly the tables of this version."""
     if differ := sorted(TABLES.keys() ^ set(there)):
         raise TablesDifferError(names=", ".join(f"{one} is {_is(one in TABLES)}" for one in differ))
 
@@ -147,10 +147,10 @@ def _is(is_ours: bool) -> str:
 
 
 @contextlib.asynccontextmanager
-async def held(url: str, clock: Clock, worker: str) -> AsyncIterator[Database]:
-    """Open a database that no server and no restore has, or gets meanwhile.
+async def open_exclusively(url: str, clock: Clock, worker: str) -> AsyncIterator[Database]:
+    """Open a database exclusively, without use by a server or another restore.
 
-    What root makes of it in another user's directory is that user's in the end.
+    Files that root creates in another user's directory finally belong to that user.
     """
     hold = await hold_database(url)
     try:
@@ -164,13 +164,13 @@ async def held(url: str, clock: Clock, worker: str) -> AsyncIterator[Database]:
         if url.startswith(SQLITE):
             file = Path(url.removeprefix(SQLITE)).absolute()  # noqa: ASYNC240 - once, at the end
             for ending in ("", "-wal", "-shm", ".lock"):
-                hand_over(file.with_name(file.name + ending), file.parent)
+                transfer_ownership(file.with_name(file.name + ending), file.parent)
 
 
-async def take(database: Database, restore: str) -> None:
-    """Take an empty database for a restore, or one that a restore took and did not end: that is emptied.
+async def claim_database(database: Database, restore: str) -> None:
+    """Claim an empty database for a restore, or empty one that an unfinished restore claimed.
 
-    The database notes which restore has it.
+    The database records the restore that owns it.
 
     Raise `DatabaseNotEmptyError`.
     """
@@ -187,13 +187,13 @@ async def take(database: Database, restore: str) -> None:
     await database.commit(changes.run(_NOTE, name=UNFINISHED, value=restore))
 
 
-async def let_go(database: Database, restore: str) -> None:
-    """Hand the database to its server: all of the restore is in place, and it notes which that was."""
+async def release_database(database: Database, restore: str) -> None:
+    """Release the database to its server after the restore is complete, and record the restore."""
     await database.commit(Changes().run(_FORGET, name=UNFINISHED).run(_NOTE, name=_ENDED, value=restore))
 
 
-async def is_let_go(database: Database, restore: str) -> bool | None:
-    """Say whether this restore has handed the database over, or has it still; None where it is another's."""
+async def is_released(database: Database, restore: str) -> bool | None:
+    """Return whether this restore released the database; False if it still owns it, None if another does."""
     for name, is_over in ((_ENDED, True), (UNFINISHED, False)):
         row = await database.one(_FACT, name=name)
         if row is not None and row["value"] == restore:
@@ -202,9 +202,9 @@ async def is_let_go(database: Database, restore: str) -> bool | None:
 
 
 async def load(database: Database, folder: Path, sqlite_file: Path | None) -> None:
-    """Put every row into an empty database, from the files of `dump_postgresql` or from a SQLite file.
+    """Insert all rows into an empty database, from the files of `dump_postgresql` or from a SQLite file.
 
-    Rows that the schema was made with give way to those.
+    They replace the rows that the schema was created with.
     """
     for table in TABLES.values():
         into, is_first = insert(table), table is not server_facts  # which says who has the database
@@ -218,7 +218,7 @@ async def load(database: Database, folder: Path, sqlite_file: Path | None) -> No
 def rows_of(
     table: Table, folder: Path, sqlite_file: Path | None
 ) -> AsyncIterator[tuple[Sequence[str], Sequence[Sequence[Any]]]]:
-    """Yield the columns and some rows of a table, until there are no more, from what `load` reads."""
+    """Yield the columns and chunks of rows of a table, from the source of `load`."""
     if sqlite_file is None:
         return _rows_of_file(folder / f"{table.name}.rows")
     return _rows_of_sqlite(sqlite_file, table)
@@ -255,20 +255,20 @@ async def _rows_of_sqlite(path: Path, table: Table) -> AsyncIterator[tuple[Seque
 
 
 class _Page:
-    """Rows that are handled together."""
+    """Rows that are processed together."""
 
     def __init__(self) -> None:
         self._rows: list[list[Any]] = []
         self._size = 0
 
     def is_full_with(self, row: Sequence[Any]) -> bool:
-        """Take a row, and say whether the page is as long as it may be."""
+        """Add a row and return whether the page is full."""
         self._rows.append(list(row))
         self._size += sum(len(value) for value in row if isinstance(value, bytes | str))
         return len(self._rows) >= _ROWS or self._size >= _BYTES
 
     def taken(self) -> list[list[Any]]:
-        """Return what was taken, and begin another."""
+        """Return the rows and start a new page."""
         rows, self._rows, self._size = self._rows, [], 0
         return rows
 

@@ -1,7 +1,8 @@
-"""Everything of one database into another, of either engine; each row is compared before anybody serves from it.
+"""Migration of a complete database to another of either engine.
 
-The one that it came from notes where it went, and no server starts on it any more: two that were changed apart would
-both be wrong. What was killed is begun again by the same command.
+Each row is compared before a server uses the target. The source records the target, and no server starts on it any
+more, because two independently changed copies would both be wrong. An interrupted migration is restarted with the same
+command.
 """
 
 import hashlib
@@ -21,17 +22,17 @@ from birthmark.server.backup.create import check_is_server
 from birthmark.server.backup.database_copy import (
     SQLITE,
     DatabaseNotEmptyError,
+    claim_database,
     copy_sqlite,
     dump_postgresql,
-    held,
-    let_go,
     load,
+    open_exclusively,
+    release_database,
     rows_of,
-    take,
 )
 from birthmark.server.data_dir import MOVING, UNFINISHED
-from birthmark.server.installation import MOVED, DatabaseMovedError, check_whole
-from birthmark.server.machines.file_sync import leave_alone
+from birthmark.server.installation import MOVED, DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.machines.file_sync import remove_cluster_state
 from birthmark.store import Changes, upsert
 from birthmark.store.crud_statements import find, remove
 from birthmark.store.schema import server_facts
@@ -39,7 +40,7 @@ from birthmark.store.schema import server_facts
 _FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
 _OF_THE_MOVE = {UNFINISHED, MOVED}
 Rows = dict[str, tuple[int, int]]
-"""Of each table: how many rows, and what they come to, in whatever order."""
+"""Row count and order-independent checksum of each table."""
 
 
 class MoveTargetInUseError(ConflictError):
@@ -65,7 +66,7 @@ class MovedOtherwiseError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """How much it was."""
+    """Extent of a migration."""
 
     tables: int
     rows: int
@@ -74,10 +75,10 @@ class MoveResult:
 async def move_database(
     data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
 ) -> MoveResult:
-    """Copy everything of `source` into `target`, which is empty, compare each row, and let nobody serve from `source`.
+    """Copy `source` into the empty `target`, compare each row, and lock `source` against further use.
 
-    `told` hears what it is about to do. Raise `NothingToBackUpError`, `MoveTargetInUseError`, `DatabaseMovedError`,
-    `MovedOtherwiseError`, and what `hold_database` and `open_database` raise.
+    `told` receives progress messages. Raise `NothingToBackUpError`, `MoveTargetInUseError`, `DatabaseMovedError`,
+    `MovedOtherwiseError`, and the errors of `hold_database` and `open_database`.
     """
     with acting_for(data):
         return await _moved(data, source, target, clock, entropy, told)
@@ -87,18 +88,18 @@ async def _moved(
     data: Path, source: str, target: str, clock: Clock, entropy: Entropy, told: Callable[[str], None]
 ) -> MoveResult:
     check_is_server(data)
-    to = named(target)
+    to = redact_url(target)
     if target.startswith(SQLITE):
         Path(target.removeprefix(SQLITE)).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    async with held(source, clock, "move") as old, held(target, clock, "move") as new:
+    async with open_exclusively(source, clock, "move") as old, open_exclusively(target, clock, "move") as new:
         moved = await old.one(_FACT, name=MOVED)
         if moved is not None and (moved["value"] != to or await new.one(_FACT, name=UNFINISHED) is None):
             raise DatabaseMovedError(to=str(moved["value"]))
         if moved is None:
-            await check_whole(old, data)
+            await check_not_restoring_or_moved(old, data)
         number = entropy.token(16).hex()
         try:
-            await take(new, number)
+            await claim_database(new, number)
         except DatabaseNotEmptyError as error:
             raise MoveTargetInUseError(to=to) from error
         with atomic_files.directory_beside(data, MOVING) as copies:
@@ -116,13 +117,13 @@ async def _moved(
         await old.commit(Changes().run(_NOTE, name=MOVED, value=to))  # first: of two that serve none would be right
         await new.commit(Changes().run(_FORGET, name=MOVED))
         if target.startswith(SQLITE):
-            await leave_alone(data, new)
-        await let_go(new, number)
+            await remove_cluster_state(data, new)
+        await release_database(new, number)
         return MoveResult(len(rows), sum(count for count, _ in rows.values()))
 
 
-def named(url: str) -> str:
-    """Return a URL without its password, as it may stand in messages."""
+def redact_url(url: str) -> str:
+    """Return a URL without its password, for messages."""
     if url.startswith(SQLITE):
         return SQLITE + str(Path(url.removeprefix(SQLITE)).absolute())
     parts = urlsplit(url)
@@ -134,7 +135,7 @@ def named(url: str) -> str:
 
 
 async def _copied(url: str, folder: Path) -> Path | None:
-    """Copy a database; return its file, or None where `folder` has a file for each table."""
+    """Copy a database; return its file, or None if `folder` has a file for each table."""
     if url.startswith(SQLITE):
         copied = folder / "copied.db"
         copy_sqlite(Path(url.removeprefix(SQLITE)), copied)

@@ -1,14 +1,14 @@
-"""Restore a backup into an empty directory, and keep the restored server from saying again what the lost one said.
+"""Restore of a backup into an empty directory, without repeating output of the lost server.
 
-The state of a backup is older than the last words of the server that was lost. So:
+The state of a backup is older than the last output of the lost server. Therefore:
 
-- numbers of revocation lists go on far beyond those that were given out, and every list is made anew;
-- each audit chain goes on after a gap, with a row that says so: a place in it is never told of twice;
-- tokens for one use that were still unused are taken away, as they may have been used since; `keep_tokens` keeps them;
-- what was taken away since (revoked, removed, switched off) is taken away again by audit rows that were exported
+- CRL numbers continue far beyond the published ones, and every CRL is reissued;
+- each audit chain continues after a gap, with a row that records it: a position is never used twice;
+- unused single-use tokens are removed, as they may have been used since; `keep_tokens` keeps them;
+- removals since the backup (revoked, removed, disabled) are applied again from exported audit rows
   (`replay`), before the server starts.
 
-Serial numbers are random, and the passphrase of CA keys that was kept elsewhere is not in the backup.
+Serial numbers are random, and an externally stored passphrase of CA keys is not in the backup.
 """
 
 import contextlib
@@ -46,11 +46,18 @@ from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import create
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.audit_export import AuditExport, End, read_export
-from birthmark.server.backup.audit_replay import ACTIONS, replayed
-from birthmark.server.backup.database_copy import SQLITE, held, is_let_go, let_go, load, take
+from birthmark.server.backup.audit_replay import ACTIONS, replay_rows
+from birthmark.server.backup.database_copy import (
+    SQLITE,
+    claim_database,
+    is_released,
+    load,
+    open_exclusively,
+    release_database,
+)
 from birthmark.server.counters import Figures
 from birthmark.server.data_dir import RESTORED, RESTORING
-from birthmark.server.machines.file_sync import leave_alone
+from birthmark.server.machines.file_sync import remove_cluster_state
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import (
     AuditRow,
@@ -71,9 +78,9 @@ from birthmark.store.schema import audit, audit_heads
 from birthmark.untrusted_text import decode_json
 
 STEP = 1_000_000
-"""How far numbers go on beyond those of the backup, at least: more than any server gives out between two backups.
+"""Minimum increment of numbers beyond those of the backup: more than a server uses between two backups.
 
-Another is added for every millisecond since: a second restore of the same backup goes on beyond what the first said.
+One is added for every millisecond since, so that a second restore of the same backup continues beyond the first.
 """
 
 _BEYOND = statement(
@@ -101,21 +108,21 @@ class RestoreTargetError(ConflictError):
 
 @dataclass(frozen=True, slots=True)
 class RestoreResult:
-    """What was restored, and what it had to leave behind."""
+    """Result of a restore, with items that could not be restored."""
 
     made_at: str
     tokens_dropped: Sequence[str]
     revoked_again: int
     devices_again: Sequence[str] = ()
-    """What the server takes back whole at its first start, before it listens."""
+    """Devices that the server revokes completely at its first start, before it listens."""
     came_back: Sequence[tuple[str, str]] = ()
-    """What and whose: it was changed since the backup, and audit rows do not say to what."""
+    """Kind and name of items that changed since the backup, with a replacement that audit rows do not contain."""
     replayed_until: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _RestoreMarker:
-    """What is noted before the database is handed over: by which restore, and what that was."""
+    """Marker written before the database is released: the restore and its result."""
 
     restore: str
     done: RestoreResult
@@ -131,14 +138,14 @@ async def restore_backup(
     keep_tokens: bool = False,
     replay: Path | None = None,
 ) -> RestoreResult:
-    """Restore into `data`, and the database into `url` where it is none of that directory.
+    """Restore into `data`, and the database into `url` if it is external.
 
-    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then nothing is
-    in `data`. One that was killed, or failed while it filled the database, is begun again by the next into both; of one
-    that had come as far as that the database is its server's, only what is left is removed.
+    Raise `RestoreTargetError`, `BackupUnreadableError`, `DatabaseNotEmptyError`, `ReplayRefusedError`; then `data` is
+    empty. The next restore into both restarts one that was killed or that failed while it filled the database. If the
+    database was already released to its server, only leftovers are removed.
     """
     with acting_for(data), _held(data):
-        done = await _ended(data, url, clock)
+        done = await _find_finished_restore(data, url, clock)
         if done is None:
             with _cleared(data) as building:
                 try:
@@ -177,23 +184,26 @@ async def _restored(
     is_loaded, number = not own.exists(), SystemEntropy().token(16).hex()
     async with _opened(url, f"{SQLITE}{own}", clock) as database:
         if url is not None:
-            await take(database, number)
+            await claim_database(database, number)
         if is_loaded:
             await load(database, building / create.TABLES, database_file if database_file.exists() else None)
         if (url or SQLITE).startswith(SQLITE):
-            await leave_alone(files, database)
+            await remove_cluster_state(files, database)
         done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
         if url is not None:
             _put_in_place(building, data)
             atomic_files.replace(building / _ENDED, msgspec.json.encode(_RestoreMarker(number, done)))
-            await let_go(database, number)
+            await release_database(database, number)
     if url is None:
         _put_in_place(building, data)
     return done
 
 
 def check_url(url: str, where: str = "--database") -> None:
-    """Raise `ConfigInvalidError` for what names no database; the URL, which may hold a password, is not in it."""
+    """Raise `ConfigInvalidError` for an invalid database URL.
+
+    The error omits the URL, which may contain a password.
+    """
     try:
         parts = urlsplit(url)
         ports = [urlsplit(f"//{one}").port or 0 for one in parts.netloc.rpartition("@")[2].split(",")]
@@ -206,10 +216,10 @@ def check_url(url: str, where: str = "--database") -> None:
 
 @contextlib.asynccontextmanager
 async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Database]:
-    """Open the database that is restored into: its own, or one that is kept from servers and other restores."""
+    """Open the target database: the directory's own, or an external one under an exclusive lock."""
     if url is not None:
         check_url(url)
-        async with held(url, clock, "restore") as database:
+        async with open_exclusively(url, clock, "restore") as database:
             yield database
         return
     database = await open_database(own, clock, worker="restore")
@@ -219,10 +229,10 @@ async def _opened(url: str | None, own: str, clock: Clock) -> AsyncIterator[Data
         await database.close()
 
 
-async def _ended(data: Path, url: str | None, clock: Clock) -> RestoreResult | None:
-    """Return what a restore was that was killed when all was in place and the database handed over.
+async def _find_finished_restore(data: Path, url: str | None, clock: Clock) -> RestoreResult | None:
+    """Return the result of a restore that was killed after all files were in place and the database released.
 
-    Raise `RestoreTargetError` where that cannot be known, as the database is another.
+    Raise `RestoreTargetError` if it cannot be determined because the database is another one.
     """
     noted = data / RESTORING / _ENDED
     if not noted.exists():
@@ -230,7 +240,7 @@ async def _ended(data: Path, url: str | None, clock: Clock) -> RestoreResult | N
     before, is_over = decode_json(noted.read_bytes(), _RestoreMarker), None
     if url is not None:
         async with _opened(url, url, clock) as database:
-            is_over = await is_let_go(database, before.restore)
+            is_over = await is_released(database, before.restore)
     if is_over is None:
         raise RestoreTargetError(path=data)
     return before.done if is_over else None
@@ -238,7 +248,7 @@ async def _ended(data: Path, url: str | None, clock: Clock) -> RestoreResult | N
 
 @contextlib.contextmanager
 def _held(data: Path) -> Iterator[None]:
-    """Hold the directory: it is empty, or has what a restore began.
+    """Lock the directory: it is empty, or has the files of an unfinished restore.
 
     Raise `RestoreTargetError`, `DirectoryInUseError`.
     """
@@ -261,10 +271,10 @@ def _held(data: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _cleared(data: Path) -> Iterator[Path]:
-    """Give the directory to build in, within the empty one that is wanted, which may be a mount of its own.
+    """Yield the build directory within the empty target, which may be a separate mount.
 
-    It stands there until all is in place: who finds it finds a restore that did not end, and begins it again. An error
-    takes away what was built, but not once the database may be its server's: that would have lost its files.
+    It exists until all files are in place and marks an unfinished restore, which the next one restarts. An error
+    removes the built files, unless the database may already belong to its server, which would lose its files.
     """
     building = data / RESTORING
     _clear(data)  # of a run that was killed
@@ -279,14 +289,14 @@ def _cleared(data: Path) -> Iterator[Path]:
 
 
 def _check_empty(data: Path) -> None:
-    """Raise `RestoreTargetError` where there is more than what a restore began there."""
+    """Raise `RestoreTargetError` if the directory contains more than the files of a restore."""
     ours = {RESTORING, RESTORED, LOCK, "lost+found", *_moved(data)}
     if not data.is_dir() or any(one.name not in ours for one in data.iterdir()):
         raise RestoreTargetError(path=data)
 
 
 def _moved(data: Path) -> list[str]:
-    """Return the names that a restore was about to put in place; no path, whoever wrote the list."""
+    """Return the names that a restore was about to move into place; names with a path are ignored."""
     listed = data / RESTORING / _MOVED
     names = decode_json(listed.read_bytes(), list[str]) if listed.exists() else []
     return [name for name in names if name == Path(name).name]
@@ -301,7 +311,7 @@ def _clear(data: Path) -> None:
 
 
 def _put_in_place(building: Path, data: Path) -> None:
-    """Move what was built up into the directory, having noted what that is."""
+    """Move the built files into the directory after recording their names."""
     files = building / create.FILES
     if (building / create.CONFIG).exists():
         (building / create.CONFIG).rename(files / create.CONFIG)
@@ -377,7 +387,7 @@ async def _amended(
     if replay is not None:
         key = signer.public_key
         exported = await read_export(replay, files.parent, ends, ACTIONS, key=key, clock=clock)
-    again = await replayed(database, changes, exported.rows, now)
+    again = await replay_rows(database, changes, exported.rows, now)
     add_pending(changes, again.devices, now)
     told = {"made_at": manifest.made_at.isoformat(), "tokens_dropped": tokens, "revoked_again": again.count}
     for chain, (before, last) in ends.items():
@@ -392,7 +402,7 @@ async def _amended(
         signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
         changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
     await database.commit(changes)
-    await Figures(database, clock).mend()
+    await Figures(database, clock).repair()
     made_at = manifest.made_at.isoformat()
     until = None if exported.until is None else exported.until.isoformat()
     return RestoreResult(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)
@@ -408,7 +418,10 @@ async def _ends(database: Database) -> dict[str, End]:
 
 
 def _cas(files: Path) -> list[bytes]:
-    """Return every CA of every generation, by thumbprint: it may have given out lists that the backup has no row of."""
+    """Return every CA of every generation by thumbprint.
+
+    It may have published CRLs that the backup does not contain.
+    """
     generations = [files / FIRST, *sorted(files.glob(f"{FIRST}-*"))]
     found = [(ca, one) for ca in generations for one in (Purpose.ROOT, *BELOW) if (ca / f"{one}.pem").exists()]
     return [read_certificate(ca, one).thumbprint for ca, one in found]

@@ -1,4 +1,4 @@
-"""The files of a directory, also those that are links, such as secrets on a mount of their own."""
+"""Files of a directory, including symlinks, such as secrets on a separate mount."""
 
 import errno
 import os
@@ -14,9 +14,9 @@ from birthmark.untrusted_text import reason_of
 def files_below(
     folder: Path, is_wanted: Callable[[Path], bool], *, is_linked: bool = False, above: tuple[Path, ...] = ()
 ) -> Iterator[tuple[Path, bool]]:
-    """Yield the files and whether a link leads to them. Links to folders are followed, but not back to one above.
+    """Yield the files and whether each is symlinked. Folder symlinks are followed, but not back to a parent.
 
-    Raise `OSError` for a link that leads nowhere: a copy without that file would be none.
+    Raise `OSError` for a broken symlink: a copy without that file would be incomplete.
     """
     if (real := folder.resolve()) in above:
         return
@@ -46,10 +46,10 @@ def _mode_of(path: Path) -> int:
 
 
 def open_below(folder: Path, path: Path) -> IO[bytes]:
-    """Open a file below a folder, as no link leads to it. Raise `OSError`.
+    """Open a file below a folder without following symlinks. Raise `OSError`.
 
-    Whoever owns the folder may put links there at any moment: each step is taken from the folder that is open, and root
-    opens what that owner may.
+    The folder's owner may create symlinks at any time. Each path component is therefore opened relative to the open
+    folder, and root opens only what that owner may.
     """
     with acting_for(folder):
         return _open_below(folder, path)
@@ -76,9 +76,9 @@ def _open_below(folder: Path, path: Path) -> IO[bytes]:
 
 
 def check_readable(path: Path, folder: Path) -> None:
-    """Raise `PermissionError` where root would read what the owner of a folder names, and cannot read.
+    """Raise `PermissionError` if root would read a file that the folder's owner names but cannot read.
 
-    A file that is in the folder itself counts as the owner's.
+    A file in the folder itself counts as the owner's.
     """
     is_inside = not path.is_symlink() and path.parent.resolve() == folder.resolve()
     if os.geteuid() == 0 and not is_inside and not _may_read(path, path.stat(), folder.stat().st_uid):
@@ -86,10 +86,10 @@ def check_readable(path: Path, folder: Path) -> None:
 
 
 def read_linked(path: Path, owner: int) -> bytes:
-    """Return a file that a link of `owner` leads to. Raise `OSError`.
+    """Return a file that a symlink of `owner` refers to. Raise `OSError`.
 
-    What is read for root by a link is no more than its owner can read: else whoever may write a data directory has
-    root copy any file of the machine into a backup.
+    Root reads through a symlink only what its owner can read. Otherwise a user with write access to a data directory
+    could have root copy any file into a backup.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         status = os.fstat(file.fileno())  # of what is read, not of what the link meant a moment ago
@@ -103,7 +103,7 @@ def read_linked(path: Path, owner: int) -> bytes:
 
 
 def _may_read(path: Path, status: os.stat_result, owner: int) -> bool:
-    """Say whether a file is the owner's, or root's and open to everybody."""
+    """Return whether a file is the owner's, or root's and world-readable."""
     if owner in {0, status.st_uid}:
         return True
     real = path.resolve()

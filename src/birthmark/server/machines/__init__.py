@@ -1,1 +1,1 @@
-"""Several machines that serve as one: what each is called, and the files that all of them have."""
+"""Clusters: several machines that serve as one, their names, and the files that they share."""

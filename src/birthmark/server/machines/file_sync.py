@@ -1,8 +1,8 @@
-"""What machines of one installation have in common as files, kept in step by way of their database.
+"""Synchronization of the shared files of a cluster's machines through the database.
 
-One machine leads: what its directory has counts, and is what the others take over. They look at each start, when an
-exchange of the root moves, and once a minute. Nothing is merged, so nothing can be in conflict: whoever follows makes
-no CA and no root by itself.
+One machine is the leader: the others copy the content of its data directory. They check at each start, when a root
+rollover changes state, and once a minute. Nothing is merged, so there are no conflicts: followers create no CA and no
+root.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.server.data_dir import RecordsLostError
-from birthmark.server.installation import id_of, root_of
+from birthmark.server.installation import ensure_installation_id, root_of
 from birthmark.server.machines import shared_files as shared
 from birthmark.server.machines.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
 from birthmark.server.machines.sealed_files import (
@@ -38,7 +38,7 @@ from birthmark.server.machines.sealed_files import (
     unseal,
 )
 from birthmark.store import Changes, Database, insert, upsert
-from birthmark.store.crud_statements import change, find, remove, still
+from birthmark.store.crud_statements import change, find, guard_unchanged, remove
 from birthmark.store.schema import server_facts
 
 log = logging.getLogger(__name__)
@@ -47,10 +47,10 @@ _LOOK_EVERY_S, _ATTEMPTS = 60.0, 3
 _MOST_WORKERS, _OF_MACHINE = 1000, re.compile(r"(m[0-9]+)-")
 _LEAD, _HOST, _FILES = "server.machines.lead", "server.machine.", "server.shared."
 _LAST = "server.machines.shared"
-"""Another value with each time that the machine that leads has shared something."""
+"""Fact that changes each time the leader publishes files."""
 _FACT, _ADD, _ADD_NEW = find(server_facts), insert(server_facts, ignore_existing=True), insert(server_facts)
 _PUT = upsert(server_facts)
-_SET, _STILL = change(server_facts, ["value"], "name", "value"), still(server_facts, "name", "value")
+_SET, _STILL = change(server_facts, ["value"], "name", "value"), guard_unchanged(server_facts, "name", "value")
 
 
 def _begins(*prefixes: str) -> ColumnElement[bool]:
@@ -90,7 +90,7 @@ class MachineAloneError(ConflictError):
 
 @dataclass(slots=True)
 class FileSync:
-    """The common files of a data directory; does nothing where its installation has one machine."""
+    """Synchronizes the shared files of a data directory; does nothing in an installation of one machine."""
 
     database: Database = field(repr=False)
     data: Path
@@ -98,56 +98,62 @@ class FileSync:
     entropy: Entropy = field(repr=False)
     places: DistributionPoints | None = None
     alone: str = ""
-    """Why there can be no other machine."""
+    """Why this installation cannot have another machine."""
 
-    async def leads(self) -> bool:
-        """Say whether this machine is the one whose files, and whose name, count."""
+    async def is_leader(self) -> bool:
+        """Return whether this machine is the leader, whose files and host name apply."""
         machine = machine_of(self.data)
-        return machine is None or machine.name == await self._lead()
+        return machine is None or machine.name == await self._get_leader()
 
-    async def check_leads(self) -> None:
-        """Raise `MachineElsewhereError` where another machine makes CAs and roots."""
+    async def check_is_leader(self) -> None:
+        """Raise `MachineElsewhereError` if another machine is the leader, which creates CAs and roots."""
         machine = machine_of(self.data)
-        if machine is not None and (lead := await self._lead()) != machine.name:
+        if machine is not None and (lead := await self._get_leader()) != machine.name:
             host = await self.database.one(_FACT, name=f"{_HOST}{lead}")
             told = "which nobody knows" if host is None else _host(host["value"])
             raise MachineElsewhereError(data=self.data, host=told, lead=lead, name=machine.name)
 
-    def complete(self, generation: Generation) -> None:
-        """Make every CA that may be needed: machines that follow make none. One that has to be asked for is left."""
+    def create_missing_issuers(self, generation: Generation) -> None:
+        """Create every issuing CA that may be needed, because followers create none.
+
+        CAs that an external CA must issue are skipped.
+        """
         if machine_of(self.data) is None:
             return
         for purpose in BELOW:
             try:
-                generation.issuer(purpose, now=self.clock.now(), entropy=self.entropy, places=self.places)
+                generation.issuer(purpose, now=self.clock.now(), entropy=self.entropy, points=self.places)
             except PurposeMissingError as error:
                 log.info("server.shared", extra={"reason": error.explain_cause()})
 
     async def share(self, generations: Sequence[Generation]) -> None:
-        """Complete these where this machine leads, as an earlier version may have made less, and settle."""
-        if await self.leads():
+        """If this machine is the leader, complete these generations and synchronize.
+
+        Earlier versions may have created fewer CAs.
+        """
+        if await self.is_leader():
             for generation in generations:
-                self.complete(generation)
-            await self.settle()
-            for path in shared.left_out(self.data) if machine_of(self.data) is not None else ():
+                self.create_missing_issuers(generation)
+            await self.synchronize()
+            for path in shared.list_unshared_files(self.data) if machine_of(self.data) is not None else ():
                 log.info("server.left_out", extra={"path": str(path)})
 
-    async def give(self, generation: Generation) -> Changes:
-        """Have all of a generation in the database; return what a commit begins with that holds while this one leads.
+    async def publish_generation(self, generation: Generation) -> Changes:
+        """Publish a generation to the database; return a write guard that requires this machine to be the leader.
 
-        Raise `MachineElsewhereError`, or as `settle` does.
+        Raise `MachineElsewhereError`, and the errors of `settle`.
         """
         machine = machine_of(self.data)
         if machine is None:
             return Changes()
-        await self.check_leads()
-        self.complete(generation)
+        await self.check_is_leader()
+        self.create_missing_issuers(generation)
         for left in reversed(range(_ATTEMPTS)):
             try:
                 await self._push(machine)
                 break
             except ChangedMeanwhileError:
-                await self.check_leads()
+                await self.check_is_leader()
                 if not left:
                     raise
         return self._leading(machine)
@@ -155,8 +161,8 @@ class FileSync:
     def _leading(self, machine: ClusterNode) -> Changes:
         return Changes().run(_STILL, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=machine.name)
 
-    async def settle(self) -> None:
-        """Have in the database what is here where this machine leads, else here what is in the database.
+    async def synchronize(self) -> None:
+        """Synchronize: publish the local files if this machine is the leader, or copy those of the database.
 
         Raise `SharedUnreadableError`, `RecordsLostError`, `CaBusyError`, or `UnavailableError`.
         """
@@ -165,54 +171,54 @@ class FileSync:
             if machine is None:
                 return
             try:
-                if machine.name == await self._lead():
+                if machine.name == await self._get_leader():
                     await self._push(machine)
                 else:
-                    await self.take_over(machine)
+                    await self.copy_from_database(machine)
             except ChangedMeanwhileError:  # by another worker of this machine, or by whoever leads now
                 if not left:
                     raise
             else:
                 return
 
-    async def keep(self) -> None:
-        """Settle again and again; for ever."""
+    async def run_sync_loop(self) -> None:
+        """Synchronize periodically; never returns."""
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
-                await self.settle()
+                await self.synchronize()
             except BirthmarkError as error:
                 log.warning("server.not_shared", extra={"code": error.code, "reason": error.explain_cause()})
 
-    async def invite(self, generations: Sequence[Generation], actor: str) -> Mapping[str, object]:
-        """Return what another machine joins by, a secret; the first time, this one becomes the first of several.
+    async def create_invitation(self, generations: Sequence[Generation], actor: str) -> Mapping[str, object]:
+        """Return the invitation with which another machine joins, which is a secret.
 
-        Raise `MachineAloneError`, `MachineElsewhereError`.
+        The first call makes this machine the first of a cluster. Raise `MachineAloneError`, `MachineElsewhereError`.
         """
         if self.alone:
             raise MachineAloneError(how=self.alone)
-        machine = machine_of(self.data) or await self._begin()
-        await self.check_leads()
+        machine = machine_of(self.data) or await self._create_first_node()
+        await self.check_is_leader()
         await self.share(generations)
         await self.database.commit(Changes().audit(actor, "server.machine_invite", machine.installation))
         invitation: dict[str, object] = msgspec.to_builtins(made(machine.installation, machine.key))
         return invitation
 
-    async def lead(self, actor: str) -> None:
-        """Make this machine the one whose files count. Raise `MachineAloneError`, `ChangedMeanwhileError`."""
+    async def become_leader(self, actor: str) -> None:
+        """Make this machine the leader. Raise `MachineAloneError`, `ChangedMeanwhileError`."""
         machine = machine_of(self.data)
         if machine is None:
             raise MachineAloneError(how="are on one machine")
         for left in reversed(range(_ATTEMPTS)):
-            if (before := await self._lead()) == machine.name:
+            if (before := await self._get_leader()) == machine.name:
                 return
             shared_last = await self.database.one(_FACT, name=_LAST)
-            await self.take_over(machine)
+            await self.copy_from_database(machine)
             changes = Changes().run(
                 _SET, expect=1, otherwise=_moved(), key_name=_LEAD, key_value=before, value=machine.name
             )
             if shared_last is None:
-                changes.run(_ADD, expect=1, otherwise=_moved(), name=_LAST, value=self._mark())
+                changes.run(_ADD, expect=1, otherwise=_moved(), name=_LAST, value=self._create_name_claim())
             else:
                 changes.run(_STILL, expect=1, otherwise=_moved(), key_name=_LAST, key_value=shared_last["value"])
             try:
@@ -224,10 +230,10 @@ class FileSync:
                 return
 
     async def machines(self) -> Sequence[Mapping[str, object]]:
-        """Return the machines there are, by name, and how many workers of each are alive."""
+        """Return the machines by name, each with its number of live workers."""
         if (here := machine_of(self.data)) is None:
             return []
-        lead = await self._lead()
+        lead = await self._get_leader()
         rows = [(row["name"].removeprefix(_HOST), _host(row["value"])) for row in await self.database.all(_ALL_HOSTS)]
         rows.sort(key=lambda row: int(row[0].removeprefix("m")))
         ids = [str(row["id"]) for row in await self.database.all(WORKERS, limit=_MOST_WORKERS)]
@@ -240,7 +246,7 @@ class FileSync:
     async def take_name(self) -> str:
         """Return a name that no machine of this installation has, and have it."""
         number = 2
-        mark = self._mark()
+        mark = self._create_name_claim()
         while True:
             name = f"m{number}"
             await self.database.commit(Changes().run(_ADD, name=f"{_HOST}{name}", value=mark))
@@ -249,18 +255,18 @@ class FileSync:
                 return name
             number += 1
 
-    async def check_opens(self, machine: ClusterNode) -> None:
-        """Raise `SharedUnreadableError` unless the database has what this machine may open."""
+    async def check_can_decrypt(self, machine: ClusterNode) -> None:
+        """Raise `SharedUnreadableError` unless the database has files that this machine can decrypt."""
         await self._all_opened(machine)
 
-    async def take_over(self, machine: ClusterNode) -> int:
-        """Have here what is in the database, and return how many files that are; nothing where one part does not open.
+    async def copy_from_database(self, machine: ClusterNode) -> int:
+        """Copy the files of the database to this machine and return their number.
 
-        Raise `SharedUnreadableError`.
+        If one part cannot be decrypted, no file is copied. Raise `SharedUnreadableError`.
         """
         opened = await self._all_opened(machine)
         for name, files in opened.items():
-            if await asyncio.to_thread(shared.put, self.data, name, files):
+            if await asyncio.to_thread(shared.replace_shared_files, self.data, name, files):
                 log.info("server.shared", extra={"part": name})
         return sum(map(len, opened.values()))
 
@@ -273,21 +279,21 @@ class FileSync:
             error.data = self.data  # a fact of its own: it may have to travel from a worker to its parent
             raise
 
-    async def _there(self) -> Mapping[str, str]:
-        """Return what is in the database, as it is sealed."""
+    async def _load_sealed_files(self) -> Mapping[str, str]:
+        """Return the encrypted files of the database."""
         return {row["name"].removeprefix(_FILES): str(row["value"]) for row in await self.database.all(_ALL_FILES)}
 
     async def _all_opened(self, machine: ClusterNode) -> Mapping[str, dict[str, bytes]]:
-        there = await self._there()
+        there = await self._load_sealed_files()
         if shared.SEEDS not in there:
             reason = "there is nothing, so it is another database than that of who invited"
             raise SharedUnreadableError(name=shared.SEEDS, reason=reason, data=self.data)
         return {name: self._opened(machine, name, text) for name, text in there.items() if shared.is_name(name)}
 
     async def _push(self, machine: ClusterNode) -> None:
-        there = await self._there()
-        here = await asyncio.to_thread(shared.collected, self.data)
-        here[shared.SEEDS] |= await self._seeds(machine, there)
+        there = await self._load_sealed_files()
+        here = await asyncio.to_thread(shared.collect_shared_files, self.data)
+        here[shared.SEEDS] |= await self._restore_seeds(machine, there)
         changes, different = self._leading(machine), False
         for name, files in here.items():
             before = there.get(name)
@@ -304,21 +310,22 @@ class FileSync:
             else:
                 changes.run(_SET, expect=1, otherwise=_moved(), key_name=key, key_value=before, value=sealed)
         if different:
-            changes.run(_PUT, name=_LAST, value=self._mark())
+            changes.run(_PUT, name=_LAST, value=self._create_name_claim())
             await self.database.commit(changes)
         for name in here.keys() - {shared.SEEDS}:
             await asyncio.to_thread(shared.note, self.data / name, here[name])
 
-    async def _seeds(self, machine: ClusterNode, there: Mapping[str, str]) -> Mapping[str, bytes]:
-        """Have the seeds that are on record, and return them: they count also where this machine leads and has others.
+    async def _restore_seeds(self, machine: ClusterNode, there: Mapping[str, str]) -> Mapping[str, bytes]:
+        """Write the seeds of the database to this machine and return them.
 
-        Whatever was signed by them, or follows from them, would be lost with them.
+        They replace different local seeds, even on the leader. Data signed with or derived from the stored seeds would
+        otherwise be lost.
         """
         try:
             seeds = self._opened(machine, shared.SEEDS, there[shared.SEEDS])
         except (KeyError, SharedUnreadableError):  # the first to be there, or of a key that is no more
             return {}
-        await asyncio.to_thread(shared.put, self.data, shared.SEEDS, seeds)
+        await asyncio.to_thread(shared.replace_shared_files, self.data, shared.SEEDS, seeds)
         return seeds
 
     def _is_same(self, machine: ClusterNode, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
@@ -327,10 +334,17 @@ class FileSync:
         except SharedUnreadableError:  # of a key that is no more
             return False
 
-    async def _begin(self) -> ClusterNode:
-        """Make this the first of several machines. Of two that do so at once one does, and both go by it."""
-        machine = made(await id_of(self.database, self.entropy), self.entropy.token(KEY_BYTES), FIRST)
-        facts = Changes().run(_ADD, name=f"{_HOST}{FIRST}", value=self._mark()).run(_ADD, name=_LEAD, value=FIRST)
+    async def _create_first_node(self) -> ClusterNode:
+        """Make this the first machine of a cluster.
+
+        Of two concurrent calls one succeeds, and both use its result.
+        """
+        machine = made(await ensure_installation_id(self.database, self.entropy), self.entropy.token(KEY_BYTES), FIRST)
+        facts = (
+            Changes()
+            .run(_ADD, name=f"{_HOST}{FIRST}", value=self._create_name_claim())
+            .run(_ADD, name=_LEAD, value=FIRST)
+        )
         await self.database.commit(facts)
         try:
             atomic_files.create(self.data / FILE, render(machine))
@@ -338,12 +352,12 @@ class FileSync:
             machine = machine_of(self.data) or machine
         return machine
 
-    def _mark(self) -> str:
-        """Return what this machine's name is taken by: its host, and something that no other has."""
+    def _create_name_claim(self) -> str:
+        """Return a unique mark that claims this machine's name: the host name and a random suffix."""
         return f"{socket.gethostname()} {self.entropy.token(4).hex()}"
 
-    async def _lead(self) -> str:
-        """Return which machine leads. Raise `RecordsLostError` where this is not the database that they have."""
+    async def _get_leader(self) -> str:
+        """Return the name of the leader. Raise `RecordsLostError` if this is not the cluster's database."""
         if (row := await self.database.one(_FACT, name=_LEAD)) is not None:
             return str(row["value"])
         if await root_of(self.database) is None:
@@ -359,7 +373,7 @@ def _moved() -> ChangedMeanwhileError:
     return ChangedMeanwhileError(what="Which machine leads, or what it has put there,")
 
 
-async def leave_alone(data: Path, database: Database) -> None:
-    """Leave nothing of other machines in a directory and its database, which is one that they cannot reach."""
+async def remove_cluster_state(data: Path, database: Database) -> None:
+    """Remove all cluster information from a directory and its database, which other machines cannot reach."""
     (data / FILE).unlink(missing_ok=True)
     await database.commit(Changes().run(_FORGET))

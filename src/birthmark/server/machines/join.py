@@ -1,4 +1,4 @@
-"""What a machine does once, to be one of those that serve as one."""
+"""Joining a cluster, which each new machine does once."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,26 +24,26 @@ class MachineOccupiedError(ConflictError):
     code = "server.machine_occupied"
     cause = "{path} already contains a server's data, which would be lost."
     fix = "Join with a new directory: `{command}`."
-    command: str = "birthmark server machine join invitation.json --data DIRECTORY"
+    command: str = "birthmark server node join invitation.json --data DIRECTORY"
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class JoinResult:
-    """What came of it."""
+    """Result of a join."""
 
     name: str
     files: int
-    """How many were taken over: none where it joined before."""
+    """Number of files copied; 0 if the machine joined before."""
 
 
 async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
-    """Make a directory for one more machine of the installation whose database `url` names.
+    """Create a data directory for a new machine of the installation whose database is at `url`.
 
-    What was interrupted is begun again by the same call; of one that joined before no file changes.
+    Repeat the call to resume an interrupted join. No file of a machine that joined before changes.
 
-    Raise `InvitationRefusedError`, `MachineOccupiedError`, `SharedUnreadableError`, what `DataDirectory.prepare` and
-    `open_database` raise.
+    Raise `InvitationRefusedError`, `MachineOccupiedError`, `SharedUnreadableError`, and the errors of
+    `DataDirectory.prepare` and `open_database`.
     """
     try:
         invited = parse(read_private(invitation), invitation)
@@ -51,18 +51,18 @@ async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: En
         raise InvitationRefusedError(path=invitation, reason=str(error.reason).lower()) from error
     if invited.name:
         raise InvitationRefusedError(path=invitation, reason="it is what a machine notes of itself")
-    _before(data, invited)  # what is another's is left before it is touched
+    _find_earlier_node(data, invited)  # what is another's is left before it is touched
     directory = DataDirectory(data, clock, entropy)
     directory.prepare()
     try:
-        before = _before(data, invited)  # alone by now: another call may have ended meanwhile
+        before = _find_earlier_node(data, invited)  # alone by now: another call may have ended meanwhile
         return await _joined(before or invited, data, url, clock, entropy)
     finally:
         directory.release()
 
 
-def _before(data: Path, invited: ClusterNode) -> ClusterNode | None:
-    """Return what an earlier call noted. Raise `MachineOccupiedError`."""
+def _find_earlier_node(data: Path, invited: ClusterNode) -> ClusterNode | None:
+    """Return the node that an earlier call stored, if any. Raise `MachineOccupiedError`."""
     if (path := data / FILE).exists():
         found = parse(read_private(path), path)
         if (found.installation, found.key) == (invited.installation, invited.key) and found.name:
@@ -76,15 +76,15 @@ def _before(data: Path, invited: ClusterNode) -> ClusterNode | None:
 async def _joined(machine: ClusterNode, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
     database = await open_database(url, clock, worker=f"join-{entropy.token(6).hex()}")
     try:
-        await installation.check_whole(database, data)
+        await installation.check_not_restoring_or_moved(database, data)
         sharing = FileSync(database, data, clock, entropy)
-        await sharing.check_opens(machine)
+        await sharing.check_can_decrypt(machine)
         if machine.name and machine.is_whole:  # its files are for its server to share, or to take over
             return JoinResult(machine.name, 0)
         if not machine.name:
             machine = msgspec.structs.replace(machine, name=await sharing.take_name(), is_whole=False)
             note(data, machine)
-        files = await sharing.take_over(machine)
+        files = await sharing.copy_from_database(machine)
     finally:
         await database.close()
     await _note_audit(machine, data, url, clock)

@@ -1,6 +1,6 @@
-"""`machine.json` of a data directory: which of several machines this is. An invitation is one without a name.
+"""`machine.json` of a data directory: the identity of a cluster node. An invitation is the same without a name.
 
-A directory without it is of a server on one machine.
+A server on one machine has no such file.
 """
 
 import re
@@ -41,7 +41,7 @@ class JoinUnfinishedError(ConflictError):
 
     code = "server.join_unfinished"
     cause = "The join of {path} to a cluster was interrupted; its data is incomplete."
-    fix = "Run the same command again: `birthmark server machine join invitation.json --data {path}`."
+    fix = "Run the same command again: `birthmark server node join invitation.json --data {path}`."
     path: Path
 
 
@@ -55,42 +55,42 @@ class BusMissingError(UnavailableError):
 
 
 class ClusterNode(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One of an installation's machines."""
+    """A machine of a cluster."""
 
     version: Annotated[int, msgspec.Meta(ge=_VERSION, le=_VERSION)]
     installation: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{24}$")]
     sealing_key: Annotated[str, msgspec.Meta(pattern=f"^[0-9a-f]{{{2 * KEY_BYTES}}}$")]
     name: Annotated[str, msgspec.Meta(pattern="^(m[1-9][0-9]{0,2})?$")] = ""
     is_whole: bool = True
-    """What the others have is here."""
+    """Whether this machine has all shared files."""
 
     def __repr__(self) -> str:
         return f"Machine({self.name or 'invited'} of {self.installation})"
 
     @property
     def key(self) -> bytes:
-        """What files are sealed by."""
+        """Key that encrypts the shared files."""
         return bytes.fromhex(self.sealing_key)
 
     @property
     def prefix(self) -> str:
-        """What its workers' names begin with. Those of the first are called as they were when it was alone."""
+        """Prefix of this machine's worker names; the first machine keeps the names from before the cluster."""
         return "" if self.name in {"", FIRST} else f"{self.name}-"
 
 
 def made(installation: str, key: bytes, name: str = "") -> ClusterNode:
-    """Return a machine, or an invitation where it has no name."""
+    """Return a machine, or an invitation if it has no name."""
     return ClusterNode(_VERSION, installation, key.hex(), name)
 
 
 def parse(data: bytes, path: Path) -> ClusterNode:
-    """Return what is in such a file. Raise `InvitationRefusedError`."""
+    """Return the content of such a file. Raise `InvitationRefusedError`."""
     if len(data) > MAX_BYTES:
         raise InvitationRefusedError(path=path, reason="it is too large")
     try:
         return decode_json(plain_text(data), ClusterNode)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvitationRefusedError(path=path, reason=_told(error)) from error
+        raise InvitationRefusedError(path=path, reason=_format_parse_error(error)) from error
 
 
 def render(machine: ClusterNode) -> bytes:
@@ -98,7 +98,7 @@ def render(machine: ClusterNode) -> bytes:
 
 
 def machine_of(data: Path) -> ClusterNode | None:
-    """Return which machine a data directory is of; None for the only one.
+    """Return the machine of a data directory; None if it is the only one.
 
     Raise `InvitationRefusedError`, `SecretExposedError`, `SecretForeignError`, `JoinUnfinishedError`.
     """
@@ -111,8 +111,8 @@ def machine_of(data: Path) -> ClusterNode | None:
     return machine
 
 
-def machine_named(data: Path) -> str:
-    """Return what people call this machine: its host's name, and before it its own where it is one of several."""
+def format_machine_name(data: Path) -> str:
+    """Return the display name of this machine: its host name, prefixed in a cluster with its cluster name."""
     machine = machine_of(data)
     host = printable(socket.gethostname())
     return host if machine is None or not machine.name else f"{machine.name} ({host})"
@@ -124,12 +124,12 @@ def note(data: Path, machine: ClusterNode) -> None:
 
 
 def check_bus(data: Path, bus: str | None) -> None:
-    """Raise `BusMissingError` where this is one of several machines, and no NATS is named."""
+    """Raise `BusMissingError` if this machine belongs to a cluster and no NATS server is configured."""
     if bus is None and machine_of(data) is not None:
         raise BusMissingError(path=data)
 
 
-def _told(error: Exception) -> str:
-    """Return what is wrong, without what stands there: it may be a key."""
+def _format_parse_error(error: Exception) -> str:
+    """Return the problem without the value, which may be a key."""
     found = re.search(r"at `\$\.?(\w+)`", str(error))
     return f"'{found.group(1)}' in it is not as it has to be" if found else "it is not JSON, or of another kind"

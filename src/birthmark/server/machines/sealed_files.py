@@ -1,7 +1,7 @@
-"""Files as the database keeps them for other machines: sealed, so that whoever reads the database alone has no key.
+"""Encryption of files that machines share through the database; database access alone reveals no key.
 
-AES-256-GCM under the key that all machines of an installation have; what is sealed is bound to the installation and to
-its name, so that nothing opens in the place of something else.
+AES-256-GCM under the key that all machines of an installation share. The ciphertext is bound to the installation and to
+its name, so that it cannot be substituted for another.
 """
 
 import base64
@@ -32,7 +32,7 @@ class SharedUnreadableError(UnavailableError):
     cause = "The cluster data '{name}' in this database cannot be decrypted with the key of {data}: {reason}."
     fix = (
         "Create a new invitation on a working machine, copy the file to this machine, and join with it: "
-        "`birthmark server machine join invitation.json --data {data}.new`."
+        "`birthmark server node join invitation.json --data {data}.new`."
     )
     data: object = "this machine"
     name: str
@@ -40,7 +40,10 @@ class SharedUnreadableError(UnavailableError):
 
 
 def seal(files: Files, name: str, *, installation: str, key: bytes, nonce: bytes) -> str:
-    """Return text that `unseal` opens. `nonce` is of `NONCE_BYTES`, and never used twice under one key."""
+    """Return the encrypted text that `unseal` decrypts.
+
+    `nonce` has `NONCE_BYTES`, and must never repeat under one key.
+    """
     plain = msgspec.msgpack.encode(dict(sorted(files.items())))
     return base64.b64encode(nonce + AESGCM(key).encrypt(nonce, plain, _bound_to(installation, name))).decode()
 
@@ -58,9 +61,9 @@ def unseal(text: str, name: str, *, installation: str, key: bytes) -> dict[str, 
 
 
 def files_in(plain: bytes, name: str) -> dict[str, bytes]:
-    """Return the files of what was opened: by whoever has the key, but maybe of another version.
+    """Return the files of decrypted content, which another version may have written.
 
-    A name that no file of a CA has, or that leads elsewhere, is left out: for it nobody shall lack the others.
+    Names that no file of a CA has, or that leave the directory, are skipped, so that they do not block the other files.
 
     Raise `SharedUnreadableError`.
     """

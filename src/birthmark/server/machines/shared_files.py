@@ -1,9 +1,9 @@
-"""The files that every machine of an installation has: each CA with its keys, and the seeds.
+"""The files that every machine of a cluster shares: each CA with its keys, and the seeds.
 
-Not among them is what is each machine's own: its TLS key, the operator's token, and certificates for answers by OCSP.
+Files of a single machine are excluded: its TLS key, the operator's token, and the OCSP responder certificates.
 
-A CA's directory has a note, `.shared`, of what all machines had when this one last looked: what differs from that was
-changed here and shared with nobody, and is kept beside as `.NAME.left` before anything takes its place.
+A CA's directory has a note, `.shared`, of the files that all machines had at the last check. A file that differs from
+it was changed only on this machine. It is kept as `.NAME.left` before another file replaces it.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ _OWN, _SHARED, _LEFT = "ocsp-", ".shared", "left"
 _NAMES = {ROOT_LIST, BESIDE, ABANDONED, f"{NEW_WITH_OLD}.pem", f"{OLD_WITH_NEW}.pem"} | {
     f"{purpose}.{ending}" for purpose in Purpose for ending in ("pem", "key", "pending", "asked")
 }
-"""What a CA has. Whatever else lies in its directory is somebody's own."""
+"""File names of a CA. Other files in its directory belong to the administrator."""
 
 
-def collected(data: Path) -> dict[str, dict[str, bytes]]:
-    """Return what there is, by a CA's directory or `SEEDS`. Raise `CaBusyError`, `SecretUnreadableError`."""
+def collect_shared_files(data: Path) -> dict[str, dict[str, bytes]]:
+    """Return the shared files by CA directory or `SEEDS`. Raise `CaBusyError`, `SecretUnreadableError`."""
     found = {SEEDS: {name: read_private(data / name) for name in _SEEDS if (data / name).exists()}}
     for directory in directories_of(data):
         with alone_in(directory):
@@ -43,16 +43,16 @@ def collected(data: Path) -> dict[str, dict[str, bytes]]:
     return found
 
 
-def left_out(data: Path) -> list[Path]:
-    """Return what lies in a CA's directory and is shared with nobody, but for a machine's own and what is hidden."""
+def list_unshared_files(data: Path) -> list[Path]:
+    """Return the files of CA directories that are not shared, except hidden ones and those of a single machine."""
     there = (path for directory in directories_of(data) for path in sorted(directory.iterdir()))
     return [path for path in there if path.name not in _NAMES and not path.name.startswith((".", _OWN))]
 
 
-def put(data: Path, name: str, files: Files) -> bool:
-    """Have these files and no others under that name; say whether there was a difference. Raise as `collected`.
+def replace_shared_files(data: Path, name: str, files: Files) -> bool:
+    """Replace all files under a name with these and return whether any differed. Raise as `collected`.
 
-    What is too much, and what nobody else has, is kept as `.NAME.left`.
+    Files that are surplus, or that no other machine has, are kept as `.NAME.left`.
     """
     if name == SEEDS:
         return sum(_replaced(data / one, files[one]) for one in _SEEDS if one in files) > 0
@@ -64,25 +64,25 @@ def put(data: Path, name: str, files: Files) -> bool:
             if not _is_noted(directory, there):
                 # All of them: what opens a key is left with it.
                 for one in filter(lambda one: there[one] != files.get(one), there):
-                    _leave(directory / one, there[one])
+                    _keep_copy(directory / one, there[one])
             new = {one: content for one, content in files.items() if there.get(one) != content}
             exchange(directory, new, is_beside=BESIDE in files)
             for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
                 # It may be a key that nobody else has.
-                _leave(directory / stale, there[stale])
+                _keep_copy(directory / stale, there[stale])
                 atomic_files.remove(directory / stale)
         note(directory, files)
     return is_changed
 
 
 def note(directory: Path, files: Files) -> None:
-    """Note what all machines have of a CA; nothing where that is noted."""
+    """Write the note of a CA's shared files, unless it is already up to date."""
     if not _is_noted(directory, files):
         atomic_files.replace(directory / _SHARED, _digest(files))
 
 
 def is_name(name: str) -> bool:
-    """Say whether files of this name belong into a data directory."""
+    """Return whether this is a name for shared files of a data directory."""
     return name in {SEEDS, FIRST} or (name.startswith(f"{FIRST}-") and "/" not in name and "\0" not in name)
 
 
@@ -94,7 +94,7 @@ def _replaced(path: Path, content: bytes) -> bool:
     if path.exists():
         if (there := read_private(path)) == content:
             return False
-        _leave(path, there)
+        _keep_copy(path, there)
     atomic_files.replace(path, content)
     return True
 
@@ -108,11 +108,11 @@ def _digest(files: Files) -> bytes:
     return hashlib.sha256(msgspec.msgpack.encode(dict(sorted(files.items())))).hexdigest().encode()
 
 
-def _leave(path: Path, content: bytes) -> None:
-    """Keep beside what is about to go, unless it is kept there already."""
+def _keep_copy(path: Path, content: bytes) -> None:
+    """Keep a copy of a file that is about to be replaced, unless a copy exists already."""
     hidden = path.with_name(f".{path.name}")
     if any(one.read_bytes() == content for one in path.parent.glob(f"{hidden.name}.{_LEFT}*")):
         return
-    left = atomic_files.aside(hidden, _LEFT)
+    left = atomic_files.backup_path(hidden, _LEFT)
     atomic_files.replace(left, content)
     log.warning("server.left_beside", extra={"path": str(path), "left": str(left)})

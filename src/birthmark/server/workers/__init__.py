@@ -1,1 +1,1 @@
-"""Several processes that serve as one: what each worker is told, the parent that keeps them, and its one front."""
+"""Several processes that serve as one: the workers, their parent process, and its shared front end."""

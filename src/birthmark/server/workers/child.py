@@ -1,6 +1,6 @@
-"""One worker: what `birthmark serve --workers` starts, with its settings and sockets by a pipe from its parent.
+"""A worker process of `birthmark serve --workers`, which gets settings and sockets from its parent through a pipe.
 
-It stops when it is told to, and ends with its parent: another one may begin at once.
+It stops on request, and ends with its parent, because a new parent may start immediately.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import uvloop
 from birthmark.bus.wire import ReplyFrame, refusal_of
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.server.run import begin_log, collect_seldom
+from birthmark.server.run import begin_log, reduce_gc_frequency
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 from birthmark.server.workers.parent_death import end_with_parent
@@ -37,7 +37,7 @@ _LATE = (
 
 
 class Start(msgspec.Struct, frozen=True):
-    """What a parent tells a worker: one line of JSON."""
+    """Start message of a parent to a worker: one line of JSON."""
 
     settings: Settings
     given: WorkerConfig
@@ -45,7 +45,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class WorkerReady(msgspec.Struct, frozen=True):
-    """What a worker answers when it serves, or has failed to."""
+    """Reply of a worker that serves or failed to start."""
 
     endpoints: dict[str, Any] = {}
     elsewhere: list[str] = []
@@ -53,7 +53,7 @@ class WorkerReady(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Run the worker whose parent, and the pipes from and to it, the arguments name."""
+    """Run the worker whose parent process and pipes are given as arguments."""
     parent, told, answers = (int(one) for one in sys.argv[1:4])
     end_with_parent(parent)
     for name in _LATE:
@@ -91,11 +91,11 @@ async def _serve(start: Start, answer: Callable[[WorkerReady], None]) -> None:
         except BirthmarkError as error:
             answer(WorkerReady(refusal=refusal_of(error)))
             raise
-        collect_seldom()
+        reduce_gc_frequency()
         answer(WorkerReady(endpoints, server.elsewhere))
         lost = server.hold.lost
         lost.add_done_callback(lambda _: ended.set())
-        server.when_dead(ended.set)
+        server.on_considered_dead(ended.set)
         await ended.wait()
         if lost.done():
             raise lost.result()

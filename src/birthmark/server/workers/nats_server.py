@@ -1,4 +1,4 @@
-"""A NATS server of this installation's own, for workers on one machine: on loopback, for whoever has its token."""
+"""A private NATS server for workers on one machine: on loopback, with token authentication."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from birthmark import atomic_files
 from birthmark.bus import BusAwayError
 from birthmark.clock import Entropy
-from birthmark.supervised_tasks import ended, kept
+from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ _MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 
 
 class NatsServer:
-    """Kept alive below a data directory until `stop`; its port stays the same."""
+    """A supervised NATS server below a data directory, until `stop`; its port does not change."""
 
     def __init__(self, directory: Path, entropy: Entropy) -> None:
         self._directory = directory / "nats"
@@ -45,10 +45,10 @@ class NatsServer:
             )  # it is told which extra has it
         self._directory.mkdir(mode=0o700, exist_ok=True)
         await self._run(program)
-        self._keeping = kept("the NATS server", lambda: self._keep(program))
+        self._keeping = start_supervised("the NATS server", lambda: self._keep(program))
 
     async def stop(self) -> None:
-        await ended(self._keeping)
+        await cancel_and_wait(self._keeping)
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             try:

@@ -1,8 +1,8 @@
-"""The parent of a server's workers: it owns the directory and the listening sockets, and serves nothing by itself.
+"""The parent of a server's workers: it owns the directory and the listening sockets, and serves no devices.
 
-Each worker has sockets of its own, bound to the same addresses (SO_REUSEPORT), which stay open here: who connects while
-a worker is started anew waits in its queue, and is refused by nobody. Workers are programs of their own, never forks:
-event loop, OpenSSL and token libraries begin in each for itself.
+Each worker has separate sockets, bound to the same addresses (SO_REUSEPORT), which stay open in the parent. Connections
+during a worker's restart wait in the socket's queue and are not refused. Workers are separate programs, never forks, so
+that event loop, OpenSSL and token libraries are initialized in each.
 """
 
 import asyncio
@@ -25,32 +25,35 @@ from birthmark.bus import NobodyThereError
 from birthmark.bus.wire import opened
 from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.net.listener import bind_error, bound_at
+from birthmark.net.listener import bind_error, bind_sockets
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.file_descriptors import fit_to_descriptors
+from birthmark.server.file_descriptors import fit_limits_to_descriptors
 from birthmark.server.health_http import Close, serve_plain
 from birthmark.server.machines.machine_file import check_bus, machine_of
-from birthmark.server.run import collect_seldom
+from birthmark.server.run import reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.child import Start, WorkerReady
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.parent_http import Front
 from birthmark.server.workers.worker_client import WorkerRequest
 from birthmark.server.workers.worker_context import WorkerConfig, at, door_of, names_of
-from birthmark.supervised_tasks import ended, kept, note
+from birthmark.supervised_tasks import cancel_and_wait, note, start_supervised
 from birthmark.untrusted_text import decode_json, reason_of
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-"""Before a worker that fell is started again; who connects meanwhile waits for it, so that it may not be long."""
+"""Delays before a failed worker restarts; they are short because new connections wait for it."""
 _STEADY_S = 30.0
 _READY_S = 120.0
 _STOP_S = 40.0
 _LOOK_EVERY_S, _LOOK_S = 1.0, 2.0
 _STUCK_S = 10.0
 _FRONT_DRAIN_S = 5.0
-"""One that has not answered for so long is ended: others took over what it had, and it still gets new connections."""
+"""Timeout after which an unresponsive worker is killed.
+
+Other workers have taken over its sessions, but it still gets new connections.
+"""
 _MAX_ANSWER_BYTES = 1024 * 1024
 _OF_THE_PARENT = ("data", "listen", "ports", "only", "workers", "bus", "database", "health_listen", "health_metrics")
 """Settings that a restart of the workers does not change: the parent has the sockets, the lock and the bus."""
@@ -65,15 +68,15 @@ class _Program:
         self._reader = reader
 
     def tell(self, line: bytes) -> None:
-        """Tell it its one line."""
+        """Send the start message to the worker."""
         if self._control is not None:
             with suppress(BrokenPipeError):  # it has just ended: so it will be heard
                 os.write(self._control, line)
             os.close(self._control)
             self._control = None
 
-    async def heard(self) -> bytes:
-        """Return its next line; nothing where it ends, or takes too long, which is its end."""
+    async def read_reply(self) -> bytes:
+        """Return the next line of the worker; empty if it ends or exceeds the timeout, which ends it."""
         try:
             async with asyncio.timeout(_READY_S):
                 return await self._reader.readline()
@@ -82,7 +85,7 @@ class _Program:
             return b""
 
     def kill(self) -> None:
-        """End it: nobody needs it."""
+        """Kill a worker that is not needed."""
         self.tell(b"")
         if self.process.returncode is None:
             with suppress(ProcessLookupError):
@@ -90,8 +93,8 @@ class _Program:
 
 
 @contextmanager
-def _told_of(worker: str) -> Iterator[None]:
-    """Tell of what goes wrong where a worker is started anew; it is tried again, whatever it was."""
+def _log_restart_errors(worker: str) -> Iterator[None]:
+    """Log errors of a worker's restart, which is retried after any error."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - else nobody would start it again
@@ -99,13 +102,13 @@ def _told_of(worker: str) -> Iterator[None]:
 
 
 class WorkerProcess:
-    """One worker, started again whenever it ends, until `stop`."""
+    """A worker that is restarted whenever it ends, until `stop`."""
 
     def __init__(
-        self, name: str, door: Path, sockets: Mapping[str, Sequence[socket.socket]], start: Callable[[str], Start]
+        self, name: str, path: Path, sockets: Mapping[str, Sequence[socket.socket]], start: Callable[[str], Start]
     ) -> None:
         self.name = name
-        self._door = door
+        self._door = path
         self._is_silent = False
         self._sockets = sockets
         self._start = start
@@ -118,7 +121,7 @@ class WorkerProcess:
 
     @property
     def is_ready(self) -> bool:
-        """It serves, and answered when it was asked last."""
+        """Whether the worker serves and answered the last health check."""
         return self._is_ready.is_set() and not self._is_silent
 
     @property
@@ -126,23 +129,23 @@ class WorkerProcess:
         return None if self._process is None else self._process.pid
 
     async def start(self) -> WorkerReady:
-        """Start it and return what it answers. Raise its refusal, or `NobodyThereError`."""
+        """Start the worker and return its reply. Raise its refusal, or `NobodyThereError`."""
         ready = await self._begin(await self._spawn())
         self._keeping = asyncio.create_task(self._keep())
         return ready
 
-    async def again(self) -> bool:
-        """End it in order, and return when its successor serves, which has loaded everything before.
+    async def replace_with_successor(self) -> bool:
+        """Replace the worker with a preloaded successor; return whether the successor serves.
 
-        Say whether it does: where nothing can be loaded, such as half of another version, this one goes on.
+        If the successor cannot be loaded, for example from a partial installation, the old worker continues.
         """
-        with _told_of(self.name):
+        with _log_restart_errors(self.name):
             self._successor = await self._spawn()
         if self._successor is None:
             return False
         self._is_ready.clear()
         self._signal(signal.SIGTERM)
-        await self._ended_by_now(self._process)
+        await self._wait_or_kill(self._process)
         with suppress(TimeoutError):
             async with asyncio.timeout(_READY_S):
                 await self._is_ready.wait()
@@ -150,15 +153,15 @@ class WorkerProcess:
         return self._is_ready.is_set()
 
     async def stop(self) -> None:
-        """End it for good."""
+        """Stop the worker permanently."""
         self._is_stopping = True
         self._signal(signal.SIGTERM)
-        await self._ended_by_now(self._process)
-        await ended(self._keeping)
+        await self._wait_or_kill(self._process)
+        await cancel_and_wait(self._keeping)
         self._forget_successor()
 
-    async def _ended_by_now(self, process: asyncio.subprocess.Process | None) -> None:
-        """Return when a process that was told to end has ended; one that does not, or cannot hear it, is killed."""
+    async def _wait_or_kill(self, process: asyncio.subprocess.Process | None) -> None:
+        """Wait for a stopping process; kill it if it does not end or cannot receive the request."""
         if process is None:
             return
         try:
@@ -173,8 +176,8 @@ class WorkerProcess:
         with suppress(ProcessLookupError):
             process.kill()
 
-    async def _look(self, process: asyncio.subprocess.Process) -> None:
-        """Ask a worker again and again whether it is there; end it where it has not answered for long."""
+    async def _run_health_check_loop(self, process: asyncio.subprocess.Process) -> None:
+        """Check the worker's health periodically; kill it after a prolonged silence."""
         loop = asyncio.get_running_loop()
         heard_at, question = loop.time(), WorkerRequest("GET", b"/healthz")
         while True:
@@ -202,9 +205,9 @@ class WorkerProcess:
         while not self._is_stopping:
             began = loop.time()
             if self._process is not None:
-                looking = kept(f"worker {self.name}", partial(self._look, self._process))
+                looking = start_supervised(f"worker {self.name}", partial(self._run_health_check_loop, self._process))
                 status = await self._process.wait()
-                await ended(looking)
+                await cancel_and_wait(looking)
                 if self._is_stopping:
                     return
                 if status:
@@ -218,11 +221,11 @@ class WorkerProcess:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             successor, self._successor = self._successor, None
-            with _told_of(self.name):
+            with _log_restart_errors(self.name):
                 await self._begin(successor or await self._spawn())
 
     async def _spawn(self) -> "_Program":
-        """Start a program that is ready to be told what it is. Raise `NobodyThereError`."""
+        """Start a program that waits for its start message. Raise `NobodyThereError`."""
         given, control = os.pipe()
         heard, answers = os.pipe()
         descriptors = [one.fileno() for bound in self._sockets.values() for one in bound]
@@ -253,7 +256,7 @@ class WorkerProcess:
         program = _Program(process, control, reader)
         is_loaded = False
         try:
-            is_loaded = bool(await program.heard())
+            is_loaded = bool(await program.read_reply())
         finally:
             if not is_loaded:
                 program.kill()
@@ -262,10 +265,10 @@ class WorkerProcess:
         return program
 
     async def _begin(self, program: "_Program") -> WorkerReady:
-        """Tell a program what it is and return what it answers. Raise its refusal, or `NobodyThereError`."""
+        """Send the start message to a program and return its reply. Raise its refusal, or `NobodyThereError`."""
         self._process = program.process
         program.tell(msgspec.json.encode(self._start(self.name)) + b"\n")
-        line = await program.heard()
+        line = await program.read_reply()
         if not line.endswith(b"\n"):
             raise NobodyThereError(worker=self.name)
         ready = decode_json(line, WorkerReady)
@@ -304,9 +307,9 @@ class Parent:
         self._close_front: Close | None = None
 
     async def start(self) -> WorkerReady:
-        """Make the directory, bind the ports, start NATS where none is named, then the workers one after the other.
+        """Create the directory, bind the ports, start NATS if none is configured, then start the workers in sequence.
 
-        The first makes everything that the first start makes. Raise `BirthmarkError`.
+        The first worker creates everything that a first start creates. Raise `BirthmarkError`.
         """
         settings = self._settings
         self._data.prepare()
@@ -321,7 +324,7 @@ class Parent:
         machine = machine_of(settings.directory)
         self._prefix = "" if machine is None else machine.prefix
         names = names_of(settings.workers, self._prefix)
-        for name, sockets in zip(names, await self._bound(len(names)), strict=True):
+        for name, sockets in zip(names, await self._bind_sockets(len(names)), strict=True):
             door = door_of(settings.directory, name)
             self._workers.append(WorkerProcess(name, door, sockets, partial(self._told, sockets)))
         self._stack.push_async_callback(self._end_front)
@@ -334,7 +337,7 @@ class Parent:
             is_restarting=self._restarting.locked,
         )
         self._close_front = await serve_plain(
-            front.probe, front, settings, fit_to_descriptors(settings.bounds()), self._clock, _unseen
+            front.probe, front, settings, fit_limits_to_descriptors(settings.bounds()), self._clock, _log_refusal
         )
         for worker in self._workers[1:]:
             await worker.start()
@@ -342,20 +345,20 @@ class Parent:
         return first
 
     async def restart(self) -> None:
-        """Start every worker again, one after the other, with what the configuration says now.
+        """Restart all workers in sequence with the current configuration.
 
-        Where one does not come again, the others go on as they are.
+        If one cannot restart, the others continue unchanged.
         """
         async with self._restarting:
-            self._read_again()
+            self._reload_settings()
             for worker in self._workers:
-                if not await worker.again():
+                if not await worker.replace_with_successor():
                     log.error("server.restart_given_up", extra={"worker": worker.name})
                     return
             log.info("server.restarted", extra={"workers": len(self._workers)})
 
-    def _read_again(self) -> None:
-        """Take over what workers are told; what the parent itself has stands until it is started anew."""
+    def _reload_settings(self) -> None:
+        """Reload the settings of the workers; those of the parent apply until it restarts."""
         if self._read is None:
             return
         try:
@@ -384,8 +387,8 @@ class Parent:
         given = WorkerConfig(name, self._bus, len(self._workers), descriptors, self._prefix)
         return Start(self._settings, given, self._config)
 
-    async def _bound(self, count: int) -> list[dict[str, list[socket.socket]]]:
-        """Return sockets for each worker, by address and port. Raise what `listen` raises."""
+    async def _bind_sockets(self, count: int) -> list[dict[str, list[socket.socket]]]:
+        """Return the bound sockets of each worker by address and port. Raise the errors of `listen`."""
         settings, ports, found = (
             self._settings,
             self._settings.bound,
@@ -395,10 +398,10 @@ class Parent:
         for port in filter(None, (*wanted, *perhaps)):
             for address in settings.listen:
                 try:
-                    for alone in await bound_at(address, port):  # nobody else is there, not even of this user
+                    for alone in await bind_sockets(address, port):  # nobody else is there, not even of this user
                         alone.close()
                     for sockets in found:
-                        sockets[at(address, port)] = await bound_at(address, port, is_shared=True)
+                        sockets[at(address, port)] = await bind_sockets(address, port, is_shared=True)
                 except OSError as error:
                     if port in perhaps:
                         continue  # bound where it can be
@@ -410,8 +413,8 @@ class Parent:
         return found
 
 
-def _unseen(error: BirthmarkError, address: str, _peer: object) -> None:
-    """Tell of a refusal at the front, where there is no ledger."""
+def _log_refusal(error: BirthmarkError, address: str, _peer: object) -> None:
+    """Log a refusal at the front end, which has no refusal ledger."""
     log.info("front.refused", extra={"code": error.code, "address": address})
 
 
@@ -421,9 +424,9 @@ def run_workers(
     config: Path | None = None,
     read: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve by several workers until told to stop. As `run`.
+    """Serve with several workers until stopped. Arguments as for `run`.
 
-    SIGHUP starts them again, one after the other, with the settings that `read` returns then.
+    SIGHUP restarts them in sequence with the settings that `read` returns.
     """
 
     os.umask(os.umask(0o077) | 0o022)
@@ -444,11 +447,11 @@ def run_workers(
             await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 first = starting.result()
-                collect_seldom()
+                reduce_gc_frequency()
                 on_ready(first.endpoints, first.elsewhere)
                 await ending
         finally:
-            await ended(starting, ending, *restarting)
+            await cancel_and_wait(starting, ending, *restarting)
             await parent.stop()
 
     uvloop.run(main())

@@ -1,6 +1,6 @@
-"""Processes that end with their parent, however that ends (prctl(2), PR_SET_PDEATHSIG); on Linux alone.
+"""Processes that end with their parent, for any reason (prctl(2), PR_SET_PDEATHSIG); Linux only.
 
-As a program it runs another in its own place: `python -m birthmark.server.workers.parent_death PROGRAM ARGUMENTS…`
+As a program it replaces itself with another: `python -m birthmark.server.workers.parent_death PROGRAM ARGUMENTS…`
 """
 
 import ctypes
@@ -12,7 +12,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel end this process when its parent, which had this number, is gone."""
+    """Have the kernel kill this process when its parent, with this process id, ends."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

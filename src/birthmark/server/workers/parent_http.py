@@ -1,4 +1,4 @@
-"""What the parent answers: one health and one page of metrics for all workers, and the operator interface by one."""
+"""HTTP front end of the parent: merged health and metrics of all workers, and the operator interface of one."""
 
 import asyncio
 import contextlib
@@ -20,26 +20,29 @@ from starlette.routing import Route
 from birthmark.errors import UnavailableError
 from birthmark.net.connection import Connection
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
-from birthmark.operator_api.api_router import NDJSON, ROOT, SSE, as_event, problem, told, while_there
+from birthmark.operator_api.api_router import NDJSON, ROOT, SSE, as_event, problem, respond_unless_disconnected, told
 from birthmark.server.workers.worker_client import Headers, NotReachedError, WorkerRequest, WorkerResponse
 from birthmark.server.workers.worker_context import door_of
-from birthmark.supervised_tasks import ended
+from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_text import decode_json
 from birthmark.webconsole.enroll.limits import DROP
 
 FIELD = b"birthmark-asker"
-"""A header of the front's own: what came by this name from outside is not passed on."""
+"""Internal header of the front end; it is removed from external requests."""
 Field = tuple[bytes, bytes]
 
 
 def field_of(scope: Scope) -> Sequence[Field]:
-    """Return the header that says who asks; none where nothing tells."""
+    """Return the header with the client's and server's address; empty if unknown."""
     ends = scope.get("client"), scope.get("server")
     return () if None in ends else [(FIELD, json.dumps(ends).encode())]
 
 
 class ForWhoAsks:
-    """Serves a worker's own door: whoever reaches that holds the installation, so what the front says there holds."""
+    """Middleware for a worker's Unix domain socket that applies the client address from the front end.
+
+    Access to the socket requires access to the installation, so the header is trusted.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -56,7 +59,7 @@ class ForWhoAsks:
 
 _LOOK_S = 5.0
 _JOIN_S = 1.0
-"""How long who looks on waits for the first word of each worker."""
+"""Timeout for the first line of each worker in a merged stream."""
 _AGAIN_S = 0.2
 _OF_A_CONNECTION = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"trailer", b"upgrade", b"date"}
 _OF_THE_REQUEST = _OF_A_CONNECTION | {b"content-length", b"expect", FIELD}
@@ -82,7 +85,7 @@ class WorkerAwayError(UnavailableError):
 
 
 class WorkerView(Protocol):
-    """A worker, as its parent sees it."""
+    """A worker, as the parent uses it."""
 
     @property
     def name(self) -> str: ...
@@ -92,7 +95,7 @@ class WorkerView(Protocol):
 
 
 class Front:
-    """An ASGI application: health of all, metrics of all, and whatever else from the first worker that is ready."""
+    """An ASGI application: merged health and metrics, and everything otherwise from the first ready worker."""
 
     def __init__(
         self,
@@ -102,7 +105,10 @@ class Front:
         has_metrics: bool,
         is_restarting: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`is_restarting`: the workers are started anew one after the other, and the others serve meanwhile."""
+        """Create the front end.
+
+        `is_restarting` returns whether a rolling restart is in progress, during which other workers serve.
+        """
         self._workers = workers
         self._is_restarting = is_restarting
         self._directory = directory
@@ -121,7 +127,7 @@ class Front:
 
     async def _ready(self, _request: Request) -> Response:
         is_planned, were_ready = self._is_restarting(), [worker.is_ready for worker in self._workers]
-        answers = await asyncio.gather(*(self._asked(worker, b"/readyz") for worker in self._workers))
+        answers = await asyncio.gather(*(self._request_worker(worker, b"/readyz") for worker in self._workers))
         parts = [_words(body) for _, body in answers]
         is_planned |= self._is_restarting()
         if is_planned:  # who was told to end, or begins, says that its listeners are away; it is not asked to serve
@@ -139,7 +145,7 @@ class Front:
         return JSONResponse(found, HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _measured(self, _request: Request) -> Response:
-        answers = await asyncio.gather(*(self._asked(worker, b"/metrics") for worker in self._workers))
+        answers = await asyncio.gather(*(self._request_worker(worker, b"/metrics") for worker in self._workers))
         pages = {
             w.name: body.decode()
             for w, (status, body) in zip(self._workers, answers, strict=True)
@@ -148,30 +154,32 @@ class Front:
         return Response(merged(pages), media_type=_METRICS)
 
     async def _forward(self, request: Request) -> Response:
-        """Let one worker answer, which knows what all of them know; but who looks on sees what passes at each."""
+        """Forward a request to one worker, which knows the state of all; live streams merge all workers."""
         if (request.method, request.scope["path"]) == ("POST", DROP):
             return await self._dropped(request)
-        return await while_there(request, self._answered(_question(request, await request.body())))
+        return await respond_unless_disconnected(
+            request, self._forward_to_worker(_question(request, await request.body()))
+        )
 
     async def _dropped(self, request: Request) -> Response:
-        """Pass a list of devices on while it comes: it is larger than what a stranger may have wait here."""
+        """Stream an upload of a device list to a worker; it exceeds the buffer for unauthenticated clients."""
         try:
-            return await self._answered(replace(_question(request), pieces=_pieces(request)))
+            return await self._forward_to_worker(replace(_question(request), pieces=_pieces(request)))
         except ClientDisconnect:
             return Response(status_code=503)  # which nobody sees
 
-    async def _answered(self, question: WorkerRequest) -> Response:
-        """Return a worker's answer: the first ready one's, or another's where that has done nothing."""
+    async def _forward_to_worker(self, question: WorkerRequest) -> Response:
+        """Return the response of the first ready worker, or of another one if the request was not processed."""
         for worker in self._ready_ones():
             try:
-                answer = await question.put_to(self._door(worker))
+                answer = await question.send_to_socket(self._door(worker))
                 if (b"content-type", _SSE) in answer.headers:
                     return _WorkerStreamResponse(self._stream(worker, answer, is_sse=True), answer)
                 if (b"content-type", NDJSON.encode()) in answer.headers:
                     if question.target.partition(b"?")[0] != _SEEN_AT_EACH:
                         return _WorkerStreamResponse(self._stream(worker, answer), answer)
                     answer.close()  # it is known to answer: each is asked now
-                    return _WorkerStreamResponse(self._seen_at_each(question), answer)
+                    return _WorkerStreamResponse(self._merge_streams(question), answer)
                 with contextlib.closing(answer):
                     response = Response(await answer.content(), answer.status)
             except NotReachedError:
@@ -192,12 +200,12 @@ class Front:
                 yield lines
         except OSError:
             cut = self._problem(f"Worker {worker.name}")
-            yield as_event(cut).encode() if is_sse else self._cut(f"Worker {worker.name}")
+            yield as_event(cut).encode() if is_sse else self._format_interrupted_line(f"Worker {worker.name}")
 
-    async def _seen_at_each(self, question: WorkerRequest) -> AsyncIterator[bytes]:
-        """Yield the lines of all workers as they come, also of those that are ready later, until no one is left.
+    async def _merge_streams(self, question: WorkerRequest) -> AsyncIterator[bytes]:
+        """Yield the lines of all workers as they arrive, including workers that become ready later, until none is left.
 
-        A worker waits while its lines do, and counts by itself what has no room meanwhile.
+        A worker waits when its lines are not read, and counts the lines that it drops.
         """
         lines: asyncio.Queue[bytes] = asyncio.Queue(1)
         looks = {worker.name: _WorkerStream(question, self._door(worker), lines) for worker in self._ready_ones()}
@@ -216,12 +224,12 @@ class Front:
                 except TimeoutError:
                     continue
                 yield line
-            yield self._cut("Every worker")
+            yield self._format_interrupted_line("Every worker")
         finally:
-            await ended(*(look.hearing for look in looks.values()))
+            await cancel_and_wait(*(look.hearing for look in looks.values()))
 
-    async def _asked(self, worker: WorkerView, path: bytes) -> tuple[int, bytes]:
-        """Return what a worker answers; nothing where it does not."""
+    async def _request_worker(self, worker: WorkerView, path: bytes) -> tuple[int, bytes]:
+        """Return a worker's status and body; 503 and no body if it does not answer."""
         try:
             async with asyncio.timeout(_LOOK_S):
                 return await WorkerRequest("GET", path).answered(self._door(worker))
@@ -239,8 +247,8 @@ class Front:
         response.headers["retry-after"] = "1"
         return response
 
-    def _cut(self, worker: str) -> bytes:
-        """Return the end of lines that broke off."""
+    def _format_interrupted_line(self, worker: str) -> bytes:
+        """Return the final line of an interrupted stream."""
         return msgspec.json.encode(self._problem(worker)) + b"\n"
 
     def _problem(self, worker: str) -> dict[str, Any]:
@@ -249,20 +257,20 @@ class Front:
 
 
 class _WorkerStream:
-    """What passes at one worker, until that ends."""
+    """The stream of one worker, until it ends."""
 
-    def __init__(self, question: WorkerRequest, door: Path, lines: asyncio.Queue[bytes]) -> None:
+    def __init__(self, question: WorkerRequest, path: Path, lines: asyncio.Queue[bytes]) -> None:
         self.has_begun = asyncio.Event()
-        self.hearing = asyncio.create_task(self._hear(question, door, lines))
+        self.hearing = asyncio.create_task(self._hear(question, path, lines))
 
     @property
     def is_over(self) -> bool:
         return self.hearing.done()
 
-    async def _hear(self, question: WorkerRequest, door: Path, lines: asyncio.Queue[bytes]) -> None:
+    async def _hear(self, question: WorkerRequest, path: Path, lines: asyncio.Queue[bytes]) -> None:
         try:
             async with asyncio.timeout(_LOOK_S):
-                answer = await question.put_to(door)
+                answer = await question.send_to_socket(path)
             with contextlib.closing(answer):
                 async for some in answer.lines():
                     self.has_begun.set()
@@ -274,7 +282,7 @@ class _WorkerStream:
 
 
 class _WorkerStreamResponse(StreamingResponse):
-    """Ends what it shows when whoever looks on goes."""
+    """A streaming response that closes its source when the client disconnects."""
 
     def __init__(self, parts: AsyncIterator[bytes], answer: WorkerResponse) -> None:
         super().__init__(parts, answer.status)
@@ -289,7 +297,7 @@ class _WorkerStreamResponse(StreamingResponse):
 
 
 def _question(request: Request, body: bytes = b"") -> WorkerRequest:
-    """Return what is asked as it came: a name that was decoded here would be decoded again there."""
+    """Return the request unchanged: a decoded name would be decoded a second time by the worker."""
     scope = request.scope
     path = scope.get("raw_path") or quote(scope["path"]).encode()
     target = path + (b"?" + scope["query_string"] if scope["query_string"] else b"")
@@ -298,12 +306,12 @@ def _question(request: Request, body: bytes = b"") -> WorkerRequest:
 
 
 async def _pieces(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body as it comes; what was passed on does not wait here any more."""
+    """Yield a body as it arrives; forwarded bytes no longer count as buffered."""
     connection: Connection | None = request.scope.get("extensions", {}).get("connection")
     async for piece in request.stream():
         yield piece
         if connection is not None:
-            connection.understood()
+            connection.mark_processed()
 
 
 def _kept(headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -322,7 +330,7 @@ _SAMPLE = re.compile(r"^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (.*)$")
 
 
 def merged(pages: Mapping[str, str]) -> str:
-    """Return one page of Prometheus's text format from one of each worker, each sample with its `worker`."""
+    """Return one page in Prometheus's text format from the pages of all workers; each sample gets a `worker` label."""
     heads: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for worker, page in pages.items():

@@ -1,7 +1,7 @@
-"""One question of the parent to one of its workers, over HTTP/1.1 by the worker's door, and the answer as it comes.
+"""Requests of the parent to a worker: HTTP/1.1 over the worker's Unix domain socket, with a streamed response.
 
-No thread waits for it: however many questions are open, each next one is asked at once. Whoever closes an answer ends
-the connection, and with it what the worker does for it.
+No thread waits for a response, so the number of open requests does not delay the next one. Closing a response closes
+the connection, which ends its processing in the worker.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httptools
 
-from birthmark.operator_api.unix_socket import reached
-from birthmark.supervised_tasks import ended
+from birthmark.operator_api.unix_socket import connect_socket
+from birthmark.supervised_tasks import cancel_and_wait
 
 _ANSWER_S = 330.0  # a method call waits for five minutes
 _PART = 65536
@@ -26,11 +26,11 @@ class NotReachedError(OSError):
 
 
 class CutOffError(OSError):
-    """The worker's answer broke off."""
+    """The worker's response was interrupted."""
 
 
 class WorkerResponse:
-    """What a worker answers; its methods are the parser's callbacks, and what reads. Raise `OSError` where it ends."""
+    """A worker's response; its methods are parser callbacks and readers. Raise `OSError` if it is interrupted."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, has_body: bool) -> None:
         self.status = 0
@@ -55,7 +55,7 @@ class WorkerResponse:
         self._is_over = True
 
     async def begin(self) -> None:
-        """Return when status and headers are there."""
+        """Wait until status and headers have arrived."""
         while not self.status:
             await self._read()
 
@@ -64,7 +64,7 @@ class WorkerResponse:
         return b"".join([part async for part in self._parts()])
 
     async def lines(self) -> AsyncIterator[bytes]:
-        """Yield whole lines, as many as came."""
+        """Yield complete lines, as many as have arrived."""
         begun: list[bytes] = []
         async for part in self._parts():
             whole, newline, rest = part.rpartition(b"\n")
@@ -98,19 +98,22 @@ class WorkerResponse:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRequest:
-    """A request as it came, byte by byte."""
+    """A request with its original bytes."""
 
     method: str
     target: bytes
     headers: Headers = ()
     body: bytes = b""
     pieces: AsyncIterator[bytes] | None = None
-    """Of a body that is passed on while it comes."""
+    """Chunks of a body that is forwarded as it arrives."""
 
-    async def put_to(self, directory: Path) -> WorkerResponse:
-        """Ask at a door and return the answer as it begins. Raise `NotReachedError`, or another `OSError`."""
+    async def send_to_socket(self, directory: Path) -> WorkerResponse:
+        """Send the request to the Unix domain socket of a directory and return the response when it starts.
+
+        Raise `NotReachedError`, or another `OSError`.
+        """
         try:
-            sock = await reached(directory)
+            sock = await connect_socket(directory)
         except OSError as error:
             raise NotReachedError from error
         try:
@@ -133,7 +136,7 @@ class WorkerRequest:
 
     async def answered(self, directory: Path) -> tuple[int, bytes]:
         """Return status and body. Raise `OSError`."""
-        with contextlib.closing(await self.put_to(directory)) as answer:
+        with contextlib.closing(await self.send_to_socket(directory)) as answer:
             return answer.status, await answer.content()
 
     def _written(self) -> bytes:
@@ -146,9 +149,9 @@ class WorkerRequest:
 
 
 async def _passed_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter, answer: WorkerResponse) -> None:
-    """Write pieces as they come, no faster than they are read, until their end or until the answer begins.
+    """Forward chunks, no faster than they are read, until they end or the response starts.
 
-    Raise what `pieces` raises, and `OSError` where the answer does not begin.
+    Raise the errors of `pieces`, and `OSError` if the response does not start.
     """
     beginning, writing = asyncio.ensure_future(answer.begin()), asyncio.ensure_future(_written_on(pieces, writer))
     try:
@@ -158,7 +161,7 @@ async def _passed_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter,
                 await writing
         await beginning
     finally:
-        await ended(beginning, writing)
+        await cancel_and_wait(beginning, writing)
 
 
 async def _written_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:

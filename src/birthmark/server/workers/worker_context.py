@@ -1,4 +1,4 @@
-"""Which worker of an installation a process is, and what its parent gave it."""
+"""The place of a process among an installation's workers, and the configuration from its parent."""
 
 import errno
 import os
@@ -15,25 +15,25 @@ _OWN = re.compile(r"w[0-9]+")
 
 
 class WorkerConfig(msgspec.Struct, frozen=True):
-    """What a parent hands to a worker: its name, how to reach the others, and sockets that are bound."""
+    """Configuration from the parent: the worker's name, the bus, and bound sockets."""
 
     name: str
     bus: str
     """The URL of NATS."""
     of: int
-    """How many workers there are on this machine."""
+    """Number of workers on this machine."""
     sockets: Mapping[str, Sequence[int]]
     """Descriptors by address and port, as `at` writes them."""
     prefix: str = ""
-    """What the names of this machine's workers begin with."""
+    """Prefix of the worker names of this machine."""
 
 
 class WorkerContext:
-    """One process among others. Alone it binds its ports by itself and needs no bus."""
+    """A worker's place among the others. A single process binds its own ports and needs no bus."""
 
-    def __init__(self, given: WorkerConfig | None = None) -> None:
-        self._given = given
-        self.name = MAIN if given is None else given.name
+    def __init__(self, config: WorkerConfig | None = None) -> None:
+        self._given = config
+        self.name = MAIN if config is None else config.name
 
     @property
     def is_alone(self) -> bool:
@@ -45,16 +45,16 @@ class WorkerContext:
 
     @property
     def of(self) -> int:
-        """How many share this machine."""
+        """Number of workers on this machine."""
         return 1 if self._given is None else self._given.of
 
     @property
     def names(self) -> Sequence[str]:
-        """What all of this machine are called."""
+        """Names of all workers of this machine."""
         return (MAIN,) if self._given is None else names_of(self._given.of, self._given.prefix)
 
-    def is_no_more(self, name: str) -> bool:
-        """Say whether nobody has this name of a worker any more; other machines' are theirs to know."""
+    def is_name_unused(self, name: str) -> bool:
+        """Return whether a worker name is no longer in use; names of other machines are not judged."""
         if name in self.names:
             return False
         prefix = "" if self._given is None else self._given.prefix
@@ -63,15 +63,15 @@ class WorkerContext:
 
     @property
     def is_first(self) -> bool:
-        """Say whether this one starts before all others."""
+        """Return whether this worker starts before all others."""
         return self.name == self.names[0]
 
     def door(self, directory: Path) -> Path:
-        """Return the directory of this worker's own door."""
+        """Return the directory of this worker's Unix domain socket."""
         return directory if self._given is None else door_of(directory, self.name)
 
     async def bind(self, address: str, port: int) -> list[socket.socket]:
-        """Return the sockets that the parent bound. Raise `OSError` where it could not."""
+        """Return the sockets that the parent bound. Raise `OSError` if it could not bind them."""
         assert self._given is not None  # noqa: S101 - asked of workers alone
         descriptors = self._given.sockets.get(at(address, port))
         if descriptors is None:
@@ -80,12 +80,12 @@ class WorkerContext:
 
 
 def names_of(count: int, prefix: str = "") -> Sequence[str]:
-    """Return what so many workers of a machine are called, for good."""
+    """Return the permanent names of `count` workers of a machine."""
     return [f"{prefix}w{number + 1}" for number in range(count)]
 
 
 def door_of(directory: Path, worker: str) -> Path:
-    """Return the directory of a worker's own door."""
+    """Return the directory of a worker's Unix domain socket."""
     return directory / "workers" / worker
 
 

@@ -1,11 +1,10 @@
-"""A batch as arrays, and the functions of a session that run it.
+"""A batch as arrays, and the session functions that run it.
 
-asyncpg sends one statement and waits for its answer; a pipeline is not in its public interface, and statements with
-their values written into them would show secrets in the server's log when one fails. So the session gets functions in
-its temporary schema, which nobody else sees and which end with it: one for each statement that is used, whose plan the
-server keeps, and two that run a batch of them. A batch is five integers for each step (the statement's number, the
-rows it must touch or -1, where its texts, numbers and bytes begin) and three arrays, since columns are texts, numbers
-or bytes.
+asyncpg sends one statement and waits for its response; its public interface has no pipeline. Statements with inline
+values would expose secrets in the server's log when they fail. Therefore the session gets functions in its temporary
+schema, which are private and end with it. One function per statement, whose plan the server caches, and two functions
+that run a batch of them. A batch has five integers per step: the statement's number, the required row count or -1, and
+the start of its texts, numbers and bytes. Three arrays contain these values, since columns are texts, numbers or bytes.
 """
 
 import re
@@ -36,13 +35,13 @@ _LOCK = "6254722"  # of the class of our advisory locks in which each worker has
 RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4, $5)"
 """Run steps; return the number of the first that did not touch the rows it must, or -1. It raises on a violation."""
 RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5, $6)"
-"""Run steps, those of each change (they end at `$6`) in a savepoint of its own; return how each went.
+"""Run the steps of each change (they end at `$6`) in a separate savepoint, and return the result of each.
 
-Which is nothing, or `step N` for one that did not touch the rows it must, or `state S` for a violation.
+A result is empty, `step N` for a step with a wrong row count, or `state S` for a violation.
 """
 
 WAIT = f"SELECT pg_advisory_xact_lock({_LOCK}, $1)"
-"""Wait until no other session commits for this worker: one of which we know nothing more may still be about to."""
+"""Wait until no other session commits for this worker; a lost session may still be about to."""
 
 _PATIENCE = "100ms"  # with another's commit that may wait for ours: PostgreSQL looks for such after a second
 PREPARE = f"""
@@ -87,7 +86,7 @@ END $code$;
 
 @dataclass(frozen=True, slots=True)
 class StatementPlan:
-    """A statement that the session knows: its number, and which parameters go into which array."""
+    """A statement that the session knows: its number, and the array of each parameter."""
 
     number: int
     texts: tuple[str, ...]
@@ -98,7 +97,7 @@ class StatementPlan:
 
 @dataclass(slots=True)
 class BatchSteps:
-    """A batch that is being put together."""
+    """A batch under construction."""
 
     steps: list[int] = field(default_factory=list)
     texts: list[str | None] = field(default_factory=list)
@@ -126,7 +125,7 @@ class BatchSteps:
 
 
 class StatementPlans:
-    """The statements of a session by number, and the SQL that makes them known."""
+    """The statements of a session by number, and the SQL that defines them."""
 
     def __init__(self) -> None:
         self._plans: dict[tuple[str, tuple[str, ...]], StatementPlan] = {}  # by SQL and names
@@ -135,7 +134,7 @@ class StatementPlans:
         self._sound = 0  # what was defined in this session or an earlier one
 
     def of(self, compiled: CompiledStatement) -> StatementPlan:
-        """Return the plan of a statement; one that is new is known after `definition` was run."""
+        """Return the plan of a statement; a new one is available after `definition` is run."""
         if (known := self._plans.get((compiled.sql, compiled.order))) is None:
             names: dict[Kind, list[str]] = {"text": [], "number": [], "blob": []}
             for name, kind in zip(compiled.order, compiled.kinds, strict=True):
@@ -149,11 +148,11 @@ class StatementPlans:
         return known
 
     def forget(self) -> None:
-        """Begin a new session: nothing is known there."""
+        """Reset for a new session, which has no definitions."""
         self._defined = 0
 
     def definition(self) -> str:
-        """Return the SQL that makes known what is not yet, or nothing."""
+        """Return the SQL for the undefined statements; empty if there are none."""
         if self._defined == len(self._functions):
             return ""
         return "\n".join([*self._functions[self._defined :], _dispatch(len(self._functions))])
@@ -163,7 +162,7 @@ class StatementPlans:
         self._defined = self._sound = len(self._functions)
 
     def drop_new(self) -> None:
-        """Drop what was never defined: the server takes it for a mistake."""
+        """Discard statements whose definition the server rejected."""
         del self._functions[self._sound :]
         self._plans = {named: plan for named, plan in self._plans.items() if plan.number < self._sound}
 
@@ -188,7 +187,7 @@ def _function(number: int, compiled: CompiledStatement) -> str:
 
 
 def _dispatch(count: int) -> str:
-    """Return the function that calls a statement by its number; in groups, since each condition costs."""
+    """Return the function that calls a statement by its number, in groups, because each branch has a cost."""
     groups = []
     for first in range(0, count, _BRANCHES):
         last = min(first + _BRANCHES, count)

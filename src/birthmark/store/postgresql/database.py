@@ -1,4 +1,4 @@
-"""The port on a PostgreSQL server (15 or newer): reads by a pool, one batch after the other by one connection."""
+"""The database port for PostgreSQL 15 or newer: reads from a pool, and sequential batches over one connection."""
 
 import asyncio
 import contextlib
@@ -24,12 +24,12 @@ from birthmark.store.postgresql.writer import AnswerLostError, Writer
 from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.unit_of_work import Changes
-from birthmark.supervised_tasks import ended
+from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.turns import FairSemaphore
 
 
 class AutocommitConnection:
-    """It connects when it is first asked, and again by itself."""
+    """A connection that is opened on first use and reopened automatically."""
 
     def __init__(self, connect: Callable[[], Awaitable[Any]]) -> None:
         self._connect = connect
@@ -37,7 +37,7 @@ class AutocommitConnection:
         self._turn = asyncio.Lock()
 
     async def run(self, sql: str, *arguments: Any) -> bool:
-        """Run a statement and say whether it touched a row. Raise asyncpg's errors."""
+        """Run a statement and return whether it affected a row. Raise the errors of asyncpg."""
         async with self._turn:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connect()
@@ -45,7 +45,7 @@ class AutocommitConnection:
         return not told.endswith(" 0")  # as "UPDATE 1"
 
     def close(self) -> None:
-        """End it; nobody waits for what it is asked."""
+        """Close the connection without waiting for its requests."""
         if self._connection is not None:
             self._connection.terminate()
 
@@ -87,7 +87,7 @@ class PostgresUnavailableError(UnavailableError):
 
 
 class _EndsMovedError(Exception):
-    """The audit chain or the outbox does not end where we left it: a commit whose answer was lost was kept."""
+    """The audit chain or the outbox has moved: a commit whose response was lost was stored."""
 
 
 class PostgresDatabase:
@@ -128,7 +128,7 @@ class PostgresDatabase:
         writer = Writer(partial(asyncpg.connect, url, **OPTIONS, server_settings=writing), worker)
         with translated():
             pool = await asyncpg.create_pool(
-                url, min_size=0, max_size=_READERS, reset=_leave_as_it_is, **OPTIONS, server_settings=settings
+                url, min_size=0, max_size=_READERS, reset=_skip_reset, **OPTIONS, server_settings=settings
             )
             async with pool.acquire() as connection:
                 await migrate.upgrade_postgresql(connection)
@@ -162,10 +162,10 @@ class PostgresDatabase:
         rows: Sequence[Row] = await self._read("fetch", compiled.sql, *compiled.arguments(params, self.seal))
         return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
 
-    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+    async def read_in_background(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         return await self.all(statement, **params)  # PostgreSQL reads in a process of its own
 
-    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+    async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
         compiled = statement.compiled("postgresql")
         with translated():
             return await patiently(partial(self._beside.run, compiled.sql, *compiled.arguments(params, self.seal)))
@@ -183,8 +183,8 @@ class PostgresDatabase:
     async def durability(self) -> str:
         return str(await self._read("fetchval", "SHOW synchronous_commit"))
 
-    def no_room(self) -> None:
-        """Return nothing: its disk is another machine's."""
+    def find_disk_full_error(self) -> None:
+        """Return None: the disk belongs to another machine."""
 
     async def is_reachable(self) -> bool:
         asking: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._ask("fetchval", "SELECT 1"))
@@ -213,7 +213,7 @@ class PostgresDatabase:
         if not settled.done():  # the line is cut, and nobody has told
             self._writer.cut()
             await settled
-        await ended(self._looking)
+        await cancel_and_wait(self._looking)
         await self._writer.close()
         self._beside.close()
         with contextlib.suppress(TimeoutError):
@@ -225,14 +225,14 @@ class PostgresDatabase:
             return await patiently(partial(self._ask, method, sql, *arguments))
 
     async def _ask(self, method: str, sql: str, *arguments: Any) -> Any:
-        """Ask once; whoever waits for a connection in vain is told as if the server were away."""
+        """Run a query once; a timeout while waiting for a connection counts as an unavailable server."""
         if self._is_closing:
             raise PostgresUnavailableError(reason="it is closed")
         until = (loop := asyncio.get_running_loop()).time() + PATIENCE_S
         try:
             async with contextlib.AsyncExitStack() as stack:
                 async with asyncio.timeout_at(until):
-                    await stack.enter_async_context(self._turns.of(self._backlog.at_work))
+                    await stack.enter_async_context(self._turns.of(self._backlog.current_owner))
                 left = max(until - loop.time(), _LEAST_S)
                 connection = await stack.enter_async_context(self._pool.acquire(timeout=left))
                 return await getattr(connection, method)(sql, *arguments)
@@ -243,7 +243,7 @@ class PostgresDatabase:
             raise
 
     async def _run(self, batch: Batch) -> Outcomes:
-        """Commit the batch; while the server is away and nothing was kept, wait for it."""
+        """Commit the batch; wait for an unavailable server if nothing was committed."""
         async with self._writer:
             for _ in range(_ATTEMPTS):
                 try:
@@ -263,7 +263,7 @@ class PostgresDatabase:
         return [failed] * len(batch)
 
     async def _attempt(self, batch: Batch) -> Outcomes:
-        """Commit the batch as one; where a change of it is refused, each change on its own."""
+        """Commit the batch as one; if a change is refused, commit each change separately."""
         if self._is_closing:
             raise PostgresUnavailableError(reason="it is closed")
         await self._writer.connect()
@@ -271,11 +271,11 @@ class PostgresDatabase:
             await self._look_at_ends()
         before, discarded = self._ends(), self._discard
         try:
-            outcomes = await self._at_once(batch, discarded)
+            outcomes = await self._run_together(batch, discarded)
             if outcomes is None:
                 self._set_ends(before)
                 await self._writer.roll_back()
-                outcomes = await self._apart(batch, discarded)
+                outcomes = await self._run_separately(batch, discarded)
             self._are_ends_known = False  # until the answer to COMMIT is here
             await self._writer.commit()
         except AnswerLostError:
@@ -290,8 +290,8 @@ class PostgresDatabase:
             self._discard = 0
         return outcomes
 
-    async def _at_once(self, batch: Batch, discarded: int) -> Outcomes | None:
-        """Run every change of the batch; None when one of them is refused, whichever."""
+    async def _run_together(self, batch: Batch, discarded: int) -> Outcomes | None:
+        """Run every change of the batch; None if any is refused."""
         steps = BatchSteps()
         try:
             self._add_discard(steps, discarded)
@@ -306,9 +306,9 @@ class PostgresDatabase:
         except (*_VIOLATIONS, UnicodeEncodeError):
             return None
 
-    async def _apart(self, batch: Batch, discarded: int) -> Outcomes:
-        """Run each change in a savepoint of its own, then what we write about those that are kept."""
-        outcomes: list[BirthmarkError | None] = [_unkeepable(changes) for changes, _ in batch]
+    async def _run_separately(self, batch: Batch, discarded: int) -> Outcomes:
+        """Run each change in a separate savepoint, then the audit rows and events of the successful ones."""
+        outcomes: list[BirthmarkError | None] = [_find_unstorable_value(changes) for changes, _ in batch]
         tried = [number for number, outcome in enumerate(outcomes) if outcome is None]
         steps, ends = BatchSteps(), []
         for number in tried:
@@ -317,7 +317,7 @@ class PostgresDatabase:
         await self._writer.begin()
         begun = 0
         for number, how, end in zip(tried, await self._writer.run_apart(steps, ends), ends, strict=True):
-            outcomes[number] = _meaning_of(how, batch[number][0], begun)
+            outcomes[number] = _parse_refusal(how, batch[number][0], begun)
             begun = end
         steps, first = BatchSteps(), self._seq
         self._add_discard(steps, discarded)
@@ -339,7 +339,11 @@ class PostgresDatabase:
     def _add_writes(self, steps: BatchSteps, changes: Changes) -> None:
         for write in changes.writes:
             compiled = write.statement.compiled("postgresql")
-            params = self.seal.closed(compiled.sealed, write.params) if self.seal and compiled.sealed else write.params
+            params = (
+                self.seal.encrypt_parameters(compiled.sealed, write.params)
+                if self.seal and compiled.sealed
+                else write.params
+            )
             steps.add(self._writer.plans.of(compiled), params, write.expect)
 
     def _add_own(self, steps: BatchSteps, changes: Changes) -> None:
@@ -360,8 +364,8 @@ class PostgresDatabase:
             row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
             steps.add(self._plan(_ADD_AUDIT), row)
 
-    def _add_counts(self, steps: BatchSteps, kept: Sequence[Changes]) -> None:
-        for (name, place, state, since), by in sorted(summed(kept).items()):
+    def _add_counts(self, steps: BatchSteps, changes: Sequence[Changes]) -> None:
+        for (name, place, state, since), by in sorted(summed(changes).items()):
             row = {"name": name, "place": place, "state": state, "since": since, "worker": self.worker, "value": by}
             steps.add(self._plan(COUNT), row)
 
@@ -370,7 +374,7 @@ class PostgresDatabase:
             steps.add(self._plan(_DISCARD), {"worker": self.worker, "upto": upto})
 
     def _add_head(self, steps: BatchSteps, first: int) -> None:
-        """Sign the chain's end, where it is another than `first`."""
+        """Sign the end of the chain if it differs from `first`."""
         if self._seq == first or self._signer is None:
             return
         now, others = self._clock.micros(), self._others.text
@@ -378,10 +382,10 @@ class PostgresDatabase:
         row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})
         if self._clock.monotonic() >= self._others.look_again_at and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.create_task(self._look_at_others())  # beside the batch, for the next one
+            self._looking = asyncio.create_task(self._refresh_other_chains())  # beside the batch, for the next one
 
     def _ends(self) -> tuple[int, bytes, int]:
-        """Return where the audit chain and the outbox end."""
+        """Return the ends of the audit chain and the outbox."""
         return self._seq, self._digest, self._events
 
     def _set_ends(self, ends: tuple[int, bytes, int]) -> None:
@@ -393,16 +397,16 @@ class PostgresDatabase:
         # Never a number twice: those of rows that were handed over are gone with them.
         self._events = max(self._events, row["events"] or 0)
         self._are_ends_known = True
-        await self._look_at_others()
+        await self._refresh_other_chains()
 
-    async def _look_at_others(self) -> None:
-        """Note where the other chains end; while the server is away, what was seen before will do."""
+    async def _refresh_other_chains(self) -> None:
+        """Read the ends of the other chains; if the server is unavailable, the known ones remain."""
         with contextlib.suppress(*TROUBLE, PostgresUnavailableError):
             self._others.note(await self._ask("fetch", _HEADS), self._clock.monotonic())
 
 
-def _meaning_of(how: str, changes: Changes, first: int) -> BirthmarkError | None:
-    """Return why a change was refused, as `RUN_APART` says it; its steps began at `first`."""
+def _parse_refusal(how: str, changes: Changes, first: int) -> BirthmarkError | None:
+    """Return why a change was refused, from the result of `RUN_APART`; its steps start at `first`."""
     kind, _, fact = how.partition(" ")
     if not kind:
         return None
@@ -413,8 +417,8 @@ def _meaning_of(how: str, changes: Changes, first: int) -> BirthmarkError | None
     return ValueRefusedError(reason=f"SQLSTATE {fact}")
 
 
-def _unkeepable(changes: Changes) -> BirthmarkError | None:
-    """Return why a change holds a value that no column takes."""
+def _find_unstorable_value(changes: Changes) -> BirthmarkError | None:
+    """Return the error for a change with a value that no column accepts, if any."""
     written = [value for write in changes.writes for value in write.params.values()]
     audited = [text for row in changes.audits for text in (row.actor, row.action, row.subject, row.detail)]
     try:
@@ -429,8 +433,8 @@ def _unkeepable(changes: Changes) -> BirthmarkError | None:
     return None
 
 
-async def _leave_as_it_is(_connection: Any) -> None:
-    """Reads leave nothing behind in a session; asyncpg would ask the server to clean it, after each."""
+async def _skip_reset(_connection: Any) -> None:
+    """Skip asyncpg's session reset after each use, because reads leave no state."""
 
 
 @contextlib.contextmanager

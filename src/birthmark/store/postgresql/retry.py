@@ -1,4 +1,4 @@
-"""What is tried again while PostgreSQL is away, and for how long: a restart takes seconds, and nobody need see it."""
+"""Retries during a PostgreSQL outage: a restart takes seconds and stays invisible to clients."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ _OPTIONS = {
 
 
 class RetryingSession(asyncpg.Connection):  # type: ignore[misc] # it has no types
-    """asyncpg's connection, over a line that is watched."""
+    """An asyncpg connection whose network connection is monitored."""
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         super().__init__(protocol, transport, *rest)
@@ -36,7 +36,7 @@ OPTIONS: Mapping[str, Any] = {
     "timeout": 5,  # s, until a session begins
     "connection_class": RetryingSession,
 }
-"""How whoever asks PostgreSQL connects."""
+"""Connection options for PostgreSQL."""
 
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ PATIENCE_S = 10.0
 _FIRST_S, _LONGEST_S = 0.05, 1.0
 
 TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""Whatever the server or the way there does to a request."""
+"""Errors that the server or the network causes for a request."""
 
 AWAY = (
     asyncpg.PostgresConnectionError,  # also: the connection ended in the middle
@@ -64,9 +64,9 @@ AWAY = (
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Return what `attempt` returns; while the server is away, try again for `PATIENCE_S`.
+    """Return the result of `attempt`; retry for `PATIENCE_S` if the server is unavailable.
 
-    Only for what kept nothing when it failed. Raise what the last attempt raised.
+    Only for operations that commit nothing when they fail. Raise the error of the last attempt.
     """
     loop = asyncio.get_running_loop()
     begun, number = loop.time(), 0
@@ -82,5 +82,5 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
 
 
 def _jitter(number: int) -> float:
-    """Return a part of 1 that differs from process to process, so that they do not all come back at once."""
+    """Return a fraction that differs between processes, so that they do not all reconnect at once."""
     return zlib.crc32(f"{os.getpid()} {number}".encode()) / 2**32

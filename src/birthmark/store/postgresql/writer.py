@@ -1,7 +1,8 @@
-"""The one connection that commits: it connects again by itself, and a commit opens the next transaction.
+"""The writing connection: it reconnects automatically, and each commit opens the next transaction.
 
-`COMMIT AND CHAIN` is one round trip and one statement, so that a batch costs two: the call, and this. A connection that
-has had nothing to do for a moment ends its empty transaction: a session that stays in one alarms whoever watches.
+`COMMIT AND CHAIN` is one round trip and one statement, so that a batch needs two: the call and the commit. An idle
+connection ends its empty transaction shortly, because sessions that are idle in a transaction trigger monitoring
+alerts.
 """
 
 import asyncio
@@ -23,11 +24,11 @@ _CLOSE_S = 5.0
 
 
 class AnswerLostError(Exception):
-    """COMMIT was sent, and nobody knows what became of it."""
+    """COMMIT was sent, and its result is unknown."""
 
 
 def _is_shutting_down(error: BaseException | None) -> bool:
-    """Say whether the server's own answer was that it stops; asyncpg gives it as the cause of a lost connection."""
+    """Return whether the server reported its shutdown; asyncpg sets this as the cause of a lost connection."""
     return error is not None and (isinstance(error, asyncpg.AdminShutdownError) or _is_shutting_down(error.__cause__))
 
 
@@ -44,7 +45,7 @@ class Writer:
         self.plans = StatementPlans()
 
     async def __aenter__(self) -> None:
-        """Take it for a batch."""
+        """Acquire the writer for a batch."""
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None
@@ -55,7 +56,7 @@ class Writer:
         self._lingering = asyncio.get_running_loop().call_later(LINGER_S, self._linger)
 
     async def connect(self) -> None:
-        """Have a session."""
+        """Open a session unless one is open."""
         if self._connection is None or self._connection.is_closed():
             self._connection = None
             connection = await self._connect()
@@ -68,7 +69,7 @@ class Writer:
             self.plans.forget()
 
     async def begin(self) -> None:
-        """Be in an empty transaction of a session that knows every plan; there must be no other."""
+        """Start an empty transaction in a session that has every plan; no transaction may be open."""
         if definition := self.plans.definition():
             if self._connection.is_in_transaction():
                 await self._connection.execute("COMMIT")  # of nothing
@@ -83,28 +84,31 @@ class Writer:
             await self._connection.execute("BEGIN")
 
     async def run(self, steps: BatchSteps) -> bool:
-        """Run steps; say whether each touched the rows it must. Raise on a violation."""
+        """Run steps; return whether each had its required row count. Raise on a violation."""
         return bool(await self._connection.fetchval(RUN, *steps.arguments(), self._worker_lock) == -1)
 
     async def run_apart(self, steps: BatchSteps, ends: Sequence[int]) -> Sequence[str]:
-        """Run the steps of each change on their own; return how each went, as `RUN_APART` says it."""
+        """Run the steps of each change separately; return the results in the format of `RUN_APART`."""
         outcomes: Sequence[str] = await self._connection.fetchval(
             RUN_APART, *steps.arguments(), self._worker_lock, ends
         )
         return outcomes
 
     async def last_row(self, sql: str, *arguments: Any) -> Any:
-        """Return a row as it is after every commit of this worker, also one whose session we have lost."""
+        """Return a row as it is after every commit of this worker, including those of lost sessions."""
         await self._connection.execute(WAIT, self._worker_lock)
         return await self._connection.fetchrow(sql, *arguments)
 
     async def roll_back(self) -> None:
-        """Undo what was run, if anything was, and begin anew."""
+        """Roll back a transaction, if one is open, and start another."""
         if self._connection.is_in_transaction():
             await self._connection.execute("ROLLBACK AND CHAIN")
 
     async def commit(self) -> None:
-        """Keep what was run. Raise `AnswerLostError` when nobody knows; with any other error, nothing was kept."""
+        """Commit the transaction.
+
+        Raise `AnswerLostError` if the result is unknown; after any other error, nothing is committed.
+        """
         if self._connection.is_closed():
             raise asyncpg.InterfaceError("the connection is closed")  # and nothing was sent
         try:
@@ -115,7 +119,7 @@ class Writer:
             raise AnswerLostError from error
 
     async def recover(self) -> None:
-        """Be ready for another batch after one that failed."""
+        """Prepare for the next batch after a failed one."""
         if self._connection is not None and not self._connection.is_closed():
             try:
                 await self.roll_back()
@@ -123,12 +127,12 @@ class Writer:
                 self.drop()
 
     def drop(self) -> None:
-        """Let go of a session that is not to be trusted any more."""
+        """Abandon a session whose state is unreliable."""
         self.cut()
         self._connection = None
 
     def cut(self) -> None:
-        """End the session in the middle of whatever it is asked for."""
+        """Terminate the session during any operation."""
         if self._connection is not None:
             self._connection.terminate()
 

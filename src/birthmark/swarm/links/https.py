@@ -1,4 +1,4 @@
-"""HTTPS for a device of a swarm: a request on a connection of its own, read by a bounded parser of HTTP/1.1.
+"""HTTPS for simulated devices: one request per connection, with a bounded HTTP/1.1 parser.
 
 See `birthmark.device_transports.ports.HttpsClient`.
 """
@@ -18,7 +18,7 @@ from birthmark.swarm.links.stream import Dialer
 
 @dataclass(frozen=True, slots=True)
 class SwarmHttps:
-    """`pem` holds key and chain; None shows no certificate."""
+    """`pem` has key and chain; None presents no certificate."""
 
     dialer: Dialer
     pem: Path | None

@@ -1,6 +1,7 @@
-"""MQTT for a device of a swarm: the project's engine on a lean stream, both versions, one future while nothing is said.
+"""MQTT for simulated devices: the project's engine on a lightweight stream, for both versions.
 
-See `birthmark.device_transports.ports.MqttClient`; what it adds is `idle`, in which a device waits for its next act.
+An idle connection has one future. See `birthmark.device_transports.ports.MqttClient`; it adds `idle`, in which a device
+waits for its next action.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ _Waiting = dict[tuple[type[Packet], int], "asyncio.Future[Packet]"]
 
 
 class SwarmMqtt(Conversation):
-    """One connection of one device; `acknowledges` is what a misbehaving one leaves out."""
+    """A device's connection; `acknowledges` lists what a misbehaving device does not acknowledge."""
 
     __slots__ = (
         "_dialer",
@@ -49,7 +50,10 @@ class SwarmMqtt(Conversation):
     _timeout_s = TIMEOUT_S
 
     def __init__(self, dialer: Dialer, pem: Path | None, *, keeps: bool = False) -> None:
-        """`keeps` holds what comes for `next_message`; else it is counted, acknowledged and forgotten."""
+        """Create a connection; `keeps` stores messages for `next_message`.
+
+        Otherwise messages are counted, acknowledged and dropped.
+        """
         self._dialer, self._pem, self._keeps = dialer, pem, keeps
         self._engine = MqttEngine(MqttRole.CLIENT)
         self._host, self._port = "", 0
@@ -62,7 +66,7 @@ class SwarmMqtt(Conversation):
         self.acknowledges = True
         self.received = 0
         self.refused = 0
-        """The reason code of the last message that was not taken (MQTT 5)."""
+        """Reason code of the last rejected message (MQTT 5)."""
         self.now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def connect(self, host: str, port: int, connect: Connect) -> bool:
@@ -70,7 +74,7 @@ class SwarmMqtt(Conversation):
         self._stream = await self._dialer.open(host, port, self._pem)
         self._stream.listen(self._receive, self._finish)
         self._engine.send(connect)
-        return await self._greeted(self._expect(ConnAck), connect)
+        return await self._await_connack(self._expect(ConnAck), connect)
 
     async def next_message(self) -> ReceivedMessage:
         while not self._untaken:
@@ -80,18 +84,18 @@ class SwarmMqtt(Conversation):
 
     @property
     def has_message(self) -> bool:
-        """Say whether one is kept."""
+        """Return whether a message is stored."""
         return bool(self._untaken)
 
-    async def lost(self) -> Exception:
+    async def wait_for_loss(self) -> Exception:
         while self._end is None:
             await self._hear()
         return self._end
 
     async def idle(self, until: float) -> None:
-        """Return at that moment of the loop's time, or when a message is refused, or one is kept.
+        """Wait until that loop time, or until a message is rejected or stored.
 
-        Raise what ended the connection.
+        Raise the error that ended the connection.
         """
         while self._end is None and not self.refused and not self._untaken and (left := until - self.now()) > 0:
             deadline = self._engine.deadline
@@ -104,7 +108,7 @@ class SwarmMqtt(Conversation):
         self._finish(LinkLostError(host=self._host, reason=CLOSED_HERE))
 
     def cut(self) -> None:
-        """End it without a word, as a network does."""
+        """Cut the connection without DISCONNECT, as a network failure does."""
         if self._stream is not None:
             self._stream.close(politely=False)
         self._finish(LinkLostError(host=self._host, reason=CLOSED_HERE))
@@ -132,7 +136,7 @@ class SwarmMqtt(Conversation):
         return future
 
     async def _wait(self, seconds: float) -> None:
-        """Wait for what is told by `_wake`, or so long: of the device alone, that drives this connection."""
+        """Wait for `_wake`, at most `seconds`; only for the device that drives this connection."""
         loop = asyncio.get_running_loop()
         future = self._idle = loop.create_future()
         timer = loop.call_later(seconds, _release, future)
@@ -143,7 +147,7 @@ class SwarmMqtt(Conversation):
             timer.cancel()
 
     async def _hear(self) -> None:
-        """Wait for what is told by `_wake`: of any number at the same time."""
+        """Wait for `_wake`; any number of callers may wait at the same time."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._hearing = (*self._hearing, future)
         try:

@@ -1,8 +1,8 @@
-"""A TLS connection that costs little while nothing is said: the library's own socket, watched by the event loop.
+"""A TLS connection that costs little when idle: the ssl library's socket, monitored by the event loop.
 
-asyncio's TLS keeps buffers of a quarter of a megabyte for each connection, and a context for each device costs as much
-as the connection. Here all devices of a run share one context: OpenSSL copies certificate and key into a connection
-when that begins, so they are loaded right before, in the loop's one thread.
+asyncio's TLS allocates a quarter of a megabyte of buffers per connection, and a context per device costs as much as the
+connection. Here all devices of a run share one context. OpenSSL copies certificate and key into a connection when it is
+created, so they are loaded immediately before, in the loop's only thread.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from birthmark.device_transports.errors import LinkLostError
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.clock_tolerant import check_dates
-from birthmark.device_transports.openssl.tls import client_context, explained
+from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
@@ -39,20 +39,20 @@ OnEnd = Callable[[BirthmarkError], None]
 
 @dataclass(slots=True)
 class Dialer:
-    """Opens connections to whom `trust` believes."""
+    """Opens connections to servers that `trust` verifies."""
 
     trust: ServerTrust
     tls: str = ""
     alpn: tuple[str, ...] = ()
     _context: ssl.SSLContext | None = None
     _bare: ssl.SSLContext | None = None
-    """For who shows no certificate: nobody's is ever loaded into it."""
+    """Context for connections without a client certificate; no certificate is ever loaded into it."""
     _addresses: dict[tuple[str, int], tuple[float, list[_Address]]] = field(default_factory=dict)
 
     async def open(self, host: str, port: int, pem: Path | None) -> "ByteStream":
-        """Return a connection whose handshake is done; `pem` holds key and chain. Raise an error of the transports.
+        """Return a connection after its handshake; `pem` has key and chain. Raise an error of the transports.
 
-        With TLS 1.3 a server refuses a client's certificate only after that: whoever reads first learns it.
+        With TLS 1.3 a server rejects a client certificate only after that, so the first read reports it.
         """
         sock: socket.socket | None = None
         try:
@@ -64,14 +64,14 @@ class Dialer:
             check_dates(tls, self.trust, host, port)
         except OSError as error:
             _close(sock)
-            raise explained(error, host, port) from error
+            raise translate_error(error, host, port) from error
         except BaseException:
             _close(sock)
             raise
         return ByteStream(tls, host, port)
 
     async def dial(self, host: str, port: int) -> socket.socket:
-        """Return a connection without TLS, to the first of the host's addresses that takes it. Raise `OSError`."""
+        """Return a connection without TLS, to the first address of the host that accepts it. Raise `OSError`."""
         addresses = await self._resolved(host, port)
         for place, address in enumerate(addresses):
             try:
@@ -85,7 +85,7 @@ class Dialer:
         raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
     async def _resolved(self, host: str, port: int) -> list[_Address]:
-        """Return where a name leads to, which is asked for once a minute and not by every device."""
+        """Return the addresses of a host name, cached for one minute for all devices."""
         loop = asyncio.get_running_loop()
         known = self._addresses.get((host, port))
         if known is None or known[0] < loop.time():
@@ -156,7 +156,7 @@ def _release(waiting: "asyncio.Future[None]") -> None:
 
 
 class ByteStream:
-    """Bytes both ways; what comes and how it ends is told to who listens."""
+    """A bidirectional byte stream; listeners receive data and the end of the connection."""
 
     __slots__ = ("_number", "_on_data", "_on_end", "_tls", "_unsent", "host", "port")
 
@@ -169,12 +169,12 @@ class ByteStream:
         self._on_end: OnEnd | None = None
 
     def listen(self, on_data: OnData, on_end: OnEnd) -> None:
-        """Begin to read. Nothing is told after `close`, and the end once."""
+        """Start to read. No callback follows `close`, and the end is reported once."""
         self._on_data, self._on_end = on_data, on_end
         asyncio.get_running_loop().add_reader(self._number, self._read)
 
     def write(self, data: bytes) -> None:
-        """Send, or keep what does not go now."""
+        """Send data, and buffer what cannot be sent immediately."""
         if self._tls is None or not data:
             return
         if self._unsent:
@@ -186,7 +186,7 @@ class ByteStream:
         self._send()
 
     def close(self, *, politely: bool = True) -> None:
-        """Close; `politely` says so to the peer, else the line is cut as by a fault of the network."""
+        """Close the connection; with `politely` notify the peer, otherwise cut it as a network failure does."""
         tls, self._tls = self._tls, None
         if tls is None:
             return
@@ -210,7 +210,7 @@ class ByteStream:
             except _TRY_AGAIN:
                 return
             except OSError as error:
-                self._end(explained(error, self.host, self.port))
+                self._end(translate_error(error, self.host, self.port))
                 return
             if not size:
                 self._end(LinkLostError(host=self.host, reason=_CLOSED))
@@ -229,7 +229,7 @@ class ByteStream:
             except OSError as error:
                 # What the server said before it closed is worth more than that it did: the reader tells.
                 if error.errno not in (errno.EPIPE, errno.ECONNRESET):
-                    self._end(explained(error, self.host, self.port))
+                    self._end(translate_error(error, self.host, self.port))
                 return
             self._unsent = self._unsent[sent:]
         loop.remove_writer(self._number)

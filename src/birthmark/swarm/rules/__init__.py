@@ -1,1 +1,1 @@
-"""Pure decisions of a swarm: when, what next, and whether it went as it should."""
+"""Pure decisions of a swarm: schedule, next actions, and expected results."""

@@ -1,4 +1,4 @@
-"""What a well-behaved device that is connected does next."""
+"""Next action of a well-behaved, connected device."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from birthmark.swarm.rules.schedule import Dice
 
 
 class Act(StrEnum):
-    """What is due."""
+    """Action that is due."""
 
     SEND = "send"
     RENEW = "renew"
@@ -33,7 +33,7 @@ class BehaviorPlan:
 
     @classmethod
     def on_connecting(cls, group: DeviceGroup, now: float, dice: Dice, renew_s: float) -> "BehaviorPlan":
-        """Return the plan of a connection that begins now."""
+        """Return the plan of a connection that starts now."""
         return cls(
             send_s=schedule.next_message_s(group, now, dice.roll(), is_first=True),
             renew_s=renew_s,
@@ -43,7 +43,7 @@ class BehaviorPlan:
         )
 
     def next(self) -> tuple[Act, float]:
-        """Return what is due first, and when; of two at the same moment the one that ends more."""
+        """Return the next action and its time; at equal times, the more disruptive one."""
         return min(
             (
                 (Act.STORM, self.storm_s),

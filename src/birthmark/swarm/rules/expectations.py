@@ -1,4 +1,4 @@
-"""Whether it went as it should: what each misbehavior deserves, and what is asked of everybody else."""
+"""Expected results: the reaction to each fault, and the conditions for all other devices."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ _ALIVE = frozenset({SwarmState.CONNECTED, SwarmState.SENDING, SwarmState.RENEWIN
 
 
 def expected_of(group: DeviceGroup, fault: Fault) -> SwarmVerdict:
-    """Return what the target is expected to do: as the scenario says, else as is deserved."""
+    """Return the expected reaction of the target: from the scenario, or the default of the fault."""
     return dict(group.expect).get(fault, DESERVED[fault])
 
 
@@ -37,7 +37,7 @@ def _surprise_of(tally: DeviceMetrics, group: DeviceGroup, fault: Fault) -> str:
 
 
 def _trouble_of(tally: DeviceMetrics, group: DeviceGroup, now: float) -> str:
-    """Return what is wrong with a device that does nothing wrong; what is under way may take as long as patience."""
+    """Return the problem of a well-behaved device; pending operations may take up to the group's patience."""
     spent_s, is_sending = now - tally.since_s, tally.state is SwarmState.SENDING
     is_late = spent_s > group.patience_s
     if not tally.connects:

@@ -1,4 +1,4 @@
-"""What a device does about a job at AWS, and how it ends: decided by its name, the job and the try alone."""
+"""AWS job execution of a device: its outcome depends only on device name, job and attempt."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ _OUT_OF = 1 << 32
 
 @dataclass(frozen=True, slots=True)
 class SimulatedJob:
-    """A job that was begun."""
+    """A job in progress."""
 
     job_id: str
     number: int
@@ -18,23 +18,23 @@ class SimulatedJob:
 
 @dataclass(frozen=True, slots=True)
 class JobMessage:
-    """What a message on a topic of a thing's jobs means."""
+    """Meaning of a message on a thing's job topics."""
 
     begun: SimulatedJob | None = None
     is_news: bool = False
-    """There is something to begin."""
+    """Whether a job can be started."""
     ended: bool = False
     refused: str = ""
 
 
 def fails(name: str, work: SimulatedJob, share: float) -> bool:
-    """Say whether this try fails: so many of many do, and the same ones in every run."""
+    """Return whether this attempt fails: a fixed share of devices, the same in every run."""
     rolled = hashlib.blake2b(f"{name} {work.job_id} {work.number}".encode(), digest_size=4).digest()
     return int.from_bytes(rolled, "big") < share * _OUT_OF
 
 
-def said(topic: str, payload: bytes) -> JobMessage:
-    """Return what a message means; one that is none of ours means nothing."""
+def parse_job_message(topic: str, payload: bytes) -> JobMessage:
+    """Return the meaning of a message; empty for unrelated messages."""
     try:
         told = json.loads(payload)
     except ValueError:
@@ -50,7 +50,7 @@ def said(topic: str, payload: bytes) -> JobMessage:
 
 
 def ending(name: str, work: SimulatedJob, share: float) -> tuple[bytes, bool]:
-    """Return what a device says at the end of a try, and whether it failed."""
+    """Return the message that ends an attempt, and whether it failed."""
     is_bad = fails(name, work, share)
     told = {
         "status": "FAILED" if is_bad else "SUCCEEDED",

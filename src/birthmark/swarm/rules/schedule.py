@@ -1,4 +1,4 @@
-"""When things happen: arrivals, messages, lines that break, renewals, and who misbehaves."""
+"""Schedule: arrivals, messages, lost connections, renewals, and the misbehaving devices."""
 
 import math
 from collections.abc import Sequence
@@ -35,12 +35,12 @@ _DOUBLINGS = 30  # beyond which a power is larger than any backoff
 
 
 def arrival_s(group: DeviceGroup, number: int) -> float:
-    """Return when the device of that number begins, in seconds of the run."""
+    """Return when the device with this number starts, in seconds of the run."""
     return group.start_s + (number / group.ramp if group.ramp > 0 else 0.0)
 
 
 def next_message_s(group: DeviceGroup, now: float, roll: float, *, is_first: bool = False) -> float:
-    """Return when the next message is due: within the jitter about the interval, the first anywhere in it."""
+    """Return when the next message is due: the interval with jitter, and for the first one any time within it."""
     if not group.interval_s:
         return math.inf
     if is_first:
@@ -54,7 +54,7 @@ def next_cut_s(group: DeviceGroup, now: float, roll: float) -> float:
 
 
 def next_leave_s(group: DeviceGroup, now: float) -> float:
-    """Return when the device goes away by itself."""
+    """Return when the device disconnects by itself."""
     return now + group.stay_s if group.stay_s else math.inf
 
 
@@ -64,21 +64,21 @@ def next_storm_s(group: DeviceGroup, now: float) -> float:
 
 
 def next_renewal_s(group: DeviceGroup, now: float, begun: float, life_s: float) -> float:
-    """Return when the certificate is renewed: after a time, or at a share of a life that began at `begun`."""
+    """Return when the certificate is renewed: after an interval, or at a share of its lifetime from `begun`."""
     if group.renew_s:
         return now + group.renew_s
     return max(now, begun + group.renew_at * life_s) if group.renew_at else math.inf
 
 
 def backoff_s(failures: int, roll: float) -> float:
-    """Return how long to wait after that many failures in a row: anything up to a bound that doubles (full jitter)."""
+    """Return the delay after that many consecutive failures: random up to a bound that doubles (full jitter)."""
     if failures <= 0:
         return 0.0
     return roll * min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(failures - 1, _DOUBLINGS))
 
 
 def faults_of(group: DeviceGroup) -> Sequence[Fault | None]:
-    """Return for each device how it misbehaves. A share that is more than none is one device at least."""
+    """Return each device's fault, if any. A nonzero share is at least one device."""
     wanted = [(fault, max(1, round(share * group.count))) for fault, share in group.misbehave if share > 0]
     slots: list[Fault | None] = [None] * group.count
     free = list(range(group.count))
@@ -90,6 +90,6 @@ def faults_of(group: DeviceGroup) -> Sequence[Fault | None]:
 
 
 def _spread(free: Sequence[int], count: int) -> list[int]:
-    """Return `count` of the free places, as evenly apart as can be."""
+    """Return `count` of the free positions, spread as evenly as possible."""
     count = min(count, len(free))
     return [free[place * len(free) // count] for place in range(count)]

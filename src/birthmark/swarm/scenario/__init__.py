@@ -1,1 +1,1 @@
-"""The scenario file: a table of all its keys (`settings`), the reader (`parse`), and what was left out (`resolve`)."""
+"""The scenario file: a table of all keys (`settings`), the parser (`parse`), and defaults (`resolve`)."""

@@ -1,4 +1,4 @@
-"""The scenario that `birthmark swarm init` writes: every key with its meaning, and what is needed filled in."""
+"""The scenario that `birthmark swarm init` writes: every key with its description and required values."""
 
 from birthmark.agent.config.catalog import AgentSetting, SettingSection
 from birthmark.swarm.model import TargetKind
@@ -17,19 +17,19 @@ _HEAD = """# Swarm scenario: simulated devices, their behavior, and the reaction
 """
 
 
-def example(where: TargetKind) -> str:
+def example(kind: TargetKind) -> str:
     """Return the text of a file."""
-    return _HEAD + "".join(_section(section, where) for section in SECTIONS)
+    return _HEAD + "".join(_section(section, kind) for section in SECTIONS)
 
 
-def _section(section: SettingSection, where: TargetKind) -> str:
+def _section(section: SettingSection, kind: TargetKind) -> str:
     (table,) = section.tables
     head = f"\n[{table.replace('NAME', _GROUP)}]  # {section.title.lower()}\n" if table else "\n"
-    return head + "".join(_line(one, where) for one in section.settings)
+    return head + "".join(_line(one, kind) for one in section.settings)
 
 
-def _line(setting: AgentSetting, where: TargetKind) -> str:
-    value = f'"{where}"' if setting.key == "to" else _SET.get(setting.key)
+def _line(setting: AgentSetting, kind: TargetKind) -> str:
+    value = f'"{kind}"' if setting.key == "to" else _SET.get(setting.key)
     told = f"{setting.means} ({setting.takes})"
     if value is not None:
         return f"{setting.key} = {value}  # {told}\n"

@@ -1,4 +1,4 @@
-"""A run as the scenario file and the command line say: where to, with whose keys, which groups. Frozen values."""
+"""A run as configured by the scenario file and the command line: target, identities, groups. Frozen values."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,29 +8,29 @@ from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, Tar
 
 @dataclass(frozen=True, slots=True)
 class SwarmTarget:
-    """Where devices go, whatever their group."""
+    """The target of all devices, whatever their group."""
 
     where: TargetKind
     host: str
-    """DPS for Azure, the data endpoint for AWS; with `RegistrationProtocol.NONE` the hub."""
+    """Azure: the DPS host. AWS: the data endpoint. With `RegistrationProtocol.NONE`: the hub."""
     id_scope: str = ""
     way: RegistrationProtocol = RegistrationProtocol.MQTT
     mqtt_port: int = 8883
     https_port: int = 443
     est_url: str = ""
     trust: str | None = None
-    """PEM of the CAs; None means the system's."""
+    """PEM of the CAs; None for the system's CAs."""
     level: int = 4
     """Of MQTT, at AWS: 4 is 3.1.1."""
     tls: str = ""
-    """`1.2` or `1.3` alone; empty for either."""
+    """Restrict TLS to `1.2` or `1.3`; empty for both."""
     at_once: int = 400
     """Devices that register or connect at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """A target as far as it was said; what is None is known from elsewhere (`resolve`)."""
+    """A partially specified target; None values come from other sources (`resolve`)."""
 
     where: TargetKind = TargetKind.LOCAL
     host: str | None = None
@@ -47,7 +47,7 @@ class TargetSpec:
 
 @dataclass(frozen=True, slots=True)
 class Identities:
-    """Where keys and certificates lie, and who makes those that are missing."""
+    """Location of keys and certificates, and issuer of missing ones."""
 
     directory: Path = Path("swarm-devices")
     origin: Origin = Origin.CA
@@ -61,7 +61,7 @@ class Identities:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A run. `wish` is what was said of the target, `target` what it is."""
+    """A run. `wish` is the target as specified, `target` the resolved one."""
 
     wish: TargetSpec = TargetSpec()
     identities: Identities = Identities()
@@ -75,5 +75,5 @@ class Scenario:
         return sum(group.count for group in self.groups)
 
     def never(self) -> list[tuple[str, float]]:
-        """Return the storms that come after the end: group and moment (seconds)."""
+        """Return the storms after the end of the run: group and moment (seconds)."""
         return [(group.name, moment) for group in self.groups for moment in group.storm_s if moment >= self.duration_s]

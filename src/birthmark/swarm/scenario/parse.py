@@ -1,4 +1,4 @@
-"""A scenario file to a scenario. Every mistake is told with its line, and so is a key that nobody knows."""
+"""Parser of scenario files. It reports every mistake with its line, including unknown keys."""
 
 import re
 from collections.abc import Mapping
@@ -20,33 +20,33 @@ _HUBS = "birthmark hub ls"
 _ENDPOINT = "aws iot describe-endpoint --endpoint-type iot:Data-ATS --query endpointAddress --output text"
 
 
-def resolve(wish: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str, str]) -> SwarmTarget:
-    """Return the target: what was said goes before what is known. Raise `TargetNotNamedError`."""
-    host, id_scope = wish.host or facts.get("host"), wish.id_scope or facts.get("id_scope")
-    if wish.where is TargetKind.AZURE and wish.way is not RegistrationProtocol.NONE:
+def resolve(spec: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str, str]) -> SwarmTarget:
+    """Return the target: specified values override known ones. Raise `TargetNotNamedError`."""
+    host, id_scope = spec.host or facts.get("host"), spec.id_scope or facts.get("id_scope")
+    if spec.where is TargetKind.AZURE and spec.way is not RegistrationProtocol.NONE:
         host = host or environment.get("PROVISIONING_HOST") or AZURE
         id_scope = id_scope or environment.get("PROVISIONING_IDSCOPE")
         if not id_scope:
-            raise TargetNotNamedError(where=wish.where, what="the ID scope", option="--id-scope", command=_SCOPE)
-    if wish.where is TargetKind.AWS:
+            raise TargetNotNamedError(where=spec.where, what="the ID scope", option="--id-scope", command=_SCOPE)
+    if spec.where is TargetKind.AWS:
         host = host or environment.get("AWS_IOT_ENDPOINT")
     if not host:
-        what = "the data endpoint" if wish.where.is_aws else "the hub"
-        command = _ENDPOINT if wish.where.is_aws else _HUBS
-        raise TargetNotNamedError(where=wish.where, what=what, option="--host", command=command)
-    trust = None if wish.trust is None else ServerTrust.of([wish.trust]).pem
+        what = "the data endpoint" if spec.where.is_aws else "the hub"
+        command = _ENDPOINT if spec.where.is_aws else _HUBS
+        raise TargetNotNamedError(where=spec.where, what=what, option="--host", command=command)
+    trust = None if spec.trust is None else ServerTrust.of([spec.trust]).pem
     return SwarmTarget(
-        where=wish.where,
+        where=spec.where,
         host=host,
         id_scope=id_scope or "",
-        way=wish.way,
-        mqtt_port=wish.mqtt_port,
-        https_port=wish.https_port or facts.get("https_port", _HTTPS),
-        est_url=wish.est_url or facts.get("est_url", ""),
+        way=spec.way,
+        mqtt_port=spec.mqtt_port,
+        https_port=spec.https_port or facts.get("https_port", _HTTPS),
+        est_url=spec.est_url or facts.get("est_url", ""),
         trust=trust or facts.get("trust"),
-        level=wish.level if wish.where.is_aws else 4,
-        tls=wish.tls,
-        at_once=wish.at_once,
+        level=spec.level if spec.where.is_aws else 4,
+        tls=spec.tls,
+        at_once=spec.at_once,
     )
 
 
@@ -70,7 +70,7 @@ class ScenarioInvalidError(ConfigInvalidError):
 
 
 def parse_scenario(file: Path, text: str) -> Scenario:
-    """Return what the text says. Raise `ScenarioInvalidError`, which tells all mistakes."""
+    """Return the scenario of a text. Raise `ScenarioInvalidError`, which lists all mistakes."""
     try:
         return _parsed(file, text)
     except ConfigInvalidError as error:
@@ -192,7 +192,7 @@ def _table_of(table: Table, read: Any) -> tuple[tuple[Fault, Any], ...]:
 
 
 def _check_whole(top: Table, scenario: Scenario) -> None:
-    """Note what no group can do with the identities that there are."""
+    """Report group settings that the target or the identities do not support."""
     origin, groups = scenario.identities.origin, top.table("group")
     for group in scenario.groups:
         table, faults = groups.table(group.name), dict(group.misbehave)
@@ -222,5 +222,5 @@ def _or(value: Any, otherwise: Any) -> Any:
 
 
 def override(scenario: Scenario, **given: Any) -> Scenario:
-    """Put what was said on the command line over a scenario; None changes nothing."""
+    """Return the scenario with the values of the command line; None changes nothing."""
     return replace(scenario, **{name: value for name, value in given.items() if value is not None})

@@ -1,7 +1,7 @@
-"""Every key of a scenario: what it takes, what it means, what it is when left out.
+"""Every key of a scenario: accepted values, description and default.
 
-The page docs/reference/swarm.md and what `birthmark swarm init` writes are this table; a test holds it against what the
-reader asks for. `NAME` stands for any name.
+The page docs/reference/swarm.md and the output of `birthmark swarm init` are generated from this table. A test compares
+it with the keys that the parser reads. `NAME` is a placeholder for any name.
 """
 
 from birthmark.agent.config.catalog import AgentSetting, SettingSection

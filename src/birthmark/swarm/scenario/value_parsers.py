@@ -1,4 +1,4 @@
-"""How the values of a scenario are written: durations, shares, rates. Each raises `MistakeError`."""
+"""Parsers of scenario values: durations, shares, rates. Each raises `MistakeError`."""
 
 import contextlib
 import re
@@ -29,7 +29,7 @@ def span(value: object) -> float:
 
 
 def some_time(value: object) -> float:
-    """Return seconds that are more than none."""
+    """Return a positive number of seconds."""
     if not (seconds := span(value)):
         raise MistakeError("must be greater than zero", '`{name} = "10s"`')
     return seconds
@@ -43,7 +43,7 @@ def spans(value: object) -> tuple[float, ...]:
 
 
 def share(value: object) -> float:
-    """Return a part of one."""
+    """Return a fraction between 0 and 1."""
     found = _SHARE.fullmatch(value) if isinstance(value, str) else None
     part = float(found[1]) / _WHOLE if found else _number(value)
     if part is None or not 0 <= part <= 1:
@@ -52,26 +52,26 @@ def share(value: object) -> float:
 
 
 def renewal(value: object) -> tuple[float, float]:
-    """Return seconds between renewals, or else the share of a certificate's life."""
+    """Return the seconds between renewals, or the share of a certificate's lifetime."""
     if isinstance(value, str) and value.rstrip().endswith("%"):
         return 0.0, share(value)
     return some_time(value), 0.0
 
 
 def rate(value: object) -> float:
-    """Return how many in a second."""
+    """Return a rate per second."""
     found = _number(value)
     if found is None or not 0 < found <= 1e6:  # noqa: PLR2004 - more than any machine does
         raise MistakeError("must be a number of devices per second", "`{name} = 50`")
     return found
 
 
-def number(least: int, most: int) -> Read[int]:
-    """Return the reader of whole numbers within bounds."""
+def number(least: int, limit: int) -> Read[int]:
+    """Return the parser of integers within bounds."""
 
     def read(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise MistakeError(f"must be a whole number from {least} to {most}", f"`{{name}} = {least}`")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= limit:
+            raise MistakeError(f"must be a whole number from {least} to {limit}", f"`{{name}} = {least}`")
         return value
 
     return read
@@ -83,7 +83,7 @@ def path(value: object) -> Path:
 
 
 def one_of(kind: type[E]) -> Read[E]:
-    """Return the reader of one word of a few."""
+    """Return the parser of an enum value."""
 
     def read(value: object) -> E:
         try:
@@ -96,7 +96,7 @@ def one_of(kind: type[E]) -> Read[E]:
 
 
 def word_of(words: Mapping[str, Any]) -> Read[Any]:
-    """Return the reader of one word of a table."""
+    """Return the parser of a value from a mapping of names."""
 
     def read(value: object) -> Any:
         if (text := TEXT(value)) not in words:

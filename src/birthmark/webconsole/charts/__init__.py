@@ -1,7 +1,7 @@
-"""Charts as SVG, drawn from values: how many in each period (`bars`), and how that went by the hour (`lines`).
+"""SVG charts of values: counts per period (`bars`), and values per hour (`lines`).
 
-In:   values, and every word that is shown: the console speaks several languages, this module none.
-Out:  SVG with an axis, its unit and a zero line; an interval that is not over is drawn as such.
+- In: values, and every displayed text: the console supports several languages, this module none.
+- Out: SVG with an axis, its unit and a zero line; an incomplete interval is drawn as such.
 """
 
 from birthmark.webconsole.charts.axes import Tick, midnights, months, round_ticks

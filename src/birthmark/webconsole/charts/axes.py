@@ -1,4 +1,4 @@
-"""Axes: round numbers up the side, and what stands below, as many of each as can be read."""
+"""Axes: round numbers on the vertical axis and labels on the horizontal one, as many as are readable."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ _TICK_PX = 14  # how far a mark of the lower axis goes down, beside its label
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A place of the lower axis, in intervals from its left end, and what it says from there on.
+    """A position on the horizontal axis, in intervals from its left end, and the label that applies from there.
 
-    Where not all can be said, those that are major are: a new year among months.
+    If not all labels fit, major ones have priority, such as a new year among months.
     """
 
     at: float
@@ -30,7 +30,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Where values are drawn, and the value of its upper edge; the lower edge is zero."""
+    """The plot area, and the value of its upper edge; the lower edge is zero."""
 
     left: float
     top: float
@@ -50,23 +50,23 @@ class Plot:
         return self.bottom - (self.bottom - self.top) * max(value, 0) / self.most
 
 
-def round_ticks(maximum: float, most: int = 4) -> list[int]:
-    """Return zero and two to `most` steps of 1, 2 or 5 and noughts, the last of which is nearest above `maximum`.
+def round_ticks(maximum: float, limit: int = 4) -> list[int]:
+    """Return zero and two to `most` steps of 1, 2 or 5 times a power of ten; the last is the nearest above `maximum`.
 
-    It is one step where every scale has but one.
+    It is one step if every scale has only one.
     """
-    scales = [_steps(maximum, steps) for steps in range(2, most + 1)]
+    scales = [_steps(maximum, steps) for steps in range(2, limit + 1)]
     return min(scales, key=lambda ticks: (len(ticks) == _ONE_STEP, ticks[-1], -len(ticks)))
 
 
-def _steps(maximum: float, most: int) -> list[int]:
+def _steps(maximum: float, limit: int) -> list[int]:
     steps = (leading * 10**power for power in count() for leading in (1, 2, 5))
-    step = next(step for step in steps if step * most >= maximum)
+    step = next(step for step in steps if step * limit >= maximum)
     return [step * index for index in range(max(1, -int(-maximum // step)) + 1)]
 
 
 def gutter(ticks: Sequence[float], number: Number, width: int) -> float:
-    """Return the room that the numbers of an upright axis take at the left of a drawing of `width`."""
+    """Return the width of the vertical axis's numbers at the left of a drawing of `width`."""
     return min(max(width_of(number(tick)) for tick in ticks), width * 0.45) + 8
 
 
@@ -83,7 +83,7 @@ def upright(plot: Plot, ticks: Sequence[float], number: Number, to: float | None
 
 
 def readable(ticks: Sequence[Tick], x: Callable[[float], float], right: float) -> list[tuple[float, SvgLabel]]:
-    """Return the places and labels of every n-th of `ticks`, n the least with which none touches the next."""
+    """Return the positions and labels of every n-th of `ticks`, with the smallest n without overlaps."""
     said = [(tick, x(tick.at), cut(tick.label, right * _MOST)) for tick in ticks]
     labels = [(tick, place, SvgLabel(words, place + 4, 0)) for tick, place, words in said]
     labels = [entry for entry in labels if entry[2].text and entry[2].box.right <= right]
@@ -96,7 +96,7 @@ def readable(ticks: Sequence[Tick], x: Callable[[float], float], right: float) -
 
 
 def _without_minor(kept: Sequence[_Said]) -> list[_Said]:
-    """Return `kept` without what a major label before it covers: a year is longer than a month."""
+    """Return `kept` without minor labels that the preceding major label covers: a year is longer than a month."""
     return [
         this
         for before, this in zip((None, *kept), kept, strict=False)
@@ -109,7 +109,7 @@ def _is_apart(kept: Sequence[_Said]) -> bool:
 
 
 def lower(placed: Sequence[tuple[float, SvgLabel]], bottom: float, top: float | None = None) -> str:
-    """Return marks and labels below `bottom`; the marks reach up to `top` as grid lines if that is given."""
+    """Return tick marks and labels below `bottom`; with `top`, also grid lines up to it."""
     drawn = ""
     for x, label in placed:
         drawn += element("line", x1=x, x2=x, y1=bottom, y2=bottom + _TICK_PX, class_="tick")
@@ -120,7 +120,7 @@ def lower(placed: Sequence[tuple[float, SvgLabel]], bottom: float, top: float | 
 
 
 def months(first: date, intervals: int, days: int = 7) -> list[tuple[float, date]]:
-    """Return where months begin among intervals of `days` from `first` on, and on which day."""
+    """Return the starts of months among intervals of `days` from `first` on, with their dates."""
     found = []
     day = date(first.year, first.month, 1)
     while (at := (day - first).days / days) < intervals:
@@ -131,6 +131,6 @@ def months(first: date, intervals: int, days: int = 7) -> list[tuple[float, date
 
 
 def midnights(first: datetime, intervals: int) -> list[tuple[float, datetime]]:
-    """Return where days begin among the hours from `first` on, by the wall clock of its time zone."""
+    """Return the starts of days among hours from `first` on, in local time of its time zone."""
     hours = [(index, first + timedelta(hours=index)) for index in range(intervals)]
     return [(float(index), hour) for index, hour in hours if hour.hour == 0]

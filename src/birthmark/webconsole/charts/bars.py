@@ -1,4 +1,4 @@
-"""How many in each period, as bars: periods that stand out of those about them carry their number."""
+"""Counts per period as bars; periods that differ clearly from their neighbors are labeled with their number."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _SWATCH_PX = 10
 
 
 class BarKind(StrEnum):
-    """How urgent a period is."""
+    """Urgency of a period."""
 
     USUAL = "usual"
     LATE = "late"
@@ -37,7 +37,7 @@ class BarKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One period: how many, the exact words for it, and what is not over about it, in a sentence."""
+    """A period: its value, its exact text, and a sentence on what is incomplete."""
 
     value: int
     words: str
@@ -47,9 +47,9 @@ class Bar:
 
 
 def standouts(values: Sequence[float]) -> list[int]:
-    """Return which of `values` stand out: twice the median of their neighbors, and far from how these differ.
+    """Return the indexes of outliers: twice the median of their neighbors, and far outside the neighbors' spread.
 
-    Empty periods are no neighbors: a small fleet has mostly those, and its single certificates are nothing unusual.
+    Empty periods are not neighbors: a small fleet has mostly those, and its single certificates are not unusual.
     """
     return [index for index, value in enumerate(values) if value > 1 and value > _bound(values, index)]
 
@@ -65,7 +65,7 @@ def _bound(values: Sequence[float], index: int) -> float:
 
 
 def bars(
-    given: Sequence[Bar],
+    bars: Sequence[Bar],
     *,
     name: str,
     title: str,
@@ -77,23 +77,23 @@ def bars(
     kinds: Mapping[BarKind, str] | None = None,
     empty: str = "",
 ) -> str:
-    """Return a chart of `given`, named `name` within its page; `kinds` explains those that are not usual.
+    """Return a chart of `given`, named `name` within its page; `kinds` is the legend of the unusual ones.
 
-    `empty` is said where there is nothing to see. Raise `ValueError` for a link that leaves this server.
+    `empty` is shown if there is no data. Raise `ValueError` for a link to another server.
     """
-    values = [bar.value for bar in given]
+    values = [bar.value for bar in bars]
     marks = round_ticks(max(values, default=0))
-    key, top = _key(given, kinds or {}, unit, size.width)
+    key, top = _key(bars, kinds or {}, unit, size.width)
     plot = Plot(
         left=gutter(marks, number, size.width),
         top=top + LINE_PX + 6,
         right=size.width - 1.0,
         bottom=size.height - 20.0,
         most=marks[-1],
-        intervals=len(given),
+        intervals=len(bars),
     )
     drawn = key + upright(plot, marks, number) + lower(readable(ticks, plot.x, size.width), plot.bottom)
-    drawn += "".join(_bar(plot, index, bar) for index, bar in enumerate(given))
+    drawn += "".join(_bar(plot, index, bar) for index, bar in enumerate(bars))
     drawn += "".join(label.drawn() for label in _numbers(plot, values, number, size.width))
     if not any(values):
         drawn += centered(empty, (plot.left + plot.right) / 2, _middle(plot), (plot.left, plot.right), "empty").drawn()
@@ -104,10 +104,10 @@ def _middle(plot: Plot) -> float:
     return (plot.top + plot.bottom) / 2 - 6
 
 
-def _key(given: Sequence[Bar], kinds: Mapping[BarKind, str], unit: str, width: int) -> tuple[str, float]:
-    """Return the unit above its axis, what the colors mean beside or below it, and where that ends."""
+def _key(bars: Sequence[Bar], kinds: Mapping[BarKind, str], unit: str, width: int) -> tuple[str, float]:
+    """Return the unit above its axis and the color legend next to or below it, and the lower end of both."""
     words = SvgLabel(cut(unit, width), 0, 11, look="unit")
-    shown = [(kind, cut(said, width - _SWATCH_PX - 5)) for kind, said in kinds.items() if _has(given, kind)]
+    shown = [(kind, cut(said, width - _SWATCH_PX - 5)) for kind, said in kinds.items() if _has(bars, kind)]
     widths = [_SWATCH_PX + 5 + width_of(said) + 14 for _, said in shown]
     x, y = width - sum(widths) + 14, 11.0
     if shown and x < words.box.right + 20:
@@ -122,8 +122,8 @@ def _key(given: Sequence[Bar], kinds: Mapping[BarKind, str], unit: str, width: i
     return drawn, y + 4
 
 
-def _has(given: Sequence[Bar], kind: BarKind) -> bool:
-    return any(bar.kind is kind and bar.value for bar in given)
+def _has(bars: Sequence[Bar], kind: BarKind) -> bool:
+    return any(bar.kind is kind and bar.value for bar in bars)
 
 
 def _body(plot: Plot, index: int, value: float) -> Box:
@@ -134,7 +134,7 @@ def _body(plot: Plot, index: int, value: float) -> Box:
 
 
 def _bar(plot: Plot, index: int, bar: Bar) -> str:
-    """Return the bar and, over the whole height, where a pointer finds it."""
+    """Return the bar, and its full-height hover area."""
     box = _body(plot, index, bar.value)
     look = f"bar {bar.kind}{' unfinished' if bar.unfinished else ''}"
     height = plot.bottom - plot.top
@@ -147,7 +147,7 @@ def _bar(plot: Plot, index: int, bar: Bar) -> str:
 
 
 def _numbers(plot: Plot, values: Sequence[int], number: Number, width: float) -> list[SvgLabel]:
-    """Return the numbers of the bars that stand out, the highest first, each where nothing is in its way."""
+    """Return the numbers of the outliers, highest first, each at a free position."""
     bodies = [_body(plot, index, value) for index, value in enumerate(values)]
     placed: list[SvgLabel] = []
     for index in sorted(standouts(values), key=lambda index: -values[index]):

@@ -1,6 +1,6 @@
-"""How several things went by the hour: one strip for each, with a scale of its own, over one axis of time.
+"""Several values per hour: one strip each with a separate scale, over a common time axis.
 
-Strips, not lines across each other: a dozen refusals beside a thousand renewals would be a line along zero.
+Separate strips keep small values visible: a dozen refusals next to a thousand renewals would be a line along zero.
 """
 
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ _BESIDE = 0.27  # of the width, for labels at the right end; where they take mor
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One thing over the intervals, None where nothing is known; `unit` says of what, and per what."""
+    """A value over the intervals, None if unknown; `unit` states what is counted, and per which time."""
 
     label: str
     unit: str
     values: Sequence[float | None]
     tone: Tone = Tone.USUAL
     latest: str = ""
-    """How the value of an interval that is not over is read, with `{n}`; empty where the one before it is read."""
+    """Text for the value of an incomplete interval, with `{n}`; if empty, the previous value is shown."""
 
     @property
     def most(self) -> float:
@@ -57,15 +57,16 @@ def lines(
     unfinished: str = "",
     empty: str = "",
 ) -> str:
-    """Return a chart of up to four `series` of the same intervals, named `name` within its page.
+    """Return a chart of up to four `series` over the same intervals, named `name` within its page.
 
-    `words` are the exact ones of each interval. `unfinished` says that the last is not over: empty, it is.
+    `words` are the exact texts of the intervals. `unfinished` states that the last one is incomplete; empty if it is
+    complete.
     """
     intervals = max((len(each.values) for each in series), default=0)
     beside = _beside(series, number, size.width, is_over=not unfinished)
     above = LINE_PX + (2 if beside else 16)
     each_px = max(_LEAST_PX, (size.height - 24) / max(len(series), 1) - above) if series else size.height - 30
-    marks = [round_ticks(each.most, most=3) for each in series]
+    marks = [round_ticks(each.most, limit=3) for each in series]
     left = max((gutter(own, number, size.width) for own in marks), default=24)
     right = size.width - beside - (1 if not beside else 10)
     drawn, bottom = "", 0.0
@@ -86,35 +87,35 @@ def lines(
     return drawing(drawn, size, name=name, height=bottom + 22, title=title, desc=desc, kind="lines")
 
 
-def _told(whole: Plot, words: Sequence[str], unfinished: str) -> str:
-    """Return where a pointer finds each interval, over all strips."""
+def _told(plot: Plot, words: Sequence[str], unfinished: str) -> str:
+    """Return the hover area of each interval, across all strips."""
     drawn = ""
-    for index in range(whole.intervals):
-        is_last = index == whole.intervals - 1
+    for index in range(plot.intervals):
+        is_last = index == plot.intervals - 1
         said = [shortened(text) for text in (*words[index : index + 1], unfinished if is_last else "") if text]
         if said:
             look = f"reach{' unfinished' if is_last and unfinished else ''}"
-            reach = element("rect", x=whole.x(index), y=0.0, width=whole.step, height=whole.bottom, class_=look)
+            reach = element("rect", x=plot.x(index), y=0.0, width=plot.step, height=plot.bottom, class_=look)
             drawn += linked(reach, None, "\n".join(said))
     return drawn
 
 
-def _last(one: Series, *, is_over: bool) -> tuple[int, float] | None:
-    """Return the latest value of an interval that is over, and where it is."""
-    known = [(index, value) for index, value in enumerate(one.values) if value is not None]
-    over = [pair for pair in known if is_over or pair[0] < len(one.values) - 1]
+def _last(series: Series, *, is_over: bool) -> tuple[int, float] | None:
+    """Return the index and value of the latest complete interval."""
+    known = [(index, value) for index, value in enumerate(series.values) if value is not None]
+    over = [pair for pair in known if is_over or pair[0] < len(series.values) - 1]
     return over[-1] if over else None
 
 
-def _reading(one: Series, number: Number, *, is_over: bool) -> str:
-    last = _last(one, is_over=is_over)
-    if not is_over and one.latest and one.values and one.values[-1] is not None:
-        return one.latest.format(n=number(one.values[-1]))
-    return f"{number(last[1])} {one.unit}" if last else one.unit
+def _reading(series: Series, number: Number, *, is_over: bool) -> str:
+    last = _last(series, is_over=is_over)
+    if not is_over and series.latest and series.values and series.values[-1] is not None:
+        return series.latest.format(n=number(series.values[-1]))
+    return f"{number(last[1])} {series.unit}" if last else series.unit
 
 
 def _beside(series: Sequence[Series], number: Number, width: int, *, is_over: bool) -> float:
-    """Return the room for labels at the right end, or zero if they would take too much."""
+    """Return the width of the labels at the right end, or zero if they are too wide."""
     widths = [
         max(width_of(one.label, is_strong=True), width_of(_reading(one, number, is_over=is_over))) for one in series
     ]
@@ -122,50 +123,52 @@ def _beside(series: Sequence[Series], number: Number, width: int, *, is_over: bo
     return widest if widest <= width * _BESIDE else 0.0
 
 
-def _named(plot: Plot, one: Series, number: Number, width: int, beside: float, *, is_over: bool) -> str:
-    """Return what the strip shows and how it last was: at its right end, or above it."""
-    reading = _reading(one, number, is_over=is_over)
-    look = f"strong name {one.tone}"
+def _named(plot: Plot, series: Series, number: Number, width: int, beside: float, *, is_over: bool) -> str:
+    """Return the strip's name and latest value, at its right end or above it."""
+    reading = _reading(series, number, is_over=is_over)
+    look = f"strong name {series.tone}"
     if beside:
         middle = (plot.top + plot.bottom) / 2
-        names = [SvgLabel(cut(one.label, beside, is_strong=True), plot.right + 10, middle - 3, look=look)]
+        names = [SvgLabel(cut(series.label, beside, is_strong=True), plot.right + 10, middle - 3, look=look)]
         names.append(SvgLabel(cut(reading, beside), plot.right + 10, middle + 12))
     else:
         y = plot.top - 13
         right = SvgLabel(cut(reading, width * 0.5), width, y, Anchor.END)
-        names = [SvgLabel(cut(one.label, right.box.left - 10, is_strong=True), 0, y, look=look), right]
-    return "".join(label.drawn() for label in names) + _peak(plot, one, number)
+        names = [SvgLabel(cut(series.label, right.box.left - 10, is_strong=True), 0, y, look=look), right]
+    return "".join(label.drawn() for label in names) + _peak(plot, series, number)
 
 
-def _peak(plot: Plot, one: Series, number: Number) -> str:
-    """Return the number of the highest value where it stands out, on the side that has more room."""
-    values = [value or 0 for value in one.values]
-    found = [index for index in standouts(values) if values[index] == one.most]
+def _peak(plot: Plot, series: Series, number: Number) -> str:
+    """Return the label of the highest value if it is an outlier, on the side with more space."""
+    values = [value or 0 for value in series.values]
+    found = [index for index in standouts(values) if values[index] == series.most]
     if not found:
         return ""
-    x, y, words = plot.x(found[0] + 0.5), plot.y(one.most) + 9, number(one.most)
+    x, y, words = plot.x(found[0] + 0.5), plot.y(series.most) + 9, number(series.most)
     away = plot.step * 2 + 3
     sides = [SvgLabel(words, x + away, y, Anchor.START, _NUMBER), SvgLabel(words, x - away, y, Anchor.END, _NUMBER)]
     inside = [label for label in sides if plot.left <= label.box.left and label.box.right <= plot.right]
     return inside[-1 if found[0] * 2 > len(values) else 0].drawn() if inside else ""
 
 
-def _strip(plot: Plot, one: Series, *, is_over: bool) -> str:
-    """Return the runs of known values: line, area to zero, a dot where one stands alone; the unfinished end dashed."""
+def _strip(plot: Plot, series: Series, *, is_over: bool) -> str:
+    """Return the runs of known values: line, area to zero, a dot for a single value; the incomplete end is dashed."""
     drawn = ""
-    for run in _runs(one.values):
+    for run in _runs(series.values):
         points = [(plot.x(index + 0.5), plot.y(value)) for index, value in run]
-        is_open = not is_over and run[-1][0] == len(one.values) - 1
+        is_open = not is_over and run[-1][0] == len(series.values) - 1
         firm = points[:-1] if is_open else points
         if len(firm) > 1:
             area = f"{_path(firm)} L{firm[-1][0]:.1f} {plot.bottom:.1f} L{firm[0][0]:.1f} {plot.bottom:.1f}Z"
-            drawn += element("path", d=area, class_=f"area {one.tone}")
-            drawn += element("path", d=_path(firm), class_=f"line {one.tone}")
+            drawn += element("path", d=area, class_=f"area {series.tone}")
+            drawn += element("path", d=_path(firm), class_=f"line {series.tone}")
         elif firm:
-            drawn += element("circle", cx=firm[0][0], cy=firm[0][1], r=2, class_=f"dot {one.tone}")
+            drawn += element("circle", cx=firm[0][0], cy=firm[0][1], r=2, class_=f"dot {series.tone}")
         if is_open:
-            drawn += element("path", d=_path(points[-2:]), class_=f"line {one.tone} unfinished") if firm else ""
-            drawn += element("circle", cx=points[-1][0], cy=points[-1][1], r=2.5, class_=f"dot {one.tone} unfinished")
+            drawn += element("path", d=_path(points[-2:]), class_=f"line {series.tone} unfinished") if firm else ""
+            drawn += element(
+                "circle", cx=points[-1][0], cy=points[-1][1], r=2.5, class_=f"dot {series.tone} unfinished"
+            )
     return drawn
 
 

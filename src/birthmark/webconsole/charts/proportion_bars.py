@@ -1,4 +1,4 @@
-"""Parts of a whole as lanes one below the other: what each is, its part as a bar, how many; the whole is on top."""
+"""Proportions as lanes below each other: label, share as a bar, and count; the total is on top."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _LEAST_PX = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ProportionBar:
-    """A part: what it is, how many, by which color, and the exact words for it."""
+    """A part: its label, its count, its color, and its exact text."""
 
     label: str
     value: int
@@ -33,15 +33,15 @@ class ProportionBar:
 
 
 def lanes(
-    given: Sequence[ProportionBar], *, total: int, name: str, title: str, desc: str, number: Number, size: Size
+    bars: Sequence[ProportionBar], *, total: int, name: str, title: str, desc: str, number: Number, size: Size
 ) -> str:
-    """Return the drawing, as high as there are lanes."""
-    names = min(max((width_of(lane.label) for lane in given), default=0), size.width * 0.55)
-    room = max((width_of(number(lane.value), is_strong=True) for lane in given), default=0)
+    """Return the drawing, whose height depends on the number of lanes."""
+    names = min(max((width_of(lane.label) for lane in bars), default=0), size.width * 0.55)
+    room = max((width_of(number(lane.value), is_strong=True) for lane in bars), default=0)
     left, right = names + 10, size.width - room - 10
-    inside, at = _whole(given, total, float(size.width)), 0.0
+    inside, at = _whole(bars, total, float(size.width)), 0.0
     y = _BAND_PX + 14.0
-    for lane in given:
+    for lane in bars:
         width = _long(lane.value, total, right - left)
         bar = element("rect", x=left, y=y, width=right - left, height=_LANE_PX, class_="reach")
         bar += element("line", x1=left, x2=right, y1=y + _LANE_PX, y2=y + _LANE_PX, class_="grid")
@@ -54,12 +54,12 @@ def lanes(
     return drawing(inside, size, name=name, height=at + 6, title=title, desc=desc, kind="lanes")
 
 
-def _whole(given: Sequence[ProportionBar], total: int, width: float) -> str:
-    """Return all parts in one band; those too small to be seen take a little of the others."""
-    longs = [_long(lane.value, total, width) for lane in given]
+def _whole(bars: Sequence[ProportionBar], total: int, width: float) -> str:
+    """Return all parts in one band; very small parts are widened at the expense of the others."""
+    longs = [_long(lane.value, total, width) for lane in bars]
     scale = width / max(sum(longs), 1.0)
     drawn, x = "", 0.0
-    for lane, long in zip(given, longs, strict=True):
+    for lane, long in zip(bars, longs, strict=True):
         if long:
             look = {"x": x, "y": 0.0, "width": long * scale - 1, "height": float(_BAND_PX)}
             drawn += linked(element("rect", **look, class_=_look(lane.tone)), None, shortened(lane.words))

@@ -1,12 +1,12 @@
-"""*Enroll*: a list of devices is dropped, looked at row by row, and put on record while others are served.
+"""*Enroll*: a device list is uploaded, checked row by row, and enrolled in the background.
 
 | module | |
 |---|---|
-| bounds | how much of it, for how long |
-| receiving | what a browser sends, to files, while it is read |
-| reading | files to rows, each verified, or why it is not believed |
-| drops | what was dropped, as files: what is left by one process another goes on with |
-| working | the look and the run, in the background |
-| report | what became of each, as a file |
+| bounds | limits of size and time |
+| receiving | a browser's upload, to files, during the transfer |
+| reading | files to rows, each verified, or the reason for its rejection |
+| drops | uploads as files, which another process can resume |
+| working | check and run, in the background |
+| report | the result of each row, as a file |
 | page | the pages |
 """

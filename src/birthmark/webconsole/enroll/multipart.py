@@ -1,6 +1,6 @@
-"""What a browser sends of a form with files: fields in memory, files to a directory, each bounded while it is read.
+"""Streaming parser of multipart forms: fields in memory, files in a directory, each with a size limit.
 
-Nothing of it is kept that was not asked for by a page of ours: the form's own token comes before its files.
+Uploads that no page of this server requested are discarded: the form's token precedes its files.
 """
 
 import os
@@ -15,7 +15,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser
 
 from birthmark.errors import InvalidRequestError
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 from birthmark.webconsole.enroll.limits import (
     MAX_FIELD_BYTES,
     MAX_FIELDS,
@@ -34,9 +34,9 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 
 def parse_header(text: str) -> tuple[str, dict[str, str]]:
-    """Return the value of a header and its parameters (RFC 9110, 5.6.6), in time that grows with its length alone.
+    """Return the value of a header and its parameters (RFC 9110, 5.6.6), in time linear in its length.
 
-    Of a header that is too long nothing is read, and nothing behind what cannot be.
+    A header that is too long is ignored, as is everything after an invalid part.
     """
     found: dict[str, str] = {}
     at = text.find(";")
@@ -51,7 +51,7 @@ def parse_header(text: str) -> tuple[str, dict[str, str]]:
 
 
 class DropRefusedError(InvalidRequestError):
-    """What was dropped is not taken."""
+    """The upload is rejected."""
 
     code = "console.drop_refused"
     message = "The files are not taken: {detail}"
@@ -78,7 +78,10 @@ class UploadedFile:
 
 @dataclass(slots=True)
 class Receiver:
-    """Takes the body of a form piece by piece. `check` raises where the fields before the files are not ours."""
+    """Receives the body of a form in chunks.
+
+    `check` raises if the fields before the files are not from this server's page.
+    """
 
     directory: Path
     check: Callable[[dict[str, str]], None]
@@ -97,7 +100,7 @@ class Receiver:
     is_whole: bool = field(default=False, init=False)
 
     def begin(self, content_type: str) -> None:
-        """Begin with what the request says of its body. Raise `DropRefusedError`."""
+        """Start with the content type of the request. Raise `DropRefusedError`."""
         kind, told = parse_header(content_type)
         boundary = told.get("boundary")
         if kind != "multipart/form-data" or not boundary:
@@ -117,14 +120,14 @@ class Receiver:
         )
 
     def take(self, data: bytes) -> None:
-        """Take a piece, and write what is a file's. Raise `DropRefusedError`, and what `check` raises."""
+        """Process a chunk, and write file content. Raise `DropRefusedError`, and the errors of `check`."""
         try:
             self._parser.write(data)
         except MultipartParseError as error:
             raise DropRefusedError(detail="its form cannot be read") from error
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close open files."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -195,13 +198,13 @@ class Receiver:
 async def receive(
     content_type: str, body: AsyncIterator[bytes], directory: Path, check: Callable[[dict[str, str]], None]
 ) -> Receiver:
-    """Return the fields and files of a form. Raise `DropRefusedError`, what `check` raises, and `OSError`."""
+    """Return the fields and files of a form. Raise `DropRefusedError`, the errors of `check`, and `OSError`."""
     receiver = Receiver(directory, check)
     receiver.begin(content_type)
     try:
         async for piece in body:
             if piece:
-                await beside(lambda piece=piece: receiver.take(piece))  # type: ignore[misc] # its own piece
+                await run_in_thread(lambda piece=piece: receiver.take(piece))  # type: ignore[misc] # its own piece
     finally:
         with suppress(OSError):
             receiver.close()

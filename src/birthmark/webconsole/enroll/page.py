@@ -1,4 +1,4 @@
-"""*Enroll*: what is dropped, looked at row by row, put on record, and told; and requests that wait for a decision."""
+"""*Enroll*: upload, check row by row, run and results; and certificate requests that await a decision."""
 
 import csv
 import io
@@ -21,15 +21,15 @@ from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.session_guard import CSRF_FIELD
-from birthmark.supervised_tasks import beside
+from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_text import cell, printable, reason_of
 from birthmark.webconsole.enroll.limits import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
 from birthmark.webconsole.enroll.parser import UploadKind, sort
 from birthmark.webconsole.enroll.uploads import TooManyDropsError, Upload, Uploads
 from birthmark.webconsole.enroll.worker import EnrollmentWork
-from birthmark.webconsole.i18n import say
-from birthmark.webconsole.labels import marked
+from birthmark.webconsole.i18n import translate
+from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import ONCE, FormUnfitError, PageRenderer
 
 COLUMNS = ("row", "device", "thumbprint", "signer", "outcome", "code", "message", "cause", "fix", "at")
@@ -62,26 +62,32 @@ def as_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
 _PAGE, _WAIT_S, _MAX_SHOWN, _MAX_NAMED = 50, 5, 120, 20
 _COPIES = "certificates"
 OUTCOMES: Mapping[str, tuple[str, str]] = {
-    "would create": (marked("would be enrolled"), ""),
-    "created": (marked("enrolled"), ""),
-    "unchanged": (marked("already enrolled"), "off"),
-    "refused": (marked("refused"), "bad"),
+    "would create": (mark_for_translation("would be enrolled"), ""),
+    "created": (mark_for_translation("enrolled"), ""),
+    "unchanged": (mark_for_translation("already enrolled"), "off"),
+    "refused": (mark_for_translation("refused"), "bad"),
 }
 KINDS: Mapping[str, str] = {
-    UploadKind.CERTIFICATES: marked("certificates"),
-    UploadKind.MANIFEST: marked("a supplier's manifest"),
-    UploadKind.BUNDLE: marked("a bundle of a station"),
-    UploadKind.TABLE: marked("a table"),
-    UploadKind.ZIP: marked("a ZIP of certificates"),
+    UploadKind.CERTIFICATES: mark_for_translation("certificates"),
+    UploadKind.MANIFEST: mark_for_translation("a supplier's manifest"),
+    UploadKind.BUNDLE: mark_for_translation("a bundle of a station"),
+    UploadKind.TABLE: mark_for_translation("a table"),
+    UploadKind.ZIP: mark_for_translation("a ZIP of certificates"),
 }
 
 
 HINTS: Mapping[str, str] = {
-    "manifest.signer_unknown": marked("If you trust the supplier, drop the list again with its signer's certificate."),
-    "manifest.station_unknown": marked("If the station is yours, drop the list again with its certificate."),
-    "manifest.chain_broken": marked("If you trust the manufacturer, upload the list again with its root CAs."),
+    "manifest.signer_unknown": mark_for_translation(
+        "If you trust the supplier, drop the list again with its signer's certificate."
+    ),
+    "manifest.station_unknown": mark_for_translation(
+        "If the station is yours, drop the list again with its certificate."
+    ),
+    "manifest.chain_broken": mark_for_translation(
+        "If you trust the manufacturer, upload the list again with its root CAs."
+    ),
 }
-"""What to do here, where the command's fix names an option."""
+"""Fixes for this page, if the command's fix names an option."""
 
 
 @dataclass(slots=True)
@@ -108,12 +114,12 @@ class EnrollPage:
             route("/enroll/{drop}/remove", self.remove, "POST"),
         ]
 
-    async def show(self, request: Request, who: SignedInUser) -> Response:
-        """Draw where files are dropped, what was dropped, and who asks for a certificate."""
-        await beside(lambda: self.drops.sweep(self.clock.now()))
-        instances = await self.site.inside.look(who, "/dps")
-        requests = await self.site.inside.look(who, "/est/requests")
-        own = await beside(lambda: [(one, one.about, one.state()) for one in self.drops.every(_user(who))])
+    async def show(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the upload form, the uploads, and the pending certificate requests."""
+        await run_in_thread(lambda: self.drops.sweep(self.clock.now()))
+        instances = await self.site.inside.look(caller, "/dps")
+        requests = await self.site.inside.look(caller, "/est/requests")
+        own = await run_in_thread(lambda: [(one, one.about, one.state()) for one in self.drops.every(_user(caller))])
         values = {
             "instances": [one["name"] for one in instances.items] if instances else [],
             "first": FIRST,
@@ -124,14 +130,14 @@ class EnrollPage:
             "most_rows": MAX_ROWS,
             "minutes": KEPT.total_seconds() // 60,
         }
-        return await self.site.draw(request, who, "enroll.html", values)
+        return await self.site.draw(request, caller, "enroll.html", values)
 
-    async def drop(self, request: Request, who: SignedInUser) -> Response:
-        """Take files, and begin to look at them. Raise `DropRefusedError`, `TooManyDropsError`."""
+    async def drop(self, request: Request, caller: SignedInUser) -> Response:
+        """Receive files, and start their check. Raise `DropRefusedError`, `TooManyDropsError`."""
         gate = self.site.desk.gate
         gate.check_origin(request)  # before anything begins: the form's own token comes with what is read
-        user, now = _user(who), self.clock.now()
-        names = [one["name"] for one in (await self.site.inside.ask(who, "/dps")).items]
+        user, now = _user(caller), self.clock.now()
+        names = [one["name"] for one in (await self.site.inside.ask(caller, "/dps")).items]
         if user in self._receiving or len(self._receiving) >= MOST_RECEIVED:
             raise TooManyDropsError(count=len(self._receiving), retry_after_s=_WAIT_S)
 
@@ -142,11 +148,11 @@ class EnrollPage:
 
         self._receiving.add(user)
         try:
-            path = await beside(lambda: self.drops.room(user, now))
+            path = await run_in_thread(lambda: self.drops.create_directory(user, now))
             try:
                 content_type = request.headers.get("content-type", "")
                 received = await receive(content_type, _body(request), path / "files", check)
-                return await self._begun(request, who, Upload(path), received)
+                return await self._begun(request, caller, Upload(path), received)
             except OSError as error:  # such as a disk that is full
                 shutil.rmtree(path, ignore_errors=True)
                 raise DropRefusedError(detail=f"this server cannot keep them: {reason_of(error)}") from error
@@ -156,17 +162,17 @@ class EnrollPage:
         finally:
             self._receiving.discard(user)
 
-    async def _begun(self, request: Request, who: SignedInUser, drop: Upload, received: Receiver) -> Response:
+    async def _begun(self, request: Request, caller: SignedInUser, drop: Upload, received: Receiver) -> Response:
         once = received.fields.get(ONCE, "")
-        for one in self.drops.every(_user(who)):
+        for one in self.drops.every(_user(caller)):
             if once and one.about.get(ONCE) == once:
                 drop.remove()  # the same form, sent twice
                 return self.site.go(f"/enroll/{one.id}")
-        dropped = await beside(lambda: sort(received.files))
-        await beside(lambda: self.drops.give_way(_user(who)))
+        dropped = await run_in_thread(lambda: sort(received.files))
+        await run_in_thread(lambda: self.drops.remove_superseded(_user(caller)))
         names = [one.name for one in received.files if one.kind == LIST]
         about: dict[str, Any] = {
-            "user": _user(who),
+            "user": _user(caller),
             "at": self.clock.now().isoformat(),
             "dps": received.fields["dps"],
             ONCE: once,
@@ -174,98 +180,102 @@ class EnrollPage:
         about |= {"kind": dropped.kind.value, "name": names[0], "names": names[:_MAX_NAMED], "count": len(names)}
         about |= {kind: [one.name for one in received.files if one.kind == kind] for kind in (SIGNERS, TRUST)}
         atomic_files.put(drop.path / "about.json", json.dumps(about).encode(), mode=0o600)
-        self.work.look(drop, received.files, lambda: self.site.who(request))
+        self.work.look(drop, received.files, lambda: self.site.get_user(request))
         self.work.later(KEPT, lambda: self.drops.sweep(self.clock.now()))
         return self.site.go(f"/enroll/{drop.id}")
 
-    async def look(self, request: Request, who: SignedInUser) -> Response:
-        """Draw what would become of each row, or how far its run is, or what became of it."""
-        drop = self.drops.of(_user(who), request.path_params["drop"])
+    async def look(self, request: Request, caller: SignedInUser) -> Response:
+        """Render the expected result of each row, the progress of its run, or the results."""
+        drop = self.drops.of(_user(caller), request.path_params["drop"])
         given = request.query_params
         outcome = given.get("outcome", "") if given.get("outcome", "") in OUTCOMES else ""
         begin = int(given["after"]) if given.get("after", "").isdecimal() and len(given["after"]) < 8 else 0  # noqa: PLR2004
-        state = await beside(drop.state)
-        rows, has_more = await beside(lambda: drop.page(outcome, begin, _PAGE))
+        state = await run_in_thread(drop.state)
+        rows, has_more = await run_in_thread(lambda: drop.page(outcome, begin, _PAGE))
         about = drop.about
         values = {
             "drop": drop.id,
             "list": {**about, "kind": _kind(about)},
             "state_": state,
             "rows": [_shown(row) for row in rows],
-            "outcomes": [(name, say(OUTCOMES[name][0]), OUTCOMES[name][1], n) for name, n in _ordered(state.counts)],
+            "outcomes": [
+                (name, translate(OUTCOMES[name][0]), OUTCOMES[name][1], n) for name, n in _ordered(state.counts)
+            ],
             "outcome": outcome,
             "here": _address(drop.id, outcome, begin),
             "following": _address(drop.id, outcome, rows[-1]["place"]) if has_more else None,
             "new": (state.counts or {}).get("would create", 0),
             "command_line": _command(about),
         }
-        return await self.site.draw(request, who, "drop.html", values)
+        return await self.site.draw(request, caller, "drop.html", values)
 
-    async def apply(self, request: Request, who: SignedInUser) -> Response:
-        """Begin to put on record what can be; once, however often that is pressed."""
+    async def apply(self, request: Request, caller: SignedInUser) -> Response:
+        """Start to enroll the valid rows; repeated requests have no effect."""
         await self.site.form(request)
-        drop = self.drops.of(_user(who), request.path_params["drop"])
+        drop = self.drops.of(_user(caller), request.path_params["drop"])
         if drop.state().phase in {"read", "cut off", "stopped", "failed"} and (drop.path / "looked.jsonl").exists():
-            self.site.inside.may(who, "POST", "/dps/{name}/enrollments", drop.about["dps"])
-            self.work.run(drop, lambda: self.site.who(request))
+            self.site.inside.may(caller, "POST", "/dps/{name}/enrollments", drop.about["dps"])
+            self.work.run(drop, lambda: self.site.get_user(request))
         return self.site.go(f"/enroll/{drop.id}")
 
-    async def stop(self, request: Request, who: SignedInUser) -> Response:
+    async def stop(self, request: Request, caller: SignedInUser) -> Response:
         """End a run after the row that it is at."""
         await self.site.form(request)
-        drop = self.drops.of(_user(who), request.path_params["drop"])
+        drop = self.drops.of(_user(caller), request.path_params["drop"])
         self.work.stop(drop)
         return self.site.go(f"/enroll/{drop.id}")
 
-    async def remove(self, request: Request, who: SignedInUser) -> Response:
-        """Forget a list that nobody is at."""
+    async def remove(self, request: Request, caller: SignedInUser) -> Response:
+        """Delete a list that is not being processed."""
         await self.site.form(request)
-        drop = self.drops.of(_user(who), request.path_params["drop"])
+        drop = self.drops.of(_user(caller), request.path_params["drop"])
         if not drop.state().is_busy:
-            await beside(drop.remove)
+            await run_in_thread(drop.remove)
         return self.site.go("/enroll")
 
-    async def report(self, request: Request, who: SignedInUser) -> Response:
-        """Hand out what would become, or became, of each row."""
-        drop = self.drops.of(_user(who), request.path_params["drop"])
-        rows, _ = await beside(lambda: drop.page("", 0, MAX_ROWS))
+    async def report(self, request: Request, caller: SignedInUser) -> Response:
+        """Return the expected or actual results of all rows as a file."""
+        drop = self.drops.of(_user(caller), request.path_params["drop"])
+        rows, _ = await run_in_thread(lambda: drop.page("", 0, MAX_ROWS))
         if request.path_params["form"] == "json":
-            return self.site.file(await beside(lambda: as_json(rows)), "application/json", "enrollment.json")
-        return self.site.file(await beside(lambda: as_csv(rows)), "text/csv", "enrollment.csv")
+            return self.site.file(await run_in_thread(lambda: as_json(rows)), "application/json", "enrollment.json")
+        return self.site.file(await run_in_thread(lambda: as_csv(rows)), "text/csv", "enrollment.csv")
 
-    async def decide(self, request: Request, who: SignedInUser) -> Response:
-        """Let a device have its certificate, or not."""
+    async def decide(self, request: Request, caller: SignedInUser) -> Response:
+        """Approve or reject a device's certificate request."""
         given = await self.site.form(request)
         if given.get("deed") not in {"approve", "reject"}:
             raise FormUnfitError(detail="it is neither approved nor rejected")
         is_approved = given.get("deed") == "approve"
         path = f"/est/requests/{{id}}/{'approve' if is_approved else 'reject'}"
-        done = await self.site.do(who, given, "POST", path, given.get("id", ""))
-        text = say("{device} gets its certificate.") if is_approved else say("{device} gets no certificate.")
-        return self.site.go("/enroll", said=text.format(device=printable(done["device"])))
+        done = await self.site.do(caller, given, "POST", path, given.get("id", ""))
+        text = (
+            translate("{device} gets its certificate.") if is_approved else translate("{device} gets no certificate.")
+        )
+        return self.site.go("/enroll", message=text.format(device=printable(done["device"])))
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
-    """Yield a body of somebody who is signed in: what was taken of it counts no more among what strangers sent."""
+    """Yield the body of an authenticated request; its bytes no longer count as those of unauthenticated clients."""
     connection: Connection | None = request.scope.get("extensions", {}).get("connection")
     async for piece in request.stream():
         yield piece
         if connection is not None:
-            connection.understood()
+            connection.mark_processed()
 
 
-def _user(who: SignedInUser) -> str:
-    return who.caller.user or "operator"
+def _user(caller: SignedInUser) -> str:
+    return caller.caller.user or "operator"
 
 
 def _kind(about: Mapping[str, Any]) -> str:
-    return say(KINDS.get(about.get("kind", ""), ""))
+    return translate(KINDS.get(about.get("kind", ""), ""))
 
 
 def _shown(row: Mapping[str, Any]) -> Mapping[str, Any]:
     words, kind = OUTCOMES[row["outcome"]]
     hint = HINTS.get((row["problem"] or {}).get("code", ""))
-    return {**row, "told": (say(words), kind), "hint": None if hint is None else say(hint)}
+    return {**row, "told": (translate(words), kind), "hint": None if hint is None else translate(hint)}
 
 
 def _ordered(counts: Mapping[str, int] | None) -> Sequence[tuple[str, int]]:
@@ -278,7 +288,7 @@ def _address(drop: str, outcome: str, after: int) -> str:
 
 
 def _command(about: Mapping[str, Any]) -> str:
-    """Return the same as it is typed, with the files by the names that they had; empty where those are too many."""
+    """Return the equivalent command with the original file names; empty if there are too many."""
     names: list[str] = about.get("names", [about["name"]])
     options = [word for one in about[TRUST] for word in ("--trust-root", one)]
     options += [] if about["dps"] == FIRST else ["--dps", about["dps"]]

@@ -1,7 +1,7 @@
-"""Dropped files to rows: each entry verified as its kind of list is, or why it is not believed. Blocks; for a thread.
+"""Parser of uploaded files to rows: each entry is verified by its kind of list, or has a rejection reason.
 
-One kind of list at a time: certificates (each a device's), a supplier's manifest, a bundle of ours, a table or a ZIP.
-What the lists say is a stranger's: each entry is bounded, and so is how many there are.
+It blocks; run it in a thread. One kind of list at a time: device certificates, a supplier's manifest, an exported
+bundle, a table or a ZIP file. The content is untrusted: the size of entries and their number are limited.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +33,7 @@ _BEGIN_BYTES = 512
 
 
 class UploadKind(StrEnum):
-    """What was dropped."""
+    """Kind of upload."""
 
     CERTIFICATES = "certificates"
     MANIFEST = "manifest"
@@ -44,7 +44,7 @@ class UploadKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ParsedUpload:
-    """Files, and whose word on them counts."""
+    """Uploaded files, and the signers that are trusted for them."""
 
     kind: UploadKind
     files: Sequence[UploadedFile]
@@ -53,7 +53,7 @@ class ParsedUpload:
 
 
 def sort(files: Sequence[UploadedFile]) -> ParsedUpload:
-    """Return what the files are. Raise `DropRefusedError`, and what is wrong with a signer or a root."""
+    """Classify the files. Raise `DropRefusedError`, and the errors of a signer or a root."""
     lists = [one for one in files if one.kind == LIST]
     if not lists:
         raise DropRefusedError(detail="no file was chosen")
@@ -64,7 +64,10 @@ def sort(files: Sequence[UploadedFile]) -> ParsedUpload:
 
 
 def rows_of(dropped: ParsedUpload, now: datetime, is_over: Callable[[], bool]) -> Iterator[Row]:
-    """Yield each entry as a row, in order. Raise `DropRefusedError` or `ManifestError` where the list itself ends."""
+    """Yield each entry as a row, in order.
+
+    Raise `DropRefusedError` or `ManifestError` if the list itself is invalid.
+    """
     for place, one in enumerate(_entries(dropped, now), 1):
         if is_over():
             return
@@ -127,7 +130,7 @@ def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[ManifestEntry | C
 
 
 def _of_manifest(path: Path, dropped: ParsedUpload) -> Iterator[ManifestEntry | BirthmarkError]:
-    """Yield what a manifest says, by one core: the others serve."""
+    """Yield the entries of a manifest on one CPU core, so that the others can serve."""
     signers = [signer_of(one) for one in dropped.signers] or MICROCHIP_SIGNERS.values()
     verifier = ManifestVerifier(trust_of(signers, [root_of(one) for one in dropped.roots] or MICROCHIP_ROOTS))
     once, place = DuplicateCheck(), 0
@@ -144,7 +147,7 @@ def _of_manifest(path: Path, dropped: ParsedUpload) -> Iterator[ManifestEntry | 
 
 
 def _alone(files: Sequence[UploadedFile]) -> Iterator[Certificate | BirthmarkError]:
-    """Yield certificates of devices on the word of whoever dropped them, as `device enroll --cert` has it."""
+    """Yield device certificates on the authority of the uploading user, as `device enroll --cert` does."""
     for one in files:
         with one.path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -167,17 +170,24 @@ def _device_in(data: bytes, name: str) -> Certificate:
     return leaf
 
 
-def _row(place: int, one: ManifestEntry | Certificate | BirthmarkError) -> Row:
+def _row(position: int, one: ManifestEntry | Certificate | BirthmarkError) -> Row:
     if isinstance(one, BirthmarkError):
         name = one.facts.get("unique_id") or ""
-        return {"place": place, "device": str(name), "thumbprint": None, "says": "", "pem": None, "problem": told(one)}
+        return {
+            "place": position,
+            "device": str(name),
+            "thumbprint": None,
+            "says": "",
+            "pem": None,
+            "problem": told(one),
+        }
     if isinstance(one, Certificate):
         name = one.subject_cn or one.subject_text
-        row = {"place": place, "device": name, "thumbprint": one.thumbprint.hex(), "says": "", "pem": one.pem()}
+        row = {"place": position, "device": name, "thumbprint": one.thumbprint.hex(), "says": "", "pem": one.pem()}
         return row | {"problem": None}
     if one.unread is None:
-        return _row(place, DropRefusedError(detail=f"the entry of {one.unique_id} has no certificate to enroll by")) | {
-            "device": one.device_id
-        }
-    row = {"place": place, "device": one.device_id, "thumbprint": one.unread.thumbprint.hex(), "says": one.signer}
+        return _row(
+            position, DropRefusedError(detail=f"the entry of {one.unique_id} has no certificate to enroll by")
+        ) | {"device": one.device_id}
+    row = {"place": position, "device": one.device_id, "thumbprint": one.unread.thumbprint.hex(), "says": one.signer}
     return row | {"pem": one.unread.pem(), "problem": None}

@@ -1,13 +1,13 @@
-"""What was dropped, as files below the data directory: each whose it is, its rows, and what became of them.
+"""Uploads as files below the data directory: owner, rows, and results of each.
 
 | file | |
 |---|---|
-| about.json | whose, when, which service, what kind; never changed |
-| state.json | how far the look or the run is: for whoever looks at the page |
-| rows.jsonl | what each row says, with its certificate |
-| looked.jsonl | what would become of each row |
-| run.jsonl | the journal: a line at the begin of a run, one for each row, one at its end |
-| lock | held by whoever looks or runs |
+| about.json | owner, time, service and kind; never changed |
+| state.json | progress of the check or the run, for the page |
+| rows.jsonl | the content of each row, with its certificate |
+| looked.jsonl | the expected result of each row |
+| run.jsonl | the journal: a line at the start of a run, one for each row, one at its end |
+| lock | held during a check or a run |
 """
 
 import json
@@ -33,7 +33,7 @@ _WAIT_S = 60
 
 
 class DropGoneError(NotFoundError):
-    """There is no such list, or it is another person's."""
+    """The list does not exist, or belongs to another user."""
 
     code = "console.drop_gone"
     message = "That list is not here any more"
@@ -43,7 +43,7 @@ class DropGoneError(NotFoundError):
 
 
 class TooManyDropsError(ThrottledError):
-    """So many lists are here that no more may come."""
+    """The maximum number of lists is reached."""
 
     code = "console.too_many_drops"
     cause = "{count} uploaded lists are stored, which is the limit."
@@ -54,7 +54,7 @@ class TooManyDropsError(ThrottledError):
 
 @dataclass(frozen=True, slots=True)
 class UploadState:
-    """How far it is. `phase` is reading, read, running, cut off, stopped, complete or failed."""
+    """Progress of an upload. `phase` is reading, read, running, cut off, stopped, complete or failed."""
 
     phase: str
     done: int = 0
@@ -69,7 +69,7 @@ class UploadState:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One of them."""
+    """An upload."""
 
     path: Path
 
@@ -79,7 +79,7 @@ class Upload:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """Return what is said of it."""
+        """Return its metadata."""
         try:
             found: Mapping[str, Any] = decode_json((self.path / "about.json").read_bytes())
         except (OSError, ValueError) as error:
@@ -91,12 +91,12 @@ class Upload:
         return self.path / "lock"
 
     def state(self) -> UploadState:
-        """Return how far it is, also where whoever was at it was killed."""
+        """Return its progress, also after the worker process was killed."""
         try:
             found = UploadState(**decode_json((self.path / "state.json").read_bytes()))
         except (OSError, ValueError, TypeError):
             found = UploadState("reading")
-        if not found.is_busy or flock.is_taken(self.lock):
+        if not found.is_busy or flock.is_locked(self.lock):
             return found
         if found.phase == "reading":
             return UploadState("failed", found.done, found.total)
@@ -104,20 +104,20 @@ class Upload:
         return UploadState("cut off", counts.total(), found.total, dict(counts))
 
     def keep_state(self, state: UploadState) -> None:
-        """Say how far it is."""
+        """Write its progress."""
         told = {"phase": state.phase, "done": state.done, "total": state.total}
         told |= {"counts": dict(state.counts or {}), "problem": state.problem}
         atomic_files.replace(self.path / "state.json", json.dumps(told).encode())
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the lines of one of its files; one that a kill cut off is none."""
+        """Yield the lines of one of its files, without a truncated last line."""
         with suppress(FileNotFoundError), (self.path / name).open("rb") as file:
             for line in file:
                 with suppress(ValueError):
                     yield decode_json(line)
 
     def outcomes(self) -> Iterator[dict[str, Any]]:
-        """Yield what became of each row in the last run."""
+        """Yield the results of the last run's rows."""
         found: list[dict[str, Any]] = []
         for line in self.lines("run.jsonl"):
             if "begun" in line:
@@ -127,7 +127,7 @@ class Upload:
         yield from found
 
     def page(self, outcome: str, begin: int, size: int) -> tuple[Sequence[dict[str, Any]], bool]:
-        """Return rows with what would become, or became, of them, and whether more follow."""
+        """Return rows with their expected or actual results, and whether more follow."""
         became = {line["place"]: line for line in self.outcomes()}
         found: list[dict[str, Any]] = []
         for row in self.lines("looked.jsonl"):
@@ -140,7 +140,7 @@ class Upload:
         return found, False
 
     def remove(self) -> None:
-        """Forget it."""
+        """Delete it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -152,14 +152,14 @@ class Uploads:
     entropy: Entropy
 
     def of(self, user: str, drop_id: str) -> Upload:
-        """Return one of somebody's. Raise `DropGoneError`."""
+        """Return an upload of a user. Raise `DropGoneError`."""
         drop = Upload(self.directory / drop_id)
         if _ID.fullmatch(drop_id) is None or drop.about.get("user") != user:
             raise DropGoneError
         return drop
 
     def every(self, user: str | None = None) -> Sequence[Upload]:
-        """Return those of somebody, or all, the latest first."""
+        """Return the uploads of a user, or all, latest first."""
         found: list[tuple[str, Upload]] = []
         for one in sorted(self.directory.glob("*")) if self.directory.is_dir() else ():
             with suppress(DropGoneError):
@@ -168,8 +168,8 @@ class Uploads:
                     found.append((str(about.get("at", "")), Upload(one)))
         return [one for _, one in sorted(found, key=lambda pair: pair[0], reverse=True)]
 
-    def room(self, user: str, now: datetime) -> Path:
-        """Return a new directory; what is too old goes. Raise `TooManyDropsError`."""
+    def create_directory(self, user: str, now: datetime) -> Path:
+        """Return a new directory, after deleting expired ones. Raise `TooManyDropsError`."""
         self.sweep(now)
         own = self.every(user)
         busy = sum(1 for one in own if one.state().is_busy)
@@ -184,8 +184,8 @@ class Uploads:
         (path / "files").mkdir(mode=0o700)
         return path
 
-    def give_way(self, user: str) -> None:
-        """Forget what this one only looked at, and of the others the oldest: another one has come, whole."""
+    def remove_superseded(self, user: str) -> None:
+        """Delete the user's lists that were only checked, and the oldest of the others, after a complete new upload."""
         for one in self._in_the_way(self.every(user)):
             one.remove()
 
@@ -194,12 +194,12 @@ class Uploads:
         return [one for at, one in enumerate(quiet) if at >= MOST_OF_ONE - 1 or not (one.path / "run.jsonl").exists()]
 
     def sweep(self, now: datetime) -> None:
-        """Forget what is too old."""
+        """Delete expired uploads."""
         for path in list(self.directory.glob("*")) if self.directory.is_dir() else ():
             try:
                 age = now.timestamp() - max(path.stat().st_mtime, *(one.stat().st_mtime for one in path.iterdir()))
             except (OSError, TypeError):
                 continue
             kept = KEPT_DONE if (path / "run.jsonl").exists() else KEPT
-            if age > kept.total_seconds() and not flock.is_taken(path / "lock"):
+            if age > kept.total_seconds() and not flock.is_locked(path / "lock"):
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,6 +1,7 @@
-"""The look at a list and its run, in the background: a slice at a time, so that others are served, and to be stopped.
+"""Check and run of a list in the background: in time slices, and stoppable.
 
-Both go by the operator interface, in the name and with the rights of who asked: who signs out, or may no more, ends it.
+Both use the operator interface with the user's identity and permissions: signing out, or losing the permission, ends
+them.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from birthmark.operator_api.api_router import told as problem_of
 from birthmark.operator_api.enrollment import MOST_AT_ONCE as MOST_ASKED
 from birthmark.operator_api.enrollment import EnrollmentResult
 from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, SignedInUser
-from birthmark.supervised_tasks import beside, told
+from birthmark.supervised_tasks import run_in_thread, told
 from birthmark.webconsole.enroll.limits import MOST_AT_ONCE, PAUSE_S
 from birthmark.webconsole.enroll.multipart import UploadedFile
 from birthmark.webconsole.enroll.parser import Row, rows_of, sort
@@ -31,14 +32,14 @@ from birthmark.webconsole.enroll.uploads import Upload, UploadState
 
 _SLICE, _TOLD_EVERY, _A_MOMENT_S = 10, 50, 5.0
 _ENDS = (ForbiddenError, UnauthenticatedError, UnavailableError)
-"""What is no word on one device."""
+"""Errors that are not specific to a device."""
 Check = Callable[[], SignedInUser]
-"""Returns who asks, as long as that one may. Raise `SessionEndedError`."""
+"""Returns the user if the session and permission are still valid. Raise `SessionEndedError`."""
 
 
 @dataclass(slots=True)
 class EnrollmentWork:
-    """What this process does to lists."""
+    """Background work on lists in this process."""
 
     inside: InProcessClient
     clock: Clock
@@ -46,24 +47,24 @@ class EnrollmentWork:
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE), init=False)
 
     def look(self, drop: Upload, files: Sequence[UploadedFile], check: Check) -> bool:
-        """Begin to look what would happen; say whether nobody else is at it."""
+        """Start a check; return False if the list is already being processed."""
         return self._begin(drop, lambda: self._look(drop, files, check), "reading")
 
     def run(self, drop: Upload, check: Check) -> bool:
-        """Begin to put on record what can be; say whether nobody else is at it."""
+        """Start to enroll the valid rows; return False if the list is already being processed."""
         with suppress(FileNotFoundError):
             (drop.path / "stop").unlink()
         return self._begin(drop, lambda: self._run(drop, check), "running")
 
     def stop(self, drop: Upload) -> None:
-        """Let a run end after the row that it is at, in whichever process."""
+        """Stop a run after its current row, in any process."""
         (drop.path / "stop").touch(0o600)
 
     def later(self, after: timedelta, work: Callable[[], None]) -> None:
-        """Do something in a thread a moment after some time."""
+        """Run work in a thread shortly after a delay."""
 
         def begin() -> None:
-            self._keep(told("console.later", beside(work)))
+            self._keep(told("console.later", run_in_thread(work)))
 
         asyncio.get_running_loop().call_later(after.total_seconds() + _A_MOMENT_S, begin)
 
@@ -100,11 +101,11 @@ class EnrollmentWork:
         counts: Counter[str] = Counter()
         place = drop.about["dps"]
         try:
-            dropped = await beside(lambda: sort(files))
+            dropped = await run_in_thread(lambda: sort(files))
             rows = rows_of(dropped, self.clock.now(), (drop.path / "stop").exists)
             with _opened(drop.path / "rows.jsonl") as kept, _opened(drop.path / "looked.jsonl") as looked:
                 async for several in _slices(rows):
-                    for row, became in zip(several, await self._would(place, several, check()), strict=True):
+                    for row, became in zip(several, await self._preview_rows(place, several, check()), strict=True):
                         counts[became["outcome"]] += 1
                         _write(kept, row)
                         light = {name: value for name, value in row.items() if name != "pem"}
@@ -117,16 +118,18 @@ class EnrollmentWork:
         else:
             drop.keep_state(UploadState("read", counts.total(), counts.total(), counts))
         finally:
-            await beside(lambda: shutil.rmtree(drop.path / "files", ignore_errors=True))
+            await run_in_thread(lambda: shutil.rmtree(drop.path / "files", ignore_errors=True))
 
-    async def _would(self, place: str, rows: Sequence[Row], who: SignedInUser) -> Sequence[Mapping[str, Any]]:
-        """Return what would become of each."""
+    async def _preview_rows(
+        self, target: str, rows: Sequence[Row], caller: SignedInUser
+    ) -> Sequence[Mapping[str, Any]]:
+        """Return the expected result of each row."""
         asked = [row for row in rows if row["pem"] is not None]
         devices = [{"certificate": row["pem"], "device_id": _name_of(row)} for row in asked]
         told_of: dict[int, Mapping[str, Any]] = {}
         for at in range(0, len(asked), MOST_ASKED):
             body = {"devices": devices[at : at + MOST_ASKED]}
-            found = await self.inside.read(who, "/dps/{name}/enrollments/check", body, place)
+            found = await self.inside.read(caller, "/dps/{name}/enrollments/check", body, target)
             told_of |= {row["place"]: one for row, one in zip(asked[at:], found, strict=False)}
         refused = {"outcome": EnrollmentResult.REFUSED.value}
         return [{"problem": None, **told_of[row["place"]]} if row["place"] in told_of else refused for row in rows]
@@ -151,15 +154,15 @@ class EnrollmentWork:
             except _ENDS as error:
                 phase, problem = "stopped", problem_of(error)
             _write(journal, {"end": phase})
-            await beside(lambda: os.fsync(journal.fileno()))
+            await run_in_thread(lambda: os.fsync(journal.fileno()))
         await _keep_state(drop, UploadState(phase, counts.total(), total, counts, problem))
 
-    async def _one(self, place: str, row: Row, who: SignedInUser) -> Mapping[str, Any]:
+    async def _one(self, target: str, row: Row, caller: SignedInUser) -> Mapping[str, Any]:
         if row["pem"] is None:
             return {"outcome": EnrollmentResult.REFUSED.value, "problem": row["problem"]}
         body = {"certificate": row["pem"], "device_id": _name_of(row)}
         try:
-            done = await self.inside.do(who, ApiOperation("POST", "/dps/{name}/enrollments", (place,), body))
+            done = await self.inside.do(caller, ApiOperation("POST", "/dps/{name}/enrollments", (target,), body))
         except _ENDS:
             raise
         except BirthmarkError as error:
@@ -168,29 +171,29 @@ class EnrollmentWork:
 
 
 def _name_of(row: Row) -> str | None:
-    """Return what the device is called where that is told: what an entry says of its board may be another name."""
+    """Return the device name if the entry has one; the entry's board data may contain another name."""
     return row["device"] if row["says"] else None
 
 
 async def _slices(rows: Iterator[Row]) -> AsyncIterator[Sequence[Row]]:
     """Yield some rows at a time, each read in a thread."""
-    while several := await beside(lambda: list(islice(rows, _SLICE))):
+    while several := await run_in_thread(lambda: list(islice(rows, _SLICE))):
         yield several
 
 
 async def _each(rows: Iterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
-    while several := await beside(lambda: list(islice(rows, _SLICE))):
+    while several := await run_in_thread(lambda: list(islice(rows, _SLICE))):
         for one in several:
             yield one
 
 
 async def _keep_state(drop: Upload, state: UploadState) -> None:
-    """Say how far it is; the disk may take its time."""
-    await beside(lambda: drop.keep_state(state))
+    """Write the progress without blocking the event loop."""
+    await run_in_thread(lambda: drop.keep_state(state))
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """Open a file that is added to, of which every line is on its way to the disk when it is written."""
+    """Open a file for appending, unbuffered, so that each line is passed to the system when it is written."""
     opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return os.fdopen(opened, "ab", buffering=0)
 

@@ -1,8 +1,8 @@
-"""A device's life on one line of time: lanes of points and spans as SVG (`life`), and the same as rows (`rows`).
+"""Timeline of a device: lanes of points and spans as SVG (`life`), and the same as table rows (`rows`).
 
-In:   lanes, the time, and every word that is shown.
-Out:  SVG of a size that a page can bear, however many certificates there were: what would lie upon each other is drawn
-      as one mark that says how many it is. The rows leave nothing out.
+In:   lanes, the current time, and every displayed text.
+Out:  SVG of limited size for any number of certificates: overlapping items are drawn as one mark with their number. The
+      rows are complete.
 """
 
 from birthmark.webconsole.life.model import Item, Point, TimelineLane, TimelineRow, TimelineSpan, TimelineTexts, rows

@@ -1,4 +1,4 @@
-"""Which items of a lane are drawn as one mark, and in which of its rows each goes, so that no label meets another."""
+"""Layout of a lane: items that share a mark, and the row of each mark, so that labels do not overlap."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _SEVERITY = [Tone.BAD, Tone.WARN, Tone.GOOD, Tone.INFO, Tone.USUAL]
 
 
 class LayoutLevel(NamedTuple):
-    """How coarse a lane is: what is nearer than `near_px` is one mark, of different words too if `is_mixed`."""
+    """Granularity of a lane: items nearer than `near_px` share a mark, with different labels if `is_mixed`."""
 
     near_px: float
     is_mixed: bool
@@ -41,7 +41,7 @@ LEVELS = [
 
 @dataclass(slots=True)
 class Mark:
-    """One or several items, and where they and their label are."""
+    """One or several items, with the positions of their mark and label."""
 
     items: Sequence[Item]
     left: float
@@ -72,7 +72,7 @@ class PlacedLane:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """Where marks go: the scale of time, the edges of the drawing, and where now is, which no label should cover."""
+    """The drawing area: time scale, edges, and the position of the current time, which labels should not cover."""
 
     scale: Scale
     left: float
@@ -86,10 +86,10 @@ class Field:
         return extent[1] + 3 <= self.now or self.now + 3 <= extent[0]
 
 
-def place(lane: TimelineLane, field_: Field, words: TimelineTexts, coarsest: int) -> PlacedLane:
+def place(lane: TimelineLane, field_: Field, texts: TimelineTexts, coarsest: int) -> PlacedLane:
     """Return the marks of `lane` in rows, as fine as they are readable, but at least as coarse as that level."""
     for level in LEVELS[coarsest:]:
-        placed = PlacedLane(lane, _points(lane, field_.scale, words, level), _spans(lane, field_.scale, words, level))
+        placed = PlacedLane(lane, _points(lane, field_.scale, texts, level), _spans(lane, field_.scale, texts, level))
         _put_points(placed, field_)
         _put_spans(placed)
         _put_labels(placed, field_)
@@ -99,7 +99,7 @@ def place(lane: TimelineLane, field_: Field, words: TimelineTexts, coarsest: int
 
 
 def is_solid(mark: Mark) -> bool:
-    """Say whether a mark is one shape; otherwise it is a thread with each of its items on it."""
+    """Return whether a mark is one shape; otherwise it is a line with each of its items on it."""
     return len(mark.items) == 1 or isinstance(mark.items[0], TimelineSpan) or _is_dense(mark)
 
 
@@ -110,7 +110,7 @@ def _is_dense(mark: Mark) -> bool:
 def _chains(
     items: Iterable[Item], level: LayoutLevel, x: Callable[[Item], float], near: Callable[[Item], float]
 ) -> list[list[Item]]:
-    """Return items of the same kind, and word unless words are mixed, in runs, each near the one before."""
+    """Group items of the same kind, and the same label unless mixed, into runs of nearby items."""
     latest: dict[tuple[str, str], list[Item]] = {}
     chains = []
     for item in sorted(items, key=lambda item: item.since):
@@ -123,8 +123,8 @@ def _chains(
     return chains
 
 
-def _points(lane: TimelineLane, scale: Scale, words: TimelineTexts, level: LayoutLevel) -> list[Mark]:
-    """Return points as marks: a word that comes again before its label ends is said once, for a thread of them."""
+def _points(lane: TimelineLane, scale: Scale, texts: TimelineTexts, level: LayoutLevel) -> list[Mark]:
+    """Return points as marks; a label that repeats before its end is drawn once, for a line of points."""
     room = max((scale.right - scale.left) * 0.4, _LABEL_PX)
 
     def near(item: Item) -> float:
@@ -137,30 +137,30 @@ def _points(lane: TimelineLane, scale: Scale, words: TimelineTexts, level: Layou
             left=scale.x(chain[0].since),
             right=scale.x(chain[-1].since),
             kind=chain[0].kind,
-            label=cut(words.together(lane, chain), room),
+            label=cut(texts.together(lane, chain), room),
         )
         for chain in _chains(points, level, lambda item: scale.x(item.since), near)
     ]
 
 
 def end_of(item: Item, scale: Scale) -> float:
-    """Return where a span ends in the drawing; one without an end, at the edge: who draws stops it at now."""
+    """Return the end position of a span; the edge for an open span, which the renderer cuts at the current time."""
     return scale.right if isinstance(item, Point) or item.end is None else scale.x(item.end)
 
 
-def _spans(lane: TimelineLane, scale: Scale, words: TimelineTexts, level: LayoutLevel) -> list[Mark]:
+def _spans(lane: TimelineLane, scale: Scale, texts: TimelineTexts, level: LayoutLevel) -> list[Mark]:
     room = max((scale.right - scale.left) * 0.5, _LABEL_PX)
     spans = [item for item in lane.items if isinstance(item, TimelineSpan)]
     marks = []
     for chain in _chains(spans, level, lambda item: scale.x(item.since), lambda _: level.near_px):
         left, right = scale.x(chain[0].since), max(end_of(item, scale) for item in chain)
-        label = cut(words.together(lane, chain), room)
+        label = cut(texts.together(lane, chain), room)
         marks.append(Mark(chain, left, max(right, left + 3), chain[0].kind, label))
     return marks
 
 
 def _put_points(placed: PlacedLane, field_: Field) -> None:
-    """Put each mark into the first row that has the room for it and its label, and where now is not covered."""
+    """Place each mark in the first row with space for it and its label that leaves the current time visible."""
     rows: list[list[Extent]] = [[] for _ in range(_POINT_ROWS)]
     for mark in placed.points:
         glyph = (mark.left - _MARK_PX, mark.right + _MARK_PX)
@@ -186,7 +186,7 @@ class _LabelPosition(NamedTuple):
 
 
 def _ways(mark: Mark, row: int) -> list[_LabelPosition]:
-    """Return where the label of a mark may stand: right of it, left, or below what is long."""
+    """Return the possible label positions of a mark: right, left, or below a long one."""
     width, gap = width_of(mark.label), _MARK_PX + 4
     right, left = mark.right + gap, mark.left - gap - width
     ways = [_LabelPosition(row, row, (right, right + width)), _LabelPosition(row, row, (left, left + width))]
@@ -195,12 +195,12 @@ def _ways(mark: Mark, row: int) -> list[_LabelPosition]:
     return ways
 
 
-def _has_room(rows: Sequence[Sequence[Extent]], way: _LabelPosition, glyph: Extent) -> bool:
-    return _fits(rows[way.row], glyph) and _fits(rows[way.label_row], way.label)
+def _has_room(rows: Sequence[Sequence[Extent]], position: _LabelPosition, glyph: Extent) -> bool:
+    return _fits(rows[position.row], glyph) and _fits(rows[position.label_row], position.label)
 
 
-def _fits(taken: Sequence[Extent], extent: Extent) -> bool:
-    return all(extent[0] >= right + _GAP_PX or extent[1] + _GAP_PX <= left for left, right in taken)
+def _fits(extents: Sequence[Extent], extent: Extent) -> bool:
+    return all(extent[0] >= right + _GAP_PX or extent[1] + _GAP_PX <= left for left, right in extents)
 
 
 def _put_spans(placed: PlacedLane) -> None:
@@ -214,7 +214,7 @@ def _put_spans(placed: PlacedLane) -> None:
 
 
 def _put_labels(placed: PlacedLane, field_: Field) -> None:
-    """Put the labels of spans below them, the most urgent and then the latest first, as many as there is room for."""
+    """Place the labels of spans below them, most urgent and then latest first, if space permits."""
     rows: list[list[Extent]] = [[] for _ in range(_LABEL_ROWS)]
     for mark in sorted(placed.spans, key=lambda mark: (_SEVERITY.index(mark.kind), -mark.left)):
         width = width_of(mark.label)

@@ -1,4 +1,4 @@
-"""What a life is made of, and the same as the rows of a table."""
+"""Items of a timeline, and their table rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from birthmark.webconsole.svg import Tone
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Something that happened: its word stands beside its mark, its exact text is told on asking."""
+    """An event: its label is next to its mark, its exact text in the tooltip."""
 
     at: datetime
     word: str
@@ -25,7 +25,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class TimelineSpan:
-    """Something that lasted, or lasts: `end` is None while nobody knows its end."""
+    """A period; `end` is None if its end is unknown."""
 
     since: datetime
     end: datetime | None
@@ -39,15 +39,15 @@ Item = Point | TimelineSpan
 
 
 def word_of(item: Item) -> str:
-    """Return what stands beside an item, if anything."""
+    """Return the label of an item; empty if it has none."""
     return item.word if isinstance(item, Point) else item.label
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineLane:
-    """What belongs together; marks that stand for several items have its `link`.
+    """A lane of related items; marks for several items have its `link`.
 
-    `several` says how many they are where their own words do not: "1000 certificates".
+    `several` formats their number if they have different labels: "1000 certificates".
     """
 
     label: str
@@ -58,7 +58,7 @@ class TimelineLane:
 
 @dataclass(frozen=True, slots=True)
 class TimelineTexts:
-    """What a life says, in the reader's language."""
+    """Texts of a timeline in the user's language."""
 
     now: str
     still: str  # of a span without an end
@@ -68,12 +68,12 @@ class TimelineTexts:
     empty: str = ""
 
     def exactly(self, item: Item) -> str:
-        """Return the item in exact words with its time."""
+        """Return the exact text of an item with its time."""
         words = item.exact or word_of(item)
         return f"{self.span_of(item)}: {words}" if words else self.span_of(item)
 
     def together(self, lane: TimelineLane, items: Sequence[Item]) -> str:
-        """Return what stands beside a mark for `items` of `lane`."""
+        """Return the label of a mark for `items` of `lane`."""
         said = {word_of(item) for item in items}
         word = said.pop() if len(said) == 1 else ""
         if len(items) == 1:
@@ -84,7 +84,7 @@ class TimelineTexts:
         return self.when(item.since) + (f" \u2013 {self.until(item)}" if isinstance(item, TimelineSpan) else "")
 
     def until(self, item: Item) -> str:
-        """Return when a span ends, or that it goes on; nothing for a point."""
+        """Return the end of a span, or that it continues; empty for a point."""
         if isinstance(item, Point):
             return ""
         return self.still if item.end is None else self.when(item.end)
@@ -92,7 +92,7 @@ class TimelineTexts:
 
 @dataclass(frozen=True, slots=True)
 class TimelineRow:
-    """An item as a table shows it: foreign text as it came, which the template escapes."""
+    """An item as a table row; untrusted text is unescaped, and the template escapes it."""
 
     lane: str
     since: str
@@ -103,15 +103,15 @@ class TimelineRow:
     link: str | None
 
 
-def rows(lanes: Sequence[TimelineLane], *, words: TimelineTexts) -> list[TimelineRow]:
+def rows(lanes: Sequence[TimelineLane], *, texts: TimelineTexts) -> list[TimelineRow]:
     """Return every item of `lanes` as a row, the latest first."""
     items = [(item.since, lane.label, item) for lane in lanes for item in lane.items]
     items.sort(key=lambda entry: entry[0], reverse=True)
     return [
         TimelineRow(
             lane=lane,
-            since=words.when(since),
-            until=words.until(item),
+            since=texts.when(since),
+            until=texts.until(item),
             word=word_of(item),
             exact=item.exact,
             kind=item.kind,

@@ -1,4 +1,4 @@
-"""Draws a life: lanes below each other, an axis of time below them, and where now is."""
+"""Renders a timeline: lanes below each other, a time axis below them, and the current time."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -34,16 +34,16 @@ _STACKED_PX = 480  # a drawing narrower than this has the names of lanes above t
 
 
 def life(
-    lanes: Sequence[TimelineLane], *, now: datetime, name: str, title: str, desc: str, words: TimelineTexts, size: Size
+    lanes: Sequence[TimelineLane], *, now: datetime, name: str, title: str, desc: str, texts: TimelineTexts, size: Size
 ) -> str:
-    """Return the life as SVG, named `name` within its page: as fine as it is readable within `MAX_BYTES`.
+    """Return the timeline as SVG, named `name` within its page: as fine as is readable within `MAX_BYTES`.
 
-    More lanes than a page has, or links of a kilobyte, may take more.
+    More lanes than a page has, or links of a kilobyte, may exceed the limit.
 
-    Raise `ValueError` for a link that leaves this server.
+    Raise `ValueError` for a link to another server.
     """
     for coarsest in range(len(LEVELS)):
-        draft = _Draft(lanes, now, words, size, coarsest)
+        draft = _Draft(lanes, now, texts, size, coarsest)
         if draft.is_readable or coarsest == len(LEVELS) - 1:
             drawn = draft.drawn(name, title, desc)
             if len(drawn.encode()) <= MAX_BYTES:
@@ -52,12 +52,12 @@ def life(
 
 
 class _Draft:
-    """One try, with lanes at least as coarse as a level."""
+    """A layout attempt, with lanes at least as coarse as a level."""
 
     def __init__(
-        self, lanes: Sequence[TimelineLane], now: datetime, words: TimelineTexts, size: Size, coarsest: int
+        self, lanes: Sequence[TimelineLane], now: datetime, texts: TimelineTexts, size: Size, coarsest: int
     ) -> None:
-        self._now, self._words, self._size = now, words, size
+        self._now, self._words, self._size = now, texts, size
         self._is_stacked = size.width < _STACKED_PX
         names = [cut(lane.label, size.width * 0.24, is_strong=True) for lane in lanes]
         widest = max((width_of(label, is_strong=True) for label in names), default=0.0)
@@ -67,7 +67,7 @@ class _Draft:
         first, last = reach((item.since for item in items), (*ends, *(item.since for item in items)), now)
         self._scale = Scale(first, last, self._left + 7, size.width - 9.0)
         field = Field(self._scale, self._left, size.width - 1.0, self._scale.x(now))
-        self._placed = [place(lane, field, words, coarsest) for lane in lanes]
+        self._placed = [place(lane, field, texts, coarsest) for lane in lanes]
         self._marks = sum(placed.marks for placed in self._placed)
         self._told = 0
 
@@ -76,7 +76,7 @@ class _Draft:
         return self._marks <= _MOST_MARKS
 
     def drawn(self, name: str, title: str, desc: str, told_bytes: int = _TOLD_BYTES) -> str:
-        """Return the drawing; the titles of its marks take about `told_bytes` in all, or the least that each needs."""
+        """Return the drawing; its tooltips take about `told_bytes` in total, or the minimum for each."""
         self._told = max(told_bytes // max(self._marks, 1), _LEAST_TOLD)
         width = self._size.width
         y, drawn = float(_TOP), ""
@@ -95,7 +95,7 @@ class _Draft:
         )
 
     def _lane(self, placed: PlacedLane, y: float) -> tuple[str, float]:
-        """Return the lane that begins at `y`, and where it ends."""
+        """Return the lane that starts at `y`, and its lower end."""
         room = self._size.width - 2.0 if self._is_stacked else self._left - 20
         label = SvgLabel(cut(placed.lane.label, room, is_strong=True), 0, y + 19, look="lane")
         top = y + (LINE_PX + 10 if self._is_stacked else 6)
@@ -115,7 +115,7 @@ class _Draft:
         return rule + label.drawn() + drawn, end
 
     def _told_of(self, items: Sequence[Item], label: str) -> str:
-        """Return the exact words of a mark: those of one item, or how many there are and the first and last of them."""
+        """Return the tooltip of a mark: the exact text of its item, or the number, first and last of its items."""
         if len(items) == 1:
             return _bounded(self._words.exactly(items[0]), self._told)
         kept = items if len(items) <= _LISTED else (*items[: _LISTED - 3], None, *items[-2:])
@@ -149,7 +149,7 @@ class _Draft:
         return drawn
 
     def _span_mark(self, placed: PlacedLane, mark: Mark, y: float) -> str:
-        """Return a bar up to now, its future apart, and an arrow where it goes on beyond the drawing."""
+        """Return a bar up to the current time, its future part, and an arrow if it continues beyond the drawing."""
         now = self._scale.x(self._now)
         ends = [
             now if isinstance(item, TimelineSpan) and item.end is None else end_of(item, self._scale)
@@ -188,7 +188,7 @@ class _Draft:
 
 
 def _bounded(text: str, most_bytes: int) -> str:
-    """Return `text`, made safe, of at most `most_bytes` when it is escaped."""
+    """Return `text`, sanitized, in at most `most_bytes` after escaping."""
     kept = shortened(text)
     chars = len(kept)
     while chars > 1 and len(escape(kept).encode()) > most_bytes:
@@ -198,7 +198,7 @@ def _bounded(text: str, most_bytes: int) -> str:
 
 
 def _glyph(kind: Tone, x: float, y: float) -> str:
-    """Return a mark whose shape says its kind to who sees no colors: dot, ring, triangle, cross."""
+    """Return a mark whose shape also shows its kind, for color-blind users: dot, ring, triangle, cross."""
     look = f"mark {kind}"
     match kind:
         case Tone.WARN:

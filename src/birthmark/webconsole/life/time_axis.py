@@ -14,7 +14,7 @@ _MOST_TICKS = 40
 
 
 class Unit(StrEnum):
-    """What begins at a mark of the axis."""
+    """Unit of time that starts at an axis mark."""
 
     MINUTE = "minute"
     HOUR = "hour"
@@ -42,7 +42,7 @@ class Scale:
     right: float
 
     def x(self, moment: datetime) -> float:
-        """Return where `moment` is; what lies outside is at the edge."""
+        """Return the position of `moment`; outside values are at the edge."""
         part = (moment - self.first) / (self.last - self.first)
         return self.left + (self.right - self.left) * min(max(part, 0.0), 1.0)
 
@@ -57,7 +57,7 @@ def reach(since: Iterable[datetime], until: Iterable[datetime], now: datetime) -
 
 
 def ticks(scale: Scale, say: Callable[[datetime, Unit, bool], str], right: float) -> list[tuple[float, SvgLabel]]:
-    """Return the finest marks of the axis whose labels do not touch."""
+    """Return the finest axis marks whose labels do not overlap."""
     whole = scale.last - scale.first
     shown: list[tuple[float, SvgLabel]] = []
     for unit, every in _STEPS:
@@ -81,7 +81,7 @@ def _tick(
 
 
 def _begins(moment: datetime, unit: Unit) -> Unit:
-    """Return what begins at a mark: among hours, at midnight, a day; among months, in January, a year."""
+    """Return the unit that starts at a mark: a day at midnight, a year in January."""
     if unit in {Unit.MINUTE, Unit.HOUR} and moment.hour == moment.minute == 0:
         return Unit.DAY
     return Unit.YEAR if unit is Unit.MONTH and moment.month == 1 else unit

@@ -26,7 +26,7 @@ from birthmark.secure_elements.atecc.certificate_rebuild import (
 from birthmark.secure_elements.atecc.compressed_certificate import (
     NO_END,
     CompressedCertificate,
-    compressed,
+    build_compressed,
     parse_compressed,
 )
 
@@ -39,13 +39,13 @@ SERIAL = bytes.fromhex("0123f2408ea1fcf201")
 
 
 def made(issued: datetime = NOON, years: int = 28, template: int = 3) -> CompressedCertificate:
-    return compressed(bytes(range(64)), issued, years, b"\x2a\x00", template=template, chain=0)
+    return build_compressed(bytes(range(64)), issued, years, b"\x2a\x00", template=template, chain=0)
 
 
 @given(HOURS.filter(lambda when: (when.month, when.day) != (2, 29)), st.integers(0, 31), st.binary(min_size=69))
 def test_what_is_written_is_read(issued: datetime, years: int, chance: bytes) -> None:
     template, chain = chance[66] >> 4, chance[66] & 15
-    short = compressed(chance[:64], issued, years, chance[64:66], template=template, chain=chain)
+    short = build_compressed(chance[:64], issued, years, chance[64:66], template=template, chain=chain)
     assert len(short.render()) == 72
     assert parse_compressed(short.render()) == short
 
@@ -102,7 +102,7 @@ def test_the_whole_certificate_is_one_that_openssl_reads_and_whose_signature_hol
     body = signed_part(template, made(), subject, key_id(POINT))
     r, s = decode_dss_signature(KEY.sign(body, ec.ECDSA(hashes.SHA256())))
     raw = r.to_bytes(32, "big") + s.to_bytes(32, "big")
-    short = compressed(raw, NOON, 28, b"\x2a\x00", template=3, chain=0)
+    short = build_compressed(raw, NOON, 28, b"\x2a\x00", template=3, chain=0)
     parsed = x509.load_der_x509_certificate(whole(template, short, subject, key_id(POINT)))
     assert parsed.tbs_certificate_bytes == body
     KEY.public_key().verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(hashes.SHA256()))

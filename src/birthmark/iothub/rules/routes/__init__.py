@@ -1,5 +1,5 @@
-"""Routes of a hub: which messages go where ("IoT Hub message routing").
+"""Message routes of a hub ("IoT Hub message routing").
 
-`changing` says what may be on record of them; `selecting` says which endpoints a message goes to, `telling` what
-twins, devices and connections say of themselves. What sends is the engine of `birthmark.message_routing`.
+`changing` validates configuration changes; `selecting` selects the endpoints of a message; `telling` creates events of
+twins, devices and connections. The engine of `birthmark.message_routing` sends the messages.
 """

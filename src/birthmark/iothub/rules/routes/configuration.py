@@ -1,4 +1,4 @@
-"""What may be on record of a hub's routes: each change of it, checked."""
+"""Validated changes of a hub's routing configuration."""
 
 import re
 import shlex
@@ -134,7 +134,7 @@ class UnknownEndpointError(NotFoundError):
     endpoint: str
     hub: str
     is_final: bool = False
-    """Of what was to go there: no further try mends it."""
+    """Whether the failure is permanent for messages to this endpoint, so that a retry cannot succeed."""
 
 
 class EndpointInUseError(ConflictError):
@@ -162,14 +162,14 @@ class TooManyRoutesError(PolicyError):
 
 
 def parse_source(text: str, hub: str) -> RouteSource:
-    """Return a source by its name, in any letter case. Raise `RouteSourceError`."""
+    """Return a source by its name, case-insensitive. Raise `RouteSourceError`."""
     if (found := _SOURCES.get(text.lower())) is None:
         raise RouteSourceError(hub=hub, source=NOT_SERVED.get(text.lower(), ascii(text[:_MAX_SHOWN])))
     return found
 
 
 def compiled(condition: str, hub: str, read: Callable[[str], RouteCondition] = parse_condition) -> RouteCondition:
-    """Return a condition, made ready. Raise `RouteConditionError`."""
+    """Return a compiled condition. Raise `RouteConditionError`."""
     try:
         return read(condition)
     except SqlMistake as error:
@@ -177,11 +177,11 @@ def compiled(condition: str, hub: str, read: Callable[[str], RouteCondition] = p
 
 
 read_once = lru_cache(maxsize=MAX_ROUTES)(parse_condition)
-"""For conditions that are kept: each change of a hub's routing looks at all of them, and few are new."""
+"""Cached parser for stored conditions: each change of a hub's routing reads all of them, and few are new."""
 
 
-def checked(routing: Routing, hub: str) -> Routing:
-    """Return a routing that may be kept. Raise what is wrong with it."""
+def validate_routing(routing: Routing, hub: str) -> Routing:
+    """Return a valid routing configuration. Raise the error of an invalid one."""
     _check_endpoints(routing, hub)
     for what, some, most in (
         ("routes", routing.routes, MAX_ROUTES),
@@ -238,10 +238,10 @@ def _check_endpoints(routing: Routing, hub: str) -> None:
             _check_topic(one, facts)
 
 
-def _check_file(one: FileEndpoint, facts: dict[str, Any]) -> None:
-    if _FOLDER.fullmatch(one.folder) is None:
+def _check_file(endpoint: FileEndpoint, facts: dict[str, Any]) -> None:
+    if _FOLDER.fullmatch(endpoint.folder) is None:
         raise EndpointInvalidError(detail="a folder has 3 to 63 small letters, digits and single hyphens", **facts)
-    text = one.file_name
+    text = endpoint.file_name
     tokens = _TOKEN.findall(text)
     bare = _TOKEN.sub("x", text)
     is_path = _FILE_NAME.fullmatch(text) is not None and not {"", ".", ".."} & set(bare.split("/"))
@@ -251,33 +251,37 @@ def _check_file(one: FileEndpoint, facts: dict[str, Any]) -> None:
         raise EndpointInvalidError(detail=f"the name of a file has each of {TEMPLATE.replace('/', ' ')}", **facts)
 
 
-def _check_topic(one: ServerEndpoint, facts: dict[str, Any]) -> None:
-    bare = _TOKEN.sub("x", one.topic)
-    if not set(_TOKEN.findall(one.topic)) <= _OF_TOPIC or set("{}") & set(bare):
+def _check_topic(endpoint: ServerEndpoint, facts: dict[str, Any]) -> None:
+    bare = _TOKEN.sub("x", endpoint.topic)
+    if not set(_TOKEN.findall(endpoint.topic)) <= _OF_TOPIC or set("{}") & set(bare):
         raise EndpointInvalidError(detail="a topic takes {iothub} and {device} alone", **facts)
-    if not (is_valid_name(bare) and bare.isprintable() and " " not in bare) or len(one.topic) > _MAX_TOPIC:
+    if not (is_valid_name(bare) and bare.isprintable() and " " not in bare) or len(endpoint.topic) > _MAX_TOPIC:
         raise EndpointInvalidError(detail="a topic is one that can be published to, without wildcards", **facts)
 
 
-def _check_enrichment(routing: Routing, one: Enrichment, hub: str) -> None:
-    is_good = _KEY.fullmatch(one.key) is not None and 0 < len(one.value) <= _MAX_VALUE and one.value.isprintable()
+def _check_enrichment(routing: Routing, enrichment: Enrichment, hub: str) -> None:
+    is_good = (
+        _KEY.fullmatch(enrichment.key) is not None
+        and 0 < len(enrichment.value) <= _MAX_VALUE
+        and enrichment.value.isprintable()
+    )
     if not is_good:
         detail = "an enrichment has a key of up to 100 letters, digits, - . _ $, and a value of up to 256 characters"
         raise RouteInvalidError(hub=hub, detail=detail)
-    if one.value.startswith("$") and not (
-        one.value == "$iothubname" or one.value.startswith(("$twin.tags.", "$twin.properties."))
+    if enrichment.value.startswith("$") and not (
+        enrichment.value == "$iothubname" or enrichment.value.startswith(("$twin.tags.", "$twin.properties."))
     ):
         detail = "the value of an enrichment that begins with $ is $iothubname, $twin.tags.… or $twin.properties.…"
         raise RouteInvalidError(hub=hub, detail=detail)
-    _check_led_to(routing, one.endpoints, hub)
+    _check_led_to(routing, enrichment.endpoints, hub)
 
 
 # ---- changes
 
 
-def with_endpoint(routing: Routing, made: Endpoint, hub: str) -> Routing:
-    """Return it with one endpoint more. Raise `RouteNameTakenError` and what is wrong with it."""
-    return checked(msgspec.structs.replace(routing, endpoints=(*routing.endpoints, made)), hub)
+def with_endpoint(routing: Routing, endpoint: Endpoint, hub: str) -> Routing:
+    """Return the configuration with an added endpoint. Raise `RouteNameTakenError` and validation errors."""
+    return validate_routing(msgspec.structs.replace(routing, endpoints=(*routing.endpoints, endpoint)), hub)
 
 
 def without_endpoint(routing: Routing, name: str, hub: str) -> Routing:
@@ -290,9 +294,9 @@ def without_endpoint(routing: Routing, name: str, hub: str) -> Routing:
     return msgspec.structs.replace(routing, endpoints=left)
 
 
-def with_route(routing: Routing, made: HubRoute, hub: str) -> Routing:
-    """Return it with one route more. Raise `RouteNameTakenError` and what is wrong with it."""
-    return checked(msgspec.structs.replace(routing, routes=(*routing.routes, made)), hub)
+def with_route(routing: Routing, route: HubRoute, hub: str) -> Routing:
+    """Return the configuration with an added route. Raise `RouteNameTakenError` and validation errors."""
+    return validate_routing(msgspec.structs.replace(routing, routes=(*routing.routes, route)), hub)
 
 
 def known_route(routing: Routing, name: str, hub: str) -> HubRoute:
@@ -308,17 +312,17 @@ def without_route(routing: Routing, name: str, hub: str) -> Routing:
     return msgspec.structs.replace(routing, routes=tuple(one for one in routing.routes if one is not known))
 
 
-def switched(routing: Routing, name: str, hub: str, *, is_enabled: bool) -> Routing:
-    """Return it with a route switched on or off. Raise `UnknownRouteError`."""
+def with_route_enabled(routing: Routing, name: str, hub: str, *, is_enabled: bool) -> Routing:
+    """Return the configuration with a route enabled or disabled. Raise `UnknownRouteError`."""
     known = known_route(routing, name, hub)
     made = msgspec.structs.replace(known, is_enabled=is_enabled)
     return msgspec.structs.replace(routing, routes=tuple(made if one is known else one for one in routing.routes))
 
 
-def with_enrichment(routing: Routing, made: Enrichment, hub: str) -> Routing:
-    """Return it with a property that is added; one of its key is replaced. Raise what is wrong with it."""
-    others = tuple(one for one in routing.enrichments if one.key != made.key)
-    return checked(msgspec.structs.replace(routing, enrichments=(*others, made)), hub)
+def with_enrichment(routing: Routing, enrichment: Enrichment, hub: str) -> Routing:
+    """Return the configuration with an enrichment, which replaces one of the same key. Raise validation errors."""
+    others = tuple(one for one in routing.enrichments if one.key != enrichment.key)
+    return validate_routing(msgspec.structs.replace(routing, enrichments=(*others, enrichment)), hub)
 
 
 def without_enrichment(routing: Routing, key: str, hub: str) -> Routing:

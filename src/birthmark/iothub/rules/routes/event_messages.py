@@ -1,7 +1,6 @@
-"""What twins, devices and connections say of themselves, as messages that routes take.
+"""Non-telemetry events of twins, devices and connections, as routable messages.
 
-As "IoT Hub message routing", "Non-telemetry events", has them: what it is about in properties of the message, JSON in
-its body.
+As in "IoT Hub message routing", "Non-telemetry events": the subject is in message properties, with JSON in the body.
 """
 
 from collections.abc import Mapping
@@ -19,14 +18,14 @@ from birthmark.store.columns import to_micros
 
 
 def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> TelemetryMessage:
-    """Return what a change of a twin says: what is other than before, or the whole of one that was replaced."""
+    """Return the event of a twin change: the difference, or the complete twin if it was replaced."""
     body = twin_change(before, after, replaces=replaces)
     operation = "replaceTwin" if replaces else "updateTwin"
     return _said(RouteSource.TWINS, (after.hub, after.device_id), "twinChangeNotification", operation, (body, now))
 
 
 def lifecycle(identity: Identity, twin: Twin, now: datetime, *, is_made: bool) -> TelemetryMessage:
-    """Return what is said of a device, or a module, that is on record now, or no more."""
+    """Return the event of a device or module that was created or deleted."""
     what = "Module" if isinstance(identity, Module) else "Device"
     operation = f"{'create' if is_made else 'delete'}{what}Identity"
     body: dict[str, Any] = {"deviceId": identity.device_id}
@@ -41,7 +40,7 @@ def lifecycle(identity: Identity, twin: Twin, now: datetime, *, is_made: bool) -
 
 
 def connection(hub: str, name: str, sequence: int, now: datetime, *, is_connected: bool) -> TelemetryMessage:
-    """Return what is said of a device, or a module by its name, that came or went. `sequence` grows with each."""
+    """Return the event of a device or module that connected or disconnected. `sequence` grows with each."""
     what = "module" if "/" in name else "device"
     operation = f"{what}{'Connected' if is_connected else 'Disconnected'}"
     body = {"sequenceNumber": f"{sequence:064X}"}
@@ -50,7 +49,7 @@ def connection(hub: str, name: str, sequence: int, now: datetime, *, is_connecte
 
 
 def key(message: TelemetryMessage) -> int:
-    """Return by which key a message keeps its place among those of its device."""
+    """Return the ordering key of a message."""
     return key_of(message.device_id)
 
 

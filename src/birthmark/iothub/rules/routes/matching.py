@@ -1,7 +1,7 @@
-"""Which endpoints a message goes to, and as what.
+"""Route matching: the endpoints of a message, and its output format.
 
-What leaves is JSON as Azure's storage endpoint writes it: `EnqueuedTimeUtc`, `Properties`, `SystemProperties`, `Body`.
-A body that says it is JSON in UTF-8 stands there as it is; any other is base64.
+The output is JSON as Azure's storage endpoint writes it: `EnqueuedTimeUtc`, `Properties`, `SystemProperties`, `Body`. A
+body declared as JSON in UTF-8 is embedded as is; any other is base64.
 """
 
 import base64
@@ -43,11 +43,11 @@ SYSTEM: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class PreparedRouting:
-    """A hub's routing, made ready."""
+    """A hub's compiled routing configuration."""
 
     kept: StoredRouting
     routes: Sequence[tuple[HubRoute, RouteCondition]]
-    """Those that are switched on."""
+    """Enabled routes."""
     needs_twin: bool
     sources: frozenset[RouteSource]
 
@@ -60,12 +60,12 @@ class PreparedRouting:
         return self.kept.generation
 
     def enrichments(self, endpoint: str) -> Sequence[Enrichment]:
-        """Return what is added to what goes to an endpoint."""
+        """Return the enrichments of an endpoint."""
         return [one for one in self.kept.routing.enrichments if endpoint in one.endpoints]
 
 
-def make_ready(kept: StoredRouting) -> PreparedRouting:
-    """Return a routing, made ready. Raise `RouteConditionError`."""
+def prepare_routing(kept: StoredRouting) -> PreparedRouting:
+    """Return a compiled routing configuration. Raise `RouteConditionError`."""
     routing = kept.routing
     routes = [(one, compiled(one.condition, kept.hub, read_once)) for one in routing.routes if one.is_enabled]
     needs_twin = any(condition.needs_twin for _, condition in routes)
@@ -74,7 +74,7 @@ def make_ready(kept: StoredRouting) -> PreparedRouting:
 
 
 def source_of(message: TelemetryMessage) -> RouteSource:
-    """Return what a message is of: telemetry says nothing of it."""
+    """Return the source of a message; telemetry carries no source property."""
     text = message.system.get(SOURCE)
     return RouteSource.MESSAGES if text is None else RouteSource(text[:1].upper() + text[1:])
 
@@ -90,7 +90,7 @@ def imagined(
 
 
 def read(message: TelemetryMessage) -> model.RoutableMessage:
-    """Return a message as conditions look at it."""
+    """Return a message in the form that conditions evaluate."""
     system = _system_properties(message)
     return model.RoutableMessage(
         "",
@@ -115,8 +115,8 @@ def _moment(message: TelemetryMessage) -> datetime:
     return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)
 
 
-def takes(condition: RouteCondition, subject: RoutedSubject, route: str) -> bool:
-    """Say whether a condition holds; one that would cost too much does not."""
+def is_match(condition: RouteCondition, subject: RoutedSubject, route: str) -> bool:
+    """Return whether a condition holds; one that exceeds its cost limit does not."""
     try:
         return holds(condition, subject)
     except TooMuchError as error:
@@ -127,10 +127,10 @@ def takes(condition: RouteCondition, subject: RoutedSubject, route: str) -> bool
 def matching(
     ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
 ) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the routes that take a message, each with its endpoints: the last one where no other does."""
+    """Yield the matching routes with their endpoints; the last, fallback, route only if no other matches."""
     is_taken, subject = False, RoutedSubject(message, twin)
     for route, condition in ready.routes:
-        if route.source is source and takes(condition, subject, route.name):
+        if route.source is source and is_match(condition, subject, route.name):
             is_taken = True
             yield route.name, route.endpoints
     fallback = ready.kept.routing.fallback
@@ -141,7 +141,7 @@ def matching(
 def destinations(
     ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
 ) -> Mapping[str, str]:
-    """Return the endpoints that a message goes to, each once, with the first route that leads there."""
+    """Return the endpoints of a message, each once, with the first route that leads there."""
     found: dict[str, str] = {}
     for route, endpoints in matching(ready, source, message, twin):
         for name in endpoints:
@@ -153,10 +153,10 @@ def destinations(
 def envelope(
     message: TelemetryMessage, body: Any, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None
 ) -> bytes:
-    """Return what leaves; `body` is the message's, as `shown_body` returns it."""
+    """Return the output JSON of a message; `body` is that of `shown_body`."""
     properties = {name: value or "" for name, value in message.properties.items()}
     for one in enrichments:
-        properties[one.key] = _enriched(one.value, hub, twin)
+        properties[one.key] = _enrichment_value(one.value, hub, twin)
     system = _system_properties(message)
     shown = {
         "EnqueuedTimeUtc": system["enqueuedTime"],
@@ -168,7 +168,7 @@ def envelope(
 
 
 def shown_body(message: TelemetryMessage) -> Any:
-    """Return a message's body as it leaves."""
+    """Return a message's body in output format."""
     system = _system_properties(message)
     kind = system.get("contentType", "").split(";")[0].strip().lower()
     if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
@@ -180,8 +180,8 @@ def shown_body(message: TelemetryMessage) -> Any:
     return base64.b64encode(message.body).decode()
 
 
-def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
-    """Return what an enrichment adds; a path that leads to no primitive value is added as it stands, as at Azure."""
+def _enrichment_value(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
+    """Return the value of an enrichment; a path without a primitive value is kept as text, as in Azure."""
     if value == "$iothubname":
         return hub
     if not value.startswith("$twin."):
@@ -195,7 +195,7 @@ def _enriched(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
 
 
 def file_of(file_name: str, hub: str, message: TelemetryMessage) -> str:
-    """Return the path of the file that a message goes to, below its endpoint's folder."""
+    """Return the file path of a message, below its endpoint's folder."""
     at = _moment(message)
     parts = {
         "iothub": hub,
@@ -210,9 +210,9 @@ def file_of(file_name: str, hub: str, message: TelemetryMessage) -> str:
 
 
 def topic_of(topic: str, hub: str, device_id: str) -> str:
-    """Return the topic, or subject, of a message.
+    """Return the topic or subject of a message.
 
-    A device's name adds no level to it, and no wildcard: what is no letter, digit, - or _ is percent-encoded.
+    A device's name adds neither a level nor a wildcard: all but letters, digits, - and _ are percent-encoded.
     """
     return _TOKEN.sub(lambda found: _level(hub if found[1] == "iothub" else device_id), topic)
 
@@ -222,15 +222,15 @@ def _level(name: str) -> str:
 
 
 def lane_of(hub: str, route: str, endpoint: str) -> str:
-    """Return the lane of what a route sends to an endpoint; see `rule_of`."""
+    """Return the ordering lane of a route and endpoint; see `rule_of`."""
     return f"{rule_of(hub, route)}/{endpoint}"
 
 
 def rule_of(hub: str, route: str) -> str:
-    """Return what a route is called in the queue, where other rooms have rules, too."""
+    """Return a route's rule name in the delivery queue, which it shares with other services."""
     return f"hub:{hub}:{route}"
 
 
 def kind_of(endpoint: Endpoint) -> str:
-    """Return which way out takes letters to an endpoint."""
+    """Return the action that delivers messages to an endpoint."""
     return f"hub-{endpoint.__struct_config__.tag}"

@@ -1,7 +1,7 @@
-"""Conditions of a hub's routes: which messages a route takes (IoT Hub message routing query syntax).
+"""Conditions of a hub's routes (IoT Hub message routing query syntax).
 
-`parse_condition` reads one once, `holds` applies it to a `RoutedSubject`: a message and its device's twin. Null and
-Undefined are not true.
+`parse_condition` compiles a condition once, `holds` evaluates it for a `RoutedSubject`: a message and its device's
+twin. Null and Undefined are not true.
 """
 
 from birthmark.message_routing.rules.conditions.evaluator import RouteCondition, RoutedSubject, holds, parse_condition

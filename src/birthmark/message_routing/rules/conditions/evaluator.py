@@ -1,7 +1,7 @@
-"""A condition made ready, and whether it holds for a message and its device's twin.
+"""Evaluation of compiled conditions on a message and its device's twin.
 
-Values are what JSON has, with numbers of double precision, and `UNDEFINED`. Comparing things of two types is Undefined;
-of Undefined and false AND makes false, of Undefined and true OR makes true.
+Values are those of JSON, with double-precision numbers, and `UNDEFINED`. Comparing values of two types is Undefined.
+AND of Undefined and false is false; OR of Undefined and true is true.
 """
 
 import math
@@ -31,15 +31,15 @@ from birthmark.message_routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED
 from birthmark.untrusted_text import decode_json
 
 MAX_BODY_BYTES = 256 * 1024
-"""What a hub takes as one message."""
+"""Maximum message size of a hub."""
 MAX_STEPS = 50_000
-"""So many of one message, by all conditions together."""
+"""Maximum steps per message, over all conditions."""
 _ENCODINGS = {"utf-8": "utf-8", "utf-16": "utf-16", "utf-32": "utf-32"}
 _ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 class RoutedSubject:
-    """A message and its device's twin, for all conditions of a hub: each part is read once, and they share its steps.
+    """A message and its device's twin, shared by all conditions of a hub: parsed once, with a common step limit.
 
     `twin` is the document that a service reads: `tags`, `properties.desired`, `properties.reported`.
     """
@@ -55,7 +55,7 @@ class RoutedSubject:
         self._folded: dict[int, dict[str, Any]] = {}
 
     def member(self, value: Mapping[str, Any], name: str) -> Value:
-        """Return a member; the letter case of its name does not count, and an exact match goes before."""
+        """Return a member by case-insensitive name; an exact match has precedence."""
         if name in value:
             return value[name]
         if (folded := self._folded.get(id(value))) is None:  # what a subject has lives as long as it
@@ -105,11 +105,11 @@ _Compiled: TypeAlias = Callable[[RoutedSubject], Value]
 
 @dataclass(frozen=True, slots=True)
 class RouteCondition:
-    """A route's condition: parse it once, ask it about each message."""
+    """A compiled route condition: parse once, evaluate per message."""
 
     text: str
     needs_twin: bool
-    """It looks into the twin: hand one in."""
+    """Whether the condition reads the twin, which must then be passed."""
     expression: Expression
     _holds: _Compiled
 
@@ -128,7 +128,7 @@ def parse_condition(text: str) -> RouteCondition:
 
 
 def holds(condition: RouteCondition, subject: RoutedSubject) -> bool:
-    """Say whether the condition is true; Null, Undefined and all else are not. Raise `TooMuchError`."""
+    """Return whether the condition is true; Null, Undefined and other values are not. Raise `TooMuchError`."""
     return condition._holds(subject) is True  # noqa: SLF001 - this file's own
 
 

@@ -1,4 +1,4 @@
-"""Functions of conditions (IoT Hub query language, Functions): what they are given wrong makes Undefined."""
+"""Condition functions (IoT Hub query language, Functions): invalid arguments return Undefined."""
 
 import math
 import re
@@ -22,12 +22,12 @@ class ConditionFunction:
 
 
 def is_number(value: Value) -> bool:
-    """Say whether a value is a number: true is none."""
+    """Return whether a value is a number; Booleans are not."""
     return type(value) is int or type(value) is float
 
 
 def finite(value: Value) -> Value:
-    """Return a number, or Undefined where it is none any more."""
+    """Return a number, or Undefined if it is not finite."""
     return value if type(value) is int or math.isfinite(value) else UNDEFINED
 
 

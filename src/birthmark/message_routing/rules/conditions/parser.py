@@ -1,7 +1,7 @@
-"""The text of a condition to what it says (IoT Hub query language, Expressions and conditions).
+"""Condition parser (IoT Hub query language, Expressions and conditions).
 
-In:   at most `MAX_CHARS` characters, `MAX_TERMS` terms, nested `MAX_NESTING` deep.
-Raises `SqlMistake` with where, what, and what to write instead.
+Input: at most `MAX_CHARS` characters, `MAX_TERMS` terms, nested `MAX_NESTING` deep. Raises `SqlMistake` with position,
+problem and suggestion.
 """
 
 import re
@@ -17,7 +17,7 @@ from birthmark.message_routing.rules.sql.values import UNDEFINED
 
 
 class ReferenceSource(Enum):
-    """Where a reference looks."""
+    """Source of a reference."""
 
     APPLICATION = "application property"
     SYSTEM = "system property"
@@ -27,7 +27,7 @@ class ReferenceSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A property, or a way into the body or the twin: names, and numbers of elements."""
+    """A property, or a path into the body or twin: names and element indexes."""
 
     place: ReferenceSource
     path: tuple[str | int, ...]
@@ -51,7 +51,7 @@ class ConditionCall:
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """Operators of one rank, from the left."""
+    """A chain of binary operators of equal precedence, left-associative."""
 
     first: "Expression"
     rest: tuple[tuple[str, "Expression"], ...]
@@ -66,7 +66,7 @@ class ConditionComparison:
 
 @dataclass(frozen=True, slots=True)
 class Logic:
-    """AND, which one false decides, or OR, which one true does."""
+    """AND, decided by one false operand, or OR, decided by one true operand."""
 
     decides: bool
     parts: tuple["Expression", ...]
@@ -124,7 +124,7 @@ class _Token:
 
 
 class ConditionParser:
-    """Reads one condition once, from the left."""
+    """Parser of one condition."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -285,13 +285,13 @@ class ConditionParser:
         self._advance()
         return tuple(items)
 
-    def _next(self, where: int) -> _Token:
+    def _next(self, position: int) -> _Token:
         text = self._text
-        while where < len(text):
-            match = _TOKEN.match(text, where)
+        while position < len(text):
+            match = _TOKEN.match(text, position)
             if match is None:
-                return _complain(text, where)
-            where = match.end()
+                return _complain(text, position)
+            position = match.end()
             if match.lastgroup != "space":
                 return _Token(match.lastgroup or "", match.group(), match.start(), match.end())
         return _Token("end", "", len(text), len(text))
@@ -309,19 +309,19 @@ class ConditionParser:
         if self._terms > MAX_TERMS:
             mistake(self._token.where, "The condition has more than 500 terms.", "Make two routes of it.")
 
-    def _unexpected(self, wanted: str) -> NoReturn:
+    def _unexpected(self, expected: str) -> NoReturn:
         token = self._token
         found = "the end of the text" if token.kind == "end" else f"{token.text[:64]!r}"
-        mistake(token.where, f"There is {found} where something else belongs.", f"Write {wanted}.")
+        mistake(token.where, f"There is {found} where something else belongs.", f"Write {expected}.")
 
 
-def _complain(text: str, where: int) -> NoReturn:
-    char = text[where]
+def _complain(text: str, position: int) -> NoReturn:
+    char = text[position]
     if char in "'\"":
-        mistake(where, "A string has no end.", f"Close it by {char}; inside, write \\{char}.")
+        mistake(position, "A string has no end.", f"Close it by {char}; inside, write \\{char}.")
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
     mistake(
-        where,
+        position,
         f"{shown} means nothing here.",
         "Names have letters, digits, _ and -; write others in brackets, [[two words]].",
     )
@@ -339,11 +339,11 @@ def _number(token: _Token) -> int | float:
 
 
 def _unescaped(token: _Token) -> str:
-    def meant(found: re.Match[str]) -> str:
-        quoted, code, other = found.groups()
+    def meant(match: re.Match[str]) -> str:
+        quoted, code, other = match.groups()
         if other is not None:
             mistake(
-                token.where + found.start(), "A string has an escape that there is not.", "Write \\\\ for a backslash."
+                token.where + match.start(), "A string has an escape that there is not.", "Write \\\\ for a backslash."
             )
         return quoted or chr(int(code, 16))
 

@@ -1,7 +1,7 @@
-"""AWS IoT SQL: what a rule selects of a message (developer guide, AWS IoT SQL reference).
+"""AWS IoT SQL: selection of messages by rules (developer guide, AWS IoT SQL reference).
 
-`parse` reads a statement once, `evaluate` applies it to a message; `parse_template` and `fill` do so for the texts of
-actions. What is served and what differs is in docs/reference/rules-sql.md, and each rule of it is a vector in
+`parse` compiles a statement once, `evaluate` applies it to a message; `parse_template` and `fill` do the same for
+action texts. docs/reference/rules-sql.md lists supported features and differences; each of its rules is a vector in
 tests/vectors/rules_sql.toml.
 """
 

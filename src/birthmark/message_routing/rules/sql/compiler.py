@@ -1,4 +1,4 @@
-"""What a statement says, made ready to be run: each expression becomes a function of the values that names mean."""
+"""Statement compiler: each expression becomes a function of its scope value and the run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import ge, gt, le, lt
@@ -48,24 +48,24 @@ _ORDERS: dict[str, Callable[[Any, Any], bool]] = {"<": lt, "<=": le, ">": gt, ">
 
 
 def compile_expression(expression: Expression) -> Compiled:
-    """Return the expression as a function of the value that names are looked up in, and the run."""
+    """Return the expression as a function of the scope value for names and the run."""
     return _COMPILERS[type(expression)](expression)
 
 
 def compile_where(expression: Expression) -> Compiled:
-    """Return WHERE as a function that is true or not: the first part of an AND that is not true ends the look."""
+    """Return WHERE as a function; evaluation stops at the first AND operand that is not true."""
     if not isinstance(expression, SelectAll):
         return compile_expression(expression)
     parts = [compile_where(one) for one in expression.parts]
 
-    def taken(it: Value, run: EvaluationContext) -> Value:
-        return all(boolean_of(part(it, run)) is True for part in parts)
+    def taken(value: Value, run: EvaluationContext) -> Value:
+        return all(boolean_of(part(value, run)) is True for part in parts)
 
     return taken
 
 
 def compile_items(items: Sequence[SelectItem | ObjectSpread], *, is_value: bool) -> Compiled:
-    """Return what a SELECT makes: one value, or an object of those of its items that are defined."""
+    """Return the SELECT clause as a function: one value, or an object of its defined items."""
     if is_value:
         (only,) = items
         return compile_expression(only.value)
@@ -102,8 +102,8 @@ def _path(path: PathExpression) -> Compiled:
     if path.of is None and len(names) == 1:
         (name,) = names
 
-        def member(it: Value, _run: EvaluationContext) -> Value:
-            return it.get(name, UNDEFINED) if type(it) is dict else UNDEFINED
+        def member(value: Value, _run: EvaluationContext) -> Value:
+            return value.get(name, UNDEFINED) if type(value) is dict else UNDEFINED
 
         return member
     begin = compile_expression(Star() if path.of is None else path.of)
@@ -160,8 +160,8 @@ def _payload(_it: Value, run: EvaluationContext) -> Value:
 def _cast(cast: CastExpression) -> Compiled:
     inner = compile_expression(cast.value)
 
-    def to_string(it: Value, run: EvaluationContext) -> Value:
-        return text_of(inner(it, run), run.meter)
+    def to_string(value: Value, run: EvaluationContext) -> Value:
+        return text_of(inner(value, run), run.meter)
 
     def to_int(it: Value, run: EvaluationContext) -> Value:
         value = inner(it, run)
@@ -180,8 +180,8 @@ def _cast(cast: CastExpression) -> Compiled:
             return number
         return whole(number) if run.is_whole else number  # type: ignore[arg-type]
 
-    def to_double(it: Value, run: EvaluationContext) -> Value:
-        number = to_decimal(it, run)
+    def to_double(value: Value, run: EvaluationContext) -> Value:
+        number = to_decimal(value, run)
         return number if number is UNDEFINED or type(number) is int else double(run, float(number))
 
     return {"string": to_string, "int": to_int, "boolean": to_boolean, "decimal": to_decimal, "double": to_double}[
@@ -199,8 +199,8 @@ def _compare(compare: ComparisonExpression) -> Compiled:
     if compare.sign in {"=", "<>"}:
         wanted = compare.sign == "="
 
-        def same(it: Value, run: EvaluationContext) -> Value:
-            one, other = left(it, run), right(it, run)
+        def same(value: Value, run: EvaluationContext) -> Value:
+            one, other = left(value, run), right(value, run)
             if one is UNDEFINED or other is UNDEFINED:
                 return UNDEFINED
             return equal(one, other, run.meter) is wanted
@@ -208,8 +208,8 @@ def _compare(compare: ComparisonExpression) -> Compiled:
         return same
     order = _ORDERS[compare.sign]
 
-    def ordered(it: Value, run: EvaluationContext) -> Value:
-        one, other = left(it, run), right(it, run)
+    def ordered(value: Value, run: EvaluationContext) -> Value:
+        one, other = left(value, run), right(value, run)
         if type(one) is not int or type(other) is not int:
             one, other = number_of(one, run.meter), number_of(other, run.meter)
             if one is UNDEFINED or other is UNDEFINED:
@@ -219,8 +219,8 @@ def _compare(compare: ComparisonExpression) -> Compiled:
     return ordered
 
 
-def _in(found: InExpression) -> Compiled:
-    value, array = compile_expression(found.value), compile_expression(found.array)
+def _in(expression: InExpression) -> Compiled:
+    value, array = compile_expression(expression.value), compile_expression(expression.array)
 
     def among(it: Value, run: EvaluationContext) -> Value:
         wanted, elements = value(it, run), array(it, run)
@@ -235,8 +235,8 @@ def _in(found: InExpression) -> Compiled:
 def _exists(exists: Exists) -> Compiled:
     query = compile_expression(exists.query)
 
-    def existing(it: Value, run: EvaluationContext) -> Value:
-        made = query(it, run)
+    def existing(value: Value, run: EvaluationContext) -> Value:
+        made = query(value, run)
         return made is not UNDEFINED and made != []
 
     return existing
@@ -256,7 +256,7 @@ def _chain(chain: Chain) -> Compiled:
 
 
 def _logic(expressions: Sequence[Expression], *, decides: bool) -> Compiled:
-    """Return AND (decided by false) or OR (by true). One operand that is no Boolean makes all of it Undefined."""
+    """Return AND (decided by false) or OR (by true); a non-Boolean operand makes the result Undefined."""
     parts = [compile_expression(one) for one in expressions]
 
     def logic(it: Value, run: EvaluationContext) -> Value:
@@ -285,8 +285,8 @@ def _not(expression: NotExpression) -> Compiled:
 def _negative(expression: Negative) -> Compiled:
     inner = compile_expression(expression.value)
 
-    def negated(it: Value, run: EvaluationContext) -> Value:
-        return calculate("-", 0, inner(it, run), run.meter, is_whole=run.is_whole)
+    def negated(value: Value, run: EvaluationContext) -> Value:
+        return calculate("-", 0, inner(value, run), run.meter, is_whole=run.is_whole)
 
     return negated
 
@@ -315,11 +315,11 @@ def _query(query: SqlQuery) -> Compiled:
     where = compile_where(query.where) if query.where is not None else None
     terms = query.terms
 
-    def one(it: Value, run: EvaluationContext) -> Value:
+    def one(value: Value, run: EvaluationContext) -> Value:
         run.meter.take(terms)
-        if where is not None and boolean_of(where(it, run)) is not True:
+        if where is not None and boolean_of(where(value, run)) is not True:
             return UNDEFINED
-        return select(it, run)
+        return select(value, run)
 
     def queried(it: Value, run: EvaluationContext) -> Value:
         value = source(it, run)

@@ -1,4 +1,4 @@
-"""One evaluation: the message, what it may ask for, and what it may still cost."""
+"""Evaluation context: the message, its lookups, and the remaining cost."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,19 +10,19 @@ from birthmark.message_routing.rules.sql.syntax import Version
 from birthmark.message_routing.rules.sql.values import Meter, Value
 
 MAX_STEPS = 200_000
-"""All that one rule may cost for one message: its statement, its templates, and both again for each shadow."""
+"""Maximum steps of a rule per message: statement and templates, and both again for each shadow."""
 
 
 class Lookups(Protocol):
-    """What a statement may ask for beside its message. Nothing of it waits: see `ShadowLookup`."""
+    """External lookups of a statement; they never wait: see `ShadowLookup`."""
 
     def shadow(self, thing: str, name: str | None) -> Value:
-        """Return the shadow document as JSON has it, or `UNDEFINED`. Raise `ShadowWantedError` to be asked again."""
+        """Return the shadow document as JSON, or `UNDEFINED`. Raise `ShadowWantedError` if it must be loaded first."""
         ...
 
 
 class ShadowLookup:
-    """Shadows that were looked up before: evaluate, look up what `ShadowWantedError` names, evaluate again."""
+    """Preloaded shadows: evaluate, load what `ShadowWantedError` names, evaluate again."""
 
     __slots__ = ("_known",)
 
@@ -30,7 +30,7 @@ class ShadowLookup:
         self._known = known or {}
 
     def shadow(self, thing: str, name: str | None) -> Value:
-        """Return it. Raise `ShadowWantedError` where it is not known."""
+        """Return a preloaded shadow. Raise `ShadowWantedError` if it is not loaded."""
         try:
             return self._known[thing, name]
         except KeyError:
@@ -41,12 +41,12 @@ NO_SHADOWS = ShadowLookup()
 
 
 def new_meter() -> Meter:
-    """Return the meter of one rule and one message."""
+    """Return the meter for one rule and message."""
     return Meter(MAX_STEPS, may_grow=False)
 
 
 class EvaluationContext:
-    """What the parts of one evaluation share."""
+    """Shared state of one evaluation."""
 
     __slots__ = ("entropy", "lookups", "message", "meter", "variables", "version")
 
@@ -65,5 +65,5 @@ class EvaluationContext:
 
     @property
     def is_whole(self) -> bool:
-        """Whole Decimals are Ints, as 2016-03-23 has it."""
+        """Return whether integral Decimals become Ints, as in version 2016-03-23."""
         return self.version is Version.V2016_03_23

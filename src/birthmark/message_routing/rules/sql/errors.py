@@ -1,4 +1,4 @@
-"""What a statement's text can get wrong, and what evaluating can refuse."""
+"""SQL parse errors and evaluation refusals."""
 
 from typing import NoReturn
 
@@ -6,12 +6,12 @@ _MAX_TOLD_CHARS = 300
 
 
 class SqlMistake(ValueError):  # noqa: N818 - a mistake of who wrote the text; the rooms above make their refusals of it
-    """A text that is no statement. `where` counts characters from 0; `what` and `instead` are whole sentences."""
+    """Invalid statement text. `where` counts characters from 0; `what` and `instead` are complete sentences."""
 
-    def __init__(self, where: int, what: str, instead: str) -> None:
+    def __init__(self, position: int, what: str, instead: str) -> None:
         what = what if len(what) <= _MAX_TOLD_CHARS else f"{what[:_MAX_TOLD_CHARS]}…"
-        super().__init__(f"{what} (at character {where + 1}) {instead}")
-        self.where, self.what, self.instead = where, what, instead
+        super().__init__(f"{what} (at character {position + 1}) {instead}")
+        self.where, self.what, self.instead = position, what, instead
 
 
 class TooMuchError(ValueError):
@@ -30,6 +30,6 @@ class ShadowWantedError(LookupError):
         self.thing, self.name = thing, name
 
 
-def mistake(where: int, what: str, instead: str) -> NoReturn:
+def mistake(position: int, problem: str, instead: str) -> NoReturn:
     """Raise `SqlMistake`."""
-    raise SqlMistake(where, what, instead)
+    raise SqlMistake(position, problem, instead)

@@ -1,4 +1,4 @@
-"""A statement made ready, and what it selects of a message."""
+"""Compiled statements and their evaluation on a message."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -28,9 +28,9 @@ from birthmark.message_routing.rules.sql.values import (
     Meter,
     Value,
     boolean_of,
+    check_size,
     read_payload,
     render_within,
-    weigh,
 )
 
 NO_VARIABLES: Mapping[str, Value] = MappingProxyType({})
@@ -39,29 +39,29 @@ _SURELY_BOUNDED_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class PreparedExpressions:
-    """An expression or more, and what is known of them before any message comes."""
+    """Compiled expressions with their message-independent properties."""
 
     terms: int
     reads_payload: bool
     needs_shadow: bool
     may_grow: bool
-    """It can make far more than it was given: by a query in it, or by variables."""
+    """Whether the output can be far larger than the input: through a nested query or variables."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlStatement:
-    """A rule's statement: parse it once, evaluate it with each message whose topic `filter` matches."""
+    """A rule's statement: parse it once, evaluate it with each message whose topic matches `filter`."""
 
     sql: str
     version: Version
     filter: str | None
-    """The topic filter of FROM; None: it is reached by basic ingest alone."""
+    """Topic filter of FROM; None: reachable by basic ingest only."""
     needs_shadow: bool
-    """It asks for shadows, so that `evaluate` may raise `ShadowWantedError`."""
+    """Whether the statement reads shadows, so that `evaluate` may raise `ShadowWantedError`."""
     select: Select
     ready: PreparedExpressions
     is_whole: bool
-    """It is SELECT *: the payload goes out as it came."""
+    """Whether the statement is SELECT *: the payload is passed through unchanged."""
     _variables: tuple[tuple[str, Compiled], ...]
     _where: Compiled | None
     _select: Compiled
@@ -69,18 +69,18 @@ class SqlStatement:
 
 @dataclass(frozen=True, slots=True)
 class SelectedMessage:
-    """What goes to a rule's actions."""
+    """Input of a rule's actions."""
 
     payload: bytes
-    """JSON without spaces, or the message's own bytes by SELECT *; empty by SELECT VALUE of what is not there."""
+    """Compact JSON, or the original bytes with SELECT *; empty if SELECT VALUE is Undefined."""
     variables: Mapping[str, Value] = field(default_factory=dict)
-    """What SET gave names to, for the templates of the actions."""
+    """Variables from SET, for the actions' templates."""
 
 
 def parse(sql: str, version: Version = Version.V2016_03_23, meter: Meter | None = None) -> SqlStatement:
-    """Return the statement that a text is. Raise `SqlMistake` for every text that is none.
+    """Parse a statement. Raise `SqlMistake` for invalid text.
 
-    `meter`: what all patterns of a rule may cost to make ready, shared with its templates.
+    `meter` limits the cost of compiling all patterns of a rule, shared with its templates.
     """
     check_text(sql)
     parser = SqlParser(sql, version, (), meter or new_meter())
@@ -108,10 +108,10 @@ def evaluate(
     lookups: Lookups = NO_SHADOWS,
     meter: Meter | None = None,
 ) -> SelectedMessage | None:
-    """Return what the statement selects, or None where its WHERE is anything but true.
+    """Return the statement's selection, or None if its WHERE is not true.
 
-    Whatever goes wrong within an expression is Undefined. Raise `TooMuchError` for a message that costs too much, and
-    `ShadowWantedError` where `lookups` does.
+    Errors within an expression are Undefined. Raise `TooMuchError` for a message that costs too much, and
+    `ShadowWantedError` if `lookups` does.
     """
     if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - this file's own
         return SelectedMessage(message.payload, NO_VARIABLES)
@@ -128,7 +128,7 @@ def _evaluated(statement: SqlStatement, run: EvaluationContext, it: Value) -> Se
         run.variables = made
         for name, compute in statement._variables:  # noqa: SLF001
             value = compute(it, run)
-            weigh(value, run.meter)
+            check_size(value, run.meter)
             made[name] = value
     if statement._where is not None and boolean_of(statement._where(it, run)) is not True:  # noqa: SLF001
         return None
@@ -147,7 +147,7 @@ def begin(
     variables: Mapping[str, Value] = NO_VARIABLES,
     meter: Meter | None = None,
 ) -> tuple[EvaluationContext, Value]:
-    """Return a run, and the value that names are looked up in; `meter` is what other runs have counted by, too."""
+    """Return a run and the scope value for names; `meter` may already count other runs."""
     meter = meter or new_meter()
     meter.may_grow = ready.may_grow or ready.terms * len(message.payload) > _SURELY_BOUNDED_BYTES
     run = EvaluationContext(message, version, entropy, lookups, variables, meter)
@@ -157,7 +157,7 @@ def begin(
 
 
 def check_text(text: str) -> None:
-    """Raise `SqlMistake` for a text that is too long, or holds what no text of UTF-8 can."""
+    """Raise `SqlMistake` for text that is too long or cannot be encoded as UTF-8."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -167,7 +167,7 @@ def check_text(text: str) -> None:
 
 
 def ready_of(node: Any, terms: int) -> PreparedExpressions:
-    """Return what is known of a statement or an expression without a message."""
+    """Return the message-independent properties of a statement or expression."""
     found = list(_walk(node))
     return PreparedExpressions(
         terms=terms,

@@ -1,4 +1,4 @@
-"""Cut the text of a statement into words, one at a time: a template's text goes on behind its last word."""
+"""SQL lexer, one token at a time: a template's text continues after its last token."""
 
 import re
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MAX_STRING_CHARS = 64 * 1024
 
 
 class SqlTokenKind(Enum):
-    """What a word is."""
+    """Kind of a token."""
 
     NAME = "name"
     NUMBER = "number"
@@ -34,7 +34,7 @@ class SqlTokenKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class SqlToken:
-    """A word, its meaning, and where it begins and ends."""
+    """A token with its value, start and end."""
 
     kind: SqlTokenKind
     text: str
@@ -45,7 +45,7 @@ class SqlToken:
 
     @property
     def word(self) -> str:
-        """A name in capitals, or nothing: keywords are written as one likes."""
+        """Return a name in upper case, or an empty text: keywords are case-insensitive."""
         return self.text.upper() if self.kind is SqlTokenKind.NAME else ""
 
 
@@ -58,35 +58,35 @@ _KINDS = {
 }
 
 
-def next_token(text: str, where: int) -> SqlToken:
-    """Return the word at or behind `where`. Raise `SqlMistake` where there is none that this language has."""
+def next_token(text: str, position: int) -> SqlToken:
+    """Return the token at or after `position`. Raise `SqlMistake` for an invalid one."""
     while True:
-        if where >= len(text):
+        if position >= len(text):
             return SqlToken(SqlTokenKind.END, "", len(text), len(text))
-        match = _TOKEN.match(text, where)
+        match = _TOKEN.match(text, position)
         if match is None:
-            _complain(text, where)
+            _complain(text, position)
         if match.lastgroup != "space":
             break
-        where = match.end()
+        position = match.end()
     group, found = match.lastgroup or "", match.group()
-    if found == "/" and text.startswith("/*", where):  # `--` is arithmetic: what is stored may have it
-        mistake(where, "The language has no comments.", "Leave the comment out.")
+    if found == "/" and text.startswith("/*", position):  # `--` is arithmetic: what is stored may have it
+        mistake(position, "The language has no comments.", "Leave the comment out.")
     if group in {"single", "double"}:
         inner = found[1:-1].replace(found[0] * 2, found[0])
         if len(inner) > MAX_STRING_CHARS:
-            mistake(where, "A string is longer than 65536 characters.", "Write a shorter one.")
-        return SqlToken(SqlTokenKind.STRING, inner, where, match.end(), found[0])
-    return SqlToken(_KINDS[group], found, where, match.end())
+            mistake(position, "A string is longer than 65536 characters.", "Write a shorter one.")
+        return SqlToken(SqlTokenKind.STRING, inner, position, match.end(), found[0])
+    return SqlToken(_KINDS[group], found, position, match.end())
 
 
-def _complain(text: str, where: int) -> NoReturn:
-    char = text[where]
+def _complain(text: str, position: int) -> NoReturn:
+    char = text[position]
     if char in "'\"":
-        mistake(where, "A string has no end.", f"Close it by {char}; inside, a quote is written twice.")
+        mistake(position, "A string has no end.", f"Close it by {char}; inside, a quote is written twice.")
     if char == "`":
-        mistake(where, "The language has no names in backticks.", "Read such a name by get(object, 'name').")
+        mistake(position, "The language has no names in backticks.", "Read such a name by get(object, 'name').")
     if char == ";":
-        mistake(where, "A rule is one statement.", "Leave the semicolon out.")
+        mistake(position, "A rule is one statement.", "Leave the semicolon out.")
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
-    mistake(where, f"{shown} means nothing here.", "Names of other characters are read by get(object, 'name').")
+    mistake(position, f"{shown} means nothing here.", "Names of other characters are read by get(object, 'name').")

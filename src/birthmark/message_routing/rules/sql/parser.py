@@ -1,9 +1,8 @@
-"""The text of a statement to what it says (developer guide, AWS IoT SQL reference).
+"""SQL parser (developer guide, AWS IoT SQL reference).
 
-In:   at most `MAX_SQL_BYTES` of UTF-8, `MAX_TERMS` terms, nested `MAX_NESTING` deep.
-Out:  `syntax.Select`, or for a template one expression and where its text ends.
-Raises `SqlMistake` with where, what, and what to write instead. What only another of Amazon's services can answer is
-refused here by its name, so that a rule is never taken that could not run.
+Input: at most `MAX_SQL_BYTES` of UTF-8, `MAX_TERMS` terms, nested `MAX_NESTING` deep. Output: `syntax.Select`, or for a
+template one expression and the end of its text. Raises `SqlMistake` with position, problem and suggestion. Functions
+that require another AWS service are rejected by name, so that a rule that could not run is never accepted.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -42,7 +41,7 @@ from birthmark.message_routing.rules.sql.syntax import (
 from birthmark.message_routing.rules.sql.values import CONTEXT, UNDEFINED, Meter, number_of, whole
 
 MAX_SQL_BYTES = 256 * 1024
-"""AWS IoT Core quotas: a rule's whole document."""
+"""AWS IoT Core quotas: size of a rule document."""
 MAX_TERMS = 2000
 MAX_NESTING = 32
 MAX_VARIABLE_CHARS = 64
@@ -50,7 +49,7 @@ MAX_FILTER_BYTES = 256
 MAX_FILTER_SLASHES = 7
 
 _RESERVED = frozenset({"SELECT", "FROM", "WHERE", "AS", "AND", "OR", "NOT", "CASE", "WHEN", "THEN", "ELSE", "END"})
-"""Words that are no attribute's name by themselves; behind a point each of them is."""
+"""Reserved words, which are attribute names only after a dot."""
 _ANSI: Mapping[str, str] = {
     "LIKE": "Write regexp_matches(text, pattern), or startswith, endswith, indexof.",
     "BETWEEN": "Write a >= 1 AND a <= 2.",
@@ -84,28 +83,28 @@ def parse_version(text: str) -> Version:
 
 
 class SqlParser:
-    """Reads one text once, from the left."""
+    """Parser of one text."""
 
     def __init__(
-        self, text: str, version: Version, variables: Collection[str] | None, meter: Meter, where: int = 0
+        self, text: str, version: Version, variables: Collection[str] | None, meter: Meter, position: int = 0
     ) -> None:
-        """`variables` are the names known from before; None takes any, as a template is read without its rule.
+        """`variables` are the known variable names; None accepts any, for a template without its rule.
 
-        `meter`: what making patterns ready may cost.
+        `meter` limits the cost of compiling patterns.
         """
         self._text, self._version, self._meter = text, version, meter
         self._terms = self._depth = 0
         self._known = None if variables is None else set(variables)
-        self._token = next_token(text, where)
+        self._token = next_token(text, position)
 
     @property
     def here(self) -> SqlToken:
-        """The word that is next."""
+        """Return the next token."""
         return self._token
 
     @property
     def terms(self) -> int:
-        """How many terms were read."""
+        """Return the number of terms parsed."""
         return self._terms
 
     def statement(self) -> Select:
@@ -136,7 +135,7 @@ class SqlParser:
         return Select(variables, is_value, items, topic_filter, where)
 
     def expression(self) -> Expression:
-        """Read one expression, and nothing behind it."""
+        """Parse one expression; text after it is not read."""
         try:
             return self._expression()
         except RecursionError:
@@ -179,7 +178,7 @@ class SqlParser:
         return False, tuple(items)
 
     def _is_value_keyword(self) -> bool:
-        """Say whether VALUE is the keyword here, and no attribute of that name."""
+        """Return whether VALUE is a keyword here, not an attribute."""
         if self._token.word != "VALUE":
             return False
         follows = self._after()
@@ -552,9 +551,9 @@ class SqlParser:
             return True
         return False
 
-    def _expect(self, sign: str, wanted: str = "") -> None:
+    def _expect(self, sign: str, expected: str = "") -> None:
         if not self._took(sign):
-            self._unexpected(wanted or sign)
+            self._unexpected(expected or sign)
 
     def _expect_word(self, word: str) -> None:
         if self._token.word != word:
@@ -566,7 +565,7 @@ class SqlParser:
             self._unexpected("a name")
         self._advance()
 
-    def _unexpected(self, wanted: str) -> NoReturn:
+    def _unexpected(self, expected: str) -> NoReturn:
         token = self._token
         found = "the end of the text" if token.kind is SqlTokenKind.END else f"{token.text[:64]!r}"
         if token.word in _ANSI:
@@ -577,11 +576,11 @@ class SqlParser:
                 "The whole payload cannot stand here.",
                 "Write encode(*, 'base64').",
             )
-        mistake(token.where, f"There is {found} where something else belongs.", f"Write {wanted}.")
+        mistake(token.where, f"There is {found} where something else belongs.", f"Write {expected}.")
 
 
 def _name_of(value: Expression) -> str | None:
-    """Return the name that something selected has without AS."""
+    """Return the default name of a selected expression without AS, or None."""
     match value:
         case PathExpression(names=names):
             return names[-1]
@@ -594,7 +593,7 @@ def _name_of(value: Expression) -> str | None:
 
 
 def _named(node: Any, element: str) -> Any:
-    """Return the parts of a nested query with the name of its elements put for the element: `FROM array AS a`."""
+    """Return a nested query with its element name resolved: `FROM array AS a`."""
     match node:
         case PathExpression(names=(first, *rest), of=None) if first == element:
             return PathExpression(tuple(rest), Star()) if rest else Star()
@@ -616,15 +615,15 @@ def _negative(value: Expression) -> Expression:
             return Negative(value)
 
 
-def check_filter(text: str, where: int) -> None:
-    """Raise `SqlMistake` where a topic filter is none."""
+def check_filter(text: str, position: int) -> None:
+    """Raise `SqlMistake` for an invalid topic filter."""
     if not text or len(text.encode()) > MAX_FILTER_BYTES:
-        mistake(where, "A topic filter has 1 to 256 bytes.", "Write FROM 'a/+/b'.")
+        mistake(position, "A topic filter has 1 to 256 bytes.", "Write FROM 'a/+/b'.")
     levels = text.split("/")
     if len(levels) - 1 > MAX_FILTER_SLASHES + (3 if text.startswith("$aws/rules/") else 0):
-        mistake(where, "A topic filter has at most 7 slashes.", "Use # for all that follows.")
+        mistake(position, "A topic filter has at most 7 slashes.", "Use # for all that follows.")
     if "\x00" in text:
-        mistake(where, "A topic filter has no NUL.", "Leave it out.")
+        mistake(position, "A topic filter has no NUL.", "Leave it out.")
     for at, level in enumerate(levels):
         if ("#" in level and (level != "#" or at != len(levels) - 1)) or ("+" in level and level != "+"):
-            mistake(where, "A wildcard stands for a whole level, and # for the last one.", "Write 'a/+/b' or 'a/#'.")
+            mistake(position, "A wildcard stands for a whole level, and # for the last one.", "Write 'a/+/b' or 'a/#'.")

@@ -1,4 +1,4 @@
-"""What a statement says, as values: no node holds more than it says, and all of them know where they stand."""
+"""Syntax tree of a statement; each node has its position."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,19 +21,19 @@ class SqlLiteral:
 
 @dataclass(frozen=True, slots=True)
 class Star:
-    """The whole payload; within a nested query the element."""
+    """The complete payload; in a nested query, the element."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """What SET gave a name, written with its @."""
+    """A variable of SET, written with @."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class PathExpression:
-    """Members of members, beginning at the message or at another expression (`of`)."""
+    """A member path, from the message or another expression (`of`)."""
 
     names: tuple[str, ...]
     of: "Expression | None" = None
@@ -51,7 +51,7 @@ class ObjectOf:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """A function by its name in small letters."""
+    """A function call by lower-case name."""
 
     name: str
     arguments: tuple["Expression", ...]
@@ -74,7 +74,7 @@ class ComparisonExpression:
 
 @dataclass(frozen=True, slots=True)
 class InExpression:
-    """Whether an array has a value among its elements."""
+    """IN: whether an array contains a value."""
 
     value: "Expression"
     array: "Expression"
@@ -82,14 +82,14 @@ class InExpression:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """Whether a nested query returns anything."""
+    """EXISTS: whether a nested query returns any result."""
 
     query: "SqlQuery"
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Operators of one rank, from the left: a long sum is no deep tree."""
+    """Operators of equal precedence, left-associative: a long sum does not nest deeply."""
 
     first: "Expression"
     rest: tuple[tuple[str, "Expression"], ...]
@@ -124,7 +124,7 @@ class CaseExpression:
 
 @dataclass(frozen=True, slots=True)
 class SelectItem:
-    """One thing selected; `name` is nested where it has several parts, and None in SELECT VALUE."""
+    """A selected item; `name` is nested if it has several parts, and None in SELECT VALUE."""
 
     value: "Expression"
     name: tuple[str, ...] | None
@@ -132,21 +132,21 @@ class SelectItem:
 
 @dataclass(frozen=True, slots=True)
 class ObjectSpread:
-    """`*` or `a.*`: the members of an object, each under its own name."""
+    """`*` or `a.*`: the members of an object under their own names."""
 
     value: "Expression"
 
 
 @dataclass(frozen=True, slots=True)
 class SqlQuery:
-    """A SELECT in parentheses over an array or object of the message."""
+    """A nested SELECT over an array or object of the message."""
 
     is_value: bool
     items: tuple["SelectItem | ObjectSpread", ...]
     source: "Expression"
     where: "Expression | None"
     terms: int
-    """How many terms it has: what one element costs."""
+    """Number of terms: the cost per element."""
 
 
 Expression: TypeAlias = (
@@ -173,7 +173,7 @@ Expression: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """A whole statement."""
+    """A complete statement."""
 
     variables: tuple[tuple[str, Expression], ...]
     is_value: bool

@@ -1,7 +1,7 @@
-"""Substitution templates: a text with `${expression}` in it (developer guide, Substitution templates).
+"""Substitution templates: text with `${expression}` (developer guide, Substitution templates).
 
-`$$` is a dollar, so that a reserved topic is written `$$aws/…`. An expression sees the message and what SET gave names
-to, never what SELECT named. What is Undefined is nothing, an array or object is its JSON.
+`$$` is a dollar, so a reserved topic is written `$$aws/…`. An expression reads the message and variables of SET, never
+the names of SELECT. Undefined is inserted as empty text, an array or object as JSON.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from birthmark.message_routing.rules.sql.values import UNDEFINED, Compiled, Mete
 
 @dataclass(frozen=True, slots=True)
 class SubstitutionTemplate:
-    """A text made ready to be filled."""
+    """A compiled template."""
 
     text: str
     version: Version
@@ -34,7 +34,7 @@ class SubstitutionTemplate:
 
     @property
     def constant(self) -> str | None:
-        """The text for every message; None where messages change it."""
+        """Return the text if it is the same for every message; None if messages change it."""
         return "".join(one for one in self._parts if isinstance(one, str)) if self.is_constant else None
 
 
@@ -84,7 +84,7 @@ def fill(
     variables: Mapping[str, Value] = NO_VARIABLES,
     meter: Meter | None = None,
 ) -> str:
-    """Return the text with its expressions filled in. Raise as `evaluate` does.
+    """Return the text with its expressions evaluated. Raise the errors of `evaluate`.
 
     `variables` are those of `Selected`.
     """

@@ -1,7 +1,7 @@
-"""Values of the language and how one becomes another (developer guide, AWS IoT SQL reference, Data types).
+"""Values of AWS IoT SQL and their conversions (developer guide, AWS IoT SQL reference, Data types).
 
-A value is what JSON has, read by msgspec: None is Null, `int` is Int, `Decimal` is Decimal with 34 digits, and `str`,
-`bool`, `list`, `dict` as they are; `bytes` is a payload that is no JSON, and `UNDEFINED` is no value at all.
+Values are those of JSON, parsed by msgspec: None is Null, `int` is Int, `Decimal` is Decimal with 34 digits, and `str`,
+`bool`, `list`, `dict` as they are. `bytes` is a payload that is not JSON, and `UNDEFINED` is the absence of a value.
 """
 
 import codecs
@@ -21,7 +21,7 @@ Value: TypeAlias = Any
 
 
 class Undefined(Enum):
-    """Not a value: what is missing, and what a function given the wrong things answers."""
+    """Absence of a value: a missing member, or the result of a function with invalid arguments."""
 
     UNDEFINED = "undefined"
 
@@ -34,43 +34,46 @@ _INT_LIMIT = 10**DIGITS
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE]-?[0-9]+)?\Z")
 _MAX_NUMBER_CHARS = 128
 _MAX_INT_DIGITS, _MAX_INT_BITS = 308, 1024
-"""With longer ones nothing is calculated, which takes a time that grows by the square; they go out as they came."""
+"""Limits for arithmetic, whose time is quadratic in the digits; longer numbers are passed through unchanged."""
 MAX_DEPTH = 64
 _MAX_MADE_DEPTH = MAX_DEPTH + 36
 MAX_BYTES = 128 * 1024
-"""What a message may be, and what one statement may make of it (AWS IoT Core quotas: the size of a message)."""
+"""Maximum size of a message and of a statement's output (AWS IoT Core quotas: message size)."""
 CHARS_PER_STEP = 64
 _COMPARED_PER_STEP = 512
 _LONG_TEXT, _LONG_PART = 2500, 100
-"""CPython compares every character of the text with every one of the part at worst, but in a long text no more than a
-hundred with each: it then searches in linear time."""
+"""Limits of CPython's text search.
+
+At worst it compares every character of the text with every one of the part. In a long text it compares at most 100 with
+each, and then searches in linear time.
+"""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 class Meter:
-    """Counts the steps of one evaluation, so that no statement takes long over one message."""
+    """Step counter of an evaluation, which limits a statement's time per message."""
 
     __slots__ = ("left", "may_grow")
 
     def __init__(self, steps: int, *, may_grow: bool) -> None:
-        """`may_grow`: what is made of the message can be far more than the message; look before it is written out."""
+        """`may_grow`: the output can be far larger than the message, so it is checked before it is rendered."""
         self.left, self.may_grow = steps, may_grow
 
     def take(self, steps: int) -> None:
-        """Take steps. Raise `TooMuchError` once there are none left."""
+        """Consume steps. Raise `TooMuchError` if none are left."""
         self.left -= steps
         if self.left < 0:
             raise TooMuchError("The statement takes too many steps for this message.")
 
     def take_for(self, chars: int) -> None:
-        """Take the steps of looking at a text. Raise `TooMuchError`, also where it is longer than a message may be."""
+        """Consume the steps of reading a text. Raise `TooMuchError`, also for text longer than a message may be."""
         if chars > MAX_BYTES:
             raise TooMuchError("The statement makes a text of more than 131072 characters.")
         self.take(1 + chars // CHARS_PER_STEP)
 
     def take_to_find(self, text: str, part: str) -> None:
-        """Take the steps of looking for a part of a text. Raise `TooMuchError`."""
+        """Consume the steps of searching a text for a part. Raise `TooMuchError`."""
         compared = min(len(part), _LONG_PART) if len(text) >= _LONG_TEXT else len(part)
         self.take(1 + len(text) // CHARS_PER_STEP + len(text) * compared // _COMPARED_PER_STEP)
 
@@ -87,7 +90,7 @@ def _whole_or_decimal(digits: str) -> int | Decimal:
 
 
 def whole(value: Decimal) -> int | Decimal:
-    """Return an Int for a Decimal that is whole, as 2016-03-23 has it."""
+    """Return an Int for an integral Decimal, as in version 2016-03-23."""
     if value == value.to_integral_value() and value.adjusted() < DIGITS:
         return int(value)
     return value
@@ -101,7 +104,7 @@ _DECODERS = {
 
 
 def read_payload(payload: bytes, version: Version) -> Value:
-    """Return the JSON of a payload, or its bytes where it is none: not JSON, or nested deeper than `MAX_DEPTH`."""
+    """Return the JSON of a payload, or its bytes if it is not JSON or nested deeper than `MAX_DEPTH`."""
     try:
         value = _DECODERS[version].decode(payload.removeprefix(codecs.BOM_UTF8))  # RFC 8259 section 8.1
     except (ValueError, RecursionError):
@@ -112,24 +115,24 @@ def read_payload(payload: bytes, version: Version) -> Value:
 
 
 def render(value: Value) -> bytes:
-    """Return a value as JSON without spaces; bytes are base64, Undefined is nothing at all."""
+    """Return a value as compact JSON; bytes are base64, Undefined is empty."""
     return b"" if value is UNDEFINED else _encoder.encode(value)
 
 
 def render_within(value: Value, meter: Meter) -> bytes:
     """Return a value as JSON. Raise `TooMuchError` rather than write more than a message may have."""
     if meter.may_grow:
-        weigh(value, meter)
+        check_size(value, meter)
     made = render(value)
     meter.take_for(len(made))
     return made
 
 
-def weigh(value: Value, meter: Meter) -> None:
-    """Raise `TooMuchError` for a value that is more than a message may have, or deeper than `_MAX_MADE_DEPTH`.
+def check_size(value: Value, meter: Meter) -> None:
+    """Raise `TooMuchError` for a value larger than a message may be, or deeper than `_MAX_MADE_DEPTH`.
 
-    Such a value may share its parts, and be far larger written than it is held: the walk ends at the limit, and each
-    element is a step.
+    Such a value may share its parts and be far larger when rendered: the walk stops at the limit, and each element is a
+    step.
     """
     weight, waiting = 0, [(value, 0)]
     while waiting:
@@ -154,15 +157,15 @@ def weigh(value: Value, meter: Meter) -> None:
     raise TooMuchError("The statement makes more than 131072 bytes of this message, or nests it too deep.")
 
 
-def settle(value: Decimal) -> Decimal | Undefined:
-    """Return a finite Decimal, else Undefined."""
+def finite_or_undefined(value: Decimal) -> Decimal | Undefined:
+    """Return a finite Decimal, otherwise Undefined."""
     return value if value.is_finite() else UNDEFINED
 
 
 def number_of(value: Value, meter: Meter | None = None) -> int | Decimal | Undefined:
-    """Convert to Decimal, Ints staying Ints: booleans are none, strings where they are written as numbers.
+    """Convert to Decimal, keeping Ints; numeric strings are converted, Booleans are Undefined.
 
-    An operator, which may be asked for each of thousands of elements, pays for a long Int.
+    An operator, which may run for thousands of elements, consumes steps for a long Int.
     """
     kind = type(value)
     if kind is int:
@@ -172,16 +175,16 @@ def number_of(value: Value, meter: Meter | None = None) -> int | Decimal | Undef
             return UNDEFINED
         if meter is not None:
             meter.take(bits // CHARS_PER_STEP)
-        return settle(CONTEXT.create_decimal(value))
+        return finite_or_undefined(CONTEXT.create_decimal(value))
     if kind is Decimal:
         return value  # type: ignore[no-any-return]
     if kind is str and len(value) <= _MAX_NUMBER_CHARS and _NUMBER.match(value):
-        return settle(CONTEXT.create_decimal(value))
+        return finite_or_undefined(CONTEXT.create_decimal(value))
     return UNDEFINED
 
 
 def int_of(value: Value) -> int | Undefined:
-    """Convert to Int, rounding down: what functions do to their Int arguments."""
+    """Convert to Int, rounding down, as functions do with Int arguments."""
     number = number_of(value)
     if number is UNDEFINED or type(number) is int:
         return number
@@ -189,7 +192,7 @@ def int_of(value: Value) -> int | Undefined:
 
 
 def nearest_int_of(value: Value) -> int | Undefined:
-    """Convert to Int as the table of conversions does: the nearest one, of a string what stands before the point."""
+    """Convert to Int as the conversion table does: round to nearest; of a string, the part before the point."""
     number = number_of(value)
     if number is UNDEFINED or type(number) is int:
         return number
@@ -199,12 +202,12 @@ def nearest_int_of(value: Value) -> int | Undefined:
 
 
 def _int(value: Decimal) -> int | Undefined:
-    """Return the Int before the point, of as many digits as can be calculated with."""
+    """Return the integer part, up to the digits that arithmetic supports."""
     return int(value) if value.adjusted() < _MAX_INT_DIGITS else UNDEFINED
 
 
 def boolean_of(value: Value) -> bool | Undefined:
-    """Convert to Boolean: itself, or the words true and false."""
+    """Convert to Boolean: a Boolean, or the texts true and false."""
     if value is True or value is False:
         return value
     if type(value) is str and len(value) <= len("false"):
@@ -214,7 +217,7 @@ def boolean_of(value: Value) -> bool | Undefined:
 
 
 def text_of(value: Value, meter: Meter) -> str | Undefined:  # noqa: PLR0911 - a row for each type
-    """Convert to String: JSON of arrays and objects; Null and Undefined have none."""
+    """Convert to String: JSON of arrays and objects; Null and Undefined are Undefined."""
     kind = type(value)
     if kind is str:
         return value  # type: ignore[no-any-return]
@@ -241,7 +244,7 @@ _NUMBERS = frozenset({int, Decimal})
 
 
 def equal(left: Value, right: Value, meter: Meter) -> bool:
-    """Say whether two values are the same; of other types they are not, and true is not 1."""
+    """Return whether two values are equal; values of different types are not, and true is not 1."""
     one, other = type(left), type(right)
     if one is list and other is list:
         meter.take(len(left))
@@ -259,11 +262,11 @@ def equal(left: Value, right: Value, meter: Meter) -> bool:
 
 
 Compiled: TypeAlias = Callable[[Value, Any], Value]
-"""An expression made ready: the value that names are looked up in, and the run; out comes a value."""
+"""A compiled expression: a function of the scope value for names and the run."""
 
 
 def settled(value: "int | Decimal", *, is_whole: bool) -> Value:
-    """Return a result of arithmetic in 34 digits: Undefined where it has none, an Int where the version says so."""
+    """Return a result of 34-digit arithmetic: Undefined if not finite, an Int where the version requires it."""
     if type(value) is int:
         if -_INT_LIMIT < value < _INT_LIMIT:
             return value
@@ -274,7 +277,7 @@ def settled(value: "int | Decimal", *, is_whole: bool) -> Value:
 
 
 def calculate(sign: str, left: Value, right: Value, meter: Meter, *, is_whole: bool) -> Value:
-    """Return what an operator of arithmetic makes of two values; `+` joins where one of them is a String."""
+    """Return the result of an arithmetic operator; `+` concatenates if an operand is a String."""
     if sign == "+" and (type(left) is str or type(right) is str):
         one, other = text_of(left, meter), text_of(right, meter)
         if one is UNDEFINED or other is UNDEFINED:
@@ -298,7 +301,7 @@ def _divide(left: Any, right: Any) -> Any:
 
 
 def _remainder(left: Any, right: Any) -> Any:
-    """The sign is the left one's."""
+    """Return the remainder with the sign of the left operand."""
     if right == 0:
         return None
     if type(left) is int and type(right) is int:

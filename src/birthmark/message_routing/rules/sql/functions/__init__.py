@@ -1,7 +1,7 @@
-"""The functions of the language, by theme; a name is there in small letters.
+"""SQL functions by topic, registered under lower-case names.
 
-A function takes the run and its arguments as values, and answers `UNDEFINED` for whatever it cannot use, and for too
-few and too many arguments (developer guide, Data types).
+A function takes the run and its argument values. It returns `UNDEFINED` for invalid arguments and for too few or too
+many (developer guide, Data types).
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,17 +34,17 @@ ELSEWHERE: Mapping[str, str] = {
     "machinelearning_predict": "Send the message to the model by an http action.",
     "md2": "Write md5() or sha256().",
 }
-"""Functions of the reference that need another service, or what no library brings, and what to do instead."""
+"""Unsupported functions that need another service or library, with their alternatives."""
 
 _SCHEMES = {"encode": 1, "decode": 1}
 
 
-def check_arguments(name: str, arguments: Sequence[Expression], where: int, meter: Meter) -> None:
+def check_arguments(name: str, arguments: Sequence[Expression], position: int, meter: Meter) -> None:
     """Raise `SqlMistake` for an argument that is written down and can never work; `meter` pays for patterns."""
     for at, one in enumerate(arguments):
         if not isinstance(one, SqlLiteral):
             continue
         if _SCHEMES.get(name) == at and one.value != "base64":
-            mistake(where, f"{name}() knows base64 alone.", f"Write {name}(value, 'base64').")
+            mistake(position, f"{name}() knows base64 alone.", f"Write {name}(value, 'base64').")
         if at == 1 and name.startswith("regexp_") and isinstance(one.value, str):
-            patterns.check_pattern(one.value, where, meter)
+            patterns.check_pattern(one.value, position, meter)

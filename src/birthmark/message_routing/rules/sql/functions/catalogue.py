@@ -1,4 +1,4 @@
-"""What a function of the language is."""
+"""Definition of an SQL function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from birthmark.message_routing.rules.sql.syntax import Version
 
 @dataclass(frozen=True, slots=True)
 class SqlFunction:
-    """A function, how many arguments it takes, and the version it came with."""
+    """A function with its number of arguments and the version that introduced it."""
 
     name: str
     call: Callable[..., Any]

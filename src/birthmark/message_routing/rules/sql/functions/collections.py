@@ -1,4 +1,4 @@
-"""Functions of arrays, objects, and of what a value is (developer guide, Functions)."""
+"""Functions of arrays, objects and value types (developer guide, Functions)."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""Hash functions: of a text's UTF-8, in hex of small letters (developer guide, Hashing functions)."""
+"""Hash functions of UTF-8 text, in lower-case hex (developer guide, Hashing functions)."""
 
 import hashlib
 from collections.abc import Callable

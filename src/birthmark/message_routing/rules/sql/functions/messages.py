@@ -1,4 +1,4 @@
-"""Functions of how a message came (developer guide, Functions)."""
+"""Functions of message metadata (developer guide, Functions)."""
 
 import base64
 from uuid import UUID
@@ -14,7 +14,7 @@ _WITH_NAME = 3
 
 
 def seen_topic(topic: str) -> str:
-    """Return a topic as statements see it: without the three levels of basic ingest."""
+    """Return a topic as seen by statements: without the three levels of basic ingest."""
     if topic.startswith(_BASIC_INGEST):
         levels = topic.split("/", _INGEST_LEVELS)
         return levels[_INGEST_LEVELS] if len(levels) > _INGEST_LEVELS else ""
@@ -82,7 +82,7 @@ def get_mqtt_property(run: EvaluationContext, name: Value) -> Value:
 
 
 def get_user_properties(run: EvaluationContext, *key: Value) -> Value:
-    """Return the values of a key, or all properties, each an object of its own."""
+    """Return the values of a key, or all properties, each as an object."""
     properties = run.message.user_properties
     run.meter.take(len(properties))
     found = (
@@ -94,7 +94,7 @@ def get_user_properties(run: EvaluationContext, *key: Value) -> Value:
 
 
 def get_thing_shadow(run: EvaluationContext, thing: Value, *more: Value) -> Value:
-    """Ask for a shadow; the last argument is a role, which nothing here needs."""
+    """Return a shadow document; the last argument is a role, which is ignored."""
     name = more[0] if len(more) == _WITH_NAME - 1 else None
     if type(thing) is not str or not (name is None or type(name) is str):
         return UNDEFINED

@@ -20,7 +20,7 @@ from birthmark.message_routing.rules.sql.values import (
 
 
 def double(run: EvaluationContext, value: float) -> Value:
-    """Return a number of double precision as a Decimal; what is no finite number is Undefined."""
+    """Return a double as a Decimal; a non-finite number is Undefined."""
     if not math.isfinite(value):
         return UNDEFINED
     made = Decimal(repr(value))

@@ -1,8 +1,8 @@
-"""Functions of regular expressions, by RE2: time grows with the text alone (ADR 54).
+"""Regular expression functions with RE2: time is linear in the text (ADR 54).
 
-A pattern that RE2 has not (look-around, references back) is refused when the statement is read; where a message brings
-one, the result is Undefined, as for every pattern that is none. RE2 is imported with the first pattern: a server
-without one starts 3 MB smaller.
+A pattern that RE2 does not support (look-around, backreferences) is rejected when the statement is parsed. If a message
+contains one, the result is Undefined, as for every invalid pattern. RE2 is imported with the first pattern: a server
+without one starts with 3 MB less memory.
 """
 
 import re
@@ -20,23 +20,25 @@ _MAX_CACHED = 256
 _STEPS_TO_READY = 100
 _STEPS_PER_CHAR = 2
 _STEPS_PER_CLASS = 400
-"""A class of Unicode, such as `\\pL`, takes 0.08 ms each time it is written; a pattern of 1024 characters 27 ms."""
+r"""Steps per Unicode class: `\pL` takes 0.08 ms at each use; a pattern of 1024 characters 27 ms."""
 _STEPS_IF_NONE = 4500
-"""What RE2 takes before it gives a pattern up for its memory: 1.2 ms. One that it takes costs a step for each
-instruction, 0.27 us (all measured)."""
+"""Steps of a pattern that RE2 rejects for its memory: 1.2 ms.
+
+An accepted one costs a step per instruction, 0.27 us (all measured).
+"""
 _STEPS_PER_MATCH = 10
 _STATES_PER_STEP = 100
-"""Each state may look at each character where RE2 gives up its table: 3 ns for each (measured)."""
+"""States per step: each may read each character when RE2 drops its table, 3 ns each (measured)."""
 _ENDLESS, _ENDLESS_OR_GROUP = re.compile(r"[*+]|,\}"), re.compile(r"[*+(|]|,\}")
 _REFERENCE = re.compile(r"\\(.)|\$([0-9])|\$|\\", re.DOTALL)
 
 _written: dict[str, Any] = {}
 _brought: dict[str, Any] = {}
-"""Apart from those of statements, which messages can so not displace."""
+"""Patterns from messages, cached separately so that they cannot evict those of statements."""
 
 
 def _compiled(pattern: str, meter: Meter, cache: dict[str, Any]) -> Any:
-    """Return the pattern made ready, or None; it is paid for where it has to be made. Raise `TooMuchError`."""
+    """Return the compiled pattern, or None; compiling it costs steps. Raise `TooMuchError`."""
     for known in (_written, _brought):
         if pattern in known:
             return known[pattern]
@@ -58,20 +60,20 @@ def _compiled(pattern: str, meter: Meter, cache: dict[str, Any]) -> Any:
     return made
 
 
-def check_pattern(pattern: str, where: int, meter: Meter) -> None:
-    """Raise `SqlMistake` for a pattern that RE2 does not take, and for one with which a rule has too many."""
+def check_pattern(pattern: str, position: int, meter: Meter) -> None:
+    """Raise `SqlMistake` for an unsupported pattern, or if a rule's patterns cost too much."""
     try:
         made = _compiled(pattern, meter, _written)
     except TooMuchError:
-        mistake(where, "The regular expressions of the rule take too long to make ready.", "Make two rules of it.")
+        mistake(position, "The regular expressions of the rule take too long to make ready.", "Make two rules of it.")
     if made is None:
-        mistake(where, "The regular expression is none that RE2 takes.", "Write it without (?=…), (?<…) and \\1.")
+        mistake(position, "The regular expression is none that RE2 takes.", "Write it without (?=…), (?<…) and \\1.")
 
 
 def _may_read_on(pattern: str) -> bool:
-    """Say whether RE2 may read from a match to the end of the text, to look for a longer one.
+    """Return whether RE2 may read from a match to the end of the text to find a longer one.
 
-    It does not where nothing repeats without an end, or only what the pattern ends with.
+    It does not if nothing repeats without bound, or only the end of the pattern does.
     """
     return _ENDLESS.search(pattern) is not None and _ENDLESS_OR_GROUP.search(pattern[:-1]) is not None
 

@@ -1,6 +1,6 @@
-"""Functions of time (developer guide, parse_time and time_to_epoch), in English and the Gregorian calendar alone.
+"""Time functions (developer guide, parse_time and time_to_epoch), in English and the Gregorian calendar only.
 
-`parse_time` writes, by the letters of Joda-Time; `time_to_epoch` reads, by those of java.time. Moments are milliseconds
+`parse_time` formats with Joda-Time letters; `time_to_epoch` parses with those of java.time. Times are milliseconds
 since 1970 UTC.
 """
 
@@ -45,7 +45,7 @@ def _zone(name: str) -> tzinfo | None:
 
 
 def _parts(pattern: str) -> Iterator[tuple[str, str]] | None:
-    """Return the parts of a pattern: a letter's run of itself, or nothing and text as it stands. None: it is none."""
+    """Return the parts of a pattern: a letter with its run, or an empty text with a literal. None if it is invalid."""
     made: list[tuple[str, str]] = []
     at = 0
     while at < len(pattern):
@@ -130,7 +130,7 @@ _WORDS = "([A-Za-z]+)"
 
 
 def _reader(letter: str, run: str) -> tuple[str, str] | None:  # noqa: PLR0911 - a row for each kind of letter
-    """Return the pattern of a run of letters and what it says, or None where java.time's letter is not served."""
+    """Return the regular expression and field of a letter run; None if java.time's letter is not supported."""
     count = len(run)
     if letter in "yu":
         return (
@@ -205,25 +205,25 @@ def time_to_epoch(run: EvaluationContext, text: Value, pattern: Value) -> Value:
         return UNDEFINED
 
 
-def _moment(said: Mapping[str, str]) -> int | Undefined:
-    zone = _zone(said.get("zone", "UTC"))
-    if zone is None or not {"year", "year2"} & said.keys():
+def _moment(values: Mapping[str, str]) -> int | Undefined:
+    zone = _zone(values.get("zone", "UTC"))
+    if zone is None or not {"year", "year2"} & values.keys():
         return UNDEFINED
-    month = _MONTHS[said["month_name"].lower()] if "month_name" in said else int(said.get("month", 1))
-    hour = int(said.get("hour", 0))
-    if "hour24" in said:
-        hour = int(said["hour24"]) % 24
-    if "hour12" in said or "hour0" in said:
-        hour = int(said.get("hour12", said.get("hour0", "0"))) % 12
-        hour += {"am": 0, "pm": 12}[said.get("half", "am").lower()]
+    month = _MONTHS[values["month_name"].lower()] if "month_name" in values else int(values.get("month", 1))
+    hour = int(values.get("hour", 0))
+    if "hour24" in values:
+        hour = int(values["hour24"]) % 24
+    if "hour12" in values or "hour0" in values:
+        hour = int(values.get("hour12", values.get("hour0", "0"))) % 12
+        hour += {"am": 0, "pm": 12}[values.get("half", "am").lower()]
     at = datetime(
-        int(said["year"]) if "year" in said else 2000 + int(said["year2"]),
+        int(values["year"]) if "year" in values else 2000 + int(values["year2"]),
         month,
-        int(said.get("day", 1)),
+        int(values.get("day", 1)),
         hour,
-        int(said.get("minute", 0)),
-        int(said.get("second", 0)),
-        int(said.get("fraction", "0").ljust(9, "0")[:6]),
+        int(values.get("minute", 0)),
+        int(values.get("second", 0)),
+        int(values.get("fraction", "0").ljust(9, "0")[:6]),
         tzinfo=zone,
     )
     return (at - _EPOCH) // timedelta(milliseconds=1)

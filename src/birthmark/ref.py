@@ -27,5 +27,5 @@ class Ref(Generic[T]):
     def __call__(self) -> T:
         """Return the object. Raise `RuntimeError` until it is set."""
         if self._made is None:
-            raise RuntimeError("It is asked before it is filled")
+            raise RuntimeError("The reference is used before it is set")
         return self._made

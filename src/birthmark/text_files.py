@@ -21,7 +21,7 @@ BLANKS = (
     "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
 )
 """White space and invisible characters, such as those that Windows dialogs add to copied text."""
-_APPENDED = "there is a NUL: another encoding begins, as where `>>` of PowerShell adds UTF-16 to a file"
+_APPENDED = "there is a NUL character, as when `>>` of PowerShell appends UTF-16 to a file"
 _LOOKED_AT_BYTES = 4096
 _OF_PEOPLE = re.compile(
     "[\t\r\n -~\u00a0-\u06ff\u0e00-\u0e7f\u1e00-\u1eff\u2010-\u26ff"
@@ -149,9 +149,12 @@ def unseen(text: str, line: int) -> str:
     if "\0" in lines[line - 1]:
         return f"; {_APPENDED}"
     if found[0] == "\r":
-        return "; the line ends as an old Macintosh ends lines, with CR alone: write LF"
+        return "; the line ends with CR alone: use LF"
     what = unicodedata.name(found[0], "a character").lower()
-    return f"; U+{ord(found[0]):04X} ({what}) at character {found.start() + 1} is not the one of a keyboard"
+    return (
+        f"; U+{ord(found[0]):04X} ({what}) at character {found.start() + 1} is invisible or a look-alike of another "
+        "character"
+    )
 
 
 def unseen_in_pem(raw: bytes) -> str:
@@ -166,7 +169,7 @@ def unseen_in_pem(raw: bytes) -> str:
         is_inside = is_inside or mark is not None
         if is_inside and (found := _NOT_IN_PEM.search(line.removeprefix("\ufeff"))) is not None:
             what = unicodedata.name(found[0], "a character").lower()
-            return f"line {number} has U+{ord(found[0]):04X} ({what}), which PEM has not"
+            return f"line {number} has U+{ord(found[0]):04X} ({what}), which PEM does not allow"
         if mark is not None and mark[1] == "END":
             is_inside = False
     return ""
@@ -255,7 +258,7 @@ def format_conversion_fix(path: Path | str, raw: bytes, *, is_shown: bool = True
     if is_binary(raw):
         return "Give the file of text that is meant"
     if is_secret:
-        return "Write it as UTF-8 with the editor that made it"
+        return "Save it as UTF-8 in the editor that created it"
     encoding = encoding_of(raw)
     command = f"write it as UTF-8, and give that: `{to_utf_8(path, encoding)}`"
     if not is_shown:
@@ -270,7 +273,7 @@ def blanks_around(text: str) -> str:
     if text == text.strip(BLANKS):
         return ""
     hidden = [f"U+{ord(one):04X}" for one in (text[0], text[-1]) if one in BLANKS and not one.isspace()]
-    return f"begins or ends with {hidden[0]}, which nobody sees" if hidden else "begins or ends with white space"
+    return f"begins or ends with {hidden[0]}, which is invisible" if hidden else "begins or ends with white space"
 
 
 def without_blanks(path: Path | str, raw: bytes) -> str:

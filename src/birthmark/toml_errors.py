@@ -155,15 +155,15 @@ def _split_message(message: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     path = re.sub(r"\[.*", "", wrong["at"])
     if (types := _TYPES.match(wrong["what"])) is not None:
         wanted = " or ".join(_WORDS.get(one, one) for one in types["wanted"].split(" | ") if one != "null")
-        return path, f"must be {wanted}, and is {_WORDS.get(types['got'], types['got'])}"
+        return path, f"must be {wanted}, not {_WORDS.get(types['got'], types['got'])}"
     if wrong["what"].startswith("Invalid enum value"):
         return (
             path,
-            f"must be {_choices(_type_at(kind, path))}, and is {wrong['what'].removeprefix('Invalid enum value ')}",
+            f"must be {_choices(_type_at(kind, path))}, not {wrong['what'].removeprefix('Invalid enum value ')}",
         )
     if (missing := _MISSING.match(wrong["what"])) is not None:
         inner = f"{path}.{missing['key']}"
-        return path, f"must say {missing['key']}, one of {_choices(_type_at(kind, inner))}"
+        return path, f"must set {missing['key']} to one of {_choices(_type_at(kind, inner))}"
     pattern = re.search(r"matching regex '(.*)'", wrong["what"])
     return path, f"does not look like {pattern[1]}" if pattern else f"cannot be used: {wrong['what']}"
 

@@ -180,7 +180,7 @@ def reason_of(problem: BaseException) -> str:
     if isinstance(problem, TimeoutError):
         return "timed out"
     said = problem.strerror.lower() if isinstance(problem, OSError) and problem.strerror else str(problem)
-    return without_signatures(said) or "no reason is told"
+    return without_signatures(said) or "unknown reason"
 
 
 def without_signatures(text: str) -> str:

@@ -73,7 +73,7 @@ def decode_publish(first: int, body: bytes, level: int) -> Publish:
     qos = first >> 1 & 3
     dup = bool(first & 8)
     if qos == 3:
-        raise RemoteProtocolError("PUBLISH asks for QoS 3")
+        raise RemoteProtocolError("PUBLISH has QoS 3")
     if dup and not qos:
         raise RemoteProtocolError("PUBLISH with QoS 0 is marked as a duplicate")
     topic, at = p.read_utf8(body, 0)
@@ -129,9 +129,9 @@ def _read_connect(body: bytes, _level: int) -> Connect:
     if name not in (b"MQTT", b"MQIsdp"):
         raise RemoteProtocolError("CONNECT names another protocol than MQTT")
     if name == b"MQIsdp" or level not in (LEVEL_3_1_1, LEVEL_5):
-        told = f"CONNECT asks for protocol level {level}"
+        told = f"CONNECT requests protocol level {level}"
         if level & _BRIDGE:
-            told += ", as a mosquitto bridge does first; it goes on by MQTT 3.1.1"
+            told += ", as a mosquitto bridge does first; the bridge then retries with MQTT 3.1.1"
         raise RemoteProtocolError(told, REFUSED_LEVEL, reason_code=ReasonCode.UNSUPPORTED_VERSION)
     flags, at = p.read_u8(body, at)
     _check_connect_flags(flags, level)
@@ -221,7 +221,7 @@ def _read_connack(body: bytes, level: int) -> ConnAck:
     if flags > 1:
         raise RemoteProtocolError("CONNACK sets reserved flags")
     if flags and code:
-        raise RemoteProtocolError("CONNACK refuses and says that a session is present")
+        raise RemoteProtocolError("CONNACK rejects the connection but reports a present session")
     properties: Properties = ()
     # A server that only speaks 3.1.1 answers level 5 in the form of 3.1.1.
     if level == LEVEL_5 and at < len(body):
@@ -234,7 +234,7 @@ def _write_connack(packet: ConnAck, level: int) -> bytes:
     if packet.session_present and packet.code:
         raise LocalProtocolError("a refused connection has no session")
     if not 0 <= packet.code <= 0xFF:
-        raise LocalProtocolError(f"{packet.code} is no CONNACK code")
+        raise LocalProtocolError(f"{packet.code} is not a CONNACK code")
     head = bytes((packet.session_present, packet.code))
     if level == LEVEL_5 and packet.code != REFUSED_LEVEL:
         return head + write_properties(packet.properties, PropertyScope.CONNACK)
@@ -274,7 +274,7 @@ MAX_FILTERS = 256
 
 
 def _too_many_filters() -> RemoteProtocolError:
-    told = f"more than {MAX_FILTERS} filters at once"
+    told = f"the packet has more than {MAX_FILTERS} topic filters"
     return RemoteProtocolError(told, reason_code=ReasonCode.QUOTA_EXCEEDED)
 
 
@@ -301,7 +301,7 @@ def _check_options(topic_filter: str, options: int, level: int) -> None:
     if options & (0xFC if level == LEVEL_3_1_1 else 0xC0):
         raise RemoteProtocolError("SUBSCRIBE sets an option that does not exist")
     if options & 3 == 3 or options & 0x30 == 0x30:
-        told = "SUBSCRIBE asks for a QoS or retain handling that does not exist"
+        told = "SUBSCRIBE requests an undefined QoS or retain handling"
         raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
     if options & NO_LOCAL and topic_filter.startswith(SHARED):  # [MQTT-3.8.3-4]
         told = "SUBSCRIBE sets No Local on a shared subscription"
@@ -316,7 +316,7 @@ def _write_subscribe(packet: Subscribe, level: int) -> bytes:
         parts.append(write_properties(packet.properties, PropertyScope.SUBSCRIBE))
     for topic_filter, options in packet.filters:
         if not is_valid_filter(topic_filter) or options & 3 == 3 or not 0 <= options <= (2, 0x2F)[level == LEVEL_5]:
-            raise LocalProtocolError(f"{topic_filter!r} with options {options} is no valid subscription")
+            raise LocalProtocolError(f"{topic_filter!r} with options {options} is not a valid subscription")
         parts += [p.write_utf8(topic_filter), bytes((options,))]
     return b"".join(parts)
 
@@ -422,7 +422,7 @@ def _read_code(body: bytes, level: int, scope: PropertyScope) -> tuple[int, Prop
 
 def _write_code(code: int, properties: Properties, scope: PropertyScope) -> bytes:
     if not 0 <= code <= 0xFF:
-        raise LocalProtocolError(f"{code} is no reason code")
+        raise LocalProtocolError(f"{code} is not a reason code")
     return bytes((code,)) + (write_properties(properties, scope) if properties else b"")
 
 
@@ -447,7 +447,7 @@ def _read_packet_id(body: bytes, offset: int) -> tuple[int, int]:
 
 def _write_packet_id(packet_id: int | None) -> bytes:
     if packet_id is None or not 1 <= packet_id <= p.MAX_U16:
-        raise LocalProtocolError(f"{packet_id} is no packet id")
+        raise LocalProtocolError(f"{packet_id} is not a packet identifier")
     return packet_id.to_bytes(2, "big")
 
 

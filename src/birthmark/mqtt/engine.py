@@ -92,7 +92,7 @@ class MqttEngine(MqttSender):
         if self.state is MqttState.CONNECTING and self._framer.buffered > 2 * self.limits.max_packet_bytes:
             self._fail(
                 RemoteProtocolError(
-                    "the client sends too much before its CONNACK", reason_code=ReasonCode.QUOTA_EXCEEDED
+                    "the client sends too much data before CONNACK", reason_code=ReasonCode.QUOTA_EXCEEDED
                 )
             )
         if self.role is MqttRole.CLIENT and self._ping_due is None and self.state is MqttState.OPEN:
@@ -206,7 +206,7 @@ class MqttEngine(MqttSender):
         if deadline is None or now < deadline:
             return
         if self.role is MqttRole.SERVER and self.state is MqttState.NEW:
-            self._fail(RemoteProtocolError("no CONNECT came in time"))
+            self._fail(RemoteProtocolError("CONNECT was not received in time"))
         if self.role is MqttRole.SERVER:
             self._fail(RemoteProtocolError("the keep alive has run out", reason_code=ReasonCode.KEEP_ALIVE_TIMEOUT))
         if self._pong_due is not None:
@@ -234,7 +234,9 @@ class MqttEngine(MqttSender):
 
     def _receive_publish(self, packet: Publish) -> Publish | None:
         if self.state is not MqttState.OPEN:
-            raise RemoteProtocolError(f"PUBLISH came while {self.state}", reason_code=ReasonCode.PROTOCOL_ERROR)
+            raise RemoteProtocolError(
+                (f"PUBLISH was received in state {self.state}"), reason_code=ReasonCode.PROTOCOL_ERROR
+            )
         topic, most = packet.topic, self.limits.max_topic_bytes
         if len(topic) > most or (not topic.isascii() and len(topic.encode()) > most):
             raise RemoteProtocolError("the topic is too long", reason_code=ReasonCode.TOPIC_NAME_INVALID)
@@ -264,7 +266,7 @@ class MqttEngine(MqttSender):
         )
 
     def _too_many(self) -> RemoteProtocolError:
-        told = f"more than {len(self._receipts or ())} messages came unacknowledged"
+        told = f"more than {len(self._receipts or ())} messages are unacknowledged"
         return RemoteProtocolError(told, reason_code=ReasonCode.RECEIVE_MAXIMUM_EXCEEDED)
 
     def _receive_as_server(self, packet: Packet) -> Packet | None:
@@ -293,7 +295,7 @@ class MqttEngine(MqttSender):
 
     def _receive_connect(self, packet: Connect) -> Connect:
         if self.state is not MqttState.NEW:
-            raise RemoteProtocolError("CONNECT came twice", reason_code=ReasonCode.PROTOCOL_ERROR)
+            raise RemoteProtocolError("CONNECT was sent twice", reason_code=ReasonCode.PROTOCOL_ERROR)
         if packet.level == LEVEL_5:
             check_connect(packet)
         self.state = MqttState.CONNECTING
@@ -302,7 +304,7 @@ class MqttEngine(MqttSender):
 
     def _check_filters(self, packet: Subscribe | Unsubscribe) -> None:
         if len(packet.filters) > self.limits.max_filters:
-            told = f"more than {self.limits.max_filters} filters at once"
+            told = f"the packet has more than {self.limits.max_filters} topic filters"
             raise RemoteProtocolError(told, reason_code=ReasonCode.QUOTA_EXCEEDED)
         if self._terms is not None and isinstance(packet, Subscribe):
             check_subscribe(packet, self._terms.ours)
@@ -310,7 +312,7 @@ class MqttEngine(MqttSender):
     def _answer_ping(self) -> None:
         self._pings += 1
         if self._pings > _MAX_PINGS:
-            told = "PINGREQ comes without waiting for an answer"
+            told = "PINGREQ was sent repeatedly without waiting for PINGRESP"
             raise RemoteProtocolError(told, reason_code=ReasonCode.MESSAGE_RATE_TOO_HIGH)
         self._out += _PINGRESP
 

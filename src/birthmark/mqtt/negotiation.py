@@ -132,7 +132,7 @@ class Terms:
         elif (known := self.heard.get(alias)) is not None:
             topic = known
         else:
-            raise RemoteProtocolError(f"topic alias {alias} stands for nothing", reason_code=ReasonCode.PROTOCOL_ERROR)
+            raise RemoteProtocolError(f"topic alias {alias} is not defined", reason_code=ReasonCode.PROTOCOL_ERROR)
         return topic, replace_property(properties, PropertyId.TOPIC_ALIAS, None)
 
     def received(self, packet: Publish) -> Publish:
@@ -177,7 +177,7 @@ def check_payload(payload: bytes, properties: Properties) -> None:
         try:
             payload.decode()
         except UnicodeDecodeError:
-            told = "a payload that says it is UTF-8 is not"
+            told = "the payload is marked as UTF-8 but is not valid UTF-8"
             raise RemoteProtocolError(told, reason_code=ReasonCode.PAYLOAD_FORMAT_INVALID) from None
 
 
@@ -201,7 +201,7 @@ def check_connect(packet: Connect) -> None:
 def check_disconnect(packet: Disconnect, theirs: Offer) -> None:
     """Raise `RemoteProtocolError` if DISCONNECT sets a session expiry although CONNECT set none."""
     if get_property(packet.properties, PropertyId.SESSION_EXPIRY) and not theirs.session_expiry_s:
-        told = "DISCONNECT sets a session expiry where CONNECT had none"
+        told = "DISCONNECT sets a session expiry, but CONNECT set none"
         raise RemoteProtocolError(told, reason_code=ReasonCode.PROTOCOL_ERROR)
 
 

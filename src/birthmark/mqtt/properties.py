@@ -168,10 +168,10 @@ def read_properties(body: bytes, offset: int, scope: PropertyScope) -> tuple[Pro
             raise _unauthenticated(number, scope)
         key, read, may_repeat = entry
         if seen >> number & 1 and not may_repeat:
-            raise RemoteProtocolError(f"{key.name} is there twice", reason_code=ReasonCode.PROTOCOL_ERROR)
+            raise RemoteProtocolError(f"{key.name} occurs twice", reason_code=ReasonCode.PROTOCOL_ERROR)
         seen |= 1 << number
         if len(out) >= MAX_PROPERTIES:
-            told = f"more than {MAX_PROPERTIES} properties at once"
+            told = f"the packet has more than {MAX_PROPERTIES} properties"
             raise RemoteProtocolError(told, reason_code=ReasonCode.QUOTA_EXCEEDED)
         value, offset = read(body, offset + 1)
         if not value and key in _NEVER_ZERO:

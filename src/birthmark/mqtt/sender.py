@@ -249,7 +249,7 @@ class MqttSender:
             raise LocalProtocolError("messages are sent with QoS 0 or 1")
         is_open = self.state is MqttState.OPEN
         if not is_open and self.state in {MqttState.CLOSED, MqttState.FAILED}:
-            raise LocalProtocolError("the connection is over")
+            raise LocalProtocolError("the connection is closed")
         session = self.session
         packet_id, flies = session.add(parcel, may_fly=is_open)
         try:
@@ -388,7 +388,7 @@ class MqttSender:
         if len(data) > most:
             data = codec.encode(strip_diagnostics(packet), self.level)
         if len(data) > most:  # [MQTT-3.1.2-24]
-            told = f"the peer takes {most} bytes at once and no {type(packet).__name__} of {len(data)}"
+            told = f"the peer accepts at most {most} bytes, but {type(packet).__name__} has {len(data)}"
             self._fail(RemoteProtocolError(told, reason_code=ReasonCode.PACKET_TOO_LARGE))
         return data
 

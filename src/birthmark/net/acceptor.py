@@ -128,6 +128,6 @@ class Acceptor:
         received = b""
         while len(received) < count:
             if not (part := await self._loop.sock_recv(accepted, count - len(received))):
-                raise ProxyHeaderError("it ends before it has begun")
+                raise ProxyHeaderError("it is incomplete")
             received += part
         return received

@@ -336,7 +336,7 @@ class Listeners:
         self._keys[connection] = key
         self._per_key[key] += 1
         if self._per_key[key] > self.limits.max_connections_per_key:
-            scope = f"Whoever shows the certificate {key}"
+            scope = f"Certificate {key}"
             self._turn_away(connection, self._too_many(scope, "max_connections_per_key"))
 
     def _release_quotas(self, connection: Connection) -> None:
@@ -386,7 +386,7 @@ class Listeners:
     def _too_many_unauthenticated(self, address: str) -> BirthmarkError:
         scope = f"Address {address}" if address else "This server"
         setting = "max_unauthenticated_per_peer" if address else "max_unauthenticated"
-        return self._too_many(f"{scope}, counting who is not authenticated yet,", setting)
+        return self._too_many(f"{scope}, counting only unauthenticated clients,", setting)
 
     def _on_too_many_unauthenticated(self, connection: Connection, _limit: int, address: str) -> None:
         self._turn_away(connection, self._too_many_unauthenticated(address))

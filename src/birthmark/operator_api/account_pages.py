@@ -106,21 +106,24 @@ class OwnPages:
         except (CodeUnknownError, ThrottledError) as error:
             self.desk.note(error, request)
             return self._ask_code(request, format_refusal(error), status_of(error))
-        asks = f"A command asks to be let in as {caller.user}, with all that this one may do."
-        warned = "Agree only if you typed it yourself just now, there. Whoever sent you this code would be let in."
+        asks = f"A command requests to sign in as {caller.user}, with all permissions of this user."
+        warned = (
+            "Approve only if you started this sign-in yourself, just now. Otherwise, the sender of this code gets "
+            "your access."
+        )
         answers = (
-            button("Let it in", name="agree", value="yes"),
+            button("Approve sign-in", name="agree", value="yes"),
             button("Do not", name="agree", value="no", is_other=True),
         )
         seen = rows(
             [
-                ("On the machine", escape(printable(found.label or "that does not say its name"))),
+                ("On the machine", escape(printable(found.label or "name unknown"))),
                 ("From the address", escape(found.address)),
                 ("Code", escape(printable_code(found.code))),
             ]
         )
         body = form("/device/decide", self._csrf(request), hidden("code", found.code), *answers)
-        return page("Let a command in?", paragraph(asks), seen, paragraph(warned, "bad"), body)
+        return page("Approve the sign-in of a command?", paragraph(asks), seen, paragraph(warned, "bad"), body)
 
     async def decide(self, request: Request) -> Response:
         """Approve or deny the sign-in."""
@@ -129,19 +132,23 @@ class OwnPages:
         is_agreed = given.get("agree") == "yes"
         found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
         name = printable(found.label or found.address)
-        said = f"The command at {name} goes on by itself." if is_agreed else f"The command at {name} was not let in."
-        return page("Let in" if is_agreed else "Not let in", paragraph(said), link("/", "Continue"))
+        said = (
+            (f"The command at {name} is signed in and continues.")
+            if is_agreed
+            else (f"The sign-in of the command at {name} was denied.")
+        )
+        return page("Let in" if is_agreed else "Sign-in denied", paragraph(said), link("/", "Continue"))
 
     def _ask_code(self, request: Request, message: str = "", status: int = 200) -> Response:
         code = entry("code", "The code that it shows", limit=64)
-        body = form("/device", self._csrf(request), code, button("Look who asks"))
-        return page("Let a command of another machine in", paragraph(message, "bad"), body, status=status)
+        body = form("/device", self._csrf(request), code, button("Show the request"))
+        return page("Sign in a command on another machine", paragraph(message, "bad"), body, status=status)
 
     async def _ask_password(self, request: Request, caller: Caller, message: str = "", status: int = 200) -> Response:
         has_one = await self.desk.sign_in.has_password(str(caller.user))
         current = entry("current", "Current password", kind="password", fills="current-password") if has_one else ""
         body = form("/password", self._csrf(request), current, *new_password(), button("Change it"))
-        note = paragraph("All your sessions end by it; commands that are signed in go on.", "note")
+        note = paragraph("All your browser sessions end. Commands stay signed in.", "note")
         return page("Change your password", paragraph(message, "bad"), body, note, status=status)
 
     def _csrf(self, request: Request) -> str:

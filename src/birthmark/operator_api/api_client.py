@@ -139,10 +139,10 @@ def _advice(data: Path) -> str:
     """Return the fix: use the server that runs for another directory, or start the server of this one."""
     if data == SERVICE_DATA:
         moment = "one that was started a moment ago answers in seconds."
-        return f"Start it: `{starting(data)}`, where it does not run: {moment}"
+        return f"Start it if it is not running: `{starting(data)}`; {moment}"
     start = f"`{starting(data)}`. It is ready when it prints its endpoints."
     if data == Path(DEFAULT_DATA).expanduser() and not data.exists():
-        start += " For one on another machine, sign in there (birthmark login)."
+        start += " To use a server on another machine, sign in to it (birthmark login)."
     others = (
         sorted(find_other_served_directories(data)) if data == Path(DEFAULT_DATA).expanduser() else []
     )  # else it was named

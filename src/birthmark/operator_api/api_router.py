@@ -360,7 +360,7 @@ async def _parse_idempotency_key(request: Request, caller: Caller) -> Idempotent
     if key is None:
         most = f"1 to {MAX_KEY_CHARS} printable ASCII characters"
         raise OperatorRequestError(
-            detail=f"Idempotency-Key holds {most}, in quotation marks or without, and comes once"
+            detail=f"Idempotency-Key must occur once and contain {most}, with or without quotation marks"
         )
     path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return IdempotentRequest(str(caller.actor), credential_of(caller), key, request.method, path, await request.body())

@@ -24,7 +24,7 @@ def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
         made = await authority.lists.named(request["name"])
         if made is None:
             known = ", ".join(authority.hierarchy.issuers)
-            raise OperatorRequestError(detail=f"there is no CRL of a CA '{request['name']}'; CRLs exist for {known}")
+            raise OperatorRequestError(detail=f"CA '{request['name']}' has no CRL; CRLs exist for {known}")
         text = x509.load_der_x509_crl(made.der)
         return {
             "issuer": text_of(text.issuer),

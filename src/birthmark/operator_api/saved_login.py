@@ -108,7 +108,7 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
         if not os.access(path.parent, os.X_OK):  # a HOME that is closed to this user
             return None
         damaged = LoginDamagedError(path=path)
-        damaged.quote(fix="If BIRTHMARK_LOGIN is set, let it name the file of a login: `env | grep BIRTHMARK_LOGIN`.")
+        damaged.quote(fix="Set BIRTHMARK_LOGIN to the path of a login file, or unset it: `env | grep BIRTHMARK_LOGIN`.")
         raise damaged from error
     try:
         found = decode_json(plain_text(text), Login)

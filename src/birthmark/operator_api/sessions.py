@@ -53,7 +53,10 @@ class ProviderPages:
         url, kept = await self.providers.begin(name, self._back_at(request, name), path, given.get("code", ""))
         host = urlsplit(url).hostname or ""
         response = page(
-            f"On to {host}", paragraph("You sign in there, and come back."), link(url, "Continue"), leads_to=url
+            f"On to {host}",
+            paragraph("Sign in there. You then return to this server."),
+            link(url, "Continue"),
+            leads_to=url,
         )
         text = base64.urlsafe_b64encode(msgspec.json.encode(kept)).decode()
         self.desk.gate.keep(response, self._cookie, text, int(GOOD_FOR.total_seconds()))

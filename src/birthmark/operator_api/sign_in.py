@@ -36,7 +36,7 @@ Others = Sequence[tuple[str, str]]
 """Alternative identity providers: names and display names."""
 _SAID = {
     "changed": "Your password is changed, and all your sessions have ended. Sign in by the new one.",
-    "ended": "Your session had ended: nothing of what you sent was done.",
+    "ended": "Your session had expired, and your last request was not processed.",
     "out": "You are signed out.",
 }
 WITH = "/signin/with"
@@ -87,7 +87,7 @@ class SignInPages:
         """Accept the code of a link that `birthmark console open` printed."""
 
         def made(csrf: str) -> Response:
-            note = paragraph("The link opens the console once, for whoever holds the server's data directory.")
+            note = paragraph("The link opens the console once, for the local administrator.")
             code = entry("code", "Code of the link", limit=128)
             return page("Open the console", note, form("/open", csrf, code, button("Open it")), script=FROM_FRAGMENT_ON)
 

@@ -120,7 +120,7 @@ async def callable_addresses(
     try:
         found = await waiting(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM))
     except UnicodeError as error:
-        raise OSError("it is no name of a host") from error
+        raise OSError("it is not a host name") from error
     return check_addresses(host, dict.fromkeys(str(one[4][0]) for one in found), allowed, is_plain=is_plain)
 
 

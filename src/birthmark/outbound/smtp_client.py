@@ -116,7 +116,7 @@ class Mailer:
             refusal = MailLoginError(host=self.host, user=self.user, reason=reason)
             if not is_away:
                 advice = format_conversion_fix(self.password_file, self.password_file.read_bytes(), is_secret=True)
-                refusal.quote(fix=f"{advice}. Its path is set in mail.password_file.")
+                refusal.quote(fix=f"{advice}. The file's path is the setting mail.password_file.")
             raise refusal from error
         if not found or not found.isprintable():
             what = "holds more than one line, or a control character" if found else "is empty"
@@ -184,7 +184,7 @@ class Mailer:
     def _not_for(self, error: aiosmtplib.SMTPRecipientRefused) -> NotAnsweredError:
         if error.code in _OF_LOGIN or error.code < _PERMANENT:
             return self._problem(error)
-        reason = f"no mail for {error.recipient}: {_said(error.code, error.message)}"
+        reason = f"it rejects the recipient {error.recipient}: {_said(error.code, error.message)}"
         return RefusedByReceiverError(host=self.host, reason=reason, is_final=True)
 
     def _problem(self, error: aiosmtplib.SMTPResponseException) -> NotAnsweredError:

@@ -133,8 +133,8 @@ def check_conforming(certificate: Certificate) -> None:
     problems = (
         (certificate.serial.bit_length() > MAX_SERIAL_BITS, "its serial number has more than 20 octets"),
         (says.extended_key_usage == frozenset(), "its extendedKeyUsage names no purpose"),
-        (not says.is_ca and "key_cert_sign" in usage, "it may sign certificates and is no CA"),
-        (not says.is_ca and says.name_constraints_der is not None, "it constrains names and is no CA"),
+        (not says.is_ca and "key_cert_sign" in usage, "it has the key usage keyCertSign but is not a CA"),
+        (not says.is_ca and says.name_constraints_der is not None, "it has name constraints but is not a CA"),
         (says.is_ca and _constrains_unreadably(certificate), "its name constraints cannot be read"),
         (bool(says.wrongly_critical), f"{', '.join(says.wrongly_critical)} is not critical"),
         (_is_nameless(certificate), "it has no subject, and its subjectAltName is not critical"),

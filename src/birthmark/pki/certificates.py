@@ -67,7 +67,7 @@ _OTHERS = (
     (re.compile(rb"-----begin x509 crl-----"), "it is a revocation list"),
     (re.compile(rb"-----begin public key-----"), "it is a public key"),
     (re.compile(rb"\{\\rtf"), "it is a text of a text processor (RTF)"),
-    (re.compile(rb"\[zonetransfer\]"), "it is Explorer's note of where a file came from"),
+    (re.compile(rb"\[zonetransfer\]"), "it is a Zone.Identifier file of Windows Explorer"),
     (re.compile(rb"\[internetshortcut\]"), "it is a link to a page (.url)"),
     (re.compile(rb"[{\[]"), "it is JSON"),
     (re.compile(rb"[\w ./#\"-]{1,60}+[,;\t][^\n\r]{0,400}+[\n\r]"), "it is a table (CSV)"),

@@ -169,10 +169,10 @@ def _read_thoroughly(der: bytes) -> Extensions:
     for extension in asn1.Certificate.load(der, strict=True)["tbs_certificate"]["extensions"] or ():
         name = _named(extension)
         if name in seen:
-            raise ValueError(f"extension {name} twice")  # RFC 5280 section 4.2 forbids it
+            raise ValueError(f"extension {name} occurs twice")  # RFC 5280 section 4.2 forbids it
         seen.add(name)
         if len(seen) > _MOST_EXTENSIONS:
-            raise ValueError("there are too many")
+            raise ValueError("the certificate has too many extensions")
         if name in _READERS:
             member, read = _READERS[name]
             value = extension["extn_value"]
@@ -240,7 +240,7 @@ def _named(extension: Any) -> str:
 def _constraints_in(der: bytes) -> NameConstraints:
     value = asn1.NameConstraints.load(der, strict=True)
     if sum(len(value[part] or ()) for part in _SUBTREES) > MAX_CONSTRAINTS:
-        raise ValueError("there are too many name constraints")
+        raise ValueError("the certificate has too many name constraints")
     return NameConstraints(*(tuple(_name(subtree["base"]) for subtree in value[part] or ()) for part in _SUBTREES))
 
 

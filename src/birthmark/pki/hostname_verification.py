@@ -18,7 +18,7 @@ def find_host_error(host: str) -> str:
     if is_host(host):
         return ""
     known = dns_name_of(host)
-    return f"which DNS has as {known}" if known else "which is no DNS name and no address"
+    return f"which DNS has as {known}" if known else "which is neither a DNS name nor an address"
 
 
 def is_host(text: str) -> bool:

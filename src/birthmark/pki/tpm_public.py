@@ -87,7 +87,7 @@ class TpmReader:
     def take(self, size: int) -> bytes:
         taken = self._data[self._at : self._at + size]
         if len(taken) < size:
-            raise self.wrong("it ends too early")
+            raise self.wrong("it is truncated")
         self._at += size
         return taken
 
@@ -118,7 +118,7 @@ def parse_tpm_public(data: bytes, what: str) -> TpmPublic:
     fields = TpmReader(area, what)
     kind, hash_name = fields.number(), HASHES.get(fields.number())
     if hash_name is None:
-        raise fields.wrong("its name is no hash by SHA-256, SHA-384 or SHA-512")
+        raise fields.wrong("its name algorithm is not SHA-256, SHA-384 or SHA-512")
     attributes = fields.number(4)
     if attributes & (RESTRICTED | DECRYPT | SIGN) != RESTRICTED | DECRYPT:
         raise fields.wrong("it is not a restricted decryption key, as endorsement and storage keys are")
@@ -160,7 +160,7 @@ def _ecc(fields: TpmReader) -> ec.EllipticCurvePublicKey:
     fields.must(ALG_NULL, "it derives by a scheme of its own")
     x, y = (int.from_bytes(fields.sized(), "big") for _ in range(2))
     if curve is None:
-        raise fields.wrong("its curve is none of P-256, P-384 and P-521")
+        raise fields.wrong("its curve is not P-256, P-384 or P-521")
     try:
         return ec.EllipticCurvePublicNumbers(x, y, curve).public_key()
     except ValueError as error:

@@ -60,9 +60,9 @@ def mistakes_of_alerts(alerts: AlertSettings) -> Iterator[str]:
         try:
             lasts = lifetime_of(getattr(alerts, name))
         except ValueError as error:
-            yield f"alerts.{name} is no time: {error}"
+            yield f"alerts.{name} is not a duration: {error}"
             continue
         if name == "every" and lasts > _SELDOM:
-            yield f"alerts.every is {_SELDOM.total_seconds() / 60:.0f}min at most: what is found has to be said in time"
+            yield f"alerts.every must be at most {_SELDOM.total_seconds() / 60:.0f}min, so that alerts are sent in time"
     if unknown := sorted(set(alerts.off) - set(RULES)):
-        yield f"alerts.off names no rule: {', '.join(unknown)}; there are {', '.join(sorted(RULES))}"
+        yield f"alerts.off contains unknown rules: {', '.join(unknown)}; valid rules: {', '.join(sorted(RULES))}"

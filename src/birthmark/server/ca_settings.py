@@ -97,7 +97,7 @@ def profiles_of(ca: Ca, built_in: Mapping[str, CertificateProfile] = FOR_REQUEST
 def mistakes_of(ca: Ca) -> Iterator[tuple[str, str]]:
     """Yield the errors of values with valid types: the key, and the accepted values."""
     if ca.passphrase is not None and not _is_source(ca.passphrase):
-        yield "ca.passphrase", f"must be {FORMS}, and is something else"
+        yield "ca.passphrase", f"must be {FORMS}"
     if ca.public_url is not None and not _URL.fullmatch(ca.public_url):
         yield "ca.public_url", "must be an address like http://pki.example.org"
     if not _is_lifetime(ca.revocation_beyond):
@@ -109,7 +109,7 @@ def mistakes_of(ca: Ca) -> Iterator[tuple[str, str]]:
         if name in FOR_REQUESTS:
             yield at, "is built in: give yours a name of its own"
         elif not (name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 64):  # noqa: PLR2004 - as long as a common name
-            yield at, "must be a name of letters, digits, - and _"
+            yield at, "must consist of letters, digits, - and _"
         for key, wrong in _wrong(table):
             yield f"{at}.{key}", wrong
 
@@ -127,7 +127,7 @@ def _wrong(table: ProfileTable) -> Iterator[tuple[str, str]]:
         ),
         ("san_dns", table.san_dns, _domain, "domains like example.org"),
         ("san_ip", table.san_ip, ip_network, "networks like 10.0.0.0/8"),
-        ("san_uri", table.san_uri, _prefix, "beginnings like urn:example:"),
+        ("san_uri", table.san_uri, _prefix, "prefixes like urn:example:"),
     ):
         for one in values:
             try:
@@ -155,7 +155,7 @@ def _wrong_names(table: ProfileTable) -> Iterator[tuple[str, str]]:
     if lists and not keeps:
         yield lists[0], 'counts only with san = "keep"'
     if keeps and not lists and not _allows_chips(FOR_REQUESTS[table.based_on]):
-        yield "san", 'needs san_dns, san_ip or san_uri beside "keep": which names a request may ask for'
+        yield "san", 'requires san_dns, san_ip or san_uri with "keep", to limit the names that a request may contain'
 
 
 def _allows_chips(base: CertificateProfile) -> bool:

@@ -126,7 +126,7 @@ class OwnCertificate:
             refusal = self._refusal(path, error.explain_cause().rstrip("."))
             if isinstance(error, _WRAPPED):
                 error.add_facts(path=path)
-                refusal.quote(fix=f"{error.explain_fix()} Then name those files in the configuration.")
+                refusal.quote(fix=f"{error.explain_fix()} Then set the paths of these files in the configuration.")
             raise refusal from error
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             seen = unseen_in_pem(pem_of_key(self._key.read_bytes()))
@@ -162,7 +162,10 @@ def _difference(types: PublicKeyTypes, key_types: PublicKeyTypes) -> str:
         hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
         for key in (types, key_types)
     )
-    return f"it is not the key of the first certificate, whose public key has the SHA-256 {one}, and this {other}"
+    return (
+        f"it is not the key of the first certificate: the certificate's public key has the SHA-256 {one}, but this "
+        f"key has {other}"
+    )
 
 
 def _parse_key(path: Path) -> PrivateKeyTypes:

@@ -52,7 +52,7 @@ class GrantsByEnrollment:
         if found is None or not found.is_enabled:
             raise refusal(f"its enrollment {group or registration_id} is {'gone' if found is None else 'disabled'}")
         if found.policy is None:
-            raise refusal(f"its enrollment {found.id} has none")
+            raise refusal(f"its enrollment {found.id} has no issuing policy")
         names = dict.fromkeys((device.device_id, registered.common_name or registration_id))
         return IssuanceGrant(found.policy, tuple(names), require_unchanged_enrollment(instance, found, registration_id))
 

@@ -26,7 +26,7 @@ class CertificateUselessError(PolicyError):
     code = "enroll.certificate_useless"
     cause = "A device with the certificate of '{subject}' would be rejected: {detail}."
     fix = "Ask the issuer of the certificate for another one."
-    for_a_person = "the issuer of the certificate has to be asked"
+    for_a_person = "only the issuer can replace the certificate"
     detail: str
     subject: str
 
@@ -91,6 +91,6 @@ def _get_existing_result(present: Enrollment, spec: EnrollmentSpec) -> Enrollmen
     if is_it and present.is_enabled and called.lower() == wanted.lower():
         return EnrollmentResult.UNCHANGED
     refusal = EnrollmentExistsError(enrollment=present.id)
-    shown = f"What is on record: `birthmark device show {shlex.quote(present.id)}`."
+    shown = f"Show the existing enrollment: `birthmark device show {shlex.quote(present.id)}`."
     refusal.quote(fix=f"{shown} To update it from the list: `birthmark device enroll-list LIST --update`")
     raise refusal

@@ -230,7 +230,7 @@ class TrialServer:
     def start_recording(self) -> None:
         """Start to record messages published to AWS IoT, except on topics that begin with `$`."""
         if self._watching is None:
-            self._watching = start_supervised("what a test looks at", self._remember)
+            self._watching = start_supervised("message recording", self._remember)
 
     @property
     def published(self) -> tuple[BrokerMessage, ...]:

@@ -82,19 +82,22 @@ def validate_est(est: EstConfiguration, profiles: Mapping[str, CertificateProfil
     """Yield key and problem for values that pass the type checks but are invalid."""
     known = ", ".join(sorted(profiles))
     if est.renewal_window[0] > est.renewal_window[1]:
-        yield "est.renewal_window", "begins after its end: [60, 80] is 60 to 80 percent of a certificate's life"
+        yield "est.renewal_window", "starts after its end: [60, 80] means 60 to 80 percent of a certificate's lifetime"
     if est.profile not in profiles:
-        yield "est.profile", f"is '{est.profile}', and there are {known}"
+        yield "est.profile", f"is '{est.profile}', which is not a profile; profiles: {known}"
     for name, label in est.labels.items():
         if _LABEL.fullmatch(name) is None or name in OPERATIONS:
-            yield f"est.labels.{name}", "is no label: 1 to 64 of A-Z a-z 0-9 . _ ~ -, and no operation of EST"
+            yield (
+                f"est.labels.{name}",
+                ("is not a valid EST label: use 1 to 64 of A-Z a-z 0-9 . _ ~ -, but not the name of an EST operation"),
+            )
         if label.profile not in profiles:
-            yield f"est.labels.{name}.profile", f"is '{label.profile}', and there are {known}"
+            yield f"est.labels.{name}.profile", f"is '{label.profile}', which is not a profile; profiles: {known}"
     if est.upstream is not None:
         yield from _mistakes_of_upstream(est.upstream, profiles)
     for name, rule in est.late_renewal.items():
         if name not in profiles:
-            yield f"est.late_renewal.{name}", f"is no profile; there are {known}"
+            yield f"est.late_renewal.{name}", f"is not a profile; profiles: {known}"
         try:
             lifetime_of(rule.window)
         except ValueError:
@@ -106,12 +109,12 @@ def _mistakes_of_upstream(
 ) -> Iterator[tuple[str, str]]:
     for one, other in (("certificate", "key"), ("username", "password_file")):
         if (getattr(table, one) is None) != (getattr(table, other) is None):
-            yield f"est.upstream.{one}", f"and est.upstream.{other} belong together: give both or none"
+            yield f"est.upstream.{one}", f"and est.upstream.{other} must both be set, or neither"
     if table.certificate is None and table.username is None:
-        yield "est.upstream", "needs certificate and key, or username and password_file: who this server is there"
+        yield "est.upstream", "requires certificate and key, or username and password_file, to authenticate this server"
     for name in table.labels:
         if name not in profiles:
-            yield f"est.upstream.labels.{name}", f"is no profile; there are {', '.join(sorted(profiles))}"
+            yield f"est.upstream.labels.{name}", f"is not a profile; profiles: {', '.join(sorted(profiles))}"
 
 
 def build_est_settings(

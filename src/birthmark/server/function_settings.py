@@ -49,14 +49,17 @@ def validate_functions(functions: Mapping[str, FunctionTable], *, allows_plain: 
         try:
             check_url(one.url, allows_plain=allows_plain)
         except UrlInvalidError:
-            yield f"functions.{arn[:100]}.url", "must be https://HOST/…; http:// is for what [outbound] allow names"
+            yield (
+                f"functions.{arn[:100]}.url",
+                ("must be https://HOST/…; http:// is only for addresses that [outbound] allow contains"),
+            )
 
 
 def validate_servers(servers: Mapping[str, ServerTable]) -> Iterator[tuple[str, str]]:
     """Yield the problems of the servers that rules may send to."""
     for name, one in servers.items():
         if _SERVER.fullmatch(name) is None:
-            yield f"servers.{name[:100]}", "must be named by 1 to 64 letters, digits, _ and -"
+            yield f"servers.{name[:100]}", "must have a name of 1 to 64 letters, digits, _ and -"
         try:
             parts = urlsplit(one.url)
             is_good = parts.scheme in PORTS and bool(parts.hostname) and (parts.port or 1) > 0

@@ -126,7 +126,7 @@ class _ByAddress:
         called, caller = scope.get("server"), scope.get("client")
         is_local = all(end is not None and ipaddress.ip_address(end[0]).is_loopback for end in (called, caller))
         if is_local and scope["path"] in _WITHOUT_TOKEN and not self._is_ours(scope):
-            await PlainTextResponse("This is no name of this server.\n", 421)(scope, receive, send)
+            await PlainTextResponse("This is not a name of this server.\n", 421)(scope, receive, send)
             return
         await (self._operator if is_local else self._probe)(scope, receive, send)
 

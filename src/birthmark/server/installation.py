@@ -105,8 +105,8 @@ async def ensure_worker_number(database: Database) -> int:
         if row is not None and row["value"] == database.worker:
             return number
     detail = (
-        f"each name of a worker has a number for good, and {database.worker} is the {_MOST}th name: serve with as many "
-        "workers as before, or from the data directory of a machine that is no more"
+        f"worker names have permanent numbers, and {database.worker} is the {_MOST}th name: use as many workers "
+        "as before, or the data directory of a decommissioned machine"
     )
     raise ConfigInvalidError(where="workers", detail=detail)
 

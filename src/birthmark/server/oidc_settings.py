@@ -53,17 +53,17 @@ def mistakes_of_oidc(providers: Mapping[str, Oidc], *, allows_plain: bool) -> It
     for name, one in providers.items():
         at = f"oidc.{name}"
         if not is_valid_user_name(name):
-            yield at, "must be a name of letters, digits and - . _"
+            yield at, "must consist of letters, digits and - . _"
         if not _is_issuer(one.issuer):
-            yield f"{at}.issuer", "must be https://HOST/…, as the provider says it"
+            yield f"{at}.issuer", "must be https://HOST/…, exactly as the provider publishes it"
         elif not one.issuer.startswith("https:") and not allows_plain:
             yield f"{at}.issuer", "must be https://HOST/…; http:// is for a network that [outbound] allow names"
         if "openid" not in one.scopes:
             yield f"{at}.scopes", 'must have "openid" among them'
         if (one.claim == "email") != bool(one.domains):
-            yield f"{at}.domains", 'goes with claim = "email", and says whose addresses count'
+            yield f"{at}.domains", 'must be set if claim = "email", and only then: the accepted email domains'
         if one.roles and one.claim is None:
-            yield f"{at}.roles", "needs a claim that says how a user is called who is put on record"
+            yield f"{at}.roles", "requires a claim, which provides the names of new users"
         for group, text in one.roles.items():
             if _role_of(text) is None:
                 yield f"{at}.roles.{group}", "must be ROLE or ROLE at PLACE, such as viewer at hub/birthmark"

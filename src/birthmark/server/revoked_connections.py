@@ -44,7 +44,7 @@ class EndConnectionsRequest:
         if revoked.is_ca:  # who hangs on it is for the chain to say
             self._looks_again = True
             if self._looking is None:
-                self._looking = asyncio.create_task(told("ending what was revoked", self._look()))
+                self._looking = asyncio.create_task(told("closing of revoked connections", self._look()))
             return
         if not self._gone:
             asyncio.get_running_loop().call_soon(self._end)
@@ -67,7 +67,7 @@ class EndConnectionsRequest:
             elif alone:
                 others.append(connection)
         if others:
-            looking = asyncio.create_task(told("ending what was revoked", self._end_twins(others, alone)))
+            looking = asyncio.create_task(told("closing of revoked connections", self._end_twins(others, alone)))
             self._looking_for_twins.add(looking)
             looking.add_done_callback(self._looking_for_twins.discard)
 

@@ -324,11 +324,11 @@ class Server:
         self._closers.append(_start_supervised("trimming of telemetry", rooms.iothub.telemetry.run_trim_loop))
         self._closers.append(_start_supervised("the index of twins", rooms.iothub.index.run_index_loop))
         self._closers.append(_start_supervised("files of other machines", self._sharing.run_sync_loop))
-        self._closers.append(_start_supervised("mail that waits", rooms.hub_connections.run_queue_check_loop))
+        self._closers.append(_start_supervised("device queues", rooms.hub_connections.run_queue_check_loop))
         self._closers.append(_start_supervised("certificates that no device uses", rooms.aws.claims.keep_sweeping))
         self._closers.append(_start_supervised("jobs of things", rooms.aws.rollout.keep_running))
         self._closers.append(_start_supervised("rules", rooms.aws.rules.engine.keep_running))
-        self._closers.append(_start_supervised("what rules send", rooms.aws.rules.queue.keep_running))
+        self._closers.append(_start_supervised("rule action deliveries", rooms.aws.rules.queue.keep_running))
         self._closers.append(_start_supervised("routes of hubs", rooms.iothub.routes.run_engines_loop))
         self._closers.append(_start_supervised("streams that routes lead to", rooms.iothub.routes.keep_trimmed))
         self._closers.append(_start_supervised("streams that rules write to", rooms.aws.streams.keep_trimmed))
@@ -337,10 +337,8 @@ class Server:
         self._closers.append(rooms.webhooks.release_leases)
         self._closers.append(_start_supervised("sessions of browsers", rooms.sign_in.sessions.keep_noting))
         self._closers.append(_start_supervised("webhooks", rooms.webhooks.run_delivery_loop))
-        self._closers.append(
-            _start_supervised("authorizers that are asked again", rooms.aws_connections.run_deadline_loop)
-        )
-        self._closers.append(_start_supervised("tokens that end", rooms.hub_connections.run_token_expiry_loop))
+        self._closers.append(_start_supervised("authorizer refresh", rooms.aws_connections.run_deadline_loop))
+        self._closers.append(_start_supervised("token expiry", rooms.hub_connections.run_token_expiry_loop))
 
     async def _serve_operator(
         self,

@@ -324,7 +324,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
     """Return the settings of a TOML file (or none), overridden by the environment, and by flags that are not None."""
     known: dict[str, object] = {}
     text = ""
-    where = f"The configuration file {path}" if path else "What the options and the environment say"
+    where = f"The configuration file {path}" if path else "The options and the environment"
     if path is not None:
         try:
             text = read_text_file(path)
@@ -374,9 +374,9 @@ def _contradictions_of_bus(bus: str | None, tls: BusTls) -> Iterator[str]:
     if bus is not None and not _is_bus(bus):
         yield "the bus must be nats://HOST:PORT or tls://HOST:PORT"
     if (tls.certificate is None) != (tls.key is None):
-        yield "bus_tls.certificate and bus_tls.key belong together: give both or none"
+        yield "bus_tls.certificate and bus_tls.key must both be set, or neither"
     if tls != BusTls() and not (bus or "").startswith("tls://"):
-        yield "bus_tls is for a bus that begins with tls://"
+        yield "bus_tls requires a bus that starts with tls://"
 
 
 def _hosts_that_are_none(settings: Settings) -> Iterator[str]:
@@ -394,10 +394,10 @@ def _find_conflicts(settings: Settings, text: str) -> list[str]:
     if not (bound.mqtt or bound.https or bound.https_also or bound.est):
         found.append("every port is 0: nothing would be served")
     if (settings.server.certificate is None) != (settings.server.key is None):
-        found.append("server.certificate and server.key belong together: give both or none")
+        found.append("server.certificate and server.key must both be set, or neither")
     if settings.database is not None and not settings.database.startswith(_DATABASES):
         # The URL itself may hold a password.
-        found.append("the database must begin with sqlite:/// or postgresql://")
+        found.append("the database must start with sqlite:/// or postgresql://")
     elif settings.is_shared and settings.database_url.startswith("sqlite:///"):
         found.append("several workers need PostgreSQL, as SQLite has one writer: give a database, postgresql://…")
     found += _contradictions_of_bus(settings.bus, settings.bus_tls)
@@ -413,7 +413,7 @@ def _find_conflicts(settings: Settings, text: str) -> list[str]:
         found.append(f"outbound.allow names no address and no network: {error}")
     found += mistakes_of_alerts(settings.alerts)
     if settings.mail.host and "@" not in settings.mail.sender:
-        found.append("mail.sender has to be an address, in whose name mails are sent")
+        found.append("mail.sender must be an email address")
     lines = lines_of(text)
     wrong_ca = [*mistakes_of(settings.ca)] or [*validate_est(settings.est, settings.profiles)]
     allows_plain = bool(settings.outbound.allow)

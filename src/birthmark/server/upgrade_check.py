@@ -160,7 +160,7 @@ def _in_the_way(
     outlook: UpgradeReport, schema: Schema, data: Path, url: str, *, is_backed_up: bool
 ) -> Iterator[BirthmarkError]:
     if schema.revision is None:
-        reason = "it has tables, and nothing says of which version" if schema.has_tables else "it is empty"
+        reason = "it has tables but no schema version" if schema.has_tables else "it is empty"
         yield UnreadableDatabaseError(path=url.partition("///")[2] if url.startswith("sqlite") else data, reason=reason)
     elif not _is_known(schema):
         yield migrate.SchemaTooNewError(revision=schema.revision)

@@ -67,7 +67,7 @@ def parse_seen(text: str) -> tuple[ChainEnd, ...]:
     try:
         return tuple([ChainEnd(str(chain), int(seq), bytes.fromhex(digest)) for chain, seq, digest in json.loads(text)])
     except (TypeError, RecursionError) as error:
-        raise ValueError("these are no ends of chains") from error
+        raise ValueError("the text is not a list of chain ends") from error
 
 
 class OtherChains:

@@ -232,7 +232,9 @@ class SqliteDatabase:
                 return None
         except OSError as error:  # its directory is gone
             return DatabaseUnavailableError(where=self._path, reason=reason_of(error))
-        return DatabaseUnavailableError(where=self._path, reason="its disk is nearly full, and the rest is kept")
+        return DatabaseUnavailableError(
+            where=self._path, reason=("its disk is nearly full, and the remaining space is reserved")
+        )
 
     async def is_reachable(self) -> bool:
         try:

@@ -37,7 +37,10 @@ class Dashboard:
 
     def _drawn(self, counting: RunMetrics, now: float) -> Group:
         scenario = self._scenario
-        head = f"{scenario.title}: {scenario.count} devices, {now:.0f} of {scenario.duration_s:.0f} s  (Ctrl-C ends it)"
+        head = (
+            f"{scenario.title}: {scenario.count} devices, {now:.0f} of {scenario.duration_s:.0f} s  (press Ctrl-C to "
+            "stop)"
+        )
         states = Table("state", "devices", box=None, padding=(0, 2))
         for state in SwarmState:
             if counting.states[state]:

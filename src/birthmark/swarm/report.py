@@ -220,7 +220,7 @@ def as_html(results: Mapping[str, Any]) -> str:
     ]
     counts = {name: summary[name] for name in ("connects", "registrations", "renewals", "sent", "acknowledged")}
     parts.append(bars("Counted", counts))
-    for title, name in (("Errors", "errors"), ("Misbehavior, and what came of it", "faults"), ("Not held", "why")):
+    for title, name in (("Errors", "errors"), ("Misbehavior and its results", "faults"), ("Not held", "why")):
         if summary[name]:
             parts.append(bars(title, summary[name], "#757575" if name == "faults" else REFUSED))
     broken = [one for one in results["devices"] if not one["held"]][:_MOST_ROWS]
@@ -235,7 +235,7 @@ def as_html(results: Mapping[str, Any]) -> str:
 def _intro(summary: Mapping[str, Any]) -> str:
     word = '<span class="yes">as expected</span>' if summary["held"] else '<span class="no">not as expected</span>'
     what = f"{summary['devices']} devices, {summary['seconds']} s, target {html.escape(str(summary['target']))}"
-    return f"<p>{what}: {word}. {summary['kib_each']} KiB a device, {summary['cpu_s']} s of CPU.</p>"
+    return f"<p>{what}: {word}. {summary['kib_each']} KiB per device, {summary['cpu_s']} s of CPU time.</p>"
 
 
 def _latency_rows(summary: Mapping[str, Any]) -> list[list[object]]:

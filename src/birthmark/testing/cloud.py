@@ -345,8 +345,8 @@ class Cloud:
         if found := _looked(look, 1, within_s):
             return found[0]
         others = ", ".join(sorted({row["code"] for row in self.refusals()})) or "nothing"
-        wanted = f"nothing{f' of {name}' if name else ''} was refused{f' as {code}' if code else ''}"
-        raise AssertionError(f"within {within_s:g} s {wanted}; refused was {others}")
+        wanted = f"no request{f' of {name}' if name else ''} was refused{f' as {code}' if code else ''}"
+        raise AssertionError(f"within {within_s:g} s {wanted}; codes of other refusals: {others}")
 
     def format_refusals(self) -> str:
         """Return the refusals of this test as text, latest first; empty if there are none.
@@ -436,7 +436,7 @@ class Cloud:
     def _of(self, device: "KitDevice | None") -> "KitDevice":
         if not isinstance(device, KitDevice | None):
             made = "a device made by azure_device, aws_thing or est_identity"
-            raise TypeError(f"a fault needs {made}, not {device!r}")
+            raise TypeError(f"a fault requires {made}, not {device!r}")
         if (found := device or self._latest) is None:
             raise AssertionError("no device was created yet: specify one, or use a fixture that creates one")
         return found
@@ -615,7 +615,7 @@ def clock_of_a_device(by: str) -> dict[str, str]:
 
 
 def _files(files: Files | None) -> Files:
-    assert files is not None, "this device has a key and no certificate: ask for auth='x509'"
+    assert files is not None, "this device has a key but no certificate: request auth='x509'"
     return files
 
 
@@ -641,7 +641,7 @@ def _enough(look: Callable[[], list[_T]], at_least: int, what: str, within_s: fl
     found = _looked(look, at_least, within_s)
     if len(found) < at_least:
         those = f"; at last {found[-_TOLD:]}" if found else ""
-        raise AssertionError(f"within {within_s:g} s there were {len(found)} of {at_least} {what}{those}")
+        raise AssertionError(f"within {within_s:g} s, only {len(found)} of {at_least} {what} were found{those}")
     return found
 
 

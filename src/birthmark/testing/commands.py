@@ -221,7 +221,7 @@ def _taken(kind: type[KitCommand], refused: str) -> str:
         return ""
     of = fields[where[1]]
     values = [one.value for one in of] if isinstance(of, type) and issubclass(of, Enum) else get_args(of)
-    return f"; {where[1]} is one of {', '.join(values)}"
+    return f"; {where[1]} must be one of {', '.join(values)}"
 
 
 def _members(text: str) -> dict[str, Any]:

@@ -176,7 +176,7 @@ class DeviceFactory:
         """Return the device or identity of that name. Raise `SubjectUnknownError`."""
         if (found := self.subjects.get(name)) is None:
             known = ", ".join(sorted(self.subjects))
-            told = f"; there is {known}" if known else ""
+            told = f"; existing names: {known}" if known else ""
             raise SubjectUnknownError(name=name, known=told, example=f"azure-device {name}")
         return found
 
@@ -411,7 +411,10 @@ class DeviceFactory:
                 end = x509.load_pem_x509_certificate(Path(subject.files.certificate_file).read_bytes())
                 off = end.not_valid_after_utc - SystemClock().now()
                 if off > commands.FARTHEST:
-                    detail = f"its certificate outlasts what a clock is put off by, {commands.FARTHEST.days}d"
+                    detail = (
+                        "its certificate is valid for longer than the maximum clock offset of "
+                        f"{commands.FARTHEST.days}d"
+                    )
                     raise WordInvalidError(word=f"expire {subject.name}", detail=detail)
                 self.set_clock(off + _OVER)
                 return subject
@@ -433,7 +436,7 @@ class DeviceFactory:
                 asked, (f"{asked.certificate_file} is not PEM in UTF-8, the only format that the vendors' SDKs read")
             )
         if asked.key_file and _is_of_another(_bytes_of(asked, asked.key_file), certificate):
-            raise _unusable(asked, f"{asked.key_file} is the key of another certificate than {asked.certificate_file}")
+            raise _unusable(asked, f"{asked.key_file} is not the key of {asked.certificate_file}")
         if asked.key_file and (why := _why_unloadable(asked.certificate_file, asked.key_file)):
             raise _unusable(asked, why)
         ends = certificate.not_after.isoformat()

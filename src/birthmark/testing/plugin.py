@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from birthmark.testing.cloud import AwsThing, AzureDevice, ChipFiles, Cloud, EstDevice, KitDevice
 
-_EXTRA = "the fixtures of birthmark need what `pip install 'birthmark[pytest]'` brings, and {} is missing"
+_EXTRA = "the fixtures of birthmark require the packages of `pip install 'birthmark[pytest]'`, and {} is missing"
 
 
 class FaultyLine:

@@ -106,7 +106,7 @@ class TestServer:
         if self._process is None or self._process.stdin is None:
             raise self._ended("was not started")
         if self._is_lost:
-            raise self._ended("was asked something whose answer nobody took")
+            raise self._ended("has a pending response to an interrupted request")
         self._is_lost = True  # who is interrupted here leaves an answer, which is none to what is asked next
         try:
             self._process.stdin.write(json.dumps(word).encode() + b"\n")

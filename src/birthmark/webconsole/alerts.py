@@ -88,7 +88,7 @@ class AlertsPage:
         rule, query = given.get("rule", ""), {"subject": given.get("subject", "")}
         deed = ApiOperation("DELETE", "/alerts/silences/{rule}", (rule,), query=query, key=given.get(ONCE, ""))
         await self.site.inside.do(caller, deed)
-        return self.site.go(PATH, message=translate("{rule} is told again.").format(rule=rule))
+        return self.site.go(PATH, message=translate("{rule} is no longer silenced.").format(rule=rule))
 
     async def steer(self, request: Request, caller: SignedInUser) -> Response:
         """Pause or resume a webhook, or resend its dead letters."""
@@ -100,13 +100,13 @@ class AlertsPage:
     async def _steered(self, caller: SignedInUser, form: Form, name: str, deed: str) -> str:
         if deed == "replay":
             told = await self.site.do(caller, form, "POST", "/webhooks/{name}/replay", name)
-            many = count_of("{n} event goes out once more.", "{n} events go out once more.", told["events"])
+            many = count_of("{n} event is sent again.", "{n} events are sent again.", told["events"])
             return many.format(n=number(told["events"]))
         if deed not in {"pause", "resume"}:
             raise OperatorRequestError(detail="nothing is to be done")
         await self.site.do(caller, form, "PATCH", "/webhooks/{name}", name, paused=deed == "pause")
         said = translate("{name} is paused; events wait.") if deed == "pause" else ""
-        return (said or translate("{name} is told again.")).format(name=name)
+        return (said or translate("{name} is resumed.")).format(name=name)
 
 
 def event(row: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -78,16 +78,16 @@ class ApprovalsPage:
     async def approve(self, request: Request, caller: SignedInUser) -> Response:
         """Approve a request."""
         told = await self._decide(request, caller, "/people/approvals/{id}/approve")
-        said = translate("Approved: {who} may do it now, once, by doing the same again.")
+        said = translate("Approved. {who} can now repeat the operation once.")
         return self.site.go(PATH, message=said.format(who=told["asked_by"]))
 
     async def reject(self, request: Request, caller: SignedInUser) -> Response:
         """Reject a request."""
         told = await self._decide(request, caller, "/people/approvals/{id}/reject")
         if told["asked_by"] == caller.caller.user:
-            return self.site.go(PATH, message=translate("You ask for it no more."))
+            return self.site.go(PATH, message=translate("Your request is withdrawn."))
         return self.site.go(
-            PATH, message=translate("Rejected; {who} is told when trying again.").format(who=told["asked_by"])
+            PATH, message=translate("Rejected. {who} is informed at the next attempt.").format(who=told["asked_by"])
         )
 
     async def _decide(self, request: Request, caller: SignedInUser, path: str) -> Mapping[str, Any]:

@@ -123,7 +123,7 @@ class CertificatePage:
         for part in parts:
             if part["what"] in {"device", "thing"}:
                 is_there = "connected since" in part["detail"]
-                words = translate("is connected now: its connection ends if it came by this certificate")
+                words = translate("is connected now; its connection ends if it uses this certificate")
                 words = words if is_there else translate("cannot connect by this certificate again")
                 hits.append(
                     RevocationImpact(

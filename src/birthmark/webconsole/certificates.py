@@ -23,7 +23,7 @@ from birthmark.webconsole.page_base import PageRenderer
 STATES: Mapping[str, str] = {
     "unrevoked": mark_for_translation("not revoked"),
     "valid": mark_for_translation("valid"),
-    "ending": mark_for_translation("ends within 30 days"),
+    "ending": mark_for_translation("expires within 30 days"),
     "expired": mark_for_translation("ended"),
     "revoked": mark_for_translation("revoked"),
 }

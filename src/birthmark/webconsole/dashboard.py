@@ -189,10 +189,10 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Ma
     given = [
         Bar(
             count,
-            translate("{n} certificates end, {week}").format(n=number(count), week=week_words(index, monday)),
+            translate("{n} certificates expire, {week}").format(n=number(count), week=week_words(index, monday)),
             BarKind.NOW if index == 0 else BarKind.LATE if index == 1 else BarKind.USUAL,
             ending_address(index, monday) if count else None,
-            translate("This week is not over.") if index == 0 else "",
+            translate("This week is incomplete.") if index == 0 else "",
         )
         for index, count in enumerate(weeks)
     ]
@@ -205,14 +205,14 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Ma
         return bars(
             given,
             name=f"weeks-{size.name}",
-            title=translate("Certificates by the week they end"),
+            title=translate("Certificates by week of expiry"),
             desc=translate("One bar for each week, this one first."),
             unit=translate("certificates"),
             number=number,
             size=size,
             ticks=ticks,
             kinds={BarKind.NOW: translate("this week"), BarKind.LATE: translate("next week")},
-            empty=translate("No certificate of this server ends within a year."),
+            empty=translate("No certificate of this server expires within a year."),
         )
 
     return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
@@ -250,7 +250,7 @@ def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, lo
             size=size,
             ticks=marks,
             words=words,
-            unfinished=translate("this hour is not over"),
+            unfinished=translate("this hour is incomplete"),
             empty=translate("Nothing was counted yet."),
         )
 

@@ -165,7 +165,7 @@ def _json(text: str) -> Any:
     try:
         return decode_json(text.encode())
     except (ValueError, RecursionError) as error:
-        raise FormUnfitError(detail=f"that is no JSON: {error}") from error
+        raise FormUnfitError(detail=f"the text is not JSON: {error}") from error
 
 
 _WELL = frozenset({"dps.register", "device.connect", "certificate.issue", "certificate.comeback"})

@@ -130,7 +130,7 @@ class TakingPages:
                 if is_on
                 else translate("would be disabled")
             )
-            ends = "" if is_on or state == is_on else translate("its connection ends at once")
+            ends = "" if is_on or state == is_on else translate("its connection ends immediately")
             rows.append(
                 ActionRow(name, part["place"], part["what"], words, ends, kind="off" if state == is_on else "warn")
             )
@@ -171,9 +171,9 @@ def _chosen(given: Mapping[str, Sequence[str]]) -> tuple[str, Sequence[str]]:
     if deed not in DEEDS:
         raise FormUnfitError(detail="nothing is to be done")
     if not names:
-        raise FormUnfitError(detail="no device is chosen: go back, and choose some")
+        raise FormUnfitError(detail="no device is selected: go back and select devices")
     if len(names) > MOST:
-        raise FormUnfitError(detail=f"more than {MOST} devices at once are for a command: `birthmark device --help`")
+        raise FormUnfitError(detail=f"for more than {MOST} devices at once, use a command: `birthmark device --help`")
     return deed, names
 
 

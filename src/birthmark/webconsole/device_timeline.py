@@ -76,7 +76,10 @@ def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence
     local = now.astimezone(reader.get().zone)
 
     def one(size: Size) -> str:
-        told = {"title": translate("The life of the device"), "desc": translate("The table below tells the same.")}
+        told = {
+            "title": translate("The life of the device"),
+            "desc": translate("The table below contains the same data."),
+        }
         return life(lanes, now=local, name=f"life-{size.name}", texts=words, size=size, **told)
 
     return Markup(svg.for_each(one, _SIZES)), rows(lanes, texts=words)  # noqa: S704 - drawn by us, what is foreign is escaped

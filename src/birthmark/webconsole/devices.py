@@ -25,7 +25,7 @@ STATES: Mapping[str, str] = {
     "unassigned": mark_for_translation("never registered"),
     "disabled": mark_for_translation("disabled"),
     "refused": mark_for_translation("refused this week"),
-    "ending": mark_for_translation("certificate ends within 30 days"),
+    "ending": mark_for_translation("certificate expires within 30 days"),
 }
 KINDS: Mapping[str, str] = {
     "revoked": "bad",

@@ -27,7 +27,7 @@ _EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # a look counts all of its execution
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 _GOES_ON = frozenset({JobStatus.SCHEDULED.value, JobStatus.IN_PROGRESS.value})
 STATES: Mapping[str, tuple[str, str]] = {
-    JobStatus.SCHEDULED.value: (mark_for_translation("is to begin"), "off"),
+    JobStatus.SCHEDULED.value: (mark_for_translation("is scheduled"), "off"),
     JobStatus.IN_PROGRESS.value: (mark_for_translation("goes on"), ""),
     JobStatus.COMPLETED.value: (mark_for_translation("is over"), "off"),
     JobStatus.CANCELED.value: (mark_for_translation("is canceled"), "warn"),
@@ -40,15 +40,15 @@ THINGS: Mapping[str, tuple[str, Tone, str]] = {
     _S.IN_PROGRESS.value: (mark_for_translation("begun"), Tone.INFO, ""),
     _S.SUCCEEDED.value: (mark_for_translation("succeeded"), Tone.GOOD, ""),
     _S.FAILED.value: (mark_for_translation("failed"), Tone.BAD, "bad"),
-    _S.TIMED_OUT.value: (mark_for_translation("took too long"), Tone.BAD, "bad"),
+    _S.TIMED_OUT.value: (mark_for_translation("timed out"), Tone.BAD, "bad"),
     _S.REJECTED.value: (mark_for_translation("refused by the device"), Tone.BAD, "bad"),
     _S.CANCELED.value: (mark_for_translation("job canceled"), Tone.WARN, "warn"),
     _S.REMOVED.value: (mark_for_translation("device removed"), Tone.WARN, "warn"),
 }
 """Label and style of a job's state on a thing, in the chart and its table."""
 DONE: Mapping[str, str] = {
-    "pause": mark_for_translation("The job goes to no more things until it is resumed."),
-    "resume": mark_for_translation("The job goes to more things again."),
+    "pause": mark_for_translation("The job is paused: it starts on no more things until you resume it."),
+    "resume": mark_for_translation("The job is resumed."),
     "cancel": mark_for_translation("The job is canceled."),
 }
 

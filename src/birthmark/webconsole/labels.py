@@ -187,7 +187,7 @@ ACTIONS: Mapping[str, str] = {
     "people.user_create": mark_for_translation("created a user"),
     "people.user_remove": mark_for_translation("removed a user"),
     "server.machine_invite": mark_for_translation("invited a machine"),
-    "server.machine_join": mark_for_translation("joined as a machine"),
+    "server.machine_join": mark_for_translation("joined the cluster"),
     "server.machine_lead": mark_for_translation("became the leader"),
     "server.restored": mark_for_translation("was restored from a backup"),
     "webhook.create": mark_for_translation("created a webhook"),

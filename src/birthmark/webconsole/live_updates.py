@@ -141,7 +141,7 @@ class LiveUpdates:
             if self._place is None:  # before the first word, behind which a page asks for what it may have missed
                 self._place = await self.site.feed.end()
             if self._looking is None:
-                self._looking = start_supervised("what pages follow", self._look)
+                self._looking = start_supervised("live updates of pages", self._look)
             yield ":\n\n"
             silent = 0.0
             while True:

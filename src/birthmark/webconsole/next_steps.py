@@ -74,7 +74,7 @@ def next_steps(
         found.append(
             SuggestedStep(
                 mark_for_translation(
-                    "Its last certificate has ended. It comes back by the key in its chip, or by a new token."
+                    "Its last certificate has expired. It can re-enroll with the key in its chip or with a new token."
                 ),
                 f"birthmark pki token create {quoted}",
                 kind="bad",
@@ -83,7 +83,7 @@ def next_steps(
     elif alive and max(_time(one["not_after"]) for one in alive) - now < _SOON:
         found.append(
             SuggestedStep(
-                mark_for_translation("Its certificate ends soon, and none has followed yet."),
+                mark_for_translation("Its certificate expires soon and has not been renewed."),
                 f"birthmark pki ls {quoted}",
                 kind="warn",
             )

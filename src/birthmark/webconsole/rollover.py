@@ -43,7 +43,7 @@ STEPS: Sequence[RolloverStep] = (
         mark_for_translation("One root"),
         mark_for_translation("the old"),
         mark_for_translation("the old"),
-        mark_for_translation("Every device knows the one root there is."),
+        mark_for_translation("All devices trust the only root."),
         mark_for_translation("Make the new root, and trust both"),
     ),
     RolloverStep(
@@ -52,7 +52,7 @@ STEPS: Sequence[RolloverStep] = (
         mark_for_translation("both"),
         mark_for_translation("the old"),
         mark_for_translation("Devices fetch the new root when they renew. Nothing else changes for them."),
-        mark_for_translation("Let the new root sign"),
+        mark_for_translation("Sign with the new root"),
         mark_for_translation("Give the new root up"),
     ),
     RolloverStep(
@@ -61,10 +61,11 @@ STEPS: Sequence[RolloverStep] = (
         mark_for_translation("both"),
         mark_for_translation("the new"),
         mark_for_translation(
-            "Devices get certificates below the new root when they renew; who knows the old one is served, too."
+            "Devices get certificates below the new root when they renew. Devices that know only the old root "
+            "can still connect."
         ),
-        mark_for_translation("End the trust in the old root"),
-        mark_for_translation("Let the old root sign again"),
+        mark_for_translation("Stop trusting the old root"),
+        mark_for_translation("Sign with the old root again"),
     ),
     RolloverStep(
         Phase.FINISHED.value,
@@ -72,14 +73,15 @@ STEPS: Sequence[RolloverStep] = (
         mark_for_translation("the new"),
         mark_for_translation("the new"),
         mark_for_translation(
-            "A device that was offline the whole time trusts only the old root and needs the new one manually."
+            "A device that was offline during the rollover trusts only the old root. Install the new root on it "
+            "manually."
         ),
         back=mark_for_translation("Trust the old root again"),
     ),
 )
 DONE: Mapping[str, str] = {
     _START: mark_for_translation("The new root is there, and both are trusted."),
-    _NEXT: mark_for_translation("The next step is taken."),
+    _NEXT: mark_for_translation("The rollover advanced to the next step."),
     _BACK: mark_for_translation("The last step is undone."),
     _GROUPS: mark_for_translation("The enrollment groups know both."),
 }

@@ -132,7 +132,7 @@ def shortened(text: str, chars: int = _MAX_TITLE_CHARS) -> str:
 def local(link: str) -> str:
     """Return `link` if it is local to this server. Raise `ValueError`."""
     if not link.startswith(("/", "?", "#")) or link.startswith(("//", "/\\")) or not link.isprintable():
-        raise ValueError("A link of a drawing begins with /, ? or #, and goes nowhere else")
+        raise ValueError("A link of a drawing must start with /, ? or # and stay on this server")
     return link
 
 

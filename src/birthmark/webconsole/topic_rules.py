@@ -26,14 +26,14 @@ _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 OUTCOMES: Mapping[str, tuple[str, Tone]] = {
     "sent": (mark_for_translation("sent"), Tone.GOOD),
     "waiting": (mark_for_translation("waits for its receiver"), Tone.WARN),
-    "dead": (mark_for_translation("was put aside"), Tone.BAD),
+    "dead": (mark_for_translation("dead-lettered"), Tone.BAD),
     "dropped": (mark_for_translation("found no space"), Tone.BAD),
 }
 """Label and style of each result of a rule action, in the chart and its table."""
 DONE: Mapping[str, str] = {
     "enable": mark_for_translation("The rule is on."),
     "disable": mark_for_translation("The rule is off."),
-    "replay": mark_for_translation("What was put aside is sent again."),
+    "replay": mark_for_translation("The dead letters are sent again."),
 }
 
 
@@ -105,7 +105,7 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if not row["enabled"]:
         return translate("is off"), "off"
     if row["dead"]:
-        return translate("has something put aside"), "bad"
+        return translate("has dead letters"), "bad"
     if row["waiting"]:
         return translate("waits for a receiver"), "warn"
     return translate("is on"), ""
@@ -132,7 +132,7 @@ def drawn(sums: Mapping[str, int]) -> Markup:
             given,
             total=total,
             name="rule",
-            title=translate("What became of what the rule sends"),
+            title=translate("Results of the rule's actions"),
             desc=translate("A lane for each outcome, as long as its part."),
             number=number,
             size=size,

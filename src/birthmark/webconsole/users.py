@@ -21,11 +21,11 @@ from birthmark.webconsole.page_base import ONCE, PageRenderer
 
 PATH, ONE = "/people", "/people/users/{name}"
 ROLES: Mapping[UserRole, str] = {
-    UserRole.VIEWER: mark_for_translation("Looks at everything that is no secret."),
+    UserRole.VIEWER: mark_for_translation("Reads everything except secrets."),
     UserRole.ENROLLER: mark_for_translation("Enrolls devices and approves their certificates."),
     UserRole.OPERATOR: mark_for_translation("Operates, changes and revokes devices."),
     UserRole.SECURITY_OFFICER: mark_for_translation("Decides which CAs are trusted, and revokes keys and devices."),
-    UserRole.ADMIN: mark_for_translation("Everything: services, secrets, people and what they may do."),
+    UserRole.ADMIN: mark_for_translation("Everything: services, secrets, users and permissions."),
 }
 RIGHTS: Mapping[Right, str] = {
     Right.READ: mark_for_translation("look"),
@@ -133,12 +133,14 @@ class PeoplePages:
     async def grant(self, request: Request, caller: SignedInUser) -> Response:
         """Grant a role."""
         given = await self.site.form(request)
-        return await self._role(request, caller, given, "roles", translate("{name} is {role} {where} from now on."))
+        return await self._role(request, caller, given, "roles", translate("{name} is now {role} {where}."))
 
     async def revoke(self, request: Request, caller: SignedInUser) -> Response:
         """Revoke a role."""
         given = await self.site.form(request)
-        return await self._role(request, caller, given, "roles/remove", translate("{name} is {role} {where} no more."))
+        return await self._role(
+            request, caller, given, "roles/remove", translate("{name} is no longer {role} {where}.")
+        )
 
     async def _role(self, request: Request, caller: SignedInUser, form: Form, verb: str, message: str) -> Response:
         name, role, place = request.path_params["name"], form.get("role", ""), form.get("place") or EVERYWHERE

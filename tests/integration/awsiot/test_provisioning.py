@@ -370,7 +370,9 @@ async def test_an_enroller_makes_no_claim_where_a_thing_may_be_in_a_group_that_a
 @pytest.mark.parametrize("topic", [NARROW, WIDE])
 async def test_an_enroller_activates_nothing_that_reaches_far_by_a_template(database_url: str, topic: str) -> None:
     is_own = (
-        contextlib.nullcontext() if topic == NARROW else pytest.raises(RegistrationFailedError, match="lacks permission")
+        contextlib.nullcontext()
+        if topic == NARROW
+        else pytest.raises(RegistrationFailedError, match="lacks permission")
     )
     async with a_fleet(database_url) as (aws, _, _):
         known = await aws.certificates.register(a_device(a_ca()).certificate.pem(), CertificateStatus.INACTIVE, **ME)

@@ -183,7 +183,7 @@ def _issuer_key_id() -> bytes:
     try:
         found = signer.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        detail = f"{named}: the signer's certificate does not say by its authority key identifier who issued it"
+        detail = f"{named}: the signer's certificate has no valid authority key identifier"
         raise CertificateInvalidError(detail=detail) from error
     return found or b""
 

@@ -161,7 +161,7 @@ class AteccSession:
         if template[Attribute.CLASS] is ObjectClass.CERTIFICATE:
             ChipCertificates(self.chip).write(label, template[Attribute.VALUE])
             return
-        raise TokenFailedError(detail=f"an ATECC608 has no slot for '{label}': data goes into slot{DATA_SLOT}")
+        raise TokenFailedError(detail=f"an ATECC608 has no slot for '{label}': use slot{DATA_SLOT} for data")
 
     def create_domain_parameters(self, _kind: KeyType, curve: Mapping[Attribute, Any], **_: object) -> _Curve:
         if curve.get(Attribute.EC_PARAMS) != _CURVE:

@@ -128,8 +128,8 @@ class ProxyUpstream:
         targets = ", ".join(f"{host}:{port}" for host, port in self.targets) or "any server"
         names = "HTTPS_PROXY, BIRTHMARK_PROXY_HOST and _PORT" if self.targets else "HTTPS_PROXY"
         return (
-            f"proxy: on {_LOOPBACK}, to {targets}; reached by processes of user {os.getuid()} alone, while the program "
-            f"runs. {names} tell where it is, SSL_CERT_FILE and BIRTHMARK_PROXY_CA whom to trust."
+            f"proxy: on {_LOOPBACK}, to {targets}; only processes of user {os.getuid()} can connect, while the "
+            f"program runs. {names} contain its address, SSL_CERT_FILE and BIRTHMARK_PROXY_CA the trusted roots."
         )
 
     def roots(self) -> str:
@@ -147,7 +147,7 @@ class ProxyUpstream:
             raise ProgramUnsupportedError(
                 program="The proxy",
                 detail=f"{error.args[-1]}" + ("" if isinstance(error, ssl.SSLError) else f" ({self.trust})"),
-                advice="Find out what the machine lacks",
+                advice="Find the missing requirements",
                 command="birthmark doctor",
             ) from error
         return context

@@ -93,7 +93,7 @@ def _missing(access: KeyAccess, program: Program, machine: HostCapabilities) -> 
 
 def _why(access: KeyAccess, program: Program, how: KeyAccess | None) -> str:
     if how is not None:
-        return f"by the {access}, as --how says"
+        return f"by the {access}, as set by --how"
     return f"by the {access}, because it is {program.kind.value}"
 
 

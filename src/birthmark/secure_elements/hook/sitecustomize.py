@@ -215,7 +215,7 @@ class _Engine:
         raw = self.c.c_void_p.from_address(id(context) + object.__basicsize__).value
         # A wrong pointer is the one mistake that must not happen: ask libssl for something that is known.
         if not raw or (self.ssl.SSL_CTX_get_options(raw) ^ int(context.options)) & 0xFFFFFFFF:
-            raise RuntimeError("this Python keeps its TLS context elsewhere")
+            raise RuntimeError("the TLS context of this Python has an unknown memory layout")
         return int(raw)
 
 
@@ -233,7 +233,7 @@ def _shared_libraries() -> "tuple[str, str]":
             if path.startswith("/") and os.path.basename(path).startswith(name):  # noqa: PTH119 (paths are text here)
                 found.setdefault(name, set()).add(path)
     if sorted(map(len, found.values())) != [1, 1]:
-        raise RuntimeError("several OpenSSL libraries are loaded into this process, or none")
+        raise RuntimeError("this process has loaded several OpenSSL libraries, or none")
     ((ssl_path,), (crypto_path,)) = found["libssl.so"], found["libcrypto.so"]
     if not os.path.realpath(ssl_path).startswith(_SYSTEM):
         raise RuntimeError(f"this Python uses {ssl_path}, which the system's PKCS#11 engine does not fit")

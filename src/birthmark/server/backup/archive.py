@@ -208,8 +208,10 @@ def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]
         detail = "the passphrase is another, or it is damaged"
         refusal = BackupUnreadableError(path=path, detail=detail, is_locked=True)
         refusal.quote(
-            fix="Name the file with the passphrase it was made with: "
-            "`export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`."
+            fix=(
+                "Set the path of the file with this backup's passphrase: `export "
+                "BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`."
+            )
         )
         raise refusal from error
     except (tarfile.TarError, EOFError, KeyError, ValueError, RecursionError) as error:

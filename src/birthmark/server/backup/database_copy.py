@@ -71,7 +71,7 @@ def copy_sqlite(path: Path, to: Path) -> str:
             target.execute("PRAGMA journal_mode=DELETE")
             return str(target.execute(_REVISION).fetchone()[0])
     except sqlite3.Error as error:
-        where = f"{path}, or the copy of it that a backup is made from,"
+        where = f"{path}, or its temporary copy for the backup,"
         raise DatabaseUnavailableError(where=where, reason=error) from error
 
 

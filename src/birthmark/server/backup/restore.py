@@ -154,7 +154,9 @@ async def restore_backup(
                     )
                 except FileNotFoundError as error:
                     refused = BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}")
-                    refused.quote(fix="Make it anew of the server: `birthmark server backup --out server.birthmark`.")
+                    refused.quote(
+                        fix=("Create a new backup on the server: `birthmark server backup --out server.birthmark`.")
+                    )
                     raise refused from error
                 except (ValueError, KeyError) as error:  # what is decoded, and is another's
                     raise BackupUnreadableError(path=file, detail="its content is not that of a server") from error
@@ -346,12 +348,12 @@ def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> No
             raise BackupUnreadableError(path=file, detail=f"its database cannot be read: {error}") from error
     elif manifest.revision != (newest := migrate.newest()):
         detail = (
-            f"it has PostgreSQL tables of schema {manifest.revision}, and this version has {newest}: restore it with "
-            f"version {manifest.version}, and let this one upgrade the database at its start"
+            f"it contains PostgreSQL tables of schema {manifest.revision}, but this version uses {newest}: "
+            f"restore it with version {manifest.version}, then start this version to upgrade the database"
         )
         raise BackupUnreadableError(path=file, detail=detail)
     elif lost := sorted(one for one in {*TABLES, *manifest.tables} if not _table(building, one).exists()):
-        detail = f"it lacks the tables {', '.join(lost)}, and nothing else has their rows"
+        detail = f"it lacks the tables {', '.join(lost)}, and no other part of it contains their rows"
         raise BackupUnreadableError(path=file, detail=detail)
 
 

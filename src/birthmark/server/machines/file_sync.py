@@ -110,7 +110,7 @@ class FileSync:
         machine = machine_of(self.data)
         if machine is not None and (lead := await self._get_leader()) != machine.name:
             host = await self.database.one(_FACT, name=f"{_HOST}{lead}")
-            told = "which nobody knows" if host is None else _host(host["value"])
+            told = "unknown host" if host is None else _host(host["value"])
             raise MachineElsewhereError(data=self.data, host=told, lead=lead, name=machine.name)
 
     def create_missing_issuers(self, generation: Generation) -> None:
@@ -208,7 +208,7 @@ class FileSync:
         """Make this machine the leader. Raise `MachineAloneError`, `ChangedMeanwhileError`."""
         machine = machine_of(self.data)
         if machine is None:
-            raise MachineAloneError(how="are on one machine")
+            raise MachineAloneError(how="run on one machine")
         for left in reversed(range(_ATTEMPTS)):
             if (before := await self._get_leader()) == machine.name:
                 return
@@ -286,7 +286,7 @@ class FileSync:
     async def _all_opened(self, machine: ClusterNode) -> Mapping[str, dict[str, bytes]]:
         there = await self._load_sealed_files()
         if shared.SEEDS not in there:
-            reason = "there is nothing, so it is another database than that of who invited"
+            reason = "the database contains no shared files, so it is not the database of the inviting machine"
             raise SharedUnreadableError(name=shared.SEEDS, reason=reason, data=self.data)
         return {name: self._opened(machine, name, text) for name, text in there.items() if shared.is_name(name)}
 
@@ -303,7 +303,9 @@ class FileSync:
             nonce = self.entropy.token(NONCE_BYTES)
             sealed = seal(files, name, installation=machine.installation, key=machine.key, nonce=nonce)
             if len(sealed) > MAX_CHARS:  # which no machine opens
-                raise SecretUnreadableError(path=self.data / name, reason="it is too large for other machines")
+                raise SecretUnreadableError(
+                    path=self.data / name, reason=("it is too large to share with other machines")
+                )
             key = f"{_FILES}{name}"
             if before is None:
                 changes.run(_ADD_NEW, name=key, value=sealed)
@@ -370,7 +372,7 @@ def _host(mark: object) -> str:
 
 
 def _moved() -> ChangedMeanwhileError:
-    return ChangedMeanwhileError(what="Which machine leads, or what it has put there,")
+    return ChangedMeanwhileError(what="The cluster's leader or its shared data")
 
 
 async def remove_cluster_state(data: Path, database: Database) -> None:

@@ -50,7 +50,7 @@ async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: En
     except SecretUnreadableError as error:  # which speaks of keys
         raise InvitationRefusedError(path=invitation, reason=str(error.reason).lower()) from error
     if invited.name:
-        raise InvitationRefusedError(path=invitation, reason="it is what a machine notes of itself")
+        raise InvitationRefusedError(path=invitation, reason="it is the state file of a node that already joined")
     _find_earlier_node(data, invited)  # what is another's is left before it is touched
     directory = DataDirectory(data, clock, entropy)
     directory.prepare()

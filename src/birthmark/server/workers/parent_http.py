@@ -70,7 +70,7 @@ _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _SAFE = {"GET", "HEAD"}
 _SEEN_AT_EACH = f"{ROOT}/aws/monitor".encode()
 _NOTHING_DONE = "Nothing was done"
-_UNKNOWN = "It may have done what was asked before: look before you ask for it again"
+_UNKNOWN = "The request may have been processed: check the result before you repeat it"
 
 
 class WorkerAwayError(UnavailableError):

@@ -177,7 +177,10 @@ def _group(table: Table, name: str) -> DeviceGroup:
         skew_s=_or(table.take("skew", value_parsers.some_time), given.skew_s),
     )
     if not _NAME.fullmatch(group.name_of(0)):
-        detail = "is no name that every target takes: letters and digits, then . _ and - too, at most 100"
+        detail = (
+            "is not valid at every target: start with a letter or digit, then use letters, digits, . _ and -, at "
+            "most 100 characters"
+        )
         table.wrong("name", detail, '`name = "meter-{n}"`')
     if group.count > 1 and group.device and "{n}" not in group.device:
         table.wrong("name", "gives all devices one name", f'`name = "{group.device}-{{n}}"`')
@@ -209,7 +212,7 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
             misbehave.wrong("expired", "needs a CA at hand to sign one", 'Under `[identities]`: `from = "ca"`')
         if sum(faults.values()) > 1 + _ROUNDING:
             detail = f"makes {sum(faults.values()):.0%} of the group misbehave"
-            table.wrong("misbehave", detail, "Let the shares come to no more than 100%: each device does one thing")
+            table.wrong("misbehave", detail, "Limit the shares to 100% in total: each device misbehaves in one way")
     names = [group.name_of(number) for group in scenario.groups for number in range(group.count)]
     if len(set(names)) != len(names):
         top.wrong("group", "has two devices of the same name", 'Give each group a `name = "…-{n}"` of its own')

@@ -104,7 +104,7 @@ class Receiver:
         kind, told = parse_header(content_type)
         boundary = told.get("boundary")
         if kind != "multipart/form-data" or not boundary:
-            raise DropRefusedError(detail="it is no form of this page")
+            raise DropRefusedError(detail="the request does not come from the form of this page")
         self._parser = MultipartParser(
             boundary.encode("latin-1", "replace"),
             {
@@ -138,7 +138,7 @@ class Receiver:
         self._data.clear()
         self._count += 1
         if self._count > MAX_FIELDS + MAX_FILES:
-            raise DropRefusedError(detail=f"there are more than {MAX_FILES} files; put them into a ZIP")
+            raise DropRefusedError(detail=f"there are more than {MAX_FILES} files; upload them as a ZIP file")
 
     def _on_name(self, data: bytes, start: int, end: int) -> None:
         self._name = _bounded(self._name + data[start:end])
@@ -164,7 +164,7 @@ class Receiver:
             self.check(self.fields)
             self._is_checked = True
         if name not in _MOST:
-            raise DropRefusedError(detail="it is no form of this page")
+            raise DropRefusedError(detail="the request does not come from the form of this page")
         if not file_name:  # nothing was chosen
             return
         path = self.directory / f"{len(self.files):04d}"
@@ -209,7 +209,7 @@ async def receive(
         with suppress(OSError):
             receiver.close()
     if not receiver.is_whole:
-        raise DropRefusedError(detail="it was cut off on the way")
+        raise DropRefusedError(detail="the upload was interrupted")
     if not receiver._is_checked:  # noqa: SLF001 - ours: a form without a file
         check(receiver.fields)
     return receiver

@@ -144,7 +144,7 @@ class EnrollPage:
         def check(fields: dict[str, str]) -> None:
             gate.check_from_here(request, gate.text(request), fields.get(CSRF_FIELD, ""))
             if fields.get("dps", "") not in names:
-                raise DropRefusedError(detail="there is no such provisioning service, or none that you may look at")
+                raise DropRefusedError(detail="the provisioning service does not exist, or you have no access to it")
 
         self._receiving.add(user)
         try:

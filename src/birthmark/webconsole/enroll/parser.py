@@ -115,9 +115,10 @@ def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[ManifestEntry | C
         case UploadKind.TABLE | UploadKind.ZIP:
             if not dropped.roots:
                 detail = (
-                    "nobody signed it: that its certificates are genuine, only their maker's CA certificates can say"
+                    "it is not signed: only the manufacturer's CA certificates can prove that its certificates "
+                    "are genuine"
                 )
-                raise DropRefusedError(detail=f"{detail}; choose them, too")
+                raise DropRefusedError(detail=f"{detail}; upload them with it")
             path = first.with_suffix(".zip" if dropped.kind is UploadKind.ZIP else ".csv")
             first.rename(path)
             yield from verify_list(path, ListTrust(tuple(dropped.roots)), now, uploaded_name)

@@ -48,7 +48,7 @@ class TooManyDropsError(ThrottledError):
     code = "console.too_many_drops"
     cause = "{count} uploaded lists are stored, which is the limit."
     fix = "Delete an unused list, or wait an hour: previewed lists then expire."
-    for_a_person = "the user who uploaded them has to do it"
+    for_a_person = "only the user who uploaded them can delete them"
     count: int
 
 

@@ -83,7 +83,7 @@ def next_token(text: str, position: int) -> SqlToken:
 def _complain(text: str, position: int) -> NoReturn:
     char = text[position]
     if char in "'\"":
-        mistake(position, "A string has no end.", f"Close it by {char}; inside, a quote is written twice.")
+        mistake(position, "A string is not terminated.", f"Close it with {char}; double each quotation mark inside it.")
     if char == "`":
         mistake(position, "The language has no names in backticks.", "Read such a name by get(object, 'name').")
     if char == ";":

@@ -79,7 +79,7 @@ def parse_version(text: str) -> Version:
         pass
     if text == "beta":
         mistake(0, "The version beta changes without notice, and is not served.", "Write 2016-03-23.")
-    return mistake(0, "There is no such version of the language.", "Write 2016-03-23, or 2015-10-08.")
+    return mistake(0, "This SQL version does not exist.", "Write 2016-03-23, or 2015-10-08.")
 
 
 class SqlParser:
@@ -112,7 +112,7 @@ class SqlParser:
         try:
             return self._statement()
         except RecursionError:  # who calls may be deep in calls of its own
-            return mistake(self._token.where, "The statement is nested too deep.", "Make two rules of it.")
+            return mistake(self._token.where, "The statement is nested too deeply.", "Make two rules of it.")
 
     def _statement(self) -> Select:
         variables = self._set() if self._token.word == "SET" else ()
@@ -139,7 +139,7 @@ class SqlParser:
         try:
             return self._expression()
         except RecursionError:
-            return mistake(self._token.where, "The expression is nested too deep.", "Make it shorter.")
+            return mistake(self._token.where, "The expression is nested too deeply.", "Make it shorter.")
 
     # Clauses
 
@@ -167,7 +167,7 @@ class SqlParser:
             self._advance()
             value = self._star_or_expression()
             if self._token.text == ",":
-                mistake(self._token.where, "SELECT VALUE selects one thing.", "Put several in an array: [a, b].")
+                mistake(self._token.where, "SELECT VALUE selects one thing.", "Put several values in an array: [a, b].")
             if self._token.word == "AS":
                 mistake(self._token.where, "What SELECT VALUE selects has no name.", "Leave AS out, or VALUE.")
             return True, (SelectItem(value, None),)
@@ -206,7 +206,7 @@ class SqlParser:
             self._advance()
             return SelectItem(value, self._alias())
         if (name := _name_of(value)) is None:
-            mistake(where, "What is selected here has no name of its own.", "Give it one: … AS name.")
+            mistake(where, "The selected expression has no default name.", "Give it one: … AS name.")
         return SelectItem(value, (name,))
 
     def _alias(self) -> tuple[str, ...]:
@@ -279,7 +279,7 @@ class SqlParser:
         left = self._sum()
         while self._token.kind is SqlTokenKind.SIGN and (sign := self._token).text in _COMPARISONS:
             if isinstance(left, ComparisonExpression):
-                mistake(sign.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
+                mistake(sign.where, "Comparisons cannot be chained.", "Write a < b AND b < c.")
             self._advance()
             left = ComparisonExpression(sign.text, left, self._sum())
         if self._token.word == "IN":
@@ -474,14 +474,14 @@ class SqlParser:
     def _call(self, token: SqlToken) -> FunctionCall:
         name = token.text.lower()
         if (instead := ELSEWHERE.get(name)) is not None:
-            mistake(token.where, f"{name}() asks a service that is not here.", instead)
+            mistake(token.where, f"{name}() requires a service that this server does not provide.", instead)
         function = FUNCTIONS.get(name)
         if function is None:
             return mistake(
-                token.where, f"There is no function {name[:64]}().", "Take one of docs/reference/rules-sql.md."
+                token.where, f"Function {name[:64]}() does not exist.", "Take one of docs/reference/rules-sql.md."
             )
         if function.since is Version.V2016_03_23 and self._version is Version.V2015_10_08:
-            mistake(token.where, f"{name}() came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
+            mistake(token.where, f"{name}() requires version 2016-03-23.", "Set awsIotSqlVersion to it.")
         self._advance()
         self._advance()
         arguments = self._list(")")
@@ -517,7 +517,7 @@ class SqlParser:
     def _number(self, token: SqlToken) -> int | Decimal:
         value = number_of(token.text.replace("+", ""))
         if value is UNDEFINED:
-            return mistake(token.where, "A number is out of range.", "Decimals end at 9.9E999.")
+            return mistake(token.where, "A number is out of range.", "The largest decimal is 9.9E999.")
         assert isinstance(value, int | Decimal)  # noqa: S101 - what a NUMBER matches
         if isinstance(value, Decimal):
             is_int = token.text.isdigit() or self._version is Version.V2016_03_23
@@ -526,7 +526,7 @@ class SqlParser:
 
     def _need_2016(self, token: SqlToken, what: str) -> None:
         if self._version is Version.V2015_10_08:
-            mistake(token.where, f"{what} came with the version 2016-03-23.", "Set awsIotSqlVersion to it.")
+            mistake(token.where, f"{what} requires version 2016-03-23.", "Set awsIotSqlVersion to it.")
 
     def _count(self) -> None:
         self._terms += 1
@@ -567,16 +567,16 @@ class SqlParser:
 
     def _unexpected(self, expected: str) -> NoReturn:
         token = self._token
-        found = "the end of the text" if token.kind is SqlTokenKind.END else f"{token.text[:64]!r}"
+        found = "end of text" if token.kind is SqlTokenKind.END else f"{token.text[:64]!r}"
         if token.word in _ANSI:
             mistake(token.where, f"The language has no {token.word}.", _ANSI[token.word])
         if token.text == "*" and token.kind is SqlTokenKind.SIGN:
             mistake(
                 token.where,
-                "The whole payload cannot stand here.",
+                "The complete payload is not allowed here.",
                 "Write encode(*, 'base64').",
             )
-        mistake(token.where, f"There is {found} where something else belongs.", f"Write {expected}.")
+        mistake(token.where, f"Unexpected {found}.", f"Write {expected}.")
 
 
 def _name_of(value: Expression) -> str | None:
@@ -626,4 +626,8 @@ def check_filter(text: str, position: int) -> None:
         mistake(position, "A topic filter has no NUL.", "Leave it out.")
     for at, level in enumerate(levels):
         if ("#" in level and (level != "#" or at != len(levels) - 1)) or ("+" in level and level != "+"):
-            mistake(position, "A wildcard stands for a whole level, and # for the last one.", "Write 'a/+/b' or 'a/#'.")
+            mistake(
+                position,
+                ("A wildcard must be a complete level, and # must be the last level."),
+                "Write 'a/+/b' or 'a/#'.",
+            )

@@ -64,7 +64,7 @@ class Meter:
         """Consume steps. Raise `TooMuchError` if none are left."""
         self.left -= steps
         if self.left < 0:
-            raise TooMuchError("The statement takes too many steps for this message.")
+            raise TooMuchError("The statement requires too many steps for this message.")
 
     def take_for(self, chars: int) -> None:
         """Consume the steps of reading a text. Raise `TooMuchError`, also for text longer than a message may be."""
@@ -154,7 +154,7 @@ def check_size(value: Value, meter: Meter) -> None:
     else:
         if weight <= MAX_BYTES:
             return
-    raise TooMuchError("The statement makes more than 131072 bytes of this message, or nests it too deep.")
+    raise TooMuchError("The statement produces more than 131072 bytes for this message, or nests values too deeply.")
 
 
 def finite_or_undefined(value: Decimal) -> Decimal | Undefined:

@@ -28,8 +28,8 @@ FUNCTIONS: Mapping[str, SqlFunction] = {
 
 ELSEWHERE: Mapping[str, str] = {
     "aws_lambda": "Send the message to the program by an http action.",
-    "get_dynamodb": "Keep the value in the thing's shadow, and read it by get_thing_shadow().",
-    "get_registry_data": "Keep the value in the thing's shadow, and read it by get_thing_shadow().",
+    "get_dynamodb": "Store the value in the thing's shadow and read it with get_thing_shadow().",
+    "get_registry_data": "Store the value in the thing's shadow and read it with get_thing_shadow().",
     "get_secret": "Keep the secret at the destination of the action.",
     "machinelearning_predict": "Send the message to the model by an http action.",
     "md2": "Write md5() or sha256().",

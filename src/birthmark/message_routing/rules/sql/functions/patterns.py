@@ -65,9 +65,9 @@ def check_pattern(pattern: str, position: int, meter: Meter) -> None:
     try:
         made = _compiled(pattern, meter, _written)
     except TooMuchError:
-        mistake(position, "The regular expressions of the rule take too long to make ready.", "Make two rules of it.")
+        mistake(position, "The regular expressions of the rule are too complex to compile.", "Make two rules of it.")
     if made is None:
-        mistake(position, "The regular expression is none that RE2 takes.", "Write it without (?=…), (?<…) and \\1.")
+        mistake(position, "RE2 does not support the regular expression.", "Write it without (?=…), (?<…) and \\1.")
 
 
 def _may_read_on(pattern: str) -> bool:

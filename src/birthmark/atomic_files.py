@@ -226,7 +226,7 @@ def _create_locked(beside: Path, mode: int) -> tuple[Path, int]:
             os.close(descriptor)
             raise
         os.close(descriptor)  # another takes it for a killed one's, and removes it
-    raise AssertionError("numbers do not end")
+    raise AssertionError("unreachable: the counter is infinite")
 
 
 def _is_free(building: Path) -> bool:

@@ -16,7 +16,7 @@ def duration_of(text: str) -> timedelta:
     try:
         return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
     except OverflowError as error:
-        raise ValueError(f"that is too long; give a number and a unit: {FORMS}") from error
+        raise ValueError(f"the duration is too long; use a number and a unit: {FORMS}") from error
 
 
 def lifetime_of(text: str) -> timedelta:

@@ -222,7 +222,7 @@ class ChangedMeanwhileError(ConflictError):
     message = "{what} was changed by another request; read it and retry"
     cause = "{what} was changed by another request at the same time; nothing was written."
     fix = "Read the current state and repeat the change."
-    for_a_person = "a person has to review the other change"
+    for_a_person = "a user must review the other change"
     what: str = "The record"
 
 

@@ -125,7 +125,7 @@ def acting_for(path: Path) -> Iterator[None]:
         os.setegid(whose.st_gid)
         os.seteuid(whose.st_uid)
         if not os.access(__file__, os.R_OK, effective_ids=True):
-            detail = f"the user {whose.st_uid}, for whom root works in {path}, cannot read it"
+            detail = f"user {whose.st_uid}, the owner of {path}, cannot read this file"
             raise PermissionError(errno.EACCES, detail, __file__)
         yield
     finally:

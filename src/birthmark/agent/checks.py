@@ -156,7 +156,7 @@ class Checks:
     def _hostname(self) -> CheckAnswer:
         name = self.agent.config.hostname or socket.gethostname()
         if _HOST_NAME.fullmatch(name) is None:
-            return CheckAnswer(CheckResult.ERROR, f"'{name[:64]}' is no host name")
+            return CheckAnswer(CheckResult.ERROR, f"'{name[:64]}' is not a valid host name")
         if max(map(len, name.split("."))) > _MAX_LABEL:
             detail = f"has a part of more than {_MAX_LABEL} characters between its dots (RFC 1035)"
             return CheckAnswer(CheckResult.ERROR, f"'{name[:64]}…' {detail}")
@@ -164,13 +164,13 @@ class Checks:
 
     def _running(self) -> CheckAnswer:
         is_running = flock.is_locked(self.agent.places.lock)
-        return _FINE if is_running else self._advised(CheckResult.WARNING, "no agent is running here", "run")
+        return _FINE if is_running else self._advised(CheckResult.WARNING, "no agent is running on this machine", "run")
 
     def _tpm(self) -> CheckAnswer:
         """Check the TPM, for which aziot runs a separate service; uses only existing TPM objects."""
         given = self.agent.config.source.identity
         if not isinstance(given, TpmSettings):
-            return CheckAnswer(CheckResult.SKIPPED, "no TPM is used")
+            return CheckAnswer(CheckResult.SKIPPED, "no TPM is configured")
         tpm = Tpm(given)
         if not tpm.has_key():
             return self._advised(CheckResult.WARNING, f"the TPM {given.tcti} has no key for the hub yet", "apply")
@@ -187,7 +187,7 @@ class Checks:
         if held is None:
             if self._find_missing_certificate_reason:
                 return CheckAnswer(CheckResult.SKIPPED, self._find_missing_certificate_reason)
-            return self._advised(CheckResult.SKIPPED, "there is no certificate yet", "apply")
+            return self._advised(CheckResult.SKIPPED, "no certificate was issued yet", "apply")
         found = self._expiry(held, self.agent.renewal)
         is_issued = isinstance(self.agent.config.source.identity, IssuedIdentity)
         return (
@@ -239,7 +239,7 @@ class Checks:
     def _kept_expiry(self, managed: ManagedCertificate) -> CheckAnswer:
         held = self.agent.identities.slot(managed.id).current()
         if held is None:
-            return self._advised(CheckResult.WARNING, "there is none yet", "apply")
+            return self._advised(CheckResult.WARNING, "no certificate was issued yet", "apply")
         return self._expiry(held, managed.renewal)
 
     def _preloaded(self) -> CheckAnswer:
@@ -267,7 +267,7 @@ class Checks:
             return (
                 CheckAnswer(CheckResult.OK, seen)
                 if seen
-                else CheckAnswer(CheckResult.SKIPPED, self._find_missing_certificate_reason or "there is no key yet")
+                else CheckAnswer(CheckResult.SKIPPED, self._find_missing_certificate_reason or "no key was created yet")
             )
         key = held.key.handle
         key.sign(b"birthmark agent check", default_scheme(key.public_key))
@@ -280,7 +280,7 @@ class Checks:
         held = self.agent.held()
         if held is None:
             return CheckAnswer(
-                CheckResult.SKIPPED, self._find_missing_certificate_reason or "there is no certificate yet"
+                CheckResult.SKIPPED, self._find_missing_certificate_reason or "no certificate was issued yet"
             )
         held.for_links()
         for managed in self.agent.others:
@@ -296,7 +296,7 @@ class Checks:
         """Compare the clock with the Date header of the servers' responses; no time server is required."""
         stated = await self._stated_time()
         if stated is None:
-            return CheckAnswer(CheckResult.SKIPPED, "no server told the time")
+            return CheckAnswer(CheckResult.SKIPPED, "no server sent its time")
         offset = self.agent.clock.machine.now() - stated
         if abs(offset) >= MAX_CLOCK_OFFSET:
             return CheckAnswer(

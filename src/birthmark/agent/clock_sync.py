@@ -122,7 +122,7 @@ class ClockSyncTransports:
         is_another = error.is_about_time and await self.servers.inquire()
         time = self.servers.time
         if isinstance(self.identity, TokenIdentity) and time.is_off:
-            error.reason += f"; {time.why}, and with a key in a token only the machine's own clock counts: set it"
+            error.reason += f"; {time.why}. For a key in a token, only the machine's own clock is used: set it"
             return False
         return is_another
 

@@ -142,7 +142,7 @@ def _agent_slow_error(path: Path, what: str, seconds: float) -> AgentSlowError:
     """Return the error; it names the process to end only if that is certain."""
     who, how, command = f"The holder of {path}", "This names it", f"fuser {shlex.quote(str(path))}"
     if (pid := running_pid(path)) is not None:
-        who, how, command = f"Process {pid}", "This ends it", f"kill -KILL {pid}"
+        who, how, command = f"Process {pid}", "To stop it", f"kill -KILL {pid}"
     return AgentSlowError(who=who, how=how, command=command, what=what, seconds=f"{seconds:g}")
 
 

@@ -133,7 +133,7 @@ def trusting_by(key: str) -> Iterator[None]:
         yield
     except ServerUntrustedError as error:
         if type(error) is ServerUntrustedError:  # one for another name is not mended by trust
-            error.reason += f"; whom to trust stands in {key} of the configuration"
+            error.reason += f"; set the trusted CAs in {key} of the configuration"
         raise
 
 

@@ -205,7 +205,7 @@ class KeyStore:
         if self.settings is not None and self.settings.base_slot is not None:
             token, _ = self._token(self.settings.base_slot)
             with contextlib.closing(token), token.session():
-                seen.append(f"new keys are made in token {token.info.label}")
+                seen.append(f"new keys are created in token {token.info.label}")
         return "; ".join(seen)
 
     def start_anew(self) -> None:

@@ -568,8 +568,8 @@ class Agent:
             return None
         name, ca = self.state.registration_id, "est-root"
         return (
-            f"{name} was registered by an individual enrollment, which knows this certificate alone and will refuse "
-            "the renewed one. Put the CA on record in its place: "
+            f"{name} was registered with an individual enrollment, which has only this certificate and will reject the "
+            "renewed one. Register the CA instead: "
             f'`birthmark dps ca create {ca} "${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/ca/root.pem" --verified '
             f"&& birthmark device enroll-group est-group --ca-name {ca} && birthmark device rm {name}`"
         )

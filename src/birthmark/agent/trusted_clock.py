@@ -73,7 +73,7 @@ class Timekeeper:
         before, self.is_confirmed = self.offset, True
         apart = stated - self.machine.now()
         self.offset = timedelta(0) if abs(apart) <= TOLERANCE else apart
-        self.why = f"the clock is {_far(-apart)}, as {source} says" if self.offset else ""
+        self.why = f"the clock is {_far(-apart)} according to {source}" if self.offset else ""
         self._note()
         self.raise_floor(stated - TOLERANCE)
         return abs(self.offset - before) > TOLERANCE
@@ -88,7 +88,9 @@ class Timekeeper:
         behind = moment - (self.machine.now() + self.offset)
         if behind > timedelta(0) and not self.is_confirmed:
             self.offset += behind
-            self.why = f"the clock shows {self.machine.now():%Y-%m-%d}, and a certificate began {moment:%Y-%m-%d}"
+            self.why = (
+                f"the clock shows {self.machine.now():%Y-%m-%d}, but a certificate is valid only from {moment:%Y-%m-%d}"
+            )
             self._note()
 
     def forget(self) -> None:

@@ -31,7 +31,7 @@ _WARNING, _CRITICAL = AlertSeverity.WARNING, AlertSeverity.CRITICAL
 
 def _unrenewed(of: Readings, _limits: Thresholds) -> Iterator[AlertFinding]:
     if of.unrenewed:
-        detail = f"{of.unrenewed} certificates end soon, and nobody has renewed them"
+        detail = f"{of.unrenewed} certificates expire soon and were not renewed"
         yield AlertFinding("certificate-unrenewed", "certificates", detail, of.unrenewed, of.unrenewed_names)
 
 
@@ -88,7 +88,7 @@ def _server(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
 
 def _clock(of: Readings, _limits: Thresholds) -> Iterator[AlertFinding]:
     for one, workers in _by_machine((one for one in of.machines if not one.is_clock_steady), lambda _: 0):
-        detail = f"the clock of {one.machine} was set to another time within ten minutes"
+        detail = f"the clock of {one.machine} was changed within the last 10 minutes"
         yield AlertFinding("clock-jumped", one.machine, detail, len(workers), workers[:_SOME])
 
 
@@ -97,14 +97,14 @@ def _clock_off(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     for worst, workers in _by_machine(wrong, lambda one: -abs(one.clock_off)):
         way = "ahead of" if worst.clock_off > timedelta() else "behind"
         off = abs(worst.clock_off).total_seconds()
-        detail = f"the clock of {worst.machine} is {off:.1f} s {way} the database's: one of them is wrong"
+        detail = f"the clock of {worst.machine} is {off:.1f} s {way} the database's clock; one of them is wrong"
         yield AlertFinding("clock-wrong", worst.machine, detail, len(workers), workers[:_SOME])
 
 
 def _disk(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     full = (one for one in of.machines if one.disk_free < limits.disk_free)
     for worst, workers in _by_machine(full, lambda one: one.disk_free):
-        detail = f"{worst.disk_free:.1%} of the disk of the data directory of {worst.machine} is free"
+        detail = f"{worst.disk_free:.1%} of the disk with the data directory of {worst.machine} is free"
         yield AlertFinding("disk-full", worst.machine, detail, len(workers), workers[:_SOME])
 
 
@@ -127,7 +127,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "certificate-unrenewed",
         _WARNING,
-        "Certificates of devices end soon, and no later one was issued to their names.",
+        "Device certificates expire soon, and no newer ones were issued for these names.",
         "birthmark pki ls --expiring 7d",
         "birthmark_certificates_unrenewed > 0",
         "birthmark_certificates_unrenewed",
@@ -136,7 +136,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "renewal-refused",
         _WARNING,
-        "Devices that have a certificate of this server get no next one: they are away when theirs end.",
+        "Renewals of devices with a valid certificate are rejected: they lose access when it expires.",
         "birthmark why",
         "sum(increase(birthmark_renewals_refused_total[1h])) >= {renewals}",
         "birthmark_renewals_refused_total",
@@ -171,7 +171,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "ca-ends",
         _CRITICAL,
-        "A CA of this server ends: what it has signed ends with it.",
+        "A CA of this server expires soon, and with it all certificates that it signed.",
         "birthmark pki rollover status",
         _END + '{{of!="server"}} - time() < {ca_ends_s}',
         _END,
@@ -179,7 +179,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "crl-ends",
         _CRITICAL,
-        "A revocation list ends, and no later one could be made: clients that ask for it refuse everybody.",
+        "A CRL expires soon, and no new one could be created: clients that check it will reject all certificates.",
         "birthmark doctor",
         "birthmark_crl_expiry_timestamp_seconds - time() < {crl_ends_s}",
         "birthmark_crl_expiry_timestamp_seconds",
@@ -188,7 +188,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "server-certificate-ends",
         _CRITICAL,
-        "The certificate that this server shows ends, and was not made anew.",
+        "The server's certificate expires soon and was not renewed.",
         "birthmark server status",
         _END + '{{of="server"}} - time() < {server_ends_s}',
         _END,
@@ -197,7 +197,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "clock-jumped",
         _WARNING,
-        "The clock of the server's machine was set to another time: what ends by it may end too soon.",
+        "The clock of the server's machine was changed: time limits may expire too early.",
         "timedatectl",
         "birthmark_clock_steady == 0",
         "birthmark_clock_steady",
@@ -205,7 +205,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "clock-wrong",
         _WARNING,
-        "A machine's clock and the database's tell different times: what ends, ends at another moment there.",
+        "A machine's clock and the database's clock differ: time limits expire at a different time there.",
         "timedatectl",
         "abs(birthmark_clock_offset_seconds) > {clock_off_s}",
         "birthmark_clock_offset_seconds",
@@ -223,7 +223,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "outbox-behind",
         _WARNING,
-        "What was committed is not handed on: a worker, or the bus, is away.",
+        "Committed events are not delivered: a worker or the bus is unavailable.",
         "birthmark server status",
         "birthmark_outbox_age_seconds > {behind_s}",
         "birthmark_outbox_age_seconds",
@@ -231,7 +231,7 @@ CATALOGUE: Mapping[AlertRule, Judge] = {
     AlertRule(
         "webhook-failing",
         _WARNING,
-        "A receiver takes nothing of what happens.",
+        "A webhook receiver accepts no events.",
         "birthmark webhook ls",
         "birthmark_webhook_failing_seconds > {behind_s}",
         "birthmark_webhook_failing_seconds",
@@ -309,7 +309,7 @@ def is_silenced(alert: Alert, silences: Sequence[Silence], now: datetime) -> boo
 def _ends(subject: str, expiry: UpcomingExpiry, now: datetime) -> str:
     days = (expiry.at - now).total_seconds() / 86400
     when = f"in {days:.0f} days" if days >= 1 else f"at {expiry.at:%Y-%m-%d %H:%M} UTC"
-    return f"{subject} {expiry.name} ends {when}" if days > 0 else f"{subject} {expiry.name} has ended"
+    return f"{subject} {expiry.name} expires {when}" if days > 0 else f"{subject} {expiry.name} has ended"
 
 
 def _by_machine(

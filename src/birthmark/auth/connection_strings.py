@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from birthmark.errors import InvalidRequestError
 
-_BROKEN = ": it is broken over lines there, or has a blank or another character that does not belong in it"
+_BROKEN = ": it contains a line break, a space or another invalid character"
 _HOST = re.compile("(?<![A-Za-z])HostName=")
 _AROUND = " \t\r\n\u00a0\"'\u201c\u201d"
 
@@ -48,7 +48,7 @@ def parse_connection_string(text: str) -> ConnectionString:
     begin = _HOST.search(text)
     bare = text[begin.start() if begin else 0 :].strip(_AROUND)
     if len(_HOST.findall(bare)) > 1:
-        raise ConnectionStringError(part="HostName", why=": there are several connection strings")
+        raise ConnectionStringError(part="HostName", why=": the text contains several connection strings")
     parts = dict(part.split("=", 1) for part in bare.split(";") if "=" in part)
     for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
         if not parts.get(name):

@@ -78,7 +78,7 @@ class ThingRecords(DeviceRecords):
                 continue
             things = (await self.aws.attachments.things(known.id, "", _MAX_THINGS)).items
             others = [name for name, _ in things if fold(name) != fold(order.device.name)]
-            note = f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
+            note = f"also attached to the thing{'s' * (len(others) > 1)} {', '.join(others)}" if others else ""
             revoke = partial(self.aws.certificates.set_status, known.id, CertificateStatus.REVOKED, actor=order.actor)
             is_revoked = known.status is CertificateStatus.REVOKED
             yield DeviceAccess("aws", "certificate", known.id, None if is_revoked else revoke, note=note)

@@ -653,7 +653,7 @@ def check_attribute_count(thing: Thing) -> None:
     if thing.type_name is None and len(thing.attributes) > MAX_ATTRIBUTES_WITHOUT_TYPE:
         limit = MAX_ATTRIBUTES_WITHOUT_TYPE
         count = len(thing.attributes)
-        raise AttributeInvalidError(detail=f"a thing without a thing type has up to {limit}, not {count}")
+        raise AttributeInvalidError(detail=f"a thing without a thing type can have {limit}, not {count}")
 
 
 def parse_group_properties(description: str | None, attributes: Mapping[str, str] | None) -> dict[str, Any]:

@@ -104,7 +104,7 @@ class Management:
         try:
             return self.people.caller(token.strip(), address)
         except TokenRefusedError as error:
-            presented = "a token that is unknown here, was taken back, or has ended"
+            presented = "an access token that is unknown, revoked or expired"
             raise ManagementTokenError(presented=presented) from error
 
     def check(self, request: ArmRequest, caller: Caller) -> None:

@@ -185,7 +185,7 @@ def free_json(kind: ArmResourceKind, *, is_free: bool) -> dict[str, Any]:
     if is_free:
         return {"nameAvailable": True}
     what = "hub" if kind is ArmResourceKind.HUB else "provisioning service"
-    return {"nameAvailable": False, "reason": "AlreadyExists", "message": f"There is a {what} of that name"}
+    return {"nameAvailable": False, "reason": "AlreadyExists", "message": f"A {what} with this name already exists"}
 
 
 def error_json(code: str, message: str) -> dict[str, Any]:

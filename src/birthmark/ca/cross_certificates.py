@@ -86,12 +86,12 @@ def install_links(directory: Path, links: CrossCertificates) -> None:
 def _wrong(directory: Path, links: CrossCertificates) -> str | None:
     here = read_certificate(directory, Purpose.ROOT) if (directory / "root.pem").exists() else None
     if here is None:
-        return "there is no root here yet: install what the new one has signed first"
+        return "no root is installed here; first install the CA certificates that the new root signed"
     if links.new != here:
         return f"they lead to the root {_short(links.new)}, and the one here is {_short(here)}"
     others = [one for one in directory.parent.glob("ca*/root.pem") if one.parent != directory]
     if links.old not in [read_certificate(one.parent, Purpose.ROOT) for one in others]:
-        return f"they lead from the root {_short(links.old)}, which none of the directories beside it has"
+        return f"they start at the root {_short(links.old)}, which no adjacent CA directory contains"
     if not (is_signed_by(links.new_with_old, links.old) and is_signed_by(links.old_with_new, links.new)):
         return "one is not signed by the root that it names"
     return None

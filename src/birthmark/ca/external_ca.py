@@ -94,7 +94,7 @@ def check_answer(
     if issued.subject_cn != asked:
         return f"is for '{issued.subject_cn}'"
     if not any(is_signed_by(issued, one) for one in above):
-        return "none of its CAs has signed"
+        return "none of its CAs signed"
     return None
 
 

@@ -109,4 +109,4 @@ def _cached(request: Request, body: bytes, media_type: str, times: _Times) -> Re
 
 
 def _unknown() -> Response:
-    return PlainTextResponse("There is no such CA here.\n", 404)
+    return PlainTextResponse("This CA does not exist.\n", 404)

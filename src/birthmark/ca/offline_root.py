@@ -148,9 +148,9 @@ def read_request(data: bytes, root: Certificate, now: datetime, name: str = "") 
         )
         raise _refusal(reason.rstrip("."), name) from error
     if purpose not in BELOW:
-        raise _refusal(f"there is no CA for the purpose '{purpose}'", name)
+        raise _refusal(f"no CA has the purpose '{purpose}'", name)
     if says["root"] not in {"", root.thumbprint.hex()}:
-        detail = f"it is for the root {says['root'][:16]}…, and this one is {root.thumbprint.hex()[:16]}…"
+        detail = f"it is for the root {says['root'][:16]}…, but this root is {root.thumbprint.hex()[:16]}…"
         raise RequestRefusedError(detail=detail, purpose=purpose)
     if now > until:
         raise RequestRefusedError(detail=f"it was good until {until.isoformat()}", purpose=purpose)
@@ -226,14 +226,14 @@ def _install_ca(
     certificate, *above = bundle
     purpose = next((one for one, key in waiting.items() if key.public_key() == certificate.public_key()), None)
     if purpose is None:
-        raise AnswerRefusedError(detail="no request that waits here is what it answers", purpose=last)
+        raise AnswerRefusedError(detail="it does not match a pending request", purpose=last)
     anchor = above[-1] if above else certificate
     _check(certificate, anchor, purpose, now)
     wanted = _root_of(directory).thumbprint if _has_root(directory) else None
     if root is not None and anchor.thumbprint != parse_thumbprint(root):
         raise AnswerRefusedError(detail=f"its root is {anchor.thumbprint.hex()}", purpose=purpose)
     if wanted is not None and anchor.thumbprint != wanted:
-        raise AnswerRefusedError(detail="it comes from another root than the one here", purpose=purpose)
+        raise AnswerRefusedError(detail="its root differs from the installed root", purpose=purpose)
     if listed is not None and not listed.is_signature_valid(anchor.public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
         raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
     if listed is not None and (wanted is None or _is_newer(directory, listed)):

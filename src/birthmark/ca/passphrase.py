@@ -27,7 +27,7 @@ from birthmark.text_files import (
 )
 
 FORMS = "file:/path, credential:NAME, fd:NUMBER or prompt"
-ALONE = "Let it hold the passphrase alone, in one line."
+ALONE = "Put only the passphrase in the file, on one line."
 BESIDE = "passphrase"
 MAX_CHARS = 1024
 
@@ -126,7 +126,7 @@ class Passphrase:
         if self.source is None:
             path = self.directory / BESIDE
             if not path.exists():
-                raise self._missing(f"there is no file {path}, so it was put elsewhere")
+                raise self._missing(f"the file {path} does not exist, so the passphrase was stored elsewhere")
             return read_private(path)
         kind, _, rest = self.source.partition(":")
         try:
@@ -155,7 +155,7 @@ class Passphrase:
         if not sys.stdin.isatty():
             raise self._missing("standard input is not a terminal")
         typed = self.ask(f"Passphrase of the CA's keys in {self.directory}: ")
-        if self._comes_new() and self.ask("The same once more: ") != typed:
+        if self._comes_new() and self.ask("Repeat the passphrase: ") != typed:
             raise self._missing("the second entry differs from the first")
         return typed.encode()
 

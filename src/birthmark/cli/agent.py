@@ -146,7 +146,7 @@ def forget_time(options: AgentOptions) -> None:
 
 def stop(options: AgentOptions) -> None:
     """Stop the running agent and wait until it has exited."""
-    only_typed(False, "where the configuration is read; which agent to stop is told by --root alone", "--config")
+    only_typed(False, "to commands that read the configuration; only --root selects the agent to stop", "--config")
     try:
         pid = stop_running(options.places.lock, SystemClock())
     except AgentInProgramError as error:
@@ -198,5 +198,7 @@ def _send_and_wait(options: AgentOptions, order: ControlCommand, sign: str) -> b
                     typer.echo(wrap_to_terminal(printable(line), errors=True), err=True)
                 raise typer.Exit(FAILED)
         time.sleep(0.1)
-    typer.echo("The agent was told and has not answered yet; see: birthmark agent status", err=True)
+    typer.echo(
+        "The agent received the request and has not responded yet. Show its state: birthmark agent status", err=True
+    )
     raise typer.Exit(FAILED)

@@ -66,9 +66,7 @@ def rules(server: ListOptions) -> None:
 
 def silences(server: ListOptions) -> None:
     """List alert silences with user, expiry and reason."""
-    server.show(
-        "alerts", "silences", columns=("rule", "subject", "until", "by", "reason"), nothing="No alert is silenced."
-    )
+    server.show("alerts", "silences", columns=("rule", "subject", "until", "by", "reason"), nothing="No silences.")
 
 
 def silence(
@@ -87,10 +85,10 @@ def silence(
     """
     body = {"rule": rule, "subject": subject, "lifetime_s": int(lifetime.total_seconds()), "reason": reason}
     made = server.client.post(_SILENCES, body)
-    say(server.as_json, made, (f"Alerts of {rule} ({made['subject']}) are silenced until {made['until'][:16]} UTC."))
+    say(server.as_json, made, f"Alerts of {rule} ({made['subject']}) are silenced until {made['until'][:16]} UTC.")
 
 
 def unsilence(server: ServerOutputOptions, rule: RuleArgument, subject: SubjectOption = "*") -> None:
     """End the silence of an alert rule."""
     server.client.delete(at("alerts", "silences", rule), subject=subject)
-    say(server.as_json, {"rule": rule, "subject": subject}, f"What {rule} finds is said again.")
+    say(server.as_json, {"rule": rule, "subject": subject}, f"{rule} is no longer silenced.")

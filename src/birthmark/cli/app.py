@@ -152,7 +152,7 @@ class Branch(TyperGroup):
             return super().resolve_command(ctx, args)
         words, here = " ".join(("birthmark", *self.path, word)), " ".join(("birthmark", *self.path))
         near = [f"birthmark {one}".rstrip() for one in suggest_commands(self.path, word)]
-        nearest = "None is like it." if near == [here] else f"The nearest: {', '.join(near)}."
+        nearest = "No similar command exists." if near == [here] else f"The nearest: {', '.join(near)}."
         nearest = " ".join(filter(None, (note_on(self.path, word), nearest)))
         raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
 
@@ -332,7 +332,7 @@ def _check_environment() -> None:
     elif level:
         error = CommandLineError(what=f"BIRTHMARK_LOG is not a level: {printable(level[:40])}")
         error.quote(
-            cause=f"The levels are {', '.join(_LEVELS)}.", fix="Without it, warnings are told: `unset BIRTHMARK_LOG`"
+            cause=f"The levels are {', '.join(_LEVELS)}.", fix="To log only warnings, unset it: `unset BIRTHMARK_LOG`"
         )
         raise error
     for name, value in os.environ.items():

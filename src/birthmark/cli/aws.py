@@ -39,7 +39,7 @@ def _policy_in(file: Path) -> object:
 
 def list_keys(server: ListOptions) -> None:
     """List the access keys without their secrets."""
-    server.show("aws", "keys", columns=_KEY_COLUMNS, nothing="There is no access key.")
+    server.show("aws", "keys", columns=_KEY_COLUMNS, nothing="No access keys.")
 
 
 def remove_key(
@@ -55,12 +55,12 @@ def remove_key(
 
 def things(server: ListOptions) -> None:
     """List things and their certificates."""
-    server.show("aws", "things", columns=_THING_COLUMNS, nothing="There is no thing.")
+    server.show("aws", "things", columns=_THING_COLUMNS, nothing="No things.")
 
 
 def certificates(server: ListOptions) -> None:
     """List certificates with their things and policies."""
-    server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="There is no certificate.")
+    server.show("aws", "certificates", columns=_CERTIFICATE_COLUMNS, nothing="No certificates.")
 
 
 def monitor(
@@ -86,7 +86,7 @@ def monitor(
                 say(server.as_json, row, "  ".join((row["at"], row["topic"], row["body"])))
             sys.stdout.flush()
             if lost := part["lost"]:
-                typer.echo(f"{lost} messages are missing here: they came faster than they were shown.", err=True)
+                typer.echo(f"{lost} messages were skipped: they arrived faster than they could be printed.", err=True)
 
 
 def shadow(

@@ -84,12 +84,16 @@ def is_over(values: Mapping[str, Any]) -> bool:
 def line_of(values: Mapping[str, Any]) -> str:
     """Format the state of a job as one line."""
     things = "  ".join(f"{status} {count}" for status, count in values["things"].items())
-    return printable(f"{_title(values)}  {things or 'on no thing yet'}")
+    return printable(f"{_title(values)}  {things or 'no executions yet'}")
 
 
 def _title(values: Mapping[str, Any]) -> str:
     said = values["status"] if values["paused"] is None else f"{values['status']}, paused"
-    more = ", goes to more" if values["goes_out"] and values["status"] in _GOES_ON and values["paused"] is None else ""
+    more = (
+        ", rollout continues"
+        if values["goes_out"] and values["status"] in _GOES_ON and values["paused"] is None
+        else ""
+    )
     why = f" ({values['comment']})" if values["comment"] else ""
     return f"{values['job']}: {said}{more}{why}"
 
@@ -103,5 +107,7 @@ def format_progress(values: Mapping[str, Any]) -> Group:
         bar = ProgressBar(max(total, 1), count, width=40, complete_style=color, finished_style=color)
         table.add_row(Text(status, style=color), bar, Text(str(count), justify="right"))
     ended = sum(count for status, count in values["things"].items() if status not in _PENDING)
-    more = " of those that were told so far" if values["goes_out"] and values["status"] in _GOES_ON else ""
-    return Group(Text(printable(_title(values)), style="bold"), table, Text(f"{ended} of {total} are over{more}"))
+    more = " so far; the rollout continues" if values["goes_out"] and values["status"] in _GOES_ON else ""
+    return Group(
+        Text(printable(_title(values)), style="bold"), table, Text(f"{ended} of {total} executions finished{more}")
+    )

@@ -47,7 +47,7 @@ def list_jobs(
 ) -> None:
     """List the jobs."""
     asked = {} if status is None else {"status": status.value}
-    server.show("aws", "jobs", columns=_COLUMNS, nothing="There is no job.", **asked)
+    server.show("aws", "jobs", columns=_COLUMNS, nothing="No jobs.", **asked)
 
 
 def show_job(server: ServerOutputOptions, job: Job) -> None:
@@ -122,7 +122,7 @@ def _parameter(text: str) -> tuple[str, str]:
 def _read(file: Path) -> tuple[dict[str, object], str]:
     """Return the content of a JSON file, and its text."""
     text = read_text(file)
-    return dict(object_of(text, f"what is in {file}") or {}), text
+    return dict(object_of(text, f"the content of {file}") or {}), text
 
 
 def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
@@ -130,8 +130,8 @@ def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None
 
     Things that have not started it never run it.
     """
-    what = ", and those that did are to stop" if force else ""
-    confirm(f"Cancel the job {job}, so that no more things begin it{what}?", yes=server.yes)
+    what = "and stop it on things that have started it" if force else ""
+    confirm(f"Cancel the job {job} for things that have not started it{what}?", yes=server.yes)
     server.do("aws", "jobs", job, "cancel", force=force)
 
 
@@ -153,7 +153,7 @@ def why_failed(server: ListOptions, job: Job) -> None:
 
     Each reported reason includes one affected thing.
     """
-    server.show(*("aws", "jobs", job, "reasons"), columns=_REASON_COLUMNS, nothing="It failed on no thing.")
+    server.show(*("aws", "jobs", job, "reasons"), columns=_REASON_COLUMNS, nothing="No failed executions.")
 
 
 def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
@@ -161,7 +161,7 @@ def remove_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None
 
     A job in progress requires --force.
     """
-    confirm(f"Remove the job {job}, and what is known of it on each thing?", yes=server.yes)
+    confirm(f"Remove the job {job} and its executions?", yes=server.yes)
     server.client.delete(at("aws", "jobs", job), force="true" if force else "false")
     say(server.as_json, {"removed": job}, f"Removed the job {job}.")
 
@@ -173,4 +173,4 @@ def executions(
 ) -> None:
     """List a job's executions and their status."""
     asked = {} if status is None else {"status": status.value}
-    server.show(*("aws", "jobs", job, "executions"), columns=_EXECUTION_COLUMNS, nothing="It is on no thing.", **asked)
+    server.show(*("aws", "jobs", job, "executions"), columns=_EXECUTION_COLUMNS, nothing="No executions.", **asked)

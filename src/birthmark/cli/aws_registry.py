@@ -44,7 +44,7 @@ def list_groups(server: ListOptions) -> None:
 
     A group with a query is dynamic.
     """
-    server.show("aws", "groups", columns=_GROUP_COLUMNS, nothing="There is no thing group.")
+    server.show("aws", "groups", columns=_GROUP_COLUMNS, nothing="No thing groups.")
 
 
 def show_group(
@@ -60,7 +60,7 @@ def show_group(
 
 def list_policies(server: ListOptions) -> None:
     """List the AWS IoT policies."""
-    server.show("aws", "policies", columns=_POLICY_COLUMNS, nothing="There is no policy.")
+    server.show("aws", "policies", columns=_POLICY_COLUMNS, nothing="No policies.")
 
 
 def show_policy(

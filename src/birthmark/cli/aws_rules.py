@@ -24,7 +24,7 @@ def list_rules(server: ListOptions) -> None:
 
     Shows what each rule selected and sent since the server started, and what is queued or failed.
     """
-    server.show("aws", "rules", columns=_COLUMNS, nothing="There is no rule.")
+    server.show("aws", "rules", columns=_COLUMNS, nothing="No rules.")
 
 
 def show_rule(server: ServerOutputOptions, rule: Rule) -> None:
@@ -48,7 +48,7 @@ def create_rule(
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return dict(object_of(read_text(file), f"what is in {file}") or {})
+    return dict(object_of(read_text(file), f"the content of {file}") or {})
 
 
 def try_rule(
@@ -117,7 +117,7 @@ def replay(server: ServerOutputOptions, rule: Rule) -> None:
 
 def remove_rule(server: RemoveOptions, rule: Rule) -> None:
     """Delete a topic rule and its queue."""
-    server.remove("aws", "rules", rule, subject=f"the rule {rule}, and what it has waiting")
+    server.remove("aws", "rules", rule, subject=f"the rule {rule} and its queued messages")
 
 
 # ---- streams
@@ -125,7 +125,7 @@ def remove_rule(server: RemoveOptions, rule: Rule) -> None:
 
 def list_streams(server: ListOptions) -> None:
     """List the streams."""
-    server.show("aws", "streams", columns=("stream", "created"), nothing="There is no stream.")
+    server.show("aws", "streams", columns=("stream", "created"), nothing="No streams.")
 
 
 def create_stream(
@@ -164,6 +164,6 @@ def read_stream(
 
 def remove_stream(server: RemoveOptions, stream: Stream) -> None:
     """Delete a stream and its records."""
-    confirm(f"Remove the stream {stream}, with what it holds?", yes=server.yes)
+    confirm(f"Remove the stream {stream} and its records?", yes=server.yes)
     server.client.delete(at("aws", "streams", stream))
     say(server.as_json, {"removed": stream}, f"Removed the stream {stream}.")

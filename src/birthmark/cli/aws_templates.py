@@ -39,7 +39,7 @@ IsJitp = Annotated[
 
 def list_templates(server: ListOptions) -> None:
     """List the provisioning templates."""
-    server.show("aws", "templates", columns=_COLUMNS, nothing="There is no provisioning template.")
+    server.show("aws", "templates", columns=_COLUMNS, nothing="No provisioning templates.")
 
 
 def show_template(
@@ -64,7 +64,7 @@ def create_template(
     body = read_text(file)
     if len(body) > MAX_TEMPLATE_CHARS:
         raise TemplateInvalidError(detail=f"it has more than {MAX_TEMPLATE_CHARS} characters")
-    object_of(body, f"what is in {file}")
+    object_of(body, f"the content of {file}")
     server.do(
         *("aws", "templates"),
         name=name,
@@ -83,7 +83,9 @@ def remove_template(
 
     Devices provisioned with it are kept.
     """
-    server.remove("aws", "templates", name, subject=f"the provisioning template {name}, by which no device comes then")
+    server.remove(
+        "aws", "templates", name, subject=f"the provisioning template {name} (devices can no longer register with it)"
+    )
 
 
 def example(kind: IsJitp = TemplateKind.CLAIM) -> None:
@@ -131,9 +133,8 @@ _HOW = {
         "birthmark aws template create NAME FILE"
     ),
     TemplateKind.JITP: (
-        "A device connects by a certificate of a CA on record that names the template,\n"
-        "is closed, and connects again. Make the template of a file:\n"
-        "birthmark aws template create NAME FILE --type jitp"
+        "A device connects with a certificate of a registered CA that names the template,\nis disconnected, and "
+        "connects again. Create the template from a file:\nbirthmark aws template create NAME FILE --type jitp"
     ),
 }
 
@@ -151,7 +152,7 @@ def claim(
     denied.
     """
     server.client.put(at("aws", "certificates", certificate_id, "claim"), {"claim": not undo})
-    told = "is a device's again" if undo else "is a claim, and reaches what provisions devices alone"
+    told = "is a device's again" if undo else "is a claim and can only provision devices"
     say(server.as_json, {"certificate": certificate_id, "claim": not undo}, f"{certificate_id} {told}.")
 
 

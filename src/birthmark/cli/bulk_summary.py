@@ -20,7 +20,7 @@ _SHOWN, _LISTED = 5, 20
 _SAID = {
     TargetOutcome.WOULD_CREATE: "would be created",
     TargetOutcome.WOULD_UPDATE: "would be updated",
-    TargetOutcome.WOULD_TAKE_BACK: "would be taken back",
+    TargetOutcome.WOULD_TAKE_BACK: "would be undone",
 }
 
 
@@ -130,11 +130,11 @@ class Refusals:
         """Print the number of further refusals of each kind, and their entries."""
         for code, named in self._more.items():
             rest = self._kinds[code] - _SHOWN
-            others = f" and {rest - len(named)} more; --json tells each" if rest > len(named) else ""
+            others = f" and {rest - len(named)} more; --json lists each" if rest > len(named) else ""
             noun = "entry" if rest == 1 else "entries"
             typer.echo(f"Refused {code} as well: {noun} {printable(', '.join(named))}{others}", err=True)
 
 
 def print_pause(seconds: float) -> None:
     """Print that the target's rate limit causes a pause."""
-    typer.echo(f"The target asks to come more slowly: waiting {seconds:.0f} s. Ctrl-C ends it.", err=True)
+    typer.echo(f"The target limits the request rate: waiting {seconds:.0f} s. Stop with Ctrl-C.", err=True)

@@ -87,7 +87,7 @@ class InventoryOptions:
     def nothing(self) -> str:
         """Message for an empty result."""
         if self.expiring is not None:
-            return f"No certificate ends within {format_duration(self.expiring)}."
+            return f"No certificate expires within {format_duration(self.expiring)}."
         return "No certificate matches."
 
     @property

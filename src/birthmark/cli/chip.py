@@ -237,7 +237,7 @@ def prove_(
     if not MIN_NONCE_BYTES <= len(nonce.encode()) <= MAX_NONCE_BYTES:
         raise typer.BadParameter("the nonce has 8 to 1024 bytes", param_hint="--nonce")
     only(key is None, "without a KEY: it needs no chip", check=check)
-    only_typed(check is None, "where a chip signs; --check needs none", *CHIP_OPTIONS)
+    only_typed(check is None, "to signing with a chip; --check needs no chip", *CHIP_OPTIONS)
     if check is not None:
         emit(chip.as_json, {"proof": "holds", "public_key": _pem(_checked(check, nonce))})
         return
@@ -259,7 +259,7 @@ def _listed(chip: ChipOutputOptions, info: TokenInfo, pin: Pin | None) -> Iterat
     line = f"{info.label}  slot {info.slot_id}  {profile_of(info.label).title}  ({info.manufacturer})"
     yield {"kind": "token", **about, **more}, line
     if info.needs_pin and pin is None:
-        typer.echo("  give --token or --slot, and --pin-file, to see what is in it", err=True)
+        typer.echo("  To list its objects, set --token or --slot, and --pin-file.", err=True)
         return
     with replace(chip, token=info.label, slot=info.slot_id).open_by(pin)[0] as element:
         for item in element.objects():

@@ -53,7 +53,7 @@ class StationOptions:
     ] = None
     operator: Annotated[
         str | None,
-        typer.Option(envvar="BIRTHMARK_OPERATOR", help="Person who records the chips. Default: the logged-in user."),
+        typer.Option(envvar="BIRTHMARK_OPERATOR", help="Operator who records the chips. Default: the logged-in user."),
     ] = None
 
     @property
@@ -61,7 +61,7 @@ class StationOptions:
         try:
             return self.operator or getpass.getuser()
         except (KeyError, OSError) as error:  # a user without a name, as in containers
-            raise typer.BadParameter("specify the person who records the chips", param_hint="--operator") from error
+            raise typer.BadParameter("specify the operator who records the chips", param_hint="--operator") from error
 
     def opened(self, *, may_begin: bool) -> AbstractContextManager[Station]:
         """Open the station, and report entries lost in a power failure."""
@@ -152,7 +152,7 @@ def intake(
     enroll-list`.
     """
     only(not seal, "to a chip, not with --seal", key=key, cert=cert, trust_root=trust_root, loop=loop)
-    only_typed(not seal, "where a chip signs; --seal needs none", *CHIP_OPTIONS)
+    only_typed(not seal, "to recording a chip; --seal needs no chip", *CHIP_OPTIONS)
     if (board is not None) + loop + seal != 1:
         raise typer.BadParameter("specify a board's serial number, or --loop, or --seal", param_hint="BOARD")
     if board is not None:
@@ -201,7 +201,7 @@ def _take_all(line: IntakeSession, station: Station, *, as_json: bool) -> bool:
             taken += 1
             _tell(row, as_json=as_json)
         stop_library()  # which sees the next chip when it starts anew
-    typer.echo(f"{format_count(taken, 'chip')} taken in, {refused} refused.", err=True)
+    typer.echo(f"{format_count(taken, 'chip')} recorded, {refused} refused.", err=True)
     return not refused
 
 
@@ -209,7 +209,9 @@ def _scanned() -> Iterator[str]:
     """Yield serial numbers as a scanner types them."""
     while True:
         if sys.stdin.isatty():
-            typer.echo("Next chip; then its board's serial number (Ctrl-D ends): ", nl=False, err=True)
+            typer.echo(
+                "Insert the next chip, then enter its board's serial number (stop with Ctrl-D): ", nl=False, err=True
+            )
         raw = sys.stdin.buffer.readline(_MAX_SCAN_BYTES)
         if not raw:
             return
@@ -225,7 +227,7 @@ def _tell(row: dict[str, object], *, as_json: bool) -> None:
         typer.echo(json.dumps(row))
         return
     word = typer.style("TAKEN  ", fg=typer.colors.GREEN, bold=True)
-    checked = f"root {row['root']}" if row["root"] else "maker not checked"
+    checked = f"root {row['root']}" if row["root"] else "manufacturer not verified"
     told = f"  {row['board']}  {row['device']}  {checked}  line {row['line']} of {row['bundle']}"
     typer.echo(word + printable(told))
 

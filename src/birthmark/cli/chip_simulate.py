@@ -62,9 +62,9 @@ def _softhsm(directory: Path, profile: str, variant: str | None, *, has_swapped_
     if (directory / "profile").exists():
         made = open_software_element(directory)
         is_same = made.profile.name == profile
-        only_typed(is_same, f"for a new chip, and {directory} holds a {made.profile.name}", "--chip")
+        only_typed(is_same, f"to a new chip, but {directory} contains a {made.profile.name}", "--chip")
         only(False, f"to a new chip, but {directory} contains one", swapped_labels=has_swapped_labels, variant=variant)
-        typer.echo(f"{directory} holds a software {made.profile.name} already; it is left as it is.", err=True)
+        typer.echo(f"{directory} already contains a software {made.profile.name}; it is kept.", err=True)
         return made
     return create_software_element(
         directory,

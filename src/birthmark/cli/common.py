@@ -402,7 +402,7 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
             kept.unlink(missing_ok=True)  # two names of one file, of which the line above changes neither
         raise
     if kept is not None:
-        typer.echo(printable(f"The earlier {path.name} is {kept} now."), err=True)
+        typer.echo(printable(f"The previous {path.name} was kept as {kept}."), err=True)
 
 
 def _is_private_key(path: Path) -> bool:

@@ -66,4 +66,4 @@ def move(
     if not as_json:
         named_there = f'`database = "{redact_url(into)}"`, with its password if it has one'
         start = format_start_command(data.expanduser(), into)
-        typer.echo(f"{start} A configuration that says which database it is says {named_there}.", err=True)
+        typer.echo(f"{start} In a configuration that sets the database, use {named_there}.", err=True)

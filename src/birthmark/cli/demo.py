@@ -94,8 +94,8 @@ def _hold(stages: "Sequence[Stage]", console: Console) -> None:
     """Keep the servers running until the user presses Enter; return at once without input."""
     links = [(one.journey, link) for one in stages if (link := one.console_link()) is not None]
     for journey, link in links:
-        console.print(f"The console of “{journey}”, once: {link}", soft_wrap=True)
+        console.print(f"Console of “{journey}” (single-use link): {link}", soft_wrap=True)
     if links:
-        console.print("Press Enter to end the servers.")
+        console.print("Press Enter to stop the servers.")
         with contextlib.suppress(KeyboardInterrupt):
             sys.stdin.readline()

@@ -132,9 +132,7 @@ def device(
         only(where.is_azure, "with --to azure", symmetric_key=tpm.symmetric_key)
         only(cert is None, "without --symmetric-key", cert=cert)
         if device_id is None:
-            raise typer.BadParameter(
-                "specify the device's name; there is no certificate with a name", param_hint="device_id"
-            )
+            raise typer.BadParameter("specify the device's name; no certificate provides one", param_hint="device_id")
         target, hub = where.open(), where.profile.hub_host(how.hub)
         writing.confirm(target, where.profile, 1)
         row = enroll_keys(target, tpm.symmetric_key, device_id, how, hub=hub, dry_run=writing.dry_run)
@@ -345,7 +343,7 @@ def list_(target: TargetOptions, pick: PickOptions, as_json: JsonOption = False)
         found = mark_revoked_rows(found, client_for(target.profile.data), name="name", state="state")
     nothing = "No row matches --where." if pick.where else "No device is enrolled."
     if target.profile.is_local and not pick.where:
-        nothing += " What was made at a hub by itself: `birthmark hub device ls`"
+        nothing += " List devices created directly in a hub: `birthmark hub device ls`"
     rows = pick.filter_rows(found)
     show(rows, ("name", "kind", "state", "detail", "thumbprint"), as_json=as_json, nothing=nothing)
 
@@ -438,8 +436,8 @@ def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, 
     end = ""
     if where.profile.is_local:
         named = f"{shlex.quote(device_id)}{where.profile.hub_option(hub)}"
-        end = f": `birthmark hub device {verb} {named}` ends that"
-    typer.echo(printable(f"It is a device of {hub} still, and may connect{end}."), err=True)
+        end = f". To change that: `birthmark hub device {verb} {named}`"
+    typer.echo(printable(f"It still exists in {hub} and can connect{end}."), err=True)
 
 
 def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = False) -> None:

@@ -213,7 +213,9 @@ def enroll_shipment(
     ):
         if kept.before:
             done = format_count(kept.before, "outcome")
-            typer.echo(f"An earlier run was cut off after {done}; the target says what is there.", err=True)
+            typer.echo(
+                f"An earlier run was interrupted after {done}; the current state is read from the target.", err=True
+            )
         wishes = shipment.wishes(tell)
         try:
             PacedTarget(1, says=print_pause).ask(partial(target.survey, shipment.total))
@@ -238,8 +240,8 @@ def hint_at_policy(*, needs_one: bool) -> None:
     if not needs_one:
         return
     typer.echo(
-        f"No policy is named: unless a group brings one, AWS lets these devices do nothing. `{again()} --policy NAME` "
-        "attaches one.",
+        "No policy is set. Unless a thing group has one, AWS denies these devices all actions. To attach one: "
+        f"`{again()} --policy NAME`.",
         err=True,
     )
 

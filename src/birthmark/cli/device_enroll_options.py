@@ -93,7 +93,7 @@ def _said_of(hub: Mapping[str, Any], new: int) -> str:
     most, present = int(hub["most_devices"]), int(hub["devices"])
     said = f"Hub {hub['name']} is of the tier {hub['tier']}: it takes {most:,} devices and has {present:,}"
     over = present + new - most
-    return f"{said}; of {new:,} more, {over:,} are too many." if over > 0 else f"{said}."
+    return f"{said}; {over:,} of {new:,} new devices exceed the limit." if over > 0 else f"{said}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class TargetOptions:
 
     def check(self) -> None:
         """Refuse options that would not count."""
-        only_typed(self.to.profile is None, "where --to names no profile of its own", "--profile")
+        only_typed(self.to.profile is None, "if --to names no profile", "--profile")
         only_typed(self.profile.is_local, "with --profile local", "--data")
         only(self.is_azure, "with --to azure", dps=self.profile.dps)
 
@@ -279,7 +279,7 @@ class TargetsOptions:
         """Return each target once, in the order given."""
         several = [TargetOptions(to, self.whose) for to in self.to or [AZURE]]
         unnamed = any(one.to.profile is None for one in several)
-        only_typed(unnamed, "where a --to names no profile of its own", "--profile")
+        only_typed(unnamed, "if a --to names no profile", "--profile")
         only_typed(any(one.profile.is_local for one in several), "with --profile local", "--data")
         only(any(one.is_azure for one in several), "with --to azure", dps=self.whose.dps)
         found: dict[tuple[CloudName, str], TargetOptions] = {}

@@ -57,8 +57,8 @@ class WayOptions:
 
     def ends(self) -> tuple[TargetOptions, TargetOptions]:
         """Return both targets. Raise `BadParameter` if they are the same."""
-        only_typed(self.source.profile is None, "where --from names no profile of its own", "--from-profile")
-        only_typed(self.to.profile is None, "where --to names no profile of its own", "--to-profile")
+        only_typed(self.source.profile is None, "if --from names no profile", "--from-profile")
+        only_typed(self.to.profile is None, "if --to names no profile", "--to-profile")
         source = TargetOptions(self.source, ProfileOptions(self.from_profile, self.data))
         to = TargetOptions(self.to, ProfileOptions(self.to_profile, self.data))
         if (source.to.cloud, source.profile) == (to.to.cloud, to.profile):
@@ -85,7 +85,7 @@ def follow(
     wanted, trust, target = template_of(template, DeviceOptions()), shipped.trust(), where.open()
     total = count_entries(shipped.file)
     shipment = Shipment(shipped.file, trust, total, wanted, quiet=shipped.as_json, force=True, doing="Looking")
-    with opened(report, "Where devices stand", target.description, dry_run=False) as reports:
+    with opened(report, "Device states", target.description, dry_run=False) as reports:
         follow_all(target, shipment, wait, patience, partial(add_row, reports), as_json=shipped.as_json)
 
 

@@ -56,12 +56,15 @@ def renew(
     if certificate.subject_cn not in {subject, name}:
         whose = f"'{certificate.subject_text}', the old one of '{subject or carried.old}'"
         typer.echo(f"Warning: the new certificate is of {printable(whose)}.", err=True)
-        confirm("Give it what the old one has all the same?", yes=writing.yes or writing.dry_run)
+        confirm(
+            "Give the new certificate the things and policies of the old one anyway?",
+            yes=writing.yes or writing.dry_run,
+        )
     if not writing.dry_run:
         carried = target.carry(name, certificate, old, dry_run=False, command=again_by)
     if wait is not None and not writing.dry_run:
         is_retired = target.retire_old(name, carried, wait, command=again)
         carried = replace(carried, is_retired=is_retired)
         if not is_retired:
-            typer.echo(f"{carried.old} stays active: other things have it, too.", err=True)
+            typer.echo(f"{carried.old} stays active: it is also attached to other things.", err=True)
     emit(as_json, dict(format_result(carried)))

@@ -114,7 +114,7 @@ def revoke(
     if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
         list(_everywhere(_DeviceRevocation(name, server, replace(asked, dry_run=True)), wanted))
     confirm(
-        f"Take everything of '{name}' back at {', '.join(map(str, wanted))}, for good?", yes=asked.yes or asked.dry_run
+        f"Permanently revoke all access of '{name}' at {', '.join(map(str, wanted))}?", yes=asked.yes or asked.dry_run
     )
     losing = _DeviceRevocation(name, server, asked)
     rows = list(_everywhere(losing, wanted))

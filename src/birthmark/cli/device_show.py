@@ -48,7 +48,7 @@ def find_devices(
     """
     only(state is DeviceState.ENDING, "with --state ending", within=within)
     asked = {} if within is None else {"ending_s": int(within.total_seconds())}
-    nothing = "No device matches." if state or place or not begin else "No device has a word that begins so."
+    nothing = "No device matches." if state or place or not begin else "No device matches this prefix."
     columns = ("name", "state", "last_seen", "ends", "places")
     order = None if sort is DeviceOrder.NAME else sort
     server.show(

@@ -138,7 +138,7 @@ def _until(look: Callable[[Sequence[Row]], Iterable[tuple[Row, bool]]], rows: Se
             if len(left) != said:
                 said = len(left)
                 there = format_count(len(rows) - said, "device")
-                typer.echo(f"{there} there, {said} to wait for; Ctrl-C ends it.", err=True)
+                typer.echo(f"{there} done, waiting for {said}; stop with Ctrl-C.", err=True)
             time.sleep(min(_LOOK_S, max(0.0, deadline - now())))
         except KeyboardInterrupt as ending:
             typer.echo("Stopped; run it again to continue.", err=True)

@@ -122,7 +122,7 @@ def say_finding(finding: DoctorFinding, *, as_json: bool) -> None:
     if finding.cause:
         typer.echo(printable(f"  Seen: {finding.seen}"))
     if finding.fix:
-        person = f" (For a person: {finding.for_a_person}.)" if finding.for_a_person else ""
+        person = f" (Manual step: {finding.for_a_person}.)" if finding.for_a_person else ""
         typer.echo(wrap_to_terminal(printable(f"  Fix: {finding.fix}{person}")))
     if finding.severity is not FindingSeverity.OK:
         typer.echo(printable(f"  Code: {finding.code}"))

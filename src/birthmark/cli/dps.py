@@ -47,7 +47,7 @@ class CertificateNotGivenError(UsageError):
 
 def show_all(server: ListOptions) -> None:
     """List provisioning services, ID scopes and linked hubs."""
-    server.show("dps", columns=_COLUMNS, nothing="There is no provisioning service.")
+    server.show("dps", columns=_COLUMNS, nothing="No provisioning services.")
 
 
 def create(
@@ -106,7 +106,7 @@ class DpsTierName(StrEnum):
 def set_tier(
     server: ServerOutputOptions,
     name: Annotated[str, typer.Argument(help="Name of the provisioning service.")],
-    tier: Annotated[DpsTierName, typer.Argument(metavar="TIER", help="Tier of the limits: S1, or none.")],
+    tier: Annotated[DpsTierName, typer.Argument(metavar="TIER", help="Tier whose limits apply: S1, or none.")],
 ) -> None:
     """Apply the limits of Azure's tier to a DPS.
 
@@ -171,7 +171,7 @@ def add(
     name: CaName,
     file: Annotated[Path | None, typer.Argument(help="The CA's certificate, PEM or DER.")] = None,
     of_group: Annotated[
-        str | None, typer.Option(metavar="GROUP", help="Enrollment group whose own certificate is meant.")
+        str | None, typer.Option(metavar="GROUP", help="Enrollment group that provides the certificate.")
     ] = None,
     verified: Annotated[
         bool, typer.Option("--verified", help="Mark the CA as verified without proof of possession.")

@@ -34,5 +34,5 @@ class DurationParser:
         if not self.is_whole:
             return count
         if not count.is_integer():
-            raise typer.BadParameter(f"{text} is not a whole number of {self.unit}")
+            raise typer.BadParameter(f"{text} must be a multiple of 1{self.unit}")
         return int(count)

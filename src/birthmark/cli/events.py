@@ -43,7 +43,7 @@ def events(
     """
     follows = follow or not (after or begin)
     if follows and not server.as_json:
-        typer.echo("Waiting for events; Ctrl-C ends.", err=True)
+        typer.echo("Waiting for events; stop with Ctrl-C.", err=True)
     query = {"after": after, "begin": str(begin).lower(), "type": kind, "follow": str(follows).lower()}
     with until_interrupted():
         for part in server.client.lines("/events", **query):
@@ -73,12 +73,12 @@ def list_(server: ListOptions) -> None:
     """List the webhooks and their delivery status."""
     rows = server.client.rows("/webhooks")
     told = (row if server.as_json else {**row, "types": ", ".join(row["types"])} for row in rows)
-    server.show_rows(told, _COLUMNS, "There is no webhook.")
+    server.show_rows(told, _COLUMNS, "No webhooks.")
 
 
 def remove(server: RemoveOptions, name: HookArgument) -> None:
     """Delete a webhook and its dead letters."""
-    server.remove("webhooks", name, subject=f"the webhook {name}, with its dead letters")
+    server.remove("webhooks", name, subject=f"the webhook {name} and its dead letters")
 
 
 def rotate(server: ServerOutputOptions, name: HookArgument, secret_file: SecretOption = None) -> None:
@@ -117,7 +117,7 @@ def replay(
     yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation prompt.")] = False,
 ) -> None:
     """Resend a webhook's dead letters, oldest first."""
-    confirm(f"Send {printable(name)} once more what it refused?", yes=yes)
+    confirm(f"Resend the dead letters of {printable(name)}?", yes=yes)
     emit(server.as_json, server.client.post(at("webhooks", name, "replay"), {}))
 
 

@@ -81,20 +81,23 @@ def hint(error: BirthmarkError) -> str | None:
     """Return a more specific fix for an error, or None."""
     place = error.facts.get("path") or error.facts.get("data")
     if error.code in _OF_ANOTHER and place and (owner := other_owner(Path(place))) is not None:
-        return f"Do it as {owner}, whose directory that is: `{as_owner(owner)}`"
+        return f"Run it as {owner}, who owns that directory: `{as_owner(owner)}`"
     if error.code == "operator.server_not_running" and (owner := _owner_of_the_service(place)) is not None:
         there = f"The service of this machine has its data in {SERVICE_DATA}"
         own = f"To create your own: `{starting(Path(str(place)))}`"
-        return f"{there}; to ask it, as {owner}: `{as_owner(owner, data=SERVICE_DATA)}`. {own}"
+        return f"{there}. To connect to it, run as {owner}: `{as_owner(owner, data=SERVICE_DATA)}`. {own}"
     if error.code == "server.data_directory_not_writable" and not _has_home():
         again = error.facts["again"]
-        return f'This user has no HOME to write to. For as long as the machine runs: `{again} --data "$(mktemp -d)"`'
+        return (
+            f"This user has no HOME to write to. To use a directory that is deleted at reboot: `{again} --data "
+            '"$(mktemp -d)"`'
+        )
     if (
         error.code in _NO_CHIP
         and not os.environ.get(_LIBRARY)
         and (command := simulated_chips.find_setup_command()) is not None
     ):
-        return f"A new terminal knows of no chip. To use the software chip that was made last: `{command}`"
+        return f"No chip is configured in a new terminal. To use the last simulated chip: `{command}`"
     if error.code == "pki.certificate_key_swapped" and place and place != os.environ.get("X509_CERT_FILE"):
         return f"Give the certificate's file in the place of {shlex.quote(place)}."
     return _OF_ONE[error.code](error) if error.code in _OF_ONE else None
@@ -129,7 +132,7 @@ def _proxy_hint(error: BirthmarkError) -> str | None:
     others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
     past = ",".join(one for one in (others, host and host[1]) if one)
     without = f" To go there without it: `export no_proxy={shlex.quote(past)}`" if host else ""
-    return f"The proxy that https_proxy or all_proxy names stands in the way: `birthmark doctor`.{without}"
+    return f"The proxy set in https_proxy or all_proxy prevents the connection. Check it: `birthmark doctor`.{without}"
 
 
 _OF_ONE: Mapping[str, Callable[[BirthmarkError], str | None]] = {

@@ -119,14 +119,16 @@ class Feedback(StrEnum):
 
 def show_all(server: ListOptions) -> None:
     """List the hubs."""
-    server.show("hubs", columns=("name", "host"), nothing="There is no hub.")
+    server.show("hubs", columns=("name", "host"), nothing="No hubs.")
 
 
 def create(
     server: ServerOutputOptions,
     name: HubName,
     host: Annotated[str, typer.Option(help="Host name for devices; it must be in the server's certificate.")],
-    tier: Annotated[HubTierName, typer.Option(help="Tier of the limits: F1, S1, S2, S3, or none.")] = HubTierName.NONE,
+    tier: Annotated[
+        HubTierName, typer.Option(help="Tier whose limits apply: F1, S1, S2, S3, or none.")
+    ] = HubTierName.NONE,
     units: Units = 1,
 ) -> None:
     """Create a hub.
@@ -167,7 +169,9 @@ def show_one(server: ServerOutputOptions, name: HubName = "birthmark") -> None:
 def set_tier(
     server: ServerOutputOptions,
     name: HubName,
-    tier: Annotated[HubTierName, typer.Argument(metavar="TIER", help="Tier of the limits: F1, S1, S2, S3, or none.")],
+    tier: Annotated[
+        HubTierName, typer.Argument(metavar="TIER", help="Tier whose limits apply: F1, S1, S2, S3, or none.")
+    ],
     units: Units = 1,
 ) -> None:
     """Apply the limits of an Azure tier to a hub.
@@ -525,7 +529,7 @@ def c2d(
 
 def feedback(server: ServerOutputOptions, hub: HubOption = "birthmark") -> None:
     """Show and complete feedback on cloud-to-device messages."""
-    columns, nothing = ("originalMessageId", "deviceId", "statusCode"), "There is no feedback."
+    columns, nothing = ("originalMessageId", "deviceId", "statusCode"), "No feedback."
     server.show("hubs", hub, "feedback", columns=columns, nothing=nothing)
 
 
@@ -536,7 +540,7 @@ def messages(
     hub: HubOption = "birthmark",
 ) -> None:
     """Show the latest telemetry, oldest first."""
-    columns, nothing = ("enqueued", "device", "body"), "No message came."
+    columns, nothing = ("enqueued", "device", "body"), "No messages."
     server.show("hubs", hub, "messages", columns=columns, nothing=nothing, device=device, limit=limit)
 
 

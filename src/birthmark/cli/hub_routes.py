@@ -139,7 +139,7 @@ def routes(server: ListOptions, hub: HubOption = "birthmark") -> None:
     $fallback is the destination of messages that match no route.
     """
     columns = ("name", "source", "condition", "endpoints", "enabled", "waiting", "put_aside")
-    server.show("hubs", hub, "routes", columns=columns, nothing="There is no route.")
+    server.show("hubs", hub, "routes", columns=columns, nothing="No routes.")
 
 
 def show_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
@@ -153,7 +153,7 @@ def show_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "b
 
 def remove_route(server: RemoveOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
     """Delete a route and its queue."""
-    server.remove("hubs", hub, "routes", name, subject=f"the route {name}, and what waits of it")
+    server.remove("hubs", hub, "routes", name, subject=f"the route {name} and its queued messages")
 
 
 def enable_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
@@ -172,7 +172,7 @@ def disable_route(server: ServerOutputOptions, name: RouteName, hub: HubOption =
 def retry_route(server: ServerOutputOptions, name: RouteName, hub: HubOption = "birthmark") -> None:
     """Resend a route's dead letters."""
     server.client.post(at("hubs", hub, "routes", name, "retry"), {})
-    say(server.as_json, {"retried": name}, f"The dead letters of {name} are sent again.")
+    say(server.as_json, {"retried": name}, f"Queued the dead letters of {name} again.")
 
 
 def fallback(

@@ -70,7 +70,7 @@ class Installer:
         others = [name for name in different if not self._is_ours(name, found[name])]
         for name in others:
             way = f": `systemctl edit {self.service.name}` is for changes" if name.endswith(".service") else ""
-            yield InstallStep(f"leave /{name}, which is not as it was installed{way}", _nothing)
+            yield InstallStep(f"keep /{name}, which was changed after its installation{way}", _nothing)
         different = [name for name in different if name not in others]
         for name in different:
             yield InstallStep(f"write /{name}", self._writer(name, self.service.files[name]))
@@ -86,7 +86,7 @@ class Installer:
                 yield InstallStep(step.what, partial(self._settle, step.do))
         wants = self.root / self.service.wants
         if not wants.is_symlink():
-            yield InstallStep(f"start it with the machine: /{self.service.wants}", self._enable)
+            yield InstallStep(f"enable it at boot: /{self.service.wants}", self._enable)
         if self.is_here and different:
             yield from self._systemctl("daemon-reload")
 
@@ -98,8 +98,8 @@ class Installer:
             yield from self._systemctl("stop", f"{self.service.name}.service")
         yield from self._files_back(made)
         if made.user is not None and self._has_user():
-            why = "for its number, and what is kept under that, would be the next one's"
-            yield InstallStep(f"leave the system user {made.user}, {why}", _nothing)
+            why = "because a new user could get its UID and its files"
+            yield InstallStep(f"keep the system user {made.user}, {why}", _nothing)
         if self.record.exists():
             yield InstallStep("forget the installation", self._forget)
         for name in reversed(made.directories):

@@ -112,7 +112,7 @@ def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Pa
     if as_json:
         emit(True, {"verification_uri": at, "user_code": begun["user_code"], "ends": begun["ends"]})
     else:
-        typer.echo(f"Open {at} in a browser, sign in, and type this code: {begun['user_code']}", err=True)
+        typer.echo(f"Open {at} in a browser, sign in, and enter this code: {begun['user_code']}", err=True)
     interval = begun["interval"]
     while interval is not None:
         time.sleep(interval)
@@ -143,8 +143,10 @@ def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
 def _keep(url: str, roots: str, values: dict[str, Any], token: str, *, as_json: bool) -> None:
     kept, aside = save_login(Login(url, roots, values["user"], values["id"], token, values["ends"]))
     if aside is not None:
-        typer.echo(printable(f"The earlier {kept.name} is {aside} now."), err=True)
-    said = f"Signed in at {url} as {values['user']}, until {values['ends'][:10]}. Commands without --data go there."
+        typer.echo(printable(f"The previous {kept.name} was kept as {aside}."), err=True)
+    said = (
+        f"Signed in at {url} as {values['user']}, until {values['ends'][:10]}. Commands without --data use this server."
+    )
     say(as_json, {"url": url, "user": values["user"], "ends": values["ends"], "file": str(kept)}, said)
 
 

@@ -66,7 +66,7 @@ class ManifestOptions:
             tell_left_out(self.file, as_json=self.as_json)
             whose = {"signer": self.signer, "station": self.stations.station}
             found = find_manifest(self.file) if any(whose.values()) else None
-            what = "this one nobody signed" if found is None else f"{found[1].name} in {self.file} may be one"
+            what = "this one is not signed" if found is None else f"{found[1].name} in {self.file} may be one"
             try:
                 only(False, f"to a signed list, but {what}", **whose)
             except OptionNotApplicableError as error:
@@ -120,7 +120,7 @@ def tell_left_out(file: Path, *, as_json: bool) -> None:
         return
     more = f" and {len(names) - _LEFT_OUT_SHOWN} more" if len(names) > _LEFT_OUT_SHOWN else ""
     said = f"{format_count(len(names), 'file')} not looked at: {', '.join(names[:_LEFT_OUT_SHOWN])}{more}."
-    typer.echo(printable(f"{said} Certificates are files named .pem, .crt, .cer, .cert or .der."), err=True)
+    typer.echo(printable(f"{said} Certificate files end in .pem, .crt, .cer, .cert or .der."), err=True)
 
 
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
@@ -180,13 +180,15 @@ def verify(shipped: ManifestOptions) -> None:
     typer.echo(f"{format_count(good, 'entry')} verified, {refused.count} refused{of}.{hint}", err=True)
     if partly:
         typer.echo(
-            f"Of {partly} more only signature, signer and header were checked: without a certificate there is no name, "
-            "key or chain. They cannot be enrolled by this manifest.",
+            f"For {partly} more, only signature, signer and header were verified: without a certificate, they "
+            "have no name, key or chain. This manifest cannot enroll them.",
             err=True,
         )
     if unrooted:
         entries = format_count(unrooted, "entry")
-        typer.echo(f"Of {entries} the maker's chain was not checked: give its root with --trust-root FILE.", err=True)
+        typer.echo(
+            f"The manufacturer's chain of {entries} was not verified. Set its root: --trust-root FILE.", err=True
+        )
     if refused.count or partly or not good:
         raise typer.Exit(SOME_ROWS_REFUSED)
 

@@ -82,7 +82,7 @@ def is_bundle(file: Path) -> bool:
     if wire.is_bundle(begin) and b"\r" in begin.rstrip(b"\r\n"):
         command = to_lines(file, "\r")
         refusal = FileEncodingError(path=file, command=command, detail="is a bundle whose lines end with CR")
-        refusal.quote(fix=f"Write it with other line ends, and give that: `{command}`.")
+        refusal.quote(fix=f"Convert its line endings to LF, and use that file: `{command}`.")
         raise refusal
     return wire.is_bundle(begin)
 

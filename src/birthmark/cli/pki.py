@@ -47,8 +47,8 @@ def parse_issued(text: str) -> str:
     except typer.BadParameter as error:
         name = shlex.quote(text)
         raise typer.BadParameter(
-            f"a thumbprint has 64 hex digits; `birthmark pki ls {name}` lists those of a device, and `--device"
-            f" {name}` revokes all of them"
+            f"a thumbprint has 64 hex digits. List a device's certificates: `birthmark pki ls {name}`. To revoke "
+            f"all of them, use `--device {name}`"
         ) from error
 
 
@@ -91,7 +91,7 @@ def list_users(server: ListOptions) -> None:
 
     Passwords are stored only as digests.
     """
-    server.show("est", "users", columns=_USER_COLUMNS, nothing="There is no EST user.")
+    server.show("est", "users", columns=_USER_COLUMNS, nothing="No EST users.")
 
 
 def remove_user(
@@ -102,7 +102,7 @@ def remove_user(
 
     Certificates that were issued stay valid.
     """
-    server.remove("est", "users", name, subject=f"the user {name}, who gets no certificate then")
+    server.remove("est", "users", name, subject=f"the EST user {name}, who can no longer request certificates")
 
 
 def add_ca(

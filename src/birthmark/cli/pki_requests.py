@@ -98,4 +98,6 @@ def reject(server: ServerOutputOptions, wanted: _RequestId) -> None:
     emit(server.as_json, rejected)
     if rejected["fetched_at"] is not None:
         back = f"`birthmark pki revoke --device {shlex.quote(printable(rejected['device']))}`"
-        typer.echo(f"Its certificate was fetched at {rejected['fetched_at']} and lives on: {back} ends it.", err=True)
+        typer.echo(
+            f"Its certificate was fetched at {rejected['fetched_at']} and remains valid. Revoke it: {back}.", err=True
+        )

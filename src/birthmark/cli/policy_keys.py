@@ -41,7 +41,7 @@ def show_keys(
     told = server.client.post(at(kind, name, "keys"), asked)
     if rotate is PolicyKeySlot.PRIMARY and name == "birthmark" and told["policy"] in _OWNERS:
         typer.echo(
-            "`birthmark env` prints the new key in a moment; with several workers, once the server was started again.",
+            "`birthmark env` prints the new key shortly; with several workers, after a server restart.",
             err=True,
         )
     strings = _strings(told)
@@ -51,7 +51,7 @@ def show_keys(
 
 def show_policies(server: ListOptions, kind: str, name: str) -> None:
     """List the policies of a service with their permissions, without keys."""
-    server.show(kind, name, "policies", columns=("policy", "rights"), nothing="There is no policy.")
+    server.show(kind, name, "policies", columns=("policy", "rights"), nothing="No policies.")
 
 
 def show_identity(server: ServerOutputOptions, hub: str, name: str) -> None:

@@ -59,7 +59,7 @@ def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: b
 def _say_kept(reports: "Sequence[Report]") -> None:
     for report in reports:
         if report.kept is not None:
-            typer.echo(printable(f"The earlier {report.path.name} is {report.kept} now."), err=True)
+            typer.echo(printable(f"The previous {report.path.name} was renamed to {report.kept}."), err=True)
 
 
 def add_row(reports: "Sequence[Report]", row: Mapping[str, Any]) -> None:

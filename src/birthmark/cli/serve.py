@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from birthmark.server.settings import Settings
 
 NOT_IN_CERTIFICATE = (
-    "devices are told the host {host}, and the server's certificate does not have it: no client will connect there. "
-    'Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
+    "clients use the host {host}, which the server's certificate does not contain: they will reject the "
+    'connection. Start the server with `--host {host}`, or with `names = ["{host}"]` in its configuration.'
 )
 NAME_STAYS = (
-    "devices use the host {told}, not {host}: it was the server's name when the first device was "
-    "enrolled. They reach this server if that name resolves to it. For a trial: `birthmark serve "
-    "--data tried`"
+    "devices use the host {told}, not {host}: it was the server's name when the first device was enrolled. They "
+    "can connect only if that name resolves to this server. To use a separate data directory for a trial: "
+    "`birthmark serve --data tried`"
 )
 
 
@@ -90,7 +90,7 @@ def serve(
         else:
             for line in format_service_addresses(endpoints, settings.bound.mqtt):
                 typer.echo(line)
-            typer.echo("Ready. `birthmark env` prints what clients need.")
+            typer.echo("Ready. Print the client settings: `birthmark env`.")
         typer.get_text_stream("stdout").flush()
         notifier().tell(ready="1")
 
@@ -110,7 +110,7 @@ def serve(
     settings = read()
     if bus and urlsplit(bus).username:
         typer.echo(
-            ("Warning: other users can see the token of --bus in the process list; set BIRTHMARK_BUS instead."),
+            "Warning: other users can see the token of --bus in the process list; set BIRTHMARK_BUS instead.",
             err=True,
         )
     for warning in find_password_exposures(database, config, settings.database):

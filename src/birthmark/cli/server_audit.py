@@ -46,7 +46,7 @@ def verify(server: ServerOutputOptions, head: Heads = None) -> None:
         return
     for one in told["chains"]:
         signed = one["head"]
-        row = {"chain": one["chain"], "is": "intact: no row was changed, left out or put in"}
+        row = {"chain": one["chain"], "is": "intact: no rows were changed, removed or inserted"}
         emit(server.as_json, row | {"rows": one["rows"]} | {k: signed[k] for k in ("digest", "key")})
 
 
@@ -139,7 +139,7 @@ def export(
         for one in told["chains"]:
             write(json.dumps(one["head"]))
     if out is not None:
-        typer.echo(f"Wrote {out}: {told['rows']} rows up to now are confirmed by it.", err=True)
+        typer.echo(f"Wrote {out}: it confirms the {told['rows']} audit rows to date.", err=True)
 
 
 @contextlib.contextmanager

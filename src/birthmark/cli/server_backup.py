@@ -65,7 +65,11 @@ class PassphraseOptions:
         if not sys.stdin.isatty():
             wanted = PassphraseWantedError()
             if not is_new:
-                wanted.quote(fix=f"Name the file with the one it was made with: `{again()} --passphrase-file FILE`")
+                wanted.quote(
+                    fix=(
+                        f"Use the passphrase file that the backup was created with: `{again()} --passphrase-file FILE`"
+                    )
+                )
             raise wanted
         return str(typer.prompt("Passphrase of the backup", hide_input=True, confirmation_prompt=is_new, err=True))
 

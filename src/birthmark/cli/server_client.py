@@ -103,7 +103,7 @@ def presented_certificate(client: OperatorClient, thumbprint: str) -> "Certifica
             f"--presented takes a certificate's SHA-256 thumbprint, 64 hex digits; this has {error.facts['detail']}."
         )
         error.quote(
-            message="--presented is no thumbprint", cause=cause, fix="`birthmark why` shows the command with it."
+            message="--presented is not a thumbprint", cause=cause, fix="`birthmark why` shows the command with it."
         )
         raise
     return parse_any(client.get(at("refusals", "certificates", wanted))["certificate"].encode())

@@ -39,4 +39,4 @@ def figures(
         raise typer.Exit(FAILED)
     back_s = int(last.total_seconds())
     rows = server.client.rows("/figures", back_s=back_s)
-    show(rows, _COLUMNS, as_json=server.as_json, nothing="There are no records yet.")
+    show(rows, _COLUMNS, as_json=server.as_json, nothing="No records yet.")

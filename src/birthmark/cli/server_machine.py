@@ -17,7 +17,7 @@ from birthmark.cli.server_client import ListOptions, ServerOptions, ServerOutput
 from birthmark.clock import SystemClock, SystemEntropy
 
 _AT, _COLUMNS = at("server", "machines"), ("name", "host", "workers", "leads", "here")
-_ALONE = "This server is on one machine."
+_ALONE = "This server runs on a single node."
 
 
 class DatabaseWantedError(UsageError):
@@ -96,8 +96,9 @@ def join(
             typer.echo(f"It joined before, as {done.name}: its files are as they were.", err=True)
         start = shlex.join(["birthmark", "serve", "--data", str(directory), "--workers", "2"])
         typer.echo(
-            "Start it with what the others have: the database, and the configuration (--config) that names the "
-            f"bus and the hosts, or BIRTHMARK_BUS and --host; --listen says where it is reached: `{start}`.",
+            "Start it with the settings of the other nodes: the database, and the configuration file (--config) "
+            "with the bus and the hosts, or BIRTHMARK_BUS and --host. Set this node's address with --listen: "
+            f"`{start}`.",
             err=True,
         )
 
@@ -110,6 +111,6 @@ def lead(
 
     The leader administers CAs and root CAs.
     """
-    confirm("What this machine has as CA counts for all others from now on. Go on?", yes=yes)
+    confirm("The CAs of this node become authoritative for all other nodes. Continue?", yes=yes)
     rows = server.client.post(f"{_AT}/lead", {})["items"]
     show(rows, _COLUMNS, as_json=server.as_json, nothing=_ALONE)

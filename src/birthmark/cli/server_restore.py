@@ -28,7 +28,9 @@ def restore(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Audit rows exported later (`server audit export --rows`), whose revocations to apply again.",
+            help=(
+                "Audit rows exported after the backup (`server audit export --rows`); their revocations are reapplied."
+            ),
         ),
     ] = None,
     keep_tokens: Annotated[
@@ -85,7 +87,7 @@ def restore(
     emit(as_json, row)
     if not as_json:
         for what, name in done.came_back:
-            typer.echo(printable(f"came back: {what} {name}"))
+            typer.echo(printable(f"restored to its state in the backup: {what} {name}"))
         start = format_start_command(data.expanduser(), database)
         typer.echo(f"{start} The lost server must never run again.", err=True)
 

@@ -91,7 +91,7 @@ def install_server(
     service = server_service(place, host, where, None if config is None else str(config.absolute()))
     _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)
     if where == EVERYWHERE and not listen:
-        typer.echo("It listens on every address of the machine; --listen ADDRESS names one.", err=True)
+        typer.echo("It listens on all addresses of the machine. To use only one, add --listen ADDRESS.", err=True)
 
 
 def uninstall_server(root: RootOption = Path("/"), dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:

@@ -21,7 +21,7 @@ def list_sessions(server: ListOptions) -> None:
 
     Administrators see the sessions of all users.
     """
-    server.show("people", "sessions", columns=_COLUMNS, nothing="Nobody is signed in at a browser.")
+    server.show("people", "sessions", columns=_COLUMNS, nothing="No browser sessions.")
 
 
 def end_session(
@@ -67,7 +67,7 @@ def set_password(
         given.check_blanks()
     is_own = name is None or name == server.client.get("/people/me")["user"]
     if given is None and is_own and current_file is None:
-        current = getpass.getpass("Password until now (empty where there is none): ")
+        current = getpass.getpass("Current password (empty if none): ")
     password = _typed_twice() if given is None else given.reveal()
     body = {"user": name, "password": password, "current": current}
     set_for = server.client.post("/people/password", body)["user"]

@@ -92,7 +92,8 @@ class SwarmDeviceOptions:
     )
     id_scope: Annotated[str | None, typer.Option(help="ID scope of the provisioning service.")] = None
     register: Annotated[
-        RegistrationProtocol | None, typer.Option(help="Registration protocol at Azure; none: --host is the hub.")
+        RegistrationProtocol | None,
+        typer.Option(help="Azure registration protocol. Default: none, and --host is the hub."),
     ] = None
     origin: Annotated[Origin | None, typer.Option("--from", help="Source of the certificates.")] = None
     identities: Annotated[Path | None, typer.Option(help="Directory for keys and certificates.")] = None
@@ -196,12 +197,15 @@ async def run(
     _check_forms(report or [], "--report")
     wanted = asked.scenario(scenario)
     for group, moment in wanted.never():
-        said = f"A storm of {group} is {moment:g}s after the start, and the run ends at {wanted.duration_s:g}s."
-        typer.echo(f"{said} It never comes: give a longer --duration.", err=True)
+        said = (
+            f"The storm of {group} is scheduled {moment:g}s after the start, but the run ends at "
+            f"{wanted.duration_s:g}s."
+        )
+        typer.echo(f"{said} It will not happen: set a longer --duration.", err=True)
     make_room(wanted.count)
     target = target_of(wanted, asked.data.expanduser(), os.environ)
     if not wanted.wish.where.is_local:
-        confirm(f"Drive {wanted.count} devices at {target.host} ({wanted.wish.where.value})?", yes=yes)
+        confirm(f"Simulate {wanted.count} devices against {target.host} ({wanted.wish.where.value})?", yes=yes)
     for path in report or []:
         check_writable(path)
     with ExitStack() as ends:
@@ -219,7 +223,7 @@ async def run(
 
 def _write(path: Path, results: Mapping[str, Any]) -> None:
     if (kept := write_report(path, results)) is not None:
-        typer.echo(printable(f"The earlier {path.name} is {kept} now."), err=True)
+        typer.echo(printable(f"The previous {path.name} was renamed to {kept}."), err=True)
 
 
 def report(

@@ -30,7 +30,7 @@ def announce_first(parts: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield parts as they arrive; print a notice with the first one."""
     for number, part in enumerate(parts):
         if not number:
-            typer.echo("Looking on; Ctrl-C ends it.", err=True)
+            typer.echo("Watching. Press Ctrl-C to stop.", err=True)
         yield part
 
 

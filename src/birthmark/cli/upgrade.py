@@ -17,7 +17,9 @@ from birthmark.errors import BirthmarkError
 def upgrade(
     check: Annotated[
         bool,
-        typer.Option("--check", help="Print what the first start of this version will do, without changing anything."),
+        typer.Option(
+            "--check", help="Print the changes that the first start of this version will make, without making them."
+        ),
     ] = False,
     backed_up: Annotated[
         bool, typer.Option("--backed-up", help="Confirm a backup that `birthmark server backup` did not make.")
@@ -70,7 +72,7 @@ def _format_preview(outlook: Any) -> dict[str, Any]:
         "size": _size(outlook.database_bytes),
         "migrations": "\n".join(f"{one.revision} {one.what}" for one in outlook.steps) or "none",
         "room": f"{_size(outlook.needed_bytes)} at most, {_size(outlook.free_bytes)} free",
-        "backup": "none is known, and a migration takes one"
+        "backup": "none known; a migration requires one"
         if backup is None
         else f"{backup.at.isoformat()} {backup.file}",
         "server": "running: stop it before the upgrade; a package does so itself" if outlook.is_running else "stopped",

@@ -84,7 +84,7 @@ def allow(
     A second user must approve removals beyond the daily limit.
     """
     told = server.client.post(at("people", "users", name, "allowance"), {"more": more})
-    say(server.as_json, told, f"{name} may take {told['remaining']} more devices away until the day is over.")
+    say(server.as_json, told, f"{name} can remove {told['remaining']} more devices until the end of the day.")
 
 
 def list_users(server: ListOptions) -> None:
@@ -114,19 +114,19 @@ def remove_user(server: RemoveOptions, name: UserArgument) -> None:
 def _list_remaining_objects(server: ServerOptions, name: str) -> None:
     """List what a user created or was shown and what remains; of objects for a single device, only the latest."""
     left: dict[tuple[str, ...], dict[str, Any]] = {}
-    typer.echo(f"Searching the audit trail for what {name} made.", err=True)
+    typer.echo(f"Searching the audit log for objects that {name} created.", err=True)
     for row in server.client.rows(at("people", "users", name, "left")):
         left.setdefault((row["action"], row["subject"], row["command"]), row)
     wider = [row for row in left.values() if not row["is_of_a_device"]]
     of_devices = [row for row in left.values() if row["is_of_a_device"]]
     if not left:
         return
-    typer.echo(f"{name} made, or was shown, what stays:")
+    typer.echo(f"Remaining objects that {name} created or viewed:")
     shown = [*wider, *of_devices[:_MAX_OF_DEVICES]]
     show(shown, ("at", "action", "subject", "command"), as_json=False, nothing="")
     if len(of_devices) > _MAX_OF_DEVICES:
         typer.echo(f"{len(of_devices) - _MAX_OF_DEVICES} older ones, each of one device, are not listed.")
-    typer.echo(f"The audit trail keeps it: birthmark server audit ls --by user:{name}")
+    typer.echo(f"List them from the audit log: birthmark server audit ls --by user:{name}")
 
 
 def grant(
@@ -152,7 +152,7 @@ def revoke(
 def list_roles(pick: PickOptions, as_json: JsonOption = False) -> None:
     """List the roles and their rights."""
     rows = ({"role": role.value, "rights": ", ".join(rights)} for role, rights in RIGHTS_OF.items())
-    show(pick.filter_rows(rows), ("role", "rights"), as_json=as_json, nothing="There is no such role.")
+    show(pick.filter_rows(rows), ("role", "rights"), as_json=as_json, nothing="No role matches.")
 
 
 def create_token(
@@ -174,7 +174,7 @@ def create_token(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--lifetime") from error
     if place is not None and role is None:
-        raise typer.BadParameter("a scope requires a role: pass --role, too", param_hint="--at")
+        raise typer.BadParameter("a scope requires a role; add --role", param_hint="--at")
     body = {"label": label, "user": user, "role": role and role.value, "place": place}
     emit(server.as_json, server.client.post(_TOKENS, {**body, "lifetime_s": int(lives.total_seconds())}))
 
@@ -184,7 +184,7 @@ def list_tokens(server: ListOptions) -> None:
 
     Administrators see the tokens of all users.
     """
-    server.show("people", "tokens", columns=_TOKEN_COLUMNS, nothing="There is no token.")
+    server.show("people", "tokens", columns=_TOKEN_COLUMNS, nothing="No tokens.")
 
 
 def remove_token(
@@ -241,7 +241,7 @@ def whoami(server: ServerOutputOptions) -> None:
     client = server.client
     told: dict[str, Any] = client.get("/people/me")
     row = {"server": client.url if server.is_elsewhere else str(server.directory), **told}
-    row["user"] = told["user"] or "whoever holds the data directory"
+    row["user"] = told["user"] or "local administrator"
     if server.as_json:
         emit(True, {**row, "user": told["user"]})
         return
@@ -263,8 +263,8 @@ def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> N
     until = made["ends"][:16].replace("T", " ")
     say(as_json, shown, f"Wrote {file}, a secret that holds until {until} UTC, for one time.")
     if not as_json:
-        typer.echo(f"On that person's machine: birthmark login {shlex.quote(file.name)}", err=True)
-        typer.echo("Or in a browser: the link in that file, which has that person set a password.", err=True)
+        typer.echo(f"On the user's machine: birthmark login {shlex.quote(file.name)}", err=True)
+        typer.echo("Or in a browser: open the link in that file, and set a password.", err=True)
 
 
 def _free(out: Path | None, name: str) -> Path:

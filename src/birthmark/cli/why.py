@@ -209,7 +209,7 @@ def _lines(refusal: Row) -> Iterator[str]:
     yield f"  Fix: {refusal['fix']}"
     yield "  " + "; ".join([f"From {refusal['address']}" if refusal["address"] else _place(refusal), *named])
     if "client" in refusal:
-        yield f"  The client said: {refusal['client']['message']} ({refusal['client']['code']})"
+        yield f"  The client reported: {refusal['client']['message']} ({refusal['client']['code']})"
     yield f"  Tracking id {refusal['id']}"
 
 
@@ -218,7 +218,7 @@ def _place(refusal: Row) -> str:
         return "On the server"
     about = refusal["server"] or {}
     whom = about.get("host") or about.get("target") or about.get("data")
-    return f"On this machine, of {whom}" if whom else "On this machine; no server took part"
+    return f"On this machine; server: {whom}" if whom else "On this machine; no server was involved"
 
 
 def _server_of(data: Path) -> ThisServer:

@@ -44,11 +44,11 @@ def play(stage: Stage) -> None:
     _enroll(stage, "gateway-2", ("--profile", "birthmark"), with_policy=False)
     _connect(stage, chip, "gateway-2", "sss:100100F0", certificate)
 
-    stage.say("A topic outside the policy: the connection is dropped, and the server says why.")
+    stage.say("A topic outside the policy: the server closes the connection and records the reason.")
     identity = _identity(stage, chip, "gateway-2", "sss:100100F0")
     _expect_refusal(stage, identity | {"TOPIC": "elsewhere/data"}, "gateway-2", "awsiot.policy_denied")
 
-    stage.say("A certificate that was made inactive opens nothing.")
+    stage.say("The server rejects an inactive certificate.")
     certificate_id = certificate.thumbprint.hex()
     _aws(stage, (), "update-certificate", "--certificate-id", certificate_id, "--new-status", "INACTIVE")
     _expect_refusal(stage, identity, certificate_id, "awsiot.certificate_inactive")

@@ -29,18 +29,21 @@ def play(stage: Stage) -> None:
     stage.say("Start the local cloud.")
     stage.serve()
 
-    stage.say("Put the device on record.")
+    stage.say("Enroll the device.")
     stage.birthmark("device", "enroll", "--cert", "device.pem")
-    stage.expect(stage.state_of(name), "unassigned", "state on record")
+    stage.expect(stage.state_of(name), "unassigned", "registration state")
 
-    stage.say("The reference key without the chip is worth nothing: the server refuses, and says why.")
+    stage.say(
+        "The reference key is useless without the secure element: the server rejects the connection and records the "
+        "reason."
+    )
     stage.expect_refused(lambda: stage.run_azure_device(name, in_chip=False), name, "tls.key_not_proven")
 
     stage.say("The same program with the key inside the token registers, connects and sends ten messages.")
     stage.run_azure_device(name)
 
-    stage.say("What the cloud saw.")
-    stage.expect(stage.state_of(name), "assigned", "state on record")
+    stage.say("Check the result in the cloud.")
+    stage.expect(stage.state_of(name), "assigned", "registration state")
     (device,) = [row for row in stage.rows("hub", "device", "ls") if row["device"] == name.lower()]
     stage.expect(device["thumbprint"], certificate.thumbprint.hex(), "thumbprint at the hub")
     messages = stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])

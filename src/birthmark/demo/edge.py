@@ -10,7 +10,10 @@ from birthmark.demo.harness import NotProvenError, Stage, app_path
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "An IoT Edge gateway: two modules, one configuration, renewed by the hub"
-ABOUT = "A chip introduces it; its modules speak for themselves, by Microsoft's own SDK; nothing is registered twice."
+ABOUT = (
+    "The gateway registers with its secure element. Its modules connect with Microsoft's SDK, without a registration "
+    "of their own."
+)
 _CAMERA, _DOOR = "camera", "door"
 _PATIENCE_S = 90
 _MESSAGES_S = 4
@@ -18,12 +21,14 @@ _MESSAGES_S = 4
 
 def play(stage: Stage) -> None:
     """Run the journey."""
-    stage.say("A gateway leaves the factory: a key locked in its chip, and the maker's certificate for it.")
+    stage.say(
+        "A gateway leaves the factory with a key in its secure element and the manufacturer's certificate for it."
+    )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "born.pem")
     name = (parse_pem(stage.path("born.pem").read_bytes()).subject_cn or "").lower()
 
-    stage.say("The cloud has it on record as an IoT Edge device that is issued certificates by the policy `device`.")
+    stage.say("Enroll it as an IoT Edge device; the policy `device` issues its certificates.")
     stage.serve()
     stage.birthmark("device", "enroll", "--cert", "born.pem", "--edge", "--issue", "device")
 
@@ -38,7 +43,10 @@ def play(stage: Stage) -> None:
     _speak(stage, name, gateway)
     renewed = _renew(stage, name, gateway, first["thumbprint"])
 
-    stage.say("The operator takes the camera out of the configuration: it ends, the door stays.")
+    stage.say(
+        "The operator removes the camera from the configuration: the camera module stops, the door module keeps "
+        "running."
+    )
     _apply(stage, name, _modules(2, without=_CAMERA))
     _wait_for_lines(stage, gateway, f"{_CAMERA} ends", "keeps to its configuration")
     states = {row["module"]: row["state"] for row in stage.rows("hub", "module", "ls", name)}
@@ -54,7 +62,7 @@ def play(stage: Stage) -> None:
 
 def _begin(stage: Stage, name: str) -> "subprocess.Popen[str]":
     """Set the gateway's deployment and start its program, which starts the modules."""
-    stage.say("An operator says what it shall run: one module with a key, one with a certificate.")
+    stage.say("An operator deploys two modules: one with a symmetric key, one with a certificate.")
     _apply(stage, name, _modules(2))
 
     stage.say("The gateway gets its configuration, gives both an identity at the hub, and starts them.")
@@ -76,7 +84,10 @@ def _begin(stage: Stage, name: str) -> "subprocess.Popen[str]":
 
 def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
     """Reach each module by itself."""
-    stage.say("Each has a twin, methods and messages of its own: what is desired of one is not of the other.")
+    stage.say(
+        "Each module has its own twin, methods and messages. A desired property of one module does not affect the "
+        "other."
+    )
     _apply(stage, name, {_CAMERA: {"properties.desired": {"interval_s": 0.5}}})
     _wait_for_lines(stage, gateway, f"{_CAMERA} sends every 0.5 s")
     stage.expect(_reported(stage, f"{name}/{_CAMERA}"), 0.5, f"reported by {_CAMERA}")
@@ -88,7 +99,9 @@ def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
 
 def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str) -> str:
     """Have the hub issue the gateway's next certificate while the modules run; return its thumbprint."""
-    stage.say("The gateway asks the hub for its next certificate, by the one it has. Its modules do not notice.")
+    stage.say(
+        "The gateway renews its certificate at the hub, authenticated with the current one. Its modules keep running."
+    )
     before = _count_messages(stage, name)
     stage.birthmark("agent", "renew", "--root", "device")
     heard = _wait_for_lines(stage, gateway, f"asked by it for its modules: $edgeAgent, $edgeHub, {_CAMERA}, {_DOOR}")
@@ -102,7 +115,7 @@ def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str
     with stage.console.status("   waiting for messages of its modules"):
         time.sleep(_MESSAGES_S)
     now = _count_messages(stage, name)
-    stage.expect(all(now[module] > count for module, count in before.items()), True, "both modules went on sending")
+    stage.expect(all(now[module] > count for module, count in before.items()), True, "both modules kept sending")
     return renewed
 
 
@@ -160,7 +173,7 @@ def _wait_for_lines(stage: Stage, gateway: "subprocess.Popen[str]", *wanted: str
                 return heard
     finally:
         overdue.cancel()
-    raise NotProvenError(expected=f"the gateway to say {', '.join(sorted(missing))}", found="its end")
+    raise NotProvenError(expected=f"the gateway to print {', '.join(sorted(missing))}", found="its end")
 
 
 def _reported(stage: Stage, name: str) -> object:

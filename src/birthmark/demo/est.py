@@ -19,7 +19,7 @@ def play(stage: Stage) -> None:
     stage.serve(f"[est]\ndevice_lifetime_s = {_LIFETIME_S}\n")
     host = stage.endpoints["dps"]["host"]
 
-    stage.say("Ask the EST server for its certificates: the second one is the root, and the only thing to trust.")
+    stage.say("Get the EST server's certificates. The second one is the root, the only trust anchor that you need.")
     line = f"openssl s_client -showcerts -connect {host}:8085 </dev/null 2>/dev/null | {_CUT}"
     stage.run("sh", "-c", line, shown=line)
     stage.birthmark("dps", "ca", "create", "est-root", "cert2.pem", "--verified")
@@ -49,7 +49,7 @@ def play(stage: Stage) -> None:
         raise NotProvenError(expected="a new certificate", found=renewed["thumbprint"])
     stage.expect(_thumbprint_at_hub(stage), renewed["thumbprint"], "thumbprint at the hub")
 
-    stage.say("stop, remove certificates and keys, apply again: the device begins anew.")
+    stage.say("Stop the agent, remove certificates and keys, and apply again: the device enrolls from the start.")
     stage.birthmark("agent", "stop", *root)
     for path in _files(stage.path("device")):
         stage.note(f"rm {path.relative_to(stage.directory)}")

@@ -41,12 +41,13 @@ class _Chip:
 def play(stage: Stage) -> None:
     """Run the journey."""
     stage.say(
-        f"{_CHIPS} boards come down the line, each with an SE050. Here: {_CHIPS} software chips of one maker each."
+        f"{_CHIPS} boards leave the line, each with an SE050. Here: {_CHIPS} simulated chips, each with its own "
+        "manufacturer CA."
     )
     chips = _chips(stage)
     north, south = chips[: _CHIPS // 2], chips[_CHIPS // 2 :]
 
-    stage.say("Somebody put the certificate of one chip into another. The station asks the chip itself: it is caught.")
+    stage.say("One chip contains the certificate of another. The station verifies the chip itself and rejects it.")
     _exchange(stage, north[4], north[3])
 
     stage.say("Station north, by scanner: the next board into the holder, its serial number, ten times.")
@@ -54,13 +55,16 @@ def play(stage: Stage) -> None:
     stage.say("Station south does the same at the same time; neither has a network.")
     _run_intake(stage, "south", south)
 
-    stage.say("At night a chip of north's is taken in again, on another board. That station cannot know; the list can.")
+    stage.say(
+        "At night, another station records a chip of station north again, on another board. The station cannot "
+        "detect it; verification of the list can."
+    )
     stage.birthmark("chip", "intake", "BOARD-9999", "--station", "night", environment=north[0].variables)
 
-    stage.say("Hand-over: the bundles are sealed and become one file.")
+    stage.say("Handover: the bundles are sealed and merged into one file.")
     trust = _hand_over(stage)
 
-    stage.say("Start the local cloud, and put the whole list on record: at Azure, and at AWS.")
+    stage.say("Start the local cloud, and enroll the complete list: at Azure, and at AWS.")
     stage.serve()
     stage.path("policy.json").write_text(json.dumps(_POLICY))
     document = ("--policy-document", "file://policy.json")
@@ -142,7 +146,7 @@ def _hand_over(stage: Stage) -> tuple[str, ...]:
     stage.expect(stage.path("shipment.jsonl").exists(), False, "written all the same")
     stage.birthmark(*merged, *trust, "--out", "shipment.jsonl")
 
-    stage.say("A line that is taken out of the file on its way is missed.")
+    stage.say("Verification detects a line that was removed from the file in transit.")
     lines = stage.path("shipment.jsonl").read_bytes().splitlines(keepends=True)
     stage.path("cut.jsonl").write_bytes(b"".join(lines[:7] + lines[8:]))
     told = stage.birthmark("manifest", "verify", "cut.jsonl", *trust, "--json", may_fail=True).stdout
@@ -166,7 +170,7 @@ def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
     together(stage, jobs)
     on_record = {row["name"]: row["state"] for row in stage.rows("device", "ls")}
     states = Counter(on_record[chip.name.lower()] for chip in chips)
-    stage.expect(dict(states), {"assigned": len(chips)}, "state on record")
+    stage.expect(dict(states), {"assigned": len(chips)}, "registration state")
     hub = stage.endpoints["iothub"]["host"]
     received = Counter(row["device"] for row in stage.rows("hub", "messages", "--limit", "1000"))
     for chip in chips:

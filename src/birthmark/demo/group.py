@@ -4,7 +4,7 @@ from birthmark.demo.harness import Stage
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "ATECC608 with your own CA → Azure DPS, group enrollment"
-ABOUT = "One record for a whole product line; the chip remembers its hub and next time goes there at once."
+ABOUT = "One enrollment for a complete product line; each chip stores its hub and reconnects to it directly."
 _NAME = "gateway-0001"
 _MESSAGES = 5
 
@@ -14,7 +14,10 @@ def play(stage: Stage) -> None:
     stage.say("Found a certificate authority of your own: root and issuing CA, keys encrypted.")
     stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
 
-    stage.say("Start the local cloud and put the root on record; until it is proven to be yours, it may do nothing.")
+    stage.say(
+        "Start the local cloud and register the root. It authenticates no devices until you prove possession of its "
+        "key."
+    )
     stage.serve()
     stage.birthmark("dps", "ca", "create", "example-ca", "ca/root.pem")
     stage.birthmark("device", "enroll-group", "example-gateways", "--ca-name", "example-ca")
@@ -36,7 +39,7 @@ def play(stage: Stage) -> None:
     leaf = parse_bundle(stage.path("gateway.pem").read_bytes())[0]
     stage.note(f"{leaf.subject_cn}, issued by {leaf.issuer_text}")
 
-    stage.say("It registers over MQTT with its chain, and the chip notes where it belongs.")
+    stage.say("It registers over MQTT with its chain, and the chip stores its hub.")
     chain = ("--chip", "--cert", "gateway.pem")
     registered = stage.row("device", "register", *chain, "--remember")
     stage.expect(registered["device_id"], _NAME, "registered as")
@@ -47,7 +50,9 @@ def play(stage: Stage) -> None:
     sent = stage.row("device", "send", '{"reading": {n}}', "--count", str(_MESSAGES), *chain)
     stage.expect(sent["sent"], _MESSAGES, "messages sent")
 
-    stage.say("Switched on again: straight to the hub, without asking DPS. The provisioning variables are gone here.")
+    stage.say(
+        "After a restart, it connects to the hub directly, without DPS. The provisioning variables are not set here."
+    )
     gone = ("PROVISIONING_HOST", "PROVISIONING_IDSCOPE")
     again = stage.row("device", "connect", *chain, without=gone)
     stage.expect(again["how"], "remembered", "how it knew")

@@ -145,7 +145,7 @@ class Stage:
     def table(self) -> Table:
         """Return the results: one line per device on a wide console, otherwise one line per fact."""
         title = f"Proven by the journey “{self.journey}”"
-        names = ("device", "where the key lives", "certificate thumbprint", "hub or thing", "messages")
+        names = ("device", "key location", "certificate thumbprint", "hub or thing", "messages")
         rows = [(p.device, p.key, _shorten_thumbprint(p.thumbprint), p.place, p.messages) for p in self.proofs]
         if self.console.width >= _WIDE:
             table = Table(title=title, title_justify="left")
@@ -296,7 +296,7 @@ class Stage:
         self.environment["BIRTHMARK_DATA"] = str(data)
         self.source("birthmark", "env")
         self.note(f"ready at {address}, ID scope {self.endpoints['dps']['id_scope']}")
-        self.note(f"its console, while this runs: birthmark console open --data {data}")
+        self.note(f"web console during the run: birthmark console open --data {data}")
 
     def source(self, *command: str) -> None:
         """Run a command and import the variables that it exports."""
@@ -358,7 +358,7 @@ def stage(journey: str, console: Console, entropy: Entropy, *, keep: bool) -> It
     finally:
         made.close()
         if keep:
-            console.print(f"Files are kept in {directory}")
+            console.print(f"The files remain in {directory}")
         else:
             shutil.rmtree(directory, ignore_errors=True)
 
@@ -393,4 +393,4 @@ def read_event(agent: "subprocess.Popen[str]", event: str) -> dict[str, Any]:
         row: dict[str, Any] = json.loads(line)
         if row.get("event") == event:
             return row
-    raise NotProvenError(expected=f"the event {event}", found="the agent's end")
+    raise NotProvenError(expected=f"the event {event}", found="the end of the agent's output")

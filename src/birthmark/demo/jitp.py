@@ -8,7 +8,7 @@ from birthmark.demo.harness import IN_CHIP, DemoProof, Job, Stage, app_path, tog
 from birthmark.pki.certificates import parse_bundle
 
 TITLE = "Twenty chips of one CA → AWS IoT Core, just in time"
-ABOUT = "The CA is on record, no device is; each becomes a thing when it comes for the first time. One is refused."
+ABOUT = "Only the CA is registered. Each device becomes a thing at its first connection; one is rejected."
 _CHIPS = 20
 _MESSAGES = 10
 _ROLE = "arn:aws:iam::000000000000:role/provisioning"
@@ -62,12 +62,15 @@ def play(stage: Stage) -> None:
     stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
     stage.serve()
 
-    stage.say("What a device becomes is a template: a thing of its name, and a policy for that thing's topics.")
+    stage.say(
+        "A provisioning template defines what each device gets: a thing with its name, and a policy for that thing's "
+        "topics."
+    )
     stage.path("template.json").write_text(json.dumps(_TEMPLATE, indent=2))
     template = ("--template-name", "gateways", "--template-body", "file://template.json", "--type", "JITP")
     _aws(stage, "create-provisioning-template", *template, "--enabled", "--provisioning-role-arn", _ROLE)
 
-    stage.say("The CA goes on record with that template, with a proof that its key is yours.")
+    stage.say("Register the CA with that template and a proof of possession of its key.")
     code = _aws(stage, "get-registration-code")["registrationCode"]
     proof = ("--with", "issuing", "--dir", "ca", "--out", "proof.pem")
     stage.birthmark("ca", "verify-possession", code, *proof)
@@ -77,7 +80,7 @@ def play(stage: Stage) -> None:
 
     stage.say(f"{_CHIPS} ATECC608 leave the line, each with a key of its own and a certificate of that CA.")
     chips = _chips(stage)
-    stage.expect(stage.rows("aws", "thing", "ls"), [], "things on record")
+    stage.expect(stage.rows("aws", "thing", "ls"), [], "registered things")
 
     stage.say("They are switched on. The first connection of each is closed, as AWS does it; the next one works.")
     good, late = chips[:-1], chips[-1]
@@ -88,10 +91,11 @@ def play(stage: Stage) -> None:
     for chip in good:
         stage.prove(DemoProof(chip.name, IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))
     things = stage.rows("aws", "thing", "ls")
-    stage.expect(len(things), _CHIPS - 1, "things on record")
+    stage.expect(len(things), _CHIPS - 1, "registered things")
 
     stage.say(
-        f"The last one was given the name {late.name}, which another has. It takes nothing, and the server says why."
+        f"The last device has the name {late.name}, which another thing already has. The server rejects it and "
+        "records the reason."
     )
     _connect(stage, [late], expected=1)
     (refusal,) = stage.rows("why", late.thumbprint, "--limit", "1")

@@ -8,8 +8,11 @@ from typing import Any
 from birthmark.demo.harness import DemoProof, Job, NotProvenError, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
-TITLE = "A rollout to twenty pumps that stops itself, and a webhook that is told"
-ABOUT = "One pump refuses; the rollout stops before the others have it. The operator looks why, mends it, goes on."
+TITLE = "A rollout to twenty pumps that stops itself, with webhook notifications"
+ABOUT = (
+    "One pump fails, and the rollout stops before it reaches the others. The operator finds the cause, fixes it and "
+    "continues."
+)
 _COUNT = 20
 _LOOKS, _PAUSE_S = 180, 0.5
 _ROLE = "arn:aws:iam::000000000000:role/provisioning"
@@ -59,10 +62,12 @@ def play(stage: Stage) -> None:
     pumps = stage.start(*program, log="pumps.log", environment=own, is_told=True)
     stage.expect((pumps.stdout or iter(())).__next__().strip(), f"{_COUNT} pumps are connected", "the pumps' program")
 
-    stage.say("A rule carries what becomes of each execution to a webhook, which has to agree first.")
+    stage.say(
+        "A rule action sends the status of each execution to a webhook. The webhook must confirm the destination first."
+    )
     _tell_a_webhook(stage)
 
-    stage.say("They are told to measure every 5 seconds: two pumps a second, until more than 5 % fail.")
+    stage.say("A job sets the measurement interval to 5 s: two pumps per second, until more than 5 % fail.")
     stage.path("interval-5.json").write_text(json.dumps({"operation": "interval", "seconds": 5}))
     stage.path("stops.json").write_text(json.dumps(_STOPS, indent=2))
     job = ("aws", "job", "create", "interval-5", "interval-5.json", "--thing-group", "pumps")
@@ -77,29 +82,29 @@ def play(stage: Stage) -> None:
     (why,) = stage.rows("aws", "job", "why", "interval-5")
     stage.note(f"{why['one']}: {why['details']['reason']}")
 
-    stage.say("The operator mends it: 10 seconds is what all of them can do, and everyone is told.")
+    stage.say("The operator fixes it: a new job sets 10 s, which all pumps support, on every pump.")
     stage.path("interval-10.json").write_text(json.dumps({"operation": "interval", "seconds": 10}))
     again = ("aws", "job", "create", "interval-10", "interval-10.json", "--thing-group", "pumps", "--rate", "600")
     stage.birthmark(*again)
     done = _wait_for_job(stage, "interval-10", lambda found: found["status"] == "COMPLETED")
     stage.expect(done["things"].get("SUCCEEDED"), _COUNT, "pumps that did it")
 
-    stage.say("The webhook was told of every execution of both jobs.")
+    stage.say("The webhook received every execution of both jobs.")
     reached = over["things"]
     wanted = reached.get("SUCCEEDED", 0) + reached["FAILED"] + reached.get("CANCELED", 0) + _COUNT
     told = _wait_for_webhook_messages(stage, wanted)
-    stage.expect(len(told), wanted, "executions that the webhook was told of")
+    stage.expect(len(told), wanted, "executions that the webhook received")
     failed = [one for one in told if one["status"] == "FAILED"]
     stage.expect(", ".join(one["thing"] for one in failed), "pump-07", "of which failed")
     (rule,) = stage.rows("aws", "rule", "ls")
-    stage.note(f"rule {rule['rule']}: {rule['matched']} selected, {rule['sent']} sent, {rule['dead']} put aside")
+    stage.note(f"rule {rule['rule']}: {rule['matched']} selected, {rule['sent']} sent, {rule['dead']} dead-lettered")
     for name, thumbprint in thumbprints.items():
         jobs = sorted(one["job"] for one in told if one["thing"] == name)
         stage.prove(DemoProof(name, "a file of the pump's", thumbprint, f"thing {name}", ", ".join(jobs)))
 
 
 def _prepare(stage: Stage) -> None:
-    stage.say("Found a certificate authority, and start the local cloud, which may call a webhook of this machine.")
+    stage.say("Create a certificate authority, and start the local cloud. It may call a webhook on this machine.")
     stage.birthmark("ca", "init", "--name", "Example Pumps", "--dir", "ca")
     stage.serve('[outbound]\nallow = ["127.0.0.1/32"]\n')
     stage.path("template.json").write_text(json.dumps(_TEMPLATE, indent=2))
@@ -160,7 +165,7 @@ def _wait_for_job(stage: Stage, job: str, is_so: Callable[[Mapping[str, Any]], b
         pending = {"QUEUED", "IN_PROGRESS"} & set(found["things"])
         return is_so(found) and not pending
 
-    _wait(look, f"{job} comes to its end")
+    _wait(look, f"{job} to finish")
     return found
 
 
@@ -171,7 +176,7 @@ def _wait_for_webhook_messages(stage: Stage, wanted: int) -> list[dict[str, Any]
     def rows() -> list[str]:
         return sorted(set(file.read_text().splitlines())) if file.exists() else []
 
-    _wait(lambda: len(rows()) >= wanted, "the webhook is told")
+    _wait(lambda: len(rows()) >= wanted, "the webhook to receive the messages")
     return [json.loads(line) for line in rows()]
 
 

@@ -7,14 +7,15 @@ from birthmark.demo.harness import DemoProof, Stage
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "Trust&GO: the supplier's signed list → Azure DPS"
-ABOUT = "Fifty chips verified and put on record before the first of them is switched on."
+ABOUT = "Fifty chips are verified and enrolled before the first one is switched on."
 _CHIPS = 50
 
 
 def play(stage: Stage) -> None:
     """Run the journey."""
     stage.say(
-        "A reel of ATECC608 Trust&GO arrives, and a manifest by mail. Here: a software chip, and 49 more on the list."
+        "A reel of ATECC608 Trust&GO arrives, with a manifest by email. Here: a simulated chip, and 49 more on "
+        "the list."
     )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
     stage.birthmark("manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--chip-ca", "chip/maker-ca.pem")
@@ -40,7 +41,7 @@ def play(stage: Stage) -> None:
     stage.birthmark("manifest", "extract", listed, *trust, "--out", "certificates")
     stage.expect(len(list(stage.path("certificates").glob("*.pem"))), _CHIPS, "certificate files")
 
-    stage.say("Start the local cloud and put the shipment on record, twice: the second run changes nothing.")
+    stage.say("Start the local cloud and enroll the shipment twice. The second run changes nothing.")
     stage.serve()
     stage.expect(_outcomes(stage, listed, trust), {"created": _CHIPS}, "first run")
     stage.expect(_outcomes(stage, listed, trust), {"unchanged": _CHIPS}, "second run")

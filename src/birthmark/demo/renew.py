@@ -16,14 +16,17 @@ _MESSAGES_S = 3
 
 def play(stage: Stage) -> None:
     """Run the journey."""
-    stage.say("A gateway leaves the factory: a key locked in its chip, and the maker's certificate for it.")
+    stage.say(
+        "A gateway leaves the factory with a key in its secure element and the manufacturer's certificate for it."
+    )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "born.pem")
     name = parse_pem(stage.path("born.pem").read_bytes()).subject_cn or ""
     stage.note(f"{name}, which is all anybody knows of it")
 
     stage.say(
-        f"A server that believes the maker. Certificates live {_LIFETIME_S} seconds here, and come back within an hour."
+        f"Start a server that trusts the manufacturer CA. Certificates are valid for {_LIFETIME_S} seconds and "
+        "can be renewed up to 1 hour after expiry."
     )
     stage.serve(f'[est]\ndevice_lifetime_s = {_LIFETIME_S}\n\n[est.late_renewal.device]\nwindow = "1h"\n')
     stage.run("sh", "-c", "openssl x509 -in chip/maker-ca.pem -out maker.pem && cat chip/maker-ca.pem >> born.pem")
@@ -32,18 +35,21 @@ def play(stage: Stage) -> None:
     stage.birthmark("dps", "ca", "create", "devices", "anchor.pem", "--verified")
     stage.birthmark("device", "enroll-group", "gateways", "--ca-name", "devices")
 
-    stage.say("The device's configuration: the chip's certificate introduces it, and its keys are made in the chip.")
+    stage.say("Configure the device: it enrolls with the chip's certificate and generates its keys in the chip.")
     _configure(stage, name)
     root = ("--root", "device")
     first = stage.row("agent", "apply", *root)
     stage.note(f"certificate {str(first['thumbprint'])[:16]}…, key: {first['key']}")
 
-    stage.say("It lies in a warehouse, and its certificate expires.")
-    with stage.console.status("   waiting for the end of the certificate"):
+    stage.say("The device is stored in a warehouse, and its certificate expires.")
+    with stage.console.status("   waiting for the certificate to expire"):
         time.sleep(_LIFETIME_S + _MARGIN_S)
     stage.birthmark("agent", "check", *root, "--offline", may_fail=True)
 
-    stage.say("Switched on again: it proves its key by the expired certificate, and the rule lets it come back.")
+    stage.say(
+        "Switched on again, it proves possession of its key with the expired certificate. Late renewal issues a new "
+        "one."
+    )
     back = stage.row("agent", "apply", *root)
     _differs(stage, back, first)
     rows = [json.loads(line) for line in stage.birthmark("server", "audit", "export", "--rows").stdout.splitlines()]

@@ -16,7 +16,7 @@ _PATIENCE_S = 60
 
 def play(stage: Stage) -> None:
     """Run the journey."""
-    stage.say("A gateway with a key in its secure element is on record at the local cloud.")
+    stage.say("A gateway with a key in its secure element is enrolled at the local cloud.")
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
     stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
@@ -35,18 +35,20 @@ def play(stage: Stage) -> None:
     _wait_for_lines(stage, device, "ready")
     stage.expect(_reported(stage, name), {"boots": 1, "interval_s": 5.0}, "reported by the device")
 
-    stage.say("An operator desires another interval: the device hears of it, keeps to it, and reports it.")
+    stage.say(
+        "An operator sets another interval as a desired property. The device receives it, applies it, and reports it."
+    )
     _desire(stage, name, 0.5)
     _wait_for_lines(stage, device, "sending every 0.5 s")
     stage.expect(_reported(stage, name), {"boots": 1, "interval_s": 0.5}, "reported by the device")
 
-    stage.say("A direct method restarts it; after that it keeps to what its twin still desires.")
+    stage.say("A direct method restarts it. It then applies the desired properties of its twin again.")
     answer = stage.row("hub", "method", name, "restart")
     stage.expect(answer, {"status": 200, "payload": "restarting"}, "the device's answer")
     _wait_for_lines(stage, device, "ready")
     stage.expect(_reported(stage, name), {"boots": 2, "interval_s": 0.5}, "reported by the device")
 
-    stage.say("The device is away. A method has nobody to call; a message waits, and so does what is desired.")
+    stage.say("The device is offline. A direct method fails; a message and the desired properties wait for the device.")
     device.terminate()
     device.wait()
     failed = stage.birthmark("hub", "method", name, "restart", may_fail=True)
@@ -55,10 +57,10 @@ def play(stage: Stage) -> None:
     sent = stage.row("hub", "c2d", name, "open the valve", "--feedback", "full")
     stage.expect(len(stage.rows("hub", "c2d", name)), 1, "messages that wait")
 
-    stage.say("It comes back, gets both, and the sender is told.")
+    stage.say("It reconnects and receives both, and the sender gets feedback.")
     device = _start(stage)
     _wait_for_lines(stage, device, "message: open the valve", "sending every 2 s", "ready")
-    stage.expect(_wait_for_feedback(stage), {sent["message"]: "Success"}, "told of the message")
+    stage.expect(_wait_for_feedback(stage), {sent["message"]: "Success"}, "feedback for the message")
     stage.expect(_reported(stage, name), {"boots": 3, "interval_s": 2}, "reported by the device")
     stage.expect(len(stage.rows("hub", "c2d", name)), 0, "messages that wait")
     stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
@@ -83,7 +85,7 @@ def _wait_for_lines(stage: Stage, device: "subprocess.Popen[str]", *wanted: str)
                 return
     finally:
         overdue.cancel()
-    raise NotProvenError(expected=f"the device to say {', '.join(sorted(missing))}", found="its end")
+    raise NotProvenError(expected=f"the device to print {', '.join(sorted(missing))}", found="its end")
 
 
 def _desire(stage: Stage, name: str, interval_s: float) -> None:

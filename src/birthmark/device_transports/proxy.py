@@ -102,4 +102,4 @@ def parse_refusal(answer: bytes) -> str:
         return "it answers no HTTP"
     if words[1].startswith("2"):
         return ""
-    return f"it says {' '.join(words[1:])[:100]}"
+    return f"it responded with {' '.join(words[1:])[:100]}"

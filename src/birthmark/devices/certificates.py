@@ -75,7 +75,7 @@ class CertificateRecords(DeviceRecords):
         """Yield another CA's certificate that requested one, such as the manufacturer's, unless devices share it."""
         others = [other for other in await self.authority.names_below(parent) if other != name]
         if others:
-            note = f"it asked for {', '.join(others)}, too"
+            note = f"it also requested certificates for {', '.join(others)}"
             yield DeviceAccess("ca", FOREIGN, parent.hex(), note=note, is_left=True)
             return
         order.certificates.add(parent)

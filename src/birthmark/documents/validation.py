@@ -19,8 +19,8 @@ class Problem(StrEnum):
     TOO_LARGE = "is too large"
     KEY = "is a name that is not allowed"
     NULL_IN_ARRAY = "is null inside of an array"
-    NUMBER = "is a number that is out of range"
-    TEXT = "is a text that is too long"
+    NUMBER = "is a number out of range"
+    TEXT = "is a string that is too long"
 
 
 class DocumentProblem(Exception):  # noqa: N818 - each cloud makes its own error of it

@@ -281,7 +281,7 @@ async def _until_assigned(ask: Ask, target: DpsTarget, pause: Pause) -> HubAssig
             operation_id = answer.operation_id or operation_id
         pause_s = _DEFAULT_RETRY_S if retry_after_s is None else retry_after_s
         if pause_s > _MAX_RETRY_S:
-            text = f"not before {pause_s} s are over"
+            text = f"retry after {pause_s} s"
             raise DpsBusyError(host=target.host, text=text, number=str(status), retry_after_s=pause_s)
         await pause(pause_s)
     raise DpsBusyError(host=target.host, text="still assigning", number="-")

@@ -101,7 +101,7 @@ class DpsDeviceRecords(DeviceRecords):
                 "enrollment",
                 name,
                 None if is_revoked else revoke,
-                note="" if own is not None else "disabled, so that no group lets it in",
+                note="" if own is not None else "disabled, so that no enrollment group accepts it",
                 is_record=own is not None,
             )
 

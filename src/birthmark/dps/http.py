@@ -309,7 +309,7 @@ def _named(document: EnrollmentDocument, enrollment_id: str, *, is_group: bool) 
     """Return the enrollment with the id of its path, which the body may repeat but not contradict."""
     stated = document.enrollment_group_id if is_group else document.registration_id
     if stated is not None and stated.lower() != enrollment_id.lower():
-        raise wire.BodyInvalidError(detail=f"the body says {stated}, the path {enrollment_id}")
+        raise wire.BodyInvalidError(detail=f"the ID in the body is {stated}, the ID in the path is {enrollment_id}")
     if is_group:
         return msgspec.structs.replace(document, enrollment_group_id=enrollment_id, registration_id=None)
     return msgspec.structs.replace(document, registration_id=enrollment_id, enrollment_group_id=None)

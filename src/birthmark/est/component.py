@@ -44,7 +44,7 @@ class EstDeviceRecords(DeviceRecords):
             issued = await self.authority.find(thumbprint)
             if issued is not None and fold(issued.device_id) in order.device.folded:
                 remove = partial(self.registrars.remove, thumbprint, actor=order.actor)
-                note = "what it asked for in the name of others stays good"
+                note = "certificates that it requested for other names remain valid"
                 yield DeviceAccess("est", "registration authority", thumbprint.hex(), remove, note=note)
 
     async def _credentials(self, name: str, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
@@ -52,7 +52,7 @@ class EstDeviceRecords(DeviceRecords):
         since = await revocations.lost_since(name)
         word = f"-- {shell_word(name)}" if name.startswith("-") else shell_word(name)
         release = f"birthmark pki release {word}".replace("`", BACKTICK)
-        note = f"nobody gets a certificate by this name any more, until: `{release}`"
+        note = f"no certificates are issued for this name until it is released: `{release}`"
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"
         revoke = partial(revocations.lose, name, order.principal, order.reason) if since is None else None

@@ -32,28 +32,36 @@ KINDS: Sequence[EventKind] = (
     EventKind(
         f"{PREFIX}device.changed",
         ("iothub.device_put", "awsiot.thing_create", "awsiot.thing_update"),
-        "A device is on record at a hub, or a thing at the account, or another than before.",
+        "A device at a hub, or a thing of the account, was created or updated.",
     ),
     EventKind(f"{PREFIX}device.connected", (CONNECTED,), "A device, or another client, is connected."),
-    EventKind(f"{PREFIX}device.disconnected", (DISCONNECTED,), "It said goodbye."),
-    EventKind(f"{PREFIX}device.lost", (LOST,), "Its connection ended without a goodbye; `reason` says why."),
+    EventKind(f"{PREFIX}device.disconnected", (DISCONNECTED,), "The client disconnected normally."),
     EventKind(
-        f"{PREFIX}device.refused", (REFUSED,), "It was refused; `birthmark why` tells more by the `tracking_id`."
+        f"{PREFIX}device.lost",
+        (LOST,),
+        "The connection ended without a DISCONNECT packet; `reason` contains the cause.",
     ),
-    EventKind(f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "It is on record no more."),
     EventKind(
-        f"{PREFIX}module.changed", ("iothub.module_put",), "A module of a device is on record, or another than before."
+        f"{PREFIX}device.refused",
+        (REFUSED,),
+        "A request was rejected; `birthmark why` prints the details for the `tracking_id`.",
     ),
-    EventKind(f"{PREFIX}module.removed", ("iothub.module_delete",), "A module of a device is on record no more."),
+    EventKind(
+        f"{PREFIX}device.removed", ("iothub.device_delete", "awsiot.thing_delete"), "The device or thing was deleted."
+    ),
+    EventKind(f"{PREFIX}module.changed", ("iothub.module_put",), "A module of a device was created or updated."),
+    EventKind(f"{PREFIX}module.removed", ("iothub.module_delete",), "A module of a device was deleted."),
     EventKind(
         f"{PREFIX}device.revoked",
         ("device.revoke", "iothub.device_take_back", "name.lose"),
-        "A device was taken back; the same device may be told of several times, for each place.",
+        "A device was revoked; a device that is enrolled in several services has one event for each.",
     ),
-    EventKind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued that renews none."),
+    EventKind(f"{PREFIX}certificate.issued", ("certificate.issue",), "A certificate was issued that is not a renewal."),
     EventKind(RENEWED, (), "A certificate was issued in the place of one that is of the same name and profile."),
     EventKind(
-        f"{PREFIX}device.came-back", ("certificate.comeback",), "A device whose certificate had ended has one again."
+        f"{PREFIX}device.came-back",
+        ("certificate.comeback",),
+        "A device with an expired certificate was issued a new one (late renewal).",
     ),
     EventKind(
         f"{PREFIX}certificate.revoked",
@@ -70,9 +78,11 @@ KINDS: Sequence[EventKind] = (
         ),
         "Another CA is trusted, or one no more, or the root is exchanged.",
     ),
-    EventKind(f"{PREFIX}alert.raised", ("alert.raised",), "Something needs somebody; `fix` is the next command."),
-    EventKind(f"{PREFIX}alert.over", ("alert.over",), "It needs nobody any more."),
-    EventKind(CHANGED, (), "Everything else that the audit trail tells of: services, keys, people, approvals."),
+    EventKind(
+        f"{PREFIX}alert.raised", ("alert.raised",), "A condition requires attention; `fix` contains the next command."
+    ),
+    EventKind(f"{PREFIX}alert.over", ("alert.over",), "The condition no longer exists."),
+    EventKind(CHANGED, (), "All other events of the audit log: services, keys, users, approvals."),
 )
 _BY_ACTION = {action: kind.type for kind in KINDS for action in kind.actions}
 

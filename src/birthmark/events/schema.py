@@ -18,9 +18,9 @@ def schema() -> dict[str, Any]:
         "required": list(_NAMES),
         "properties": {
             "specversion": {"const": SPEC},
-            "id": {"description": "With `source` never used twice: the chain of a worker, and a number.", **_TEXT},
+            "id": {"description": "Unique with `source`: the worker's chain and a sequence number.", **_TEXT},
             "source": {"description": "Which server.", "format": "uri-reference", **_TEXT},
-            "subject": {"description": "Whom or what it is about.", **_TEXT},
+            "subject": {"description": "Object of the event.", **_TEXT},
             "time": {"format": "date-time", **_TEXT},
             "datacontenttype": {"const": "application/json"},
         },
@@ -33,7 +33,10 @@ def _of(kind: EventKind) -> Mapping[str, Any]:
     data: dict[str, Any] = {
         "type": "object",
         "required": ["action", "actor"],
-        "properties": {"action": action, "actor": {"description": "Who did it.", **_TEXT}},
+        "properties": {
+            "action": action,
+            "actor": {"description": "User, device or service that performed the action.", **_TEXT},
+        },
     }
     if kind.type == RENEWED:
         data["properties"] = {**data["properties"], "action": {"const": "certificate.issue"}, "renews": _TEXT}

@@ -105,7 +105,7 @@ class Notices:
         for seq, one in enumerate(some, begin + 1):
             row: dict[str, Any] = {**one._asdict(), "detail": json.dumps(one.detail)}
             changes.run(store.ADD_NOTICE, chain=self._chain, seq=seq, **row)
-        other = ChangedMeanwhileError(what="What this worker noticed")
+        other = ChangedMeanwhileError(what="The event list of this worker")
         end = begin + len(some)
         if end > MOST:  # in the same commit, so that who comes and goes all the time fills no disk
             changes.run(store.PRUNE_NOTICED, chain=self._chain, upto=end - MOST)

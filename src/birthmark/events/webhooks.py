@@ -56,7 +56,7 @@ def _heading(event: Mapping[str, Any]) -> str:
     if event["type"] == _RAISED:
         return f"{str(data.get('severity', '')).upper()}: {data.get('says', event['subject'])}"
     if event["type"] == _OVER:
-        return f"Over: {data.get('says', event['subject'])}"
+        return f"Resolved: {data.get('says', event['subject'])}"
     return f"{event['type']} {event['subject']}"
 
 

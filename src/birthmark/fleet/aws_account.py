@@ -31,8 +31,8 @@ SURVEY_AT_LEAST = 1000
 CLOCK = SystemClock()
 _ATTEMPTS = 8
 _MEND = {
-    "ProfileNotFound": "Those that there are: `aws configure list-profiles`. ",
-    "NoRegionError": "Say which: `export AWS_DEFAULT_REGION=eu-central-1`. ",
+    "ProfileNotFound": "List the profiles: `aws configure list-profiles`. ",
+    "NoRegionError": "Set the region: `export AWS_DEFAULT_REGION=eu-central-1`. ",
 }
 _NO_CREDENTIALS = frozenset(
     {
@@ -143,7 +143,7 @@ class AwsAccount:
     def _shared(self, arn: str, name: str) -> str:
         """Return a text with the other things of a certificate, empty if it has none."""
         others = [one for one in self._things_of(arn) if one != name]
-        return f"of the thing{'s' * (len(others) > 1)} {', '.join(others)}, too" if others else ""
+        return f"also used by the thing{'s' * (len(others) > 1)} {', '.join(others)}" if others else ""
 
     def _is_listed(self, certificate_id: str) -> bool:
         """Return whether a certificate is among the latest; unlike a lookup, listing causes no refusal."""

@@ -51,19 +51,19 @@ from birthmark.fleet.target import (
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 
 _INDEX = (
-    "who is connected is told where the account indexes it: `aws iot update-indexing-configuration "
+    "connection states require fleet indexing: `aws iot update-indexing-configuration "
     "--thing-indexing-configuration thingIndexingMode=REGISTRY,thingConnectivityIndexingMode=STATUS`"
 )
 _MAKE_TYPE = ": `aws iot create-thing-type --thing-type-name {}`"
 _MAKE_GROUP = ": `aws iot create-thing-group --thing-group-name {}`"
 _MAKE_POLICY = (
-    ", such as a policy that lets a client connect under its thing's name: `aws iot create-policy --policy-name {} "
-    '--policy-document \'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect",'
-    '"Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
+    ", such as a policy that allows a client to connect with its thing's name: `aws iot create-policy "
+    "--policy-name {} --policy-document "
+    '\'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
 )
 _WITHOUT = (
-    "It had no certificate. Where an earlier removal was cut off, one may be left, inactive and without policies: "
-    "`aws iot list-certificates`"
+    "It had no certificate. An interrupted removal may have left one, inactive and without policies: `aws iot "
+    "list-certificates`"
 )
 
 

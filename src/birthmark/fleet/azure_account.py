@@ -67,7 +67,7 @@ def connect(account: AzureAccount, credential: Any = None) -> tuple[str, str | N
         raise TargetUnreachableError(target=account.description, reason=network_reason(error)) from error
     host, key = found.properties.service_operations_host_name, _key(rule.primary_key)
     if not host or key is None:
-        raise ProfileError(profile=account.service, detail=f"{account.description} tells no host or no key of it")
+        raise ProfileError(profile=account.service, detail=f"{account.description} returned no host or no key")
     return ConnectionString(str(host), account.policy, key).render(), found.properties.id_scope
 
 

@@ -23,10 +23,7 @@ from birthmark.fleet.errors import NoSuchRecordError, TargetRefusedError, Target
 
 _KEY_BYTES = 64
 _PAUSES_S = (0.0, 1.0, 2.0, 4.0)
-_NO_HUB = (
-    "if it is on record there: no hub was looked at. IOTHUB_CONNECTION_STRING, or the profile's "
-    "hub_connection_string_file, says which."
-)
+_NO_HUB = "no hub was checked for it. Set IOTHUB_CONNECTION_STRING, or hub_connection_string_file in the profile."
 
 
 def fresh_key(size: int = _KEY_BYTES) -> str:

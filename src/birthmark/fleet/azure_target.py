@@ -81,7 +81,7 @@ class AzureTarget(AzureRevoker):
             f"register in a minute: {new:,} take {minutes:,} min at least. Microsoft raises both on request."
         )
         if self._known is not None and (over := len(self._known) + new - _MOST_RECORDS) > 0:
-            said += f" With the {len(self._known):,} on record, {over:,} are too many."
+            said += f" With the {len(self._known):,} existing enrollments, this exceeds the limit by {over:,}."
         return said
 
     @property
@@ -267,7 +267,7 @@ class AzureTarget(AzureRevoker):
             detail = "it was disabled, or has other settings now"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if before is not None and not _has_certificate(before):
-            detail = "the service did not tell the certificate that it had before"
+            detail = "the service did not return the previous certificate"
             raise NotTakenBackError(device=name, target=self.description, detail=detail)
         if dry_run:
             return TargetOutcome.WOULD_TAKE_BACK

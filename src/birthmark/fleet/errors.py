@@ -52,7 +52,7 @@ def network_reason(error: BaseException) -> str:
         if type(found).__name__.startswith("Proxy"):  # of each library its own
             by = "the proxy: "
         if getattr(found, "reason", None) == "NO_CERTIFICATE_OR_CRL_FOUND":  # of OpenSSL
-            return "the file of CA certificates has none: see REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
+            return "the CA certificate file contains no certificates: check REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"
         if said := getattr(found, "verify_message", ""):
             return f"{by}{said}".lower()
         if isinstance(found, TimeoutError) or (isinstance(found, OSError) and found.strerror):

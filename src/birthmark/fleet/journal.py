@@ -292,7 +292,7 @@ def _is_undo(again: str) -> bool:
 
 def _changed(path: Path, line: int, again: str) -> JournalChangedError:
     """Return the refusal for a journal with a line that no run wrote, whose meaning is unknown."""
-    form = f"line {line} is no JSON of a run"
+    form = f"line {line} is not a JSON record of a run"
     error = JournalChangedError(path=path, command="", copy=path, form=form, again=again)
     fix = "Name the file that the run wrote, or an untouched copy; each run's own, if two were joined: `ls -l {}`"
     fix = fix.format(shlex.quote(str(path.parent)))
@@ -307,7 +307,7 @@ def _refusal(path: Path, head: bytes, again: str) -> BirthmarkError:
     if _object(text.partition(b"\n")[0]).get("format") == FORMAT:
         command, copy = to_plain_lines(path, head)
         codec = utf_16_of(head)
-        form = codec[: len("utf-16")].upper() if codec else "other line ends, or a byte order mark"
+        form = codec[: len("utf-16")].upper() if codec else "other line endings, or a byte order mark"
         return JournalChangedError(path=path, command=command, copy=copy, form=form, again=again)
     return (NoJournalOfRunError if _is_undo(again) else NoJournalError)(path=path, again=again)
 

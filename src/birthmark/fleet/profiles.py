@@ -46,7 +46,7 @@ _AZURE_STRING, _AWS_URL = "PROVISIONING_CONNECTION_STRING", "AWS_ENDPOINT_URL_IO
 _HUB_STRING = "IOTHUB_CONNECTION_STRING"
 _NOT_OURS = "{} is that of a Birthmark server, as `birthmark env` sets it, and not {}'s"
 _FROM_THE_PORTAL = "Azure's own is in the portal, *Shared access policies*: set that first. "
-_UNSET = "Amazon's own are asked from a new shell, without `birthmark env`. "
+_UNSET = "For Amazon's endpoint, use a new shell without `birthmark env`. "
 _KEYS = {
     "azure": {
         *("connection_string_file", "hub_connection_string_file", "ca_file"),
@@ -189,7 +189,7 @@ def named_for(cloud: str) -> str:
     except (OSError, ValueError):  # which is told to whoever names one of them
         return ""
     names = sorted(name for name, clouds in tables.items() if cloud in clouds)
-    return f"; for {cloud}: {', '.join(names)}" if names else f"; none there is for {cloud}"
+    return f"; for {cloud}: {', '.join(names)}" if names else f"; it has none for {cloud}"
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:

@@ -82,7 +82,7 @@ def _links_of_entry(entry: ManifestEntry) -> list[ProvenanceLink]:
         ]
     root = intake.checked_now if intake is not None else (entry.issuer and entry.issuer.issuer_text)
     state = ProvenanceState.HOLDS if root else ProvenanceState.NOT_CHECKED
-    by = f"chain to {root}" if root else "nobody: no root of its maker was given"
+    by = f"chain to {root}" if root else "no one: no root of its manufacturer was given"
     return [signed, proof, ProvenanceLink("certificate", state, f"thumbprint {thumbprint.hex()}", by)]
 
 
@@ -136,7 +136,7 @@ def _registrations(own: Iterable[Row], tied: set[str], factory: str | None) -> l
         shown = row["detail"].get("thumbprint")
         is_tied = factory is None or shown in tied
         what = f"at {row['detail'].get('hub')} with certificate {shown}, {row['at']}"
-        what += "" if is_tied else ": none of this device's chain"
+        what += "" if is_tied else ": not in this device's chain"
         by = f"audit row {row['seq']} of chain {row['chain']}"
         links.append(
             ProvenanceLink("registration", ProvenanceState.HOLDS if is_tied else ProvenanceState.BROKEN, what, by)
@@ -154,9 +154,9 @@ def _renewals(issued: Sequence[Row], factory: str | None) -> tuple[set[str], lis
     for row in waiting:
         is_tied = factory is None or row["thumbprint"] in tied
         shown = row.get("shown")
-        asked = f"asked for with certificate {shown}" if shown else f"asked for by {row['requested_by']}"
-        what = f"certificate {row['thumbprint']} to {row['not_after']}, {asked}"
-        what += f"; taken back {row['revoked']}" if row["revoked"] else ""
+        asked = f"requested with certificate {shown}" if shown else f"requested by {row['requested_by']}"
+        what = f"certificate {row['thumbprint']} until {row['not_after']}, {asked}"
+        what += f"; revoked {row['revoked']}" if row["revoked"] else ""
         what += "" if is_tied else ": nothing ties it to the chip"
         links.append(
             ProvenanceLink(

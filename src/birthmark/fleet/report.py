@@ -184,7 +184,7 @@ class _Html:
             self._file.write(f"<p>Refused, and why the first of each kind was:</p><ul>{''.join(why)}</ul>")
         ran = f"<code>{html.escape(self._run.command)}</code>"
         self._file.write(f"<p>{ran}<br>{total} devices, {rate}, {span}</p>")
-        self._file.write(bars("What became of them", counts))
+        self._file.write(bars("Outcomes", counts))
         if refusals:
             self._file.write(
                 bars("Why some were refused", {code: each.count for code, each in refusals.items()}, REFUSED)
@@ -200,12 +200,14 @@ def _outcome(report: Report) -> str:
     counts = report.counts
     several = ", ".join(f"{count} {name}" for name, count in counts.most_common())
     if report.is_cut_off:
-        return f"The run was cut off. What became of {counts.total()} devices is known: {several or 'nothing yet'}."
-    several = several or "the list has none"
+        return (
+            f"The run was interrupted. The results of {counts.total()} devices are known: {several or 'nothing yet'}."
+        )
+    several = several or "the list is empty"
     on_record = sum(counts[done] for done in _ON_RECORD)
     if not on_record:
         return f"{counts.total()} devices: {several}."
-    return f"{on_record} of {counts.total()} devices are on record as they shall be: {several}."
+    return f"{on_record} of {counts.total()} devices are enrolled as requested: {several}."
 
 
 _SHOWN = ("device", "outcome", "thumbprint", "cause", "fix")

@@ -26,33 +26,17 @@ from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
 
 MAX_BYTES = 64 * 1024
 _WIDTH = re.compile(r"0?[1-9]?")
-EXAMPLE = """\
-# What a text may name: {names};
-# of a table (CSV) any column of its own, as {{csv.site}}.
-# {{number:06}} is the entry's number, with zeros before it.
-
-device_id = "gateway-{{unique_id}}"     # left out: the certificate's common name
-
-[azure]
-edge = true                           # an IoT Edge device
-# hub = "{{csv.hub}}"                   # the linked one that it is assigned to; left out: any
-# issue = "device"                    # who registers with a request is issued a certificate by this policy
-
-[azure.tags]                          # what its twin begins with
-site = "Osaka"
-part = "{{part_number}}"
-
-[azure.desired]
-interval = 30
-
-[aws]
-policy = "device"                     # each of these has to be there
-thing_type = "gateway"
-groups = ["line-3"]
-
-[aws.attributes]
-part = "{{part_number}}"
-"""
+EXAMPLE = (
+    "# Variables in texts: {names};\n# for a table (CSV), also any other column, as {{csv.site}}.\n# {{number:06}} "
+    'is the entry\'s number with leading zeros.\n\ndevice_id = "gateway-{{unique_id}}"     # default: the '
+    "certificate's common name\n\n[azure]\nedge = true                           # an IoT Edge device\n# hub = "
+    '"{{csv.hub}}"                   # linked hub for the assignment; default: any\n# issue = "device"           '
+    "         # policy that issues a certificate to a device that registers with a CSR\n\n[azure.tags]               "
+    '           # initial tags of the twin\nsite = "Osaka"\npart = '
+    '"{{part_number}}"\n\n[azure.desired]\ninterval = 30\n\n[aws]\npolicy = "device"                     # these '
+    'three must exist in the account\nthing_type = "gateway"\ngroups = ["line-3"]\n\n[aws.attributes]\npart = '
+    '"{{part_number}}"\n'
+)
 
 
 class TemplateInvalidError(InvalidRequestError):
@@ -204,7 +188,7 @@ def parse_template(text: str, file: Path) -> EnrollmentTemplate:
     except TomlError as error:
         refusal = TemplateInvalidError(file=file, line=error.line, detail=error.detail)
         if command := to_lines(file, text):
-            refusal.quote(fix=f"End its lines with LF, and use that: `{command}`")
+            refusal.quote(fix=f"Convert its line endings to LF, and use that file: `{command}`")
         raise refusal from error
     except msgspec.ValidationError as error:
         mistake = mistakes_in(given, EnrollmentTemplate, text)[0]
@@ -256,15 +240,15 @@ def _problem(text: Any) -> str | None:
     try:
         parts = list(Formatter().parse(text))
     except ValueError as error:
-        return f"{error}; a brace that is meant stands twice, as {{{{"
+        return f"{error}; for a literal brace, write {{{{"
     for _, name, spec, conversion in parts:
         if name is None:
             continue
         if name not in NAMES + NAMES_OF_INTAKE and not (name.startswith(_CSV) and _as_column(name) != _CSV):
             several = ", ".join(NAMES + NAMES_OF_INTAKE)
-            return f"there is no {{{name[:40]}}}; there are {several}, and csv.NAME for a column of a table"
+            return f"{{{name[:40]}}} is not a variable; the variables are {several}, and csv.NAME for a table column"
         if conversion or (spec and (name != "number" or not _WIDTH.fullmatch(spec))):
-            return f"{{{name}}} stands without anything behind its name; {{number:06}} alone may have a width"
+            return f"{{{name}}} must have nothing after its name; only {{number:06}} may have a width"
     return None
 
 
@@ -298,4 +282,4 @@ def _has(name: str, facts: Mapping[str, str | int | None]) -> str:
     if not name.startswith(_CSV) or _as_column(name) in facts:
         return ""
     several = ", ".join(sorted(found.removeprefix(_CSV) for found in facts if found.startswith(_CSV)))
-    return f"; its table has {several}" if several else "; it comes from no table with further columns"
+    return f"; its table has {several}" if several else "; the list is not a table with additional columns"

@@ -21,7 +21,7 @@ MOST_OF_ONE = 10_000
 MAX_ANSWER_CHARS = 16 * 1024
 FAILED = 500
 _LATER_S = 3600
-_DONE = "and was done; its answer was too long to be kept"
+_DONE = "and was completed; its response was too long to store"
 _PERHAPS = "and ended without an answer: it may have been done"
 
 

@@ -124,7 +124,7 @@ class Providers:
         assert login is not None  # noqa: S101 - else it was refused
         # What the browser kept is its own, so that a stranger may have made it up: he takes no place of others.
         if self._coming[share] >= _MOST_OF_ADDRESS:
-            reason = "so many are signing in from this address that the next one has to wait"
+            reason = "too many sign-ins from this address are in progress"
             raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=reason)
         self._coming[share] += 1
         try:

@@ -58,7 +58,7 @@ def check_password(password: str, user: str) -> None:
     for word in (user.casefold(), *_COMMON):
         rest = rest.replace(word, "")
     if len(rest) < min(_MIN_REST, len(text)):
-        raise PasswordUnfitError(detail="too little of it remains without your name and common words")
+        raise PasswordUnfitError(detail="too few characters remain without your name and common words")
 
 
 @dataclass(slots=True)

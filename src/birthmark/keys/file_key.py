@@ -152,7 +152,7 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
         unreadable = KeyFileInvalidError(path=path, detail=error.strerror)
         unreadable.quote(
             cause=f"{path} cannot be read: {(error.strerror or 'error').lower()}.",
-            fix=f"See whose it is, and who may read it: `ls -l {shlex.quote(str(path))}`.",
+            fix=f"Check its owner and permissions: `ls -l {shlex.quote(str(path))}`.",
         )
         raise unreadable from error
 

@@ -46,7 +46,7 @@ class Pin:
         except OSError as error:
             missing = PinFileMissingError(path=path, detail=(error.strerror or "error").lower())
             if isinstance(error, PermissionError):
-                missing.quote(fix=f"See whose it is, and who may read it: `ls -l {shlex.quote(str(path))}`.")
+                missing.quote(fix=f"Check its owner and permissions: `ls -l {shlex.quote(str(path))}`.")
             raise missing from error
         try:
             mode = os.fstat(descriptor).st_mode
@@ -90,7 +90,7 @@ def _read(descriptor: int, path: Path) -> str:
     if not 0 < len(line) <= MAX_PIN_BYTES or b"\n" in line or b"\0" in line:
         detail = f"is empty, or holds more than one line of text or {MAX_PIN_BYTES} bytes"
         error = PinFileError(path=path, detail=detail)
-        error.quote(fix="Let it hold the PIN or password alone, in one line.")
+        error.quote(fix="Write only the PIN or password to it, in one line.")
         raise error
     try:
         return line.decode()

@@ -155,7 +155,7 @@ class Pkcs11Token:
             " and ".join([*([f"label '{label}'"] if label else []), *([f"id {key_id.hex()}"] if key_id else [])])
             or "without a name"
         )
-        found = ", ".join(f"'{name}'" for name, _number, _key in named) or "none that this PIN shows"
+        found = ", ".join(f"'{name}'" for name, _number, _key in named) or "none visible with this PIN"
         error = KeyAmbiguousError if chosen else KeyNotFoundError
         raise error(token=self.info.label, wanted=wanted, found=found)
 

@@ -24,7 +24,7 @@ _QUERY_SAFE = ":[]@!$()*+,=/?|-._~"
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SCHEMES = re.compile(r"(?i)(?P<others>(?:[\w.-]+:)*)pkcs11:")
 _QUOTES = " \t\r\n\"'"
-_OTHER = "it does not begin with pkcs11:"
+_OTHER = "it does not start with pkcs11:"
 _PLAIN = re.compile(r"[\x21-\x7e]*")
 
 

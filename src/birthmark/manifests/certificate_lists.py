@@ -151,7 +151,7 @@ def _in_directory(path: Path) -> tuple[list[str], list[str]]:
             is_good = is_inside and _is_looked_at(file.name) and file.is_file()
             (looked_at if is_good else others).append(str(file.relative_to(path)))
         if len(looked_at) + len(others) > MAX_DIRECTORY_FILES:
-            raise MalformedEntryError(place=1, detail=f"the directory has over {MAX_DIRECTORY_FILES} files")
+            raise MalformedEntryError(place=1, detail=f"the directory has more than {MAX_DIRECTORY_FILES} files")
     return sorted(looked_at), sorted(others)
 
 
@@ -202,12 +202,12 @@ def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: Signatur
     if leaf.is_ca:
         raise MalformedEntryError(detail=f"{name} is a CA certificate, not a device certificate")
     if others:
-        detail = f"{name} stands in one file with another device, {others[0].subject_text}: give each a file of its own"
+        detail = f"{name} is in the same file as another device, {others[0].subject_text}: use a separate file for each"
         raise MalformedEntryError(detail=detail)
     try:
         path = path_above(chain, trust.roots, now, cache)
     except ChainIncompleteError as error:  # without the device's name, so that a wrong root is told once for all
-        detail = f"the issuer '{error.issuer}' is none of the roots that were given, nor below one"
+        detail = f"the issuer '{error.issuer}' is not one of the given roots and does not chain to one"
         raise ChainBrokenError(detail=detail, unique_id=name) from error
     except BirthmarkError as error:
         raise ChainBrokenError.by(error, name) from error
@@ -217,7 +217,7 @@ def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: Signatur
         part_number="a list of certificates",
         group_id=None,
         provisioned_at=leaf.not_before,
-        signer=f"nobody; root {path[-1].subject_cn or path[-1].subject_text}",
+        signer=f"no one; root {path[-1].subject_cn or path[-1].subject_text}",
         device_der=leaf.der,
         common_name=leaf.subject_cn,
         issuer_der=path[1].der if path[1:] else None,
@@ -273,14 +273,14 @@ def _directory_bytes(path: Path) -> int:
 def _of_zip(path: Path, called: Path) -> Iterator[_ListEntry]:
     try:
         if _directory_bytes(path) > MAX_ZIP_DIRECTORY_BYTES:
-            raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
+            raise MalformedEntryError(place=1, detail=f"the ZIP has more than {MAX_ZIP_FILES} files; unpack it")
         with zipfile.ZipFile(path) as archive:
             files = [one for one in archive.infolist() if _is_looked_at(one.filename) and not one.is_dir()]
             if not files and _WORKBOOK in archive.namelist():
                 hint = ', or save the workbook as "CSV UTF-8" and name that'
                 raise MalformedEntryError(place=1, detail="the file is an Excel workbook, not a table (CSV)", hint=hint)
             if len(files) > MAX_ZIP_FILES:
-                raise MalformedEntryError(place=1, detail=f"the ZIP has over {MAX_ZIP_FILES} files; unpack it")
+                raise MalformedEntryError(place=1, detail=f"the ZIP has more than {MAX_ZIP_FILES} files; unpack it")
             packed = next((one for one in archive.namelist() if one.lower().endswith(_LISTS)), None)
             if not files and packed is not None:
                 into = Path(called).with_suffix("")
@@ -374,9 +374,9 @@ def _of_header(columns: list[str], holders: list[int]) -> str:
         named = ", ".join(columns[at] for at in holders)
         return f"the first line of the table names {len(holders)} columns of certificates, {named}"
     if not all(_COLUMN.fullmatch(name) for name in columns if name):  # whatever it is, it may be a secret
-        return f"the first line of the table is no line of names, and none of them {', '.join(_CERTIFICATES[:3])}"
+        return f"the first line of the table is not a header with one of the columns {', '.join(_CERTIFICATES[:3])}"
     said = printable(", ".join(columns))[:_MAX_HEADER_CHARS] or "nothing"
-    return f"the first line of the table names {said}, and no column {', '.join(_CERTIFICATES[:3])}"
+    return f"the header of the table has the columns {said}, but none of {', '.join(_CERTIFICATES[:3])}"
 
 
 def _of_row(row: list[str], holder: int, named: int | None) -> _ListEntry:

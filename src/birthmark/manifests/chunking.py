@@ -113,17 +113,17 @@ def _end(held: bytes, position: int, offset: int) -> Iterator[ManifestChunk]:
             piece = ManifestChunk(position, offset, held[: found[0]])
             yield piece
             position += piece.count
-        raise MalformedEntryError(place=position, detail="the file does not end with ] as a list; it may be truncated")
+        raise MalformedEntryError(place=position, detail="the list does not end with ]; it may be truncated")
     if last:
         entries, brace, tail = last.rpartition(b"}")
         is_followed = bool(brace) and tail.lstrip().startswith(b",")
         piece = ManifestChunk(position, offset, entries + brace if is_followed else last)
         yield piece
         if is_followed and (more := tail.strip(b", \t\r\n")):
-            detail = f"behind the last entry is {more[:40].decode(errors='replace')}, which is none"
+            detail = f"the text after the last entry, {more[:40].decode(errors='replace')}, is not an entry"
             raise MalformedEntryError(place=position + piece.count, detail=detail)
         if is_followed:
-            raise MalformedEntryError(place=position + piece.count, detail="there is no entry after a comma")
+            raise MalformedEntryError(place=position + piece.count, detail="a comma is not followed by an entry")
 
 
 def _find_last_boundary(held: bytes) -> tuple[int, int] | None:

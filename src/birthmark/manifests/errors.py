@@ -10,7 +10,7 @@ class ManifestError(InvalidRequestError):
     """An entry that cannot be used; other entries may be valid."""
 
     code = "manifest.refused"
-    for_a_person: ClassVar[str | None] = "the supplier has to be asked"
+    for_a_person: ClassVar[str | None] = "only the supplier can correct the list"
     place: int = 0
     """Entry number in the file, from 1; the caller that counts sets it."""
 

@@ -151,7 +151,7 @@ class ManifestVerifier:
             raise UniqueIdChangedError(header_id=entry.header.uniqueId[:64] or "nothing", unique_id=unique_id)
         keys = payload.public_key_set.keys if payload.public_key_set else []
         if len(keys) > _MAX_KEYS:
-            raise MalformedEntryError(detail=f"over {_MAX_KEYS} keys")
+            raise MalformedEntryError(detail=f"it has more than {_MAX_KEYS} keys")
         for key in keys:
             _check_point(unique_id, key)
         holder = next((key for key in keys if key.x5c), None)
@@ -316,7 +316,7 @@ def _moment(text: str) -> datetime:
 
 def _unbase64url(text: str) -> bytes:
     if len(text) > MAX_ENTRY_BYTES:
-        raise MalformedEntryError(detail=f"over {MAX_ENTRY_BYTES} bytes")
+        raise MalformedEntryError(detail=f"it has more than {MAX_ENTRY_BYTES} bytes")
     text = text.rstrip("=")
     try:
         # the library's urlsafe_b64decode drops what is not in its alphabet without a word

@@ -206,7 +206,7 @@ class Queue:
         except ChangedMeanwhileError:
             self.wake()  # somebody took one of them out: look again
         except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes go on, and this one is tried again
-            note(f"what {name} sends", error)
+            note(f"deliveries to {name}", error)
             self._paused[name] = self._clock.now() + _LONGEST_PAUSE
 
     async def _portion(self, name: str) -> bool:

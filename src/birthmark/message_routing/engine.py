@@ -310,7 +310,7 @@ class RuleEngine(Generic[T]):
             except UnavailableError:  # the database is away: the page is read again
                 raise
             except Exception as error:  # noqa: BLE001 - a mistake of ours: these letters wait, each lane by itself
-                note(f"what goes by {kind}", error)
+                note(f"deliveries of type {kind}", error)
                 continue
             found |= {id_: problem for (id_, _), problem in zip(some, results, strict=True)}
         return found

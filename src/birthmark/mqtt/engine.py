@@ -235,7 +235,7 @@ class MqttEngine(MqttSender):
     def _receive_publish(self, packet: Publish) -> Publish | None:
         if self.state is not MqttState.OPEN:
             raise RemoteProtocolError(
-                (f"PUBLISH was received in state {self.state}"), reason_code=ReasonCode.PROTOCOL_ERROR
+                f"PUBLISH was received in state {self.state}", reason_code=ReasonCode.PROTOCOL_ERROR
             )
         topic, most = packet.topic, self.limits.max_topic_bytes
         if len(topic) > most or (not topic.isascii() and len(topic.encode()) > most):

@@ -133,9 +133,9 @@ class OwnPages:
         found = await self.askings.decide(given.get("code", ""), caller, is_agreed=is_agreed)
         name = printable(found.label or found.address)
         said = (
-            (f"The command at {name} is signed in and continues.")
+            f"The command at {name} is signed in and continues."
             if is_agreed
-            else (f"The sign-in of the command at {name} was denied.")
+            else f"The sign-in of the command at {name} was denied."
         )
         return page("Let in" if is_agreed else "Sign-in denied", paragraph(said), link("/", "Continue"))
 

@@ -89,7 +89,7 @@ def validate_est(est: EstConfiguration, profiles: Mapping[str, CertificateProfil
         if _LABEL.fullmatch(name) is None or name in OPERATIONS:
             yield (
                 f"est.labels.{name}",
-                ("is not a valid EST label: use 1 to 64 of A-Z a-z 0-9 . _ ~ -, but not the name of an EST operation"),
+                "is not a valid EST label: use 1 to 64 of A-Z a-z 0-9 . _ ~ -, but not the name of an EST operation",
             )
         if label.profile not in profiles:
             yield f"est.labels.{name}.profile", f"is '{label.profile}', which is not a profile; profiles: {known}"

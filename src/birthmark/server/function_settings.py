@@ -51,7 +51,7 @@ def validate_functions(functions: Mapping[str, FunctionTable], *, allows_plain: 
         except UrlInvalidError:
             yield (
                 f"functions.{arn[:100]}.url",
-                ("must be https://HOST/…; http:// is only for addresses that [outbound] allow contains"),
+                "must be https://HOST/…; http:// is only for addresses that [outbound] allow contains",
             )
 
 

@@ -233,7 +233,7 @@ class SqliteDatabase:
         except OSError as error:  # its directory is gone
             return DatabaseUnavailableError(where=self._path, reason=reason_of(error))
         return DatabaseUnavailableError(
-            where=self._path, reason=("its disk is nearly full, and the remaining space is reserved")
+            where=self._path, reason="its disk is nearly full, and the remaining space is reserved"
         )
 
     async def is_reachable(self) -> bool:

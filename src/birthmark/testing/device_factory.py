@@ -433,7 +433,7 @@ class DeviceFactory:
         certificate, *_ = parse_bundle(raw)
         if b"-----BEGIN" not in raw:
             raise _unusable(
-                asked, (f"{asked.certificate_file} is not PEM in UTF-8, the only format that the vendors' SDKs read")
+                asked, f"{asked.certificate_file} is not PEM in UTF-8, the only format that the vendors' SDKs read"
             )
         if asked.key_file and _is_of_another(_bytes_of(asked, asked.key_file), certificate):
             raise _unusable(asked, f"{asked.key_file} is not the key of {asked.certificate_file}")

@@ -230,7 +230,7 @@ SECTIONS = (
             AgentSetting("replace.NAME.timeout_s", "1 to 604800", "download timeout in seconds", "3600"),
             AgentSetting("restart.command", "list of texts", "program that restarts the device, and its arguments"),
             AgentSetting("restart.within_s", "1 to 604800", "seconds within which the restart must happen", "300"),
-            AgentSetting("restart.proof", '"device" or "agent"', "what must have restarted", "device"),
+            AgentSetting("restart.proof", '"device" or "agent"', "component that must have restarted", "device"),
         ),
     ),
     SettingSection(

@@ -62,7 +62,7 @@ EDGE_CA_NAME = "aziot-edge CA"
 _EDGE_CA_DAYS = 90
 _MINUTES = re.compile("([0-9]+)m")
 _ALL_THREE = "is missing: auto_renew needs rotate_key, threshold and retry"
-_GRAMMAR = 'a whole number and %, min or day without a space, like "80%", "60min", "2day"; percent from 1 to 99'
+_GRAMMAR = 'an integer and %, min or day without a space, such as "80%", "60min", "2day"; percent from 1 to 99'
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def parse_issuers(table: Table) -> Issuers:
 def _local_ca(table: Table, issuers: Issuers) -> tuple[Path, KeyLocation] | IssuedIdentity | None:
     if isinstance(table.take("cert", ANY), dict):
         if table.take("pk", ANY) is not None:
-            table.warn("pk", "is ignored: the certificate is issued, and its key is made here")
+            table.warn("pk", "is ignored: the certificate is issued, and the agent generates its key")
         inner = table.table("cert")
         has_name = "common_name" in inner or "subject" in inner
         return parse_issued(inner, None if has_name else _LOCAL_CA_NAME, issuers, LOCAL_CA, renewal=Renewal())
@@ -129,7 +129,9 @@ def parse_issued(
     elif method not in ("local_ca", "self_signed"):
         table.wrong("method", "is not known", _METHODS)
     elif method == "local_ca" and issuers.local_ca is None and not table.source.has_mistakes("cert_issuance"):
-        table.wrong("method", "is local_ca, and there is none", "`[cert_issuance.local_ca]` with cert and pk")
+        table.wrong(
+            "method", "is local_ca, but no local CA is configured", "`[cert_issuance.local_ca]` with cert and pk"
+        )
     renewal = _renewal(table.table("auto_renew")) if "auto_renew" in table else renewal
     table.finish()
     return IssuedIdentity(common_name, subject, by, renewal)
@@ -158,7 +160,7 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
     common_name, subject = table.take("common_name", TEXT), table.take("subject", _SUBJECT)
     attributes = {name.upper(): value for name, value in (subject or {}).items()}
     if common_name is not None and subject is not None:
-        table.wrong("subject", "stands beside common_name", "Keep only one of them, such as subject with CN")
+        table.wrong("subject", "conflicts with common_name", "Keep only one of them, such as subject with CN")
     if unknown := sorted(set(attributes) - _KNOWN):
         table.wrong("subject", f"has the unknown attribute {unknown[0][:20]}", f"Known: {', '.join(sorted(_KNOWN))}")
     configured = common_name or attributes.pop("CN", None)
@@ -166,7 +168,7 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
     if registration_id is not None and configured not in (None, registration_id):
         table.warn("common_name", f"is not used: the certificate is for the registration id {registration_id}")
     if name is None:
-        table.wrong("common_name", "is missing, and there is no registration_id", '`common_name = "my-device"`')
+        table.wrong("common_name", "is missing, and no registration_id is set", '`common_name = "my-device"`')
         return "", attributes
     try:
         return parse_common_name(name), attributes
@@ -199,7 +201,7 @@ def _azure_issuance(table: Table, certificate_id: str) -> AzureIssuance:
     if certificate_id != DEVICE_ID:
         table.wrong("method", "is azure, which issues a device's own certificate alone", '`method = "est"`')
     elif pair is None:
-        table.wrong("bootstrap_identity_cert", "is missing: who registers shows a certificate", _BOOTSTRAP)
+        table.wrong("bootstrap_identity_cert", "is missing: registration requires a certificate", _BOOTSTRAP)
     return AzureIssuance(pair or PreloadedIdentity(Path(), Path()))
 
 
@@ -216,7 +218,7 @@ def _auth(table: Table) -> EstAuth | None:
     if bootstrap is not None and identity is not None:
         table.wrong(
             "identity_cert",
-            "stands beside bootstrap_identity_cert, and only one of them can count",
+            "conflicts with bootstrap_identity_cert; only one of them can be set",
             "Keep bootstrap_identity_cert and _pk for a first introduction, or identity_cert and _pk; not both",
         )
     pair = bootstrap or identity
@@ -260,7 +262,7 @@ def _span(table: Table, name: str, example: str) -> RenewalSpan:
     span = parse_span(text or "")
     if span is None and (minutes := _MINUTES.fullmatch(text or "")) is not None:
         meant = f"{minutes[1]}min"
-        table.warn(name, f'"{text}" is taken for "{meant}"; aziot itself refuses it')
+        table.warn(name, f'"{text}" is interpreted as "{meant}"; aziot itself rejects it')
         span = parse_span(meant)
     if span is None:
         table.wrong(name, _ALL_THREE if text is None else "is outside the grammar", accepted)

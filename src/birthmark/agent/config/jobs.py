@@ -20,7 +20,7 @@ _EXAMPLE = '`{name} = ["/usr/bin/systemctl", "reboot"]`'
 
 def _number(at_least: int, at_most: int) -> Read[int]:
     shape = Annotated[int, msgspec.Meta(ge=at_least, le=at_most)]
-    return kind_of(shape, f"must be a whole number from {at_least} to {at_most}", f"`{{name}} = {at_least}`")
+    return kind_of(shape, f"must be an integer from {at_least} to {at_most}", f"`{{name}} = {at_least}`")
 
 
 _SECONDS = _number(1, _MAX_SECONDS)
@@ -45,7 +45,7 @@ def parse_jobs(table: Table) -> JobSettings:
 def _names(table: Table) -> list[str]:
     for name in table.names:
         if _NAME.fullmatch(name) is None:
-            table.wrong(name, "is no name", "1 to 64 letters, digits and . _ -")
+            table.wrong(name, "is not a valid name", "1 to 64 letters, digits and . _ -")
     return [name for name in table.names if _NAME.fullmatch(name)]
 
 

@@ -51,7 +51,7 @@ def files_over(file: Path) -> list[Path]:
     directory = file.with_suffix(".d")
     found = sorted(path for path in directory.glob("*.toml") if path.is_file())
     if len(found) > MAX_FILES:
-        raise ConfigMissingError(file=directory, reason=f"there are more than {MAX_FILES} files in it")
+        raise ConfigMissingError(file=directory, reason=f"it contains more than {MAX_FILES} files")
     return found
 
 
@@ -133,7 +133,7 @@ def _find_misnamed_files(file: Path) -> list[model.ConfigWarning]:
     beside = sorted(file.with_suffix(".d").glob("*.[Tt][Oo][Mm][Ll]*"))
     found = [one for one in beside if one.suffix != ".toml" and one.name.lower().endswith((".toml", ".toml.txt"))]
     return [
-        model.ConfigWarning(1, "(name)", "does not end in .toml and is not read: rename it", one)
+        model.ConfigWarning(1, "(name)", "does not end in .toml and is ignored: rename it", one)
         for one in found[:MAX_FILES]
     ]
 
@@ -172,7 +172,7 @@ def _fix_for(file: Path, error: OSError) -> str | None:
     quoted = shlex.quote(str(file.absolute()))
     made = 'made=$(mktemp) && birthmark env --format aziot --registration-id "$(hostname)" > "$made"'
     command = f"[ ! -e {quoted} ] && {made} && {as_root_with('made', f'install -D -m 0600 $made {quoted}')}"
-    return f'For a Birthmark server, where no file is yet: `{command} && rm -f "$made"`'
+    return f'For a Birthmark server, create the missing file: `{command} && rm -f "$made"`'
 
 
 def _find_exposed_secrets(file: Path, text: str, status: os.stat_result) -> list[model.ConfigWarning]:
@@ -184,6 +184,6 @@ def _find_exposed_secrets(file: Path, text: str, status: os.stat_result) -> list
     if not is_open or (secret := _SECRET.search(text)) is None:
         return []
     mode = f"{status.st_mode & 0o777:04o}"
-    detail = f"stands in a file that others can read (mode {mode}): {restrict_command(file, status.st_uid)}"
+    detail = f"is in a file that other users can read (mode {mode}): {restrict_command(file, status.st_uid)}"
     line = text[: secret.start()].count("\n") + 1
     return [model.ConfigWarning(line, secret[1], detail, file)]

@@ -33,7 +33,7 @@ from birthmark.secure_elements.chip_profiles import Algorithm
 
 _INDEX: Read[int] = kind_of(
     Annotated[int, msgspec.Meta(ge=0, le=MAX_KEY_INDEX)],
-    f"must be a whole number from 0 to {MAX_KEY_INDEX:#x}",
+    f"must be an integer from 0 to {MAX_KEY_INDEX:#x}",
     "`{name} = 0x100`",
 )
 _TAKEN = {0x000001: "storage root key", 0x010001: "endorsement key"}
@@ -54,8 +54,8 @@ def parse_tpm(table: Table) -> TpmSettings:
         passwords.take("owner", _PASSWORD) or "",
     )
     if index in _TAKEN:
-        accepted = "Left out, it is kept where Azure's own software keeps it: `auth_key_index = 0x100`."
-        table.wrong("auth_key_index", f"is where a TPM keeps its {_TAKEN[index]}", accepted)
+        accepted = "Omit it to use the index that Azure's own software uses: `auth_key_index = 0x100`."
+        table.wrong("auth_key_index", f"is the index of the TPM's {_TAKEN[index]}", accepted)
     passwords.finish()
     table.finish()
     return found

@@ -46,16 +46,16 @@ def parse_source(top: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSou
     match table.need("source", '"dps", "manual" or "aws"'):
         case "dps":
             if named is not None:
-                top.wrong(named, "cannot stand beside source dps", "Remove it")
+                top.wrong(named, "cannot be combined with source dps", "Remove it")
             found = _dps(table, issuers, tpm)
         case "manual":
             found = replace(_manual(table, issuers), gateway=None if named is None else parents[named])
         case "aws":
             if named is not None:
-                top.wrong(named, "cannot stand beside source aws", "Remove it")
+                top.wrong(named, "cannot be combined with source aws", "Remove it")
             found = _aws(table, issuers)
         case "none":
-            table.unsupported("source", 'source "none"', '`source = "dps"`, or "manual" where the hub is known')
+            table.unsupported("source", 'source "none"', '`source = "dps"`, or "manual" if the hub is known')
         case _:
             table.wrong("source", "is not known", '`source = "dps"`, `source = "manual"` or `source = "aws"`')
     table.finish()
@@ -94,7 +94,7 @@ def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     if "connection_string" in table:
         for name in ("iothub_hostname", "device_id", "authentication"):
             if table.take(name, ANY) is not None:
-                table.warn(name, "is ignored beside connection_string")
+                table.warn(name, "is ignored because connection_string is set")
         return table.take("connection_string", _connection_string_of) or _NO_SOURCE
     hub = table.need("iothub_hostname", '"my-hub.azure-devices.net"')
     device_id = table.need("device_id", '"my-device"')
@@ -143,7 +143,7 @@ def _check_common_name(table: Table, key: str, name: str | None, holder: Table) 
     try:
         return parse_common_name(name)
     except BirthmarkError:
-        detail = "is the common name of the certificate too, which has 1 to 64 printable characters"
+        detail = "is also the certificate's common name, which must have 1 to 64 printable characters"
         table.wrong(key, detail, "A shorter name: it is not cut")
         return "?"
 
@@ -225,7 +225,7 @@ def _issued_or_preloaded(
 ) -> model.PreloadedIdentity | model.IssuedIdentity:
     if isinstance(table.take("identity_cert", ANY), dict):
         if table.take("identity_pk", ANY) is not None:
-            table.warn("identity_pk", "is ignored: the certificate is issued, and its key is made here")
+            table.warn("identity_pk", "is ignored: the certificate is issued, and the agent generates its key")
         return parse_issued(table.table("identity_cert"), registration_id, issuers, DEVICE_ID)
     if "identity_cert" not in table:
         accepted = '`identity_cert = { method = "est" }`, or `identity_cert = "file:///device.pem"` with identity_pk'

@@ -98,7 +98,7 @@ def kind_of(shape: Any, detail: str, accepted: str) -> Read[Any]:
 def number_from(at_least: int) -> Read[int]:
     """Return a reader for integers of at least `at_least`."""
     shape = Annotated[int, msgspec.Meta(ge=at_least, le=_MAX_INT)]
-    return kind_of(shape, f"must be a whole number from {at_least} to {_MAX_INT}", f"`{{name}} = {at_least}`")
+    return kind_of(shape, f"must be an integer from {at_least} to {_MAX_INT}", f"`{{name}} = {at_least}`")
 
 
 FILLED = Annotated[str, msgspec.Meta(min_length=1)]
@@ -160,7 +160,7 @@ class ConfigSource:
         """Raise the first error of the file, which lists the others."""
         for path, mistake in self.mistakes.items():
             if mistake.detail == _MISSING and (found := self._find_misplaced_key(path[-1])) is not None:
-                mistake.detail = f"{_MISSING}; it stands in line {found[1]} as {found[0]}"
+                mistake.detail = f"{_MISSING}; line {found[1]} contains it as {found[0]}"
                 mistake.accepted = f"Write {dotted(path)} in line {found[1]}"
         told = sorted(self.mistakes.values(), key=lambda mistake: int(mistake.line))
         if told:
@@ -279,7 +279,7 @@ def _merge_tables(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[st
     return out
 
 
-_SYNTAX = "See https://toml.io for the syntax; texts stand in double quotes."
+_SYNTAX = "See https://toml.io for the syntax; put strings in double quotes."
 
 
 def _parse_toml(file: Path, text: str) -> dict[str, Any]:
@@ -293,7 +293,7 @@ def _parse_toml(file: Path, text: str) -> dict[str, Any]:
             line=str(error.line),
             key="(syntax)",
             detail=printable(error.detail),
-            accepted=f"End its lines with LF, and use that: `{command}`" if command else _SYNTAX,
+            accepted=f"Convert its line ends to LF, and use the result: `{command}`" if command else _SYNTAX,
         ) from error
 
 

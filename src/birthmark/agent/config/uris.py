@@ -33,7 +33,9 @@ def file_of(value: object, form: str = '"{uri}"') -> Path:
             path = f"/{rest}"
             if machine not in {"", "localhost"} or rest.startswith("/"):
                 other = machine or rest.strip("/").partition("/")[0]
-                raise MistakeError(f"names another machine, {other}", f"`{{name}} = {form.replace('{uri}', _LOCAL)}`")
+                raise MistakeError(
+                    f"refers to another machine, {other}", f"`{{name}} = {form.replace('{uri}', _LOCAL)}`"
+                )
         if path.startswith("/") and "\0" not in path and path != "/":
             return Path(path)
     uri = f"file://{value}" if isinstance(value, str) and value.startswith("/") else _LOCAL

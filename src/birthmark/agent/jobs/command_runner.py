@@ -69,7 +69,7 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
             code = await process.wait()
     except TimeoutError as error:
         await _end(process)
-        raise JobFailedError(f"it did not end within {timeout_s:g} s", output=tail(kept)) from error
+        raise JobFailedError(f"it did not finish within {timeout_s:g} s", output=tail(kept)) from error
     except BaseException:  # the agent is told to stop
         await _end(process)
         raise
@@ -88,13 +88,13 @@ def _reason_of(error: OSError | ValueError, script: Path) -> str:
         return reason_of(error)
     with contextlib.suppress(OSError), script.open("rb") as file:
         if (first := file.readline(_MAX_INTERPRETER)).startswith(_MARKS):
-            return "it begins with a byte order mark, as in Windows, and has to be UTF-8 without one"
+            return "it begins with a byte order mark, as on Windows; it must be UTF-8 without one"
         if first.startswith(b"#!"):
             if first.endswith(b"\r\n"):
-                return "its lines end with CR and LF, as in Windows, and have to end with LF"
+                return "its lines end with CR LF, as on Windows; they must end with LF"
             if isinstance(error, FileNotFoundError):
                 program = printable(first[2:].decode(errors="replace").strip())
-                return f"there is no {program}, which its first line names"
+                return f"its first line names the interpreter {program}, which does not exist"
     return reason_of(error)
 
 

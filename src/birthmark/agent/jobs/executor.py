@@ -121,7 +121,7 @@ class JobExecutor:
         if self._is_begun:
             is_anew = self.record.agent != self.agent if proof is RestartProof.AGENT else self.record.boot != self.boot
             if is_anew or not self.boot:  # where the machine tells of no boots, the agent's start has to do
-                return {"step": f"the {proof.value} has started anew"}
+                return {"step": f"the {proof.value} has restarted"}
         else:
             self._begin(deadline=self.clock.monotonic() + within_s)
             ended = await self._command(action.command.words, within_s)

@@ -71,7 +71,7 @@ class FileUpdate:
             await supervised_tasks.run_in_thread(self._install_file)
         except TimeoutError as error:
             await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
-            raise JobFailedError(f"it was not downloaded within {self.wanted.place.timeout_s} s") from error
+            raise JobFailedError(f"the download did not finish within {self.wanted.place.timeout_s} s") from error
         except JobFailedError:
             await supervised_tasks.run_in_thread(partial(self._remove_partial_downloads, None))
             raise
@@ -182,7 +182,7 @@ class FileUpdate:
         if size > most:
             raise JobFailedError(f"it has more than {most} bytes")
         if wanted is not None and size > wanted:
-            raise JobFailedError(f"it has more bytes than the {wanted} in the job document")
+            raise JobFailedError(f"it is larger than the {wanted} bytes in the job document")
 
     # ---- the file
 
@@ -213,7 +213,7 @@ class FileUpdate:
             with contextlib.suppress(FileNotFoundError):
                 before = path.lstat()
                 if not stat.S_ISREG(before.st_mode):
-                    raise JobFailedError(f"{path} is no longer a file")
+                    raise JobFailedError(f"{path} is no longer a regular file")
                 mine = os.fstat(descriptor)
                 if (before.st_uid, before.st_gid) != (mine.st_uid, mine.st_gid):
                     os.fchown(descriptor, before.st_uid, before.st_gid)

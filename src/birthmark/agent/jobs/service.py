@@ -130,7 +130,7 @@ class JobAgent:
             await asyncio.wait({self._work})
             self._work = None
         if record is not None:
-            self._forgotten(record.job_id, "nobody waits for it any more")
+            self._forgotten(record.job_id, "it was canceled or timed out")
 
     async def _wait_on_repeat(self, execution: Execution) -> None:
         """Wait if a job that was just handled is returned unchanged, which indicates a service fault."""
@@ -192,7 +192,7 @@ class JobAgent:
         if execution.status == QUEUED and not await self._update_status(
             jobs, execution, JobExecutionStatus.IN_PROGRESS, {}
         ):
-            self._forgotten(record.job_id, "it is another's, or is over")
+            self._forgotten(record.job_id, "another agent runs it, or it has ended")
             return None
         self.tell("job begun", {"id": record.job_id, "what": record.what})
         return JobExecutor(

@@ -111,7 +111,7 @@ class IndexingOperations:
         place = _place(request)
         query, field = parse_query(request["queryString"], place), request.get("aggregationField") or "registry.version"
         if not is_field(field, place):
-            raise QueryInvalidError(detail=f"there is no field {field[:80]!r} in {place.value}")
+            raise QueryInvalidError(detail=f"the field {field[:80]!r} does not exist in {place.value}")
         return await self._index.values(place, query, field)
 
     async def _things_json(self, names: Sequence[str]) -> AsyncIterator[dict[str, Any]]:

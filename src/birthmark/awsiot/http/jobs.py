@@ -93,7 +93,7 @@ class JobOperations:
         text, source = request.get("document"), request.get("documentSource")
         if source is not None:
             if text is not None:
-                raise BodyInvalidError(detail="of document and documentSource there is one")
+                raise BodyInvalidError(detail="document and documentSource cannot be combined")
             text = await self._executions.files.document_at(source)
         elif text is not None:
             check_keys_once(text, BodyInvalidError)  # stored documents may have them
@@ -195,7 +195,7 @@ class JobOperations:
         (document, source), settings = await self._document(request), _settings(request)
         if (arn := request.get("jobArn")) is not None:
             if document is not None:
-                raise BodyInvalidError(detail="of document, documentSource and jobArn there is one")
+                raise BodyInvalidError(detail="document, documentSource and jobArn cannot be combined")
             job = await self._jobs.get(request.account.parse_arn(arn, "job")[1])
             document, source = substitute_parameters(job.document, job.parameters), job.source
             settings = {**_without_schedule(job.settings), **settings}

@@ -138,7 +138,7 @@ class PolicyOperations:
 
     def _tested_json(self, request: AwsRequest, auth_info: wire.AuthInfo, tested: PolicySimulation) -> dict[str, Any]:
         if (action := ACTIONS.get(auth_info.action)) is None:
-            raise BodyInvalidError(detail=f"actionType is {auth_info.action[:20]!r}, and none of {', '.join(ACTIONS)}")
+            raise BodyInvalidError(detail=f"actionType is {auth_info.action[:20]!r}, not one of {', '.join(ACTIONS)}")
         verdict = tested.judge(action, auth_info.resources)
         denied = {
             "implicitDeny": {"policies": self._policies_json(request, verdict.silent)},

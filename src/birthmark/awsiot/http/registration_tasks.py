@@ -29,7 +29,7 @@ class TaskOperations:
 
     async def start_thing_registration_task(self, request: AwsRequest) -> Any:
         if _INPUT_KEY.fullmatch(key := request["inputFileKey"]) is None:
-            raise BodyInvalidError(detail="inputFileKey has 1 to 1024 letters, digits and !_.*'()/-")
+            raise BodyInvalidError(detail="inputFileKey must have 1 to 1024 letters, digits and !_.*'()/-")
         made = await self._tasks.start(
             template_of(request), request["inputFileBucket"], key, request["roleArn"], actor=request.actor
         )

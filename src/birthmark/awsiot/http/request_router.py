@@ -165,7 +165,7 @@ class AwsRequest:
         if member.required and (value is None or (not value and member.place != "body")):
             raise BodyInvalidError(detail=f"{name} is missing")
         if value is not None and member.enum and value not in member.enum:
-            raise BodyInvalidError(detail=f"{name} is {value[:60]!r}, and none of {', '.join(member.enum)}")
+            raise BodyInvalidError(detail=f"{name} is {value[:60]!r}, not one of {', '.join(member.enum)}")
         return value
 
     def _given(self, name: str) -> Any:

@@ -60,7 +60,7 @@ class ThingGroupOperations:
     async def update_thing_groups_for_thing(self, request: AwsRequest) -> None:
         into, out_of = (request.part(f"thingGroupsTo{verb}", list[str]) or [] for verb in ("Add", "Remove"))
         if twice := sorted({*into} & {*out_of}):
-            raise BodyInvalidError(detail=f"{twice[0][:128]} is to be added and removed")
+            raise BodyInvalidError(detail=f"{twice[0][:128]} cannot be both added and removed")
         await self._groups.change_membership(request["thingName"], into, out_of, actor=request.actor)
 
     async def list_thing_groups_for_thing(self, request: AwsRequest) -> Any:

@@ -35,7 +35,9 @@ class EventOperations:
         wanted = {kind: one.enabled for kind, one in given.items()}
         for kind, is_on in wanted.items():
             if kind not in _KNOWN:
-                raise wire.BodyInvalidError(detail=f"eventConfigurations: {kind[:40]!r} is none of {', '.join(_KNOWN)}")
+                raise wire.BodyInvalidError(
+                    detail=f"eventConfigurations: {kind[:40]!r} is not one of {', '.join(_KNOWN)}"
+                )
             if is_on and kind not in ANNOUNCED:
                 raise MemberNotServedError(member=f"eventConfigurations.{kind}", operation=request.operation.name)
         await self._events.configure(wanted, actor=request.actor)

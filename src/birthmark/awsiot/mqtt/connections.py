@@ -229,7 +229,7 @@ class AwsConnections:
             if deed is TimedAction.END:
                 connection.pump.close(CloseReason.ENDED)
             elif deed is TimedAction.KEY_ENDS:
-                _end_session(connection, "its time is over")
+                _end_session(connection, "its validity period has ended")
             else:
                 self.space.spawn(self._reauthorize(connection))
 
@@ -332,7 +332,7 @@ class AwsConnections:
         """End the connections that use credentials of a deleted role alias."""
         self._changes += 1
         for connection in self._tagged(f"alias:{removed.alias}"):
-            _end_session(connection, "its role alias is gone")
+            _end_session(connection, "its role alias was deleted")
 
     def everyone(self) -> tuple[AwsConnection, ...]:
         """Return every connection."""

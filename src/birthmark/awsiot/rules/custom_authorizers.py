@@ -199,7 +199,7 @@ def _why_not(authorizer: Authorizer, token: str | None, signature: str | None) -
         except InvalidSignature:
             continue
         return ""
-    return "none of its keys made the signature of the token"
+    return "none of its keys verifies the token's signature"
 
 
 def event_of(
@@ -238,13 +238,13 @@ def verdict_of(authorizer: Authorizer, answer: Any) -> AuthorizerVerdict:
         return AuthorizerVerdict(is_authenticated=False)
     principal = read.principal_id
     if not (0 < len(principal) <= _MAX_PRINCIPAL and principal.isascii() and principal.isalnum()):
-        raise wrong("principalId is not 1 to 128 letters and digits")
+        raise wrong("principalId must have 1 to 128 letters and digits")
     for name in ("disconnect_after_in_seconds", "refresh_after_in_seconds"):
         if not MIN_TIME_S <= getattr(read, name) <= MAX_TIME_S:
             first, *rest = name.split("_")
             raise wrong(f"{first}{''.join(map(str.title, rest))} is not {MIN_TIME_S} to {MAX_TIME_S}")
     if len(read.policy_documents) > MAX_DOCUMENTS:
-        raise wrong(f"there are more than {MAX_DOCUMENTS} policyDocuments")
+        raise wrong(f"policyDocuments has more than {MAX_DOCUMENTS} entries")
     documents = tuple(one if isinstance(one, str) else json.dumps(one) for one in read.policy_documents)
     try:
         policies = tuple(

@@ -194,10 +194,10 @@ def check(config: SchedulingConfig, now: datetime, *, is_continuous: bool) -> No
     if end is not None and not (start or now) + LEAST <= end <= now + MAX_TIME:
         raise BodyInvalidError(detail="schedulingConfig endTime is 30 minutes after the start to two years from now")
     if config.end_behavior is not None and end is None:
-        raise BodyInvalidError(detail="schedulingConfig endBehavior goes with an endTime")
+        raise BodyInvalidError(detail="schedulingConfig endBehavior requires endTime")
     check_windows(config.maintenance_windows or (), now)
     if config.maintenance_windows and not is_continuous:
-        raise BodyInvalidError(detail="maintenanceWindows are for jobs whose targetSelection is CONTINUOUS")
+        raise BodyInvalidError(detail="maintenanceWindows require a job with targetSelection CONTINUOUS")
 
 
 def check_windows(windows: Sequence[MaintenanceWindow], now: datetime) -> None:
@@ -206,7 +206,7 @@ def check_windows(windows: Sequence[MaintenanceWindow], now: datetime) -> None:
         raise BodyInvalidError(detail=f"maintenanceWindows has more than {MAX_WINDOWS} entries")
     for one in windows:
         if parse_cron(one.start_time).after(now) is None:
-            raise BodyInvalidError(detail=f"maintenanceWindows startTime {one.start_time[:100]!r} never comes")
+            raise BodyInvalidError(detail=f"maintenanceWindows startTime {one.start_time[:100]!r} never occurs")
 
 
 def starts_at(settings: JobConfiguration) -> datetime | None:

@@ -193,7 +193,7 @@ def check_new(name: str, document: str) -> None:
         for given in (one.action, one.not_action):
             for action in [given] if isinstance(given, str) else given or ():
                 if not (action.isascii() and action.isprintable()) or " " in action:
-                    raise PolicyMalformedError(detail=f"the action {action!a} has a character that no action has")
+                    raise PolicyMalformedError(detail=f"the action {action!a} contains a character that is not allowed")
 
 
 class _SharedPolicyCache:
@@ -413,9 +413,9 @@ def claim_policies(template: str) -> tuple[AwsPolicy, ...]:
         {"Effect": "Allow", "Action": ["iot:Publish", "iot:Receive"], "Resource": concrete},
         {"Effect": "Allow", "Action": "iot:Subscribe", "Resource": filters},
     ]
-    own = [_policy("what a claim certificate may not do", denies)]
+    own = [_policy("claim certificate restrictions", denies)]
     if template:
-        own.append(_policy("what a claim of a trusted user may do", allows))
+        own.append(_policy("trusted user claim permissions", allows))
     return tuple(own)
 
 

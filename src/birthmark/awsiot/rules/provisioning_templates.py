@@ -77,7 +77,9 @@ class ParsedTemplate:
         filling = TemplateFunctions(self.parameters, self.mappings, keys, known)
         missing = [name for name, default in self.parameters.items() if default is None and name not in values]
         if missing:
-            of_subject = " (the certificate has none of it, or several)" if missing[0].startswith(_OF_SUBJECT) else ""
+            of_subject = (
+                " (the certificate's subject has none or several)" if missing[0].startswith(_OF_SUBJECT) else ""
+            )
             raise RegistrationFailedError(
                 step="Parameters", detail=f"{missing[0]} is missing, and has no default{of_subject}"
             )
@@ -135,7 +137,7 @@ def parse_template(body: str) -> ParsedTemplate:
     _check_depth(document)
     for section in document:
         if section not in _SECTIONS:
-            raise TemplateInvalidError(detail=f"there is no section {section[:60]!r}")
+            raise TemplateInvalidError(detail=f"the section {section[:60]!r} is not known")
     parameters = {
         name: _parameter(name, given) for name, given in _object(document.get("Parameters", {}), "Parameters").items()
     }
@@ -180,7 +182,7 @@ def _resource(name: str, given: Any) -> Resource:
         raise TemplateInvalidError(detail=f"a resource cannot be called {name[:60]!r}")
     kind = str(declared.get("Type"))
     if kind not in _PROPERTIES:
-        raise TemplateInvalidError(detail=f"the Type of the resource {name} is none of {', '.join(_PROPERTIES)}")
+        raise TemplateInvalidError(detail=f"the Type of the resource {name} is not one of {', '.join(_PROPERTIES)}")
     if unknown := [key for key in declared if key not in {"Type", "Properties", "OverrideSettings"}]:
         raise TemplateInvalidError(detail=f"the resource {name} has {unknown[0][:60]!r}, which is not supported")
     properties = {
@@ -212,7 +214,7 @@ def _check_resource(resource: Resource) -> None:
                     "CertificateSigningRequest"
                 )
             if "CACertificatePem" in given and ways != ["CertificatePem"]:
-                raise TemplateInvalidError(detail=f"CACertificatePem of {name} goes with CertificatePem")
+                raise TemplateInvalidError(detail=f"CACertificatePem of {name} requires CertificatePem")
         case _ if resource.kind == POLICY and ("PolicyName" in given) == ("PolicyDocument" in given):
             raise TemplateInvalidError(detail=f"the policy {name} needs PolicyName or PolicyDocument, and not both")
 

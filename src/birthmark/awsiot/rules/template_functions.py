@@ -76,7 +76,7 @@ class TemplateFunctions:
         if name in self.parameters or name == CERTIFICATE_ID:
             found = self.given.get(name, self.parameters.get(name))
             if found is None:
-                raise registration_error(path, f"there is no {name}")
+                raise registration_error(path, f"{name} has no value")
             if is_policy and name in self.given and (wide := _WIDE.search(found)) is not None:
                 raise registration_error(path, f"{name} has {wide[0]!r}, which a policy reads as more than itself")
             return found
@@ -94,13 +94,13 @@ class TemplateFunctions:
     def _text(self, value: Any, path: str, *, is_policy: bool = False) -> str:
         found = self.of(value, path, is_policy=is_policy)
         if not isinstance(found, str):
-            raise registration_error(path, "there is no text where one has to be")
+            raise registration_error(path, "a string is required here")
         return found
 
     def _texts(self, value: Any, path: str, *, is_policy: bool) -> list[str]:
         found = self.of(value, path, is_policy=is_policy)
         if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-            raise registration_error(path, "there is no list of texts where one has to be")
+            raise registration_error(path, "a list of strings is required here")
         return found
 
     def _found(self, keys: Sequence[str], path: str) -> Any:
@@ -141,7 +141,7 @@ class TemplateFunctions:
         """Count characters before they are written, including intermediate results."""
         self._left -= chars
         if self._left < 0:
-            raise registration_error(path, f"it comes to more than {_MAX_PLAN_CHARS} characters")
+            raise registration_error(path, f"the result has more than {_MAX_PLAN_CHARS} characters")
 
 
 def function_of(value: Mapping[str, Any]) -> str | None:
@@ -158,5 +158,5 @@ def _selected(index: Any, parts: Sequence[str], path: str) -> str:
     number = whole_number(index) if isinstance(index, str) else index
     if not isinstance(number, int) or not 0 <= number < len(parts):
         told = index[:20] if isinstance(index, str) else "that"
-        raise registration_error(path, f"Fn::Select asks for {told!r} of {len(parts)}")
+        raise registration_error(path, f"Fn::Select has {len(parts)} values; {told!r} is not an index of one")
     return parts[number]

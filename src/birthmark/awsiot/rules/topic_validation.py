@@ -157,7 +157,7 @@ def check_client_id(client_id: str, *, is_kept: bool) -> None:
         name = client_id[:MAX_CLIENT_ID_BYTES]
         raise ClientIdInvalidError(thing=name, detail="it is longer than 128 bytes")
     if not client_id and is_kept:
-        raise ClientIdInvalidError(thing="", detail="it is empty, and the session is kept")
+        raise ClientIdInvalidError(thing="", detail="it is empty, but the session is persistent")
 
 
 def check_publish(client_id: str, topic: str, size: int, qos: int, *, retain: bool = False) -> None:

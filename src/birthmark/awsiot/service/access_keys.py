@@ -23,7 +23,7 @@ from birthmark.store.reloading_cache import ReloadingCache
 _ID_PREFIX = "AKIA"
 _ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
 _POLICY_FIX = (
-    "Correct the policy. This one lets the key list things: "
+    "Correct the policy. This example allows the key to list things: "
     '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ListThings","Resource":"*"}]}'
 )
 

@@ -183,10 +183,10 @@ class CertificateAuthorities(AccountService):
     async def _check_possession(self, ca: Certificate, verification_pem: str | None, mode: CertificateMode) -> None:
         if verification_pem is None:
             if mode is CertificateMode.DEFAULT:
-                raise CaRefusedError(detail="there is no verification certificate")
+                raise CaRefusedError(detail="the verification certificate is missing")
             return
         if mode is CertificateMode.SNI_ONLY:
-            raise CaRefusedError(detail="a verification certificate goes with DEFAULT mode")
+            raise CaRefusedError(detail="a verification certificate requires DEFAULT mode")
         row = await self.database.one(store.CODE, account=self.account_id)
         if row is None:
             raise NoRegistrationCodeError

@@ -76,7 +76,7 @@ class RsaKeys:
     async def make(self, principal: str) -> rsa.RSAPrivateKey:
         """Return a new key. Raise `TooManyOwnedError` at a principal's limit of pending keys."""
         if self._waiting[principal] >= MAX_OF_ONE:
-            what = "whose keys are being made"
+            what = "with keys in generation"
             raise TooManyOwnedError(limit=MAX_OF_ONE, principal=principal, what=what, retry_after_s=5)
         self._waiting[principal] += 1
         try:

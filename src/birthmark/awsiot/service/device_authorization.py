@@ -51,9 +51,9 @@ class JitPort(Protocol):
 
 _OF_CONNECTION = frozenset({"aws:sourceip", "aws:securetransport", "iot:connectattributes"})
 _OF_A_CLAIM = (
-    "A claim certificate provisions devices, and reaches nothing else: once it is provisioned, let the device connect "
-    "by the certificate that it was given. If {certificate_id} is a device's own: "
-    "`birthmark aws certificate claim {certificate_id} --undo`"
+    "A claim certificate can only provision devices. After provisioning, connect the device with the certificate "
+    "that it received. If {certificate_id} is a device's own: `birthmark aws certificate claim {certificate_id} "
+    "--undo`"
 )
 _PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
 
@@ -229,7 +229,7 @@ class Devices:
             if cas := await self.certificates.cas_of(leaf):
                 if self.first_contact is not None and may_register:
                     await self.first_contact.register_first_contact(leaf, cas, who, visitor.address)
-                why = "and auto-registration requires a connection over MQTT"
+                why = "but auto-registration requires a connection over MQTT"
                 raise FirstContactOffError(certificate_id=certificate_id, ca_id=cas[0].id, why=why, **told)
             raise CertificateUnknownError(certificate_id=certificate_id, **told)
         if self.first_contact is not None and may_register:

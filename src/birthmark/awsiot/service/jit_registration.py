@@ -244,7 +244,7 @@ class JitRegistration:
                 template, version = await self.templates.version(name)
                 body = version.body
                 if not template.is_enabled or template.kind is not TemplateType.JITP:
-                    detail = f"the template {name} is switched off, or is none of JITP"
+                    detail = f"the template {name} is disabled or is not a JITP template"
             if detail is None:
                 return None if body is None else parse_template(body)
         except (NotFoundError, TemplateInvalidError) as error:

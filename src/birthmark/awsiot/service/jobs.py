@@ -268,7 +268,7 @@ class JobService(AccountService):
 
     async def _set_paused(self, job_id: str, timestamp: datetime | None, action: str, actor: str) -> Job:
         async def decide() -> Job:
-            job = await self._in_progress(job_id, "it goes to no more things any way")
+            job = await self._in_progress(job_id, "its rollout has ended")
             if (job.paused_at is None) == (timestamp is None):
                 return job
             made = replace(job, paused_at=timestamp, rolled_at=self.clock.now())

@@ -31,8 +31,8 @@ _PORTIONS = 20
 """Maximum number of consecutive batches per job before other jobs get their turn."""
 _AGAIN_S = 60.0
 """Interval of group checks for continuous jobs without a change notification."""
-_OVER = "Its end time came"
-_ABORTED = "Its abort criteria stopped it: too many executions failed"
+_OVER = "The end time was reached"
+_ABORTED = "The abort criteria were met: too many executions failed"
 
 
 class Rollout:

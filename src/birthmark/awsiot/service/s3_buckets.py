@@ -91,7 +91,7 @@ class Buckets:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_symlink() or not path.parent.resolve().is_relative_to(own.resolve()):
-                raise self._unreadable(bucket, key, "it is no file of this bucket")
+                raise self._unreadable(bucket, key, "it is not a file in this bucket")
         except OSError as error:
             raise self._unreadable(bucket, key, reason_of(error)) from error
         return path
@@ -124,14 +124,14 @@ class Buckets:
         try:
             real = path.resolve(strict=True)
             if not real.is_relative_to((self._root / bucket).resolve()) or not real.is_file():
-                raise self._unreadable(bucket, key, "it is no file of this bucket")
+                raise self._unreadable(bucket, key, "it is not a file in this bucket")
             # What is put in its place meanwhile is neither followed nor waited for.
             file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise self._unreadable(bucket, key, reason_of(error)) from error
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
-            raise self._unreadable(bucket, key, "it is no file of this bucket")
+            raise self._unreadable(bucket, key, "it is not a file in this bucket")
         return os.fdopen(file, "rb")
 
     def _unreadable(self, bucket: str, key: str, reason: str) -> BucketFileError:

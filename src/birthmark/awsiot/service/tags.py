@@ -63,7 +63,7 @@ def parse_tags(name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
         if _VALUE.fullmatch(value) is None:
             raise TagInvalidError(detail=f"the value of {key!r}")
         if key in found:
-            raise TagInvalidError(detail=f"the key {key!r} is there twice")
+            raise TagInvalidError(detail=f"the key {key!r} occurs twice")
         found[key] = value
     _check_room(name, found)
     return found

@@ -187,7 +187,7 @@ class ThingRegistration:
     ) -> DeviceCertificate | None:
         if plan is None:
             if own is not None:
-                raise RegistrationFailedError(step="Resources", detail="there is no AWS::IoT::Certificate")
+                raise RegistrationFailedError(step="Resources", detail="the template has no AWS::IoT::Certificate")
             return None
         step = f"Resources.{plan.logical}"
         with _step(step):
@@ -245,7 +245,7 @@ class ThingRegistration:
             and wanted is not certificate.status
             and plan.override is Override.REPLACE
         ):
-            raise CertificateRefusedError(detail="it was revoked, and no template takes that back")
+            raise CertificateRefusedError(detail="it was revoked, and a template cannot reactivate it")
         if certificate.status is not PENDING:
             if plan.override is Override.FAIL and wanted is not certificate.status:
                 command = f"aws iot describe-certificate --certificate-id {certificate.id}"
@@ -304,7 +304,7 @@ class ThingRegistration:
     ) -> None:
         step = f"Resources.{plan.logical}"
         if certificate is None:
-            raise RegistrationFailedError(step=step, detail="there is no certificate to attach the policy to")
+            raise RegistrationFailedError(step=step, detail="the policy has no certificate to be attached to")
         if ("policy", plan.name) in making.resources.values():  # two of the template say the same
             making.resources[plan.logical] = "policy", plan.name
             return
@@ -335,7 +335,7 @@ class ThingRegistration:
             name = parse_thing_name(plan.name)
             attributes = parse_attributes(plan.attributes)
             if len(plan.groups) > _MAX_GROUPS:
-                raise RegistrationFailedError(step=step, detail=f"a thing is in at most {_MAX_GROUPS} groups")
+                raise RegistrationFailedError(step=step, detail=f"a thing can be in at most {_MAX_GROUPS} groups")
             present = await self._things.find(name)
             if present is None:
                 await self._things.types.check_usable(plan.type_name)
@@ -413,7 +413,9 @@ class ThingRegistration:
                 or is_alone
                 or (others and kind is PrincipalType.EXCLUSIVE)
             ):
-                detail = f"the certificate belongs to {others[0] if others else thing.name} in another way"
+                detail = (
+                    f"the certificate is attached to {others[0] if others else thing.name} with another principal type"
+                )
                 raise RegistrationFailedError(step="Resources", detail=detail)
         is_wide = not are_of_one_device((await self._policies.of_groups(thing.name))[1].values())
         changes = attachment_changes(

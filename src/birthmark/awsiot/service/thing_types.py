@@ -143,7 +143,7 @@ class ThingTypes(RegistryService):
         elif self.clock.now() < known.deprecated_at + _REST:
             detail = "it must have been deprecated for 5 minutes"
         elif await self.database.one(store.ONE_OF_TYPE, type_name=name) is not None:
-            detail, step = "there are things of this type", "list-things"
+            detail, step = "things of this type exist", "list-things"
         if detail is not None:
             raise ThingTypeInUseError(
                 type=name, detail=detail, command=f"aws iot {step} --thing-type-name {shlex.quote(name)}"

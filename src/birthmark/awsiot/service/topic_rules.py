@@ -265,7 +265,7 @@ class TopicRules(AccountService):
     async def create(self, name: str, payload: Mapping[str, Any], *, tags: Tags = NO_TAGS, actor: str) -> TopicRule:
         """Create a rule. Raise `RuleExistsError`, `RulesFullError`, or the validation errors of the rule."""
         if _NAME.fullmatch(name) is None:
-            raise BodyInvalidError(detail="ruleName has 1 to 128 letters, digits and _")
+            raise BodyInvalidError(detail="ruleName must have 1 to 128 letters, digits and _")
         now = self.clock.now()
         made = self._checked(TopicRule(name, payload, bool(payload.get("ruleDisabled")), now, now, 1))
         if len(await self.database.all(store.ALL_RULES)) >= store.MAX_RULES:
@@ -441,7 +441,7 @@ def _problem_of(kind: str, address: Mapping[str, Any]) -> str | None:
     """
     bucket, key = address.get("bucket"), address.get("key")
     if kind == "s3" and bucket is not None and not is_bucket(bucket):
-        return f"the bucket {bucket[:100]!r} is not a name of 3 to 256 letters, digits, dots, _ and -"
+        return f"the bucket {bucket[:100]!r} must have 3 to 256 letters, digits, dots, _ and -"
     if kind == "s3" and key is not None and not is_key(key):
         return f"the key {key[:100]!r} is not a path of printable text without empty segments, . and .."
     return None

@@ -99,7 +99,7 @@ class _Reader:
     def _take(self, size: int) -> bytes:
         found = self._body[self.at : self.at + size]
         if len(found) != size:
-            raise CborError("it ends early")
+            raise CborError("the data ends early")
         self.at += size
         return found
 
@@ -107,7 +107,7 @@ class _Reader:
         if more < 24:  # noqa: PLR2004 - RFC 8949 section 3
             return more
         if more not in _SIZES:
-            raise CborError("a length that is none")
+            raise CborError("an invalid length")
         return int.from_bytes(self._take(_SIZES[more]))
 
     def _skip_break(self) -> bool:
@@ -142,7 +142,7 @@ class _Reader:
         while len(found) < count and not (more == _INDEFINITE and self._skip_break()):
             key = self.value(depth - 1)
             if not isinstance(key, str) or key in found:
-                raise CborError("a key that is no text, or comes twice")
+                raise CborError("a key that is not a string or is repeated")
             found[key] = self.value(depth - 1)
         return found
 

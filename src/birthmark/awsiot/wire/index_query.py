@@ -155,7 +155,7 @@ def parse_query(text: str, index: SearchIndex = SearchIndex.THINGS) -> Query:
     if len(text) > MAX_CHARS:
         raise QueryInvalidError(detail=f"it has more than {MAX_CHARS} characters")
     if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise QueryInvalidError(detail="it has characters that no value has")
+        raise QueryInvalidError(detail="it contains characters that are not allowed")
     tokens = tuple(_tokens(text))
     if not tokens:
         raise QueryInvalidError(detail="it is empty")
@@ -285,7 +285,7 @@ class _Parser:
     def _field(self, text: str) -> str:
         name = _ESCAPED.sub(r"\1", text)
         if not is_field(name, self._place):
-            raise QueryInvalidError(detail=f"there is no field {name[:80]!r} in {self._place.value}")
+            raise QueryInvalidError(detail=f"the field {name[:80]!r} does not exist in {self._place.value}")
         return _OTHER_NAMES.get(name, name)
 
     def _next(self) -> _Token:
@@ -312,7 +312,7 @@ def _word(field: str, text: str) -> Query:
 def _plain(text: str) -> str:
     """Return the literal value of a word. Raise `QueryInvalidError` if it has a wildcard."""
     if re.search(r"(?<!\\)[*?]", text):
-        raise QueryInvalidError(detail=f"{text[:40]!r} has a wildcard that is not one * at its end")
+        raise QueryInvalidError(detail=f"{text[:40]!r} has a wildcard other than one * at its end")
     return _ESCAPED.sub(r"\1", text)
 
 

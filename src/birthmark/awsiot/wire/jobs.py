@@ -156,7 +156,7 @@ def parse_document(text: str) -> str:
     try:
         document = decode_json(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BodyInvalidError(detail=f"document is no JSON: {error}"[:300]) from error
+        raise BodyInvalidError(detail=f"document is not JSON: {error}"[:300]) from error
     if not isinstance(document, dict):
         raise BodyInvalidError(detail="document is not a JSON object")
     return text
@@ -184,7 +184,7 @@ def parse_details(values: Mapping[str, str] | None) -> Mapping[str, str] | None:
     """Return status details. Raise `JobRequestError`."""
     for name, value in (values or {}).items():
         if _DETAIL_KEY.fullmatch(name) is None or not 1 <= len(value) <= MAX_DETAIL_CHARS or not value.isprintable():
-            raise JobRequestError(detail=f"statusDetails {name[:60]!r} has a name or a value that is not taken")
+            raise JobRequestError(detail=f"statusDetails {name[:60]!r} has an invalid name or value")
     if values is not None and len(values) > MAX_DETAILS:
         raise JobRequestError(detail=f"statusDetails has more than {MAX_DETAILS} entries")
     return values
@@ -238,7 +238,7 @@ def checked(update: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
     if is_update and update.status in _BY_THE_SERVICE:
         raise StatusNotForDevicesError(status=update.status)
     if is_update and update.status not in _BY_DEVICES:
-        raise JobRequestError(detail=f"status is none of {', '.join(_BY_DEVICES)}")
+        raise JobRequestError(detail=f"status is not one of {', '.join(_BY_DEVICES)}")
     if update.client_token is not None and len(update.client_token.encode()) > MAX_TOKEN_BYTES:
         raise JobRequestError(detail=f"clientToken has more than {MAX_TOKEN_BYTES} bytes")
     step = update.step_timeout_in_minutes

@@ -18,7 +18,7 @@ OPTIONAL = ("runAsUser", "pathToHandler")
 """Optional parameters of every managed template."""
 _DESCRIBED: Mapping[str, tuple[str, str, str]] = {
     "downloadUrl": ("The URL of the file", "(.*?)", "https://example.com/firmware.bin"),
-    "filePath": ("Where the file goes on the device", "(.*?)", "/var/lib/firmware.bin"),
+    "filePath": ("Path of the file on the device", "(.*?)", "/var/lib/firmware.bin"),
     "packages": ("Names of packages, with spaces between them", "(.*?)", "curl jq"),
     "services": ("Names of services, with spaces between them", "(.*?)", "nginx cron"),
     "runAsUser": ("The user that runs the handler; by default the client's own", "(.){0,256}", "user1"),

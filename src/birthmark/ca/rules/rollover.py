@@ -168,7 +168,7 @@ def step_forward(rollover: RolloverState, progress: RolloverProgress, share: flo
                 share=f"{progress.share:.1%}",
                 wanted=f"{share:.1%}",
                 within_reach=f"{int(progress.share * 100)}%",
-                missing=", ".join(progress.missing) or "nobody by name",
+                missing=", ".join(progress.missing) or "unnamed devices",
             )
         _check_groups(progress)
         return _moved(rollover, Phase.NEW_SIGNS, now)

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from birthmark.store import Database
 
 _NOT_ASKED = (
-    "Warning: this machine is one of several, and the leader is unknown: {reason} If another machine "
-    "leads, the next start moves the files changed here to .NAME.left. To show the leader, run on a "
-    "running server: `birthmark server node ls`."
+    "Warning: this machine is one of several cluster nodes, and the leader is unknown: {reason} If another node "
+    "leads, the next start moves the files changed here to .NAME.left. To show the leader, run on a running "
+    "server: `birthmark server node ls`."
 )
 
 

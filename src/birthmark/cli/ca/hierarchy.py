@@ -83,7 +83,7 @@ def init(
     """
     now, entropy = SystemClock().now(), SystemEntropy()
     if token is not None and pin_file is None:
-        raise typer.BadParameter("specify the PIN file of the CA too: --pin-file FILE", param_hint="--token")
+        raise typer.BadParameter("specify the CA's PIN file: --pin-file FILE", param_hint="--token")
     place = None if token is None or pin_file is None else TokenPlace.of(token, pin_file, module)
     if offline_root:
         write_result(
@@ -98,7 +98,7 @@ def init(
                 token=place,
             ),
         )
-        typer.echo(f"Where the root is: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
+        typer.echo(f"Run on the root's machine: `birthmark ca root sign {out.name} --out issuing.answer`", err=True)
         return
     secret = authority.passphrase
     made = ca_directory.create(
@@ -161,7 +161,10 @@ def passphrase(
         typer.Option(
             "--new",
             metavar="SOURCE",
-            help=f"Source of the new passphrase: {FORMS}; or beside, next to the keys. A missing file is created.",
+            help=(
+                f"Source of the new passphrase: {FORMS}; or beside, for a file next to the keys. A missing file is "
+                "created."
+            ),
         ),
     ],
 ) -> None:

@@ -76,7 +76,7 @@ async def sign(
 
     The same request always gets the same certificate, so you can repeat a lost response.
     """
-    async with opened(authority, by_another("A CA of another machine", "--flat", directory="root-ca")) as ca:
+    async with opened(authority, by_another("A CA on another machine", "--flat", directory="root-ca")) as ca:
         now = ca.clock.now()
         with about(file):
             wanted = read_request(read_file(file, 2 * MAX_CSR_BYTES), ca.hierarchy.anchor, now, file.stem)
@@ -133,7 +133,7 @@ def _parse_root(text: str) -> str:
         return parse_thumbprint(text).hex()
     except CertificateInvalidError as error:
         raise typer.BadParameter(
-            "a thumbprint has 64 hex digits; `birthmark ca show` prints it on the root's machine"
+            "a thumbprint must have 64 hex digits; to print it, run `birthmark ca show` on the root's machine"
         ) from error
 
 

@@ -59,14 +59,14 @@ class ServerCommand:
 
 def by_est(name: str) -> ServerCommand:
     """Return the command for a device that enrolls at the server over EST."""
-    way = "The device asks the server itself, by EST, with the configuration that this prints"
+    way = "Enroll the device at the server over EST, with the configuration that this command prints"
     return ServerCommand(way, ("env", "--format", "aziot", "--registration-id", name))
 
 
 def by_another(kind: str, *options: str, directory: str) -> ServerCommand:
     """Return the command that creates a separate CA for certificates that a server does not issue."""
     command = ("ca", "init", "--name", "My organization", *options, "--dir", directory)
-    return ServerCommand(f"{kind} comes from your own CA, in its own directory", command, asks_server=False)
+    return ServerCommand(f"{kind} requires your own CA in a separate directory", command, asks_server=False)
 
 
 def at_server(*command: str) -> ServerCommand:

@@ -46,7 +46,7 @@ async def revoke(
     if not authority.as_json and reason is not RevocationReason.SUPERSEDED:
         why = "" if reason is RevocationReason.UNSPECIFIED else f" --reason {reason.value}"
         told = f"birthmark pki revoke --key-of {_file_of(found)}{why}"
-        typer.echo(f"A Birthmark server is told by: `{told}`", err=True)
+        typer.echo(f"Revoke them on a Birthmark server: `{told}`", err=True)
 
 
 async def crl(

@@ -12,17 +12,17 @@ _AT = at("ca", "rollover")
 _NOW = {
     "one root": "Nothing is going on. `birthmark pki rollover start` makes a new root and trusts both.",
     "both trusted, the old signs": (
-        "Devices fetch the new root when they renew. `birthmark pki rollover next` lets the new root sign, as soon as "
-        "all devices and enrollment groups know it; `back` ends the exchange."
+        "Devices fetch the new root at renewal. `birthmark pki rollover next` makes the new root sign, once all "
+        "devices and enrollment groups have it; `back` cancels the rollover."
     ),
     "both trusted, the new signs": (
-        "Devices get certificates below the new root when they renew. `birthmark pki rollover next` ends the trust in "
-        "the old root, as soon as nothing below it is alive; `back` lets the old root sign again."
+        "Devices get certificates below the new root at renewal. `birthmark pki rollover next` ends trust in the "
+        "old root, once no valid certificate chains to it; `back` makes the old root sign again."
     ),
-    "the new alone": "The exchange is over. `birthmark pki rollover back` trusts the old root again.",
+    "the new alone": "The rollover is complete. `birthmark pki rollover back` trusts the old root again.",
 }
 _STEPS = (
-    ("start", "a new root is made; both are handed out and trusted, the old one signs"),
+    ("start", "a new root is created; both are published and trusted, the old one signs"),
     ("next", "the new root signs; refused until all devices (--share: some) and enrollment groups know it"),
     ("next", "the old root is trusted no more; refused until nothing below it is alive"),
 )

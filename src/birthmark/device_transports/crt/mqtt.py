@@ -161,7 +161,7 @@ class CrtMqtt:
 
     def _take(self, message: ReceivedMessage) -> None:
         if self._untaken.qsize() >= _MAX_UNTAKEN:
-            reason = f"{_MAX_UNTAKEN} messages wait here and nobody takes them"
+            reason = f"{_MAX_UNTAKEN} received messages are unread, the maximum"
             self._end(LinkLostError(host=self._host, reason=reason))
         elif not self._over.done():
             self._untaken.put_nowait(message)

@@ -50,7 +50,10 @@ def check_dates(connection: Any, trust: ServerTrust, host: str, port: int) -> No
     for one in verified_chain(connection):
         if not one.not_before <= trust.at <= one.not_after:
             valid = f"{one.not_before:%Y-%m-%d %H:%M} to {one.not_after:%Y-%m-%d %H:%M} UTC"
-            reason = f"'{one.subject_text}' is valid from {valid}, and it is taken to be {trust.at:%Y-%m-%d %H:%M}"
+            reason = (
+                f"'{one.subject_text}' is valid from {valid}, and the time used for the check is "
+                f"{trust.at:%Y-%m-%d %H:%M}"
+            )
             error = ServerUntrustedError(host=host, port=port, reason=reason)
             vars(error)["is_about_time"] = True
             raise error

@@ -24,7 +24,7 @@ _CODES = {
     "host-local-time": "doctor.clock_wrong",
 }
 _CLOSING = re.compile(r"(?:chgrp \S+ \S+ && )?chmod 06[04]0 [^\s;]+")
-_CLOCK = "the administrator sets a machine's clock: `timedatectl set-ntp true`"
+_CLOCK = "only the administrator can set this machine's clock: `timedatectl set-ntp true`"
 
 
 def findings(checks: Sequence[CheckFacts], texts: Texts, server: Reachable | None) -> Iterator[DoctorFinding]:

@@ -47,9 +47,7 @@ def _nxp_port(facts: BusFacts) -> Iterator[DoctorFinding]:
             seen=f"{port}: no such device; existing devices: {', '.join(facts.devices) or 'none'}",
             cause="The specified I2C bus does not exist.",
             command=port.set_command(f"{other}{suffix}") if other else "",
-            advice="Use an existing one"
-            if other
-            else ("Enable I2C in the device tree, for example with `raspi-config`"),
+            advice="Use an existing one" if other else "Enable I2C in the device tree, for example with `raspi-config`",
             for_a_person="" if other else "the board has to be configured",
         )
     elif device.reason:
@@ -117,7 +115,7 @@ def _channel(facts: BusFacts) -> Iterator[DoctorFinding]:
     elif facts.factory:
         yield _warning(
             "doctor.channel_factory_keys",
-            seen=f"{said}: the key ENC is the one that NXP publishes for the {facts.factory}",
+            seen=f"{said}: the ENC key is the published NXP key of the {facts.factory}",
             cause=(
                 "These keys are public: an attacker on the bus can read and change the communication with the chip."
             ),

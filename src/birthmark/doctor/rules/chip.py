@@ -63,7 +63,7 @@ def _store(facts: ChipFacts) -> Iterator[DoctorFinding]:
             command=hsm.setting.set_command(other) if other else _SIMULATE,
             advice="Use the settings next to the PIN file"
             if other
-            else ("Set the correct file, or create a simulated secure element"),
+            else "Set the correct file, or create a simulated secure element",
         )
     elif hsm.tokens is None or not hsm.tokens.exists:
         yield _moved(hsm)
@@ -79,7 +79,7 @@ def _moved(hsm: SoftHsmFacts) -> DoctorFinding:
         f"directories.tokendir of {hsm.conf.path}: {named} does not exist",
         cause="The directory of SoftHSM's tokens was moved or deleted.",
         command=shlex.join(["sed", "-i", line, hsm.conf.path]) if hsm.tokens_beside else _SIMULATE,
-        advice="Use the directory next to the settings" if hsm.tokens_beside else ("Create a simulated secure element"),
+        advice="Use the directory next to the settings" if hsm.tokens_beside else "Create a simulated secure element",
     )
 
 
@@ -106,11 +106,11 @@ def _library(facts: ChipFacts) -> Iterator[DoctorFinding]:
 
 
 def _unusable(facts: ChipFacts, code: str, message: str, cause: str) -> DoctorFinding:
-    command, advice = _SIMULATE, ("Install the chip's own library and set its path. Or use a simulated secure element")
+    command, advice = _SIMULATE, "Install the chip's own library and set its path. Or use a simulated secure element"
     if silent := _advise_on_silence(facts):
         advice = f"{silent}Or use a simulated secure element"
     elif facts.others and facts.asked.module is not None:
-        command, advice = facts.asked.module.set_command(facts.others[0]), "Use a library that this machine has"
+        command, advice = facts.asked.module.set_command(facts.others[0]), "Use a library that exists on this machine"
     where = f"{facts.asked.module or facts.module}: {message}"
     return DoctorFinding(code, Topic.LIBRARY, FindingSeverity.FAULT, where, cause=cause, command=command, advice=advice)
 

@@ -16,7 +16,7 @@ def of_another_server(server: ServerFacts) -> Iterator[DoctorFinding]:
         "doctor.environment_of_another_server",
         Topic.ENVIRONMENT,
         FindingSeverity.FAULT,
-        f"{told}; the intended server is that of {server.data}",
+        f"{told}; the intended server uses {server.data}",
         cause="Some variables belong to another server, so that programs use the wrong names, secrets or CAs.",
         command=server.env,
         advice="Set all variables again",
@@ -31,7 +31,7 @@ def not_set_up(server: ServerFacts) -> Iterator[DoctorFinding]:
             Topic.ENVIRONMENT,
             FindingSeverity.NOTE,
             f"a server runs on {server.data}, and no variable refers to it",
-            cause="This shell has no settings of this machine's server: SDKs and cloud tools use other endpoints.",
+            cause="This shell has no settings for this machine's server: SDKs and cloud tools use other endpoints.",
             command=server.env,
             advice="To use that server in this shell",
         )

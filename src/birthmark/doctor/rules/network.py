@@ -15,7 +15,7 @@ _GLOBAL: Mapping[str, str] = {
     "us": "global.azure-devices-provisioning.us",
 }
 _ALLOWED_S = 10.0
-_ADMINISTRATOR = "the administrator sets a machine's clock"
+_ADMINISTRATOR = "only the administrator can set this machine's clock"
 
 
 def clock(facts: ClockFacts) -> Iterator[DoctorFinding]:
@@ -84,7 +84,7 @@ def proxy(facts: ProxyFacts) -> Iterator[DoctorFinding]:
             "doctor.proxy_for_local_server",
             Topic.PROXY,
             FindingSeverity.WARNING,
-            f"{said} is set; no_proxy does not contain {hosts}, the server of this machine",
+            f"{said} is set; no_proxy does not contain {hosts}, this machine's server",
             cause="Programs use the proxy for a server on this machine, which the proxy cannot reach.",
             command=f'export no_proxy="{hosts}{rest}" NO_PROXY="{hosts}{rest}"',
             advice="Connect to this server without the proxy",

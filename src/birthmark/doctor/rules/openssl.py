@@ -65,7 +65,7 @@ def _missing(facts: OpensslFacts) -> Iterator[DoctorFinding]:
             seen=f"{facts.setting}: {keys.get(path, 'module')} = {path}, which does not exist",
             cause="An engine, a provider, or the chip's library is missing: keys in the chip cannot be loaded.",
             command=replacing(facts.file.path, path, other) if other else facts.setting.unset_command(),
-            advice="Use a library that this machine has" if other else "Unset the configuration",
+            advice="Use a library that exists on this machine" if other else "Unset the configuration",
         )
 
 

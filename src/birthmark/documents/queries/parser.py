@@ -100,7 +100,7 @@ class Scanner:
 
 MAX_CHARS, MAX_CONDITIONS, MAX_VALUES, MAX_LEVELS, MAX_ITEMS, MAX_STEPS = 8192, 100, 500, 20, 20, 20
 MAX_TOP = 1_000_000_000
-_NO_CHARACTER = "stands a NUL or half of a surrogate pair, which no value has"
+_NO_CHARACTER = "the text contains a NUL or an unpaired surrogate, which no value can contain"
 _T = TypeVar("_T")
 
 _STEP = re.compile(r"[\w$-]+")
@@ -134,7 +134,7 @@ _TURNED = {
 def parse_query(text: str) -> DocumentQuery:
     """Return the query. Raise `QueryProblem`."""
     if len(text) > MAX_CHARS:
-        raise QueryProblem(MAX_CHARS + 1, f"it goes on: a query has at most {MAX_CHARS} characters")
+        raise QueryProblem(MAX_CHARS + 1, f"the query exceeds the maximum of {MAX_CHARS} characters")
     for position, char in enumerate(text, 1):
         if char == "\0" or "\ud800" <= char <= "\udfff":
             raise QueryProblem(position, _NO_CHARACTER)
@@ -190,7 +190,7 @@ class _Reader(Scanner):
                 numbered += 1
                 name = f"${numbered}"
             if any(name == other.name for other in items):
-                raise self._wrong(f"ends a list with two items named {name!r}: name one of them by AS")
+                raise self._wrong(f"two items of the list have the name {name!r}: rename one of them with AS")
             items.append(SelectedField(name, item.path, item.sum))
         return tuple(items)
 
@@ -315,7 +315,7 @@ class _Reader(Scanner):
             digits = number[0].lower()
             made = float(int(digits, 16)) if "0x" in digits else float(digits)
             if not isfinite(made):
-                raise self._wrong("stands a number that is too large", position=number.start())
+                raise self._wrong("the number is too large", position=number.start())
             return made
         word = self._peek(WORD)
         if word is not None and word[0].lower() in _LITERALS:
@@ -386,7 +386,7 @@ class _Reader(Scanner):
         found = [read()]
         while self._take(_COMMA) is not None:
             if len(found) == MAX_ITEMS:
-                raise self._wrong(f"is one more than the {MAX_ITEMS} that may stand there")
+                raise self._wrong(f"the list has more than {MAX_ITEMS} items, the maximum")
             found.append(read())
         return found
 
@@ -411,9 +411,10 @@ def _check_groups(query: DocumentQuery, problem: Callable[[str], QueryProblem]) 
     if not query.is_summed:
         return
     if not query.items:
-        raise problem("ends a query with GROUP BY that selects *: select COUNT() AS n and the paths of GROUP BY")
+        raise problem("a query with GROUP BY selects *: select COUNT() AS n and the paths of GROUP BY")
     for item in query.items:
         if item.sum is None and item.path not in query.group_by:
             raise problem(
-                f"GROUP BY {item.path} is missing: what stands beside COUNT and its like is what groups share"
+                f"GROUP BY {item.path} is missing: paths that are selected with COUNT or a similar function must "
+                "be in GROUP BY"
             )

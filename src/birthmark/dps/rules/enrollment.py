@@ -79,7 +79,9 @@ def complete(
     if enrollment.allocation_policy not in ALLOCATIONS:
         raise AllocationNotServedError(enrollment=enrollment.id, policy=enrollment.allocation_policy)
     if enrollment.allocation_policy == "custom" and enrollment.custom_allocation_definition is None:
-        raise EnrollmentInvalidError(enrollment=enrollment.id, detail="custom wants a customAllocationDefinition")
+        raise EnrollmentInvalidError(
+            enrollment=enrollment.id, detail="allocationPolicy custom requires a customAllocationDefinition"
+        )
     if (member := _dropped(enrollment)) is not None:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail=f"{member} would be dropped, leave it out")
     policy_of(enrollment)
@@ -92,12 +94,12 @@ def _dropped(document: EnrollmentDocument) -> str | None:
     if document.is_group and document.device_id:
         return "deviceId of a group"
     if document.custom_allocation_definition is not None and document.allocation_policy != "custom":
-        return f"customAllocationDefinition beside allocationPolicy {document.allocation_policy or 'hashed'}"
+        return f"customAllocationDefinition with allocationPolicy {document.allocation_policy or 'hashed'}"
     attestation = document.attestation
     parts = {"x509": attestation.x509, "symmetricKey": attestation.symmetric_key, "tpm": attestation.tpm}
     for name, part in parts.items():
         if part is not None and part != type(part)() and name != attestation.type:
-            return f"attestation.{name} beside type {attestation.type}"
+            return f"attestation.{name} with type {attestation.type}"
     x509 = attestation.x509 or X509Attestation()
     if document.is_group:
         return "attestation.x509.clientCertificates of a group" if x509.client_certificates else None

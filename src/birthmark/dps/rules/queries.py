@@ -96,7 +96,7 @@ def read_query(text: str, kind: str) -> Condition | None:
     known = {name.lower(): name for name in NAMES[kind]}
     for path in paths_in(query.where):
         if path.steps[0].lower() not in known:
-            detail = f"there is no {path.steps[0][:80]}, but {', '.join(NAMES[kind])}"
+            detail = f"{path.steps[0][:80]} is not a field; the fields are {', '.join(NAMES[kind])}"
             raise QueryInvalidError(detail=detail, **told)
     named = with_paths(query, lambda path: FieldPath((known[path.steps[0].lower()], *path.steps[1:])))
     return None if named.where is None else _folded(named.where, ID[kind])

@@ -126,7 +126,9 @@ def check_pinned(
         raise _pinned(present, holder, f"the group {group_id}")
     is_same_device = thumbprint is not None and thumbprint == present.thumbprint
     if present.group_made not in {None, enrollment.made_at} and not is_same_device:
-        raise _pinned(present, f"the group {group_id} before it was removed", f"the group made again as {group_id}")
+        raise _pinned(
+            present, f"the group {group_id} before it was removed", f"the group {group_id} that was created again"
+        )
     if present.common_name not in {None, spelling}:
         raise _pinned(present, f"the device '{present.common_name}'", f"the device '{spelling}'")
 

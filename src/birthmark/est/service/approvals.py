@@ -152,7 +152,7 @@ class EnrollmentApprovals:
         waiting = await self.database.one(store.COUNT_WAITING, actor=request.actor)
         count, of_actor = (0, 0) if waiting is None else (waiting["count"], waiting["of_actor"])
         if of_actor >= MAX_WAITING_OF_ONE:
-            whose = f"{request.actor}, which asks for many names,"
+            whose = f"{request.actor}, which requests certificates for many names,"
             raise TooManyWaitingError(whose=whose, limit=MAX_WAITING_OF_ONE, retry_after_s=RETRY_S, **told)
         if count >= MAX_WAITING:
             raise TooManyWaitingError(whose="The server", limit=MAX_WAITING, retry_after_s=RETRY_S, **told)

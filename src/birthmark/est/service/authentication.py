@@ -80,7 +80,7 @@ _GUESSES, _GUESS_EVERY_S = 10, 6.0
 
 
 def _sent_away() -> BirthmarkError:
-    who = "All who ask by password together"
+    who = "All clients with password authentication together"
     return EstThrottledError(retry_after_s=1, wait_s=1, who=who, burst=MAX_WAITING, every_s=GUESS_S)
 
 

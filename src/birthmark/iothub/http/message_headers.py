@@ -83,7 +83,7 @@ def _message_of(device_id: str, item: _BatchItem, timestamp: int) -> TelemetryMe
     try:
         body = base64.b64decode(item.body, validate=True) if item.base64_encoded else item.body.encode()
     except (ValueError, binascii.Error) as error:
-        raise BatchInvalidError(device_id=device_id, detail="a body is not base64, nor said to be text") from error
+        raise BatchInvalidError(device_id=device_id, detail="a body is neither base64 nor marked as text") from error
     properties = (
         (name.lower() if name.lower() in _TELEMETRY else name, text) for name, text in item.properties.items()
     )

@@ -81,7 +81,7 @@ def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, rec
             body, wanted = wire.parse_module_body(await request.body())
             for said, meant in ((body.device_id, device.device_id), (body.module_id, module_id)):
                 if said not in {None, meant}:
-                    raise wire.BodyInvalidError(detail=f"{said[:128]!r} differs from the id in the path")
+                    raise wire.BodyInvalidError(detail=f"{said[:128]!r} differs from the ID in the path")
             made = await modules.put(device, module_id, wanted, managed_by=body.managed_by, etag=etag, actor=actor)
             return JSONResponse(await view_of(made))
         found = await modules.module(hub, device.device_id, module_id)

@@ -55,7 +55,7 @@ def check_mail(device_id: str, message_id: str, mail: C2dMessage, feedback: str,
     elif feedback not in _ACKS:
         problem = f"iothub-ack is not one of {', '.join(_ACKS)}"
     elif (size := len(devicebound_topic(device_id, message_id, feedback, mail))) > _MAX_TOPIC_BYTES:
-        problem = f"its properties make a topic of {size} bytes, and MQTT has room for {_MAX_TOPIC_BYTES}"
+        problem = f"its properties result in a topic of {size} bytes, and MQTT allows {_MAX_TOPIC_BYTES}"
     elif not now < expires_at <= now + MAX_LIFE_S * _MICROS:
         problem = "its expiry is in the past, or more than 48 hours away"
     if problem is not None:

@@ -108,17 +108,17 @@ def _refused(twin: Twin, detail: str) -> DigitalTwinPatchError:
 
 def _applied(twin: Twin, values: Mapping[str, Any], operation: object, where: str) -> dict[str, Any]:
     if not isinstance(operation, dict):
-        raise _refused(twin, f"{where} is no object")
+        raise _refused(twin, f"{where} is not an object")
     op, path = operation.get("op"), operation.get("path")
     if op not in ("add", "replace", "remove"):  # a list or an object, too
-        raise _refused(twin, f"{where} has the op {str(op)[:40]!r}, and there are add, replace and remove")
+        raise _refused(twin, f"{where} has the op {str(op)[:40]!r}; it must be add, replace or remove")
     if unknown := operation.keys() - {"op", "path", "value"}:
-        raise _refused(twin, f"{where} has the member {min(unknown)[:40]!r}")
+        raise _refused(twin, f"{where} has the unknown member {min(unknown)[:40]!r}")
     if (op == "remove") == ("value" in operation):
         raise _refused(twin, f"{where} {'has a value' if op == 'remove' else 'has no value'}")
     names = path.split("/")[1:] if isinstance(path, str) and path.startswith("/") else []
     if len(names) not in {1, _OF_PROPERTY} or not all(_NAME.fullmatch(name) for name in names):
-        raise _refused(twin, f"{where} has a path that is none of /property, /component, /component/property")
+        raise _refused(twin, f"the path of {where} must be /property, /component or /component/property")
     if op == "remove":
         return _removed(values, names)
     return _set(twin, values, names, operation["value"], where)
@@ -140,7 +140,7 @@ def _set(twin: Twin, values: Mapping[str, Any], names: Sequence[str], value: Any
     kept, told = values.get(first), twin.reported.values.get(first)
     if rest:
         if any(one is not None and not _is_component(one) for one in (kept, told)):
-            raise _refused(twin, f"{path}: {first!r} exists within the device twin and is no component")
+            raise _refused(twin, f"{path}: {first!r} exists in the device twin and is not a component")
         _check(twin, value, path)
         return {**values, first: {**_COMPONENT, **(kept or {}), rest[0]: value}}
     if isinstance(value, dict) and _METADATA in value:
@@ -159,7 +159,7 @@ def _set(twin: Twin, values: Mapping[str, Any], names: Sequence[str], value: Any
 def _check(twin: Twin, value: Any, path: str, level: int = 0) -> None:
     """Raise `DigitalTwinPatchError` for an invalid property value."""
     if isinstance(value, list):
-        raise _refused(twin, f"{path} has an array, which is no value of a property")
+        raise _refused(twin, f"{path} contains an array, which is not a valid property value")
     if value is None:
         raise _refused(twin, f"{path} has null for a value: remove takes it away")
     if isinstance(value, dict):
@@ -167,7 +167,9 @@ def _check(twin: Twin, value: Any, path: str, level: int = 0) -> None:
             raise _refused(twin, f"{path} has more than {MAX_LEVELS} levels")
         for name, one in value.items():
             if _NAME.fullmatch(name) is None:
-                raise _refused(twin, f"{path} has the name {name[:70]!r}: letters, digits and _, 64 at most")
+                raise _refused(
+                    twin, f"{path} has the name {name[:70]!r}: a name must have up to 64 letters, digits and _"
+                )
             _check(twin, one, path, level + 1)
 
 

@@ -160,7 +160,9 @@ def read_query(text: str) -> DocumentQuery:
         raise CollectionNotServedError(collection=query.collection[:40])
     for path in paths_of(query):
         if path.steps[0].lower() not in _KNOWN:
-            raise HubQueryInvalidError(detail=f"there is no {path.steps[0][:80]} in a twin, but {', '.join(_NAMES)}")
+            raise HubQueryInvalidError(
+                detail=f"{path.steps[0][:80]} is not a field of a twin; the fields are {', '.join(_NAMES)}"
+            )
     return with_paths(query, _normalize_path)
 
 

@@ -114,7 +114,7 @@ class TierPace:
     within_s: int = 1
 
     def __str__(self) -> str:
-        return f"{self.many:,.0f} in a {'minute' if self.within_s == _MINUTE else 'second'}"
+        return f"{self.many:,.0f} per {'minute' if self.within_s == _MINUTE else 'second'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Bulk:
         async def alone(item: BulkItem) -> BirthmarkError | None:
             try:
                 if name_of(item.id, item.module_id) in twice:
-                    raise BodyInvalidError(detail=f"{item.id[:128]} is there more than once")
+                    raise BodyInvalidError(detail=f"{item.id[:128]} occurs more than once")
                 await self._do(hub, item, actor)
             except BirthmarkError as error:
                 return error
@@ -94,5 +94,5 @@ def _makes_device(item: BulkItem) -> bool:
 
 def _said(etag: str | None, member: str) -> str:
     if not etag:
-        raise BodyInvalidError(detail=f"{member} is missing, which this importMode asks for")
+        raise BodyInvalidError(detail=f"{member} is missing; this importMode requires it")
     return etag.strip('"')

@@ -209,7 +209,7 @@ class HubAuthorities:
         told = {"device_id": identity.name, "hub": hub.name, "issuer": leaf.issuer_text}
         if not anchors:  # no signature is looked at for nothing
             if unverified:
-                detail = f"the one that is on record, {unverified}, is not verified"
+                detail = f"the registered CA, {unverified}, is not verified"
                 raise CaUnverifiedError(detail=detail, name=unverified, **told)
             raise CaNotTrustedError(detail="no CA with that name is registered", name=_name_for(leaf), **told)
 

@@ -97,7 +97,7 @@ class NewDevice(NamedTuple):
 
 class _MissingIssuer:
     async def of(self, device: Device) -> IssuanceGrant:
-        detail = "there is no provisioning service that issues any"
+        detail = "no provisioning service issues certificates"
         raise NoCredentialPolicyError(device_id=device.device_id, hub=device.hub, detail=detail)
 
 

@@ -249,7 +249,7 @@ class Hubs:
         token_id, name = parts_of(token.policy or "")
         person = self._persons.person(token_id, address) if name == hub.name else None
         if person is None:
-            raise PolicyKeyError(allowed="those of the hub", presented=f"the policy {printable(token.policy)}")
+            raise PolicyKeyError(allowed="of the hub", presented=f"the policy {printable(token.policy)}")
         check_sas(token, [person.key], self._clock.now())
         count_for(f"user:{person.caller.user}")
         check_resource(token, [f"{hub.host}/{resource}"])

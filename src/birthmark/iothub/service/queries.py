@@ -41,7 +41,7 @@ from birthmark.untrusted_text import decode_json, whole_number
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_PAGE_BYTES = 1024 * 1024
 """Maximum stored size of a page's twins; a larger page ends early."""
-_NO_MARKER = "the marker is none that a page ended with"
+_NO_MARKER = "the marker was not returned with a page"
 
 
 class QueryMarkerError(InvalidRequestError):

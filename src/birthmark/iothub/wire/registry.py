@@ -147,7 +147,7 @@ def parse_bulk(body: bytes) -> Sequence[BulkItem]:
     items = read_json(body, list[BulkItem], BodyInvalidError)
     check_members(body, list[BulkItem], _TOLD_OF_DEVICE)
     if not 0 < len(items) <= MAX_BULK:
-        raise BodyInvalidError(detail=f"there are {len(items)} devices, and may be 1 to {MAX_BULK}")
+        raise BodyInvalidError(detail=f"the request has {len(items)} devices; 1 to {MAX_BULK} are allowed")
     for item in items:
         if (mode := _MODE_OF.get(item.import_mode.lower())) is None:
             raise BodyInvalidError(detail=f"importMode must be one of {', '.join(sorted(IMPORT_MODES))}")
@@ -208,7 +208,7 @@ def check_device_body(body: DeviceBody) -> DeviceBody:
         raise BodyInvalidError(detail="status must be enabled or disabled")
     parents = body.parents
     if len(parents) > _MAX_PARENTS or any(not one.startswith(SCOPE) or len(one) > _MAX_SCOPE for one in parents):
-        raise BodyInvalidError(detail=f"a device is below one gateway at most, whose scope begins {SCOPE}")
+        raise BodyInvalidError(detail=f"a device can have at most one parent, whose scope must start with {SCOPE}")
     if (
         body.device_scope
         and body.parent_scopes
@@ -246,7 +246,7 @@ def _authentication_of(authentication: _Authentication | None) -> DeviceAuthenti
     if wanted.type == "certificateAuthority":
         return DeviceAuthentication(AuthenticationType.AUTHORITY)
     if wanted.type not in {None, "sas"}:
-        raise BodyInvalidError(detail=f"authentication.type {wanted.type!r} is not served")
+        raise BodyInvalidError(detail=f"authentication.type {wanted.type!r} is not supported")
     keys = wanted.symmetric_key or _SymmetricKey()
     return DeviceAuthentication(
         AuthenticationType.SAS, primary_key=_key(keys.primary_key), secondary_key=_key(keys.secondary_key)

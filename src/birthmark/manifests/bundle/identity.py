@@ -67,7 +67,9 @@ def open_identity(directory: Path, name: str, now: datetime, entropy: Entropy, *
         raise StationUnusableError(directory=directory, detail="station.key is not the key of station.pem")
     called = station_name(certificate)
     if not is_name(called):
-        raise StationUnusableError(directory=directory, detail=f"'{called[:80]}' cannot stand for it in a bundle")
+        raise StationUnusableError(
+            directory=directory, detail=f"'{called[:80]}' is not a valid station name for a bundle"
+        )
     return StationIdentity(called, certificate, lambda data: handle.sign(data, Scheme.ECDSA_SHA256))
 
 

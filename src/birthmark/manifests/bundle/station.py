@@ -340,7 +340,7 @@ def _damage_error(path: Path, line: int, detail: str) -> BundleDamagedError:
         command, copy = to_plain_lines(path, head)
         bundle, aside = shlex.quote(str(path)), shlex.quote(str(error.aside))
         put_back = f"{command} && mv -nT {bundle} {aside} && mv -nT {shlex.quote(str(copy))} {bundle}"
-        form = "in UTF-16" if utf_16_of(head) else "with other line ends"
+        form = "in UTF-16" if utf_16_of(head) else "with other line endings"
         cause = f"{path} was saved {form}; a station goes on with what it wrote itself."
         error.quote(cause=cause, fix=f"Write it as it was: `{put_back}`")
     return error

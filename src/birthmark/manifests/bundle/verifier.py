@@ -138,7 +138,7 @@ class BundleVerifier:
     ) -> ManifestEntry:
         section = self._section
         if section is None:
-            raise MalformedEntryError(detail="no opening line of its bundle stands before it")
+            raise MalformedEntryError(detail="no opening line of its bundle precedes it")
         if section.trouble is not None:
             section.skip()
             raise _again(section.trouble)
@@ -181,7 +181,7 @@ class BundleVerifier:
             yield self._placed(NotWholeError(station=section.name, detail="its seal belongs to another bundle"))
         elif not section.is_followed_by(line) or line.chips - section.signed > section.spoilt:
             there = section.signed + section.spoilt
-            detail = f"its seal counts {line.chips} chips, and {there} lines stand before it"
+            detail = f"its seal counts {line.chips} chips, but {there} lines precede it"
             yield self._placed(NotWholeError(station=section.name, detail=detail))
 
     def _placed(self, error: ManifestError) -> ManifestError:

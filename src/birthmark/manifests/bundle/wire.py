@@ -102,7 +102,7 @@ def parse_line(raw: bytes) -> SignedLine:
     """Parse a line. Raise `MalformedEntryError`."""
     raw = raw.removeprefix(BOM_UTF8)
     if len(raw) > MAX_LINE_BYTES:
-        raise MalformedEntryError(detail=f"over {MAX_LINE_BYTES} bytes")
+        raise MalformedEntryError(detail=f"it has more than {MAX_LINE_BYTES} bytes")
     if (found := _TAIL.search(raw)) is None:
         raise MalformedEntryError(detail="it does not end with a signature")
     signed = raw[: found.start()]

@@ -69,7 +69,7 @@ class HttpCarrier:
         said = f"{answer.status} {answer.text[:_MAX_SAID]}".strip()
         later = _LATER - {_NOT_FOUND} if delivery.address.get("is_filled") else _LATER
         is_over = 300 <= answer.status < 500 and answer.status not in later  # noqa: PLR2004 - RFC 9110, section 15
-        return NotTakenError(receiver=host_of_letter(delivery), reason=f"it answered {said}", is_final=is_over)
+        return NotTakenError(receiver=host_of_letter(delivery), reason=f"it responded with {said}", is_final=is_over)
 
 
 def host_of_letter(delivery: Delivery) -> str:

@@ -72,7 +72,7 @@ class MqttCarrier(ServerCarrier):
     problems = (_RefusedError, RemoteProtocolError)
 
     def find_topic_error(self, topic: str) -> str | None:
-        return None if is_valid_name(topic) else f"{topic[:100]!r} is no topic"
+        return None if is_valid_name(topic) else f"{topic[:100]!r} is not a valid topic"
 
     async def publish(self, server: MessageServer, deliveries: Sequence[Delivery]) -> None:
         parts = urlsplit(server.url)

@@ -27,7 +27,7 @@ class NatsCarrier(ServerCarrier):
     def find_topic_error(self, topic: str) -> str | None:
         if topic and not any(one in topic for one in " \t\r\n*>") and "" not in topic.split("."):
             return None
-        return f"{topic[:100]!r} is no subject"
+        return f"{topic[:100]!r} is not a valid subject"
 
     async def publish(self, server: MessageServer, deliveries: Sequence[Delivery]) -> None:
         import nats  # noqa: PLC0415 - as above

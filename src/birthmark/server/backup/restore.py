@@ -155,7 +155,7 @@ async def restore_backup(
                 except FileNotFoundError as error:
                     refused = BackupUnreadableError(path=file, detail=f"it lacks {Path(error.filename or '?').name}")
                     refused.quote(
-                        fix=("Create a new backup on the server: `birthmark server backup --out server.birthmark`.")
+                        fix="Create a new backup on the server: `birthmark server backup --out server.birthmark`."
                     )
                     raise refused from error
                 except (ValueError, KeyError) as error:  # what is decoded, and is another's

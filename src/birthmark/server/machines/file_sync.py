@@ -304,7 +304,7 @@ class FileSync:
             sealed = seal(files, name, installation=machine.installation, key=machine.key, nonce=nonce)
             if len(sealed) > MAX_CHARS:  # which no machine opens
                 raise SecretUnreadableError(
-                    path=self.data / name, reason=("it is too large to share with other machines")
+                    path=self.data / name, reason="it is too large to share with other machines"
                 )
             key = f"{_FILES}{name}"
             if before is None:

@@ -206,13 +206,13 @@ def validate_routing(routing: Routing, hub: str) -> Routing:
 def _check_name(name: str, hub: str) -> None:
     if _NAME.fullmatch(name) is None:
         raise RouteInvalidError(
-            hub=hub, detail="a name has 1 to 64 letters, digits, - . _, and begins with a letter or digit"
+            hub=hub, detail="a name must have 1 to 64 letters, digits, - . _, and start with a letter or digit"
         )
 
 
 def _check_led_to(routing: Routing, names: tuple[str, ...], hub: str) -> None:
     if not names or len(set(names)) != len(names):
-        raise RouteInvalidError(hub=hub, detail="it names one or more endpoints, each once")
+        raise RouteInvalidError(hub=hub, detail="it must have one or more endpoints, each only once")
     for name in names:
         if name not in {BUILT_IN, *(one.name for one in routing.endpoints)}:
             raise UnknownEndpointError(hub=hub, endpoint=name[:_MAX_SHOWN])
@@ -226,7 +226,7 @@ def _check_endpoints(routing: Routing, hub: str) -> None:
         facts: dict[str, Any] = {"hub": hub, "endpoint": one.name[:64]}
         if _NAME.fullmatch(one.name) is None or one.name.lower() in _RESERVED:
             detail = (
-                "a name has 1 to 64 letters, digits, - . _, begins with a letter or digit, and is none of the service's"
+                "a name must have 1 to 64 letters, digits, - . _, start with a letter or digit, and not be reserved"
             )
             raise EndpointInvalidError(hub=hub, endpoint=shlex.quote(ascii(one.name[:64])[1:-1]), detail=detail)
         if one.name.lower() in names:
@@ -240,13 +240,15 @@ def _check_endpoints(routing: Routing, hub: str) -> None:
 
 def _check_file(endpoint: FileEndpoint, facts: dict[str, Any]) -> None:
     if _FOLDER.fullmatch(endpoint.folder) is None:
-        raise EndpointInvalidError(detail="a folder has 3 to 63 small letters, digits and single hyphens", **facts)
+        raise EndpointInvalidError(
+            detail="a folder must have 3 to 63 lowercase letters, digits and single hyphens", **facts
+        )
     text = endpoint.file_name
     tokens = _TOKEN.findall(text)
     bare = _TOKEN.sub("x", text)
     is_path = _FILE_NAME.fullmatch(text) is not None and not {"", ".", ".."} & set(bare.split("/"))
     if not is_path or set("{}") & set(bare) or any(part.startswith(".") for part in bare.split("/")):
-        raise EndpointInvalidError(detail="the name of a file is a path of letters, digits, - . _ and tokens", **facts)
+        raise EndpointInvalidError(detail="a file name must be a path of letters, digits, - . _ and tokens", **facts)
     if set(tokens) != _TOKENS:
         raise EndpointInvalidError(detail=f"the name of a file has each of {TEMPLATE.replace('/', ' ')}", **facts)
 
@@ -266,12 +268,14 @@ def _check_enrichment(routing: Routing, enrichment: Enrichment, hub: str) -> Non
         and enrichment.value.isprintable()
     )
     if not is_good:
-        detail = "an enrichment has a key of up to 100 letters, digits, - . _ $, and a value of up to 256 characters"
+        detail = (
+            "the key of an enrichment must have up to 100 letters, digits, - . _ $, and its value up to 256 characters"
+        )
         raise RouteInvalidError(hub=hub, detail=detail)
     if enrichment.value.startswith("$") and not (
         enrichment.value == "$iothubname" or enrichment.value.startswith(("$twin.tags.", "$twin.properties."))
     ):
-        detail = "the value of an enrichment that begins with $ is $iothubname, $twin.tags.… or $twin.properties.…"
+        detail = "an enrichment value that starts with $ must be $iothubname, $twin.tags.… or $twin.properties.…"
         raise RouteInvalidError(hub=hub, detail=detail)
     _check_led_to(routing, enrichment.endpoints, hub)
 

@@ -179,7 +179,7 @@ class ConditionParser:
         self._advance()
         made = ConditionComparison("!=" if sign.text == "<>" else sign.text, left, self._sum())
         if self._token.kind == "sign" and self._token.text in _COMPARISONS:
-            mistake(self._token.where, "Two comparisons stand in a row.", "Write a < b AND b < c.")
+            mistake(self._token.where, "Two comparisons follow each other.", "Write a < b AND b < c.")
         return made
 
     def _sum(self) -> Expression:
@@ -234,7 +234,7 @@ class ConditionParser:
             if function is None:
                 mistake(
                     token.where,
-                    f"There is no function {token.text[:64]}().",
+                    f"The function {token.text[:64]}() does not exist.",
                     "Take one of docs/reference/rules-sql.md.",
                 )
             self._advance()
@@ -311,19 +311,19 @@ class ConditionParser:
 
     def _unexpected(self, expected: str) -> NoReturn:
         token = self._token
-        found = "the end of the text" if token.kind == "end" else f"{token.text[:64]!r}"
-        mistake(token.where, f"There is {found} where something else belongs.", f"Write {expected}.")
+        found = "end of the text" if token.kind == "end" else f"{token.text[:64]!r}"
+        mistake(token.where, f"Unexpected {found}.", f"Write {expected}.")
 
 
 def _complain(text: str, position: int) -> NoReturn:
     char = text[position]
     if char in "'\"":
-        mistake(position, "A string has no end.", f"Close it by {char}; inside, write \\{char}.")
+        mistake(position, "A string is not closed.", f"Close it by {char}; inside, write \\{char}.")
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
     mistake(
         position,
         f"{shown} means nothing here.",
-        "Names have letters, digits, _ and -; write others in brackets, [[two words]].",
+        "A name has letters, digits, _ and -. Put other names in brackets: [[two words]].",
     )
 
 
@@ -342,9 +342,7 @@ def _unescaped(token: _Token) -> str:
     def meant(match: re.Match[str]) -> str:
         quoted, code, other = match.groups()
         if other is not None:
-            mistake(
-                token.where + match.start(), "A string has an escape that there is not.", "Write \\\\ for a backslash."
-            )
+            mistake(token.where + match.start(), "A string has an unknown escape.", "Write \\\\ for a backslash.")
         return quoted or chr(int(code, 16))
 
     made = _ESCAPE.sub(meant, token.text[1:-1])

@@ -119,7 +119,7 @@ def evaluate(
         known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "meter": meter}
         return _evaluated(statement, *begin(message, statement.version, statement.ready, **known))
     except RecursionError as error:  # who calls may be deep in calls of its own
-        raise TooMuchError("The statement nests what it makes too deep.") from error
+        raise TooMuchError("The statement's result is nested too deep.") from error
 
 
 def _evaluated(statement: SqlStatement, run: EvaluationContext, it: Value) -> SelectedMessage | None:

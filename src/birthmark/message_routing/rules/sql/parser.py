@@ -628,6 +628,6 @@ def check_filter(text: str, position: int) -> None:
         if ("#" in level and (level != "#" or at != len(levels) - 1)) or ("+" in level and level != "+"):
             mistake(
                 position,
-                ("A wildcard must be a complete level, and # must be the last level."),
+                "A wildcard must be a complete level, and # must be the last level.",
                 "Write 'a/+/b' or 'a/#'.",
             )

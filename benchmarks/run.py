@@ -58,7 +58,7 @@ def main() -> None:
     arguments = parser.parse_args()
     chosen = [kind for kind in ALL if not arguments.names or kind.name in arguments.names]
     if unknown := set(arguments.names) - {kind.name for kind in chosen}:
-        parser.error(f"there is no measure {' '.join(sorted(unknown))}")
+        parser.error(f"measure has no value {' '.join(sorted(unknown))}")
     if arguments.compare is not None:
         compare(arguments.compare, [kind.name for kind in chosen], arguments.pairs)
         return

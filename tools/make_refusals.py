@@ -47,7 +47,7 @@ def cell(text: str) -> str:
 
 def fix_of(cls: type[BirthmarkError]) -> str:
     """Return the fix as the page shows it."""
-    return cell(cls.fix) + (f" *(For a person: {cls.for_a_person}.)*" if cls.for_a_person else "")
+    return cell(cls.fix) + (f" *(Manual step: {cls.for_a_person}.)*" if cls.for_a_person else "")
 
 
 rows = [f"| `{cls.code}` | {cell(cls.cause)} | {fix_of(cls)} |" for cls in classes()]

@@ -123,7 +123,7 @@ def test_files_that_are_no_identity_are_refused_by_what_is_wrong(birthmark_cloud
     for shown, wrong in (
         (Shown(str(mac), key), "OpenSSL cannot load"),
         (Shown(certificate, str(locked)), "needs a passphrase"),
-        (Shown(certificate, est_identity.key_file), "is the key of another certificate than"),
+        (Shown(certificate, est_identity.key_file), "is not the key of"),
         (Shown(certificate, "/nowhere.key"), "/nowhere.key cannot be read: no such file or directory"),
         (Shown(str(der), key), "is not PEM in UTF-8"),
         (Shown(str(wide), key), "is not PEM in UTF-8"),

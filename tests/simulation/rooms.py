@@ -79,8 +79,8 @@ class RoomWorker:
         for name, work in (
             ("messages to devices", rooms.iothub.c2d.run_expiry_loop),
             ("trimming of telemetry", rooms.iothub.telemetry.run_trim_loop),
-            ("mail that waits", rooms.hub_connections.run_queue_check_loop),
-            ("tokens that end", rooms.hub_connections.run_token_expiry_loop),
+            ("device queues", rooms.hub_connections.run_queue_check_loop),
+            ("token expiry", rooms.hub_connections.run_token_expiry_loop),
         ):
             start_supervised(name, work)
         self.is_ready = True

@@ -130,7 +130,7 @@ class World:
             if not (ready := self.ready()):
                 return
             await self.happen(ready[0])
-        raise AssertionError(f"there is no end of it: {self.pending[:5]}")
+        raise AssertionError(f"end has no value of it: {self.pending[:5]}")
 
     def call_later(self, worker: str, delay_s: float, act: Callable[[], object]) -> "VirtualTimer":
         timer = VirtualTimer(worker, act)

@@ -203,7 +203,7 @@ def test_a_device_that_was_taken_back_goes_nowhere_whatever_is_asked(server: Run
     server.run("pki", "release", "pump-3")
     assert fleet.follow() == {"pump-1": "disabled", "pump-2": "disabled", "pump-3": "taken back"}
     told = server.attempt("device", "move", *fleet.list, *back, "--update")
-    assert (told.returncode, "pump-3 already exists with status taken back (as keyCompromise)" in told.stderr) == (
+    assert (told.returncode, "pump-3 already exists with status revoked (as keyCompromise)" in told.stderr) == (
         7,
         True,
     )

@@ -96,7 +96,7 @@ def test_a_scanner_takes_boards_in_one_after_the_other(tmp_path: Path, written: 
     )
     words = [line.split()[:2] for line in done.stdout.splitlines()]
     assert words == [["TAKEN", "B-1"], ["REFUSED", "B-1"], ["REFUSED", "B-2"], ["code", "7"]]
-    assert "1 chip taken in, 2 refused." in done.stderr
+    assert "1 chip recorded, 2 refused." in done.stderr
     assert done.stderr.count("Fix: ") == 2
 
 

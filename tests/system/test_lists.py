@@ -45,7 +45,7 @@ def test_refusals_are_told_by_reason_and_by_code(server: RunningServer) -> None:
 
 
 def test_a_list_without_a_row_says_what_was_asked_for(server: RunningServer) -> None:
-    assert "No certificate ends within 1h." in server.run("pki", "ls", "--expiring", "1h").stderr
+    assert "No certificate expires within 1h." in server.run("pki", "ls", "--expiring", "1h").stderr
     assert "No such certificate was issued." in server.run("pki", "ls", "nothing-1").stderr
     for column in ("subject", "actor"):
         assert "No row matches." in server.run("server", "audit", "ls", "--where", f"{column}=nothing-1").stderr
@@ -56,7 +56,7 @@ def test_events_say_that_they_are_waited_for_and_a_type_that_there_is_not_is_ref
     command = [str(warm.programs() / "birthmark"), "events"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as waiting:
         assert waiting.stderr is not None
-        assert waiting.stderr.readline() == "Waiting for events; Ctrl-C ends.\n"
+        assert waiting.stderr.readline() == "Waiting for events; stop with Ctrl-C.\n"
         waiting.send_signal(signal.SIGINT)
     assert "feed.types_invalid" in server.attempt("events", "--type", "birthmark.nothing").stderr
 

@@ -279,7 +279,7 @@ def test_of_a_secret_no_encoding_is_guessed(tmp_path: Path) -> None:
         file.write_bytes(raw)
         with pytest.raises(PinFileError) as refused:
             Pin.from_file(file)
-        assert refused.value.explain_fix() == "Write it as UTF-8 with the editor that made it."
+        assert refused.value.explain_fix() == "Save it as UTF-8 in the editor that created it."
 
 
 def test_half_a_letter_of_utf_16_is_no_text() -> None:

@@ -126,7 +126,7 @@ _WITHOUT_TLS = (
 def _chip(kind: str) -> list[Step]:
     return [
         Step("what the doctor finds", "birthmark doctor --offline || test $? = 7"),
-        Step("what is in the chip", "birthmark chip ls --json"),
+        Step("the content of the chip", "birthmark chip ls --json"),
         Step(
             "the certificate",
             "birthmark chip cert --out device.pem && openssl x509 -in device.pem -noout -subject -enddate",

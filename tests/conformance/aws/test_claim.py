@@ -160,7 +160,7 @@ def test_a_certificate_that_asked_reaches_nothing_else_even_by_a_policy_of_every
         told(device("connect"))
         assert "error" in device("subscribe", topic="hello")
     why = server.why(claim["client_id"])
-    assert "what a claim certificate may not do denies it" in why["cause"]
+    assert "claim certificate restrictions denies it" in why["cause"]
     assert "by the certificate that it was given" in why["fix"]
 
 

@@ -89,7 +89,7 @@ async def test_servers_that_are_away_or_strangers_are_rows_of_their_own(device: 
     with an_agent(device) as agent:
         away = await checked(agent)
     assert away["host-connect-dps-endpoint"].result is away["host-connect-est-endpoint"].result is CheckResult.ERROR
-    assert away["host-local-time"].details == "no server told the time"
+    assert away["host-local-time"].details == "no server sent its time"
     assert away["host-connect-iothub-mqtt"].result is CheckResult.OK, "the hub is where it was"
     unauthenticated = tmp_path / "stranger.pem"
     unauthenticated.write_text(a_ca("Stranger").certificate.pem())

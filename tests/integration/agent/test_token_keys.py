@@ -93,7 +93,7 @@ def test_what_is_at_hand_is_told(tmp_path: Path, module: Path) -> None:
         (label,) = labels(module)
     given = {"born": at(f"token=device;object={label}")}
     with closing(keys := a_store(tmp_path, module, preloaded=given)):
-        assert keys.look().endswith("; new keys are made in token device")
+        assert keys.look().endswith("; new keys are created in token device")
         assert label in keys.look()
     with closing(keys := a_store(tmp_path, module, slot=None)):
         assert keys.look() == "", "new keys are made in files"

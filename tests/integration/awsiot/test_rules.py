@@ -262,7 +262,7 @@ async def test_a_receiver_that_is_away_is_tried_again_ever_less_often(database_u
 async def test_what_is_not_taken_in_the_end_is_put_aside_told_and_sent_again_on_request(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP, errorAction={"republish": {"topic": "failed/${topic()}"}})
-        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it answered 500")
+        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it responded with 500")
         await world.publish("x", '{"a":1}')
         await world.run()
         for _ in range(queues.TRIES):
@@ -271,7 +271,7 @@ async def test_what_is_not_taken_in_the_end_is_put_aside_told_and_sent_again_on_
         assert await world.waiting("one") == (0, 1)
         (told,) = world.quick.got
         assert told.address["topic"] == "failed/x"
-        assert json.loads(told.body)["failures"][0]["errorMessage"].endswith("it answered 500")
+        assert json.loads(told.body)["failures"][0]["errorMessage"].endswith("it responded with 500")
         assert [one.code for one in world.refused] == ["awsiot.rule_action_failed"]
         (dead,) = await world.queue.dead("one", "", 10)
         assert (dead.body, dead.tries) == (b'{"a":1}', queues.TRIES)
@@ -286,7 +286,9 @@ async def test_what_is_not_taken_in_the_end_is_put_aside_told_and_sent_again_on_
 async def test_an_error_action_is_told_the_action_and_no_client_where_none_published(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP, errorAction={"republish": {"topic": "failed"}})
-        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it answered 400", is_final=True)
+        world.outside.problem = NotTakenError(
+            receiver="hooks.example.com", reason="it responded with 400", is_final=True
+        )
         await world.publish("x", "{}", publisher="")
         await world.run()
         (told,) = world.quick.got
@@ -297,7 +299,9 @@ async def test_an_error_action_is_told_the_action_and_no_client_where_none_publi
 async def test_what_will_never_be_taken_is_put_aside_at_once(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
-        world.outside.problem = NotTakenError(receiver="hooks.example.com", reason="it answered 400", is_final=True)
+        world.outside.problem = NotTakenError(
+            receiver="hooks.example.com", reason="it responded with 400", is_final=True
+        )
         await world.publish("x", "1")
         await world.run()
         assert await world.waiting("one") == (0, 1)

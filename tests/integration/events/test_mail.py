@@ -124,7 +124,7 @@ async def test_of_a_password_that_is_not_utf_8_no_encoding_is_guessed(server: Ma
     (file := tmp_path / "latin").write_bytes("Ger\u00e4t".encode("cp1252"))
     with pytest.raises(MailLoginError) as refused:
         await replace(server.mailer(), password_file=file).send(*MAIL)
-    assert "Write it as UTF-8 with the editor that made it." in refused.value.explain_fix()
+    assert "Save it as UTF-8 in the editor that created it." in refused.value.explain_fix()
 
 
 @pytest.mark.parametrize(("text", "why"), [("right\nRCPT", "more than one line"), ("\r\n", "is empty")])

@@ -29,7 +29,7 @@ def _empty_first(rooms: Rooms) -> None:
 
 def test_rules_are_listed_with_how_they_stand(rooms: Rooms) -> None:
     words = said(rooms.person("anna").get("/rules").text)
-    for text in ("hot", "has something put aside", "presses/+", "quiet", "is off"):
+    for text in ("hot", "has dead letters", "presses/+", "quiet", "is off"):
         assert text in words, text
 
 
@@ -37,7 +37,7 @@ def test_a_rule_shows_what_became_of_its_messages_as_text(rooms: Rooms) -> None:
     page = rooms.person("berta").get(ONE).text
     assert HOSTILE[0] not in page
     words = said(page)
-    for text in ("4 messages were selected", "republish", "s3", "What was put aside", "presses/3", "temperature > 80"):
+    for text in ("4 messages were selected", "republish", "s3", "What dead-lettered", "presses/3", "temperature > 80"):
         assert text in words, text
     assert page.count("<svg") == 3  # of which the style sheet shows the one that fits
     assert 'hx-trigger="every 2s"' in page

@@ -318,7 +318,7 @@ def put_aside(desk: Desk) -> None:
     while not any(row["code"] == "iothub.route_failed" for row in desk.server.rows("why", "--limit", "1000")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    raise RefusedError("it was put aside")
+    raise RefusedError("it dead-lettered")
 
 
 HUB: Mapping[str, Row] = {

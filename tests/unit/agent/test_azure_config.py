@@ -63,7 +63,7 @@ def test_how_long_it_lives_is_not_the_devices_to_say() -> None:
         (DPS + ISSUED.partition("bootstrap_identity_pk")[0], "bootstrap_identity_pk: is missing"),
         (
             DPS + ISSUED.replace("[provisioning.attestation", "[provisioning.authentication"),
-            "is missing; it stands in line 8 as provisioning.authentication.identity_cert",
+            "is missing; line 8 contains it as provisioning.authentication.identity_cert",
         ),
         (MANUAL + ISSUED.replace("attestation", "authentication"), "with the registration"),
         (DPS + ISSUED + '[edge_ca]\nmethod = "azure"\ncommon_name = "x"\n', "a device's own certificate alone"),

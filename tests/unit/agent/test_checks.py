@@ -108,7 +108,7 @@ async def test_the_clock_is_compared_with_a_server_that_answers_where_another_is
 async def test_where_every_server_is_away_nobody_told_the_time(tmp_path: Path) -> None:
     text = CONFIG.replace("https://dps.test:8443", "https://est.test")
     found = await Checks(WithoutEst(tmp_path).agent(text))._local_time()
-    assert (found.result, found.details) == (CheckResult.SKIPPED, "no server told the time")
+    assert (found.result, found.details) == (CheckResult.SKIPPED, "no server sent its time")
 
 
 async def test_what_a_check_says_to_type_is_about_this_very_agent(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_host_name_with_a_part_that_dns_does_not_take_is_an_error(tmp_pa
 @pytest.mark.parametrize("name", ["under_score", "-dash", "a" * 300])
 async def test_a_name_that_no_host_can_have_is_an_error(tmp_path: Path, name: str) -> None:
     check = await found(tmp_path, "hostname", f'hostname = "{name}"\n' + CONFIG)
-    assert (check.result, check.details) == (CheckResult.ERROR, f"'{name[:64]}' is no host name")
+    assert (check.result, check.details) == (CheckResult.ERROR, f"'{name[:64]}' is not a valid host name")
 
 
 async def test_an_agent_that_runs_is_seen_by_its_lock(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ async def test_a_local_ca_that_is_issued_is_missing_until_it_is(tmp_path: Path) 
     text = CONFIG.replace('method = "est",', 'method = "local_ca",')
     agent = World(tmp_path).agent(text + '[cert_issuance.local_ca]\ncert = { method = "est", common_name = "local" }\n')
     before = (await checked(agent))["local-ca-certificate-expiry"]
-    assert (before.result, "there is none yet" in before.details) == (CheckResult.WARNING, True)
+    assert (before.result, "no certificate was issued yet" in before.details) == (CheckResult.WARNING, True)
     await agent.apply()
     assert (await checked(agent))["local-ca-certificate-expiry"].result is CheckResult.OK
 

@@ -177,7 +177,7 @@ def test_self_signed_and_local_ca_are_issued_on_the_device() -> None:
     assert isinstance(identity, IssuedIdentity)
     assert identity.by == LocalIssuance(timedelta(days=3), is_self_signed=True)
     local = TUTORIAL.replace('method = "est"', 'method = "local_ca"')
-    assert refused(local).facts["detail"] == "is local_ca, and there is none"
+    assert refused(local).facts["detail"] == "is local_ca, but no local CA is configured"
     local += '[cert_issuance.local_ca]\ncert = "file:///ca.pem"\npk = "file:///ca.key"\n'
     identity = parsed(local).source.identity
     assert isinstance(identity, IssuedIdentity)
@@ -454,8 +454,8 @@ def test_a_local_ca_with_a_mistake_is_not_said_to_be_missing_too() -> None:
         ('threshold = "80%"', 'threshold = "99%"', "auto_renew.retry", "longer than the time left"),
         ('"https://127.0.0.7:8085/.well-known/est"', '"https://"', "urls.default", "is not a URL"),
         ('["file:///data/trust.pem"]', '["file:trust.pem"]', "est.trusted_certs", "absolute path"),
-        ('"file:///data/trust.pem"', '"file://nas/trust.pem"', "est.trusted_certs", "names another machine, nas"),
-        ('"file:///data/trust.pem"', '"file:////nas/trust.pem"', "est.trusted_certs", "names another machine, nas"),
+        ('"file:///data/trust.pem"', '"file://nas/trust.pem"', "est.trusted_certs", "refers to another machine, nas"),
+        ('"file:///data/trust.pem"', '"file:////nas/trust.pem"', "est.trusted_certs", "refers to another machine, nas"),
         ('registration_id = "my-device"', 'registration_id = "my\u200bdevice"', "registration_id", "U+200B"),
         ('["file:///data/trust.pem"]', "[]", "est.trusted_certs", "must be a list of file URIs"),
         ('"https://127.0.0.7:8443"', '"ftp://dps.test"', "provisioning.global_endpoint", "must be an https URL"),
@@ -539,7 +539,7 @@ def test_a_key_beside_a_certificate_that_is_issued_is_ignored_with_a_warning(pla
     else:
         text = TUTORIAL + '[cert_issuance.local_ca]\npk = "x"\n[cert_issuance.local_ca.cert]\nmethod = "est"\n'
     (warning,) = parsed(text).warnings
-    assert "is ignored: the certificate is issued, and its key is made here" in warning.detail
+    assert "is ignored: the certificate is issued, and the agent generates its key" in warning.detail
 
 
 def test_a_local_ca_without_a_certificate_is_refused() -> None:

@@ -78,7 +78,7 @@ def test_a_device_of_no_aws_account_has_no_jobs() -> None:
         ("https://files", "http://files", "https://files.example.com/pumps"),
         ('["https://files.example.com/pumps/"]', "[]", "https URLs"),
         ("max_bytes = 1000", "max_bytes = -1", "whole number"),
-        ("[jobs.run.self-test]", '[jobs.run."../self-test"]', "is no name"),
+        ("[jobs.run.self-test]", '[jobs.run."../self-test"]', "is not a valid name"),
         ("renew = true", "reboot = true", "reboot: is not known"),
         ("renew = true", 'renew = "yes"', "must be true or false"),
         ('proof = "agent"', 'proof = "hope"', 'proof = "device"'),

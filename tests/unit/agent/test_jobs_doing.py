@@ -140,10 +140,10 @@ async def test_a_script_that_writes_without_end_is_kept_in_little_memory_and_its
     [
         (
             "\ufeff#!/bin/sh\necho ran\n",
-            "it begins with a byte order mark, as in Windows, and has to be UTF-8 without one",
+            "it begins with a byte order mark, as on Windows; it must be UTF-8 without one",
         ),
-        ("#!/bin/sh\r\necho ran\r\n", "its lines end with CR and LF, as in Windows, and have to end with LF"),
-        ("#!/opt/none\necho ran\n", "there is no /opt/none, which its first line names"),
+        ("#!/bin/sh\r\necho ran\r\n", "its lines end with CR LF, as on Windows; they must end with LF"),
+        ("#!/opt/none\necho ran\n", "its first line names the interpreter /opt/none, which does not exist"),
     ],
 )
 async def test_a_script_whose_first_line_names_no_program_is_told(machine: Machine, text: str, reason: str) -> None:

@@ -83,7 +83,7 @@ def test_each_machine_is_named_once_by_its_worst_worker() -> None:
     ]
     gateway, other = found(replace(QUIET, machines=machines), Thresholds())
     assert (gateway.subject, gateway.count, gateway.examples) == ("gateway", 2, ("w1", "w2"))
-    assert gateway.detail == "2.0% of the disk of the data directory of gateway is free"
+    assert gateway.detail == "2.0% of the disk with the data directory of gateway is free"
     assert (other.subject, other.examples) == ("m2 (other)", ("m2-w1",))
 
 

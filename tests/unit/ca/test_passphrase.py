@@ -287,9 +287,9 @@ def test_a_power_cut_at_any_step_leaves_all_keys_with_one_passphrase(
 def test_a_new_one_is_told_how_its_file_becomes_right(tmp_path: Path) -> None:
     (file := tmp_path / "secret").touch(0o600)
     for content, advice in (
-        (b"", "Let it hold the passphrase alone, in one line."),
-        (b"one\ntwo\n", "Let it hold the passphrase alone, in one line."),
-        ("Ger\u00e4te genug".encode("cp1252"), "Write it as UTF-8 with the editor that made it."),
+        (b"", "Put only the passphrase in the file, on one line."),
+        (b"one\ntwo\n", "Put only the passphrase in the file, on one line."),
+        ("Ger\u00e4te genug".encode("cp1252"), "Save it as UTF-8 in the editor that created it."),
     ):
         file.write_bytes(content)
         for is_new in (False, True):

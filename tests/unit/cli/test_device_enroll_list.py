@@ -87,7 +87,7 @@ def test_of_very_many_refusals_the_first_of_a_kind_are_told_and_the_others_named
     told = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("Refused manifest.malformed: ") for line in told) == 5
     assert told[-1].startswith("Refused manifest.malformed as well: entries 6, 7, 8")
-    assert told[-1].endswith(" and 75 more; --json tells each")
+    assert told[-1].endswith(" and 75 more; --json lists each")
     assert refused.count == 100
 
 

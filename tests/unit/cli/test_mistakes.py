@@ -62,7 +62,7 @@ MISTAKES = [
     ("device enroll --cert device.pem --profile nope", 1, "profiles.toml"),
     ("device enroll --cert device.pem --to gcp", 2, "'azure', 'aws' or 'local'"),
     ("device enroll --cert device.pem --to aws:", 2, "as 'aws:plant'"),
-    ("device enroll --cert device.pem --to local --profile plant", 2, "where --to names no profile of its own"),
+    ("device enroll --cert device.pem --to local --profile plant", 2, "if --to names no profile"),
     ("device enroll --cert device.pem --to azure:nope", 1, "profiles.toml"),
     ("device ls --profile nope --to aws", 1, "`birthmark device ls --to aws --profile local`"),
     ("device ls --to aws:nope", 1, "`birthmark device ls --to aws:local`"),
@@ -323,6 +323,6 @@ def test_a_setting_that_ends_as_a_line_of_windows_is_told_and_makes_no_other_dir
 @pytest.mark.parametrize("number", ["1e400", "-1e999", "Infinity"])
 def test_a_number_that_no_program_reads_is_told_in_its_file(number: str) -> None:
     with pytest.raises(
-        typer.BadParameter, match=r"what is in x\.json is not JSON: (the number |.* is not a JSON number)"
+        typer.BadParameter, match=r"the content of x\.json is not JSON: (the number |.* is not a JSON number)"
     ):
-        json_of(f'{{"a": {number}}}', "what is in x.json")
+        json_of(f'{{"a": {number}}}', "the content of x.json")

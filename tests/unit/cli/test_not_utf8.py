@@ -30,7 +30,7 @@ def test_of_a_password_that_is_not_utf_8_no_encoding_is_guessed(tmp_path: Path) 
     file.chmod(0o600)
     program = [str(Path(sys.executable).with_name("birthmark")), "user", "password", "--current-file", str(file)]
     done = subprocess.run([*program, "--password-file", "x"], capture_output=True, text=True, check=False)
-    assert "Write it as UTF-8 with the editor that made it." in done.stderr
+    assert "Save it as UTF-8 in the editor that created it." in done.stderr
     assert "Ger" not in done.stderr
 
 

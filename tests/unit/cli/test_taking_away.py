@@ -46,7 +46,7 @@ def test_no_other_place_is_offered(
     text = told(line, monkeypatch, capfd)
     assert "cannot be used" in text
     assert "`birthmark " not in text
-    assert "profiles.toml; none there is for " in text
+    assert "profiles.toml; it has none for " in text
 
 
 def test_the_profiles_that_there_are_are_named(

@@ -17,7 +17,7 @@ THERE = FileFacts(BUNDLE.value, exists=True)
 def test_variables_of_another_server_are_named_without_their_secrets_and_set_anew() -> None:
     foreign = (MismatchedVariable("PROVISIONING_HOST", "10.0.0.9"), MismatchedVariable("AWS_SECRET_ACCESS_KEY"))
     (found,) = of_another_server(replace(SERVER, foreign=foreign))
-    assert "PROVISIONING_HOST=10.0.0.9; AWS_SECRET_ACCESS_KEY; the intended server is that of /data" in found.seen
+    assert "PROVISIONING_HOST=10.0.0.9; AWS_SECRET_ACCESS_KEY; the intended server uses /data" in found.seen
     assert found.command == 'eval "$(birthmark env --data /data)"'
     assert list(of_another_server(SERVER)) == []
 

@@ -540,7 +540,7 @@ def test_a_certificate_of_other_things_is_left_to_them_and_they_are_named(aws: S
     principals(aws, ARN)
     answers(aws, SHARED, DETACHED, STILL_SHARED, ("delete_thing", {}, {"thingName": "gateway"}))
     assert target.remove("gateway", is_group=False) == [
-        f"The certificate {ID} stays as it is, for it is of the things pump-1, pump-2, too."
+        f"The certificate {ID} stays as it is, for it is also attached to the things pump-1, pump-2."
     ]
 
 
@@ -568,7 +568,7 @@ def test_who_shares_a_certificate_with_another_thing_is_not_retired(
 ) -> None:
     answers(aws, DESCRIBED, SHARED)
     retired = target.retire(WISH, dry_run=dry_run)
-    assert retired == (TargetOutcome.LEFT, "its certificate is of the things pump-1, pump-2, too")
+    assert retired == (TargetOutcome.LEFT, "its certificate is also attached to the things pump-1, pump-2")
 
 
 @pytest.mark.parametrize(("dry_run", "done"), [(True, TargetOutcome.WOULD_RETIRE), (False, TargetOutcome.RETIRED)])
@@ -794,7 +794,7 @@ def test_certificates_of_a_lost_device_are_taken_from_every_page(aws: Stubber, t
     )
     lost = target.revoke_device("gateway", (), dry_run=False)
     assert [(row.became, row.note) for row in lost] == [
-        (RevocationOutcome.WAS_REVOKED, "of the thing pump, too"),
+        (RevocationOutcome.WAS_REVOKED, "also attached to the thing pump"),
         (RevocationOutcome.REVOKED, ""),
     ]
 

@@ -476,7 +476,12 @@ def test_a_record_of_another_hub_is_not_as_wished_even_after_a_survey(target: Az
     ("host", "known", "new", "said"),
     [
         ("factory.azure-devices-provisioning.net", 3, 2500, "2,500 take 3 min at least"),
-        ("factory.azure-devices-provisioning.net", 999_999, 3, "With the 999,999 on record, 2 are too many."),
+        (
+            "factory.azure-devices-provisioning.net",
+            999_999,
+            3,
+            "With the 999,999 existing enrollments, this exceeds the limit by 2.",
+        ),
         ("factory.azure-devices-provisioning.cn", None, 1, "1 take 1 min at least"),
         ("factory.azure-devices-provisioning.net", 3, 0, None),
         ("localhost", 3, 2500, None),

@@ -23,9 +23,9 @@ def test_an_attribute_is_refused_for_aws_alone(value: str) -> None:
 @pytest.mark.parametrize(
     ("wish", "said"),
     [
-        (replace(PLAIN, tags={"site": "X" * 5000}), "azure.tags.site is a text that is too long"),
+        (replace(PLAIN, tags={"site": "X" * 5000}), "azure.tags.site is a string that is too long"),
         (replace(PLAIN, tags={f"t{n}": "X" * 3000 for n in range(3)}), "azure.tags is too large"),
-        (replace(PLAIN, desired={"site": "X" * 5000}), "azure.desired.site is a text that is too long"),
+        (replace(PLAIN, desired={"site": "X" * 5000}), "azure.desired.site is a string that is too long"),
     ],
 )
 def test_a_twin_is_refused_for_azure_alone(wish: EnrollmentRequest, said: str) -> None:

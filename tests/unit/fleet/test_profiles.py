@@ -135,11 +135,11 @@ def test_the_profiles_that_there_are_for_a_cloud_are_named() -> None:
 def test_that_there_is_no_profile_is_said_and_of_what_cannot_be_read_nothing(home: Path) -> None:
     profiles = home / ".config" / "birthmark" / "profiles.toml"
     profiles.write_text("[factory.aws]\n")
-    assert named_for("azure") == "; none there is for azure"
+    assert named_for("azure") == "; it has none for azure"
     profiles.write_text("= no TOML")
     assert named_for("azure") == ""
     profiles.unlink()
-    assert named_for("aws") == "; none there is for aws"
+    assert named_for("aws") == "; it has none for aws"
 
 
 @pytest.mark.usefixtures("home")

@@ -59,7 +59,7 @@ def test_a_page_shows_charts_and_each_device_with_nothing_of_theirs_as_markup(tm
     page = written(tmp_path / "run.html")
     assert "<script>" not in page
     assert "b&lt;script&gt;" in page
-    assert "2 of 3 devices are on record as they shall be: 2 created, 1 refused." in page
+    assert "2 of 3 devices are enrolled as requested: 2 created, 1 refused." in page
     assert f"1 &times; {DIFFERENT.code}: " in page
     assert "<code>birthmark device enroll &lt;x&gt;</code><br>3 devices, 2 a second" in page
     assert len(re.findall("<rect ", page)) == 3
@@ -103,7 +103,7 @@ def test_a_run_that_is_cut_off_is_said_to_be_so_and_nothing_of_it_to_be_all(
     assert "The run was cut off." in page
     assert said in page
     assert "as they shall be" not in page
-    assert "the list has none" not in page
+    assert "the list is empty" not in page
     assert json.loads(ending(tmp_path / "run.json", OUTCOMES[:count], end).splitlines()[-1])["cut_off"] is True
 
 

@@ -62,7 +62,7 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ('device_id = "{uid}"', 1, "there is no {uid}"),
+        ('device_id = "{uid}"', 1, "{uid} has no value"),
         ("\n[azure]\nedg = true", 3, "azure.edg is not known; edge is"),
         ("[azure]\nedge = 1", 2, "azure.edge must be true or false, and is a whole number"),
         ('aws = "device"', 1, "aws must be a table, and is a text"),

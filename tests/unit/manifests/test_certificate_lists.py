@@ -348,7 +348,7 @@ def test_a_wrong_root_is_one_reason_whatever_the_devices_are_called(tmp_path: Pa
     listed = a_directory(tmp_path, [(f"{number}.pem", pem(device)) for number, device in enumerate(DEVICES)])
     found = verified(listed, ListTrust((a_ca("Another Root").certificate,)))
     said = {one.facts["detail"] for one in found if isinstance(one, ManifestError)}
-    assert said == {"the issuer 'CN=Maker Signer' is none of the roots that were given, nor below one"}
+    assert said == {"the issuer 'CN=Maker Signer' is not one of the given roots and does not chain to one"}
 
 
 def test_an_expired_certificate_is_refused(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_file_that_is_cut_off_gives_what_is_whole_and_says_where_it_ends() -> 
 def test_a_comma_at_the_end_is_told_after_the_entries() -> None:
     pieces = pieces_of(io.BytesIO(b'[{"a":"1"},]'))
     assert list(next(pieces).entries()) == [b'{"a":"1"}']
-    with pytest.raises(MalformedEntryError, match="Entry 2: there is no entry after a comma"):
+    with pytest.raises(MalformedEntryError, match="Entry 2: a comma is not followed by an entry"):
         next(pieces)
 
 

@@ -315,7 +315,7 @@ def a_list() -> x509.CertificateRevocationList:
         ('"uid";"site"\r\n'.encode("utf-16"), "it is a table (CSV)"),
         (b"age-encryption.org/v1\n-> scrypt", "it is a backup, or another file that age encrypted"),
         (b'{"format": 1}', "it is JSON"),
-        (b"[ZoneTransfer]\r\nZoneId=3\r\n", "it is Explorer's note of where a file came from"),
+        (b"[ZoneTransfer]\r\nZoneId=3\r\n", "it is a Zone.Identifier file of Windows Explorer"),
         (b"[InternetShortcut]\r\nURL=https://a.test/\r\n", "it is a link to a page (.url)"),
         (rb"{\rtf1\ansi x}", "it is a text of a text processor (RTF)"),
         (b"-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "it is a public key"),

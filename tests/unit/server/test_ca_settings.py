@@ -81,7 +81,7 @@ def test_an_edge_ca_of_ones_own_stays_a_ca_with_its_path_length(tmp_path: Path) 
         ('san_dns = ["example.org"]', 'san_dns counts only with san = "keep"'),
         ('san = "keep"\nsan_ip = ["10.0.0.1/8"]', "line 4: ca.profiles.x.san_ip must be networks like 10.0.0.0/8"),
         ('san = "keep"\nsan_dns = ["*"]', "line 4: ca.profiles.x.san_dns must be domains like example.org, and is '*'"),
-        ('san = "keep"\nsan_uri = ["example"]', "line 4: ca.profiles.x.san_uri must be beginnings like urn:example:"),
+        ('san = "keep"\nsan_uri = ["example"]', "line 4: ca.profiles.x.san_uri must be prefixes like urn:example:"),
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_what_is_accepted(tmp_path: Path, line: str, words: str) -> None:
@@ -104,7 +104,7 @@ def test_nothing_is_based_on_a_ca_of_ours(tmp_path: Path, base: str) -> None:
 
 
 def test_a_profile_says_what_it_is_based_on_and_has_a_name_of_its_own(tmp_path: Path) -> None:
-    assert "ca.profiles.x must say based_on, one of device, server" in told(tmp_path, "[ca.profiles.x]\n")
+    assert "ca.profiles.x must set based_on to one of device, server" in told(tmp_path, "[ca.profiles.x]\n")
     assert "device is built in" in told(tmp_path, '[ca.profiles.device]\nbased_on = "server"\n')
     assert "must be a name of letters" in told(tmp_path, '[ca.profiles."a b"]\nbased_on = "server"\n')
 

@@ -14,9 +14,9 @@ def test_a_dns_name_or_an_address_is_taken(host: str) -> None:
     ("host", "why"),
     [
         ("süd.example", "host is 'süd.example', which DNS has as xn--sd-xka.example"),
-        ("Werk Süd", "host is 'Werk Süd', which is no DNS name and no address"),
-        ("localhost\u00a0", "which is no DNS name and no address"),
-        ("werk.local ", "which is no DNS name and no address"),
+        ("Werk Süd", "host is 'Werk Süd', which is neither a DNS name nor an address"),
+        ("localhost\u00a0", "which is neither a DNS name nor an address"),
+        ("werk.local ", "which is neither a DNS name nor an address"),
     ],
 )
 def test_another_text_is_refused_by_its_key(host: str, why: str) -> None:

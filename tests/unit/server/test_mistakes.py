@@ -48,7 +48,7 @@ def test_a_mistake_of_the_environment_has_no_line() -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         read_settings(None, {}, listen=7)
     assert "listen must be a list" in refused.value.explain_cause()
-    assert "What the options and the environment say cannot be used" in refused.value.explain_cause()
+    assert "The options and the environment cannot be used" in refused.value.explain_cause()
 
 
 def test_a_limit_that_there_is_not_is_told_with_file_line_and_the_nearest(tmp_path: Path) -> None:

@@ -76,5 +76,5 @@ def test_of_a_secret_that_is_not_utf_8_no_encoding_is_guessed(tmp_path: Path) ->
     settings = read(f'{GOOD}client_secret_file = "{tmp_path / "secret"}"\n', tmp_path)
     with pytest.raises(SecretFileError) as refused:
         providers_of(settings.oidc)
-    assert "Write it as UTF-8 with the editor that made it." in refused.value.explain_fix()
+    assert "Save it as UTF-8 in the editor that created it." in refused.value.explain_fix()
     assert "Ger" not in str(refused.value)

@@ -35,7 +35,7 @@ def a_chart(values: list[int], *, size: Size = WIDE, ticks: list[Tick] | None = 
     return bars(
         [Bar(value, f"week {index}: {value}") for index, value in enumerate(values)],
         name="ends",
-        title="Certificates by the week they end",
+        title="Certificates by week of expiry",
         desc="",
         unit="certificates",
         number=number,

@@ -181,7 +181,7 @@ def test_why_a_script_failed_is_told(running: Site) -> None:
 
 def test_a_script_that_takes_too_long_is_ended_with_all_it_started(running: Site) -> None:
     status, details = running.ended(running.wants("run", script="endless"))
-    assert (status, details) == ("FAILED", {"reason": "it did not end within 1 s", "output": "so far"})
+    assert (status, details) == ("FAILED", {"reason": "it did not finish within 1 s", "output": "so far"})
 
 
 @pytest.mark.parametrize(("name", "words"), [("gone", "no such file"), ("open", "writable by every user")])
@@ -242,7 +242,7 @@ def test_a_restart_is_over_when_the_agent_has_started_anew_and_is_never_ordered_
         until(lambda: site.lines() == ["restart"])
         assert site.execution(job_id)["status"] == "IN_PROGRESS"
     with site.device.running():
-        assert site.ended(job_id) == ("SUCCEEDED", {"step": "the agent has started anew"})
+        assert site.ended(job_id) == ("SUCCEEDED", {"step": "the agent has restarted"})
     assert site.lines() == ["restart"]
 
 
@@ -271,7 +271,7 @@ def test_a_restart_is_over_when_the_machine_has_booted_since(site: Site) -> None
         place, JobRecord(record.job_id, record.number, record.queued_at, record.what, JobStep.BEGUN, 1, boot="before")
     )
     with site.device.running():
-        assert site.ended(job_id) == ("SUCCEEDED", {"step": "the device has started anew"})
+        assert site.ended(job_id) == ("SUCCEEDED", {"step": "the device has restarted"})
 
 
 # ---- replace
